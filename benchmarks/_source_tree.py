@@ -11,11 +11,6 @@ def make_importable() -> None:
     """Add the source tree to the path unless `bids_sr` is installed."""
     if importlib.util.find_spec("bids_sr") is None:
         sys.path.insert(0, str(ROOT))
-    import bids_sr
-
-    # `boilerplate` is beside the package in the source tree, and in it once installed
-    if importlib.util.find_spec("bids_sr.boilerplate") is None:
-        bids_sr.__path__.append(str(ROOT))
 
 
 make_importable()

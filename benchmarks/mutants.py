@@ -114,9 +114,7 @@ def test_files(root: Path, mutant: Mutant) -> list[str]:
 
 
 def copy_checkout(source: Path, target: Path) -> None:
-    """Copy what git knows of a checkout and what is new in it; the package then stands together as
-    it is installed.
-    """
+    """Copy the files of a checkout that git tracks or does not ignore, and its links."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=source,
@@ -125,11 +123,9 @@ def copy_checkout(source: Path, target: Path) -> None:
         check=True,
     )
     for name in filter(None, listed.stdout.split("\0")):
-        if (source / name).is_file():
+        if (source / name).is_file() or (source / name).is_symlink():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, target / name)
-    for name in PRODUCT[1:]:
-        (target / PRODUCT[0] / name).symlink_to(target / name)
+            shutil.copyfile(source / name, target / name, follow_symlinks=False)
 
 
 def run_tests(python: Path, root: Path, tests: Sequence[str]) -> tuple[int, str]:

@@ -5,16 +5,9 @@ The controls tell what super-resolution added to the data and what it invented.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# In the root of a clone, the folder of this name hides the installed package, and its
-# subpackages stand beside it.
-if find_spec(f"{__name__}.workflows") is None:
-    __path__.append(str(Path(__file__).resolve().parents[1]))
-
-from bids_sr.version import RELEASE, __version__  # as above
+from bids_sr.version import RELEASE, __version__
 
 if TYPE_CHECKING:
     from bids_sr.api.evaluator import Evaluator

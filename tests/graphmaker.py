@@ -7,7 +7,7 @@ from bidsmaker import BidsMaker
 from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.progress import expected
 from bids_sr.config import Settings
-from bids_sr.pipeline.graph import Graph, Placed
+from bids_sr.pipeline.graph import Graph, Node
 from bids_sr.preflight import check
 from bids_sr.workflows.participant import graph_of
 
@@ -35,15 +35,15 @@ def stage_minutes(settings: Settings) -> dict[str, float]:
 
 def steps_of(graph: Graph) -> set[str]:
     """Names of the functions that are placed."""
-    return {placed.step.__name__ for placed in graph.placed}
+    return {node.step.__name__ for node in graph.nodes}
 
 
-def placed_of(graph: Graph, step: str) -> list[Placed]:
+def nodes_of(graph: Graph, step: str) -> list[Node]:
     """Where a function is placed."""
-    return [placed for placed in graph.placed if placed.step.__name__ == step]
+    return [node for node in graph.nodes if node.step.__name__ == step]
 
 
-def made_by(graph: Graph, placed: Placed, name: str) -> list[object]:
+def made_by(graph: Graph, node: Node, name: str) -> list[object]:
     """Who makes an input: steps, or what was given."""
-    wire = graph.wires[placed].get(name)
-    return [] if wire is None else [maker.source for maker in wire.makers]
+    wire = graph.wires[node].get(name)
+    return [] if wire is None else [handle.source for handle in wire.handles]

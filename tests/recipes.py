@@ -58,12 +58,11 @@ def files_of(title: str) -> set[str]:
 
 
 def copy_with(title: str, folder: Path) -> Path:
-    """A copy of the program with the lines of a chapter, below a folder."""
-    # what is compiled comes along, but for what another process is writing
+    """Copy the program below a folder, with the lines of a chapter; return the folder."""
+    # compiled files are copied, too, except those that another process is writing; links to
+    # workflows/ and boilerplate/ become folders
     ignored = shutil.ignore_patterns("*.pyc.*")
     shutil.copytree(ROOT / "bids_sr", folder / "bids_sr", ignore=ignored)
-    for part in ("workflows", "boilerplate"):
-        shutil.copytree(ROOT / part, folder / "bids_sr" / part, ignore=ignored)
     for file, before, after in changes_of(title):
         place = folder / (file if file.startswith("bids_sr/") else f"bids_sr/{file}")
         text = place.read_text(encoding="utf-8") if before else ""

@@ -33,7 +33,7 @@ def place_all_compared(plan: RunPlan, fitted: FittedRun) -> dict[str, ComparedSe
         return placed
     say(Part.SERIES, compared_series.describe_compared(plan.compared_names))
     for name, run in plan.bold.compared.items():
-        with subworkflow(name):
+        with subworkflow(name, high_resolution=True):
             compared = compared_series.import_compared(
                 run.bold, tr=plan.bold.tr, axis_order=run.axis_order
             )
@@ -109,7 +109,8 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
     """Measure the effects of another acquired run of the task, if there is one with blocks."""
     other, settings = plan.bold.another, plan.planned.settings
     unsplit = plan.planned.plan.unsplit
-    if other is None or other.events is None or {plan.bold.bold, other.bold} & unsplit:
+    events = None if other is None else other.events
+    if other is None or events is None or {plan.bold.bold, other.bold} & unsplit:
         return None
     if not plan.timed:
         other = replace(other, slice_timing=None)
@@ -139,7 +140,7 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
             stc,
             n_dummy,
             head_motion,
-            events_in(other.events),
+            events_in(events),
             time_columns,
             factor=plan.bold.factor,
             tr=other.tr,

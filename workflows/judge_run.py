@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.design import MOTION
 from bids_sr.io.grids import Factor
 from bids_sr.pipeline.artifacts import Effects, Facts, File, Image, Map, Mask, Rows, Verdict
 from bids_sr.pipeline.flow import image_in, say, subworkflow
@@ -162,7 +163,7 @@ def judge_run(
     uncertainty_rows, uncertainty_maps = [], []
     if measured is not None:
         for name, members in ensembles(plan).items():
-            with subworkflow(name):
+            with subworkflow(name, high_resolution=True):
                 rows, spread = quality.measure_uncertainty(
                     measured.effects[name],
                     registered.bold_mask_hr,
@@ -234,6 +235,7 @@ def measure_effects(
     comparison: Comparison,
     *,
     compared_names: Sequence[str] = (),
+    effect_confounds: Sequence[str] = MOTION,
 ) -> SeriesEffects:
     """Measure the effects of every block in every series.
 
@@ -247,6 +249,9 @@ def measure_effects(
         How they are compared.
     compared_names : Sequence[str], optional
         Series of other programs among them, for which the acquired one is smoothed.
+    effect_confounds : Sequence[str], optional
+        Columns of the confounds in the model of the blocks; by default, head motion and its
+        derivatives.
 
     Returns
     -------
@@ -255,7 +260,7 @@ def measure_effects(
     """
     effects: dict[str, File] = {}
     for name, made in series.items():
-        with subworkflow(name):
+        with subworkflow(name, high_resolution=True):
             effects[name] = evaluation.measure_effects(
                 made.series,
                 made.mask,
@@ -267,7 +272,7 @@ def measure_effects(
                 high_pass=model.high_pass,
                 start_time=model.start_time,
                 has_measured=MEASURED in series,
-                effect_confounds=model.effect_confounds,
+                effect_confounds=effect_confounds,
             )
     same_widths = None
     if compared_names:
@@ -449,7 +454,7 @@ def check_quality(
     for name in (each for each in plan.methods if each in networks):
         model_file = series.fine[name].model_file
         assert model_file is not None
-        with subworkflow(name):
+        with subworkflow(name, high_resolution=True):
             tables.append(
                 quality.check_domain(
                     model_file,

@@ -23,7 +23,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Transforms,
 )
-from bids_sr.pipeline.flow import expect_cost, say, subworkflow
+from bids_sr.pipeline.flow import expect_cost, facts_in, say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, INTERPOLATIONS, MEASURED, RAW, SDMOD, series_names
@@ -248,9 +248,9 @@ def make_series(
             # without a reference its series is compared with nothing, but its test with that of
             # others
             control = replace(spec, name=SDMOD, method=get_method(SDMOD))
-            with subworkflow(SDMOD):
+            with subworkflow(SDMOD, high_resolution=True):
                 tested[SDMOD] = find_variance(sources, control, tested, outputs).tested
-        with subworkflow(spec.name):
+        with subworkflow(spec.name, high_resolution=True):
             made = make_stored(
                 sources,
                 spec,
@@ -266,7 +266,7 @@ def make_series(
     show_spaces(plan, fitted, fine[plan.primary].series, grids, outputs)
     truth = plan.bold.truth
     if truth is not None and truth.series is not None:
-        with subworkflow(MEASURED):
+        with subworkflow(MEASURED, high_resolution=True):
             fine[MEASURED] = place_measured(plan, fitted, truth.series, outputs)
     for name, compared in place_all_compared(plan, fitted).items():
         fine[name] = MadeSeries(
@@ -278,13 +278,13 @@ def make_series(
     other_effects = measure_another_run(plan, fitted) if plan.bold.compared else None
     for spec in plan.wanted:
         if not spec.stored:
-            with subworkflow(spec.name, stored=False, described=False):
+            with subworkflow(spec.name, high_resolution=True, stored=False, described=False):
                 fine[spec.name] = make_unstored(sources, spec, models.get(spec.name), fine, anat)
     if plan.planned.settings.activation.seed_series == "own" and plan.seeds:
         say(Part.MAPS, active_regions.OWN_SEEDS_TEXT)
         for name, made in fine.items():
             kept = name in plan.stored_names or name == MEASURED
-            with subworkflow(f"{name}_seeds", stored=kept):
+            with subworkflow(f"{name}_seeds", high_resolution=True, stored=kept):
                 own = find_own_seeds(
                     plan,
                     fitted,
@@ -451,7 +451,7 @@ def train_on_volumes(request: TrainingSettings, fitted: FittedRun, factor: Facto
         force=request.force,
         sloppy=request.sloppy,
     )
-    return TrainedModel(model_file=model_file, card_file=card_file, log_file=log_file)
+    return TrainedModel(model_file=model_file, card_file=facts_in(card_file), log_file=log_file)
 
 
 def find_variance(
@@ -530,7 +530,7 @@ def estimate_variance(
     )
     return VarianceModel(
         model_file=model_file,
-        card_file=card_file,
+        card_file=facts_in(card_file),
         log_file=log_file,
         weight=weight,
         tested=tested,

@@ -7,7 +7,6 @@ from typing import Literal
 from bids_sr.config.section import StoredMaps
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.design import MOTION
 from bids_sr.io.grids import AxisOrder, Factor
 from bids_sr.pipeline.artifacts import Confounds, Image, Map, Mask, Regressors, Rows, Table
 from bids_sr.pipeline.flow import joined, say, subworkflow
@@ -43,8 +42,6 @@ class LinearModel:
         Moment of a volume for which its values hold (s after its start).
     nuisance : list[str] | None
         Columns of the confounds that enter; None: motion and aCompCor.
-    effect_confounds : Sequence[str]
-        Columns that enter the effects of single blocks, besides those of a temporal model.
     """
 
     regressors: Regressors
@@ -55,7 +52,6 @@ class LinearModel:
     high_pass: float
     start_time: float
     nuisance: list[str] | None = None
-    effect_confounds: Sequence[str] = MOTION
 
 
 @frozen
@@ -180,7 +176,7 @@ def map_run(
     for made in mapped_series(series):
         fine = made.name != RAW
         kept = activation.stored_maps(made.name, stored, plan.contrasts)
-        with subworkflow(made.name):
+        with subworkflow(made.name, high_resolution=made.name != RAW):
             own = map_series(
                 made,
                 roi_hr if fine else roi,
@@ -498,7 +494,10 @@ def bring_elsewhere(
     for there in surfaces:
         assert fitted.registration.boldref2t1w_xfm is not None
         labels = there.space.entities
-        with subworkflow("_".join([own.made.name, "on", *labels.values()])):
+        with subworkflow(
+            "_".join([own.made.name, "on", *labels.values()]),
+            high_resolution=own.made.name != RAW,
+        ):
             surface_maps[there.space.name] = registration.maps_to_surfaces(
                 maps,
                 mask,

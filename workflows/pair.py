@@ -8,7 +8,7 @@ from bids_sr.bids import Pair, Subject
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Table, Transforms
-from bids_sr.pipeline.flow import image_in, say, subworkflow
+from bids_sr.pipeline.flow import facts_in, image_in, say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import series_name
@@ -266,7 +266,7 @@ def train_on_pair(
         force=request.force,
         sloppy=request.sloppy,
     )
-    return TrainedModel(model_file=model_file, card_file=card_file, log_file=log_file)
+    return TrainedModel(model_file=model_file, card_file=facts_in(card_file), log_file=log_file)
 
 
 def say_trained_on_pair(request: TrainingSettings, model: TrainedModel) -> None:

@@ -5,7 +5,7 @@ from bids_sr.bids.fmriprep import SPACES
 from bids_sr.config import Settings
 from bids_sr.config.section import reaches
 from bids_sr.pipeline.flow import Flow, say, subworkflow
-from bids_sr.pipeline.graph import Graph, Scope, scope_of
+from bids_sr.pipeline.graph import Graph, Scope, scope_name
 from bids_sr.pipeline.step import Part
 from bids_sr.pipeline.store import store
 from bids_sr.preflight.plan import Plan
@@ -24,7 +24,7 @@ def process_participant(planned: Planned, subject: Subject) -> None:
     """Process a participant with BOLD runs."""
     template, roi = _template(planned, subject), _roi(planned, subject)
     plans = [plan_run(planned, run, with_anat=bool(subject.t1w)) for run in subject.runs]
-    with subworkflow(scope_of(f"sub-{subject.label}"), participant=subject.label):
+    with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
         anat = _fit_anatomy(planned, subject, template, roi) if subject.t1w else None
         learned = {
             one.name: one for plan in plans for one in plan.wanted if one.learned_from == "pair"
@@ -99,8 +99,8 @@ def stores_atlas(settings: Settings, plan: Plan) -> bool:
     return with_anat and reaches(settings.run.level, "standard")
 
 
-def graph_of(settings: Settings, plan: Plan, version: str) -> Graph:
-    """Return the graph of all participants; nothing is computed, and nipype is not imported."""
+def scope_of_all(settings: Settings, plan: Plan, version: str) -> Scope:
+    """Return the outermost scope with the nodes of all participants; nothing is checked yet."""
     planned = Planned(settings=settings, plan=plan, version=version)
     root = Scope("bids_sr_wf", store=store, uri=planned.uri)
     scans = [subject for subject in plan.subjects if subject.has_scans]
@@ -111,4 +111,9 @@ def graph_of(settings: Settings, plan: Plan, version: str) -> Graph:
         for subject in plan.subjects:
             if subject not in scans:
                 process_participant(planned, subject)
-    return Graph(root)
+    return root
+
+
+def graph_of(settings: Settings, plan: Plan, version: str) -> Graph:
+    """Return the graph of all participants; nothing is computed, and nipype is not imported."""
+    return Graph(scope_of_all(settings, plan, version))

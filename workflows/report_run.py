@@ -172,7 +172,7 @@ def draw_series(
         if spec.learned_from == "volumes":
             assert made.log_file is not None
             assert made.card_file is not None
-            with subworkflow(spec.name):
+            with subworkflow(spec.name, high_resolution=True):
                 outputs.keep_figures(
                     draw_evaluation.draw_volume_training(
                         made.log_file, made.card_file, series_name=spec.name
@@ -242,7 +242,7 @@ def draw_run_maps(
     for there in () if anat is None else anat.surfaces:
         labels = there.space.entities
         with (
-            subworkflow(plan.primary),
+            subworkflow(plan.primary, high_resolution=True),
             subworkflow("_".join([plan.primary, "on", *labels.values()])),
         ):
             outputs.keep_figures(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from bids_sr.pipeline.flow import say, subworkflow
-from bids_sr.pipeline.graph import scope_of
+from bids_sr.pipeline.graph import scope_name
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import super_resolution
 from bids_sr.workflows.anatomy import Anatomy
@@ -47,7 +47,7 @@ def process_run(
         axis_order=bold.axis_order,
     )
     undistorted = bold.precomputed is not None and bold.precomputed.field is not None
-    with subworkflow(scope_of(bold.stem), run=bold.stem):
+    with subworkflow(scope_name(bold.stem), run=bold.stem):
         say(
             Part.SERIES,
             super_resolution.describe_all_series(

@@ -56,7 +56,7 @@ def show_spaces(
     outputs: Outputs,
 ) -> None:
     """Show the primary series' reference and brain on its own grid and in each other space."""
-    with subworkflow(f"{plan.primary}_shown"):
+    with subworkflow(f"{plan.primary}_shown", high_resolution=True):
         mean = anatomy.average_series(primary, n_dummy=fitted.n_dummy)
         if plan.in_func:
             outputs.keep(

@@ -19,7 +19,7 @@ from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask, Rows, Table
 from bids_sr.pipeline.flow import joined, say, subworkflow
-from bids_sr.pipeline.graph import scope_of
+from bids_sr.pipeline.graph import scope_name
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.sr.recipe_changes import changes_of
@@ -110,7 +110,7 @@ def _prepare_scans(planned: Planned, subject: Subject) -> PreparedScans:
     settings, suffixes = planned.settings, _suffixes(subject.structural)
     superres, space = settings.superres, _template_space(planned.settings)
     outputs = _outputs(planned, subject, subject.structural, made=False)
-    with subworkflow(scope_of(f"sub-{subject.label}_scans"), participant=subject.label):
+    with subworkflow(scope_name(f"sub-{subject.label}_scans"), participant=subject.label):
         template, template_mask, _ = anatomy.load_template(template_space=space)
         fine, coarse, others, mask, brain, facts = structural.prepare_scans(
             [pair.highres for pair in subject.structural],
@@ -175,7 +175,7 @@ def _process_pairs(
     outputs = _outputs(planned, subject, subject.structural, made=True)
     figures = planned.outputs({"subject": subject.label})
     facts = _facts(settings, subject)
-    with subworkflow(scope_of(f"sub-{subject.label}"), participant=subject.label):
+    with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
         with subworkflow("measured"):
             resolved = _apply_methods(planned, scans, heads, outputs, figures)
             assert scans.fine_scans is not None
@@ -389,7 +389,7 @@ def _process_lowres(planned: Planned, subject: Subject) -> None:
         "Trained on": "other participants (see the model card)",
         "Random seed": settings.resources.random_seed,
     }
-    with subworkflow(scope_of(f"sub-{subject.label}"), participant=subject.label):
+    with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
         for scans in subject.lowres:
             session, suffixes = _session(scans[0].path), _suffixes(scans)
             outputs = _outputs(planned, subject, scans, made=True)
@@ -460,7 +460,7 @@ def _process_controls(planned: Planned, subject: Subject) -> None:
         "Intensities": superres.scaling_of_scans,
         "Random seed": settings.resources.random_seed,
     }
-    with subworkflow(scope_of(f"sub-{subject.label}"), participant=subject.label):
+    with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
         for scans in subject.controls:
             session, suffixes = _session(scans[0].highres), _suffixes(scans)
             outputs = _outputs(planned, subject, scans, made=True)

@@ -186,7 +186,6 @@ def model_run(run: EvaluatedRun, confounds: Confounds | None) -> LinearModel:
         high_pass=how.high_pass,
         start_time=how.start_time,
         nuisance=nuisance,
-        effect_confounds=MOTION if confounds is None else tuple(confounds),
     )
 
 
@@ -361,7 +360,13 @@ def judge_series(
         evaluated = {name: series[name] for name in series if name in among}
     measured, tables = None, list[Rows]()
     if evaluated:
-        measured = measure_effects(evaluated, model, comparison, compared_names=run.compared)
+        measured = measure_effects(
+            evaluated,
+            model,
+            comparison,
+            compared_names=run.compared,
+            effect_confounds=MOTION if model.nuisance is None else model.nuisance,
+        )
         tables += compare_halves(measured, maps, comparison)
         tables += compare_with_truth(
             evaluated,

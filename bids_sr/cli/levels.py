@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.execution.records import Finish
-    from bids_sr.pipeline.graph import Graph, Placed
+    from bids_sr.pipeline.graph import Graph, Node
     from bids_sr.preflight import Plan
 
 
@@ -202,7 +202,7 @@ def _executed(
     settings: Settings,
     plan: "Plan",
     say: Callable[[str], None],
-    left: "Collection[Placed]",
+    left: "Collection[Node]",
 ) -> "RunOutcome":
     """Run the steps of a graph that are left; what it returns names no reports."""
     from bids_sr.execution.execute import configure_nipype, execute

@@ -22,20 +22,20 @@ from bids_sr.config import Settings
 from bids_sr.config.machine import BASE_GB, Sizes, step_gb
 from bids_sr.evaluation.verdict_text import verdict_line
 from bids_sr.notices import whom_text
-from bids_sr.pipeline.graph import whom_of
+from bids_sr.pipeline.graph import owner_of
 from bids_sr.preflight.estimates import estimate
 from bids_sr.preflight.plan import Estimate, Plan, Row, duration
-from bids_sr.series import RAW
 from bids_sr.steps.evaluation import judge
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     from networkx import DiGraph
-    from nipype.pipeline.engine import Node
+    from nipype.pipeline.engine import Node as NipypeNode
     from tqdm import tqdm
 
     from bids_sr.bids import BoldRun
-    from bids_sr.pipeline.graph import AnyStep, Placed
+    from bids_sr.pipeline.graph import Node
+    from bids_sr.pipeline.step import AnyStep
 
 
 STAGES: Mapping[str, str] = {
@@ -83,25 +83,25 @@ def stage_of(step: "AnyStep | None") -> str:
     return next((name for name in known if name in STAGES), "")
 
 
-def expected(plan: Plan, settings: Settings, steps: "Iterable[Placed] | None" = None) -> Estimate:
+def expected(plan: Plan, settings: Settings, steps: "Iterable[Node] | None" = None) -> Estimate:
     """Return the cost of a call with the time and memory of each stage.
 
     `steps`: those that it runs; None places all, of downsampled data with ``--retrospective``.
     Memory and disk are those of `preflight`, processor time is as the steps declare it.
     """
-    from bids_sr.workflows.participant import place_all
+    from bids_sr.workflows.participant import scope_of_all
 
     plan = replace(plan, subjects=as_downsampled(plan.subjects, settings))
     cost = estimate(plan, settings)
     seconds, memory = {_START: _START_S}, {_START: BASE_GB}
     seconds_of = declared_seconds(plan, cost.sizes)
     if steps is None:
-        scopes = place_all(settings, plan, __version__).inward()
-        steps = (placed for one in scopes for placed in one.steps)
-    for placed in steps:
-        stage = STAGES[stage_of(placed.step)]
-        seconds[stage] = seconds.get(stage, 0.0) + seconds_of(placed)
-        own = step_gb(placed.step.memory, cost.sizes)
+        scopes = scope_of_all(settings, plan, __version__).inward()
+        steps = (node for one in scopes for node in one.nodes)
+    for node in steps:
+        stage = STAGES[stage_of(node.step)]
+        seconds[stage] = seconds.get(stage, 0.0) + seconds_of(node)
+        own = step_gb(node.step.memory, cost.sizes)
         memory[stage] = max(memory.get(stage, 0.0), own)
     rows = tuple(
         Row(stage=stage, minutes=seconds[stage] / 60, memory_gb=memory[stage])
@@ -112,7 +112,7 @@ def expected(plan: Plan, settings: Settings, steps: "Iterable[Placed] | None" = 
     return replace(cost, minutes=minutes, rows=rows)
 
 
-def declared_seconds(plan: Plan, sizes: Sizes) -> "Callable[[Placed], float]":
+def declared_seconds(plan: Plan, sizes: Sizes) -> "Callable[[Node], float]":
     """Return what tells the processor time that a step declares for its run (s).
 
     `sizes`: of the largest structural images, for steps of participants.
@@ -123,21 +123,17 @@ def declared_seconds(plan: Plan, sizes: Sizes) -> "Callable[[Placed], float]":
         runs.setdefault((subject, ""), run)  # for steps of the participant
         runs.setdefault((subject, run.stem), run)
 
-    def seconds(placed: "Placed") -> float:
-        subject, name = placed.scope.whom
+    def seconds(node: "Node") -> float:
+        subject, name = node.scope.owner
         run = runs.get((subject, name)) or runs.get((subject, ""))
         if run is None:
-            return placed.cost.seconds(high=sizes.scans)
+            return node.cost.seconds(high=sizes.scans)
         low = math.prod(run.shape) / 1e6
         high = low * math.prod(run.factor)
-        try:
-            is_raw = placed.setting("series_name") == RAW
-        except KeyError:  # of the participant
-            is_raw = True
-        return placed.cost.seconds(
+        return node.cost.seconds(
             low=low,
             high=high,
-            volumes=(low if is_raw else high) * run.n_volumes,
+            volumes=(high if node.scope.high_resolution else low) * run.n_volumes,
             t1w=sizes.t1w,
         )
 
@@ -221,7 +217,7 @@ class Progress:
 
     def __init__(
         self,
-        graph: "DiGraph[Node]",
+        graph: "DiGraph[NipypeNode]",
         say: Callable[[str], None],
         *,
         processors: float = 1.0,
@@ -267,9 +263,9 @@ class Progress:
         """What is still to be waited for."""
         return self._left.seconds(self._clock()) / 60
 
-    def __call__(self, node: "Node", status: str) -> None:
+    def __call__(self, node: "NipypeNode", status: str) -> None:
         """Take note that `node` starts, ended or failed."""
-        label = whom_text(*whom_of(node))
+        label = whom_text(*owner_of(node))
         stage = stage_of(getattr(node.interface, "step", None))
         with self._lock:
             if status == "exception":

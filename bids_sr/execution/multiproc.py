@@ -61,8 +61,8 @@ from bids_sr.execution.usage import (
 )
 from bids_sr.io.atomic_files import DiskFullError
 from bids_sr.notices import Notice
-from bids_sr.pipeline.graph import whom_of
-from bids_sr.pipeline.step import FigureStep
+from bids_sr.pipeline.figure import FigureStep
+from bids_sr.pipeline.graph import owner_of
 from bids_sr.pipeline.store import store
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         after: dict[Node, float] = {}
         waits: dict[Node, bool] = {}  # nothing but figures and files comes of it
         for node in self.procs:
-            turn.setdefault(whom_of(node)[0], len(turn))
+            turn.setdefault(owner_of(node)[0], len(turn))
         for node in reversed(self.procs):
             beyond = max((after[each] for each in graph.successors(node)), default=0.0)
             after[node] = getattr(node, "seconds", 0.0) + beyond
@@ -277,7 +277,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
             waits[node] = (step is store or isinstance(step, FigureStep)) and all(
                 waits[each] for each in graph.successors(node)
             )
-        self._turns = [(turn[whom_of(node)[0]], waits[node], -after[node]) for node in self.procs]
+        self._turns = [(turn[owner_of(node)[0]], waits[node], -after[node]) for node in self.procs]
 
     def _sort_jobs(self, jobids: Sequence[int], scheduler: str = "tsort") -> list[int]:
         return sorted(jobids, key=lambda job: self._turns[job])

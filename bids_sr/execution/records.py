@@ -21,7 +21,7 @@ from bids_sr.io import atomic_files
 from bids_sr.io.checksums import checksum
 from bids_sr.io.grids import LARGE
 from bids_sr.notices import record, recorded
-from bids_sr.pipeline.graph import Graph, Placed
+from bids_sr.pipeline.graph import Graph, Handle, Node
 from bids_sr.pipeline.input_checksums import input_files
 from bids_sr.pipeline.store import RECORD as WRITTEN
 from bids_sr.version import __version__
@@ -124,28 +124,28 @@ class Finish:
 
     def __init__(self, graph: Graph, work_dir: Path) -> None:
         self._wires = graph.wires
-        self._steps = dict[Placed, tuple[Path, str]]()
-        for placed, settings in graph.settings.items():
-            step = placed.step
-            folder = Path(work_dir, *placed.scope.path.split("."), placed.name)
+        self._steps = dict[Node, tuple[Path, str]]()
+        for node, settings in graph.settings.items():
+            step = node.step
+            folder = Path(work_dir, *node.scope.path.split("."), node.name)
             given = [
                 __version__,
                 step.__module__,
                 step.__qualname__,
-                graph.wires[placed],
+                graph.wires[node],
                 settings,
-                input_files(graph, placed),
+                input_files(graph, node),
             ]
             digest = hashlib.sha256(repr(_told(given)).encode()).hexdigest()
-            self._steps[placed] = folder, digest
+            self._steps[node] = folder, digest
 
-    def left(self) -> set[Placed]:
+    def left(self) -> set[Node]:
         """Return the steps that have to run, as far as can be told without nipype.
 
         Steps that have not ended with what they are given, those whose images they read and
         `drop_large` has dropped, and all that follow from them.
         """
-        lost = set[Placed]()
+        lost = set[Node]()
         while True:
             left = self._not_ended(lost)
             more = {
@@ -158,44 +158,44 @@ class Finish:
                 return left
             lost |= more
 
-    def ended(self) -> Callable[[Placed], Path | None]:
+    def ended(self) -> Callable[[Node], Path | None]:
         """Return a function that gives the folder of a step, or None if it has not ended.
 
         Only steps count that have ended with what they are given now.
         """
         left = self.left()
-        return lambda placed: None if placed in left else self._steps[placed][0]
+        return lambda node: None if node in left else self._steps[node][0]
 
-    def _given(self, placed: Placed) -> set[Placed]:
+    def _given(self, node: Node) -> set[Node]:
         """Steps that make what a step is given."""
-        makers = (one.placed for wire in self._wires[placed].values() for one in wire.makers)
-        return {one for one in makers if one is not None}
+        nodes = (one.node for wire in self._wires[node].values() for one in wire.handles)
+        return {one for one in nodes if one is not None}
 
-    def _not_ended(self, lost: Collection[Placed]) -> set[Placed]:
+    def _not_ended(self, lost: Collection[Node]) -> set[Node]:
         """Return the steps that have not ended, or are lost, and all that follow from them."""
 
         @cache
-        def has_ended(placed: Placed) -> bool:
-            folder, digest = self._steps[placed]
+        def has_ended(node: Node) -> bool:
+            folder, digest = self._steps[node]
             return (
-                placed not in lost
+                node not in lost
                 and _has_ended(folder, digest)
-                and all(map(has_ended, self._given(placed)))
+                and all(map(has_ended, self._given(node)))
                 and _intact(folder)
             )
 
         return {each for each in self._steps if not has_ended(each)}
 
-    def note(self, left: Collection[Placed] = ()) -> None:
+    def note(self, left: Collection[Node] = ()) -> None:
         """Note what steps are asked for, those that are left before any of them runs.
 
         `left`: steps that have to run: what they have left before does not count; none at the end.
         """
-        for placed, (folder, digest) in self._steps.items():
+        for node, (folder, digest) in self._steps.items():
             with contextlib.suppress(OSError):
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                before = _note_of(folder) if placed in left else ""
-                if placed in left and (folder / _DROPPED).exists():
+                before = _note_of(folder) if node in left else ""
+                if node in left and (folder / _DROPPED).exists():
                     _forget(folder)
                 _asked(folder).write_text(json.dumps([digest, before]), encoding="utf-8")
 
@@ -239,6 +239,8 @@ def _told(value: object) -> object:
         return [(name, _told(each)) for name, each in value.items()]
     if isinstance(value, list | tuple):
         return [_told(each) for each in value]
+    if isinstance(value, Handle):
+        return [_told(value.source), value.name]
     return (
         (str(value), _stamp(value), checksum(value))
         if isinstance(value, Path) and value.is_file()

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, TypedDict
 from bids_sr import notices
 from bids_sr.io import atomic_files
 from bids_sr.notices import Notice, record
-from bids_sr.pipeline.graph import whom_of
+from bids_sr.pipeline.graph import owner_of
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class _Kept(logging.Handler):
     node: "Node"
 
     def emit(self, record: logging.LogRecord) -> None:
-        subject, run = whom_of(self.node)
+        subject, run = owner_of(self.node)
         why = " ".join(self.format(record).split())
         notice = Notice(
             what=self.node.fullname,
@@ -182,7 +182,7 @@ def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> 
     here = None if answer else getattr(sys.exc_info()[1], "notice", None)
     why = "".join(told).rstrip()
     notice = known.get("notice") or here
-    logs, (subject, run) = Path(node.config["execution"]["crashdump_dir"]), whom_of(node)
+    logs, (subject, run) = Path(node.config["execution"]["crashdump_dir"]), owner_of(node)
     last = next((line.strip() for line in reversed(why.splitlines()) if line.strip()), "")
     said = notice or Notice(what="", why=last or "no message", code=_cause_of(why))
     crash = replace(

@@ -22,12 +22,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from bids_sr.pipeline.artifacts import Port
-from bids_sr.pipeline.graph import GraphError, Maker, Passage, Placed, Scope
+from bids_sr.pipeline.graph import GraphError, Handle, Node, Passage, Scope
 from bids_sr.pipeline.step import Caller, Part, Step, called_by
 from bids_sr.sr.method import Cost
 
 if TYPE_CHECKING:
-    from bids_sr.pipeline.artifacts import Image, Regressors, Series, Table, Transforms
+    from bids_sr.pipeline.artifacts import Facts, Image, Regressors, Series, Table, Transforms
 
 _T = TypeVar("_T")
 _FLOW: ContextVar["Flow | None"] = ContextVar("flow", default=None)
@@ -66,56 +66,55 @@ class Flow(Caller):
 
     def call(self, step: Step[..., object], arguments: Mapping[str, object]) -> object:
         """Add a node; return its handle, or a tuple of handles if the step has several outputs."""
-        if any(placed.name == step.__name__ for placed in self.scope.steps):
+        if any(node.name == step.__name__ for node in self.scope.nodes):
             raise GraphError(
                 f"{self.scope.path}: the step {step.__name__} is called twice; call it in a"
                 " subworkflow of its own"
             )
-        wires: dict[str, Maker | Sequence[Maker] | Mapping[str, Maker]] = {}
+        wires: dict[str, Handle | Sequence[Handle] | Mapping[str, Handle]] = {}
         settings: dict[str, object] = {}
         for name, value in arguments.items():
             if port := step.inputs.get(name):
                 if (wire := _wire(name, value, port)) is not None:
                     wires[name] = wire
-            elif isinstance(value, Maker):
+            elif isinstance(value, Handle):
                 wires[name] = value
             else:
                 settings[name] = value
-        placed = Placed(step, self.scope, step.__name__, settings, wires, explicit=True)
-        self.scope.steps.append(placed)
-        made = tuple(Maker(placed, output) for output in step.outputs)
+        node = Node(step, self.scope, step.__name__, settings, wires)
+        self.scope.nodes.append(node)
+        made = tuple(Handle(node, output) for output in step.outputs)
         return made if len(made) > 1 else made[0]
 
     def store(
         self,
-        artifact: Maker,
+        artifact: Handle,
         settings: Mapping[str, object],
         *,
-        facts: Maker | None,
-        references: Mapping[str, Maker],
+        facts: Handle | None,
+        references: Mapping[str, Handle],
     ) -> None:
         """Add the step that stores an artifact, beside the step that makes it.
 
         `facts`: artifact with further metadata. `references`: image on whose grid a stored image
         lies, by the label of its space ("" for none).
         """
-        source = artifact.placed
+        source = artifact.node
         store = self.scope.store
         if store is None or not self._stored or source is None:
             return
         wires = {"files": artifact, **({} if facts is None else {"sidecar": facts})}
         light = artifact.port is not None and artifact.port.kind.light
         name = f"keep_{artifact.name}"
-        source.scope.steps.append(
-            Placed(
+        source.scope.nodes.append(
+            Node(
                 store,
                 source.scope,
                 name,
                 settings,
                 wires,
                 light,
-                explicit=True,
-                references=dict(references),
+                dict(references),
             )
         )
 
@@ -129,19 +128,26 @@ class Flow(Caller):
     ) -> None:
         """Add sentences to the methods text; see `say`."""
         if text and self._described:
-            placed = made.placed if isinstance(made, Maker) and describe is not None else None
-            self.scope.texts.append(Passage(part, text, placed, describe))
+            node = made.node if isinstance(made, Handle) and describe is not None else None
+            self.scope.texts.append(Passage(part, text, node, describe))
 
     @contextmanager
     def inside(
-        self, name: str, *, participant: str, run: str, stored: bool, described: bool
+        self,
+        name: str,
+        *,
+        participant: str,
+        run: str,
+        high_resolution: bool,
+        stored: bool,
+        described: bool,
     ) -> Iterator[None]:
         """Add nodes to an inner scope for a while; see `subworkflow`."""
         before = self.scope, self._stored, self._described
         there = (one for one in self.scope.inner if one.name == name)
-        self.scope = next(there, None) or self.scope.within(name)
-        self.scope.participant = participant or self.scope.participant
-        self.scope.run = run or self.scope.run
+        self.scope = next(there, None) or self.scope.within(
+            name, participant=participant, run=run, high_resolution=high_resolution
+        )
         self._stored, self._described = self._stored and stored, self._described and described
         try:
             yield
@@ -151,21 +157,21 @@ class Flow(Caller):
 
 def _wire(
     name: str, value: object, port: Port
-) -> Maker | Sequence[Maker] | Mapping[str, Maker] | None:
-    """Return makers of an input; None if nothing is given for it."""
+) -> Handle | Sequence[Handle] | Mapping[str, Handle] | None:
+    """Return handles of an input; None if nothing is given for it."""
 
-    def maker(one: object) -> Maker:
-        return one if isinstance(one, Maker) else Maker(one, name)
+    def handle(one: object) -> Handle:
+        return one if isinstance(one, Handle) else Handle(one, name)
 
     if value is None:
         return None
-    if isinstance(value, Maker) or port.many is None:
-        return maker(value)
+    if isinstance(value, Handle) or port.many is None:
+        return handle(value)
     if isinstance(value, Mapping):
-        return {str(key): maker(one) for key, one in value.items()}
+        return {str(key): handle(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return tuple(map(maker, value))
-    return maker(value)
+        return tuple(map(handle, value))
+    return handle(value)
 
 
 @contextmanager
@@ -174,6 +180,7 @@ def subworkflow(
     *,
     participant: str = "",
     run: str = "",
+    high_resolution: bool = False,
     stored: bool = True,
     described: bool = True,
 ) -> Iterator[None]:
@@ -189,6 +196,8 @@ def subworkflow(
     participant, run : str, default=""
         Label of the participant and name of the run to which the nodes belong, for messages and
         for the order of computation; empty: those of the workflow around it.
+    high_resolution : bool, default=False
+        Whether the nodes work on volumes of the high-resolution grid, for the time they take.
     stored, described : bool, default=True
         Whether anything is stored of these calls, and whether the methods text describes them.
     """
@@ -197,7 +206,14 @@ def subworkflow(
         with _named(name):
             yield
         return
-    with flow.inside(name, participant=participant, run=run, stored=stored, described=described):
+    with flow.inside(
+        name,
+        participant=participant,
+        run=run,
+        high_resolution=high_resolution,
+        stored=stored,
+        described=described,
+    ):
         yield
 
 
@@ -251,8 +267,8 @@ def expect_cost(made: object, cost: Cost) -> None:
     cost : Cost
         Takes the place of the cost of the step.
     """
-    if isinstance(made, Maker) and made.placed is not None:
-        made.placed.expected_cost = cost
+    if isinstance(made, Handle) and made.node is not None:
+        made.node.expected_cost = cost
 
 
 def current_flow() -> Flow | None:
@@ -280,6 +296,11 @@ def table_in(file: Path) -> "Table":
     return cast("Table", file)
 
 
+def facts_in(file: Path) -> "Facts":
+    """Give facts that a file holds: steps load it like their own."""
+    return cast("Facts", file)
+
+
 def events_in(file: Path) -> "Regressors":
     """Give events that a BIDS table holds."""
     return cast("Regressors", file)
@@ -288,7 +309,7 @@ def events_in(file: Path) -> "Regressors":
 def joined(lists: Iterable[list[_T]]) -> list[_T]:
     """Give lists that several nodes make as one list."""
     values = list(lists)
-    if any(isinstance(value, Maker) for value in values):
+    if any(isinstance(value, Handle) for value in values):
         return cast("list[_T]", values)
     return [one for value in values for one in value]
 

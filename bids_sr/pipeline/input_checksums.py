@@ -6,54 +6,54 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bids_sr.io.checksums import checksum
-from bids_sr.pipeline.graph import Graph, Placed
+from bids_sr.pipeline.graph import Graph, Node
 
 
-def input_files(graph: Graph, placed: Placed) -> list[Path]:
+def input_files(graph: Graph, node: Node) -> list[Path]:
     """Return the files that a step reads and that no other step makes.
 
     These are artifacts given to the graph, files in settings, and files that the step declares
     (`reads`). A file may be listed more than once.
     """
     given = [
-        maker.source
-        for wire in graph.wires[placed].values()
-        for maker in wire.makers
-        if maker.placed is None
+        handle.source
+        for wire in graph.wires[node].values()
+        for handle in wire.handles
+        if handle.node is None
     ]
-    files = [path for path in map(Path, placed.reads) if path.is_file()]
-    return [*_files([given, graph.settings[placed]]), *files]
+    files = [path for path in map(Path, node.reads) if path.is_file()]
+    return [*_files([given, graph.settings[node]]), *files]
 
 
-def inputs_checksums(graph: Graph) -> dict[Placed, str]:
+def inputs_checksums(graph: Graph) -> dict[Node, str]:
     """Return a checksum per step that changes with the content of any file that it depends on.
 
     Files that earlier steps read count too: a step may hand its input on unchanged, with its old
     modification time.
     """
-    checksums: dict[Placed, str] = {}
-    for placed in graph.placed:
-        _add_checksum(placed, graph, checksums)
+    checksums: dict[Node, str] = {}
+    for node in graph.nodes:
+        _add_checksum(node, graph, checksums)
     return checksums
 
 
-def _add_checksum(placed: Placed, graph: Graph, checksums: dict[Placed, str]) -> None:
+def _add_checksum(node: Node, graph: Graph, checksums: dict[Node, str]) -> None:
     """Add the checksum of a step after those of all steps that it depends on."""
-    waiting = [placed]
+    waiting = [node]
     while waiting:
-        step = waiting[-1]
-        makers = [
-            maker.placed
-            for wire in graph.wires[step].values()
-            for maker in wire.makers
-            if maker.placed is not None
+        current = waiting[-1]
+        sources = [
+            handle.node
+            for wire in graph.wires[current].values()
+            for handle in wire.handles
+            if handle.node is not None
         ]
-        if missing := [maker for maker in makers if maker not in checksums]:
+        if missing := [source for source in sources if source not in checksums]:
             waiting += missing
             continue
-        content = [checksum(path) for path in input_files(graph, step)]
-        content += [checksums[maker] for maker in makers]
-        checksums[step] = hashlib.sha256(" ".join(content).encode()).hexdigest()
+        content = [checksum(path) for path in input_files(graph, current)]
+        content += [checksums[source] for source in sources]
+        checksums[current] = hashlib.sha256(" ".join(content).encode()).hexdigest()
         waiting.pop()
 
 

@@ -1,4 +1,4 @@
-"""List a resolved graph as lines: which step makes what.
+"""Listing of a graph: which node makes what of what.
 
 The steps that store results are left out.
 """
@@ -6,14 +6,15 @@ The steps that store results are left out.
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from bids_sr.pipeline.graph import Graph, Placed, Scope, Wire
+from bids_sr.pipeline.graph import Graph, Node, Scope, Wire
 
 
 class _Line(NamedTuple):
     """A step; or scopes in which the same is done, or steps that stood before, by their names.
 
     `makes`: artifacts that it makes, with entities of stored ones in brackets. `of`: artifacts
-    that it takes, with their makers in parentheses. `where`: file below ``bids_sr/steps``.
+    that it takes, with the steps that make them in
+    parentheses. `where`: file below ``bids_sr/steps``.
     """
 
     depth: int
@@ -50,7 +51,7 @@ def _blocks(graph: Graph, scope: Scope, depth: int) -> list[_Block]:
     # and names of the scopes that hold it, none for a step
     held: dict[tuple[_Block, ...], list[str]] = {}
     for member in _in_order(graph, scope):
-        if isinstance(member, Placed):
+        if isinstance(member, Node):
             held[((_line(graph, member, depth),),)] = []
         elif inside := tuple(_blocks(graph, member, depth + 1)):
             held.setdefault(inside, []).append(member.name)
@@ -79,32 +80,32 @@ def _alike(
     return tuple(lines)
 
 
-def _in_order(graph: Graph, scope: Scope) -> Iterator[Placed | Scope]:
+def _in_order(graph: Graph, scope: Scope) -> Iterator[Node | Scope]:
     """Yield steps and inner scopes of a scope in dependency order.
 
     Each comes after those that it is made of, unless they need one another.
     """
-    members: list[Placed | Scope] = [one for one in scope.steps if one.step is not scope.store]
+    members: list[Node | Scope] = [one for one in scope.nodes if one.step is not scope.store]
     members += scope.inner
-    seen: set[Placed | Scope] = set()
+    seen: set[Node | Scope] = set()
 
-    def reached(member: Placed | Scope) -> Iterator[Placed | Scope]:
+    def reached(member: Node | Scope) -> Iterator[Node | Scope]:
         if member in seen:
             return
         seen.add(member)
         inside = (
             [member]
-            if isinstance(member, Placed)
-            else [each for one in member.inward() for each in one.steps]
+            if isinstance(member, Node)
+            else [each for one in member.inward() for each in one.nodes]
         )
         sources = (
-            maker.source
+            handle.source
             for each in inside
             for wire in graph.wires[each].values()
-            for maker in wire.makers
+            for handle in wire.handles
         )
         for source in sources:
-            around = {source, *source.scope.outward()} if isinstance(source, Placed) else set()
+            around = {source, *source.scope.outward()} if isinstance(source, Node) else set()
             for needed in (each for each in members if each in around):
                 yield from reached(needed)
         yield member
@@ -113,26 +114,26 @@ def _in_order(graph: Graph, scope: Scope) -> Iterator[Placed | Scope]:
         yield from reached(member)
 
 
-def _line(graph: Graph, placed: Placed, depth: int) -> _Line:
+def _line(graph: Graph, node: Node, depth: int) -> _Line:
     kept = {
-        maker.name: store.settings["own_entities"]
-        for store in placed.scope.steps
-        if store.step is placed.scope.store
-        for maker in graph.wires[store]["files"].makers
-        if maker.source is placed
+        handle.name: store.settings["own_entities"]
+        for store in node.scope.nodes
+        if store.step is node.scope.store
+        for handle in graph.wires[store]["files"].handles
+        if handle.source is node
     }
     makes = (
-        f"{name} [{_entities(kept[name], placed.scope)}]" if name in kept else name
-        for name in placed.step.outputs
+        f"{name} [{_entities(kept[name], node.scope)}]" if name in kept else name
+        for name in node.step.outputs
     )
-    inputs = (f"{name} ({_who(placed, wire)})" for name, wire in graph.wires[placed].items())
-    where = placed.step.__module__.partition(".steps.")[2].replace(".", "/")
+    inputs = (f"{name} ({_who(node, wire)})" for name, wire in graph.wires[node].items())
+    where = node.step.__module__.partition(".steps.")[2].replace(".", "/")
     return _Line(
         depth,
-        placed.name,
+        node.name,
         ", ".join(makes),
         ", ".join(inputs),
-        ", ".join(graph.settings[placed]),
+        ", ".join(graph.settings[node]),
         where and f"{where}.py",
     )
 
@@ -149,18 +150,18 @@ def _entities(value: object, scope: Scope) -> str:
     return "_".join(label if key == "suffix" else f"{key}-{label}" for key, label in shown.items())
 
 
-def _who(placed: Placed, wire: Wire) -> str:
-    """Return the makers of an input as step names.
+def _who(node: Node, wire: Wire) -> str:
+    """Return the handles of an input as step names.
 
     Their scopes are added where these do not enclose the input.
     """
-    around = set(placed.scope.outward())
+    around = set(node.scope.outward())
     steps: dict[str, list[str]] = {}  # by step: the scopes
-    for maker in wire.makers:
-        if isinstance(maker.source, Placed):
-            outward = list(maker.source.scope.outward())
+    for handle in wire.handles:
+        if isinstance(handle.source, Node):
+            outward = list(handle.source.scope.outward())
             inside = [one.name for one in outward if one not in around][::-1]
-            steps.setdefault(maker.source.name, []).append(".".join(inside))
+            steps.setdefault(handle.source.name, []).append(".".join(inside))
         else:
             steps["given"] = [""]
     shown = (

@@ -1,4 +1,4 @@
-"""A resolved graph as a workflow of nipype: a node for each step, a workflow for each scope."""
+"""A graph as a workflow of nipype: a nipype node for each node, a workflow for each scope."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.config.machine import Need
-from bids_sr.pipeline.graph import Graph, Maker, Placed, Scope, Wire
+from bids_sr.pipeline.graph import Graph, Handle, Node, Scope, Wire
 from bids_sr.pipeline.input_checksums import inputs_checksums
 from bids_sr.pipeline.nipype_interface import INPUTS_CHECKSUM
 
@@ -20,17 +20,17 @@ def workflow_of(
     *,
     base_dir: Path,
     need_gb: Callable[[Need], float],
-    seconds: Callable[[Placed], float] = lambda placed: placed.cost.always,
+    seconds: Callable[[Node], float] = lambda node: node.cost.always,
 ) -> LiterateWorkflow:
     """The workflow of a graph: that of its outermost scope, with those of inner scopes inside it.
 
-    `need_gb`: memory to declare (GB) for that of a step. `seconds`: processor time of a step,
-    which its node has as ``seconds``.
+    `need_gb`: memory to declare (GB) for that of a step. `seconds`: processor time of a node,
+    which its nipype node has as ``seconds``.
     """
     flows = {
         one: LiterateWorkflow(name=one.name)
         for one in graph.scope.inward()
-        if any(s.steps for s in one.inward())
+        if any(inner.nodes for inner in one.inward())
     }
     flows[graph.scope].base_dir = str(base_dir)
     # what an output lists is not among the outputs
@@ -38,94 +38,98 @@ def workflow_of(
     for scope, flow in flows.items():
         if scope is not graph.scope and scope.outer is not None:
             flows[scope.outer].add_nodes([flow])
-    nodes = {placed: _node(placed, graph, need_gb) for placed in graph.placed}
-    for placed, checksum in inputs_checksums(graph).items():
-        setattr(nodes[placed].inputs, INPUTS_CHECKSUM, checksum)
-    for placed, node in nodes.items():
-        node.seconds = seconds(placed)
-        flows[placed.scope].add_nodes([node])
-    for placed, wires in graph.wires.items():
+    nipype_nodes = {node: _nipype_node(node, graph, need_gb) for node in graph.nodes}
+    for node, checksum in inputs_checksums(graph).items():
+        setattr(nipype_nodes[node].inputs, INPUTS_CHECKSUM, checksum)
+    for node, nipype_node in nipype_nodes.items():
+        nipype_node.seconds = seconds(node)
+        flows[node.scope].add_nodes([nipype_node])
+    for node, wires in graph.wires.items():
         for name, wire in wires.items():
-            _connect(wire, placed.scope, nodes[placed], name, flows, nodes)
+            _connect(wire, node.scope, nipype_nodes[node], name, flows, nipype_nodes)
     for scope, flow in flows.items():
-        for each in flow._graph.nodes():
-            each.whom = scope.whom
+        for nipype_node in flow._graph.nodes():
+            nipype_node.owner = scope.owner
     return flows[graph.scope]
 
 
-def _node(placed: Placed, graph: Graph, need_gb: Callable[[Need], float]) -> pe.Node:
-    given = graph.settings[placed]
-    node = pe.Node(
-        placed.step.interface(**given), name=placed.name, n_procs=given.get("omp_nthreads", 1)
+def _nipype_node(node: Node, graph: Graph, need_gb: Callable[[Need], float]) -> pe.Node:
+    settings = graph.settings[node]
+    nipype_node = pe.Node(
+        node.step.interface(**settings),
+        name=node.name,
+        n_procs=settings.get("omp_nthreads", 1),
     )
-    node.run_without_submitting = placed.light
-    node._mem_gb = _NEXT_TO_NOTHING_GB if placed.light else need_gb(placed.step.memory)
-    for name, wire in graph.wires[placed].items():
+    nipype_node.run_without_submitting = node.light
+    nipype_node._mem_gb = _NEXT_TO_NOTHING_GB if node.light else need_gb(node.step.memory)
+    for name, wire in graph.wires[node].items():
         if wire.names:
-            setattr(node.inputs, f"{name}_names", list(wire.names))
-    return node
+            setattr(nipype_node.inputs, f"{name}_names", list(wire.names))
+    return nipype_node
 
 
 def _connect(
     wire: Wire,
     scope: Scope,
-    node: pe.Node,
+    target: pe.Node,
     name: str,
     flows: dict[Scope, LiterateWorkflow],
-    nodes: dict[Placed, pe.Node],
+    nipype_nodes: dict[Node, pe.Node],
 ) -> None:
-    """Connect makers to an input of a node, by a node that joins them where there are several."""
-    made = [maker for maker in wire.makers if isinstance(maker.source, Placed)]
+    """Connect handles to an input of a node, by a node that joins them if there are several."""
+    made = [handle for handle in wire.handles if handle.node is not None]
     if not made:
-        files = [maker.source for maker in wire.makers]
+        files = [handle.source for handle in wire.handles]
         several = [
-            str(each)
-            for found in files
-            for each in (found if isinstance(found, list) else [found])
+            str(one) for value in files for one in (value if isinstance(value, list) else [value])
         ]
         setattr(
-            node.inputs,
+            target.inputs,
             name,
             several if len(several) > 1 or isinstance(files[0], list) else several[0],
         )
         return
-    if len(wire.makers) == 1:
-        _edge(made[0], scope, node, name, flows, nodes)
+    if len(wire.handles) == 1:
+        _add_edge(made[0], scope, target, name, flows, nipype_nodes)
         return
     merge = pe.Node(
-        Merge(len(wire.makers)), name=f"{node.name}_{name}", run_without_submitting=True
+        Merge(len(wire.handles)), name=f"{target.name}_{name}", run_without_submitting=True
     )
     merge._mem_gb = _NEXT_TO_NOTHING_GB
     flows[scope].add_nodes([merge])
-    for number, maker in enumerate(wire.makers, 1):
-        if isinstance(maker.source, Placed):
-            _edge(maker, scope, merge, f"in{number}", flows, nodes)
+    for number, handle in enumerate(wire.handles, 1):
+        if handle.node is not None:
+            _add_edge(handle, scope, merge, f"in{number}", flows, nipype_nodes)
         else:
-            setattr(merge.inputs, f"in{number}", maker.source)
-    flows[scope].connect(merge, "out", node, name)
+            setattr(merge.inputs, f"in{number}", handle.source)
+    flows[scope].connect(merge, "out", target, name)
 
 
-def _edge(
-    maker: Maker,
+def _add_edge(
+    handle: Handle,
     scope: Scope,
-    node: pe.Node,
+    target: pe.Node,
     name: str,
     flows: dict[Scope, LiterateWorkflow],
-    nodes: dict[Placed, pe.Node],
+    nipype_nodes: dict[Node, pe.Node],
 ) -> None:
-    placed = maker.source
-    assert isinstance(placed, Placed)
-    around = set(placed.scope.outward())
+    node = handle.node
+    assert node is not None
+    around = set(node.scope.outward())
     common = next(one for one in scope.outward() if one in around)
-    source = _seen_from(common, placed.scope, nodes[placed], maker.name, flows)
-    flows[common].connect(*source, *_seen_from(common, scope, node, name, flows))
+    source = _seen_from(common, node.scope, nipype_nodes[node], handle.name, flows)
+    flows[common].connect(*source, *_seen_from(common, scope, target, name, flows))
 
 
 def _seen_from(
-    common: Scope, scope: Scope, node: pe.Node, name: str, flows: dict[Scope, LiterateWorkflow]
+    common: Scope,
+    scope: Scope,
+    nipype_node: pe.Node,
+    name: str,
+    flows: dict[Scope, LiterateWorkflow],
 ) -> tuple[pe.Node | LiterateWorkflow, str]:
     """Return (node or inner workflow, dotted field name) for a connection in the common scope."""
     around = set(common.outward())
     between = [one for one in scope.outward() if one not in around][::-1]
-    inside = [*(one.name for one in between[1:]), node.name, name]
-    return (flows[between[0]], ".".join(inside)) if between else (node, name)
+    inside = [*(one.name for one in between[1:]), nipype_node.name, name]
+    return (flows[between[0]], ".".join(inside)) if between else (nipype_node, name)

@@ -10,7 +10,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder
 from bids_sr.pipeline.artifacts import Derivative, Facts
 from bids_sr.pipeline.flow import current_flow
-from bids_sr.pipeline.graph import Maker
+from bids_sr.pipeline.graph import Handle
 
 _NOTHING: Mapping[str, object] = {}
 _NO_KEYS: Mapping[str, Sequence[str]] = {}
@@ -146,7 +146,7 @@ class Outputs:
         self, artifact: object, settings: Mapping[str, object], facts: Facts | None
     ) -> None:
         flow = current_flow()
-        if flow is None or not isinstance(artifact, Maker):
+        if flow is None or not isinstance(artifact, Handle):
             return
         common = {
             "entities": dict(self.entities),
@@ -155,11 +155,11 @@ class Outputs:
             "datasets": self.datasets,
         }
         references = {
-            space: image for space, image in self.references.items() if isinstance(image, Maker)
+            space: image for space, image in self.references.items() if isinstance(image, Handle)
         }
         flow.store(
             artifact,
             {**common, **settings},
-            facts=facts if isinstance(facts, Maker) else None,
+            facts=facts if isinstance(facts, Handle) else None,
             references=references,
         )

@@ -5,120 +5,35 @@ that makes it; `here` is the folder of the step; every other parameter is a sett
 called like any function. Its interface for nipype loads the artifacts, calls it and saves what it
 returns; it is made when it is first asked for, so that a module of steps imports neither nipype
 nor what its steps compute with.
-
-Report figures: one function each, which draws and declares what is shown.
-
-It declares what the figure shows, where and in which words.
-
-A figure is a step: its parameters are what is drawn, by the names of the artifacts. What it draws
-is stored among the derivatives with a note of what it shows and in which words, from which the
-page is made.
 """
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import cached_property, update_wrapper, wraps
+from functools import cached_property, update_wrapper
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Generic,
-    Literal,
-    NamedTuple,
     ParamSpec,
     Protocol,
     TypeVar,
-    Union,
     cast,
     get_args,
-    overload,
 )
 
 from bids_sr.config.machine import Need
-from bids_sr.config.section import Level
-from bids_sr.config.spaces import Seed
-from bids_sr.pipeline.artifacts import REQUIRED, Derivative, bare, port_of
-from bids_sr.pipeline.artifacts import Figure as FigureKind
-from bids_sr.report.sections import Shown
-from bids_sr.series import map_label
+from bids_sr.pipeline.artifacts import REQUIRED, bare, port_of
 from bids_sr.sr.method import Cost
-from bids_sr.sr.recipe_changes import RecipeChange
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from nipype.interfaces.base import SimpleInterface
 
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R", covariant=True)
-
-
-class Lookup(Protocol):
-    """Value of a setting, by its name; `KeyError` where no scope has one of that name.
-
-    Of those that texts and names of files are made of it says the types.
-    """
-
-    @overload
-    def __call__(self, name: Literal["tr", "start_time"], /) -> float: ...
-    @overload
-    def __call__(
-        self, name: Literal["max_train_minutes", "fd_censor", "enorm_censor"], /
-    ) -> float | None: ...
-    @overload
-    def __call__(self, name: Literal["factor", "grid_mm"], /) -> tuple[float, ...]: ...
-    @overload
-    def __call__(self, name: Literal["smoothing", "band_pass"], /) -> Sequence[float]: ...
-    @overload
-    def __call__(self, name: Literal["axis_order"], /) -> tuple[int, ...]: ...
-    @overload
-    def __call__(self, name: Literal["contrasts"], /) -> Mapping[str, object]: ...
-    @overload
-    def __call__(self, name: Literal["level"], /) -> Level: ...
-    @overload
-    def __call__(
-        self,
-        name: Literal[
-            "suffixes", "kinds", "thresholds", "methods", "method_names", "minus_others"
-        ],
-        /,
-    ) -> Sequence[str]: ...
-    @overload
-    def __call__(
-        self, name: Literal["highres_entities", "lowres_entities", "space_entities"], /
-    ) -> Mapping[str, str]: ...
-    @overload
-    def __call__(
-        self,
-        name: Literal[
-            "method",
-            "recipe",
-            "series_name",
-            "pair_tag",
-            "roi",
-            "template_space",
-            "atlas",
-            "anat_align",
-            "anat_scale",
-            "anat_mask",
-            "anat_tools",
-            "primary",
-            "baselines",
-            "drift",
-        ],
-        /,
-    ) -> str: ...
-    @overload
-    def __call__(self, name: Literal["recipe_changes"], /) -> tuple[RecipeChange, ...]: ...
-    @overload
-    def __call__(self, name: Literal["seeds"], /) -> Sequence[Seed]: ...
-    @overload
-    def __call__(self, name: Literal["nuisance"], /) -> list[str] | None: ...
-    @overload
-    def __call__(self, name: str, /) -> object: ...
 
 
 def enumerated(words: Sequence[str]) -> str:
@@ -144,71 +59,7 @@ class Part(IntEnum):
     EVALUATION = 6
 
 
-Varies = Mapping[str, Sequence[str]]
-TextAfter = Callable[[Lookup, Sequence[Path], int], str]
-"""Sentences on what steps did: from settings, the folders of those that have ended, and the number
-of those that have not.
-"""
 _LITTLE = Cost(always=0.1)
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """How an artifact is stored among the derivatives.
-
-    Parameters
-    ----------
-    entities : Mapping[str, str] | Callable[[Lookup], Mapping[str, str]] | None
-        Long entity names to labels, besides those of the scope; None: files tell them.
-    sidecar : Mapping[str, object] | Callable[[Lookup], Mapping[str, object]] | str
-        Metadata by key, or the artifact that holds them.
-    facts : str
-        Artifact with metadata known only after the step; empty for none.
-    provenance : bool
-        Whether the sidecar tells what made the file.
-    dataset : Literal['output', 'primary', 'figures']
-        Where it is stored: all results, primary series' data set, or figures.
-    exported_as : Mapping[str, str] | Callable[[Lookup], Mapping[str, str] | None] | None
-        Entities that differ in the data set for other programs; None keeps it out.
-    level : Level | Callable[[Lookup], Level]
-        Lowest level of storage that has it among all results.
-    among : Callable[[Lookup], Sequence[Mapping[str, str]]] | None
-        Entities of the files to store, each a choice; None stores all.
-    varies : Varies | Callable[[Lookup], Varies]
-        Entities by which files with a shared sidecar differ, with differing keys.
-
-    Attributes
-    ----------
-    entities : long names to labels, beside those of the scope; None: the names of its files tell
-        them
-    sidecar : metadata, or the name of the artifact that holds them
-    facts : name of an artifact that holds further metadata, known only once the step has run; ""
-        for none
-    provenance : whether the sidecar tells what made it
-    dataset : where it is stored: among all results, or only in the data set of the primary series
-        for other programs (`bids_sr.pipeline.store`); figures are stored where the report is made
-        of them
-    exported_as : what of the entities is another one in that data set, where it is linked, an
-        empty label for none; None: it is not there
-    level : the smallest level (``--level``) at which it is among all results
-    among : of an artifact of several files, entities of those that are stored, each a choice; None
-        stores all
-    varies : of an artifact of several files, entities by which files differ that share a sidecar,
-        each with the keys that differ with it, or a function that gives them; these keys stand in
-        a sidecar a folder higher
-    """
-
-    entities: Mapping[str, str] | Callable[[Lookup], Mapping[str, str]] | None = None
-    sidecar: Mapping[str, object] | Callable[[Lookup], Mapping[str, object]] | str = field(
-        default_factory=dict
-    )
-    facts: str = ""
-    provenance: bool = False
-    dataset: Literal["output", "primary", "figures"] = "output"
-    exported_as: Mapping[str, str] | Callable[[Lookup], Mapping[str, str] | None] | None = None
-    level: Level | Callable[[Lookup], Level] = "standard"
-    among: Callable[[Lookup], Sequence[Mapping[str, str]]] | None = None
-    varies: Varies | Callable[[Lookup], Varies] = field(default_factory=dict)
 
 
 class Caller(Protocol):
@@ -254,10 +105,6 @@ class Step(Generic[_P, _R]):
         function: Callable[_P, _R],
         makes: Sequence[str] = (),
         *,
-        part: Part = Part.OPENING,
-        text: str | Callable[[Lookup], str] = "",
-        text_after: TextAfter | None = None,
-        keep: Mapping[str, Keep] | None = None,
         memory: Need | None = None,
         cost: Cost | Callable[..., Cost] = _LITTLE,
         small: bool = False,
@@ -267,10 +114,6 @@ class Step(Generic[_P, _R]):
     ) -> None:
         update_wrapper(self, function)
         self.function = function
-        self.part = part
-        self.text = text
-        self.text_after = text_after
-        self.keep = keep or {}
         self.memory = memory or Need()
         self.cost = cost
         self.small = small
@@ -290,11 +133,18 @@ class Step(Generic[_P, _R]):
         names = tuple(makes) or (function.__name__,)
         returned = signature.return_annotation
         hints = get_args(returned) if len(names) > 1 else (returned,)
-        if len(hints) != len(names) or self.keep.keys() - set(names):
+        if len(hints) != len(names):
             raise TypeError(
                 f"the outputs {', '.join(names)} of {function.__name__} do not match its return"
-                f" type {returned} or the derivatives {self.keep}"
+                f" type {returned}"
             )
+        for needs in (cost, reads):
+            unknown = set(inspect.signature(needs).parameters) if callable(needs) else set()
+            if unknown := unknown - self.settings.keys():
+                raise TypeError(
+                    f"cost or reads of {function.__name__} depend on {', '.join(sorted(unknown))},"
+                    " which are no settings of the step"
+                )
         self.outputs = {name: port_of(hint) for name, hint in zip(names, hints, strict=True)}
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -362,13 +212,12 @@ class Step(Generic[_P, _R]):
         )
 
 
+AnyStep = Step[..., object]
+
+
 def step(
     *,
     makes: str | Sequence[str] = (),
-    part: Part = Part.OPENING,
-    text: str | Callable[[Lookup], str] = "",
-    text_after: TextAfter | None = None,
-    keep: Mapping[str, Keep] | None = None,
     memory: Need | None = None,
     cost: Cost | Callable[..., Cost] = _LITTLE,
     small: bool = False,
@@ -383,25 +232,18 @@ def step(
     makes : str | Sequence[str], optional
         Name of the artifact that it returns, or names, in order; that of the function where there
         is none.
-    part, text : Part, optional
-        Its sentences in the methods text, or a function that is given a look-up of settings, and
-        their place. They may depend on settings only, so that they are known before a run.
-    text_after : TextAfter | None, optional
-        Sentences that take the place of `text` when the step has ended, made of what is in its
-        folder; steps of one `text` are described together. In this case `text` is in the future
-        tense.
-    keep : Mapping[str, Keep] | None, optional
-        How those of its artifacts are stored that are kept, by name.
     memory : Need | None, optional
         What it adds to a process.
-    cost : Cost | Callable[[Lookup], Cost], optional
-        Processor time, or a function of the settings. Priorities and the time left rest on it.
+    cost : Cost | Callable[..., Cost], optional
+        Processor time, or a function whose parameters are settings of the step. Priorities and the
+        time left rest on it.
     small : bool, optional
         It handles small tables alone, in less time than a job of a cluster needs to start.
     resumes : bool, optional
         Its folder stays where it was killed, and it goes on from what it finds there.
-    reads : Callable[[Lookup], Sequence[Path | str]] | None, optional
-        Files, or their URIs, that it reads because its settings name them.
+    reads : Callable[..., Sequence[Path | str]] | None, optional
+        Files, or their URIs, that it reads because its settings name them: a function whose
+        parameters are settings of the step.
     monitored : Sequence[str], optional
         Artifacts that only a log shows, such as a held-out pair: they are no sources of what the
         step makes.
@@ -424,10 +266,6 @@ def step(
     return lambda function: Step(
         function,
         names,
-        part=part,
-        text=text,
-        text_after=text_after,
-        keep=keep,
         memory=memory,
         cost=cost,
         small=small,
@@ -435,120 +273,3 @@ def step(
         reads=reads,
         monitored=monitored,
     )
-
-
-_USUAL = Cost(always=0.3)
-Content = Union["Figure", str]
-"""A figure, or a fragment of HTML."""
-
-
-class Drawn(NamedTuple):
-    """What was drawn, and the desc of its declaration; of several, what each of them shows.
-
-    `label` is the name of a method, where each has a figure of its own.
-    """
-
-    desc: str
-    content: Content
-    contrast: str = ""
-    fwhm_mm: float = 0.0
-    label: str = ""
-
-
-class FigureStep(Step[_P, list[Derivative]], Generic[_P]):
-    """A function that draws as a step; `shown` are its declarations."""
-
-    shown: tuple[Shown, ...] = ()
-
-
-def figure(
-    *shown: Shown, memory: Need | None = None, cost: Cost | Callable[..., Cost] = _USUAL
-) -> Callable[[Callable[_P, Iterator[Drawn] | Content | None]], FigureStep[_P]]:
-    """Declare a function as a figure.
-
-    Parameters
-    ----------
-    *shown : Shown
-        What it shows. A function of one figure may return its content, or None where there is
-        nothing to see; one of several yields `Drawn`, each with the desc of one of these.
-    memory : Need | None, optional
-        What it adds to a process.
-    cost : Cost | Callable[[Lookup], Cost], optional
-        Processor time.
-
-    Returns
-    -------
-    Callable[[Callable[P, Iterator[Drawn] | Content | None]], FigureStep[P]]
-        Decorator that makes a figure step of a function.
-
-    Examples
-    --------
-    >>> from bids_sr.pipeline.artifacts import Image
-    >>> @figure(Shown("zooms", "motion", html=True, missing="size of the voxels"))
-    ... def show_zooms(boldref: Image) -> str:
-    ...     return f"<p>{boldref.affine[0][0]} mm</p>"
-    >>> list(show_zooms.inputs), [each.desc for each in show_zooms.shown]
-    (['boldref'], ['zooms'])
-    """
-
-    def decorated(function: Callable[_P, Iterator[Drawn] | Content | None]) -> FigureStep[_P]:
-        @wraps(function)
-        def draw(*args: _P.args, **kwargs: _P.kwargs) -> list[Derivative]:
-            found = function(*args, **kwargs)
-            if found is None:
-                return []
-            every = found if isinstance(found, Iterator) else [Drawn(shown[0].desc, found)]
-            return [_stored(each, shown) for each in every]
-
-        signature = inspect.signature(function).replace(return_annotation=list[FigureKind])
-        vars(draw)["__signature__"] = signature
-        made = FigureStep(
-            draw,
-            memory=memory,
-            cost=cost,
-            keep={function.__name__: Keep(dataset="figures", level="minimal")},
-        )
-        made.shown = shown
-        return made
-
-    return decorated
-
-
-def _stored(drawn: Drawn, shown: Sequence[Shown]) -> Derivative:
-    """What was drawn with its entities; ValueError where it was not declared."""
-    html = isinstance(drawn.content, str)
-    for figure in shown:
-        if figure.html == html and figure.desc == drawn.desc:
-            contrast = {"contrast": drawn.contrast} if drawn.contrast else {}
-            desc = map_label(drawn.desc + drawn.label[:1].upper() + drawn.label[1:], drawn.fwhm_mm)
-            return Derivative(
-                drawn.content,
-                {**contrast, "desc": desc, "suffix": figure.suffix},
-                _note(drawn, figure),
-            )
-    raise ValueError(
-        f"the {'HTML page' if html else 'figure'} {drawn.desc} is not among the declared figures"
-        f" {[one.desc for one in shown]}"
-    )
-
-
-def _note(drawn: Drawn, shown: Shown) -> dict[str, object]:
-    """Return the manifest entry of a figure.
-
-    See `bids_sr.report.assembler.ArchivedFigure`.
-    """
-    smoothing = (
-        f"smoothed with a {drawn.fwhm_mm:g} mm FWHM Gaussian kernel"
-        if drawn.fwhm_mm
-        else "not smoothed"
-    )
-    words = {"contrast": drawn.contrast or "n/a", "smoothing": smoothing}
-    return {
-        "figure": shown.desc,
-        "section": shown.section,
-        **words,
-        "label": drawn.label,
-        "heading": shown.heading.format(**words),
-        "caption": shown.caption.format(**words),
-        "alt": "" if isinstance(drawn.content, str) else str(drawn.content.get_label()),
-    }

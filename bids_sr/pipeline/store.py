@@ -17,7 +17,7 @@ from bids_sr.io import atomic_files
 from bids_sr.io.dataset_description import RESULTS, dataset_of, template_uri
 from bids_sr.io.grids import AS_STORED, AxisOrder, inverse
 from bids_sr.pipeline.artifacts import Facts, File, entities_of_name
-from bids_sr.pipeline.step import HERE, Lookup, Varies, step
+from bids_sr.pipeline.step import HERE, step
 from bids_sr.sr.method import Cost
 
 RECORD = "written.json"
@@ -26,6 +26,8 @@ _WITHOUT_SIDECAR = frozenset({"xfm"})
 """Kinds of which nobody asks metadata: in the data set for other programs these have none, which
 spares files.
 """
+Varies = Mapping[str, Sequence[str]]
+"""Entities by which files with a shared sidecar differ, each with the keys that differ with it."""
 _NOTHING_VARIES: Varies = {}
 
 
@@ -181,10 +183,9 @@ def _named(path: Path) -> dict[str, str]:
     return {**entities_of_name(path), **drawn}
 
 
-def _cost(setting: Lookup) -> Cost:
+def _cost(own_entities: Mapping[str, str] | None) -> Cost:
     """A series is compressed; nothing else takes long."""
-    own = setting("own_entities")
-    is_series = isinstance(own, Mapping) and own.get("suffix") == "bold"
+    is_series = own_entities is not None and own_entities.get("suffix") == "bold"
     return Cost(volumes=0.013) if is_series else Cost(always=0.1)
 
 

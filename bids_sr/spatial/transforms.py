@@ -4,6 +4,9 @@ In memory a transform is a 4x4 matrix in RAS mm that takes a **reference** point
 in the **moving** image (what resampling needs). On disk it is ITK text, in LPS mm, the same
 direction. Composite transforms with displacement fields (HDF5) carry points without an image: some
 ten times quicker than resampling images of coordinates.
+
+ITK text is not read and written by nitransforms 25.1, which writes six digits, reads single
+precision and no Euler angles, and does not check the type of a transform.
 """
 
 import math

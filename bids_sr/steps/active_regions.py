@@ -45,7 +45,7 @@ from bids_sr.pipeline.artifacts import (
     Transforms,
     Volume,
 )
-from bids_sr.pipeline.step import HERE, Keep, Lookup, Part, step
+from bids_sr.pipeline.step import HERE, step
 from bids_sr.region_names import atlas_title
 from bids_sr.registration.ants import apply, apply_to_points, atlas_region
 from bids_sr.registration.bold_to_anat import boldref_onward

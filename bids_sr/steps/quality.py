@@ -36,7 +36,7 @@ from bids_sr.pipeline.artifacts import (
     Series,
     Transforms,
 )
-from bids_sr.pipeline.step import HERE, Part, enumerated, step
+from bids_sr.pipeline.step import HERE, enumerated, step
 from bids_sr.series import MEASURED
 from bids_sr.spatial.masks import Mismatch, edge_mismatch
 from bids_sr.spatial.resampling import sample_volume

@@ -25,7 +25,7 @@ from bids_sr.pipeline.artifacts import (
     SpaceGrid,
     Transforms,
 )
-from bids_sr.pipeline.step import HERE, Keep, Part, enumerated, step
+from bids_sr.pipeline.step import HERE, enumerated, step
 from bids_sr.registration import bold_to_anat
 from bids_sr.registration.ants import carry_points, in_ras, load, load_like
 from bids_sr.registration.bold_to_anat import combined_masks, region_on_bold, register_pair_to_bold

@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 from bidsmaker import BidsMaker
 from fmriprepmaker import FmriprepMaker, prepared
-from graphmaker import made_by, placed_of, planned_graph, steps_of
+from graphmaker import made_by, nodes_of, planned_graph, steps_of
 
 import bids_sr.steps
 from bids_sr.boilerplate import bibliography
-from bids_sr.pipeline.graph import Graph, Maker, Placed, Scope
+from bids_sr.pipeline.graph import Graph, Handle, Node, Scope
 from bids_sr.pipeline.listing import who_makes_what
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import Part, Step
@@ -495,16 +495,14 @@ def graph(request: pytest.FixtureRequest, made: Callable[[str], tuple[Graph, set
     return made(request.param)[0]
 
 
-def _stores(graph: Graph) -> Iterator[tuple[Placed, dict[str, Any]]]:
-    yield from (
-        (placed, graph.settings[placed]) for placed in graph.placed if placed.step is store
-    )
+def _stores(graph: Graph) -> Iterator[tuple[Node, dict[str, Any]]]:
+    yield from ((placed, graph.settings[placed]) for placed in graph.nodes if placed.step is store)
 
 
 def test_no_two_steps_write_the_same_file(graph: Graph) -> None:
     written: Counter[str] = Counter()
     for placed, told in _stores(graph):
-        own, [maker] = told["own_entities"], graph.wires[placed]["files"].makers
+        own, [maker] = told["own_entities"], graph.wires[placed]["files"].handles
         tells = {} if own is not None else {"by": maker.name, "of": _about(graph, maker.source)}
         # another extension
         card = {"card": maker.name} if own is not None and own["suffix"] == "model" else {}
@@ -522,7 +520,7 @@ def test_a_name_in_both_kinds_of_data_sets_is_one_file(graph: Graph) -> None:
     """A program that is pointed at all results finds no other series or brain than in the data set
     made for it.
     """
-    makers: dict[str, set[Maker]] = {}
+    makers: dict[str, set[Handle]] = {}
     for placed, told in _stores(graph):
         own = told["own_entities"]
         names = [told["entities"] | own] if own is not None and told["in_output"] else []
@@ -536,7 +534,7 @@ def test_a_name_in_both_kinds_of_data_sets_is_one_file(graph: Graph) -> None:
             )
         for name in names:
             makers.setdefault(json.dumps(name, sort_keys=True), set()).update(
-                graph.wires[placed]["files"].makers
+                graph.wires[placed]["files"].handles
             )
     assert {name: len(found) for name, found in makers.items() if len(found) > 1} == {}
 
@@ -613,16 +611,16 @@ def test_results_in_the_spaces_that_are_asked_for(
     runs = [scope for scope in graph.scope.inward() if "primary" in scope.settings]
     assert all(scope.setting("in_func") == (not options) for scope in runs)
     grids = [
-        placed for step in ("grid_in_t1w", "grid_in_template") for placed in placed_of(graph, step)
+        placed for step in ("grid_in_t1w", "grid_in_template") for placed in nodes_of(graph, step)
     ]
     assert len(grids) == spaces * len(runs)
-    for placed in placed_of(graph, "super_resolve"):
+    for placed in nodes_of(graph, "super_resolve"):
         wanted = spaces if placed.scope.name == placed.scope.setting("primary") else 0
         assert len(made_by(graph, placed, "space_grids")) == wanted
-    assert len(placed_of(graph, "maps_to_spaces")) == (
-        len(placed_of(graph, "map_series")) if spaces else 0
+    assert len(nodes_of(graph, "maps_to_spaces")) == (
+        len(nodes_of(graph, "map_series")) if spaces else 0
     )
-    assert len(placed_of(graph, "normalize_t1w")) == (2 if spaces else 1), "once for each template"
+    assert len(nodes_of(graph, "normalize_t1w")) == (2 if spaces else 1), "once for each template"
 
 
 @pytest.mark.parametrize("spheres", [True, False])
@@ -638,21 +636,21 @@ def test_maps_alone_come_to_surfaces(tmp_path: Path, spheres: bool) -> None:
     options = [each.format(root=tmp_path) for each in (*PREPARED, "--output-spaces", *SURFACES)]
     graph = planned_graph(maker, tmp_path, "--sr-method", "bspline", *options)
     assert workflow_of(graph, base_dir=tmp_path, need_gb=lambda need: 0.1).list_node_names()
-    mapped = placed_of(graph, "map_series")
-    onto = placed_of(graph, "maps_to_surfaces")
+    mapped = nodes_of(graph, "map_series")
+    onto = nodes_of(graph, "maps_to_surfaces")
     assert len(onto) == 2 * len(mapped)
     assert all(len(made_by(graph, placed, "maps")) == 1 for placed in onto)
     assert {graph.settings[each]["space_entities"].get("den", "") for each in onto} == {"", "10k"}
     uris = {uri for each in onto for uri in graph.settings[each]["surface_uris"]}
     assert {uri.partition(":")[0] for uri in uris} == {"bids", "https"}
     assert len(uris) == 4, "of each hemisphere"
-    [placing] = placed_of(graph, "place_fsaverage")
+    [placing] = nodes_of(graph, "place_fsaverage")
     assert ("given_spheres" in graph.wires[placing]) == spheres
-    assert bool(placed_of(graph, "normalize_t1w")) != spheres, "only what leads to fsaverage"
-    [drawn, other] = placed_of(graph, "draw_surfaces")
+    assert bool(nodes_of(graph, "normalize_t1w")) != spheres, "only what leads to fsaverage"
+    [drawn, other] = nodes_of(graph, "draw_surfaces")
     assert drawn.scope.outer is other.scope.outer, "of the primary series"
     assert drawn.scope.setting("in_func")
-    assert not placed_of(graph, "maps_to_spaces")
+    assert not nodes_of(graph, "maps_to_spaces")
 
 
 def test_spheres_without_the_whole_ribbon_are_not_used(tmp_path: Path) -> None:
@@ -664,7 +662,7 @@ def test_spheres_without_the_whole_ribbon_are_not_used(tmp_path: Path) -> None:
         pial.unlink()
     options = [each.format(root=tmp_path) for each in (*PREPARED, "--output-spaces", SURFACES[-1])]
     graph = planned_graph(maker, tmp_path, "--sr-method", "bspline", *options)
-    [placing] = placed_of(graph, "place_fsaverage")
+    [placing] = nodes_of(graph, "place_fsaverage")
     assert not {"given_surfaces", "given_spheres"} & graph.wires[placing].keys()
 
 
@@ -691,11 +689,11 @@ def test_the_primary_series_is_of_the_last_method(
     make(maker := BidsMaker(tmp_path / "bids"))
     graph = planned_graph(maker, tmp_path, *options)
     assert primary_series(graph) == [primary]
-    [*means] = placed_of(graph, "average_series")
+    [*means] = nodes_of(graph, "average_series")
     assert {placed.scope.name for placed in means} == {primary}
 
 
-def _about(graph: Graph, placed: Placed) -> list[str]:
+def _about(graph: Graph, placed: Node) -> list[str]:
     """What the names of its files tell: series, smoothing and method, its own or those of the maps
     that it moves.
     """
@@ -709,7 +707,7 @@ def _about(graph: Graph, placed: Placed) -> list[str]:
 def test_everything_that_is_stored_names_what_it_is_made_of(graph: Graph) -> None:
     """Files of the data sets that it is made from, or what another step stores, never itself."""
     for placed, told in _stores(graph):
-        [maker] = graph.wires[placed]["files"].makers
+        [maker] = graph.wires[placed]["files"].handles
         if maker.port is None or maker.port.kind.drawn:
             continue
         assert told["sources"], str(placed)
@@ -733,7 +731,7 @@ def test_every_fixed_name_can_be_made(graph: Graph) -> None:
 
 def test_dummies_are_told_to_every_step_that_leaves_them_out(graph: Graph) -> None:
     """A step that is not told would take it that there are none."""
-    for placed in graph.placed:
+    for placed in graph.nodes:
         if "n_dummy" in placed.step.settings:
             assert [each.step.__name__ for each in made_by(graph, placed, "n_dummy")] == [
                 "count_dummies"
@@ -757,7 +755,7 @@ class Seen:
     known: set[str] = field(default_factory=set)
 
     def look(self, graph: Graph) -> None:
-        for placed in graph.placed:
+        for placed in graph.nodes:
             step = placed.step.__name__
             self.asked |= {f"{step}.{name}" for name in placed.step.inputs}
             self.connected |= {f"{step}.{name}" for name in graph.wires[placed]}
@@ -768,22 +766,20 @@ class Seen:
             )
             self.known |= {f"{step}.{name}" for name in around | set(graph.wires[placed])}
             self.taken |= {
-                _origin(maker) for wire in graph.wires[placed].values() for maker in wire.makers
+                _origin(maker) for wire in graph.wires[placed].values() for maker in wire.handles
             }
         for scope in graph.scope.inward():
             self.given |= {
-                name
-                for name, maker in scope.makers.items()
-                if not isinstance(maker.source, Placed)
+                name for name, maker in scope.handles.items() if not isinstance(maker.source, Node)
             }
             if scope is not graph.scope:
                 self.told |= set(scope.settings)
 
 
-def _origin(maker: Maker) -> str:
+def _origin(maker: Handle) -> str:
     return (
         f"{maker.source.step.__name__}.{maker.name}"
-        if isinstance(maker.source, Placed)
+        if isinstance(maker.source, Node)
         else maker.name
     )
 
@@ -816,7 +812,7 @@ def test_models_have_the_moment_to_which_slice_timing_was_corrected(
     maker.bold(sidecar=sidecar)
     made = planned_graph(maker, tmp_path, "--slice-time-ref", "0.25")
     for name in ("map_series", "measure_effects"):
-        (start_time,) = {made.settings[one]["start_time"] for one in placed_of(made, name)}
+        (start_time,) = {made.settings[one]["start_time"] for one in nodes_of(made, name)}
         assert start_time == pytest.approx(moment)
 
 
@@ -955,7 +951,7 @@ def test_another_subjects_map_is_a_placebo_where_there_is_one(tmp_path: Path) ->
     weights.with_suffix(".json").write_text(json.dumps(card))
     graph = planned_graph(maker, tmp_path, "--null-checks")
     others = [
-        placed for placed in placed_of(graph, "super_resolve") if placed.scope.name == "sblOther"
+        placed for placed in nodes_of(graph, "super_resolve") if placed.scope.name == "sblOther"
     ]
     given = {str(placed).split(".")[1]: made_by(graph, placed, "model_file") for placed in others}
     assert given == {"sub_01_wf": [weights]}, "a participant's own maps are no placebo"
@@ -965,9 +961,9 @@ def test_a_control_is_made_like_a_method_and_judged_like_a_baseline(tmp_path: Pa
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     graph = planned_graph(maker, tmp_path, "--null-checks", "--n-ensemble", "2")
-    scopes = {placed.scope.name for placed in placed_of(graph, "estimate_variance")}
+    scopes = {placed.scope.name for placed in nodes_of(graph, "estimate_variance")}
     assert {"sdmod", "sbl"} <= scopes
-    kept = {placed.scope.name for placed in graph.placed if placed.name == "keep_model_file"}
+    kept = {placed.scope.name for placed in graph.nodes if placed.name == "keep_model_file"}
     assert "sbl" in kept
     assert not kept & {"sdmod", "sblSeed1"}
     assert not any(
@@ -983,12 +979,12 @@ def test_the_control_is_tested_in_every_run_and_made_for_a_reference_or_on_reque
     maker.subject()
     graph = planned_graph(maker, tmp_path, "--sr-method", "sbl", *options)
     where = {
-        step: {placed.scope.name for placed in placed_of(graph, step)}
+        step: {placed.scope.name for placed in nodes_of(graph, step)}
         for step in ("estimate_variance", "super_resolve", "map_series")
     }
     assert where["estimate_variance"] == {"sdmod", "sbl"}
     assert ("sdmod" in where["super_resolve"] & where["map_series"]) == bool(options)
-    [gathered] = placed_of(graph, "gather_tested")
+    [gathered] = nodes_of(graph, "gather_tested")
     assert [made.scope.name for made in made_by(graph, gathered, "tested")] == ["sdmod", "sbl"]
 
 
@@ -1011,7 +1007,7 @@ def test_every_training_of_srgan_is_alike(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     graph = planned_graph(maker, tmp_path, "--null-checks", "--n-ensemble", "2")
-    trained = placed_of(graph, "train_on_pair")
+    trained = nodes_of(graph, "train_on_pair")
     assert sorted(placed.scope.name for placed in trained) == ["srgan", "srganSeed1", "srganT1w"]
     seeds = {placed.scope.name: graph.settings[placed]["random_seed"] for placed in trained}
     assert seeds == {"srgan": 0, "srganSeed1": 1, "srganT1w": 0}
@@ -1021,7 +1017,7 @@ def test_a_network_trained_on_others_never_sees_its_own_head(tmp_path: Path) -> 
     maker = BidsMaker(tmp_path / "bids")
     _scans_of_three(maker)
     graph = planned_graph(maker, tmp_path, "--sr-target", "anat", "--train-on", "others")
-    trained = placed_of(graph, "train_on_scans")
+    trained = nodes_of(graph, "train_on_scans")
     assert len(trained) == 3
     for placed in trained:
         own = placed.setting("entities")["subject"]
@@ -1037,10 +1033,10 @@ def test_a_network_trained_on_others_never_sees_its_own_head(tmp_path: Path) -> 
 def test_the_first_screen_knows_of_a_calibration_and_the_viewer_of_other_runs(
     graph: Graph,
 ) -> None:
-    for placed in placed_of(graph, "draw_overview"):
+    for placed in nodes_of(graph, "draw_overview"):
         calibrated = any(scope.name == "calibration_wf" for scope in placed.scope.inner)
         assert graph.settings[placed]["calibrated"] is calibrated
-    viewers = placed_of(graph, "show_viewer")
+    viewers = nodes_of(graph, "show_viewer")
     runs = Counter(placed.scope.outer for placed in viewers)
     assert [graph.settings[placed]["n_runs"] for placed in viewers] == [
         runs[placed.scope.outer] for placed in viewers
@@ -1050,7 +1046,7 @@ def test_the_first_screen_knows_of_a_calibration_and_the_viewer_of_other_runs(
 def test_the_listing_has_every_step_and_none_before_what_it_is_made_of(graph: Graph) -> None:
     lines = who_makes_what(graph)
     assert {line.name for line in lines if line.makes} == {
-        each.name for each in graph.placed if each.step is not store
+        each.name for each in graph.nodes if each.step is not store
     }
     order = [line.name for line in lines]
     for earlier, later in (("load_template", "define_region"), ("super_resolve", "compare_maps")):
@@ -1061,8 +1057,8 @@ def test_a_held_out_pair_is_in_the_log_of_training_and_no_source_of_the_model(
     made: Callable[[str], tuple[Graph, set[str]]],
 ) -> None:
     graph, _ = made("some of fMRIPrep, pair held out")
-    (training,) = placed_of(graph, "train_on_pair")
-    (scoring,) = placed_of(graph, "score_pair")
+    (training,) = nodes_of(graph, "train_on_pair")
+    (scoring,) = nodes_of(graph, "score_pair")
     for shown, scored in (
         ("second_highres", "train_highres"),
         ("second_lowres", "train_lowres"),

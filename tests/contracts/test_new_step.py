@@ -1,4 +1,4 @@
-"""A new step with a table that is kept touches two files: its own, and the scope that takes it
+"""A new step with a table that is kept touches two files: its own, and the workflow that calls it
 (docs/extending.md).
 """
 
@@ -34,7 +34,7 @@ graph = planned_graph(maker, Path("."))
 assert [one.name for one in made_by(graph, placed, "preproc")] == ["undo_motion"]
 assert "The mean signal of the brain was written volume by volume." in graph.methods_text()
 made = [str(line) for line in who_makes_what(graph)]
-assert any("drift [desc-drift_timeseries] <- n_dummy" in line for line in made)
+assert any("drift [desc-drift_timeseries] <- preproc (undo_motion)" in line for line in made)
 
 flow = workflow_of(graph, base_dir=Path.cwd() / "work", need_gb=lambda need: need.always)
 run = "sub_01_wf.sub_01_task_tap_wf."
@@ -51,7 +51,7 @@ print(stored.name, stored.with_suffix(".json").read_text())
 
 def test_the_step_of_the_page_is_placed_connected_and_kept(tmp_path: Path) -> None:
     title = "Add a step with a table that is kept"
-    assert files_of(title) == {"bids_sr/steps/signal_drift.py", "workflows/run.py"}
+    assert files_of(title) == {"bids_sr/steps/signal_drift.py", "workflows/make_series.py"}
     told = told_by(copy_with(title, tmp_path), SCRIPT)
     assert "sub-01_task-tap_desc-drift_timeseries.tsv {" in told
     assert '"Units": "%"' in told

@@ -3,7 +3,7 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from bids_sr.pipeline.step import FigureStep
+from bids_sr.pipeline.figure import FigureStep
 from bids_sr.report.sections import Shown
 
 

@@ -22,7 +22,7 @@ from bids_sr.pipeline.artifacts import (
     Transforms,
     Volume,
 )
-from bids_sr.pipeline.step import Content, Drawn, figure
+from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.report.sections import ANATOMICAL, PAIR, SCANS, Shown
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import Cost

@@ -26,7 +26,7 @@ from bids_sr.pipeline.artifacts import (
     Verdict,
     Volume,
 )
-from bids_sr.pipeline.step import Content, Drawn, figure
+from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.report.html_tables import contrasts_of, placebo_gains, shown_series
 from bids_sr.report.sections import MODEL, PAIR, Shown
 from bids_sr.sr.former_names import current_names, renaming

@@ -27,7 +27,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Verdict,
 )
-from bids_sr.pipeline.step import Content, Drawn, figure
+from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.report.sections import Shown
 from bids_sr.series import RAW
 from bids_sr.sr.method import Cost

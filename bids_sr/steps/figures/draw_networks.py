@@ -6,7 +6,7 @@ from bids_sr.config.machine import MAPS
 from bids_sr.config.spaces import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.pipeline.artifacts import Image, Map, Mask
-from bids_sr.pipeline.step import Drawn, figure
+from bids_sr.pipeline.figure import Drawn, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import display_grids

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from bids_sr.config.machine import MAPS
 from bids_sr.pipeline.artifacts import Image, Map, Mask
-from bids_sr.pipeline.step import Drawn, figure
+from bids_sr.pipeline.figure import Drawn, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import display_grids

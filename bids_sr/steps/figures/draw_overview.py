@@ -23,7 +23,7 @@ from bids_sr.pipeline.artifacts import (
     Verdict,
     Volume,
 )
-from bids_sr.pipeline.step import Content, Drawn, figure
+from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import display_grids

@@ -121,7 +121,7 @@ sys.exit(gpu.main([{work!r}, "--results", {work!r}, "--steps", "1", "--device", 
 
 def test_it_runs_with_few_packages_from_the_source_tree(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
-    for name in ("bids_sr", "boilerplate", "benchmarks/gpu.py", "benchmarks/_table.py"):
+    for name in ("bids_sr", "benchmarks/gpu.py", "benchmarks/_table.py"):
         source = ROOT / name
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():

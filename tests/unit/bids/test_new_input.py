@@ -23,8 +23,11 @@ plan = check(settings)
 names = [run.sbref and run.sbref.name for one in plan.subjects for run in one.runs]
 print(*plan.problems, *names, sep="\\n")
 print(*([] if plan.problems else check_data(plan)), sep="\\n")
-scopes = () if plan.problems else graph_of(settings, plan, "0").scope.inward()
-print(*(scope.makers["sbref"].source.name for scope in scopes if "sbref" in scope.makers))
+graph = None if plan.problems else graph_of(settings, plan, "0")
+for placed in () if graph is None else graph.placed:
+    if placed.step.__name__ == "estimate_motion":
+        (reference,) = graph.wires[placed]["boldref"].makers
+        print(*([] if reference.placed else [reference.source.name]))
 """
 
 
@@ -40,7 +43,7 @@ def told(package: Path, maker: BidsMaker) -> str:
 
 def test_the_recipe_touches_no_more_than_it_says() -> None:
     of_bids = {f"bids_sr/bids/{name}.py" for name in ("layout", "inputs", "collect")}
-    assert files_of(TITLE) == {*of_bids, "workflows/run.py"}
+    assert files_of(TITLE) == {*of_bids, "workflows/fit_run.py"}
 
 
 @pytest.mark.slow

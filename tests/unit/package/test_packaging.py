@@ -21,6 +21,7 @@ from bids_sr.cli.parser import build_parser
 ROOT = Path(__file__).parents[3]
 HOMES = {"bids_sr/workflows": "workflows", "bids_sr/boilerplate": "boilerplate"}
 TOGETHER = ["bids_sr", "workflows", "boilerplate"]
+LINKS = {name: f"../{folder}" for name, folder in HOMES.items()}
 BUILD = (
     "import sys, setuptools.build_meta as build; print(getattr(build, sys.argv[1])(sys.argv[2]))"
 )
@@ -64,8 +65,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what is built from, committed: this checkout stays clean."""
     copy = tmp_path_factory.mktemp("copy") / "source"
     copy.mkdir()
+    ignored = shutil.ignore_patterns("__pycache__")
     for name in TOGETHER:
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=ignored)
     for path in ROOT.iterdir():
         if path.is_file() and not path.name.startswith("."):
             shutil.copy(path, copy)
@@ -87,7 +89,7 @@ def git(folder: Path, *words: str) -> str:
 
 @pytest.fixture(scope="module")
 def built(source: Path) -> dict[str, Path]:
-    """What is built of it, and of its sdist; of a changed checkout first."""
+    """Build from the copy, from its sdist and from a zip archive; from a changed copy first."""
     here = source.parent
     (source / "README.md").write_text("changed")
     made = {"changed": build(source, "build_wheel", here / "changed")}
@@ -97,7 +99,16 @@ def built(source: Path) -> dict[str, Path]:
     with tarfile.open(made["sdist"]) as archive:
         archive.extractall(here / "unpacked", filter="data")
     (unpacked,) = (here / "unpacked").iterdir()
-    return {**made, "of the sdist": build(unpacked, "build_wheel", here / "again")}
+    git(source, "archive", "--format=zip", "--prefix=from_zip/", "-o", str(here / "x.zip"), "HEAD")
+    with zipfile.ZipFile(here / "x.zip") as archive:
+        archive.extractall(here)
+    # Python's zipfile does not restore links
+    assert {(here / "from_zip" / name).is_file() for name in LINKS} == {True}
+    return {
+        **made,
+        "of the sdist": build(unpacked, "build_wheel", here / "again"),
+        "of the zip archive": build(here / "from_zip", "build_wheel", here / "from_zip_built"),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +168,48 @@ def test_sdist_gives_the_same_wheel(built: dict[str, Path], wheel: dict[str, byt
     assert set(again) == set(wheel)
 
 
+def test_zip_archive_without_links_gives_the_same_wheel(
+    built: dict[str, Path], wheel: dict[str, bytes]
+) -> None:
+    files = package_of(contents(built["of the zip archive"]))
+    # only git knows the commit
+    assert files | {"bids_sr/commit.txt": b""} == package_of(wheel) | {"bids_sr/commit.txt": b""}
+
+
+def test_a_build_restores_links_that_an_archive_lost(built: dict[str, Path]) -> None:
+    """Otherwise, the package in the unpacked folder would hide the installed one."""
+    (from_sdist,) = (built["sdist"].parents[1] / "unpacked").iterdir()
+    from_zip = built["sdist"].parents[1] / "from_zip"
+    for tree in (from_sdist, from_zip):
+        assert {name: (tree / name).readlink().as_posix() for name in LINKS} == LINKS
+
+
+def test_links_of_the_package_are_relative_and_tracked() -> None:
+    assert {name: (ROOT / name).readlink().as_posix() for name in LINKS} == LINKS
+    if (ROOT / ".git").exists():
+        tracked = git(ROOT, "ls-files", "--stage", "--", *LINKS).splitlines()
+        assert [line.partition(" ")[0] for line in tracked] == ["120000"] * len(LINKS)
+
+
+@pytest.mark.parametrize("arguments", [[], ["."]])
+def test_types_of_every_module_are_checked_once(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the source tree, mypy finds workflows and boilerplate, too."""
+    from mypy.main import process_options
+
+    monkeypatch.chdir(ROOT)
+    targets, _ = process_options(arguments)
+    expected = [
+        ".".join(("bids_sr", *path.parts[path.parts[0] == "bids_sr" :]))
+        for top in TOGETHER
+        for path in (file.relative_to(ROOT).with_suffix("") for file in (ROOT / top).rglob("*.py"))
+    ]
+    assert sorted(target.module for target in targets) == sorted(
+        name.removesuffix(".__init__") for name in expected
+    )
+
+
 def test_editable_install_reaches_the_same_files(
     built: dict[str, Path], wheel: dict[str, bytes]
 ) -> None:
@@ -170,11 +223,11 @@ def test_editable_install_reaches_the_same_files(
         and node.value
     )
     reached = {}
-    for package, folder in mapping.items():
-        for path in Path(folder).rglob("*"):
-            if path.is_file() and path.suffix != ".pyc":
-                name = f"{package.replace('.', '/')}/{path.relative_to(folder).as_posix()}"
-                reached[name] = path.read_bytes()
+    for package, top in mapping.items():
+        for folder, _, names in os.walk(top, followlinks=True):
+            inside = Path(package.replace(".", "/"), os.path.relpath(folder, top))
+            for path in (Path(folder, name) for name in names if not name.endswith(".pyc")):
+                reached[(inside / path.name).as_posix()] = path.read_bytes()
     assert reached == package_of(wheel)
     scripts = [data for name, data in editable.items() if name.endswith("entry_points.txt")]
     assert scripts == [data for name, data in wheel.items() if name.endswith("entry_points.txt")]
@@ -275,7 +328,7 @@ def test_documents_name_only_options_that_there_are(document: str) -> None:
     assert named <= known | of_fmriprep | of_tensorboard | {"--build-arg", "--rm", "--slow"}
 
 
-def test_it_is_imported_in_the_root_of_a_clone_though_the_installed_one_is_hidden() -> None:
+def test_it_is_imported_in_the_root_of_a_clone_although_the_installed_package_is_hidden() -> None:
     code = "import bids_sr, bids_sr.workflows.run, bids_sr.boilerplate; bids_sr.Evaluator"
     folders = [each for each in sys.path if Path(each).name == "site-packages"]
     packages = {"PYTHONPATH": os.pathsep.join(folders)}  # whose .pth files are not read

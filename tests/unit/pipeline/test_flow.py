@@ -136,6 +136,18 @@ def test_nodes_know_whose_they_are_and_the_text_is_that_of_the_calls(
     assert "bspline" not in graph.methods_text(), "neither stored nor described"
 
 
+def test_a_subworkflow_is_continued_by_its_name(bold: Path) -> None:
+    root = Scope("root_wf")
+    with Flow(root):
+        with subworkflow("sbl", run="tap"):
+            n_dummy = count_dummies(bold)
+        with subworkflow("sbl"):
+            average_volumes(bold, n_dummy=n_dummy)
+    (inner,) = root.inner
+    assert [placed.name for placed in inner.steps] == ["count_dummies", "average_volumes"]
+    assert inner.run == "tap"
+
+
 @pytest.mark.parametrize(("level", "stored"), [("minimal", 0), ("standard", 0), ("full", 1)])
 def test_what_is_stored_depends_on_the_level(
     bold: Path, tmp_path: Path, level: str, stored: int

@@ -6,7 +6,7 @@ from pathlib import Path
 from checking import listed
 
 from bids_sr.pipeline.artifacts import Derivative
-from bids_sr.pipeline.step import FigureStep
+from bids_sr.pipeline.figure import FigureStep
 from bids_sr.pipeline.store import derivative_path
 from bids_sr.steps.figures import declared
 

@@ -16,7 +16,7 @@ from bids_sr.figures.canvas import save_svg
 from bids_sr.glm.design import Seeds, read_events
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Derivative, Volume
-from bids_sr.pipeline.step import Drawn, figure
+from bids_sr.pipeline.figure import Drawn, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.training.optimization import log_tsv
 from bids_sr.steps.figures import display_grids, draw_anatomy, draw_evaluation, draw_maps

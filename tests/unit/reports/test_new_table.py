@@ -12,7 +12,7 @@ import pytest
 from bids_sr.metrics import MetricRow
 from bids_sr.pipeline import store
 from bids_sr.pipeline.artifacts import Rows
-from bids_sr.pipeline.step import Drawn, figure
+from bids_sr.pipeline.figure import Drawn, figure
 from bids_sr.report.assembler import write_subject_page
 from bids_sr.report.metric_tables import MetricTable, tables_html
 from bids_sr.report.sections import Shown

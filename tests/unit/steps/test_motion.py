@@ -14,16 +14,18 @@ from scipy import ndimage
 
 from bids_sr.config.machine import Sizes
 from bids_sr.glm.confounds import MOTION
-from bids_sr.glm.time_columns import TooFewVolumes
+from bids_sr.glm.time_columns import TooFewVolumes, time_model
 from bids_sr.io import nifti
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.grids import AS_STORED, Volume
 from bids_sr.io.nifti import SeriesReader, load_image
+from bids_sr.pipeline.flow import Flow
 from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.spatial.transforms import displacement, invert, read_itk, rigid_matrix
 from bids_sr.steps import motion
 from bids_sr.steps.super_resolution import undo_motion
+from bids_sr.workflows.fit_run import correct_acquired, estimate_motion
 
 SHAPE, VOLUMES = (24, 26, 14), 14
 AFFINE = np.diag([-6.0, 6.0, 6.0, 1.0])
@@ -198,23 +200,14 @@ def test_slice_timing_acts_in_time_only(ran: Ran, tmp_path: Path, bold: Path) ->
     np.testing.assert_array_equal(load_image(same.path)[0], load_image(ran.bold.path)[0])
 
 
-def test_the_same_through_nipype_on_files_and_the_methods_text_says_it(
-    ran: Ran, tmp_path: Path, bold: Path
-) -> None:
+def test_the_same_through_nipype_on_files(ran: Ran, tmp_path: Path, bold: Path) -> None:
     """Also the bytes: nothing is lost on the way to a file and back."""
-    run = Scope(
-        "wf",
-        {
-            "tr": 2.0,
-            "axis_order": AS_STORED,
-            "dummy_scans": None,
-            "slice_times": TIMES,
-            "start_time": 1.0,
-        },
-    )
-    run.give(bold_file=bold)
-    run.add(motion.import_series, motion.count_dummies, motion.average_volumes, motion.mask_head)
-    run.add(motion.estimate_motion, motion.correct_slice_timing)
+    run = Scope("wf")
+    with Flow(run):
+        series = motion.import_series(bold, tr=2.0, axis_order=AS_STORED)
+        n_dummy = motion.count_dummies(series, dummy_scans=None)
+        estimate_motion(series, n_dummy)
+        correct_acquired(series, n_dummy, slice_times=TIMES, start_time=1.0, input_smoothing=0.0)
     graph = Graph(run)
     workflow_of(graph, base_dir=tmp_path, need_gb=lambda need: need.gigabytes(Sizes())).run()
     here = tmp_path / "wf"
@@ -226,10 +219,13 @@ def test_the_same_through_nipype_on_files_and_the_methods_text_says_it(
     assert mask.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asarray(mask.dataobj) > 0, ran.mask.data)
     assert (here / "correct_slice_timing" / "stc.nii").read_bytes() == ran.stc.path.read_bytes()
-    text = graph.methods_text()
-    assert "Non-steady-state volumes were detected from the global signal" in text
-    assert "[@bakermatthews2004]" in text
-    assert text.endswith("to 1 s after the start of the volume.\n")
+
+
+def test_the_methods_text_says_how_volumes_were_chosen_and_corrected() -> None:
+    detected = "Non-steady-state volumes were detected from the global signal"
+    assert motion.describe_boldref(None).startswith(detected)
+    assert motion.describe_boldref(3).startswith("The first 3 volumes were treated as")
+    assert motion.describe_slice_timing(1.0).endswith("to 1 s after the start of the volume.")
 
 
 def _resampled(series: Path, ran: Ran, xfms: np.ndarray, here: Path) -> Path:
@@ -311,7 +307,7 @@ def test_confounds_of_motion_stand_beside_those_that_are_known() -> None:
 
 
 def test_the_methods_text_tells_how_echoes_were_combined() -> None:
-    text = motion.combine_echoes.text({"echo_times": [13.0, 29.0, 45.0]}.__getitem__)
+    text = motion.describe_echoes([13.0, 29.0, 45.0])
     assert "(echo times 13, 29 and 45 ms)" in text
     assert "[@tedana]" in text
 
@@ -354,13 +350,16 @@ def test_the_temporal_model_is_part_of_the_confounds_and_its_numbers_are_told(tm
         "model": "band-pass filter from 0.01 to 0.2 Hz, Legendre polynomials up to order 2",
     }
     write_json(tmp_path / "censoring.json", facts)
-    before = motion.model_time.text(MODELED.__getitem__)
-    after = motion.model_time.text_after(MODELED.__getitem__, [tmp_path], 0)
+    model = time_model(
+        MODELED["fd_censor"], MODELED["enorm_censor"], MODELED["band_pass"], MODELED["drift"]
+    )
+    before = motion.describe_time_model(model)
+    after = motion.describe_censored(model, [tmp_path], 0)
     assert "framewise displacement above 0.5 mm were censored" in before
     assert "(0.01 to 0.2 Hz)" in before
     assert "Legendre polynomials up to order 2" in before
     assert after == f"{before} 3 of 56 volumes (5.4%) were censored."
-    both = motion.model_time.text_after(MODELED.__getitem__, [tmp_path, tmp_path], 0)
+    both = motion.describe_censored(model, [tmp_path, tmp_path], 0)
     assert "In 2 runs, 5.4% to 5.4% of the volumes were censored (3 of 56, 3 of 56)." in both
 
 

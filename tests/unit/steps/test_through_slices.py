@@ -16,7 +16,11 @@ from bids_sr.sr.matrices import acquire
 from bids_sr.sr.method import get_method
 from bids_sr.steps.evaluation import _why_not, describe_halves, describe_known_activation
 from bids_sr.steps.registration import _slices_text
-from bids_sr.steps.super_resolution import _kept, another_contrast, series_text
+from bids_sr.steps.super_resolution import (
+    another_contrast,
+    describe_all_series,
+    fine_resolution,
+)
 from bids_sr.steps.training import recipe_of_slices
 
 THIN, FLAT = (2.0, 2.0, 2.0), (2.0, 2.0, 1.0)
@@ -75,8 +79,8 @@ def test_texts_name_the_axes_of_a_comparison():
         assert thin != flat
     assert all("in-plane spatial frequencies" in text for text in texts(FLAT)[:2])
     assert all("or across slices" in text for text in texts(THIN)[:2])
-    assert "Across slices, cubic spline" in series_text(["zerofill"], False, thinner=True)
-    assert "Across slices" not in series_text(["zerofill"], False)
+    assert "Across slices, cubic spline" in describe_all_series(["zerofill"], False, thinner=True)
+    assert "Across slices" not in describe_all_series(["zerofill"], False)
 
 
 def test_reasons_and_sidecars_have_the_sizes_of_all_axes():
@@ -86,17 +90,7 @@ def test_reasons_and_sidecars_have_the_sizes_of_all_axes():
         " 12×12×10 mm to 6×6×5 mm would require a separately trained network"
     )
     assert "6 mm data to 3 mm" in _why_not("srgan", ["srgan"], (6.0, 6.0, 5.0), FLAT)
-    setting = {
-        "factor": THIN,
-        "axis_order": (0, 1, 2),
-        "series_name": "tv",
-        "task_name": "tap",
-        "tr": 2.0,
-        "slice_timing_corrected": True,
-        "start_time": 1.0,
-        "input_smoothing": 0.0,
-    }.__getitem__
     assert (
-        _kept(setting)["Resolution"]
+        fine_resolution("tv", THIN, (0, 1, 2))
         == "acquired field of view with voxels 2x2x2 times smaller, computed with tv"
     )

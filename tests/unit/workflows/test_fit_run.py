@@ -1,0 +1,117 @@
+"""Motion, masks and series of a run by calls outside a graph, as Python makes them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bids_sr.io.grids import AS_STORED
+from bids_sr.io.nifti import save_image
+from bids_sr.pipeline.flow import Eager, Flow, expect_cost
+from bids_sr.pipeline.graph import Scope
+from bids_sr.sr.method import Cost
+from bids_sr.steps import motion, super_resolution
+from bids_sr.workflows.fit_run import (
+    FittedRun,
+    HeadMotion,
+    Registration,
+    correct_acquired,
+    estimate_motion,
+    find_brain,
+    given_motion,
+)
+from bids_sr.workflows.make_series import Inference, resolve_series, undo_motion
+
+FACTOR = (2.0, 2.0, 1.0)
+SHAPE, VOLUMES = (24, 26, 12), 6
+AFFINE = np.diag([6.0, 6.0, 6.0, 1.0])
+AFFINE[:3, 3] = [-69, -75, -33]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A head of the size of a human one in noise, which moves along x by 3 mm at half time."""
+    mm = np.stack(np.indices(SHAPE), -1) @ AFFINE[:3, :3] + AFFINE[:3, 3]
+    rng = np.random.default_rng(0)
+    volumes = []
+    for volume in range(VOLUMES):
+        radius = (((mm - [3.0 * (volume >= VOLUMES // 2), 0, 0]) / [60, 66, 30]) ** 2).sum(-1)
+        head = 900 / (1 + np.exp(12 * (radius - 1))) * (1 + 0.3 * np.sin(mm[..., 1] / 9))
+        volumes.append(head + rng.normal(0, 2, SHAPE) + 20)
+    path = tmp_path_factory.mktemp("run") / "bold.nii"
+    save_image(np.stack(volumes, -1).astype(np.float32), AFFINE, path, tr=2.0)
+    return path
+
+
+def _fitted(file: Path, given: HeadMotion | None = None) -> FittedRun:
+    bold = motion.import_series(file, tr=2.0, axis_order=AS_STORED)
+    n_dummy = motion.count_dummies(bold, dummy_scans=0)
+    if given is None:
+        moved = estimate_motion(bold, n_dummy)
+    else:
+        moved = given_motion(bold, n_dummy, given.hmc_xfms, boldref=given.boldref)
+    brain = find_brain(moved.boldref, factor=FACTOR)
+    registered = Registration(
+        bold_mask=brain.bold_mask,
+        bold_mask_hr=brain.bold_mask_hr,
+        roi_bold=brain.bold_mask,
+        roi_bold_hr=brain.bold_mask_hr,
+        registration=brain.mask_facts,
+    )
+    stc = correct_acquired(bold, n_dummy, slice_times=None, start_time=0.0, input_smoothing=0.0)
+    return FittedRun(bold=bold, stc=stc, n_dummy=n_dummy, motion=moved, registration=registered)
+
+
+def test_a_run_is_fitted_and_its_series_are_made_without_a_graph(
+    file: Path, tmp_path: Path
+) -> None:
+    steps: list[str] = []
+    (tmp_path / "estimated").mkdir()
+    with Eager(tmp_path / "estimated", steps.append):
+        fitted = _fitted(file)
+        raw = undo_motion(fitted)
+        made = resolve_series("bspline", fitted, factor=FACTOR, inference=Inference())
+        first, last = raw.volume(0), raw.volume(VOLUMES - 1)
+        brain = fitted.registration.bold_mask.data
+        assert np.abs(last - first)[brain].mean() < 15
+        assert made.series.shape == (48, 52, 12, VOLUMES)
+        assert made.series_facts == {}
+        assert made.error_draws is None
+        # the head moves by 3 mm, along x
+        moved = fitted.motion.hmc_xfms[-1] @ np.linalg.inv(fitted.motion.hmc_xfms[0])
+        np.testing.assert_allclose(moved[:3, 3], [3, 0, 0], atol=0.4)
+        (tmp_path / "given").mkdir()
+        values = np.stack(list(raw.volumes()), -1)
+    assert steps[:4] == ["import series", "count dummies", "average volumes", "mask head"]
+    given = fitted.motion
+    steps.clear()
+    with Eager(tmp_path / "given", steps.append):
+        again = _fitted(file, given)
+        np.testing.assert_allclose(again.motion.boldref.data, given.boldref.data, rtol=1e-6)
+        same = np.stack(list(undo_motion(again).volumes()), -1)
+        np.testing.assert_allclose(same, values, rtol=1e-5, atol=1e-2)
+    assert "estimate motion" not in steps
+
+
+def test_nothing_is_corrected_where_nothing_is_asked_for(file: Path) -> None:
+    with Flow(scope := Scope("wf")):
+        bold = motion.import_series(file, tr=2.0, axis_order=AS_STORED)
+        same = correct_acquired(bold, 0, slice_times=None, start_time=0.0, input_smoothing=0.0)
+        correct_acquired(bold, 0, slice_times=[0.0] * 12, start_time=0.5, input_smoothing=4.0)
+    assert same is bold
+    names = [placed.name for placed in scope.steps]
+    assert names == ["import_series", "correct_slice_timing", "smooth_acquired"]
+
+
+def test_a_series_costs_what_the_recipe_of_its_model_does(file: Path) -> None:
+    fast, paper = (
+        super_resolution.cost_of_series("srgan", name, ()) for name in ("fast", "paper")
+    )
+    plain = super_resolution.cost_of_series("bspline", "paper", ())
+    assert plain.volumes < fast.volumes < paper.volumes
+    with Flow(scope := Scope("wf")):
+        bold = motion.import_series(file, tr=2.0, axis_order=AS_STORED)
+        expect_cost(bold, paper)
+    assert scope.steps[0].cost == paper
+    assert motion.import_series.cost == Cost(volumes=0.02)
+    expect_cost(3.0, paper)  # of a value nothing is said

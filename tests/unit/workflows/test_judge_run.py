@@ -1,0 +1,126 @@
+"""Maps and evaluation of a run by calls of steps, from Python as in a workflow."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from shortnames import measure_of
+
+from bids_sr.glm.design import MOTION, Events, frame_times
+from bids_sr.io.grids import Volume
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.pipeline.flow import Eager
+from bids_sr.workflows.judge_run import (
+    Comparison,
+    compare_halves,
+    compare_with_truth,
+    measure_effects,
+)
+from bids_sr.workflows.make_series import MadeSeries
+from bids_sr.workflows.map_run import LinearModel, MapModel, map_series
+
+SHAPE, N, TR = (14, 12, 2), 90, 2.0
+AFFINE = np.diag([2.0, 2, 4, 1])
+CONTRASTS = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}}
+EVENTS = Events(
+    pd.DataFrame(
+        {
+            "onset": [6.0 + 20 * k for k in range(8)],
+            "duration": 10.0,
+            "trial_type": ["thumb", "little"] * 4,
+        }
+    )
+)
+BRAIN = Volume(np.arange(SHAPE[0])[:, None, None] < np.full(SHAPE, SHAPE[0] - 1), AFFINE)
+MODEL = LinearModel(
+    regressors=EVENTS,
+    confounds=pd.DataFrame(
+        np.random.default_rng(1).normal(0, 1, (N, len(MOTION))), columns=MOTION
+    ),
+    contrasts=CONTRASTS,
+    tr=TR,
+    n_dummy=2,
+    high_pass=1 / 128,
+    start_time=1.0,
+    nuisance=list(MOTION),
+)
+COMPARISON = Comparison(
+    bold_mask_hr=BRAIN,
+    roi_hr=BRAIN,
+    contrasts=CONTRASTS,
+    factor=(2.0, 2.0, 1.0),
+    at_rest=False,
+    random_seed=0,
+    n_boot=50,
+)
+
+
+@pytest.fixture
+def series(tmp_path):
+    """A measured series, and one of the same effects with noise."""
+    rng = np.random.default_rng(0)
+    courses = EVENTS.courses(frame_times(N, TR))
+    effects = {name: 20 * rng.random(SHAPE) for name in CONTRASTS}
+    made = {}
+    for name, noise in (("bspline", 4.0), ("measured", 1.0)):
+        values = 500 + rng.normal(0, noise, (*SHAPE, N))
+        values += sum(effects[each][..., None] * courses[each] for each in CONTRASTS)
+        path = tmp_path / f"{name}.nii"
+        with SeriesWriter(path, values.shape, AFFINE, TR) as writer:
+            for t in range(N):
+                writer.append(values[..., t])
+        made[name] = MadeSeries(name=name, series=SeriesReader(path), mask=BRAIN)
+    yield made
+    for one in made.values():
+        one.series.close()
+
+
+def test_effects_of_a_series_are_held_against_the_measured_ones(series, tmp_path):
+    with Eager(tmp_path):
+        measured = measure_effects(series, MODEL, COMPARISON)
+        (halves,) = compare_halves(measured, [], COMPARISON)
+        tables = compare_with_truth(
+            series, [], measured, COMPARISON, known={}, n_dummy=2, with_models=False
+        )
+    assert list(measured.effects) == ["bspline", "measured"]
+    assert measured.same_widths is None
+    compared = [row for row in halves if measure_of(row) == "split_r_beyond"]
+    assert {row.series for row in compared} >= {"bspline"}
+    (images,) = tables
+    assert {row.statistic for row in images} >= {"psnr", "ssim"}
+
+
+def test_nothing_is_compared_without_a_truth(series, tmp_path):
+    alone = {"bspline": series["bspline"]}
+    with Eager(tmp_path):
+        measured = measure_effects(alone, MODEL, COMPARISON)
+        assert list(measured.effects) == ["bspline"]
+        assert compare_halves(measured, [], COMPARISON) == []
+        assert (
+            compare_with_truth(
+                alone, [], measured, COMPARISON, known={}, n_dummy=2, with_models=True
+            )
+            == []
+        )
+
+
+def test_a_series_is_mapped_with_seeds_of_its_own(series, tmp_path):
+    model = MapModel(
+        linear=MODEL,
+        kinds=["glm"],
+        thresholds=["fdr"],
+        smoothing=[0.0],
+        factor=(2.0, 2.0, 1.0),
+        axis_order=(0, 1, 2),
+    )
+    late = Events(EVENTS.table.assign(onset=EVENTS.table["onset"] + 10))
+    own = replace(series["bspline"], regressors=late)
+    with Eager(tmp_path):
+        found = [map_series(one, BRAIN, model).maps for one in (series["bspline"], own)]
+    by_event, by_own = (
+        next(each for each in maps if each.entities.get("stat") == "t") for maps in found
+    )
+    inside = BRAIN.data
+    assert np.median(by_event.volume.data[inside]) > 3
+    assert np.median(by_own.volume.data[inside]) < 0
