@@ -229,20 +229,23 @@ def model_maps(plan: Any, settings: Any, right: Right, folder: Path) -> Maps:
 
     Anatomy is left out: registration to a template takes long, and does not change these maps.
     """
+    from graphrunner import GraphRunner
+
     from bids_sr.io.grids import inverse, reordered
-    from bids_sr.pipeline.run_here import RunHere
-    from bids_sr.workflows.participant import place_all
+    from bids_sr.workflows.participant import graph_of
 
     subjects = tuple(replace(one, t1w=(), precomputed=None) for one in plan.subjects)
     plan = replace(plan, subjects=subjects)
-    root = place_all(settings, plan, "0")
-    scopes = {scope.name: scope for scope in root.inward()}
-    raw = scopes["raw"]
-    makers = [raw["maps"], raw["bold_mask"], raw["boldref"]]
-    if "halves" in right.needs:
-        makers.append(scopes["bspline"]["effects"])
+    runner = GraphRunner(graph_of(settings, plan, "0"), folder)
     folder.mkdir()
-    made, mask, boldref, *_ = RunHere(root, folder).load(*makers)
+    node = runner.node("map_series", "raw")
+    (made,) = runner.load(node, "maps")
+    assert node.scope.outer is not None
+    run = node.scope.outer.name
+    (mask,) = runner.load(runner.node("mask_bold", run), "bold_mask")
+    (boldref,) = runner.load(runner.node("average_volumes", run), "boldref")
+    if "halves" in right.needs:
+        runner.load(runner.node("measure_effects", "bspline"), "effects")
     back = inverse(plan.runs[0].axis_order)
     maps: Maps = {"mask": mask.data, "boldref": boldref.data}
     labels = {}

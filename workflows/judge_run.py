@@ -63,14 +63,11 @@ class SeriesEffects:
     ----------
     effects : dict[str, File]
         Files of the effects, by series.
-    halves_figures : File
-        Effects beyond the acquired Nyquist limit, for figures.
     same_widths : Facts | None
         Smoothing that gives the acquired series the smoothness of compared ones; None without.
     """
 
     effects: dict[str, File]
-    halves_figures: File
     same_widths: Facts | None = None
 
 
@@ -131,13 +128,20 @@ def judge_run(
     ]
     n_before_errors = len(tables)
     errors = [one.error_rows for one in maps.mapped.values() if one.error_rows is not None]
-    measured = None
+    measured = halves_figures = None
     if plan.split:
         measured = measure_effects(
             series.fine,
             linear_model(plan, fitted, series),
             comparison,
             compared_names=plan.compared_names,
+        )
+        halves_figures = evaluation.gather_fine_effects(
+            measured.effects,
+            comparison.bold_mask_hr,
+            comparison.roi_hr,
+            contrasts=comparison.contrasts,
+            factor=comparison.factor,
         )
         tables += compare_halves(measured, maps.maps, comparison)
     else:
@@ -242,7 +246,7 @@ def judge_run(
         verdict=verdict,
         flags=flags,
         one_level_down=one_level_down,
-        halves_figures=None if measured is None else measured.halves_figures,
+        halves_figures=halves_figures,
         uncertainty_maps=uncertainty_maps,
     )
 
@@ -360,14 +364,7 @@ def measure_effects(
             n_dummy=model.n_dummy,
             compared_names=compared_names,
         )
-    halves_figures = evaluation.gather_fine_effects(
-        effects,
-        comparison.bold_mask_hr,
-        comparison.roi_hr,
-        contrasts=comparison.contrasts,
-        factor=comparison.factor,
-    )
-    return SeriesEffects(effects=effects, halves_figures=halves_figures, same_widths=same_widths)
+    return SeriesEffects(effects=effects, same_widths=same_widths)
 
 
 def compare_halves(measured: SeriesEffects, maps: list[Map], comparison: Comparison) -> list[Rows]:

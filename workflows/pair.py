@@ -79,8 +79,9 @@ def fit_pair(
     outputs = planned.outputs({**entities, "datatype": "anat"}, axis_order=pair.orders[1])
     methods = [one for one in learned.values() if one.stored]
     held_out_pair = subject.holdouts.get(pair)
+    seed = planned.settings.resources.random_seed
     with subworkflow(f"pair_{number}_wf"):
-        registered = register_pair(planned, pair)
+        registered = register_pair(pair, random_seed=seed)
         keep_pair(registered, outputs, tag)
         outputs.keep_figures(
             draw_anatomy.draw_pair(
@@ -94,7 +95,7 @@ def fit_pair(
     held_out = None
     if held_out_pair is not None and methods:
         with subworkflow(f"holdout_{number}_wf"):
-            held_out = register_pair(planned, held_out_pair)
+            held_out = register_pair(held_out_pair, random_seed=seed)
     models = {}
     with subworkflow(f"models_{number}_wf"):
         for spec in learned.values():
@@ -106,8 +107,12 @@ def fit_pair(
     return registered, models
 
 
-def register_pair(planned: Planned, pair: Pair) -> RegisteredPair:
-    """Bring the members of a pair into one frame, or make the low-resolution one."""
+def register_pair(pair: Pair, *, random_seed: int, registered: bool = False) -> RegisteredPair:
+    """Bring the members of a pair into one frame, or make the low-resolution one.
+
+    `random_seed`: of the registration. `registered`: the headers of the images tell how they lie
+    to each other, and nothing is estimated.
+    """
     factor, (highres_order, lowres_order) = pair.factor, pair.orders
     if pair.lowres is None:
         images = registration.truncate_pair(
@@ -119,9 +124,10 @@ def register_pair(planned: Planned, pair: Pair) -> RegisteredPair:
             pair.highres,
             pair.lowres,
             factor=factor,
-            random_seed=planned.settings.resources.random_seed,
+            random_seed=random_seed,
             highres_order=highres_order,
             lowres_order=lowres_order,
+            registered=registered,
         )
         say(Part.PAIR, registration.describe_registered_pair(factor))
     train_highres, train_lowres, pair_mask, highres2lowres_xfm, pair_facts = images

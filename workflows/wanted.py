@@ -1,12 +1,10 @@
 """Series of a run: those stored, and placebos and ensemble members that are only evaluated.
 
 What is asked for and what was found, as preflight leaves it to the workflows.
-
-A run while its steps are placed.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -19,12 +17,10 @@ from bids_sr.config.settings import analysis_digest
 from bids_sr.frozen import frozen
 from bids_sr.io.dataset_description import uri_of
 from bids_sr.io.grids import AS_STORED, AxisOrder
-from bids_sr.pipeline.graph import AnyStep, Scope
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.preflight.plan import Plan
 from bids_sr.series import (
     INTERPOLATIONS,
-    MEASURED,
     PAIR_BASELINES,
     member_name,
     series_name,
@@ -33,7 +29,6 @@ from bids_sr.series import (
 from bids_sr.sr.method import Method, method_of_series
 from bids_sr.sr.models.card import other_models
 from bids_sr.sr.recipe_changes import changes_of
-from bids_sr.steps import training
 from bids_sr.steps.training import TrainingSettings
 
 _LearnedFrom = Literal["pair", "volumes", "run"]
@@ -47,14 +42,6 @@ def learned_from(method: Method, *, paired: bool) -> _LearnedFrom:
     if method.trained_on == "series":
         return "run"
     return "pair" if paired and method.trained_on != "self" else "volumes"
-
-
-TRAINING: Mapping[_LearnedFrom, AnyStep] = {
-    "pair": training.train_on_pair,
-    "volumes": training.train_on_volumes,
-    "run": training.estimate_variance,
-}
-"""The steps that make, or take, a model, by what it is learned from."""
 
 
 @frozen
@@ -261,22 +248,6 @@ class Planned:
             sloppy=self.settings.run.sloppy,
         )
 
-    def model_settings(self, spec: Wanted) -> dict[str, object]:
-        """Return the settings of a series' model beside the general ones.
-
-        The model is trained with these, or found by them.
-        """
-        assert spec.method is not None
-        superres, seed = self.settings.superres, self.settings.resources.random_seed
-        return {
-            "method": spec.method.name,
-            "model_dir": superres.models_to_reuse(self.settings.paths.output_dir),
-            "pretrained": pretrained_for(superres, spec.method.name),
-            "recipe_changes": changes_of(superres.recipe_changes, spec.method.name),
-            "vgg_weights": vgg_weights_for(superres, spec.method.name),
-            "random_seed": seed + spec.seed,
-        }
-
 
 def named(path: Path, *names: str) -> dict[str, str]:
     """Those of the entities in a file name.
@@ -291,48 +262,3 @@ def methods_of(specs: Sequence[Wanted]) -> tuple[str, ...]:
     """Stored series that are under judgment, networks first."""
     found = [one for one in specs if one.stored and one.judged]
     return tuple(one.name for one in sorted(found, key=lambda one: not one.network))
-
-
-@frozen
-class RunOf:
-    """A run while its steps are placed.
-
-    It holds the inputs, the scope of the run, and those of its series by their names.
-    """
-
-    planned: Planned
-    bold: BoldRun
-    wanted: Sequence[Wanted]
-    scope: Scope
-    models: Mapping[str, Scope]
-    series: dict[str, Scope] = field(default_factory=dict)
-
-    @property
-    def taken(self) -> tuple[str, ...]:
-        """Return names of the files that another program has made of the run."""
-        return tuple(self.bold.precomputed.files) if self.bold.precomputed else ()
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """Stored series that are under judgment, networks first."""
-        return methods_of(self.wanted)
-
-    @property
-    def compared(self) -> tuple[str, ...]:
-        """Return series of other programs that are judged beside it."""
-        return tuple(self.bold.compared)
-
-    @property
-    def mapped(self) -> tuple[str, ...]:
-        """Return the mapped series: raw, the plan's, other programs', and the measured one."""
-        return (
-            "raw",
-            *(one.name for one in self.wanted if one.stored),
-            *self.compared,
-            *([MEASURED] if MEASURED in self.series else []),
-        )
-
-    @property
-    def judged(self) -> tuple[str, ...]:
-        """Return the evaluated high-resolution series: those mapped, then the others."""
-        return (*self.mapped[1:], *(one.name for one in self.wanted if not one.stored))

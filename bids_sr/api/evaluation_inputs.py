@@ -1,18 +1,15 @@
-"""What an evaluation is given, as the steps of the program take it, and its rows as a table.
-
-Baselines, series of other programs and references of a run, in the scope of an evaluation.
-"""
+"""What an evaluation is given: checks before any work, and values as the steps take them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
+from bids_sr.api.found_run import grid_of
 from bids_sr.api.image_inputs import (
     ImageInputError,
     ImageLike,
@@ -25,13 +22,11 @@ from bids_sr.api.image_inputs import (
     told_tr,
     volume_of,
 )
-from bids_sr.api.placed_run import PLAIN, Given, grid_of, place_images, refuse_without_guide
-from bids_sr.config.spaces import Seed
+from bids_sr.api.run_inputs import RunInputs
 from bids_sr.glm.blocks import TooFewBlocks
 from bids_sr.glm.contrasts import resolve_contrasts
-from bids_sr.glm.design import MOTION, DesignError, Events, Seeds, read_events
+from bids_sr.glm.design import MOTION, DesignError, Events, read_events
 from bids_sr.io.grids import (
-    AS_STORED,
     EDGE_TOLERANCE,
     Factor,
     Volume,
@@ -43,25 +38,10 @@ from bids_sr.io.nifti import ImageError, SeriesReader
 from bids_sr.io.tables import read_frame
 from bids_sr.metrics import VerdictFacts
 from bids_sr.notices import UsageError
-from bids_sr.pipeline.graph import Maker, Scope
-from bids_sr.pipeline.run_here import RunHere
 from bids_sr.registration.compared_frame import ComparedError, checked, refuse_other_nan
-from bids_sr.series import BASELINES, MEASURED, PAIR_BASELINES, RAW, kind_of
+from bids_sr.series import BASELINES, kind_of
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.steps.activation import map_series
-from bids_sr.steps.active_regions import seed_series
 from bids_sr.steps.evaluation import check_blocks
-from bids_sr.steps.motion import motion_confounds
-from bids_sr.steps.super_resolution import place_measured, super_resolve
-from bids_sr.workflows.judge import (
-    add_another_run,
-    add_other_rows,
-    add_split_halves,
-    add_truth,
-    place_compared,
-)
-from bids_sr.workflows.run import NO_GUIDE
-from bids_sr.workflows.wanted import TRAINING
 
 
 def checked_names(
@@ -163,7 +143,7 @@ def series_on(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, nam
         return reader.path
 
 
-def contrasts_of(inputs: Given, contrasts: Sequence[str]) -> dict[str, Mapping[str, float]]:
+def contrasts_of(inputs: RunInputs, contrasts: Sequence[str]) -> dict[str, Mapping[str, float]]:
     """Return weights of the conditions of a run, which are events or seeds, by contrast."""
     conditions = list(inputs.seeds or ()) or events_of(inputs.events).conditions
     return dict(resolve_contrasts(conditions, contrasts))
@@ -222,7 +202,7 @@ def covering(brain: Volume, image: ImageLike, folder: Path, name: str) -> Volume
 def check_inputs(
     acquired: SeriesReader,
     compared: Mapping[str, ImageLike],
-    inputs: Given,
+    inputs: RunInputs,
     folder: Path,
     *,
     factor: Factor,
@@ -290,7 +270,7 @@ def _check_other_run(image: ImageLike, folder: Path) -> None:
 
 
 def _check_events(
-    inputs: Given, contrasts: Sequence[str], n_volumes: int, tr: float, high_pass: float
+    inputs: RunInputs, contrasts: Sequence[str], n_volumes: int, tr: float, high_pass: float
 ) -> None:
     _check_known(inputs.known, contrasts_of(inputs, contrasts))
     if tr > 0:
@@ -346,125 +326,3 @@ def evidence_and_limits(verdict: VerdictFacts) -> dict[str, Sequence[str]]:
     """What a verdict rests on and what it cannot say, in sentences, by their heading."""
     evidence = [each["text"] for each in verdict["sentences"]]
     return {"Evidence": evidence, "Limitations": verdict["limits"]}
-
-
-_T_MAP: dict[str, Any] = {
-    "smoothing": (0.0,),
-    "kinds": ("glm",),
-    "thresholds": (),
-    "low_pass": None,
-}
-"""Settings of the map of the acquired series, which tells where the run is active."""
-
-
-def place_design(
-    scope: Scope, here: RunHere, inputs: Given, brain: Volume, folder: Path, radius_mm: float
-) -> None:
-    """Place events or seeds, confounds and region of interest of a run.
-
-    `brain`: voxels of the brain on the high-resolution grid (3D, boolean).
-    """
-    if inputs.roi is None:
-        scope.alias["roi_hr"] = "bold_mask_hr"
-    else:
-        scope.give(roi_hr=mask_on(inputs.roi, brain, folder, "roi"))
-    if inputs.confounds is not None:
-        scope.give(known_confounds=inputs.confounds)
-    scope.add(motion_confounds)
-    if inputs.seeds is None:
-        scope.give(regressors=events_of(inputs.events))
-        return
-    seeds = []
-    for name, center in inputs.seeds.items():
-        x, y, z = map(float, center)
-        seeds.append(Seed(name, (x, y, z), radius_mm))
-    scope.add(seed_series, quiet=True, seeds=seeds)
-    try:
-        (found,) = here.load(scope["regressors"])
-        left = {*inputs.seeds} - {*cast("Seeds", found).conditions}
-    except ValueError:
-        left = {*inputs.seeds}
-    for name in left:
-        raise ImageInputError(
-            f"seeds: the seed {name} at {tuple(inputs.seeds[name])} contains no voxels of the "
-            "brain mask. Specify the center of the seed in scanner coordinates (RAS, mm)."
-        )
-
-
-def series_scope(scope: Scope, name: str) -> Scope:
-    """A scope of a series on the high-resolution grid."""
-    return scope.within(name, alias={"mask": "bold_mask_hr"}, series_name=name)
-
-
-def place_baselines(
-    scope: Scope, names: Sequence[str], inputs: Given, folder: Path
-) -> dict[str, Scope]:
-    """Return baselines of the run; the guide is registered once.
-
-    `ImageInputError`: one of them needs a guide, and none is given.
-    """
-    for name in names:
-        refuse_without_guide(name, None, inputs)
-    guided = inputs.guide is not None
-    detailed = [n for n in names if guided and (n in PAIR_BASELINES or n not in PLAIN)]
-    paired = bool(detailed) and inputs.lowres is not None
-    place_images(scope, inputs, folder, paired=paired, guided=bool(detailed))
-    made = {}
-    for name in names:
-        baseline = made[name] = series_scope(scope, name)
-        if name not in PLAIN:
-            how = TRAINING["run"]
-            baseline.add(how, quiet=True, method=name, recipe="fast", model_source="train")
-        baseline.add(super_resolve, wires={} if name in detailed else NO_GUIDE, quiet=True)
-    return made
-
-
-def place_other(scope: Scope, here: RunHere, name: str, image: ImageLike, folder: Path) -> Scope:
-    """Bring a series of another program to the grid of the run."""
-    file = series_file(image, folder, name, allow_nan=True)
-    compared = place_compared(scope, name, file, AS_STORED, correct=False)
-    try:
-        here.load(compared["compared_facts"])
-    except ComparedError as error:
-        raise ImageInputError(f"compared: {name}: {error}") from None
-    return compared
-
-
-def place_comparisons(
-    scope: Scope,
-    series: dict[str, Scope],
-    inputs: Given,
-    brain: Volume,
-    compared: Sequence[str],
-    folder: Path,
-) -> list[Maker]:
-    """Place references of a run and what compares its series with them; makers of the rows.
-
-    `series`: scopes of all that is compared; the measured one is added. `brain`: voxels of the
-    brain on the high-resolution grid (3D, boolean). Returns the steps that make the tables of
-    rows, none where there is no reference.
-    """
-    known = {name: covering(brain, image, folder, name) for name, image in inputs.known.items()}
-    if known:
-        scope.give(truth_maps=known)
-    if inputs.measured is not None:
-        own = series[MEASURED] = series_scope(scope, MEASURED)
-        own.give(stc=series_file(inputs.measured, folder, "truth"))
-        own.add(place_measured, quiet=True)
-        raw = scope.within(
-            "raw", _T_MAP, alias={"mask": "bold_mask", "roi": "bold_mask"}, series_name=RAW
-        )
-        raw.give(series=scope["preproc"])
-        raw.add(map_series, quiet=True)
-    tables = add_split_halves(scope, series, compared)
-    tables += add_truth(scope, [*series], has_known=bool(known), with_models=True)
-    if compared and inputs.other_run is not None and inputs.other_events is not None:
-        file = series_file(inputs.other_run, folder, "other_run")
-        with SeriesReader(file) as reader:
-            tr = told_tr(reader.header) or scope.setting("tr")
-        other = scope.within(
-            "another_run", axis_order=AS_STORED, tr=tr, slice_times=None, dummy_scans=None
-        )
-        add_another_run(other, file, events_of(inputs.other_events), correct=False)
-        tables += add_other_rows(scope, compared)
-    return tables

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -14,13 +14,16 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from bids_sr.api import evaluation_inputs as given_as
-from bids_sr.api.evaluation_inputs import (
-    place_baselines,
-    place_comparisons,
-    place_design,
-    place_other,
-    series_scope,
+from bids_sr.api.evaluated_run import (
+    Evaluation,
+    judge_series,
+    make_baselines,
+    model_run,
+    place_others,
+    prepare_run,
+    region_of,
 )
+from bids_sr.api.found_run import doubt_realigned, find_run
 from bids_sr.api.image_inputs import (
     Dummies,
     ImageInputError,
@@ -33,35 +36,22 @@ from bids_sr.api.image_inputs import (
     told_once,
     working_folder,
 )
-from bids_sr.api.placed_run import (
-    Given,
-    Truth,
-    doubt_realigned,
-    each_run,
-    in_lists,
-    is_several,
-    notes,
-    of_one_run,
-    place_run,
-)
+from bids_sr.api.progress import notes
+from bids_sr.api.run_inputs import RunInputs, Truth
+from bids_sr.api.several_runs import each_run, in_lists, inputs_of_runs, is_several, of_one_run
 from bids_sr.api.super_resolver import SuperResolver
-from bids_sr.evaluation.verdict_text import verdict_line
+from bids_sr.evaluation.verdict_text import Audience, verdict_line
 from bids_sr.glm.blocks import TooFewBlocks
-from bids_sr.glm.design import MOTION
-from bids_sr.io.grids import Factor, Float, Volume
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.io.grids import Factor, Volume
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.metrics import MetricRow, VerdictFacts
 from bids_sr.metrics import frame as frame_of
-from bids_sr.pipeline.graph import Scope
-from bids_sr.pipeline.run_here import RunHere
+from bids_sr.pipeline.flow import Eager, series_in
 from bids_sr.series import ACQUIRED_BAND, BASELINES, DEFAULT_BASELINES, PAIR_BASELINES
-from bids_sr.steps.evaluation import join_evaluation, judge
+from bids_sr.workflows.make_series import MadeSeries
 
 if TYPE_CHECKING:
     from bids_sr.api.html_report import HtmlReport
-
-_OF_BASELINES = {"data_consistency": "off", "precision": "fp32", "force": False, "device": "cpu"}
-"""Settings of the step that makes series, for baselines."""
 
 
 @dataclass(eq=False, repr=False)
@@ -159,7 +149,9 @@ class Evaluator(BaseEstimator):
     n_jobs: int = 1
     verbose: int = 0
 
-    _audience, _name = "python", "Evaluator.fit"  # the command has its own
+    # the command has its own
+    _audience: ClassVar[Audience] = "python"
+    _name: ClassVar[str] = "Evaluator.fit"
 
     def fit(
         self,
@@ -238,48 +230,67 @@ class Evaluator(BaseEstimator):
         TooFewBlocks
             No condition has two blocks inside the run.
         """
-        if (events is None) == (seeds is None):
+        inputs = RunInputs(
+            events=events,
+            seeds=seeds,
+            confounds=confounds,
+            mask=mask,
+            roi=roi,
+            truth=truth,
+            guide=guide,
+            lowres=lowres,
+            motion=motion,
+            boldref=boldref,
+            guide_xfm=guide_xfm,
+            other_run=other_run,
+            other_events=other_events,
+        )
+        return self._fit(acquired, series, compared, inputs, not_applied)
+
+    def _fit(
+        self,
+        acquired: ImageLike | Sequence[ImageLike],
+        series: Mapping[str, ImageLike | Sequence[ImageLike] | SuperResolver] | None,
+        compared: Mapping[str, ImageLike | Sequence[ImageLike]] | None,
+        inputs: RunInputs,
+        not_applied: Sequence[str],
+    ) -> Evaluator:
+        """Evaluate; parameters are those of `fit`."""
+        if (inputs.events is None) == (inputs.seeds is None):
             raise ImageInputError(
                 "events, seeds: exactly one of these arguments is required. Pass events for a "
                 "task run, or seeds for a resting-state run."
             )
         given_as.checked_names(series, not_applied, compared)
         series, compared = series or {}, compared or {}
-        if (other_run is None) != (other_events is None):
+        if (inputs.other_run is None) != (inputs.other_events is None):
             raise ImageInputError(
                 "other_run, other_events: a second run can only be compared if both arguments "
                 "are specified. Pass the run together with its events, or omit both."
             )
-        arguments: dict[str, object] = {
-            "events": events,
-            "seeds": seeds,
-            "confounds": confounds,
-            "mask": mask,
-            "roi": roi,
-            "truth": truth,
-            "guide": guide,
-            "lowres": lowres,
-            "motion": motion,
-            "boldref": boldref,
-            "guide_xfm": guide_xfm,
-            "other_run": other_run,
-            "other_events": other_events,
-        }
-        made = {f"series {name}": given_as.of_runs(what) for name, what in series.items()}
-        made |= {f"compared {name}": what for name, what in compared.items()}
+        of_series = {name: given_as.of_runs(what) for name, what in series.items()}
+        by_argument = {f"series {name}": what for name, what in of_series.items()}
+        by_argument |= {f"compared {name}": what for name, what in compared.items()}
         if not is_several(acquired):
             self.runs_: list[Evaluator] = []
-            of_one_run({"acquired": acquired, **arguments, **made})
-            return self._fit_one(acquired, series, compared, Given(**arguments), not_applied)  # type: ignore[arg-type]
-        fitted = []
-        for one, run_arguments in each_run(acquired, {**arguments, **made}):
-            of_run = {name: run_arguments.pop(f"series {name}") for name in series}
-            others = {name: run_arguments.pop(f"compared {name}") for name in compared}
-            fitted.append(
-                clone(self).fit(
-                    one, series=of_run, compared=others, not_applied=not_applied, **run_arguments
-                )
+            of_one_run(inputs, {"acquired": acquired}, by_argument)
+            return self._fit_one(acquired, series, compared, inputs, not_applied)  # type: ignore[arg-type]
+        n_runs = len(acquired)
+        fitted = [
+            clone(self)._fit(
+                one,
+                {name: own[f"series {name}"] for name in series},
+                {name: own[f"compared {name}"] for name in compared},
+                own_inputs,
+                not_applied,
             )
+            for one, own_inputs, own in zip(
+                acquired,
+                inputs_of_runs(n_runs, inputs),
+                each_run(n_runs, by_argument),
+                strict=True,
+            )
+        ]
         self.runs_ = fitted
         self.__dict__.update(in_lists(fitted, ("verdict_", "compared_", "contrasts_")))
         self.table_ = (
@@ -294,7 +305,7 @@ class Evaluator(BaseEstimator):
         acquired: ImageLike,
         series: Mapping[str, ImageLike | SuperResolver],
         compared: Mapping[str, ImageLike],
-        inputs: Given,
+        inputs: RunInputs,
         not_applied: Sequence[str],
     ) -> Evaluator:
         """Evaluate one run."""
@@ -304,59 +315,66 @@ class Evaluator(BaseEstimator):
         frame = next(iter(resolvers.values()), None)
         if frame is not None:
             check_is_fitted(frame)
+        idle = [*not_applied, *(name for name, each in resolvers.items() if not each.applied_)]
         with (
             told_once(TooFewBlocks.__module__),
             working_folder() as folder,
             opened(acquired, folder, "acquired", any_order=True) as reader,
+            Eager(folder, notes(self._name, self.verbose)),
         ):
+            confounds = None
             if inputs.confounds is not None:
-                table = given_as.confounds_of(inputs.confounds, reader.shape[3])
-                inputs = replace(inputs, confounds=table)
+                confounds = given_as.confounds_of(inputs.confounds, reader.shape[3])
             self._check(reader, compared, inputs, folder)
-            scope = self._place(reader, frame, inputs, list(compared), folder)
-            here = RunHere(scope, folder, notes(self._name, self.verbose))
+            how = self._evaluation(reader, inputs)
+            found = find_run(
+                reader,
+                inputs,
+                folder,
+                factor=how.factor,
+                n_dummy=self.n_dummy
+                if frame is None or self.n_dummy != "auto"
+                else frame.n_dummy_,
+                realigned=self.realigned,
+                known=None
+                if frame is None or frame.factor_ != how.factor
+                else frame._learned.found,
+            )
             if self.realigned and frame is None and inputs.motion is None:
-                doubt_realigned(here, scope)
-            brain = cast("Volume", here.load(scope["bold_mask_hr"])[0])
-            place_design(scope, here, inputs, brain, folder, self.seed_radius_mm)
-            guide = self._guide(inputs, frame)
+                doubt_realigned(reader, found.motion.boldref, found.brain.bold_mask, found.n_dummy)
             names = self._baselines(
                 has_guide=inputs.guide is not None, with_acquired=bool(compared)
             )
-            made = place_baselines(scope, names, guide, folder)
+            inputs = self._with_guide(inputs, frame)
+            run = prepare_run(reader, found, inputs, how, names, list(compared))
+            roi_hr = region_of(run, folder)
+            model = model_run(run, confounds)
+            made = make_baselines(run, folder)
             images = folder / "series"
             images.mkdir()  # one of them may be called as another image is
-            for name, other in compared.items():
-                made[name] = place_other(scope, here, name, other, images)
-            cards = {}
-            idle = [*not_applied, *(name for name, each in resolvers.items() if not each.applied_)]
+            made |= place_others(run, compared, images)
+            brain = found.brain.bold_mask_hr
             for name, what in series.items():
-                own = made[name] = series_scope(scope, name)
                 file = self._made(name, what, reader, brain, images)
-                own.give(series=file, card_file={"applied": name not in idle})
-                cards[name] = own["card_file"]
-            tables = place_comparisons(scope, made, inputs, brain, list(compared), folder)
-            scope.add(
-                judge,
-                wires={"card_file": cards, **({"rows": tables} if tables else {})},
-                method_names=list(series),
-                series_names=[*names, *series],
-                margin=self.margin,
-                audience=self._audience,
+                made[name] = MadeSeries(
+                    name=name,
+                    series=series_in(file),
+                    mask=brain,
+                    card_file={"applied": name not in idle},
+                )
+            self._rows, self.verdict_ = judge_series(
+                run, model, roi_hr, made, list(series), folder
             )
-            scope.add(join_evaluation, wires={"rows": tables} if tables else {})
-            rows, verdict = here.load(scope["evaluation"], scope["verdict"])
         for name in idle:
             text = (
                 f"{name} was not applied to this run. The series is identical to zero filling "
                 "(zerofill) and is excluded from the comparisons."
             )
-            warnings.warn(text, SuperResolutionWarning, stacklevel=3)
-        self.contrasts_: dict[str, Mapping[str, float]] = scope.setting("contrasts")  # type: ignore[assignment]
-        self.verdict_ = cast("VerdictFacts", verdict)
+            warnings.warn(text, SuperResolutionWarning, stacklevel=4)
+        self.contrasts_: Contrasts = how.contrasts
         self.compared_ = self.verdict_.pop("compared", [])
-        found = cast("list[MetricRow]", rows)
-        self._rows = [each for each in found if inputs.roi is not None or each.region != "roi"]
+        if inputs.roi is None:
+            self._rows = [each for each in self._rows if each.region != "roi"]
         self._judged = [*series, *compared]
         self.table_ = frame_of(self._rows)
         return self
@@ -365,7 +383,7 @@ class Evaluator(BaseEstimator):
         self,
         reader: SeriesReader,
         compared: Mapping[str, ImageLike],
-        inputs: Given,
+        inputs: RunInputs,
         folder: Path,
     ) -> None:
         """Refuse what does not fit the run, before any work."""
@@ -380,43 +398,23 @@ class Evaluator(BaseEstimator):
             contrasts=self.contrasts or (),
         )
 
-    def _place(
-        self,
-        reader: SeriesReader,
-        frame: SuperResolver | None,
-        inputs: Given,
-        compared: list[str],
-        folder: Path,
-    ) -> Scope:
-        """The run; reference, brain and motion are given, of the first estimator, or found."""
-        factor, tr = in_plane(self.factor), self.tr or reader.tr
-        settings = {
-            "tr": tr,
-            "factor": factor,
-            "contrasts": given_as.contrasts_of(inputs, self.contrasts or ()),
-            "high_pass": self.high_pass,
-            "nuisance": None if inputs.confounds is None else list(inputs.confounds),
-            "effect_confounds": MOTION if inputs.confounds is None else tuple(inputs.confounds),
-            "start_time": tr / 2 if self.start_time is None else self.start_time,
-            "n_boot": self.n_boot,
-            "random_seed": self.random_state,
-            "compared_names": compared,
-            "at_rest": inputs.seeds is not None,
-            "omp_nthreads": self.n_jobs,
-            "realigned": self.realigned,
-            "registered": self.registered,
-            **_OF_BASELINES,
-        }
-        scope = place_run(
-            reader,
-            inputs,
-            settings,
-            folder,
-            self.n_dummy if frame is None or self.n_dummy != "auto" else frame.n_dummy_,
-            None if frame is None or frame.factor_ != factor else frame._found,
+    def _evaluation(self, reader: SeriesReader, inputs: RunInputs) -> Evaluation:
+        """Return how a run is evaluated."""
+        tr = self.tr or reader.tr
+        return Evaluation(
+            factor=in_plane(self.factor),
+            tr=tr,
+            contrasts=given_as.contrasts_of(inputs, self.contrasts or ()),
+            high_pass=self.high_pass,
+            start_time=tr / 2 if self.start_time is None else self.start_time,
+            registered=self.registered,
+            margin=self.margin,
+            seed_radius_mm=self.seed_radius_mm,
+            n_boot=self.n_boot,
+            random_seed=self.random_state,
+            omp_nthreads=self.n_jobs,
+            audience=self._audience,
         )
-        scope.give(one_level_down={})
-        return scope
 
     def _baselines(self, *, has_guide: bool, with_acquired: bool) -> list[str]:
         """Names of the baselines of the run."""
@@ -435,12 +433,14 @@ class Evaluator(BaseEstimator):
             )
         return names
 
-    def _guide(self, inputs: Given, frame: SuperResolver | None) -> Given:
+    @staticmethod
+    def _with_guide(inputs: RunInputs, frame: SuperResolver | None) -> RunInputs:
         """Return what was given, with the place of the guide that the first estimator found."""
-        if frame is None or "highres2boldref_xfm" not in frame._found:
+        placed = None if frame is None else frame._learned.placed
+        if placed is None:
             return inputs
-        (known,) = cast("Float", frame._found["highres2boldref_xfm"])
-        return replace(inputs, guide_xfm=known)
+        (xfm,) = placed.guide.highres2boldref_xfm
+        return replace(inputs, guide_xfm=xfm)
 
     @staticmethod
     def _made(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import nibabel as nib
 import numpy as np
@@ -15,6 +15,8 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
+from bids_sr.api.found_run import doubt_realigned, find_run, fitted_run, still
+from bids_sr.api.guide import PLAIN, refuse_without_guide
 from bids_sr.api.image_inputs import (
     Dummies,
     ImageInputError,
@@ -30,37 +32,25 @@ from bids_sr.api.image_inputs import (
     same_run_as,
     working_folder,
 )
-from bids_sr.api.placed_run import (
-    OF_RUN,
-    PLAIN,
-    Given,
-    doubt_realigned,
-    each_run,
-    in_lists,
-    is_several,
-    known_method,
-    notes,
-    of_one_run,
-    place_model,
-    place_run,
-    refuse_without_guide,
-    still,
-)
+from bids_sr.api.learned_run import Learning, known_method, learn_run
+from bids_sr.api.progress import notes
+from bids_sr.api.run_inputs import RunInputs
+from bids_sr.api.several_runs import each_run, in_lists, inputs_of_runs, is_several, of_one_run
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.io.atomic_files import link_whole
 from bids_sr.io.copies import compress_series, copy_series
-from bids_sr.io.grids import Array, Factor, Float, Volume
+from bids_sr.io.grids import Array, Factor, Volume
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.pipeline.graph import Scope
-from bids_sr.pipeline.run_here import RunHere
+from bids_sr.pipeline.artifacts import Facts
+from bids_sr.pipeline.flow import Eager
 from bids_sr.sr.device import Precision
 from bids_sr.sr.inference.apply_to_series import Keeping
 from bids_sr.sr.method import Method, get_method
-from bids_sr.sr.models.card import card_path
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.recipe import RecipeName
-from bids_sr.steps.motion import estimate_motion, mask_head
-from bids_sr.steps.super_resolution import super_resolve
+from bids_sr.steps.training import TrainingSettings
+from bids_sr.workflows.fit_run import estimate_motion
+from bids_sr.workflows.make_series import Inference, resolve_series
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -240,58 +230,72 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         ImageInputError
             An argument or a parameter that cannot be used.
         """
-        arguments = {
-            "mask": mask,
-            "guide": guide,
-            "lowres": lowres,
-            "calibration": calibration,
-            "motion": motion,
-            "boldref": boldref,
-            "guide_xfm": guide_xfm,
-            "calibration_xfm": calibration_xfm,
-            "calibration_events": calibration_events,
-        }
-        if is_several(bold):
-            self.runs_: list[SuperResolver] = [
-                clone(self).fit(one, **own) for one, own in each_run(bold, arguments)
-            ]
-            self.__dict__.update(in_lists(self.runs_, _FITTED))
-        else:
-            self.runs_ = []
-            of_one_run({"bold": bold, **arguments})
-            self._fit_one(bold, Given(**arguments))  # type: ignore[arg-type]
+        inputs = RunInputs(
+            mask=mask,
+            guide=guide,
+            lowres=lowres,
+            calibration=calibration,
+            motion=motion,
+            boldref=boldref,
+            guide_xfm=guide_xfm,
+            calibration_xfm=calibration_xfm,
+            calibration_events=calibration_events,
+        )
+        if not is_several(bold):
+            of_one_run(inputs, {"bold": bold})
+            self._fit_one(bold, inputs)
+            return self
+        of_runs = inputs_of_runs(len(bold), inputs)
+        self.runs_: list[SuperResolver] = [
+            clone(self)._fit_one(one, own) for one, own in zip(bold, of_runs, strict=True)
+        ]
+        self.__dict__.update(in_lists(self.runs_, _FITTED))
         return self
 
-    def _fit_one(self, bold: ImageLike, inputs: Given) -> None:
+    def _fit_one(self, bold: ImageLike, inputs: RunInputs) -> SuperResolver:
         """Learn from one run."""
-        name = self.method
-        method = self._checked()
-        self.factor_ = in_plane(self.factor)
-        refuse_without_guide(name, self.pretrained, inputs)
-        settings = {
-            "factor": self.factor_,
-            "recipe": self.recipe,
-            "model_source": "train",
-            "random_seed": self.random_state,
-            "pretrained": None if self.pretrained is None else Path(self.pretrained),
-            "omp_nthreads": self.n_jobs,
-            "device": self.device,
-            "max_train_minutes": self.max_train_minutes,
-            "realigned": self.realigned,
-            "registered": self.registered,
-        }
-        with working_folder() as folder, opened(bold, folder, "bold", any_order=True) as reader:
+        self.runs_ = []
+        learning = Learning(
+            name=self.method,
+            method=self._checked(),
+            training=TrainingSettings(
+                method=self.method,
+                recipe=self.recipe,
+                model_source="train",
+                pretrained=None if self.pretrained is None else Path(self.pretrained),
+                random_seed=self.random_state,
+                omp_nthreads=self.n_jobs,
+                device=self.device,
+                max_train_minutes=self.max_train_minutes,
+            ),
+            factor=in_plane(self.factor),
+            realigned=self.realigned,
+            registered=self.registered,
+        )
+        self.factor_ = learning.factor
+        refuse_without_guide(self.method, self.pretrained, inputs)
+        with (
+            working_folder() as folder,
+            opened(bold, folder, "bold", any_order=True) as reader,
+            Eager(folder, notes("SuperResolver.fit", self.verbose)),
+        ):
             checked_series(reader, "bold")
-            scope = place_run(reader, inputs, settings, folder, self.n_dummy)
-            here = RunHere(scope, folder, notes("SuperResolver.fit", self.verbose))
-            of_run = dict(zip(OF_RUN, here.load(*(scope[each] for each in OF_RUN)), strict=True))
+            found = find_run(
+                reader,
+                inputs,
+                folder,
+                factor=learning.factor,
+                n_dummy=self.n_dummy,
+                realigned=self.realigned,
+            )
             if self.realigned and inputs.motion is None:
-                doubt_realigned(here, scope)
-            place_model(scope, here, name, method, inputs, folder)
-            self._keep(scope, here, of_run)
+                doubt_realigned(reader, found.motion.boldref, found.brain.bold_mask, found.n_dummy)
+            self._learned = learn_run(reader, found, inputs, learning, folder)
+            self._keep(folder)
             self._same = same_run_as(reader)
-            middle = (cast("int", of_run["n_dummy"]) + reader.shape[3]) // 2
+            middle = (found.n_dummy + reader.shape[3]) // 2
             self._example = reader.volume(middle), self.motion_[middle]
+        return self
 
     def _checked(self) -> Method | None:
         """Return the method, None for a plain baseline, after checks of the parameters."""
@@ -310,33 +314,25 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 )
         return None if self.method in PLAIN else known_method(self.method, self.recipe)
 
-    def _keep(self, scope: Scope, here: RunHere, found: dict[str, object]) -> None:
-        """Make and keep what `transform` and the report need, and what was measured on the way."""
-        self._found, self.model_ = found, None
-        # what are files, with those beside each, by their names
-        self._files: dict[str, dict[str, bytes]] = {}
-        of_model = ("model_file",) if "model_file" in scope.makers else ()
-        of_guide = ("highres_file",) if "highres2boldref_xfm" in scope.makers else ()
-        for name in (*of_model, *of_guide):
-            if name in scope.makers:
-                file = Path(str(here.load(scope[name])[0]))
-                beside = [file] if name != "model_file" else [file, card_path(file)]
-                self._files[name] = {each.name: each.read_bytes() for each in beside}
-        for name in ("highres2boldref_xfm", "weight"):
-            if name in scope.makers:
-                (found[name],) = here.load(scope[name])
-        self.facts_: dict[str, Mapping[str, object]] = {}
-        facts = {"calibration": "calibration_facts", "registration": "guide_facts"}
-        for what, name in {**facts, "pair": "pair_facts"}.items():
-            if name in scope.makers and (told := here.load(scope[name])[0]):
-                self.facts_[what] = cast("Mapping[str, object]", told)
-        boldref, mask = cast("Volume", found["boldref"]), cast("Volume", found["bold_mask"])
-        self.boldref_, self.mask_img_ = in_memory(boldref), in_memory(mask)
-        self.motion_ = cast("Float", found["hmc_xfms"])
-        self.n_dummy_ = cast("int", found["n_dummy"])
-        self.applied_ = True
-        if of_model:
-            self.model_ = load_model(Path(str(here.load(scope["model_file"])[0])))
+    def _keep(self, folder: Path) -> None:
+        """Keep what users see of what was learned; a folder for files."""
+        learned = self._learned
+        head_motion = learned.found.motion
+        guide_facts = None if learned.placed is None else learned.placed.guide_facts
+        facts = {
+            "calibration": learned.calibration_facts,
+            "registration": guide_facts,
+            "pair": learned.pair_facts,
+        }
+        self.facts_: dict[str, Facts] = {what: told for what, told in facts.items() if told}
+        self.boldref_ = in_memory(head_motion.boldref)
+        self.mask_img_ = in_memory(learned.found.brain.bold_mask)
+        self.motion_ = head_motion.hmc_xfms
+        self.n_dummy_ = learned.found.n_dummy
+        self.model_, self.applied_ = None, True
+        if learned.model is not None:
+            (model_folder := folder / "learned_model").mkdir()
+            self.model_ = load_model(learned.model.write(model_folder))
             card = self.model_.card
             self.applied_ = was_applied(card.json)
             self.facts_ |= {"held_out": card.held_out} if card.held_out else {}
@@ -398,7 +394,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 f"bold: `fit` was called with a list of {len(self.runs_)} runs, but "
                 f"`transform` with a single run. Pass a list of {len(self.runs_)} runs."
             )
-        of_one_run({"bold": bold, "motion": motion, "out_file": out_file})
+        of_one_run(RunInputs(), {"bold": bold, "motion": motion, "out_file": out_file})
         return self._transform_one(bold, motion, out_file)  # type: ignore[arg-type]
 
     def _transform_each(
@@ -413,8 +409,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         estimators = self.runs_ or [self] * len(runs)
         made = {"SuperResolver.fit": estimators, "motion": motion, "out_file": out_file}
         return [
-            each._transform_one(one, own["motion"], own["out_file"])  # type: ignore[arg-type]
-            for (one, own), each in zip(each_run(runs, made), estimators, strict=False)
+            each._transform_one(one, own["motion"], own["out_file"])
+            for one, own, each in zip(runs, each_run(len(runs), made), estimators, strict=False)
         ]
 
     def _transform_one(
@@ -455,40 +451,36 @@ class SuperResolver(TransformerMixin, BaseEstimator):
 
         `name` is that of an interpolation in the place of the method.
         """
-        settings = {
-            "series_name": name or self.method,
-            "factor": self.factor_,
-            "data_consistency": self.data_consistency,
-            "precision": self.precision,
-            "force": False,
-            "omp_nthreads": self.n_jobs,
-            "device": self.device,
-            "n_dummy": 0,  # of another run, whose volumes at the start are estimated too
-        }
-        scope = Scope("run", settings)
-        known = ("boldref", "bold_mask", "highres2boldref_xfm")
-        scope.give(**{each: self._found[each] for each in known if each in self._found})
-        scope.give(bold=reader, stc=reader)
-        for artifact, files in self._files.items() if not name else ():
-            for each, content in files.items():
-                (folder / each).write_bytes(content)
-            scope.give(**{artifact: folder / next(iter(files))})
-        if poses is None:
-            scope.add(mask_head, estimate_motion, quiet=True)
-        else:
-            scope.give(hmc_xfms=poses)
-        scope.add(super_resolve, quiet=True)
-        (series,) = RunHere(scope, folder, say).load(scope["series"])
-        with cast("SeriesReader", series) as made:
-            if made.plain:
-                return made.path
-            copy_series(made.path, folder / "plain.nii")
+        learned = self._learned
+        found = replace(learned.found, n_dummy=0)  # of another run, too, whose first volumes count
+        with Eager(folder, say):
+            if poses is None:
+                head_motion = estimate_motion(reader, 0, found.motion.boldref)
+            else:
+                head_motion = replace(found.motion, hmc_xfms=poses)
+            made = resolve_series(
+                name or self.method,
+                fitted_run(reader, replace(found, motion=head_motion)),
+                factor=self.factor_,
+                inference=Inference(
+                    data_consistency=self.data_consistency,
+                    precision=self.precision,
+                    omp_nthreads=self.n_jobs,
+                    device=self.device,
+                ),
+                model_file=None if name or learned.model is None else learned.model.write(folder),
+                guide=None if name else learned.guide_in(folder),
+            )
+            series = made.series
+            if series.plain:
+                return series.path
+            copy_series(series.path, folder / "plain.nii")
         return folder / "plain.nii"
 
     def _poses(self, reader: SeriesReader, motion: Motion | None) -> Array | None:
         """Head motion of a series; None of another run than that of `fit` to be estimated."""
         check_is_fitted(self)
-        boldref = cast("Volume", self._found["boldref"])
+        boldref = self._learned.found.motion.boldref
         shape = boldref.data.shape
         if reader.shape[:3] != shape or not np.allclose(reader.affine, boldref.affine, atol=1e-3):
             raise ImageInputError(
@@ -504,7 +496,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         if motion is not None:
             return poses_of(motion, reader.shape[3])
         if same:
-            return cast("Array", self._found["hmc_xfms"])
+            return self._learned.found.motion.hmc_xfms
         return still(reader.shape[3]) if self.realigned else None
 
     def fit_transform(
@@ -560,7 +552,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         from bids_sr.api.html_report import resolved
 
         volume, pose = self._example
-        boldref, brain = self._image("boldref"), self._image("bold_mask_hr")
+        boldref = self._learned.found.motion.boldref
+        brain = self._learned.found.brain.bold_mask_hr
         shown = {"acquired": Volume(np.asarray(volume, np.float32), boldref.affine)}
         with working_folder() as folder:
             save_image(volume, boldref.affine, folder / "example.nii")
@@ -575,13 +568,10 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             self.method,
             shown,
             brain,
-            self._image("weight") if "weight" in self._found else None,
+            self._learned.weight,
             self.facts_,
             repr(self),
             reason="" if self.applied_ else str(self.facts_["held_out"]["model"]),
         )
-
-    def _image(self, name: str) -> Volume:
-        return cast("Volume", self._found[name])
 
     report = generate_report

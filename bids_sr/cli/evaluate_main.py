@@ -6,7 +6,7 @@ It tells whether the series is more accurate than the run as acquired.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bids_sr.cli.exit_codes import DONE, ended
 from bids_sr.cli.parser import Parser
@@ -171,7 +171,7 @@ def _evaluated(options: _EvaluateOptions) -> "Evaluator | None":
     from bids_sr.api.evaluation_inputs import checked_names
     from bids_sr.api.evaluator import Evaluator
     from bids_sr.api.image_inputs import opened, working_folder
-    from bids_sr.api.placed_run import Given
+    from bids_sr.api.run_inputs import RunInputs
 
     class OfCommand(Evaluator):
         _audience, _name = "command", "bids-sr-evaluate"
@@ -188,22 +188,30 @@ def _evaluated(options: _EvaluateOptions) -> "Evaluator | None":
         verbose=1,
     )
     known = options.known
-    arguments: dict[str, Any] = {
-        "events": options.events,
-        "mask": options.mask,
-        "truth": known.get("", known or None),
-        "other_run": options.other_run,
-        "other_events": options.other_events,
-    }
+    inputs = RunInputs(
+        events=options.events,
+        mask=options.mask,
+        truth=known.get("", known or None),
+        other_run=options.other_run,
+        other_events=options.other_events,
+    )
     compared = dict(map(split_named, options.compared))
     if not options.dry_run:
-        return evaluator.fit(options.acquired, compared=compared, **arguments)
+        return evaluator.fit(
+            options.acquired,
+            compared=compared,
+            events=inputs.events,
+            mask=inputs.mask,
+            truth=inputs.truth,
+            other_run=inputs.other_run,
+            other_events=inputs.other_events,
+        )
     checked_names({}, (), compared)
     with (
         working_folder() as folder,
         opened(options.acquired, folder, "acquired", any_order=True) as reader,
     ):
-        evaluator._check(reader, compared, Given(**arguments), folder)
+        evaluator._check(reader, compared, inputs, folder)
     return None
 
 

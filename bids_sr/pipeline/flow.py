@@ -27,10 +27,12 @@ from bids_sr.pipeline.step import Caller, Part, Step, called_by
 from bids_sr.sr.method import Cost
 
 if TYPE_CHECKING:
-    from bids_sr.pipeline.artifacts import Facts, Image, Regressors, Table, Transforms
+    from bids_sr.pipeline.artifacts import Facts, Image, Regressors, Series, Table, Transforms
 
 _T = TypeVar("_T")
 _FLOW: ContextVar["Flow | None"] = ContextVar("flow", default=None)
+_PART: ContextVar[str] = ContextVar("part", default="")
+"""Name of the innermost subworkflow of calls that compute."""
 
 
 class Flow(Caller):
@@ -184,7 +186,8 @@ def subworkflow(
 ) -> Iterator[None]:
     """Put the nodes of the calls inside into a workflow of their own, inside that around it.
 
-    If that has a workflow of this name, nodes are added to it. Outside a `Flow` nothing changes.
+    If that has a workflow of this name, nodes are added to it. Outside a `Flow`, `Eager` reports
+    the steps inside with this name, and nothing else changes.
 
     Parameters
     ----------
@@ -200,7 +203,8 @@ def subworkflow(
     """
     flow = _FLOW.get()
     if flow is None:
-        yield
+        with _named(name):
+            yield
         return
     with flow.inside(
         name,
@@ -211,6 +215,16 @@ def subworkflow(
         described=described,
     ):
         yield
+
+
+@contextmanager
+def _named(part: str) -> Iterator[None]:
+    """Name what calls that compute are part of."""
+    token = _PART.set(part)
+    try:
+        yield
+    finally:
+        _PART.reset(token)
 
 
 def say(
@@ -267,6 +281,11 @@ def transforms_in(file: Path) -> "Transforms":
     return cast("Transforms", file)
 
 
+def series_in(file: Path) -> "Series":
+    """Give a series that a file holds."""
+    return cast("Series", file)
+
+
 def image_in(file: Path) -> "Image":
     """Give an image that a file holds."""
     return cast("Image", file)
@@ -306,7 +325,7 @@ class Eager(Caller):
     folder : Path
         Folder of the steps' own folders.
     report : Callable[[str], object]
-        Is told the name of each step before it runs.
+        Is told the name of each step before it runs, after that of its subworkflow.
     """
 
     def __init__(self, folder: Path, report: Callable[[str], object] = str) -> None:
@@ -315,8 +334,9 @@ class Eager(Caller):
         self._n_calls = 0
 
     def __enter__(self) -> Self:
-        self._caller = called_by(self)
-        self._caller.__enter__()
+        self._caller = ExitStack()
+        self._caller.enter_context(called_by(self))
+        self._caller.enter_context(_named(""))
         return self
 
     def __exit__(
@@ -330,20 +350,22 @@ class Eager(Caller):
 
     def call(self, step: Step[..., object], arguments: Mapping[str, object]) -> object:
         """Run a step; return its outputs, None for those that it did not make."""
-        self._report(step.__name__.replace("_", " "))
+        name = step.__name__.replace("_", " ")
+        part = _PART.get()
+        self._report(f"{part}: {name}" if part else name)
         self._n_calls += 1
         here = self._folder / f"{self._n_calls}_{step.__name__}"
         here.mkdir()
         given: dict[str, object] = {}
-        for name, value in arguments.items():
-            port = step.inputs.get(name)
+        for key, value in arguments.items():
+            port = step.inputs.get(key)
             if port is not None and port.many == "dict" and isinstance(value, Mapping):
-                given[name], given[f"{name}_names"] = list(value.values()), list(value)
+                given[key], given[f"{key}_names"] = list(value.values()), list(value)
             elif value is not None or port is None:
-                given[name] = value
+                given[key] = value
         with called_by(None):
             files = step.on_files(given, here)
-        made = tuple(self._loaded(port, files.get(name)) for name, port in step.outputs.items())
+        made = tuple(self._loaded(port, files.get(key)) for key, port in step.outputs.items())
         return made if len(made) > 1 else made[0]
 
     def _loaded(self, port: Port | None, value: object) -> object:

@@ -24,8 +24,8 @@ from graphmaker import made_by, nodes_of, planned_graph, steps_of
 import bids_sr.steps
 from bids_sr.boilerplate import bibliography
 from bids_sr.pipeline.graph import Graph, Handle, Node, Scope
-from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.listing import who_makes_what
+from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import Part, Step
 from bids_sr.pipeline.store import derivative_path, store
 from bids_sr.report.methods_text import _missing_keys, methods_html
@@ -496,9 +496,7 @@ def graph(request: pytest.FixtureRequest, made: Callable[[str], tuple[Graph, set
 
 
 def _stores(graph: Graph) -> Iterator[tuple[Node, dict[str, Any]]]:
-    yield from (
-        (placed, graph.settings[placed]) for placed in graph.nodes if placed.step is store
-    )
+    yield from ((placed, graph.settings[placed]) for placed in graph.nodes if placed.step is store)
 
 
 def test_no_two_steps_write_the_same_file(graph: Graph) -> None:
@@ -772,9 +770,7 @@ class Seen:
             }
         for scope in graph.scope.inward():
             self.given |= {
-                name
-                for name, maker in scope.handles.items()
-                if not isinstance(maker.source, Node)
+                name for name, maker in scope.handles.items() if not isinstance(maker.source, Node)
             }
             if scope is not graph.scope:
                 self.told |= set(scope.settings)

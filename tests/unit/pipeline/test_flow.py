@@ -170,6 +170,8 @@ def test_calls_compute_outside_a_flow(bold: Path, tmp_path: Path) -> None:
     assert listed["means"] == {name: 2 * VALUES[..., 0].mean() for name in ("bspline", "sbl")}
     assert len(listed["maps"]) == 4  # type: ignore[arg-type]
     assert names[:2] == ["count dummies", "average volumes"]
+    assert names[3:6] == ["bspline: double series", "bspline: map effects", "sbl: double series"]
+    assert names[-2:] == ["list maps", "count dummies"], "outside of the subworkflows"
     assert not (tmp_path / "out").exists(), "nothing is stored"
     with SeriesReader(bold) as reader:
         boldref = average_volumes(reader, n_dummy=1)

@@ -23,7 +23,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Volume,
 )
-from bids_sr.pipeline.graph import Graph, Scope, GraphError
+from bids_sr.pipeline.graph import Graph, GraphError, Scope
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import Keep, Part, step
 from bids_sr.pipeline.store import store

@@ -84,7 +84,7 @@ def test_the_settings_of_a_models_training_name_its_file(maker: BidsMaker, kept:
     settings = settings_for(maker, "--sr-method", "srgan", "cpce", "--recipe", "paper-mse")
     planned = Planned(settings=settings, plan=check(settings), version="0")
     files = {
-        name: planned.model_settings(Wanted(name=name, method=get_method(name)))["vgg_weights"]
+        name: planned.training(Wanted(name=name, method=get_method(name))).vgg_weights
         for name in ("srgan", "cpce")
     }
     assert files == {"srgan": None, "cpce": kept}

@@ -1,0 +1,457 @@
+"""Evaluation of one run: its baselines, the series under test, references, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bids_sr.api.evaluation_inputs import covering, events_of
+from bids_sr.api.found_run import FoundRun, fitted_run
+from bids_sr.api.guide import (
+    PLAIN,
+    align_pair,
+    given_pair,
+    known_guide,
+    refuse_without_guide,
+    register_guide,
+)
+from bids_sr.api.image_inputs import ImageInputError, ImageLike, mask_on, series_file, told_tr
+from bids_sr.api.run_inputs import RunInputs
+from bids_sr.config.spaces import Seed
+from bids_sr.evaluation.verdict_text import Audience
+from bids_sr.frozen import frozen
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.design import MOTION
+from bids_sr.io.grids import AS_STORED, Factor
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.pipeline.artifacts import (
+    Confounds,
+    Effects,
+    Map,
+    Mask,
+    Regressors,
+    Rows,
+    Series,
+    Verdict,
+)
+from bids_sr.pipeline.flow import series_in, subworkflow
+from bids_sr.registration.compared_frame import ComparedError
+from bids_sr.series import ACQUIRED_BAND, MEASURED, PAIR_BASELINES, RAW
+from bids_sr.steps import active_regions, compared_series, evaluation, motion, super_resolution
+from bids_sr.steps.training import TrainingSettings
+from bids_sr.workflows.compared import other_run_effects, place_compared
+from bids_sr.workflows.fit_run import FittedRun, estimate_motion
+from bids_sr.workflows.judge_run import (
+    Comparison,
+    compare_halves,
+    compare_with_other_run,
+    compare_with_truth,
+    measure_effects,
+)
+from bids_sr.workflows.make_series import (
+    Guide,
+    Inference,
+    MadeSeries,
+    estimate_variance,
+    resolve_series,
+    undo_motion,
+)
+from bids_sr.workflows.map_run import LinearModel, MapModel, map_series
+
+
+@frozen
+class Evaluation:
+    """How a run is evaluated; see `bids_sr.Evaluator`.
+
+    Parameters
+    ----------
+    factor : Factor
+        Acquired over high-resolution voxel size, each axis.
+    tr : float
+        Repetition time (s).
+    contrasts : Contrasts
+        Weights of conditions, or of seeds, by contrast.
+    high_pass : float
+        Cut-off of the drift of the linear model (Hz).
+    start_time : float
+        Moment of a volume for which its values hold (s after its start).
+    registered : bool
+        Whether headers of other images tell where they lie.
+    margin : float | None
+        Differences within it count as none.
+    seed_radius_mm : float
+        Radius of the spheres about seeds.
+    n_boot : int
+        Resamples of blocks.
+    random_seed, omp_nthreads : int
+        Seed of all that is drawn, and number of threads.
+    audience : Audience
+        Whom sentences speak to.
+    """
+
+    factor: Factor
+    tr: float
+    contrasts: Contrasts
+    high_pass: float
+    start_time: float
+    registered: bool
+    margin: float | None
+    seed_radius_mm: float
+    n_boot: int
+    random_seed: int
+    omp_nthreads: int
+    audience: Audience
+
+
+@frozen
+class EvaluatedRun:
+    """A run that is evaluated, and what is given for it.
+
+    `baselines`: names of its baselines. `compared`: names of series of other programs. `raw`:
+    series as acquired, head motion undone; None if nothing needs it.
+    """
+
+    how: Evaluation
+    inputs: RunInputs
+    fitted: FittedRun
+    baselines: Sequence[str]
+    compared: Sequence[str]
+    raw: Series | None
+
+    @property
+    def made_baselines(self) -> list[str]:
+        """Baselines that a reference is there for."""
+        return baselines_to_make(self.inputs, self.baselines, compared=bool(self.compared))
+
+
+def baselines_to_make(inputs: RunInputs, baselines: Sequence[str], *, compared: bool) -> list[str]:
+    """Return the names of baselines that are compared with anything."""
+    if inputs.truth is not None:
+        return list(baselines)
+    return [ACQUIRED_BAND] if compared else []
+
+
+def prepare_run(
+    reader: SeriesReader,
+    found: FoundRun,
+    inputs: RunInputs,
+    how: Evaluation,
+    baselines: Sequence[str],
+    compared: Sequence[str],
+) -> EvaluatedRun:
+    """Undo the head motion of a run, if that is needed; parameters are those of `EvaluatedRun`.
+
+    `ImageInputError`: one of the baselines needs a guide, and none is given.
+    """
+    fitted = fitted_run(reader, found)
+    made = baselines_to_make(inputs, baselines, compared=bool(compared))
+    modeled = any(name not in PLAIN for name in made)
+    needed = inputs.seeds is not None or inputs.measured is not None or modeled
+    return EvaluatedRun(
+        how=how,
+        inputs=inputs,
+        fitted=fitted,
+        baselines=baselines,
+        compared=compared,
+        raw=undo_motion(fitted) if needed else None,
+    )
+
+
+def region_of(run: EvaluatedRun, folder: Path) -> Mask:
+    """Return the region of interest on the high-resolution grid of a run, by default the brain."""
+    brain = run.fitted.registration.bold_mask_hr
+    if run.inputs.roi is None:
+        return brain
+    return mask_on(run.inputs.roi, brain, folder, "roi")
+
+
+def model_run(run: EvaluatedRun, confounds: Confounds | None) -> LinearModel:
+    """Return the linear model of a run.
+
+    `confounds`: columns that enter it; None: those of the head motion.
+    """
+    how, fitted = run.how, run.fitted
+    columns = motion.motion_confounds(fitted.motion.motion, confounds)
+    nuisance = None if confounds is None else list(confounds)
+    if run.inputs.seeds is None:
+        regressors: Regressors = events_of(run.inputs.events)
+    else:
+        regressors = _seed_series(run, run.inputs.seeds, columns, nuisance)
+    return LinearModel(
+        regressors=regressors,
+        confounds=columns,
+        contrasts=how.contrasts,
+        tr=how.tr,
+        n_dummy=fitted.n_dummy,
+        high_pass=how.high_pass,
+        start_time=how.start_time,
+        nuisance=nuisance,
+    )
+
+
+def _seed_series(
+    run: EvaluatedRun,
+    centers: Mapping[str, Sequence[float]],
+    confounds: Confounds,
+    nuisance: list[str] | None,
+) -> Regressors:
+    """Return the time series of seeds; ImageInputError for one outside the brain."""
+    assert run.raw is not None
+    how = run.how
+    seeds = []
+    for name, center in centers.items():
+        x, y, z = map(float, center)
+        seeds.append(Seed(name, (x, y, z), how.seed_radius_mm))
+    try:
+        regressors, _ = active_regions.seed_series(
+            run.raw,
+            run.fitted.registration.bold_mask,
+            confounds,
+            seeds=seeds,
+            n_dummy=run.fitted.n_dummy,
+            tr=how.tr,
+            high_pass=how.high_pass,
+            start_time=how.start_time,
+            nuisance=nuisance,
+        )
+    except ValueError as error:
+        raise _outside(next(iter(centers)), centers) from error
+    for name in {*centers} - {*regressors.conditions}:
+        raise _outside(name, centers)
+    return regressors
+
+
+def _outside(name: str, centers: Mapping[str, Sequence[float]]) -> ImageInputError:
+    return ImageInputError(
+        f"seeds: the seed {name} at {tuple(centers[name])} contains no voxels of the "
+        "brain mask. Specify the center of the seed in scanner coordinates (RAS, mm)."
+    )
+
+
+def make_baselines(run: EvaluatedRun, folder: Path) -> dict[str, MadeSeries]:
+    """Make the baselines of a run that are compared with anything; the guide is registered once.
+
+    `ImageInputError`: one of them needs a guide, and none is given.
+    """
+    how, fitted = run.how, run.fitted
+    for name in run.baselines:
+        refuse_without_guide(name, None, run.inputs)
+    detailed = [
+        name
+        for name in run.baselines
+        if run.inputs.guide is not None and (name in PAIR_BASELINES or name not in PLAIN)
+    ]
+    guide = _place_guide(run, folder, needed=detailed) if detailed else None
+    made = {}
+    for name in run.made_baselines:
+        with subworkflow(name):
+            model_file = None
+            if name not in PLAIN:
+                assert run.raw is not None
+                training = TrainingSettings(
+                    method=name,
+                    model_source="train",
+                    random_seed=how.random_seed,
+                    omp_nthreads=how.omp_nthreads,
+                )
+                model_file = estimate_variance(training, run.raw, fitted, how.factor).model_file
+            series = resolve_series(
+                name,
+                fitted,
+                factor=how.factor,
+                inference=Inference(omp_nthreads=how.omp_nthreads, random_seed=how.random_seed),
+                model_file=model_file,
+                guide=guide if name in detailed else None,
+            ).series
+        made[name] = MadeSeries(name=name, series=series, mask=fitted.registration.bold_mask_hr)
+    return made
+
+
+def _place_guide(run: EvaluatedRun, folder: Path, *, needed: Sequence[str]) -> Guide | None:
+    """Place the guide in the frame of a run, for the baselines that need it."""
+    inputs, how = run.inputs, run.how
+    pair = given_pair(
+        inputs,
+        folder,
+        paired=inputs.lowres is not None,
+        factor=how.factor,
+        random_seed=how.random_seed,
+        registered=how.registered,
+    )
+    assert pair is not None
+    guide = known_guide(pair, inputs)
+    if guide is not None or not {*needed} & {*run.made_baselines}:
+        return guide
+    aligned = None if pair.lowres is None else align_pair(pair)
+    return register_guide(pair, run.fitted.motion.boldref, aligned).guide
+
+
+def place_others(
+    run: EvaluatedRun, compared: Mapping[str, ImageLike], folder: Path
+) -> dict[str, MadeSeries]:
+    """Bring series of other programs to the grid of the run; `folder`: of images in memory."""
+    placed = {}
+    for name, image in compared.items():
+        file = series_file(image, folder, name, allow_nan=True)
+        try:
+            with subworkflow(name):
+                other = place_compared(
+                    run.fitted,
+                    name,
+                    compared_series.import_compared(file, tr=run.how.tr, axis_order=AS_STORED),
+                    slice_times=None,
+                    start_time=run.how.start_time,
+                    factor=run.how.factor,
+                )
+        except ComparedError as error:
+            raise ImageInputError(f"compared: {name}: {error}") from None
+        placed[name] = MadeSeries(
+            name=name, series=other.series, mask=other.mask, compared_facts=other.compared_facts
+        )
+    return placed
+
+
+def judge_series(
+    run: EvaluatedRun,
+    model: LinearModel,
+    roi_hr: Mask,
+    series: Mapping[str, MadeSeries],
+    method_names: Sequence[str],
+    folder: Path,
+) -> tuple[Rows, Verdict]:
+    """Compare series with the references of their run, and judge.
+
+    Parameters
+    ----------
+    run : EvaluatedRun
+        The run.
+    model : LinearModel
+        Its linear model.
+    roi_hr : Mask
+        Region of interest on its high-resolution grid.
+    series : Mapping[str, MadeSeries]
+        Baselines, series of other programs, and series under test.
+    method_names : Sequence[str]
+        Series under test.
+    folder : Path
+        Folder for files.
+    """
+    how, inputs, fitted = run.how, run.inputs, run.fitted
+    registered = fitted.registration
+    comparison = Comparison(
+        bold_mask_hr=registered.bold_mask_hr,
+        roi_hr=roi_hr,
+        contrasts=how.contrasts,
+        factor=how.factor,
+        at_rest=inputs.seeds is not None,
+        random_seed=how.random_seed,
+        n_boot=how.n_boot,
+    )
+    known = {
+        name: covering(registered.bold_mask_hr, image, folder, name)
+        for name, image in inputs.known.items()
+    }
+    evaluated, maps = dict(series), list[Map]()
+    if inputs.measured is not None:
+        evaluated[MEASURED] = _place_measured(run, inputs.measured, folder)
+        maps = _map_acquired(run, model)
+    elif not known:
+        among = (*run.compared, ACQUIRED_BAND) if run.compared else ()
+        evaluated = {name: series[name] for name in series if name in among}
+    measured, tables = None, list[Rows]()
+    if evaluated:
+        measured = measure_effects(
+            evaluated,
+            model,
+            comparison,
+            compared_names=run.compared,
+            effect_confounds=MOTION if model.nuisance is None else model.nuisance,
+        )
+        tables += compare_halves(measured, maps, comparison)
+        tables += compare_with_truth(
+            evaluated,
+            maps,
+            measured,
+            comparison,
+            known=known,
+            n_dummy=fitted.n_dummy,
+            with_models=True,
+        )
+        if run.compared and inputs.other_run is not None:
+            tables += compare_with_other_run(
+                measured,
+                _other_effects(run, inputs.other_run, folder),
+                comparison,
+                compared_names=run.compared,
+            )
+    verdict, verdict_rows = evaluation.judge(
+        tables,
+        {},
+        model.confounds,
+        card_file={
+            name: card for name in method_names if (card := series[name].card_file) is not None
+        },
+        compared_facts=[
+            one.compared_facts for one in series.values() if one.compared_facts is not None
+        ],
+        same_widths=None if measured is None else measured.same_widths,
+        method_names=method_names,
+        series_names=[*run.baselines, *method_names],
+        margin=how.margin,
+        compared_names=run.compared,
+        audience=how.audience,
+    )
+    rows, _ = evaluation.join_evaluation(tables, verdict_rows)
+    return rows, verdict
+
+
+def _place_measured(run: EvaluatedRun, image: ImageLike, folder: Path) -> MadeSeries:
+    """Bring the series that was measured at the high resolution to the grid of the run."""
+    mask = run.fitted.registration.bold_mask_hr
+    with subworkflow(MEASURED):
+        series = super_resolution.place_measured(
+            series_in(series_file(image, folder, "truth")), mask, run.fitted.motion.hmc_xfms
+        )
+    return MadeSeries(name=MEASURED, series=series, mask=mask)
+
+
+def _map_acquired(run: EvaluatedRun, model: LinearModel) -> list[Map]:
+    """Map the acquired series without smoothing, which tells where the run is active."""
+    assert run.raw is not None
+    mask = run.fitted.registration.bold_mask
+    map_model = MapModel(
+        linear=model,
+        kinds=("glm",),
+        thresholds=(),
+        smoothing=(0.0,),
+        factor=run.how.factor,
+        axis_order=AS_STORED,
+    )
+    with subworkflow(RAW):
+        return map_series(MadeSeries(name=RAW, series=run.raw, mask=mask), mask, map_model).maps
+
+
+def _other_effects(run: EvaluatedRun, image: ImageLike, folder: Path) -> Effects:
+    """Measure the effects of the blocks of another run of the task."""
+    how, fitted = run.how, run.fitted
+    file = series_file(image, folder, "other_run")
+    with SeriesReader(file) as reader:
+        tr = told_tr(reader.header) or how.tr
+    events = events_of(run.inputs.other_events)
+    with subworkflow("another_run"):
+        bold = motion.import_series(file, tr=tr, axis_order=AS_STORED)
+        n_dummy = motion.count_dummies(bold, dummy_scans=None)
+        head_motion = estimate_motion(bold, n_dummy)
+        return other_run_effects(
+            fitted,
+            bold,
+            n_dummy,
+            head_motion,
+            events,
+            None,
+            factor=how.factor,
+            tr=tr,
+            high_pass=how.high_pass,
+            start_time=how.start_time,
+            random_seed=how.random_seed,
+        )

@@ -1,0 +1,140 @@
+"""The high-resolution T2*-weighted image of a run, and the pair of which it is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bids_sr.api.found_run import still
+from bids_sr.api.image_inputs import ImageInputError, transform_of, volume_file
+from bids_sr.api.run_inputs import RunInputs
+from bids_sr.bids import Pair
+from bids_sr.frozen import frozen
+from bids_sr.io.grids import Factor
+from bids_sr.pipeline.artifacts import Facts, Image
+from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
+from bids_sr.sr.method import get_method
+from bids_sr.steps import registration
+from bids_sr.workflows.make_series import Guide
+from bids_sr.workflows.pair import RegisteredPair, register_pair
+
+PLAIN = (*INTERPOLATIONS, *PAIR_BASELINES)
+"""Baselines that need no model."""
+
+
+@frozen
+class GivenPair:
+    """Files of the pair of a run.
+
+    Parameters
+    ----------
+    highres, lowres : Path, Path | None
+        Images at both resolutions; without the lower one, it is made by truncating k-space.
+    factor : Factor
+        Low- over high-resolution voxel size, each axis.
+    random_seed : int
+        Seed of the registrations.
+    registered : bool
+        Whether the headers of the images tell how they lie to each other and to the run.
+    """
+
+    highres: Path
+    lowres: Path | None
+    factor: Factor
+    random_seed: int
+    registered: bool
+
+
+@frozen
+class PlacedGuide:
+    """A guide in the frame of a run; `guide_facts`: how well it was registered, if it was."""
+
+    guide: Guide
+    guide_facts: Facts | None = None
+
+
+def refuse_without_guide(name: str, pretrained: object, inputs: RunInputs) -> None:
+    """ImageInputError where a series needs a high-resolution image, and none is given.
+
+    `pretrained`: weights to use instead of training; None for none.
+    """
+    needed = name in PAIR_BASELINES or (
+        name not in PLAIN and get_method(name).needs_pair and not pretrained
+    )
+    if inputs.guide is None and needed:
+        raise ImageInputError(
+            f"guide: the method {name} requires a high-resolution T2*-weighted image. Pass "
+            "this image as guide (and a low-resolution image of the same contrast as lowres), "
+            "or use a method that does not need the images, such as sbl."
+        )
+
+
+def given_pair(
+    inputs: RunInputs,
+    folder: Path,
+    *,
+    paired: bool,
+    factor: Factor,
+    random_seed: int,
+    registered: bool,
+) -> GivenPair | None:
+    """Return the files of the pair; None if no high-resolution image is given.
+
+    Parameters
+    ----------
+    inputs : RunInputs
+        What is given for the run.
+    folder : Path
+        Folder for images in memory.
+    paired : bool
+        Whether the low-resolution image is needed.
+    factor, random_seed, registered
+        See `GivenPair`.
+    """
+    if inputs.guide is None:
+        return None
+    highres = volume_file(inputs.guide, folder, "guide")
+    lowres = None
+    if paired and inputs.lowres is not None:
+        lowres = volume_file(inputs.lowres, folder, "lowres")
+    return GivenPair(
+        highres=highres,
+        lowres=lowres,
+        factor=factor,
+        random_seed=random_seed,
+        registered=registered,
+    )
+
+
+def align_pair(pair: GivenPair) -> RegisteredPair:
+    """Bring the images of a pair into one frame, as training takes them."""
+    return register_pair(
+        Pair(highres=pair.highres, lowres=pair.lowres, factor=pair.factor),
+        random_seed=pair.random_seed,
+        registered=pair.registered,
+    )
+
+
+def known_guide(pair: GivenPair, inputs: RunInputs) -> Guide | None:
+    """Return the guide in the frame of the run, if its place is known; None: it is estimated."""
+    if inputs.guide_xfm is not None:
+        xfm = transform_of(inputs.guide_xfm, "guide_xfm")[None]
+        return Guide(highres_file=pair.highres, highres2boldref_xfm=xfm)
+    if pair.registered:
+        return Guide(highres_file=pair.highres, highres2boldref_xfm=still(1))
+    return None
+
+
+def register_guide(pair: GivenPair, boldref: Image, aligned: RegisteredPair | None) -> PlacedGuide:
+    """Register the high-resolution image to the reference of a run.
+
+    `aligned`: pair in one frame, where the search starts; None: it starts from the headers.
+    """
+    xfm, _, facts = registration.register_to_pair(
+        boldref,
+        pair.highres,
+        None if aligned is None else aligned.highres2lowres_xfm,
+        factor=pair.factor,
+        random_seed=pair.random_seed,
+    )
+    guide = Guide(highres_file=pair.highres, highres2boldref_xfm=xfm)
+    return PlacedGuide(guide=guide, guide_facts=facts)

@@ -1,0 +1,301 @@
+"""What a series needs besides its run: pair, guide, calibration, and a model that is learned."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from bids_sr.api.found_run import FoundRun, doubt_realigned, fitted_run, still
+from bids_sr.api.guide import (
+    PLAIN,
+    PlacedGuide,
+    align_pair,
+    given_pair,
+    known_guide,
+    register_guide,
+)
+from bids_sr.api.image_inputs import (
+    ImageInputError,
+    SuperResolutionWarning,
+    checked_series,
+    series_file,
+    slices_last,
+    there,
+    told_tr,
+    transform_of,
+)
+from bids_sr.api.run_inputs import RunInputs
+from bids_sr.frozen import frozen
+from bids_sr.io.grids import AS_STORED, Factor
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.pipeline.artifacts import Facts, Image
+from bids_sr.pipeline.flow import subworkflow
+from bids_sr.pipeline.outputs import Outputs
+from bids_sr.series import PAIR_BASELINES
+from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
+from bids_sr.sr.models.card import card_path
+from bids_sr.steps import motion
+from bids_sr.steps.training import TrainingSettings
+from bids_sr.workflows.fit_run import (
+    Calibration,
+    FittedRun,
+    estimate_motion,
+    fit_calibration,
+    given_motion,
+)
+from bids_sr.workflows.make_series import (
+    Guide,
+    VarianceModel,
+    estimate_variance,
+    train_on_volumes,
+    undo_motion,
+)
+from bids_sr.workflows.pair import RegisteredPair, TrainedModel, train_on_pair
+from bids_sr.workflows.wanted import learned_from
+
+
+@frozen
+class FileContents:
+    """A file, with those beside it, in memory: estimators outlive the folder of their files."""
+
+    name: str
+    contents: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, file: Path, *beside: Path) -> FileContents:
+        """Return the contents of a file and of others in its folder."""
+        return cls(
+            name=file.name, contents={one.name: one.read_bytes() for one in (file, *beside)}
+        )
+
+    def write(self, folder: Path) -> Path:
+        """Write the files into a folder; return the path of the first."""
+        for name, content in self.contents.items():
+            (folder / name).write_bytes(content)
+        return folder / self.name
+
+
+@frozen
+class LearnedRun:
+    """What an estimator knows of a run once it is fitted.
+
+    Parameters
+    ----------
+    found : FoundRun
+        Head motion and brain.
+    model : FileContents | None
+        Weights or variance maps with their card; None for a baseline without a model.
+    highres : FileContents | None
+        High-resolution image of the pair, if its detail enters.
+    placed : PlacedGuide | None
+        The same in the frame of the run; its file is that of the fit.
+    weight : Image | None
+        Where the run fluctuates, if the method estimates that.
+    calibration_facts, pair_facts : Facts | None
+        What was measured of calibration and pair.
+    """
+
+    found: FoundRun
+    model: FileContents | None = None
+    highres: FileContents | None = None
+    placed: PlacedGuide | None = None
+    weight: Image | None = None
+    calibration_facts: Facts | None = None
+    pair_facts: Facts | None = None
+
+    def guide_in(self, folder: Path) -> Guide | None:
+        """Return the guide, whose file is written into a folder; None without one."""
+        if self.highres is None or self.placed is None:
+            return None
+        return replace(self.placed.guide, highres_file=self.highres.write(folder))
+
+
+@frozen
+class Learning:
+    """How an estimator learns from a run; see `bids_sr.SuperResolver`.
+
+    Parameters
+    ----------
+    name : str
+        Name of the series.
+    method : Method | None
+        Its method; None for a plain baseline.
+    training : TrainingSettings
+        How a model is trained.
+    factor : Factor
+        Acquired over high-resolution voxel size, each axis.
+    realigned, registered : bool
+        Whether head motion was undone before, and whether headers tell where images lie.
+    """
+
+    name: str
+    method: Method | None
+    training: TrainingSettings
+    factor: Factor
+    realigned: bool
+    registered: bool
+
+
+def known_method(name: str, recipe: str) -> Method:
+    """Return the method of a name; ImageInputError lists all names if there is none."""
+    try:
+        method = get_method(name)
+        if method.variance is None:
+            get_recipe(method, recipe_name(method, recipe))
+    except KeyError as error:
+        raise ImageInputError(
+            f"method: {error} Available baselines: {', '.join(PLAIN)}."
+        ) from None
+    return method
+
+
+def learn_run(
+    reader: SeriesReader,
+    found: FoundRun,
+    inputs: RunInputs,
+    learning: Learning,
+    folder: Path,
+) -> LearnedRun:
+    """Learn what a series needs: pair, guide, calibration, and training or a model that is given.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        Series of the run.
+    found : FoundRun
+        What was found of it.
+    inputs : RunInputs
+        What is given.
+    learning : Learning
+        What is learned, and how.
+    folder : Path
+        Folder for files.
+    """
+    method = learning.method
+    estimated = method is not None and method.trained_on == "series"
+    trained = method is not None and method.needs_pair and inputs.guide is not None
+    guided = inputs.guide is not None and (learning.name in PAIR_BASELINES or estimated)
+    paired = trained or (guided and inputs.lowres is not None)
+    pair = None
+    if paired or guided:
+        pair = given_pair(
+            inputs,
+            folder,
+            paired=paired,
+            factor=learning.factor,
+            random_seed=learning.training.random_seed,
+            registered=learning.registered,
+        )
+    guide = known_guide(pair, inputs) if pair is not None and guided else None
+    calibration = None
+    if estimated and method is not None and method.calibrated and inputs.calibration is not None:
+        calibration = _calibrate(found, inputs, learning, folder)
+    aligned = align_pair(pair) if pair is not None and paired else None
+    placed = None if guide is None else PlacedGuide(guide=guide)
+    if pair is not None and guided and placed is None:
+        placed = register_guide(pair, found.motion.boldref, aligned)
+    model = weight = None
+    if method is not None:
+        fitted = fitted_run(reader, found, calibration)
+        made = _train(method, learning, fitted, aligned)
+        model = FileContents.of(made.model_file, card_path(made.model_file))
+        weight = made.weight if isinstance(made, VarianceModel) else None
+    return LearnedRun(
+        found=found,
+        model=model,
+        highres=None if placed is None else FileContents.of(placed.guide.highres_file),
+        placed=placed,
+        weight=weight,
+        calibration_facts=None if calibration is None else calibration.calibration_facts,
+        pair_facts=None if aligned is None else aligned.pair_facts,
+    )
+
+
+def _train(
+    method: Method,
+    learning: Learning,
+    fitted: FittedRun,
+    aligned: RegisteredPair | None,
+) -> TrainedModel | VarianceModel:
+    """Train a method on what it learns from, or take the model that is given.
+
+    `aligned`: pair in one frame; None for none.
+    """
+    source = learned_from(method, paired=aligned is not None)
+    if source == "run":
+        return estimate_variance(
+            learning.training,
+            undo_motion(fitted),
+            fitted,
+            learning.factor,
+            calibration=fitted.calibration,
+        )
+    if source == "volumes" or aligned is None:
+        return train_on_volumes(learning.training, fitted, learning.factor)
+    return train_on_pair(
+        learning.training,
+        aligned.train_highres,
+        aligned.train_lowres,
+        aligned.pair_mask,
+        factor=learning.factor,
+    )
+
+
+def _calibrate(
+    found: FoundRun, inputs: RunInputs, learning: Learning, folder: Path
+) -> Calibration:
+    """Measure where the calibration of a run fluctuates; warn if it cannot be used."""
+    assert inputs.calibration is not None
+    file = series_file(inputs.calibration, folder, "calibration")
+    with SeriesReader(file) as reader:
+        checked_series(reader, "calibration")
+        slices_last(reader)
+        tr = told_tr(reader.header)
+        n_volumes = reader.shape[3]
+    if not tr > 0:
+        fix = "image.header.set_zooms((*image.header.get_zooms()[:3], tr)) and "
+        fix = f"Set both, for example with {fix}image.header.set_xyzt_units('mm', 'sec')"
+        raise ImageInputError(
+            "calibration: the image header does not specify the repetition time or its unit. "
+            f"{fix}"
+        )
+    xfm = None
+    if inputs.calibration_xfm is not None:
+        xfm = transform_of(inputs.calibration_xfm, "calibration_xfm")[None]
+    elif learning.registered:
+        xfm = still(1)
+    events = inputs.calibration_events
+    events_file = None if events is None else there(events, "calibration_events")
+    with subworkflow("calibration"):
+        bold = motion.import_series(file, tr=tr, axis_order=AS_STORED)
+        n_dummy = motion.count_dummies(bold, dummy_scans=None)
+        if learning.realigned:
+            head_motion = given_motion(bold, n_dummy, still(n_volumes))
+            head_mask = motion.mask_head(head_motion.boldref)
+            head_motion = replace(head_motion, head_mask=head_mask)
+            doubt_realigned(bold, head_motion.boldref, head_mask, n_dummy)
+        else:
+            head_motion = estimate_motion(bold, n_dummy)
+        calibration = fit_calibration(
+            bold,
+            n_dummy,
+            head_motion,
+            found.motion.boldref,
+            found.brain.bold_mask,
+            events=events_file,
+            tr=tr,
+            factor=learning.factor,
+            random_seed=learning.training.random_seed,
+            outputs=Outputs(output_dir=folder),
+            boldref2calibration_xfm=xfm,
+        )
+    facts = calibration.calibration_facts
+    if not facts["usable"]:
+        text = (
+            "calibration: the calibration run was not used. Variances are estimated from the "
+            f"run itself instead. Reason: {facts['reason']}"
+        )
+        warnings.warn(text, SuperResolutionWarning, stacklevel=6)
+    return calibration

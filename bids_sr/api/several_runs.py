@@ -1,0 +1,67 @@
+"""Lists of runs as nilearn takes them, each run processed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, TypeGuard
+
+from bids_sr.api.image_inputs import ImageInputError, ImageLike
+from bids_sr.api.run_inputs import RunInputs
+
+
+def is_several(what: object) -> TypeGuard[Sequence[ImageLike]]:
+    """Whether something is given run by run: a list or a tuple.
+
+    True for a list or a tuple, also an empty one.
+    """
+    return isinstance(what, (list, tuple))
+
+
+def each_run(n_runs: int, values: Mapping[str, object]) -> list[dict[str, Any]]:
+    """Return the arguments of every run.
+
+    `values`: arguments by name; a list has one for each run, anything else holds for all.
+    """
+    if not n_runs:
+        raise ImageInputError("the list of runs is empty; expected one image or path per run")
+    for name, value in values.items():
+        if is_several(value) and len(value) != n_runs:
+            raise ImageInputError(
+                f"{name}: {len(value)} value(s) were passed for {n_runs} runs. Pass a list "
+                "with one value per run."
+            )
+    return [
+        {name: value[k] if is_several(value) else value for name, value in values.items()}
+        for k in range(n_runs)
+    ]
+
+
+def inputs_of_runs(n_runs: int, inputs: RunInputs) -> list[RunInputs]:
+    """Return the inputs of every run, of which a list has one for each."""
+    return [replace(inputs, **own) for own in each_run(n_runs, _by_argument(inputs))]
+
+
+def of_one_run(
+    inputs: RunInputs, before: Mapping[str, object], after: Mapping[str, object] | None = None
+) -> None:
+    """ImageInputError where one of the arguments of a single run is a list.
+
+    `before`, `after`: further arguments by name, which are looked at before or after `inputs`.
+    """
+    for name, value in {**before, **_by_argument(inputs), **(after or {})}.items():
+        if is_several(value):
+            raise ImageInputError(
+                f"{name}: a list was passed, but there is only a single run. Pass a list of "
+                f"runs, or a single value of {name}."
+            )
+
+
+def _by_argument(inputs: RunInputs) -> dict[str, object]:
+    """Return inputs by the names of the arguments of `fit`."""
+    return {one.name: getattr(inputs, one.name) for one in fields(inputs)}
+
+
+def in_lists(fitted: Sequence[object], names: Sequence[str]) -> dict[str, list[object]]:
+    """Fitted attributes of the estimators of several runs, each as a list."""
+    return {name: [getattr(each, name) for each in fitted] for name in names}
