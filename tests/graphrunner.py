@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from bids_sr.pipeline.artifacts import REQUIRED
-from bids_sr.pipeline.graph import Graph, Handle, Node
+from bids_sr.pipeline.graph import Graph
+from bids_sr.pipeline.nodes import Handle, Node
 
 
 class GraphRunner:

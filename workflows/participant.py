@@ -5,7 +5,8 @@ from bids_sr.bids.fmriprep import SPACES
 from bids_sr.config import Settings
 from bids_sr.config.section import reaches
 from bids_sr.pipeline.flow import Flow, say, subworkflow
-from bids_sr.pipeline.graph import Graph, Scope, scope_name
+from bids_sr.pipeline.graph import Graph
+from bids_sr.pipeline.nodes import Scope, scope_name
 from bids_sr.pipeline.step import Part
 from bids_sr.pipeline.store import store
 from bids_sr.preflight.plan import Plan

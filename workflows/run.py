@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from bids_sr.pipeline.flow import say, subworkflow
-from bids_sr.pipeline.graph import scope_name
+from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import super_resolution
 from bids_sr.workflows.anatomy import Anatomy

@@ -19,7 +19,7 @@ from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask, Rows, Table
 from bids_sr.pipeline.flow import joined, say, subworkflow
-from bids_sr.pipeline.graph import scope_name
+from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.sr.recipe_changes import changes_of

@@ -58,7 +58,8 @@ if TYPE_CHECKING:
 
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.execution.records import Finish
-    from bids_sr.pipeline.graph import Graph, Node
+    from bids_sr.pipeline.graph import Graph
+    from bids_sr.pipeline.nodes import Node
     from bids_sr.preflight import Plan
 
 

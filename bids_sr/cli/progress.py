@@ -22,7 +22,7 @@ from bids_sr.config import Settings
 from bids_sr.config.machine import BASE_GB, Sizes, step_gb
 from bids_sr.evaluation.verdict_text import verdict_line
 from bids_sr.notices import whom_text
-from bids_sr.pipeline.graph import owner_of
+from bids_sr.pipeline.nodes import owner_of
 from bids_sr.preflight.estimates import estimate
 from bids_sr.preflight.plan import Estimate, Plan, Row, duration
 from bids_sr.steps.evaluation import judge
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from bids_sr.bids import BoldRun
-    from bids_sr.pipeline.graph import Node
+    from bids_sr.pipeline.nodes import Node
     from bids_sr.pipeline.step import AnyStep
 
 

@@ -64,7 +64,7 @@ from bids_sr.execution.usage import (
 from bids_sr.io.atomic_files import DiskFullError
 from bids_sr.notices import Notice
 from bids_sr.pipeline.figure import FigureStep
-from bids_sr.pipeline.graph import owner_of
+from bids_sr.pipeline.nodes import owner_of
 from bids_sr.pipeline.store import store
 
 if TYPE_CHECKING:

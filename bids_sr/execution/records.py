@@ -21,8 +21,9 @@ from bids_sr.io import atomic_files
 from bids_sr.io.checksums import checksum
 from bids_sr.io.grids import LARGE
 from bids_sr.notices import record, recorded
-from bids_sr.pipeline.graph import Graph, Handle, Node
+from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.input_checksums import input_files
+from bids_sr.pipeline.nodes import Handle, Node
 from bids_sr.pipeline.store import RECORD as WRITTEN
 from bids_sr.version import __version__
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, TypedDict
 from bids_sr import notices
 from bids_sr.io import atomic_files
 from bids_sr.notices import Notice, record
-from bids_sr.pipeline.graph import owner_of
+from bids_sr.pipeline.nodes import owner_of
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bids_sr.io.checksums import checksum
-from bids_sr.pipeline.graph import Graph, Node
+from bids_sr.pipeline.graph import Graph
+from bids_sr.pipeline.nodes import Node
 
 
 def input_files(graph: Graph, node: Node) -> list[Path]:

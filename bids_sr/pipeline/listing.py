@@ -6,7 +6,8 @@ The steps that store results are left out.
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from bids_sr.pipeline.graph import Graph, Node, Scope, Wire
+from bids_sr.pipeline.graph import Graph
+from bids_sr.pipeline.nodes import Node, Scope, Wire
 
 
 class _Line(NamedTuple):

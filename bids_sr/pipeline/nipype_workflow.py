@@ -8,9 +8,10 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.config.machine import Need
-from bids_sr.pipeline.graph import Graph, Handle, Node, Scope, Wire
+from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.input_checksums import inputs_checksums
 from bids_sr.pipeline.nipype_interface import INPUTS_CHECKSUM
+from bids_sr.pipeline.nodes import Handle, Node, Scope, Wire
 
 _NEXT_TO_NOTHING_GB = 0.01  # nodes that run in the scheduler itself
 

@@ -10,7 +10,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder
 from bids_sr.pipeline.artifacts import Derivative, Facts
 from bids_sr.pipeline.flow import current_flow
-from bids_sr.pipeline.graph import Handle
+from bids_sr.pipeline.nodes import Handle
 
 _NOTHING: Mapping[str, object] = {}
 _NO_KEYS: Mapping[str, Sequence[str]] = {}

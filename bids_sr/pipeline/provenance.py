@@ -6,18 +6,13 @@ other sources do not list themselves. Settings that a node makes, such as a numb
 no files and are passed over.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bids_sr.io.dataset_description import dataset_of
+from bids_sr.pipeline.nodes import Handle, Node, Wire
 from bids_sr.pipeline.store import derivative_path
-
-if TYPE_CHECKING:
-    from bids_sr.pipeline.graph import Handle, Node, Wire
 
 _NO_SIDECAR = frozenset({".safetensors"})
 """Files without a sidecar: what they are made of is listed beside them."""

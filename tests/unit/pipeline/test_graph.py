@@ -23,8 +23,9 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Volume,
 )
-from bids_sr.pipeline.graph import Graph, GraphError, Scope
+from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nipype_workflow import workflow_of
+from bids_sr.pipeline.nodes import GraphError, Scope
 from bids_sr.pipeline.step import Keep, Part, step
 from bids_sr.pipeline.store import store
 

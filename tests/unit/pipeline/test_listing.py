@@ -1,8 +1,9 @@
 """The listing of a graph: who makes what, in the order of the processing, and nothing twice."""
 
 from bids_sr.pipeline.artifacts import Image, Map
-from bids_sr.pipeline.graph import Graph, Scope
+from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.listing import who_makes_what
+from bids_sr.pipeline.nodes import Scope
 from bids_sr.pipeline.step import Keep, step
 from bids_sr.pipeline.store import store
 

@@ -6,7 +6,8 @@ import pytest
 
 from bids_sr.io.dataset_description import template_uri, uri_of
 from bids_sr.pipeline.artifacts import File, Image, Map, Regressors, Series, Table
-from bids_sr.pipeline.graph import Graph, Scope
+from bids_sr.pipeline.graph import Graph
+from bids_sr.pipeline.nodes import Scope
 from bids_sr.pipeline.step import Keep, step
 from bids_sr.pipeline.store import store
 

@@ -15,7 +15,8 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline import store
 from bids_sr.pipeline.artifacts import Volume
 from bids_sr.pipeline.flow import Flow
-from bids_sr.pipeline.graph import Graph, Scope
+from bids_sr.pipeline.graph import Graph
+from bids_sr.pipeline.nodes import Scope
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.report.assembler import write_subject_page
 from bids_sr.steps import figures

@@ -20,8 +20,9 @@ from bids_sr.io.atomic_files import write_json
 from bids_sr.io.grids import AS_STORED, Volume
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.pipeline.flow import Flow
-from bids_sr.pipeline.graph import Graph, Scope
+from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nipype_workflow import workflow_of
+from bids_sr.pipeline.nodes import Scope
 from bids_sr.spatial.transforms import displacement, invert, read_itk, rigid_matrix
 from bids_sr.steps import motion
 from bids_sr.steps.super_resolution import undo_motion

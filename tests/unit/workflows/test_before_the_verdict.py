@@ -3,7 +3,8 @@
 from bidsmaker import BidsMaker
 
 from bids_sr.cli.parser import parse_settings
-from bids_sr.pipeline.graph import Graph, Node
+from bids_sr.pipeline.graph import Graph
+from bids_sr.pipeline.nodes import Node
 from bids_sr.preflight import check
 from bids_sr.steps.evaluation import judge
 from bids_sr.workflows.participant import graph_of

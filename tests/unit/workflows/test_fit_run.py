@@ -8,7 +8,7 @@ import pytest
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import save_image
 from bids_sr.pipeline.flow import Eager, Flow, expect_cost
-from bids_sr.pipeline.graph import Scope
+from bids_sr.pipeline.nodes import Scope
 from bids_sr.sr.method import Cost
 from bids_sr.steps import motion, super_resolution
 from bids_sr.workflows.fit_run import (
