@@ -359,8 +359,8 @@ def _place_spaces(
             elif space == FSAVERAGE:
                 surfaces = registration.place_fsaverage(
                     template.t1w2std_xfm,
-                    ribbon if _has_spheres(subject) else (),
-                    list(known["sphere"]) if _has_spheres(subject) else (),
+                    ribbon if _has_spheres(subject) else None,
+                    list(known["sphere"]) if _has_spheres(subject) else None,
                     random_seed=seed,
                 )
                 say(Part.ANATOMY, registration.FSAVERAGE_TEXT)

@@ -18,7 +18,7 @@ from bids_sr.bids.lesion_references import entities_of_scans, lesion_reference
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask, Rows, Table
-from bids_sr.pipeline.flow import joined, say, subworkflow
+from bids_sr.pipeline.flow import facts_in, joined, say, subworkflow, table_in
 from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
@@ -311,14 +311,8 @@ def _apply_method(
             made=model_file,
             describe=partial(structural.describe_networks_of_scans, request, of_others=of_others),
         )
-        keep_model(
-            model_file,
-            card_file,
-            log_file,
-            method,
-            outputs,
-            {"acquisition": "anat", "space": ""},
-        )
+        card, log = facts_in(card_file), table_in(log_file)
+        keep_model(model_file, card, log, method, outputs, {"acquisition": "anat", "space": ""})
         made_scans = structural.super_resolve_scans(
             scans.coarse_scans,
             scans.scan_mask,
@@ -335,8 +329,8 @@ def _apply_method(
                 made_scans,
                 scans.scan_mask,
                 model_file,
-                card_file,
-                log_file,
+                card,
+                log,
                 scans.fine_scans,
                 method_label=label,
             )
@@ -345,8 +339,8 @@ def _apply_method(
         method=method,
         made_scans=made_scans,
         model_file=model_file,
-        card_file=card_file,
-        log_file=log_file,
+        card_file=card,
+        log_file=log,
     )
 
 

@@ -28,7 +28,7 @@ from bids_sr.pipeline.store import RECORD as WRITTEN
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
-    from nipype.pipeline.engine import Node
+    from nipype.pipeline.engine import Node as NipypeNode
 
 _LOGGER = logging.getLogger(__name__)
 # the number changes with what the files of steps are, so that those left before are made anew
@@ -249,7 +249,7 @@ def _told(value: object) -> object:
     )
 
 
-def forget_damaged(nodes: "Iterable[Node]") -> list[str]:
+def forget_damaged(nodes: "Iterable[NipypeNode]") -> list[str]:
     """Make steps with changed files run again and return their names.
 
     These are steps that nipype would take as done although their files are not as they were left.
@@ -271,7 +271,7 @@ class NotesLeft:
     Of steps that all others have read it drops the large images, unless it `keeps` them.
     """
 
-    procs: "list[Node]"
+    procs: "list[NipypeNode]"
     proc_done: Any  # (N,) of each step
     proc_pending: Any
     refidx: Any  # sparse (N, N): steps that are still to read what a step has left

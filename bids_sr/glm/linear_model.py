@@ -234,7 +234,7 @@ class ContrastModel:
         products, ends = np.zeros((order + 1, n)), np.zeros((2, order, n))
         for part in parts_of(n, AT_ONCE):
             taken = np.ascontiguousarray(signals[:, part])
-            y, about = np.empty(taken.shape), np.empty((3, taken.shape[1]))
+            y, about = np.empty_like(taken, dtype=np.float64), np.empty((3, taken.shape[-1]))
             center(taken, y, about)
             mean[part], _, largest[part] = about
             ends[..., part] = y[:order], y[: -order - 1 : -1]

@@ -498,7 +498,8 @@ class _Lattice:
     def totals(self, values: Float | float = 1.0) -> Float:
         """Return sums over voxels of share times value (N,), by node (G,)."""
         count, weighted = len(self.places), self.shares * values
-        return np.bincount(self.nodes.ravel(), weights=weighted.ravel(), minlength=count)
+        sums = np.bincount(self.nodes.ravel(), weights=weighted.ravel(), minlength=count)
+        return np.asarray(sums, dtype=np.float64)
 
     def mixed(self, values: Float) -> Float:
         """Return values (N,) of the voxels from values (G,) of the nodes."""

@@ -261,7 +261,7 @@ def extract_time_series(
                     first = firsts.setdefault(width, kept)
                     if step:
                         kept = in_half(kept, first, step, reader.path)
-                    stream.write(memoryview(kept).cast("B"))
+                    stream.write(kept.data.cast("B"))
                 if seen is not None:
                     seen(batch)
         yield {

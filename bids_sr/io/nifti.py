@@ -174,7 +174,7 @@ class SeriesReader:
         A map of the brain has most of its zeros in holes (`_write_sparse`).
         """
         raw = np.zeros(self._voxels, dtype=self.dtype)
-        content = memoryview(raw.view(np.uint8))
+        content = raw.view(np.uint8).data
         begin, end = self._place(t), self._place(t + 1)
         with open(self.path, "rb", buffering=0) as stream:
             at = begin

@@ -265,7 +265,7 @@ def describe_atlas(atlas: str, template_space: str) -> tuple[dict[str, str], dic
     """
     found = find_atlas(atlas, template_space)
     entities = {"atlas": found.name, **({"desc": found.desc} if found.desc else {})}
-    license_of = {"License": found.license} if found.license else {}
+    license_of: dict[str, object] = {"License": found.license} if found.license else {}
     sidecar = {"Description": f"labels of the {found.name} atlas in T1w space", **license_of}
     return {**entities, "suffix": "dseg"}, sidecar
 
