@@ -23,7 +23,7 @@ from bidsmaker import BidsMaker  # noqa: E402
 from fmriprepmaker import FmriprepMaker  # noqa: E402
 from graphmaker import planned_graph  # noqa: E402
 
-from bids_sr.pipeline.run_here import _Line, who_makes_what  # noqa: E402
+from bids_sr.pipeline.listing import _Line, who_makes_what  # noqa: E402
 from bids_sr.sr.method import get_method  # noqa: E402
 from bids_sr.sr.models.model import save_model  # noqa: E402
 
@@ -278,7 +278,7 @@ def page() -> str:
         lines = who_makes_what(graph)
         found = list(new_lines(lines, known)) if known else lines
         known |= {line.name for line in lines if line.makes}
-        steps = {placed.name: placed.step for placed in graph.placed}
+        steps = {placed.name: placed.step for placed in graph.nodes}
         parts.append(
             "\n".join([f"## {case.title}\n", *(item(line, steps) for line in found)]) + "\n"
         )

@@ -230,7 +230,7 @@ def model_maps(plan: Any, settings: Any, right: Right, folder: Path) -> Maps:
     Anatomy is left out: registration to a template takes long, and does not change these maps.
     """
     from bids_sr.io.grids import inverse, reordered
-    from bids_sr.pipeline.run_here import RunHere
+    from bids_sr.pipeline.listing import RunHere
     from bids_sr.workflows.participant import place_all
 
     subjects = tuple(replace(one, t1w=(), precomputed=None) for one in plan.subjects)

@@ -122,7 +122,7 @@ def _participants(settings: Settings) -> int:
         text = preflight.dry_run_text(plan, settings)
         show(text, made("plan", text), *_found_before(plan))
         if settings.run.graph:
-            from bids_sr.pipeline.run_here import who_makes_what
+            from bids_sr.pipeline.listing import who_makes_what
             from bids_sr.workflows.participant import graph_of
 
             say(

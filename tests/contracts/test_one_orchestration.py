@@ -17,7 +17,7 @@ from bids_sr import Evaluator, SuperResolver
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.metrics import frame
 from bids_sr.pipeline.graph import Scope
-from bids_sr.pipeline.run_here import RunHere
+from bids_sr.pipeline.listing import RunHere
 
 RUN = "sub-01_task-tap"
 

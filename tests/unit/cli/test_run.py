@@ -160,7 +160,7 @@ def test_the_graph_alone_is_a_dry_run(
         "bids_sr.workflows.participant.graph_of", lambda settings, plan, version: None
     )
     monkeypatch.setattr(
-        "bids_sr.pipeline.run_here.who_makes_what", lambda graph: ["mask_head: head_mask"]
+        "bids_sr.pipeline.listing.who_makes_what", lambda graph: ["mask_head: head_mask"]
     )
     assert call("--graph", work=AssertionError("it ran")) == 0
     assert "mask_head: head_mask" in capsys.readouterr().out

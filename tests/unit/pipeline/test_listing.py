@@ -2,7 +2,7 @@
 
 from bids_sr.pipeline.artifacts import Image, Map
 from bids_sr.pipeline.graph import Graph, Scope
-from bids_sr.pipeline.run_here import who_makes_what
+from bids_sr.pipeline.listing import who_makes_what
 from bids_sr.pipeline.step import Keep, step
 from bids_sr.pipeline.store import store
 

@@ -90,7 +90,7 @@ def told() -> dict[str, dict[str, object]]:
     graph = Graph(root)
     return {
         placed.name: dict(graph.settings[placed])
-        for placed in graph.placed
+        for placed in graph.nodes
         if placed.step is store
     }
 

@@ -18,7 +18,7 @@ from bids_sr.glm.confounds import MOTION
 from bids_sr.io.grids import AS_STORED, Volume
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.graph import Graph, Scope
-from bids_sr.pipeline.run_here import who_makes_what
+from bids_sr.pipeline.listing import who_makes_what
 from bids_sr.registration import rigid as tools
 from bids_sr.spatial.transforms import displacement, rigid_matrix
 from bids_sr.steps import motion

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bidsmaker import BidsMaker
-from graphmaker import placed_of, planned_graph
+from graphmaker import nodes_of, planned_graph
 
 from bids_sr.io.nifti import save_image
 from bids_sr.pipeline.graph import Graph
@@ -18,7 +18,7 @@ SPACE = "MNI152NLin2009cAsym"
 
 
 def _stored(graph: Graph, name: str) -> dict[str, object]:
-    (placed,) = (each for each in graph.placed if each.name == f"keep_{name}")
+    (placed,) = (each for each in graph.nodes if each.name == f"keep_{name}")
     return dict(graph.settings[placed])
 
 
@@ -39,7 +39,7 @@ def test_by_default_it_is_aal2_with_its_license(tmp_path: Path) -> None:
     assert not stores_atlas(_with(tmp_path / "less", "--level", "minimal")), (
         "it is described where it is stored"
     )
-    (region,) = placed_of(graph, "define_region")
+    (region,) = nodes_of(graph, "define_region")
     assert graph.settings[region]["roi"] == "motor", "the task is called tap"
     assert {"atlas_source", "atlas_labels", "atlas_xfms"} <= set(graph.wires[region])
 
@@ -56,7 +56,7 @@ def test_a_file_of_the_users_is_named_by_itself_and_tasks_imply_no_region_of_it(
     assert kept["own_entities"]["atlas"] == "Mine"
     assert "License" not in kept["own_sidecar"]
     assert kept["sources"][0] == path.as_uri()
-    (region,) = placed_of(graph, "define_region")
+    (region,) = nodes_of(graph, "define_region")
     assert graph.settings[region]["roi"] == "brain"
     assert not {"atlas_source", "atlas_labels", "atlas_xfms"} & set(graph.wires[region]), (
         "no label is asked for"

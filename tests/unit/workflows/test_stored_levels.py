@@ -8,7 +8,7 @@ import pytest
 from bidsmaker import BidsMaker
 from graphmaker import planned_graph
 
-from bids_sr.pipeline.graph import Graph, Placed
+from bids_sr.pipeline.graph import Graph, Node
 from bids_sr.pipeline.store import store
 
 
@@ -18,10 +18,10 @@ def _graph(root: Path, *options: str) -> Graph:
     return planned_graph(maker, root, "--sr-method", "sbl", *options)
 
 
-def _kept(graph: Graph) -> dict[str, Placed]:
+def _kept(graph: Graph) -> dict[str, Node]:
     """What is stored among all results, by scopes of a run or participant and artifact."""
     stores = (
-        each for each in graph.placed if each.step is store and graph.settings[each]["in_output"]
+        each for each in graph.nodes if each.step is store and graph.settings[each]["in_output"]
     )
     return {
         f"{each.scope.path}.{each.name.removeprefix('keep_')}".partition("_tap_wf.")[2]
@@ -39,7 +39,7 @@ def by_level(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Graph]:
 def test_a_level_decides_nothing_but_what_is_stored(by_level: dict[str, Graph]) -> None:
     """So that a second call with a higher one computes nothing again."""
     made = [
-        [each for each in graph.placed if each.step is not store] for graph in by_level.values()
+        [each for each in graph.nodes if each.step is not store] for graph in by_level.values()
     ]
     minimal, standard, full = ([str(each) for each in steps] for steps in made)
     assert minimal == standard == full
@@ -124,7 +124,7 @@ def test_the_data_set_for_other_programs_is_whole_at_every_level(
     def linked(graph: Graph) -> set[str]:
         return {
             str(each)
-            for each in graph.placed
+            for each in graph.nodes
             if each.step is store and graph.settings[each]["exported_as"] is not None
         }
 
