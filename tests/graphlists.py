@@ -31,7 +31,7 @@ def graph_list(graph: Graph, root: Path) -> str:
     """Return the list of a graph whose data set is below `root`, which is not named in it."""
     provenance = Provenance(graph.wires, graph.scope.store, graph.scope.uri)
     lines = [*_scope_lines(graph, graph.scope, provenance), "", *_text_lines(graph)]
-    return "\n".join(lines).replace(str(root), "ROOT") + "\n"
+    return "\n".join(lines).replace(str(root), "ROOT").rstrip() + "\n"
 
 
 def _scope_lines(graph: Graph, scope: Scope, provenance: Provenance) -> Iterator[str]:
@@ -94,7 +94,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder).resolve()
             text = graph_list(plan_case(case, root).graph, root)
-        list_file(case).write_text(text.rstrip() + "\n", encoding="utf-8")
+        list_file(case).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -49,8 +49,8 @@ NOBODY_TAKES = {"store.stored", "rebuild_motion.motion"}
 """Who takes the motion that is rebuilt from a table of confounds takes the confounds from that
 table, too.
 """
-OF_PYTHON_ALONE = {"n_boot", "audience", "registered", "effect_confounds"}
-"""Settings that a call of the command line does not have, but `Evaluator`."""
+OF_PYTHON_ALONE = {"judge.audience", "register_pair.registered"}
+"""Settings that only the interface for Python gives."""
 GIVEN_IN_PYTHON_ALONE = {
     "import_motion.given_boldref",
     "motion_confounds.known_confounds",
@@ -533,9 +533,7 @@ def test_there_is_a_list_of_each_case_and_no_other() -> None:
 
 
 def _stores(graph: Graph) -> Iterator[tuple[Node, dict[str, Any]]]:
-    yield from (
-        (node, graph.settings[node]) for node in graph.nodes if node.step is store
-    )
+    yield from ((node, graph.settings[node]) for node in graph.nodes if node.step is store)
 
 
 def test_no_two_steps_write_the_same_file(graph: Graph) -> None:
@@ -742,7 +740,7 @@ def test_the_primary_series_is_of_the_last_method(
     assert primary_series(*call, VERSION) == [primary]
     graph = graph_of(*call, VERSION)
     [*means] = nodes_of(graph, "average_series")
-    assert {node.scope.name for node in means} == {primary}
+    assert {node.scope.name for node in means} == {f"{primary}_shown"}
 
 
 def _about(graph: Graph, node: Node) -> list[str]:
@@ -976,9 +974,7 @@ def test_another_subjects_map_is_a_placebo_where_there_is_one(tmp_path: Path) ->
     card["weights_sha256"] = 64 * "0"
     weights.with_suffix(".json").write_text(json.dumps(card))
     graph = planned_graph(maker, tmp_path, "--null-checks")
-    others = [
-        node for node in nodes_of(graph, "super_resolve") if node.scope.name == "sblOther"
-    ]
+    others = [node for node in nodes_of(graph, "super_resolve") if node.scope.name == "sblOther"]
     given = {str(node).split(".")[1]: made_by(graph, node, "model_file") for node in others}
     assert given == {"sub_01_wf": [weights]}, "a participant's own maps are no placebo"
 
@@ -1046,13 +1042,10 @@ def test_a_network_trained_on_others_never_sees_its_own_head(tmp_path: Path) -> 
     trained = nodes_of(graph, "train_on_scans")
     assert len(trained) == 3
     for node in trained:
-        own = node.setting("entities")["subject"]
+        own, _ = node.scope.owner
         others = {f"sub-{label}" for label in ("01", "02", "03") if label != own}
         for name in ("heads_fine", "heads_coarse", "heads_masks"):
-            assert {
-                f"sub-{each.setting('entities')['subject']}"
-                for each in made_by(graph, node, name)
-            } == others
+            assert {f"sub-{each.scope.owner[0]}" for each in made_by(graph, node, name)} == others
         assert set(graph.wires[node]["heads_masks"].names) == others
 
 

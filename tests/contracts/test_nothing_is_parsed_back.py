@@ -149,7 +149,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/metrics.py::read_cells": FORMAT,
     "bids_sr/pipeline/artifacts.py::*": FILES,
     "bids_sr/pipeline/graph.py::Graph.methods_text": FORMAT,
-    "bids_sr/pipeline/run_here.py::_line": CODE,
+    "bids_sr/pipeline/listing.py::_line": CODE,
     "bids_sr/pipeline/store.py::*": FILES,
     "bids_sr/figures/canvas.py::*": FOREIGN,
     "bids_sr/figures/slices.py::*": FORMAT,

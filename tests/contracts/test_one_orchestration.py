@@ -11,13 +11,12 @@ import pandas as pd
 import pytest
 from bidsmaker import BidsMaker
 from graphmaker import planned_graph
+from graphrunner import GraphRunner, handle_of
 from shortrun import EVENTS, TR, make_run
 
 from bids_sr import Evaluator, SuperResolver
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.metrics import frame
-from bids_sr.pipeline.graph import Scope
-from bids_sr.pipeline.listing import RunHere
 
 RUN = "sub-01_task-tap"
 
@@ -34,8 +33,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def program(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scope, RunHere]:
-    """The scope of the run in the graph of the program, and what runs it."""
+def program(images: Path, tmp_path_factory: pytest.TempPathFactory) -> GraphRunner:
+    """What runs the graph of the program."""
     root = tmp_path_factory.mktemp("program")
     maker = BidsMaker(root / "data")
     func = maker.root / "sub-01" / "func"
@@ -49,9 +48,8 @@ def program(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Sco
     EVENTS.to_csv(func / f"{RUN}_events.tsv", sep="\t", index=False)
     (truth / f"{RUN}_bold.nii").symlink_to(images / "truth.nii")
     graph = planned_graph(maker, root, "--sr-method", "sbl", "--truth", "auto")
-    scope = next(one for one in graph.scope.inward() if "preproc" in one.makers)
     (root / "steps").mkdir()
-    return scope, RunHere(graph.scope, root / "steps")
+    return GraphRunner(graph, root / "steps")
 
 
 @pytest.fixture(scope="module")
@@ -60,31 +58,27 @@ def resolver(images: Path) -> SuperResolver:
     return SuperResolver("sbl").fit(images / "bold.nii", calibration=images / "calibration.nii")
 
 
-def test_the_series_are_equal(
-    images: Path, program: tuple[Scope, RunHere], resolver: SuperResolver
-) -> None:
-    scope, here = program
-    assert scope.setting("calibrated")
+def test_the_series_are_equal(images: Path, program: GraphRunner, resolver: SuperResolver) -> None:
     made = resolver.transform(images / "bold.nii")
-    (series,) = here.load(scope.gather("series")["sbl"])
+    (series,) = program.load(handle_of(program.graph, "super_resolve", "series", "sbl"))
     assert resolver.applied_
     np.testing.assert_array_equal(np.asarray(made.dataobj), load_image(series.path)[0])
-    (facts,) = here.load(scope["calibration_facts"])
+    (facts,) = program.load(handle_of(program.graph, "measure_calibration", "calibration_facts"))
     assert facts["usable"]
     assert resolver.facts_["calibration"] == facts
 
 
-def test_the_rows_are_equal(
-    images: Path, program: tuple[Scope, RunHere], resolver: SuperResolver
-) -> None:
-    scope, here = program
+def test_the_rows_are_equal(images: Path, program: GraphRunner, resolver: SuperResolver) -> None:
     found = Evaluator().fit(
         images / "bold.nii",
         series={"sbl": resolver},
         events=images / "events.tsv",
         truth=images / "truth.nii",
     )
-    halves, volumes = here.load(scope["split_half"], scope["truth_images"])
+    halves, volumes = program.load(
+        handle_of(program.graph, "compare_halves", "split_half"),
+        handle_of(program.graph, "compare_images", "truth_images"),
+    )
     theirs = frame([*halves, *volumes])
     keys = [name for name in theirs if name not in ("value", "lower", "upper")]
     ours = found.table_.merge(theirs[keys], on=keys).sort_values(keys, ignore_index=True)

@@ -56,7 +56,7 @@ def node(name: str, of: Step[..., Any] | None, seconds: float = 0.0) -> Node:
     return Node(
         fullname=name,
         interface=SimpleNamespace(step=of),
-        whom=("01", "sub-01_task-tap"),
+        owner=("01", "sub-01_task-tap"),
         seconds=seconds,
     )
 

@@ -19,7 +19,6 @@ from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.metrics import COLUMNS, read_frame
 from bids_sr.pipeline.artifacts import Derivative, Map
-from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.pipeline.store import derivative_path
 from bids_sr.steps.activation import compare_maps, describe_maps, join_quality, map_series
 
@@ -380,19 +379,16 @@ def test_as_an_interface_it_writes_the_same_bytes_in_every_folder(run, tmp_path)
 
 
 def test_the_methods_text_tells_what_was_asked_for() -> None:
-    run = Scope(
-        "run_wf",
-        {
-            **OPTIONS,
-            "smoothing": (0.0, 5.0),
-            "at_rest": False,
-            "series_name": "raw",
-            "thresholds": ("quarter",),
-        },
+    text = describe_maps(
+        kinds=("cc", "glm"),
+        thresholds=("quarter",),
+        smoothing=(0.0, 5.0),
+        high_pass=0.008,
+        low_pass=0.1,
+        nuisance=None,
+        correlation_confounds=False,
+        at_rest=False,
     )
-    run.give(series="s.nii", mask="m.nii", roi="m.nii", regressors="events.tsv")
-    run.add(map_series)
-    text = Graph(run).methods_text()
     assert "first five aCompCor components [@behzadi2007]" in text
     assert text.startswith(
         "Activation was mapped in all series with the same model, after smoothing with a Gaussian"

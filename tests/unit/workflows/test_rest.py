@@ -51,7 +51,7 @@ def test_each_series_can_have_its_own_seeds(tmp_path: Path) -> None:
                 assert maker_of.step.__name__ == "seed_series"
             else:
                 assert maker_of.step.__name__ == "own_seed_series"
-                assert maker_of.scope.name == series
+                assert maker_of.scope.name == f"{series}_seeds"
     assert graph.methods_text().count("extracted separately from each series") == 1
 
 
@@ -80,7 +80,7 @@ def test_echoes_are_combined_first(tmp_path: Path) -> None:
     graph = planned_graph(maker, tmp_path)
     [combine] = nodes_of(graph, "combine_echoes")
     assert graph.settings[combine] == {"echo_times": [12.0, 28.0]}
-    [files] = made_by(graph, combine, "echo_files")
+    files = made_by(graph, combine, "echo_files")
     assert [Path(path).name for path in files] == [
         f"sub-01_task-tap_echo-{number}_bold.nii.gz" for number in (1, 2)
     ]
