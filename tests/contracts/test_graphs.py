@@ -529,7 +529,7 @@ def test_the_graph_is_as_listed(case: str, graph: Graph, root: Path) -> None:
 
 
 def test_there_is_a_list_of_each_case_and_no_other() -> None:
-    assert {path for path in LISTS.iterdir()} == {list_file(case) for case in CASES}
+    assert set(LISTS.iterdir()) == {list_file(case) for case in CASES}
 
 
 def _stores(graph: Graph) -> Iterator[tuple[Node, dict[str, Any]]]:
