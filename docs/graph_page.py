@@ -278,7 +278,7 @@ def page() -> str:
         lines = who_makes_what(graph)
         found = list(new_lines(lines, known)) if known else lines
         known |= {line.name for line in lines if line.makes}
-        steps = {placed.name: placed.step for placed in graph.placed}
+        steps = {placed.name: placed.step for placed in graph.nodes}
         parts.append(
             "\n".join([f"## {case.title}\n", *(item(line, steps) for line in found)]) + "\n"
         )

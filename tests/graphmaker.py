@@ -10,11 +10,16 @@ from bids_sr.config import Settings
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Node
 from bids_sr.preflight import check
+from bids_sr.preflight.plan import Plan
 from bids_sr.workflows.participant import graph_of
+from bids_sr.workflows.run_plan import RunPlan, plan_run
+from bids_sr.workflows.wanted import Planned
+
+VERSION = "0"
 
 
-def planned_graph(maker: BidsMaker, root: Path, *options: str) -> Graph:
-    """The whole graph; results would go to `root`. Nothing may stand against the call."""
+def planned_call(maker: BidsMaker, root: Path, *options: str) -> tuple[Settings, Plan]:
+    """Return settings and plan of a call with results below `root`; preflight finds no problem."""
     argv = [
         str(maker.root),
         str(root / "out"),
@@ -26,7 +31,23 @@ def planned_graph(maker: BidsMaker, root: Path, *options: str) -> Graph:
     settings = parse_settings([*argv, *options]).resolved(run_uuid="x")
     plan = check(settings)
     assert plan.problems == ()
-    return graph_of(settings, plan, "0")
+    return settings, plan
+
+
+def planned_graph(maker: BidsMaker, root: Path, *options: str) -> Graph:
+    """Return the graph of all participants; see `planned_call`."""
+    return graph_of(*planned_call(maker, root, *options), VERSION)
+
+
+def run_plans(settings: Settings, plan: Plan) -> dict[str, RunPlan]:
+    """Return what is asked for of each BOLD run, by its name."""
+    planned = Planned(settings=settings, plan=plan, version=VERSION)
+    return {
+        run.stem: plan_run(planned, run, with_anat=bool(subject.t1w))
+        for subject in plan.subjects
+        if not subject.has_scans
+        for run in subject.runs
+    }
 
 
 def stage_minutes(settings: Settings) -> dict[str, float]:
@@ -35,16 +56,16 @@ def stage_minutes(settings: Settings) -> dict[str, float]:
 
 
 def steps_of(graph: Graph) -> set[str]:
-    """Names of the functions that are placed."""
+    """Names of the steps that are called."""
     return {node.step.__name__ for node in graph.nodes}
 
 
 def nodes_of(graph: Graph, step: str) -> list[Node]:
-    """Where a function is placed."""
+    """Calls of a step."""
     return [node for node in graph.nodes if node.step.__name__ == step]
 
 
 def made_by(graph: Graph, node: Node, name: str) -> list[object]:
-    """Who makes an input: steps, or what was given."""
+    """Who makes an input: nodes, or what was given."""
     wire = graph.wires[node].get(name)
     return [] if wire is None else [handle.source for handle in wire.handles]

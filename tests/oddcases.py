@@ -21,6 +21,7 @@ from typing import Any
 
 import nibabel as nb
 import numpy as np
+from graphrunner import GraphRunner, handle_of
 from oddkinds import KINDS, Depth, Kind, Right
 from simulatedrun import EFFECTS, Scene
 
@@ -229,23 +230,22 @@ def model_maps(plan: Any, settings: Any, right: Right, folder: Path) -> Maps:
 
     Anatomy is left out: registration to a template takes long, and does not change these maps.
     """
-    from graphrunner import GraphRunner
-
     from bids_sr.io.grids import inverse, reordered
     from bids_sr.workflows.participant import graph_of
 
     subjects = tuple(replace(one, t1w=(), precomputed=None) for one in plan.subjects)
     plan = replace(plan, subjects=subjects)
-    runner = GraphRunner(graph_of(settings, plan, "0"), folder)
-    folder.mkdir()
-    node = runner.node("map_series", "raw")
-    (made,) = runner.load(node, "maps")
-    assert node.scope.outer is not None
-    run = node.scope.outer.name
-    (mask,) = runner.load(runner.node("mask_bold", run), "bold_mask")
-    (boldref,) = runner.load(runner.node("average_volumes", run), "boldref")
+    graph = graph_of(settings, plan, "0")
+    run = next(scope.name for scope in graph.scope.inward() if scope.run)
+    handles = [
+        handle_of(graph, "map_series", "maps", "raw"),
+        handle_of(graph, "mask_bold", "bold_mask", run),
+        handle_of(graph, "average_volumes", "boldref", run),
+    ]
     if "halves" in right.needs:
-        runner.load(runner.node("measure_effects", "bspline"), "effects")
+        handles.append(handle_of(graph, "measure_effects", "effects", "bspline"))
+    folder.mkdir()
+    made, mask, boldref, *_ = GraphRunner(graph, folder).load(*handles)
     back = inverse(plan.runs[0].axis_order)
     maps: Maps = {"mask": mask.data, "boldref": boldref.data}
     labels = {}

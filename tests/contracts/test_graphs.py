@@ -12,43 +12,51 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
 import pytest
 from bidsmaker import BidsMaker
 from fmriprepmaker import FmriprepMaker, prepared
-from graphmaker import made_by, nodes_of, planned_graph, steps_of
+from graphlists import LISTS, graph_list, list_file
+from graphmaker import (
+    VERSION,
+    made_by,
+    nodes_of,
+    planned_call,
+    planned_graph,
+    run_plans,
+    steps_of,
+)
 
 import bids_sr.steps
 from bids_sr.boilerplate import bibliography
-from bids_sr.pipeline.graph import Graph
+from bids_sr.config.spaces import FUNC
+from bids_sr.pipeline.graph import Graph, Handle, Node
 from bids_sr.pipeline.listing import who_makes_what
 from bids_sr.pipeline.nipype_workflow import workflow_of
-from bids_sr.pipeline.nodes import Handle, Node, Scope
 from bids_sr.pipeline.step import Part, Step
 from bids_sr.pipeline.store import derivative_path, store
 from bids_sr.report.methods_text import _missing_keys, methods_html
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
-from bids_sr.workflows.participant import primary_series
+from bids_sr.workflows.participant import graph_of, primary_series
+from bids_sr.workflows.run_plan import RunPlan
 
 HIGH, LOW = (3.0, 3.0, 4.0), (6.0, 6.0, 4.0)
 NOBODY_TAKES = {"store.stored", "rebuild_motion.motion"}
 """Who takes the motion that is rebuilt from a table of confounds takes the confounds from that
 table, too.
 """
-OF_PYTHON_ALONE = {"n_boot", "audience", "registered", "effect_confounds"}
-"""Settings that a call of the command line does not have, but `Evaluator`."""
+OF_PYTHON_ALONE = {"judge.audience", "register_pair.registered"}
+"""Settings that only the interface for Python gives."""
 GIVEN_IN_PYTHON_ALONE = {
     "import_motion.given_boldref",
     "motion_confounds.known_confounds",
     "register_calibration.known_calibration_xfm",
 }
 STEPS_OF_PYTHON_ALONE = {"find_motion_left"}
-UNDER_OTHER_NAMES = {"given_t1w_preproc", "given_gm", "given_wm", "given_csf"}
-"""Files of another program that are given once more under the name by which steps ask for them."""
 EXTENSIONS = {
     "xfm": ".txt",
     "model": ".safetensors",
@@ -462,48 +470,76 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
 }
 
 
-def _graph_of_case(case: str, root: Path) -> Graph:
+class PlannedCase(NamedTuple):
+    """Graph of a case, and what is asked for of its runs, by the name of the run."""
+
+    graph: Graph
+    plans: dict[str, RunPlan]
+
+
+def plan_case(case: str, root: Path) -> PlannedCase:
+    """Plan the data set of a case, which is made below `root`."""
     make, options = CASES[case]
     maker = BidsMaker(root / "bids")
     make(maker)
-    return planned_graph(maker, root, *(each.format(root=root) for each in options))
+    settings, plan = planned_call(maker, root, *(each.format(root=root) for each in options))
+    return PlannedCase(graph_of(settings, plan, VERSION), run_plans(settings, plan))
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Graph, set[str]]]:
-    """The graph of a case, made once, and the settings that were read for it: by a step, or by its
-    text, its file names, or a workflow.
-    """
-    setting = Scope.setting
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the data sets of all cases."""
+    return tmp_path_factory.mktemp("graphs")
+
+
+@pytest.fixture(scope="module")
+def made(root: Path) -> Callable[[str], PlannedCase]:
+    """Plan a case, once."""
 
     @cache
-    def make(case: str) -> tuple[Graph, set[str]]:
-        read = set()
-
-        def noted(scope: Scope, name: str) -> Any:
-            read.add(name)
-            return setting(scope, name)
-
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(Scope, "setting", noted)
-            return _graph_of_case(case, tmp_path_factory.mktemp("graph")), read
+    def make(case: str) -> PlannedCase:
+        return plan_case(case, root / list_file(case).stem)
 
     return make
 
 
 @pytest.fixture(params=CASES, scope="module")
-def graph(request: pytest.FixtureRequest, made: Callable[[str], tuple[Graph, set[str]]]) -> Graph:
-    return made(request.param)[0]
+def case(request: pytest.FixtureRequest) -> str:
+    """Name of a case."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def graph(case: str, made: Callable[[str], PlannedCase]) -> Graph:
+    """Graph of a case."""
+    return made(case).graph
+
+
+@pytest.fixture(scope="module")
+def plans(case: str, made: Callable[[str], PlannedCase]) -> dict[str, RunPlan]:
+    """What is asked for of the runs of a case."""
+    return made(case).plans
+
+
+def test_the_graph_is_as_listed(case: str, graph: Graph, root: Path) -> None:
+    """`python tests/graphlists.py` writes the lists; review what changed in them."""
+    folder = root / list_file(case).stem
+    expected = list_file(case).read_text(encoding="utf-8")
+    assert graph_list(graph, folder).splitlines() == expected.splitlines()
+
+
+def test_there_is_a_list_of_each_case_and_no_other() -> None:
+    assert set(LISTS.iterdir()) == {list_file(case) for case in CASES}
 
 
 def _stores(graph: Graph) -> Iterator[tuple[Node, dict[str, Any]]]:
-    yield from ((placed, graph.settings[placed]) for placed in graph.nodes if placed.step is store)
+    yield from ((node, graph.settings[node]) for node in graph.nodes if node.step is store)
 
 
 def test_no_two_steps_write_the_same_file(graph: Graph) -> None:
     written: Counter[str] = Counter()
-    for placed, told in _stores(graph):
-        own, [maker] = told["own_entities"], graph.wires[placed]["files"].handles
+    for node, told in _stores(graph):
+        own, [maker] = told["own_entities"], graph.wires[node]["files"].handles
         tells = {} if own is not None else {"by": maker.name, "of": _about(graph, maker.source)}
         # another extension
         card = {"card": maker.name} if own is not None and own["suffix"] == "model" else {}
@@ -522,7 +558,7 @@ def test_a_name_in_both_kinds_of_data_sets_is_one_file(graph: Graph) -> None:
     made for it.
     """
     makers: dict[str, set[Handle]] = {}
-    for placed, told in _stores(graph):
+    for node, told in _stores(graph):
         own = told["own_entities"]
         names = [told["entities"] | own] if own is not None and told["in_output"] else []
         if own is not None and told["exported_as"] is not None:
@@ -535,7 +571,7 @@ def test_a_name_in_both_kinds_of_data_sets_is_one_file(graph: Graph) -> None:
             )
         for name in names:
             makers.setdefault(json.dumps(name, sort_keys=True), set()).update(
-                graph.wires[placed]["files"].handles
+                graph.wires[node]["files"].handles
             )
     assert {name: len(found) for name, found in makers.items() if len(found) > 1} == {}
 
@@ -555,36 +591,46 @@ IN_FUNC = {"desc-preproc_bold", "desc-brain_mask", "boldref"}
 OF_T1W = {"desc-preproc_T1w", "desc-brain_mask", "dseg", "tissue_maps"}
 
 
-def test_other_programs_find_all_that_they_ask_for(graph: Graph) -> None:
+def test_other_programs_find_all_that_they_ask_for(
+    graph: Graph, plans: dict[str, RunPlan]
+) -> None:
     """Of each run, and of the anatomy in every data set that has a run of the participant."""
     found: dict[tuple[str, str], set[str]] = {}  # by data set and scope
-    for placed, told in _stores(graph):
+    for node, told in _stores(graph):
         for series in told.get("datasets", ()) if told["exported_as"] is not None else ():
             named = {
-                **(told["own_entities"] or {"suffix": placed.name.removeprefix("keep_")}),
+                **(told["own_entities"] or {"suffix": node.name.removeprefix("keep_")}),
                 **told["exported_as"],
             }
             own = "_".join(v if k == "suffix" else f"{k}-{v}" for k, v in named.items() if v)
-            scope = placed.scope if placed.scope.name != series else placed.scope.outer
-            found.setdefault((series, scope.path if scope else ""), set()).add(own)
-    runs = {scope for scope in graph.scope.inward() if "primary" in scope.settings}
-    for run in runs:
-        series, anat = run.settings["primary"], run.beside[0] if run.setting("with_anat") else None
-        assert series in run.setting("series_names")
-        of_run = OF_RUN - (set() if run.setting("in_func") else IN_FUNC)
-        of_run |= {"space_series"} if run.setting("elsewhere") else set()
+            of_series = node.scope.name in (series, f"{series}_shown")
+            place = node.scope.outer if of_series else node.scope
+            found.setdefault((series, place.path if place else ""), set()).add(own)
+    runs = {scope.run: scope for scope in graph.scope.inward() if scope.run}
+    assert set(runs) == set(plans)
+    for name, plan in plans.items():
+        run, series = runs[name], plan.primary
+        assert run.outer is not None
+        (anat,) = (
+            [scope for scope in run.outer.inner if scope.name == "anat_wf"]
+            if plan.with_anat
+            else [None]
+        )
+        assert series in plan.stored_names
+        of_run = OF_RUN - (set() if plan.in_func else IN_FUNC)
+        of_run |= {"space_series"} if plan.elsewhere else set()
         assert found.pop((series, run.path)) == of_run | (OF_RUN_WITH_T1W if anat else set())
-        for shown in (each for each in run.inner if each.name.startswith("shown_in")):
-            space = "_".join(
-                f"{key}-{label}" for key, label in shown.settings["space_entities"].items()
-            )
-            assert found.pop((series, shown.path)) == {
+        shown = [space for space in plan.spaces if space.name != FUNC and not space.is_surface]
+        for entities in (dict(each.entities) for each in shown):
+            space = "_".join(f"{key}-{label}" for key, label in entities.items())
+            scope = "_".join(["shown_in", *entities.values()])
+            assert found.pop((series, f"{run.path}.{scope}_wf")) == {
                 f"{space}_boldref",
                 f"{space}_desc-brain_mask",
             }
             if anat is not None and not space.startswith("space-T1w"):
-                name = "_".join(["anat_in", *shown.settings["space_entities"].values()])
-                assert found[series, f"{anat.path}.{name}_wf"] == {f"{space}_desc-brain_mask"}, (
+                scope = "_".join(["anat_in", *entities.values()])
+                assert found[series, f"{anat.path}.{scope}_wf"] == {f"{space}_desc-brain_mask"}, (
                     "XCP-D asks for it"
                 )
         if anat is not None:
@@ -607,17 +653,18 @@ def test_results_in_the_spaces_that_are_asked_for(
     scopes can run.
     """
     (maker := BidsMaker(tmp_path / "bids")).subject()
-    graph = planned_graph(maker, tmp_path, "--sr-method", "bspline", "zerofill", *options)
+    call = planned_call(maker, tmp_path, "--sr-method", "bspline", "zerofill", *options)
+    graph, plans = graph_of(*call, VERSION), run_plans(*call)
     assert workflow_of(graph, base_dir=tmp_path, need_gb=lambda need: 0.1).list_node_names()
-    runs = [scope for scope in graph.scope.inward() if "primary" in scope.settings]
-    assert all(scope.setting("in_func") == (not options) for scope in runs)
+    assert all(plan.in_func == (not options) for plan in plans.values())
     grids = [
-        placed for step in ("grid_in_t1w", "grid_in_template") for placed in nodes_of(graph, step)
+        node for step in ("grid_in_t1w", "grid_in_template") for node in nodes_of(graph, step)
     ]
-    assert len(grids) == spaces * len(runs)
-    for placed in nodes_of(graph, "super_resolve"):
-        wanted = spaces if placed.scope.name == placed.scope.setting("primary") else 0
-        assert len(made_by(graph, placed, "space_grids")) == wanted
+    assert len(grids) == spaces * len(plans)
+    for node in nodes_of(graph, "super_resolve"):
+        _, run = node.scope.owner
+        wanted = spaces if node.scope.name == plans[run].primary else 0
+        assert len(made_by(graph, node, "space_grids")) == wanted
     assert len(nodes_of(graph, "maps_to_spaces")) == (
         len(nodes_of(graph, "map_series")) if spaces else 0
     )
@@ -635,12 +682,13 @@ def test_maps_alone_come_to_surfaces(tmp_path: Path, spheres: bool) -> None:
     for path in [*made.root.rglob("*MNI152NLin2009cAsym*_xfm.h5")]:
         path.rename(str(path).replace("NLin2009cAsym", "NLin6Asym"))
     options = [each.format(root=tmp_path) for each in (*PREPARED, "--output-spaces", *SURFACES)]
-    graph = planned_graph(maker, tmp_path, "--sr-method", "bspline", *options)
+    call = planned_call(maker, tmp_path, "--sr-method", "bspline", *options)
+    graph = graph_of(*call, VERSION)
     assert workflow_of(graph, base_dir=tmp_path, need_gb=lambda need: 0.1).list_node_names()
     mapped = nodes_of(graph, "map_series")
     onto = nodes_of(graph, "maps_to_surfaces")
     assert len(onto) == 2 * len(mapped)
-    assert all(len(made_by(graph, placed, "maps")) == 1 for placed in onto)
+    assert all(len(made_by(graph, node, "maps")) == 1 for node in onto)
     assert {graph.settings[each]["space_entities"].get("den", "") for each in onto} == {"", "10k"}
     uris = {uri for each in onto for uri in graph.settings[each]["surface_uris"]}
     assert {uri.partition(":")[0] for uri in uris} == {"bids", "https"}
@@ -650,12 +698,12 @@ def test_maps_alone_come_to_surfaces(tmp_path: Path, spheres: bool) -> None:
     assert bool(nodes_of(graph, "normalize_t1w")) != spheres, "only what leads to fsaverage"
     [drawn, other] = nodes_of(graph, "draw_surfaces")
     assert drawn.scope.outer is other.scope.outer, "of the primary series"
-    assert drawn.scope.setting("in_func")
+    assert all(plan.in_func for plan in run_plans(*call).values())
     assert not nodes_of(graph, "maps_to_spaces")
 
 
 def test_spheres_without_the_whole_ribbon_are_not_used(tmp_path: Path) -> None:
-    """Pial surfaces that are missing: fsaverage is placed through MNI152."""
+    """Pial surfaces that are missing: fsaverage is node through MNI152."""
     (maker := BidsMaker(tmp_path / "bids")).subject()
     made = prepared(maker)
     made.surfaces(maker.path("sub-01_T1w.nii.gz", "anat"))
@@ -688,34 +736,35 @@ def test_the_primary_series_is_of_the_last_method(
     either.
     """
     make(maker := BidsMaker(tmp_path / "bids"))
-    graph = planned_graph(maker, tmp_path, *options)
-    assert primary_series(graph) == [primary]
+    call = planned_call(maker, tmp_path, *options)
+    assert primary_series(*call, VERSION) == [primary]
+    graph = graph_of(*call, VERSION)
     [*means] = nodes_of(graph, "average_series")
-    assert {placed.scope.name for placed in means} == {primary}
+    assert {node.scope.name for node in means} == {f"{primary}_shown"}
 
 
-def _about(graph: Graph, placed: Node) -> list[str]:
+def _about(graph: Graph, node: Node) -> list[str]:
     """What the names of its files tell: series, smoothing and method, its own or those of the maps
     that it moves.
     """
-    known = graph.settings[placed]
-    moves = placed.step.__name__ in ("maps_to_spaces", "maps_to_surfaces")
-    moved = made_by(graph, placed, "maps") if moves else []
+    known = graph.settings[node]
+    moves = node.step.__name__ in ("maps_to_spaces", "maps_to_surfaces")
+    moved = made_by(graph, node, "maps") if moves else []
     own = [str(known[name]) for name in TELLS_APART if name in known]
     return own + [word for each in moved for word in _about(graph, each)]
 
 
 def test_everything_that_is_stored_names_what_it_is_made_of(graph: Graph) -> None:
     """Files of the data sets that it is made from, or what another step stores, never itself."""
-    for placed, told in _stores(graph):
-        [maker] = graph.wires[placed]["files"].handles
+    for node, told in _stores(graph):
+        [maker] = graph.wires[node]["files"].handles
         if maker.port is None or maker.port.kind.drawn:
             continue
-        assert told["sources"], str(placed)
+        assert told["sources"], str(node)
         assert all(
             uri.split(":")[0] in ("bids", "pkg", "https", "file") for uri in told["sources"]
-        ), str(placed)
-        assert len(told["sources"]) == len(set(told["sources"])), str(placed)
+        ), str(node)
+        assert len(told["sources"]) == len(set(told["sources"])), str(node)
 
 
 def test_every_fixed_name_can_be_made(graph: Graph) -> None:
@@ -732,68 +781,50 @@ def test_every_fixed_name_can_be_made(graph: Graph) -> None:
 
 def test_dummies_are_told_to_every_step_that_leaves_them_out(graph: Graph) -> None:
     """A step that is not told would take it that there are none."""
-    for placed in graph.nodes:
-        if "n_dummy" in placed.step.settings:
-            assert [each.step.__name__ for each in made_by(graph, placed, "n_dummy")] == [
+    for node in graph.nodes:
+        if "n_dummy" in node.step.settings:
+            assert [each.step.__name__ for each in made_by(graph, node, "n_dummy")] == [
                 "count_dummies"
             ]
 
 
 @dataclass
 class Seen:
-    """Names over the graphs of all cases: inputs and outputs with their steps, settings, what was
-    given.
+    """Names over the graphs of all cases, as ``step.name``: inputs, outputs and settings of steps,
+    and those that a call gives, or that another step takes.
     """
 
-    asked: set[str] = field(default_factory=set)
+    inputs: set[str] = field(default_factory=set)
     connected: set[str] = field(default_factory=set)
-    made: set[str] = field(default_factory=set)
+    outputs: set[str] = field(default_factory=set)
     taken: set[str] = field(default_factory=set)
+    settings: set[str] = field(default_factory=set)
     given: set[str] = field(default_factory=set)
-    told: set[str] = field(default_factory=set)
-    read: set[str] = field(default_factory=set)
-    wanted: set[str] = field(default_factory=set)
-    known: set[str] = field(default_factory=set)
 
     def look(self, graph: Graph) -> None:
-        for placed in graph.nodes:
-            step = placed.step.__name__
-            self.asked |= {f"{step}.{name}" for name in placed.step.inputs}
-            self.connected |= {f"{step}.{name}" for name in graph.wires[placed]}
-            self.made |= {f"{step}.{name}" for name in placed.step.outputs}
-            self.wanted |= {f"{step}.{name}" for name in placed.step.settings}
-            around = {name for scope in placed.scope.outward() for name in scope.settings} | set(
-                placed.settings
-            )
-            self.known |= {f"{step}.{name}" for name in around | set(graph.wires[placed])}
+        """Add the names of a graph."""
+        for node in graph.nodes:
+            step, wires = node.step.__name__, graph.wires[node]
+            self.inputs |= {f"{step}.{name}" for name in node.step.inputs}
+            self.connected |= {f"{step}.{name}" for name in wires}
+            self.outputs |= {f"{step}.{name}" for name in node.step.outputs}
+            self.settings |= {f"{step}.{name}" for name in node.step.settings}
+            self.given |= {f"{step}.{name}" for name in {*node.settings, *wires}}
             self.taken |= {
-                _origin(maker) for wire in graph.wires[placed].values() for maker in wire.handles
+                f"{handle.node.step.__name__}.{handle.name}"
+                for wire in wires.values()
+                for handle in wire.handles
+                if handle.node is not None
             }
-        for scope in graph.scope.inward():
-            self.given |= {
-                name for name, maker in scope.handles.items() if not isinstance(maker.source, Node)
-            }
-            if scope is not graph.scope:
-                self.told |= set(scope.settings)
-
-
-def _origin(maker: Handle) -> str:
-    return (
-        f"{maker.source.step.__name__}.{maker.name}"
-        if isinstance(maker.source, Node)
-        else maker.name
-    )
 
 
 @pytest.fixture(scope="module")
-def seen(made: Callable[[str], tuple[Graph, set[str]]]) -> Seen:
+def seen(made: Callable[[str], PlannedCase]) -> Seen:
     """All cases together."""
-    found = Seen()
+    names = Seen()
     for case in CASES:
-        graph, read = made(case)
-        found.look(graph)
-        found.read |= read
-    return found
+        names.look(made(case).graph)
+    return names
 
 
 @pytest.mark.parametrize(
@@ -817,33 +848,25 @@ def test_models_have_the_moment_to_which_slice_timing_was_corrected(
         assert start_time == pytest.approx(moment)
 
 
-def test_every_setting_of_a_scope_is_read(seen: Seen) -> None:
-    assert seen.told - seen.read == {"run_name"}, "which `Scope.whom` reads, not a step"
+def test_every_setting_with_a_default_is_given_by_some_workflow(seen: Seen) -> None:
+    """What a call leaves out has its default, which no type checker reports."""
+    assert seen.settings - seen.given == OF_PYTHON_ALONE
 
 
-def test_every_setting_of_a_step_is_known_to_a_scope(seen: Seen) -> None:
-    """Without a default there would be no graph; with one, what is misspelled would be what nobody
-    asked for.
-    """
-    assert {name.partition(".")[2] for name in seen.wanted - seen.known} == OF_PYTHON_ALONE
+def test_every_input_that_may_be_missing_is_given_for_some_data_set(seen: Seen) -> None:
+    assert seen.inputs - seen.connected == GIVEN_IN_PYTHON_ALONE
 
 
-def test_every_artifact_that_may_be_missing_is_there_for_some_data_set(seen: Seen) -> None:
-    """A name that is misspelled would be missed silently."""
-    assert seen.asked - seen.connected == GIVEN_IN_PYTHON_ALONE
+def test_what_a_step_makes_is_stored_or_taken_by_another(seen: Seen) -> None:
+    assert seen.outputs - seen.taken == NOBODY_TAKES
 
 
-def test_what_is_made_or_given_leads_somewhere(seen: Seen) -> None:
-    assert seen.made - seen.taken == NOBODY_TAKES
-    assert seen.given - seen.taken == UNDER_OTHER_NAMES
-
-
-def test_every_step_is_placed_for_some_data_set(seen: Seen) -> None:
+def test_every_step_is_called_for_some_data_set(seen: Seen) -> None:
     """And pickle finds its interface, and those of what it takes and makes, as a worker asks for
     them.
     """
     every = {**dict(_every_step()), "store": store}
-    assert set(every) == {name.partition(".")[0] for name in seen.made} | STEPS_OF_PYTHON_ALONE
+    assert set(every) == {name.partition(".")[0] for name in seen.outputs} | STEPS_OF_PYTHON_ALONE
     for step in every.values():
         for kind in (step.interface, step.interface.input_spec, step.interface.output_spec):
             assert pickle.loads(pickle.dumps(kind)) is kind
@@ -951,10 +974,8 @@ def test_another_subjects_map_is_a_placebo_where_there_is_one(tmp_path: Path) ->
     card["weights_sha256"] = 64 * "0"
     weights.with_suffix(".json").write_text(json.dumps(card))
     graph = planned_graph(maker, tmp_path, "--null-checks")
-    others = [
-        placed for placed in nodes_of(graph, "super_resolve") if placed.scope.name == "sblOther"
-    ]
-    given = {str(placed).split(".")[1]: made_by(graph, placed, "model_file") for placed in others}
+    others = [node for node in nodes_of(graph, "super_resolve") if node.scope.name == "sblOther"]
+    given = {str(node).split(".")[1]: made_by(graph, node, "model_file") for node in others}
     assert given == {"sub_01_wf": [weights]}, "a participant's own maps are no placebo"
 
 
@@ -962,9 +983,9 @@ def test_a_control_is_made_like_a_method_and_judged_like_a_baseline(tmp_path: Pa
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     graph = planned_graph(maker, tmp_path, "--null-checks", "--n-ensemble", "2")
-    scopes = {placed.scope.name for placed in nodes_of(graph, "estimate_variance")}
+    scopes = {node.scope.name for node in nodes_of(graph, "estimate_variance")}
     assert {"sdmod", "sbl"} <= scopes
-    kept = {placed.scope.name for placed in graph.nodes if placed.name == "keep_model_file"}
+    kept = {node.scope.name for node in graph.nodes if node.name == "keep_model_file"}
     assert "sbl" in kept
     assert not kept & {"sdmod", "sblSeed1"}
     assert not any(
@@ -980,7 +1001,7 @@ def test_the_control_is_tested_in_every_run_and_made_for_a_reference_or_on_reque
     maker.subject()
     graph = planned_graph(maker, tmp_path, "--sr-method", "sbl", *options)
     where = {
-        step: {placed.scope.name for placed in nodes_of(graph, step)}
+        step: {node.scope.name for node in nodes_of(graph, step)}
         for step in ("estimate_variance", "super_resolve", "map_series")
     }
     assert where["estimate_variance"] == {"sdmod", "sbl"}
@@ -1009,8 +1030,8 @@ def test_every_training_of_srgan_is_alike(tmp_path: Path) -> None:
     maker.subject()
     graph = planned_graph(maker, tmp_path, "--null-checks", "--n-ensemble", "2")
     trained = nodes_of(graph, "train_on_pair")
-    assert sorted(placed.scope.name for placed in trained) == ["srgan", "srganSeed1", "srganT1w"]
-    seeds = {placed.scope.name: graph.settings[placed]["random_seed"] for placed in trained}
+    assert sorted(node.scope.name for node in trained) == ["srgan", "srganSeed1", "srganT1w"]
+    seeds = {node.scope.name: graph.settings[node]["random_seed"] for node in trained}
     assert seeds == {"srgan": 0, "srganSeed1": 1, "srganT1w": 0}
 
 
@@ -1020,27 +1041,24 @@ def test_a_network_trained_on_others_never_sees_its_own_head(tmp_path: Path) -> 
     graph = planned_graph(maker, tmp_path, "--sr-target", "anat", "--train-on", "others")
     trained = nodes_of(graph, "train_on_scans")
     assert len(trained) == 3
-    for placed in trained:
-        own = placed.setting("entities")["subject"]
+    for node in trained:
+        own, _ = node.scope.owner
         others = {f"sub-{label}" for label in ("01", "02", "03") if label != own}
         for name in ("heads_fine", "heads_coarse", "heads_masks"):
-            assert {
-                f"sub-{each.setting('entities')['subject']}"
-                for each in made_by(graph, placed, name)
-            } == others
-        assert set(graph.wires[placed]["heads_masks"].names) == others
+            assert {f"sub-{each.scope.owner[0]}" for each in made_by(graph, node, name)} == others
+        assert set(graph.wires[node]["heads_masks"].names) == others
 
 
 def test_the_first_screen_knows_of_a_calibration_and_the_viewer_of_other_runs(
     graph: Graph,
 ) -> None:
-    for placed in nodes_of(graph, "draw_overview"):
-        calibrated = any(scope.name == "calibration_wf" for scope in placed.scope.inner)
-        assert graph.settings[placed]["calibrated"] is calibrated
+    for node in nodes_of(graph, "draw_overview"):
+        calibrated = any(scope.name == "calibration_wf" for scope in node.scope.inner)
+        assert graph.settings[node]["calibrated"] is calibrated
     viewers = nodes_of(graph, "show_viewer")
-    runs = Counter(placed.scope.outer for placed in viewers)
-    assert [graph.settings[placed]["n_runs"] for placed in viewers] == [
-        runs[placed.scope.outer] for placed in viewers
+    runs = Counter(node.scope.outer for node in viewers)
+    assert [graph.settings[node]["n_runs"] for node in viewers] == [
+        runs[node.scope.outer] for node in viewers
     ]
 
 
@@ -1055,7 +1073,7 @@ def test_the_listing_has_every_step_and_none_before_what_it_is_made_of(graph: Gr
 
 
 def test_a_held_out_pair_is_in_the_log_of_training_and_no_source_of_the_model(
-    made: Callable[[str], tuple[Graph, set[str]]],
+    made: Callable[[str], PlannedCase],
 ) -> None:
     graph, _ = made("some of fMRIPrep, pair held out")
     (training,) = nodes_of(graph, "train_on_pair")
@@ -1067,6 +1085,6 @@ def test_a_held_out_pair_is_in_the_log_of_training_and_no_source_of_the_model(
     ):
         assert made_by(graph, training, shown) == made_by(graph, scoring, scored)
         assert made_by(graph, training, shown) != made_by(graph, training, scored)
-    (stored,) = (known for placed, known in _stores(graph) if placed.name == "keep_model_file")
+    (stored,) = (known for node, known in _stores(graph) if node.name == "keep_model_file")
     assert any("acq-highres" in uri for uri in stored["sources"])
     assert not any("run-2" in uri for uri in stored["sources"])

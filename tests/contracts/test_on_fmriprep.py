@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bidsmaker import BidsMaker
 from fmriprepmaker import FmriprepMaker
-from graphmaker import made_by, placed_of, planned_graph, steps_of
+from graphmaker import made_by, nodes_of, planned_graph, steps_of
 
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.store import store
@@ -113,7 +113,7 @@ def test_what_is_missing_alone_is_made(data, prepared, gone, made):
 
 def test_networks_see_the_volumes_as_acquired(whole: Graph) -> None:
     """What comes to a series is the imported run, its slices shifted in time and nothing else."""
-    series = placed_of(whole, "super_resolve")
+    series = nodes_of(whole, "super_resolve")
     assert len(series) > 3
     for placed in series:
         [timed] = made_by(whole, placed, "stc")
@@ -126,7 +126,7 @@ def test_networks_see_the_volumes_as_acquired(whole: Graph) -> None:
 
 
 def test_every_series_undoes_the_distortion(whole: Graph) -> None:
-    for placed in (*placed_of(whole, "super_resolve"), *placed_of(whole, "undo_motion")):
+    for placed in (*nodes_of(whole, "super_resolve"), *nodes_of(whole, "undo_motion")):
         assert [each.step.__name__ for each in made_by(whole, placed, "distortion")] == [
             "field_to_shift"
         ]
@@ -135,7 +135,7 @@ def test_every_series_undoes_the_distortion(whole: Graph) -> None:
 def test_images_name_what_they_were_made_from(whole: Graph) -> None:
     every = {
         uri
-        for placed in whole.placed
+        for placed in whole.nodes
         if placed.step is store
         for uri in whole.settings[placed]["sources"]
     }
@@ -165,9 +165,9 @@ def test_the_text_and_the_report_say_what_was_taken_over(whole):
     assert "bakermatthews2004" not in text  # cited by the estimation of head motion
     assert "N4" not in text
     shown = [
-        whole.settings[placed]["subject_facts"] for placed in placed_of(whole, "summarize_subject")
+        whole.settings[placed]["subject_facts"] for placed in nodes_of(whole, "summarize_subject")
     ]
-    shown += [whole.settings[placed]["run_facts"] for placed in placed_of(whole, "summarize_run")]
+    shown += [whole.settings[placed]["run_facts"] for placed in nodes_of(whole, "summarize_run")]
     listed = " ".join(str(facts.get("Derivatives from fMRIPrep 24.1.1", "")) for facts in shown)
     for name in ("sub-01_desc-brain_mask.nii.gz", "desc-hmc_xfm.txt", "confounds_timeseries.tsv"):
         assert name in listed
@@ -176,7 +176,7 @@ def test_the_text_and_the_report_say_what_was_taken_over(whole):
 def test_dummies_are_those_that_its_table_marks(data, prepared):
     def count(found: Graph) -> list[int]:
         return [
-            found.settings[placed]["dummy_scans"] for placed in placed_of(found, "count_dummies")
+            found.settings[placed]["dummy_scans"] for placed in nodes_of(found, "count_dummies")
         ]
 
     assert count(graph(data)) == [3]

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from bidsmaker import BidsMaker
 from graphmaker import planned_graph
-from graphrunner import GraphRunner
+from graphrunner import GraphRunner, handle_of
 from shortrun import EVENTS, TR, make_run
 
 from bids_sr import Evaluator, SuperResolver
@@ -34,7 +34,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def program(images: Path, tmp_path_factory: pytest.TempPathFactory) -> GraphRunner:
-    """The graph of the program, to be run in this process."""
+    """What runs the graph of the program."""
     root = tmp_path_factory.mktemp("program")
     maker = BidsMaker(root / "data")
     func = maker.root / "sub-01" / "func"
@@ -60,10 +60,10 @@ def resolver(images: Path) -> SuperResolver:
 
 def test_the_series_are_equal(images: Path, program: GraphRunner, resolver: SuperResolver) -> None:
     made = resolver.transform(images / "bold.nii")
-    (series,) = program.load(program.node("super_resolve", "sbl"), "series")
+    (series,) = program.load(handle_of(program.graph, "super_resolve", "series", "sbl"))
     assert resolver.applied_
     np.testing.assert_array_equal(np.asarray(made.dataobj), load_image(series.path)[0])
-    (facts,) = program.load(program.node("measure_calibration"), "calibration_facts")
+    (facts,) = program.load(handle_of(program.graph, "measure_calibration", "calibration_facts"))
     assert facts["usable"]
     assert resolver.facts_["calibration"] == facts
 
@@ -75,8 +75,10 @@ def test_the_rows_are_equal(images: Path, program: GraphRunner, resolver: SuperR
         events=images / "events.tsv",
         truth=images / "truth.nii",
     )
-    (halves,) = program.load(program.node("compare_halves"), "split_half")
-    (volumes,) = program.load(program.node("compare_images"), "truth_images")
+    halves, volumes = program.load(
+        handle_of(program.graph, "compare_halves", "split_half"),
+        handle_of(program.graph, "compare_images", "truth_images"),
+    )
     theirs = frame([*halves, *volumes])
     keys = [name for name in theirs if name not in ("value", "lower", "upper")]
     ours = found.table_.merge(theirs[keys], on=keys).sort_values(keys, ignore_index=True)

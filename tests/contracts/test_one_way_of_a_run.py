@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from bidsmaker import BidsMaker
+from graphmaker import made_by, nodes_of
 
 from bids_sr.bids import BoldRun
 from bids_sr.config import Paths, Selection, Settings
@@ -76,8 +77,8 @@ def test_a_run_meets_few_holders_on_its_way(
     assert plan.problems == ()
     graph = graph_of(settings, plan, "0")
     (run,) = plan.runs
-    (first,) = [scope for scope in graph.scope.inward() if "bold_file" in scope.makers]
-    assert first.makers["bold_file"].source == run.bold
+    (first,) = nodes_of(graph, "import_series")
+    assert made_by(graph, first, "bold_file") == [run.bold]
     found = holders_of(run.bold, made)
     assert {"BoldRun", "Subject", "Plan"} <= found
     assert len(found) <= MOST, sorted(found)

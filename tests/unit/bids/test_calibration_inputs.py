@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bidsmaker import BidsMaker
-from graphmaker import made_by, placed_of, planned_graph, stage_minutes
+from graphmaker import made_by, nodes_of, planned_graph, stage_minutes
 
 from bids_sr.bids import Survey, survey
 from bids_sr.cli.parser import parse_settings
@@ -333,32 +333,32 @@ def test_the_graph_has_it_where_a_method_uses_it(calibrated: BidsMaker) -> None:
     calibrated.events(CALIBRATION)
     graph = planned_graph(calibrated, calibrated.root.parent)
     [measure], [registered] = (
-        placed_of(graph, "measure_calibration"),
-        placed_of(graph, "register_calibration"),
+        nodes_of(graph, "measure_calibration"),
+        nodes_of(graph, "register_calibration"),
     )
-    [read] = (each for each in placed_of(graph, "import_series") if each.scope is measure.scope)
+    [read] = (each for each in nodes_of(graph, "import_series") if each.scope is measure.scope)
     assert made_by(graph, read, "bold_file") == [
         calibrated.path(f"{CALIBRATION}_bold.nii.gz", "func")
     ]
     assert made_by(graph, measure, "calibration_events") == [
         calibrated.path(f"{CALIBRATION}_events.tsv", "func")
     ]
-    assert "keep_calibration_facts" in {placed.name for placed in graph.placed}
-    for placed in placed_of(graph, "estimate_variance"):
+    assert "keep_calibration_facts" in {placed.name for placed in graph.nodes}
+    for placed in nodes_of(graph, "estimate_variance"):
         taken = [] if placed.scope.name == "sdmod" else [measure]
         assert made_by(graph, placed, "calibration_patterns") == taken
         assert made_by(graph, placed, "boldref2calibration_xfm") == [registered] * len(taken)
     assert "The calibration run was coregistered" in graph.methods_text()
     for options in (("--calibration", "none"), ("--sr-method", "srgan")):
         without = planned_graph(calibrated, calibrated.root.parent, *options)
-        assert not any("calibration" in str(placed) for placed in without.placed)
+        assert not any("calibration" in str(placed) for placed in without.nodes)
 
 
 def test_dummies_that_were_given_are_those_of_the_calibration_too(calibrated: BidsMaker) -> None:
     graph = planned_graph(calibrated, calibrated.root.parent, "--dummy-scans", "2")
     counted = {
         placed.scope.name: graph.settings[placed]["dummy_scans"]
-        for placed in placed_of(graph, "count_dummies")
+        for placed in nodes_of(graph, "count_dummies")
     }
     assert counted == {"sub_01_task_tap_wf": 2, "calibration_wf": 2}
 

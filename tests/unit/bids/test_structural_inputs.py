@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from bidsmaker import BidsMaker
-from graphmaker import placed_of, stage_minutes
+from graphmaker import nodes_of, stage_minutes
 
 from bids_sr.bids import Survey, survey_structural
 from bids_sr.cli.parser import parse_settings
@@ -191,8 +191,8 @@ def test_what_brings_scans_together_reaches_the_plan_and_the_methods_text(
         plan = check(settings)
         graph = graph_of(settings, plan, "0")
         [prepared], [told] = (
-            placed_of(graph, "prepare_scans"),
-            placed_of(graph, "summarize_subject"),
+            nodes_of(graph, "prepare_scans"),
+            nodes_of(graph, "summarize_subject"),
         )
         facts = graph.settings[told]["subject_facts"]
         assert (
@@ -313,7 +313,7 @@ def test_the_recipe_of_the_paper_scales_scans_by_their_range(
     settings = settings_for(maker, *options)
     graph = graph_of(settings, check(settings), "0")
     for name in ("prepare_scans", "train_on_scans"):
-        [placed] = placed_of(graph, name)
+        [placed] = nodes_of(graph, name)
         assert graph.settings[placed]["anat_scale"] == scale
     assert words in graph.methods_text()
 
@@ -346,11 +346,11 @@ def test_scans_of_one_resolution_are_measured_by_session(maker: BidsMaker) -> No
     plan = check(settings)
     assert not plan.problems
     graph = graph_of(settings, plan, "0")
-    assert len(placed_of(graph, "prepare_control")) == 2
-    assert len(placed_of(graph, "train_on_scans")) == 1
-    suffixes = [graph.settings[one]["suffixes"] for one in placed_of(graph, "prepare_control")]
+    assert len(nodes_of(graph, "prepare_control")) == 2
+    assert len(nodes_of(graph, "train_on_scans")) == 1
+    suffixes = [graph.settings[one]["suffixes"] for one in nodes_of(graph, "prepare_control")]
     assert suffixes == [("T1w", "FLAIR"), ("T1w",)]
-    kept = [one for one in graph.placed if one.name == "keep_scan_metrics"]
+    kept = [one for one in graph.nodes if one.name == "keep_scan_metrics"]
     sessions = [graph.settings[one]["entities"] for one in kept]
     assert {"subject": "02", "session": "m1", "datatype": "anat"} in sessions
     assert "only high-resolution scans" in dry_run_text(plan, settings)
@@ -363,7 +363,7 @@ def test_a_sample_of_one_resolution_needs_no_pair(maker: BidsMaker) -> None:
     settings = settings_for(maker, "--anat-control")
     plan = check(settings)
     assert not plan.problems
-    assert not placed_of(graph_of(settings, plan, "0"), "train_on_scans")
+    assert not nodes_of(graph_of(settings, plan, "0"), "train_on_scans")
 
 
 def lowres(maker: BidsMaker, label: str, *contrasts: str, session: str = "") -> None:
@@ -393,11 +393,11 @@ def test_scans_of_low_resolution_are_super_resolved_by_a_given_model(
     )
     assert "sub-01_T1w.nii.gz, sub-01_T2w.nii.gz, sub-01_FLAIR.nii.gz" in text
     graph = graph_of(settings, plan, "0")
-    (prepared,) = placed_of(graph, "prepare_lowres")
+    (prepared,) = nodes_of(graph, "prepare_lowres")
     assert graph.settings[prepared]["grid_mm"] == (3.0, 3.0, 3.0)
     assert graph.settings[prepared]["grid_orientation"] == "I-S"
-    assert not placed_of(graph, "measure_scans")
-    assert len(placed_of(graph, "super_resolve_scans")) == 1
+    assert not nodes_of(graph, "measure_scans")
+    assert len(nodes_of(graph, "super_resolve_scans")) == 1
     words = graph.methods_text()
     assert "without high-resolution scans" in words
     assert "voxel size of the model (3 × 3 × 3 mm)" in words
@@ -439,7 +439,7 @@ def test_scans_of_low_resolution_stand_beside_pairs_and_controls(
     assert [subject.label for subject in plan.subjects] == ["01", "03"]
     notices = "\n".join(map(str, plan.warnings))
     assert "sub-04: the --pretrained model requires low-resolution" in notices
-    assert len(placed_of(graph_of(settings, plan, "0"), "draw_lowres")) == 2
+    assert len(nodes_of(graph_of(settings, plan, "0"), "draw_lowres")) == 2
 
 
 def test_scans_that_no_given_model_serves_are_refused_with_the_reason(

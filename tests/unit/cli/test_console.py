@@ -56,7 +56,7 @@ def node(name: str, of: Step[..., Any] | None, seconds: float = 0.0) -> Node:
     return Node(
         fullname=name,
         interface=SimpleNamespace(step=of),
-        whom=("01", "sub-01_task-tap"),
+        owner=("01", "sub-01_task-tap"),
         seconds=seconds,
     )
 
@@ -177,7 +177,7 @@ def test_the_share_of_a_whole_graph_ends_at_one(tmp_path: Path) -> None:
         progress(each, "end")
     assert progress.share == pytest.approx(1)
     assert progress.minutes_left == pytest.approx(0, abs=1e-6)
-    unnamed = {str(placed) for placed in graph.placed if stage_of(placed.step) == _OTHER}
+    unnamed = {str(placed) for placed in graph.nodes if stage_of(placed.step) == _OTHER}
     assert unnamed == set(), "a line a minute says what runs"
 
 

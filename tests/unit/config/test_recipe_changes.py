@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from bidsmaker import BidsMaker
-from graphmaker import placed_of, planned_graph, stage_minutes
+from graphmaker import nodes_of, planned_graph, stage_minutes
 
 from bids_sr.boilerplate import HERE
 from bids_sr.cli.parser import build_parser, parse_settings
@@ -78,8 +78,8 @@ def test_a_change_reaches_the_training_of_its_method_and_its_text(tmp_path: Path
     maker.subject()
     options = ["--sr-method", "tv", "unet", "--set", "tv.tv=0.02", "unet.filters=8"]
     graph = planned_graph(maker, tmp_path, *options)
-    (volumes,) = placed_of(graph, "train_on_volumes")
-    (pair,) = placed_of(graph, "train_on_pair")
+    (volumes,) = nodes_of(graph, "train_on_volumes")
+    (pair,) = nodes_of(graph, "train_on_pair")
     assert graph.settings[volumes]["recipe_changes"] == (TV,)
     assert graph.settings[pair]["recipe_changes"] == (UNET,)
     text = graph.methods_text()

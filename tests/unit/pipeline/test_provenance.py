@@ -6,12 +6,14 @@ import pytest
 
 from bids_sr.io.dataset_description import template_uri, uri_of
 from bids_sr.pipeline.artifacts import File, Image, Map, Regressors, Series, Table
-from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.nodes import Scope
-from bids_sr.pipeline.step import Keep, step
+from bids_sr.pipeline.flow import Flow, events_in
+from bids_sr.pipeline.graph import Graph, Scope
+from bids_sr.pipeline.outputs import Outputs
+from bids_sr.pipeline.step import step
 from bids_sr.pipeline.store import store
 
 RUN = "bids::sub-01/func/sub-01_task-tap"
+MODEL = {"datatype": "models", "desc": "sbl", "suffix": "model", "extension": ".safetensors"}
 
 
 @step(makes=("bold", "n_dummy"))
@@ -20,41 +22,31 @@ def copy_series(bold_file: File) -> tuple[Series, int]:
     raise NotImplementedError
 
 
-@step(makes="boldref", keep={"boldref": Keep({"desc": "hmc", "suffix": "boldref"})})
+@step(makes="boldref")
 def average(bold: Series, *, n_dummy: int) -> Image:
     """Stored."""
     raise NotImplementedError
 
 
-@step(makes=("mask", "mask_hr"), keep={"mask": Keep({"desc": "brain", "suffix": "mask"})})
+@step(makes=("mask", "mask_hr"))
 def find_brain(boldref: Image) -> tuple[Image, Image]:
     """One stored, the other not."""
     raise NotImplementedError
 
 
-@step(
-    makes="model_file",
-    keep={
-        "model_file": Keep(
-            {"datatype": "models", "desc": "sbl", "suffix": "model", "extension": ".safetensors"}
-        )
-    },
-)
+@step(makes="model_file")
 def train(mask: Image, weights_file: File) -> File:
     """A file that tells nothing of itself."""
     raise NotImplementedError
 
 
-@step(makes="series", keep={"series": Keep({"res": "hr", "desc": "sbl", "suffix": "bold"})})
+@step(makes="series")
 def resolve(bold: Series, boldref: Image, model_file: File, *, n_dummy: int) -> Series:
     """A series."""
     raise NotImplementedError
 
 
-@step(
-    makes=("maps", "measured"),
-    keep={"maps": Keep(), "measured": Keep({"desc": "x", "suffix": "metrics"})},
-)
+@step(makes=("maps", "measured"))
 def map_it(
     series: Series, mask_hr: Image, regressors: Regressors, *, n_dummy: int
 ) -> tuple[list[Map], Table]:
@@ -62,11 +54,11 @@ def map_it(
     raise NotImplementedError
 
 
-@step(
-    makes="std_maps",
-    keep={"std_maps": Keep()},
-    reads=lambda setting: [setting("atlas"), "https://somewhere/T1w"],
-)
+def _files_of_template(atlas: Path) -> list[Path | str]:
+    return [atlas, "https://somewhere/T1w"]
+
+
+@step(makes="std_maps", reads=_files_of_template)
 def to_template(maps: list[Map], *, atlas: Path) -> list[Map]:
     """Maps of maps, with a file that a setting names."""
     raise NotImplementedError
@@ -77,23 +69,27 @@ def told() -> dict[str, dict[str, object]]:
     """What each store is told, by its name."""
     entities = {"subject": "01", "task": "tap", "datatype": "func"}
     roots = {"raw": Path("/data/raw"), "": Path("/data/out")}
-    root = Scope(
-        "all",
-        {"output_dir": Path("/data/out"), "entities": entities, "atlas": Path("/mine/atlas.nii")},
-        store=store,
-        uri=lambda path: uri_of(path, roots),
-        alias={"reference": "boldref"},
-    )
-    root.give(bold_file=Path("/data/raw/sub-01/func/sub-01_task-tap_bold.nii.gz"))
-    root.give(regressors=Path("/data/raw/sub-01/func/sub-01_task-tap_events.tsv"))
-    root.give(weights_file=Path("/data/out/sourcedata/weights.bin"))
-    root.add(copy_series, average, find_brain, train, resolve, map_it, to_template)
+    func = Path("/data/raw/sub-01/func")
+    outputs = Outputs(output_dir=Path("/data/out"), entities=entities)
+    root = Scope("all", store=store, uri=lambda path: uri_of(path, roots))
+    with Flow(root):
+        bold, n_dummy = copy_series(func / "sub-01_task-tap_bold.nii.gz")
+        boldref = average(bold, n_dummy=n_dummy)
+        outputs = outputs.with_references(own=boldref)
+        outputs.keep(boldref, {"desc": "hmc", "suffix": "boldref"})
+        mask, mask_hr = find_brain(boldref)
+        outputs.keep(mask, {"desc": "brain", "suffix": "mask"})
+        model_file = train(mask, Path("/data/out/sourcedata/weights.bin"))
+        outputs.keep(model_file, MODEL)
+        series = resolve(bold, boldref, model_file, n_dummy=n_dummy)
+        outputs.keep(series, {"res": "hr", "desc": "sbl", "suffix": "bold"})
+        events = events_in(func / "sub-01_task-tap_events.tsv")
+        maps, measured = map_it(series, mask_hr, events, n_dummy=n_dummy)
+        outputs.keep(maps)
+        outputs.keep(measured, {"desc": "x", "suffix": "metrics"})
+        outputs.keep(to_template(maps, atlas=Path("/mine/atlas.nii")))
     graph = Graph(root)
-    return {
-        placed.name: dict(graph.settings[placed])
-        for placed in graph.placed
-        if placed.step is store
-    }
+    return {node.name: dict(graph.settings[node]) for node in graph.nodes if node.step is store}
 
 
 def test_a_series_names_what_was_acquired_its_model_and_what_that_was_trained_on(told):

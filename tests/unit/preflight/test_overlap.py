@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from bidsmaker import BidsMaker
-from graphmaker import placed_of, planned_graph, steps_of
+from graphmaker import nodes_of, planned_graph, steps_of
 
 from bids_sr.cli.parser import parse_settings
 from bids_sr.glm.condition_pair import condition_pair
@@ -97,7 +97,7 @@ def test_which_figures_are_planned(
 ) -> None:
     graph = planned_graph(maker, tmp_path, *options.split())
     assert ("draw_correlation" in steps_of(graph)) == correlation
-    placed = placed_of(graph, "draw_overlap")
+    placed = nodes_of(graph, "draw_overlap")
     assert [graph.settings[each]["overlap_pair"] for each in placed] == (
         [] if overlap is None else [overlap]
     )

@@ -136,7 +136,7 @@ def test_a_figure_of_one_thing_may_return_it_or_nothing():
     )
     assert show_drift(text="") == []
     assert list(show_drift.settings) == ["text"]
-    assert list(show_drift.keep) == ["show_drift"]
+    assert list(show_drift.outputs) == ["show_drift"]
 
 
 def test_a_figure_runs_as_a_node(images, tmp_path):

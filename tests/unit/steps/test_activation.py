@@ -379,7 +379,16 @@ def test_as_an_interface_it_writes_the_same_bytes_in_every_folder(run, tmp_path)
 
 
 def test_the_methods_text_tells_what_was_asked_for() -> None:
-    text = text_of(at_rest=False, smoothing=(0.0, 5.0), thresholds=("quarter",))
+    text = describe_maps(
+        kinds=("cc", "glm"),
+        thresholds=("quarter",),
+        smoothing=(0.0, 5.0),
+        high_pass=0.008,
+        low_pass=0.1,
+        nuisance=None,
+        correlation_confounds=False,
+        at_rest=False,
+    )
     assert "first five aCompCor components [@behzadi2007]" in text
     assert text.startswith(
         "Activation was mapped in all series with the same model, after smoothing with a Gaussian"

@@ -17,13 +17,15 @@ from scipy import ndimage
 from bids_sr.glm.confounds import MOTION
 from bids_sr.io.grids import AS_STORED, Volume
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.pipeline.graph import Graph
+from bids_sr.pipeline.flow import Flow, image_in, subworkflow
+from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.pipeline.listing import who_makes_what
-from bids_sr.pipeline.nodes import Scope
+from bids_sr.pipeline.outputs import Outputs
 from bids_sr.registration import rigid as tools
 from bids_sr.spatial.transforms import displacement, rigid_matrix
 from bids_sr.steps import motion
 from bids_sr.steps.compared_series import measure_calibration, register_calibration
+from bids_sr.workflows.fit_run import estimate_motion, fit_calibration
 
 SHAPE, AFFINE = (28, 26, 10), np.diag([3.0, 3.0, 4.0, 1.0])
 GOOD = {"overlap": 0.98, "correlation": 0.97}
@@ -310,39 +312,37 @@ def test_one_without_overlap_is_seen(heads: Any, tmp_path: Path) -> None:
     assert "of the brain in the BOLD run" in tools.objection(facts)
 
 
-def test_its_head_motion_stands_in_a_scope_of_its_own() -> None:
+def test_its_head_motion_is_its_own() -> None:
     """Its reference is not taken for that of the run, and the run finds what is made of it."""
-    how = {
-        "axis_order": AS_STORED,
-        "dummy_scans": None,
-        "factor": (2.0, 2.0, 1.0),
-        "random_seed": 1,
-    }
-    run = Scope("run_wf", {"tr": 2.0, **how})
-    run.give(boldref="boldref.nii", bold_mask="mask.nii", bold="run.nii")
-    own = run.within("calibration_wf", tr=3.0, alias={"boldref": "calibration_ref"})
-    run.beside = (own,)
-    own.give(bold_file="calibration.nii")
-    own.add(motion.import_series, motion.count_dummies, quiet=True)
-    own.add(motion.average_volumes, rename={"boldref": "calibration_ref"}, keep=False, quiet=True)
-    own.add(motion.mask_head, motion.estimate_motion, keep=False, quiet=True)
-    own.add(register_calibration, wires={"boldref": run["boldref"]})
-    own.add(measure_calibration)
-    graph = Graph(run)
+    root = Scope("run_wf")
+    with Flow(root), subworkflow("calibration_wf"):
+        bold = motion.import_series(Path("calibration.nii"), tr=3.0, axis_order=AS_STORED)
+        n_dummy = motion.count_dummies(bold, dummy_scans=None)
+        calibration = fit_calibration(
+            bold,
+            n_dummy,
+            estimate_motion(bold, n_dummy),
+            image_in(Path("boldref.nii")),
+            image_in(Path("mask.nii")),
+            events=None,
+            tr=3.0,
+            factor=(2.0, 2.0, 1.0),
+            random_seed=1,
+            outputs=Outputs(output_dir=Path("out")),
+        )
+    graph = Graph(root)
     told = "\n".join(map(str, who_makes_what(graph)))
     assert ": boldref2calibration_xfm, calibration_registration <- boldref (given)" in told
     assert "calibration_ref (average_volumes), head_mask (mask_head)" in told
-    assert (
-        "calibration_facts <- n_dummy (count_dummies), bold (import_series), head_mask (mask_head)"
-        in told
-    )
-    assert (
-        next(
-            settings["tr"]
-            for placed, settings in graph.settings.items()
-            if placed.step is measure_calibration
-        )
-        == 3
-    )
-    assert run["calibration_patterns"].name == "calibration_patterns"
+    (measured,) = (node for node in graph.nodes if node.step is measure_calibration)
+    wires = graph.wires[measured]
+    assert [
+        wires["n_dummy"].handles[0].source.name,
+        wires["head_mask"].handles[0].source.name,
+    ] == [
+        "count_dummies",
+        "mask_head",
+    ]
+    assert graph.settings[measured]["tr"] == 3
+    assert calibration.calibration_patterns.name == "calibration_patterns"
     assert graph.methods_text() == "\n"

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from bidsmaker import BidsMaker
 from fmriprepmaker import FmriprepMaker, fsl_parameters, rigid
-from graphmaker import placed_of, planned_graph
+from graphmaker import nodes_of, planned_graph
 from scipy.ndimage import gaussian_filter
 
 from bids_sr.glm.activation_regions import common_sidecar
@@ -164,12 +164,12 @@ def test_texts_about_axes_are_in_the_order_of_the_file(tmp_path: Path) -> None:
     )
     texts = [
         graph.settings[placed]["own_sidecar"]["Resolution"]
-        for placed in placed_of(graph, "store")
+        for placed in nodes_of(graph, "store")
         if placed.name == "keep_series"
     ]
     assert texts
     assert all("voxels 1x2x2 times smaller" in text for text in texts)
-    drawn = [*placed_of(graph, "map_series"), *placed_of(graph, "measure_uncertainty")]
+    drawn = [*nodes_of(graph, "map_series"), *nodes_of(graph, "measure_uncertainty")]
     assert {graph.settings[placed]["axis_order"] for placed in drawn} == {ORDER}
     common = common_sidecar(series="sbl", fwhm_mm=0.0, zooms=(1.5, 2.0, 4.0), axis_order=ORDER)
     assert common["Resolution"].endswith("(voxel size: 4 x 1.5 x 2 mm)")

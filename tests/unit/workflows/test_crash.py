@@ -21,7 +21,7 @@ from bids_sr.execution import usage
 from bids_sr.execution.usage import _cause_of, report_crash
 from bids_sr.io import atomic_files as files
 from bids_sr.notices import CODES, Notice, UsageError, recorded
-from bids_sr.pipeline.graph import whom_of
+from bids_sr.pipeline.graph import owner_of
 from bids_sr.pipeline.nipype_workflow import workflow_of
 
 WHY = ["Traceback (most recent call last):\n", "  line\n", "ValueError: the reason\n"]
@@ -38,7 +38,7 @@ def node(tmp_path: Path) -> pe.Node:
     made.base_dir = workflow.base_dir
     made.config = {key: dict(config._sections[key]) for key in config._sections}
     made.config["execution"]["crashdump_dir"] = str(tmp_path / "logs")
-    made.whom = ("01", "")
+    made.owner = ("01", "")
     (tmp_path / "logs").mkdir()
     return made
 
@@ -204,10 +204,10 @@ def test_labels_with_a_plus_run_and_keep_their_names(tmp_path: Path) -> None:
         planned_graph(maker, tmp_path), base_dir=tmp_path, need_gb=lambda need: need.always
     )
     nodes = [workflow.get_node(name) for name in workflow.list_node_names() if "sub_A__B" in name]
-    assert {whom_of(each) for each in nodes} == {
+    assert {owner_of(each) for each in nodes} == {
         ("A+B", ""),
         ("A+B", "sub-A+B_task-tap"),
         ("A+B", "sub-A+B_task-tap+2"),
     }
     executed = workflow._create_flat_graph().nodes()
-    assert {whom_of(each) for each in executed} >= {whom_of(each) for each in nodes}
+    assert {owner_of(each) for each in executed} >= {owner_of(each) for each in nodes}

@@ -99,7 +99,7 @@ def test_nothing_is_corrected_where_nothing_is_asked_for(file: Path) -> None:
         same = correct_acquired(bold, 0, slice_times=None, start_time=0.0, input_smoothing=0.0)
         correct_acquired(bold, 0, slice_times=[0.0] * 12, start_time=0.5, input_smoothing=4.0)
     assert same is bold
-    names = [placed.name for placed in scope.steps]
+    names = [node.name for node in scope.nodes]
     assert names == ["import_series", "correct_slice_timing", "smooth_acquired"]
 
 
@@ -112,6 +112,6 @@ def test_a_series_costs_what_the_recipe_of_its_model_does(file: Path) -> None:
     with Flow(scope := Scope("wf")):
         bold = motion.import_series(file, tr=2.0, axis_order=AS_STORED)
         expect_cost(bold, paper)
-    assert scope.steps[0].cost == paper
+    assert scope.nodes[0].cost == paper
     assert motion.import_series.cost == Cost(volumes=0.02)
     expect_cost(3.0, paper)  # of a value nothing is said

@@ -11,7 +11,7 @@ from scipy import ndimage
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.pipeline.graph import Graph, Placed
+from bids_sr.pipeline.graph import Graph, Node
 from bids_sr.preflight import check
 from bids_sr.steps import motion
 from bids_sr.workflows.participant import graph_of
@@ -31,8 +31,8 @@ def graph(maker: BidsMaker, *extra: str) -> Graph:
     return graph_of(settings, plan, "0")
 
 
-def source_of(graph: Graph, placed: Placed, name: str) -> str:
-    [maker] = graph.wires[placed][name].makers
+def source_of(graph: Graph, placed: Node, name: str) -> str:
+    [maker] = graph.wires[placed][name].handles
     return maker.source.name
 
 
@@ -54,28 +54,29 @@ def test_each_volume_is_smoothed_in_mm(tmp_path: Path) -> None:
 
 def test_every_series_is_made_of_the_smoothed_one(maker: BidsMaker) -> None:
     made = graph(maker, "--input-smoothing", "3.5", "--smoothing", "0")
-    steps = [one for one in made.placed if one.step.__name__ in STEPS]
-    names = {one.scope.setting("series_name") for one in steps}
-    assert {"raw", "bspline", "zerofill", "sbl"} <= names
+    steps = [one for one in made.nodes if one.step.__name__ in STEPS]
+    assert {one.step.__name__ for one in steps} == set(STEPS)
+    names = {one.settings["series_name"] for one in steps if "series_name" in one.settings}
+    assert {"bspline", "zerofill", "sbl"} <= names
     assert {source_of(made, one, "stc") for one in steps} == {"smooth_acquired"}
-    [smoothed] = [one for one in made.placed if one.step.__name__ == "smooth_acquired"]
+    [smoothed] = [one for one in made.nodes if one.step.__name__ == "smooth_acquired"]
     assert made.settings[smoothed]["input_smoothing"] == 3.5
-    mapped = [one for one in made.placed if one.step.__name__ == "map_series"]
+    mapped = [one for one in made.nodes if one.step.__name__ == "map_series"]
     assert {made.settings[one]["input_smoothing"] for one in mapped} == {3.5}
-    stored = [one for one in made.placed if one.name in ("keep_series", "keep_preproc")]
+    stored = [one for one in made.nodes if one.name in ("keep_series", "keep_preproc")]
     assert stored
     for one in stored:
         sidecar = made.settings[one]["own_sidecar"]
         assert isinstance(sidecar, dict)
         assert sidecar["InputSmoothingFWHM"] == 3.5
     # head motion is estimated without smoothing
-    [moved] = [one for one in made.placed if one.step.__name__ == "estimate_motion"]
+    [moved] = [one for one in made.nodes if one.step.__name__ == "estimate_motion"]
     assert source_of(made, moved, "bold") == "import_series"
     text = made.methods_text()
     assert "smoothed with a Gaussian kernel of 3.5 mm FWHM" in text
     [facts] = [
         made.settings[one]["run_facts"]
-        for one in made.placed
+        for one in made.nodes
         if one.step.__name__ == "summarize_run"
     ]
     assert facts["Smoothing before super-resolution (mm FWHM)"] == 3.5
@@ -83,7 +84,7 @@ def test_every_series_is_made_of_the_smoothed_one(maker: BidsMaker) -> None:
 
 def test_by_default_nothing_is_smoothed_before(maker: BidsMaker) -> None:
     made = graph(maker)
-    assert not [one for one in made.placed if one.step.__name__ == "smooth_acquired"]
+    assert not [one for one in made.nodes if one.step.__name__ == "smooth_acquired"]
     assert "before super-resolution" not in made.methods_text()
 
 

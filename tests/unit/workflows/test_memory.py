@@ -41,7 +41,7 @@ def test_no_step_of_a_graph_is_above_the_largest(tmp_path: Path, options: tuple[
         Sizes(t1w=1.0, low=0.02, high=0.1, learned=learned),
         Sizes(t1w=8.0, low=0.1, high=2, learned=learned),
     ):
-        most = max(step_gb(placed.step.memory, sizes) for placed in graph.placed)
+        most = max(step_gb(placed.step.memory, sizes) for placed in graph.nodes)
         assert 0.5 < most <= largest_gb(sizes)
 
 

@@ -72,7 +72,7 @@ def test_node_killed_once_is_tried_again(tmp_path):
 def test_results_come_before_figures_and_one_participant_before_the_next() -> None:
     def node(name: str, whom: str, seconds: float, step: object = None) -> pe.Node:
         made = pe.Node(Die(), name=name)
-        made.whom, made.seconds = (whom, ""), seconds
+        made.owner, made.seconds = (whom, ""), seconds
         if step is not None:
             made.interface.step = step
         return made

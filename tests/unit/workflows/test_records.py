@@ -32,9 +32,9 @@ from bids_sr.execution.records import (
 from bids_sr.notices import RECORD, Notice, record, recorded
 from bids_sr.pipeline.artifacts import Facts
 from bids_sr.pipeline.artifacts import File as GivenFile
-from bids_sr.pipeline.graph import Graph
+from bids_sr.pipeline.flow import Flow, subworkflow
+from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.pipeline.nipype_workflow import workflow_of
-from bids_sr.pipeline.nodes import Scope
 from bids_sr.pipeline.step import step
 from bids_sr.pipeline.store import RECORD as WRITTEN
 
@@ -171,10 +171,10 @@ def second(first: Facts) -> Facts:
 
 
 def _finish(work: Path, given: Path, gain: float = 1.0) -> Finish:
-    root = Scope("wf", {"gain": gain})
-    root.give(given=given)
-    root.add(first)
-    root.within("inner").add(second)
+    with Flow(root := Scope("wf")):
+        made = first(given, gain=gain)
+        with subworkflow("inner"):
+            second(made)
     return Finish(Graph(root), work)
 
 
@@ -351,9 +351,8 @@ def test_steps_read_a_changed_file_again_through_one_that_hands_it_on(tmp_path: 
     given.write_text("1")
 
     def results() -> list[str]:
-        root = Scope("wf", {})
-        root.give(given=given)
-        root.add(hand_on, read)
+        with Flow(root := Scope("wf")):
+            read(hand_on(given))
         flow = workflow_of(Graph(root), base_dir=tmp_path / "work", need_gb=lambda need: 0.1)
         flow.run()
         return [json.loads((tmp_path / "work/wf/read/read.json").read_text())["text"]]

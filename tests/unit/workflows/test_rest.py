@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from bidsmaker import BidsMaker
-from graphmaker import made_by, placed_of, planned_graph, steps_of
+from graphmaker import made_by, nodes_of, planned_graph, steps_of
 
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.store import store
@@ -19,9 +19,9 @@ def test_seeds_take_the_place_of_events(tmp_path: Path, with_anat: bool) -> None
     graph = planned_graph(maker, tmp_path)
     step = "seed_series" if with_anat else "component_series"
     assert steps_of(graph) & {"seed_series", "component_series"} == {step}
-    for placed in placed_of(graph, "map_series"):
+    for placed in nodes_of(graph, "map_series"):
         assert [each.step.__name__ for each in made_by(graph, placed, "regressors")] == [step]
-    assert "keep_regressors" in {placed.name for placed in graph.placed}
+    assert "keep_regressors" in {placed.name for placed in graph.nodes}
     text = graph.methods_text()
     assert "Connectivity was mapped in all series" in text
     assert "Activation was mapped" not in text
@@ -35,15 +35,15 @@ def test_each_series_can_have_its_own_seeds(tmp_path: Path) -> None:
     maker.bold(n_volumes=120)
     maker.t1w()
     graph = planned_graph(maker, tmp_path, "--seed-series", "own", "--confounds", "motion")
-    for placed in placed_of(graph, "map_series"):
+    for placed in nodes_of(graph, "map_series"):
         assert graph.settings[placed]["correlation_confounds"] is True
     for name in ("map_series", "seed_series", "own_seed_series"):
-        for placed in placed_of(graph, name):
+        for placed in nodes_of(graph, name):
             assert graph.settings[placed]["nuisance"] == ["motion"]
     for name in ("map_series", "measure_effects"):
         steps = {
             placed.scope.name: made_by(graph, placed, "regressors")
-            for placed in placed_of(graph, name)
+            for placed in nodes_of(graph, name)
         }
         assert len(steps) > 1
         for series, (maker_of,) in steps.items():
@@ -51,14 +51,14 @@ def test_each_series_can_have_its_own_seeds(tmp_path: Path) -> None:
                 assert maker_of.step.__name__ == "seed_series"
             else:
                 assert maker_of.step.__name__ == "own_seed_series"
-                assert maker_of.scope.name == series
+                assert maker_of.scope.name == f"{series}_seeds"
     assert graph.methods_text().count("extracted separately from each series") == 1
 
 
 def mapped_by(graph: Graph) -> set[str]:
     """What the tables of a run say that mapped it."""
     names = {"keep_image_metrics", "keep_activation", "keep_evaluation"}
-    tables = [placed for placed in graph.placed if placed.step is store and placed.name in names]
+    tables = [placed for placed in graph.nodes if placed.step is store and placed.name in names]
     assert {placed.name for placed in tables} == names
     return {graph.settings[placed]["provenance"]["MappedBy"] for placed in tables}
 
@@ -78,11 +78,11 @@ def test_echoes_are_combined_first(tmp_path: Path) -> None:
         maker.bold(f"sub-01_task-tap_echo-{number}", sidecar={"EchoTime": te})
     maker.events()
     graph = planned_graph(maker, tmp_path)
-    [combine] = placed_of(graph, "combine_echoes")
+    [combine] = nodes_of(graph, "combine_echoes")
     assert graph.settings[combine] == {"echo_times": [12.0, 28.0]}
-    [files] = made_by(graph, combine, "echo_files")
+    files = made_by(graph, combine, "echo_files")
     assert [Path(path).name for path in files] == [
         f"sub-01_task-tap_echo-{number}_bold.nii.gz" for number in (1, 2)
     ]
-    [read] = placed_of(graph, "import_series")
+    [read] = nodes_of(graph, "import_series")
     assert made_by(graph, read, "bold_file") == [combine]

@@ -8,7 +8,7 @@ import pytest
 from bidsmaker import BidsMaker
 from graphmaker import planned_graph
 
-from bids_sr.pipeline.graph import Graph, Placed
+from bids_sr.pipeline.graph import Graph, Node
 from bids_sr.pipeline.store import store
 
 
@@ -18,16 +18,21 @@ def _graph(root: Path, *options: str) -> Graph:
     return planned_graph(maker, root, "--sr-method", "sbl", *options)
 
 
-def _kept(graph: Graph) -> dict[str, Placed]:
+def _kept(graph: Graph) -> dict[str, Node]:
     """What is stored among all results, by scopes of a run or participant and artifact."""
     stores = (
-        each for each in graph.placed if each.step is store and graph.settings[each]["in_output"]
+        each for each in graph.nodes if each.step is store and graph.settings[each]["in_output"]
     )
     return {
         f"{each.scope.path}.{each.name.removeprefix('keep_')}".partition("_tap_wf.")[2]
         or str(each): each
         for each in stores
     }
+
+
+def _folder(stored: Node) -> Path:
+    """Return the folder of what is stored: of all results, or of figures that are not results."""
+    return Path(str(stored.settings["output_dir"]))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,7 @@ def by_level(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Graph]:
 def test_a_level_decides_nothing_but_what_is_stored(by_level: dict[str, Graph]) -> None:
     """So that a second call with a higher one computes nothing again."""
     made = [
-        [each for each in graph.placed if each.step is not store] for graph in by_level.values()
+        [each for each in graph.nodes if each.step is not store] for graph in by_level.values()
     ]
     minimal, standard, full = ([str(each) for each in steps] for steps in made)
     assert minimal == standard == full
@@ -59,7 +64,7 @@ def test_the_smallest_level_stores_series_confounds_tables_and_what_the_report_s
 ) -> None:
     """Beside the data set for other programs, which is whole at every level."""
     stores = _kept(by_level["minimal"]).values()
-    drawn = [each for each in stores if each.settings.get("output_dir")]
+    drawn = [each for each in stores if _folder(each).parent.name == "figures"]
     assert {each.name.removeprefix("keep_") for each in stores if each not in drawn} == {
         "preproc",
         "series",
@@ -71,13 +76,7 @@ def test_the_smallest_level_stores_series_confounds_tables_and_what_the_report_s
         "verdict",
     }
     assert len(drawn) > 15
-    assert {"figures"} == {Path(str(each.settings["output_dir"])).parent.name for each in drawn}
-    full = [
-        each.settings["output_dir"].name
-        for each in _kept(by_level["full"]).values()
-        if "output_dir" in each.settings
-    ]
-    assert set(full) == {"out"}
+    assert {_folder(each).name for each in _kept(by_level["full"]).values()} == {"out"}
 
 
 def test_series_of_methods_are_stored_always_and_those_of_baselines_in_full(
@@ -124,7 +123,7 @@ def test_the_data_set_for_other_programs_is_whole_at_every_level(
     def linked(graph: Graph) -> set[str]:
         return {
             str(each)
-            for each in graph.placed
+            for each in graph.nodes
             if each.step is store and graph.settings[each]["exported_as"] is not None
         }
 

@@ -1,0 +1,80 @@
+"""A type checker reports what is wrong in a workflow's calls of steps."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WRONG = {
+    "a misspelled keyword": (
+        "return motion.count_dummies(bold, dumy_scans=None)",
+        'Unexpected keyword argument "dumy_scans"',
+    ),
+    "an image for a series": (
+        "return motion.count_dummies(boldref, dummy_scans=None)",
+        'incompatible type "Volume"; expected "SeriesReader"',
+    ),
+    "a missing argument": (
+        "return motion.average_volumes(bold)",
+        'Missing named argument "n_dummy"',
+    ),
+    "a wrong field of a result": (
+        "return estimate_motion(bold, 3).bold_ref",
+        '"HeadMotion" has no attribute "bold_ref"',
+    ),
+    "a number for a triple": (
+        "return find_brain(boldref, factor=2.0)",
+        'incompatible type "float"; expected "tuple[float, float, float]"',
+    ),
+}
+"""A line with a mistake, and what is reported of it."""
+RIGHT = "return find_brain(estimate_motion(bold, 3).boldref, factor=(2.0, 2.0, 1.0))"
+HEAD = """\
+from bids_sr.pipeline.artifacts import Image, Series
+from bids_sr.steps import motion
+from bids_sr.workflows.fit_run import estimate_motion, find_brain
+
+
+"""
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What one call of mypy reports of each line."""
+    lines = [RIGHT, *(line for line, _ in WRONG.values())]
+    code = HEAD + "\n\n".join(
+        f"def part_{number}(bold: Series, boldref: Image) -> object:\n    {line}\n"
+        for number, line in enumerate(lines)
+    )
+    file = tmp_path_factory.mktemp("typed") / "workflow.py"
+    file.write_text(code)
+    # the cache of `mypy` without arguments is of use only with the same options
+    options = ["--config-file", "setup.cfg", "--cache-dir", ".mypy_cache", "--no-error-summary"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, str(file)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    source = code.splitlines()
+    found: dict[str, str] = {}
+    for number, message in re.findall(r"workflow\.py:(\d+): error: (.*)", done.stdout):
+        line = source[int(number) - 1].strip()
+        found[line] = f"{found.get(line, '')}{message}\n"
+    assert found, done.stdout + done.stderr
+    return found
+
+
+@pytest.mark.parametrize(("line", "message"), WRONG.values(), ids=WRONG)
+def test_a_mistake_in_a_call_is_reported(
+    reported: dict[str, str], line: str, message: str
+) -> None:
+    assert message in reported.get(line, "")
+
+
+def test_nothing_else_is_reported(reported: dict[str, str]) -> None:
+    assert set(reported) == {line for line, _ in WRONG.values()}
