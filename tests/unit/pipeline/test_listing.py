@@ -1,30 +1,30 @@
 """The listing of a graph: who makes what, in the order of the processing, and nothing twice."""
 
+from pathlib import Path
+
 from bids_sr.pipeline.artifacts import Image, Map
+from bids_sr.pipeline.flow import Flow, image_in, joined, subworkflow
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.listing import who_makes_what
 from bids_sr.pipeline.nodes import Scope
-from bids_sr.pipeline.step import Keep, step
+from bids_sr.pipeline.outputs import Outputs
+from bids_sr.pipeline.step import step
 from bids_sr.pipeline.store import store
 
 
-@step(makes=("boldref", "count"), keep={"boldref": Keep({"desc": "hmc", "suffix": "boldref"})})
+@step(makes=("boldref", "count"))
 def average(bold: Image) -> tuple[Image, int]:
     """Two artifacts."""
     return bold, 1
 
 
-def _of_series(setting):
-    return {"desc": setting("series_name"), "suffix": "bold"}
-
-
-@step(makes="series", keep={"series": Keep(_of_series)})
+@step(makes="series")
 def resolve(boldref: Image, fine: Image | None = None, *, count: int, series_name: str) -> Image:
     """One series."""
     return boldref
 
 
-@step(makes="maps", keep={"maps": Keep()})
+@step(makes="maps")
 def map_series(series: Image, *, fwhm_mm: float) -> list[Map]:
     """Its maps."""
     return []
@@ -36,40 +36,49 @@ def compare(maps: list[Map], series: dict[str, Image]) -> Image:
     return next(iter(series.values()))
 
 
-def listed(tmp_path):
-    root = Scope(
-        "all_wf",
-        {"output_dir": tmp_path, "entities": {"subject": "01", "task": "tap", "datatype": "func"}},
-        store=store,
-    )
-    pair = root.within("pair_wf")
-    pair.give(bold=tmp_path / "pair.nii")
-    pair.add(average, rename={"boldref": "fine"})
-    run = root.within("run_wf", beside=(pair,))
-    run.give(bold=tmp_path / "bold.nii")
-    run.add(compare, average)
-    for name in ("bspline", "zerofill", "sbl"):
-        own = run.within(name, series_name=name)
-        own.add(resolve, wires={} if name == "sbl" else {"fine": ()})
-        for width in (0, 5):
-            own.within(f"fwhm{width}", fwhm_mm=width).add(map_series)
+def listed(folder: Path) -> list[str]:
+    """List a pair, and a run with three series, one of which is made of the pair, too."""
+    root = Scope("all_wf", store=store)
+    entities = {"subject": "01", "task": "tap", "datatype": "func"}
+    outputs = Outputs(output_dir=folder, entities=entities)
+    maps, series = [], {}
+    with Flow(root):
+        with subworkflow("pair_wf"):
+            fine, _ = average(image_in(folder / "pair.nii"))
+            outputs.keep(fine, {"desc": "hmc", "suffix": "boldref"})
+        with subworkflow("run_wf"):
+            boldref, count = average(image_in(folder / "bold.nii"))
+            outputs.keep(boldref, {"desc": "hmc", "suffix": "boldref"})
+            for name in ("bspline", "zerofill", "sbl"):
+                with subworkflow(name):
+                    series[name] = resolve(
+                        boldref, fine if name == "sbl" else None, count=count, series_name=name
+                    )
+                    outputs.keep(series[name], {"desc": name, "suffix": "bold"})
+                    for width in (0, 5):
+                        with subworkflow(f"fwhm{width}"):
+                            maps.append(map_series(series[name], fwhm_mm=width))
+                            outputs.keep(maps[-1])
+            compare(joined(maps), series)
     return [str(line) for line in who_makes_what(Graph(root))]
 
 
-def test_each_step_says_what_it_makes_of_what_and_under_which_name_it_is_kept(tmp_path):
+def test_each_step_says_what_it_makes_of_what_and_under_which_name_it_is_kept(
+    tmp_path: Path,
+) -> None:
     assert listed(tmp_path) == [
         "pair_wf",
         "  average: boldref [desc-hmc_boldref], count <- bold (given)",
         "run_wf",
         "  as in pair_wf: average",
         "  bspline, zerofill",
-        "    resolve: series [desc-…_bold] <- count (average), boldref (average); series_name",
+        "    resolve: series [desc-…_bold] <- boldref (average), count (average); series_name",
         "    fwhm0, fwhm5",
         "      map_series: maps [kept] <- series (resolve); fwhm_mm",
         "  sbl",
         (
-            "    resolve: series [desc-…_bold] <- count (average), boldref (average), fine"
-            " (average of pair_wf); series_name"
+            "    resolve: series [desc-…_bold] <- boldref (average), fine (average of pair_wf),"
+            " count (average); series_name"
         ),
         "    as in bspline: fwhm0, fwhm5",
         "  compare: compare <- maps (map_series of 6 scopes), series (resolve of 3 scopes)",
