@@ -15,7 +15,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bids_sr.pipeline.graph import Graph, Handle, Node, Scope
+from bids_sr.pipeline.graph import Graph
+from bids_sr.pipeline.nodes import Handle, Node, Scope
 from bids_sr.pipeline.provenance import Provenance
 
 HERE = Path(__file__).parent

@@ -5,7 +5,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bids_sr.pipeline.artifacts import REQUIRED
-from bids_sr.pipeline.graph import Graph, Handle, Node
+from bids_sr.pipeline.graph import Graph
+from bids_sr.pipeline.nodes import Handle, Node
 
 
 def handle_of(graph: Graph, step: str, output: str, scope: str = "") -> Handle:

@@ -243,7 +243,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         )
         if not is_several(bold):
             of_one_run(inputs, {"bold": bold})
-            self._fit_one(bold, inputs)
+            self._fit_one(bold, inputs)  # type: ignore[arg-type]
             return self
         of_runs = inputs_of_runs(len(bold), inputs)
         self.runs_: list[SuperResolver] = [

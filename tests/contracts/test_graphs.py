@@ -33,9 +33,10 @@ from graphmaker import (
 import bids_sr.steps
 from bids_sr.boilerplate import bibliography
 from bids_sr.config.spaces import FUNC
-from bids_sr.pipeline.graph import Graph, Handle, Node
+from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.listing import who_makes_what
 from bids_sr.pipeline.nipype_workflow import workflow_of
+from bids_sr.pipeline.nodes import Handle, Node
 from bids_sr.pipeline.step import Part, Step
 from bids_sr.pipeline.store import derivative_path, store
 from bids_sr.report.methods_text import _missing_keys, methods_html

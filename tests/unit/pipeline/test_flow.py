@@ -11,8 +11,9 @@ from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Series
 from bids_sr.pipeline.flow import Eager, Flow, joined, say, subworkflow
-from bids_sr.pipeline.graph import Graph, GraphError, Scope
+from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nipype_workflow import workflow_of
+from bids_sr.pipeline.nodes import GraphError, Scope
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import HERE, Part, step
 from bids_sr.pipeline.store import store

@@ -7,7 +7,8 @@ import pytest
 from bids_sr.io.dataset_description import template_uri, uri_of
 from bids_sr.pipeline.artifacts import File, Image, Map, Regressors, Series, Table
 from bids_sr.pipeline.flow import Flow, events_in
-from bids_sr.pipeline.graph import Graph, Scope
+from bids_sr.pipeline.graph import Graph
+from bids_sr.pipeline.nodes import Scope
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import step
 from bids_sr.pipeline.store import store

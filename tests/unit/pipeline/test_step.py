@@ -14,8 +14,9 @@ from bids_sr.config.machine import Need
 from bids_sr.io.nifti import save_image
 from bids_sr.pipeline.artifacts import File, Image, Mask, Series, Volume
 from bids_sr.pipeline.flow import Flow, subworkflow
-from bids_sr.pipeline.graph import Graph, Scope
+from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nipype_workflow import workflow_of
+from bids_sr.pipeline.nodes import Scope
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.sr.method import Cost
 

@@ -18,8 +18,9 @@ from bids_sr.glm.confounds import MOTION
 from bids_sr.io.grids import AS_STORED, Volume
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.flow import Flow, image_in, subworkflow
-from bids_sr.pipeline.graph import Graph, Scope
+from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.listing import who_makes_what
+from bids_sr.pipeline.nodes import Scope
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.registration import rigid as tools
 from bids_sr.spatial.transforms import displacement, rigid_matrix

@@ -21,8 +21,8 @@ from bids_sr.execution import usage
 from bids_sr.execution.usage import _cause_of, report_crash
 from bids_sr.io import atomic_files as files
 from bids_sr.notices import CODES, Notice, UsageError, recorded
-from bids_sr.pipeline.graph import owner_of
 from bids_sr.pipeline.nipype_workflow import workflow_of
+from bids_sr.pipeline.nodes import owner_of
 
 WHY = ["Traceback (most recent call last):\n", "  line\n", "ValueError: the reason\n"]
 

@@ -11,7 +11,8 @@ from scipy import ndimage
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.pipeline.graph import Graph, Node
+from bids_sr.pipeline.graph import Graph
+from bids_sr.pipeline.nodes import Node
 from bids_sr.preflight import check
 from bids_sr.steps import motion
 from bids_sr.workflows.participant import graph_of

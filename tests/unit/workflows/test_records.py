@@ -33,8 +33,9 @@ from bids_sr.notices import RECORD, Notice, record, recorded
 from bids_sr.pipeline.artifacts import Facts
 from bids_sr.pipeline.artifacts import File as GivenFile
 from bids_sr.pipeline.flow import Flow, subworkflow
-from bids_sr.pipeline.graph import Graph, Scope
+from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nipype_workflow import workflow_of
+from bids_sr.pipeline.nodes import Scope
 from bids_sr.pipeline.step import step
 from bids_sr.pipeline.store import RECORD as WRITTEN
 

@@ -8,7 +8,8 @@ import pytest
 from bidsmaker import BidsMaker
 from graphmaker import planned_graph
 
-from bids_sr.pipeline.graph import Graph, Node
+from bids_sr.pipeline.graph import Graph
+from bids_sr.pipeline.nodes import Node
 from bids_sr.pipeline.store import store
 
 
