@@ -4,15 +4,9 @@ from pathlib import Path
 
 from bids_sr.pipeline.artifacts import Image, Map
 from bids_sr.pipeline.flow import Flow, image_in, joined, subworkflow
-<<<<<<< HEAD
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Scope
 from bids_sr.pipeline.listing import who_makes_what
-=======
-from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.listing import who_makes_what
-from bids_sr.pipeline.nodes import Scope
->>>>>>> capi
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import step
 from bids_sr.pipeline.store import store
@@ -42,7 +36,6 @@ def compare(maps: list[Map], series: dict[str, Image]) -> Image:
     return next(iter(series.values()))
 
 
-<<<<<<< HEAD
 def listed(tmp_path: Path) -> list[str]:
     """Return the listing of a pair, and of a run with three series in two smoothings."""
     entities = {"subject": "01", "task": "tap", "datatype": "func"}
@@ -60,26 +53,6 @@ def listed(tmp_path: Path) -> list[str]:
                 with subworkflow(name):
                     guide = fine if name == "sbl" else None
                     series[name] = resolve(boldref, guide, count=count, series_name=name)
-=======
-def listed(folder: Path) -> list[str]:
-    """List a pair, and a run with three series, one of which is made of the pair, too."""
-    root = Scope("all_wf", store=store)
-    entities = {"subject": "01", "task": "tap", "datatype": "func"}
-    outputs = Outputs(output_dir=folder, entities=entities)
-    maps, series = [], {}
-    with Flow(root):
-        with subworkflow("pair_wf"):
-            fine, _ = average(image_in(folder / "pair.nii"))
-            outputs.keep(fine, {"desc": "hmc", "suffix": "boldref"})
-        with subworkflow("run_wf"):
-            boldref, count = average(image_in(folder / "bold.nii"))
-            outputs.keep(boldref, {"desc": "hmc", "suffix": "boldref"})
-            for name in ("bspline", "zerofill", "sbl"):
-                with subworkflow(name):
-                    series[name] = resolve(
-                        boldref, fine if name == "sbl" else None, count=count, series_name=name
-                    )
->>>>>>> capi
                     outputs.keep(series[name], {"desc": name, "suffix": "bold"})
                     for width in (0, 5):
                         with subworkflow(f"fwhm{width}"):
@@ -103,13 +76,8 @@ def test_each_step_says_what_it_makes_of_what_and_under_which_name_it_is_kept(
         "      map_series: maps [kept] <- series (resolve); fwhm_mm",
         "  sbl",
         (
-<<<<<<< HEAD
             "    resolve: series [desc-…_bold] <- boldref (average), fine (average of"
             " pair_wf), count (average); series_name"
-=======
-            "    resolve: series [desc-…_bold] <- boldref (average), fine (average of pair_wf),"
-            " count (average); series_name"
->>>>>>> capi
         ),
         "    as in bspline: fwhm0, fwhm5",
         "  compare: compare <- maps (map_series of 6 scopes), series (resolve of 3 scopes)",
