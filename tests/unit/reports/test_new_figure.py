@@ -11,9 +11,9 @@ from checking import listed
 from figure_helpers import kept
 from recipes import changes_of, copy_with, told_by
 
+from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline import store
-from bids_sr.pipeline.artifacts import Volume
 from bids_sr.pipeline.flow import Flow
 from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.pipeline.outputs import Outputs
@@ -47,8 +47,8 @@ def test_a_function_and_its_place_are_all_that_a_figure_needs(draw_tsnr, tmp_pat
     with Flow(run):
         outputs.keep_figures(draw_tsnr(tmp_path / "preproc.nii", tmp_path / "mask.nii", n_dummy=2))
     graph = Graph(run)
-    assert [placed.name for placed in graph.placed] == ["draw_tsnr", "keep_draw_tsnr"]
-    assert graph.settings[graph.placed[0]] == {"n_dummy": 2}
+    assert [node.name for node in graph.nodes] == ["draw_tsnr", "keep_draw_tsnr"]
+    assert graph.settings[graph.nodes[0]] == {"n_dummy": 2}
 
     with SeriesReader(tmp_path / "preproc.nii") as preproc:
         drawn = draw_tsnr(preproc, mask, n_dummy=2)
@@ -72,13 +72,13 @@ PLACED = """
 from pathlib import Path
 
 from bidsmaker import BidsMaker
-from graphmaker import made_by, placed_of, planned_graph
+from graphmaker import made_by, nodes_of, planned_graph
 
 maker = BidsMaker(Path("data"))
 maker.subject()
 graph = planned_graph(maker, Path("."))
-[placed] = placed_of(graph, "draw_tsnr")
-assert [one.name for one in made_by(graph, placed, "preproc")] == ["undo_motion"]
+[node] = nodes_of(graph, "draw_tsnr")
+assert [one.name for one in made_by(graph, node, "preproc")] == ["undo_motion"]
 """
 
 
