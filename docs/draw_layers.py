@@ -39,10 +39,10 @@ TEXT = {
     "phantom": "simulated data sets",
     "group": "tests, maps, page",
     "slurm": "arrays of participants",
-    "pipeline": "steps, kinds, scopes",
+    "pipeline": "steps, calls, graphs",
     "steps": "functions as steps",
     "execution": "MultiProc, SLURM",
-    "workflows": "steps in scopes",
+    "workflows": "order of steps",
     "cli": "commands",
     "api": "estimators for Python",
 }

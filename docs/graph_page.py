@@ -1,7 +1,7 @@
-"""Write docs/graph.md, who makes what: python docs/graph_page.py plans small data sets and lists
-their graphs.
+"""Write docs/graph.md, the steps of small data sets with what they make: python docs/graph_page.py.
 
-The first data set is listed in whole; of each other one, the steps that stood in none before.
+The first data set is listed completely. Each other one adds the steps that the data sets before it
+do not have.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from bids_sr.sr.method import get_method  # noqa: E402
 from bids_sr.sr.models.model import save_model  # noqa: E402
 
 if TYPE_CHECKING:
-    from bids_sr.pipeline.graph import AnyStep, Graph
+    from bids_sr.pipeline.graph import Graph
+    from bids_sr.pipeline.step import AnyStep
 
 PAGE = ROOT / "docs/graph.md"
 FINE = (3.0, 3.0, 4.0)
@@ -36,12 +37,15 @@ TIMES = [0.1 * k for k in range(6)]
 INTRODUCTION = """\
 # Who makes what
 
-This page is made from the graphs of small data sets (`python docs/graph_page.py`);
-`bids-sr DATA OUT participant --dry-run --graph` prints that of yours. Each step stands with what
-it does, what it makes (in brackets the entities under which it is stored, `…` being the name of
-the scope, or *kept* where its files tell them) of what (in parentheses the step that makes it),
-and its settings. Scopes stand within one another, steps in the order of the processing; what is
-alike in several scopes stands once. Files are those of `bids_sr/steps/`.
+This page lists the steps of small data sets; `python docs/graph_page.py` writes it. To list the
+steps of your data, use `bids-sr DATA OUT participant --dry-run --graph`.
+
+Each entry is a call of a step in a [workflow](architecture.md#a-run-from-top-to-bottom): the
+file of the step in `bids_sr/steps/`, what the step does, what it makes (in brackets the entities of
+the stored file, or *kept* if the step names its files), what it takes (in parentheses the step that
+makes it), and its settings. `…` is the name of the workflow. Workflows are listed inside the
+workflow that contains them, and steps in the order of processing. Steps that several workflows share
+are listed once.
 """
 
 
@@ -278,7 +282,11 @@ def page() -> str:
         lines = who_makes_what(graph)
         found = list(new_lines(lines, known)) if known else lines
         known |= {line.name for line in lines if line.makes}
+<<<<<<< HEAD
         steps = {placed.name: placed.step for placed in graph.nodes}
+=======
+        steps = {node.name: node.step for node in graph.nodes}
+>>>>>>> cdocs
         parts.append(
             "\n".join([f"## {case.title}\n", *(item(line, steps) for line in found)]) + "\n"
         )

@@ -1,1 +1,1 @@
-"""Steps as typed functions, the artifacts they exchange, and the graph built from their names."""
+"""Steps as typed functions, the artifacts they exchange, and the graph that their calls build."""

@@ -56,8 +56,8 @@ def figure(
         nothing to see; one of several yields `Drawn`, each with the desc of one of these.
     memory : Need | None, optional
         What it adds to a process.
-    cost : Cost | Callable[[Lookup], Cost], optional
-        Processor time.
+    cost : Cost | Callable[..., Cost], optional
+        Processor time, or a function whose parameters are settings of the step.
 
     Returns
     -------

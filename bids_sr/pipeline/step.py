@@ -89,13 +89,12 @@ class Step(Generic[_P, _R]):
     """A function as a step; see `step`.
 
     `function`: function whose annotations tell artifacts from settings. `makes`: artifacts that it
-    returns, in order; empty for its own name. `keep`: how artifacts are stored, by name; None
-    stores none. `text_after`: what is said instead of `text` once it has ended; None: the same.
-    `memory`: what it adds to a process; None takes the usual need. `small`: whether
-    it handles only small tables, faster than a job starts. `resumes`: whether a killed step goes
-    on from what its folder holds. `reads`: gives files or URIs that settings name; None for none.
-    `monitored`: artifacts that only a log shows, which are no sources of what it makes. `awaited`:
-    whether what it makes is shown as soon as it ends.
+    returns, in order; empty for its own name. `memory`: memory that it adds to a process; None
+    takes the usual need. `cost`: processor time. `small`: whether it handles only small tables,
+    faster than a job starts. `resumes`: whether a killed step resumes from the files of its
+    folder. `reads`: gives files or URIs that settings name; None for none. `monitored`: artifacts
+    that only a log shows, which are not sources of what it makes. `awaited`: whether what it makes
+    is shown as soon as it ends.
     """
 
     __name__: str

@@ -34,7 +34,7 @@ folder = Path(sys.argv[1])
 bids_sr.sr.methods.__path__.append(str(folder / "methods"))
 
 from bidsmaker import BidsMaker
-from graphmaker import placed_of, planned_graph, stage_minutes
+from graphmaker import nodes_of, planned_graph, stage_minutes
 
 from bids_sr.cli.parser import parse_settings
 from bids_sr.preflight import check
@@ -66,7 +66,7 @@ assert unstored - {"newnet", "newmaps"} == wanted, unstored
 assert placebos_of("newnet") == ("newnetPhantom", "newnetOther", "newnetT1w")
 assert placebos_of("newmaps") == ("newmapsMirror", "newmapsShift", "newmapsOther")
 for step, method in (("train_on_pair", "new-net"), ("estimate_variance", "new-maps")):
-    found = {graph.settings[placed]["method"] for placed in placed_of(graph, step)}
+    found = {graph.settings[node]["method"] for node in nodes_of(graph, step)}
     assert method in found and found <= {method, "sdmod"}, found
 text = graph.methods_text()
 assert "The network new-net will be trained on" in text and "with the recipe fast." in text, text

@@ -1,5 +1,5 @@
-"""A new setting touches two files: the group that holds it, and the step that uses it, as
-docs/extending.md says.
+"""A new setting touches three files: the group that holds it, the step that uses it, and the
+workflow that passes it on; a new default touches one line (docs/extending.md).
 """
 
 from pathlib import Path
@@ -10,12 +10,16 @@ TITLE = "Add a setting"
 SCRIPT = """
 from pathlib import Path
 
+import numpy as np
 from bidsmaker import BidsMaker
-from graphmaker import placed_of, planned_graph
+from graphmaker import nodes_of, planned_graph
+from mapmaker import mapped
 
 from bids_sr.cli.parser import build_parser, parse_settings
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.settings import analysis_digest, differing
+from bids_sr.io.grids import Volume
+from bids_sr.steps.active_regions import list_clusters
 
 first = ["in", "out", "participant"]
 plain, fewer = parse_settings(first), parse_settings([*first, "--n_clusters", "3"])
@@ -33,9 +37,23 @@ maker = BidsMaker(Path("data"))
 maker.subject()
 for options, clusters in (([], 10), (["--n-clusters", "3"], 3)):
     graph = planned_graph(maker, Path("."), *options)
-    (placed,) = placed_of(graph, "list_clusters")
-    assert graph.settings[placed]["n_clusters"] == clusters
+    (node,) = nodes_of(graph, "list_clusters")
+    assert graph.settings[node]["n_clusters"] == clusters
     assert f"The {clusters} largest clusters of each map" in graph.methods_text()
+
+values = np.zeros((20, 8, 8), np.float32)
+values[::4, 3:5, 3:5] = np.arange(5, 10)[:, None, None]
+affine = np.diag([3.0, 3.0, 3.0, 1.0])
+maps = [
+    mapped(Volume(data, affine), {**own, "desc": f"rawFwhm50{region}"})
+    for data, region, own in (
+        (values, "", {"contrast": "all", "stat": "z", "suffix": "statmap"}),
+        (values > 0, "Fdr", {"label": "all", "suffix": "mask"}),
+    )
+]
+for n_clusters in (10, 2):
+    table, _ = list_clusters(maps, Path("."), method_names=[], n_clusters=n_clusters)
+    assert table.peak.tolist() == ["9", "8", "7", "6", "5"][:n_clusters], table
 try:
     parse_settings([*first, "--n-clusters", "0"])
 except UsageError as error:
@@ -46,10 +64,47 @@ except UsageError as error:
 def test_the_setting_of_the_page_is_an_option_a_line_of_the_settings_file_and_reaches_its_step(
     tmp_path: Path,
 ) -> None:
-    assert files_of(TITLE) == {"bids_sr/config/groups.py", "bids_sr/steps/active_regions.py"}
+    assert files_of(TITLE) == {
+        "bids_sr/config/groups.py",
+        "bids_sr/steps/active_regions.py",
+        "workflows/map_run.py",
+    }
     assert "--n-clusters: 0\n  why: expected at least 1" in told_by(
         copy_with(TITLE, tmp_path), SCRIPT
     )
+
+
+DEFAULT = "Change a default"
+DEFAULT_SCRIPT = """
+from pathlib import Path
+
+from bidsmaker import BidsMaker
+from graphmaker import nodes_of, planned_graph
+
+from bids_sr.cli.parser import build_parser
+
+assert "(default: 0 4)" in " ".join(build_parser(everything=True).format_help().split())
+maker = BidsMaker(Path("data"))
+maker.subject()
+graph = planned_graph(maker, Path("."))
+assert {graph.settings[node]["smoothing"] for node in nodes_of(graph, "map_series")} == {(0.0, 4.0)}
+assert "kernel of 0 and 4 mm FWHM" in graph.methods_text()
+stored = {
+    choice["desc"]
+    for node in graph.nodes
+    if node.name == "keep_maps"
+    for choice in graph.settings[node]["among"]
+}
+assert {"raw", "rawFwhm40"} <= stored, stored
+assert not any("Fwhm50" in desc for desc in stored), stored
+"""
+
+
+def test_the_default_of_the_page_reaches_help_maps_methods_text_and_names_of_files(
+    tmp_path: Path,
+) -> None:
+    assert files_of(DEFAULT) == {"bids_sr/config/section.py"}
+    told_by(copy_with(DEFAULT, tmp_path), DEFAULT_SCRIPT)
 
 
 OTHER = "Add an option of another command"

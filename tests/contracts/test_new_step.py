@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from bidsmaker import BidsMaker
-from graphmaker import made_by, placed_of, planned_graph
+from graphmaker import made_by, nodes_of, planned_graph
 
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.grids import Volume
@@ -30,8 +30,8 @@ assert list(found.time) == [2.0, 4.0, 6.0, 8.0]
 maker = BidsMaker(Path("data"))
 maker.subject()
 graph = planned_graph(maker, Path("."))
-(placed,) = placed_of(graph, "measure_drift")
-assert [one.name for one in made_by(graph, placed, "preproc")] == ["undo_motion"]
+(node,) = nodes_of(graph, "measure_drift")
+assert [one.name for one in made_by(graph, node, "preproc")] == ["undo_motion"]
 assert "The mean signal of the brain was written volume by volume." in graph.methods_text()
 made = [str(line) for line in who_makes_what(graph)]
 assert any("drift [desc-drift_timeseries] <- preproc (undo_motion)" in line for line in made)

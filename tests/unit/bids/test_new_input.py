@@ -24,10 +24,10 @@ names = [run.sbref and run.sbref.name for one in plan.subjects for run in one.ru
 print(*plan.problems, *names, sep="\\n")
 print(*([] if plan.problems else check_data(plan)), sep="\\n")
 graph = None if plan.problems else graph_of(settings, plan, "0")
-for placed in () if graph is None else graph.placed:
-    if placed.step.__name__ == "estimate_motion":
-        (reference,) = graph.wires[placed]["boldref"].makers
-        print(*([] if reference.placed else [reference.source.name]))
+for node in () if graph is None else graph.nodes:
+    if node.step.__name__ == "estimate_motion":
+        (reference,) = graph.wires[node]["boldref"].handles
+        print(*([] if reference.node else [reference.source.name]))
 """
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from bids_sr.pipeline.artifacts import Image, Map
 from bids_sr.pipeline.flow import Flow, image_in, joined, subworkflow
 from bids_sr.pipeline.graph import Graph
-from bids_sr.pipeline.nodes import Scope
 from bids_sr.pipeline.listing import who_makes_what
+from bids_sr.pipeline.nodes import Scope
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import step
 from bids_sr.pipeline.store import store

@@ -11,9 +11,9 @@ from checking import listed
 from figure_helpers import kept
 from recipes import changes_of, copy_with, told_by
 
+from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline import store
-from bids_sr.pipeline.artifacts import Volume
 from bids_sr.pipeline.flow import Flow
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Scope
