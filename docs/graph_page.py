@@ -1,4 +1,4 @@
-"""Write docs/graph.md, the steps of small data sets and what they make: python docs/graph_page.py.
+"""Write docs/graph.md, the steps of small data sets: python docs/graph_page.py.
 
 The first data set is listed completely. Each other one adds the steps that the data sets before it
 do not have.
@@ -41,11 +41,11 @@ This page lists the steps of small data sets; `python docs/graph_page.py` writes
 steps of your data, use `bids-sr DATA OUT participant --dry-run --graph`.
 
 Each entry is a call of a step in a [workflow](architecture.md#a-run-from-top-to-bottom): the
-file of the step in `bids_sr/steps/`, what the step does, what it makes (in brackets the entities
-of the stored file, or *kept* if the step names its files), what it takes (in parentheses the
-step that makes it), and its settings. `…` is the name of the workflow. Workflows are listed
-inside the workflow that contains them, and steps in the order of processing. Steps that several
-workflows share are listed once.
+file of the step in `bids_sr/steps/`, what the step does, what it makes (in brackets the
+entities of the stored file, or *kept* if the step names its files), what it takes (in
+parentheses the step that makes it), and its settings. `…` is the name of the workflow.
+Workflows are listed inside the workflow that contains them, and steps in the order of
+processing. Steps that several workflows share are listed once.
 """
 
 

@@ -60,7 +60,8 @@ minutes = stage_minutes(asked)
 # the network, another seed and one on the T1w image, of 100 minutes each; the maps are of the run
 assert 300 <= minutes["training"] < 302, minutes
 graph = planned_graph(maker, folder, *options)
-unstored = {scope.name for scope in graph.scope.inner[0].inward() if scope.name.startswith("new")}
+made = {node.scope.name for node in nodes_of(graph, "super_resolve")}
+unstored = {name for name in made if name.startswith("new")}
 wanted = {"newnetSeed1", "newnetT1w", "newmapsMirror", "newmapsShift"}
 assert unstored - {"newnet", "newmaps"} == wanted, unstored
 assert placebos_of("newnet") == ("newnetPhantom", "newnetOther", "newnetT1w")

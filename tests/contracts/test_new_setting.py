@@ -87,8 +87,8 @@ assert "(default: 0 4)" in " ".join(build_parser(everything=True).format_help().
 maker = BidsMaker(Path("data"))
 maker.subject()
 graph = planned_graph(maker, Path("."))
-mapped = nodes_of(graph, "map_series")
-assert {graph.settings[node]["smoothing"] for node in mapped} == {(0.0, 4.0)}
+widths = {graph.settings[node]["smoothing"] for node in nodes_of(graph, "map_series")}
+assert widths == {(0.0, 4.0)}
 assert "kernel of 0 and 4 mm FWHM" in graph.methods_text()
 stored = {
     choice["desc"]
