@@ -105,7 +105,7 @@ def fit_anatomy(
     template, template_mask, priors = anatomy.load_template(template_space=template_space)
     brain = _find_brain(settings, subject, template, template_mask, template_space)
     t1w_preproc, t1w_mask = brain.t1w_preproc, brain.t1w_mask
-    outputs = outputs.with_references(own=t1w_preproc, T1w=t1w_preproc)
+    outputs = outputs.with_references(own=t1w_preproc, t1w=t1w_preproc)
     outputs.keep(
         t1w_preproc,
         {"desc": "preproc", "suffix": "T1w"},

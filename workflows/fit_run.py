@@ -348,7 +348,7 @@ def register_run(
     if pair is not None:
         highres2boldref_xfm, guide_hr, guide_facts = registration.register_to_pair(
             boldref,
-            pair.pair.highres,
+            pair.highres_file,
             pair.highres2lowres_xfm,
             factor=factor,
             random_seed=seed,

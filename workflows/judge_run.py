@@ -15,7 +15,7 @@ from bids_sr.series import ACQUIRED_BAND, MEASURED, RAW
 from bids_sr.steps import compared_series, evaluation, quality, super_resolution
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import MadeSeries, RunSeries
-from bids_sr.workflows.map_run import LinearModel, RunMaps, linear_model, mapped_series
+from bids_sr.workflows.map_run import LinearModel, MappedRun, linear_model, mapped_series
 from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.wanted import methods_of
@@ -25,7 +25,7 @@ FIRST_VERDICT = "first_verdict"
 
 
 @frozen
-class Comparison:
+class SeriesComparison:
     """How series on the high-resolution grid of a run are compared.
 
     Parameters
@@ -87,7 +87,7 @@ def judge_run(
     plan: RunPlan,
     fitted: FittedRun,
     series: RunSeries,
-    maps: RunMaps,
+    maps: MappedRun,
     pair: RegisteredPair | None,
     outputs: Outputs,
 ) -> Judgment:
@@ -101,7 +101,7 @@ def judge_run(
         Its motion and registration.
     series : RunSeries
         Its series.
-    maps : RunMaps
+    maps : MappedRun
         Their maps.
     pair : RegisteredPair | None
         The T2*-weighted pair of the run; None without one.
@@ -114,7 +114,7 @@ def judge_run(
         All metrics, flags and the verdict.
     """
     registered, settings = fitted.registration, plan.planned.settings
-    comparison = Comparison(
+    comparison = SeriesComparison(
         bold_mask_hr=registered.bold_mask_hr,
         roi_hr=maps.roi_hr,
         contrasts=plan.contrasts,
@@ -254,9 +254,9 @@ def judge_run(
 def _judge_first(
     plan: RunPlan,
     series: RunSeries,
-    maps: RunMaps,
+    maps: MappedRun,
     measured: SeriesEffects | None,
-    comparison: Comparison,
+    comparison: SeriesComparison,
     *,
     known: Mapping[str, Image],
     tested_shares: Rows,
@@ -311,7 +311,7 @@ def _judge_first(
 def measure_effects(
     series: Mapping[str, MadeSeries],
     model: LinearModel,
-    comparison: Comparison,
+    comparison: SeriesComparison,
     *,
     compared_names: Sequence[str] = (),
     effect_confounds: Sequence[str] = MOTION,
@@ -324,7 +324,7 @@ def measure_effects(
         Series on the high-resolution grid, by their names.
     model : LinearModel
         Linear model; seeds of a series of its own replace those of the run.
-    comparison : Comparison
+    comparison : SeriesComparison
         How they are compared.
     compared_names : Sequence[str], optional
         Series of other programs among them, for which the acquired one is smoothed.
@@ -367,7 +367,9 @@ def measure_effects(
     return SeriesEffects(effects=effects, same_widths=same_widths)
 
 
-def compare_halves(measured: SeriesEffects, maps: list[Map], comparison: Comparison) -> list[Rows]:
+def compare_halves(
+    measured: SeriesEffects, maps: list[Map], comparison: SeriesComparison
+) -> list[Rows]:
     """Compare effects in half of the blocks with measured effects in the other half.
 
     `maps`: of all series. Returns nothing for a run without a measured series.
@@ -396,7 +398,7 @@ def compare_with_truth(
     series: Mapping[str, MadeSeries],
     maps: list[Map],
     measured: SeriesEffects | None,
-    comparison: Comparison,
+    comparison: SeriesComparison,
     *,
     known: Mapping[str, Image],
     n_dummy: int,
@@ -412,7 +414,7 @@ def compare_with_truth(
         Maps of all series.
     measured : SeriesEffects | None
         Effects of the blocks; None for a run with too few.
-    comparison : Comparison
+    comparison : SeriesComparison
         How they are compared.
     known : Mapping[str, Image]
         Known activation by contrast.
@@ -462,7 +464,7 @@ def compare_with_truth(
 def compare_with_other_run(
     measured: SeriesEffects,
     other_effects: Effects,
-    comparison: Comparison,
+    comparison: SeriesComparison,
     *,
     compared_names: Sequence[str],
 ) -> list[Rows]:

@@ -47,7 +47,7 @@ from bids_sr.workflows.fit_run import (
     FittedRun,
     correct_acquired,
 )
-from bids_sr.workflows.pair import RegisteredPair, TrainedModel, keep_model, train_on_pair
+from bids_sr.workflows.pair import RegisteredPair, TrainedNetwork, keep_model, train_on_pair
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.seeds import find_own_seeds, find_regressors
 from bids_sr.workflows.spaces import place_grids, show_spaces
@@ -201,7 +201,7 @@ def make_series(
     fitted: FittedRun,
     anat: Anatomy | None,
     pair: RegisteredPair | None,
-    models: Mapping[str, TrainedModel],
+    models: Mapping[str, TrainedNetwork],
     outputs: Outputs,
 ) -> RunSeries:
     """Make all series of a run.
@@ -216,7 +216,7 @@ def make_series(
         Anatomy of the participant; None without a T1w image.
     pair : RegisteredPair | None
         T2*-weighted pair of the run; None without one.
-    models : Mapping[str, TrainedModel]
+    models : Mapping[str, TrainedNetwork]
         Networks that were trained on the pair, by series.
     outputs : Outputs
         Where files of the run are stored.
@@ -237,7 +237,7 @@ def make_series(
         raw=raw.series,
         guide=None
         if pair is None or xfm is None
-        else Guide(highres_file=pair.pair.highres, highres2boldref_xfm=xfm),
+        else Guide(highres_file=pair.highres_file, highres2boldref_xfm=xfm),
         confounds=confounds.confounds,
         regressors=regressors,
     )
@@ -346,7 +346,7 @@ def _sidecar(plan: RunPlan, name: str, resolution: str = "") -> dict[str, object
 def make_stored(
     sources: SeriesSources,
     spec: Wanted,
-    model: TrainedModel | None,
+    model: TrainedNetwork | None,
     fine: Mapping[str, MadeSeries],
     tested: Mapping[str, Facts],
     grids: Sequence[SpaceGrid],
@@ -360,7 +360,7 @@ def make_stored(
         What all series are made of.
     spec : Wanted
         Series.
-    model : TrainedModel | None
+    model : TrainedNetwork | None
         Network that was trained on the pair of the run for it; None without one.
     fine : Mapping[str, MadeSeries]
         Series that were made before.
@@ -430,7 +430,9 @@ def make_stored(
     )
 
 
-def train_on_volumes(request: TrainingSettings, fitted: FittedRun, factor: Factor) -> TrainedModel:
+def train_on_volumes(
+    request: TrainingSettings, fitted: FittedRun, factor: Factor
+) -> TrainedNetwork:
     """Train a network on volumes of a run, or take a model that was given for it."""
     model_file, card_file, log_file = training.train_on_volumes(
         fitted.stc,
@@ -451,7 +453,7 @@ def train_on_volumes(request: TrainingSettings, fitted: FittedRun, factor: Facto
         force=request.force,
         sloppy=request.sloppy,
     )
-    return TrainedModel(model_file=model_file, card_file=facts_in(card_file), log_file=log_file)
+    return TrainedNetwork(model_file=model_file, card_file=facts_in(card_file), log_file=log_file)
 
 
 def find_variance(
@@ -723,7 +725,7 @@ def place_measured(
 def make_unstored(
     sources: SeriesSources,
     spec: Wanted,
-    model: TrainedModel | None,
+    model: TrainedNetwork | None,
     fine: Mapping[str, MadeSeries],
     anat: Anatomy | None,
 ) -> MadeSeries:
@@ -735,7 +737,7 @@ def make_unstored(
         What all series are made of.
     spec : Wanted
         Series.
-    model : TrainedModel | None
+    model : TrainedNetwork | None
         Network that was trained on the pair of the run for it; None without one.
     fine : Mapping[str, MadeSeries]
         Series that were made before, that of the method among them.
@@ -803,7 +805,7 @@ def _anew(request: TrainingSettings, model_source: Source) -> TrainingSettings:
 
 def _train_on_t1w(
     sources: SeriesSources, request: TrainingSettings, anat: Anatomy
-) -> TrainedModel:
+) -> TrainedNetwork:
     """Train a network of a pair on the T1w image instead."""
     plan, fitted = sources.plan, sources.fitted
     train_highres, train_lowres = super_resolution.another_contrast(

@@ -111,7 +111,7 @@ class MappedSeries:
 
 
 @frozen
-class RunMaps:
+class MappedRun:
     """Maps of all mapped series by name, the acquired one first, in the region of interest."""
 
     mapped: Mapping[str, MappedSeries]
@@ -134,7 +134,7 @@ class RunMaps:
 
 def map_run(
     plan: RunPlan, fitted: FittedRun, series: RunSeries, anat: Anatomy | None, outputs: Outputs
-) -> RunMaps:
+) -> MappedRun:
     """Map all series of a run with one model, compare the maps, and list their clusters.
 
     Parameters
@@ -152,7 +152,7 @@ def map_run(
 
     Returns
     -------
-    RunMaps
+    MappedRun
         Maps of the acquired, stored, measured and compared series.
     """
     registered = fitted.registration
@@ -232,7 +232,7 @@ def map_run(
     outputs.keep(
         clusters, {"desc": "clusters", "suffix": "metrics"}, facts=columns, provenance=True
     )
-    return RunMaps(
+    return MappedRun(
         mapped=mapped,
         roi=roi,
         roi_hr=roi_hr,

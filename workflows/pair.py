@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from bids_sr.bids import Pair, Subject
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Factor
+from bids_sr.io.grids import AS_STORED, AxisOrder, Factor
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Table, Transforms
 from bids_sr.pipeline.flow import facts_in, image_in, say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
@@ -22,10 +22,13 @@ from bids_sr.workflows.wanted import Planned, Wanted, named
 class RegisteredPair:
     """The members of a pair in one frame.
 
-    `highres2lowres_xfm`: of a point of the high-resolution image to the low-resolution one.
+    `highres_file`: high-resolution image as acquired. `factor`: low- over high-resolution voxel
+    size, each axis. `highres2lowres_xfm`: of a point of the high-resolution image to the
+    low-resolution one.
     """
 
-    pair: Pair
+    highres_file: File
+    factor: Factor
     train_highres: Image
     train_lowres: Image
     pair_mask: Mask
@@ -34,7 +37,7 @@ class RegisteredPair:
 
 
 @frozen
-class TrainedModel:
+class TrainedNetwork:
     """Weights of a network with their card and the log of their training.
 
     `holdout`: metrics on a pair that was held out; None without such a pair.
@@ -48,7 +51,7 @@ class TrainedModel:
 
 def fit_pair(
     planned: Planned, subject: Subject, pair: Pair, number: int, learned: Mapping[str, Wanted]
-) -> tuple[RegisteredPair, dict[str, TrainedModel]]:
+) -> tuple[RegisteredPair, dict[str, TrainedNetwork]]:
     """Register a pair and train the networks that learn from it.
 
     Parameters
@@ -68,7 +71,7 @@ def fit_pair(
     -------
     registered : RegisteredPair
         The pair in one frame.
-    models : dict[str, TrainedModel]
+    models : dict[str, TrainedNetwork]
         Models by the names of their series.
     """
     place = named(pair.highres, "session", "run")
@@ -81,8 +84,8 @@ def fit_pair(
     held_out_pair = subject.holdouts.get(pair)
     seed = planned.settings.resources.random_seed
     with subworkflow(f"pair_{number}_wf"):
-        registered = register_pair(pair, random_seed=seed)
-        keep_pair(registered, outputs, tag)
+        registered = _register(pair, seed)
+        keep_pair(registered, pair, outputs, tag)
         outputs.keep_figures(
             draw_anatomy.draw_pair(
                 registered.train_highres,
@@ -95,7 +98,7 @@ def fit_pair(
     held_out = None
     if held_out_pair is not None and methods:
         with subworkflow(f"holdout_{number}_wf"):
-            held_out = register_pair(held_out_pair, random_seed=seed)
+            held_out = _register(held_out_pair, seed)
     models = {}
     with subworkflow(f"models_{number}_wf"):
         for spec in learned.values():
@@ -107,22 +110,46 @@ def fit_pair(
     return registered, models
 
 
-def register_pair(pair: Pair, *, random_seed: int, registered: bool = False) -> RegisteredPair:
+def _register(pair: Pair, random_seed: int) -> RegisteredPair:
+    return register_pair(
+        pair.highres, pair.lowres, factor=pair.factor, orders=pair.orders, random_seed=random_seed
+    )
+
+
+def register_pair(
+    highres_file: File,
+    lowres_file: File | None,
+    *,
+    factor: Factor,
+    orders: tuple[AxisOrder, AxisOrder] = (AS_STORED, AS_STORED),
+    random_seed: int,
+    registered: bool = False,
+) -> RegisteredPair:
     """Bring the members of a pair into one frame, or make the low-resolution one.
 
-    `random_seed`: of the registration. `registered`: the headers of the images tell how they lie
-    to each other, and nothing is estimated.
+    Parameters
+    ----------
+    highres_file, lowres_file : File, File | None
+        Images at both resolutions; without the lower one, it is made by truncating k-space.
+    factor : Factor
+        Low- over high-resolution voxel size, each axis.
+    orders : tuple[AxisOrder, AxisOrder], optional
+        Axis of the files that each axis of the runs is.
+    random_seed : int
+        Seed of the registration.
+    registered : bool, default=False
+        Whether the headers tell how the images lie to each other, so that nothing is estimated.
     """
-    factor, (highres_order, lowres_order) = pair.factor, pair.orders
-    if pair.lowres is None:
+    highres_order, lowres_order = orders
+    if lowres_file is None:
         images = registration.truncate_pair(
-            pair.highres, factor=factor, highres_order=highres_order
+            highres_file, factor=factor, highres_order=highres_order
         )
         say(Part.PAIR, registration.describe_truncated_pair(factor))
     else:
         images = registration.register_pair(
-            pair.highres,
-            pair.lowres,
+            highres_file,
+            lowres_file,
             factor=factor,
             random_seed=random_seed,
             highres_order=highres_order,
@@ -132,7 +159,8 @@ def register_pair(pair: Pair, *, random_seed: int, registered: bool = False) -> 
         say(Part.PAIR, registration.describe_registered_pair(factor))
     train_highres, train_lowres, pair_mask, highres2lowres_xfm, pair_facts = images
     return RegisteredPair(
-        pair=pair,
+        highres_file=highres_file,
+        factor=factor,
         train_highres=train_highres,
         train_lowres=train_lowres,
         pair_mask=pair_mask,
@@ -141,12 +169,11 @@ def register_pair(pair: Pair, *, random_seed: int, registered: bool = False) -> 
     )
 
 
-def keep_pair(registered: RegisteredPair, outputs: Outputs, tag: str) -> None:
+def keep_pair(registered: RegisteredPair, pair: Pair, outputs: Outputs, tag: str) -> None:
     """Store the members of a pair in one frame.
 
     `tag`: tells the pair from others that share its high-resolution image; "" if there are none.
     """
-    pair = registered.pair
     outputs = outputs.with_references(own=registered.train_lowres)
     own = {
         "highres": named(pair.highres, "acquisition"),
@@ -182,14 +209,14 @@ def _train_model(
     outputs: Outputs,
     *,
     alone: bool,
-) -> TrainedModel:
+) -> TrainedNetwork:
     """Train a network on a pair, or take one that was trained before.
 
     `held_out`: pair that tests the network. `alone`: whether no other network is trained.
     """
     request = planned.training(spec)
-    factor = pair.pair.factor
-    shown = held_out if held_out is not None and held_out.pair.factor == factor else None
+    factor = pair.factor
+    shown = held_out if held_out is not None and held_out.factor == factor else None
     model = train_on_pair(
         request,
         pair.train_highres,
@@ -215,14 +242,14 @@ def _train_model(
         held_out.pair_mask,
         model.model_file,
         method=request.method,
-        factor=held_out.pair.factor,
+        factor=held_out.factor,
         precision=planned.settings.superres.precision,
         random_seed=request.random_seed,
         omp_nthreads=request.omp_nthreads,
         device=request.device,
     )
     say(Part.PAIR, training.HOLDOUT_TEXT)
-    return TrainedModel(
+    return TrainedNetwork(
         model_file=model.model_file,
         card_file=model.card_file,
         log_file=model.log_file,
@@ -238,7 +265,7 @@ def train_on_pair(
     *,
     factor: Factor,
     second: RegisteredPair | None = None,
-) -> TrainedModel:
+) -> TrainedNetwork:
     """Train a network on a pair, or take one that was trained before; see the step of this name.
 
     `second`: pair that is not trained on, whose PSNR the log of training shows.
@@ -266,10 +293,10 @@ def train_on_pair(
         force=request.force,
         sloppy=request.sloppy,
     )
-    return TrainedModel(model_file=model_file, card_file=facts_in(card_file), log_file=log_file)
+    return TrainedNetwork(model_file=model_file, card_file=facts_in(card_file), log_file=log_file)
 
 
-def say_trained_on_pair(request: TrainingSettings, model: TrainedModel) -> None:
+def say_trained_on_pair(request: TrainingSettings, model: TrainedNetwork) -> None:
     """Describe the training of a network on a pair, as it was once it has ended."""
     say(
         Part.PAIR,

@@ -28,7 +28,7 @@ from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.judge_run import Judgment
 from bids_sr.workflows.make_series import RunSeries
-from bids_sr.workflows.map_run import RunMaps, linear_model, mapped_series
+from bids_sr.workflows.map_run import MappedRun, linear_model, mapped_series
 from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.run_plan import RunPlan
 
@@ -39,7 +39,7 @@ def report_run(
     plan: RunPlan,
     fitted: FittedRun,
     series: RunSeries,
-    maps: RunMaps,
+    maps: MappedRun,
     judgment: Judgment,
     anat: Anatomy | None,
     pair: RegisteredPair | None,
@@ -57,7 +57,7 @@ def report_run(
         Its motion and registration.
     series : RunSeries
         Its series.
-    maps : RunMaps
+    maps : MappedRun
         Their maps.
     judgment : Judgment
         What the evaluation found.
@@ -135,7 +135,7 @@ def draw_preprocessing(
             draw_anatomy.draw_guide(
                 boldref,
                 registered.guide_hr,
-                image_in(pair.pair.highres),
+                image_in(pair.highres_file),
                 registered.bold_mask_hr,
             )
         )
@@ -161,7 +161,7 @@ def draw_series(
     plan: RunPlan,
     fitted: FittedRun,
     series: RunSeries,
-    maps: RunMaps,
+    maps: MappedRun,
     judgment: Judgment,
     outputs: Outputs,
 ) -> None:
@@ -219,7 +219,7 @@ def draw_run_maps(
     plan: RunPlan,
     fitted: FittedRun,
     series: RunSeries,
-    maps: RunMaps,
+    maps: MappedRun,
     judgment: Judgment,
     anat: Anatomy | None,
     outputs: Outputs,
@@ -300,7 +300,7 @@ def draw_judgment(
     plan: RunPlan,
     fitted: FittedRun,
     series: RunSeries,
-    maps: RunMaps,
+    maps: MappedRun,
     judgment: Judgment,
     anat: Anatomy | None,
     facts: Mapping[str, object],

@@ -11,7 +11,7 @@ from bids_sr.workflows.fit_run import fit_run
 from bids_sr.workflows.judge_run import judge_run
 from bids_sr.workflows.make_series import make_series
 from bids_sr.workflows.map_run import map_run
-from bids_sr.workflows.pair import RegisteredPair, TrainedModel
+from bids_sr.workflows.pair import RegisteredPair, TrainedNetwork
 from bids_sr.workflows.report_run import report_run
 from bids_sr.workflows.run_plan import RunPlan
 
@@ -20,7 +20,7 @@ def process_run(
     plan: RunPlan,
     anat: Anatomy | None,
     pair: RegisteredPair | None,
-    models: Mapping[str, TrainedModel],
+    models: Mapping[str, TrainedNetwork],
     *,
     n_runs: int,
 ) -> None:
@@ -34,7 +34,7 @@ def process_run(
         Anatomy of the participant; None without a T1w image.
     pair : RegisteredPair | None
         T2*-weighted pair of the run; None without one.
-    models : Mapping[str, TrainedModel]
+    models : Mapping[str, TrainedNetwork]
         Networks that were trained on the pair, by series.
     n_runs : int
         Number of runs of the participant.
@@ -57,7 +57,7 @@ def process_run(
         fitted = fit_run(plan, anat, pair, outputs)
         outputs = outputs.with_references(own=fitted.motion.boldref)
         if anat is not None:
-            outputs = outputs.with_references(T1w=anat.t1w_preproc)
+            outputs = outputs.with_references(t1w=anat.t1w_preproc)
         series = make_series(plan, fitted, anat, pair, models, outputs)
         maps = map_run(plan, fitted, series, anat, outputs)
         judgment = judge_run(plan, fitted, series, maps, pair, outputs)

@@ -42,7 +42,7 @@ from bids_sr.steps.training import TrainingSettings
 from bids_sr.workflows.compared import other_run_effects, place_compared
 from bids_sr.workflows.fit_run import FittedRun, estimate_motion
 from bids_sr.workflows.judge_run import (
-    Comparison,
+    SeriesComparison,
     compare_halves,
     compare_with_other_run,
     compare_with_truth,
@@ -60,7 +60,7 @@ from bids_sr.workflows.map_run import LinearModel, MapModel, map_series
 
 
 @frozen
-class Evaluation:
+class EvaluationSettings:
     """How a run is evaluated; see `bids_sr.Evaluator`.
 
     Parameters
@@ -111,7 +111,7 @@ class EvaluatedRun:
     series as acquired, head motion undone; None if nothing needs it.
     """
 
-    how: Evaluation
+    how: EvaluationSettings
     inputs: RunInputs
     fitted: FittedRun
     baselines: Sequence[str]
@@ -135,7 +135,7 @@ def prepare_run(
     reader: SeriesReader,
     found: FoundRun,
     inputs: RunInputs,
-    how: Evaluation,
+    how: EvaluationSettings,
     baselines: Sequence[str],
     compared: Sequence[str],
 ) -> EvaluatedRun:
@@ -338,7 +338,7 @@ def judge_series(
     """
     how, inputs, fitted = run.how, run.inputs, run.fitted
     registered = fitted.registration
-    comparison = Comparison(
+    comparison = SeriesComparison(
         bold_mask_hr=registered.bold_mask_hr,
         roi_hr=roi_hr,
         contrasts=how.contrasts,

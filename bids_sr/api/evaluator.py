@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from bids_sr.api import evaluation_inputs as given_as
 from bids_sr.api.evaluated_run import (
-    Evaluation,
+    EvaluationSettings,
     judge_series,
     make_baselines,
     model_run,
@@ -398,10 +398,10 @@ class Evaluator(BaseEstimator):
             contrasts=self.contrasts or (),
         )
 
-    def _evaluation(self, reader: SeriesReader, inputs: RunInputs) -> Evaluation:
+    def _evaluation(self, reader: SeriesReader, inputs: RunInputs) -> EvaluationSettings:
         """Return how a run is evaluated."""
         tr = self.tr or reader.tr
-        return Evaluation(
+        return EvaluationSettings(
             factor=in_plane(self.factor),
             tr=tr,
             contrasts=given_as.contrasts_of(inputs, self.contrasts or ()),

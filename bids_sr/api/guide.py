@@ -7,7 +7,6 @@ from pathlib import Path
 from bids_sr.api.found_run import still
 from bids_sr.api.image_inputs import ImageInputError, transform_of, volume_file
 from bids_sr.api.run_inputs import RunInputs
-from bids_sr.bids import Pair
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.pipeline.artifacts import Facts, Image
@@ -108,7 +107,9 @@ def given_pair(
 def align_pair(pair: GivenPair) -> RegisteredPair:
     """Bring the images of a pair into one frame, as training takes them."""
     return register_pair(
-        Pair(highres=pair.highres, lowres=pair.lowres, factor=pair.factor),
+        pair.highres,
+        pair.lowres,
+        factor=pair.factor,
         random_seed=pair.random_seed,
         registered=pair.registered,
     )

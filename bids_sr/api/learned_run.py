@@ -52,7 +52,7 @@ from bids_sr.workflows.make_series import (
     train_on_volumes,
     undo_motion,
 )
-from bids_sr.workflows.pair import RegisteredPair, TrainedModel, train_on_pair
+from bids_sr.workflows.pair import RegisteredPair, TrainedNetwork, train_on_pair
 from bids_sr.workflows.wanted import learned_from
 
 
@@ -218,7 +218,7 @@ def _train(
     learning: Learning,
     fitted: FittedRun,
     aligned: RegisteredPair | None,
-) -> TrainedModel | VarianceModel:
+) -> TrainedNetwork | VarianceModel:
     """Train a method on what it learns from, or take the model that is given.
 
     `aligned`: pair in one frame; None for none.

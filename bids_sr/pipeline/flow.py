@@ -65,7 +65,20 @@ class Flow(Caller):
         _FLOW.reset(self._token)
 
     def call(self, step: Step[..., object], arguments: Mapping[str, object]) -> object:
-        """Add a node; return its handle, or a tuple of handles if the step has several outputs."""
+        """Add a node.
+
+        Parameters
+        ----------
+        step : Step
+            Step that is called.
+        arguments : Mapping[str, object]
+            Arguments of the call by name: handles, values and files.
+
+        Returns
+        -------
+        object
+            Handle of the output, or a tuple of handles if the step has several outputs.
+        """
         if any(node.name == step.__name__ for node in self.scope.nodes):
             raise GraphError(
                 f"{self.scope.path}: the step {step.__name__} is called twice; call it in a"
@@ -96,8 +109,16 @@ class Flow(Caller):
     ) -> None:
         """Add the step that stores an artifact, beside the step that makes it.
 
-        `facts`: artifact with further metadata. `references`: image on whose grid a stored image
-        lies, by the label of its space ("" for none).
+        Parameters
+        ----------
+        artifact : Handle
+            What is stored.
+        settings : Mapping[str, object]
+            Settings of the storing step.
+        facts : Handle | None
+            Artifact with further metadata.
+        references : Mapping[str, Handle]
+            Image on whose grid a stored image is, by the label of its space ("" for none).
         """
         source = artifact.node
         store = self.scope.store
@@ -126,7 +147,19 @@ class Flow(Caller):
         made: object = None,
         describe: Callable[[Sequence[Path], int], str] | None = None,
     ) -> None:
-        """Add sentences to the methods text; see `say`."""
+        """Add sentences to the methods text; see `bids_sr.pipeline.flow.say`.
+
+        Parameters
+        ----------
+        part : Part
+            Where the sentences stand.
+        text : str
+            Sentences in Markdown.
+        made : object, optional
+            Handle of the step that `describe` is about.
+        describe : Callable[[Sequence[Path], int], str] | None, optional
+            Sentences that replace `text` as soon as the step has ended.
+        """
         if text and self._described:
             node = made.node if isinstance(made, Handle) and describe is not None else None
             self.scope.texts.append(Passage(part, text, node, describe))
@@ -142,7 +175,24 @@ class Flow(Caller):
         stored: bool,
         described: bool,
     ) -> Iterator[None]:
-        """Add nodes to an inner scope for a while; see `subworkflow`."""
+        """Add nodes to an inner scope for a while; see `subworkflow`.
+
+        Parameters
+        ----------
+        name : str
+            Name of the inner scope.
+        participant, run : str
+            Label of the participant and name of the run; "" for those of the scope around it.
+        high_resolution : bool
+            Whether the nodes work on volumes of the high-resolution grid.
+        stored, described : bool
+            Whether anything is stored of the calls, and whether the methods text describes them.
+
+        Yields
+        ------
+        None
+            While the block runs.
+        """
         before = self.scope, self._stored, self._described
         there = (one for one in self.scope.inner if one.name == name)
         self.scope = next(there, None) or self.scope.within(
@@ -200,6 +250,11 @@ def subworkflow(
         Whether the nodes work on volumes of the high-resolution grid, for the time they take.
     stored, described : bool, default=True
         Whether anything is stored of these calls, and whether the methods text describes them.
+
+    Yields
+    ------
+    None
+        While the block runs.
     """
     flow = _FLOW.get()
     if flow is None:
@@ -349,7 +404,20 @@ class Eager(Caller):
         self._stack.close()
 
     def call(self, step: Step[..., object], arguments: Mapping[str, object]) -> object:
-        """Run a step; return its outputs, None for those that it did not make."""
+        """Run a step.
+
+        Parameters
+        ----------
+        step : Step
+            Step that is called.
+        arguments : Mapping[str, object]
+            Arguments of the call by name.
+
+        Returns
+        -------
+        object
+            Its output, or a tuple of outputs if it has several; None for those it did not make.
+        """
         name = step.__name__.replace("_", " ")
         part = _PART.get()
         self._report(f"{part}: {name}" if part else name)

@@ -55,16 +55,24 @@ class Outputs:
     datasets: Sequence[str] = ()
     references: Mapping[str, object] = field(default_factory=dict)
 
-    def with_references(self, **images: object) -> "Outputs":
+    def with_references(self, *, own: object = None, t1w: object = None) -> "Outputs":
         """Return outputs that know further images as spatial references.
 
         Parameters
         ----------
-        **images : object
-            Handle of an image by the label of its space; `own` for that of the input itself.
+        own : object, optional
+            Handle of the image on whose grid files without a space are.
+        t1w : object, optional
+            Handle of the T1w image.
+
+        Returns
+        -------
+        Outputs
+            The same with these images.
         """
-        added = {"" if space == "own" else space: image for space, image in images.items()}
-        return replace(self, references={**self.references, **added})
+        images = {"": own, "T1w": t1w}
+        known = {space: image for space, image in images.items() if image is not None}
+        return replace(self, references={**self.references, **known})
 
     def keep(
         self,

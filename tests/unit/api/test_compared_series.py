@@ -138,7 +138,7 @@ def test_without_a_reference_nothing_is_assessed_and_what_to_scan_is_said(run, s
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_the_work(run, given, why, monkeypatch):
-    monkeypatch.setattr("bids_sr.api.evaluator.place_run", lambda *_: pytest.fail("it has begun"))
+    monkeypatch.setattr("bids_sr.api.evaluator.find_run", lambda *_: pytest.fail("it has begun"))
     with pytest.raises(ImageInputError, match=why):
         Evaluator(**HOW).fit(run / "bold.nii", events=EVENTS, mask=run / "mask.nii", **given)
 

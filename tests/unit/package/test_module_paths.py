@@ -16,6 +16,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROO
 INVENTED = {  # files that docs/extending.md has readers write
     "bids_sr/sr/methods/new_net.py",
     "bids_sr/steps/figures/draw_tsnr.py",
+    "bids_sr/steps/motion_by_center.py",
     "bids_sr/steps/signal_drift.py",
 }
 HISTORY = {"archive.md"}  # what has gone, by its name of then

@@ -272,18 +272,18 @@ def test_brightness_may_be_given(monkeypatch):
 
 
 def test_the_methods_text_gives_width_and_order():
-    from bids_sr.steps.activation import map_series
+    from bids_sr.steps.activation import describe_maps
 
-    told = {
-        "low_pass": None,
-        "high_pass": 0.01,
-        "at_rest": False,
-        "smoothing": (0.0,),
-        "kinds": ("glm",),
-        "thresholds": (),
-        "nuisance": None,
-    }
-    words = map_series.text(told.__getitem__)
+    words = describe_maps(
+        kinds=("glm",),
+        thresholds=(),
+        smoothing=(0.0,),
+        high_pass=0.01,
+        low_pass=None,
+        nuisance=None,
+        correlation_confounds=False,
+        at_rest=False,
+    )
     assert words.startswith("Activation was mapped")
     assert f"{pooling.FWHM_MM:g} mm FWHM" in words
     assert f"autoregressive of order {pooling.ORDER}" in words

@@ -431,9 +431,7 @@ def test_the_brain_or_a_file_may_be_the_region(heads: Heads, to_std: Path, tmp_p
     ],
 )
 def test_the_region_is_named_in_the_methods_text(roi: str, atlas: str, words: str) -> None:
-    text = anatomy.define_region.text
-    assert callable(text)
-    assert text({"roi": roi, "atlas": atlas}.__getitem__) == f"The region of interest was {words}"
+    assert anatomy.describe_region(roi, atlas) == f"The region of interest was {words}"
 
 
 def test_which_space_a_file_is_in_is_told_from_its_field_of_view(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from bids_sr.metrics import MetricRow
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.steps.activation import map_series, sorted_maps
 from bids_sr.steps.active_regions import grow_region
-from bids_sr.steps.evaluation import _of_raw, judge, raise_flags
+from bids_sr.steps.evaluation import _of_raw, join_evaluation, judge, raise_flags
 
 CONTRASTS = {
     "thumb": {"thumb": 1.0},
@@ -249,7 +249,7 @@ def test_a_method_that_does_harm_is_flagged_unless_it_was_not_applied(raw_maps):
 def judged(
     *tables, cards=None, confounds=STILL, one_level=None, methods=("sbl",), others=("bspline",)
 ):
-    return judge(
+    verdict, verdict_rows = judge(
         list(tables),
         one_level or {},
         confounds,
@@ -258,6 +258,7 @@ def judged(
         series_names=(*others, *methods),
         margin=None,
     )
+    return *join_evaluation(list(tables), verdict_rows), verdict
 
 
 def test_large_motion_and_the_test_one_level_down_reach_the_verdict():

@@ -366,7 +366,13 @@ def test_one_head_from_training_to_measures(head, prepared, scans_of, tmp_path):
     card = json.loads(card_file.read_text())
     assert (card["contrast"], card["channels"], card["sloppy"]) == ("T1w+FLAIR", 2, True)
     made = structural.super_resolve_scans(
-        coarse, mask, model, method="attunet", device="cpu", omp_nthreads=1
+        coarse,
+        mask,
+        model,
+        suffixes=("T1w", "FLAIR"),
+        method="attunet",
+        device="cpu",
+        omp_nthreads=1,
     )
     assert [each.name for each in made] == ["res-hr_desc-attunet_T1w", "res-hr_desc-attunet_FLAIR"]
     assert all(each.sidecar["Resolution"] == "grid of the first" for each in made)
@@ -383,6 +389,7 @@ def test_one_head_from_training_to_measures(head, prepared, scans_of, tmp_path):
         made,
         [card],
         here=tmp_path,
+        suffixes=tuple(structural.suffixes_of(fine)),
         anat_tools="ants",
         random_seed=1,
     )
@@ -526,7 +533,18 @@ def test_the_preparation_as_a_node_keeps_the_order_of_its_files(
 def test_the_table_of_measures_is_stored_with_its_columns(scans_of, tmp_path):
     fine, coarse, mask = scans_of()
     rows, described, tissues_found, _ = structural.measure_scans(
-        fine, coarse, [], mask, mask, {}, [], [], here=tmp_path, anat_tools="ants", random_seed=1
+        fine,
+        coarse,
+        [],
+        mask,
+        mask,
+        {},
+        [],
+        [],
+        here=tmp_path,
+        suffixes=tuple(structural.suffixes_of(fine)),
+        anat_tools="ants",
+        random_seed=1,
     )
     port = structural.measure_scans.outputs["scan_metrics"]
     with Path(port.save(rows, tmp_path / "x")).open(newline="") as stream:
@@ -573,6 +591,7 @@ def test_a_lesion_template_is_carried_to_the_scans_and_limits_where_lesions_star
             [],
             [],
             here=tmp_path,
+            suffixes=tuple(structural.suffixes_of(fine)),
             anat_tools="ants",
             random_seed=1,
             **given,
@@ -710,6 +729,7 @@ def test_quality_metrics_use_the_tissues_of_fast_and_volumes_those_of_atropos(
             [],
             [],
             here=tmp_path,
+            suffixes=tuple(structural.suffixes_of(fine)),
             anat_tools=tools,
             random_seed=1,
         )
@@ -775,6 +795,7 @@ def test_an_edited_mask_is_the_reference_of_volumes_and_overlaps(prepared, scans
             [],
             [],
             here=tmp_path,
+            suffixes=tuple(structural.suffixes_of(fine)),
             anat_tools="ants",
             random_seed=1,
             **given,

@@ -12,7 +12,7 @@ from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.pipeline.flow import Eager
 from bids_sr.workflows.judge_run import (
-    Comparison,
+    SeriesComparison,
     compare_halves,
     compare_with_truth,
     measure_effects,
@@ -45,7 +45,7 @@ MODEL = LinearModel(
     start_time=1.0,
     nuisance=list(MOTION),
 )
-COMPARISON = Comparison(
+COMPARISON = SeriesComparison(
     bold_mask_hr=BRAIN,
     roi_hr=BRAIN,
     contrasts=CONTRASTS,

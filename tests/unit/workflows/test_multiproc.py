@@ -95,7 +95,7 @@ def test_results_come_before_figures_and_one_participant_before_the_next() -> No
 def test_dependencies_are_summed_again_only_after_a_change(monkeypatch) -> None:
     first, second, last = (pe.Node(Die(), name=name) for name in ("first", "second", "last"))
     for node in (first, second, last):
-        node.whom = ("01", "")
+        node.owner = ("01", "")
     plugin = ResilientMultiProc(n_procs=2, memory_gb=2.0)
     plugin._generate_dependency_list(DiGraph([(first, last), (second, last)]))
     plugin.mapnodesubids, plugin._status_callback = {}, None  # as nipype's loop sets them
@@ -125,7 +125,7 @@ def test_what_the_first_verdict_waits_for_comes_first() -> None:
 
     def node(name: str, seconds: float, step: object = mask_head) -> pe.Node:
         made = pe.Node(Die(), name=name)
-        made.whom, made.seconds, made.interface.step = ("01", ""), seconds, step
+        made.owner, made.seconds, made.interface.step = ("01", ""), seconds, step
         return made
 
     anatomy = node("anatomy", 1.0)
@@ -256,8 +256,8 @@ def test_warnings_are_told_with_the_runs_that_they_are_about(tmp_path):
 
 def test_a_step_goes_on_where_its_warning_cannot_be_written(tmp_path, kept):
     own = tmp_path / "b"
-    whom = ("01", "sub-01_task-a")
-    step = SimpleNamespace(fullname="wf.b", whom=whom, output_dir=lambda: str(own))
+    owner = ("01", "sub-01_task-a")
+    step = SimpleNamespace(fullname="wf.b", owner=owner, output_dir=lambda: str(own))
     keep_warnings(tmp_path / "nowhere", step)
     logging.getLogger("bids_sr.test").warning("lost")
     assert recorded(tmp_path / "nowhere") == []
