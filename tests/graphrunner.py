@@ -16,6 +16,13 @@ def handle_of(graph: Graph, step: str, output: str, scope: str = "") -> Handle:
     return Handle(node, output)
 
 
+def output_of(graph: Graph, output: str, scope: str) -> Handle:
+    """Return the handle of the only output of a name in a scope, whichever step makes it."""
+    nodes = [node for node in graph.nodes if node.scope.name == scope]
+    (node,) = [node for node in nodes if output in node.step.outputs]
+    return Handle(node, output)
+
+
 class GraphRunner:
     """Outputs of a graph, made as they are asked for.
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import nibabel as nb
 import numpy as np
-from graphrunner import GraphRunner, handle_of
+from graphrunner import GraphRunner, handle_of, output_of
 from oddkinds import KINDS, Depth, Kind, Right
 from simulatedrun import EFFECTS, Scene
 
@@ -239,8 +239,8 @@ def model_maps(plan: Any, settings: Any, right: Right, folder: Path) -> Maps:
     run = next(scope.name for scope in graph.scope.inward() if scope.run)
     handles = [
         handle_of(graph, "map_series", "maps", "raw"),
-        handle_of(graph, "mask_bold", "bold_mask", run),
-        handle_of(graph, "average_volumes", "boldref", run),
+        output_of(graph, "bold_mask", run),
+        output_of(graph, "boldref", run),
     ]
     if "halves" in right.needs:
         handles.append(handle_of(graph, "measure_effects", "effects", "bspline"))

@@ -50,7 +50,7 @@ NOBODY_TAKES = {"store.stored", "rebuild_motion.motion"}
 """Who takes the motion that is rebuilt from a table of confounds takes the confounds from that
 table, too.
 """
-OF_PYTHON_ALONE = {"judge.audience", "register_pair.registered"}
+OF_PYTHON_ALONE = {"judge.audience"}
 """Settings that only the interface for Python gives."""
 GIVEN_IN_PYTHON_ALONE = {
     "import_motion.given_boldref",
