@@ -48,9 +48,9 @@ class Surfaces:
 
 @frozen
 class Anatomy:
-    """What is known of the anatomy of a participant.
+    """Anatomy of a participant.
 
-    `template`: that of the atlas. `templates`: all, by space.
+    `template`: template of the atlas. `templates`: all templates by space.
     """
 
     t1w_preproc: Image
@@ -295,7 +295,7 @@ def _further_templates(
         else (FSAVERAGE.template,)
     )
     templates = {}
-    # the start of the search is that of the other template
+    # the start of the search belongs to the other template
     anew = _Brain(
         t1w_preproc=brain.t1w_preproc,
         t1w_mask=brain.t1w_mask,

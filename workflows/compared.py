@@ -1,4 +1,4 @@
-"""Series of other programs, and another acquired run that they are held against."""
+"""Series of other programs, and another acquired run that they are compared with."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ from bids_sr.workflows.run_plan import RunPlan
 class ComparedSeries:
     """A series of another program on the high-resolution grid of its run.
 
-    `mask`: voxels of the brain in which it has signal. `compared_facts`: how it lies to the run.
+    `mask`: voxels of the brain that have signal. `compared_facts`: how it lies to the run.
     """
 
     series: Series
@@ -181,7 +181,7 @@ def other_run_effects(
     regressors : Regressors
         Its events.
     time_columns : Confounds | None
-        Columns of its temporal model; None without one.
+        Columns of its temporal model; None if missing.
     factor : Factor
         Acquired over high-resolution voxel size, each axis.
     tr : float

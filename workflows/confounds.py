@@ -15,7 +15,7 @@ from bids_sr.workflows.run_plan import RunPlan
 
 @frozen
 class RunConfounds:
-    """Confounds of a run; `time_columns`, `censoring`: its temporal model, None without one."""
+    """Confounds of a run; `time_columns`, `censoring`: its temporal model, None if missing."""
 
     confounds: Confounds
     time_columns: Confounds | None = None

@@ -1,4 +1,4 @@
-"""Head motion and registration of a BOLD run: what is estimated before any series is made."""
+"""Head motion and registration of a BOLD run."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,7 +31,7 @@ from bids_sr.workflows.run_plan import RunPlan
 class HeadMotion:
     """Reference of a series, and the pose of the head in each of its volumes.
 
-    `motion`: parameters, one row a volume. `head_mask`: None if motion was estimated by another
+    `motion`: parameters, one row per volume. `head_mask`: None if motion was estimated by another
     program.
     """
 
@@ -84,7 +84,7 @@ class FittedRun:
     """A run whose motion and registration are known.
 
     `stc`: its series, corrected in time and smoothed as requested, but with head motion.
-    `distortion`: None without a field map.
+    `distortion`: None if there is no field map.
     """
 
     bold: Series
@@ -104,11 +104,11 @@ def fit_run(
     Parameters
     ----------
     plan : RunPlan
-        What is asked for of the run.
+        Plan of the run.
     anat : Anatomy | None
-        Anatomy of the participant; None without a T1w image.
+        Anatomy of the participant; None if missing.
     pair : RegisteredPair | None
-        T2*-weighted pair of the run; None without one.
+        T2*-weighted pair of the run; None if missing.
     outputs : Outputs
         Where files of the run are stored.
     """
@@ -269,7 +269,7 @@ def correct_acquired(
     slice_times : Sequence[float] | None
         Times of the slices (s); None: their timing is not corrected.
     start_time : float
-        Moment to which slices are brought (s after the start of a volume).
+        Moment that slices are brought to (s after the start of a volume).
     input_smoothing : float
         FWHM (mm) of the smoothing; 0 for none.
     """
@@ -416,7 +416,7 @@ def find_brain(
     boldref : Image
         Reference of the run.
     anat : Anatomy | None, optional
-        Anatomy, to whose brain the mask is kept; None: the run alone tells.
+        Anatomy, whose brain limits the mask; None: the run determines the mask.
     boldref2t1w_xfm : Transforms | None, optional
         Registration to the T1w image.
     mask_file : Path | None, optional

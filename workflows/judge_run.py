@@ -64,7 +64,7 @@ class SeriesEffects:
     effects : dict[str, File]
         Files of the effects, by series.
     same_widths : Facts | None
-        Smoothing that gives the acquired series the smoothness of compared ones; None without.
+        Smoothing that gives the acquired series the smoothness of compared ones; None if missing.
     """
 
     effects: dict[str, File]
@@ -73,7 +73,7 @@ class SeriesEffects:
 
 @frozen
 class Judgment:
-    """Metrics of a run, flags and the verdict, with what figures need; None where not measured."""
+    """Metrics of a run, flags, verdict and inputs of figures; None where not measured."""
 
     evaluation: Rows
     verdict: Verdict
@@ -96,7 +96,7 @@ def judge_run(
     Parameters
     ----------
     plan : RunPlan
-        What is asked for of the run.
+        Plan of the run.
     fitted : FittedRun
         Its motion and registration.
     series : RunSeries
@@ -104,7 +104,7 @@ def judge_run(
     maps : MappedRun
         Their maps.
     pair : RegisteredPair | None
-        The T2*-weighted pair of the run; None without one.
+        The T2*-weighted pair of the run; None if missing.
     outputs : Outputs
         Where tables are stored.
 
@@ -323,7 +323,7 @@ def measure_effects(
     series : Mapping[str, MadeSeries]
         Series on the high-resolution grid, by their names.
     model : LinearModel
-        Linear model; seeds of a series of its own replace those of the run.
+        Linear model; seeds of a series of its own replace the seeds of the run.
     comparison : SeriesComparison
         How they are compared.
     compared_names : Sequence[str], optional
@@ -372,7 +372,7 @@ def compare_halves(
 ) -> list[Rows]:
     """Compare effects in half of the blocks with measured effects in the other half.
 
-    `maps`: of all series. Returns nothing for a run without a measured series.
+    `maps`: maps of all series. Returns nothing for a run without a measured series.
     """
     if MEASURED not in measured.effects:
         return []
@@ -489,7 +489,7 @@ def compare_with_other_run(
 
 
 def gather_tested(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
-    """Gather tests one level of resolution down, but those of members of ensembles."""
+    """Gather tests one level of resolution down, without members of ensembles."""
     unstored = {one.name for one in plan.wanted if not one.stored}
     return evaluation.gather_tested(
         [facts for name, facts in series.tested.items() if name not in unstored],

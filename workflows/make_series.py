@@ -78,7 +78,7 @@ class MadeSeries:
     mask : Mask
         Brain on its grid.
     wanted : Wanted | None
-        What was asked for; None for the acquired, measured and compared series.
+        What was requested; None for the acquired, measured and compared series.
     model_file, card_file, log_file : File, Facts, Table
         Model that was applied, its card, and the log of a training on volumes of the run.
     variance : VarianceModel | None
@@ -91,7 +91,7 @@ class MadeSeries:
         Draws of the error of the reconstruction, and what is acquired of them; None without a
         prior.
     regressors : Regressors | None
-        Time series of the seeds in this series; None: those of the run.
+        Time series of the seeds in this series; None: as in the run.
     compared_facts : Facts | None
         How a series of another program lies to the run.
     """
@@ -115,7 +115,7 @@ class MadeSeries:
 
 @frozen
 class RunSeries:
-    """All series of a run, and what they are mapped with.
+    """All series of a run, with regressors and confounds.
 
     Parameters
     ----------
@@ -123,19 +123,19 @@ class RunSeries:
         Acquired series, head motion undone, on its own grid.
     fine : Mapping[str, MadeSeries]
         Series on the high-resolution grid by name, in the order of computation: stored ones, the
-        measured one, those of other programs, and those that are only evaluated.
+        measured one, series of other programs, and series that are only evaluated.
     tested : Mapping[str, Facts]
-        Tests one level down by series, with that of the control, of which no series may be made.
+        Tests one level down by series, with the test of the control, which may have no series.
     regressors : Regressors
         Events, or time series of seeds or components.
     confounds : Confounds
-        Confounds of the run, one row a volume.
+        Confounds of the run, one row per volume.
     time_columns, censoring : Confounds, Facts
         Temporal model of a run that has one.
     grids : Sequence[SpaceGrid]
         Grids in other spaces.
     other_effects : Effects | None
-        Effects of another run of the task, with which compared series are held.
+        Effects of another run of the task, that compared series are compared with.
     """
 
     raw: MadeSeries
@@ -186,7 +186,7 @@ class ResolvedSeries:
 
 @frozen
 class SeriesSources:
-    """What all series of a run are made of."""
+    """Sources of all series of a run."""
 
     plan: RunPlan
     fitted: FittedRun
@@ -209,13 +209,13 @@ def make_series(
     Parameters
     ----------
     plan : RunPlan
-        What is asked for of the run.
+        Plan of the run.
     fitted : FittedRun
         The run, its motion and its registration.
     anat : Anatomy | None
-        Anatomy of the participant; None without a T1w image.
+        Anatomy of the participant; None if missing.
     pair : RegisteredPair | None
-        T2*-weighted pair of the run; None without one.
+        T2*-weighted pair of the run; None if missing.
     models : Mapping[str, TrainedNetwork]
         Networks that were trained on the pair, by series.
     outputs : Outputs
@@ -245,8 +245,7 @@ def make_series(
     tested: dict[str, Facts] = {}
     for spec in plan.stored:
         if spec.learned_from == "run" and spec.judged and SDMOD not in tested:
-            # without a reference its series is compared with nothing, but its test with that of
-            # others
+            # without a reference, its series is not needed, but its test is compared with others
             control = replace(spec, name=SDMOD, method=get_method(SDMOD))
             with subworkflow(SDMOD, high_resolution=True):
                 tested[SDMOD] = find_variance(sources, control, tested, outputs).tested
@@ -361,7 +360,7 @@ def make_stored(
     spec : Wanted
         Series.
     model : TrainedNetwork | None
-        Network that was trained on the pair of the run for it; None without one.
+        Network that was trained on the pair of the run for it; None if missing.
     fine : Mapping[str, MadeSeries]
         Series that were made before.
     tested : Mapping[str, Facts]
@@ -506,7 +505,7 @@ def estimate_variance(
     factor : Factor
         Acquired over high-resolution voxel size, each axis.
     calibration : Calibration | None, optional
-        Short high-resolution run whose fluctuations enter; None for none.
+        Short high-resolution run whose fluctuations enter; None if missing.
     interpolations : tuple[str, ...], optional
         Plain interpolations that are tried one level down beside it.
     """
@@ -617,9 +616,9 @@ def resolve_series(
     model_file : File | None, optional
         Model of a method; None for a baseline.
     zerofilled : Series | None, optional
-        Zero-filled series, to which variance methods add; None: it is made.
+        Zero-filled series that variance methods add to; None: it is made.
     guide : Guide | None, optional
-        Image whose static detail enters; None for none.
+        Image whose static detail enters; None if missing.
     grids : Sequence[SpaceGrid], optional
         Grids in other spaces.
     displaced : Displaced, default=""
@@ -738,11 +737,11 @@ def make_unstored(
     spec : Wanted
         Series.
     model : TrainedNetwork | None
-        Network that was trained on the pair of the run for it; None without one.
+        Network that was trained on the pair of the run for it; None if missing.
     fine : Mapping[str, MadeSeries]
-        Series that were made before, that of the method among them.
+        Series that were made before, the series of the method among them.
     anat : Anatomy | None
-        Anatomy of the participant; None without a T1w image.
+        Anatomy of the participant; None if missing.
     """
     plan, fitted = sources.plan, sources.fitted
     source = fine[spec.source]
@@ -799,7 +798,7 @@ def make_unstored(
 
 
 def _anew(request: TrainingSettings, model_source: Source) -> TrainingSettings:
-    """Return how a model is trained for the evaluation alone: no stored or given one is taken."""
+    """Return how a model is trained only for the evaluation: no stored or given one is taken."""
     return replace(request, model_source=model_source, model_dir=None, pretrained=None, force=True)
 
 

@@ -29,7 +29,7 @@ class LinearModel:
     regressors : Regressors
         Events, or time series of seeds or components.
     confounds : Confounds
-        Confounds of the run, one row a volume.
+        Confounds of the run, one row per volume.
     contrasts : Contrasts
         Weights of conditions, or of seeds, by contrast.
     tr : float
@@ -56,12 +56,12 @@ class LinearModel:
 
 @frozen
 class MapModel:
-    """What series of a run are mapped with, and which maps are made.
+    """Model of the series of a run, and which maps are made.
 
     Parameters
     ----------
     linear : LinearModel
-        Linear model, whose regressors correlations are computed with, too.
+        Linear model, whose regressors correlations also use.
     kinds : Sequence[Literal['cc', 'glm']]
         Correlation, linear model, or both.
     thresholds : Sequence[str]
@@ -93,7 +93,7 @@ class MapModel:
 
 @frozen
 class MappedSeries:
-    """Maps of one series, with metrics and what figures need of it; None without a prior.
+    """Maps of one series, with metrics and inputs of figures; None if it has no prior.
 
     `surface_maps`: maps on surfaces, by their space.
     """
@@ -140,13 +140,13 @@ def map_run(
     Parameters
     ----------
     plan : RunPlan
-        What is asked for of the run.
+        Plan of the run.
     fitted : FittedRun
         Its motion and registration.
     series : RunSeries
-        Its series, and what they are mapped with.
+        Its series.
     anat : Anatomy | None
-        Anatomy of the participant; None without a T1w image.
+        Anatomy of the participant; None if missing.
     outputs : Outputs
         Where results are stored.
 
@@ -243,7 +243,7 @@ def map_run(
 
 
 def linear_model(plan: RunPlan, fitted: FittedRun, series: RunSeries) -> LinearModel:
-    """Return the linear model of a run; parameters are those of `map_run`."""
+    """Return the linear model of a run; for parameters see `map_run`."""
     return LinearModel(
         regressors=series.regressors,
         confounds=series.confounds,
@@ -257,7 +257,7 @@ def linear_model(plan: RunPlan, fitted: FittedRun, series: RunSeries) -> LinearM
 
 
 def map_model(plan: RunPlan, fitted: FittedRun, series: RunSeries) -> MapModel:
-    """Return what the series of a run are mapped with; parameters are those of `map_run`."""
+    """Return what the series of a run are mapped with; for parameters see `map_run`."""
     settings = plan.planned.settings
     return MapModel(
         linear=linear_model(plan, fitted, series),
@@ -297,7 +297,7 @@ def mapped_series(series: RunSeries) -> list[MadeSeries]:
 def find_region(
     plan: RunPlan, fitted: FittedRun, series: RunSeries, model: MapModel, outputs: Outputs
 ) -> tuple[Mask, Mask]:
-    """Return the region of interest on both grids of a run, grown if that was asked for."""
+    """Return the region of interest on both grids of a run, grown if that was requested."""
     registered, linear = fitted.registration, model.linear
     if not plan.planned.settings.evaluation.roi_grow or plan.at_rest:
         return registered.roi_bold, registered.roi_bold_hr
@@ -333,7 +333,7 @@ def map_series(
     roi : Mask
         Region of interest on its grid.
     model : MapModel
-        What it is mapped with; seeds of its own replace those of the run.
+        What it is mapped with; seeds of its own replace the seeds of the run.
     zerofilled : MappedSeries | None, optional
         The zero-filled series, whose maps are taken where the series is the same file.
 
@@ -399,7 +399,7 @@ def measure_error(
     Parameters
     ----------
     plan : RunPlan
-        What is asked for of the run.
+        Plan of the run.
     fitted : FittedRun
         Its motion and registration.
     series : RunSeries
@@ -460,7 +460,7 @@ def bring_elsewhere(
     kept: Sequence[Mapping[str, str]],
     outputs: Outputs,
 ) -> MappedSeries:
-    """Bring the maps of a series to other spaces and to surfaces, as far as they were asked for.
+    """Bring the maps of a series to other spaces and to surfaces, as far as they were requested.
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ def fit_pair(
     pair : Pair
         Pair of high- and low-resolution images.
     number : int
-        Number of the pair among those of the participant, from 1.
+        Number of the pair of the participant, from 1.
     learned : Mapping[str, Wanted]
         Series by name whose models learn from the pair, members of ensembles among them.
 

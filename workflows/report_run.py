@@ -52,7 +52,7 @@ def report_run(
     Parameters
     ----------
     plan : RunPlan
-        What is asked for of the run.
+        Plan of the run.
     fitted : FittedRun
         Its motion and registration.
     series : RunSeries
@@ -62,9 +62,9 @@ def report_run(
     judgment : Judgment
         What the evaluation found.
     anat : Anatomy | None
-        Anatomy of the participant; None without a T1w image.
+        Anatomy of the participant; None if missing.
     pair : RegisteredPair | None
-        The T2*-weighted pair of the run; None without one.
+        The T2*-weighted pair of the run; None if missing.
     outputs : Outputs
         Where figures are stored.
     n_runs : int
@@ -88,7 +88,7 @@ def draw_preprocessing(
 ) -> None:
     """Draw head motion, registration and linear model of a run, and what it was made of.
 
-    `facts`: first lines of its report. Other parameters are those of `report_run`.
+    `facts`: first lines of its report. Other for parameters see `report_run`.
     """
     registered, boldref = fitted.registration, fitted.motion.boldref
     linear = linear_model(plan, fitted, series)
@@ -165,7 +165,7 @@ def draw_series(
     judgment: Judgment,
     outputs: Outputs,
 ) -> None:
-    """Draw the models of a run and its series; parameters are those of `report_run`."""
+    """Draw the models of a run and its series; for parameters see `report_run`."""
     registered = fitted.registration
     for spec in plan.stored:
         made = series.fine[spec.name]
@@ -224,7 +224,7 @@ def draw_run_maps(
     anat: Anatomy | None,
     outputs: Outputs,
 ) -> None:
-    """Draw the maps of a run, its regions and clusters; parameters are those of `report_run`."""
+    """Draw the maps of a run, its regions and clusters; for parameters see `report_run`."""
     registered, activation = fitted.registration, plan.planned.settings.activation
     every, boldref = maps.maps, fitted.motion.boldref
     drawn = draw_maps.draw_activation(
@@ -310,7 +310,7 @@ def draw_judgment(
 ) -> None:
     """Draw first screen, viewer, evaluation and quality control of a run.
 
-    `facts`: first lines of its report. Other parameters are those of `report_run`.
+    `facts`: first lines of its report. Other for parameters see `report_run`.
     """
     registered, settings = fitted.registration, plan.planned.settings
     boldref, truth = fitted.motion.boldref, plan.bold.truth

@@ -29,11 +29,11 @@ def process_run(
     Parameters
     ----------
     plan : RunPlan
-        What is asked for of the run.
+        Plan of the run.
     anat : Anatomy | None
-        Anatomy of the participant; None without a T1w image.
+        Anatomy of the participant; None if missing.
     pair : RegisteredPair | None
-        T2*-weighted pair of the run; None without one.
+        T2*-weighted pair of the run; None if missing.
     models : Mapping[str, TrainedNetwork]
         Networks that were trained on the pair, by series.
     n_runs : int

@@ -1,4 +1,4 @@
-"""What is asked for of one run, as preflight leaves it to the workflows."""
+"""Plan of one run, as preflight leaves it to the workflows."""
 
 from collections.abc import Mapping, Sequence
 
@@ -26,7 +26,7 @@ class RunPlan:
     spaces : tuple[Space, ...]
         Spaces of the results.
     slice_times : Sequence[float] | None
-        Times of the slices (s), by which their timing is corrected; None: it is not corrected.
+        Times of the slices (s); None: their timing is not corrected.
     start_time : float
         Moment of a volume for which its values hold (s after its start).
     dummy_scans : int | None
@@ -164,7 +164,7 @@ class RunPlan:
 
 
 def plan_run(planned: Planned, bold: BoldRun, *, with_anat: bool) -> RunPlan:
-    """Gather what is asked for of a run; `with_anat`: whether there is a T1w image."""
+    """Gather the plan of a run; `with_anat`: whether there is a T1w image."""
     preprocessing, activation = planned.settings.preprocessing, planned.settings.activation
     wanted = planned.wanted(bold, with_anat=with_anat)
     precomputed = bold.precomputed

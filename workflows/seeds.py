@@ -25,7 +25,7 @@ from bids_sr.workflows.run_plan import RunPlan
 
 @frozen
 class SeedFrame:
-    """How a run lies to the template and the atlas in which seeds are given."""
+    """How a run lies to the template and the atlas that seeds are given in."""
 
     boldref2t1w_xfm: Transforms | None = None
     t1w2std_xfm: File | None = None

@@ -1,4 +1,4 @@
-"""Results in spaces other than that of the run: grids, and the primary series shown on them."""
+"""Results in further spaces: grids, and the primary series shown on them."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from bids_sr.workflows.run_plan import RunPlan
 
 
 def place_grids(plan: RunPlan, fitted: FittedRun, anat: Anatomy) -> dict[Space, SpaceGrid]:
-    """Place the grids of the run in the other spaces that results are asked for in."""
+    """Place the grids of the run in the other spaces that results are requested in."""
     boldref, xfm = fitted.motion.boldref, fitted.registration.boldref2t1w_xfm
     assert xfm is not None, "with a T1w image, the run is registered to it"
     grids: dict[Space, SpaceGrid] = {}

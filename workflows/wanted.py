@@ -1,6 +1,6 @@
 """Series of a run: those stored, and placebos and ensemble members that are only evaluated.
 
-What is asked for and what was found, as preflight leaves it to the workflows.
+What is requested and what was found, as preflight leaves it to the workflows.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -51,7 +51,7 @@ class Wanted:
     `learned_from`: what its model learns from; empty without a model. `guided`: whether static
     detail of the high-resolution T2*w image enters. `placebo`: what sets a control apart from its
     method, such as ``Mirror``; empty for none. `model`: weights that take the place of its own;
-    None for none.
+    None if missing.
     """
 
     name: str
@@ -141,7 +141,7 @@ def _members(settings: Settings, spec: Wanted) -> Iterator[Wanted]:
 
 
 def _placebos(settings: Settings, run: BoldRun, spec: Wanted, with_anat: bool) -> Iterator[Wanted]:
-    """The placebos of a method that can be made of a run, where they were asked for."""
+    """The placebos of a method that can be made of a run, where they were requested."""
     assert spec.method is not None
     offered = (
         {each.suffix for each in spec.method.placebos}

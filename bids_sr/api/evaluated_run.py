@@ -105,7 +105,7 @@ class EvaluationSettings:
 
 @frozen
 class EvaluatedRun:
-    """A run that is evaluated, and what is given for it.
+    """A run that is evaluated, with its arguments.
 
     `baselines`: names of its baselines. `compared`: names of series of other programs. `raw`:
     series as acquired, head motion undone; None if nothing needs it.
@@ -139,7 +139,7 @@ def prepare_run(
     baselines: Sequence[str],
     compared: Sequence[str],
 ) -> EvaluatedRun:
-    """Undo the head motion of a run, if that is needed; parameters are those of `EvaluatedRun`.
+    """Undo the head motion of a run, if that is needed; for parameters see `EvaluatedRun`.
 
     `ImageInputError`: one of the baselines needs a guide, and none is given.
     """
@@ -168,7 +168,7 @@ def region_of(run: EvaluatedRun, folder: Path) -> Mask:
 def model_run(run: EvaluatedRun, confounds: Confounds | None) -> LinearModel:
     """Return the linear model of a run.
 
-    `confounds`: columns that enter it; None: those of the head motion.
+    `confounds`: columns that enter it; None: head-motion parameters.
     """
     how, fitted = run.how, run.fitted
     columns = motion.motion_confounds(fitted.motion.motion, confounds)

@@ -53,7 +53,7 @@ def checked_names(
 
     `series`: series to evaluate by name; None or empty with series of other programs.
     `not_applied`: names of methods that fell back to zero filling. `compared`: series of other
-    programs by name; None for none.
+    programs by name; None if missing.
     """
     if compared is not None and not isinstance(compared, Mapping):
         raise ImageInputError(

@@ -62,7 +62,7 @@ class Evaluator(BaseEstimator):
     measured effect of the other, beyond the acquired Nyquist limit as well as over all
     frequencies, that of the whole run against known activation. Without either nothing is
     compared, and the table says which series were applied alone. Interpolations and simple
-    arithmetic are made and evaluated beside the series without being asked for, and the summary
+    arithmetic are made and evaluated beside the series without being requested, and the summary
     claims nothing that does not exceed them all.
 
     Parameters
@@ -255,7 +255,7 @@ class Evaluator(BaseEstimator):
         inputs: RunInputs,
         not_applied: Sequence[str],
     ) -> Evaluator:
-        """Evaluate; parameters are those of `fit`."""
+        """Evaluate; for parameters see `fit`."""
         if (inputs.events is None) == (inputs.seeds is None):
             raise ImageInputError(
                 "events, seeds: exactly one of these arguments is required. Pass events for a "

@@ -141,7 +141,7 @@ def fitted_run(
 ) -> FittedRun:
     """Return a run as workflows take it; slice timing is not corrected, and there is no anatomy.
 
-    `calibration`: short high-resolution run; None for none.
+    `calibration`: short high-resolution run; None if missing.
     """
     brain = found.brain
     registration = Registration(

@@ -1,4 +1,4 @@
-"""The high-resolution T2*-weighted image of a run, and the pair of which it is one."""
+"""The high-resolution T2*-weighted image of a run, and its pair."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class PlacedGuide:
 def refuse_without_guide(name: str, pretrained: object, inputs: RunInputs) -> None:
     """ImageInputError where a series needs a high-resolution image, and none is given.
 
-    `pretrained`: weights to use instead of training; None for none.
+    `pretrained`: weights to use instead of training; None if missing.
     """
     needed = name in PAIR_BASELINES or (
         name not in PLAIN and get_method(name).needs_pair and not pretrained

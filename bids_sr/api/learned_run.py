@@ -1,4 +1,4 @@
-"""What a series needs besides its run: pair, guide, calibration, and a model that is learned."""
+"""Needs of a series besides its run: pair, guide, calibration, and a model that is learned."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class FileContents:
 
 @frozen
 class LearnedRun:
-    """What an estimator knows of a run once it is fitted.
+    """Knowledge of an estimator about a fitted run.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class LearnedRun:
     pair_facts: Facts | None = None
 
     def guide_in(self, folder: Path) -> Guide | None:
-        """Return the guide, whose file is written into a folder; None without one."""
+        """Return the guide, whose file is written into a folder; None if missing."""
         if self.highres is None or self.placed is None:
             return None
         return replace(self.placed.guide, highres_file=self.highres.write(folder))
@@ -221,7 +221,7 @@ def _train(
 ) -> TrainedNetwork | VarianceModel:
     """Train a method on what it learns from, or take the model that is given.
 
-    `aligned`: pair in one frame; None for none.
+    `aligned`: pair in one frame; None if missing.
     """
     source = learned_from(method, paired=aligned is not None)
     if source == "run":

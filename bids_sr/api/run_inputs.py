@@ -1,4 +1,4 @@
-"""What `fit` of an estimator is given for one run beside its series."""
+"""Arguments of `fit` of an estimator for one run beside its series."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ class RunInputs:
     boldref : ImageLike | None
         Reference of the run; None: the mean of its volumes.
     guide : ImageLike | None
-        High-resolution T2*w image (3D); None for none.
+        High-resolution T2*w image (3D); None if missing.
     lowres : ImageLike | None
-        Low-resolution image of the T2*w pair (3D); None for none.
+        Low-resolution image of the T2*w pair (3D); None if missing.
     guide_xfm : Motion | None
         Transform of a boldref point to its guide point; None estimates it.
     calibration : ImageLike | None
-        Short BOLD run at the high resolution (4D); None for none.
+        Short BOLD run at the high resolution (4D); None if missing.
     calibration_xfm : Motion | None
         Transform of a boldref point to its calibration point; None estimates it.
     calibration_events : str | Path | None
-        Path of the BIDS events of the calibration; None for none.
+        Path of the BIDS events of the calibration; None if missing.
     events : pd.DataFrame | str | Path | None
         Events of the run, or the path of their table; None for a run with seeds.
     seeds : Mapping[str, Sequence[float]] | None
-        Center of each seed by name (RAS+ mm); None for none.
+        Center of each seed by name (RAS+ mm); None if missing.
     confounds : pd.DataFrame | np.ndarray | str | Path | None
-        Confounds of the run, one row a volume; None takes its head motion.
+        Confounds of the run, one row per volume; None takes its head motion.
     roi : MaskLike | None
         Voxels of the region of interest on the high-resolution grid; None: the brain.
     truth : Truth | None
-        Series measured at the high resolution, or known activation by contrast; None for none.
+        Series measured at the high resolution, or known activation by contrast; None if missing.
     other_run : ImageLike | None
-        Another acquired run of the task (4D); None for none.
+        Another acquired run of the task (4D); None if missing.
     other_events : pd.DataFrame | str | Path | None
-        Events of that run, or the path of their table; None for none.
+        Events of that run, or the path of their table; None if missing.
     """
 
     mask: MaskLike | None = None

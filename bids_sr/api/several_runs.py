@@ -1,4 +1,4 @@
-"""Lists of runs as nilearn takes them, each run processed alone."""
+"""Lists of runs as nilearn takes them, each run processed by itself."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def each_run(n_runs: int, values: Mapping[str, object]) -> list[dict[str, Any]]:
 
 
 def inputs_of_runs(n_runs: int, inputs: RunInputs) -> list[RunInputs]:
-    """Return the inputs of every run, of which a list has one for each."""
+    """Return the inputs of every run; a list has one for each run."""
     return [replace(inputs, **own) for own in each_run(n_runs, _by_argument(inputs))]
 
 

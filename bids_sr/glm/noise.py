@@ -9,8 +9,8 @@ voxels as it should, however long the model is (`benchmarks/null_noise.py`). So
    alike, on whatever grid.
 3. Tissues differ and lie closer to each other than that width. One regression over the run gives
    how r_l depends on the mean signal relative to the neighborhood, and is added.
-4. Models are made at the nodes of a lattice in the plane of the two components in which r_l
-   varies most (`_lattice`). A voxel takes its results from the three nodes around it, in
+4. Models are made at the nodes of a lattice in the plane of the two components with the largest
+   variance of r_l (`_lattice`). A voxel takes its results from the three nodes around it, in
    proportion to how near they are. The model of a node is the autoregressive process of order 6
    whose residuals show the r_l of that node. Many voxels thus share a model, as SPM's FAST shares
    one over the brain (Corbin et al. 2018).

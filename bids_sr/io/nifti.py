@@ -169,7 +169,7 @@ class SeriesReader:
         return raw
 
     def _read_around_holes(self, t: int) -> Array:
-        """Return the stored values of volume t, of which holes of the file are not read.
+        """Return the stored values of volume t without reading holes of the file.
 
         A map of the brain has most of its zeros in holes (`_write_sparse`).
         """
@@ -657,7 +657,7 @@ def save_image(
 
 
 def _write_sparse(path: Path, content: npt.NDArray[np.uint8]) -> None:
-    """Write a file without its pages of zeros, of which a map has many around the brain.
+    """Write a file without its pages of zeros. A map has many around the brain.
 
     `content`: bytes of the file (N,).
     """

@@ -1,6 +1,6 @@
-"""Report figures: steps that draw, and declare what is shown, where and in which words.
+"""Report figures: steps that draw, and declare what is shown, where and in what words.
 
-What a figure draws is stored with a note of what it shows, from which the page is made.
+What a figure draws is stored with a note of what it shows. The page is made of these notes.
 """
 
 import inspect

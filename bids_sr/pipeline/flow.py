@@ -7,8 +7,8 @@
         boldref = average_volumes(bold, n_dummy=3)  # connected with it
 
 A handle stands for what a node will make. To a type checker it has the type of the value, so that
-the call of a step is checked like that of any function. The order of the calls is an order in
-which the steps can run.
+the call of a step is checked like any call. The steps can run in the order of the
+calls.
 
 Outside a `Flow`, a call computes: inside `Eager` by way of files, as in a workflow, otherwise in
 memory.
@@ -41,7 +41,7 @@ class Flow(Caller):
     Parameters
     ----------
     scope : Scope
-        Outermost scope, to which nodes are added. Its `store` is the step that stores files; None
+        Outermost scope; nodes are added to it. Its `store` is the step that stores files; None
         stores nothing.
     """
 
@@ -118,7 +118,7 @@ class Flow(Caller):
         facts : Handle | None
             Artifact with further metadata.
         references : Mapping[str, Handle]
-            Image on whose grid a stored image is, by the label of its space ("" for none).
+            Image that has the grid of a stored image, by the label of its space ("": none).
         """
         source = artifact.node
         store = self.scope.store
@@ -182,7 +182,7 @@ class Flow(Caller):
         name : str
             Name of the inner scope.
         participant, run : str
-            Label of the participant and name of the run; "" for those of the scope around it.
+            Label of the participant and name of the run; "": as the scope around it.
         high_resolution : bool
             Whether the nodes work on volumes of the high-resolution grid.
         stored, described : bool
@@ -244,8 +244,8 @@ def subworkflow(
     name : str
         Name of the workflow: letters, digits and underscores.
     participant, run : str, default=""
-        Label of the participant and name of the run to which the nodes belong, for messages and
-        for the order of computation; empty: those of the workflow around it.
+        Label of the participant and name of the run that the nodes belong to, for messages and
+        for the order of computation; empty: as in the workflow around it.
     high_resolution : bool, default=False
         Whether the nodes work on volumes of the high-resolution grid, for the time they take.
     stored, described : bool, default=True
@@ -318,7 +318,7 @@ def expect_cost(made: object, cost: Cost) -> None:
     Parameters
     ----------
     made : object
-        Handle of what the step makes.
+        Handle of an output of the step.
     cost : Cost
         Takes the place of the cost of the step.
     """
@@ -372,8 +372,8 @@ def joined(lists: Iterable[list[_T]]) -> list[_T]:
 class Eager(Caller):
     """Run steps when they are called, one after the other in this process.
 
-    Steps exchange files, as in a workflow, so that values are those of the program; each call
-    returns what its files hold. Series are open until the block ends.
+    Steps exchange files, as in a workflow, so that values equal the results of the program; each
+    call returns what its files hold. Series are open until the block ends.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Nodes of a graph, the scopes they stand in, and handles of what they make.
+"""Nodes of a graph, the scopes they stand in, and handles of their outputs.
 
 A node is a call of a step in a `bids_sr.pipeline.flow.Flow`. Nodes stand in scopes, such as a
 participant, a run, and a series of the run.
@@ -42,9 +42,9 @@ def owner_of(node: object) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Handle:
-    """What stands for a value in a flow: an output of a node, or a value or file that was given.
+    """Stand-in for a value in a flow: an output of a node, or a value or file that was given.
 
-    `name`: of the output, or of the input that the value was given for.
+    `name`: name of the output, or of the input that the value was given for.
     """
 
     source: "Node | object"
@@ -146,13 +146,13 @@ class Scope:
     uri : Callable[[Path], str]
         How a given file is named among the sources of what is stored.
     inner : list[Scope]
-        Scopes in it, in the order in which they were made.
+        Scopes in it, oldest first.
     nodes : list[Node]
         Its nodes.
     texts : list[Passage]
         Methods text of the whole graph.
     participant, run : str
-        Label of the participant and name of the run to which it belongs; "" for those of the scope
+        Label of the participant and name of the run that it belongs to; "" for those of the scope
         around it.
     high_resolution : bool
         Whether its nodes work on volumes of the high-resolution grid.
@@ -196,7 +196,7 @@ class Scope:
 
     @property
     def owner(self) -> tuple[str, str]:
-        """Participant (label) and run that its nodes belong to; "" for none in particular."""
+        """Participant (label) and run that its nodes belong to; "" if there is none."""
         participants = (one.participant for one in self.outward() if one.participant)
         runs = (one.run for one in self.outward() if one.run)
         return next(participants, ""), next(runs, "")
@@ -208,7 +208,7 @@ class Scope:
             yield from self.outer.outward()
 
     def inward(self) -> Iterator["Scope"]:
-        """Yield this scope and those in it, in the order in which they were made."""
+        """Yield this scope and those in it, oldest first."""
         yield self
         for scope in self.inner:
             yield from scope.inward()

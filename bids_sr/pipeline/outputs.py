@@ -1,4 +1,4 @@
-"""What of a workflow is stored: `Outputs.keep` beside the call of the step that makes it."""
+"""Stored files of a workflow: `Outputs.keep` beside the call of the step that makes it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
@@ -39,10 +39,10 @@ class Outputs:
     dtype : Literal['float32', 'int16']
         Stored type of series.
     datasets : Sequence[str]
-        Series of whose data sets for other programs files may be part.
+        Series that have data sets for other programs.
     references : Mapping[str, object]
-        Image on whose grid or in whose frame stored images are, by the label of their space; ""
-        for the acquired run or image itself.
+        Image that has the grid or frame of stored images, by the label of their space; "" for the
+        acquired run or image itself.
     """
 
     output_dir: Path
@@ -61,7 +61,7 @@ class Outputs:
         Parameters
         ----------
         own : object, optional
-            Handle of the image on whose grid files without a space are.
+            Handle of the image that has the grid of files without a space.
         t1w : object, optional
             Handle of the T1w image.
 
@@ -103,7 +103,7 @@ class Outputs:
         provenance : bool, default=False
             Whether the sidecar says what made the file.
         level : Level, default="standard"
-            Lowest level of storage (``--level``) at which the file is among all results.
+            Lowest level of storage (``--level``) that has the file among all results.
         exported_as : Mapping[str, str] | None, optional
             Entities that differ in the data sets for other programs, "" for none; None: the file
             is not there.
@@ -112,8 +112,8 @@ class Outputs:
         among : Iterable[Mapping[str, str]] | None, optional
             Entities of the files to store, each a choice; None: all.
         varies : Mapping[str, Sequence[str]], optional
-            Entities by which files with a shared sidecar differ, each with the keys that differ
-            with it, which go to a sidecar a folder higher.
+            Entities that distinguish files with a shared sidecar, each with the keys that differ
+            with it. These keys go to a sidecar a folder higher.
         """
         choices = None if among is None else [dict(choice) for choice in among]
         in_output = reaches(self.level, level) and choices != []

@@ -22,7 +22,7 @@ _SPACES = ("", "T1w")
 
 
 class Provenance:
-    """What stored files are made of.
+    """Sources of stored files.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Provenance:
         self._ancestors = cache(self._find_ancestors)
 
     def sidecar_entries(self, node: Node) -> dict[str, object]:
-        """Return sources and spatial references of what a node stores.
+        """Return sources and spatial references of a stored artifact.
 
         Settings ``sources`` and ``references`` of the storing step; empty for figures and given
         files.
@@ -74,7 +74,7 @@ class Provenance:
         }
 
     def _nearest_sources(self, node: Node) -> list[str]:
-        """Return sources of what a node makes, without those that others of them list."""
+        """Return sources of the outputs of a node, without those that others of them list."""
         uris = self._sources(node)
         further = [self._ancestors(self.handles[uri]) for uri in uris if uri in self.handles]
         return [

@@ -3,7 +3,7 @@
 A parameter annotated with a kind (`bids_sr.pipeline.artifacts`) is an artifact, given by the step
 that makes it; `here` is the folder of the step; every other parameter is a setting. A step is
 called like any function. Its interface for nipype loads the artifacts, calls it and saves what it
-returns; it is made when it is first asked for, so that a module of steps imports neither nipype
+returns; it is made when it is first requested, so that a module of steps imports neither nipype
 nor what its steps compute with.
 """
 
@@ -63,7 +63,7 @@ _LITTLE = Cost(always=0.1)
 
 
 class Caller(Protocol):
-    """What takes the calls of steps in the place of their functions."""
+    """Receiver of calls of steps, in the place of their functions."""
 
     def call(self, step: "Step[..., object]", arguments: Mapping[str, object]) -> object:
         """Return what stands for the outputs of a step, or the outputs themselves."""
@@ -92,9 +92,9 @@ class Step(Generic[_P, _R]):
     returns, in order; empty for its own name. `memory`: memory that it adds to a process; None
     takes the usual need. `cost`: processor time. `small`: whether it handles only small tables,
     faster than a job starts. `resumes`: whether a killed step resumes from the files of its
-    folder. `reads`: gives files or URIs that settings name; None for none. `monitored`: artifacts
-    that only a log shows, which are not sources of what it makes. `awaited`: whether what it makes
-    is shown as soon as it ends.
+    folder. `reads`: gives files or URIs that settings name; None if missing. `monitored`:
+    artifacts that only a log shows, which are not sources of its outputs. `awaited`: whether its
+    outputs are shown as soon as it ends.
     """
 
     __name__: str
@@ -247,8 +247,8 @@ def step(
         Files, or their URIs, that it reads because its settings name them: a function whose
         parameters are settings of the step.
     monitored : Sequence[str], optional
-        Artifacts that only a log shows, such as a held-out pair: they are no sources of what the
-        step makes.
+        Artifacts that only a log shows, such as a held-out pair: they are no sources of its
+        outputs.
     awaited : bool, optional
         What it makes is shown as soon as it ends, such as the verdict of a run; the scheduler
         prefers the steps that it waits for.

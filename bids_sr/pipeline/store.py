@@ -27,7 +27,7 @@ _WITHOUT_SIDECAR = frozenset({"xfm"})
 spares files.
 """
 Varies = Mapping[str, Sequence[str]]
-"""Entities by which files with a shared sidecar differ, each with the keys that differ with it."""
+"""Entities that distinguish files with a shared sidecar, with the keys that differ."""
 _NOTHING_VARIES: Varies = {}
 
 

@@ -62,7 +62,7 @@ def describe_maps(
     correlation_confounds: bool,
     at_rest: bool,
 ) -> str:
-    """Return methods text of the maps of all series; parameters are those of `map_series`.
+    """Return methods text of the maps of all series; for parameters see `map_series`.
 
     `at_rest`: whether time series of seeds replace events.
     """

@@ -58,7 +58,7 @@ _SEED = 1  # of antspyx, which draws nothing when it resamples
 
 
 def describe_clusters(atlas: str | None) -> str:
-    """Return methods text of the clusters; `atlas`: its name, None without a T1w image."""
+    """Return methods text of the clusters; `atlas`: its name, None if missing."""
     labels = "" if atlas is None else f", with the nearest labels of the {atlas_title(atlas)}"
     return (
         f"The ten largest clusters of each map and their local peaks were reported{labels}."
@@ -85,7 +85,7 @@ def list_clusters(
     The series are raw, bspline, the methods and measured.
 
     Active is what the false discovery rate leaves, else a threshold of z, else the quarter of the
-    paper, whichever of them was asked for. With a T1w image peaks are in MNI coordinates and have
+    paper, whichever of them was requested. With a T1w image peaks are in MNI coordinates and have
     labels of the atlas.
 
     `boldref2t1w_xfm, std2t1w_xfm`: take a T1w point to its boldref point, and to its template
@@ -216,7 +216,7 @@ def grow_region(
     Correlation at the widest smoothing is followed, of conditions against rest. The facts are the
     voxels added on the acquired grid, the correlation from which they were, and the reach (mm).
 
-    `low_pass`: cut-off of the low-pass filter (Hz); None for none. `start_time`: moment of a
+    `low_pass`: cut-off of the low-pass filter (Hz); None if missing. `start_time`: moment of a
     volume for which its values hold (s after its start). `time_columns`: columns of the temporal
     model; None: the run has none.
     """
@@ -406,7 +406,7 @@ def own_seed_series(
     temporal components are returned, which are the same for all series.
 
     `series`, `mask`: series with all of its volumes, and the brain on its grid. `regressors`:
-    time series of the acquired series. Other parameters are those of `seed_series`.
+    time series of the acquired series. Other for parameters see `seed_series`.
     """
     chosen = [seed for seed in seeds if seed.name in regressors.conditions]
     if not chosen:

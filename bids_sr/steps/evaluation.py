@@ -512,7 +512,7 @@ def judge(
 ) -> tuple[Verdict, Rows]:
     """Say in plain words what the evaluation of a run allows to say.
 
-    `rows`: those on which the verdict rests, flags among them. `method_names, series_names`:
+    `rows`: tables that the verdict needs, flags among them. `method_names, series_names`:
     series under judgment, and all of the plan, of which the others must be beaten. `audience`:
     whom the limits tell how to get what is missing. `margin`: differences within it count as none;
     None: told from the measured series. Returns headline, sentences and limits in words, and the
@@ -558,11 +558,11 @@ def judge(
 def join_evaluation(rows: list[Rows], verdict_rows: Rows) -> tuple[Rows, Facts]:
     """Join all figures of the evaluation of a run in one table.
 
-    The verdict does not wait for those figures on which it does not rest.
+    The verdict does not wait for figures that it does not need.
 
-    `rows`: in the order of the table, flags last; the `verdict_rows` follow. Returns every figure
-    with its interval, without comparisons with methods that were not applied, and what the columns
-    mean.
+    `rows`: tables in the order of the result, flags last; the `verdict_rows` follow. Returns every
+    figure with its interval, without comparisons with methods that were not applied, and a
+    description of the columns.
     """
     every = compared_rows([*(row for table in rows for row in table), *verdict_rows])
     return every, columns_json(row.statistic for row in every)

@@ -290,7 +290,7 @@ def describe_censored(
 ) -> str:
     """Return methods text with the numbers of the runs whose volumes have been censored.
 
-    `folders`: of the steps `model_time` that have ended.
+    `folders`: folders of the steps `model_time` that have ended.
     """
     text = describe_time_model(model)
     if not model.censors:

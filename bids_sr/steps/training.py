@@ -70,7 +70,7 @@ class TrainingSettings:
     """How a model is trained, or which one is taken in its place.
 
     `model_dir`: folder of models to reuse; it may be missing. `pretrained`: model that was trained
-    before; None for none. `vgg_weights`: file of VGG-19 weights; None leaves out the perceptual
+    before; None if missing. `vgg_weights`: file of VGG-19 weights; None leaves out the perceptual
     loss. `max_train_minutes`: None sets no limit.
     """
 

@@ -223,7 +223,7 @@ class _Change:
 
 
 def _read_twice(reader: SeriesReader, changes: Sequence[_Change]) -> list[TemporalStatistics]:
-    """Return the statistics of ranges of volumes, for all of which a run is read twice."""
+    """Return the statistics of ranges of volumes, which take two passes over a run in all."""
 
     def slices() -> Iterator[tuple[int, Array]]:
         for z in range(reader.shape[2]):
