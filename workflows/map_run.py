@@ -176,7 +176,7 @@ def map_run(
     for made in mapped_series(series):
         fine = made.name != RAW
         kept = activation.stored_maps(made.name, stored, plan.contrasts)
-        with subworkflow(made.name, high_resolution=made.name != RAW):
+        with subworkflow(made.name, high_resolution=fine):
             own = map_series(
                 made,
                 roi_hr if fine else roi,

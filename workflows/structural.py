@@ -10,22 +10,18 @@ from bids_sr.bids import (
     Subject,
     entities_of,
     input_of_models,
-    pretrained_for,
-    vgg_weights_for,
 )
 from bids_sr.bids.fmriprep import SPACES
 from bids_sr.bids.lesion_references import entities_of_scans, lesion_reference
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
-from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask, Rows, Table
+from bids_sr.pipeline.artifacts import Facts, Image, Map, Mask, Rows
 from bids_sr.pipeline.flow import facts_in, joined, say, subworkflow, table_in
 from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
-from bids_sr.sr.recipe_changes import changes_of
 from bids_sr.steps import anatomy, structural
 from bids_sr.steps.figures import draw_anatomy
-from bids_sr.steps.training import TrainingSettings
 from bids_sr.workflows.pair import keep_model
 from bids_sr.workflows.wanted import Planned
 
@@ -50,13 +46,10 @@ class PreparedScans:
 
 @frozen
 class ResolvedScans:
-    """Scans that a method has super-resolved, and its network."""
+    """Scans that a method has super-resolved, and the card of its network."""
 
-    method: str
     made_scans: list[Map]
-    model_file: File
     card_file: Facts
-    log_file: Table
 
 
 def process_scans(planned: Planned, subjects: Sequence[Subject]) -> None:
@@ -250,11 +243,11 @@ def _apply_methods(
 
     `heads`: heads that networks are trained on; empty if trained models are given.
     """
-    settings, superres = planned.settings, planned.settings.superres
-    several = len(superres.chosen) > 1
+    chosen = planned.settings.superres.chosen
+    several = len(chosen) > 1
     return [
         _apply_method(
-            settings,
+            planned,
             method,
             scans,
             heads,
@@ -262,12 +255,12 @@ def _apply_methods(
             figures,
             label=method if several else "",
         )
-        for method in superres.chosen
+        for method in chosen
     ]
 
 
 def _apply_method(
-    settings: Settings,
+    planned: Planned,
     method: str,
     scans: PreparedScans,
     heads: Mapping[str, PreparedScans],
@@ -276,8 +269,8 @@ def _apply_method(
     *,
     label: str,
 ) -> ResolvedScans:
-    superres = settings.superres
-    request = _training(settings, method)
+    superres = planned.settings.superres
+    request = planned.training_of(method)
     of_others = superres.train_on == "others"
     with subworkflow(method):
         model_file, card_file, log_file = structural.train_on_scans(
@@ -335,34 +328,7 @@ def _apply_method(
                 method_label=label,
             )
         )
-    return ResolvedScans(
-        method=method,
-        made_scans=made_scans,
-        model_file=model_file,
-        card_file=card,
-        log_file=log,
-    )
-
-
-def _training(settings: Settings, method: str) -> TrainingSettings:
-    """Return how the network of a method is trained on scans."""
-    superres, resources = settings.superres, settings.resources
-    return TrainingSettings(
-        method=method,
-        recipe=superres.recipe,
-        recipe_changes=changes_of(superres.recipe_changes, method),
-        model_source=superres.model_source,
-        model_dir=superres.models_to_reuse(settings.paths.output_dir),
-        pretrained=pretrained_for(superres, method),
-        vgg_weights=vgg_weights_for(superres, method),
-        random_seed=resources.random_seed,
-        omp_nthreads=resources.omp_nthreads or 1,
-        device=resources.device,
-        train_precision=superres.train_precision,
-        max_train_minutes=superres.max_train_minutes,
-        force=superres.force,
-        sloppy=settings.run.sloppy,
-    )
+    return ResolvedScans(made_scans=made_scans, card_file=card)
 
 
 def _process_lowres(planned: Planned, subject: Subject) -> None:

@@ -230,16 +230,23 @@ class Planned:
     def training(self, spec: Wanted) -> TrainingSettings:
         """Return how the model of a series is trained, or which one is taken in its place."""
         assert spec.method is not None
+        return self.training_of(spec.method.name, seed=spec.seed)
+
+    def training_of(self, method: str, *, seed: int = 0) -> TrainingSettings:
+        """Return how a model of a method is trained, or which one is taken in its place.
+
+        `seed`: is added to the seed of the call, for further members of an ensemble.
+        """
         superres, resources = self.settings.superres, self.settings.resources
         return TrainingSettings(
-            method=spec.method.name,
+            method=method,
             recipe=superres.recipe,
-            recipe_changes=changes_of(superres.recipe_changes, spec.method.name),
+            recipe_changes=changes_of(superres.recipe_changes, method),
             model_source=superres.model_source,
             model_dir=superres.models_to_reuse(self.settings.paths.output_dir),
-            pretrained=pretrained_for(superres, spec.method.name),
-            vgg_weights=vgg_weights_for(superres, spec.method.name),
-            random_seed=resources.random_seed + spec.seed,
+            pretrained=pretrained_for(superres, method),
+            vgg_weights=vgg_weights_for(superres, method),
+            random_seed=resources.random_seed + seed,
             omp_nthreads=resources.omp_nthreads or 1,
             device=resources.device,
             train_precision=superres.train_precision,
