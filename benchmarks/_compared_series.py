@@ -19,15 +19,16 @@ from scipy import ndimage
 
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.nifti import save_image
-from bids_sr.phantom.activity import SimulatedSubject
 from bids_sr.phantom.bold_run import SimulatedRun, bold_run, calibration_preset
+from bids_sr.phantom.physiology import approach
 from bids_sr.phantom.presets import PRESETS
-from bids_sr.phantom.scanner import approach
 from bids_sr.phantom.simulated_dataset import make_dataset
+from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.phantom.study import Study
-from bids_sr.spatial.boldref import combine_echoes
 from bids_sr.spatial.masks import brain_mask
-from bids_sr.spatial.resampling import FWHM_PER_SIGMA, beyond_nyquist, sample_volume
+from bids_sr.spatial.multi_echo import combine_echoes
+from bids_sr.spatial.nyquist import FWHM_PER_SIGMA, beyond_nyquist
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.matrices import upsample
 

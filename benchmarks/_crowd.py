@@ -14,7 +14,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from bids_sr.report.participants_page import note_run
+from bids_sr.report.run_notes import note_run
 
 KINDS = 16  # distinct copies of each map; the crowd shares them
 TABLES = 500  # distinct copies of each table: more would need gigabytes

@@ -1,6 +1,6 @@
 """How the tables of the benchmarks name a metric: `split_ev_beyond`, `gain_truth_r_effect`."""
 
-from bids_sr.metrics import MISSING, MetricRow
+from bids_sr.metrics.rows import MISSING, MetricRow
 
 FAMILIES = {
     "measured": "split",

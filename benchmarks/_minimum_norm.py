@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.variance.in_reference import _floored, estimate_prior, filled_sd
+from bids_sr.sr.variance.estimation import _floored, estimate_prior, filled_sd
 from bids_sr.sr.variance.prior import Prior, Tile
 
 WMN = VarianceRecipe(fwhm=(2.0,), rounds=0, equalize=0.0)

@@ -20,7 +20,7 @@ from _resources import asked_gb
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
-    from bids_sr.execution.usage import Answer
+    from bids_sr.execution.answers import Answer
 
 HEADER = (
     "node",
@@ -85,7 +85,7 @@ class Meter:
 
 def keep_usage(path: Path, node: "Node", usage: NodeUsage) -> None:
     """Add the row of one step to the table."""
-    from bids_sr.execution.usage import kind_of
+    from bids_sr.execution.answers import kind_of
 
     values = asdict(usage)
     cells = [

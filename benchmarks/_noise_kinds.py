@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import ndimage, signal
 
-from bids_sr.glm.design import Events
+from bids_sr.glm.regressors import Events
 
 TR = 2.0
 SHAPE, ZOOMS = (32, 32, 16), (3.0, 3.0, 3.0)

@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from bids_sr import metrics
-from bids_sr.io.grids import Array, Factor
+from bids_sr.io.arrays import Array
+from bids_sr.io.grids import Factor
+from bids_sr.metrics import similarity
 from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.matrices import MATRICES
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.model import LoadedModel, TrainingRequest, load_model, save_model
+from bids_sr.sr.models.model import LoadedModel, load_model, save_model
+from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.operators import get_operator
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.optimization import log_tsv
+from bids_sr.sr.training.journal import log_tsv
 from bids_sr.sr.training.trainer import fit
 
 SEED = 0
@@ -86,11 +88,11 @@ def head_mask(image: Array) -> Array:
 def scores(reference: Array, image: Array) -> dict[str, float]:
     """Return PSNR (dB; the peak is the range of the reference), SSIM and RMSE in the head."""
     mask = head_mask(reference)
-    data_range = metrics.reference_range(reference, mask)
+    data_range = similarity.reference_range(reference, mask)
     return {
-        "psnr": metrics.psnr(reference, image, data_range=data_range, mask=mask),
-        "ssim": metrics.ssim(reference, image, data_range=data_range, mask=mask),
-        "rmse": metrics.rmse(reference, image, mask=mask),
+        "psnr": similarity.psnr(reference, image, data_range=data_range, mask=mask),
+        "ssim": similarity.ssim(reference, image, data_range=data_range, mask=mask),
+        "rmse": similarity.rmse(reference, image, mask=mask),
     }
 
 

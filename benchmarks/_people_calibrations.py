@@ -15,7 +15,7 @@ import numpy as np
 from _people_data import TESTED, Part, Tested, calibration_file, moved_events, write_calibration
 from scipy import ndimage
 
-from bids_sr.phantom.presets import CENTER
+from bids_sr.phantom.poses import CENTER
 from bids_sr.phantom.scanner import distortion
 from bids_sr.spatial.resampling import sample_volume
 

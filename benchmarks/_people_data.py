@@ -20,7 +20,7 @@ import numpy as np
 from _people_measured import FACTOR
 
 from bids_sr.io.nifti import save_image
-from bids_sr.retrospective import added_noise, thermal_noise, write_lr_series
+from bids_sr.retrospective.downsampling import added_noise, thermal_noise, write_lr_series
 from bids_sr.sr.matrices import kspace_crop
 
 ONE_TYPE = "stimulus"

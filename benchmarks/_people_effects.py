@@ -29,10 +29,10 @@ from torch import Tensor
 from bids_sr.evaluation.agreement import Way, _inner_products, _statistics, interval, resampled
 from bids_sr.glm.blocks import BlockDesign, TooFewBlocks, block_design, half_weights
 from bids_sr.glm.confounds import motion_columns, motion_table
-from bids_sr.glm.design import Events, read_events
 from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.noise import estimate_noise
-from bids_sr.retrospective import added_noise, thermal_noise
+from bids_sr.glm.regressors import Events, read_events
+from bids_sr.retrospective.downsampling import added_noise, thermal_noise
 from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.operators import Level, interpolate, level_above, to_slices, to_volume

@@ -35,8 +35,8 @@ from bids_sr.evaluation.effects_of_run import RunEffects
 from bids_sr.evaluation.references import measured_halves
 from bids_sr.glm.block_effects import Effects, load_effects, save_effects
 from bids_sr.glm.contrasts import resolve_contrasts
-from bids_sr.io.grids import Float32
-from bids_sr.metrics import MetricRow, read_table
+from bids_sr.io.arrays import Float32
+from bids_sr.metrics.rows import MetricRow, read_table
 from bids_sr.spatial.resampling import sample_volume
 
 SECONDS = 1800  # of one call, at most

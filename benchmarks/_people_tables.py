@@ -17,7 +17,7 @@ from _people_runs import Kept, call, gains, value
 from _table import keep as keep_table
 
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
-from bids_sr.metrics import MISSING, MetricRow
+from bids_sr.metrics.rows import MISSING, MetricRow
 
 REGIONS = ("brain", ACQUIRED_ACTIVE)
 MEASURES = {

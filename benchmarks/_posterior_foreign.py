@@ -18,13 +18,13 @@ from _labels import label
 from _posterior_maps import BELOW, FDR, Array, Stored, share
 from scipy import ndimage
 
-from bids_sr.evaluation.references import known_truths
+from bids_sr.evaluation.reference_maps import known_truths
 from bids_sr.glm.activation_regions import fdr_region, reliable_region
-from bids_sr.io.grids import Volume
-from bids_sr.spatial.resampling import FWHM_PER_SIGMA
-from bids_sr.sr.variance.in_reference import _root, effect_scale, wrong_sign
+from bids_sr.io.volume import Volume
+from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
+from bids_sr.sr.variance.posterior import _root, effect_scale, wrong_sign
 from bids_sr.sr.variance.prior import Prior, covariance
-from bids_sr.steps.quality import _onto
+from bids_sr.steps.reconstruction_error import _onto
 
 REPEATS, NOISES = 4, 32
 ENVELOPE_MM = 12.0

@@ -23,20 +23,22 @@ import torch
 from _people_measured import FACTOR
 from numpy.typing import NDArray
 
+from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_activation
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.blocks import block_design, half_weights
 from bids_sr.glm.contrasts import resolve_contrasts
-from bids_sr.glm.design import Events, contrast_vector, read_events
-from bids_sr.glm.linear_model import ActivationMaps, ActivationSettings, map_activation
-from bids_sr.glm.time_series import smooth
+from bids_sr.glm.design import contrast_vector
+from bids_sr.glm.regressors import Events, read_events
+from bids_sr.glm.smoothing import smooth
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.metrics import MetricRow, read_table
+from bids_sr.metrics.rows import MetricRow, read_table
 from bids_sr.series import map_label
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.models.model import load_model
-from bids_sr.sr.variance.in_reference import DRAWS, detail_of, effect_scale, error_draws
+from bids_sr.sr.variance.in_reference import detail_of
+from bids_sr.sr.variance.posterior import DRAWS, effect_scale, error_draws
 from bids_sr.sr.variance.prior import Prior
-from bids_sr.steps.quality import _onto
+from bids_sr.steps.reconstruction_error import _onto
 
 Array = NDArray[Any]
 CONTRASTS = {

@@ -35,12 +35,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bids_sr.spatial.resampling import PAD, sample_volume
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference.acquired import PosedImage, UpsamplerInputs
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
+from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.matrices import Factor, downsample, upsample
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.optimization import Networks
+from bids_sr.sr.training.update_steps import Networks
 
 Array = NDArray[Any]
 FLOAT = 4

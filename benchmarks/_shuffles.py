@@ -42,11 +42,14 @@ import pandas as pd
 from scipy import special, stats
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.design import Design, DesignError, Events, contrast_vector
-from bids_sr.glm.linear_model import ActivationSettings, ContrastModel
-from bids_sr.glm.noise import estimate_noise, orthonormal
+from bids_sr.glm.activation_maps import ActivationSettings
+from bids_sr.glm.autoregression import orthonormal
+from bids_sr.glm.design import Design, contrast_vector
+from bids_sr.glm.linear_model import ContrastModel
+from bids_sr.glm.noise import estimate_noise
+from bids_sr.glm.regressors import DesignError, Events
 from bids_sr.glm.time_series import FLAT, VoxelTimeSeries, extract_time_series
-from bids_sr.io.grids import Array, Float, Mask, Real
+from bids_sr.io.arrays import Array, Float, Mask, Real
 from bids_sr.io.nifti import SeriesReader
 
 _LEAST_LEFT = 1e-3  # of a unit vector; less is rounding

@@ -30,7 +30,7 @@ FIRST, VOLUMES = 70, 20
 
 def prepared(run: Path, other: Path, work: Path) -> dict[str, Any]:
     """Head motion, brain and registration, which are needed with and without a calibration."""
-    from bids_sr.steps import compared_series, motion, super_resolution
+    from bids_sr.steps import calibration_run, motion, super_resolution
 
     image: Any = nib.load(run)  # type: ignore[attr-defined]
     save_image(
@@ -57,10 +57,10 @@ def prepared(run: Path, other: Path, work: Path) -> dict[str, Any]:
         out["run"],
         out["calibration"],
     )
-    xfm, told = compared_series.register_calibration(
+    xfm, told = calibration_run.register_calibration(
         reference, head, other_reference, other_head, work, factor=FACTOR, random_seed=0
     )
-    patterns, facts = compared_series.measure_calibration(
+    patterns, facts = calibration_run.measure_calibration(
         SeriesReader(work / "calibration.nii"),
         other_head,
         other_poses,

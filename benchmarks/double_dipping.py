@@ -42,16 +42,16 @@ from bids_sr.evaluation.references import measured_halves
 from bids_sr.glm.block_effects import Effects, load_effects, save_effects
 from bids_sr.glm.blocks import BlockDesign, block_design
 from bids_sr.glm.contrasts import resolve_contrasts
-from bids_sr.glm.design import read_events
+from bids_sr.glm.regressors import read_events
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.metrics import MISSING, MetricRow
-from bids_sr.spatial.resampling import beyond_nyquist
-from bids_sr.spatial.transforms import read_itk
+from bids_sr.metrics.rows import MISSING, MetricRow
+from bids_sr.spatial.itk_files import read_itk
+from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.sr.method import get_method
 from bids_sr.sr.operators import level_above, to_slices
-from bids_sr.sr.variance.in_reference import estimate_prior
-from bids_sr.sr.variance.one_level_down import run_data
+from bids_sr.sr.variance.estimation import estimate_prior
 from bids_sr.sr.variance.prior import Prior, Tile
+from bids_sr.sr.variance.run_data import run_data
 
 MODEL = ("tr", "n_dummy", "high_pass", "start_time")
 TOP = 0.05

@@ -116,7 +116,8 @@ def _child(argv: Sequence[str], log: Path) -> None:
 
 
 def _readable(plan: object) -> int:
-    from bids_sr.glm.design import build_design, contrast_vector, read_events
+    from bids_sr.glm.design import build_design, contrast_vector
+    from bids_sr.glm.regressors import read_events
     from bids_sr.io.nifti import SeriesReader
 
     try:

@@ -27,9 +27,10 @@ from torch import Tensor
 
 from bids_sr.sr.method import get_method
 from bids_sr.sr.operators import to_slices
-from bids_sr.sr.variance.in_reference import estimate_prior
-from bids_sr.sr.variance.one_level_down import RunData, Trial, _added_by, map_of, run_data
+from bids_sr.sr.variance.estimation import estimate_prior
+from bids_sr.sr.variance.one_level_down import Trial, _added_by, map_of
 from bids_sr.sr.variance.prior import Prior, Tile, correlation
+from bids_sr.sr.variance.run_data import RunData, run_data
 from bids_sr.sr.variance.temporal_components import SeriesError
 
 METHOD = get_method("sbl")

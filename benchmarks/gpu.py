@@ -44,18 +44,20 @@ from _table import RESULTS, commit, markdown
 
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.io.nifti import load_image
-from bids_sr.metrics import psnr, ssim
+from bids_sr.metrics.similarity import psnr, ssim
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.sr.data.images import TrainingImage, TrainingImages, pair_image
 from bids_sr.sr.device import choose_device
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.method import get_method, get_recipe
-from bids_sr.sr.models.model import TrainingRequest, load_model, save_model
+from bids_sr.sr.models.model import load_model, save_model
+from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.optimization import log_tsv
+from bids_sr.sr.training.card_entries import steps_at_stop
+from bids_sr.sr.training.journal import log_tsv
 from bids_sr.sr.training.phase import Clock
-from bids_sr.sr.training.trainer import fit, steps_at_stop
+from bids_sr.sr.training.trainer import fit
 from bids_sr.version import __version__
 
 FACTOR = (2.0, 2.0, 1.0)

@@ -28,9 +28,11 @@ from _shuffles import NullSettings, mean_interval, null_rates
 from _table import keep
 from scipy import special
 
-from bids_sr.glm.design import MOTION, build_design, contrast_vector, read_events
+from bids_sr.glm.design import build_design, contrast_vector
 from bids_sr.glm.linear_model import ContrastModel
+from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.noise import FWHM_MM, estimate_noise
+from bids_sr.glm.regressors import read_events
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.boldref import estimate_run, make_boldref
 from bids_sr.spatial.masks import brain_mask

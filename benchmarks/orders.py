@@ -33,7 +33,7 @@ from _compared_series import read, write
 from _labels import label
 from _table import keep
 
-from bids_sr.metrics import MetricRow, read_table
+from bids_sr.metrics.rows import MetricRow, read_table
 
 DENOISED = ("mppca", "tedana", "tedanaWhole")
 FIGURES = {

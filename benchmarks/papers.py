@@ -34,7 +34,8 @@ from _papers_training import (
 )
 from _table import HERE, keep
 
-from bids_sr.io.grids import Array, Factor
+from bids_sr.io.arrays import Array
+from bids_sr.io.grids import Factor
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.training.fused import contrast_image, super_resolve_contrasts, unit_range
 
@@ -333,8 +334,8 @@ PROTOCOL_FACTORS = {"A: in plane": (2, 2, 1), "B: across slices": (1, 2, 2)}
 
 def attunet(_: Path) -> None:
     """Tables 1 and 2 of the attention U-Net paper, on simulated heads."""
-    from bids_sr.phantom.bold_run import PROTOCOLS
     from bids_sr.phantom.head import make_head
+    from bids_sr.phantom.still_scans import PROTOCOLS
     from bids_sr.quality.image_quality import likeness, quality
 
     contrasts = tuple(PROTOCOLS)
@@ -495,10 +496,11 @@ def srgan(work: Path, people: int) -> None:
 
 def srgan_rows(out: Path) -> list[dict[str, Any]]:
     """Return medians (quartiles) of sizes and Dice, and p against two series, by smoothing."""
-    from bids_sr.group.group_figures import papers
-    from bids_sr.group.group_tests import differences as differences_of
-    from bids_sr.group.group_tests import quartiles, signed_rank
-    from bids_sr.group.group_values import find_tables, join_tables, wide
+    from bids_sr.group.comparison_tables import papers
+    from bids_sr.group.input_tables import find_tables
+    from bids_sr.group.paired_tests import differences as differences_of
+    from bids_sr.group.paired_tests import quartiles, signed_rank
+    from bids_sr.group.values import join_tables, wide
 
     (sizes, *_) = papers(join_tables(find_tables(out), io.StringIO()).values)
     rows = []

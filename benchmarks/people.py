@@ -59,7 +59,8 @@ from bids_sr.sr.matrices import crop_matrix
 from bids_sr.sr.method import get_method
 from bids_sr.sr.operators import Level
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.variance.in_reference import Modulation, estimate_prior, filled_sd
+from bids_sr.sr.variance.estimation import estimate_prior, filled_sd
+from bids_sr.sr.variance.in_reference import Modulation
 from bids_sr.sr.variance.one_level_down import Trial, _added_by, _explained_share, try_maps
 from bids_sr.sr.variance.prior import Prior, Tile
 

@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.io.nifti import load_image
+from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.transforms import hr_grid, read_itk
+from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.data.images import TrainingImage, pair_image
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.model import TrainingRequest, save_model
+from bids_sr.sr.models.model import save_model
+from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.training.trainer import fit
 
 FACTOR = (2.0, 2.0, 1.0)

@@ -38,7 +38,7 @@ from _table import keep
 from scipy import ndimage, special
 
 from bids_sr.glm.activation_regions import dice, reliable_region
-from bids_sr.sr.variance.in_reference import wrong_sign
+from bids_sr.sr.variance.posterior import wrong_sign
 
 KINDS = ("blind", "fine")
 WIDTHS = (0.0, 5.0)

@@ -39,7 +39,8 @@ import json, sys, warnings
 from pathlib import Path
 warnings.simplefilter("ignore")
 from bids_sr.bids.findings import Findings
-from bids_sr.glm.design import DesignError, build_design, contrast_vector, read_events
+from bids_sr.glm.regressors import DesignError, read_events
+from bids_sr.glm.design import build_design, contrast_vector
 from bids_sr.preflight import events
 for line in sys.stdin:
     path, tr, n_volumes = json.loads(line)

@@ -23,9 +23,9 @@ from _resources import Usage, disk_gb, watch
 from _table import keep
 
 from bids_sr.cli.parser import parse_settings
-from bids_sr.cli.progress import expected
+from bids_sr.cli.stages import expected
 from bids_sr.preflight import Estimate, check
-from bids_sr.preflight.plan import REFERENCE_S, kernel_seconds
+from bids_sr.preflight.pace import REFERENCE_S, kernel_seconds
 
 BIN = Path(sys.executable).parent
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "studyforrest"

@@ -129,9 +129,9 @@ def map_seconds(out: Path) -> str:
     """
     import nibabel as nb
 
-    from bids_sr.group import group_maps
-    from bids_sr.group.group_maps import target_of
-    from bids_sr.group.group_values import common_space, find_runs, first_smoothing
+    from bids_sr.group import maps as group_maps
+    from bids_sr.group.input_maps import common_space, find_runs, first_smoothing
+    from bids_sr.group.template_sampling import target_of
 
     runs = find_runs(out)
     space, fwhm = common_space(runs), first_smoothing(runs)
@@ -160,14 +160,14 @@ def inner(what: str, data: str, place: str) -> int:
     """One measurement in a process of its own."""
     if what == "index":
         from bids_sr.bids import Findings
-        from bids_sr.bids.companions import participants
         from bids_sr.bids.layout import open_index
+        from bids_sr.bids.query import participants
 
         labels = participants(Path(data), Findings())
         index = open_index(Path(data), labels, labels, Path(place), {})
         return 0 if all(index.find("bold", label) for label in labels) else 1
     if what == "page":
-        from bids_sr.report.participants_page import write_index
+        from bids_sr.report.index_page import write_index
 
         return 0 if write_index(Path(data)).stat().st_size else 1
     from collections import namedtuple

@@ -25,16 +25,17 @@ from _people_measured import FACTOR, FIRST
 from _table import keep
 from torch import Tensor
 
-from bids_sr.glm.confounds import drift_basis
+from bids_sr.glm.drift import drift_basis
 from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.model import TrainingRequest
+from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.operators import interpolate, level_above, to_slices, to_volume
+from bids_sr.sr.variance.calibration_components import calibration_components
+from bids_sr.sr.variance.estimation import _floored, _responses, _updated, filled_sd
+from bids_sr.sr.variance.exemplars import FWHM, Exemplars
 from bids_sr.sr.variance.fit_variance import fit_variance
-from bids_sr.sr.variance.in_reference import _floored, _responses, _updated, filled_sd
-from bids_sr.sr.variance.one_level_down import run_data
-from bids_sr.sr.variance.prior import FWHM, Exemplars, Prior, Tile
-from bids_sr.sr.variance.temporal_components import calibration_components
+from bids_sr.sr.variance.prior import Prior, Tile
+from bids_sr.sr.variance.run_data import run_data
 
 RUNS = {"studyforrest": "A", "pydecnef 1": "B1", "pydecnef 2": "B2", "opennft": "C"}
 METHOD = get_method("sbl")

@@ -21,7 +21,7 @@ from _table import keep
 
 from bids_sr.sr.data.images import TrainingImage, pair_image
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models.model import TrainingRequest
+from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.trainer import fit
 

@@ -16,9 +16,11 @@ from typing import Any, get_type_hints
 
 from bids_sr import RELEASE
 from bids_sr.cli import parser
-from bids_sr.cli.exit_codes import FAILED, INTERRUPTED, LEFT_OUT, REFUSED
+from bids_sr.cli.exit_codes import FAILED, LEFT_OUT, REFUSED
+from bids_sr.cli.interrupts import INTERRUPTED
 from bids_sr.config import Settings
-from bids_sr.config.section import option_of, path
+from bids_sr.config.readers import path
+from bids_sr.config.section import option_of
 
 DESCRIPTOR = Path(__file__).parent / "recipes" / "nipoppy" / "descriptor.json"
 MADE = ("output_dir", "work_dir", "bids_database_dir")

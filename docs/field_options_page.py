@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bids_sr.boilerplate import data_of
 from bids_sr.cli import parser
-from bids_sr.config.section import nearest_name
+from bids_sr.config.values import nearest_name
 
 PAGE = Path(__file__).parent / "field_options.md"
 LIST = PAGE.with_suffix(".toml")

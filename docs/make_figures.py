@@ -32,8 +32,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from bids_sr.metrics import read_frame
-from bids_sr.report.assembler import figures_of
+from bids_sr.metrics.rows import read_frame
+from bids_sr.report.figure_archive import figures_of
 
 HERE = Path(__file__).parent / "figures"
 STEM = "sub-01_task-localizer"

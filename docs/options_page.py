@@ -12,7 +12,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from bids_sr.cli import evaluate_main, models_main, parser, phantom_main, rerun, slurm_main
+from bids_sr.cli import evaluate_main, parser, phantom_main, report_command
+from bids_sr.cli.models import main as models_main
+from bids_sr.cli.slurm import main as slurm_main
 from bids_sr.sr.method import all_methods
 from bids_sr.sr.recipe_changes import variable_fields
 
@@ -38,7 +40,7 @@ def commands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
     another heading.
     """
     yield "bids-sr", parser.build_parser(everything=True), ""
-    yield "bids-sr report", rerun.report_parser(), ""
+    yield "bids-sr report", report_command.report_parser(), ""
     yield "bids-sr-evaluate", evaluate_main.build_parser(), ""
     yield "bids-sr-phantom", phantom_main.build_parser(), ""
     yield "bids-sr-slurm", slurm_main.build_parser(), "SLURM"

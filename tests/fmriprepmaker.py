@@ -371,9 +371,9 @@ def of_phantom(
     """What fMRIPrep would leave of a participant of the phantom, told from the phantom's truth."""
     from scipy import ndimage
 
-    from bids_sr.registration.ants import load_template
+    from bids_sr.registration.templates import load_template
+    from bids_sr.spatial.itk_files import read_itk
     from bids_sr.spatial.resampling import sample_volume
-    from bids_sr.spatial.transforms import read_itk
 
     truth = (
         bids / "derivatives" / "ground-truth" / f"sub-{label}" / "func" / f"sub-{label}_task-tap"

@@ -5,7 +5,7 @@ from pathlib import Path
 from bidsmaker import BidsMaker
 
 from bids_sr.cli.parser import parse_settings
-from bids_sr.cli.progress import expected
+from bids_sr.cli.stages import expected
 from bids_sr.config import Settings
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Node

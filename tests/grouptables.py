@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from bids_sr.group import group_values
-from bids_sr.group.group_values import find_tables
-from bids_sr.metrics import MetricRow, metric_rows, table_text
+from bids_sr.group import values as group_values
+from bids_sr.group.input_tables import find_tables
+from bids_sr.metrics.rows import MetricRow, metric_rows, table_text
 
 BEYOND: dict[str, Any] = {
     "task": "tap",

@@ -5,9 +5,9 @@ from functools import cache
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.io.grids import Volume
-from bids_sr.registration.ants import Template, load_template
-from bids_sr.spatial import masks
+from bids_sr.io.volume import Volume
+from bids_sr.registration.templates import Template, load_template
+from bids_sr.spatial import coarse_grids, masks
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
 
@@ -21,8 +21,8 @@ def template() -> Template:
 def brain(mm: float = 2.0) -> tuple[Volume, np.ndarray]:
     """T1w brain of the template at `mm` and its mask."""
     full = template()
-    data, affine = masks.coarsen(full.t1.data, full.t1.affine, mm)
-    mask = masks.coarsen(full.mask.data.astype(np.float32), full.t1.affine, mm)[0] > 0.5
+    data, affine = coarse_grids.coarsen(full.t1.data, full.t1.affine, mm)
+    mask = coarse_grids.coarsen(full.mask.data.astype(np.float32), full.t1.affine, mm)[0] > 0.5
     return Volume(data=data, affine=affine), mask
 
 
@@ -33,8 +33,8 @@ def t2star(mm: float = 1.5) -> Volume:
     """
     full = template()
     assert full.tissues is not None
-    gray, white = (masks.coarsen(image.data, image.affine, mm)[0] for image in full.tissues)
-    inside, affine = masks.coarsen(full.mask.data.astype(np.float32), full.t1.affine, mm)
+    gray, white = (coarse_grids.coarsen(image.data, image.affine, mm)[0] for image in full.tissues)
+    inside, affine = coarse_grids.coarsen(full.mask.data.astype(np.float32), full.t1.affine, mm)
     fluid = np.clip(inside - gray - white, 0, 1)
     texture = ndimage.gaussian_filter(np.random.default_rng(5).normal(size=inside.shape), 2.0 / mm)
     image = (900 * gray + 650 * white + 1300 * fluid) * (1 + 0.6 * texture)
@@ -60,10 +60,10 @@ def seen(
     """`image` on the grid of `on`, averaged over its voxels; `xfm` takes a point of that grid to
     the image's point.
     """
-    factor = masks.hr_factor(on.affine, 2.0)
+    factor = coarse_grids.hr_factor(on.affine, 2.0)
     shape, affine = hr_grid(on.data.shape, on.affine, factor)
     fine = sample_volume(image.data, image.affine, shape, affine, xfm, order=1, zero_outside=True)
-    data = masks.block_average(fine, factor)
+    data = coarse_grids.block_average(fine, factor)
     data = data + np.random.default_rng(seed).normal(0, noise, data.shape)
     return Volume(data=np.abs(data).astype(np.float32), affine=on.affine)
 
@@ -117,10 +117,11 @@ def head_with_neck(
     if slice_mm <= mm:
         return whole, inside
     shape, grid_affine = hr_grid(whole.data.shape, affine, (1.0, 1.0, scale * mm / slice_mm))
-    thick = masks.coverage(inside, affine, shape, grid_affine, mm=mm) > 0.5
+    thick = coarse_grids.coverage(inside, affine, shape, grid_affine, mm=mm) > 0.5
     return (
         Volume(
-            data=masks.coverage(whole.data, affine, shape, grid_affine, mm=mm), affine=grid_affine
+            data=coarse_grids.coverage(whole.data, affine, shape, grid_affine, mm=mm),
+            affine=grid_affine,
         ),
         thick,
     )

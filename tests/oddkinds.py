@@ -1050,7 +1050,7 @@ def turned_t1w(rng: Rng, scene: Scene, right: Right) -> None:
         moved["points"] = nb.affines.apply_affine(moved["turn"] @ image.affine, inside)
 
     def registered(scene: Scene) -> str:
-        from bids_sr.spatial.transforms import read_itk
+        from bids_sr.spatial.itk_files import read_itk
 
         name = f"{STEM}_from-boldref_to-T1w_mode-image"
         truth = scene.root / "phantom" / "derivatives" / "ground-truth" / "sub-01" / "func"

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.ndimage import gaussian_filter
 
 from bids_sr.io.nifti import save_image
-from bids_sr.spatial.transforms import write_itk
+from bids_sr.spatial.itk_files import write_itk
 from bids_sr.sr.matrices import kspace_crop
 
 FACTOR = (2.0, 2.0, 1.0)

@@ -5,7 +5,8 @@ import stat
 import subprocess
 from pathlib import Path
 
-from bids_sr.slurm.submission import Job, Request, Site, Submission, group_job, in_tasks
+from bids_sr.slurm.arrays import in_tasks
+from bids_sr.slurm.submission import Job, Request, Site, Submission, group_job
 
 REQUEST = Request(cpus=2, memory_mb=4096, minutes=30)
 

@@ -6,14 +6,15 @@ from bids_sr.bids import Subject
 from bids_sr.config import Settings
 from bids_sr.config.spaces import FSAVERAGE, FUNC, T1W, Space
 from bids_sr.frozen import frozen
-from bids_sr.io.dataset_description import template_uri
+from bids_sr.io.uris import template_uri
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Table, Transforms
 from bids_sr.pipeline.flow import say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.region_names import region_labels
-from bids_sr.steps import anatomy, imported, registration
-from bids_sr.steps.figures import draw_anatomy
+from bids_sr.steps import anatomy, imported, primary_dataset
+from bids_sr.steps import surfaces as steps_surfaces
+from bids_sr.steps.figures import anatomy as anatomy_figures
 from bids_sr.workflows.wanted import Planned
 
 
@@ -137,7 +138,7 @@ def fit_anatomy(
         sidecar={"Description": "tissue segmentation: 1 GM, 2 WM, 3 CSF"},
         exported_as={},
     )
-    tissue_maps = anatomy.label_tissues(t1w_tpms)
+    tissue_maps = primary_dataset.label_tissues(t1w_tpms)
     outputs.keep(
         tissue_maps, sidecar={"Description": "tissue probability map"}, exported_only=True
     )
@@ -167,9 +168,9 @@ def fit_anatomy(
     surfaces = _place_spaces(planned, subject, t1w_mask, templates, registered, outputs)
     with subworkflow("anat_figures_wf"):
         figures = planned.outputs({"subject": subject.label})
-        figures.keep_figures(draw_anatomy.draw_brain(t1w_preproc, t1w_mask, t1w_tpms, roi_t1w))
+        figures.keep_figures(anatomy_figures.draw_brain(t1w_preproc, t1w_mask, t1w_tpms, roi_t1w))
         figures.keep_figures(
-            draw_anatomy.draw_normalization(t1w_preproc, std_t1w, template, template_mask)
+            anatomy_figures.draw_normalization(t1w_preproc, std_t1w, template, template_mask)
         )
     return Anatomy(
         t1w_preproc=t1w_preproc,
@@ -342,7 +343,7 @@ def _place_spaces(
         template = templates.get(space.template, default)
         with subworkflow("_".join(["anat_in", *space.entities.values()]) + "_wf"):
             if space.is_template:
-                mask = anatomy.mask_in_template(
+                mask = primary_dataset.mask_in_template(
                     t1w_mask,
                     template.template,
                     template.t1w2std_xfm,
@@ -357,13 +358,13 @@ def _place_spaces(
                     exported_only=True,
                 )
             elif space == FSAVERAGE:
-                surfaces = registration.place_fsaverage(
+                surfaces = steps_surfaces.place_fsaverage(
                     template.t1w2std_xfm,
                     ribbon if _has_spheres(subject) else None,
                     list(known["sphere"]) if _has_spheres(subject) else None,
                     random_seed=seed,
                 )
-                say(Part.ANATOMY, registration.FSAVERAGE_TEXT)
+                say(Part.ANATOMY, steps_surfaces.FSAVERAGE_TEXT)
                 uris = [template_uri(FSAVERAGE.name, ending=ending.format(s)) for s in "LR"]
                 placed.append(Surfaces(space=space, surfaces=surfaces, uris=uris))
             else:

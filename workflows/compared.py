@@ -8,7 +8,7 @@ from bids_sr.io.grids import Factor
 from bids_sr.pipeline.artifacts import Confounds, Effects, Facts, Mask, Regressors, Series
 from bids_sr.pipeline.flow import events_in, say, subworkflow
 from bids_sr.pipeline.step import Part
-from bids_sr.steps import compared_series, motion
+from bids_sr.steps import another_run, compared_series, motion
 from bids_sr.workflows.confounds import model_time
 from bids_sr.workflows.fit_run import FittedRun, HeadMotion, correct_acquired, estimate_motion
 from bids_sr.workflows.run_plan import RunPlan
@@ -148,7 +148,7 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
             start_time=start_time,
             random_seed=settings.resources.random_seed,
         )
-    say(Part.EVALUATION, compared_series.OTHER_RUN_TEXT)
+    say(Part.EVALUATION, another_run.OTHER_RUN_TEXT)
     return effects
 
 
@@ -196,7 +196,7 @@ def other_run_effects(
     head_mask = head_motion.head_mask
     if head_mask is None:
         head_mask = motion.mask_head(head_motion.boldref)
-    return compared_series.measure_other_run(
+    return another_run.measure_other_run(
         stc,
         head_motion.boldref,
         head_mask,

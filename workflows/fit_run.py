@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.bids import BoldRun
-from bids_sr.bids.findings import PrecomputedField, PrecomputedRun
+from bids_sr.bids.precomputed import PrecomputedField, PrecomputedRun
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import AxisOrder, Factor
 from bids_sr.pipeline.artifacts import (
@@ -21,7 +21,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.flow import say, subworkflow, table_in, transforms_in
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
-from bids_sr.steps import anatomy, compared_series, imported, motion, registration
+from bids_sr.steps import calibration_run, imported, motion, primary_dataset, registration
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.run_plan import RunPlan
@@ -311,7 +311,7 @@ def register_run(
             exported_as={},
         )
         outputs.keep(
-            anatomy.invert_coreg(boldref2t1w_xfm),
+            primary_dataset.invert_coreg(boldref2t1w_xfm),
             _coreg("T1w", "boldref"),
             exported_only=True,
         )
@@ -443,7 +443,7 @@ def _calibrate(
     outputs: Outputs,
 ) -> Calibration:
     """Measure the fluctuations in the calibration of a run."""
-    say(Part.SERIES, compared_series.describe_calibration(with_events=run.events is not None))
+    say(Part.SERIES, calibration_run.describe_calibration(with_events=run.events is not None))
     settings = plan.planned.settings
     with subworkflow("calibration_wf"):
         bold = motion.import_series(run.bold, tr=run.tr, axis_order=run.axis_order)
@@ -504,7 +504,7 @@ def fit_calibration(
     head_mask = head_motion.head_mask
     if head_mask is None:
         head_mask = motion.mask_head(head_motion.boldref)
-    xfm, facts = compared_series.register_calibration(
+    xfm, facts = calibration_run.register_calibration(
         boldref,
         bold_mask,
         head_motion.boldref,
@@ -516,9 +516,9 @@ def fit_calibration(
     outputs.keep(
         xfm,
         _coreg("calibration", "boldref"),
-        sidecar=compared_series.CALIBRATION_XFM_SIDECAR,
+        sidecar=calibration_run.CALIBRATION_XFM_SIDECAR,
     )
-    patterns, measured = compared_series.measure_calibration(
+    patterns, measured = calibration_run.measure_calibration(
         bold,
         head_mask,
         head_motion.hmc_xfms,

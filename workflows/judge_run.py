@@ -5,14 +5,21 @@ from dataclasses import replace
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.design import MOTION
+from bids_sr.glm.model_confounds import MOTION
 from bids_sr.io.grids import Factor
 from bids_sr.pipeline.artifacts import Effects, Facts, File, Image, Map, Mask, Rows, Verdict
 from bids_sr.pipeline.flow import image_in, joined, say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, MEASURED, RAW
-from bids_sr.steps import compared_series, evaluation, quality, super_resolution
+from bids_sr.steps import (
+    another_run,
+    compared_series,
+    evaluation,
+    judgment,
+    quality,
+    super_resolution,
+)
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import MadeSeries, RunSeries
 from bids_sr.workflows.map_run import LinearModel, MappedRun, linear_model, mapped_series
@@ -198,7 +205,7 @@ def judge_run(
         one_level_down=one_level_down,
         cards=cards,
     )
-    flags, flag_rows = evaluation.raise_flags(
+    flags, flag_rows = judgment.raise_flags(
         tables,
         maps.maps,
         registered.bold_mask,
@@ -213,7 +220,7 @@ def judge_run(
         at_rest=plan.at_rest,
     )
     judged = [*tables, flag_rows]
-    verdict, verdict_rows = evaluation.judge(
+    verdict, verdict_rows = judgment.judge(
         judged,
         one_level_down,
         series.confounds,
@@ -296,7 +303,7 @@ def _judge_first(
                 n_dummy=0,
                 with_models=True,
             )
-        evaluation.judge(
+        judgment.judge(
             rows,
             one_level_down,
             series.confounds,
@@ -474,7 +481,7 @@ def compare_with_other_run(
     """
     assert measured.same_widths is not None
     return [
-        compared_series.compare_with_other_run(
+        another_run.compare_with_other_run(
             {name: measured.effects[name] for name in [*compared_names, ACQUIRED_BAND]},
             other_effects,
             comparison.bold_mask_hr,

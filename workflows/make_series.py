@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from bids_sr.bids import BoldRun
-from bids_sr.config.section import series_level
+from bids_sr.config.levels import series_level
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.pipeline.artifacts import (
@@ -31,13 +31,7 @@ from bids_sr.sr.device import Device, Precision
 from bids_sr.sr.inference.acquired import Displaced
 from bids_sr.sr.inference.apply_to_series import Keeping
 from bids_sr.sr.method import get_method
-from bids_sr.steps import (
-    active_regions,
-    motion,
-    quality,
-    super_resolution,
-    training,
-)
+from bids_sr.steps import motion, quality, seeds, super_resolution, training
 from bids_sr.steps.training import Source, TrainingSettings
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.compared import measure_another_run, place_all_compared
@@ -280,7 +274,7 @@ def make_series(
             with subworkflow(spec.name, high_resolution=True, stored=False, described=False):
                 fine[spec.name] = make_unstored(sources, spec, models.get(spec.name), fine, anat)
     if plan.planned.settings.activation.seed_series == "own" and plan.seeds:
-        say(Part.MAPS, active_regions.OWN_SEEDS_TEXT)
+        say(Part.MAPS, seeds.OWN_SEEDS_TEXT)
         for name, made in fine.items():
             kept = name in plan.stored_names or name == MEASURED
             with subworkflow(f"{name}_seeds", high_resolution=True, stored=kept):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from bids_sr.config.section import StoredMaps
+from bids_sr.config.levels import StoredMaps
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.grids import AxisOrder, Factor
@@ -13,7 +13,9 @@ from bids_sr.pipeline.flow import joined, say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, RAW
-from bids_sr.steps import activation, active_regions, quality, registration
+from bids_sr.steps import activation, reconstruction_error, region_growth, spaces
+from bids_sr.steps import clusters as active_regions
+from bids_sr.steps import surfaces as steps_surfaces
 from bids_sr.workflows.anatomy import Anatomy, Surfaces
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import MadeSeries, RunSeries
@@ -301,7 +303,7 @@ def find_region(
     registered, linear = fitted.registration, model.linear
     if not plan.planned.settings.evaluation.roi_grow or plan.at_rest:
         return registered.roi_bold, registered.roi_bold_hr
-    roi, roi_hr, grown_facts = active_regions.grow_region(
+    roi, roi_hr, grown_facts = region_growth.grow_region(
         series.raw.series,
         registered.bold_mask,
         registered.roi_bold,
@@ -316,7 +318,7 @@ def find_region(
         low_pass=model.low_pass,
         start_time=linear.start_time,
     )
-    say(Part.MAPS, active_regions.describe_growth(model.smoothing))
+    say(Part.MAPS, region_growth.describe_growth(model.smoothing))
     outputs.keep(roi, {"desc": "roigrown", "suffix": "mask"}, facts=grown_facts)
     return roi, roi_hr
 
@@ -418,7 +420,7 @@ def measure_error(
     """
     linear, resources = model.linear, plan.planned.settings.resources
     assert own.made.model_file is not None
-    coverage_rows = quality.check_intervals(
+    coverage_rows = reconstruction_error.check_intervals(
         series.raw.series,
         fitted.registration.bold_mask,
         fitted.motion.hmc_xfms,
@@ -436,8 +438,8 @@ def measure_error(
         random_seed=resources.random_seed,
         omp_nthreads=resources.omp_nthreads or 1,
     )
-    say(Part.EVALUATION, quality.CHECKED_INTERVALS)
-    error_maps, error_rows = quality.measure_error(
+    say(Part.EVALUATION, reconstruction_error.CHECKED_INTERVALS)
+    error_maps, error_rows = reconstruction_error.measure_error(
         own.maps,
         acquired.maps,
         own.made.mask,
@@ -448,7 +450,7 @@ def measure_error(
         series_name=own.made.name,
         smoothing=model.smoothing,
     )
-    say(Part.MAPS, quality.describe_error(own.made.name))
+    say(Part.MAPS, reconstruction_error.describe_error(own.made.name))
     return replace(own, error_maps=error_maps, error_rows=error_rows, coverage_rows=coverage_rows)
 
 
@@ -485,7 +487,7 @@ def bring_elsewhere(
     mask = own.made.mask
     maps = joined([own.maps, *([] if own.error_maps is None else [own.error_maps])])
     if series.grids:
-        space_maps = registration.maps_to_spaces(maps, mask, list(series.grids))
+        space_maps = spaces.maps_to_spaces(maps, mask, list(series.grids))
         # of the acquired series sidecars share nothing in a template's space
         varies = {} if own.made.name == RAW else activation.OF_CONTRAST
         outputs.keep(space_maps, among=kept, varies=varies)
@@ -498,7 +500,7 @@ def bring_elsewhere(
             "_".join([own.made.name, "on", *labels.values()]),
             high_resolution=own.made.name != RAW,
         ):
-            surface_maps[there.space.name] = registration.maps_to_surfaces(
+            surface_maps[there.space.name] = steps_surfaces.maps_to_surfaces(
                 maps,
                 mask,
                 there.surfaces,
@@ -506,6 +508,6 @@ def bring_elsewhere(
                 space_entities=labels,
                 surface_uris=there.uris,
             )
-            say(Part.MAPS, registration.describe_surface_maps(labels["space"]))
+            say(Part.MAPS, steps_surfaces.describe_surface_maps(labels["space"]))
             outputs.keep(surface_maps[there.space.name], among=kept)
     return replace(own, surface_maps=surface_maps)

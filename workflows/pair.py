@@ -13,7 +13,8 @@ from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import series_name
 from bids_sr.steps import registration, training
-from bids_sr.steps.figures import draw_anatomy, draw_evaluation
+from bids_sr.steps.figures import anatomy as anatomy_figures
+from bids_sr.steps.figures import model_training as model_training_figures
 from bids_sr.steps.training import TrainingSettings
 from bids_sr.workflows.wanted import Planned, Wanted, named
 
@@ -87,7 +88,7 @@ def fit_pair(
         registered = _register(pair, seed)
         keep_pair(registered, pair, outputs, tag)
         outputs.keep_figures(
-            draw_anatomy.draw_pair(
+            anatomy_figures.draw_pair(
                 registered.train_highres,
                 registered.train_lowres,
                 registered.pair_mask,
@@ -230,7 +231,7 @@ def _train_model(
     if not spec.stored:
         return model
     outputs.keep_figures(
-        draw_evaluation.draw_training(
+        model_training_figures.draw_training(
             model.log_file, model.card_file, method_label="" if alone else spec.name
         )
     )

@@ -3,7 +3,7 @@
 from bids_sr.bids import Subject
 from bids_sr.bids.fmriprep import SPACES
 from bids_sr.config import Settings
-from bids_sr.config.section import reaches
+from bids_sr.config.levels import reaches
 from bids_sr.pipeline.flow import Flow, say, subworkflow
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Scope, scope_name
@@ -11,7 +11,7 @@ from bids_sr.pipeline.step import Part
 from bids_sr.pipeline.store import store
 from bids_sr.preflight.plan import Plan
 from bids_sr.region_names import AUTO, BRAIN, is_aal2, region_of_tasks
-from bids_sr.steps.figures import draw_anatomy
+from bids_sr.steps.figures import anatomy as anatomy_figures
 from bids_sr.workflows.anatomy import Anatomy, fit_anatomy
 from bids_sr.workflows.pair import fit_pair
 from bids_sr.workflows.report_run import subject_facts
@@ -45,7 +45,7 @@ def process_participant(planned: Planned, subject: Subject) -> None:
             roi=roi,
         )
         outputs = planned.outputs({"subject": subject.label})
-        outputs.keep_figures(draw_anatomy.summarize_subject(subject_facts=facts))
+        outputs.keep_figures(anatomy_figures.summarize_subject(subject_facts=facts))
 
 
 def _fit_anatomy(planned: Planned, subject: Subject, template: str, roi: str) -> Anatomy:

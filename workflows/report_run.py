@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.bids import BoldRun, Pair, Subject
-from bids_sr.bids.findings import PrecomputedAnat, PrecomputedRun
+from bids_sr.bids.precomputed import PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
 from bids_sr.glm.condition_pair import condition_pair
 from bids_sr.io.atomic_files import read_json
@@ -15,15 +15,18 @@ from bids_sr.io.grids import size_text
 from bids_sr.pipeline.flow import expect_cost, image_in, joined, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.series import MEASURED, RAW
-from bids_sr.steps.figures import (
-    draw_anatomy,
-    draw_correlation,
-    draw_evaluation,
-    draw_maps,
-    draw_networks,
-    draw_overlap,
-    draw_overview,
-)
+from bids_sr.steps.figures import correlation as correlation_figures
+from bids_sr.steps.figures import evaluation as evaluation_figures
+from bids_sr.steps.figures import fluctuations as fluctuations_figures
+from bids_sr.steps.figures import maps as maps_figures
+from bids_sr.steps.figures import model_training as model_training_figures
+from bids_sr.steps.figures import motion as motion_figures
+from bids_sr.steps.figures import networks as networks_figures
+from bids_sr.steps.figures import overlap as overlap_figures
+from bids_sr.steps.figures import overview as overview_figures
+from bids_sr.steps.figures import quality as quality_figures
+from bids_sr.steps.figures import registration as registration_figures
+from bids_sr.steps.figures import series as series_figures
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.judge_run import Judgment
@@ -93,10 +96,10 @@ def draw_preprocessing(
     registered, boldref = fitted.registration, fitted.motion.boldref
     linear = linear_model(plan, fitted, series)
     outputs.keep_figures(
-        draw_maps.summarize_run(series.censoring, run_facts=facts, n_dummy=fitted.n_dummy)
+        motion_figures.summarize_run(series.censoring, run_facts=facts, n_dummy=fitted.n_dummy)
     )
     outputs.keep_figures(
-        draw_maps.draw_motion(
+        motion_figures.draw_motion(
             series.confounds,
             series.raw.series,
             registered.bold_mask,
@@ -104,10 +107,10 @@ def draw_preprocessing(
             n_dummy=fitted.n_dummy,
         )
     )
-    outputs.keep_figures(draw_anatomy.show_registration(registered.registration))
+    outputs.keep_figures(registration_figures.show_registration(registered.registration))
     if "glm" in plan.planned.settings.activation.kinds:
         outputs.keep_figures(
-            draw_maps.draw_design(
+            maps_figures.draw_design(
                 linear.regressors,
                 linear.confounds,
                 tr=linear.tr,
@@ -121,7 +124,7 @@ def draw_preprocessing(
     if anat is not None:
         assert registered.boldref2t1w_xfm is not None
         outputs.keep_figures(
-            draw_anatomy.draw_coregistration(
+            registration_figures.draw_coregistration(
                 boldref,
                 anat.t1w_preproc,
                 anat.t1w_mask,
@@ -132,7 +135,7 @@ def draw_preprocessing(
     if pair is not None:
         assert registered.guide_hr is not None
         outputs.keep_figures(
-            draw_anatomy.draw_guide(
+            registration_figures.draw_guide(
                 boldref,
                 registered.guide_hr,
                 image_in(pair.highres_file),
@@ -146,7 +149,7 @@ def draw_preprocessing(
             if one.learned_from == "run" and one.method is not None and one.method.calibrated
         )
         outputs.keep_figures(
-            draw_anatomy.draw_calibration(
+            registration_figures.draw_calibration(
                 boldref,
                 registered.bold_mask,
                 calibration.calibration_ref,
@@ -174,7 +177,7 @@ def draw_series(
             assert made.card_file is not None
             with subworkflow(spec.name, high_resolution=True):
                 outputs.keep_figures(
-                    draw_evaluation.draw_volume_training(
+                    model_training_figures.draw_volume_training(
                         made.log_file, made.card_file, series_name=spec.name
                     )
                 )
@@ -183,7 +186,7 @@ def draw_series(
         variance = series.fine[estimated[-1]].variance
         assert variance is not None
         outputs.keep_figures(
-            draw_evaluation.draw_variance(
+            fluctuations_figures.draw_variance(
                 variance.weight,
                 variance.tested,
                 registered.bold_mask_hr,
@@ -195,7 +198,7 @@ def draw_series(
     if MEASURED in middle:
         middle[MEASURED] = middle.pop(MEASURED)  # the last column
     outputs.keep_figures(
-        draw_maps.draw_slice(
+        series_figures.draw_slice(
             middle,
             maps.roi_hr,
             registered.bold_mask_hr,
@@ -204,7 +207,7 @@ def draw_series(
     )
     shown = plan.methods or [one.name for one in mapped_series(series)[1:2]]
     outputs.keep_figures(
-        draw_maps.draw_output(
+        series_figures.draw_output(
             {name: series.fine[name].series for name in shown},
             {name: maps.mapped[name].tsnr for name in (RAW, *shown)},
             registered.bold_mask_hr,
@@ -227,7 +230,7 @@ def draw_run_maps(
     """Draw the maps of a run, its regions and clusters; for parameters see `report_run`."""
     registered, activation = fitted.registration, plan.planned.settings.activation
     every, boldref = maps.maps, fitted.motion.boldref
-    drawn = draw_maps.draw_activation(
+    drawn = maps_figures.draw_activation(
         every,
         registered.bold_mask_hr,
         maps.roi_hr,
@@ -236,7 +239,7 @@ def draw_run_maps(
         series_names=plan.stored_names,
         at_rest=plan.at_rest,
     )
-    expect_cost(drawn, draw_maps.activation_cost(plan.contrasts))
+    expect_cost(drawn, maps_figures.activation_cost(plan.contrasts))
     outputs.keep_figures(drawn)
     surface_maps = maps.mapped[plan.primary].surface_maps or {}
     for there in () if anat is None else anat.surfaces:
@@ -246,7 +249,7 @@ def draw_run_maps(
             subworkflow("_".join([plan.primary, "on", *labels.values()])),
         ):
             outputs.keep_figures(
-                draw_maps.draw_surfaces(
+                maps_figures.draw_surfaces(
                     surface_maps[there.space.name],
                     there.surfaces,
                     series_name=plan.primary,
@@ -254,11 +257,11 @@ def draw_run_maps(
                 )
             )
     outputs.keep_figures(
-        draw_maps.show_clusters(maps.clusters, judgment.evaluation, judgment.verdict)
+        maps_figures.show_clusters(maps.clusters, judgment.evaluation, judgment.verdict)
     )
     if shows_correlation(plan):
         outputs.keep_figures(
-            draw_correlation.draw_correlation(
+            correlation_figures.draw_correlation(
                 every,
                 registered.bold_mask_hr,
                 maps.roi_hr,
@@ -269,7 +272,7 @@ def draw_run_maps(
             )
         )
     if plan.at_rest and "cc" in activation.kinds:
-        drawn = draw_networks.draw_networks(
+        drawn = networks_figures.draw_networks(
             every,
             registered.bold_mask_hr,
             maps.roi_hr,
@@ -277,14 +280,14 @@ def draw_run_maps(
             registered.guide_hr,
             series_names=plan.stored_names,
         )
-        expect_cost(drawn, draw_networks.networks_cost(plan.contrasts))
+        expect_cost(drawn, networks_figures.networks_cost(plan.contrasts))
         outputs.keep_figures(drawn)
     names = activation.overlap_names
     contrasts = plan.planned.plan.contrasts[plan.bold.bold]
     overlap_pair = None if names is None else condition_pair(names, contrasts)
     if overlap_pair is not None and not plan.at_rest:
         outputs.keep_figures(
-            draw_overlap.draw_overlap(
+            overlap_figures.draw_overlap(
                 every,
                 registered.bold_mask_hr,
                 maps.roi_hr,
@@ -314,7 +317,7 @@ def draw_judgment(
     """
     registered, settings = fitted.registration, plan.planned.settings
     boldref, truth = fitted.motion.boldref, plan.bold.truth
-    drawn = draw_overview.show_viewer(
+    drawn = overview_figures.show_viewer(
         maps.maps,
         registered.bold_mask_hr,
         judgment.evaluation,
@@ -334,10 +337,10 @@ def draw_judgment(
         primary=plan.primary,
         minus_others=plan.minus_others,
     )
-    expect_cost(drawn, draw_overview.viewer_cost(plan.contrasts))
+    expect_cost(drawn, overview_figures.viewer_cost(plan.contrasts))
     outputs.keep_figures(drawn)
     outputs.keep_figures(
-        draw_overview.draw_overview(
+        overview_figures.draw_overview(
             judgment.evaluation,
             judgment.verdict,
             registered.registration,
@@ -367,7 +370,7 @@ def draw_judgment(
         )
     )
     outputs.keep_figures(
-        draw_evaluation.draw_evaluation(
+        evaluation_figures.draw_evaluation(
             judgment.evaluation,
             judgment.verdict,
             judgment.flags,
@@ -379,7 +382,7 @@ def draw_judgment(
         )
     )
     outputs.keep_figures(
-        draw_evaluation.draw_quality(
+        quality_figures.draw_quality(
             judgment.evaluation,
             judgment.flags,
             boldref,

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from bids_sr.bids import BoldRun
-from bids_sr.config.spaces import FUNC, Seed, Space, seed_names, seeds_of
+from bids_sr.config.seeds import Seed, seed_names, seeds_of
+from bids_sr.config.spaces import FUNC, Space
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts, minus_others
 from bids_sr.workflows.wanted import Planned, Wanted, methods_of

@@ -16,7 +16,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.flow import events_in, say
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
-from bids_sr.steps import active_regions
+from bids_sr.steps import seeds as steps_seeds
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.confounds import RunConfounds
 from bids_sr.workflows.fit_run import FittedRun
@@ -63,7 +63,7 @@ def find_regressors(
         return events_in(plan.bold.events)
     if plan.seeds:
         seeds = SeedFrame.of(plan, fitted, anat)
-        regressors, columns = active_regions.seed_series(
+        regressors, columns = steps_seeds.seed_series(
             raw,
             fitted.registration.bold_mask,
             confounds.confounds,
@@ -80,15 +80,15 @@ def find_regressors(
             nuisance=plan.nuisance,
         )
         atlas = plan.planned.settings.activation.atlas
-        say(Part.PREPROCESSING, active_regions.describe_seeds(plan.seeds, atlas))
+        say(Part.PREPROCESSING, steps_seeds.describe_seeds(plan.seeds, atlas))
     else:
-        regressors, columns = active_regions.component_series(
+        regressors, columns = steps_seeds.component_series(
             raw,
             fitted.registration.bold_mask,
             time_columns=confounds.time_columns,
             n_dummy=fitted.n_dummy,
         )
-        say(Part.PREPROCESSING, active_regions.COMPONENTS_TEXT)
+        say(Part.PREPROCESSING, steps_seeds.COMPONENTS_TEXT)
     outputs.keep(regressors, {"desc": "seeds", "suffix": "timeseries"}, facts=columns)
     return regressors
 
@@ -109,7 +109,7 @@ def find_own_seeds(
     `mask`: brain on its grid. `regressors`: time series of the seeds in the acquired series.
     """
     seeds = SeedFrame.of(plan, fitted, anat)
-    own, columns = active_regions.own_seed_series(
+    own, columns = steps_seeds.own_seed_series(
         series,
         mask,
         regressors,

@@ -7,7 +7,7 @@ from bids_sr.pipeline.artifacts import Series, SpaceGrid
 from bids_sr.pipeline.flow import say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
-from bids_sr.steps import anatomy, registration
+from bids_sr.steps import primary_dataset, spaces
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.run_plan import RunPlan
@@ -24,7 +24,7 @@ def place_grids(plan: RunPlan, fitted: FittedRun, anat: Anatomy) -> dict[Space, 
         with subworkflow("_".join(["space", *space.entities.values()]) + "_wf"):
             if space.is_template:
                 template = anat.templates[space.template]
-                grids[space] = registration.grid_in_template(
+                grids[space] = spaces.grid_in_template(
                     boldref,
                     template.template_mask,
                     xfm,
@@ -36,7 +36,7 @@ def place_grids(plan: RunPlan, fitted: FittedRun, anat: Anatomy) -> dict[Space, 
                     random_seed=plan.planned.settings.resources.random_seed,
                 )
             else:
-                grids[space] = registration.grid_in_t1w(
+                grids[space] = spaces.grid_in_t1w(
                     boldref,
                     anat.t1w_mask,
                     xfm,
@@ -44,7 +44,7 @@ def place_grids(plan: RunPlan, fitted: FittedRun, anat: Anatomy) -> dict[Space, 
                     space_entities=space.entities,
                 )
     if grids:
-        say(Part.SERIES, registration.describe_spaces([str(space) for space in grids]))
+        say(Part.SERIES, spaces.describe_spaces([str(space) for space in grids]))
     return grids
 
 
@@ -57,26 +57,28 @@ def show_spaces(
 ) -> None:
     """Show the primary series' reference and brain on its own grid and in each other space."""
     with subworkflow(f"{plan.primary}_shown", high_resolution=True):
-        mean = anatomy.average_series(primary, n_dummy=fitted.n_dummy)
+        mean = primary_dataset.average_series(primary, n_dummy=fitted.n_dummy)
         if plan.in_func:
             outputs.keep(
                 mean,
                 {"suffix": "boldref"},
-                sidecar=anatomy.SERIES_MEAN_SIDECAR,
+                sidecar=primary_dataset.SERIES_MEAN_SIDECAR,
                 exported_only=True,
             )
     for space, grid in grids.items():
         with subworkflow("_".join(["shown_in", *space.entities.values()]) + "_wf"):
-            boldref, mask = anatomy.show_in_space(mean, fitted.registration.bold_mask_hr, grid)
+            boldref, mask = primary_dataset.show_in_space(
+                mean, fitted.registration.bold_mask_hr, grid
+            )
             outputs.keep(
                 boldref,
                 {**space.entities, "suffix": "boldref"},
-                sidecar=anatomy.SPACE_BOLDREF_SIDECAR,
+                sidecar=primary_dataset.SPACE_BOLDREF_SIDECAR,
                 exported_only=True,
             )
             outputs.keep(
                 mask,
                 {**space.entities, "desc": "brain", "suffix": "mask"},
-                sidecar=anatomy.SPACE_MASK_SIDECAR,
+                sidecar=primary_dataset.SPACE_MASK_SIDECAR,
                 exported_only=True,
             )

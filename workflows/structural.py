@@ -20,8 +20,10 @@ from bids_sr.pipeline.flow import facts_in, joined, say, subworkflow, table_in
 from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
-from bids_sr.steps import anatomy, structural
-from bids_sr.steps.figures import draw_anatomy
+from bids_sr.steps import anatomy
+from bids_sr.steps.figures import anatomy as anatomy_figures
+from bids_sr.steps.figures import structural as structural_figures
+from bids_sr.steps.structural import measures, preparation, training
 from bids_sr.workflows.pair import keep_model
 from bids_sr.workflows.wanted import Planned
 
@@ -105,7 +107,7 @@ def _prepare_scans(planned: Planned, subject: Subject) -> PreparedScans:
     outputs = _outputs(planned, subject, subject.structural, made=False)
     with subworkflow(scope_name(f"sub-{subject.label}_scans"), participant=subject.label):
         template, template_mask, _ = anatomy.load_template(template_space=space)
-        fine, coarse, others, mask, brain, facts = structural.prepare_scans(
+        fine, coarse, others, mask, brain, facts = preparation.prepare_scans(
             [pair.highres for pair in subject.structural],
             [pair.lowres for pair in subject.structural if pair.lowres is not None],
             template,
@@ -119,7 +121,7 @@ def _prepare_scans(planned: Planned, subject: Subject) -> PreparedScans:
             random_seed=settings.resources.random_seed,
             sloppy=settings.run.sloppy,
         )
-        text = structural.describe_preparation(
+        text = preparation.describe_preparation(
             suffixes,
             superres.anat_align,
             superres.scaling_of_scans,
@@ -150,7 +152,7 @@ def _keep_mask(
     of_model: bool,
 ) -> None:
     superres = settings.superres
-    sidecar = structural.describe_scan_mask(
+    sidecar = preparation.describe_scan_mask(
         suffixes, superres.anat_align, superres.anat_mask, of_model=of_model
     )
     entities = {"res": "hr", "desc": superres.anat_mask, "suffix": "mask"}
@@ -173,7 +175,7 @@ def _process_pairs(
             resolved = _apply_methods(planned, scans, heads, outputs, figures)
             assert scans.fine_scans is not None
             assert scans.scan_brain is not None
-            metrics, columns, dseg, classes = structural.measure_scans(
+            metrics, columns, dseg, classes = measures.measure_scans(
                 scans.fine_scans,
                 scans.coarse_scans,
                 scans.other_scans,
@@ -188,11 +190,11 @@ def _process_pairs(
                 anat_tools=superres.anat_tools,
                 random_seed=settings.resources.random_seed,
             )
-            say(Part.EVALUATION, structural.describe_measures(scans.suffixes, superres.anat_tools))
+            say(Part.EVALUATION, measures.describe_measures(scans.suffixes, superres.anat_tools))
             _keep_measures(settings, scans.suffixes, metrics, columns, dseg, outputs)
             outputs.keep(classes)
         figures.keep_figures(
-            draw_anatomy.draw_scans(
+            structural_figures.draw_scans(
                 scans.fine_scans,
                 scans.coarse_scans,
                 scans.other_scans,
@@ -205,7 +207,7 @@ def _process_pairs(
                 subject_facts=facts,
             )
         )
-        figures.keep_figures(draw_anatomy.summarize_subject(subject_facts=facts))
+        figures.keep_figures(anatomy_figures.summarize_subject(subject_facts=facts))
 
 
 def _keep_measures(
@@ -228,7 +230,7 @@ def _keep_measures(
     outputs.keep(
         dseg,
         {"res": "hr", "desc": "measured", "suffix": "dseg"},
-        sidecar=structural.describe_tissues(suffixes, superres.anat_align, superres.anat_tools),
+        sidecar=measures.describe_tissues(suffixes, superres.anat_align, superres.anat_tools),
     )
 
 
@@ -273,7 +275,7 @@ def _apply_method(
     request = planned.training_of(method)
     of_others = superres.train_on == "others"
     with subworkflow(method):
-        model_file, card_file, log_file = structural.train_on_scans(
+        model_file, card_file, log_file = training.train_on_scans(
             scans.scan_mask,
             joined(head.fine_scans for head in heads.values() if head.fine_scans is not None)
             if heads
@@ -300,13 +302,13 @@ def _apply_method(
         )
         say(
             Part.SERIES,
-            structural.describe_scan_network(request, of_others=of_others),
+            training.describe_scan_network(request, of_others=of_others),
             made=model_file,
-            describe=partial(structural.describe_networks_of_scans, request, of_others=of_others),
+            describe=partial(training.describe_networks_of_scans, request, of_others=of_others),
         )
         card, log = facts_in(card_file), table_in(log_file)
         keep_model(model_file, card, log, method, outputs, {"acquisition": "anat", "space": ""})
-        made_scans = structural.super_resolve_scans(
+        made_scans = training.super_resolve_scans(
             scans.coarse_scans,
             scans.scan_mask,
             model_file,
@@ -317,7 +319,7 @@ def _apply_method(
         )
         outputs.keep(made_scans, level="minimal")
         figures.keep_figures(
-            draw_anatomy.explain_scans(
+            structural_figures.explain_scans(
                 scans.coarse_scans,
                 made_scans,
                 scans.scan_mask,
@@ -355,7 +357,7 @@ def _process_lowres(planned: Planned, subject: Subject) -> None:
             outputs = _outputs(planned, subject, scans, made=True)
             with subworkflow(f"lowres_{session}" if session else "lowres"):
                 template, template_mask, _ = anatomy.load_template(template_space=space)
-                coarse, others, mask, scan_facts = structural.prepare_lowres(
+                coarse, others, mask, scan_facts = preparation.prepare_lowres(
                     [scan.path for scan in scans],
                     template,
                     template_mask,
@@ -370,7 +372,7 @@ def _process_lowres(planned: Planned, subject: Subject) -> None:
                     random_seed=settings.resources.random_seed,
                     sloppy=settings.run.sloppy,
                 )
-                text = structural.describe_lowres_preparation(
+                text = preparation.describe_lowres_preparation(
                     suffixes,
                     superres.anat_align,
                     superres.scaling_of_scans,
@@ -391,7 +393,7 @@ def _process_lowres(planned: Planned, subject: Subject) -> None:
                 )
                 resolved = _apply_methods(planned, prepared, {}, outputs, outputs)
                 outputs.keep_figures(
-                    draw_anatomy.draw_lowres(
+                    structural_figures.draw_lowres(
                         coarse,
                         others,
                         joined(one.made_scans for one in resolved),
@@ -400,7 +402,7 @@ def _process_lowres(planned: Planned, subject: Subject) -> None:
                         session=session,
                     )
                 )
-        figures.keep_figures(draw_anatomy.summarize_subject(subject_facts=facts))
+        figures.keep_figures(anatomy_figures.summarize_subject(subject_facts=facts))
 
 
 def _session(path: Path) -> str:
@@ -426,7 +428,7 @@ def _process_controls(planned: Planned, subject: Subject) -> None:
             outputs = _outputs(planned, subject, scans, made=True)
             with subworkflow(f"control_{session}" if session else "control"):
                 template, template_mask, _ = anatomy.load_template(template_space=space)
-                fine, mask, brain, scan_facts = structural.prepare_control(
+                fine, mask, brain, scan_facts = preparation.prepare_control(
                     [scan.highres for scan in scans],
                     template,
                     template_mask,
@@ -438,10 +440,10 @@ def _process_controls(planned: Planned, subject: Subject) -> None:
                     random_seed=settings.resources.random_seed,
                     sloppy=settings.run.sloppy,
                 )
-                say(Part.ANATOMY, structural.CONTROL_PREPARATION_TEXT)
+                say(Part.ANATOMY, preparation.CONTROL_PREPARATION_TEXT)
                 outputs.keep(fine)
                 _keep_mask(settings, mask, suffixes, outputs, of_model=False)
-                metrics, columns, dseg = structural.measure_control(
+                metrics, columns, dseg = measures.measure_control(
                     fine,
                     mask,
                     brain,
@@ -451,12 +453,12 @@ def _process_controls(planned: Planned, subject: Subject) -> None:
                     anat_tools=superres.anat_tools,
                     random_seed=settings.resources.random_seed,
                 )
-                say(Part.EVALUATION, structural.CONTROL_MEASURES_TEXT)
+                say(Part.EVALUATION, measures.CONTROL_MEASURES_TEXT)
                 _keep_measures(settings, suffixes, metrics, columns, dseg, outputs)
                 outputs.keep_figures(
-                    draw_anatomy.draw_control(metrics, scan_facts, session=session)
+                    structural_figures.draw_control(metrics, scan_facts, session=session)
                 )
-        figures.keep_figures(draw_anatomy.summarize_subject(subject_facts=facts))
+        figures.keep_figures(anatomy_figures.summarize_subject(subject_facts=facts))
 
 
 def _facts(settings: Settings, subject: Subject) -> dict[str, object]:

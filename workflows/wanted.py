@@ -15,8 +15,8 @@ from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
 from bids_sr.frozen import frozen
-from bids_sr.io.dataset_description import uri_of
 from bids_sr.io.grids import AS_STORED, AxisOrder
+from bids_sr.io.uris import uri_of
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.preflight.plan import Plan
 from bids_sr.series import (
@@ -27,7 +27,7 @@ from bids_sr.series import (
     series_names,
 )
 from bids_sr.sr.method import Method, method_of_series
-from bids_sr.sr.models.card import other_models
+from bids_sr.sr.models.other_models import other_models
 from bids_sr.sr.recipe_changes import changes_of
 from bids_sr.steps.training import TrainingSettings
 

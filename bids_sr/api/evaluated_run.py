@@ -17,11 +17,11 @@ from bids_sr.api.guide import (
 )
 from bids_sr.api.image_inputs import ImageInputError, ImageLike, mask_on, series_file, told_tr
 from bids_sr.api.run_inputs import RunInputs
-from bids_sr.config.spaces import Seed
-from bids_sr.evaluation.verdict_text import Audience
+from bids_sr.config.seeds import Seed
+from bids_sr.evaluation.advice import Audience
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.design import MOTION
+from bids_sr.glm.model_confounds import MOTION
 from bids_sr.io.grids import AS_STORED, Factor
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import (
@@ -37,7 +37,8 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.flow import series_in, subworkflow
 from bids_sr.registration.compared_frame import ComparedError
 from bids_sr.series import ACQUIRED_BAND, MEASURED, PAIR_BASELINES, RAW
-from bids_sr.steps import active_regions, compared_series, evaluation, motion, super_resolution
+from bids_sr.steps import compared_series, evaluation, judgment, motion, super_resolution
+from bids_sr.steps import seeds as steps_seeds
 from bids_sr.steps.training import TrainingSettings
 from bids_sr.workflows.compared import other_run_effects, place_compared
 from bids_sr.workflows.fit_run import FittedRun, estimate_motion
@@ -203,7 +204,7 @@ def _seed_series(
         x, y, z = map(float, center)
         seeds.append(Seed(name, (x, y, z), how.seed_radius_mm))
     try:
-        regressors, _ = active_regions.seed_series(
+        regressors, _ = steps_seeds.seed_series(
             run.raw,
             run.fitted.registration.bold_mask,
             confounds,
@@ -384,7 +385,7 @@ def judge_series(
                 comparison,
                 compared_names=run.compared,
             )
-    verdict, verdict_rows = evaluation.judge(
+    verdict, verdict_rows = judgment.judge(
         tables,
         {},
         model.confounds,

@@ -25,18 +25,14 @@ from bids_sr.api.image_inputs import (
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.glm.blocks import TooFewBlocks
 from bids_sr.glm.contrasts import resolve_contrasts
-from bids_sr.glm.design import MOTION, DesignError, Events, read_events
-from bids_sr.io.grids import (
-    EDGE_TOLERANCE,
-    Factor,
-    Volume,
-    corners_apart,
-    inside_field,
-    misfits,
-)
+from bids_sr.glm.model_confounds import MOTION
+from bids_sr.glm.regressors import DesignError, Events, read_events
+from bids_sr.io.fields_of_view import EDGE_TOLERANCE, corners_apart, inside_field, misfits
+from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import ImageError, SeriesReader
 from bids_sr.io.tables import read_frame
-from bids_sr.metrics import VerdictFacts
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.rows import VerdictFacts
 from bids_sr.notices import UsageError
 from bids_sr.registration.compared_frame import ComparedError, checked, refuse_other_nan
 from bids_sr.series import BASELINES, kind_of

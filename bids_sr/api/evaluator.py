@@ -40,12 +40,14 @@ from bids_sr.api.progress import notes
 from bids_sr.api.run_inputs import RunInputs, Truth
 from bids_sr.api.several_runs import each_run, in_lists, inputs_of_runs, is_several, of_one_run
 from bids_sr.api.super_resolver import SuperResolver
-from bids_sr.evaluation.verdict_text import Audience, verdict_line
+from bids_sr.evaluation.advice import Audience
+from bids_sr.evaluation.verdict_text import verdict_line
 from bids_sr.glm.blocks import TooFewBlocks
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.io.grids import Factor, Volume
+from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.metrics import frame as frame_of
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.rows import frame as frame_of
 from bids_sr.pipeline.flow import Eager, series_in
 from bids_sr.series import ACQUIRED_BAND, BASELINES, DEFAULT_BASELINES, PAIR_BASELINES
 from bids_sr.workflows.make_series import MadeSeries

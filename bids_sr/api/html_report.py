@@ -16,19 +16,19 @@ from markupsafe import Markup, escape
 
 from bids_sr.api.evaluation_inputs import evidence_and_limits
 from bids_sr.evaluation.verdict_text import verdict_line
-from bids_sr.figures.canvas import svg_text
-from bids_sr.figures.evaluation_figures import agreement_figure, of_halves
-from bids_sr.figures.map_figures import series_figure, variance_figure
+from bids_sr.figures.evaluation import agreement_figure, of_halves
+from bids_sr.figures.maps import series_figure, variance_figure
+from bids_sr.figures.svg_files import svg_text
 from bids_sr.io import atomic_files
-from bids_sr.io.grids import Volume
-from bids_sr.report.metric_tables import compared_html
+from bids_sr.io.volume import Volume
+from bids_sr.report.verdict_html import compared_html
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from bids_sr.metrics import MetricRow, VerdictFacts
+    from bids_sr.metrics.rows import MetricRow, VerdictFacts
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>

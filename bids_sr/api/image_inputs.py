@@ -19,10 +19,12 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import ArrayLike
 
+from bids_sr.io.arrays import Array, Float, Float32
 from bids_sr.io.copies import copy_series
-from bids_sr.io.grids import Array, Factor, Float, Float32, Volume
+from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image, save_image
-from bids_sr.spatial.transforms import read_itk
+from bids_sr.io.volume import Volume
+from bids_sr.spatial.itk_files import read_itk
 
 ImageLike = str | os.PathLike[str] | nib.Nifti1Image
 MaskLike = ImageLike | Array

@@ -37,10 +37,12 @@ from bids_sr.api.progress import notes
 from bids_sr.api.run_inputs import RunInputs
 from bids_sr.api.several_runs import each_run, in_lists, inputs_of_runs, is_several, of_one_run
 from bids_sr.evaluation.evidence import was_applied
+from bids_sr.io.arrays import Array
 from bids_sr.io.atomic_files import link_whole
 from bids_sr.io.copies import compress_series, copy_series
-from bids_sr.io.grids import Array, Factor, Volume
+from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts
 from bids_sr.pipeline.flow import Eager
 from bids_sr.sr.device import Precision

@@ -1,58 +1,35 @@
 """Survey of a data set: participants, their runs with all companion files, and problems.
 
-The companions of a run are its pair, T1w image, events and metadata.
-
-Structural scans at two resolutions (``--sr-target anat``): a participant's shared contrasts.
+Companions of a run are its pair, T1w image, events and metadata.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from math import prod
 from pathlib import Path
 
-from bids_sr.bids import companions, pairs
 from bids_sr.bids import headers as hd
+from bids_sr.bids import pairs, query, slice_axis, timing
+from bids_sr.bids.calibration_runs import calibrations, check_named
 from bids_sr.bids.companions import ratio_of, read_run
-from bids_sr.bids.findings import Findings, InputError, open_derivatives, refuse_output_as_data
+from bids_sr.bids.derivative_folders import open_derivatives, refuse_output_as_data
+from bids_sr.bids.entities import entities_of, label_of, stem_of, stem_of_echoes
+from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.fmriprep import check_surfaces, precomputed_anat, precomputed_run
-from bids_sr.bids.inputs import (
-    DEFAULT_FACTORS,
-    BoldRun,
-    LowresScan,
-    ModelInput,
-    Pair,
-    Subject,
-    Survey,
-    Truth,
-    check_given_models,
-    check_guide,
-    check_options,
-    entities_of,
-    factor_without_pair,
-    input_of_models,
-    is_magnitude,
-    label_of,
-    refuse_all,
-    stem_of,
-    stem_of_echoes,
-)
-from bids_sr.bids.layout import KINDS, Index, open_index
-from bids_sr.bids.other_runs import (
-    calibrations,
-    check_named,
-    check_root,
-    find_truth,
-    truth_in_dataset,
-)
-from bids_sr.bids.pairs import check_retrospective, sizes
+from bids_sr.bids.given_models import factor_without_pair
+from bids_sr.bids.inputs import DEFAULT_FACTORS, BoldRun, Pair, Subject, Survey, Truth
+from bids_sr.bids.layout import Index, open_index
+from bids_sr.bids.method_options import check_guide, check_options
+from bids_sr.bids.reference_runs import check_root, find_truth, truth_in_dataset
+from bids_sr.bids.retrospective_plan import check_retrospective
 from bids_sr.bids.run_names import check_names
 from bids_sr.config import Selection, Settings
-from bids_sr.config.spaces import seed_names, seeds_of
-from bids_sr.io.grids import LEAST_SAMPLES, Header, Triple, corners_apart, size_text
+from bids_sr.config.seeds import seed_names, seeds_of
+from bids_sr.io.fields_of_view import corners_apart
+from bids_sr.io.grids import LEAST_SAMPLES
+from bids_sr.io.image_header import Header, Triple
 from bids_sr.io.tables import column
 from bids_sr.region_names import is_file
-from bids_sr.sr.method import all_methods, method_names
 
 
 def survey(settings: Settings) -> Survey:
@@ -84,9 +61,9 @@ def open_dataset(settings: Settings, findings: Findings) -> tuple[list[str], Ind
     """
     bids_dir = settings.paths.bids_dir.absolute()
     selection = settings.selection
-    existing = companions.participants(bids_dir, findings)
-    labels = companions.choose(bids_dir, existing, selection, findings)
-    filters = companions.read_filters(selection.bids_filter_file, findings)
+    existing = query.participants(bids_dir, findings)
+    labels = query.choose(bids_dir, existing, selection, findings)
+    filters = query.read_filters(selection.bids_filter_file, findings)
     # a dry run writes nothing
     database = None if settings.run.dry_run else selection.bids_database_dir
     return labels, open_index(bids_dir, labels, existing, database, filters)
@@ -94,7 +71,7 @@ def open_dataset(settings: Settings, findings: Findings) -> tuple[list[str], Ind
 
 def _walk(settings: Settings, seen: Survey) -> None:
     bids_dir = settings.paths.bids_dir.absolute()
-    companions.check_dataset(bids_dir)
+    query.check_dataset(bids_dir)
     check_options(settings, seen)
     if refuse_output_as_data(bids_dir, seen):
         return
@@ -109,7 +86,7 @@ def _walk(settings: Settings, seen: Survey) -> None:
         for path in index.find("bold", label):
             name = stem_of_echoes(path)
             with seen.about(label, name if name.startswith(f"sub-{label}_") else ""):
-                every[label] += companions.well_named([path], seen)
+                every[label] += query.well_named([path], seen)
     subjects = []
     for label, bolds in _select(every, settings.selection, seen).items():
         with seen.about(label):
@@ -143,7 +120,7 @@ def _select(
             reason = (
                 f"no BOLD runs with {entity} {label!r} were found for the selected participants"
             )
-            fix = f"Available: {companions.choice(label, existing)}"
+            fix = f"Available: {query.choice(label, existing)}"
             seen.refuse_option(f"{options[entity]} {label}", reason, fix)
     chosen = {
         label: [
@@ -196,12 +173,12 @@ def _subject(
     settings: Settings,
     seen: Survey,
 ) -> Subject:
-    images = companions.well_named(index.find("t1w", label), seen)
+    images = query.well_named(index.find("t1w", label), seen)
     anat = precomputed_anat(seen.sources, label, images, settings.preprocessing.templates, seen)
     t1w = _t1w(images if anat is None else [anat.preproc], label, settings, seen)
     if t1w:
         check_surfaces(label, anat, settings.preprocessing.spaces, seen)
-    stars = companions.magnitudes(companions.well_named(index.find("t2starw", label), seen), seen)
+    stars = query.magnitudes(query.well_named(index.find("t2starw", label), seen), seen)
     star_headers = [h for h in (volume_header(path, seen) for path in stars) if h is not None]
     runs, missing = [], []
     superres, timed = settings.superres, "slicetiming" not in settings.preprocessing.ignore
@@ -212,7 +189,7 @@ def _subject(
         return named if pair is None else pair.factor
 
     calibrated, bolds = calibrations(index, bolds, every, known, settings, seen)
-    for bold, *others in companions.bold_runs(bolds, settings.preprocessing.echo, seen):
+    for bold, *others in query.bold_runs(bolds, settings.preprocessing.echo, seen):
         name = stem_of_echoes(bold) if others else stem_of(bold)
         with seen.about(label, name):
             events = None if "events" in settings.preprocessing.ignore else index.events(bold)
@@ -225,7 +202,7 @@ def _subject(
         if header is None:
             continue
         findings = Findings()
-        header, _ = hd.with_slices_last(header, sidecar or {})
+        header, _ = slice_axis.with_slices_last(header, sidecar or {})
         pair, holdout = _choose(header, star_headers, settings, findings)
         if pair is None and not findings.problems and not stars:
             missing.append(bold)
@@ -238,7 +215,7 @@ def _subject(
         ratio = None if calibration is None else ratio_of(calibration, run)
         ratio = named or ratio or DEFAULT_FACTORS
         with seen.about(label, name):
-            times = hd.slice_times(run.header, run.sidecar, run.tr, seen) if timed else None
+            times = timing.slice_times(run.header, run.sidecar, run.tr, seen) if timed else None
             run = replace(run, events=events, echoes=echoes, slice_timing=times)
             run = replace(
                 run,
@@ -255,7 +232,7 @@ def _subject(
     if missing:
         pairs.refuse_without_pair(label, missing, settings, seen)
     if any(run.precomputed is None or run.precomputed.field is None for run in runs):
-        companions.tell_field_maps(settings.paths.bids_dir.absolute(), label, seen)
+        query.tell_field_maps(settings.paths.bids_dir.absolute(), label, seen)
     subject = Subject(label=label, t1w=tuple(t1w), runs=tuple(runs), precomputed=anat)
     if settings.evaluation.retrospective is not None:
         check_retrospective(subject, settings, seen)
@@ -344,7 +321,7 @@ def _slabs(images: Sequence[Path]) -> set[Path]:
 
 
 def _t1w(paths: Sequence[Path], label: str, settings: Settings, seen: Survey) -> list[Path]:
-    images = companions.magnitudes(paths, seen)
+    images = query.magnitudes(paths, seen)
     sessions, roi = settings.selection.session_label, settings.activation.roi
     slabs = _slabs(images) if len(images) > 1 else set()
     images.sort(
@@ -423,7 +400,7 @@ def _differences(
         value, reference = sidecar.get(key), first_sidecar.get(key)
         if value != reference and not (value is None or reference is None):
             yield f"{key} differs from {name}"
-    tr, first_tr = hd.likely_tr(header.tr), hd.likely_tr(first.tr)
+    tr, first_tr = timing.likely_tr(header.tr), timing.likely_tr(first.tr)
     if tr and first_tr and not math.isclose(tr, first_tr, rel_tol=0.01):
         yield (
             f"the repetition time in the image header is {tr:g} s, but {name} has a repetition"
@@ -490,274 +467,8 @@ def _type_order(index: Index, bids_dir: Path, task: str, seen: Survey) -> tuple[
             levels = described.get("Levels") if isinstance(described, dict) else None
             if isinstance(levels, dict):
                 return tuple(str(level) for level in levels)
-    table = companions.first_table(bids_dir, task)
+    table = query.first_table(bids_dir, task)
     return tuple(dict.fromkeys(column(table, "trial_type"))) if table else ()
 
 
-_CONTRASTS = {KINDS[kind][1]: kind for kind in ("t1w", "t2w", "flair")}
-"""BIDS suffix → kind of image in the index, in the order of the channels."""
 _ECHOES_APART_MM = 0.1  # headers of the echoes of one volume differ by rounding alone
-_LEAST = 1.5  # low- over high-resolution voxel volume; less is no second resolution
-
-
-def survey_structural(settings: Settings) -> Survey:
-    """Return participants with their structural pairs, and the problems found.
-
-    Problems are returned, not raised. Only headers are read.
-    """
-    seen = Survey()
-    _check_methods(settings, seen)
-    try:
-        seen.subjects = _walk_scans(settings, seen)
-    except InputError as error:
-        seen.add(error.problems)
-    return seen
-
-
-def _check_methods(settings: Settings, findings: Findings) -> None:
-    """Refuse methods without fused contrasts, and options for functional runs only."""
-    fusing = [method.name for method in all_methods() if method.fuses]
-    for name in settings.superres.chosen:
-        if name not in fusing:
-            reason = (
-                "--sr-target anat processes several contrasts as channels of one image, which"
-                " this method does not support"
-            )
-            if name not in method_names():
-                reason = (
-                    "--sr-target anat always computes interpolations for comparison, so they"
-                    " cannot be selected as methods"
-                )
-            findings.refuse_option(
-                f"--sr-method {name}", reason, f"Choose among {', '.join(fusing)}."
-            )
-    check_given_models(settings.superres, findings)
-    superres, evaluation = settings.superres, settings.evaluation
-    useless = {
-        "--truth": evaluation.truth_dir is not None,
-        "--retrospective": evaluation.retrospective is not None,
-        "--pair-holdout": evaluation.pair_holdout,
-        "--null-checks": evaluation.null_checks,
-        "--n-ensemble": superres.n_ensemble > 1,
-        "--sr-factor": bool(superres.factor),
-        "--derivatives": bool(settings.preprocessing.derivatives),
-        "--model": settings.activation.stats_model is not None,
-        "--input-smoothing": settings.preprocessing.input_smoothing > 0,
-    }
-    fix = "Omit one of the two options."
-    refuse_all(
-        findings,
-        [
-            (asked, flag, "this option cannot be combined with --sr-target anat", fix)
-            for flag, asked in useless.items()
-        ],
-    )
-
-
-def _walk_scans(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
-    companions.check_dataset(settings.paths.bids_dir.absolute())
-    labels, index = open_dataset(settings, seen)
-    subjects = []
-    given = input_of_models(settings.superres)
-    for label in labels:
-        single: list[str] = []
-        lowres: tuple[tuple[LowresScan, ...], ...] = ()
-        controls: tuple[tuple[Pair, ...], ...] = ()
-        with seen.about(label):
-            pairs = [
-                pair
-                for suffix in _CONTRASTS
-                for pair in _pairs(index, label, suffix, settings, seen, single)
-            ]
-            if not pairs and given is not None:
-                lowres = _lowres(index, label, given, settings, seen)
-            if not pairs and not lowres and settings.superres.anat_control:
-                controls = _controls(index, label, settings, seen)
-            if not lowres and not controls:
-                for text in single:
-                    seen.tell(f"sub-{label}", text)
-        if pairs or controls or lowres:
-            subjects.append(
-                Subject(
-                    label=label,
-                    t1w=(),
-                    runs=(),
-                    structural=tuple(pairs),
-                    controls=controls,
-                    lowres=lowres,
-                )
-            )
-        elif label in settings.selection.participant_label or len(labels) == 1:
-            _refuse_without_pair(label, given, seen)
-        else:
-            with seen.about(label):
-                seen.tell(f"sub-{label}", f"{_without_pair(given)}. The participant is skipped.")
-    if labels and not subjects and not seen.problems:
-        _refuse_without_pair("*", given, seen)
-    for subject in subjects if settings.superres.train_on == "others" else ():
-        own = [pair.contrast for pair in subject.structural]
-        if own and not any(
-            each is not subject and [pair.contrast for pair in each.structural] == own
-            for each in subjects
-        ):
-            reason = (
-                "--train-on others requires another participant with the same contrasts at two"
-                " resolutions, but none of the selected participants has them"
-            )
-            seen.refuse(
-                f"sub-{subject.label}",
-                reason,
-                "Select more participants, or omit --train-on.",
-            )
-    return tuple(subjects)
-
-
-def _without_pair(given: ModelInput | None) -> str:
-    """Return why a participant has no scans to work on, without a period."""
-    if given is None:
-        return "training requires T1w, T2w or FLAIR scans at two resolutions, but none were found"
-    size = size_text(given.mm, " x ")
-    return (
-        "no T1w, T2w or FLAIR scans at two resolutions were found, and no session has"
-        f" low-resolution {'+'.join(given.contrasts)} scans for the --pretrained model of {size}"
-        f" (their voxel volume must be at least {_LEAST:g} times as large)"
-    )
-
-
-def _refuse_without_pair(label: str, given: ModelInput | None, findings: Findings) -> None:
-    reason = _without_pair(given)
-    fix = (
-        "Add the scans (distinguished by their acq- labels), select them with --hr-acq and"
-        " --lr-acq, or choose other participants. To measure volumes of high-resolution scans"
-        " without super-resolution, add --anat-control."
-    )
-    if given is None:
-        fix += (
-            " To super-resolve participants with low-resolution scans only, specify a model that"
-            " was trained on other participants with --pretrained."
-        )
-    findings.refuse(f"sub-{label}", reason, fix)
-
-
-def _pairs(
-    index: Index,
-    label: str,
-    suffix: str,
-    settings: Settings,
-    seen: Findings,
-    single: list[str],
-) -> list[Pair]:
-    """The pair of one contrast, or none: its finest image and its coarsest one.
-
-    `single`: notices on contrasts with one resolution are appended here; they are shown unless
-    such scans are used.
-    """
-    superres = settings.superres
-    images = _images(index, label, suffix, settings, seen)
-    high = min(_of(images, superres.hr_acq), key=_volume, default=None)
-    low = max(_of(images, superres.lr_acq), key=_volume, default=None)
-    if high is None or low is None:
-        return []
-    if _volume(low) < _LEAST * _volume(high):
-        ratio = _volume(low) / _volume(high)
-        why = (
-            f"{suffix} is not super-resolved because scans were found at one resolution only."
-            if low.path == high.path
-            else f"{suffix} is not super-resolved because the voxel volumes are too similar"
-            f" ({sizes(low)} and {sizes(high)}, ratio {ratio:.3g}). The ratio must be at least"
-            f" {_LEAST:g}."
-        )
-        single.append(why)
-        return []
-    if any(header.path not in (high.path, low.path) for header in images):
-        text = (
-            f"{len(images)} {suffix} images were found. Only this image (the highest resolution)"
-            f" and {low.path.name} (the lowest resolution) are used."
-        )
-        seen.tell(high.path, text)
-    x, y, z = (a / b for a, b in zip(hd.like(low, high.affine).zooms, high.zooms, strict=True))
-    return [Pair(highres=high.path, lowres=low.path, factor=(x, y, z))]
-
-
-def _images(
-    index: Index, label: str, suffix: str, settings: Settings, seen: Findings
-) -> list[Header]:
-    """Return the headers of the sound images of one contrast in the chosen sessions."""
-    sessions = settings.selection.session_label
-    paths = companions.well_named(index.find(_CONTRASTS[suffix], label), seen)
-    chosen = [
-        p
-        for p in paths
-        if is_magnitude(p) and (not sessions or entities_of(p).get("session", "") in sessions)
-    ]
-    headers = (volume_header(path, seen) for path in chosen)
-    return [header for header in headers if header is not None]
-
-
-def _controls(
-    index: Index, label: str, settings: Settings, seen: Findings
-) -> tuple[tuple[Pair, ...], ...]:
-    """Return the finest scan of each contrast by session, of a participant without pairs."""
-    sessions: dict[str, list[Pair]] = {}
-    for suffix in _CONTRASTS:
-        by_session: dict[str, list[Header]] = {}
-        for header in _of(_images(index, label, suffix, settings, seen), settings.superres.hr_acq):
-            session = entities_of(header.path).get("session", "")
-            by_session.setdefault(session, []).append(header)
-        for session, headers in by_session.items():
-            finest = min(headers, key=_volume)
-            scan = Pair(highres=finest.path, lowres=None, factor=(1.0, 1.0, 1.0))
-            sessions.setdefault(session, []).append(scan)
-    return tuple(tuple(scans) for _, scans in sorted(sessions.items()))
-
-
-def _lowres(
-    index: Index, label: str, given: ModelInput, settings: Settings, seen: Findings
-) -> tuple[tuple[LowresScan, ...], ...]:
-    """Return low-resolution scans for a model by session, of a participant without pairs.
-
-    Of several scans of a contrast the finest is taken that is coarser than the model's grid.
-    Sessions without all contrasts of the model are left out.
-    """
-    least = _LEAST * prod(given.mm)
-    sessions: dict[str, dict[str, list[Header]]] = {}
-    for suffix in (suffix for suffix in _CONTRASTS if suffix in given.contrasts):
-        for header in _of(_images(index, label, suffix, settings, seen), settings.superres.lr_acq):
-            if _volume(header) >= least:
-                session = entities_of(header.path).get("session", "")
-                sessions.setdefault(session, {}).setdefault(suffix, []).append(header)
-    complete = []
-    for session, headers in sorted(sessions.items()):
-        place = f"sub-{label}" + (f"_ses-{session}" if session else "")
-        if absent := [suffix for suffix in given.contrasts if suffix not in headers]:
-            text = (
-                f"the --pretrained model requires low-resolution {'+'.join(given.contrasts)}"
-                f" scans, but no {' and no '.join(absent)} scan was found; these scans are"
-                " skipped."
-            )
-            seen.tell(place, text)
-            continue
-        finest = {suffix: min(headers[suffix], key=_volume) for suffix in given.contrasts}
-        for suffix, header in finest.items():
-            if (count := len(headers[suffix])) > 1:
-                text = (
-                    f"{count} low-resolution {suffix} images were found; this image is used"
-                    " because it has the smallest voxels."
-                )
-                seen.tell(header.path, text)
-        complete.append(tuple(LowresScan(path=header.path) for header in finest.values()))
-    return tuple(complete)
-
-
-def _of(images: Sequence[Header], acquisition: str | None) -> list[Header]:
-    """Images of an acquisition, all of them where none was named; in the order of their names."""
-    chosen = [
-        h
-        for h in images
-        if acquisition is None or entities_of(h.path).get("acquisition") == acquisition
-    ]
-    return sorted(chosen, key=lambda header: header.path.name)
-
-
-def _volume(header: Header) -> float:
-    return prod(header.zooms)

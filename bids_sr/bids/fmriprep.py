@@ -24,21 +24,15 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from bids_sr.bids import headers as hd
-from bids_sr.bids.companions import some
-from bids_sr.bids.findings import (
-    Derivatives,
-    Findings,
-    InputError,
-    PrecomputedAnat,
-    PrecomputedField,
-    PrecomputedRun,
-    absent,
-    check_confounds,
-    check_grid,
-    check_transforms,
-)
-from bids_sr.bids.inputs import RUN_KEYS, BoldRun, entities_of, same_run, stem_of
-from bids_sr.bids.layout import IMAGES, read_object, suffix_of
+from bids_sr.bids import slice_axis
+from bids_sr.bids.entities import RUN_KEYS, entities_of, same_run, stem_of
+from bids_sr.bids.findings import Findings, InputError, absent
+from bids_sr.bids.inheritance import read_object, suffix_of
+from bids_sr.bids.inputs import BoldRun
+from bids_sr.bids.layout import IMAGES
+from bids_sr.bids.precomputed import Derivatives, PrecomputedAnat, PrecomputedField, PrecomputedRun
+from bids_sr.bids.precomputed_checks import check_confounds, check_grid, check_transforms
+from bids_sr.bids.query import some
 from bids_sr.config.spaces import FSAVERAGE, Space
 from bids_sr.io.template_cache import CARRIED
 
@@ -422,7 +416,7 @@ def _run_of(
                 " the original image grid."
             )
             check_grid(
-                hd.like(header, run.affine),
+                slice_axis.like(header, run.affine),
                 run.shape,
                 run.affine,
                 f"the run {run.bold.name}",

@@ -1,6 +1,4 @@
-"""Index of a data set by pybids, made once; sidecars and tables by inheritance.
-
-It is queried once for all participants.
+"""Index of a data set by pybids, made once for all participants.
 
 pybids indexes names only. Its own reading of sidecars asks the database once for every events
 table, which grows with the square of the number of participants; sidecars are read here, when they
@@ -11,18 +9,16 @@ reads a database without asking whether it still holds.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.bids.findings import refusal, require
-from bids_sr.bids.inputs import ENTITIES, applies_to, entities_of, stem_of
-from bids_sr.io.atomic_files import read_text, regular
+from bids_sr.bids.entities import ENTITIES, entities_of, stem_of
+from bids_sr.bids.findings import refusal
+from bids_sr.bids.inheritance import inherited, merged, suffix_of
 from bids_sr.io.checksums import checksum
 
 if TYPE_CHECKING:
@@ -289,74 +285,4 @@ def _folders(folder: Path, prefix: str) -> list[Path]:
         Path(entry)
         for entry in os.scandir(folder)
         if entry.name.startswith(prefix) and entry.is_dir()
-    )
-
-
-@lru_cache(maxsize=4096)
-def _read_text(path: Path, content: str) -> str:
-    return read_text(path, encoding="utf-8-sig")
-
-
-def read_object(path: Path) -> dict[str, object]:
-    """Read a JSON file that holds an object.
-
-    `InputError`: it was not downloaded, cannot be read, is no JSON, or holds something else.
-    """
-    require(path)
-    try:
-        regular(path)  # the checksum of a pipe or device would never end
-        value = json.loads(_read_text(path, checksum(path)))
-    except (OSError, ValueError, RecursionError) as error:
-        raise refusal(
-            path, f"the file cannot be read as JSON ({error})", "Correct the file."
-        ) from error
-    if not isinstance(value, dict):
-        raise refusal(
-            path,
-            "the file does not contain a JSON object",
-            "Correct the file; BIDS metadata must be a single JSON object, {…}.",
-        )
-    return value
-
-
-def merged(files: Iterable[Path]) -> dict[str, object]:
-    """Content of sidecars, of which later ones take precedence; values of null are left out.
-
-    `files`: JSON files in ascending rank.
-    """
-    found: dict[str, object] = {}
-    for file in files:
-        found.update(read_object(file))
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def suffix_of(path: Path) -> str:
-    """Suffix of BIDS in a file name: ``bold``, ``events``, ``T1w``."""
-    return path.name.split(".")[0].rpartition("_")[2]
-
-
-def inherited(image: Path, root: Path, files_in: Callable[[Path], Iterable[Path]]) -> list[Path]:
-    """Return the files that apply to an image by the inheritance principle.
-
-    They stand in the folder of the image or above it, and all their entities are those of the
-    image: from the root of the data set down, those with more entities later.
-    """
-    return [
-        file
-        for folder in reversed(image.parents)
-        if folder.is_relative_to(root)
-        for file in sorted(files_in(folder), key=lambda file: len(entities_of(file)))
-        if applies_to(file, image)
-    ]
-
-
-def sidecars_on_disk(image: Path, root: Path) -> list[Path]:
-    """JSON files that apply to an image, in ascending rank: from the root of its data set down."""
-    suffix = suffix_of(image)
-    return inherited(
-        image,
-        root,
-        lambda folder: (
-            path for path in sorted(folder.glob(f"*{suffix}.json")) if suffix_of(path) == suffix
-        ),
     )

@@ -7,8 +7,9 @@ compared with the automatic masks of all series.
 from collections.abc import Sequence
 from pathlib import Path
 
+from bids_sr.bids.entities import entities_of
 from bids_sr.bids.fmriprep import SPACES
-from bids_sr.bids.inputs import LowresScan, Pair, Subject, entities_of
+from bids_sr.bids.inputs import LowresScan, Pair, Subject
 from bids_sr.config import Settings
 from bids_sr.config.spaces import Space
 

@@ -1,36 +1,23 @@
 """T2*-weighted pair of a run, chosen by voxel sizes or labels.
 
 With ``--pair-holdout``, a second pair is kept for scoring.
-
-Plan of ``--retrospective`` from headers: size, pair and lost volumes of each run.
-
-The sizes and pairs are those of the downsampled runs.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from bids_sr.bids import headers as hd
+from bids_sr.bids import slice_axis
+from bids_sr.bids.entities import entities_of
 from bids_sr.bids.findings import Findings
-from bids_sr.bids.headers import LEAST_MATRIX
-from bids_sr.bids.inputs import (
-    DEFAULT_FACTORS,
-    BoldRun,
-    Pair,
-    Subject,
-    Truth,
-    entities_of,
-    factor_without_pair,
-    pretrained_for,
-    works_in_plane,
-)
+from bids_sr.bids.given_models import factor_without_pair, pretrained_for
+from bids_sr.bids.inputs import Pair
+from bids_sr.bids.method_options import works_in_plane
 from bids_sr.config import Settings, SuperRes
-from bids_sr.io.grids import Header, Triple, mm_text, size_text
+from bids_sr.io.grids import mm_text, size_text
+from bids_sr.io.image_header import Header, Triple
 from bids_sr.series import PAIR_BASELINES
 
 # of the BOLD voxel: so far may the low-resolution image of the pair differ in plane
@@ -122,7 +109,7 @@ def choose(
     T2*-weighted image. `UsageError`: it cannot be read, or names tasks that are not there. Pair,
     or problems; neither without candidates.
     """
-    candidates = [hd.like(header, bold.affine) for header in candidates]
+    candidates = [slice_axis.like(header, bold.affine) for header in candidates]
     by_session: dict[str | None, list[Header]] = {}
     for header in candidates:
         by_session.setdefault(entities_of(header.path).get("session"), []).append(header)
@@ -523,15 +510,6 @@ def refuse_without_pair(
     findings.refuse(f"sub-{label} ({bolds[0].name}{more})", reason, fix)
 
 
-_LEAST_AVERAGED, _SHARE_AVERAGED = 10, 0.1  # volumes whose mean stands for a T2*-weighted image
-_LEAST_KEPT = 10  # volumes of what is worked on
-_LEAST_SLICES = 2  # of a run that is downsampled across slices
-_ONE_AT_A_TIME = (
-    "Process these runs in separate calls with different output directories, using"
-    " --session-label, --task-id or --run-id."
-)
-
-
 def factor_text(factor: Triple) -> str:
     """Return a factor in words.
 
@@ -543,174 +521,3 @@ def factor_text(factor: Triple) -> str:
         return f"factor {x:g} in plane"
     across = "" if z == 1 else ", averaged across slices"
     return f"factor {x:g}×{y:g}×{z:g}{across}"
-
-
-def retrospective_factor(settings: Settings) -> Triple:
-    """Return downsampled over measured voxel size along each axis.
-
-    It is that of ``--sr-factor`` or of the given models, else 2 in plane.
-    """
-    return factor_without_pair(settings.superres) or DEFAULT_FACTORS
-
-
-def averaged(run: BoldRun) -> int:
-    """Number of volumes whose mean takes the place of the high-resolution image of a pair."""
-    return max(_LEAST_AVERAGED, math.ceil(_SHARE_AVERAGED * run.n_volumes))
-
-
-def pair_place(pair: Pair) -> tuple[str | None, str | None]:
-    """Session and number of a pair, which name its images.
-
-    Labels of the entities ``ses`` and ``run`` of the high-resolution image, or None.
-    """
-    labels = entities_of(pair.highres)
-    return labels.get("session"), labels.get("run")
-
-
-def makers(subject: Subject) -> dict[str | None, BoldRun]:
-    """Return, by session, the first run without a pair, which makes the pair for all.
-
-    The pair is made from the mean of the first volumes of that run.
-
-    Run by label of its session; empty where all runs have pairs.
-    """
-    by_maker: dict[str | None, BoldRun] = {}
-    for run in subject.runs:
-        if run.pair is None:
-            by_maker.setdefault(run.entities.get("session"), run)
-    return by_maker
-
-
-def left_out(run: BoldRun, subject: Subject, settings: Settings) -> int:
-    """Return the number of initial volumes that a run gives up.
-
-    These are dummy scans, where their number is given, and the volumes that make a pair.
-    """
-    makes = any(run is maker for maker in makers(subject).values())
-    return (settings.preprocessing.dummy_scans or 0) + (averaged(run) if makes else 0)
-
-
-def check_retrospective(subject: Subject, settings: Settings, findings: Findings) -> None:
-    """Refuse runs with too little left, or whose pairs would share names in one data set."""
-    for run, coarse in zip(subject.runs, foreseen(subject, settings).runs, strict=True):
-        kept, reason = max(0, run.n_volumes - left_out(run, subject, settings)), ""
-        if kept < _LEAST_KEPT:
-            reason = (
-                f"only {kept} of {run.n_volumes} volumes remain after removal of dummy scans and"
-                f" the volumes averaged to create a pair, but at least {_LEAST_KEPT} are required"
-            )
-        elif min(coarse.shape[:2]) < LEAST_MATRIX:
-            reason = (
-                f"the downsampled copy would have {coarse.shape[0]} × {coarse.shape[1]} in-plane"
-                f" voxels, but at least {LEAST_MATRIX} × {LEAST_MATRIX} are required"
-            )
-        elif coarse.shape[2] < _LEAST_SLICES and coarse.factor[2] != 1:
-            reason = (
-                f"the downsampled copy would have {coarse.shape[2]} slice(s), but at least"
-                f" {_LEAST_SLICES} are required"
-            )
-        if reason:
-            fix = "Exclude this run (--task-id, --run-id), or omit --retrospective."
-            findings.refuse(run.bold, f"--retrospective: {reason}", fix)
-    places: dict[tuple[str | None, str | None], Pair] = {}
-    for pair in (*subject.pairs, *subject.holdouts.values()):
-        first = places.setdefault(pair_place(pair), pair)
-        if first != pair:
-            reason = (
-                "--retrospective supports only one pair per session, but another pair was found"
-                f" ({first.highres.name})"
-            )
-            findings.refuse(pair.highres, reason, _ONE_AT_A_TIME)
-    for session, maker in makers(subject).items():
-        for run in subject.runs:
-            if run.entities.get("session") != session:
-                continue
-            if run.pair is not None:
-                reason = (
-                    "--retrospective requires that all runs of a session have a pair or that"
-                    f" none has, but {maker.stem} has no pair"
-                )
-                findings.refuse(run.bold, reason, _ONE_AT_A_TIME)
-            elif any(abs(a / b - 1) > 0.02 for a, b in zip(run.zooms, maker.zooms, strict=True)):
-                reason = (
-                    f"the voxel sizes differ from {maker.stem}, but the two runs share one"
-                    " T2*-weighted pair"
-                )
-                findings.refuse(run.bold, f"--retrospective: {reason}", _ONE_AT_A_TIME)
-
-
-def foreseen(subject: Subject, settings: Settings) -> Subject:
-    """Return the participant as downsampled, for estimates; paths remain those of the data.
-
-    A run of which nothing is left, which is refused, counts as one volume.
-
-    Participant with smaller runs, each with a pair and its measured series as truth.
-    """
-    factor = retrospective_factor(settings)
-
-    def downsampled(run: BoldRun) -> BoldRun:
-        nx, ny, nz = (max(1, int(n / f)) for n, f in zip(run.shape, factor, strict=True))
-        dx, dy, dz = (zoom * f for zoom, f in zip(run.zooms, factor, strict=True))
-        n_volumes = max(1, run.n_volumes - left_out(run, subject, settings))
-        pair = Pair(
-            highres=(run.pair.lowres or run.pair.highres) if run.pair else run.bold,
-            lowres=None,
-            factor=factor,
-        )
-        return replace(
-            run,
-            header=replace(run.header, shape=(nx, ny, nz, n_volumes), zooms=(dx, dy, dz)),
-            factor=factor,
-            pair=pair,
-            holdout=None,
-            truth=Truth(series=run),
-        )
-
-    return replace(subject, runs=tuple(downsampled(run) for run in subject.runs))
-
-
-def as_downsampled(subjects: Sequence[Subject], settings: Settings) -> tuple[Subject, ...]:
-    """Return participants as they are processed: downsampled, with ``--retrospective``.
-
-    Participants with coarser runs, or unchanged without ``--retrospective``.
-    """
-    if settings.evaluation.retrospective is None:
-        return tuple(subjects)
-    return tuple(foreseen(subject, settings) for subject in subjects)
-
-
-def tell_retrospective(
-    subjects: Sequence[Subject], settings: Settings, findings: Findings
-) -> None:
-    """What is made, for the terminal and the report."""
-    noisy = settings.evaluation.retrospective == "noisy"
-    noise_text = (
-        "with thermal noise added up to the level of the run" if noisy else "without added noise"
-    )
-    factor = factor_text(retrospective_factor(settings))
-    for subject in subjects:
-        for run in subject.runs:
-            text = (
-                f"--retrospective: the run is downsampled by {factor} ({noise_text}) and"
-                " super-resolved. The original series is used as the high-resolution reference."
-            )
-            with findings.about(subject.label, run.stem):
-                findings.tell(run.bold, text)
-        for run in makers(subject).values():
-            text = (
-                f"no T2*-weighted pair was found, so the mean of the first {averaged(run)}"
-                " volumes of the run is used as the highres image. These volumes are removed"
-                " from the run and from the reference. This pair has the contrast, distortion"
-                " and head position of the run, so it is easier to super-resolve than a"
-                " separately acquired pair."
-            )
-            with findings.about(subject.label, run.stem):
-                findings.tell(run.bold, text)
-        for pair in subject.pairs:
-            name = (pair.lowres or pair.highres).name
-            text = (
-                f"{name}, which has the resolution of the BOLD run, is used as the highres image,"
-                " and its downsampled copy is used as the lowres image."
-            )
-            with findings.about(subject.label):
-                findings.tell(pair.highres, f"--retrospective: {text}")

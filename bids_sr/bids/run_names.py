@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from bids_sr.bids.entities import stem_of
 from bids_sr.bids.findings import Findings
-from bids_sr.bids.inputs import stem_of
 
 RUN_ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "part", "chunk")
 """Entities of a raw BOLD run, which the names of its results keep."""

@@ -1,12 +1,7 @@
-"""Console output before and after processing: the plan, verdicts, reports and outputs.
+"""Console output before and after processing: the plan, verdicts, reports and outputs."""
 
-During long work without messages of its own, a line is repeated at least once per minute.
-"""
-
-import contextlib
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +13,6 @@ from bids_sr.notices import RECORD, Notice, recorded
 if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.preflight.plan import Plan
-
 
 _MOST_NAMED = 6
 _INDENT = 12
@@ -59,7 +53,7 @@ def made(head: str, text: str) -> Notice:
 def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
     """Yield warnings, directories, runs, methods, contrasts and notes of a call."""
     from bids_sr import preflight
-    from bids_sr.bids.companions import some
+    from bids_sr.bids.query import some
 
     paths = settings.paths
     lines = preflight.notes(plan, settings)
@@ -131,10 +125,10 @@ def count_text(number: int, noun: str) -> str:
 
 def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterator[Notice]:
     """Yield verdicts not shown yet, reports, and paths of series, maps and exported datasets."""
-    from bids_sr.bids.companions import some
+    from bids_sr.bids.query import some
     from bids_sr.io.dataset_description import applied_in, dataset_of
-    from bids_sr.report.overview_text import VERDICT, compared_of, run_summary
-    from bids_sr.report.participants_page import INDEX
+    from bids_sr.report.index_page import INDEX
+    from bids_sr.report.run_summaries import VERDICT, compared_of, run_summary
 
     out = settings.paths.output_dir
     folders = set[Path]()
@@ -201,7 +195,7 @@ def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterat
 
 def warning_lines(folder: Path) -> Iterator[Notice]:
     """Yield the warnings of a run's steps, each once with the first few of its runs."""
-    from bids_sr.bids.companions import some
+    from bids_sr.bids.query import some
 
     by_text: dict[str, dict[str, None]] = {}
     for notice in recorded(folder):
@@ -213,36 +207,3 @@ def warning_lines(folder: Path) -> Iterator[Notice]:
         yield made(
             "", f"and {len(by_text) - _MOST_NAMED} more warnings, listed in {folder / RECORD}"
         )
-
-
-EVERY_S = 50.0
-"""Seconds between repeated lines: at least one per minute, even if the thread wakes up late."""
-
-
-@contextlib.contextmanager
-def heartbeat(beat: Callable[[], None], every_s: float) -> Iterator[None]:
-    """Call `beat` again and again, from a thread of its own, while the work inside goes on."""
-    over = threading.Event()
-
-    def run() -> None:
-        while not over.wait(every_s):
-            beat()
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-@contextlib.contextmanager
-def still(say: Callable[[str], None], what: str, every_s: float = EVERY_S) -> Iterator[None]:
-    """Say once a minute that some work, which says nothing itself, goes on."""
-    began = time.monotonic()
-    with heartbeat(
-        lambda: say(f"{what}: still running after {(time.monotonic() - began) / 60:.0f} min"),
-        every_s,
-    ):
-        yield

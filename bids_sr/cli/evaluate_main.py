@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.cli.exit_codes import DONE, ended
-from bids_sr.cli.parser import Parser
+from bids_sr.cli.options import Parser
 from bids_sr.cli.text_encoding import restart_in_utf8
-from bids_sr.config import UsageError, section
-from bids_sr.config.section import Checked, argument, option, split_named
+from bids_sr.config import UsageError, readers
+from bids_sr.config.section import Checked, argument, option
+from bids_sr.config.values import split_named
 from bids_sr.frozen import frozen
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class _EvaluateOptions(Checked):
         "NAME=FILE",
         "series computed from the acquired series, on the acquired grid or on a"
         " higher-resolution grid",
-        type=section.named_file,
+        type=readers.named_file,
     )
     events: Path = argument(
         "--events TSV", "BIDS events file with the columns onset, duration and trial_type"
@@ -141,7 +142,7 @@ def _run(argv: Sequence[str]) -> int:
     options = build_parser().options(argv, _EvaluateOptions)
     from bids_sr.api.image_inputs import ImageInputError
     from bids_sr.glm.blocks import TooFewBlocks
-    from bids_sr.glm.design import DesignError
+    from bids_sr.glm.regressors import DesignError
     from bids_sr.io.nifti import ImageError
 
     try:

@@ -20,26 +20,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.cli.console import (
-    count_text,
-    end_lines,
-    line_of,
-    made,
-    start_lines,
-    still,
-    warning_lines,
-)
-from bids_sr.cli.exit_codes import (
-    DONE,
-    FAILED,
-    LEFT_OUT,
-    choose_format,
-    complain,
-    ended,
-    say,
-    show,
-    start_log,
-)
+from bids_sr.cli.console import count_text, end_lines, line_of, made, start_lines, warning_lines
+from bids_sr.cli.exit_codes import DONE, FAILED, LEFT_OUT, ended
+from bids_sr.cli.heartbeat import still
+from bids_sr.cli.messages import choose_format, complain, say, show, start_log
 from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.preset_text import preset_lines
 from bids_sr.cli.text_encoding import restart_in_utf8
@@ -75,9 +59,9 @@ def _is_report(argv: Sequence[str]) -> bool:
 
 def _run(argv: Sequence[str]) -> int:
     if _is_report(argv):
-        from bids_sr.cli import rerun
+        from bids_sr.cli import report_command
 
-        return rerun.report_main(argv[1:])
+        return report_command.report_main(argv[1:])
     settings = parse_settings(argv)
     import uuid  # and more only now, so that --help answers at once
 
@@ -112,7 +96,7 @@ def _participants(settings: Settings) -> int:
     from bids_sr.io.dataset_description import dataset_of
 
     if settings.run.dry_run:
-        from bids_sr.cli.progress import expected
+        from bids_sr.cli.stages import expected
 
         plan = dataclasses.replace(plan, estimate=expected(plan, settings))
         say(
@@ -136,8 +120,8 @@ def _participants(settings: Settings) -> int:
     computes = not (settings.run.boilerplate_only or settings.run.reports_only)
     anew = paths.work_dir is not None and not paths.work_dir.exists()
     if computes and anew and settings.resources.use_plugin is None:
-        from bids_sr.execution.multiproc import start_fork_server
-        from bids_sr.preflight.plan import pace_now
+        from bids_sr.execution.fork_server import start_fork_server
+        from bids_sr.preflight.pace import pace_now
 
         pace_now(plan.estimate.processors)  # measured while nothing else of this call runs
         start_fork_server()  # loads while the voxels are read and the graph is built
@@ -156,7 +140,7 @@ def _participants(settings: Settings) -> int:
         if settings.evaluation.retrospective is not None:
             settings, plan = _downsampled(settings, plan)
         record(paths.output_dir / "logs" / run, _found_before(plan))
-        from bids_sr.cli.levels import run_participants
+        from bids_sr.cli.participant_level import run_participants
 
         try:
             outcome = run_participants(settings, plan, say)
@@ -223,8 +207,8 @@ def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
     """Make the data set that ``--retrospective`` works on, and check it as any other."""
     say("Downsampling the data; the original series will be the high-resolution reference")
     from bids_sr.bids import Findings
-    from bids_sr.bids.pairs import tell_retrospective
-    from bids_sr.retrospective import prepare
+    from bids_sr.bids.retrospective_plan import tell_retrospective
+    from bids_sr.retrospective.preparation import prepare
 
     with still(say, "Downsampling the data"):
         derived = prepare(settings, plan.subjects, plan.type_order, say)
@@ -246,22 +230,22 @@ def _group(settings: Settings) -> int:
         )
     )
     say("Checking the metrics tables of the participants")
-    from bids_sr.cli import levels
+    from bids_sr.cli import group_level
     from bids_sr.config.lock import output_lock
     from bids_sr.io.dataset_description import write_ignored
 
     with still(say, "Checking the metrics tables of the participants"):
-        prepared = levels.prepare(settings)
+        prepared = group_level.prepare(settings)
     if settings.run.dry_run:
         say("Plan (dry run: no files are written)")
-        show(levels.plan_text(prepared))
+        show(group_level.plan_text(prepared))
         return DONE
     run, output_dir = settings.run.run_uuid, settings.paths.output_dir
     with output_lock(output_dir, settings.paths.work_dir, participants=None, run_uuid=run):
         _write_settings(settings)
         write_ignored(output_dir)
         with still(say, "Group-level analysis"):
-            outcome = levels.run_group(settings, prepared, say)
+            outcome = group_level.run_group(settings, prepared, say)
     return _conclude(outcome, settings)
 
 

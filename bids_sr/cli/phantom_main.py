@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.cli.exit_codes import DONE, ended
-from bids_sr.cli.parser import Given, Parser, made_of
+from bids_sr.cli.options import Given, Parser, made_of
 from bids_sr.cli.text_encoding import restart_in_utf8
 from bids_sr.config.section import Checked, argument
 from bids_sr.frozen import frozen

@@ -1,145 +1,30 @@
 """Progress of a run on the console: a bar on a terminal, else a line per stage or minute.
 
 Share and time left are those of the graph, by the processor time that its steps declare.
-
-Stages of a call, and what each takes: sums over the steps that it places.
 """
 
 import contextlib
 import json
-import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
-from bids_sr.bids.pairs import as_downsampled
-from bids_sr.cli.console import EVERY_S, heartbeat
-from bids_sr.config import Settings
-from bids_sr.config.machine import BASE_GB, Sizes, step_gb
+from bids_sr.cli.heartbeat import EVERY_S, heartbeat
+from bids_sr.cli.stages import STAGES, stage_of
 from bids_sr.evaluation.verdict_text import verdict_line
 from bids_sr.notices import whom_text
 from bids_sr.pipeline.nodes import owner_of
-from bids_sr.preflight.estimates import estimate
-from bids_sr.preflight.plan import Estimate, Plan, Row, duration
-from bids_sr.steps.evaluation import judge
-from bids_sr.version import __version__
+from bids_sr.preflight.plan_text import duration
+from bids_sr.steps.judgment import judge
 from bids_sr.workflows.judge_run import FIRST_VERDICT
 
 if TYPE_CHECKING:
     from networkx import DiGraph
     from nipype.pipeline.engine import Node as NipypeNode
     from tqdm import tqdm
-
-    from bids_sr.bids import BoldRun
-    from bids_sr.pipeline.nodes import Node
-    from bids_sr.pipeline.step import AnyStep
-
-
-STAGES: Mapping[str, str] = {
-    "prepare_scans": "structural scans: bias correction, brain extraction and registration",
-    "prepare_control": "structural scans: bias correction, brain extraction and registration",
-    "prepare_lowres": "structural scans: bias correction, brain extraction and registration",
-    "structural": "structural scans: training and super-resolution of all contrasts",
-    "anatomy": "anatomical images: bias-field correction, brain mask, template registration and"
-    " atlas",
-    "imported": "series from other programs",
-    "motion": "head-motion and slice-timing correction",
-    "register_pair": "registration",
-    "registration": "registration",
-    "seed_series": "seed time series",
-    "component_series": "seed time series",
-    "register_calibration": "calibration",
-    "measure_calibration": "calibration",
-    "estimate_variance": "prior variance maps",
-    "training": "training",
-    "super_resolution": "super-resolution and baseline methods",
-    "compared_series": "series from other programs",
-    "activation": "activation maps",
-    "active_regions": "evaluation",
-    "evaluation": "evaluation",
-    "quality": "evaluation",
-    "average_series": "files for other software",
-    "mask_in_template": "files for other software",
-    "invert_coreg": "files for other software",
-    "label_tissues": "files for other software",
-    "show_in_space": "files for other software",
-    "figures": "figures",
-    "store": "storing the outputs",
-}
-"""Step, or the module in which it stands → what its stage is called, in the order of the work."""
-_START, _START_S = "starting the program and writing the reports", 14.0
-
-
-def stage_of(step: "AnyStep | None") -> str:
-    """Return the key of `STAGES` for a step.
-
-    `step`: step of the graph; None for what only joins. Returns the name of a step or module, or
-    an empty text.
-    """
-    known = () if step is None else (step.__name__, *step.__module__.split(".")[:1:-1])
-    return next((name for name in known if name in STAGES), "")
-
-
-def expected(plan: Plan, settings: Settings, steps: "Iterable[Node] | None" = None) -> Estimate:
-    """Return the cost of a call with the time and memory of each stage.
-
-    `steps`: those that it runs; None places all, of downsampled data with ``--retrospective``.
-    Memory and disk are those of `preflight`, processor time is as the steps declare it.
-    """
-    from bids_sr.workflows.participant import scope_of_all
-
-    plan = replace(plan, subjects=as_downsampled(plan.subjects, settings))
-    cost = estimate(plan, settings)
-    seconds, memory = {_START: _START_S}, {_START: BASE_GB}
-    seconds_of = declared_seconds(plan, cost.sizes)
-    if steps is None:
-        scopes = scope_of_all(settings, plan, __version__).inward()
-        steps = (node for one in scopes for node in one.nodes)
-    for node in steps:
-        stage = STAGES[stage_of(node.step)]
-        seconds[stage] = seconds.get(stage, 0.0) + seconds_of(node)
-        own = step_gb(node.step.memory, cost.sizes)
-        memory[stage] = max(memory.get(stage, 0.0), own)
-    rows = tuple(
-        Row(stage=stage, minutes=seconds[stage] / 60, memory_gb=memory[stage])
-        for stage in dict.fromkeys([_START, *STAGES.values()])
-        if stage in seconds
-    )
-    minutes = sum(row.minutes for row in rows) / cost.processors
-    return replace(cost, minutes=minutes, rows=rows)
-
-
-def declared_seconds(plan: Plan, sizes: Sizes) -> "Callable[[Node], float]":
-    """Return what tells the processor time that a step declares for its run (s).
-
-    `sizes`: of the largest structural images, for steps of participants.
-    """
-    runs: dict[tuple[str, str], BoldRun] = {}
-    for run in plan.runs:
-        subject = run.entities["subject"]
-        runs.setdefault((subject, ""), run)  # for steps of the participant
-        runs.setdefault((subject, run.stem), run)
-
-    def seconds(node: "Node") -> float:
-        subject, name = node.scope.owner
-        run = runs.get((subject, name)) or runs.get((subject, ""))
-        if run is None:
-            return node.cost.seconds(high=sizes.scans)
-        low = math.prod(run.shape) / 1e6
-        high = low * math.prod(run.factor)
-        return node.cost.seconds(
-            low=low,
-            high=high,
-            volumes=(high if node.scope.high_resolution else low) * run.n_volumes,
-            t1w=sizes.t1w,
-        )
-
-    return seconds
-
 
 _OTHER = ""
 _BETWEEN = frozenset(

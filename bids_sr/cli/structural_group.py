@@ -10,14 +10,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.bids.layout import sidecars_on_disk
+from bids_sr.bids.inheritance import sidecars_on_disk
 from bids_sr.bids.session_times import months_of_sessions
 from bids_sr.config import Settings, UsageError, nearest_name
 from bids_sr.frozen import frozen
-from bids_sr.group.group_values import TableError, find_tables, mixed
+from bids_sr.group.input_tables import find_tables, mixed
 from bids_sr.group.structural_values import find_scan_tables, read_values, tables_of
+from bids_sr.group.values import TableError
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
-from bids_sr.metrics import MISSING
+from bids_sr.metrics.rows import MISSING
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ def run_structural_group(
         build_structural_report,
         write_structural_tables,
     )
-    from bids_sr.report.participants_page import write_index
+    from bids_sr.report.index_page import write_index
 
     plain = Settings(paths=settings.paths, selection=settings.selection)
     if idle := [name for name in differing(plain, settings) if name not in _READ]:

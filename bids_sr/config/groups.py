@@ -12,28 +12,14 @@ from pathlib import Path
 from typing import Literal
 
 from bids_sr import region_names
-from bids_sr.config import section
+from bids_sr.config import readers
+from bids_sr.config.levels import SMOOTHING, THRESHOLDS, Level
 from bids_sr.config.presets import PRESETS, find_preset
-from bids_sr.config.section import (
-    SMOOTHING,
-    THRESHOLDS,
-    Checked,
-    Level,
-    SettingError,
-    is_label,
-    option,
-)
-from bids_sr.config.spaces import (
-    COMPONENTS,
-    DEFAULT_SEEDS,
-    FUNC,
-    KNOWN,
-    Space,
-    check_regions,
-    parse_spaces,
-    seed_names,
-    seeds_of,
-)
+from bids_sr.config.regions import check_regions
+from bids_sr.config.section import Checked, is_label, option
+from bids_sr.config.seeds import COMPONENTS, DEFAULT_SEEDS, KNOWN, seed_names, seeds_of
+from bids_sr.config.spaces import FUNC, Space, parse_spaces
+from bids_sr.config.values import SettingError
 from bids_sr.frozen import frozen
 
 WHICH_DATA, HOW_IT_RUNS = "which data", "how it runs"
@@ -66,14 +52,14 @@ class Selection(Checked):
         ),
         common=True,
         decides=False,
-        type=section.labels,
+        type=readers.labels,
     )
     session_label: tuple[str, ...] = option(
         (),
         "--session-label --session-id LABEL",
         "labels of the sessions to process (default: all sessions)",
         decides=False,
-        type=section.labels,
+        type=readers.labels,
     )
     task_id: tuple[str, ...] = option(
         (),
@@ -81,14 +67,14 @@ class Selection(Checked):
         "labels of the tasks to process (default: all tasks)",
         common=True,
         decides=False,
-        type=section.labels,
+        type=readers.labels,
     )
     run_id: tuple[int, ...] = option(
         (),
         "--run-id N",
         "numbers of the runs to process (default: all runs)",
         decides=False,
-        type=section.run_number,
+        type=readers.run_number,
         least=0,
     )
     bids_filter_file: Path | None = option(
@@ -172,7 +158,7 @@ class Preprocessing(Checked):
         "reference time for slice-timing correction as a fraction of the time between the first"
         " and the last slice: 0 or start (first slice), 0.5 or middle (default), or 1 (last"
         " slice)",
-        type=section.fraction,
+        type=readers.fraction,
         least=0,
         most=1,
     )
@@ -301,7 +287,7 @@ class Activation(Checked):
             "FWHM of the Gaussian smoothing kernels applied to the maps, in mm (0: no smoothing;"
             " paper: 3.5 and 13.2 mm)"
         ),
-        type=section.widths,
+        type=readers.widths,
         least=0,
         most=50,
     )
@@ -309,13 +295,13 @@ class Activation(Checked):
         0.1,
         "--low-pass HZ",
         "low-pass cutoff frequency of the cross-correlation in Hz, or none",
-        type=section.frequency,
+        type=readers.frequency,
     )
     high_pass: float = option(
         1 / 128,
         "--high-pass HZ",
         "high-pass cutoff frequency of the GLM in Hz, or none",
-        type=lambda text: section.frequency(text) or 0.0,
+        type=lambda text: readers.frequency(text) or 0.0,
         least=0,
     )
     band_pass: tuple[float, ...] = option(
@@ -521,7 +507,7 @@ class Evaluation(Checked):
         " or with their known activation. auto: derivatives/highres-reference or"
         " derivatives/ground-truth in the dataset, if available",
         decides=False,
-        type=section.folder,
+        type=readers.folder,
     )
     retrospective: Literal["clean", "noisy"] | None = option(
         None,
@@ -540,7 +526,7 @@ class Evaluation(Checked):
         " finer grid, to test whether it is more accurate than the acquired series: NORDIC=FILE,"
         " or tedana=DIR or tedana=DIR:desc-LABEL for BIDS derivatives",
         decides=False,
-        type=section.named_file,
+        type=readers.named_file,
     )
     pair_holdout: bool = option(
         False,
@@ -643,7 +629,7 @@ class Resources(Checked):
         " --mem-mb (default: available memory)",
         common=True,
         decides=False,
-        action=section.Memory,
+        action=readers.Memory,
         type=str,
         above=0,
     )

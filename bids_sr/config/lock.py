@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from bids_sr.config.section import UsageError
+from bids_sr.config.values import UsageError
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_json
 

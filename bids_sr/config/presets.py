@@ -6,7 +6,7 @@ give; an option on the command line always has precedence.
 
 from collections.abc import Iterator, Mapping
 
-from bids_sr.config.section import SettingError, nearest_name
+from bids_sr.config.values import SettingError, nearest_name
 from bids_sr.frozen import frozen
 
 Values = Mapping[str, Mapping[str, object]]

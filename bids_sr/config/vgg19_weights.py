@@ -1,6 +1,6 @@
 """Weights of VGG-19 on this machine: where they are kept, and which trainings use them.
 
-``bids-sr-models vgg19`` puts them there (`bids_sr.cli.models_vgg19`). A file that happens to be on
+``bids-sr-models vgg19`` puts them there (`bids_sr.cli.models.vgg19`). A file that happens to be on
 the machine must not change what an analysis does, so it serves only recipes that are published
 with features of VGG-19 in the place of squared error.
 """

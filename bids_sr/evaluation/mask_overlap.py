@@ -8,8 +8,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bids_sr.io.grids import Float, Mask, Real, Volume
-from bids_sr.metrics import MetricRow, metric_rows
+from bids_sr.io.arrays import Float, Mask, Real
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.rows import MetricRow, metric_rows
 from bids_sr.spatial.masks import MaskError, brain_mask
 from bids_sr.spatial.resampling import sample_volume
 

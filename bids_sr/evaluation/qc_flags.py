@@ -1,37 +1,26 @@
-"""Quality-control flags: reasons why the method failed in the paper, looked for in every run.
+"""Quality-control flags: reasons why the method failed in the paper, checked in every run.
 
 The paper names four reasons why the overlap rose in 7 of 30 subjects: the task was not done (CC
 above .5 in the brain and below in the motor area), activation very broad, artifacts in the pair,
 motor area misregistered. To these comes distortion, which misleads methods that follow edges. A
 flag asks for a look at the data; it proves nothing. Flags on activation are evaluated on the
 acquired series, so that none depends on a method.
-
-Standard deviation of the effect between members of an ensemble.
-
-Members differ in the seed of their training only. Their standard deviation shows what chance in
-training decides; what all members share (the same pair, the same method, the same blind spot) it
-cannot see.
-
-Change of t statistics by a perturbation of the series, in units of the noise of t.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
-from pathlib import Path
 
 import numpy as np
 
-from bids_sr.evaluation.evidence import MAPS, TESTED, accuracy, below_zero
+from bids_sr.evaluation.evidence import MAPS, accuracy, below_zero
+from bids_sr.evaluation.self_test import TESTED
 from bids_sr.evaluation.words import region_text
 from bids_sr.frozen import frozen
-from bids_sr.glm.activation_regions import ACTIVE_CC, REACH_MM, ring
-from bids_sr.glm.block_effects import Effects, load_effects
-from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.design import Design, contrast_vector
-from bids_sr.glm.time_series import StreamedFit
-from bids_sr.io.grids import Array, Float, Mask, Real
-from bids_sr.metrics import FLAGS, MISSING, MetricRow, number
+from bids_sr.glm.region_growth import ACTIVE_CC, REACH_MM, ring
+from bids_sr.io.arrays import Float, Mask, Real
+from bids_sr.metrics.flags import FLAGS
+from bids_sr.metrics.number_text import number
+from bids_sr.metrics.rows import MISSING, MetricRow
 
 # Share of the brain with CC of at least .5. One condition of real data reaches 1 %, all six of
 # them together 7 %.
@@ -377,122 +366,3 @@ def activation_flags(
         if contrast not in maps:
             flags.append(_broad_flag(contrast, mask, fdr=region))
     return flags
-
-
-def spread(members: Iterable[Real]) -> Real:
-    """Standard deviation (n - 1) between members, one in memory at a time (Welford's update).
-
-    ValueError for fewer than two members, or grids that differ.
-    """
-    mean: Real = np.zeros(())
-    squares: Real = np.zeros(())
-    count = 0
-    for count, member in enumerate(members, 1):
-        if count > 1 and member.shape != mean.shape:
-            raise ValueError(
-                f"all members of the ensemble must have the same shape, got {mean.shape} and "
-                f"{member.shape}"
-            )
-        away = np.asarray(member, dtype=np.float64) - mean
-        mean = mean + away / count
-        squares = squares + away * (member - mean)
-    if count < 2:
-        raise ValueError(
-            f"the spread of an ensemble cannot be computed from {count} member(s). Use "
-            "--n-ensemble 2 or more."
-        )
-    return np.sqrt(squares / (count - 1))
-
-
-def spread_of_effect(
-    effects: Effects,
-    members: Sequence[Path],
-    weights: Mapping[str, float],
-    mask: Mask,
-    affine: Float,
-) -> Real | None:
-    """Return the spread of a contrast's effect over both halves' blocks, None if too few.
-
-    `effects`: of the method. `members`: effects files of the further members, of which one is held
-    at a time. `mask, affine`: brain on the high-resolution grid. `ValueError`: effects on another
-    grid, or no further member. Returns the standard deviation (3D, signal units), or None.
-    """
-    whole = effects.whole(weights)
-    if whole is None:
-        return None
-    return spread(
-        _effect(each, whole, mask, affine) for each in chain([effects], map(load_effects, members))
-    )
-
-
-def _effect(effects: Effects, weights: Float, mask: Mask, affine: Float) -> Real:
-    if effects.mask.shape != mask.shape or not np.allclose(effects.affine, affine, atol=1e-3):
-        name, own = effects.series, effects.mask.shape
-        raise ValueError(
-            f"the effects of {name} (shape {own}) are not on the grid of the mask (shape "
-            f"{mask.shape})"
-        )
-    return effects.effect(weights)
-
-
-def _t(fit: StreamedFit, weights: Float, dof: int) -> Float:
-    """t (V,) of weights of the columns of a fit; 0 where a voxel does not vary."""
-    error = np.sqrt(fit.residual_variance(dof) * (weights @ weights))
-    return np.divide(fit.products @ weights, error, out=np.zeros(len(error)), where=error > 0)
-
-
-def t_change(
-    pairs: Iterable[tuple[Array, Array]],
-    design: Design,
-    contrasts: Contrasts,
-) -> dict[str, float]:
-    """Return the RMS change of t over voxels, by contrast.
-
-    1 is the noise of t. One volume of each is in memory.
-
-    For each row of the design, which holds a constant, `pairs` has values (V,) of the one form and
-    of the other. ValueError for another number of volumes than rows, DesignError for a contrast
-    that cannot be estimated.
-
-    Parameters
-    ----------
-    pairs : Iterable[tuple[Array, Array]]
-        Values of each volume in one form and in the other (V, each).
-    design : Design
-        Model of the run, dummies left out.
-    contrasts : Contrasts
-        Weights of conditions (at rest: seeds) by contrast.
-
-    Returns
-    -------
-    dict[str, float]
-        Root mean square of the change, in units of t, by contrast.
-
-    Raises
-    ------
-    ValueError
-        The volumes differ in number from the rows of the design.
-    """
-    left, sizes, right = np.linalg.svd(design.matrix, full_matrices=False)
-    basis = left[:, : design.rank]
-    back = right[: design.rank].T / sizes[: design.rank]
-    fits: list[StreamedFit] = []
-    rows = 0
-    for pair in pairs:
-        if not fits:
-            fits = [StreamedFit(basis, pair[0].astype(np.float64)) for _ in pair]
-        if rows < len(design.matrix):
-            for fit, signal in zip(fits, pair, strict=True):
-                fit.add(signal[None])
-        rows += 1
-    if rows != len(design.matrix) or not fits:
-        raise ValueError(
-            f"the number of volumes ({rows}) differs from the number of rows in the design "
-            f"matrix ({len(design.matrix)})"
-        )
-    changes = {}
-    for name, weights in contrasts.items():
-        vector = contrast_vector(design, name, weights) @ back
-        one, other = (_t(fit, vector, design.dof) for fit in fits)
-        changes[name] = float(np.sqrt(np.mean((other - one) ** 2)))
-    return changes

@@ -1,27 +1,11 @@
-"""What may be claimed of the series of a run, and what not.
-
-These are headlines, limits, and verdicts on series of other programs.
-"""
+"""What may be claimed of the series of a run, and what not: headlines and limits."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Iterable, Sequence
 
-from bids_sr.evaluation.evidence import (
-    CALIBRATED,
-    KNOWN,
-    MOST_THERMAL_NOISE,
-    NOT_ACCURACY,
-    Claim,
-    Decision,
-    Evidence,
-    Kind,
-    OneLevelDown,
-    Status,
-    Why,
-    below_zero,
-)
+from bids_sr.evaluation.advice import Advice
+from bids_sr.evaluation.evidence import KNOWN, Claim, Evidence, Kind, Status, below_zero
+from bids_sr.evaluation.self_test import CALIBRATED, MOST_THERMAL_NOISE, NOT_ACCURACY, OneLevelDown
 from bids_sr.evaluation.words import (
     TOO_LITTLE,
     active_words,
@@ -29,12 +13,14 @@ from bids_sr.evaluation.words import (
     names,
     region_text,
     specific_text,
-    value_text,
 )
 from bids_sr.frozen import frozen
-from bids_sr.glm.activation_regions import NO_ERROR
-from bids_sr.metrics import FLAGS, MISSING, MetricRow, VerdictFacts, interval, number, statistic
-from bids_sr.series import CONTROLS, same_name
+from bids_sr.glm.map_sidecars import NO_ERROR
+from bids_sr.metrics.flags import FLAGS
+from bids_sr.metrics.number_text import interval, number
+from bids_sr.metrics.registry import statistic
+from bids_sr.metrics.rows import MISSING, VerdictFacts
+from bids_sr.series import CONTROLS
 
 NOTHING_APPLIED = (
     "No method was applied to this run, and all series are zero filled. Use the acquired or the"
@@ -56,62 +42,6 @@ class VerdictLine:
 
     text: str
     status: Status
-
-
-@frozen
-class Advice:
-    """How readers of the limits get what is missing.
-
-    The words differ between the command line and Python.
-
-    `other_run`: another acquired run of the task, and a reference beyond the acquired band, for
-    series of other programs. `fine_run`: how to get a reference beyond the acquired band for other
-    programs.
-    """
-
-    reference: str
-    images: str
-    controls: str
-    other_run: str
-    fine_run: str
-
-
-PROGRAM = Advice(
-    reference=(
-        "specify a reference with --truth DIR, or use --retrospective, which downsamples the run"
-        " and uses the run itself as the reference"
-    ),
-    images="measured volumes (--truth, --retrospective) or a second pair (--pair-holdout)",
-    controls="To run negative controls, use --null-checks.",
-    other_run="scan the task twice and keep both runs, with their events, in the dataset",
-    fine_run=(
-        "measure the run at the high resolution, downsample it for the program, and specify the"
-        " measurement with --truth DIR"
-    ),
-)
-COMMAND = replace(
-    PROGRAM,
-    other_run="scan the task twice and specify the second run with --other-run and --other-events",
-    fine_run=(
-        "measure the run at the high resolution, downsample it for the program, and specify the"
-        " measurement with --truth FILE"
-    ),
-)
-_PYTHON = Advice(
-    reference=(
-        "pass a measured series, or known activation by contrast, as truth to Evaluator.fit"
-    ),
-    images="a measured series as truth",
-    controls="The bids-sr program can run negative controls (--null-checks).",
-    other_run="scan the task twice and pass the second run as other_run",
-    fine_run=(
-        "measure the run at the high resolution, downsample it for the program, and pass the"
-        " measurement as truth"
-    ),
-)
-Audience = Literal["program", "command", "python"]
-ADVICE: Mapping[Audience, Advice] = {"program": PROGRAM, "command": COMMAND, "python": _PYTHON}
-"""Advice for readers of ``bids-sr``, ``bids-sr-evaluate`` and `bids_sr.Evaluator`."""
 
 
 def verdict_lines(
@@ -337,142 +267,6 @@ def _limits_of(evidence: Evidence, margin: float) -> list[str]:
         out.append(
             "Equivalence cannot be claimed because no equivalence margin was specified, and a"
             " margin cannot be derived without a measured series."
-        )
-    return out
-
-
-_HEADS: Mapping[Status, str] = {
-    "more accurate": "is more accurate than the acquired series",
-    "not more accurate": "was not found to be more accurate than the acquired series",
-    "less accurate": "is less accurate than the acquired series",
-    "mixed": (
-        "is more accurate than the acquired series in one frequency band and less accurate in the"
-        " other"
-    ),
-}
-
-
-def compared_headline(name: str, status: Status) -> str:
-    """Whether a series of another program is more accurate than the acquired one."""
-    return (
-        f"{name} {_HEADS[status]}."
-        if status in _HEADS
-        else f"The accuracy of {name} was not assessed."
-    )
-
-
-_BAND: Mapping[Kind, str] = {
-    "within": "below the acquired Nyquist frequency",
-    "beyond": "above the acquired Nyquist frequency",
-}
-_FOUND: Mapping[tuple[Kind, Decision], str] = {
-    ("within", "better"): "the series is closer to the reference than the acquired series",
-    ("within", "worse"): "the series is farther from the reference than the acquired series",
-    ("within", "same"): "the series is as accurate as the acquired series",
-    ("within", "unclear"): "the series does not differ detectably from the acquired series",
-    ("beyond", "better"): "the series contains true detail that the acquired series lacks",
-    ("beyond", "worse"): "the added detail is wrong",
-    ("beyond", "same"): "the series contains no true detail",
-    ("beyond", "unclear"): "no true detail was detected",
-}
-_WHY: Mapping[Why, str] = {
-    "smoothed": (
-        "the series is not more accurate than the acquired series smoothed to the same resolution"
-    ),
-    "size": (
-        "the series is closer to the reference only in amplitude, which is also true of a"
-        " scaled-down copy of a noisy series"
-    ),
-    "nothing": (
-        "the series is closer to the reference than the acquired series, but its explained"
-        " variance does not differ from 0"
-    ),
-    "no control": (
-        "accuracy was not assessed because the smoothness of the series, which determines the"
-        " control at the same resolution, could not be estimated"
-    ),
-    "no detail": "the series adds no detail",
-}
-_NOT_COUNTED = (
-    " (this gain is not counted because the measured series is from the same scan and has the same"
-    " noise, which a program that processes the whole run can transfer between halves of the"
-    " blocks)"
-)
-_ON_ACQUIRED_GRID = (
-    "The series has no detail above the acquired Nyquist frequency because it is on the acquired"
-    " grid."
-)
-
-
-def compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer: bool) -> str:
-    """Return findings and numbers on another program's series in one band.
-
-    `fwhm_mm` is that of its control.
-    """
-    if claim.evidence is None or claim.decision is None or (claim.kind == "beyond" and not finer):
-        return _ON_ACQUIRED_GRID
-    where = "the brain" if claim.region == "brain" else region_text(claim.region)
-    smoothed = f"the acquired series smoothed to about its resolution ({fwhm_mm:.1f} mm)"
-    numbers = [f"explained variance {value_text(row, '.2f')} in {where}" for row in _level(claim)]
-    for each in claim.comparisons:
-        row = each.row
-        over = "the acquired series" + " in the brain" * (row.region != claim.region)
-        if row.minus != same_name(claim.series):
-            numbers.append(f"{value_text(row, '+.2f')} over {over}")
-        elif fwhm_mm > 0:
-            numbers.append(f"{value_text(row, '+.2f')} over {smoothed}")
-    if claim.why == "contrary":
-        ahead = claim.comparisons[0].row.value > 0
-        contrary = (
-            "its noise or wrong detail outweighs this gain" if ahead else "it is more accurate"
-        )
-        said = (
-            f"the series is {'more' if ahead else 'less'} accurate in {where}, but over the whole"
-            f" brain {contrary}"
-        )
-    else:
-        said = _WHY[claim.why] if claim.why else _FOUND[claim.kind, claim.decision]
-    better = claim.kind == "within" and claim.decision == "better"
-    said += ", also at the same resolution" if better and fwhm_mm > 0 else ""
-    said += _NOT_COUNTED if claim.decision == "better" and not counts else ""
-    return (
-        f"{capital(_BAND[claim.kind])}, {said}: {', '.join(numbers)}. The reference is"
-        f" {claim.evidence.reference.words}."
-    )
-
-
-def _level(claim: Claim) -> list[MetricRow]:
-    row = None if claim.evidence is None else claim.evidence.row(claim.series, claim.region)
-    return [] if row is None else [row]
-
-
-def compared_lacking(kind: Kind, advice: Advice, *, finer: bool) -> str:
-    """Why a band of a series of another program is not assessed, and what to scan.
-
-    `kind`: band, ``within`` or ``beyond`` the acquired Nyquist limit.
-    """
-    if kind == "beyond" and not finer:
-        return _ON_ACQUIRED_GRID
-    way, need = advice.fine_run, "a high-resolution reference"
-    if kind == "within":
-        way, need = advice.other_run, "a second run of the same task"
-    return (
-        f"{capital(_BAND[kind])}, accuracy was not assessed. This assessment requires {need}:"
-        f" {way}."
-    )
-
-
-def compared_place(facts: Mapping[str, object]) -> list[str]:
-    """What has to be known of how a series of another program lies on the run."""
-    out = []
-    if facts.get("shift") and facts.get("frame") == "as acquired":
-        out.append(f"The series is shifted by {facts['shift']} of the acquired grid.")
-    if left_out := int(str(facts.get("left_out", 0))):
-        total = int(str(facts["brain_voxels"]))
-        out.append(
-            f"{left_out:,} of {total:,} brain voxels ({100 * left_out / total:.2g} %) were"
-            " excluded from the evaluation because they have no signal in this series or in the"
-            " acquired series."
         )
     return out
 

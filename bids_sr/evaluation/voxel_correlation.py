@@ -4,7 +4,7 @@ import numpy as np
 from scipy import stats
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Mask, Real
+from bids_sr.io.arrays import Mask, Real
 
 
 @frozen

@@ -4,20 +4,10 @@ They are on a comparison, a claim, a run, or a series of another program.
 
 Every one is made of a decided claim (`bids_sr.evaluation.evidence.Claim`) and the rows that
 it rests on. Values in brackets are 95 % intervals.
-
-Placebos of each method: what of a gain is attributable to the subject's own data.
-
-They are negative controls.
-
-A placebo is the method itself with one thing exchanged that the method claims to use: the model of
-this subject, the contrast it learned from, or the map of where the run fluctuates. Detail that a
-placebo reproduces is attributable to none of these. Whether such detail is true is another
-question, which only a truth answers.
 """
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from bids_sr.evaluation.evidence import (
@@ -28,29 +18,14 @@ from bids_sr.evaluation.evidence import (
     Comparison,
     Decision,
     Evidence,
-    OneLevelDown,
     below_zero,
     tenths_of,
 )
-from bids_sr.metrics import MISSING, MetricRow, ends, estimate, number, statistic
-from bids_sr.series import ACQUIRED, BASELINES, MEASURED, PCA, SAME, SMOOTH, series, series_name
-from bids_sr.sr.method import Placebo, UnknownMethod, all_methods, method_of_series
-
-PLACEBOS: Mapping[str, Placebo] = {
-    series_name(method.name, each.suffix): replace(each, method=series_name(method.name))
-    for method in all_methods()
-    for each in method.placebos
-}
-"""Placebos by the names of their series."""
-
-
-def placebos_of(method: str) -> tuple[str, ...]:
-    """Return names of the placebo series of a method, in the order of the table.
-
-    Names of series; empty for a method without placebos.
-    """
-    return tuple(name for name, placebo in PLACEBOS.items() if placebo.method == method)
-
+from bids_sr.evaluation.negative_controls import PLACEBOS, placebos_of
+from bids_sr.evaluation.self_test import OneLevelDown
+from bids_sr.metrics.number_text import ends, estimate, number
+from bids_sr.metrics.registry import statistic
+from bids_sr.metrics.rows import MISSING, MetricRow
 
 DECISIONS: Mapping[str, tuple[str, str, str]] = {
     "better": ("▲", "higher", "is more accurate than"),
@@ -85,10 +60,6 @@ BANDS: Mapping[str, str] = {
 }
 TOO_LITTLE = "too little reproducible detail (correlation between its two halves below .5)"
 """Why a measured series has no explained variance, 2 - 1/r, if this would be below 0."""
-MOVED_MM, MOVED_SHARE = 0.5, 0.2
-"""Framewise displacement (mm) of a volume that moved, and the share of such volumes that is said
-before all else.
-"""
 
 _REFERENCES = {
     (each.name, each.statistic == "psnr"): each.words
@@ -357,103 +328,3 @@ def idle_text(not_applied: Sequence[str]) -> str:
         f"{names(not_applied)} was not applied (zero filled). Its series is identical to zerofill"
         " and is not compared."
     )
-
-
-def moved(displacement: Sequence[float]) -> tuple[float, float] | None:
-    """Return mean displacement (mm) and share of moved volumes among the known; None without.
-
-    >>> moved([float("nan"), 0.2, 0.8])
-    (0.5, 0.5)
-
-    `displacement`: framewise displacement of each volume (mm); NaN where not known.
-    """
-    known = [value for value in displacement if math.isfinite(value)]
-    return (
-        (sum(known) / len(known), sum(value > MOVED_MM for value in known) / len(known))
-        if known
-        else None
-    )
-
-
-def moved_much(displacement: Sequence[float]) -> bool:
-    """Whether the head moved so much that it is said before all else.
-
-    `displacement`: framewise displacement of each volume (mm); NaN where not known. True from a
-    mean of 0.5 mm, or 20 percent of moved volumes.
-    """
-    mean, share = moved(displacement) or (0.0, 0.0)
-    return mean >= MOVED_MM or share >= MOVED_SHARE
-
-
-def motion_text(displacement: Sequence[float]) -> str:
-    """That the head moved much, where it did, from framewise displacements (mm); else empty.
-
-    >>> motion_text([float("nan"), 0.1, 0.9, 0.8])
-    'Large head motion: the mean framewise displacement (FD) is 0.60 mm, and FD exceeds 0.5 mm in\
- 67 % of the volumes.'
-    >>> motion_text([0.1, 0.2])
-    ''
-
-    `displacement`: framewise displacement of each volume (mm); NaN where not known.
-    """
-    if not moved_much(displacement):
-        return ""
-    mean, share = moved(displacement) or (0.0, 0.0)
-    return (
-        f"Large head motion: the mean framewise displacement (FD) is {mean:.2f} mm, and FD exceeds"
-        f" {MOVED_MM:g} mm in {number(share, '.0%')} of the volumes."
-    )
-
-
-_FIXED = {
-    **dict.fromkeys(
-        ACQUIRED,
-        "acquired series after motion correction; maps are interpolated to the high-resolution"
-        " grid by cubic splines",
-    ),
-    SMOOTH: (
-        "B-spline series with spatial smoothing; the kernel width was chosen in the other half of"
-        " the blocks"
-    ),
-    PCA: (
-        "B-spline series with temporal PCA denoising; the number of components was chosen in the"
-        " other half of the blocks"
-    ),
-    MEASURED: "series measured at the high resolution (reference)",
-}
-
-
-def description_of(name: str) -> str:
-    """One line on a series: what makes it; "" for one that no method or baseline makes.
-
-    >>> description_of("zerofill")
-    'baseline: in-plane zero filling of k-space'
-    >>> description_of("nobody")
-    ''
-
-    Phrase without a period, or an empty text.
-    """
-    if name in BASELINES:
-        return f"baseline: {BASELINES[name]}"
-    if name in PLACEBOS:
-        return f"negative control for {PLACEBOS[name].method}: {PLACEBOS[name].instead}"
-    if name in _FIXED:
-        return _FIXED[name]
-    known = series(name)
-    if known.variant == SAME:
-        return f"acquired series (zerofill), smoothed to the resolution of {known.method}"
-    member = ", trained with another seed" if known.kind == "member" else ""
-    summary = summary_of(known.method)
-    return f"method: {summary}{member}" if summary else ""
-
-
-def summary_of(method: str) -> str:
-    """Return the phrase that defines a method; "" if there is no such method.
-
-    >>> summary_of("sbl")
-    'sparse Bayesian learning with few iterations and with prior SD maps of the acquired run'
-    """
-    try:
-        return method_of_series(method).summary
-    except UnknownMethod:
-        return ""

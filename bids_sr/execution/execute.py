@@ -1,41 +1,26 @@
-"""Run a workflow, on this machine or as jobs of SLURM, and say honestly what came of it.
-
-Run nodes as SLURM jobs, one per node, by nipype's plugin SLURM.
-
-The different endings of a job are told apart.
-
-Defects of nipype, as reports would say them: `SLURMPlugin` reads the result file of an earlier run
-when a job died without one; a job that was killed raises in the scheduler and takes the run down;
-jobs stay in the queue when the run is interrupted.
-"""
+"""Run a workflow, on this machine or as jobs of SLURM, and say honestly what came of it."""
 
 import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nipype.pipeline.plugins.slurm import SLURMPlugin
-
 from bids_sr.config import UsageError
-from bids_sr.config.machine import Plugin
-from bids_sr.execution.records import NotesLeft, all_stored, forget_damaged
-from bids_sr.execution.slurm_jobs import Jobs, is_small
-from bids_sr.execution.usage import Answer, report_crash
+from bids_sr.config.plugin import Plugin
+from bids_sr.execution.records import all_stored, forget_damaged
+from bids_sr.execution.slurm_plugin import ResilientSLURM
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import DiskFullError
 from bids_sr.notices import Notice, record
 from bids_sr.pipeline.store import store
 
 if TYPE_CHECKING:
-    from networkx import DiGraph
     from nipype.pipeline import engine as pe
-    from nipype.pipeline.engine import Node
     from nipype.pipeline.plugins.base import PluginBase
-
 
 _LOGGER = logging.getLogger(__name__)
 _Told = Callable[["pe.Node", str], None]
@@ -203,65 +188,3 @@ def execute(
     sinks = [node for node in nodes if getattr(node.interface, "step", None) is store]
     missing = tuple(node.fullname for node in sinks if not all_stored(Path(node.output_dir())))
     return RunOutcome(crashes=crashes, missing=missing)
-
-
-_FOLDER = "slurm"
-"""Directory of the jobs in the work directory."""
-
-
-class ResilientSLURM(NotesLeft, SLURMPlugin):
-    """SLURM plugin whose driver submits a step once its predecessors are done.
-
-    Small steps run in the driver.
-    """
-
-    _jobs: Jobs
-
-    def __init__(self, *, options: Plugin, **arguments: object) -> None:
-        self._options = options
-        self.crashes: list[Notice] = []
-        super().__init__(plugin_args={"max_jobs": options.max_jobs, **arguments})
-
-    def run(
-        self,
-        graph: "DiGraph[Node]",
-        config: "Mapping[str, Mapping[str, str]]",
-        updatehash: bool = False,
-    ) -> None:
-        """Run the graph; whatever ends it, no job outlives it, nor one left by an earlier run.
-
-        `updatehash`: whether to renew the hashes of steps without running them.
-        """
-        nodes = list(graph.nodes())
-        for node in nodes:
-            node.run_without_submitting |= self._options.join_small and is_small(node)
-        self._jobs = Jobs(root=Path(nodes[0].base_dir) / _FOLDER, options=self._options)
-        self._jobs.take_over({node.fullname for node in nodes})
-        try:
-            super().run(graph, config, updatehash=updatehash)
-        except BaseException:
-            self._jobs.call_off()
-            raise
-        finally:
-            self._jobs.tidy()
-
-    def _submit_job(self, node: "Node", updatehash: bool = False) -> int:
-        return self._jobs.start(node, updatehash=updatehash)
-
-    def _get_result(self, taskid: int) -> Answer | None:
-        return self._jobs.ended(taskid)
-
-    def _clear_task(self, taskid: int) -> None:
-        self._jobs.forget(taskid)
-
-    def _report_crash(self, node: "Node", result: Answer | None = None) -> str:
-        return report_crash(node, result, self.crashes).file
-
-    def _clean_queue(
-        self, jobid: int, graph: "DiGraph[Node]", result: Answer | None = None
-    ) -> dict[str, object]:
-        """Report a step; where SLURM itself is gone, the first report says it for all."""
-        told = super()._clean_queue(jobid, graph, result=result)
-        if self._jobs.unreachable is not None:
-            raise self._jobs.unreachable
-        return told

@@ -14,35 +14,21 @@ Defects of nipype, as reports would say them:
 Here a task whose worker died is tried once more in a pool of its own, so that the others that
 shared the broken pool finish; if it dies again, the node is reported as crashed, with the remedy,
 and the rest of the graph goes on. The scheduler sleeps until a node ends.
-
-The process that all workers are forked from: it loads what they share, once.
-
-A cluster job: run the step in its folder and write one file with its outcome.
-
-``python -m bids_sr.execution.multiproc FOLDER``.  The answer is written whole or not at all, under
-a number that no earlier run has used, so that it cannot be mistaken; a job that is killed leaves
-none.
 """
 
-import dataclasses
 import fcntl
 import gc
-import json
 import logging
 import multiprocessing as mp
 import os
 import resource
 import signal
-import socket
 import sys
-import tempfile
 import threading
-import time
 import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import forkserver, get_context, util
 from multiprocessing.connection import wait as ready
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,16 +37,12 @@ import numpy as np
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 from scipy.sparse import lil_matrix
 
+from bids_sr.execution.answers import Answer
+from bids_sr.execution.crash import report_crash
+from bids_sr.execution.fork_server import start_fork_server
 from bids_sr.execution.records import NotesLeft, note_left
-from bids_sr.execution.usage import (
-    Answer,
-    hold_threads,
-    keep_freed_memory,
-    keep_warnings,
-    limit_threads,
-    release_memory,
-    report_crash,
-)
+from bids_sr.execution.step_warnings import keep_warnings
+from bids_sr.execution.usage import hold_threads, keep_freed_memory, release_memory
 from bids_sr.io.atomic_files import DiskFullError
 from bids_sr.notices import Notice
 from bids_sr.pipeline.figure import FigureStep
@@ -70,45 +52,6 @@ from bids_sr.pipeline.store import store
 if TYPE_CHECKING:
     from networkx import DiGraph
     from nipype.pipeline.engine import Node
-
-
-_SHARED = (
-    "nipype.pipeline.engine",
-    "bids_sr.pipeline.nipype_interface",
-    "bids_sr.workflows.participant",  # with it all steps
-    "bids_sr.spatial.spline_kernels",  # compiled here where it is new, once for all workers
-    "bids_sr.figures.line_loops",  # the same
-    "scipy.ndimage",
-    "torch",
-    "nilearn.glm.first_level",
-    "ants",
-    "matplotlib.pyplot",
-    "skimage.metrics",
-)
-"""Loaded before the first worker: each then shares 0.4 GB and 3 s of a processor."""
-_LONGEST = 64  # characters of a folder for sockets, whose whole path may have 107
-
-
-def start_fork_server() -> None:
-    """Start it where it does not run yet, and go on while it loads.
-
-    What it is given of the environment holds for all workers, so the threads of libraries are
-    limited, and nipype is kept from the network.
-    """
-    limit_threads()
-    os.environ["NIPYPE_NO_ET"] = "1"
-    get_context("forkserver").set_forkserver_preload(list(_SHARED))
-    if len(tempfile.gettempdir()) > _LONGEST:
-        given_dir, tempfile.tempdir = tempfile.tempdir, "/tmp"
-        util.get_temp_dir()  # of all sockets; it is kept, and removed at the end
-        tempfile.tempdir = given_dir
-    before = os.environ.get("PYTHONSAFEPATH", "")
-    os.environ["PYTHONSAFEPATH"] = "1"  # else a checkout in the current directory comes first
-    try:
-        forkserver.ensure_running()
-    finally:
-        os.environ["PYTHONSAFEPATH"] = before  # which, empty, is as if it were not there
-
 
 _LOGGER = logging.getLogger(__name__)
 # for a killed worker to be gone; one that the kernel holds in a file system can take long
@@ -472,62 +415,3 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         for pool in self._own_pools.values():
             pool.shutdown()
         super()._postrun_check()
-
-
-CALLED_OFF = "called_off"
-"""File of a run beside its jobs: those that start after it was written do nothing."""
-
-
-def main(argv: list[str]) -> int:
-    """Run the step of the folder in the arguments; return 0 if it succeeded, else 1.
-
-    1 also where the run was called off.
-    """
-    folder = Path(argv[0])
-    order = json.loads((folder / "order.json").read_text())
-    if (folder.parent / CALLED_OFF).exists():
-        sys.stderr.write("the run that submitted this job was cancelled\n")
-        return 1
-    answer: dict[str, object] = {"failed": None, "traceback": None, "host": socket.gethostname()}
-    node = None
-    try:
-        from nipype.utils.filemanip import loadpkl
-
-        start_worker(str(folder), order["level"])
-        node = loadpkl(folder / "node.pklz")
-        _await_inputs(node, order["grace"])
-        done = run_node(node, order["updatehash"], order["number"])
-        if failure := done["traceback"]:
-            known = done.get("notice")
-            answer |= {
-                "failed": node.fullname,
-                "traceback": list(failure),
-                "peak_gb": done.get("peak_gb"),
-                "notice": known and dataclasses.asdict(known),
-            }
-    except Exception:
-        import traceback
-
-        answer |= {
-            "failed": getattr(node, "fullname", None),
-            "traceback": traceback.format_exception(*sys.exc_info()),
-        }
-    beside = Path(order["answer"]).with_suffix(".partial")
-    with beside.open("w", encoding="utf-8") as out:
-        json.dump(answer, out)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(beside, order["answer"])
-    return 1 if answer["traceback"] else 0
-
-
-def _await_inputs(node: "Node", seconds: float) -> None:
-    """Wait until the results that a step takes its inputs from are seen on this host, too."""
-    deadline = time.monotonic() + seconds
-    for source in {info[0] for info in node.input_source.values()}:
-        while not os.path.exists(source) and time.monotonic() < deadline:
-            time.sleep(0.5)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from bids_sr.io.arrays import Float
 from bids_sr.io.compiled_loops import compiled
-from bids_sr.io.grids import Float
 
 
 @compiled("void(float64[:,::1], float64, boolean[::1])")

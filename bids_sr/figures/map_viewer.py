@@ -19,9 +19,10 @@ from markupsafe import Markup
 from nibabel.affines import voxel_sizes
 
 from bids_sr.figures import slices
-from bids_sr.figures.map_figures import MAP_COLORS, T_DISPLAY, Display, common_scale, peak_voxel
-from bids_sr.io.grids import Array, Volume
-from bids_sr.report.sections import render
+from bids_sr.figures.maps import MAP_COLORS, T_DISPLAY, Display, common_scale, peak_voxel
+from bids_sr.io.arrays import Array
+from bids_sr.io.volume import Volume
+from bids_sr.report.markup import render
 
 _STEPS = 127
 """Of the color scale, on either side of 0."""

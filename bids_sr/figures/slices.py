@@ -28,8 +28,9 @@ from matplotlib.path import Path
 
 from bids_sr.figures import canvas as s
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array, Volume
-from bids_sr.metrics import number
+from bids_sr.io.arrays import Array
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.number_text import number
 
 WIDTH, _TALLEST = 12.0, 2.0
 """Of a figure, and of a panel unless the figure says otherwise (inches)."""

@@ -19,9 +19,11 @@ from nibabel.affines import voxel_sizes
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.blocks import Block, BlockDesign, half_weights
-from bids_sr.glm.time_series import StreamedFit, extract_time_series, in_batches, smooth
+from bids_sr.glm.smoothing import smooth
+from bids_sr.glm.streamed_fit import StreamedFit, in_batches
+from bids_sr.glm.time_series import extract_time_series
 from bids_sr.io import atomic_files
-from bids_sr.io.grids import Float, Float32, Mask, Real
+from bids_sr.io.arrays import Float, Float32, Mask, Real
 from bids_sr.io.nifti import SeriesReader
 
 _ACTIVE_FWHM_MM = 4.0

@@ -19,19 +19,12 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.design import (
-    MOTION,
-    Events,
-    Regressors,
-    Seeds,
-    TooManyColumns,
-    build_design,
-    frame_times,
-    scaled_weights,
-    within,
-)
+from bids_sr.glm.design import build_design, frame_times, scaled_weights
+from bids_sr.glm.model_confounds import MOTION
+from bids_sr.glm.regressors import Events, Regressors, Seeds, TooManyColumns
+from bids_sr.glm.seeds import within
 from bids_sr.glm.time_columns import kept_volumes
-from bids_sr.io.grids import Float, Mask
+from bids_sr.io.arrays import Float, Mask
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -1,21 +1,19 @@
 """Confounds of a BOLD run: head motion, change between volumes, tissues, noise components."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from bids_sr.glm.time_series import StreamedFit, in_batches
-from bids_sr.io.grids import Array, Float, Mask
+from bids_sr.glm.streamed_fit import StreamedFit, in_batches
+from bids_sr.io.arrays import Array, Float, Mask
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.same_results import with_sign
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 HEAD_RADIUS_MM = 50.0
 _BALL_MM = 80.0  # radius of the ball of `rms_displacement`, that of FSL
-CUTOFF_S = 128.0
 _ROWS = 4  # rows of a slice worked on at once: a few MB over 900 volumes
 _FEW = 20  # voxels: a tissue mask with fewer is taken at a lower probability
 
@@ -52,78 +50,6 @@ def derivative(values: Array) -> Float:
     """Backward difference, first value NaN."""
     values = np.asarray(values, dtype=np.float64)
     return np.concatenate([[np.nan], np.diff(values)])
-
-
-_LOOKED_AT = 50  # volumes that may hold the transient at the start
-
-
-def _count_nonsteady(signal: Sequence[float] | Array) -> int:
-    """Number of volumes at the start that are brighter than the rest: not yet in steady state.
-
-    Median and median absolute deviation come from the second half of (up to 50) means of volumes,
-    where the transient is over. A volume is counted while its modified z score (Iglewicz and
-    Hoaglin) is above 3.5 and it is 1 % brighter than this median and than that of the ten volumes
-    after it, so that neither a drift nor a quiet signal makes dummies; the first that is not ends
-    the count.
-    """
-    values = np.asarray(signal, dtype=np.float64)[:_LOOKED_AT]
-    if len(values) < 6:
-        return 0
-    late = values[len(values) // 2 :]
-    center = float(np.median(late))
-    spread = float(np.median(np.abs(late - center))) / 0.6745
-    after = np.array(
-        [np.median(values[k + 1 : k + 11]) for k in range(len(values) - 1)] + [values[-1]]
-    )
-    excess = np.minimum(values - center, values - after)
-    outlying = (values - center > 3.5 * spread) & (excess > 0.01 * abs(center))
-    outlying[len(values) // 2 :] = False
-    return int(np.argmin(outlying)) if not outlying.all() else len(values)
-
-
-def nonsteady_at_start(path: Path) -> int:
-    """Count non-steady-state volumes of an acquired series, from its first volumes alone.
-
-    The signal is that of the head above the background, so that a hot voxel, padding or an offset
-    does not matter.
-    """
-    with SeriesReader(path) as reader:
-        stop = min(_LOOKED_AT, reader.shape[3])
-        lowest = highest = reader.volume(0)
-        total = np.zeros(reader.shape[:3], np.float64)
-        for volume in reader.volumes(stop=stop):
-            lowest, highest = np.minimum(lowest, volume), np.maximum(highest, volume)
-            total += volume
-        varying = highest > lowest  # padding is constant
-        if not varying.any():
-            return 0
-        mean = total[varying] / stop
-        background, bright = np.percentile(mean, [2, 98])
-        head = np.zeros(reader.shape[:3], dtype=bool)
-        # up to the brightness that vessels have; beyond are hot voxels
-        head[varying] = (mean > background + 0.3 * (bright - background)) & (
-            mean < background + 3 * (bright - background)
-        )
-        if not head.any():
-            head = varying
-        return _count_nonsteady(
-            [
-                float(volume[head].mean(dtype=np.float64)) - background
-                for volume in reader.volumes(stop=stop)
-            ]
-        )
-
-
-def slow_cosines(n: int, tr: float, cutoff_hz: float = 1 / CUTOFF_S) -> Float:
-    """Constant and cosines (DCT-II) of n samples up to a frequency, (n, K), of amplitude 1."""
-    count = min(int(np.floor(2 * n * tr * cutoff_hz)) + 1, n)
-    return np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * np.arange(count) / n)
-
-
-def drift_basis(n: int, tr: float) -> Float:
-    """`slow_cosines` and a ramp, (n, K) orthonormal; cosines alone leave its ends."""
-    ramp = np.arange(n)[:, None] - (n - 1) / 2
-    return np.linalg.qr(np.hstack([slow_cosines(n, tr), ramp])[:, :n])[0]
 
 
 def _first_autocorrelation(series: Array) -> Float:

@@ -13,8 +13,9 @@ from scipy import ndimage
 
 from bids_sr.glm.activation_regions import Peak, Threshold, centroid, dice, peak
 from bids_sr.glm.contrasts import Contrasts, single_conditions
-from bids_sr.io.grids import Array, Float, Float32, Mask, Volume
-from bids_sr.metrics import MISSING, MetricRow, metric_rows
+from bids_sr.io.arrays import Array, Float, Float32, Mask
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.rows import MISSING, MetricRow, metric_rows
 from bids_sr.series import RAW_SPLINE
 from bids_sr.spatial.resampling import sample_volume
 

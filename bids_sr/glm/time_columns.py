@@ -25,7 +25,7 @@ import pandas as pd
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.confounds import MOTION
-from bids_sr.io.grids import Array, Float, Mask
+from bids_sr.io.arrays import Array, Float, Mask
 
 CENSORED, BAND_STOP, LEGENDRE = "censored", "band_stop", "legendre"
 LEAST_AT_REST_S = 10.0  # as preflight asks of every run without events

@@ -6,14 +6,11 @@ The participant is the unit. Comparisons of one method on one question form a fa
 of their own) within which p values are corrected by Holm's procedure; false discovery rates are
 over all comparisons of a metric, Friedman's test over all series of a question. One comparison a
 task was fixed beforehand, see `primary`; all others are exploratory.
-
-The group's tables: the long one of all values, and that of all comparisons.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,15 +18,14 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from bids_sr.boilerplate import data_of
 from bids_sr.evaluation.evidence import STRONGEST
-from bids_sr.evaluation.words import PLACEBOS
-from bids_sr.group import group_tests, group_values
-from bids_sr.group.group_tests import ALPHA, benjamini_hochberg, hodges_lehmann, holm
-from bids_sr.group.group_values import QUESTION, Joined, of_people, of_question, wide
-from bids_sr.io.atomic_files import whole_file, write_json, write_whole
-from bids_sr.io.grids import Float
-from bids_sr.metrics import COLUMNS, LOWER, MISSING, NEITHER, ONE, columns_json, p_value, statistic
+from bids_sr.evaluation.negative_controls import PLACEBOS
+from bids_sr.group import paired_tests
+from bids_sr.group.paired_tests import ALPHA, benjamini_hochberg, hodges_lehmann, holm
+from bids_sr.group.values import QUESTION, of_people, of_question, wide
+from bids_sr.io.arrays import Float
+from bids_sr.metrics.number_text import p_value
+from bids_sr.metrics.registry import LOWER, NEITHER, ONE, statistic
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, PLAIN, kind_of, same_name
 from bids_sr.sr.method import offered_methods
 
@@ -91,7 +87,7 @@ def margin_of(name: str, values: Mapping[str, Float], asked: float | None) -> fl
         return math.nan
     truth, spline = (_as_tested(name, values[series]) for series in (MEASURED, "bspline"))
     with np.errstate(invalid="ignore"):
-        _, gap, _ = group_tests.quartiles(truth - spline)
+        _, gap, _ = paired_tests.quartiles(truth - spline)
     direction = statistic(name).better
     gap = -gap if direction in (LOWER, ONE) else abs(gap) if direction == NEITHER else gap
     return _SHARE_OF_GAP * gap if gap > 0 else math.nan
@@ -102,8 +98,8 @@ def compare(
 ) -> pd.DataFrame:
     """All exploratory comparisons of the methods under test, corrected and evaluated.
 
-    `values`: as of `bids_sr.group.group_values.Joined`. A row each, with the columns that
-    `bids_sr.group.comparisons.COLUMN_TEXT` describes and ``lower_of_series``: lower end of
+    `values`: as of `bids_sr.group.values.Joined`. A row each, with the columns that
+    `bids_sr.group.tables.COLUMN_TEXT` describes and ``lower_of_series``: lower end of
     the interval of the series' own explained variance.
     """
     groups = values[QUESTION].groupby(QUESTION, sort=False)
@@ -132,7 +128,7 @@ def _of_question(
     values = dict(zip(table["series"], of_people(table).to_numpy(), strict=True))
     margin = margin_of(question["statistic"], values, asked)
     tested = [name for name in (*ACQUIRED, *BASELINES, *CONTROLS, *methods) if name in values]
-    p_friedman = group_tests.friedman([values[name] for name in tested])
+    p_friedman = paired_tests.friedman([values[name] for name in tested])
     for name in (each for each in (*BASELINES, *methods) if each in values):
         for other, role in references(name, list(values), methods).items():
             statistics = _paired(values[name], values[other], question["statistic"], margin)
@@ -159,7 +155,7 @@ def _paired(own_values: Float, other: Float, name: str, margin: float) -> dict[s
         "n_above": 0,
     }
     for whose, values in (("series", own_values), ("minus", other)):
-        first, median, third = group_tests.quartiles(values)
+        first, median, third = paired_tests.quartiles(values)
         statistics |= {f"median_{whose}": median, f"q1_{whose}": first, f"q3_{whose}": third}
     statistics |= {
         "margin": margin,
@@ -168,11 +164,11 @@ def _paired(own_values: Float, other: Float, name: str, margin: float) -> dict[s
         "difference": math.nan,
     }
     if n:
-        d = group_tests.differences(_as_tested(name, own_values), _as_tested(name, other))
-        statistics |= group_tests.signed_rank(d) | hodges_lehmann(d) | group_tests.paired_t(d)
+        d = paired_tests.differences(_as_tested(name, own_values), _as_tested(name, other))
+        statistics |= paired_tests.signed_rank(d) | hodges_lehmann(d) | paired_tests.paired_t(d)
         statistics |= {
             "n_above": int((d > 0).sum()),
-            "p_equivalence": group_tests.equivalence(d, margin),
+            "p_equivalence": paired_tests.equivalence(d, margin),
         }
         statistics["lower_of_series"] = (
             hodges_lehmann(own_values)["lower"] if name == "ev" else math.nan
@@ -311,7 +307,7 @@ def primary_method(default: str, methods: Sequence[str]) -> str:
     has no values, and nothing was prespecified.
 
     `default`: method of the program that runs unless others are named. `methods`: methods under
-    test, see `bids_sr.group.group_values.Joined`; series of other programs do not count.
+    test, see `bids_sr.group.values.Joined`; series of other programs do not count.
     """
     run = [name for name in methods if name in offered_methods()]
     return run[0] if len(run) == 1 else default
@@ -367,7 +363,7 @@ def _primary_of(of_method: pd.DataFrame, method: str) -> list[dict[str, Any]]:
         _as_tested(question["statistic"], each[entered].to_numpy())
         for each in (table[method], strongest)
     )
-    d = group_tests.differences(own_values, two)
+    d = paired_tests.differences(own_values, two)
     return [
         question
         | statistics
@@ -381,71 +377,3 @@ def _primary_of(of_method: pd.DataFrame, method: str) -> list[dict[str, Any]]:
             "rivals": rivals[entered].idxmax(axis=1).tolist(),
         }
     ]
-
-
-COLUMN_TEXT: Mapping[str, Mapping[str, object]] = {
-    name: told or COLUMNS[name] for name, told in data_of("columns.json")["comparisons"].items()
-}
-"""Columns of the table of comparisons, with what the sidecar says of them."""
-_COLUMNS_OF = "_columns"
-"""Between the name of a table and ``.json``: as ``group_metrics.json``, participants' metrics
-would inherit it.
-"""
-
-
-def write_tables(
-    output_dir: Path, tables: pd.DataFrame, *, method: str, margin: float | None = None
-) -> tuple[Joined, pd.DataFrame]:
-    """Write ``group_metrics`` and ``group_stats``, and return what they hold.
-
-    Parameters
-    ----------
-    output_dir : Path
-        Root of the derivatives.
-    tables : pandas.DataFrame
-        Those of the participants.
-    method : str
-        Default method; the primary comparisons are of `primary_method`.
-    margin : float, optional
-        Of equivalence, see `bids_sr.group.comparisons.margin_of`.
-
-    Returns
-    -------
-    Joined, pandas.DataFrame
-        The values, and all comparisons, the primary ones first.
-
-    Raises
-    ------
-    TableError
-        A table cannot be joined.
-    """
-    with whole_file(output_dir / "group_metrics.tsv") as beside:
-        with beside.open("w", encoding="utf-8") as stream:
-            joined = group_values.join_tables(tables, stream)
-        found = _all_comparisons(joined, primary_method(method, joined.methods), margin)
-    metrics = {**group_values.COLUMN_TEXT, **columns_json(joined.statistics)}
-    for table, text in (("group_metrics", metrics), ("group_stats", COLUMN_TEXT)):
-        write_json(output_dir / f"{table}{_COLUMNS_OF}.json", text)
-        # of 0.2.0 and before, inherited by BIDS
-        (output_dir / f"{table}.json").unlink(missing_ok=True)
-    write_whole(output_dir / "group_stats.tsv", _stats_text(found))
-    return joined, found
-
-
-def _all_comparisons(joined: Joined, method: str, margin: float | None = None) -> pd.DataFrame:
-    """The primary comparisons of a method, then the exploratory ones of all.
-
-    `margin`: margin of equivalence; None: a tenth of the gap between B-spline and measured.
-    """
-    found = compare(joined.values, joined.methods, margin)
-    first = primary(joined.values, method)
-    return pd.concat([first, found], ignore_index=True) if len(first) else found
-
-
-def _stats_text(tests: pd.DataFrame) -> str:
-    """Comparisons as the text of ``group_stats.tsv``."""
-    table = tests.reindex(columns=list(COLUMN_TEXT)).replace(
-        {"": None, np.inf: np.nan, -np.inf: np.nan}
-    )
-    whole = table.astype(dict.fromkeys(("n_nonzero", "n_needed"), "Int64"))
-    return whole.to_csv(sep="\t", index=False, na_rep=MISSING, float_format="%.6g")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Float
+from bids_sr.io.arrays import Float
 
 _NORMAL_WIDTH = 1.96  # standard deviations on each side that hold 95 % of a normal distribution
 _LEVEL = 0.95  # confidence of the intervals

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import special
 
 from bids_sr.frozen import frozen
-from bids_sr.group.group_tests import ALPHA, differences, holm, paired_t, signed_rank
+from bids_sr.group.paired_tests import ALPHA, differences, holm, paired_t, signed_rank
 from bids_sr.group.welch import welch_anova
 
 Scores = Mapping[str, Mapping[str, float]]

@@ -13,8 +13,9 @@ from bids_sr.figures.canvas import FigureInputError
 from bids_sr.group.limits_of_agreement import limits_of_agreement
 from bids_sr.group.structural_values import by_participant, series_of, session_volumes
 from bids_sr.group.volume_change import in_order
-from bids_sr.io.grids import Float
-from bids_sr.metrics import BRAIN, statistic
+from bids_sr.io.arrays import Float
+from bids_sr.metrics.registry import statistic
+from bids_sr.metrics.rows import BRAIN
 from bids_sr.series import BASELINES, MEASURED
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")

@@ -13,7 +13,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from bids_sr.boilerplate import bibliography
-from bids_sr.figures.canvas import FigureInputError, svg_text
+from bids_sr.figures.canvas import FigureInputError
+from bids_sr.figures.svg_files import svg_text
 from bids_sr.frozen import frozen
 from bids_sr.group.structural_figures import (
     CLASS_NAMES,
@@ -37,22 +38,14 @@ from bids_sr.group.structural_values import (
 )
 from bids_sr.group.volume_change import CHANGE_COLUMNS, knows_months, timed_volumes
 from bids_sr.io.atomic_files import write_json, write_whole
-from bids_sr.metrics import (
-    BRAIN,
-    LOWER,
-    MISSING,
-    cell_number,
-    columns_json,
-    estimate,
-    number,
-    p_value,
-    statistic,
-)
+from bids_sr.metrics.number_text import estimate, number, p_value
+from bids_sr.metrics.registry import LOWER, statistic
+from bids_sr.metrics.rows import BRAIN, MISSING, cell_number, columns_json
 from bids_sr.report.assembler import data_uri, plain_section, write_page
-from bids_sr.report.html_tables import facts_html
+from bids_sr.report.facts import facts_html
+from bids_sr.report.index_page import ALL, SCANS_GROUP
+from bids_sr.report.markup import folded, joined, picked, render, table
 from bids_sr.report.methods_text import methods_html
-from bids_sr.report.participants_page import ALL, SCANS_GROUP
-from bids_sr.report.sections import folded, joined, picked, render, table
 
 _ALPHA = 0.05
 _METHODS = """

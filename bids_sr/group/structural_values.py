@@ -17,17 +17,18 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from bids_sr.bids.inputs import entities_of
+from bids_sr.bids.entities import entities_of
 from bids_sr.frozen import frozen
-from bids_sr.group.group_tests import differences, hodges_lehmann, holm, signed_rank
-from bids_sr.group.group_values import TableError
 from bids_sr.group.limits_of_agreement import (
     limits_of_agreement,
     percent_differences,
     within_unit_sd,
 )
+from bids_sr.group.paired_tests import differences, hodges_lehmann, holm, signed_rank
+from bids_sr.group.values import TableError
 from bids_sr.group.volume_change import change_table
-from bids_sr.metrics import COLUMNS, LOWER, MISSING, SCAN, read_frame, statistic
+from bids_sr.metrics.registry import LOWER, statistic
+from bids_sr.metrics.rows import COLUMNS, MISSING, SCAN, read_frame
 from bids_sr.series import BASELINES, MEASURED
 
 SIMILARITY = ("mae", "rmse", "nmse", "nmse_voxel", "psnr", "ssim")

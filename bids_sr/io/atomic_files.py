@@ -2,19 +2,12 @@
 
 Whoever reads a file under its final name finds the old content or the new one, whatever ended the
 writer. What a killed writer leaves has a hidden name that `remove_leftovers` knows.
-
-Tab-separated tables as they are in BIDS: text, row by row, with the numbers of the lines.
-
-Read JSON values as their expected types.
-
-A value of another type counts as absent.
 """
 
 import contextlib
 import errno
 import filecmp
 import json
-import math
 import os
 import shutil
 import stat
@@ -244,36 +237,3 @@ def read_text(path: Path, *, encoding: str = "utf-8") -> str:
             ),
         )
     return path.read_bytes().decode(encoding)
-
-
-def real(value: object, absent: float = math.nan) -> float:
-    """A number.
-
-    >>> real(0.5), real("n/a", 1.0), real(None)
-    (0.5, 1.0, nan)
-    """
-    return float(value) if isinstance(value, int | float) else absent
-
-
-def listed(value: object) -> list[object]:
-    """The items of a list.
-
-    Items in order; empty for anything but a list or tuple.
-    """
-    return list(value) if isinstance(value, list | tuple) else []
-
-
-def texts(value: object) -> list[str]:
-    """The items of a list as text.
-
-    Items in order as text; empty for anything but a list or tuple.
-    """
-    return [str(each) for each in listed(value)]
-
-
-def mapped(value: object) -> Mapping[str, object]:
-    """A mapping.
-
-    The mapping itself; empty for anything else.
-    """
-    return value if isinstance(value, Mapping) else {}

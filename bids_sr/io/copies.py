@@ -7,14 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.nifti1 import Nifti1Header
 
-from bids_sr.io.grids import (
-    AS_STORED,
-    Array,
-    AxisOrder,
-    reordered,
-    reordered_affine,
-    reordered_header,
-)
+from bids_sr.io.arrays import Array
+from bids_sr.io.grids import AS_STORED, AxisOrder, reordered, reordered_affine, reordered_header
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 
 

@@ -27,7 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_sr.io import atomic_files
-from bids_sr.io.grids import LARGE, Array, Float, Float32, parts_of
+from bids_sr.io.arrays import Array, Float, Float32, parts_of
+from bids_sr.io.grids import LARGE
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.io.dataset_description import SKELETON, template_files
-from bids_sr.io.grids import Float, Shape
+from bids_sr.io.arrays import Float
+from bids_sr.io.grids import Shape
 from bids_sr.io.installed_files import package_file, templateflow_home
+from bids_sr.io.uris import SKELETON, template_files
 
 DEFAULT_SPACE = "MNI152NLin2009aSym"
 CARRIED = {

@@ -1,21 +1,13 @@
-"""Simulated activity: task and resting-state foci, amplitudes, design and response.
-
-Simulated subject: the head, its activity, and its pose in each image.
-
-Everything is drawn at random, and all of it is known.
-"""
-
-from collections.abc import Sequence
+"""Simulated activity: task and resting-state foci in gray matter, and their amplitudes."""
 
 import numpy as np
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array, Shape
-from bids_sr.phantom.head import Head, make_head, smooth_field
-from bids_sr.phantom.presets import TASKS, Preset, draw_pose
-from bids_sr.spatial.resampling import FWHM_PER_SIGMA
-from bids_sr.spatial.transforms import hr_grid
+from bids_sr.io.arrays import Array
+from bids_sr.phantom.fields import smooth_field
+from bids_sr.phantom.head import Head
+from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
 _Point = tuple[float, float, float]
 
@@ -190,135 +182,3 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
         amplitude=amplitude,
         reference="brain" if scene == "free" else "local",
     )
-
-
-Event = tuple[float, float, str]
-
-
-def block_design(preset: Preset) -> list[Event]:
-    """Return (onset, duration, trial type) in s of a block design.
-
-    The order is rest, thumb, rest, little, rest, … while there is room.
-
-    Blocks in order of time, from the first volume to the last.
-    """
-    end = preset.volumes * preset.tr
-    events: list[Event] = [(0.0, preset.lead, "rest")]
-    onset = preset.lead
-    cycle = 4 * preset.block
-    while onset + cycle <= end + 1e-9:
-        for k, kind in enumerate(("thumb", "rest", "little", "rest")):
-            events.append((onset + k * preset.block, preset.block, kind))
-        onset += cycle
-    if end - onset > 1e-9:
-        events.append((onset, end - onset, "rest"))
-    return events
-
-
-def response(events: Sequence[Event], condition: str, times: Array) -> Array:
-    """Return the SPM canonical response to a condition's blocks at any times (s).
-
-    It is computed as in nilearn, and is 1 in a long block.
-
-    `times`: times since the start of the run (s), of any shape.
-    """
-    from nilearn.glm.first_level.hemodynamic_models import spm_hrf
-
-    step = 0.05
-    clock = np.arange(0.0, float(np.max(times)) + 1.0, step)
-    boxes = np.zeros_like(clock)
-    for onset, duration, kind in events:
-        if kind == condition:
-            boxes[(clock >= onset - 1e-9) & (clock < onset + duration - 1e-9)] = 1.0
-    kernel = spm_hrf(step, oversampling=1)
-    kernel = kernel / kernel.sum()
-    return np.interp(times, clock, np.convolve(boxes, kernel)[: clock.size])
-
-
-_STREAMS = (
-    "head",
-    "foci",
-    "coil",
-    "poses",
-    "motion",
-    "physiology",
-    "distortion",
-    "bold",
-    "t1w",
-    "pair",
-    "anat",
-    "calibration",
-    "fluctuations",
-    "echoes",
-)
-
-
-@frozen
-class Draw:
-    """Random numbers of a subject: an independent stream for each purpose.
-
-    One more volume, subject or pair thus changes nothing that was there before.
-    """
-
-    seed: int
-    subject: int
-
-    def __call__(self, stream: str, *more: int) -> np.random.Generator:
-        key = (self.subject, _STREAMS.index(stream), *more)
-        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
-
-    def number(self, stream: str, *more: int) -> int:
-        """A seed for a coil."""
-        return int(self(stream, *more).integers(2**31))
-
-
-class SimulatedSubject:
-    """A simulated subject.
-
-    `scene` is how activity lies relative to the anatomy, `null` that there is none, and `task`
-    what changes the signal: ``tap`` (movements) or ``rest`` (networks).
-
-    `bold_pose` takes a point of the BOLD to its head point; `t1w_pose`, and `pair_poses` of each
-    pair, a point of the BOLD to its point in that image (RAS mm).
-    """
-
-    def __init__(
-        self,
-        preset: Preset,
-        scene: str,
-        *,
-        seed: int,
-        number: int = 0,
-        null: bool = False,
-        pairs: int = 1,
-        task: str = "tap",
-    ) -> None:
-        self.preset, self.null, self.task = preset, null, task
-        self.conditions = TASKS[task]
-        self.draw = draw = Draw(seed=seed, subject=number)
-        self.head = make_head(draw("head"), preset.scene_mm)
-        rng = draw("foci")
-        driven = [
-            label for label, place in FOCI.items() if set(place.driven_by) & set(self.conditions)
-        ]
-        self.foci = tuple(make_focus(rng, self.head, label, scene) for label in driven)
-        poses = draw("poses")
-        self.bold_pose = draw_pose(poses, (0.5, 2.0), (0.5, 2.0))
-        self.t1w_pose = draw_pose(poses, (1.0, 4.0), (1.0, 4.0))
-        self.pair_poses = tuple(_pair_poses(draw("pair", k)) for k in range(pairs))
-
-    @property
-    def bold_grid(self) -> tuple[Shape, Array]:
-        """Return (shape, affine) of the BOLD."""
-        return self.preset.bold_shape, self.preset.bold_affine
-
-    @property
-    def hr_grid(self) -> tuple[Shape, Array]:
-        """Return (shape, affine) of the BOLD at the resolution of highres."""
-        return hr_grid(*self.bold_grid, self.preset.factor)
-
-
-def _pair_poses(rng: np.random.Generator) -> dict[str, Array]:
-    """Poses of the members of a T2*w pair."""
-    lowres = draw_pose(rng, (1.5, 3.0), (1.0, 3.0))
-    return {"highres": draw_pose(rng, (0.1, 0.3), (0.05, 0.2)) @ lowres, "lowres": lowres}

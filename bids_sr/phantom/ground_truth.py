@@ -1,73 +1,24 @@
 """Ground truth of a simulated subject, written as `derivatives/ground-truth`.
 
 It holds activation, motion, poses and tissue.
-
-Write files and sidecars of the simulated data set.
-
-Equal content gives equal bytes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from bids_sr.io import atomic_files
-from bids_sr.io.atomic_files import write_json
-from bids_sr.io.grids import Array
-from bids_sr.io.nifti import save_image
-from bids_sr.phantom.activity import FOCI, SimulatedSubject
-from bids_sr.phantom.bold_run import BOLD_LEVEL, SimulatedRun, StillScan, tissue_shares
-from bids_sr.phantom.presets import CENTER
+from bids_sr.io.arrays import Array
+from bids_sr.phantom.activity import FOCI
+from bids_sr.phantom.bold_run import BOLD_LEVEL, SimulatedRun
+from bids_sr.phantom.files import write_image, write_transform, write_tsv
+from bids_sr.phantom.poses import CENTER
 from bids_sr.phantom.scanner import BOLD_FRAME, MARGIN, Scanner
-from bids_sr.spatial.boldref import t2star
-from bids_sr.spatial.transforms import invert, rigid_params, write_itk
-
-
-def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a tab-separated table with a header.
-
-    Floats have six significant digits, which removes rounding noise.
-
-    `columns`: names of the columns, from left to right.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = ["\t".join(columns)]
-    for row in rows:
-        lines.append(
-            "\t".join(f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in row)
-        )
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def write_image(
-    stem: Path,
-    data: Array,
-    affine: Array,
-    sidecar: Mapping[str, object],
-    *,
-    dtype: DTypeLike = None,
-) -> None:
-    """Write an image (``.nii.gz``) and its metadata.
-
-    `dtype` is that of `bids_sr.io.nifti.save_image`.
-    """
-    save_image(data, affine, Path(f"{stem}.nii.gz"), dtype=dtype)
-    write_json(Path(f"{stem}.json"), dict(sidecar))
-
-
-def write_transform(stem: str, matrix: Array, description: str, **more: object) -> None:
-    """Write rigid matrices, (4, 4) or (T, 4, 4), as ITK text with a description.
-
-    `stem` is the name up to ``_mode-image``.
-
-    `matrix`: rigid transforms, one (4, 4) or many (T, 4, 4), RAS+ mm.
-    """
-    path = f"{stem}_mode-image_desc-truth_xfm"
-    write_itk(Path(f"{path}.txt"), matrix)
-    write_json(Path(f"{path}.json"), {"Description": description, **more})
-
+from bids_sr.phantom.simulated_subject import SimulatedSubject
+from bids_sr.phantom.still_scans import StillScan, tissue_shares
+from bids_sr.spatial.multi_echo import t2star
+from bids_sr.spatial.transforms import invert, rigid_params
 
 _FRAME = (
     "Coordinates are in scanner mm (RAS in NIfTI files, LPS in ITK text files). The head is in"

@@ -12,25 +12,17 @@ import numpy as np
 from bids_sr.config import UsageError
 from bids_sr.io import atomic_files
 from bids_sr.io.nifti import SeriesWriter
-from bids_sr.phantom.activity import Event, SimulatedSubject
-from bids_sr.phantom.bold_run import (
-    SimulatedRun,
-    StillScan,
-    bold_run,
-    calibration_of,
-    echo_of,
-    pair,
-    structural,
-    t1w,
-)
+from bids_sr.phantom.block_design import Event
+from bids_sr.phantom.bold_run import SimulatedRun, bold_run, calibration_of, echo_of
+from bids_sr.phantom.files import write_image, write_tsv
 from bids_sr.phantom.ground_truth import (
     write_calibration_truth,
-    write_image,
     write_structural_truth,
     write_truth,
-    write_tsv,
 )
 from bids_sr.phantom.scanner import READOUT
+from bids_sr.phantom.simulated_subject import SimulatedSubject
+from bids_sr.phantom.still_scans import StillScan, pair, structural, t1w
 from bids_sr.phantom.study import Study
 from bids_sr.version import __version__
 

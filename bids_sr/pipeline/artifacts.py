@@ -3,36 +3,19 @@
 A kind is the annotation of a parameter or of a returned value. It knows how its value is saved to
 a file and loaded from one, so that a step holds neither. Kinds import what they need when they
 need it: this module is cheap to import.
-
-Ports: what a parameter or a returned value of a step stands for, as its annotation tells.
 """
 
-import inspect
 import json
-import types
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    ClassVar,
-    Generic,
-    Literal,
-    TypeVar,
-    Union,
-    cast,
-    get_args,
-    get_origin,
-)
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar, cast
 
-from bids_sr import metrics
 from bids_sr.io.atomic_files import write_json
-from bids_sr.io.grids import Volume
 from bids_sr.io.tables import read_frame
-from bids_sr.metrics import MetricRow, VerdictFacts
+from bids_sr.io.volume import Volume
+from bids_sr.metrics import rows
+from bids_sr.metrics.rows import MetricRow, VerdictFacts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,12 +23,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as MplFigure
 
     from bids_sr.glm.block_effects import Effects as _BlockEffects
-    from bids_sr.glm.design import Events as _Events
-    from bids_sr.glm.design import Seeds as _Seeds
+    from bids_sr.glm.regressors import Events as _Events
+    from bids_sr.glm.regressors import Seeds as _Seeds
     from bids_sr.io.nifti import SeriesReader
+    from bids_sr.spatial.distortion import Distortion as _ShiftMap
     from bids_sr.spatial.output_grids import PlacedGrid
-    from bids_sr.spatial.resampling import Distortion as _ShiftMap
-
 
 _T = TypeVar("_T")
 Content = Mapping[str, object]  # of a JSON file
@@ -168,12 +150,12 @@ class _Transforms(Kind["np.ndarray"]):
     light, extension_stored = True, ".txt"
 
     def load(self, path: Path) -> "np.ndarray":
-        from bids_sr.spatial.transforms import read_itk
+        from bids_sr.spatial.itk_files import read_itk
 
         return read_itk(path)
 
     def save(self, value: "np.ndarray", stem: Path) -> Path:
-        from bids_sr.spatial.transforms import write_itk
+        from bids_sr.spatial.itk_files import write_itk
 
         write_itk(path := stem.with_suffix(".txt"), value)
         return path
@@ -204,12 +186,12 @@ class _Distortion(Kind["_ShiftMap"]):
     """How far a field shifts the signal; see `bids_sr.spatial.resampling`."""
 
     def load(self, path: Path) -> "_ShiftMap":
-        from bids_sr.spatial.resampling import load_distortion
+        from bids_sr.spatial.distortion import load_distortion
 
         return load_distortion(path)
 
     def save(self, value: "_ShiftMap", stem: Path) -> Path:
-        from bids_sr.spatial.resampling import save_distortion
+        from bids_sr.spatial.distortion import save_distortion
 
         save_distortion(value, path := stem.with_suffix(".nii"))
         return path
@@ -236,12 +218,12 @@ class _Regressors(Kind["_Events | _Seeds"]):
     light, extension_stored = True, ".tsv"
 
     def load(self, path: Path) -> "_Events | _Seeds":
-        from bids_sr.glm.design import read_regressors
+        from bids_sr.glm.regressors import read_regressors
 
         return read_regressors(path)
 
     def save(self, value: "_Events | _Seeds", stem: Path) -> Path:
-        from bids_sr.glm.design import Seeds
+        from bids_sr.glm.regressors import Seeds
 
         if not isinstance(value, Seeds):
             raise TypeError("events are inputs and cannot be saved as outputs")
@@ -265,15 +247,15 @@ class _Effects(Kind["_BlockEffects"]):
 
 
 class _Metrics(Kind[list["MetricRow"]]):
-    """Rows of the table of metrics; see `bids_sr.metrics`."""
+    """Rows of the table of metrics; see `bids_sr.metrics.rows`."""
 
     light, extension_stored = True, ".tsv"
 
     def load(self, path: Path) -> list["MetricRow"]:
-        return metrics.read_table(path)
+        return rows.read_table(path)
 
     def save(self, value: list["MetricRow"], stem: Path) -> Path:
-        (path := stem.with_suffix(".tsv")).write_text(metrics.table_text(value), encoding="utf-8")
+        (path := stem.with_suffix(".tsv")).write_text(rows.table_text(value), encoding="utf-8")
         return path
 
 
@@ -316,7 +298,7 @@ class _Derivatives(Kind[Derivative]):
         if isinstance(value.content, str):
             (path := stem.with_suffix(".html")).write_text(value.content, encoding="utf-8")
             return path
-        from bids_sr.figures.canvas import save_svg
+        from bids_sr.figures.svg_files import save_svg
 
         save_svg(cast("MplFigure", value.content), path := stem.with_suffix(".svg"))
         return path
@@ -351,112 +333,3 @@ Facts = Annotated[Content, _Facts()]
 Verdict = Annotated[VerdictFacts, _Facts()]
 Map = Annotated[Derivative, _Derivatives()]
 Figure = Annotated[Derivative, _Figures()]
-
-
-REQUIRED = inspect.Parameter.empty
-_LISTING = "_files.txt"  # paths, one a line
-
-
-@dataclass(frozen=True, slots=True)
-class Port:
-    """An artifact that a step takes or makes: its kind, and whether it is one or several.
-
-    Several are a list, or given by name.
-    """
-
-    kind: Kind[Any]
-    many: Literal["list", "dict"] | None = None
-    default: object = REQUIRED
-
-    def __str__(self) -> str:
-        return f"{f'a {self.many} of ' if self.many else ''}{type(self.kind).__name__.strip('_')}"
-
-    def takes(self, made: "Port") -> bool:
-        """Whether what another step makes is of this kind."""
-        return isinstance(made.kind, type(self.kind)) or isinstance(self.kind, type(made.kind))
-
-    def load(self, value: object, stack: ExitStack, names: object = None) -> object:
-        """Return the value of a file or files.
-
-        Series are closed with the stack. What is no file is a value itself.
-
-        `names`: keys of a dictionary of artifacts, in order; otherwise not used. Returns the
-        artifact in memory, or several as a list or dictionary.
-        """
-        if self.many is None:
-            if not isinstance(value, (str, Path)):
-                return value
-            found = self.kind.load(Path(value))
-            if hasattr(found, "close"):
-                stack.callback(found.close)
-            return found
-        files = [
-            each
-            for each in _listed(value)
-            if not (isinstance(each, Path) and self.kind.is_beside(each))
-        ]
-        loaded = [Port(self.kind).load(each, stack) for each in files]
-        return dict(zip(_several(names), loaded, strict=True)) if self.many == "dict" else loaded
-
-    def save(self, value: object, stem: Path) -> str:
-        """Save a value, or a list of values with a file that lists theirs.
-
-        The scheduler then handles one file in the place of hundreds.
-        """
-        if self.many is None:
-            return str(self.kind.save(value, stem))
-        saved = [
-            self.kind.save(each, stem.with_name(f"{stem.name}{number}"))
-            for number, each in enumerate(_several(value))
-        ]
-        listing = stem.with_name(f"{stem.name}{_LISTING}")
-        listing.write_text(
-            "".join(f"{path}\n" for found in saved for path in _several(found)), encoding="utf-8"
-        )
-        return str(listing)
-
-
-def _listed(value: object) -> Iterator[object]:
-    """Files that are given or listed, and what is no file as it is."""
-    for each in _several(value):
-        path = Path(each) if isinstance(each, str) else each
-        if isinstance(path, Path) and path.name.endswith(_LISTING):
-            yield from map(Path, path.read_text(encoding="utf-8").splitlines())
-        else:
-            yield path
-
-
-def _several(value: object) -> Sequence[object]:
-    """A list as it is, anything else as a list of one, None as an empty one."""
-    return value if isinstance(value, (list, tuple)) else [] if value is None else [value]
-
-
-_SEVERAL: Mapping[object, Literal["list", "dict"]] = {
-    list: "list",
-    Sequence: "list",
-    dict: "dict",
-    Mapping: "dict",
-}
-
-
-def port_of(hint: object, default: object = REQUIRED) -> Port | None:
-    """The port that an annotation stands for; None for a setting or a plain value.
-
-    `default`: default of the parameter; ``REQUIRED`` where there is none.
-    """
-    hint = bare(hint)
-    several = _SEVERAL.get(get_origin(hint))
-    hint = bare(get_args(hint)[-1 if several == "dict" else 0]) if several else hint
-    kinds = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Kind)]
-    return Port(kinds[0], several, default) if kinds else None
-
-
-def bare(hint: object) -> object:
-    """An annotation without the None that may stand in it.
-
-    Annotation without None; unchanged if several others remain.
-    """
-    if get_origin(hint) not in (Union, types.UnionType):
-        return hint
-    rest = [each for each in get_args(hint) if each is not types.NoneType]
-    return rest[0] if len(rest) == 1 else hint

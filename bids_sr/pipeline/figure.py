@@ -117,7 +117,7 @@ def _stored(drawn: Drawn, shown: Sequence[Shown]) -> Derivative:
 def _note(drawn: Drawn, shown: Shown) -> dict[str, object]:
     """Return the manifest entry of a figure.
 
-    See `bids_sr.report.assembler.ArchivedFigure`.
+    See `bids_sr.report.figure_archive.ArchivedFigure`.
     """
     smoothing = (
         f"smoothed with a {drawn.fwhm_mm:g} mm FWHM Gaussian kernel"

@@ -21,8 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
-from bids_sr.pipeline.artifacts import Port
 from bids_sr.pipeline.nodes import GraphError, Handle, Node, Passage, Scope
+from bids_sr.pipeline.port import Port
 from bids_sr.pipeline.step import Caller, Part, Step, called_by
 from bids_sr.sr.method import Cost
 

@@ -7,8 +7,8 @@ of it.
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bids_sr.pipeline.artifacts import REQUIRED
 from bids_sr.pipeline.nodes import GraphError, Handle, Node, Passage, Scope, Wire
+from bids_sr.pipeline.port import REQUIRED
 from bids_sr.pipeline.provenance import Provenance
 from bids_sr.pipeline.step import Part
 

@@ -15,7 +15,7 @@ from nipype.interfaces.base import (
 )
 from nipype.interfaces.base.support import Bunch
 
-from bids_sr.pipeline.artifacts import REQUIRED, Port, bare, port_of
+from bids_sr.pipeline.port import REQUIRED, Port, bare, port_of
 
 INPUTS_CHECKSUM = "inputs_checksum"
 """Trait of `bids_sr.pipeline.input_checksums`."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 
-from bids_sr.pipeline.artifacts import REQUIRED, Port
+from bids_sr.pipeline.port import REQUIRED, Port
 from bids_sr.pipeline.step import AnyStep, Part
 from bids_sr.sr.method import Cost
 

@@ -5,7 +5,7 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Literal
 
-from bids_sr.config.section import Level, reaches
+from bids_sr.config.levels import Level, reaches
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder
 from bids_sr.pipeline.artifacts import Derivative, Facts

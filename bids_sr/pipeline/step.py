@@ -25,7 +25,7 @@ from typing import (
 )
 
 from bids_sr.config.machine import Need
-from bids_sr.pipeline.artifacts import REQUIRED, bare, port_of
+from bids_sr.pipeline.port import REQUIRED, bare, port_of
 from bids_sr.sr.method import Cost
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 from bids_sr.io import atomic_files
-from bids_sr.io.dataset_description import RESULTS, dataset_of, template_uri
+from bids_sr.io.dataset_description import RESULTS, dataset_of
 from bids_sr.io.grids import AS_STORED, AxisOrder, inverse
+from bids_sr.io.uris import template_uri
 from bids_sr.pipeline.artifacts import Facts, File, entities_of_name
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.sr.method import Cost

@@ -7,15 +7,12 @@ participant's work.
 
 from bids_sr.preflight.checks import check, without, without_unfit_references
 from bids_sr.preflight.estimates import check_machine
-from bids_sr.preflight.plan import (
-    Estimate,
-    Plan,
-    Row,
+from bids_sr.preflight.plan import Estimate, Plan, Row, left_out_text
+from bids_sr.preflight.plan_text import (
     choice_lines,
     cost_text,
     dry_run_text,
     format_problems,
-    left_out_text,
     notes,
 )
 from bids_sr.preflight.voxel_checks import check_data

@@ -1,24 +1,9 @@
-"""Preflight of BOLD runs and of structural scans: one pass over what headers and tables tell.
+"""Preflight of BOLD runs and of structural scans: one pass over headers and tables."""
 
-Check of the spaces of ``--output-spaces``, fetching templates that are not local.
-
-What this machine has is looked up in a moment. For any other template niworkflows says whether
-there is such a space, and TemplateFlow's own client brings the images: both take seconds to
-import, and their first import lays out TemplateFlow's folder with empty files, so that neither is
-imported for what is here.
-"""
-
-import contextlib
-import fcntl
-import importlib
-import logging
-import os
 import re
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -33,31 +18,24 @@ from bids_sr.bids import (
     survey,
     survey_structural,
 )
-from bids_sr.bids.inputs import series_of_run
-from bids_sr.bids.pairs import as_downsampled, tell_retrospective
+from bids_sr.bids.method_options import series_of_run
+from bids_sr.bids.retrospective_plan import as_downsampled, tell_retrospective
 from bids_sr.config import Settings, machine
-from bids_sr.config.spaces import COMPONENTS, FUNC, Space, seed_names, seeds_of
+from bids_sr.config.seeds import COMPONENTS, seed_names, seeds_of
 from bids_sr.glm.contrasts import Contrast
-from bids_sr.io.installed_files import templateflow_home
-from bids_sr.io.template_cache import (
-    cached,
-    described_resolutions,
-    grid_of,
-    is_here,
-    templates_here,
-)
 from bids_sr.notices import Notice
-from bids_sr.preflight import confound_checks, directories, events
-from bids_sr.preflight.directories import validate
+from bids_sr.preflight import confound_checks, directories, events, regions, run_model
+from bids_sr.preflight.compared_series import with_compared
 from bids_sr.preflight.estimates import check_memory, estimate
+from bids_sr.preflight.kspace import refuse_phase, warn_of_header
 from bids_sr.preflight.method_checks import (
     check_card,
     check_methods,
     tell_missing_features,
     tell_recipe,
     tell_vgg19,
-    with_compared,
 )
+from bids_sr.preflight.output_spaces import check_spaces
 from bids_sr.preflight.overlap_checks import check_overlap
 from bids_sr.preflight.plan import Estimate, Plan, exclude, files_of
 from bids_sr.preflight.reference_checks import tell_unused_reference
@@ -66,219 +44,7 @@ from bids_sr.preflight.structural_checks import (
     check_lesion_template,
     check_tools,
 )
-from bids_sr.preflight.voxel_checks import refuse_phase, warn_of_header
-
-_LOGGER = logging.getLogger(__name__)
-_IMAGES: tuple[dict[str, object], ...] = (
-    {"suffix": "T1w", "desc": None},
-    {"suffix": "mask", "desc": "brain"},
-)
-_TISSUES: tuple[dict[str, object], ...] = tuple(
-    {"suffix": "probseg", "label": tissue} for tissue in ("GM", "WM")
-)
-_OTHER_SPACE = "Choose another output space, or omit this space."
-
-
-def check_spaces(
-    settings: Settings, findings: Findings, *, labels: Sequence[str], without_anat: Sequence[str]
-) -> None:
-    """Refuse spaces that results cannot be had in; fetch templates, except for a dry run."""
-    spaces = [space for space in settings.preprocessing.spaces if space.name != FUNC]
-    if spaces and labels and set(labels) <= set(without_anat):
-        reason = "all output spaces except func require a T1w image, but no participant has one"
-        findings.refuse_option("--output-spaces", reason, "Omit the option, or add a T1w image.")
-        return
-    for label in without_anat if spaces else ():
-        text = (
-            "no T1w image was found, so results cannot be transformed to"
-            f" {', '.join(map(str, spaces))} and remain in the native space of the run."
-        )
-        with findings.about(label):
-            findings.tell(f"sub-{label}", text)
-    for space in (space for space in spaces if space.is_template):
-        _check_template(space, findings, dry=settings.run.dry_run)
-
-
-def _check_template(space: Space, findings: Findings, *, dry: bool) -> None:
-    """Refuse a template or resolution that is neither stored locally nor available."""
-    where = f"--output-spaces {space}"
-    if not is_here(space.template):
-        with _templateflow(where, findings) as client:
-            if (
-                client is not None
-                and _is_known(space, where, findings)
-                and _has_resolution(space, where, client, findings)
-            ):
-                if dry:
-                    findings.tell(
-                        where,
-                        "the template is not stored on this machine and will be downloaded when"
-                        " processing starts.",
-                    )
-                else:
-                    _fetch(space, where, client, findings)
-        return
-    if space.resolution and grid_of(space.template, space.resolution) is None:
-        _refuse_resolution(space, where, described_resolutions(space.template), findings)
-
-
-def _refuse_resolution(
-    space: Space, where: str, known: dict[str, float], findings: Findings
-) -> None:
-    listed = ", ".join(
-        f"res-{label}" + (f" ({mm:g} mm)" if mm else "") for label, mm in known.items()
-    )
-    fix = (
-        f"Use {space.template.replace('+', ':cohort-')} without a resolution to keep the voxel"
-        " size of the series, or choose one of the available resolutions."
-    )
-    findings.refuse_option(
-        where,
-        f"the resolution {space.resolution} is not available for this template (available:"
-        f" {listed or 'no named resolution'})",
-        fix,
-    )
-
-
-def _is_known(space: Space, where: str, findings: Findings) -> bool:
-    """Return whether niworkflows knows a space, and its cohort is given only if required."""
-    from niworkflows.utils.spaces import SpatialReferences
-
-    spec = {"cohort": space.cohort} if space.cohort else {}
-    try:
-        SpatialReferences([(space.name, spec)])
-    except ValueError as error:
-        _LOGGER.debug("%s: %s", where, error)
-        reason = (
-            "TemplateFlow does not provide a template with this name and cohort"
-            if space.cohort
-            else "TemplateFlow does not provide this template, or the template requires a cohort"
-        )
-        findings.refuse_option(
-            where, reason, f"Templates available on this machine: {', '.join(templates_here())}."
-        )
-        return False
-    return True
-
-
-def _has_resolution(space: Space, where: str, client: Any, findings: Findings) -> bool:
-    own = {"cohort": space.cohort} if space.cohort else {}
-    labels = {
-        str(label).lstrip("0") for label in client.get_resolutions(template=space.name, **own)
-    }
-    if space.resolution and space.resolution not in labels:
-        sizes = described_resolutions(space.template)
-        _refuse_resolution(
-            space, where, {label: sizes.get(label, 0.0) for label in sorted(labels)}, findings
-        )
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _templateflow(where: str, findings: Findings) -> Iterator[Any]:
-    """Return TemplateFlow's client while no other process fetches.
-
-    The client is None, with a problem, where its folder cannot be used.
-    """
-    home = templateflow_home()
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        # no file of ours: the client takes a folder with a file for laid out
-        folder = os.open(home, os.O_RDONLY)
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            client = importlib.import_module("templateflow.api")
-    except OSError as error:
-        reason = (
-            f"the template is not stored on this machine, and the TemplateFlow directory {home}"
-            f" is not writable ({error})"
-        )
-        findings.refuse_option(
-            where,
-            reason,
-            "Set the environment variable TEMPLATEFLOW_HOME to a writable directory.",
-        )
-        yield None
-        return
-    try:
-        yield client
-    finally:
-        os.close(folder)
-
-
-def _fetch(space: Space, where: str, client: Any, findings: Findings) -> None:
-    """Fetch a template's T1w image, brain mask, tissue maps and the requested grid.
-
-    Tissue maps are fetched only where the template has them.
-    """
-    labels = {
-        str(label).lstrip("0"): label for label in client.get_resolutions(template=space.name)
-    }
-    finest: str | None = next((label for label in ("1", "2") if label in labels), None)
-    images = [(finest, image) for image in (*_IMAGES, *_TISSUES)]
-    images += [
-        (space.resolution, image) for image in _IMAGES[:1] if space.resolution not in ("", finest)
-    ]
-    for resolution, image in images:
-        query: dict[str, Any] = {**image, "atlas": None, "extension": ".nii.gz"}
-        query |= {"cohort": space.cohort} if space.cohort else {}
-        query |= {"resolution": labels[resolution]} if resolution in labels else {}
-        files = [Path(path) for path in client.ls(space.name, **query)]
-        missing = [path for path in files if not path.is_file() or path.stat().st_size == 0]
-        if not files and image in _IMAGES:
-            what = "T1w image" if image is _IMAGES[0] else "brain mask"
-            findings.refuse_option(
-                where,
-                f"the template does not include a {what}, which is required for registration",
-                _OTHER_SPACE,
-            )
-            return
-        try:
-            client.get(space.name, **query)
-        # the client lets through what its several ways of fetching raise
-        except Exception as error:
-            for path in missing:
-                _empty(path)
-            _refuse_fetch(missing or files, error, space.name, where, findings)
-            return
-    if cached(space.template, "T1w.nii.gz") is None:
-        findings.refuse_option(
-            where,
-            f"the T1w image of the template was not found in {templateflow_home()}",
-            _OTHER_SPACE,
-        )
-
-
-def _empty(path: Path) -> None:
-    """Empty a partly written file, which would be taken for a complete one.
-
-    A DataLad link does not count as a file of its own.
-    """
-    if path.is_file() and not path.is_symlink():
-        path.write_bytes(b"")
-
-
-def _refuse_fetch(
-    files: Sequence[Path], error: Exception, template: str, where: str, findings: Findings
-) -> None:
-    name = (
-        files[0].relative_to(templateflow_home())
-        if files[0].is_relative_to(templateflow_home())
-        else files[0]
-    )
-    _LOGGER.debug("TemplateFlow could not provide %s: %s", name, error)
-    findings.refuse_option(
-        where,
-        f"the template is not stored on this machine, and {name} could not be downloaded"
-        f" ({type(error).__name__})",
-        'Download the template on a machine with network access (`python -c "from templateflow'
-        f" import api; api.get('{template}')\"`), copy its TemplateFlow directory to this machine"
-        f" and set TEMPLATEFLOW_HOME (now {templateflow_home()}) to that directory."
-        " Alternatively, use one of the templates available on this machine:"
-        f" {', '.join(templates_here())}.",
-    )
+from bids_sr.preflight.validator import validate
 
 
 def check(settings: Settings) -> Plan:
@@ -329,12 +95,12 @@ def check(settings: Settings) -> Plan:
     asked: Sequence[str | tuple[str, Contrast]] = settings.activation.contrasts
     of_model_confounds: list[str] | None = None
     if settings.activation.stats_model is not None:
-        from bids_sr.preflight.events import read_model
+        from bids_sr.preflight.stats_model import read_model
 
         of_model, of_model_confounds = read_model(settings.activation.stats_model, types, findings)
         asked = (*of_model, *asked)
     nuisance = confound_checks.chosen_confounds(settings, of_model_confounds, findings)
-    of_events = events.contrasts_of_runs(types, asked, findings)
+    of_events = run_model.contrasts_of_runs(types, asked, findings)
     check_overlap(settings, of_events, findings)
     contrasts = of_events | {
         bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()
@@ -347,17 +113,17 @@ def check(settings: Settings) -> Plan:
         if run.bold in types
     ):
         with findings.about(run.entities["subject"], run.stem, code="events"):
-            events.tell_nyquist(run, settings, findings)
+            run_model.tell_nyquist(run, settings, findings)
             if not (
                 confound_checks.are_usable(run, nuisance, findings)
-                and events.is_long_enough(
+                and run_model.is_long_enough(
                     run,
                     len(types[run.bold]),
                     settings,
                     findings,
                     n_confounds=confound_checks.count_confounds(run, nuisance),
                 )
-                and events.is_estimable(run, contrasts.get(run.bold, {}), settings, findings)
+                and run_model.is_estimable(run, contrasts.get(run.bold, {}), settings, findings)
             ):
                 del types[run.bold]  # its blocks are not worth the time
     with findings.about(code="method"):
@@ -396,7 +162,7 @@ def _check_beside(settings: Settings, surveyed: Survey, findings: Findings) -> N
         check_spaces(
             settings, findings, labels=[one.label for one in subjects], without_anat=without_anat
         )
-        directories.check_region(settings, findings)
+        regions.check_region(settings, findings)
 
 
 def is_rest(task: str) -> bool:
@@ -477,7 +243,7 @@ def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, findings: Fi
     else:
         for run in (run for run in plan.runs if run.bold in sound):
             with findings.about(run.entities["subject"], run.stem, code="events"):
-                if not events.can_be_split(
+                if not run_model.can_be_split(
                     run, settings, findings, n_seeds=len(plan.contrasts[run.bold])
                 ):
                     unsplit |= {run.bold}
@@ -485,7 +251,7 @@ def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, findings: Fi
                 if (
                     other is not None
                     and other.events is not None
-                    and not events.can_be_split(other, settings, findings)
+                    and not run_model.can_be_split(other, settings, findings)
                 ):
                     unsplit |= {other.bold}
     return replace(

@@ -11,7 +11,8 @@ from bids_sr.bids import BoldRun, Findings
 from bids_sr.config import Settings
 from bids_sr.config.groups import NO_CONFOUNDS
 from bids_sr.io.tables import read_frame
-from bids_sr.preflight.events import MOTION_REGRESSORS, is_confound
+from bids_sr.preflight.run_model import MOTION_REGRESSORS
+from bids_sr.preflight.stats_model import is_confound
 
 
 def chosen_confounds(
@@ -23,7 +24,7 @@ def chosen_confounds(
 
     `of_model`: confounds of the BIDS Stats Model; None if no model was given.
     """
-    from bids_sr.glm.design import CONFOUND_SETS
+    from bids_sr.glm.model_confounds import CONFOUND_SETS
 
     names = settings.activation.confounds
     if not names:
@@ -56,12 +57,12 @@ def are_usable(run: BoldRun, chosen: Sequence[str] | None, findings: Findings) -
     path = None if run.precomputed is None else run.precomputed.confounds
     if path is None or not path.exists():
         return True
-    from bids_sr.glm.confound_table import as_numbers
     from bids_sr.glm.confounds import is_complete
-    from bids_sr.glm.design import COMPCOR_VOLUMES, COMPONENTS_SET, CONFOUND_SETS
+    from bids_sr.glm.imported_confounds import as_numbers
+    from bids_sr.glm.model_confounds import COMPCOR_VOLUMES, COMPONENTS_SET, CONFOUND_SETS
 
     if any(problem.what == str(path) for problem in findings.problems):
-        return False  # refused by `bids_sr.bids.findings.check_confounds`
+        return False  # refused by `bids_sr.bids.precomputed_checks.check_confounds`
     frame = read_frame(path)
     table, computed, text = as_numbers(frame)
     if computed:
@@ -120,11 +121,11 @@ def count_confounds(run: BoldRun, chosen: Sequence[str] | None) -> int:
 
     `chosen`: see `chosen_confounds`.
     """
-    from bids_sr.glm.design import COMPONENTS_SET, MOTION, MOTION_SET, model_confounds
+    from bids_sr.glm.model_confounds import COMPONENTS_SET, MOTION, MOTION_SET, model_confounds
 
     path = None if run.precomputed is None else run.precomputed.confounds
     if path is not None and path.exists():
-        from bids_sr.glm.confound_table import as_numbers
+        from bids_sr.glm.imported_confounds import as_numbers
 
         return len(model_confounds(as_numbers(read_frame(path))[0], chosen))
     if chosen is None:

@@ -1,32 +1,18 @@
-"""Directories and files given as options: write access, free space, regions and models.
+"""Directories and files given as options: write access, owner, free space and models."""
 
-BIDS validator of the BIDS community, run on the dataset as an offline program.
-"""
-
-import json
 import os
 import shutil
-import stat
-import subprocess
-import sys
-import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from textwrap import shorten
 from urllib.parse import unquote
 
-import numpy as np
-
-from bids_sr.bids import Findings, entities_of, pretrained_for
-from bids_sr.bids.inputs import RUN_KEYS, same_run
+from bids_sr.bids import Findings, pretrained_for
 from bids_sr.config import Settings, SuperRes
 from bids_sr.config.vgg19_weights import VGG19_COMMAND
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.dataset_description import RESULTS
-from bids_sr.io.tables import column
 from bids_sr.preflight.method_checks import check_pretrained
 from bids_sr.preflight.plan import Estimate
-from bids_sr.region_names import find_atlas, is_aal2, is_file
 from bids_sr.sr.former_names import current_names, renaming
 from bids_sr.sr.method import get_method, recipe_name
 from bids_sr.version import __version__
@@ -273,68 +259,6 @@ def _check_writable(
         )
 
 
-def check_region(settings: Settings, findings: Findings) -> None:
-    """Refuse an atlas or file of a region of interest that cannot be read or has nothing in it."""
-    activation = settings.activation
-    if is_file(activation.roi):
-        where = f"--roi {activation.roi}"
-        fix = "Alternatively, use --roi motor or --roi brain."
-        values = _values(
-            Path(activation.roi), where, f"Specify a single mask or label image. {fix}", findings
-        )
-        if values is not None and not (values > 0).any():
-            fix = f"Specify a mask image with values above 0 inside the region. {fix}"
-            findings.refuse_option(
-                where, "the mask image is empty: all voxel values are 0 or negative", fix
-            )
-    if not is_aal2(activation.atlas):
-        _check_atlas(activation.atlas, findings)
-
-
-def _values(image: Path, where: str, fix: str, findings: Findings) -> np.ndarray | None:
-    """Voxels of a 3D image that an option names; None, with a problem, where it is none."""
-    import nibabel as nb
-
-    from bids_sr.bids.headers import read_header, squeeze_3d
-
-    read = Findings()
-    header = read_header(image, read)
-    if header is None or len(squeeze_3d(header)) != 3:
-        why = f"the file {image} is not a 3D image" if header else read.problems[0].why
-        findings.refuse_option(where, why, fix)
-        return None
-    return np.asanyarray(nb.load(image).dataobj)  # type: ignore[attr-defined]
-
-
-def _check_atlas(named: str, findings: Findings) -> None:
-    """Check that a label image is 3D, holds integers, and has a name for each label."""
-    atlas = find_atlas(named)
-    where = f"--atlas {named}"
-    fix = "Specify a label image, or use AAL2."
-    values = _values(
-        atlas.image,
-        where,
-        "Specify a single label image in NIfTI format, or use AAL2.",
-        findings,
-    )
-    if values is None:
-        return
-    numbers = np.unique(values[values != 0])
-    nameless = sorted(set(numbers.astype(int).tolist()) - set(atlas.labels.values()))
-    if not numbers.size:
-        findings.refuse_option(
-            where, f"the label image {atlas.image} is empty: all voxels are 0", fix
-        )
-    elif (numbers != np.round(numbers)).any():
-        findings.refuse_option(
-            where, f"the label image {atlas.image} contains non-integer values", fix
-        )
-    elif nameless:
-        shown = ", ".join(map(str, nameless[:5])) + (", …" if len(nameless) > 5 else "")
-        text = f"some labels of {atlas.image} are missing in {atlas.table.name}: {shown}"
-        findings.refuse_option(where, text, "Add one row per missing label to the table.")
-
-
 def check_room(settings: Settings, estimate: Estimate, findings: Findings) -> None:
     """Report disks that are too small, counting what an earlier run of this call has written.
 
@@ -371,187 +295,3 @@ def _written_gb(path: Path) -> float:
     """Size of the files in a directory (GB)."""
     files = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
     return sum(os.lstat(file).st_size for file in files) / 1e9
-
-
-_PROGRAM = "bids-validator-deno"
-_TIMEOUT_S = 600.0
-_SHOWN = 3  # files named for each kind of error
-_LONGEST = 200  # characters of what it says of one
-_Issue = Mapping[str, str]
-_Runs = Mapping[str, Sequence[Path | None]]
-"""Name of a run → its series, and other files of it."""
-_PARTICIPANTS = "participants.tsv"
-# in codes of errors about participants that are not listed, or listed twice
-_OF_ROWS = ("PARTICIPANT_ID", "UNIQUE")
-
-
-def _find_validator() -> Path | None:
-    """The program beside the running Python, or on PATH."""
-    beside = Path(sys.executable).parent / _PROGRAM
-    if beside.is_file():
-        return beside
-    found = shutil.which(_PROGRAM)
-    return Path(found) if found else None
-
-
-def validate(
-    bids_dir: Path,
-    participants: Collection[str],
-    runs: _Runs,
-    findings: Findings,
-    timeout_s: float = _TIMEOUT_S,
-) -> None:
-    """Run the validator and collect its errors as problems, one for each kind.
-
-    If the validator does not answer, a notice says why.
-
-    Errors of others than these runs of these participants are left out, as are those of files with
-    a problem already.
-    """
-    program = _find_validator()
-    endless = next(_special_files(bids_dir), None)
-    if program is None:
-        findings.tell(
-            bids_dir, f"the dataset was not validated because {_PROGRAM} is not installed."
-        )
-    elif endless is not None:
-        text = (
-            "the dataset was not validated because it contains a pipe or device file, which the"
-            " BIDS validator cannot read."
-        )
-        findings.tell(endless, text)
-    else:
-        try:
-            issues, messages = _run(program, bids_dir, timeout_s)
-            _problems_of(issues, messages, bids_dir, participants, runs, findings)
-        except subprocess.TimeoutExpired:
-            findings.tell(
-                bids_dir,
-                (
-                    "the dataset was not validated because the BIDS validator did not finish"
-                    f" within {timeout_s:g} s."
-                ),
-            )
-        except (OSError, ValueError) as error:
-            findings.tell(
-                bids_dir,
-                f"the dataset was not validated because the BIDS validator failed ({error}).",
-            )
-
-
-def _special_files(folder: Path) -> Iterator[Path]:
-    """Return pipes, sockets and devices below a folder, or that a link there leads to.
-
-    Links to folders are not followed.
-    """
-    for place, _, names in os.walk(folder):
-        for name in names:
-            path = Path(place, name)
-            try:
-                mode = path.stat().st_mode
-            except OSError:  # a link without a target
-                continue
-            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                yield path
-
-
-def _run(program: Path, bids_dir: Path, timeout_s: float) -> tuple[list[_Issue], dict[str, str]]:
-    """What the validator finds, and what its codes mean."""
-    # so that nothing is written to a home directory
-    with tempfile.TemporaryDirectory(prefix="bids-sr-") as cache:
-        environment = {
-            **os.environ,
-            "DENO_DIR": cache,
-            "DENO_NO_UPDATE_CHECK": "1",
-            "NO_COLOR": "1",
-        }
-        done = subprocess.run(
-            [program, "--format", "json", "--ignoreWarnings", bids_dir.absolute()],
-            capture_output=True,
-            timeout=timeout_s,
-            env=environment,
-            check=False,
-        )
-    start = done.stdout.find(b"{")
-    if start < 0:
-        raise ValueError(
-            (done.stderr or done.stdout).decode(errors="replace").strip()[-300:] or "no answer"
-        )
-    report = json.loads(done.stdout[start:])
-    if not isinstance(report, dict) or "issues" not in report:
-        raise ValueError("the validator output does not have the expected format")
-    return report["issues"].get("issues", []), report["issues"].get("codeMessages", {})
-
-
-def _problems_of(
-    issues: Sequence[_Issue],
-    messages: Mapping[str, str],
-    bids_dir: Path,
-    participants: Collection[str],
-    runs: _Runs,
-    findings: Findings,
-) -> None:
-    """Turn report errors into problems, one for each kind; `messages` explains the codes."""
-    known = {Path(problem.what) for problem in findings.problems}
-    kinds: dict[tuple[str, str, tuple[str, str]], list[_Issue]] = {}
-    for issue in (each for each in issues if each.get("severity") == "error"):
-        if bids_dir / _place(issue) in known:  # which our own checks state more plainly
-            continue
-        code, key = str(issue.get("code", "")), str(issue.get("subCode", ""))
-        for whose in _owners(issue, bids_dir, participants, runs):
-            kinds.setdefault((code, key, whose), []).append(issue)
-    for (code, key, whose), issues in kinds.items():
-        files = [str(bids_dir / _place(issue)) for issue in issues]
-        more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
-        text = shorten(
-            messages.get(code, "") or str(issues[0].get("issueMessage", "")),
-            _LONGEST,
-            placeholder=" …",
-        )
-        with findings.about(*whose):
-            findings.refuse(
-                ", ".join(files[:_SHOWN]) + more,
-                f"BIDS validator: {text or 'error'} [{code}{': ' + key if key else ''}]",
-                "Correct the dataset, or skip the BIDS validator with --skip-bids-validation.",
-            )
-
-
-def _place(issue: _Issue) -> Path:
-    return Path(str(issue.get("location", "")).lstrip("/"))
-
-
-def _owners(
-    issue: _Issue,
-    bids_dir: Path,
-    participants: Collection[str],
-    runs: _Runs,
-) -> list[tuple[str, str]]:
-    """Return the participant and run of an error, empty for the whole dataset.
-
-    None is returned where all files of the error belong to others.
-    """
-    place = _place(issue)
-    whose = (
-        {place.parts[0]} if len(place.parts) > 1 and place.parts[0].startswith("sub-") else set()
-    )
-    if place == Path(_PARTICIPANTS):
-        listed = column(bids_dir / place, "participant_id")
-        line = int(issue.get("line") or 0) - 2
-        there = {path.name for path in bids_dir.glob("sub-*")}
-        whose = there & set(listed[line : line + 1]) if line >= 0 else set()
-        if not whose and any(kind in str(issue.get("code", "")) for kind in _OF_ROWS):
-            whose = {name for name in there if listed and listed.count(name) != 1}
-    named = entities_of(place)
-    if "task" in named:
-        keys = named.keys() & set(RUN_KEYS)
-        known = ((name, entities_of(bold)) for name, (bold, *_) in runs.items() if bold)
-        return [
-            (own["subject"], name)
-            for name, own in known
-            if (not whose or f"sub-{own['subject']}" in whose) and same_run(named, own, keys)
-        ]
-    return (
-        sorted((label, "") for label in participants if f"sub-{label}" in whose)
-        if whose
-        else [("", "")]
-    )

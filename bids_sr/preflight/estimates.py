@@ -15,6 +15,7 @@ import numpy as np
 from bids_sr.bids import BoldRun, Findings, Pair, Subject, input_of_models
 from bids_sr.bids.headers import read_header
 from bids_sr.config import Settings, machine
+from bids_sr.config.levels import StoredMaps, reaches, series_level
 from bids_sr.config.machine import (
     BASE_GB,
     WORKER_GB,
@@ -23,9 +24,9 @@ from bids_sr.config.machine import (
     largest_gb,
     workers_that_fit,
 )
-from bids_sr.config.section import StoredMaps, reaches, series_level
 from bids_sr.config.spaces import FUNC
-from bids_sr.io.grids import LARGE, Triple
+from bids_sr.io.grids import LARGE
+from bids_sr.io.image_header import Triple
 from bids_sr.io.template_cache import grid_of
 from bids_sr.notices import Notice
 from bids_sr.preflight.plan import Estimate, Plan

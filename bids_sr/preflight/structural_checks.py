@@ -10,7 +10,7 @@ from bids_sr.bids import Findings, Subject
 from bids_sr.bids.fmriprep import SPACES
 from bids_sr.bids.lesion_references import lesion_reference, reference_name, stored_mask
 from bids_sr.config import Settings
-from bids_sr.io.grids import same_grid
+from bids_sr.io.fields_of_view import same_grid
 from bids_sr.notices import UsageError
 
 
@@ -129,7 +129,7 @@ def _problem(file: Path, space: str) -> tuple[str, str] | None:
     from nibabel.filebasedimages import ImageFileError
 
     from bids_sr.io.nifti import load_image
-    from bids_sr.registration.ants import TemplateError, load_template
+    from bids_sr.registration.templates import TemplateError, load_template
 
     give = (
         f"Specify a lesion map in {space}, that is, a 3D NIfTI image with values above 0 where"

@@ -1,13 +1,13 @@
 """Curves of an image decorrelation analysis, for drawing.
 
-`bids_sr.quality.image_quality.cutoff` describes the analysis and returns its result alone.
+`bids_sr.quality.effective_resolution.cutoff` describes the analysis and returns its result alone.
 """
 
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Float, Real
-from bids_sr.quality import image_quality
+from bids_sr.io.arrays import Float, Real
+from bids_sr.quality import effective_resolution
 
 
 @frozen
@@ -32,13 +32,13 @@ class DecorrelationCurves:
 
 def decorrelation_curves(image: Real) -> DecorrelationCurves | None:
     """Return the curves of one slice (X, Y) in any unit of intensity; None if it is constant."""
-    steps = image_quality.decorrelation_steps(image)
+    steps = effective_resolution.decorrelation_steps(image)
     if steps is None:
         return None
     found = [
         (radius, float(np.interp(radius, radii, curve)))
         for radii, curve in steps.curves
-        if (radius := image_quality.peak_radius(radii, curve)) is not None
+        if (radius := effective_resolution.peak_radius(radii, curve)) is not None
     ]
     coarse = [curve for radii, curve in steps.curves if radii is steps.radii]
     refined = [curve for radii, curve in steps.curves if radii is not steps.radii]

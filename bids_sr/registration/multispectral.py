@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bids_sr.io.grids import Array
+from bids_sr.io.arrays import Array
 
 CONTRASTS = ("T1w", "T2w", "FLAIR")
 """Contrasts that are all required, in order of the array."""

@@ -10,9 +10,11 @@ from nibabel.affines import apply_affine
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array, Volume
+from bids_sr.io.arrays import Array
+from bids_sr.io.volume import Volume
+from bids_sr.spatial.composites import carry
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.transforms import carry, hr_grid, invert
+from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.spatial.windowed_sinc import resample_sinc
 
 SINC = -1

@@ -27,9 +27,11 @@ import numpy as np
 from nibabel.affines import apply_affine
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array, Volume
+from bids_sr.io.arrays import Array
+from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, read_linear, register
-from bids_sr.registration.brain import brain_from_head, coarse, unbiased
+from bids_sr.registration.bias_field import unbiased
+from bids_sr.registration.brain import brain_from_head, coarse
 from bids_sr.registration.placement import SINC, Placement, composed, deformed
 from bids_sr.registration.rigid import linear_stages, orthonormal, rigid, rim_of, size_of
 from bids_sr.registration.template_frame import placed_in_template, template_grid

@@ -12,12 +12,14 @@ from typing import Literal
 import numpy as np
 from nibabel.affines import apply_affine
 
-from bids_sr.io.grids import Array, Volume
+from bids_sr.io.arrays import Array
+from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import read_linear, register
-from bids_sr.registration.brain import coarse, normalize
+from bids_sr.registration.brain import coarse
+from bids_sr.registration.normalization import normalize
 from bids_sr.registration.placement import Placement, deformed
 from bids_sr.registration.rigid import linear_stages, rim_of
-from bids_sr.spatial import masks
+from bids_sr.spatial import coarse_grids
 from bids_sr.spatial.transforms import points_in
 
 _CROP_MM = 4.0  # margin of the grid around the template's brain
@@ -107,7 +109,7 @@ def placed_in_template(
         return deformed(grid, affine, forward)
     mm = 4.0 if sloppy else 2.0
     low_template = coarse(template, mm)
-    inside = masks.coarse_mask(template_mask, template.affine, mm)
+    inside = coarse_grids.coarse_mask(template_mask, template.affine, mm)
     stripped = coarse(frame.like(np.where(brain, frame.data, 0)), mm)
     start = closest_rigid(affine, points_in(template_mask, template.affine, 7))
     files = register(

@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.io.grids import Array, Volume
+from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import load_image
+from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import named, run_program, to_ants
 
 NAMES = ("gm", "wm", "csf")

@@ -22,7 +22,7 @@ from pybtex.richtext import Text
 from bids_sr.boilerplate import bibliography, split_bibtex
 from bids_sr.boilerplate import path as carried
 from bids_sr.io import atomic_files
-from bids_sr.report.sections import joined, render
+from bids_sr.report.markup import joined, render
 
 _LOG = logging.getLogger(__name__)
 _CITATION = re.compile(r"\[((?:\s*@[\w:.+-]+\s*;?)+)\]")

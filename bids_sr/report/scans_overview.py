@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from bids_sr.metrics import BRAIN, MetricRow, number
-from bids_sr.report.overview_text import Card
-from bids_sr.report.sections import render
+from bids_sr.metrics.number_text import number
+from bids_sr.metrics.rows import BRAIN, MetricRow
+from bids_sr.report.markup import render
+from bids_sr.report.overview import Card
 from bids_sr.series import BASELINES, MEASURED
 
 _BY = "psnr"

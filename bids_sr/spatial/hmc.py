@@ -27,10 +27,11 @@ from nibabel.affines import apply_affine, voxel_sizes
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import LEAST_SAMPLES, Array, Float, Mask, parts_of
+from bids_sr.io.arrays import Array, Float, Mask, parts_of
+from bids_sr.io.grids import LEAST_SAMPLES
 from bids_sr.spatial import resampling
 from bids_sr.spatial.masks import head_scale
-from bids_sr.spatial.resampling import FWHM_PER_SIGMA
+from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 
 _LOGGER = logging.getLogger(__name__)

@@ -5,11 +5,8 @@ The transforms from their voxels to the run are composed into one.
 A point of the grid is carried to the reference of the run once, through whatever registrations
 lead there. Each volume then needs its pose, and the distortion where there is one, to know which
 of its points to look at. No image is made on a grid in between.
-
-Maps on cortical surfaces, averaged across the ribbon.
 """
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -17,10 +14,13 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
-from bids_sr.io.grids import Array, Float, Float32, Mask, Shape, parts_of
-from bids_sr.spatial.resampling import Distortion, sample_points, spline_coefficients
+from bids_sr.io.arrays import Array, Float, Float32, Mask, parts_of
+from bids_sr.io.grids import Shape
+from bids_sr.spatial.composites import linear_values
+from bids_sr.spatial.distortion import Distortion
+from bids_sr.spatial.resampling import sample_points, spline_coefficients
 from bids_sr.spatial.same_results import rounded
-from bids_sr.spatial.transforms import linear_values, moved
+from bids_sr.spatial.transforms import moved
 
 _RIM = 2  # voxels around the brain
 _POINTS = 400_000  # at a time, which bounds what is held in double precision
@@ -222,49 +222,3 @@ def load_placed(path: Path) -> PlacedGrid:
             inside=data["inside"],
             points=data["points"],
         )
-
-
-_Mesh = tuple[Array, Array]
-"""Vertices (N, 3; RAS+ mm), and those of each triangle (F, 3)."""
-_LEAST = 0.25
-"""Share of the ribbon in the brain below which a vertex has no value."""
-
-
-def ribbon_means(
-    maps: Iterable[Array], mask: Mask, affine: Array, white: _Mesh, pial: _Mesh
-) -> Iterator[Float32]:
-    """Average maps between the white and the pial surface, at every vertex.
-
-    Maps are interpolated linearly. What lies outside the brain is 0 in them, and is left out of
-    the average, so that values at the edge of the brain are not too small.
-
-    Parameters
-    ----------
-    maps : Iterable[Array]
-        Maps on one grid, 0 outside the brain (3D each).
-    mask : Mask
-        Voxels of the brain (3D).
-    affine : Array
-        Voxel-to-world matrix of the grid in the frame of the surfaces (4 x 4, RAS+ mm).
-    white, pial : _Mesh
-        Inner and outer surface, with the same vertices and triangles.
-
-    Yields
-    ------
-    Float32
-        Values at the vertices (N,); NaN where less than a quarter of the ribbon was measured.
-    """
-    from nibabel.nifti1 import Nifti1Image
-    from nilearn.surface import vol_to_surf
-
-    def averaged(values: Array) -> Array:
-        image = Nifti1Image(np.asarray(values, dtype=np.float32), affine)
-        with warnings.catch_warnings():
-            # of vertices beyond the grid, which are to be NaN
-            warnings.simplefilter("ignore", RuntimeWarning)
-            return vol_to_surf(image, pial, inner_mesh=white)
-
-    share = averaged(mask)
-    share[~(share >= _LEAST)] = np.nan
-    for values in maps:
-        yield (averaged(values) / share).astype(np.float32)

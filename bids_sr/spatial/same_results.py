@@ -7,7 +7,7 @@ registration, begins from numbers that were rounded here.
 
 import numpy as np
 
-from bids_sr.io.grids import Array, Float
+from bids_sr.io.arrays import Array, Float
 
 # A difference of 1e-16 in a start or in a grid becomes .04 mm in a registration
 _ROUNDED = 2.0**-26

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.io.grids import Array
+from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 
 _PAD_IN_TIME = 6  # samples: the spline's memory of the edge is gone to 1e-3 after them

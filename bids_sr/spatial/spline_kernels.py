@@ -12,10 +12,6 @@ that a compiler turns into wide instructions.
 
 Only what computes imports this module: it brings numba, for some .3 s and 70 MB, and compiles
 where nothing is kept.
-
-Sums of products of a series with itself some volumes later, as a compiled loop.
-
-Only what computes imports this module, see `bids_sr.spatial.spline_kernels`.
 """
 
 import math
@@ -23,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from bids_sr.io.arrays import Float, Float32
 from bids_sr.io.compiled_loops import compiled, inlined
-from bids_sr.io.grids import Float, Float32
 
 _POLE = np.float32(math.sqrt(3) - 2)
 _GAIN = np.float32(6)
@@ -300,46 +296,3 @@ def sample_linear(maps: Float32, points: Float, out: Float32) -> None:
                     values = maps[at_x, at_y, min(max(iz + k, 0), size_z - 1)]
                     for m in range(count):
                         out[n, m] += weight * values[m]
-
-
-@compiled(
-    "void(float32[:,::1], float64[:,::1], float64[:,::1])",
-    "void(float64[:,::1], float64[:,::1], float64[:,::1])",
-)
-def center(series: Float32, centered: Float, about: Float) -> None:
-    """Subtract the mean of each time series, in double precision.
-
-    `series`: (T, N). `centered`: array (T, N) for the differences. `about`: array (3, N) for the
-    means, the sums of squares of the differences, and the largest magnitudes of the series.
-    """
-    about[:] = 0
-    mean, energy, largest = about[0], about[1], about[2]
-    for t in range(len(series)):
-        for i in range(len(mean)):
-            value = np.float64(series[t, i])
-            centered[t, i] = value
-            mean[i] += value
-            largest[i] = max(largest[i], abs(value))
-    for i in range(len(mean)):
-        mean[i] /= len(series)
-    for t in range(len(series)):
-        for i in range(len(mean)):
-            value = centered[t, i] - mean[i]
-            centered[t, i] = value
-            energy[i] += value * value
-
-
-@compiled("void(float64[:,::1], float64[:,::1])")
-def add_lag_products(series: Float, sums: Float) -> None:
-    """Add sum_t y_t y_(t+k) of each series at lags k = 0, 1, ….
-
-    `series`: time series, one voxel a column (T, N). `sums`: array (K, N) to which the sums of
-    products are added, one lag a row.
-    """
-    for t in range(len(series)):
-        y = series[t]
-        for k in range(min(len(sums), len(series) - t)):
-            later = series[t + k]
-            row = sums[k]
-            for i in range(len(y)):
-                row[i] += y[i] * later[i]

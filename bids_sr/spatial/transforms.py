@@ -1,35 +1,19 @@
-"""Rigid and affine transforms between scanner spaces, and points through ITK transform files.
+"""Rigid and affine transforms between scanner spaces, as 4x4 matrices in RAS mm.
 
-In memory a transform is a 4x4 matrix in RAS mm that takes a **reference** point to where it lies
-in the **moving** image (what resampling needs). On disk it is ITK text, in LPS mm, the same
-direction. Composite transforms with displacement fields (HDF5) carry points without an image: some
-ten times quicker than resampling images of coordinates.
-
-ITK text is not read and written by nitransforms 25.1, which writes six digits, reads single
-precision and no Euler angles, and does not check the type of a transform.
+A transform takes a **reference** point to where it lies in the **moving** image, which is what
+resampling needs.
 """
 
 import math
-import re
 from collections.abc import Sequence
 from itertools import permutations, product
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from bids_sr.io import atomic_files
-from bids_sr.io.grids import Array, Float, Float32, Shape
+from bids_sr.io.arrays import Array, Float
+from bids_sr.io.grids import Shape
 
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _HALF = 1e-4  # voxels, by which half a voxel may be missed and still counts as half
-_KINDS = (
-    "AffineTransform_double_3_3",
-    "MatrixOffsetTransformBase_double_3_3",
-    "AffineTransform_float_3_3",
-    "MatrixOffsetTransformBase_float_3_3",
-)
-_EULER = ("Euler3DTransform_double_3_3", "Euler3DTransform_float_3_3")
 
 
 class TransformError(ValueError):
@@ -209,149 +193,6 @@ def resized_affine(affine: Array, shape: Sequence[int], other: Sequence[int]) ->
     return out
 
 
-def write_itk(path: Path, mats: Array) -> None:
-    """Write (4, 4) or (N, 4, 4) RAS matrices as one ITK text file (LPS), whole or not at all.
-
-    Parameters
-    ----------
-    path : Path
-        ITK transform file (text).
-    mats : Array
-        Affine transforms, one (4, 4) or many (N, 4, 4), RAS+ mm.
-
-    Raises
-    ------
-    TransformError
-        The matrices are not 4 x 4, or not finite.
-    """
-    matrices = np.asarray(mats, dtype=np.float64)
-    matrices = matrices[None] if matrices.ndim == 2 else matrices
-    if matrices.ndim != 3 or matrices.shape[1:] != (4, 4) or not np.isfinite(matrices).all():
-        raise TransformError(
-            f"{path}: expected finite 4x4 matrices, got an array of shape {np.shape(mats)}"
-        )
-    lines = ["#Insight Transform File V1.0"]
-    for number, matrix in enumerate(LPS @ matrices @ LPS):
-        values = [*matrix[:3, :3].ravel(), *matrix[:3, 3]]
-        lines += [
-            f"#Transform {number}",
-            f"Transform: {_KINDS[0]}",
-            "Parameters: " + " ".join(repr(float(v) + 0.0) for v in values),
-            "FixedParameters: 0 0 0",
-        ]
-    atomic_files.write_whole(path, "\n".join(lines) + "\n")
-
-
-def about_center(values: Array, center: Array) -> Float:
-    """Return a 4x4 matrix from ITK's twelve affine parameters about a center (3,).
-
-    The parameters are 3x3 by rows, then translation.
-
-    `center`: point about which the matrix turns (3,), in the frame of the parameters.
-    """
-    matrix = np.eye(4)
-    matrix[:3, :3] = values[:9].reshape(3, 3)
-    matrix[:3, 3] = values[9:12] + center - matrix[:3, :3] @ center
-    return matrix
-
-
-def _euler(angles: Array, zyx: bool) -> Float:
-    """Rotation of ITK's Euler3DTransform: Rz Rx Ry, or Rz Ry Rx; angles (rad) about x, y, z."""
-    from scipy.spatial.transform import Rotation
-
-    x, y, z = angles
-    turn = Rotation.from_euler("ZYX", [z, y, x]) if zyx else Rotation.from_euler("ZXY", [z, x, y])
-    return turn.as_matrix()
-
-
-def read_itk(path: Path) -> Float:
-    """Read (N, 4, 4) RAS matrices of ITK affine or Euler text files, with center of rotation.
-
-    TransformError where it is not ITK text, or a transform is not affine.
-
-    Parameters
-    ----------
-    path : Path
-        ITK transform file (text).
-
-    Returns
-    -------
-    Float
-        Affine transforms in the order of the file (N, 4, 4; RAS+ mm).
-
-    Raises
-    ------
-    TransformError
-        The file is not ITK text, or holds other than 3D affine transforms.
-    """
-    text = path.read_text(encoding="utf-8", errors="replace")
-    if not text.startswith("#Insight Transform File"):
-        raise TransformError(f"{path}: the file is not an ITK transform in text format")
-    kinds = re.findall(r"^Transform:\s*(\S+)", text, flags=re.M)
-    parameters = re.findall(r"^Parameters:(.*)$", text, flags=re.M)
-    fixed = re.findall(r"^FixedParameters:(.*)$", text, flags=re.M)
-    if (
-        not kinds
-        or not len(kinds) == len(parameters) == len(fixed)
-        or set(kinds) - {*_KINDS, *_EULER}
-    ):
-        raise TransformError(
-            f"{path}: expected only affine transforms, found {sorted(set(kinds)) or 'none'}"
-        )
-    out = []
-    for kind, line, origin in zip(kinds, parameters, fixed, strict=True):
-        values, center = np.array(line.split(), dtype=float), np.array(origin.split(), dtype=float)
-        if kind in _EULER and values.size == 6 and center.size in (3, 4):
-            values = np.concatenate(
-                [_euler(values[:3], bool(center[3:].any())).ravel(), values[3:]]
-            )
-            center = center[:3]
-        if values.size != 12 or center.size != 3:
-            raise TransformError(
-                f"{path}: a three-dimensional affine transform must have 12 parameters and 3 "
-                "fixed parameters"
-            )
-        out.append(about_center(values, center))
-    return LPS @ np.stack(out) @ LPS
-
-
-_FLIP = np.array([-1.0, -1.0, 1.0])  # between RAS and LPS
-
-
-def carry(points: Array, chain: Sequence[Path]) -> Float:
-    """Map points (N, 3; RAS mm) through a chain of transform files, the **last** applied first.
-
-    TransformError for a file of a kind that is not known here.
-
-    Parameters
-    ----------
-    points : Array
-        Points before the transform (N, 3; RAS+ mm).
-    chain : Sequence[Path]
-        ITK transform files, text with one affine or composite (.h5).
-
-    Returns
-    -------
-    Float
-        Points after the transform (N, 3).
-
-    Raises
-    ------
-    TransformError
-        A text file of the chain holds more than one transform.
-    """
-    carried = np.asarray(points, dtype=np.float64)
-    for path in reversed(chain):
-        if path.suffix == ".h5":
-            carried = _composite(carried * _FLIP, path) * _FLIP
-            continue
-        matrices = read_itk(path)
-        if len(matrices) != 1:
-            raise TransformError(f"{path}: expected a single transform, found {len(matrices)}")
-        carried = moved(matrices[0], carried)
-    return carried
-
-
 def moved(matrix: Array, points: Array) -> Array:
     """Apply a 4x4 matrix to points.
 
@@ -359,76 +200,3 @@ def moved(matrix: Array, points: Array) -> Array:
     """
     x, y, z = np.ascontiguousarray(points.T)
     return np.stack([row[0] * x + row[1] * y + row[2] * z + row[3] for row in matrix[:3]]).T
-
-
-def _composite(points: Array, path: Path) -> Array:
-    """LPS points through a composite transform; of its parts the last is applied first."""
-    import h5py
-
-    matrix = np.eye(4)  # linear parts that follow one another are one
-    try:
-        with h5py.File(path, "r") as file:
-            group = file["TransformGroup"]
-            for name in sorted(group, key=int, reverse=True):
-                kind, values, fixed = _part(group[name])
-                if kind.startswith(("AffineTransform", "MatrixOffsetTransformBase")):
-                    matrix = about_center(values, fixed[:3]) @ matrix
-                elif kind.startswith("DisplacementFieldTransform"):
-                    points = moved(matrix, points)
-                    matrix = np.eye(4)
-                    points += _displacements(points, values, fixed)
-                elif not kind.startswith("CompositeTransform"):
-                    raise TransformError(
-                        f"{path}: the file contains a transform of type {kind}, which is not "
-                        "supported"
-                    )
-    except (OSError, KeyError, IndexError, ValueError, TypeError) as error:
-        if isinstance(error, TransformError):
-            raise
-        raise TransformError(
-            f"{path}: the file cannot be read as a composite ITK transform ({error})"
-        ) from error
-    return moved(matrix, points)
-
-
-def _part(part: Any) -> tuple[str, Array, Array]:
-    """Kind, parameters and fixed parameters of one part."""
-    kind = part["TransformType"][0]
-    kind = kind.decode() if isinstance(kind, bytes) else str(kind)
-    if kind.startswith("CompositeTransform"):
-        return kind, np.zeros(0), np.zeros(0)
-    fixed = np.asarray(part["TransformFixedParameters"], dtype=np.float64)
-    return kind, np.asarray(part["TransformParameters"]), fixed
-
-
-def _displacements(points: Array, values: Array, fixed: Array) -> Array:
-    """Interpolate a displacement field linearly; (N, 3) LPS mm.
-
-    It is 0 beyond half a voxel outside the field.
-    """
-    shape = tuple(int(n) for n in fixed[:3])
-    origin = fixed[3:6]
-    spacing = fixed[6:9]
-    direction = fixed[9:18].reshape(3, 3)
-    to_grid = np.eye(4)
-    to_grid[:3, :3] = np.linalg.inv(direction * spacing)
-    to_grid[:3, 3] = -to_grid[:3, :3] @ origin
-    at = moved(to_grid, points).T
-    # after the components the first axis runs fastest
-    return linear_values(values.reshape(*shape[::-1], 3), at[::-1])
-
-
-def linear_values(maps: Array, at: Array) -> Float32:
-    """Linear interpolation of maps (X, Y, Z, K) at voxel coordinates (3, N), (N, K).
-
-    Voxels at the edge reach half a voxel further; points beyond get 0.
-
-    Interpolated value of each map at each point (N, K).
-    """
-    from bids_sr.spatial.spline_kernels import sample_linear
-
-    out = np.empty((at.shape[1], maps.shape[3]), dtype=np.float32)
-    stored = np.ascontiguousarray(maps, dtype=np.float32)
-    points = np.ascontiguousarray(at, dtype=np.float64)
-    sample_linear(stored, points, out)
-    return out

@@ -9,7 +9,7 @@ import itertools
 
 import numpy as np
 
-from bids_sr.io.grids import Array, Float32
+from bids_sr.io.arrays import Array, Float32
 from bids_sr.spatial.same_results import rounded
 
 _LOBES = 3

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import cython_blas, cython_lapack
 
-from bids_sr.io.grids import Float32
+from bids_sr.io.arrays import Float32
 
 _INT = ctypes.POINTER(ctypes.c_int)
 _FLOAT = ctypes.POINTER(ctypes.c_float)

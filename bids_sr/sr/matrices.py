@@ -15,8 +15,9 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.io.grids import Array, Factor
-from bids_sr.spatial.resampling import FWHM_PER_SIGMA
+from bids_sr.io.arrays import Array
+from bids_sr.io.grids import Factor
+from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import resized_affine
 
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array, Factor, Shape
+from bids_sr.io.arrays import Array
+from bids_sr.io.grids import Factor, Shape
 from bids_sr.sr import matrices
 from bids_sr.sr.matrices import (
     ResolutionError,

@@ -41,7 +41,7 @@ def in_plane(factor: Factor) -> None:
 class ImportedWhenCalled:
     """A class below `bids_sr.sr` by its dotted name, imported when it is called.
 
-    >>> ImportedWhenCalled("losses.MSE").__name__
+    >>> ImportedWhenCalled("losses.image.MSE").__name__
     'MSE'
     """
 
@@ -110,7 +110,7 @@ class LossTerm:
 
 
 def loss(kind: _LossKind, path: str, weight: float, *, stands_in: bool = False) -> LossTerm:
-    """A term whose class of `bids_sr.sr.losses` is named by its path there.
+    """A term whose class of `bids_sr.sr.losses.image` is named by its path there.
 
     `weight`: factor in the sum; with 0 the term is only logged.
     """
@@ -387,7 +387,7 @@ FIRST_YOUNGER = "epochs"
 
 
 OURS = Recipe(
-    build_generator=ImportedWhenCalled("networks.convolutional.SubPixelNet"),
+    build_generator=ImportedWhenCalled("networks.srresnet.SubPixelNet"),
     schedule="one-cycle",
     evaluate_every=50,
     patience=8,

@@ -163,7 +163,7 @@ class VariableField:
 class _Weight:
     """A term of the loss whose weight may be changed.
 
-    `path`: class of `bids_sr.sr.losses`; "" if any term of the kind is meant.
+    `path`: class of `bids_sr.sr.losses.image`; "" if any term of the kind is meant.
     """
 
     name: str

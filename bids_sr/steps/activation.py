@@ -10,21 +10,24 @@ from typing import Literal
 
 from threadpoolctl import threadpool_limits
 
+from bids_sr.config.levels import StoredMaps
 from bids_sr.config.machine import MAPS
-from bids_sr.config.section import StoredMaps
-from bids_sr.config.spaces import count_mapped
-from bids_sr.glm import activation_regions
+from bids_sr.config.seeds import count_mapped
+from bids_sr.glm import map_sidecars
+from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_activation
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.design import model_confounds, scaled_weights
-from bids_sr.glm.linear_model import ActivationMaps, ActivationSettings, map_activation
+from bids_sr.glm.design import scaled_weights
 from bids_sr.glm.map_summary import Regions, activation_rows, find_regions, raised_rows
+from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.noise import FULL_ORDER_DOF, noise_words
 from bids_sr.glm.time_columns import kept_volumes
-from bids_sr.io.atomic_files import link_whole, real
-from bids_sr.io.grids import Array, AxisOrder, Factor, Float32
+from bids_sr.io.arrays import Array, Float32
+from bids_sr.io.atomic_files import link_whole
+from bids_sr.io.grids import AxisOrder, Factor
+from bids_sr.io.json_values import real
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.metrics import MetricRow, columns_json, metric_rows
+from bids_sr.metrics.rows import MetricRow, columns_json, metric_rows
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
@@ -199,7 +202,7 @@ def map_series(
     middle = Volume(series.volume(series.shape[3] // 2), series.affine)
     if zerofilled is not None and Path(series.path).samefile(zerofilled.path):
         about = partial(
-            activation_regions.common_sidecar,
+            map_sidecars.common_sidecar,
             series=series_name,
             zooms=series.zooms,
             axis_order=axis_order,
@@ -233,7 +236,7 @@ def map_series(
     rows: list[MetricRow] = []
     for fwhm_mm, fit in fits.items():
         regions = find_regions(fit.maps, mask.data, roi.data, parse_thresholds(thresholds))
-        common = activation_regions.common_sidecar(
+        common = map_sidecars.common_sidecar(
             series=series_name, fwhm_mm=fwhm_mm, zooms=series.zooms, axis_order=axis_order
         )
         if input_smoothing:
@@ -242,7 +245,7 @@ def map_series(
             _written(
                 Derivative(
                     Volume(values, series.affine),
-                    activation_regions.entities(series=series_name, **entities),
+                    map_sidecars.entities(series=series_name, **entities),
                     {**sidecar, **common},
                 ),
                 here,
@@ -281,7 +284,7 @@ def _written(made: Derivative, here: Path) -> Derivative:
 
 
 def _named_anew(
-    made: Derivative, series: str, about: Callable[..., activation_regions.Sidecar], here: Path
+    made: Derivative, series: str, about: Callable[..., map_sidecars.Sidecar], here: Path
 ) -> Derivative:
     """Return a map or region under the name of a series of the same values."""
     fwhm_mm = real(made.sidecar["SmoothingFWHM"])
@@ -334,11 +337,11 @@ def _images(
     contrasts: Contrasts,
     settings: ActivationSettings,
     desc: str,
-) -> Iterator[tuple[Array, dict[str, str], activation_regions.Sidecar]]:
+) -> Iterator[tuple[Array, dict[str, str], map_sidecars.Sidecar]]:
     """Values, entities and sidecar of maps and of regions."""
     limits = {each.label: each for each in parse_thresholds(thresholds)}
     for (name, stat), values in fit.maps.items():
-        model = activation_regions.model_text(
+        model = map_sidecars.model_text(
             stat,
             fit.design,
             noise_order=fit.noise_order,
@@ -349,11 +352,11 @@ def _images(
         yield (
             values,
             entities,
-            activation_regions.map_sidecar(stat, scaled_weights(contrasts[name]), model),
+            map_sidecars.map_sidecar(stat, scaled_weights(contrasts[name]), model),
         )
     for (name, label), (region, _) in regions.items():
         entities = {"label": name, "desc": desc + label, "suffix": "mask"}
-        yield region, entities, activation_regions.region_sidecar(limits[label])
+        yield region, entities, map_sidecars.region_sidecar(limits[label])
 
 
 @step(makes=("image_metrics", "image_columns"), small=True)

@@ -1,9 +1,4 @@
-"""T1w: bias field, brain mask, normalization, tissues, atlas and region of interest.
-
-Derivatives that only the data set of the primary series has, for use by other programs.
-
-They are beside what is also stored among all results.
-"""
+"""T1w: bias field, brain mask, normalization, tissues, atlas and region of interest."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -12,36 +7,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bids_sr.config.machine import REGION, SEGMENT, TO_TEMPLATE, Need
-from bids_sr.io import template_cache
-from bids_sr.io.atomic_files import texts
-from bids_sr.io.grids import TURNED_DEG, Volume
-from bids_sr.pipeline.artifacts import (
-    Derivative,
-    Facts,
-    File,
-    Image,
-    Map,
-    Mask,
-    Series,
-    SpaceGrid,
-    Table,
-    Transforms,
-)
+from bids_sr.config.machine import REGION, SEGMENT, Need
+from bids_sr.io.grids import TURNED_DEG
+from bids_sr.io.json_values import texts
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Table, Transforms
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.region_names import atlas_title, find_atlas, is_file, region_labels
-from bids_sr.registration import ants
-from bids_sr.registration.ants import apply, atlas_region, find_region, in_ras, load, on_t1w
-from bids_sr.registration.brain import (
-    brain_from_head,
-    carried_priors,
-    normalize,
-    two_mm_grid,
-    unbiased,
-)
+from bids_sr.registration import templates
+from bids_sr.registration.ants import apply, in_ras, load
+from bids_sr.registration.bias_field import unbiased
+from bids_sr.registration.brain import brain_from_head, two_mm_grid
+from bids_sr.registration.normalization import carried_priors, normalize
+from bids_sr.registration.templates import atlas_region, find_region, on_t1w
 from bids_sr.registration.tissues import segmentation, tissue_probabilities
-from bids_sr.spatial.resampling import spline_coefficients
-from bids_sr.spatial.transforms import invert
 from bids_sr.sr.method import Cost
 
 _LOGGER = logging.getLogger(__name__)
@@ -61,7 +40,7 @@ BRAIN_SIDECAR = {"Description": "brain mask of the T1w image", "Type": "Brain"}
 @step(
     makes=("template", "template_mask", "template_priors"),
     memory=Need(always=0.30, high=0.0),
-    reads=lambda template_space: [ants.template_source(template_space)],
+    reads=lambda template_space: [templates.template_source(template_space)],
     cost=Cost(always=1.0, t1w=0.2),
 )
 def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
@@ -70,7 +49,7 @@ def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
     Skull-stripped T1w template, 0 to about 1; its brain; gray and white matter, none where the
     template has no maps.
     """
-    found = ants.load_template(template_space)
+    found = templates.load_template(template_space)
     return found.t1, found.mask, found.tissues
 
 
@@ -297,7 +276,7 @@ def place_atlas(
     """
     atlas_files = find_atlas(atlas, template_space)
     image = load(atlas_files.image)
-    own = is_file(atlas) and not ants.in_template_space(image, template, t1w_preproc)
+    own = is_file(atlas) and not templates.in_template_space(image, template, t1w_preproc)
     xfms = [] if own else [std2t1w_xfm]
     labels = on_t1w(image, t1w_preproc, xfms, seed=random_seed, interpolator="nearestNeighbor")
     table = pd.DataFrame(
@@ -387,99 +366,3 @@ def describe_imported_anatomy(origin: str, template_space: str, files: Collectio
         made = f"The T1-weighted image was {registered}. {made}"
     listed = f"{', '.join(imported[:-1])} and {imported[-1]}"
     return f"Anatomical derivatives were taken from {origin} [@fmriprep]: {listed}. {made}"
-
-
-_TISSUES = ("GM", "WM", "CSF")
-SERIES_MEAN_SIDECAR = {
-    "SkullStripped": False,
-    "Description": "mean of the steady-state volumes of the preprocessed BOLD series",
-}
-_IN_SPACE = "grid of the preprocessed BOLD series in this space"
-SPACE_BOLDREF_SIDECAR = {
-    "Description": (
-        "mean of the steady-state volumes of the super-resolved series, resampled to this space"
-        " by a second interpolation"
-    ),
-    "Resolution": _IN_SPACE,
-}
-SPACE_MASK_SIDECAR = {
-    "Description": (
-        "brain mask of the super-resolved series, restricted to the field of view of the run"
-    ),
-    "Type": "Brain",
-    "Resolution": _IN_SPACE,
-}
-
-
-@step(
-    makes="series_mean",
-    memory=Need(always=0.03, high=0.02),
-    cost=Cost(volumes=0.005),
-)
-def average_series(series: Series, *, n_dummy: int) -> Image:
-    """Average the steady volumes of a series on its own grid.
-
-    The result is a reference with the resolution of the series.
-
-    Mean over the steady volumes (3D, float32).
-    """
-    return Volume(series.mean(n_dummy).astype(np.float32), series.affine, series.header)
-
-
-@step(makes="t1w2boldref_xfm")
-def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
-    """Return the xfm that takes a boldref point to its T1w point.
-
-    With it, other programs need not invert the registration.
-    """
-    return np.asarray(invert(boldref2t1w_xfm[0]))[None]
-
-
-@step(
-    makes="tissue_maps",
-    memory=Need(always=0.02, t1w=0.018, high=0.0),
-    cost=Cost(always=0.1),
-)
-def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
-    """Name the probabilities of gray matter, white matter and CSF, which come in this order."""
-    entities = ({"label": tissue, "suffix": "probseg"} for tissue in _TISSUES)
-    return [Derivative(each, own) for each, own in zip(t1w_tpms, entities, strict=True)]
-
-
-@step(makes=("space_boldref", "space_mask"), memory=TO_TEMPLATE, cost=Cost(always=2.0))
-def show_in_space(
-    series_mean: Image, bold_mask_hr: Mask, space_grid: SpaceGrid
-) -> tuple[Image, Mask]:
-    """The mean of a series in another space, and its brain there.
-
-    Voxels beyond the field of view of the run are 0, and outside the brain.
-    """
-    mask, affine = bold_mask_hr.data, bold_mask_hr.affine
-    seen = space_grid.sampled(spline_coefficients(series_mean.data), series_mean.affine)
-    (brain,) = space_grid.of_maps([(mask.astype(np.float32), False)], mask, affine)
-    return Volume(space_grid.filled(seen), space_grid.affine), Volume(
-        brain >= 0.5, space_grid.affine
-    )
-
-
-@step(makes="space_t1w_mask", memory=TO_TEMPLATE, cost=Cost(always=1.0))
-def mask_in_template(
-    t1w_mask: Mask,
-    template: Image,
-    t1w2std_xfm: File,
-    *,
-    template_space: str,
-    resolution: str,
-    random_seed: int,
-) -> Mask:
-    """The brain of the T1w image in a template, which XCP-D asks for beside the BOLD there.
-
-    `template_space`: name of the template as in TemplateFlow, cohort after a plus sign.
-    `resolution`: label of the template's resolution; "" for the grid of the template that the
-    registration used.
-    """
-    found = template_cache.grid_of(template_space, resolution) if resolution else None
-    shape, affine = found or (template.data.shape, template.affine)
-    grid = Volume(np.zeros(shape, dtype=np.float32), affine)
-    brain = t1w_mask.like(t1w_mask.data.astype(np.float32))
-    return Volume(apply(brain, grid, [t1w2std_xfm], seed=random_seed) >= 0.5, affine)

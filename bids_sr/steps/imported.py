@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from bids_sr.config.machine import SHOW_IN_TEMPLATE, Need
-from bids_sr.glm.confound_table import take_over
 from bids_sr.glm.confounds import MOTION, motion_table
-from bids_sr.io.grids import Array, AxisOrder, Factor, Volume, inverse, reordered, reordered_affine
+from bids_sr.glm.imported_confounds import take_over
+from bids_sr.io.arrays import Array
+from bids_sr.io.grids import AxisOrder, Factor, inverse, reordered, reordered_affine
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Distortion,
@@ -26,8 +28,9 @@ from bids_sr.registration.bold_to_anat import facts_of_coreg
 from bids_sr.registration.brain import check_brain, two_mm_grid, volume_ml
 from bids_sr.registration.tissues import segmentation
 from bids_sr.spatial.boldref import mean_in_reference, motion_of_mcflirt, precomputed_motion
+from bids_sr.spatial.distortion import voxel_shift
 from bids_sr.spatial.masks import brain_mask
-from bids_sr.spatial.resampling import sample_volume, voxel_shift
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.method import Cost
 from bids_sr.steps import anatomy

@@ -7,16 +7,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bids_sr.config.spaces import count_mapped
+from bids_sr.config.seeds import count_mapped
 from bids_sr.glm import confound_table, time_columns
-from bids_sr.glm.confounds import motion_columns, motion_table, nonsteady_at_start
+from bids_sr.glm.confounds import motion_columns, motion_table
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.design import model_confounds
-from bids_sr.glm.time_series import smooth
-from bids_sr.io.atomic_files import read_json, real
+from bids_sr.glm.model_confounds import model_confounds
+from bids_sr.glm.nonsteady import nonsteady_at_start
+from bids_sr.glm.smoothing import smooth
+from bids_sr.io.atomic_files import read_json
 from bids_sr.io.copies import copy_series
-from bids_sr.io.grids import AxisOrder, Volume
+from bids_sr.io.grids import AxisOrder
+from bids_sr.io.json_values import real
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, step_of
+from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Facts,
@@ -28,7 +31,7 @@ from bids_sr.pipeline.artifacts import (
     Transforms,
 )
 from bids_sr.pipeline.step import HERE, enumerated, step
-from bids_sr.registration.rigid import moved_mm
+from bids_sr.registration.calibration_alignment import moved_mm
 from bids_sr.spatial import hmc, slice_timing
 from bids_sr.spatial.boldref import estimate_run, make_boldref
 from bids_sr.spatial.masks import HUMAN_MM, brain_mask, head_scale
@@ -86,9 +89,9 @@ def combine_echoes(
     `echo_files`: series of the echoes on one grid (NIfTI, 4D each). Series in place of a run with
     a single echo (NIfTI, 4D).
     """
-    from bids_sr.spatial import boldref
+    from bids_sr.spatial import multi_echo
 
-    boldref.combine_echoes(echo_files, echo_times, here / "combined.nii")
+    multi_echo.combine_echoes(echo_files, echo_times, here / "combined.nii")
     return here / "combined.nii"
 
 

@@ -1,55 +1,30 @@
-"""Registration of BOLD, T2*-weighted pair and T1w, and what is carried over by it.
+"""Registration of BOLD, T2*-weighted pair and T1w, and masks, tissues and regions carried over.
 
 The name of a transform says which image it resamples, as with antsApplyTransforms: `A2B` takes a
 point of B to where it lies in A. Transforms are (1, 4, 4), RAS mm.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from nibabel.affines import apply_affine
 
-from bids_sr.config.machine import TO_TEMPLATE, Need
-from bids_sr.io import template_cache
-from bids_sr.io.grids import AS_STORED, LARGEST_BRAIN_ML, Array, AxisOrder, Factor, Volume
-from bids_sr.io.nifti import save_image
-from bids_sr.pipeline.artifacts import (
-    Derivative,
-    Facts,
-    File,
-    Image,
-    Map,
-    Mask,
-    SpaceGrid,
-    Transforms,
-)
+from bids_sr.config.machine import Need
+from bids_sr.io.grids import AS_STORED, LARGEST_BRAIN_ML, AxisOrder, Factor
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Transforms
 from bids_sr.pipeline.step import HERE, enumerated, step
 from bids_sr.registration import bold_to_anat
-from bids_sr.registration.ants import carry_points, in_ras, load, load_like
+from bids_sr.registration.ants import in_ras, load, load_like
 from bids_sr.registration.bold_to_anat import combined_masks, region_on_bold, register_pair_to_bold
-from bids_sr.registration.compared_frame import registered_pair, truncated_pair
+from bids_sr.registration.pair_frames import registered_pair, truncated_pair
 from bids_sr.series import RAW, map_label
-from bids_sr.spatial.masks import coverage
-from bids_sr.spatial.output_grids import grid_around, place_grid, ribbon_means, zooms_in_ras
+from bids_sr.spatial.coarse_grids import coverage
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.method import Cost
 
-_SIDES = ("left", "right")
-_RIBBON = ("white_left", "white_right", "pial_left", "pial_right")
-_NEAR = 12  # vertices of a sphere that a point between them is interpolated from
-_SURFACES = Need(always=0.3, high=0.05)
-_MNI305_TO_152 = (
-    (0.9975, -0.0073, 0.0176, -0.0429),
-    (0.0146, 1.0009, -0.0024, 1.5496),
-    (-0.0130, -0.0093, 0.9971, 1.1840),
-    (0, 0, 0, 1),
-)
-"""Takes a point of fsaverage to its point in MNI152 (RAS mm), as FreeSurfer's documentation of
-its coordinate systems has it.
-"""
 _PAIR = ("train_highres", "train_lowres", "pair_mask", "highres2lowres_xfm", "pair_facts")
 
 
@@ -285,223 +260,6 @@ def gather_registration(
     return found
 
 
-def _series_zooms(boldref: Volume, factor: Factor) -> Array:
-    """Voxel sizes (mm) of the super-resolved series along right, anterior and superior."""
-    return zooms_in_ras(hr_grid(boldref.data.shape, boldref.affine, factor)[1])
-
-
-@step(makes="space_grid", memory=TO_TEMPLATE)
-def grid_in_t1w(
-    boldref: Image,
-    t1w_mask: Mask,
-    boldref2t1w_xfm: Transforms,
-    *,
-    factor: Factor,
-    space_entities: Mapping[str, str],
-) -> SpaceGrid:
-    """A grid around the brain of the T1w image, with the voxels of the super-resolved series.
-
-    `boldref2t1w_xfm`: (1, 4, 4), takes a T1w point to its boldref point.
-    """
-    shape, affine = grid_around(t1w_mask.data, t1w_mask.affine, _series_zooms(boldref, factor))
-    matrix, reference = boldref2t1w_xfm[0], boldref.data.shape
-    return place_grid(
-        space_entities,
-        shape,
-        affine,
-        lambda points: apply_affine(matrix, points),
-        reference,
-        boldref.affine,
-    )
-
-
-@step(makes="space_grid", memory=TO_TEMPLATE)
-def grid_in_template(
-    boldref: Image,
-    template_mask: Mask,
-    boldref2t1w_xfm: Transforms,
-    t1w2std_xfm: File,
-    *,
-    factor: Factor,
-    template_space: str,
-    resolution: str,
-    space_entities: Mapping[str, str],
-    random_seed: int,
-) -> SpaceGrid:
-    """Return a grid in a template.
-
-    It is the template's own of that resolution, or one around its brain with the voxels of the
-    series.
-
-    `template_space`: name of the template as in TemplateFlow, cohort after a plus sign.
-    """
-    shape, affine = grid_around(
-        template_mask.data, template_mask.affine, _series_zooms(boldref, factor)
-    )
-    if resolution:
-        grid = template_cache.grid_of(template_space, resolution)
-        if grid is None:
-            raise ValueError(
-                f"{template_space}: a template grid with resolution {resolution} is not"
-                " available on this computer"
-            )
-        shape, affine = grid
-    to_t1w, matrix = [t1w2std_xfm], boldref2t1w_xfm[0]
-    return place_grid(
-        space_entities,
-        shape,
-        affine,
-        lambda points: apply_affine(matrix, carry_points(points, to_t1w, seed=random_seed)),
-        boldref.data.shape,
-        boldref.affine,
-    )
-
-
-@step(makes="space_maps", memory=TO_TEMPLATE, cost=Cost(always=3.0))
-def maps_to_spaces(
-    maps: list[Map], mask: Mask, space_grids: list[SpaceGrid], *, here: Path = HERE
-) -> list[Map]:
-    """Resample maps to other spaces by one interpolation through the concatenated transforms.
-
-    Masks stay masks.
-
-    `maps, mask`: on one grid in the frame of the boldref; brain there, outside which they are 0.
-    Entities and metadata of the maps made tell the space.
-    """
-    about = {"Resolution": "map resampled by a single linear interpolation"}
-    carried = []
-    for placed in space_grids:
-        labels = [each.entities["suffix"] in ("mask", "dseg") for each in maps]
-        images = (
-            (each.volume.data, is_label) for each, is_label in zip(maps, labels, strict=True)
-        )
-        for each, data in zip(maps, placed.of_maps(images, mask.data, mask.affine), strict=True):
-            # which is that of the run
-            own = {name: label for name, label in each.entities.items() if name != "res"}
-            named = Derivative(None, {**own, **placed.entities}, {**each.sidecar, **about})
-            save_image(data, placed.affine, path := here / f"{named.name}.nii")
-            carried.append(Derivative(path, named.entities, named.sidecar))
-    return carried
-
-
-FSAVERAGE_TEXT = (
-    "The fsaverage surface that is included in nilearn [@nilearn] has 10,242 vertices per"
-    " hemisphere. These vertices were mapped to the surfaces of the participant with the"
-    " spherical registration, if available. Otherwise, they were transformed to the T1w image"
-    " via MNI152 space.\n"
-)
-"""Methods text of the surface fsaverage."""
-
-
-@step(
-    makes="surfaces",
-    memory=_SURFACES,
-    cost=Cost(always=3.0),
-)
-def place_fsaverage(
-    t1w2std_xfm: File,
-    given_surfaces: list[File] | None = None,
-    given_spheres: list[File] | None = None,
-    *,
-    here: Path = HERE,
-    random_seed: int,
-) -> list[File]:
-    """Place the vertices of fsaverage in a participant, by registered spheres if there are any.
-
-    `t1w2std_xfm`: takes a point of an MNI152 template to its T1w point, which is used without
-    spheres. `given_surfaces`: white and pial surfaces of the participant, each left and right.
-    Returns white and pial surfaces with the vertices of fsaverage, each left and right, in the
-    frame of the T1w image.
-    """
-    from nilearn.datasets import fetch_surf_fsaverage
-    from nilearn.surface import load_surf_mesh
-    from nilearn.surface.surface import mesh_to_gifti
-    from scipy.interpolate import RBFInterpolator
-
-    fsaverage, placed = fetch_surf_fsaverage("fsaverage5"), []
-    for k, name in enumerate(_RIBBON):
-        points, faces = load_surf_mesh(fsaverage[name])
-        if given_surfaces and given_spheres:
-            # all spheres are of one radius
-            target, _ = load_surf_mesh(fsaverage[f"sphere_{_SIDES[k % 2]}"])
-            (own, _), (sphere, _) = _mesh(given_surfaces[k]), load_surf_mesh(given_spheres[k % 2])
-            points = RBFInterpolator(sphere, own, neighbors=_NEAR, kernel="linear")(target)
-        else:
-            in_mni = apply_affine(_MNI305_TO_152, points)
-            points = carry_points(in_mni, [t1w2std_xfm], seed=random_seed)
-        mesh_to_gifti(points.astype("float32"), faces, here / f"{name}.surf.gii")
-        placed.append(here / f"{name}.surf.gii")
-    return placed
-
-
-def describe_surface_maps(surface: str) -> str:
-    """Return methods text of the maps on a surface; `surface`: name of its space."""
-    return (
-        f"Maps were also projected to the {surface} surface with"
-        " nilearn [@nilearn], by averaging samples at ten depths between the white and the pial"
-        " surface, each obtained with one linear interpolation.\n"
-    )
-
-
-@step(makes="surface_maps", memory=_SURFACES, cost=Cost(always=20.0))
-def maps_to_surfaces(
-    maps: list[Map],
-    mask: Mask,
-    surfaces: Sequence[File],
-    boldref2t1w_xfm: Transforms,
-    *,
-    here: Path = HERE,
-    space_entities: Mapping[str, str],
-    surface_uris: Sequence[str],
-) -> list[Map]:
-    """Average statistical maps across the cortical ribbon, each by one interpolation.
-
-    `maps, mask`: on one grid in the frame of the boldref; brain there, outside which they are 0.
-    `surfaces`: white and pial surfaces, each left and right, in the frame of the T1w image.
-    `boldref2t1w_xfm`: takes a T1w point to its boldref point (1, 4, 4; RAS+ mm). Returns files of
-    values at the vertices (GIFTI), those of the left hemisphere first.
-    """
-    from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
-
-    statmaps = [each for each in maps if each.entities["suffix"] == "statmap"]
-    affine, on_surfaces = invert(boldref2t1w_xfm[0]) @ mask.affine, []
-    for side, uri, *files in zip(_SIDES, surface_uris, surfaces, surfaces[2:], strict=False):
-        white, pial = map(_mesh, files)
-        about = {
-            "SpatialReference": uri,
-            "Resolution": "map averaged across the cortical ribbon, with a single linear"
-            " interpolation",
-            "Density": f"{len(white[0])} vertices",
-        }
-        meta = GiftiMetaData({"AnatomicalStructurePrimary": f"Cortex{side.title()}"})
-        images = (each.volume.data for each in statmaps)
-        values = ribbon_means(images, mask.data, affine, white, pial)
-        for each, data in zip(statmaps, values, strict=True):
-            own = {key: label for key, label in each.entities.items() if key != "res"}
-            entities = {"hemi": side[0].upper(), **space_entities, **own}
-            named = Derivative(None, entities, {**each.sidecar, **about})
-            array = GiftiDataArray(data, datatype="float32")
-            GiftiImage(darrays=[array], meta=meta).to_filename(
-                path := here / f"{named.name}.func.gii"
-            )
-            on_surfaces.append(Derivative(path, named.entities, named.sidecar))
-    return on_surfaces
-
-
-def _mesh(file: File) -> tuple[Array, Array]:
-    """Vertices (N, 3; RAS mm of the scanner) and triangles (F, 3) of a GIFTI file.
-
-    FreeSurfer's own surfaces count from the center of its volume (``VolGeomC_*``); fMRIPrep has
-    added that, and says 0 or nothing.
-    """
-    from nibabel.gifti import GiftiImage
-
-    image = GiftiImage.from_filename(file)
-    points = image.get_arrays_from_intent("NIFTI_INTENT_POINTSET")[0]
-    center = [float(points.meta.get(f"VolGeomC_{axis}", 0)) for axis in "RAS"]
-    return points.data + center, image.get_arrays_from_intent("NIFTI_INTENT_TRIANGLE")[0].data
-
-
 def describe_registration(*, to_t1w: bool, to_pair: bool) -> str:
     """What the methods text says of the registrations of a run that are estimated here.
 
@@ -524,13 +282,3 @@ def describe_imported_registration(origin: str, *, mask: bool, to_t1w: bool) -> 
     found = " and ".join(words for words, is_imported in imported.items() if is_imported)
     verb = "were" if " and " in found else "was"
     return f"For each run, {found} {verb} taken from {origin} [@fmriprep]." if found else ""
-
-
-def describe_spaces(spaces: Sequence[str]) -> str:
-    """What the methods text says of the spaces of the results."""
-    return (
-        f"The super-resolved series and the maps were also resampled to {enumerated(spaces)}. For"
-        " the series, the registration and head-motion transforms of each volume were"
-        " concatenated and applied to the super-resolved volume with a single cubic spline"
-        " interpolation. Maps were resampled with linear interpolation.\n"
-    )

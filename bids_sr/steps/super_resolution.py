@@ -11,9 +11,11 @@ import numpy as np
 
 from bids_sr.config.machine import RESOLVE, SERIES, Need
 from bids_sr.evaluation.evidence import was_applied
-from bids_sr.evaluation.words import PLACEBOS
-from bids_sr.io.grids import Array, AxisOrder, Factor, Volume, inverse
+from bids_sr.evaluation.negative_controls import PLACEBOS
+from bids_sr.io.arrays import Array
+from bids_sr.io.grids import AxisOrder, Factor, inverse
 from bids_sr.io.nifti import SeriesReader, load_image
+from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import (
     Derivative,
     Distortion,
@@ -28,14 +30,15 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.step import HERE, enumerated, step
 from bids_sr.series import BASELINES, PAIR_BASELINES, RAW
-from bids_sr.spatial import masks
+from bids_sr.spatial import coarse_grids
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.device import Device, Precision, choose_device
-from bids_sr.sr.inference.acquired import Displaced, InferenceError, PosedImage, UpsamplerInputs
+from bids_sr.sr.inference.acquired import Displaced, InferenceError, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import Keeping, make_upsampler, write_series
+from bids_sr.sr.inference.guided_baselines import PosedImage
 from bids_sr.sr.matrices import acquire
 from bids_sr.sr.method import Cost, method_of_series
-from bids_sr.sr.models.card import check_model
+from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.recipe import RecipeName
 from bids_sr.sr.recipe_changes import RecipeChange, changed_recipe, changes_of, width_ratio
@@ -414,7 +417,10 @@ def another_contrast(
     xfm = None if boldref2t1w_xfm is None else invert(boldref2t1w_xfm[0])
     shape, grid = hr_grid(boldref.data.shape[:3], boldref.affine, factor)
     high = np.maximum(
-        masks.coverage(t1w_preproc.data, t1w_preproc.affine, shape, grid, xfm, mm=_SAMPLE_MM), 0
+        coarse_grids.coverage(
+            t1w_preproc.data, t1w_preproc.affine, shape, grid, xfm, mm=_SAMPLE_MM
+        ),
+        0,
     )
     low, low_affine = acquire(high, grid, factor=factor)
     if low.shape != boldref.data.shape[:3]:

@@ -14,10 +14,12 @@ import numpy as np
 from bids_sr.boilerplate import data_of
 from bids_sr.config.machine import TRAIN, TRAIN_ON_VOLUMES, VARIANCE, Need
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array, Factor, Volume
+from bids_sr.io.arrays import Array
+from bids_sr.io.grids import Factor
+from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, Transforms
 from bids_sr.pipeline.step import HERE, enumerated, step
-from bids_sr.quality.series_quality import holdout_rows, slice_scores
+from bids_sr.quality.pair_scores import holdout_rows, slice_scores
 from bids_sr.series import VALIDATION_BASELINES, series_name
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.data.images import (
@@ -32,15 +34,10 @@ from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.matrices import ResolutionError
 from bids_sr.sr.method import Cost, Method, get_method, get_recipe, recipe_name
-from bids_sr.sr.models.card import (
-    ModelCard,
-    check_model,
-    part_of,
-    read_card,
-    source_in,
-    weights_in,
-)
-from bids_sr.sr.models.model import LoadedModel, TrainingRequest, load_model
+from bids_sr.sr.models.card import ModelCard, part_of, read_card, source_in, weights_in
+from bids_sr.sr.models.compatibility import check_model
+from bids_sr.sr.models.model import LoadedModel, load_model
+from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.recipe import MULTISLICE, Recipe, RecipeName
 from bids_sr.sr.recipe_changes import RecipeChange, changed_recipe, changes_text, work_ratio
 from bids_sr.sr.training_text import (
@@ -53,7 +50,7 @@ from bids_sr.sr.variance.temporal_components import SeriesError, open_uncompress
 
 if TYPE_CHECKING:
     from bids_sr.sr.models.model_store import TrainingData
-    from bids_sr.sr.variance.one_level_down import RunData
+    from bids_sr.sr.variance.run_data import RunData
 
 Model = tuple[File, File, File]
 """Weights or maps (safetensors), their card beside them (JSON), the log of training (TSV)."""
@@ -544,8 +541,8 @@ def estimate_variance(
     """
     from threadpoolctl import threadpool_limits
 
-    from bids_sr.sr.variance.one_level_down import run_data
-    from bids_sr.sr.variance.prior import Exemplars
+    from bids_sr.sr.variance.exemplars import Exemplars
+    from bids_sr.sr.variance.run_data import run_data
 
     training = TrainingRequest(
         method=get_method(method),

@@ -18,11 +18,11 @@ import pytest
 from bidsmaker import BidsMaker
 from slurmmaker import program
 
-from bids_sr.cli import slurm_main
-from bids_sr.slurm import job_states
+from bids_sr.cli.slurm import main as slurm_main
+from bids_sr.slurm import calls
 from bids_sr.slurm.job_states import Fate, State
+from bids_sr.slurm.manage import overview
 from bids_sr.slurm.submission import submissions
-from bids_sr.slurm.submissions import overview
 
 SCRIPTS = os.environ.get("BIDS_SR_TEST_SLURM", "")
 pytestmark = [
@@ -207,5 +207,5 @@ def test_slurm_refuses(submit: Call, site: Path, capsys: pytest.CaptureFixture[s
     assert submit("--partition", "nowhere") == 2
     assert "invalid partition" in capsys.readouterr().err
     assert not list((site / "out").rglob("submission.json"))
-    assert job_states.queue(["bids-sr-nothing"]) == {}
+    assert calls.queue(["bids-sr-nothing"]) == {}
     assert submit("--no-group", "--array", "1", "--mem", "1300M") == 0  # what the fixture cancels

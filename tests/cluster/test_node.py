@@ -18,8 +18,8 @@ import pytest
 from clusternode import Work
 from nipype.pipeline import engine as pe
 
-from bids_sr.config.machine import Plugin
-from bids_sr.execution.execute import ResilientSLURM
+from bids_sr.config.plugin import Plugin
+from bids_sr.execution.slurm_plugin import ResilientSLURM
 
 SCRIPTS = os.environ.get("BIDS_SR_TEST_SLURM", "")
 ALL = {"first": 2, "other": 11, "last": 3}
@@ -216,7 +216,7 @@ DRIVER = """
 import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from bids_sr.cli.exit_codes import interruptible
+from bids_sr.cli.interrupts import interruptible
 from cluster import test_node
 try:
     with interruptible():

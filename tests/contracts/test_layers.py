@@ -116,6 +116,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 EVERYWHERE = {
     "io.atomic_files",
     "io.installed_files",
+    "io.json_values",
     "io.tables",
     "series",
     "region_names",
@@ -211,7 +212,7 @@ def test_imports_point_one_way() -> None:
         ("workflows/x.py", "from bids_sr.execution.execute import execute"),
         ("boilerplate/x.py", "import bids_sr.config"),
         ("bids_sr/spatial/x.py", "from bids_sr.config import files"),
-        ("bids_sr/config/x.py", "from bids_sr.sr.networks.convolutional import PatchCritic"),
+        ("bids_sr/config/x.py", "from bids_sr.sr.networks.critics import PatchCritic"),
         ("bids_sr/config/x.py", "from bids_sr.sr import networks"),
         ("bids_sr/io/atomic_files.py", "from bids_sr.config import UsageError"),
         ("bids_sr/phantom/x.py", "from bids_sr.cli.phantom_main import main"),
@@ -371,13 +372,14 @@ def _imported(path: Path, names: Collection[str]) -> Iterator[str]:
 COMPUTES = {"evaluation", "glm", "quality", "registration", "spatial", "sr"}
 READERS = {
     "bids_sr.registration.compared_frame": {"checked", "refuse_other_nan"},
-    "bids_sr.spatial.transforms": {"hr_grid", "read_itk"},
+    "bids_sr.spatial.itk_files": {"read_itk"},
+    "bids_sr.spatial.transforms": {"hr_grid"},
     "bids_sr.sr.models.card": {"card_path"},
     "bids_sr.sr.models.model": {"load_model"},
     "bids_sr.evaluation.evidence": {"was_applied"},
     "bids_sr.evaluation.verdict_text": {"verdict_line"},
     "bids_sr.glm.contrasts": {"resolve_contrasts"},
-    "bids_sr.glm.design": {"read_events"},
+    "bids_sr.glm.regressors": {"read_events"},
 }
 """Functions that Python calls by itself: they read what a user, a header or a card says, and say
 which grid a series is made on; no value that comes out is computed by them.

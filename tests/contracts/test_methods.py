@@ -25,11 +25,12 @@ from bids_sr.sr.method import (
     method_names,
     offered_methods,
 )
-from bids_sr.sr.models.model import TrainingRequest, _sloppy_recipe, load_model, save_model
+from bids_sr.sr.models.model import load_model, save_model
+from bids_sr.sr.models.request import TrainingRequest, _sloppy_recipe
 from bids_sr.sr.training.trainer import fit
 from bids_sr.sr.variance.fit_variance import fit_variance
 from bids_sr.sr.variance.in_reference import detail_of
-from bids_sr.sr.variance.one_level_down import RunData
+from bids_sr.sr.variance.run_data import RunData
 from bids_sr.sr.variance.temporal_components import TemporalStatistics
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from bidsmaker import BidsMaker
 from graphmaker import nodes_of, planned_graph
 
-from bids_sr.glm.design import read_regressors
-from bids_sr.io.grids import Volume
+from bids_sr.glm.regressors import read_regressors
+from bids_sr.io.volume import Volume
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.steps.activation import map_series
 

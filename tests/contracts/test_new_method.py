@@ -41,7 +41,7 @@ from bids_sr.preflight import check
 from bids_sr.sr.method import offered_methods
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.method import get_method
-from bids_sr.evaluation.words import placebos_of
+from bids_sr.evaluation.negative_controls import placebos_of
 
 assert {"new-net", "new-maps"} < set(offered_methods())
 maker = BidsMaker(folder / "bids")

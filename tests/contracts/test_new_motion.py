@@ -14,7 +14,7 @@ import numpy as np
 from bidsmaker import BidsMaker
 from graphmaker import made_by, nodes_of, planned_graph
 
-from bids_sr.io.grids import Volume
+from bids_sr.io.volume import Volume
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.steps.motion_by_center import follow_center
 

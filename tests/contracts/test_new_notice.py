@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bidsmaker import BidsMaker
 
-from bids_sr.cli import levels, main
+from bids_sr.cli import participant_level, main
 from bids_sr.execution.execute import RunOutcome
 from bids_sr.notices import CODES, recorded
 from bids_sr.report.participants_page import write_participants

@@ -18,8 +18,8 @@ from mapmaker import mapped
 from bids_sr.cli.parser import build_parser, parse_settings
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.settings import analysis_digest, differing
-from bids_sr.io.grids import Volume
-from bids_sr.steps.active_regions import list_clusters
+from bids_sr.io.volume import Volume
+from bids_sr.steps.clusters import list_clusters
 
 first = ["in", "out", "participant"]
 plain, fewer = parse_settings(first), parse_settings([*first, "--n_clusters", "3"])
@@ -66,7 +66,7 @@ def test_the_setting_of_the_page_is_an_option_a_line_of_the_settings_file_and_re
 ) -> None:
     assert files_of(TITLE) == {
         "bids_sr/config/groups.py",
-        "bids_sr/steps/active_regions.py",
+        "bids_sr/steps/clusters.py",
         "workflows/map_run.py",
     }
     assert "--n-clusters: 0\n  why: expected at least 1" in told_by(
@@ -116,7 +116,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.cli.models_main import main, parsers
+from bids_sr.cli.models.main import main, parsers
 from bids_sr.io.nifti import save_image
 
 assert "significant digits of the table (default: 5)" in " ".join(
@@ -139,7 +139,7 @@ with contextlib.redirect_stderr(sys.stdout):
 
 def test_the_option_of_another_command_is_a_field_and_its_use(tmp_path: Path) -> None:
     assert files_of(OTHER) == {
-        "bids_sr/cli/models_options.py",
-        "bids_sr/cli/models_evaluate.py",
+        "bids_sr/cli/models/options.py",
+        "bids_sr/cli/models/evaluate.py",
     }
     assert "--digits: 0" in told_by(copy_with(OTHER, tmp_path), OTHER_SCRIPT)

@@ -14,7 +14,7 @@ from bidsmaker import BidsMaker
 from graphmaker import made_by, nodes_of, planned_graph
 
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.io.grids import Volume
+from bids_sr.io.volume import Volume
 from bids_sr.pipeline.listing import who_makes_what
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.steps.signal_drift import measure_drift

@@ -16,7 +16,7 @@ from shortrun import EVENTS, TR, make_run
 
 from bids_sr import Evaluator, SuperResolver
 from bids_sr.io.nifti import load_image, save_image
-from bids_sr.metrics import frame
+from bids_sr.metrics.rows import frame
 
 RUN = "sub-01_task-tap"
 

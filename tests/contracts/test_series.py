@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bids_sr import series as registry
-from bids_sr.evaluation.words import PLACEBOS
+from bids_sr.evaluation.negative_controls import PLACEBOS
 from bids_sr.series import (
     BASELINES,
     CONTROLS,
@@ -33,7 +33,7 @@ DEFINED = {
     "bids_sr/series.py",
     "bids_sr/sr/matrices.py",
     "bids_sr/registration/structural_preparation.py",
-    "bids_sr/steps/structural.py",  # which of these splines scans have beside the cubic one
+    "bids_sr/steps/structural/scans.py",  # which of these splines scans have beside the cubic one
 }
 
 

@@ -24,7 +24,7 @@ from bids_sr.io.dataset_description import (
     write_dataset,
 )
 from bids_sr.pipeline.store import store
-from bids_sr.preflight.directories import _find_validator
+from bids_sr.preflight.validator import _find_validator
 from bids_sr.region_names import find_atlas
 
 RUN = {"subject": "01", "task": "tap", "datatype": "func"}

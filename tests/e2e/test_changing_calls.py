@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.io.dataset_description import EARLIER
+from bids_sr.io.earlier_files import EARLIER
 
 CALLS = (
     ("--smoothing", "0", "5"),

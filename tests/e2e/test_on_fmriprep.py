@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from fmriprepmaker import of_phantom
 
-from bids_sr.preflight.directories import _find_validator
-from bids_sr.spatial.transforms import read_itk
+from bids_sr.preflight.validator import _find_validator
+from bids_sr.spatial.itk_files import read_itk
 
 from .conftest import BIN, Finished, call
 

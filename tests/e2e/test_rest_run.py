@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.metrics import read_frame
+from bids_sr.metrics.rows import read_frame
 
 from .conftest import call
 

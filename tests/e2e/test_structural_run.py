@@ -12,7 +12,7 @@ import pytest
 
 from bids_sr.phantom.simulated_dataset import make_dataset
 from bids_sr.phantom.study import Study
-from bids_sr.report.assembler import figures_of
+from bids_sr.report.figure_archive import figures_of
 
 from .conftest import BIN, Finished, call
 

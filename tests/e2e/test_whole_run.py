@@ -14,13 +14,13 @@ import pytest
 from nilearn.interfaces.fmriprep import load_confounds_strategy
 from scipy.ndimage import binary_erosion
 
-from bids_sr.bids.layout import merged, sidecars_on_disk
-from bids_sr.config.section import StoredMaps
+from bids_sr.bids.inheritance import merged, sidecars_on_disk
+from bids_sr.config.levels import StoredMaps
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.registration.ants import apply, load
-from bids_sr.steps.figures import display_grids
-from bids_sr.steps.figures.draw_overview import file_patterns
+from bids_sr.steps.figures import run_maps as run_maps_figures
+from bids_sr.steps.figures.overview import file_patterns
 
 from .conftest import BIN, call
 
@@ -242,7 +242,7 @@ def test_the_patterns_of_the_next_step_match_the_files_meant_and_no_others(finis
     """The unsmoothed t maps of all contrasts; the reliable regions, of which this run has none."""
     task = next((finished.out / "sub-01" / "func").glob("*_boldref.nii.gz")).name.split("_")[1]
     run = {"subject": "01", "task": task.removeprefix("task-")}
-    maps = display_grids.sort_maps(_maps_of(finished.out))
+    maps = run_maps_figures.sort_maps(_maps_of(finished.out))
     pattern, masks = file_patterns(maps, series, STORED, run)
     every = [path.relative_to(finished.out).as_posix() for path in finished.out.rglob("*.nii.gz")]
     meant = rf"sub-01/func/sub-01_{task}_res-hr_contrast-[^_]+_stat-t_desc-{series}_statmap.nii.gz"

@@ -1,7 +1,4 @@
-"""Windows of images as training examples, with held-out parts and fixed validation windows.
-
-Windows of images that are scored at every validation step of a training.
-"""
+"""Windows of images as training examples, with held-out parts."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array, Factor, evenly_spaced
+from bids_sr.io.arrays import Array
+from bids_sr.io.grids import Factor
 from bids_sr.sr.data.images import TrainingDataError, TrainingImages, check_images, checksums
 from bids_sr.sr.data.windows import (
     Box,
@@ -25,8 +23,7 @@ from bids_sr.sr.data.windows import (
     symmetries,
     turned,
 )
-from bids_sr.sr.matrices import upsample
-from bids_sr.sr.models.card import image_entries
+from bids_sr.sr.models.domain import image_entries
 from bids_sr.sr.operators import Degradation, get_operator, level_of, upsample_slices
 from bids_sr.sr.recipe import Recipe
 
@@ -528,83 +525,3 @@ class Examples:
                 **({} if first.gain is None else {"highres_gain": first.gain}),
             },
         }
-
-
-_WATCHED = 8  # windows, evenly spaced over what is held out
-_SIDE = 48  # of a window in three dimensions
-# slices around what is held out that a volumetric network may see, and is not scored in
-_CONTEXT = 6
-
-
-@frozen
-class ScoredWindow:
-    """One window scored at every validation step; its batch weight is 1 where it counts."""
-
-    image: int
-    box: Box
-    batch: Batch
-
-
-def validation_windows(examples: Examples, parts: Sequence[Region]) -> tuple[ScoredWindow, ...]:
-    """Return windows of some parts: whole slices, or blocks of volumes with some context.
-
-    Windows to score: at most 8, evenly spaced over the parts, or all if the recipe trains on every
-    slice.
-    """
-    chosen: list[tuple[Region, Box]] = []
-    for region in parts:
-        image, (low, high) = examples.at(region.image), region.slices
-        if examples.ndim == 2:
-            shown = torch.nonzero(image.inside[0, ..., low:high].any(0).any(0)).flatten().tolist()
-            chosen += [(region, image.slice_box(low + z)) for z in shown]
-        else:
-            chosen.append((region, _block(examples, region)))
-    most = max(_WATCHED, len(chosen)) if examples.recipe.every_slice else _WATCHED
-    return tuple(_window(examples, *chosen[k]) for k in evenly_spaced(len(chosen), most))
-
-
-def _block(examples: Examples, region: Region) -> Box:
-    """A block around the middle of the mask in a range of slices, with some context."""
-    image, (low, high) = examples.at(region.image), region.slices
-    places = torch.nonzero(image.inside[0, ..., low:high]).double()
-    middle = places.mean(0).tolist() if len(places) else [n / 2 for n in image.shape]
-    box = []
-    for axis, (n, (p, _)) in enumerate(zip(image.shape, image.steps, strict=True)):
-        step = p if examples.aligned else 1
-        if axis < 2:
-            side = min(n, _SIDE) // step * step
-            start = min(max(int(middle[axis]) - side // 2, 0), n - side) // step * step
-            box.append((start, start + side))
-        else:
-            start = max(0, low - _CONTEXT, (low + high - _SIDE) // 2) // step * step
-            stop = min(n, high + _CONTEXT, start + _SIDE) // step * step
-            box.append((start, max(stop, start + step)))
-    return tuple(box)
-
-
-def _window(examples: Examples, region: Region, box: Box) -> ScoredWindow:
-    batch = examples.cut([(region.image, box)], examples.factor, 0.0)
-    if examples.ndim == 3:
-        on_coarse = examples.recipe.objective == "self"
-        p, q = examples.at(region.image).steps[2] if on_coarse else (1, 1)
-        first, last = ((z - box[2][0]) * q // p for z in region.slices)
-        weight = torch.zeros_like(batch.weight)
-        weight[..., max(0, first) : last] = batch.weight[..., max(0, first) : last]
-        # a part without any of the mask is scored whole: nothing else is there
-        batch = replace(batch, weight=weight if weight.any() else torch.ones_like(batch.weight))
-    return ScoredWindow(image=region.image, box=box, batch=batch)
-
-
-def interpolated(examples: Examples, name: str, windows: Sequence[ScoredWindow]) -> list[Tensor]:
-    """Return windows by an interpolation instead of a network, (1, C, *) each."""
-    whole: dict[int, NDArray[np.float32]] = {}
-    out = []
-    for window in windows:
-        if window.image not in whole:
-            low = examples.at(window.image).coarse.cpu().numpy()
-            whole[window.image] = np.stack([upsample(name, c, examples.factor) for c in low])
-        part = whole[window.image][(slice(None), *(slice(a, b) for a, b in window.box))]
-        part = part if examples.ndim == 3 else part[..., 0]
-        image = torch.from_numpy(np.ascontiguousarray(part, np.float32))
-        out.append(image.to(window.batch.target.device)[None])
-    return out

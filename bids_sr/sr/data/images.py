@@ -11,7 +11,8 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array, Factor, Shape
+from bids_sr.io.arrays import Array
+from bids_sr.io.grids import Factor, Shape
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.matrices import check_factor, downsample, highres_size, upsample

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array, Factor, Shape
+from bids_sr.io.arrays import Array
+from bids_sr.io.grids import Factor, Shape
 from bids_sr.sr.data.images import TrainingDataError, TrainingImage
 from bids_sr.sr.matrices import highres_size, lowres_size, upsample
 from bids_sr.sr.operators import get_operator, matrices_along

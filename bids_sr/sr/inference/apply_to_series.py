@@ -12,11 +12,13 @@ from typing import Literal
 
 import numpy as np
 
-from bids_sr.io.grids import Array, Factor, Float32, Shape, evenly_spaced
+from bids_sr.io.arrays import Array, Float32, evenly_spaced
+from bids_sr.io.grids import Factor, Shape
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, step_of
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
+from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.output_grids import PlacedGrid
-from bids_sr.spatial.resampling import Distortion, sample_volume, spline_coefficients
+from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr import matrices
 from bids_sr.sr.inference.acquired import (
@@ -24,9 +26,8 @@ from bids_sr.sr.inference.acquired import (
     PlainUpsampler,
     Upsampler,
     UpsamplerInputs,
-    inject,
-    ratio,
 )
+from bids_sr.sr.inference.guided_baselines import inject, ratio
 from bids_sr.sr.matrices import check_factor, downsample, fill, upsample
 from bids_sr.sr.method import get_method, method_of_series
 from bids_sr.sr.models.model import LoadedModel

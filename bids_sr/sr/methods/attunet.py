@@ -33,13 +33,13 @@ def without_critic(recipe: Recipe) -> Recipe:
 
 
 PAPER = Recipe(
-    build_generator=network("unet_generator.attention_unet", flat=True, widths=PAPER_WIDTHS),
-    build_critic=network("convolutional.guiding_critic"),
+    build_generator=network("unet.attention_unet", flat=True, widths=PAPER_WIDTHS),
+    build_critic=network("critics.guiding_critic"),
     losses=(
-        loss("content", "MAE", 1.0),
-        loss("ssim", "SSIMLoss", 1.0),
-        loss("psnr", "PSNRLoss", 0.002),
-        loss("adversarial", "CriticScore", 0.0),
+        loss("content", "image.MAE", 1.0),
+        loss("ssim", "image.SSIMLoss", 1.0),
+        loss("psnr", "image.PSNRLoss", 0.002),
+        loss("adversarial", "adversarial.CriticScore", 0.0),
     ),
     upsampled_by="bspline",
     batch=8,
@@ -56,17 +56,17 @@ PAPER = Recipe(
 FAST = replace(
     OURS,
     build_generator=network(
-        "unet_generator.attention_unet",
+        "unet.attention_unet",
         flat=True,
         widths=FAST_WIDTHS,
         head="residual",
         sizes="multiple",
     ),
-    build_critic=network("convolutional.guiding_critic", width=16),
+    build_critic=network("critics.guiding_critic", width=16),
     losses=(
-        loss("content", "MAE", 1.0),
-        loss("ssim", "SSIMLoss", 0.1),
-        loss("adversarial", "CriticScore", 0.0),
+        loss("content", "image.MAE", 1.0),
+        loss("ssim", "image.SSIMLoss", 0.1),
+        loss("adversarial", "adversarial.CriticScore", 0.0),
     ),
     upsampled_by="zerofill",
     iterations=800,

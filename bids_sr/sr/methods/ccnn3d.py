@@ -18,8 +18,8 @@ from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.recipe import OURS, Recipe, loss, network
 
 PAPER = Recipe(
-    build_generator=network("convolutional.ConventionalNet3d"),
-    losses=(loss("content", "MSE", 1.0),),
+    build_generator=network("volumetric.ConventionalNet3d"),
+    losses=(loss("content", "image.MSE", 1.0),),
     upsampled_by="bspline",
     patch=21,
     batch=32,
@@ -34,7 +34,7 @@ PAPER = Recipe(
 
 FAST = replace(
     OURS,
-    build_generator=network("convolutional.ConventionalNet3d", widths=(32, 16), skip=True),
+    build_generator=network("volumetric.ConventionalNet3d", widths=(32, 16), skip=True),
     losses=PAPER.losses,
     upsampled_by="zerofill",
     patch=(48, 48, 16),

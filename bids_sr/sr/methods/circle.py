@@ -18,13 +18,13 @@ from bids_sr.sr.recipe import loss, network
 
 _PAPER = replace(
     cpce.PAPER,
-    build_generator=network("convolutional.CircleNet", flat=True),
-    build_critic=network("convolutional.circle_critic", smallest=32),
+    build_generator=network("circle.CircleNet", flat=True),
+    build_critic=network("critics.circle_critic", smallest=32),
     losses=(
-        loss("adversarial", "AdversarialWasserstein", 1.0),
-        loss("cycle", "MAE", 1.0),
-        loss("identity", "MAE", 0.5),
-        loss("sparsify", "JointSparsify", 1e-3),
+        loss("adversarial", "adversarial.AdversarialWasserstein", 1.0),
+        loss("cycle", "image.MAE", 1.0),
+        loss("identity", "image.MAE", 0.5),
+        loss("sparsify", "image.JointSparsify", 1e-3),
     ),
     critic_game="wasserstein-gp",
     objective="cycle",
@@ -33,22 +33,20 @@ _PAPER = replace(
 _FAST = replace(
     cpce.FAST,
     build_generator=network(
-        "convolutional.CircleNet",
+        "circle.CircleNet",
         flat=True,
         widths=(16, 13, 12, 10, 9, 8, 7, 7, 6, 5, 4, 4),
         branches=(12, 4),
         joined=(16, 8),
         dropout=0.0,
     ),
-    build_critic=network(
-        "convolutional.circle_critic", smallest=32, widths=(8, 16, 32, 32), dense=32
-    ),
+    build_critic=network("critics.circle_critic", smallest=32, widths=(8, 16, 32, 32), dense=32),
     losses=(
-        loss("content", "MSE", 1.0),
-        loss("adversarial", "AdversarialWasserstein", 1e-4),
-        loss("cycle", "MAE", 1e-3),
-        loss("identity", "MAE", 5e-4),
-        loss("sparsify", "JointSparsify", 1e-6),
+        loss("content", "image.MSE", 1.0),
+        loss("adversarial", "adversarial.AdversarialWasserstein", 1e-4),
+        loss("cycle", "image.MAE", 1e-3),
+        loss("identity", "image.MAE", 5e-4),
+        loss("sparsify", "image.JointSparsify", 1e-6),
     ),
     objective="cycle",
 )

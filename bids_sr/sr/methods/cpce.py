@@ -18,12 +18,12 @@ from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.recipe import OURS, Recipe, loss, network
 
 PAPER = Recipe(
-    build_generator=network("convolutional.CPCENet", flat=True, smallest=9, width=32),
-    build_critic=network("convolutional.cpce_critic"),
+    build_generator=network("cpce.CPCENet", flat=True, smallest=9, width=32),
+    build_critic=network("critics.cpce_critic"),
     losses=(
-        loss("adversarial", "AdversarialWasserstein", 1.0),
-        loss("perceptual", "VGGPerceptual", 0.1),
-        loss("content", "MSE", 1.0, stands_in=True),
+        loss("adversarial", "adversarial.AdversarialWasserstein", 1.0),
+        loss("perceptual", "perceptual.VGGPerceptual", 0.1),
+        loss("content", "image.MSE", 1.0, stands_in=True),
     ),
     upsampled_by="zerofill",
     patch=64,
@@ -44,12 +44,12 @@ PAPER = Recipe(
 
 FAST = replace(
     OURS,
-    build_generator=network("convolutional.CPCENet", flat=True, smallest=9, width=32, skip=True),
-    build_critic=network("convolutional.cpce_critic", widths=(8, 16, 32), dense=32),
+    build_generator=network("cpce.CPCENet", flat=True, smallest=9, width=32, skip=True),
+    build_critic=network("critics.cpce_critic", widths=(8, 16, 32), dense=32),
     losses=(
-        loss("content", "MSE", 1.0),
-        loss("adversarial", "AdversarialWasserstein", 1e-4),
-        loss("perceptual", "VGGPerceptual", 1e-4),
+        loss("content", "image.MSE", 1.0),
+        loss("adversarial", "adversarial.AdversarialWasserstein", 1e-4),
+        loss("perceptual", "perceptual.VGGPerceptual", 1e-4),
     ),
     upsampled_by="zerofill",
     patch=64,

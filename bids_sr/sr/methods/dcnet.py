@@ -1,7 +1,7 @@
 """A small data-consistent network trained on the subject's own T2*-weighted pair.
 
 It works on the acquired grid, predicts the k-space that was not measured and leaves the acquired
-band as it is (`networks.convolutional.SubPixelNet`). The idea of training on a low- and a
+band as it is (`networks.srresnet.SubPixelNet`). The idea of training on a low- and a
 high-resolution T2*-weighted image of the same head, and of applying the network to every slice of
 the BOLD series, is that of stss-srfmri; network and training are ours. Up to version 0.2 this was
 recipe `fast` of the method `srgan`, whose models are loaded as models of `dcnet`.
@@ -20,11 +20,11 @@ from bids_sr.sr.recipe import OURS, Augmentation, loss, network
 
 _FAST = replace(
     OURS,
-    build_critic=network("convolutional.PatchCritic"),
+    build_critic=network("critics.PatchCritic"),
     losses=(
-        loss("content", "MSE", 1.0),
-        loss("adversarial", "AdversarialBCE", 3e-4),
-        loss("perceptual", "VGGPerceptual", 1e-4),
+        loss("content", "image.MSE", 1.0),
+        loss("adversarial", "adversarial.AdversarialBCE", 3e-4),
+        loss("perceptual", "perceptual.VGGPerceptual", 1e-4),
     ),
     iterations=800,
     learning_rate=2e-3,

@@ -15,13 +15,13 @@ from bids_sr.sr.recipe import loss, network
 
 _PAPER = replace(
     resnet3d.PAPER,
-    build_critic=network("convolutional.ResNetCritic3d"),
-    losses=(*resnet3d.PAPER.losses, loss("adversarial", "AdversarialBCE", 1e-3)),
+    build_critic=network("volumetric.ResNetCritic3d"),
+    losses=(*resnet3d.PAPER.losses, loss("adversarial", "adversarial.AdversarialBCE", 1e-3)),
 )
 _FAST = replace(
     resnet3d.FAST,
-    build_critic=network("convolutional.ResNetCritic3d", width=8, blocks=2, stride=2),
-    losses=(*resnet3d.FAST.losses, loss("adversarial", "AdversarialBCE", 1e-4)),
+    build_critic=network("volumetric.ResNetCritic3d", width=8, blocks=2, stride=2),
+    losses=(*resnet3d.FAST.losses, loss("adversarial", "adversarial.AdversarialBCE", 1e-4)),
     critic_learning_rate=5e-4,
     adversarial_from=150,
 )

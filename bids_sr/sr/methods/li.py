@@ -16,8 +16,8 @@ from bids_sr.sr.recipe import LossTerm, Recipe, loss
 def _compound(similarity: float) -> tuple[LossTerm, LossTerm]:
     """Absolute error, and structural similarity of a given weight."""
     return (
-        loss("content", "MAE", 1.0),
-        loss("ssim", "SSIMLoss", similarity),
+        loss("content", "image.MAE", 1.0),
+        loss("ssim", "image.SSIMLoss", similarity),
     )
 
 

@@ -15,7 +15,7 @@ def supervised(recipe: Recipe, *losses: LossTerm) -> Recipe:
     return replace(recipe, losses=losses, objective="supervised", hold_out=5)
 
 
-_CONTENT = loss("content", "MSE", 1.0)
+_CONTENT = loss("content", "image.MSE", 1.0)
 
 METHOD = Method(
     name="mse3d",

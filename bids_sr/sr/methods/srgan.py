@@ -31,11 +31,11 @@ from bids_sr.sr.method import PLACEBOS_OF_A_PAIR, Cost, Method
 from bids_sr.sr.recipe import OURS, Augmentation, Recipe, loss, network
 
 _PAPER = Recipe(
-    build_generator=network("convolutional.SRResNet", flat=True),
-    build_critic=network("convolutional.srgan_critic"),
+    build_generator=network("srresnet.SRResNet", flat=True),
+    build_critic=network("critics.srgan_critic"),
     losses=(
-        loss("adversarial", "AdversarialBCE", 1e-3),
-        loss("perceptual", "VGGPerceptual", 0.006),
+        loss("adversarial", "adversarial.AdversarialBCE", 1e-3),
+        loss("perceptual", "perceptual.VGGPerceptual", 0.006),
     ),
     upsampled_by="lanczos",
     patch=64,
@@ -50,7 +50,7 @@ _PAPER = Recipe(
 
 _PAPER_MSE = replace(
     _PAPER,
-    losses=(loss("content", "MSE", 1.0), *_PAPER.losses),
+    losses=(loss("content", "image.MSE", 1.0), *_PAPER.losses),
     hold_out=5,
     refit=True,
     every_slice=False,
@@ -58,14 +58,12 @@ _PAPER_MSE = replace(
 
 _FAST = replace(
     OURS,
-    build_generator=network("convolutional.SRResNet", flat=True, width=16, blocks=2),
-    build_critic=network(
-        "convolutional.srgan_critic", widths=(8, 16, 32, 64, 64), dense=64, he=True
-    ),
+    build_generator=network("srresnet.SRResNet", flat=True, width=16, blocks=2),
+    build_critic=network("critics.srgan_critic", widths=(8, 16, 32, 64, 64), dense=64, he=True),
     losses=(
-        loss("content", "MSE", 1.0),
-        loss("adversarial", "AdversarialBCE", 1e-3),
-        loss("perceptual", "VGGPerceptual", 0.006),
+        loss("content", "image.MSE", 1.0),
+        loss("adversarial", "adversarial.AdversarialBCE", 1e-3),
+        loss("perceptual", "perceptual.VGGPerceptual", 0.006),
     ),
     upsampled_by="lanczos",
     iterations=700,

@@ -30,10 +30,10 @@ PLANES = 128 * 128 * 35 / 1e6
 
 
 PAPER = Recipe(
-    build_generator=network("convolutional.DenseResidualNet", width=32),
+    build_generator=network("volumetric.DenseResidualNet", width=32),
     losses=(
-        loss("content", "MSE", 1.0),
-        loss("tv", "SummedVariation", _ALPHA),
+        loss("content", "image.MSE", 1.0),
+        loss("tv", "image.SummedVariation", _ALPHA),
     ),
     upsampled_by="linear",
     batch=1,
@@ -48,10 +48,10 @@ PAPER = Recipe(
 
 FAST = replace(
     OURS,
-    build_generator=network("convolutional.DenseResidualNet", width=8, layers=4),
+    build_generator=network("volumetric.DenseResidualNet", width=8, layers=4),
     losses=(
-        loss("content", "MSE", 1.0),
-        loss("tv", "TotalVariation", _ALPHA),
+        loss("content", "image.MSE", 1.0),
+        loss("tv", "image.TotalVariation", _ALPHA),
     ),
     upsampled_by="zerofill",
     patch=(128, 128, 16),

@@ -14,16 +14,16 @@ from bids_sr.sr.recipe import ImportedWhenCalled, network
 
 _PAPER = replace(
     attunet.without_critic(attunet.PAPER),
-    build_generator=network("unet_generator.UNet", flat=True, widths=attunet.PAPER_WIDTHS),
+    build_generator=network("unet.UNet", flat=True, widths=attunet.PAPER_WIDTHS),
 )
 _FAST = replace(
     attunet.without_critic(attunet.FAST),
     build_generator=network(
-        "unet_generator.UNet",
+        "unet.UNet",
         flat=True,
         widths=attunet.FAST_WIDTHS,
         head="residual",
-        block=ImportedWhenCalled("networks.unet_generator.normalized_convolution"),
+        block=ImportedWhenCalled("networks.unet.normalized_convolution"),
     ),
 )
 

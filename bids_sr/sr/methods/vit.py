@@ -11,7 +11,7 @@ from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.methods import attunet
 from bids_sr.sr.recipe import network
 
-_NETWORK = "unet_generator.VisionTransformer"
+_NETWORK = "vision_transformer.VisionTransformer"
 _PAPER = replace(
     attunet.without_critic(attunet.PAPER), build_generator=network(_NETWORK, flat=True)
 )

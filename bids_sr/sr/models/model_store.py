@@ -18,12 +18,14 @@ from bids_sr.sr.models.card import (
     source_in,
     weights_in,
 )
-from bids_sr.sr.models.model import TrainedModel, TrainingRequest, load_model, save_model
+from bids_sr.sr.models.model import TrainedModel, load_model, save_model
+from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.recipe_settings import plain_recipe
-from bids_sr.sr.training.optimization import log_tsv
-from bids_sr.sr.training.trainer import fit, settings_of, steps_at_stop
+from bids_sr.sr.training.card_entries import settings_of, steps_at_stop
+from bids_sr.sr.training.journal import log_tsv
+from bids_sr.sr.training.trainer import fit
 from bids_sr.sr.variance.fit_variance import fit_variance
-from bids_sr.sr.variance.one_level_down import RunData
+from bids_sr.sr.variance.run_data import RunData
 
 _LOG = logging.getLogger(__name__)
 TrainingData = RunData | TrainingImages

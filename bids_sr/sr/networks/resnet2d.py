@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from bids_sr.sr.networks.unet_generator import glorot, zero
+from bids_sr.sr.networks.blocks import glorot, zero
 
 
 class ResidualBlock2d(nn.Module):

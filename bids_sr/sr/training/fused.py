@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array, Factor
+from bids_sr.io.arrays import Array
+from bids_sr.io.grids import Factor
 from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.data.windows import Prepared, prepare
 from bids_sr.sr.models.card import ModelCard, ModelError
@@ -120,8 +121,8 @@ def super_resolve_contrasts(
     """
     import torch
 
-    from bids_sr.sr.device import torch_threads
-    from bids_sr.sr.inference.network_upsampler import apply_in_patches
+    from bids_sr.sr.inference.sliding_window import apply_in_patches
+    from bids_sr.sr.threads import torch_threads
 
     ready = _prepared(model, coarse, mask, affine, device)
     assert isinstance(model.recipe, Recipe)
@@ -184,7 +185,7 @@ def explain_slice(
     """
     import torch
 
-    from bids_sr.sr.inference.network_upsampler import attention_masks, grad_cam
+    from bids_sr.sr.inference.explain import attention_masks, grad_cam
 
     ready = _prepared(model, coarse, mask, affine, "cpu")
     generator = model.generator.to("cpu")

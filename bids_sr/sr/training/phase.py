@@ -12,20 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from bids_sr.io import atomic_files
-from bids_sr.metrics import ssim
+from bids_sr.metrics.similarity import ssim
 from bids_sr.series import VALIDATION_BASELINES
-from bids_sr.sr.data.examples import (
-    Batch,
-    Examples,
-    Region,
-    ScoredWindow,
-    interpolated,
-    validation_windows,
-)
-from bids_sr.sr.models.model import TrainingRequest
+from bids_sr.sr.data.examples import Batch, Examples, Region
+from bids_sr.sr.data.validation import ScoredWindow, interpolated, validation_windows
+from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training import optimization as checkpoints
-from bids_sr.sr.training.optimization import Journal, LogRow, Networks, channels_last
+from bids_sr.sr.training import checkpoints
+from bids_sr.sr.training.journal import Journal, LogRow
+from bids_sr.sr.training.update_steps import Networks, channels_last
 
 _LOG = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]

@@ -8,202 +8,31 @@ or, with a critic in the loss, the last weights are kept.
 A training that the clock stopped gives a model, and continues when it is started again. `search`
 continues first: if it then finds another number of iterations, the refit that followed the stop is
 discarded.
-
-What a training writes into the card of its model.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
-from bids_sr.sr.data.examples import Examples, ScoredWindow, validation_windows
+from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.data.images import TrainingDataError, TrainingImages, checksums
-from bids_sr.sr.device import torch_threads
+from bids_sr.sr.data.validation import ScoredWindow, validation_windows
 from bids_sr.sr.matrices import check_factor
 from bids_sr.sr.models.card import ModelError
-from bids_sr.sr.models.model import COMPANIONS, LoadedModel, TrainedModel, TrainingRequest
+from bids_sr.sr.models.model import COMPANIONS, TrainedModel
+from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_settings import plain_recipe
-from bids_sr.sr.training.optimization import weighted_layers
+from bids_sr.sr.threads import torch_threads
+from bids_sr.sr.training.card_entries import card_entries, training_entries
 from bids_sr.sr.training.phase import Clock, Phase, Progress, compare
+from bids_sr.sr.training.update_steps import weighted_layers
 
 _CHECKPOINT_VERSION = 2  # of what checkpoints contain; older ones are not continued
-
-
-def settings_of(training: TrainingRequest) -> dict[str, object]:
-    """Return what a card says of how a model was trained, or its variance maps were found.
-
-    `SettingError`: A value cannot hold; it is named by its option.
-    """
-    if training.variance is not None:
-        return json.loads(json.dumps(asdict(training.variance)))
-    return plain_recipe(training.effective_recipe, vgg=training.vgg_weights is not None)
-
-
-def card_entries(training: TrainingRequest, described: Mapping[str, object]) -> dict[str, object]:
-    """Return the card entries known before training; `described` describes the data."""
-    import numpy as np
-    import torch
-
-    from bids_sr.version import __version__
-
-    method = training.method
-    trained: dict[str, object] = {}
-    if training.variance is None:
-        trained = {"objective": training.effective_recipe.objective, "ndim": method.ndim}
-    return {
-        **described,
-        **trained,
-        "method": method.name,
-        "trained_on": method.trained_on,
-        "reference": method.reference,
-        "recipe": training.recipe,
-        "settings": settings_of(training),
-        **({"changed_settings": changed} if (changed := training.changed_settings) else {}),
-        "versions": {"bids_sr": __version__, "torch": torch.__version__, "numpy": np.__version__},
-        "seed": training.seed,
-        "threads": training.threads,
-        "device": training.device,
-    }
-
-
-def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> dict[str, object]:
-    """Return the card entries known after training; `reached` are the network's metrics."""
-    first = phases[0]
-    training, examples, held = first.training, first.examples, first.examples.held
-    timed = [p.name for p in phases if p.at.done == "time"]
-    why = [f"the time limit stopped {' and '.join(timed)}"] * bool(timed)
-    why += ["the batch size was halved, because the batch did not fit into device memory"] * any(
-        p.at.halved for p in phases
-    )
-    why += [
-        "the training continued on another device, with a different number of threads, or "
-        "with a different version of PyTorch"
-    ] * any(p.at.moved for p in phases)
-    unscored = (
-        "No data were held out. The training loss determined when training stopped."
-        if first.by_loss
-        else "No data were held out. The weights of the last step are kept."
-    )
-    role = (
-        "These data determined when training stopped."
-        if first.chosen
-        else "These data did not determine when training stopped, and the weights of the last "
-        "step are kept."
-    )
-    final = (
-        "The final model was then retrained on all data."
-        if len(phases) > 1
-        else "The scored model is also the final model."
-    )
-    scored = (
-        f"The scores are from a model that was trained without the held-out data. {role} {final}"
-    )
-    held_out = examples.named(held, [(window.image, window.box) for window in first.windows]) | {
-        "iteration": first.kept_iteration,
-        "model": scored if held else unscored,
-    }
-    parameters = list(first.nets.generator.parameters())
-    return {
-        "held_out": {**held_out, **(reached if held else {})},
-        **(
-            {"on_trained_slices": {**examples.named(examples.train), **reached}}
-            if reached and not held
-            else {}
-        ),
-        "phases": {
-            p.name: {
-                "iterations": p.at.iteration,
-                "of": p.iterations,
-                "stopped_by": p.at.done,
-            }
-            for p in phases
-        },
-        **_epoch_entry(examples),
-        **_pretraining_entry(phases[-1]),
-        "refit_on_all_slices": len(phases) > 1,
-        "perceptual": _perceptual_entry(first),
-        "mixed_precision": {
-            "asked": first.mixed,
-            "kept": first.at.mixed,
-            "score_change_db": first.at.mixed_loss_db,
-        },
-        "reproducible": not why,
-        **({"not_reproducible_because": "; ".join(why)} if why else {}),
-        "parameters": sum(p.numel() for p in parameters),
-        "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad),
-        **({} if training.start is None else {"started_from": _started_from(training.start)}),
-    }
-
-
-def steps_at_stop(card: Mapping[str, object]) -> str:
-    """Return the steps done and asked of each phase that the clock stopped; "" for none.
-
-    >>> steps_at_stop({"phases": {"search": {"iterations": 3, "of": 9, "stopped_by": "time"}}})
-    'search: 3 of 9 steps'
-    """
-    phases = card.get("phases")
-    return ", ".join(
-        f"{name}: {phase['iterations']:,} of {phase['of']:,} steps"
-        for name, phase in (phases.items() if isinstance(phases, Mapping) else ())
-        if phase["stopped_by"] == "time"
-    )
-
-
-def _epoch_entry(examples: Examples) -> dict[str, object]:
-    """Return the entry ``epoch``: its slices and steps; empty unless it is of whole slices."""
-    if not examples.recipe.epochs_of_slices:
-        return {}
-    return {
-        "epoch": {"slices": examples.slice_count, "iterations": examples.recipe.steps_an_epoch}
-    }
-
-
-def _pretraining_entry(phase: Phase) -> dict[str, object]:
-    """Entry ``pretraining``: steps before and with the adversarial term, and the terms before.
-
-    Empty if the loss has no adversarial term, or has it from the first step on.
-    """
-    recipe = phase.recipe
-    if not (recipe.contested and recipe.adversarial_from):
-        return {}
-    before = min(recipe.adversarial_from, phase.at.iteration)
-    terms = recipe.terms_on(phase.training.vgg_weights is not None)
-    kinds = [term.kind for term in terms if phase.nets.pretrains(term.kind)]
-    return {
-        "pretraining": {
-            "iterations": before,
-            "losses": kinds,
-            "adversarial_iterations": phase.at.iteration - before,
-        }
-    }
-
-
-def _perceptual_entry(phase: Phase) -> dict[str, object]:
-    """Whether the perceptual term was on: weights, or the reason why not."""
-    weights = phase.training.vgg_weights
-    for kind, module, _ in phase.nets.terms:
-        if kind == "perceptual" and weights is not None:
-            checksum = str(module.checksum)
-            return {"active": True, "weights_sha256": checksum, "file": weights.name}
-    if not any(term.kind == "perceptual" for term in phase.recipe.losses):
-        return {"active": False, "reason": "the loss of this recipe has no perceptual term"}
-    return {"active": False, "reason": "no VGG-19 weights were specified with --vgg-weights"}
-
-
-def _started_from(start: LoadedModel) -> dict[str, object]:
-    """The card's entry on the model that training began with."""
-    card = start.card
-    keys = ("name", "method", "contrast", "resolution", "weights_sha256", "trained_with")
-    own = {key: card.json[key] for key in (*keys, "started_from") if key in card.json}
-    own |= {"with": sorted(start.companions)} if start.companions else {}
-    return own | {"recipe": card.recipe}
 
 
 _LOG = logging.getLogger(__name__)

@@ -13,26 +13,24 @@ import torch
 from torch import Tensor
 
 from bids_sr.io.grids import Shape
-from bids_sr.metrics import number
+from bids_sr.metrics.number_text import number
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.device import torch_threads
 from bids_sr.sr.matrices import ResolutionError
 from bids_sr.sr.method import Method
-from bids_sr.sr.models.model import TrainedModel, TrainingRequest
+from bids_sr.sr.models.model import TrainedModel
+from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.operators import level_above, to_slices
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.training.optimization import LogRow
-from bids_sr.sr.training.trainer import card_entries
-from bids_sr.sr.variance.in_reference import estimate_prior
-from bids_sr.sr.variance.one_level_down import Explained, RunData, map_of, try_maps
-from bids_sr.sr.variance.outer_band import (
-    CalibrationFit,
-    OuterBand,
-    chosen_slices,
-    fit_calibration,
-    unrefined,
-)
-from bids_sr.sr.variance.prior import Prior, Tile, with_exemplars
+from bids_sr.sr.threads import torch_threads
+from bids_sr.sr.training.card_entries import card_entries
+from bids_sr.sr.training.journal import LogRow
+from bids_sr.sr.variance.calibration_fit import CalibrationFit, fit_calibration, unrefined
+from bids_sr.sr.variance.estimation import estimate_prior
+from bids_sr.sr.variance.exemplars import with_exemplars
+from bids_sr.sr.variance.one_level_down import Explained, map_of, try_maps
+from bids_sr.sr.variance.outer_band import OuterBand, chosen_slices
+from bids_sr.sr.variance.prior import Prior, Tile
+from bids_sr.sr.variance.run_data import RunData
 from bids_sr.sr.variance.temporal_components import SeriesError, TemporalStatistics
 
 _LOG = logging.getLogger(__name__)

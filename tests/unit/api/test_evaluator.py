@@ -14,7 +14,7 @@ from bids_sr import Evaluator, SuperResolver
 from bids_sr.api.evaluation_inputs import confounds_of
 from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning
 from bids_sr.io.nifti import load_image
-from bids_sr.metrics import COLUMNS
+from bids_sr.metrics.rows import COLUMNS
 
 PLAIN = {"baselines": ["zerofill"], "n_boot": 20, "realigned": True}
 

@@ -18,7 +18,7 @@ import bids_sr
 from bids_sr import Evaluator, SuperResolver
 from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning, series_file, told_tr
 from bids_sr.io.nifti import load_image, save_image
-from bids_sr.spatial.transforms import read_itk
+from bids_sr.spatial.itk_files import read_itk
 from bids_sr.sr.matrices import upsample
 from bids_sr.sr.method import method_names
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.evaluation.evidence import EARLIER, UNCALIBRATED
+from bids_sr.evaluation.self_test import EARLIER, UNCALIBRATED
 
 ROOT = Path(__file__).parents[3]
 BENCHMARKS = ROOT / "benchmarks"

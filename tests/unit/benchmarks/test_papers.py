@@ -111,7 +111,7 @@ def test_a_wrong_command_is_found(command: str, fault: str) -> None:
 
 def test_a_test_that_is_gone_is_found() -> None:
     assert "no file" in fault_of_test("tests/unit/sr/test_no_such.py")
-    assert "no test" in fault_of_test("tests/unit/sr/test_published_srgan.py::test_no_such")
+    assert "no test" in fault_of_test("tests/unit/sr/methods/test_srgan_paper.py::test_no_such")
 
 
 def test_the_page_is_of_today() -> None:

@@ -23,8 +23,8 @@ import _people_runs as runs
 import _people_tables as tables
 
 from bids_sr.glm.blocks import block_design
-from bids_sr.glm.design import Events
-from bids_sr.metrics import MetricRow
+from bids_sr.glm.regressors import Events
+from bids_sr.metrics.rows import MetricRow
 
 ZOOMS = (3.0, 3.0, 3.5)
 

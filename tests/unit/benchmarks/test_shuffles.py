@@ -27,8 +27,9 @@ from _shuffles import (
     share_interval,
 )
 
-from bids_sr.glm.design import DesignError, Events, build_design
+from bids_sr.glm.design import build_design
 from bids_sr.glm.noise import Noise
+from bids_sr.glm.regressors import DesignError, Events
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 
 EVENTS = Events(

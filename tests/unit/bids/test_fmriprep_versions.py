@@ -12,9 +12,10 @@ import pytest
 from bidsmaker import BidsMaker, affine_for
 from fmriprepmaker import SPACE, FmriprepMaker, planned, prepared, refusals, rigid, settings_of
 
-from bids_sr.bids.findings import PrecomputedRun
+from bids_sr.bids.precomputed import PrecomputedRun
 from bids_sr.preflight import Plan
-from bids_sr.preflight.plan import dry_run_text, format_problems, left_out_text
+from bids_sr.preflight.plan import left_out_text
+from bids_sr.preflight.plan_text import dry_run_text, format_problems
 
 STEM = "sub-01/func/sub-01_task-tap"
 ANAT = "sub-01/anat/sub-01"

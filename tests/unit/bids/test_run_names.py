@@ -7,8 +7,8 @@ import pytest
 from bidsmaker import BidsMaker
 
 from bids_sr.bids import survey
+from bids_sr.bids.entities import ENTITIES
 from bids_sr.bids.findings import Findings
-from bids_sr.bids.inputs import ENTITIES
 from bids_sr.bids.run_names import RUN_ENTITIES, check_names
 from bids_sr.config import Paths, Settings
 from bids_sr.pipeline.store import derivative_path

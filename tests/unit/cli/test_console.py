@@ -18,28 +18,34 @@ from bidsmaker import BidsMaker
 from graphmaker import planned_graph
 from networkx import DiGraph
 
-from bids_sr.cli.console import end_lines, line_of, start_lines, still
+from bids_sr.cli.console import end_lines, line_of, start_lines
+from bids_sr.cli.heartbeat import still
 from bids_sr.cli.main import main
-from bids_sr.cli.progress import _OTHER, Progress, stage_of
+from bids_sr.cli.progress import _OTHER, Progress
+from bids_sr.cli.stages import stage_of
 from bids_sr.config import Settings
-from bids_sr.config.settings import Paths
+from bids_sr.config.paths import Paths
 from bids_sr.execution.execute import RunOutcome
 from bids_sr.io.dataset_description import dataset_of
-from bids_sr.metrics import FLAGS, MetricRow, table_text
+from bids_sr.metrics.flags import FLAGS
+from bids_sr.metrics.rows import MetricRow, table_text
 from bids_sr.notices import Notice
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import Step
 from bids_sr.pipeline.store import store
 from bids_sr.preflight import Plan
-from bids_sr.preflight.plan import REFERENCE_S, _processors_had, kernel_seconds, pace_now
-from bids_sr.report import participants_page
-from bids_sr.report.participants_page import _neighbors_of, _reported, write_index
+from bids_sr.preflight.pace import REFERENCE_S, _processors_had, kernel_seconds, pace_now
+from bids_sr.report import index_page
+from bids_sr.report.index_page import write_index
+from bids_sr.report.participants_page import _neighbors_of, _reported
 from bids_sr.steps.activation import map_series
-from bids_sr.steps.active_regions import list_clusters
-from bids_sr.steps.anatomy import average_series, mask_brain
-from bids_sr.steps.evaluation import compare_halves, judge
-from bids_sr.steps.figures.draw_anatomy import summarize_subject
+from bids_sr.steps.anatomy import mask_brain
+from bids_sr.steps.clusters import list_clusters
+from bids_sr.steps.evaluation import compare_halves
+from bids_sr.steps.figures.anatomy import summarize_subject
+from bids_sr.steps.judgment import judge
 from bids_sr.steps.motion import estimate_motion
+from bids_sr.steps.primary_dataset import average_series
 from bids_sr.steps.super_resolution import super_resolve
 
 RUN = "bids_sr_wf.sub_01_wf.sub_01_task_tap_wf"
@@ -199,8 +205,8 @@ def test_the_pace_of_a_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert 0 < kernel_seconds() < 5
-    monkeypatch.setattr("bids_sr.preflight.plan.kernel_seconds", lambda: kernel_s)
-    monkeypatch.setattr("bids_sr.preflight.plan._processors_had", lambda threads: had)
+    monkeypatch.setattr("bids_sr.preflight.pace.kernel_seconds", lambda: kernel_s)
+    monkeypatch.setattr("bids_sr.preflight.pace._processors_had", lambda threads: had)
     assert pace_now.__wrapped__(processors) == (slower, busy)
 
 
@@ -497,13 +503,13 @@ def test_the_page_over_all_is_of_what_is_there_in_the_end(
     outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process makes a report while the page is written."""
-    real = participants_page.write_page
+    real = index_page.write_page
 
     def late(target: Path, **content: Any) -> None:
         real(target, **content)
         (outputs / "sub-01.html").write_text("<p>made meanwhile</p>")
 
-    monkeypatch.setattr(participants_page, "write_page", late)
+    monkeypatch.setattr(index_page, "write_page", late)
     assert '<a href="sub-01.html">' in write_index(outputs).read_text()
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from bids_sr import __version__
 from bids_sr.cli.parser import build_parser, parse_settings
 from bids_sr.config import Settings, UsageError
-from bids_sr.config.section import frequency, gigabytes, run_number, widths
+from bids_sr.config.readers import frequency, gigabytes, run_number, widths
 
 FIRST = ["in", "out", "participant"]
 
@@ -265,10 +265,10 @@ def test_help_is_quick_and_needs_the_standard_library_only() -> None:
     ("program", "argv", "usage"),
     [
         ("bids_sr.cli.main", ["report"], "bids-sr report OUTPUT_DIR [options]"),
-        ("bids_sr.cli.slurm_main", ["status"], "bids-sr-slurm status OUT [options]"),
-        ("bids_sr.cli.slurm_main", [], "bids-sr-slurm bids_dir output_dir [options]"),
-        ("bids_sr.cli.models_main", [], "bids-sr-models COMMAND [options]"),
-        ("bids_sr.cli.models_main", ["card"], "bids-sr-models card MODEL [options]"),
+        ("bids_sr.cli.slurm.main", ["status"], "bids-sr-slurm status OUT [options]"),
+        ("bids_sr.cli.slurm.main", [], "bids-sr-slurm bids_dir output_dir [options]"),
+        ("bids_sr.cli.models.main", [], "bids-sr-models COMMAND [options]"),
+        ("bids_sr.cli.models.main", ["card"], "bids-sr-models card MODEL [options]"),
         (
             "bids_sr.cli.evaluate_main",
             [],

@@ -10,7 +10,8 @@ PROGRAM = """
 import os
 import sys
 from pathlib import Path
-from bids_sr.cli.exit_codes import ended, show
+from bids_sr.cli.exit_codes import ended
+from bids_sr.cli.messages import show
 
 def work():
     for k in range(3):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bids_sr.config.section import (
+from bids_sr.config.levels import (
     SMOOTHING,
     THRESHOLDS,
     StoredMaps,

@@ -10,7 +10,7 @@ from checking import problems_of
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import UsageError
-from bids_sr.config.machine import Plugin
+from bids_sr.config.plugin import Plugin
 from bids_sr.preflight.directories import check_places
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bids_sr.cli import models_main
-from bids_sr.cli.models_rate import read_key
+from bids_sr.cli.models import main as models_main
+from bids_sr.cli.models.rate import read_key
 from bids_sr.group.blind_ratings import (
     RatingError,
     check_sheet,

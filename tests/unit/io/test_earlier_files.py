@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.io.dataset_description import EARLIER, scope_of, set_aside
+from bids_sr.io.earlier_files import EARLIER, scope_of, set_aside
 
 RUN = "sub-01_task-tap_run-1"
 NEW = (

@@ -5,9 +5,9 @@ import json
 import pandas as pd
 import pytest
 
-from bids_sr import metrics
 from bids_sr.boilerplate import HERE
-from bids_sr.metrics import (
+from bids_sr.metrics import registry
+from bids_sr.metrics.rows import (
     COLUMNS,
     MetricRow,
     columns_json,
@@ -21,8 +21,8 @@ from bids_sr.metrics import (
 @pytest.fixture
 def added(monkeypatch):
     """A statistic in an entry of the registry, and nothing else."""
-    monkeypatch.setattr(metrics, "STATISTICS", dict(metrics.STATISTICS))
-    metrics.register("hausdorff", "mm", "largest distance of the borders", metrics.LOWER)
+    monkeypatch.setattr(registry, "STATISTICS", dict(registry.STATISTICS))
+    registry.register("hausdorff", "mm", "largest distance of the borders", registry.LOWER)
     return "hausdorff"
 
 
@@ -42,7 +42,7 @@ def test_a_statistic_is_described_where_it_occurs(added):
 
 def test_a_name_is_taken_once_and_unknown_names_are_refused(added):
     with pytest.raises(ValueError, match="twice"):
-        metrics.register(added, "mm", "again")
+        registry.register(added, "mm", "again")
     with pytest.raises(KeyError, match="nonsense"):
         table_text([row("sbl", 1.0, "nonsense")])
 
@@ -102,5 +102,5 @@ def test_other_columns_and_broken_lines_are_refused(text, tmp_path):
 
 
 def test_every_statistic_has_a_unit_and_a_description():
-    assert all(each.unit and each.description for each in metrics.STATISTICS.values())
-    assert json.dumps(columns_json(metrics.STATISTICS))
+    assert all(each.unit and each.description for each in registry.STATISTICS.values())
+    assert json.dumps(columns_json(registry.STATISTICS))

@@ -32,7 +32,8 @@ from sandbox import VARIABLES, Sandbox, finish, noise
 from slurmmaker import program
 
 from bids_sr.slurm.submission import submissions
-from bids_sr.sr.models.model import TrainedModel, TrainingRequest
+from bids_sr.sr.models.model import TrainedModel
+from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.training.trainer import fit
 
 PARSERS = {
@@ -104,7 +105,7 @@ def attempt(
     monkeypatch.setenv("PATH", f"{slurm}:/usr/bin:/bin")
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
     monkeypatch.setattr("bids_sr.phantom.simulated_dataset.make_dataset", simulated)
-    monkeypatch.setattr("bids_sr.cli.models_search.fit", _first_step)
+    monkeypatch.setattr("bids_sr.cli.models.search.fit", _first_step)
     monkeypatch.setattr("socket.socket.connect", _refuse)  # nothing is downloaded
 
     def run(call: Call) -> str:

@@ -15,7 +15,7 @@ CODE = ("bids_sr", "workflows", "boilerplate", "benchmarks", "docker", "docs", "
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "NOTICE"]
 INVENTED = {  # files that docs/extending.md has readers write
     "bids_sr/sr/methods/new_net.py",
-    "bids_sr/steps/figures/draw_tsnr.py",
+    "bids_sr/steps/figures/tsnr.py",
     "bids_sr/steps/motion_by_center.py",
     "bids_sr/steps/signal_drift.py",
 }

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 import bids_sr
-from bids_sr.cli import models_main, phantom_main, rerun
+from bids_sr.cli import phantom_main, report_command
+from bids_sr.cli.models import main as models_main
 from bids_sr.cli.parser import build_parser
 
 ROOT = Path(__file__).parents[3]
@@ -316,7 +317,7 @@ def test_documents_name_only_options_that_there_are(document: str) -> None:
     parsers = (
         build_parser(),
         phantom_main.build_parser(),
-        rerun.report_parser(),
+        report_command.report_parser(),
         *models_main.parsers().values(),
     )
     known = {

@@ -16,7 +16,7 @@ from pages import RECIPES, scripts
 import bids_sr
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
-from bids_sr.config.section import gigabytes
+from bids_sr.config.readers import gigabytes
 
 PIPELINE = RECIPES / "nipoppy"
 DESCRIPTOR = json.loads((PIPELINE / "descriptor.json").read_text())

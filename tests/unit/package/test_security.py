@@ -46,7 +46,7 @@ PICKLES = {
 # Reads the one file of torch.save, after its checksum and by the unpickler that runs no code.
 OF_A_KNOWN_CHECKSUM = "bids_sr/sr/vgg19.py"
 # The one command that downloads, and only with --download.
-DOWNLOADS_ON_REQUEST = "bids_sr/cli/models_vgg19.py"
+DOWNLOADS_ON_REQUEST = "bids_sr/cli/models/vgg19.py"
 # Steps that nipype has stored in the work directory: the tool that runs one again, and the job on
 # a node of a cluster.
 OF_THE_WORK_DIRECTORY = {"bids_sr/cli/rerun.py", "bids_sr/execution/multiproc.py"}
@@ -173,7 +173,7 @@ def test_the_module_that_downloads_is_imported_only_by_its_command(
             and last in {alias.name for alias in node.names}
         )
     }
-    assert found == {"bids_sr/cli/models_main.py"}
+    assert found == {"bids_sr/cli/models/main.py"}
 
 
 class Evil:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bids_sr.phantom.activity import SimulatedSubject
 from bids_sr.phantom.bold_run import SimulatedRun, bold_run
 from bids_sr.phantom.presets import PRESETS
+from bids_sr.phantom.simulated_subject import SimulatedSubject
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Series
 from bids_sr.pipeline.flow import Eager, Flow, joined, say, subworkflow
 from bids_sr.pipeline.graph import Graph

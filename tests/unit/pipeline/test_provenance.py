@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.io.dataset_description import template_uri, uri_of
+from bids_sr.io.uris import template_uri, uri_of
 from bids_sr.pipeline.artifacts import File, Image, Map, Regressors, Series, Table
 from bids_sr.pipeline.flow import Flow, events_in
 from bids_sr.pipeline.graph import Graph

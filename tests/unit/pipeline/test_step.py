@@ -161,7 +161,7 @@ def test_the_content_of_a_file_that_is_a_setting_counts(
 
 
 def test_seeds_and_events_are_told_apart_by_their_files(tmp_path: Path) -> None:
-    from bids_sr.glm.design import Events, Seeds
+    from bids_sr.glm.regressors import Events, Seeds
     from bids_sr.pipeline.artifacts import Regressors
 
     kind = Regressors.__metadata__[0]

@@ -20,7 +20,7 @@ from bids_sr.config import Paths, Settings
 from bids_sr.config.groups import Preprocessing, Selection
 from bids_sr.io import template_cache
 from bids_sr.io.nifti import save_image
-from bids_sr.preflight import check, checks
+from bids_sr.preflight import check, output_spaces
 
 COLIN = "MNIColin27"
 IMAGE = np.random.default_rng(0).integers(0, 9, (12, 12, 12)).astype(np.uint8)
@@ -36,7 +36,9 @@ def found_of(
     root: Path, *spaces: str, labels: Sequence[str] = ("01",), without: Sequence[str] = ()
 ) -> Findings:
     found = Findings()
-    checks.check_spaces(settings_for(root, *spaces), found, labels=labels, without_anat=without)
+    output_spaces.check_spaces(
+        settings_for(root, *spaces), found, labels=labels, without_anat=without
+    )
     return found
 
 

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from bids_sr.glm.blocks import find_blocks, response_shares
-from bids_sr.glm.design import DesignError, Events, build_design, contrast_vector, frame_times
-from bids_sr.preflight.events import rough_courses, surely_estimable
+from bids_sr.glm.design import build_design, contrast_vector, frame_times
+from bids_sr.glm.regressors import DesignError, Events
+from bids_sr.preflight.rough_model import rough_courses, surely_estimable
 
 N_DUMMY, HIGH_PASS = 2, 1 / 128
 

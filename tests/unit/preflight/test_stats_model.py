@@ -16,10 +16,11 @@ from bids_sr.bids import Findings
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.glm.contrasts import resolve_contrasts
-from bids_sr.glm.design import model_confounds
+from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.preflight import check
-from bids_sr.preflight.events import _COLUMN, contrasts_of_runs, read_model
+from bids_sr.preflight.run_model import contrasts_of_runs
+from bids_sr.preflight.stats_model import _COLUMN, read_model
 
 DOCS = Path(__file__).parents[3] / "docs"
 BOLD = Path("sub-01_task-tap_bold.nii.gz")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.io.grids import Volume
+from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, named, read_linear, register, run_program, to_ants
 
 ROOT = Path(__file__).parents[3]

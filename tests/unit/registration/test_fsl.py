@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bids_sr.io.grids import Volume
+from bids_sr.io.volume import Volume
 from bids_sr.registration.fsl import (
     aligned_by_flirt,
     brain_by_bet,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.quality.image_quality import _tissue_volumes, overlap
+from bids_sr.quality.classes import _tissue_volumes, overlap
 from bids_sr.registration.tissues import segment_tissues, tissue_masks
 
 AFFINE = np.diag([-2.0, 2.0, 2.0, 1.0])

@@ -9,8 +9,7 @@ import pytest
 from slurmmaker import program, submission
 
 from bids_sr.config import UsageError
-from bids_sr.slurm import job_states
-from bids_sr.slurm import submissions as manage
+from bids_sr.slurm import calls, manage
 from bids_sr.slurm.job_states import State, failures
 from bids_sr.slurm.submission import Submission, submissions
 
@@ -89,7 +88,7 @@ def test_the_group_job_waits_for_the_array_and_for_what_ran_before(
 
 def test_all_jobs_or_none(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "refuse").write_text("invalid partition")
-    with pytest.raises(job_states.SlurmError, match="invalid partition"):
+    with pytest.raises(calls.SlurmError, match="invalid partition"):
         manage.submit(submission(tmp_path), "")
     assert cluster.kept("scancel") == [["11"]]
     assert not submissions(tmp_path / "out")
@@ -240,24 +239,24 @@ def test_printed_scripts_count_once_somebody_submits_them(
 
 def test_no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(job_states.SlurmError, match="the command squeue was not found"):
-        job_states.queue(["x"])
+    with pytest.raises(calls.SlurmError, match="the command squeue was not found"):
+        calls.queue(["x"])
 
 
 def test_the_largest_array_and_a_user_without_a_name(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert job_states.largest_index() == 1000
+    assert calls.largest_index() == 1000
     program(
         cluster.root / "bin" / "sbatch",
         'echo "${LOGNAME:?}" >"' + str(cluster.root) + '/name"; echo 5',
     )
     monkeypatch.setattr("getpass.getuser", lambda: (_ for _ in ()).throw(KeyError("uid")))
-    assert job_states.submit([]) == "5"
+    assert calls.submit([]) == "5"
     assert (cluster.root / "name").read_text().strip() == str(os.getuid())
 
 
 def test_sbatch_that_says_no_number(cluster: Cluster) -> None:
     program(cluster.root / "bin" / "sbatch", "echo later")
-    with pytest.raises(job_states.SlurmError, match="did not return a job number"):
-        job_states.submit([])
+    with pytest.raises(calls.SlurmError, match="did not return a job number"):
+        calls.submit([])

@@ -14,14 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from slurmmaker import program, start, submission
 
+from bids_sr.slurm.manage import print_scripts
+from bids_sr.slurm.scripts import _script_of, check_words, sbatch_arguments, write_scripts
 from bids_sr.slurm.submission import Job, Request, Site, load
-from bids_sr.slurm.submissions import (
-    _script_of,
-    check_words,
-    print_scripts,
-    sbatch_arguments,
-    write_scripts,
-)
 
 ODD = "a b'c\"d$(e)`f`;&|<>*?[g]!#~%j\u00e9"
 SITE = Site(partition="long", account="lab", qos="low", requeues=2)

@@ -5,7 +5,7 @@ steady pose.
 import numpy as np
 import pytest
 
-from bids_sr.io.grids import evenly_spaced
+from bids_sr.io.arrays import evenly_spaced
 from bids_sr.spatial.boldref import estimate_run, make_boldref
 from bids_sr.spatial.transforms import rigid_matrix
 

@@ -7,16 +7,12 @@ import pytest
 from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
-from bids_sr.spatial.resampling import (
-    Distortion,
-    load_distortion,
-    sample_volume,
-    save_distortion,
-    voxel_shift,
-)
+from bids_sr.spatial.distortion import Distortion, load_distortion, save_distortion, voxel_shift
+from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
-from bids_sr.sr.inference.acquired import PosedImage, UpsamplerInputs
+from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
+from bids_sr.sr.inference.guided_baselines import PosedImage
 
 SHAPE, READOUT = (24, 26, 12), 0.05
 AFFINE = np.array([[3.0, 0, 0, -36], [0, 3, 0, -38], [0, 0, 4, -20], [0, 0, 0, 1]])

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.io.grids import Volume
-from bids_sr.spatial import masks
+from bids_sr.io.volume import Volume
+from bids_sr.spatial import coarse_grids, edges
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
 
@@ -22,8 +22,12 @@ FINE_MM = 1.5
 def tissues() -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     """Fractions of gray and white matter and fluid, and their grid."""
     full = heads.template()
-    gray, white = (masks.coarsen(image.data, image.affine, FINE_MM)[0] for image in full.tissues)
-    inside, affine = masks.coarsen(full.mask.data.astype(np.float32), full.t1.affine, FINE_MM)
+    gray, white = (
+        coarse_grids.coarsen(image.data, image.affine, FINE_MM)[0] for image in full.tissues
+    )
+    inside, affine = coarse_grids.coarsen(
+        full.mask.data.astype(np.float32), full.t1.affine, FINE_MM
+    )
     return (gray, white, np.clip(inside - gray - white, 0, 1), inside), affine
 
 
@@ -84,7 +88,7 @@ BOLD, T2STAR = (900.0, 650.0, 1300.0), (700.0, 620.0, 1500.0)
 )
 def test_a_known_shift_is_measured_within_a_quarter_of_a_millimeter(shift: float) -> None:
     first, second, mask, affine = pair(moved(scene(BOLD, 5), shift), scene(T2STAR, 7))
-    found = masks.edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=1)
+    found = edges.edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=1)
     assert found.median == pytest.approx(abs(shift), abs=0.25)
     assert found.p90 == pytest.approx(abs(shift), abs=0.75)
     assert float(np.median(found.shifts)) == pytest.approx(-shift, abs=0.25)
@@ -93,9 +97,9 @@ def test_a_known_shift_is_measured_within_a_quarter_of_a_millimeter(shift: float
 
 def test_without_a_phase_encoding_axis_both_are_searched() -> None:
     first, second, mask, affine = pair(moved(scene(BOLD, 5), 4.0), scene(T2STAR, 7))
-    found = masks.edge_mismatch(first, second, mask, affine, blur_mm=3.75)
+    found = edges.edge_mismatch(first, second, mask, affine, blur_mm=3.75)
     assert found.median == pytest.approx(4.0, abs=0.5)
-    across = masks.edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=0)
+    across = edges.edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=0)
     assert across.median < found.median / 2
 
 
@@ -107,7 +111,7 @@ def test_a_local_warp_shows_in_the_tail_and_not_in_the_median() -> None:
         -((at[1] - middle[1]) ** 2) / (2 * 20.0**2) - (at[2] - middle[2]) ** 2 / (2 * 25.0**2)
     )
     first, second, mask, affine = pair(moved(image, size), scene(T2STAR, 7))
-    found = masks.edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=1)
+    found = edges.edge_mismatch(first, second, mask, affine, blur_mm=3.75, axis=1)
     inside = tissues()[0][3] > 0.5
     assert found.median == pytest.approx(float(np.median(size[inside])), abs=0.5)
     assert found.p90 == pytest.approx(float(np.quantile(size[inside], 0.9)), abs=0.8)
@@ -118,7 +122,7 @@ def test_noise_has_no_counterpart() -> None:
     rng = np.random.default_rng(0)
     shape = (40, 40, 12)
     first, second = (ndimage.gaussian_filter(rng.normal(size=shape), 1.0) for _ in range(2))
-    found = masks.edge_mismatch(
+    found = edges.edge_mismatch(
         first, second, np.ones(shape, bool), np.diag([2, 2, 4, 1.0]), blur_mm=4.0, axis=1
     )
     assert found.matched < 0.8
@@ -127,9 +131,9 @@ def test_noise_has_no_counterpart() -> None:
 
 def test_what_cannot_be_compared_is_refused() -> None:
     image, mask = np.random.default_rng(0).random((8, 8, 4)), np.ones((8, 8, 4), bool)
-    with pytest.raises(masks.EdgeError, match="must be on the same grid"):
-        masks.edge_mismatch(image, image[:4], mask, np.eye(4), blur_mm=2)
-    with pytest.raises(masks.EdgeError, match="empty"):
-        masks.edge_mismatch(image, image, ~mask, np.eye(4), blur_mm=2)
-    with pytest.raises(masks.EdgeError, match="constant"):
-        masks.edge_mismatch(image, image * 0, mask, np.eye(4), blur_mm=2)
+    with pytest.raises(edges.EdgeError, match="must be on the same grid"):
+        edges.edge_mismatch(image, image[:4], mask, np.eye(4), blur_mm=2)
+    with pytest.raises(edges.EdgeError, match="empty"):
+        edges.edge_mismatch(image, image, ~mask, np.eye(4), blur_mm=2)
+    with pytest.raises(edges.EdgeError, match="constant"):
+        edges.edge_mismatch(image, image * 0, mask, np.eye(4), blur_mm=2)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nibabel.affines import apply_affine as apply
 from simulatedrun import Scene
 
-from bids_sr.spatial import masks
+from bids_sr.spatial import coarse_grids, masks, similarity
 from bids_sr.spatial.transforms import rigid_matrix
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
@@ -26,7 +26,7 @@ def test_grow_and_shrink_are_in_mm_whatever_the_voxels() -> None:
     point[15, 15, 10] = True
     assert np.array_equal(masks.grow(point, AFFINE, 9.0), ball(9.0))
     shrunk = masks.grow(ball(20.0), AFFINE, -6.0)
-    assert masks.dice(shrunk, ball(14.0)) > 0.93
+    assert similarity.dice(shrunk, ball(14.0)) > 0.93
     assert not (shrunk & ~ball(17.0)).any()
 
 
@@ -64,7 +64,7 @@ def test_otsu_lies_between_two_modes_and_refuses_a_constant() -> None:
 def test_coarsen_keeps_edges_mean_and_places() -> None:
     at = apply(AFFINE, np.argwhere(np.ones((30, 30, 20)))).reshape(30, 30, 20, 3)
     ramp = at @ [1.0, -2.0, 0.5]
-    low, grid = masks.coarsen(ramp, AFFINE, 6.0)
+    low, grid = coarse_grids.coarsen(ramp, AFFINE, 6.0)
     assert low.shape == (10, 10, 10)
     assert np.allclose(grid @ [-0.5, -0.5, -0.5, 1], AFFINE @ [-0.5, -0.5, -0.5, 1])
     there = apply(grid, np.argwhere(np.ones(low.shape))).reshape(*low.shape, 3) @ [1.0, -2.0, 0.5]
@@ -74,7 +74,7 @@ def test_coarsen_keeps_edges_mean_and_places() -> None:
 def test_coverage_of_a_half_space_is_the_share_of_the_voxel() -> None:
     fine = np.zeros((40, 8, 8), dtype=np.float32)
     fine[:21] = 1  # 1 mm voxels, filled up to x = 20.5
-    share = masks.coverage(
+    share = coarse_grids.coverage(
         fine, np.eye(4), (5, 1, 1), np.diag([8.0, 8.0, 8.0, 1.0]) + _shift(3.5), mm=0.25
     )
     assert np.allclose(share[:, 0, 0], [1, 1, 5 / 8, 0, 0], atol=0.04)
@@ -84,15 +84,15 @@ def test_coverage_takes_target_points_to_the_source() -> None:
     block = np.zeros((20, 20, 20), dtype=np.float32)
     block[12, 10, 10] = 1
     move = rigid_matrix([4, 0, 0, 0, 0, 0], [0, 0, 0])
-    assert masks.coverage(block, np.eye(4), block.shape, np.eye(4), move)[8, 10, 10] > 0.99
+    assert coarse_grids.coverage(block, np.eye(4), block.shape, np.eye(4), move)[8, 10, 10] > 0.99
 
 
 def test_mutual_information_knows_independence_and_identity() -> None:
     rng = np.random.default_rng(1)
     a, b = rng.normal(size=40000), rng.normal(size=40000)
-    assert masks.normalized_mutual_information(a, b) < 1.01
-    assert masks.normalized_mutual_information(a, -a) > 1.95
-    assert 1.05 < masks.normalized_mutual_information(a, a + 0.5 * b) < 1.95
+    assert similarity.normalized_mutual_information(a, b) < 1.01
+    assert similarity.normalized_mutual_information(a, -a) > 1.95
+    assert 1.05 < similarity.normalized_mutual_information(a, a + 0.5 * b) < 1.95
 
 
 def test_brain_mask_takes_the_bright_part_without_holes_or_rim() -> None:
@@ -100,7 +100,7 @@ def test_brain_mask_takes_the_bright_part_without_holes_or_rim() -> None:
     volume = 100.0 * brain + 35.0 * scalp + np.random.default_rng(3).normal(0, 2, brain.shape)
     volume[14:17, 14:17, 9:12] = 5  # a ventricle
     found = masks.brain_mask(volume, AFFINE)
-    assert masks.dice(found, brain) > 0.95
+    assert similarity.dice(found, brain) > 0.95
     assert found[15, 15, 10]
 
 
@@ -123,8 +123,8 @@ def test_masks_of_a_small_head_are_those_of_a_large_one(scale: float) -> None:
     small = np.diag([scale, scale, scale, 1.0]) @ affine
     brain, head = masks.brain_mask(image, affine), masks.head_mask(image, affine)
     least = 0.99 if scale < 0.5 else 0.9
-    assert masks.dice(brain, masks.brain_mask(image, small)) > least
-    assert masks.dice(head, masks.head_mask(image, small)) > least
+    assert similarity.dice(brain, masks.brain_mask(image, small)) > least
+    assert similarity.dice(head, masks.head_mask(image, small)) > least
     assert masks.head_scale(brain, affine) == 1
     right = 1 if scale >= 0.5 else pytest.approx(scale * 141 / 150, abs=0.02)
     assert masks.head_scale(brain, small) == right
@@ -136,15 +136,15 @@ def test_a_constant_added_to_all_voxels_does_not_change_the_brain_mask(offset: f
     head = ball(24.0)
     volume = np.where(head, rng.normal(600, 60, head.shape), rng.normal(8, 3, head.shape))
     mask = masks.brain_mask(volume, AFFINE)
-    assert masks.dice(mask, head) > 0.97
-    assert masks.dice(masks.brain_mask(volume + offset, AFFINE), mask) > 0.99
+    assert similarity.dice(mask, head) > 0.97
+    assert similarity.dice(masks.brain_mask(volume + offset, AFFINE), mask) > 0.99
 
 
 def test_a_constant_does_not_count_in_voxels_much_smaller_than_the_smoothing() -> None:
     scene = Scene(Path("unwritten"))
     affine = np.diag([3.0, 0.48, 1.2, 1.0])
     plain = masks.brain_mask(scene.mean, affine)
-    assert masks.dice(masks.brain_mask(scene.mean + 2000, affine), plain) > 0.98
+    assert similarity.dice(masks.brain_mask(scene.mean + 2000, affine), plain) > 0.98
 
 
 def test_a_head_without_background_is_not_taken_for_one_with_an_offset() -> None:

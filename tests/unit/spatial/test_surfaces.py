@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from nibabel.affines import apply_affine
 
-from bids_sr.spatial.output_grids import ribbon_means
+from bids_sr.spatial.surfaces import ribbon_means
 from bids_sr.spatial.transforms import rigid_matrix
 
 FACES = np.array([[0, 1, 2]])

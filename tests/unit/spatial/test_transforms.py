@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 from nibabel.affines import apply_affine as apply
 from nitransforms.linear import load as load_transform
 
+from bids_sr.spatial.itk_files import read_itk, write_itk
 from bids_sr.spatial.transforms import (
     TransformError,
     displacement,
     hr_grid,
     invert,
-    read_itk,
     rigid_matrix,
     rigid_params,
-    write_itk,
 )
 
 CENTER = np.array([3.0, -12.0, 25.0])

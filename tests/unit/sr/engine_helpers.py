@@ -6,8 +6,8 @@ from torch import nn
 
 from bids_sr.sr import method
 from bids_sr.sr.data.images import TrainingImage
-from bids_sr.sr.losses import MSE
-from bids_sr.sr.models.model import TrainingRequest
+from bids_sr.sr.losses.image import MSE
+from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.recipe import LossTerm, Recipe
 from bids_sr.sr.training.trainer import fit as fit_images
 

@@ -11,8 +11,9 @@ from bids_sr.sr.former_names import current_names, renaming
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import model_store
 from bids_sr.sr.models.card import ModelError, read_card
-from bids_sr.sr.models.model import TrainingRequest, load_model, save_model
-from bids_sr.sr.networks.convolutional import SubPixelNet
+from bids_sr.sr.models.model import load_model, save_model
+from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.networks.srresnet import SubPixelNet
 
 SHIPPED = Path(bids_sr.boilerplate.__file__).parent / "models" / "dcnet_phantom.safetensors"
 

@@ -7,9 +7,9 @@ import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 from variance_helpers import drawn, whole_of
 
-from bids_sr.sr.device import side_by_side, torch_threads
 from bids_sr.sr.method import get_method
-from bids_sr.sr.variance.in_reference import estimate_prior
+from bids_sr.sr.threads import side_by_side, torch_threads
+from bids_sr.sr.variance.estimation import estimate_prior
 
 
 def test_what_is_made_comes_in_order_each_on_one_thread():

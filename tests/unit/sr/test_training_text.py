@@ -10,11 +10,13 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from bids_sr.sr import training_text
-from bids_sr.sr.losses import MAE, AdversarialBCE
+from bids_sr.sr.losses.adversarial import AdversarialBCE
+from bids_sr.sr.losses.image import MAE
 from bids_sr.sr.method import all_methods, get_method, recipe_name
 from bids_sr.sr.models import training_record
 from bids_sr.sr.models.card import ModelCard
-from bids_sr.sr.models.model import LoadedModel, TrainingRequest
+from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.recipe import LossTerm, loss
 from bids_sr.sr.recipe_settings import plain_recipe
 from bids_sr.sr.training.trainer import fit
@@ -379,4 +381,4 @@ def test_unsupervised_errors_are_named_as_such(recipe, variation):
         "The loss function of tv was squared error between the downsampled output and the acquired"
         f" volume plus 0.01 × {variation}." in text
     )
-    assert loss("tv", "TotalVariation", 0.01).weight == 0.01
+    assert loss("tv", "image.TotalVariation", 0.01).weight == 0.01

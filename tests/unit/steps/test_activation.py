@@ -13,11 +13,12 @@ import pytest
 from checking import listed
 from shortnames import measure_of
 
-from bids_sr.glm.design import MOTION, Events, model_confounds, read_events
-from bids_sr.glm.linear_model import ActivationSettings, map_activation
-from bids_sr.io.grids import Volume
+from bids_sr.glm.activation_maps import ActivationSettings, map_activation
+from bids_sr.glm.model_confounds import MOTION, model_confounds
+from bids_sr.glm.regressors import Events, read_events
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.metrics import COLUMNS, read_frame
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.rows import COLUMNS, read_frame
 from bids_sr.pipeline.artifacts import Derivative, Map
 from bids_sr.pipeline.store import derivative_path
 from bids_sr.steps.activation import compare_maps, describe_maps, join_quality, map_series

@@ -14,17 +14,19 @@ import pytest
 from heads import brain, head_with_neck, template, whole_head
 from nibabel.affines import apply_affine as apply
 
-from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import save_image
 from bids_sr.io.template_cache import templates_here
+from bids_sr.io.volume import Volume
 from bids_sr.region_names import find_atlas, region_labels
-from bids_sr.registration import ants
+from bids_sr.registration import templates
 from bids_sr.registration.ants import apply as resample
-from bids_sr.registration.ants import find_region, in_template_space, load
+from bids_sr.registration.ants import load
 from bids_sr.registration.brain import check_brain
-from bids_sr.spatial import masks
+from bids_sr.registration.templates import find_region, in_template_space
+from bids_sr.spatial import coarse_grids, similarity
+from bids_sr.spatial.itk_files import write_itk
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.transforms import invert, rigid_matrix, write_itk
+from bids_sr.spatial.transforms import invert, rigid_matrix
 from bids_sr.steps import anatomy
 
 # takes a template point to its point in the head
@@ -93,8 +95,8 @@ def test_spaces_are_named_and_an_unknown_one_is_refused(
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path))
     assert templates_here()[0] == "MNI152NLin2009aSym"
     assert "MNI152NLin2009cAsym" in templates_here()
-    with pytest.raises(ants.TemplateError, match="MNI152NLin2009cAsym"):
-        ants.load_template("MNIColin27")
+    with pytest.raises(templates.TemplateError, match="MNI152NLin2009cAsym"):
+        templates.load_template("MNIColin27")
 
 
 def test_the_templateflow_cache_is_used_when_it_holds_images(
@@ -118,7 +120,7 @@ def test_the_templateflow_cache_is_used_when_it_holds_images(
     noisy = (mask * rng.integers(1, 250, mask.shape)).astype(np.uint8)
     save_image(noisy, np.eye(4), folder / "tpl-MNIColin27_res-01_desc-brain_mask.nii.gz")
     assert "MNIColin27" in templates_here()
-    loaded = ants.load_template("MNIColin27")
+    loaded = templates.load_template("MNIColin27")
     assert loaded.mask.data.sum() == 8000
     assert loaded.tissues == []
 
@@ -133,7 +135,7 @@ def test_the_atlas_is_found_without_importing_its_package() -> None:
 
 
 def test_the_motor_area_lies_around_the_central_sulcus() -> None:
-    motor = ants.atlas_region(
+    motor = templates.atlas_region(
         load(find_atlas().image), region_labels("motor"), find_atlas().labels
     )
     points = apply(motor.affine, np.argwhere(motor.data))
@@ -177,7 +179,7 @@ def test_the_brain_is_found_in_a_head_and_in_a_stripped_image(
     given = (getattr(heads, which), heads.template, heads.template_mask)
     found, start, _ = anatomy.mask_brain(*given, here=tmp_path, random_seed=1, sloppy=sloppy)
     assert found.data.shape == heads.true.data.shape
-    assert masks.dice(found.data, heads.true.data) > bound
+    assert similarity.dice(found.data, heads.true.data) > bound
     points = apply(heads.template_mask.affine, np.argwhere(heads.template_mask.data))
     miss = np.linalg.norm(apply(start[0], points) - apply(POSE, points), axis=1)
     assert miss.mean() < 3  # in the direction that is stated: template point to head point
@@ -194,7 +196,7 @@ def test_a_head_with_face_and_neck_keeps_the_template_out_of_its_scalp(
     found, start, facts = anatomy.mask_brain(
         head, heads.template, heads.template_mask, here=tmp_path, random_seed=1, sloppy=False
     )
-    assert masks.dice(found.data, true) > 0.97
+    assert similarity.dice(found.data, true) > 0.97
     assert np.linalg.det(start[0, :3, :3]) == pytest.approx(0.9**3, abs=0.04)
     assert facts["brain_volume_ml"] == pytest.approx(
         true.sum() * abs(np.linalg.det(head.affine)) / 1000, rel=0.06
@@ -217,7 +219,7 @@ def test_the_brain_of_a_head_whose_header_is_wrong_by_a_quarter_turn_is_found(
     found, start, facts = anatomy.mask_brain(
         turned, t1, t1.like(mask), here=tmp_path, random_seed=1, sloppy=True
     )
-    assert masks.dice(found.data, true) > 0.97
+    assert similarity.dice(found.data, true) > 0.97
     points = apply(t1.affine, np.argwhere(mask))
     shifts = np.linalg.norm(apply(start[0], points) - apply(turn, points), axis=1)
     assert shifts.mean() < 2.5
@@ -300,14 +302,14 @@ def test_tissues_of_the_template_come_back(heads: Heads, tmp_path: Path) -> None
     t1, mask = brain(2.0)
     tissues = template().tissues
     assert tissues is not None
-    priors = [t1.like(masks.coarsen(image.data, image.affine, 2.0)[0]) for image in tissues]
+    priors = [t1.like(coarse_grids.coarsen(image.data, image.affine, 2.0)[0]) for image in tissues]
     write_itk(tmp_path / "std.txt", np.eye(4))
     for given in (priors, []):
         labels, found = anatomy.segment_tissues(
             heads.template, heads.template_mask, tmp_path / "std.txt", given, random_seed=1
         )
         for label, prior in ((1, priors[0]), (2, priors[1])):
-            assert masks.dice(labels.data == label, prior.data > 0.5) > 0.8
+            assert similarity.dice(labels.data == label, prior.data > 0.5) > 0.8
         assert np.allclose(sum(each.data for each in found)[mask], 1, atol=1e-4)
         for label, each in enumerate(found, 1):  # GM, WM, CSF
             assert each.data[labels.data == label].mean() > 0.8
@@ -385,7 +387,7 @@ def test_an_atlas_of_the_user_lies_in_the_t1w_image_or_in_the_template(
             assert np.array_equal(on_t1w.data, data)
         region, _, way = region_of(heads, to_std, "hand", str(path))
         assert way == xfms
-        assert masks.dice(region.data, on_t1w.data > 0) > 0.95
+        assert similarity.dice(region.data, on_t1w.data > 0) > 0.95
         assert source.data.shape == image.data.shape
 
 

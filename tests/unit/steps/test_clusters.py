@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 from mapmaker import mapped
 
-from bids_sr.glm.activation_regions import COLUMNS, largest_clusters, nearest_label
-from bids_sr.io.grids import Volume
+from bids_sr.glm.clusters import COLUMNS, largest_clusters, nearest_label
 from bids_sr.io.nifti import load_image
+from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.region_names import find_atlas
 from bids_sr.registration.ants import load
-from bids_sr.report.html_tables import clusters_html
-from bids_sr.spatial.transforms import write_itk
-from bids_sr.steps.active_regions import list_clusters
+from bids_sr.report.cluster_tables import clusters_html
+from bids_sr.spatial.itk_files import write_itk
+from bids_sr.steps.clusters import list_clusters
 
 SHAPE = (40, 48, 30)
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])

@@ -11,9 +11,11 @@ from mapmaker import mapped
 from shortnames import against_of, measure_of
 
 from bids_sr.glm.block_effects import Effects, load_effects, save_effects
-from bids_sr.glm.design import MOTION, Events, frame_times
-from bids_sr.io.grids import Volume
+from bids_sr.glm.design import frame_times
+from bids_sr.glm.model_confounds import MOTION
+from bids_sr.glm.regressors import Events
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.series import PCA_RANKS
 from bids_sr.steps.evaluation import (

@@ -14,13 +14,15 @@ from fmriprepmaker import FmriprepMaker, fsl_parameters, rigid, write_linear
 from nitransforms.resampling import apply as their_resampling
 
 from bids_sr.glm.confounds import MOTION as NAMES
-from bids_sr.glm.design import MOTION as IN_MODEL
-from bids_sr.glm.design import model_confounds
-from bids_sr.io.grids import AS_STORED, Volume
+from bids_sr.glm.model_confounds import MOTION as IN_MODEL
+from bids_sr.glm.model_confounds import model_confounds
+from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import load
+from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.transforms import TransformError, read_itk
+from bids_sr.spatial.transforms import TransformError
 from bids_sr.steps import imported
 
 SHAPE = (20, 22, 12)

@@ -9,14 +9,15 @@ import pytest
 from mapmaker import mapped
 from shortnames import against_of, measure_of
 
-from bids_sr.glm.design import Events
-from bids_sr.io.grids import Volume
+from bids_sr.glm.regressors import Events
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.metrics import MetricRow
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.steps.activation import map_series, sorted_maps
-from bids_sr.steps.active_regions import grow_region
-from bids_sr.steps.evaluation import _of_raw, join_evaluation, judge, raise_flags
+from bids_sr.steps.evaluation import join_evaluation
+from bids_sr.steps.judgment import _of_raw, judge, raise_flags
+from bids_sr.steps.region_growth import grow_region
 
 CONTRASTS = {
     "thumb": {"thumb": 1.0},

@@ -17,13 +17,15 @@ from bids_sr.glm.confounds import MOTION
 from bids_sr.glm.time_columns import TooFewVolumes, time_model
 from bids_sr.io import nifti
 from bids_sr.io.atomic_files import write_json
-from bids_sr.io.grids import AS_STORED, Volume
+from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader, load_image
+from bids_sr.io.volume import Volume
 from bids_sr.pipeline.flow import Flow
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.nodes import Scope
-from bids_sr.spatial.transforms import displacement, invert, read_itk, rigid_matrix
+from bids_sr.spatial.itk_files import read_itk
+from bids_sr.spatial.transforms import displacement, invert, rigid_matrix
 from bids_sr.steps import motion
 from bids_sr.steps.super_resolution import undo_motion
 from bids_sr.workflows.fit_run import correct_acquired, estimate_motion

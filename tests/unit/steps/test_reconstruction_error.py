@@ -11,27 +11,22 @@ from scipy import ndimage, special
 from variance_helpers import fluctuation, patchy, prior_of, whole_of
 
 from bids_sr.glm.activation_regions import fdr_region
-from bids_sr.glm.design import Events, Seeds
-from bids_sr.io.grids import Volume
+from bids_sr.glm.regressors import Events, Seeds
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.metrics import metric_rows
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.rows import metric_rows
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.series import map_label
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.device import torch_threads
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 from bids_sr.sr.operators import level_below
+from bids_sr.sr.threads import torch_threads
 from bids_sr.sr.variance import one_level_down
-from bids_sr.sr.variance.in_reference import (
-    DRAWS,
-    Detail,
-    effect_scale,
-    error_draws,
-    raise_slice,
-)
+from bids_sr.sr.variance.in_reference import Detail, raise_slice
+from bids_sr.sr.variance.posterior import DRAWS, effect_scale, error_draws
 from bids_sr.sr.variance.prior import Prior, VarianceMaps
-from bids_sr.steps.quality import check_intervals, measure_error
+from bids_sr.steps.reconstruction_error import check_intervals, measure_error
 
 SHAPE, FACTOR = (14, 12, 3), (2.0, 2.0, 1.0)
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])

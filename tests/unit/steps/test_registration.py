@@ -10,14 +10,15 @@ import pytest
 from heads import brain, grid, seen, t2star
 from nibabel.affines import apply_affine as apply
 
-from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
+from bids_sr.io.volume import Volume
 from bids_sr.registration import bold_to_anat
 from bids_sr.registration.rigid import _Fit
-from bids_sr.report.html_tables import registration_warnings
-from bids_sr.spatial import masks
+from bids_sr.report.registration_facts import registration_warnings
+from bids_sr.spatial import coarse_grids, masks, similarity
+from bids_sr.spatial.itk_files import write_itk
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.transforms import displacement, hr_grid, invert, rigid_matrix, write_itk
+from bids_sr.spatial.transforms import displacement, hr_grid, invert, rigid_matrix
 from bids_sr.sr.matrices import kspace_crop
 from bids_sr.steps import registration as steps
 
@@ -233,12 +234,14 @@ def test_bold_mask_keeps_to_brain_and_signal_and_survives_a_failed_registration(
         for xfm in (np.eye(4), rigid_matrix([70, 0, 0, 0, 0, 0], [0, 0, 0]))
     )
     alone = steps.mask_bold(given, factor=FACTOR)
-    inside = masks.coverage(t1w_mask, t1w.affine, SMALL.data.shape, SMALL.affine) >= 0.5
+    inside = coarse_grids.coverage(t1w_mask, t1w.affine, SMALL.data.shape, SMALL.affine) >= 0.5
     found, fine, _ = good
     assert not (found.data & ~inside).any()
-    assert masks.dice(found.data, inside) > 0.93
+    assert similarity.dice(found.data, inside) > 0.93
     assert fine.data.shape == (96, 112, 24)
-    assert masks.dice(masks.block_average(fine.data, (2, 2, 1)) >= 0.5, found.data) > 0.95
+    assert (
+        similarity.dice(coarse_grids.block_average(fine.data, (2, 2, 1)) >= 0.5, found.data) > 0.95
+    )
     assert np.array_equal(bad[0].data, alone[0].data)
     assert bad[2]["mask_source"] == "boldref"
     assert found.data.dtype == bool
@@ -344,7 +347,7 @@ def test_a_step_is_a_node_of_its_files(
 _TWICE = """
 import hashlib, sys
 import numpy as np
-from bids_sr.io.grids import Volume
+from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, apply, read_linear, register
 rng = np.random.default_rng(0)
 from scipy.ndimage import gaussian_filter

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.affines import apply_affine as apply
 
-from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
+from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative
+from bids_sr.spatial.distortion import Distortion
+from bids_sr.spatial.itk_files import write_itk
 from bids_sr.spatial.output_grids import (
     PlacedGrid,
     grid_around,
@@ -22,12 +24,11 @@ from bids_sr.spatial.output_grids import (
     save_placed,
     zooms_in_ras,
 )
-from bids_sr.spatial.resampling import Distortion, sample_volume, spline_coefficients
-from bids_sr.spatial.transforms import invert, rigid_matrix, write_itk
+from bids_sr.spatial.resampling import sample_volume, spline_coefficients
+from bids_sr.spatial.transforms import invert, rigid_matrix
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler, write_series
-from bids_sr.steps import anatomy
-from bids_sr.steps import registration as spaces
+from bids_sr.steps import primary_dataset, spaces
 from bids_sr.steps.super_resolution import super_resolve
 
 FACTOR = (2.0, 2.0, 1.0)
@@ -238,7 +239,7 @@ def test_maps_and_masks_reach_every_space(scene: Scene) -> None:
 
 def test_the_mask_of_a_space_ends_with_the_field_of_view(scene: Scene) -> None:
     for each in scene.grids():
-        mean, brain = anatomy.show_in_space(
+        mean, brain = primary_dataset.show_in_space(
             scene.boldref, scene.boldref.like(np.ones(scene.shape, bool)), each
         )
         assert not brain.data[~each.inside].any()

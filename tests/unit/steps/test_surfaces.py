@@ -15,12 +15,13 @@ from nilearn.plotting import plot_surf_stat_map
 from nilearn.surface import SurfaceImage, load_surf_data, load_surf_mesh
 from nilearn.surface.surface import mesh_to_gifti
 
-from bids_sr.io.grids import Volume
+from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.pipeline.store import store
-from bids_sr.spatial.transforms import rigid_matrix, write_itk
-from bids_sr.steps.figures.draw_maps import draw_surfaces
-from bids_sr.steps.registration import maps_to_surfaces, place_fsaverage
+from bids_sr.spatial.itk_files import write_itk
+from bids_sr.spatial.transforms import rigid_matrix
+from bids_sr.steps.figures.maps import draw_surfaces
+from bids_sr.steps.surfaces import maps_to_surfaces, place_fsaverage
 
 FSAVERAGE = fetch_surf_fsaverage("fsaverage5")
 RIBBON = ("white_left", "white_right", "pial_left", "pial_right")
@@ -193,7 +194,7 @@ def test_the_report_shows_both_hemispheres(made, surfaces):
 
 def test_through_mni152_fsaverage_lies_in_gray_matter(tmp_path):
     """With the affine transform between the two frames more than without."""
-    from bids_sr.registration.ants import load_template
+    from bids_sr.registration.templates import load_template
 
     write_itk(tmp_path / "t1w2std.txt", TO_BOLD)
     placed = place_fsaverage(tmp_path / "t1w2std.txt", here=tmp_path, random_seed=1)

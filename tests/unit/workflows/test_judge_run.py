@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 from shortnames import measure_of
 
-from bids_sr.glm.design import MOTION, Events, frame_times
-from bids_sr.io.grids import Volume
+from bids_sr.glm.design import frame_times
+from bids_sr.glm.model_confounds import MOTION
+from bids_sr.glm.regressors import Events
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.volume import Volume
 from bids_sr.pipeline.flow import Eager
 from bids_sr.workflows.judge_run import (
     SeriesComparison,

@@ -1,0 +1,128 @@
+"""Models given by ``--pretrained``: their methods, their factor, and the input they need."""
+
+from pathlib import Path
+
+from bids_sr.bids.findings import Findings
+from bids_sr.bids.inputs import ModelInput
+from bids_sr.config import SuperRes
+from bids_sr.io.atomic_files import read_json
+from bids_sr.io.image_header import Triple
+from bids_sr.sr.former_names import current_names, renaming
+from bids_sr.sr.method import method_names
+
+_LARGEST = 8  # along an axis
+_LARGEST_MM = 100.0  # voxel size of a grid of structural scans
+
+
+def check_given_models(superres: SuperRes, findings: Findings) -> None:
+    """Refuse ``--pretrained`` models that no method asks for, or two models of one method."""
+    first: dict[str, Path] = {}
+    for file in superres.pretrained:
+        method = method_of_model(file)
+        if method is None or method not in method_names():
+            continue  # no file, no card or no such method, which is told where the file is opened
+        where, what = f"--pretrained {file}", f"the file contains a {method} model"
+        renamed = renaming(read_json(file.with_suffix(".json")))
+        what = renamed or what
+        if method not in superres.learned:
+            fix = f"Add {method} to --sr-method, or omit this file from --pretrained."
+            findings.refuse_option(
+                where, f"{what}, but --sr-method does not include this method", fix
+            )
+        elif method in first:
+            fix = (
+                "Specify one model per method. To compare two models, run the program twice with"
+                " different output directories."
+            )
+            findings.refuse_option(
+                where,
+                f"{what}, but {first[method]} already specifies a model for this method",
+                fix,
+            )
+        elif renamed:
+            findings.tell(where, f"{renamed}.")
+        first.setdefault(method, file)
+    if superres.n_ensemble > 1 and superres.learned and set(superres.learned) <= set(first):
+        reason = (
+            "the models of all methods are loaded from --pretrained files, so no ensemble"
+            " can be trained"
+        )
+        findings.refuse_option(
+            f"--n-ensemble {superres.n_ensemble}", reason, "Omit one of the two options."
+        )
+
+
+def method_of_model(model: Path) -> str | None:
+    """Return the method of a ``.safetensors`` file by its model card, or None.
+
+    It is None if the card beside the file does not name a method. Names of earlier versions are
+    replaced by the current ones.
+    """
+    card = read_json(model.with_suffix(".json"))
+    return current_names(card)[0] if isinstance(card.get("method"), str) else None
+
+
+def input_of_models(superres: SuperRes) -> ModelInput | None:
+    """Return the input of the ``--pretrained`` models of structural scans, or None.
+
+    It is None unless there is such a model for every method, and the card of the first model
+    states contrasts, voxel size and slice orientation. Further models are compared with it later.
+    """
+    models = [pretrained_for(superres, name) for name in superres.learned]
+    if not models or models[0] is None or None in models:
+        return None
+    card = read_json(models[0].with_suffix(".json"))
+    resolution = card.get("resolution")
+    mm = resolution.get("lowres_mm") if isinstance(resolution, dict) else None
+    contrast, orientation = card.get("contrast"), card.get("orientation")
+    if not isinstance(contrast, str) or orientation not in ("R-L", "P-A", "I-S"):
+        return None
+    if not isinstance(mm, list) or len(mm) != 3:
+        return None
+    if not all(isinstance(size, int | float) and 0 < size < _LARGEST_MM for size in mm):
+        return None
+    x, y, z = map(float, mm)
+    return ModelInput(
+        contrasts=tuple(contrast.split("+")), mm=(x, y, z), orientation=str(orientation)
+    )
+
+
+def factor_of_models(superres: SuperRes) -> Triple | None:
+    """Return the factor of the ``--pretrained`` models, or None without one factor for all.
+
+    A model that was trained with several factors has none of its own, and neither has a model
+    whose method is not requested.
+    """
+    factors = {
+        _factor_of_model(file)
+        for file in superres.pretrained
+        if method_of_model(file) in superres.learned
+    }
+    return next(iter(factors)) if len(factors) == 1 else None
+
+
+def _factor_of_model(model: Path) -> Triple | None:
+    """Return the one factor that a model card states; a card is checked where it is used."""
+    card = read_json(model.with_suffix(".json"))
+    factor = card.get("factor")
+    if card.get("factors") or not isinstance(factor, list) or len(factor) != 3:
+        return None
+    if not all(isinstance(number, int | float) and 1 <= number <= _LARGEST for number in factor):
+        return None
+    x, y, z = map(float, factor)
+    return None if x == y == z == 1 else (x, y, z)
+
+
+def factor_without_pair(superres: SuperRes) -> Triple | None:
+    """Return the factor that ``--sr-factor`` or the given models state, or None."""
+    return superres.factor_by_axis or factor_of_models(superres)
+
+
+def pretrained_for(superres: SuperRes, method: str) -> Path | None:
+    """Return the ``--pretrained`` model of this method, or None.
+
+    Methods without such a model are trained as usual.
+
+    First file whose card names the method, or None.
+    """
+    return next((file for file in superres.pretrained if method_of_model(file) == method), None)

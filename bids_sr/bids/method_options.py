@@ -1,0 +1,249 @@
+"""Methods that a run can have, and options that have no effect with the chosen methods."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from bids_sr.bids.findings import Findings
+from bids_sr.bids.given_models import check_given_models, factor_without_pair, pretrained_for
+from bids_sr.bids.inputs import BoldRun, Subject
+from bids_sr.config import Settings, SuperRes
+from bids_sr.config.vgg19_weights import VGG19_COMMAND, vgg19_for
+from bids_sr.series import PAIR_BASELINES, SDMOD, series_names
+from bids_sr.sr.method import get_method, method_names, offered_methods
+
+_GuideKind = Literal["highres", "none"]
+
+
+def guide_of(superres: SuperRes, run: BoldRun) -> _GuideKind:
+    """Return the image whose static detail variance methods add, if any.
+
+    It is the one asked for, or that of the pair where there is one.
+    """
+    if superres.guide == "auto":
+        return "highres" if run.pair is not None else "none"
+    return superres.guide
+
+
+def works_in_plane(name: str) -> bool:
+    """Return whether a method, or a control such as ``sdmod``, leaves slices as thick as they are.
+
+    Interpolations, `inject` and `ratio` make slices thinner, too.
+    """
+    return name in method_names() and get_method(name).ndim == 2
+
+
+def obstacle(name: str, run: BoldRun, superres: SuperRes) -> str:
+    """Why a run cannot have a method or baseline that needs not be there, or "".
+
+    Reason in words; empty where there is no obstacle.
+    """
+    if name in PAIR_BASELINES:
+        return "" if run.pair is not None else "no T2*w pair"
+    if run.factor[2] != 1 and works_in_plane(name) and (superres.auto or name == SDMOD):
+        return "this slice-wise method cannot reduce the slice thickness"
+    if (
+        name not in superres.pair_trained
+        or not superres.auto
+        or pretrained_for(superres, name) is not None
+    ):
+        return ""
+    if run.pair is None:
+        return "no T2*w pair"
+    return "a single slice" if run.shape[2] == 1 else ""
+
+
+def series_of_run(run: BoldRun, superres: SuperRes) -> tuple[str, ...]:
+    """Return the series of a run in order of computation, ``raw`` first, as the data allow.
+
+    Baselines that take their detail from the pair or the run stand beside a method where a
+    reference judges both, and elsewhere where they are asked for.
+    """
+    without = [
+        name for name in (*superres.learned, *PAIR_BASELINES) if obstacle(name, run, superres)
+    ]
+    if run.truth is None and superres.baselines == "default":
+        without += [name for name in (SDMOD, *PAIR_BASELINES) if name not in superres.chosen]
+    return ("raw", *(name for name in superres.series if name not in series_names(without)))
+
+
+def refuse_all(findings: Findings, table: Iterable[tuple[bool, str, str, str]]) -> None:
+    """Add the problems of a table that hold: whether it does, file, reason, fix.
+
+    `table`: condition, file or option, reason and remedy of each possible problem.
+    """
+    for holds, file, reason, fix in table:
+        if holds:
+            findings.refuse(file, reason, fix)
+
+
+def check_guide(superres: SuperRes, subject: Subject, findings: Findings) -> None:
+    """Refuse a guide that was asked for by name and is not there."""
+    for run in subject.runs:
+        if superres.run_trained and superres.guide == "highres" and run.pair is None:
+            fix = (
+                "Omit --guide. By default, static detail is added to all runs that have a"
+                " T2*-weighted pair."
+            )
+            findings.refuse(
+                run.bold,
+                (
+                    "--guide highres requires a T2*-weighted pair, but no pair was found for this"
+                    " run"
+                ),
+                fix,
+            )
+
+
+def check_options(settings: Settings, findings: Findings) -> None:
+    """Refuse options that could do nothing with the methods chosen."""
+    superres, evaluation = settings.superres, settings.evaluation
+    anat = "Omit the option, or add --sr-target anat."
+    smoothed = settings.preprocessing.input_smoothing
+    refuse_all(
+        findings,
+        [
+            (
+                bool(smoothed and evaluation.compare),
+                f"--input-smoothing {smoothed:g}",
+                "a series computed by another program (--compare) is not smoothed before"
+                " super-resolution, so it cannot be compared with series computed from smoothed"
+                " input",
+                "Omit one of the two options.",
+            ),
+            (
+                superres.train_on != "own",
+                f"--train-on {superres.train_on}",
+                "this option applies only to structural scans, but the inputs are BOLD runs",
+                anat,
+            ),
+            (
+                superres.anat_align != "rigid",
+                f"--anat-align {superres.anat_align}",
+                "this option applies only to structural scans, but the inputs are BOLD runs",
+                anat,
+            ),
+            (
+                superres.anat_control,
+                "--anat-control",
+                "this option applies only to structural scans, but the inputs are BOLD runs",
+                anat,
+            ),
+            (
+                superres.anat_mask != "brain",
+                f"--anat-mask {superres.anat_mask}",
+                "this option applies only to structural scans, but the inputs are BOLD runs",
+                anat,
+            ),
+            (
+                superres.anat_scale != "auto",
+                f"--anat-scale {superres.anat_scale}",
+                "this option applies only to structural scans, but the inputs are BOLD runs",
+                anat,
+            ),
+            (
+                superres.anat_tools != "ants",
+                f"--anat-tools {superres.anat_tools}",
+                "this option applies only to structural scans, but the inputs are BOLD runs",
+                anat,
+            ),
+            (
+                superres.lesion_template is not None,
+                f"--lesion-template {superres.lesion_template}",
+                "this option applies only to structural scans, but the inputs are BOLD runs",
+                anat,
+            ),
+            (
+                superres.wmh_reference is not None,
+                f"--wmh-reference {superres.wmh_reference}",
+                "this option applies only to structural scans, but the inputs are BOLD runs",
+                anat,
+            ),
+            (
+                superres.n_ensemble > 1 and not superres.learned,
+                f"--n-ensemble {superres.n_ensemble}",
+                "an ensemble requires a trained method, but no method in --sr-method is trained",
+                "Omit the option, or add a trained method to --sr-method.",
+            ),
+        ],
+    )
+    check_given_models(superres, findings)
+    _check_through_slices(superres, findings)
+    _check_perceptual(settings, findings)
+    refuse_all(
+        findings,
+        [
+            (
+                evaluation.retrospective is not None and bool(settings.preprocessing.derivatives),
+                "--derivatives",
+                (
+                    "--retrospective processes downsampled copies of the runs, but the fMRIPrep"
+                    " output is on the grid of the original runs"
+                ),
+                "Omit one of the two options.",
+            ),
+            (
+                evaluation.pair_holdout and not superres.pair_trained,
+                "--pair-holdout",
+                (
+                    "this option evaluates methods that are trained on a T2*-weighted pair, but"
+                    " no such method is selected with --sr-method"
+                ),
+                "Omit the option, or add a method that is trained on the pair, such as srgan.",
+            ),
+        ],
+    )
+
+
+def _check_through_slices(superres: SuperRes, findings: Findings) -> None:
+    """Refuse requested methods that work in plane if slices get thinner."""
+    factor = factor_without_pair(superres)
+    if factor is None or factor[2] == 1:
+        return
+    volumetric = [name for name in offered_methods() if not works_in_plane(name)]
+    source = "--sr-factor" if superres.factor else "--pretrained"
+    for name in superres.methods:
+        if not works_in_plane(name):
+            continue
+        reason = (
+            f"this slice-wise method cannot reduce the slice thickness, but {source} requests the"
+            f" factors {factor[0]:g} {factor[1]:g} {factor[2]:g}"
+        )
+        fix = (
+            f"Choose a 3D method ({', '.join(volumetric)}), or omit --sr-method to use the default"
+            " for this factor (tv)."
+        )
+        if superres.factor:
+            fix += f" To keep the slice thickness instead, use --sr-factor {factor[0]:g}."
+        findings.refuse_option(f"--sr-method {name}", reason, fix)
+
+
+def _check_perceptual(settings: Settings, findings: Findings) -> None:
+    """Refuse a training that needs VGG-19 features if their weights are missing.
+
+    Only these features would tie such a training to the high-resolution image.
+
+    Where the model is there already only the placebo of ``--null-checks`` is trained, on the T1w
+    image.
+    """
+    superres, placebo = settings.superres, settings.evaluation.null_checks
+    if superres.recipe != "paper":
+        return
+    for name in superres.learned:
+        trained = placebo or (
+            superres.model_source != "reuse" and pretrained_for(superres, name) is None
+        )
+        if trained and get_method(name).needs_vgg and vgg_weights_for(superres, name) is None:
+            findings.refuse_option(
+                f"--sr-method {name} --recipe paper",
+                "the training recipe of the paper requires VGG-19 features, but the VGG-19"
+                " weights were not found",
+                f"Run {VGG19_COMMAND} once to install the weights on this machine, or specify the"
+                " weights with --vgg-weights. To train without VGG-19, use --recipe fast, or"
+                " --recipe paper-mse, which replaces the VGG loss with the mean squared error.",
+            )
+
+
+def vgg_weights_for(superres: SuperRes, method: str) -> Path | None:
+    """Return the weights of VGG-19 that the training of this method uses, or None."""
+    return vgg19_for(get_method(method), superres.recipe, superres.vgg_weights)

@@ -1,0 +1,134 @@
+"""Checks of precomputed grids, linear transforms and confounds tables."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bids_sr.bids.findings import Findings
+from bids_sr.io.fields_of_view import corners_apart
+from bids_sr.io.image_header import Header
+from bids_sr.io.tables import TABLE_ERRORS, MalformedTable, split_table
+
+_LINEAR = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransform")
+_MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
+_GRID_TOLERANCE_VOXELS, _GRID_TOLERANCE_MM = 0.25, 0.5
+"""How far apart copies of one grid may lie: the four-byte quaternion of a qform may turn an
+oblique one by 1e-3 rad.
+"""
+_COPY_AGAIN = "Copy the file again from the fMRIPrep output directory."
+
+
+def check_grid(
+    header: Header,
+    shape: Sequence[int],
+    affine: np.ndarray,
+    other: str,
+    fix: str,
+    findings: Findings,
+) -> None:
+    """Refuse an image that is not on this grid of `other`, up to rounding of the qform."""
+    own_size, run_size = (" × ".join(map(str, each[:3])) for each in (header.shape, shape))
+    apart = corners_apart(shape[:3], header.affine, shape[:3], affine)
+    voxel = float(np.linalg.norm(affine[:3, :3], axis=0).min())
+    most = min(_GRID_TOLERANCE_VOXELS * voxel, _GRID_TOLERANCE_MM)
+    if own_size != run_size:
+        findings.refuse(
+            header.path,
+            f"the matrix size is {own_size}, but the matrix size of {other} is {run_size}",
+            fix,
+        )
+    elif apart > most:
+        findings.refuse(
+            header.path,
+            f"the voxel positions differ from {other} by up to {apart:.2g} mm, but only"
+            f" {most:.2g} mm are allowed",
+            fix,
+        )
+
+
+def check_transforms(path: Path, count: int, findings: Findings) -> None:
+    """Refuse what is no ITK text file of so many linear transforms with finite numbers."""
+    if not findings.fetched(path):
+        return
+    try:
+        text = path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        findings.refuse(
+            path,
+            f"the file cannot be read as an ITK text file ({type(error).__name__})",
+            _COPY_AGAIN,
+        )
+        return
+    kinds = re.findall(r"^Transform:\s*(\w+?)_", text, flags=re.M)
+    numbers = re.findall(r"^(?:Fixed)?Parameters:(.*)$", text, flags=re.M)
+    other = ", ".join(sorted(set(kinds) - set(_LINEAR)))
+    if not text.startswith("#Insight Transform File"):
+        findings.refuse(path, "the file is not an ITK transform text file", _COPY_AGAIN)
+    elif other:
+        findings.refuse(
+            path,
+            f"the file contains transforms of type {other}, but affine transforms are expected",
+            _COPY_AGAIN,
+        )
+    elif len(numbers) != 2 * len(kinds) or not all(map(_finite, numbers)):
+        findings.refuse(
+            path, "some transforms are incomplete or contain non-numeric values", _COPY_AGAIN
+        )
+    elif len(kinds) != count:
+        wanted = (
+            f"{count} transforms are expected (one per volume)"
+            if count > 1
+            else "a single transform is expected from the file name"
+        )
+        findings.refuse(
+            path, f"the file contains {len(kinds)} transforms, but {wanted}", _COPY_AGAIN
+        )
+
+
+def _finite(line: str) -> bool:
+    try:
+        return all(math.isfinite(float(number)) for number in line.split()) and bool(line.strip())
+    except ValueError:
+        return False
+
+
+def check_confounds(path: Path, n_volumes: int, findings: Findings) -> int | None:
+    """Return the number of non-steady-state volumes of a confounds table, or None.
+
+    The table needs one row per volume and the six motion parameters; None if it is refused.
+    Leading rows that are marked as outliers not in the steady state count.
+    """
+    sidecar = path.with_suffix(".json")  # tells the mask of each component of aCompCor
+    if not findings.fetched(path) or not findings.fetched(sidecar):
+        return None
+    try:
+        names, numbered = split_table(path)
+    except TABLE_ERRORS as error:
+        reason = str(error) if isinstance(error, MalformedTable) else type(error).__name__
+        findings.refuse(path, f"the table cannot be read ({reason})", _COPY_AGAIN)
+        return None
+    body = [cells for _, cells in numbered]
+    missing = [name for name in _MOTION if name not in names]
+    fix, reason = _COPY_AGAIN, ""
+    if missing:
+        reason = f"the table does not contain the columns {', '.join(missing)}"
+    elif len(body) != n_volumes:
+        reason = f"the table has {len(body)} rows, but the run has {n_volumes} volumes"
+        fix = "Specify the fMRIPrep output for this run; both must contain all volumes."
+    elif any(len(row) != len(names) for row in body):
+        reason = "the rows of the table do not all have the same number of columns as the header"
+    elif odd := [
+        name for name in _MOTION if not all(_finite(row[names.index(name)]) for row in body)
+    ]:
+        reason = f"the column {odd[0]} contains non-numeric values"
+    if reason:
+        findings.refuse(path, reason, fix)
+        return None
+    marked = [names.index(name) for name in names if name.startswith("non_steady_state_outlier")]
+    early = [any(row[column] not in ("0", "0.0") for column in marked) for row in body]
+    return early.index(False) if False in early else len(early)

@@ -1,0 +1,143 @@
+"""Repetition time and slice times of a run, from its sidecar and header."""
+
+from collections.abc import Mapping
+from typing import TypeGuard
+
+from bids_sr.bids.findings import Findings
+from bids_sr.io.image_header import Header
+
+_SHORTEST_TR = 0.02  # s; no series is measured faster
+_LONGEST_TR = 100.0  # s; a longer one is meant in milliseconds
+_TR_TOLERANCE = 1e-3  # s; headers hold float32, and some scanners round to the millisecond
+
+
+def likely_tr(tr: float | None) -> float | None:
+    """Return the most likely repetition time (s) of a number.
+
+    A number that is too long or too short is taken for milliseconds.
+    """
+    guesses = (tr, tr / 1000, 1000 * tr) if tr else ()
+    return next(
+        (guess for guess in guesses if guess is not None and _SHORTEST_TR <= guess < _LONGEST_TR),
+        None,
+    )
+
+
+def _header_text(tr: float | None) -> str:
+    """What a header says of the repetition time (s), for a message; "" where it says nothing."""
+    likely = likely_tr(tr)
+    if tr is None or likely == tr:
+        return f" (header: {tr:g} s)" if tr else ""
+    meant = (
+        ""
+        if likely is None
+        else f", probably {tr:g} ms"
+        if tr > likely
+        else f", probably {likely:g} s"
+    )
+    return f" (header: {tr:g} s{meant})"
+
+
+def repetition_time(header: Header, value: object, findings: Findings) -> float | None:
+    """Repetition time (s) from the sidecar, held against the header; None with a problem.
+
+    `header`: header of the series, axes in any order. `value`: ``RepetitionTime`` after
+    inheritance, or None.
+    """
+    path = header.path
+    likely = likely_tr(header.tr)
+    said = _header_text(header.tr)
+    if value is None:
+        hint = f"{likely:g}" if likely else "the time in seconds"
+        fix = (
+            f'Add "RepetitionTime": {hint} to the JSON sidecar if the run was acquired with'
+            " this repetition time."
+        )
+        findings.refuse(path, f"RepetitionTime is missing in the JSON sidecar{said}", fix)
+        return None
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not _SHORTEST_TR <= value < _LONGEST_TR
+    ):
+        reason = (
+            f"RepetitionTime must be a time in seconds, but the sidecar contains {value!r}{said}"
+        )
+        fix = "Specify RepetitionTime in seconds in the sidecar."
+        if isinstance(value, int | float) and _LONGEST_TR <= value < 1000 * _LONGEST_TR:
+            fix = (
+                f'If {value:g} is in milliseconds, replace it with "RepetitionTime":'
+                f" {value / 1000:g}."
+            )
+        findings.refuse(path, reason, fix)
+        return None
+    if header.tr is None:
+        findings.tell(
+            path,
+            (
+                f"the image header does not contain a repetition time; {value:g} s from the"
+                " sidecar is used."
+            ),
+        )
+    elif likely is not None and likely != header.tr and abs(likely - value) <= _TR_TOLERANCE:
+        findings.tell(
+            path,
+            f"the repetition time in the image header ({header.tr:g} s) is in the wrong unit;"
+            f" {value:g} s from the sidecar is used.",
+        )
+    elif abs(header.tr - value) > _TR_TOLERANCE:
+        reason = (
+            f"RepetitionTime is {value:g} s in the sidecar, but {header.tr:g} s in the image"
+            " header"
+        )
+        fix = "Correct the wrong value; in the header, check pixdim[4] and the time unit."
+        findings.refuse(path, reason, fix)
+        return None
+    return float(value)
+
+
+def is_slice_timing(value: object, n_slices: int, tr: float) -> TypeGuard[list[float]]:
+    """Return whether SliceTiming of a sidecar has one time within TR (s) for each slice."""
+    return (
+        isinstance(value, list)
+        and len(value) == n_slices
+        and all(isinstance(time, int | float) and 0 <= time < tr for time in value)
+    )
+
+
+def slice_times(
+    header: Header, sidecar: Mapping[str, object], tr: float, findings: Findings
+) -> tuple[float, ...] | None:
+    """Return the slice times along axis 2 (s), or None if slice timing is not to be corrected.
+
+    `sidecar`: metadata with axes named as in the header, which has slices on the third axis. Times
+    are from the start of a volume.
+    """
+    value = sidecar.get("SliceTiming")
+    if value is None:
+        return None
+    if sidecar.get("SliceTimingCorrected"):
+        findings.tell(
+            header.path,
+            "slice timing is not corrected because SliceTimingCorrected is true in the sidecar.",
+        )
+        return None
+    direction = str(sidecar.get("SliceEncodingDirection", "k"))
+    if not isinstance(value, list) or not all(
+        isinstance(t, int | float) and abs(t) < 1e6 for t in value
+    ):
+        why = "SliceTiming is not a list of times in seconds"
+    elif len(value) != header.shape[2]:
+        why = f"SliceTiming has {len(value)} entries, but the image has {header.shape[2]} slices"
+    elif min(value) < 0 or max(value) >= tr:
+        why = (
+            f"SliceTiming ranges from {min(value):g} to {max(value):g} s, which is outside the TR"
+            f" of {tr:g} s"
+        )
+    elif direction not in ("k", "k-"):
+        why = f"the slices were acquired along axis {direction}"
+    else:
+        times = tuple(float(t) for t in (reversed(value) if direction == "k-" else value))
+        return times if len(set(times)) > 1 else None
+    findings.tell(header.path, f"{why}. Slice timing is not corrected.")
+    return None

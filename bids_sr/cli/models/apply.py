@@ -1,0 +1,231 @@
+"""``bids-sr-models apply``: models and interpolations on any NIfTI image.
+
+One volume is held in memory at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from bids_sr.cli.console import progress_line
+from bids_sr.cli.models import image_files as files
+from bids_sr.cli.models import model_files, output_files
+from bids_sr.cli.models.options import ApplyOptions, ImageOptions
+from bids_sr.config import UsageError
+from bids_sr.frozen import frozen
+from bids_sr.io.arrays import Array
+from bids_sr.io.atomic_files import write_whole
+from bids_sr.io.grids import Factor
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
+from bids_sr.series import BASELINES, INTERPOLATIONS, PAIR_BASELINES
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.inference.acquired import InferenceError, Upsampler, UpsamplerInputs
+from bids_sr.sr.inference.apply_to_series import make_upsampler
+from bids_sr.sr.matrices import MATRICES
+from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.recipe_changes import SMALLEST_SIDE
+from bids_sr.version import __version__
+
+
+@frozen
+class ReadyMethod:
+    """Method or interpolation for one image.
+
+    `make` builds the upsampler; `overruled` lists the differences that ``--allow`` or ``--force``
+    accepted.
+    """
+
+    name: str
+    factor: Factor
+    make: Callable[[float], Upsampler]  # from the intensity that is 1 for a network
+    model: LoadedModel | None = None
+    overruled: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> int:
+        """Of the network; 0 without one."""
+        return (
+            0 if self.model is None else sum(p.numel() for p in self.model.generator.parameters())
+        )
+
+
+def ready_method(
+    name: str, reader: SeriesReader, options: ImageOptions, default: Factor | None = None
+) -> ReadyMethod:
+    """Check from the header alone that a model file, or an interpolation, fits an image.
+
+    `default` is the factor where the command line names none and there is no model.
+    """
+    if name in PAIR_BASELINES:
+        why = (
+            "the method adds detail from a high-resolution image of the same participant,"
+            " which must be registered to the run"
+        )
+        raise UsageError(
+            name, why, "use bids-sr ... --sr-method inject ratio, which registers the images"
+        )
+    if name in BASELINES and name not in INTERPOLATIONS:
+        why = (
+            "the method weights signal changes by the temporal variance of the run, which"
+            " requires a brain mask and head-motion estimates"
+        )
+        raise UsageError(
+            name,
+            why,
+            f"use bids-sr ... --sr-method {name}, which computes the mask and the head motion",
+        )
+    if name in MATRICES:
+        if options.patch or options.overlap:
+            what = "--patch" if options.patch else "--overlap"
+            raise UsageError(
+                what,
+                f"{name} interpolates whole images and does not use patches",
+                "omit this option",
+            )
+        factor = files.factor_from(options.factor, default or files.IN_PLANE)
+        return ReadyMethod(
+            name=name,
+            factor=factor,
+            make=lambda scale: make_upsampler(name, UpsamplerInputs(factor=factor)),
+        )
+    model = model_files.open_model(name)
+    trained_factor = model.card.factor
+    shape = reader.shape[:3]
+    if (
+        default is None
+        or hr_grid(shape, reader.affine, trained_factor)[0]
+        == hr_grid(shape, reader.affine, default)[0]
+    ):
+        default = trained_factor  # the same grid: 43.75 voxels become 44 by 1.25 and by 44/35
+    factor = files.factor_from(options.factor, default)
+    contrast = files.contrast_of(reader.path, options.contrast)
+    overruled = model_files.fit_for(
+        model, reader, contrast, factor, force=options.force, allow=options.allow
+    )
+    _check_patches(model, options)
+    device = model_files.device_of(options)
+
+    def make(scale: float) -> Upsampler:
+        image = UpsamplerInputs(
+            factor=factor,
+            scale=scale,
+            precision=options.precision,
+            device=device,
+            threads=options.threads,
+            patch=options.patch,
+            overlap=options.overlap,
+        )
+        return make_upsampler(model.card.method, image, model)
+
+    return ReadyMethod(
+        name=model.card.method, factor=factor, make=make, model=model, overruled=tuple(overruled)
+    )
+
+
+def _patches(model: LoadedModel, options: ImageOptions) -> dict[str, object]:
+    """Return the entries of the sidecar on patches; none for whole images."""
+    own = model.recipe.patch_applied if isinstance(model.recipe, Recipe) else None
+    side = own if options.patch is None else options.patch
+    return {"Patch": side, "PatchOverlap": options.overlap} if side else {}
+
+
+def _check_patches(model: LoadedModel, options: ImageOptions) -> None:
+    """Refuse patches that the network of a model cannot take, and an overlap without patches."""
+    recipe = model.recipe
+    what = f"--patch {options.patch}" if options.patch else f"--overlap {options.overlap}"
+    if not options.patch and not options.overlap:
+        return
+    if not isinstance(recipe, Recipe) or recipe.upsampled_by is None:
+        why = f"{model.card.method} processes whole images on the acquired grid"
+        raise UsageError(what, why, "omit this option")
+    side = options.patch or recipe.patch_applied
+    if side is None:
+        why = (
+            "--overlap applies only to patch-based inference, but this model is applied to"
+            " whole images"
+        )
+        raise UsageError(what, why, "set the patch size with --patch, or omit --overlap")
+    smallest = min(side) if isinstance(side, tuple) else side
+    least = max(SMALLEST_SIDE, getattr(recipe.build_generator, "smallest", 1))
+    if smallest < least:
+        why = f"{model.card.method} requires patches of at least {least} voxels"
+        raise UsageError(what, why, f"use --patch {least} or a larger value")
+    if options.overlap >= smallest:
+        why = f"the overlap must be smaller than the patch size of {smallest} voxels"
+        raise UsageError(what, why, "use a smaller --overlap or a larger --patch")
+
+
+def overruled_notes(prepared: ReadyMethod, options: ImageOptions) -> list[str]:
+    """Return one note for each difference between model and image that the user accepted."""
+    flag = "--force" if options.force else "--allow"
+    return [f"mismatch allowed by {flag}: {difference}" for difference in prepared.overruled]
+
+
+def apply(options: ApplyOptions) -> None:
+    """Super-resolve an image."""
+    out = output_files.to_write(options.out, [options.image])
+    with SeriesReader(options.image) as reader:
+        prepared = ready_method(options.model, reader, options)
+        notes = overruled_notes(prepared, options)
+        _, scale, note = files.brain_and_scale(reader, options.mask)
+        notes += [note] * bool(note)
+        for note in notes:
+            print(f"Note: {note}")
+        began = time.monotonic()
+        # threads of numpy's library wait busily, and would take the cores from those of torch
+        with threadpool_limits(1, user_api="blas"):
+            _write(reader, prepared.make(scale), prepared.factor, out)
+        seconds = time.monotonic() - began
+    content: dict[str, object] = {
+        "Description": f"image super-resolved with {prepared.name}; for research use only, not"
+        " for clinical use",
+        "Sources": [str(options.image)],
+        "Method": prepared.name,
+        "Factor": list(prepared.factor),
+        "GeneratedByVersion": __version__,
+    }
+    if prepared.model is not None:
+        content |= {"Model": str(options.model), "ModelSHA256": prepared.model.card.weights_sha256}
+        content |= _patches(prepared.model, options)
+    content |= {"Notes": notes} if notes else {}
+    write_whole(
+        out.with_name(f"{output_files.stem_of(out)}.json"), json.dumps(content, indent=2) + "\n"
+    )
+    print(
+        f"{out}: {reader.shape[3]} volume(s) super-resolved with {prepared.name} in"
+        f" {seconds:.1f} s"
+    )
+
+
+def _write(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path) -> None:
+    """Write the super-resolved image."""
+    shape, affine = hr_grid(reader.shape[:3], reader.affine, factor)
+    if reader.ndim == 3:
+        volume = reader.volume(0)
+        fine = checked_finite(upsampler(volume, np.eye(4)), 0)
+        save_image(fine.astype(np.float32), affine, out, header_like=reader.header)
+        return
+    count = reader.shape[3]
+    tell = progress_line()
+    with SeriesWriter(
+        out, (*shape, count), affine, reader.tr, header_like=reader.header
+    ) as writer:
+        for t, volume in enumerate(reader.volumes()):
+            writer.append(checked_finite(upsampler(volume, np.eye(4)), t))
+            tell("volume", t + 1, count)
+
+
+def checked_finite(fine: Array, volume: int) -> Array:
+    """A super-resolved volume, refused where it is not finite."""
+    if not np.isfinite(fine).all():
+        raise InferenceError(
+            f"volume {volume}: the super-resolved image contains non-finite values"
+        )
+    return fine

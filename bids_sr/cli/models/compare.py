@@ -1,0 +1,499 @@
+"""``bids-sr-models compare``: train methods on some participants, test on others.
+
+A single split or k-fold cross-validation. Models and scores are kept after each step, so that the
+same command continues a stopped comparison and ends with the same tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from bids_sr.cli.console import progress_line
+from bids_sr.cli.models import output_files
+from bids_sr.cli.models.channels import ScannedHead, check_fusing, heads_of, score_heads
+from bids_sr.cli.models.evaluate import measure_task, participant_of, prepare_tasks
+from bids_sr.cli.models.options import CompareOptions, EvaluateOptions
+from bids_sr.cli.models.score_tables import (
+    SCORES,
+    cell_text,
+    compare_rows,
+    untested_reason,
+    write_table,
+)
+from bids_sr.cli.models.train import requested_training, suited
+from bids_sr.cli.models.training_images import read_images
+from bids_sr.config import UsageError, nearest_name
+from bids_sr.frozen import frozen
+from bids_sr.group.method_scores import TableRow
+from bids_sr.io.arrays import Array
+from bids_sr.io.atomic_files import read_json, read_text
+from bids_sr.io.grids import Factor
+from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.sr.data.images import TrainingImage, TrainingImages, check_images, checksums
+from bids_sr.sr.data.participant_splits import (
+    ParticipantSplit,
+    SplitError,
+    make_folds,
+    split_at_random,
+    split_by_names,
+)
+from bids_sr.sr.method import offered_methods
+from bids_sr.sr.models.card import ModelError
+from bids_sr.sr.models.model import load_model, save_model
+from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.training.fused import SAME_GRID
+from bids_sr.sr.training.trainer import fit
+
+
+@frozen
+class _Candidate:
+    """A method to train, at the resolution of the images or a lower one.
+
+    `coarser`: voxel size of the images that are trained on, relative to the images of the call.
+    """
+
+    name: str
+    training: TrainingRequest
+    coarser: float
+
+
+@frozen
+class _Study:
+    """Images of all participants, and what is trained on them.
+
+    `images`: images by number of the file of the call. `people`: participant of each file. With
+    several
+    contrasts as channels, both are by number of the head, and `heads` has their files.
+    """
+
+    candidates: tuple[_Candidate, ...]
+    people: tuple[str, ...]
+    images: tuple[TrainingImages, ...]
+    factor: Factor
+    degradation: str | None  # of test images; None if measured ones are given
+    folds: tuple[ParticipantSplit, ...]
+    heads: tuple[ScannedHead, ...] = ()
+
+
+def compare(options: CompareOptions) -> None:
+    """Train all methods in all folds, score them on the test sets, and compare them."""
+    study = _prepare(options)
+    out = options.out.with_name(f"{options.out.name.removesuffix('.tsv')}.tsv")
+    about = _about(study, options)
+    rows = _rows_so_far(out, about)
+    _print_plan(study, options)
+    if options.dry_run:
+        return
+    output_files.make_folder(out)
+    if not rows:
+        write_table(out, "models_compare", [], {"Comparison": about})
+    models = out.with_name(f"{out.stem}_models")
+    for number, fold in enumerate(study.folds, 1):
+        if any(row["fold"] == str(number) for row in rows):
+            print(f"Fold {number} of {len(study.folds)} was already completed")
+            continue
+        trained = {
+            one.name: _train(one, study, fold, models / f"fold-{number}_{one.name}", options)
+            for one in study.candidates
+        }
+        rows += [
+            {"set": kind, "fold": str(number), **row}
+            for kind, people in (("validation", fold.validation), ("test", fold.test))
+            for row in _score(trained, study, people, options, models)
+        ]
+        write_table(out, "models_compare", rows, {"Comparison": about})
+        rows = _rows_so_far(out, about)  # with the digits of the file, as when it is continued
+        print(f"Fold {number} of {len(study.folds)}: models were tested on {' '.join(fold.test)}")
+    names = [one.name for one in study.candidates]
+    test_rows = [row for row in rows if row["set"] == "test"]
+    print(f"{out}: scores on the test sets")
+    compare_rows(test_rows, names, {}, out)
+    if reason := untested_reason({str(row["participant"]) for row in test_rows}):
+        print(f"Note: {reason}")
+    print(f"Trained models: {models}")
+
+
+def _prepare(options: CompareOptions) -> _Study:
+    """Read the images and check all trainings; refuse what cannot be compared."""
+    candidates = _candidates(options)
+    lead = options.fine
+    if not lead:
+        why = "methods are tested by comparison with high-resolution images"
+        raise UsageError(
+            "compare requires --fine",
+            why,
+            "specify the high-resolution images with --fine FILE ...",
+        )
+    if options.channels:
+        return _checked(_prepare_channels(options, candidates))
+    people = tuple(participant_of(path) for path in lead)
+    folds = _folds(options, list(dict.fromkeys(people)))
+    first = candidates[0].training
+    images = list[TrainingImages]()
+    factors = set[Factor]()
+    for number, path in enumerate(lead):
+        of_file = replace(
+            options,
+            fine=(path,),
+            coarse=options.coarse[number : number + 1],
+            mask=options.mask[number : number + 1],
+        )
+        made, factor = read_images(of_file, first)
+        alike = [other.name for other in lead].count(path.name) > 1
+        images.append(
+            tuple(
+                replace(image, name=f"{number + 1}-{image.name}") if alike else image
+                for image in made
+            )
+        )
+        factors.add(factor)
+    if len(factors) > 1:
+        why = f"the image pairs have different super-resolution factors: {sorted(factors)}"
+        raise UsageError(
+            "--fine and --coarse", why, "compare only image pairs with the same factor"
+        )
+    factor = factors.pop()
+    study = _Study(
+        candidates=tuple(
+            replace(one, training=replace(one.training, factor=factor)) for one in candidates
+        ),
+        people=people,
+        images=tuple(images),
+        factor=factor,
+        degradation=None if options.coarse else _degradation(options, candidates),
+        folds=tuple(folds),
+    )
+    return _checked(study)
+
+
+def _prepare_channels(options: CompareOptions, candidates: Sequence[_Candidate]) -> _Study:
+    """Read the scans of all heads, with contrasts as channels on the high-resolution grid."""
+    check_fusing([one.training.method for one in candidates])
+    heads = heads_of(options)
+    people = tuple(head.participant for head in heads)
+    folds = _folds(options, list(dict.fromkeys(people)))
+    mask_of = dict(zip(options.fine, options.mask, strict=False))
+    return _Study(
+        candidates=tuple(
+            replace(one, training=replace(one.training, factor=SAME_GRID)) for one in candidates
+        ),
+        people=people,
+        images=tuple((head.read(options.channels, mask_of.get(head.fine[0])),) for head in heads),
+        factor=SAME_GRID,
+        degradation=None,
+        folds=tuple(folds),
+        heads=tuple(heads),
+    )
+
+
+def _checked(study: _Study) -> _Study:
+    """Return a study whose trainings all fit their images; refuse any other."""
+    for one in study.candidates:
+        everything = _training_images(one, study, study.folds[0])
+        recipe, ndim = one.training.effective_recipe, one.training.method.ndim
+        check_images(everything, recipe, study.factor, ndim)
+        suited(one.training, everything, quiet=True)
+    return study
+
+
+def _candidates(options: CompareOptions) -> list[_Candidate]:
+    """Return what is trained: each method at each training resolution."""
+    names = [name for name in options.method.split(",") if name]
+    for name in names:
+        if name not in offered_methods():
+            fix = nearest_name(name, offered_methods()) or (
+                "run bids-sr-models list for the available methods"
+            )
+            raise UsageError(name, "unknown method", fix)
+    for change in options.recipe_changes:
+        method, dot, _ = change.partition("=")[0].partition(".")
+        if dot and method not in names:
+            fix = (
+                f"use one of {' '.join(names)}, or omit the method name to apply the setting"
+                " to all methods"
+            )
+            raise UsageError(
+                f"--set {change}", f"{method} is not one of the compared methods", fix
+            )
+    candidates = list[_Candidate]()
+    for name in dict.fromkeys(names):
+        changes = tuple(
+            change
+            for change in options.recipe_changes
+            if "." not in change.partition("=")[0] or change.startswith(f"{name}.")
+        )
+        training = requested_training(replace(options, method=name, recipe_changes=changes))
+        candidates += [
+            _Candidate(
+                name=name if coarser == 1 else f"{name}-at-{coarser:g}x",
+                training=training,
+                coarser=coarser,
+            )
+            for coarser in dict.fromkeys(options.train_coarser)
+        ]
+    return candidates
+
+
+def _folds(options: CompareOptions, participants: list[str]) -> list[ParticipantSplit]:
+    """Return the split or folds that the options request."""
+    labels = [
+        tuple(
+            name if name in participants else f"sub-{name.removeprefix('sub-')}" for name in given
+        )
+        for given in (options.validate_on, options.test_on)
+    ]
+    try:
+        if options.folds is not None:
+            return make_folds(participants, options.folds, options.validation, options.seed)
+        if options.split:
+            return [split_at_random(participants, options.split, options.seed)]
+        return [split_by_names(participants, *labels)]
+    except SplitError as error:
+        flag = "--folds" if options.folds is not None else "--split"
+        flag = flag if options.folds is not None or options.split else "--test-on"
+        raise UsageError(flag, error.why, error.remedy) from None
+
+
+def _degradation(options: CompareOptions, candidates: Sequence[_Candidate]) -> str:
+    """Return the degradation that makes the test images, the same for all methods."""
+    names = {one.training.effective_recipe.degradation for one in candidates}
+    if len(names) > 1:
+        of_each = ", ".join(
+            f"{one.name} {one.training.effective_recipe.degradation}" for one in candidates
+        )
+        why = f"the recipes of the methods use different degradations ({of_each})"
+        raise UsageError("--degradation", why, "choose one degradation for all methods")
+    return names.pop()
+
+
+def _training_images(
+    candidate: _Candidate, study: _Study, fold: ParticipantSplit
+) -> TrainingImages:
+    """Return the images that a method is trained on; those to validate on are marked.
+
+    A recipe that holds nothing out does not use the participants to validate on.
+    """
+    validates = bool(candidate.training.effective_recipe.hold_out)
+    return tuple(
+        _coarsened(replace(image, validation=who in fold.validation), candidate, study)
+        for who, images in zip(study.people, study.images, strict=True)
+        for image in images
+        if who in fold.train or (validates and who in fold.validation)
+    )
+
+
+def _coarsened(image: TrainingImage, candidate: _Candidate, study: _Study) -> TrainingImage:
+    """Return an image at the training resolution of a candidate."""
+    if candidate.coarser == 1 or image.fine is None or study.degradation is None:
+        return image
+    (fine, inside), affine = _downsampled(
+        (image.fine, image.mask > 0), image.affine, candidate.coarser, study
+    )
+    return replace(image, fine=fine.astype(np.float32), mask=inside > 0.5, affine=affine)
+
+
+def _downsampled(
+    images: Sequence[Array], affine: Array, coarser: float, study: _Study
+) -> tuple[list[Array], Array]:
+    """Return images (X, Y, Z) of one grid at a lower resolution, and their affine.
+
+    `coarser`: voxel size relative to the images, along the axes that the factor changes.
+    """
+    import torch
+
+    from bids_sr.sr.operators import get_operator
+
+    x, y, z = (coarser if f != 1 else 1.0 for f in study.factor)
+    assert study.degradation is not None
+    operator = get_operator(study.degradation, tuple(images[0].shape), (x, y, z))
+    low = [
+        operator.forward(torch.from_numpy(np.asarray(image, np.float64))).numpy()
+        for image in images
+    ]
+    return low, operator.lowres_affine(affine)
+
+
+def _reference(number: int, study: _Study, options: CompareOptions, folder: Path) -> Path:
+    """Return the file of a reference of the tests, which is written if it has to be downsampled.
+
+    `number`: number of the file of the call. `folder`: directory of the models.
+    """
+    path = options.fine[number]
+    if options.test_coarser == 1:
+        return path
+    # the name of the participant is found in a folder if the name of the file has none
+    name = f"{output_files.stem_of(path)}.nii.gz"
+    out = (
+        folder / f"tests-at-{options.test_coarser:g}x" / study.people[number] / str(number) / name
+    )
+    if not out.exists():
+        with SeriesReader(path) as reader:
+            low, affine = _downsampled(
+                list(reader.volumes()), reader.affine, options.test_coarser, study
+            )
+            image = low[0] if reader.ndim == 3 else np.stack(low, axis=-1)
+            output_files.make_folder(out)
+            tr = None if reader.ndim == 3 else reader.tr
+            save_image(image.astype(np.float32), affine, out, header_like=reader.header, tr=tr)
+    return out
+
+
+def _train(
+    candidate: _Candidate,
+    study: _Study,
+    fold: ParticipantSplit,
+    stem: Path,
+    options: CompareOptions,
+) -> Path:
+    """Train a method in one fold, or return its model if it is already there."""
+    weights = stem.with_name(f"{stem.name}.safetensors")
+    if weights.exists():
+        try:
+            load_model(weights)
+        except ModelError:  # its card was not written any more
+            weights.unlink()
+        else:
+            print(f"{weights}: already trained")
+            return weights
+    output_files.make_folder(stem)
+    work = (options.work_dir or stem.parent) / f"{stem.name}.work"
+    images = _training_images(candidate, study, fold)
+    made = fit(suited(candidate.training, images, quiet=True), images, work, progress_line())
+    save_model(stem, made.state, made.card)
+    shutil.rmtree(work, ignore_errors=True)  # its checkpoints have served
+    print(f"{weights}: {candidate.name} trained on {len(images)} image(s)")
+    return weights
+
+
+def _score(
+    trained: Mapping[str, Path],
+    study: _Study,
+    people: Sequence[str],
+    options: CompareOptions,
+    folder: Path,
+) -> list[TableRow]:
+    """Return the scores of all models and interpolations in some participants.
+
+    `folder`: directory of the models, in which references of a lower resolution are kept.
+    """
+    chosen = [k for k, who in enumerate(study.people) if who in people]
+    if not chosen:
+        return []
+    if study.heads:
+        heads = [(study.heads[k], study.images[k][0]) for k in chosen]
+        return list(score_heads(trained, heads, options))
+    mismatched = any(one.coarser != options.test_coarser for one in study.candidates)
+    evaluation = EvaluateOptions(
+        reference=tuple(_reference(k, study, options, folder) for k in chosen),
+        image=tuple(options.coarse[k] for k in chosen) if options.coarse else (),
+        degradation=study.degradation,  # type: ignore[arg-type]  # checked as an option
+        model=tuple(map(str, trained.values())),
+        factor=() if options.coarse else study.factor,
+        threads=options.threads,
+        device=options.device,
+        contrast=options.contrast,
+        volumes=options.volumes,
+        allow=("resolution",) if mismatched else (),
+    )
+    rows = list[TableRow]()
+    with ExitStack() as stack:
+        for task in prepare_tasks(
+            evaluation, stack, labels={str(path): name for name, path in trained.items()}
+        ):
+            rows += measure_task(task, draw=False)[0].rows
+    return [{**row, **{name: cell_text(row[name]) for name in SCORES}} for row in rows]
+
+
+def _rows_so_far(out: Path, about: Mapping[str, object]) -> list[TableRow]:
+    """Return the rows of folds that are done; refuse the table of another comparison."""
+    sidecar = out.with_suffix(".json")
+    models = out.with_name(f"{out.stem}_models")
+    if not sidecar.exists():
+        if out.exists() or any(models.glob("*.safetensors")):
+            _refuse_other(out, models)
+        return []
+    if read_json(sidecar).get("Comparison") != json.loads(json.dumps(about)):
+        _refuse_other(sidecar, models)
+    if not out.exists():
+        return []
+    head, *lines = (line.split("\t") for line in read_text(out).splitlines())
+    return [dict(zip(head, cells, strict=True)) for cells in lines]
+
+
+def _refuse_other(file: Path, models: Path) -> NoReturn:
+    why = "the file contains the results of a comparison with other images, methods or settings"
+    fix = f"choose another OUT, or remove the file and {models}"
+    raise UsageError(f"{file}", why, fix)
+
+
+def _about(study: _Study, options: CompareOptions) -> dict[str, object]:
+    """Return what models and scores rest on."""
+    text = json.dumps([checksums(images) for images in study.images], sort_keys=True)
+    return {
+        "Methods": {
+            one.name: {
+                "Recipe": one.training.recipe,
+                "Settings": one.training.changed_settings,
+                "TrainedAt": one.coarser,
+            }
+            for one in study.candidates
+        },
+        "Folds": [
+            {"Train": fold.train, "Validation": fold.validation, "Test": fold.test}
+            for fold in study.folds
+        ],
+        "RandomSeed": options.seed,
+        "Factor": list(study.factor),
+        "Degradation": study.degradation or "measured",
+        "Images": [str(path) for path in options.fine],
+        **({"Channels": list(options.channels)} if options.channels else {}),
+        "ImagesSHA256": hashlib.sha256(text.encode()).hexdigest(),
+        "Volumes": options.volumes,
+        **({"TestedAt": options.test_coarser} if options.test_coarser != 1 else {}),
+        "PerceptualWeights": [one.training.vgg_weights is not None for one in study.candidates],
+        "Precision": options.train_precision,
+        "TrainedLast": options.train_last or 0,
+        "StartedFromSHA256": [one.training.started_with or "" for one in study.candidates],
+    }
+
+
+def _print_plan(study: _Study, options: CompareOptions) -> None:
+    """Print the sets of each fold and what is trained."""
+    for number, fold in enumerate(study.folds, 1):
+        validation = f", validate on {' '.join(fold.validation)}" if fold.validation else ""
+        print(
+            f"Fold {number} of {len(study.folds)}: train on"
+            f" {' '.join(fold.train)}{validation}, test on {' '.join(fold.test)}"
+        )
+    unused = [
+        one.name
+        for one in study.candidates
+        if not one.training.effective_recipe.hold_out and any(f.validation for f in study.folds)
+    ]
+    if unused:
+        print(
+            f"Note: the recipe of {' '.join(unused)} does not use held-out data, so the"
+            " validation set has no influence on training"
+        )
+    factor = " x ".join(f"{f:.4g}" for f in study.factor)
+    count = len(study.folds) * len(study.candidates)
+    origin = f"computed with the {study.degradation} degradation"
+    print(
+        f"{count} training run(s): {' '.join(one.name for one in study.candidates)};"
+        f" super-resolution factor {factor}; low-resolution images"
+        f" {origin if study.degradation else 'measured'}"
+    )
+    if options.test_coarser != 1:
+        print(
+            f"The test images are downsampled to {options.test_coarser:g} times the voxel"
+            " size of the original images"
+        )

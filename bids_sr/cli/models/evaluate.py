@@ -1,0 +1,460 @@
+"""``bids-sr-models evaluate``: models and interpolations against high-resolution references.
+
+References may be of one participant or several. All refusals come before anything is computed,
+and one reference is in memory at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from bids_sr.boilerplate import data_of
+from bids_sr.cli.console import table_text
+from bids_sr.cli.models import image_files as files
+from bids_sr.cli.models import model_files, output_files
+from bids_sr.cli.models.apply import ReadyMethod, checked_finite, overruled_notes, ready_method
+from bids_sr.cli.models.options import EvaluateOptions
+from bids_sr.cli.models.score_tables import (
+    MISSING,
+    beside,
+    by_psnr,
+    cell_text,
+    compare_rows,
+    untested_reason,
+)
+from bids_sr.config import UsageError
+from bids_sr.frozen import frozen
+from bids_sr.group.method_scores import TableRow
+from bids_sr.io.arrays import Array, Mask, evenly_spaced
+from bids_sr.io.atomic_files import write_whole
+from bids_sr.io.grids import Factor
+from bids_sr.io.nifti import ImageError, SeriesReader, save_image
+from bids_sr.metrics import similarity
+from bids_sr.quality.effective_resolution import effective_resolution
+from bids_sr.quality.printed_metrics import nmse_voxel
+from bids_sr.sr.matrices import MATRICES, upsample
+
+
+@frozen
+class DrawnImages:
+    """What figures of one reference show: its first scored volume, and those of all rows.
+
+    All images are 3D on the grid of the reference, `interpolated` is the low-resolution image
+    brought there by linear interpolation, and `mask` are the voxels that are scored.
+    """
+
+    title: str
+    affine: Array
+    reference: Array
+    interpolated: Array
+    mask: Mask
+    methods: Mapping[str, Array]
+
+
+@frozen
+class _Task:
+    """What every row of one reference is measured on."""
+
+    participant: str
+    coarse: SeriesReader
+    reference: SeriesReader
+    window: tuple[slice, slice, slice]  # of the reference that the low-resolution image covers
+    factor: Factor  # low- over high-resolution voxel size
+    volumes: Sequence[int]  # numbers of those evaluated
+    coarse_volumes: Sequence[int]  # their numbers in the low-resolution image
+    methods: Mapping[str, ReadyMethod]  # by the name in the table
+    made: Mapping[str, SeriesReader]
+    mask_file: Path | None
+
+
+@frozen
+class _Measured:
+    """Rows of one reference and the region and range that they rest on."""
+
+    rows: tuple[TableRow, ...]
+    voxels: int
+    data_range: float
+
+
+def participant_of(file: Path) -> str:
+    """Return the participant (``sub-01``) in a file's name or folders, else the file's name.
+
+    >>> participant_of(Path("sub-01/anat/sub-01_T1w.nii.gz")), participant_of(Path("a_T1w.nii"))
+    ('sub-01', 'a_T1w')
+    """
+    for part in (file.name, *reversed(file.parts[:-1])):
+        if match := re.match(r"sub-[A-Za-z0-9+]+", part):
+            return match[0]
+    return output_files.stem_of(file)
+
+
+def evaluate(options: EvaluateOptions) -> None:
+    """Measure models and interpolations against references, and compare them."""
+    _check_groups(options)
+    with ExitStack() as stack:
+        tasks = prepare_tasks(options, stack)
+        if options.out is not None:
+            output_files.make_folder(options.out)
+        measured = list[_Measured]()
+        pages = list[Path]()
+        for number, task in enumerate(tasks, 1):
+            one, drawn = measure_task(task, draw=options.figures != "none")
+            measured.append(one)
+            if drawn is not None and options.out is not None:
+                pages += _draw(drawn, options, number)
+            _print_table(one, task, options)
+    _report(measured, tasks, options, pages)
+
+
+def _check_groups(options: EvaluateOptions) -> None:
+    """Refuse groups that the analysis of variance cannot compare.
+
+    These are a participant in two groups, a single group, and a group of one participant.
+    """
+    group_of = dict[str, str]()
+    for path, label in zip(options.reference, options.group, strict=False):
+        who = participant_of(path)
+        if group_of.setdefault(who, label) != label:
+            what = f"--group {group_of[who]} and {label}: {who}"
+            why = "the participant was assigned to two groups, so the groups are not independent"
+            raise UsageError(what, why, "use the same group label for all images of a participant")
+    counts = Counter(group_of.values())
+    small = [label for label, count in counts.items() if count < 2]
+    if not options.group or (len(counts) > 1 and not small):
+        return
+    if small:
+        what = f"--group {small[0]}: the group contains only one participant"
+        why = "Welch's analysis of variance requires an estimate of the variance within each group"
+    else:
+        what = f"--group {options.group[0]}: only one group was specified"
+        why = "an analysis of variance compares at least two groups"
+    raise UsageError(what, why, "specify at least two participants per group, or omit --group")
+
+
+def prepare_tasks(
+    options: EvaluateOptions, stack: ExitStack, labels: Mapping[str, str] | None = None
+) -> list[_Task]:
+    """Open all images and models and refuse what does not fit, before anything is scored.
+
+    Low-resolution images that are made are written to a temporary folder, which `stack` removes.
+
+    `labels`: name in the table of each model, by its path; None: method and file.
+    """
+    tasks = list[_Task]()
+    labels = _labels(options.model) if labels is None else labels
+    for number, path in enumerate(options.reference):
+        reference = stack.enter_context(SeriesReader(path))
+        volumes = evenly_spaced(reference.shape[3], options.volumes)
+        if options.image:
+            coarse = stack.enter_context(SeriesReader(options.image[number]))
+            x, y, z = (slice(0, n) for n in reference.shape[:3])
+            factor = files.factor_between(coarse, reference, options.factor)
+            if coarse.shape[3] != reference.shape[3]:
+                raise ImageError(
+                    f"{coarse.path}: found {coarse.shape[3]} volumes; expected"
+                    f" {reference.shape[3]} volumes, as in the reference"
+                    f" {reference.path.name}"
+                )
+            coarse_volumes = volumes
+        else:
+            first = next((name for name in options.model if name not in MATRICES), None)
+            factor = files.factor_from(
+                options.factor,
+                files.IN_PLANE if first is None else model_files.open_model(first).card.factor,
+            )
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            file, (x, y, z) = _degraded(reference, options, factor, folder)
+            coarse = stack.enter_context(SeriesReader(file))
+            coarse_volumes = tuple(range(len(volumes)))
+        made_here = options.made if len(options.reference) == 1 else options.made[number:][:1]
+        made = {
+            str(file) if len(options.reference) == 1 else "made elsewhere": _made(
+                file, reference, stack
+            )
+            for file in made_here
+        }
+        tasks.append(
+            _Task(
+                participant=participant_of(path),
+                coarse=coarse,
+                reference=reference,
+                window=(x, y, z),
+                factor=factor,
+                volumes=volumes,
+                coarse_volumes=coarse_volumes,
+                methods={
+                    labels.get(name, name): ready_method(name, coarse, options, factor)
+                    for name in dict.fromkeys((*options.model, *MATRICES))
+                },
+                made=made,
+                mask_file=options.mask[number] if options.mask else None,
+            )
+        )
+    notes = {
+        f"{name}: {note}": None
+        for task in tasks
+        for name, ready in task.methods.items()
+        for note in overruled_notes(ready, options)
+    }
+    for note in notes:
+        print(f"Note: {note}")
+    return tasks
+
+
+def _labels(models: Sequence[str]) -> dict[str, str]:
+    """Return the name of each model in the table: method and file, with folders if ambiguous."""
+    paths = [name for name in dict.fromkeys(models) if name not in MATRICES]
+    names = [Path(name).name for name in paths]
+    return {
+        path: f"{model_files.open_model(path).card.method}"
+        f" ({name if names.count(name) == 1 else path})"
+        for path, name in zip(paths, names, strict=True)
+    }
+
+
+def _degraded(
+    reference: SeriesReader, options: EvaluateOptions, factor: Factor, folder: Path
+) -> tuple[Path, tuple[slice, slice, slice]]:
+    """Write the downsampled reference to a file and return it with the window that it covers.
+
+    The file has the name, and so the contrast, of the reference.
+    """
+    import torch
+
+    from bids_sr.sr.operators import get_operator
+
+    operator = get_operator(options.degradation, tuple(reference.shape[:3]), tuple(factor))
+    picked = evenly_spaced(reference.shape[3], options.volumes)
+    made = [
+        operator.forward(torch.from_numpy(reference.volume(t).astype(np.float64))).numpy()
+        for t in picked
+    ]
+    data = np.stack(made, -1).astype(np.float32)
+    file = folder / reference.path.name
+    save_image(
+        data if reference.ndim == 4 else data[..., 0],
+        operator.lowres_affine(reference.affine),
+        file,
+        tr=1.0,
+    )
+    x, y, z = (slice(a, b) for a, b in operator.window)
+    return file, (x, y, z)
+
+
+def _made(file: Path, reference: SeriesReader, stack: ExitStack) -> SeriesReader:
+    """Open an image made elsewhere; refuse one on another grid than the reference."""
+    reader = stack.enter_context(SeriesReader(file))
+    tolerance = 0.05 * min(reference.zooms)
+    if reader.shape != reference.shape or not np.allclose(
+        reader.affine, reference.affine, atol=tolerance
+    ):
+        raise ImageError(
+            f"{file}: the image has shape {reader.shape}; expected the same grid as"
+            f" {reference.path.name}, {reference.shape}"
+        )
+    return reader
+
+
+def measure_task(task: _Task, *, draw: bool) -> tuple[_Measured, DrawnImages | None]:
+    """Measure all rows of one reference; return them with the images to draw, if requested."""
+    brain, scale, note = files.brain_and_scale(task.coarse, task.mask_file)
+    if note:
+        print(f"Note: {note}")
+    mask = upsample("nearest", brain.astype(np.float32), task.factor) > 0.5
+    reference_mean = np.mean([task.reference.volume(t)[task.window] for t in task.volumes], axis=0)
+    data_range = similarity.reference_range(reference_mean, mask)
+    images = dict[str, Array]()
+    rows = list[TableRow]()
+    for name, ready in task.methods.items():
+        spent = list[float]()
+        volumes = _super_resolved(task, ready, scale, spent)
+        row, image = _scores(name, volumes, task, mask, data_range)
+        images |= {name: image} if draw else {}
+        rows.append(
+            row | {"seconds": float(np.mean(spent)), "parameters": ready.parameters or MISSING}
+        )
+    for name, reader in task.made.items():
+        volumes = (reader.volume(t)[task.window] for t in task.volumes)
+        row, image = _scores(name, volumes, task, mask, data_range)
+        images |= {name: image} if draw else {}
+        rows.append(row)
+    measured = _Measured(rows=tuple(rows), voxels=int(mask.sum()), data_range=data_range)
+    if not draw:
+        return measured, None
+    start = [one.start for one in task.window]
+    affine = task.reference.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ start
+    return measured, DrawnImages(
+        title=task.reference.path.name,
+        affine=affine,
+        reference=task.reference.volume(task.volumes[0])[task.window],
+        interpolated=images["linear"],
+        mask=mask,
+        methods=images,
+    )
+
+
+def _super_resolved(
+    task: _Task, ready: ReadyMethod, scale: float, spent: list[float]
+) -> Iterator[Array]:
+    """Yield the super-resolved volumes; append the seconds of each to `spent`."""
+    upsampler = ready.make(scale)
+    for t in task.coarse_volumes:
+        volume = task.coarse.volume(t)
+        began = time.perf_counter()
+        image = checked_finite(upsampler(volume, np.eye(4)), t)
+        spent.append(time.perf_counter() - began)
+        yield image
+
+
+def _scores(
+    name: str, volumes: Iterator[Array], task: _Task, mask: Mask, data_range: float
+) -> tuple[TableRow, Array]:
+    """Return the metrics of one row, means over the volumes, and the first volume."""
+    by_volume = list[dict[str, float]]()
+    first: Array | None = None
+    for t, image in zip(task.volumes, map(np.asarray, volumes), strict=True):
+        reference = task.reference.volume(t)[task.window]
+        first = image if first is None else first
+        by_volume.append(
+            {
+                "psnr": similarity.psnr(reference, image, data_range=data_range, mask=mask),
+                "ssim": similarity.ssim(reference, image, data_range=data_range, mask=mask),
+                "rmse": similarity.rmse(reference, image, mask=mask),
+                "mae": similarity.mae(reference, image, mask=mask),
+                "nmse": similarity.nmse(reference, image, mask=mask),
+                "nmse_voxel": nmse_voxel(reference, image, mask=mask),
+            }
+        )
+    assert first is not None
+    means = {key: float(np.mean([one[key] for one in by_volume])) for key in by_volume[0]}
+    resolution = None
+    if name != "nearest":  # the edges of its blocks would count as detail
+        resolution = effective_resolution(first, task.reference.zooms, mask)
+    row: TableRow = {
+        "name": name,
+        **means,
+        "resolution_mm": MISSING if resolution is None else resolution,
+        "seconds": MISSING,
+        "parameters": MISSING,
+        "participant": task.participant,
+        "reference": str(task.reference.path),
+    }
+    return row, first
+
+
+def _coarse_text(task: _Task, options: EvaluateOptions) -> str:
+    if options.image:
+        return f"measured ({task.coarse.path.name})"
+    return f"computed with the {options.degradation} degradation"
+
+
+def _print_table(measured: _Measured, task: _Task, options: EvaluateOptions) -> None:
+    """Print the rows of one reference, best PSNR first."""
+    print(
+        f"{task.reference.path.name}: scored {len(task.volumes)} of"
+        f" {task.reference.shape[3]} volume(s). Low-resolution image:"
+        f" {_coarse_text(task, options)}. Factor:"
+        f" {' x '.join(f'{f:.4g}' for f in task.factor)}. Mask: {measured.voxels} voxels."
+        f" Data range: {measured.data_range:.6g} (maximum minus minimum of the reference"
+        " inside the mask)."
+    )
+    columns = [name for name in data_of("columns.json")["models_apply"] if name != "reference"]
+    if len(options.reference) == 1:
+        columns.remove("participant")
+    print(table_text([tuple(columns), *_cells(by_psnr(measured.rows), columns, options)]))
+
+
+def _cells(
+    rows: Sequence[TableRow], columns: Sequence[str], options: EvaluateOptions
+) -> list[list[str]]:
+    return [
+        [f"{row[c]:.5g}" if isinstance(row[c], float) else str(row[c]) for c in columns]
+        for row in rows
+    ]
+
+
+def _report(
+    measured: Sequence[_Measured],
+    tasks: Sequence[_Task],
+    options: EvaluateOptions,
+    figures: Sequence[Path],
+) -> None:
+    """Print what was found over participants, and write the tables and the page."""
+    rows = [row for one in measured for row in by_psnr(one.rows)]
+    if options.out is not None:
+        columns = data_of("columns.json")["models_apply"]
+        lines = [tuple(columns), *_cells(rows, list(columns), options)]
+        write_whole(options.out, "".join("\t".join(line) + "\n" for line in lines))
+        described: Mapping[str, object] = {
+            **columns,
+            "DataRange": _one_or_all([one.data_range for one in measured]),
+            "Factor": _one_or_all([list(task.factor) for task in tasks]),
+            "CoarseImage": _one_or_all([_coarse_text(task, options) for task in tasks]),
+            "Reference": _one_or_all([str(file) for file in options.reference]),
+            "Volumes": _one_or_all([list(task.volumes) for task in tasks]),
+        }
+        write_whole(options.out.with_suffix(".json"), json.dumps(described, indent=2) + "\n")
+    trained = [name for name, ready in tasks[0].methods.items() if ready.model is not None]
+    trained += list(tasks[0].made)
+    group_of = {task.participant: label for task, label in zip(tasks, options.group, strict=False)}
+    tables = compare_rows(rows, trained, group_of, options.out) if len(tasks) > 1 else {}
+    if reason := untested_reason({task.participant for task in tasks}):
+        print(f"Note: {reason}")
+    if options.figures != "none" and options.out is not None:
+        from bids_sr.report.comparison_page import write_comparison_page
+
+        page = options.out.with_suffix(".html")
+        shown = {"Scores": _page_rows(rows, "models_apply")}
+        shown |= {title: _page_rows(found, kind) for (kind, title), found in tables.items()}
+        write_comparison_page(page, "Super-resolved images and their references", shown, figures)
+        print(f"Comparison page: {page}")
+
+
+def _one_or_all(values: Sequence[object]) -> object:
+    """Return the value of a single reference, or a list with one value per reference."""
+    return values[0] if len(values) == 1 else list(values)
+
+
+def _page_rows(rows: Sequence[TableRow], columns: str) -> list[list[str]]:
+    """Return a heading and the rows as text."""
+    names = list(data_of("columns.json")[columns])
+    return [names, *([cell_text(row[name]) for name in names] for row in rows)]
+
+
+def _draw(drawn: DrawnImages, options: EvaluateOptions, number: int) -> list[Path]:
+    """Write the figures of one reference beside the table; return their files."""
+    from bids_sr.figures.comparison import comparison_figure
+    from bids_sr.figures.decorrelation import decorrelation_figure
+    from bids_sr.figures.svg_files import save_figure
+
+    assert options.out is not None
+    zooms = np.linalg.norm(drawn.affine[:3, :3], axis=0)
+    figures = {
+        "images": comparison_figure(
+            drawn.title,
+            drawn.affine,
+            drawn.reference,
+            drawn.interpolated,
+            drawn.mask,
+            drawn.methods,
+        )
+    }
+    if options.decorrelation:
+        images = {"reference": drawn.reference, **drawn.methods}
+        del images["nearest"]  # the edges of its blocks would count as detail
+        figures["decorrelation"] = decorrelation_figure(drawn.title, images, zooms, drawn.mask)
+    written = list[Path]()
+    for kind, figure in figures.items():
+        file = beside(options.out, f"{number}_{kind}.{options.figures}")
+        written.append(save_figure(figure, file))
+    return written

@@ -1,0 +1,43 @@
+"""Files that the ``bids-sr-models`` subcommands write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_sr.config import UsageError
+
+
+def to_write(out: Path, inputs: Sequence[Path]) -> Path:
+    """A NIfTI file that may be written, with its folder; another than what is read."""
+    if not out.name.endswith((".nii", ".nii.gz")):
+        raise UsageError(
+            f"{out}",
+            "images can only be written in the formats .nii and .nii.gz",
+            "use a file name that ends in .nii.gz",
+        )
+    if any(out.exists() and each.exists() and out.samefile(each) for each in inputs):
+        raise UsageError(
+            f"{out}",
+            "the output file is the same as the input image",
+            "choose another output file",
+        )
+    make_folder(out)
+    return out
+
+
+def stem_of(file: Path) -> str:
+    """Name of a NIfTI file without its suffixes."""
+    return file.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def make_folder(out: Path) -> None:
+    """The folder of a file that will be written."""
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{out}",
+            f"the directory could not be created ({error.strerror})",
+            "choose another directory",
+        ) from None

@@ -1,0 +1,148 @@
+"""Tables of scores: rows as TSV, and their comparison over participants."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from bids_sr.boilerplate import data_of
+from bids_sr.cli.console import table_text
+from bids_sr.group.method_scores import (
+    Score,
+    TableRow,
+    compare_groups,
+    compare_models,
+    compare_pairs,
+    scores_by_metric,
+    summarize,
+)
+from bids_sr.io.atomic_files import write_json, write_whole
+
+SCORES = ("psnr", "ssim", "rmse", "mae", "nmse", "nmse_voxel", "resolution_mm")
+"""Columns that are summarized over participants."""
+_TESTED = SCORES[:-1]
+_SHOWN = ("psnr", "ssim", "rmse", "nmse")
+MISSING = "n/a"
+
+
+def by_psnr(rows: Sequence[TableRow]) -> list[TableRow]:
+    """Return rows in descending order of PSNR."""
+    return sorted(rows, key=lambda row: -float(row["psnr"]))
+
+
+def write_table(
+    file: Path,
+    columns: str,
+    rows: Sequence[TableRow],
+    about: Mapping[str, object] | None = None,
+) -> None:
+    """Write rows as TSV, and the JSON that describes the columns.
+
+    `columns`: entry of ``columns.json``. `about`: further entries of the JSON.
+    """
+    described = data_of("columns.json")[columns]
+    lines = [list(described), *([cell_text(row[name]) for name in described] for row in rows)]
+    write_json(file.with_suffix(".json"), {**described, **(about or {})})
+    write_whole(file, "".join("\t".join(line) + "\n" for line in lines))
+
+
+def cell_text(value: str | float) -> str:
+    """Return a cell: six significant digits of a number; n/a for NaN."""
+    if isinstance(value, str):
+        return value
+    return MISSING if math.isnan(value) else f"{value:.6g}"
+
+
+def beside(out: Path, suffix: str) -> Path:
+    """Return a file beside a table, as ``table_summary.tsv`` beside ``table.tsv``."""
+    stem = out.name.removesuffix(out.suffix) if out.suffix == ".tsv" else out.name
+    return out.with_name(f"{stem}_{suffix}")
+
+
+def untested_reason(participants: Collection[str]) -> str:
+    """Explain why no method was tested over participants, and what a test needs.
+
+    "" if there are two participants or more.
+
+    >>> untested_reason(["sub-01", "sub-02"])
+    ''
+    """
+    if len(participants) > 1:
+        return ""
+    return (
+        "Statistical tests and the analysis of variance were skipped because they require"
+        f" at least two participants; only {min(participants)} was tested."
+    )
+
+
+_TABLES = {
+    ("models_summary", "Participants"): "summary.tsv",
+    ("models_tests", "Paired tests"): "tests.tsv",
+    ("models_anova", "Welch's analysis of variance"): "anova.tsv",
+}
+
+
+def compare_rows(
+    rows: Sequence[TableRow],
+    trained: Sequence[str],
+    group_of: Mapping[str, str],
+    out: Path | None,
+) -> dict[tuple[str, str], list[TableRow]]:
+    """Summarize and test scores over participants, print the summary and write the tables.
+
+    Parameters
+    ----------
+    rows : Sequence[TableRow]
+        One row per image and method, with the columns of `SCORES`, ``name`` and ``participant``.
+    trained : Sequence[str]
+        Names of the methods that are compared with each other and with the interpolations.
+    group_of : Mapping[str, str]
+        Group of each participant; empty for none.
+    out : Path | None
+        Table of the images, beside which the tables are written; None: print only.
+
+    Returns
+    -------
+    dict[tuple[str, str], list[TableRow]]
+        Rows of the tables by their columns and titles; tables without rows are left out.
+    """
+    by_metric = scores_by_metric(
+        Score(
+            name=str(row["name"]),
+            participant=str(row["participant"]),
+            metric=metric,
+            value=math.nan if row[metric] == MISSING else float(row[metric]),
+        )
+        for metric in SCORES
+        for row in rows
+    )
+    tested = {metric: by_metric[metric] for metric in _TESTED}
+    anova = compare_models(tested, trained) + compare_groups(tested, group_of)
+    kinds = dict(
+        zip(_TABLES, (summarize(by_metric), compare_pairs(tested, trained), anova), strict=True)
+    )
+    _print_summary(kinds["models_summary", "Participants"])
+    tables = {key: found for key, found in kinds.items() if found}
+    for key, found in tables.items():
+        if out is not None:
+            file = beside(out, _TABLES[key])
+            write_table(file, key[0], found)
+            print(f"{key[1].lower() if key[0] != 'models_anova' else key[1]}: {file}")
+    return tables
+
+
+def _print_summary(rows: Sequence[TableRow]) -> None:
+    """Print mean, SD and interval over participants, best PSNR first."""
+    cells: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if row["metric"] in _SHOWN:
+            mean, sd, low, high = (float(row[key]) for key in ("mean", "sd", "lower", "upper"))
+            spread = "" if math.isnan(sd) else f" ± {sd:.4g} [{low:.5g}, {high:.5g}]"
+            cells.setdefault(str(row["name"]), {})[str(row["metric"])] = f"{mean:.5g}{spread}"
+    order = sorted(
+        (row for row in rows if row["metric"] == "psnr"), key=lambda row: -float(row["mean"])
+    )
+    print(f"Mean ± SD across {order[0]['n']} participants [95 % confidence interval of the mean]")
+    lines = [[str(row["name"]), *(cells[str(row["name"])][m] for m in _SHOWN)] for row in order]
+    print(table_text([("name", *_SHOWN), *lines]))

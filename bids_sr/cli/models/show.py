@@ -1,0 +1,158 @@
+"""``bids-sr-models list`` and ``card``: methods, baselines and models, and one model's card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bids_sr.cli.console import table_text
+from bids_sr.cli.models.model_files import open_model
+from bids_sr.cli.models.options import CardOptions, ListOptions
+from bids_sr.cli.recipe_settings import settings_text
+from bids_sr.config import UsageError, nearest_name
+from bids_sr.series import BASELINES, INTERPOLATIONS
+from bids_sr.sr.former_names import renaming
+from bids_sr.sr.method import get_method, method_names, offered_methods
+
+_LEARNS_FROM = {
+    "pair": "pairs of high- and low-resolution images",
+    "images": "high-resolution images, with measured or simulated low-resolution images",
+    "series": "the processed run itself",
+    "self": "low-resolution images only",
+}
+
+
+def list_models(options: ListOptions) -> None:
+    """Print methods, baselines and trained models.
+
+    For methods that are named, print the settings of their recipes instead.
+
+    `options`: parsed options of the command line, with methods and folders of further models.
+    """
+    methods, folders = _named(options.names)
+    if methods:
+        print("\n\n".join(map(settings_text, methods)))
+        if not folders:
+            return
+        print()
+    print(
+        "Methods (train a model with bids-sr-models train METHOD OUT ..., or with bids-sr"
+        " ... --sr-method METHOD)"
+    )
+    rows = [("name", "dims", "parameters fast / paper", "reference", "learns from", "description")]
+    for name in offered_methods():
+        facts = get_method(name)
+        learns = _LEARNS_FROM.get(facts.trained_on, facts.trained_on)
+        rows.append((name, f"{facts.ndim}D", _sizes(name), facts.reference, learns, facts.summary))
+    print(table_text(rows))
+    print("\nBaseline methods (no training required)")
+    of_the_run = " (only available in bids-sr)"
+    nothing_learned = [
+        (n, f"{t}{of_the_run * (n not in INTERPOLATIONS)}") for n, t in BASELINES.items()
+    ]
+    print(table_text(nothing_learned))
+    from bids_sr.boilerplate import HERE
+
+    for title, folder in [
+        ("included in the package", HERE / "models"),
+        *((str(folder), folder) for folder in folders),
+    ]:
+        print(f"\nTrained models: {title}")
+        _models(folder)
+
+
+def _named(names: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """Split words into methods and folders; refuse a word that is neither."""
+    methods = [name for name in names if name in method_names()]
+    folders = [Path(name) for name in names if name not in methods]
+    for folder in folders:
+        if not folder.is_dir():
+            known = ", ".join(offered_methods())
+            why = f"neither a directory nor one of the methods {known}"
+            fix = nearest_name(str(folder), offered_methods()) or "check the name"
+            raise UsageError(f"{folder}", why, fix)
+    return methods, folders
+
+
+def _sizes(name: str) -> str:
+    """Return the number of generator parameters per recipe, or "-" without a generator.
+
+    The factor is 2, and nothing is allocated.
+    """
+    import torch
+
+    method = get_method(name)
+    sizes = []
+    for recipe in (method.recipes.get("fast"), method.recipes.get("paper")):
+        if recipe is None:
+            sizes.append("-")
+            continue
+        with torch.device("meta"):
+            network = recipe.build_generator(1, (2.0, 2.0, 1.0))
+        sizes.append(f"{sum(p.numel() for p in network.parameters()):,}")
+    return " / ".join(sizes)
+
+
+def _models(folder: Path) -> None:
+    """One line for each model below a folder; damaged ones are named."""
+    from bids_sr.sr.models.card import ModelError, read_card
+
+    rows: list[tuple[str, ...]] = []
+    for weights in sorted(folder.rglob("*.safetensors")):
+        try:
+            card = read_card(weights)
+        except ModelError as error:
+            rows.append((weights.name, _printable(f"cannot be used: {error}")))
+            continue
+        mm = " x ".join(f"{v:.3g}" for v in card.lowres_mm)
+        factor = " x ".join(f"{v:g}" for v in card.factor)
+        reached = f"held-out PSNR {card.psnr['network']:.1f} dB" if "network" in card.psnr else ""
+        rows.append(
+            (
+                str(weights.relative_to(folder)),
+                f"{card.method} ({card.recipe})"
+                + (
+                    f", called {card.json['method']} in the model card"
+                    if renaming(card.json)
+                    else ""
+                ),
+                f"{mm} mm, factor {factor}",
+                card.contrast,
+                reached,
+            )
+        )
+    shown = [tuple(_printable(cell) for cell in row) for row in rows]
+    print(table_text(shown or [("none",)]))
+
+
+def show_card(options: CardOptions) -> None:
+    """Print a card; the weights are checked against it first."""
+
+    model = open_model(options.model)
+    card = {**model.card.json, "method": model.card.method, "recipe": model.card.recipe}
+    if options.json:
+        print(json.dumps(card, indent=2, sort_keys=True))
+        return
+    print(f"{options.model}: the weights match the model card")
+    _lines(card, 0)
+
+
+def _lines(values: Mapping[str, object], depth: int) -> None:
+    """Nested values as indented lines; lists of numbers on one."""
+    for key, value in sorted(values.items()):
+        head = "  " * depth + _printable(str(key))
+        if isinstance(value, Mapping):
+            print(f"{head}:")
+            _lines(value, depth + 1)
+        elif isinstance(value, list):
+            print(f"{head}: {_printable(' '.join(map(str, value)))}")
+        else:
+            print(
+                f"{head}: {_printable(f'{value:.6g}' if isinstance(value, float) else str(value))}"
+            )
+
+
+def _printable(text: str) -> str:
+    """Text without characters that could steer a terminal: a card may come from anyone."""
+    return "".join(each if each.isprintable() else "?" for each in text)

@@ -1,0 +1,316 @@
+"""``bids-sr-models train``: train a method on images, or adapt a trained model to a few.
+
+A method may be trained on one image or many.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from bids_sr.cli.console import progress_line
+from bids_sr.cli.models import model_files, output_files
+from bids_sr.cli.models.options import TrainOptions
+from bids_sr.cli.models.training_images import read_images
+from bids_sr.config import UsageError
+from bids_sr.config.vgg19_weights import VGG19_COMMAND, vgg19_for
+from bids_sr.io.atomic_files import write_whole
+from bids_sr.io.grids import Factor
+from bids_sr.sr.data.images import TrainingImages
+from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
+from bids_sr.sr.missing_features import features_notice
+from bids_sr.sr.models.card import read_card
+from bids_sr.sr.models.model import LoadedModel, save_model
+from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.recipe_changes import (
+    ChangeError,
+    RecipeChange,
+    apply_changes,
+    change_of_method,
+    check_changes,
+    variable_field,
+    width_ratio,
+)
+from bids_sr.sr.training.card_entries import steps_at_stop
+from bids_sr.sr.training.journal import TENSORBOARD, log_tsv
+from bids_sr.sr.training.trainer import fit
+
+
+def train(options: TrainOptions) -> None:
+    """Train a model and write it."""
+    training = requested_training(options)
+    images, factor = read_images(options, training)
+    training = suited(replace(training, factor=factor), images)
+    stem = options.out.with_name(options.out.name.removesuffix(".safetensors"))
+    output_files.make_folder(stem)
+    began = time.monotonic()
+    work = options.work_dir or stem.with_name(f"{stem.name}.work")
+    made = fit(training, images, work, progress_line())
+    json.dumps(dict(made.card))
+    write_whole(stem.with_name(f"{stem.name}.tsv"), log_tsv(made.log))
+    weights, _ = save_model(stem, made.state, made.card)
+    at_stop = steps_at_stop(made.card)
+    if options.work_dir is None and not at_stop:
+        _remove_checkpoints(work)
+    minutes = (time.monotonic() - began) / 60
+    print(
+        f"{weights}: trained {training.method.name} ({training.recipe} recipe) on"
+        f" {len(images)} image(s) in {minutes:.1f} min{_reached(weights)}"
+    )
+    if at_stop:
+        print(
+            f"Training was stopped by --max-minutes ({at_stop}). Rerun the same command to"
+            f" continue training from the checkpoints in {work}."
+        )
+    print(f"To apply the model: bids-sr-models apply {weights} IMAGE OUT")
+    print(f"                or: {_in_a_run(training.method, weights, factor)}")
+
+
+def _remove_checkpoints(work: Path) -> None:
+    """Remove what a finished training needs no more; TensorBoard's files remain."""
+    if not (work / TENSORBOARD).is_dir():
+        shutil.rmtree(work, ignore_errors=True)
+        return
+    for path in work.iterdir():
+        if path.is_dir() and path.name != TENSORBOARD:
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.is_file():
+            path.unlink()
+
+
+def _in_a_run(method: Method, weights: Path, factor: Factor) -> str:
+    """Return the options of ``bids-sr`` that use a model in a BIDS run.
+
+    The factor is that of the model; one number is in plane.
+    """
+    x, y, z = factor
+    asked = f"{x:g}" if x == y and z == 1 else f"{x:g} {y:g} {z:g}"
+    return f"bids-sr ... --sr-method {method.name} --pretrained {weights} --sr-factor {asked}"
+
+
+def requested_training(options: TrainOptions) -> TrainingRequest:
+    """Return the requested training, refusing options that contradict each other or the method."""
+    method = get_method(options.method)
+    if method.variance is not None:
+        why = (
+            "this method is not trained; it estimates variance maps of one run, which"
+            " requires a brain mask and head-motion estimates"
+        )
+        fix = (
+            f"use bids-sr ... --sr-method {method.name}, which estimates the variance maps"
+            " and stores them in sourcedata/models"
+        )
+        raise UsageError(method.name, why, fix)
+    recipe = get_recipe(method, recipe_name(method, options.recipe))
+    start = None if options.start is None else model_files.open_model(options.start)
+    device = model_files.device_of(options)
+    vgg_weights = _vgg19(options, method)
+    changes = changes_of_options(options, method, vgg=vgg_weights is not None)
+    _check(options, method, apply_changes(recipe, changes), start)
+    if start is not None and (missing := _networks_that_start_anew(recipe, start)):
+        print(
+            f"Note: {options.start} does not contain weights of {missing}, which are"
+            " initialized at random. To store these weights in a model, train the model with"
+            " --keep-critic."
+        )
+    if vgg_weights is None and (notice := features_notice(method, options.recipe)):
+        level, text = notice
+        print(f"{level.capitalize()}: {method.name} --recipe {options.recipe}: {text}")
+    if options.train_last is not None:
+        recipe = replace(recipe, freeze_but_last=options.train_last)
+    if options.keep_critic:
+        recipe = replace(recipe, keep_critic=True)
+    if options.degradation is not None:
+        recipe = replace(recipe, degradation=options.degradation)
+    return TrainingRequest(
+        method=method,
+        recipe=options.recipe,
+        changed=recipe,
+        changes=changes,
+        seed=options.seed,
+        threads=options.threads,
+        device=device,
+        max_train_minutes=options.max_minutes,
+        precision=options.train_precision,
+        vgg_weights=vgg_weights,
+        start=start,
+    )
+
+
+def changes_of_options(
+    options: TrainOptions, method: Method, *, vgg: bool
+) -> tuple[RecipeChange, ...]:
+    """Read the changes of the recipe; refuse those that the recipe does not allow.
+
+    `vgg`: whether there are weights of VGG-19.
+    """
+    try:
+        changes = tuple(change_of_method(text, method.name) for text in options.recipe_changes)
+        check_changes(changes, (method.name,), options.recipe, vgg=vgg)
+    except ChangeError as error:
+        what = error.change or " ".join(options.recipe_changes)
+        raise UsageError(f"--set {what}", error.why, error.fix) from None
+    return changes
+
+
+def _vgg19(options: TrainOptions, method: Method) -> Path | None:
+    """Return the weights of VGG-19 for the loss, and print which file it is."""
+    weights = vgg19_for(method, options.recipe, options.vgg_weights)
+    if weights is not None:
+        print(f"VGG-19 features are computed with the weights in {weights}")
+    return weights
+
+
+def _networks_that_start_anew(recipe: Recipe, start: LoadedModel) -> str:
+    """Return which networks beside the generator a model to begin with lacks; "" for none."""
+    if recipe.build_critic is None or "critic" in start.companions:
+        return ""
+    return "the backward network and both critics" if recipe.objective == "cycle" else "the critic"
+
+
+def _check(
+    options: TrainOptions, method: Method, recipe: Recipe, start: LoadedModel | None
+) -> None:
+    """Refuse missing images, and options that contradict one another or the method."""
+    if options.keep_critic and recipe.build_critic is None:
+        why = f"{method.name} with --recipe {options.recipe} is trained without a critic"
+        raise UsageError("--keep-critic", why, "omit this option")
+    if options.train_last is not None and start is None:
+        raise UsageError(
+            "--train-last",
+            "the other layers would keep their random initial weights",
+            "specify the initial model with --from",
+        )
+    if not options.fine and not options.coarse:
+        raise UsageError(
+            "no images were specified",
+            "training requires at least one image",
+            "specify --fine FILE ... or --coarse FILE ...",
+        )
+    if not options.fine and method.needs_pair:
+        why = "this is a supervised method, which requires high-resolution images"
+        fix = (
+            "specify --fine FILE ..., or choose a method that learns from low-resolution"
+            " images only (tv or dip)"
+        )
+        raise UsageError(f"{method.name} requires --fine", why, fix)
+    lead, kind = (
+        (options.fine, "high-resolution images") if options.fine else (options.coarse, "images")
+    )
+    for name in ("coarse", "mask"):
+        value = getattr(options, name)
+        if value and len(value) != len(lead):
+            fix = f"specify one file per image in the same order, or omit --{name}"
+            raise UsageError(
+                f"--{name}: {len(value)} file(s)", f"{len(lead)} {kind} were specified", fix
+            )
+    if options.degradation not in (None, "kspace") and method.trained_on == "pair":
+        what = f"--degradation {options.degradation}"
+        why = f"{method.name} is trained on images with truncated k-space"
+        raise UsageError(what, why, "omit this option, or specify measured images with --coarse")
+    if options.coarse and options.degradation and options.fine:
+        raise UsageError(
+            "--degradation",
+            "no low-resolution images are simulated because measured images were specified"
+            " with --coarse",
+            "omit one of the two options",
+        )
+    if options.vgg_weights is not None and options.vgg_weights.suffix != ".safetensors":
+        why = (
+            "expected a .safetensors file; files written by torch.save are not read because"
+            " they may contain executable code"
+        )
+        fix = f"convert the torchvision file with {VGG19_COMMAND} {options.vgg_weights}"
+        raise UsageError(f"--vgg-weights {options.vgg_weights}", why, fix)
+    if recipe.needs_vgg and vgg19_for(method, options.recipe, options.vgg_weights) is None:
+        why = (
+            "the published training recipe uses VGG-19 features, but no VGG-19 weights are"
+            " available on this computer"
+        )
+        fix = (
+            f"run {VGG19_COMMAND} once to store the weights on this computer, or specify a"
+            " weights file with --vgg-weights. Alternatively, use --recipe paper-mse, which"
+            " replaces the VGG-19 loss with a squared error loss."
+        )
+        raise UsageError(f"{method.name} --recipe {options.recipe}", why, fix)
+    if start is not None:
+        _check_start(options, method, start)
+        _check_filters(options, recipe, start)
+
+
+def _check_start(options: TrainOptions, method: Method, start: LoadedModel) -> None:
+    """Refuse a model of another method or recipe to begin with."""
+    if start.card.method != method.name:
+        why = f"the model was trained with {start.card.method}, not with {method.name}"
+        fix = f"train {start.card.method}"
+        raise UsageError(f"--from {options.start}", why, f"{fix}, or omit --from")
+    if start.card.recipe != recipe_name(method, options.recipe):
+        why = f"the model specified with --from has the network of --recipe {start.card.recipe}"
+        raise UsageError(f"--recipe {options.recipe}", why, f"use --recipe {start.card.recipe}")
+
+
+def _check_filters(options: TrainOptions, recipe: Recipe, start: LoadedModel) -> None:
+    """Refuse a model with another number of filters to begin with."""
+    if not isinstance(start.recipe, Recipe) or width_ratio(start.recipe, recipe) == 1:
+        return
+    filters = variable_field(start.recipe, "filters", "").shown_default
+    why = (
+        f"the model has {filters} filters, but the network to be trained has a different"
+        " number of filters"
+    )
+    raise UsageError(f"--from {options.start}", why, f"use --set filters={filters}")
+
+
+def suited(
+    training: TrainingRequest, images: TrainingImages, *, quiet: bool = False
+) -> TrainingRequest:
+    """Return the training that images allow, refusing those smaller in plane than a patch.
+
+    `quiet`: do not print what is varied.
+    """
+    assert training.factor is not None
+    for image in images:
+        scale = (1.0, 1.0) if image.fine is not None else training.factor[:2]
+        x, y = (int(n * f + 0.5) for n, f in zip(image.shape[:2], scale, strict=True))
+        if not training.effective_recipe.fits(x, y):
+            want, have = (
+                " x ".join(map(str, each))
+                for each in (training.effective_recipe.flat_patch or (), (x, y))
+            )
+            serve = [name for name, other in training.method.recipes.items() if other.fits(x, y)]
+            fix = (
+                f"use larger images, or --recipe {serve[0]}"
+                if serve
+                else "use larger images, or the fast recipes of srgan or unet, which are trained"
+                " on whole slices"
+            )
+            raise UsageError(
+                f"{image.name}",
+                f"the training patches of {want} voxels are larger than the slices of"
+                f" {have} voxels",
+                fix,
+            )
+    vary = training.effective_recipe.augmentation
+    if vary.of_whole_slices and (len(images) > 1 or training.start is not None):
+        # several images vary of themselves; with exponents and noise the network was less accurate
+        # there
+        if not quiet:
+            print(
+                f"Note: {training.method.name} uses only flips and intensity scaling for data"
+                " augmentation if it is trained on several images or from an initial model"
+            )
+        plain = replace(
+            training.effective_recipe, augmentation=replace(vary, shift=0.0, gamma=0.0, noise=0.0)
+        )
+        return replace(training, changed=plain)
+    return training
+
+
+def _reached(weights: Path) -> str:
+    """Held-out PSNR of the model and of plain interpolation, as its card tells."""
+    found = [f"{name} {psnr:.2f} dB" for name, psnr in read_card(weights).psnr.items()]
+    return f"; held-out PSNR: {', '.join(found)}" if found else ""

@@ -1,0 +1,232 @@
+"""The participant level: from a plan without problems to derivatives and reports."""
+
+import contextlib
+import dataclasses
+import io
+import shutil
+import sys
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_sr.cli.console import line_of, made
+from bids_sr.cli.heartbeat import still
+from bids_sr.cli.messages import show
+from bids_sr.cli.progress import Progress
+from bids_sr.cli.stages import declared_seconds, expected
+from bids_sr.config import Settings, machine
+from bids_sr.config.machine import (
+    SHARED_GB,
+    WORKER_GB,
+    for_steps_gb,
+    largest_gb,
+    step_gb,
+    workers_that_fit,
+)
+from bids_sr.config.plugin import Plugin
+from bids_sr.config.settings import analysis_digest
+from bids_sr.io.earlier_files import EARLIER, set_aside
+from bids_sr.notices import Notice, record
+from bids_sr.preflight import cost_text
+from bids_sr.preflight.pace import pace_now
+from bids_sr.region_names import find_atlas
+from bids_sr.version import __version__
+
+if TYPE_CHECKING:
+    from bids_sr.execution.execute import RunOutcome
+    from bids_sr.execution.records import Finish
+    from bids_sr.pipeline.graph import Graph
+    from bids_sr.pipeline.nodes import Node
+    from bids_sr.preflight import Plan
+
+_NAMED = 5  # files, of those of earlier calls
+
+
+def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None]) -> "RunOutcome":
+    """Run the graph of a plan without problems, and write citations and reports.
+
+    `say` prints one line.
+    """
+    from bids_sr.execution.usage import limit_threads
+
+    limit_threads()
+    from bids_sr.execution.execute import RunOutcome
+    from bids_sr.execution.records import Finish
+    from bids_sr.io.dataset_description import write_atlas, write_dataset
+    from bids_sr.report.index_page import INDEX, write_index
+    from bids_sr.report.methods_text import write_citations
+    from bids_sr.report.participants_page import write_participants
+    from bids_sr.report.run_notes import is_last, note_run
+    from bids_sr.steps.figures import declared
+    from bids_sr.workflows.participant import graph_of, primary_series, stores_atlas
+
+    out, run = settings.paths.output_dir, settings.run
+    log_dir = out / "logs" / run.run_uuid
+    labels, outcome = [subject.label for subject in plan.subjects], RunOutcome()
+    links, exported = {each.name: each.root for each in plan.sources}, list[str]()
+    describe = partial(
+        write_dataset, out, bids_dir=settings.paths.bids_dir, version=__version__, links=links
+    )
+    digest, changed = analysis_digest(settings), True
+    if not run.reports_only:
+        with still(say, "Building the workflow"):
+            graph = graph_of(settings, plan, __version__)
+            finish = Finish(graph, settings.paths.work_dir or Path())
+            exported = [] if run.boilerplate_only else primary_series(settings, plan, __version__)
+            for series in ("", *exported):
+                describe(series=series)
+            if stores_atlas(settings, plan):
+                atlas = find_atlas(settings.activation.atlas)
+                write_atlas(out, atlas.name, atlas.description)
+        if run.boilerplate_only:
+            html = not run.md_only_boilerplate
+            write_citations(graph.methods_text(finish.ended()), out, log_dir, html=html)
+            return dataclasses.replace(outcome, reports=(out / "CITATION.md",))
+        if run.clean_workdir and settings.paths.work_dir is not None:
+            steps = settings.paths.work_dir / graph.scope.name
+            for part in graph.scope.inner:  # others may be in use by calls on other participants
+                shutil.rmtree(steps / part.name, ignore_errors=True)
+        outcome = _worked(graph, finish, settings, plan, say)
+        changed = note_run(log_dir, labels, settings=digest)
+    say("Writing the reports")
+    with still(say, "Writing the reports"):
+        reports = write_participants(
+            out,
+            labels,
+            shown=declared(),
+            log_dir=log_dir,
+            command=" ".join(sys.argv),
+            sessions=run.aggregate_session_reports,
+        )
+        if (changed or not (out / INDEX).exists()) and is_last(
+            out, settings.paths.bids_dir, digest
+        ):
+            write_index(out)
+    for series in exported:  # whose runs may hold no more than zero filling
+        describe(series=series)
+    return dataclasses.replace(outcome, reports=reports)
+
+
+def _worked(
+    graph: "Graph",
+    finish: "Finish",
+    settings: Settings,
+    plan: "Plan",
+    say: Callable[[str], None],
+) -> "RunOutcome":
+    """Run the steps that are left, and put down what came of all: records, figures, methods."""
+    from bids_sr.execution.execute import RunOutcome
+    from bids_sr.io.dataset_description import applied_in
+    from bids_sr.report.figure_archive import packed_figures
+    from bids_sr.report.methods_text import write_citations
+    from bids_sr.report.participants_page import mark_unfinished
+    from bids_sr.workflows.participant import primary_series
+
+    out, run = settings.paths.output_dir, settings.run
+    log_dir = out / "logs" / run.run_uuid
+    outcome = RunOutcome()
+    labels = [subject.label for subject in plan.subjects]
+    with packed_figures(settings.figures_dir, out, labels):
+        if left := finish.left():
+            mark_unfinished(out, labels)
+            finish.note(left)
+            outcome = _executed(graph, settings, plan, say, left)
+            if not (outcome.crashes or outcome.missing):
+                finish.note()
+        else:
+            say("All steps were already completed; nothing needs to be recomputed")
+        finish.retell(log_dir)
+        own = {each.stem for each in plan.runs}
+        text = graph.methods_text(finish.ended())
+        for series in primary_series(settings, plan, __version__):
+            idle = [name for name, on in applied_in(out, series).items() if not on]
+            if named := ", ".join(name for name in idle if name in own):
+                text += f"\n{series} was not applied to {named}, which were zero filled instead.\n"
+        # only now, as a call that was stopped did not do it
+        write_citations(text, out, log_dir, html=not run.md_only_boilerplate)
+        if not (outcome.crashes or outcome.missing):
+            record(log_dir, _of_earlier_calls(settings, finish.stored()))
+    return outcome
+
+
+def _of_earlier_calls(settings: Settings, stored: set[Path]) -> list[Notice]:
+    """Move what earlier calls left of the runs of this one, and say so, once for each run."""
+    out = settings.paths.output_dir
+    from bids_sr.bids.query import some
+
+    moved = set_aside(out, settings.figures_dir, stored)
+    return [
+        Notice(
+            what=str(out),
+            why="files from a previous bids-sr command with other settings were moved to"
+            f" {EARLIER}: {some(names, _NAMED)}. Delete these files if they are no longer"
+            " needed.",
+            level="warning",
+            subject=run.removeprefix("sub-").partition("_")[0],
+            run=run,
+            code="step",
+        )
+        for run, names in moved.items()
+    ]
+
+
+def _executed(
+    graph: "Graph",
+    settings: Settings,
+    plan: "Plan",
+    say: Callable[[str], None],
+    left: "Collection[Node]",
+) -> "RunOutcome":
+    """Run the steps of a graph that are left; what it returns names no reports."""
+    from bids_sr.execution.execute import configure_nipype, execute
+    from bids_sr.pipeline.nipype_workflow import workflow_of
+
+    run, resources = settings.run, settings.resources
+    log_dir = settings.paths.output_dir / "logs" / run.run_uuid
+    configure_nipype(
+        crash_dir=log_dir, stop_on_first_crash=run.stop_on_first_crash, verbose=run.verbosity > 0
+    )
+    cost = expected(plan, settings, left)
+    told = made("estimate", cost_text(dataclasses.replace(plan, estimate=cost), settings))
+    show(line_of(told), told)
+    with still(say, "Preparing the steps"):
+        workflow = workflow_of(
+            graph,
+            base_dir=settings.paths.work_dir or Path(),
+            need_gb=lambda need: step_gb(need, cost.sizes),
+            seconds=declared_seconds(plan, cost.sizes),
+        )
+    # what is given, less what the program and waiting workers hold
+    processes, memory_gb = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
+    worker_gb = WORKER_GB + SHARED_GB * (resources.mem_gb is None and machine.sums_resident())
+    workers = max(
+        workers_that_fit(memory_gb, processes, largest_gb(cost.sizes), worker_gb),
+        resources.omp_nthreads or 1,
+    )
+    if workers < processes and resources.use_plugin is None:
+        say(
+            f"Only {workers} of {processes} processors can be used with {memory_gb:.1f} GB of"
+            " memory"
+        )
+    progress = Progress(
+        workflow._create_flat_graph(),
+        say,
+        processors=workers,
+        slower=pace_now(cost.processors)[0],
+        stream=sys.stdout if run.log_format == "text" else io.StringIO(),
+    )
+    with contextlib.closing(progress):
+        outcome = execute(
+            workflow,
+            nprocs=workers,
+            mem_gb=for_steps_gb(memory_gb, workers, worker_gb),
+            crash_dir=log_dir,
+            progress=progress,
+            plugin=Plugin.from_file(resources.use_plugin) if resources.use_plugin else Plugin(),
+            keep_series=run.keep_series,
+            has_gpu=resources.device != "cpu"
+            and bool(settings.superres.learned)
+            and machine.has_gpu(),
+        )
+    return dataclasses.replace(outcome, judged=frozenset(progress.judged))

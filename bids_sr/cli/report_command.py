@@ -1,0 +1,90 @@
+"""``bids-sr report OUTPUT_DIR``: rebuild the pages of finished outputs, and open them.
+
+Pages are assembled from existing figures, without the data set and the working directory.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_sr.cli.console import item
+from bids_sr.cli.options import Parser
+from bids_sr.config import UsageError, readers
+from bids_sr.config.groups import sessions_option
+from bids_sr.config.section import Checked, argument, option
+from bids_sr.frozen import frozen
+
+
+@frozen
+class _ReportOptions(Checked):
+    """What ``bids-sr report`` is asked for."""
+
+    output_dir: Path = argument("OUTPUT_DIR", "output directory of bids-sr")
+    participant_label: tuple[str, ...] = option(
+        (),
+        "--participant-label LABEL",
+        "labels of the participants whose reports are rebuilt (default: all participants)",
+        type=readers.labels,
+    )
+    aggregate_session_reports: int = sessions_option()
+    open: bool = option(False, "--open", "open the reports in a web browser")
+
+
+def report_parser() -> Parser:
+    """The parser."""
+    about = "Rebuild the reports of completed outputs and optionally open them in a web browser."
+    return Parser("bids-sr report", about, _ReportOptions)
+
+
+def report_main(argv: Sequence[str]) -> int:
+    """Make the pages of every participant, or of those named, name them and return 0.
+
+    Raises `UsageError` where the folder holds no outputs of bids-sr.
+    """
+    options = report_parser().options(argv, _ReportOptions)
+    import webbrowser  # here, so that --help answers at once
+
+    for page in _make_reports(
+        options.output_dir, options.participant_label, options.aggregate_session_reports
+    ):
+        print(item("report", str(page)))
+        if options.open and not webbrowser.open(page.as_uri()):
+            print(
+                item("note", f"no web browser could be started; open {page} manually"),
+                file=sys.stderr,
+            )
+    return 0
+
+
+def _make_reports(output_dir: Path, labels: Sequence[str], sessions: int) -> list[Path]:
+    """Write ``sub-XX.html`` of each participant and list the pages.
+
+    The group's page, where there is one, is listed unchanged.
+
+    Raises `UsageError` where a participant has no figures, or none has.
+    """
+    from bids_sr.report.index_page import participants_with_figures, write_index
+    from bids_sr.report.participants_page import write_participants
+    from bids_sr.steps.figures import declared
+
+    root = output_dir.absolute()
+    there = participants_with_figures(root)
+    labels_of_call = [label.removeprefix("sub-") for label in labels] or there
+    if not there:
+        raise UsageError(
+            str(output_dir),
+            "the directory contains no figures written by bids-sr",
+            "specify the output directory of a bids-sr run",
+        )
+    for label in labels_of_call:
+        if label not in there:
+            fix = f"choose one of {', '.join(there)}"
+            raise UsageError(
+                f"sub-{label}", f"{output_dir} contains no figures for this participant", fix
+            )
+    written = write_participants(
+        root, labels_of_call, shown=declared(), log_dir=root / "logs", sessions=sessions
+    )
+    write_index(root)
+    group = root / "group.html"
+    return [*written, *([group] if group.is_file() and not labels else [])]

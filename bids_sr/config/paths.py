@@ -1,0 +1,33 @@
+"""Paths of one call: data, results, and working directory."""
+
+from pathlib import Path
+
+from bids_sr.config import groups
+from bids_sr.config.section import Checked, argument, option
+from bids_sr.frozen import frozen
+
+
+@frozen
+class Paths(Checked):
+    """Paths of the data, the results and the work folder, which allows resuming a run."""
+
+    bids_dir: Path = argument("bids_dir", "root directory of the BIDS dataset")
+    output_dir: Path = argument("output_dir", "output directory for the derivatives")
+    work_dir: Path | None = option(
+        None,
+        "-w --work-dir DIR",
+        "directory for intermediate results (default: ./work)",
+        common=True,
+        decides=False,
+        among=groups.HOW_IT_RUNS,
+    )
+
+    @property
+    def retrospective_dir(self) -> Path:
+        """Where ``--retrospective`` makes the coarser data set that is then worked on."""
+        return self.output_dir / "sourcedata" / "retrospective"
+
+    @property
+    def retrospective_truth_dir(self) -> Path:
+        """Where it keeps the measured volumes, the truth of that data set."""
+        return self.output_dir / "sourcedata" / "retrospective-truth"

@@ -1,0 +1,46 @@
+"""Checks of options that name an atlas and its labels: ``--atlas``, ``--roi``, ``--seeds``."""
+
+from bids_sr import region_names
+from bids_sr.config.seeds import COMPONENTS, known_names, parse_seed
+from bids_sr.config.values import SettingError, nearest_name
+from bids_sr.notices import UsageError
+
+
+def check_regions(atlas: str, roi: str, seeds: tuple[str, ...]) -> None:
+    """Refuse an atlas that is not there, and regions and seeds that are not of it.
+
+    AAL2 itself is looked for when it is needed.
+    """
+    try:
+        if not region_names.is_aal2(atlas):
+            region_names.find_atlas(atlas)
+    except UsageError as error:
+        told = error.notice
+        raise SettingError("activation.atlas", atlas, told.why, told.remedy) from error
+    _check_roi(roi, atlas)
+    for text in seeds if seeds != (COMPONENTS,) else ():
+        try:
+            parse_seed(text, atlas)
+        except ValueError as error:
+            fix = nearest_name(text, known_names(atlas))
+            raise SettingError("activation.seeds", text, str(error), fix) from error
+
+
+def _check_roi(roi: str, atlas: str) -> None:
+    try:
+        region_names.region_labels(roi, atlas)
+    except region_names.UnknownRegion as error:
+        groups = tuple(region_names.GROUPS) if region_names.is_aal2(atlas) else ()
+        choices = ", ".join(["auto", "brain", *groups, f"labels of {atlas}"])
+        why = f"{error} is not a known region; expected {choices}, or a mask file"
+        if not groups and error.name in region_names.GROUPS:
+            why = (
+                f"{error} is a group of AAL2 labels, but the selected atlas is {atlas}; expected"
+                f" {choices}, or a mask file"
+            )
+        known = (*groups, "brain", *region_names.atlas_labels(atlas))
+        fix = (
+            nearest_name(error.name, known)
+            or "specify a mask file including its directory, such as ./mask.nii.gz"
+        )
+        raise SettingError("activation.roi", roi, why, fix) from error

@@ -1,0 +1,140 @@
+"""Seeds of connectivity maps (``--seeds``): names, MNI coordinates and atlas labels.
+
+The networks are those of the paper (TV self-supervision, section 3.3); it gives no coordinates,
+which are those of Van Dijk et al. 2010 (J Neurophysiol 103:297), table 1, left hemisphere where
+there are two.
+"""
+
+import math
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+
+from bids_sr.config.values import split_named
+from bids_sr.region_names import AAL2, atlas_labels, region_labels
+
+_DEFAULT_RADIUS_MM = 6.0  # the paper's 3 mm are less than one voxel of most runs
+_MAX_RADIUS_MM = 30.0
+COMPONENTS = "components"  # the leading temporal components of the run, instead of seeds
+_FORM = re.compile(r"([A-Za-z][A-Za-z0-9]*)=(-?[\d.]+),(-?[\d.]+),(-?[\d.]+)(?:,([\d.]+))?")
+
+
+_Point = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """Seed: a sphere in the template, or atlas labels.
+
+    A sphere has a name (letters and digits), a center (RAS mm, MNI) and a radius (mm).
+    """
+
+    name: str
+    center: _Point = (0.0, 0.0, 0.0)
+    radius_mm: float = _DEFAULT_RADIUS_MM
+    labels: tuple[str, ...] = ()
+
+
+KNOWN = {
+    seed.name: seed
+    for seed in (
+        Seed("motor", (-36.0, -25.0, 57.0)),
+        Seed("defaultMode", (0.0, -53.0, 26.0)),
+        Seed("visual", (-30.0, -88.0, 0.0)),
+        Seed("auditory", (-43.0, -26.0, 12.0)),
+    )
+}
+"""Seeds that can be named alone."""
+DEFAULT_SEEDS = ("motor", "defaultMode", "visual")
+N_COMPONENTS = 3
+
+
+def seeds_of(named: tuple[str, ...], *, with_anat: bool, atlas: str = AAL2) -> tuple[Seed, ...]:
+    """Return the seeds that the user named for a run.
+
+    There are none where the leading temporal components of the run take their place.
+
+    That is where they were asked for, or no T1w image leads to the template in which seeds are
+    given.
+    """
+    return (
+        ()
+        if not with_anat or named == (COMPONENTS,)
+        else tuple(parse_seed(each, atlas) for each in named)
+    )
+
+
+def seed_names(seeds: tuple[Seed, ...]) -> tuple[str, ...]:
+    """Return names of the seeds of a run, or of its temporal components where there are none.
+
+    >>> seed_names(seeds_of(("motor", "hand=-38,-24,58"), with_anat=True)), seed_names(())[0]
+    (('motor', 'hand'), 'component1')
+    """
+    return tuple(seed.name for seed in seeds) or tuple(
+        f"component{k}" for k in range(1, N_COMPONENTS + 1)
+    )
+
+
+def count_mapped(names: Collection[str]) -> int:
+    """Return how many of a run's contrasts are mapped: temporal components only without others.
+
+    >>> count_mapped(["motor", "visual", "component1", "component2"]), count_mapped(["component1"])
+    (2, 1)
+    """
+    return sum(name not in seed_names(()) for name in names) or len(names)
+
+
+@lru_cache
+def parse_seed(text: str, atlas: str = AAL2) -> Seed:
+    """Read a seed from ``NAME=x,y,z``, ``NAME=x,y,z,radius`` (mm) or labels of the atlas.
+
+    Labels are as for ``--roi``: ``Calcarine_L``, ``precentral`` (both sides),
+    ``NAME=Calcarine_L,Cuneus_L``.
+
+    >>> parse_seed("visual").center, parse_seed("hand=-38,-24,58,3").radius_mm
+    ((-30.0, -88.0, 0.0), 3.0)
+    >>> parse_seed("precentral").labels, parse_seed("v1=Calcarine_L").labels
+    (('Precentral_L', 'Precentral_R'), ('Calcarine_L',))
+    """
+    if text in KNOWN:
+        return KNOWN[text]
+    if (region := _atlas_seed(text, atlas)) is not None:
+        return region
+    match = _FORM.fullmatch(text)
+    try:
+        numbers = [float(number) for number in match.groups()[1:] if number] if match else []
+    except ValueError:
+        numbers = []
+    if match is None or len(numbers) < 3 or not all(math.isfinite(number) for number in numbers):
+        raise ValueError(
+            f"expected {', '.join(KNOWN)}, an atlas label, NAME=LABEL[,LABEL], or"
+            " NAME=x,y,z[,radius] in mm in MNI space"
+        )
+    radius = numbers[3] if len(numbers) > 3 else _DEFAULT_RADIUS_MM
+    seed = Seed(match[1], (numbers[0], numbers[1], numbers[2]), radius)
+    if max(map(abs, seed.center)) > 150 or not 0 < seed.radius_mm <= _MAX_RADIUS_MM:
+        raise ValueError(
+            "the seed is outside the head, or its radius is out of range; coordinates must be"
+            " between -150 and 150 mm, and the radius must be above 0 and at most"
+            f" {_MAX_RADIUS_MM:g} mm"
+        )
+    return seed
+
+
+def _atlas_seed(text: str, atlas: str) -> Seed | None:
+    """A seed of labels of the atlas, or None for text of another form."""
+    name, labels = split_named(text)
+    name = re.sub(r"[^A-Za-z0-9]", "", name or labels)
+    if not re.match(r"[A-Za-z]", name) or not atlas_labels(atlas):
+        return None
+    try:
+        found = region_labels(labels, atlas)
+    except ValueError:
+        return None
+    return Seed(name, labels=found) if found else None
+
+
+def known_names(atlas: str = AAL2) -> tuple[str, ...]:
+    """All that can be named alone."""
+    return (*KNOWN, *atlas_labels(atlas))

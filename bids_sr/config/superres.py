@@ -1,0 +1,405 @@
+"""Settings of super-resolution, and which methods and series they request."""
+
+from pathlib import Path
+from typing import Literal
+
+from bids_sr.config.section import Checked, is_label, option
+from bids_sr.config.values import SettingError, UsageError, nearest_name
+from bids_sr.config.vgg19_weights import kept_vgg19
+from bids_sr.frozen import frozen
+from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, SDMOD, series_names
+from bids_sr.sr.method import get_method, methods_trained_on, offered_methods
+from bids_sr.sr.recipe_changes import ChangeError, RecipeChange, check_changes
+
+_AUTO = "auto"
+_AUTO_METHODS: dict[str, tuple[str, ...]] = {"bold": ("srgan", "sbl"), "anat": ("srgan",)}
+"""What `auto` may stand for, by target."""
+_THROUGH_SLICES = ("tv",)
+"""What `auto` stands for if slices get thinner: a 3D method that needs no finer image."""
+
+
+def _check_method(name: str) -> None:
+    """Refuse an unknown method or baseline."""
+    learned = offered_methods()
+    baselines = tuple(BASELINES)
+    what = f"{name!r} is not a super-resolution method"
+    if name not in learned + baselines:
+        why = (
+            f"available methods: {', '.join(learned)}; available baselines: {', '.join(baselines)}"
+        )
+        raise UsageError(
+            what, why, nearest_name(name, learned + baselines) or "choose one of these methods"
+        )
+
+
+@frozen
+class SuperRes(Checked):
+    """How resolution is raised.
+
+    `methods`: names, or `auto`: what the data of each run allow. `factor`: acquired over
+    high-resolution voxel size, one number (in plane) or three (the last one across slices); empty:
+    that of the T2*w pair, the calibration or the given model, else 2 in plane. `target`: BOLD
+    runs, or structural scans, whose contrasts are fused. For these are `train_on`, a participant's
+    own scans or those of all others of the call, and `anat_align`, the transforms that bring the
+    scans of a head together, and `anat_scale`, how they are scaled to [0, 1]. `anat_mask`,
+    `anat_tools`, `lesion_template` and `wmh_reference` also apply to structural scans only.
+    `recipe`: of methods that have no `paper-mse` of their own it is `paper`. `recipe_changes`:
+    settings of methods' recipes that take another value. `calibration`:
+    short high-resolution run that tells where others fluctuate: auto, none, an acq- label, or a
+    file.
+    """
+
+    target: Literal["bold", "anat"] = option(
+        "bold",
+        "--sr-target",
+        "images to super-resolve. bold: BOLD runs. anat: T1w, T2w and FLAIR scans at two"
+        " resolutions, which are super-resolved together (methods attunet, unet and vit)",
+    )
+    train_on: Literal["own", "others"] = option(
+        "own",
+        "--train-on",
+        "training data for --sr-target anat: scans of the same participant (own), or scans of"
+        " all other participants (others)",
+    )
+    anat_align: Literal[
+        "rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"
+    ] = option(
+        "rigid",
+        "--anat-align",
+        "registration between the scans of a participant for --sr-target anat. template: affine"
+        " registration between scans and to the first template in --output-spaces, on a grid"
+        " around the template brain. template-rigid, template-warp: the same with rigid or"
+        " nonlinear registration",
+    )
+    anat_mask: Literal["brain", "intracranial"] = option(
+        "brain",
+        "--anat-mask",
+        "voxels to keep for --sr-target anat: the brain, or the brain with a margin of 6 mm, so"
+        " that sinuses can be segmented as well",
+    )
+    anat_tools: Literal["ants", "fsl"] = option(
+        "ants",
+        "--anat-tools",
+        "tools for bias field correction and brain extraction with --sr-target anat: N4 and a"
+        " template brain mask (ants), or FSL FAST and BET2 (fsl; FSL must be installed). With"
+        " fsl, FLIRT (correlation ratio) aligns the scans of the series linear, and FAST"
+        " segments the high-resolution T1w scan for the quality metrics",
+    )
+    lesion_template: Path | None = option(
+        None,
+        "--lesion-template FILE",
+        "map of possible lesion locations (.nii or .nii.gz, values above 0) in the space of the"
+        " first template in --output-spaces. With --sr-target anat, the segmentation of"
+        " white-matter hyperintensities starts only within this map",
+    )
+    wmh_reference: Path | None = option(
+        None,
+        "--wmh-reference DIR",
+        "directory with manually edited masks of white-matter hyperintensities for --sr-target"
+        " anat, which are named like the masks written by bids-sr"
+        " (sub-01_res-hr_label-WMH_desc-measured_mask.nii.gz). Volumes and overlaps of these"
+        " participants are compared with the edited masks",
+    )
+    anat_control: bool = option(
+        False,
+        "--anat-control",
+        "for --sr-target anat, also process participants with high-resolution scans only, and"
+        " measure their tissue volumes per session for group-level analyses of changes over"
+        " sessions",
+        decides=False,
+    )
+    anat_scale: Literal["auto", "percentile", "range"] = option(
+        "auto",
+        "--anat-scale",
+        "intensity scaling of the scans for --sr-target anat. percentile: the 99.9th percentile"
+        " of the low-resolution brain is scaled to 1, and both resolutions have the same mean."
+        " range: each scan is scaled from its minimum to its maximum. auto: range with --recipe"
+        " paper, otherwise percentile",
+    )
+    methods: tuple[str, ...] = option(
+        (_AUTO,),
+        "--sr-method NAME",
+        "super-resolution methods: auto, one or more of {', '.join(offered_methods())} (sbl,"
+        " tv and dip do not require a pair), or only baselines. auto: sbl, also srgan if there"
+        " is a T2*w pair, or tv if slices become thinner",
+        common=True,
+    )
+    baselines: Literal["default", "all"] = option(
+        "default",
+        "--baselines",
+        "baselines for comparison. default: bspline and zerofill. With a high-resolution"
+        " reference, sdmod is added. With a reference and a T2*w pair, inject and ratio are"
+        " added as well. all: all of these baselines for every run, and nearest, linear and"
+        " lanczos",
+    )
+    factor: tuple[float, ...] = option(
+        (),
+        "--sr-factor F",
+        "super-resolution factor, that is, acquired voxel size divided by high-resolution voxel"
+        " size: one number (in-plane), or three numbers (x, y, across slices). Thinner slices"
+        " require a 3D method (default: tv). By default, the factor is derived from the T2*w"
+        " pair (at most 4), the calibration run or the --pretrained model, or is 2 in-plane",
+        least=1,
+        most=8,
+    )
+    hr_acq: str | None = option(
+        None, "--hr-acq LABEL", "acq- label of the high-resolution T2*w image", decides=False
+    )
+    lr_acq: str | None = option(
+        None, "--lr-acq LABEL", "acq- label of the low-resolution T2*w image", decides=False
+    )
+    calibration: str = option(
+        "auto",
+        "--calibration {auto,none,LABEL,FILE}",
+        "short high-resolution BOLD run that is used to estimate the variance map for the other"
+        " runs: auto (identified by its voxel size), none, an acq- label, or a file",
+        common=True,
+    )
+    recipe: Literal["fast", "paper", "paper-mse"] = option(
+        "fast",
+        "--recipe",
+        "training recipe: fast (takes minutes), paper (as published, takes days), or paper-mse"
+        " (like paper, with the mean squared error in the loss)",
+    )
+    recipe_changes: tuple[RecipeChange, ...] = option(
+        (),
+        "--set METHOD.FIELD=VALUE",
+        "change a setting of a training recipe, for example tv.tv=0.02. To list the settings of"
+        " a method with their ranges and defaults, run bids-sr-models list METHOD",
+    )
+    model_source: Literal["auto", "train", "reuse"] = option(
+        "auto",
+        "--model-source",
+        (
+            "train: always train new models. reuse: only use existing models from --model-dir."
+            " auto: reuse a model that was trained on the same pair, if available"
+        ),
+        decides=False,
+    )
+    model_dir: Path | None = option(
+        None, "--model-dir DIR", "directory of the trained models", decides=False
+    )
+    pretrained: tuple[Path, ...] = option(
+        (),
+        "--pretrained FILE",
+        ".safetensors files of models to use instead of training, one per method",
+    )
+    vgg_weights: Path | None = option(
+        None,
+        "--vgg-weights FILE",
+        "VGG-19 weights (.safetensors file) for perceptual losses (default with --recipe paper:"
+        " weights installed by bids-sr-models vgg19)",
+    )
+    max_train_minutes: float | None = option(
+        None,
+        "--max-train-minutes MIN",
+        "maximum training time in minutes. A model whose training reached this limit is marked"
+        " as not reproducible. If the program is run again with another limit or without a"
+        " limit, training continues",
+        above=0,
+    )
+    train_precision: Literal["auto", "fp32", "mixed"] = option(
+        "auto",
+        "--train-precision",
+        "numerical precision of training: fp32, or mixed (bf16 if it does not change the score)."
+        " auto: mixed on a GPU, otherwise fp32",
+    )
+    n_ensemble: int = option(
+        1,
+        "--n-ensemble N",
+        (
+            "number of models to train per method with different random seeds. The spread of"
+            " their effects is saved as a map"
+        ),
+        least=1,
+        most=20,
+    )
+    data_consistency: Literal["off", "enforce"] = option(
+        "off",
+        "--data-consistency",
+        (
+            "enforce: replace the acquired frequencies in k-space of the super-resolved images"
+            " by the acquired data"
+        ),
+    )
+    guide: Literal["auto", "highres", "none"] = option(
+        "auto",
+        "--guide",
+        "whether sbl adds static detail from the high-resolution T2*w image. auto: if there is a"
+        " T2*w pair",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = option(
+        "auto", "--precision", "numerical precision of inference (auto: fp32)"
+    )
+    force: bool = option(
+        False,
+        "--force",
+        "apply models to resolutions or orientations for which they were not trained, and"
+        " process runs whose k-space is empty below the Nyquist frequency implied by the voxel"
+        " size",
+        decides=False,
+    )
+
+    def _check(self) -> None:
+        self._each_once("methods", "pretrained")
+        for name in ("hr_acq", "lr_acq", "calibration"):
+            label = getattr(self, name)
+            self._set(name, label and label.removeprefix("acq-"))
+        named = is_label(self.calibration) or self.calibration_file is not None
+        self._need(
+            named,
+            "calibration",
+            "expected auto, none, the acq- label of a BOLD run, or a file (.nii.gz)",
+        )
+        for name in self.methods:
+            if name != _AUTO:
+                _check_method(name)
+        self._need(
+            bool(self.methods), "methods", "at least one method or baseline must be specified"
+        )
+        self._check_factor()
+        kept = self.recipe == "paper" and kept_vgg19().is_file()
+        try:
+            check_changes(
+                self.recipe_changes,
+                self.learned,
+                self.recipe,
+                vgg=kept or self.vgg_weights is not None,
+            )
+        except ChangeError as error:
+            raise SettingError(
+                self._where("recipe_changes"), error.change, error.why, error.fix
+            ) from None
+
+    def _check_factor(self) -> None:
+        """Refuse a factor of two numbers, or one that changes nothing."""
+        count = len(self.factor)
+        why = ""
+        if count not in (0, 1, 3):
+            why = (
+                f"{count} numbers were given, but one number (in-plane) or three numbers (x, y"
+                " and across slices) are expected"
+            )
+        elif count and max(self.factor) == 1:
+            why = "at least one number must be above 1, otherwise the voxel size would not change"
+        if why:
+            fix = (
+                "use --sr-factor 2 for smaller in-plane voxels, or --sr-factor 2 2 2 for thinner"
+                " slices as well"
+            )
+            shown = " ".join(f"{number:g}" for number in self.factor)
+            raise SettingError(self._where("factor"), shown, why, fix)
+        if count == 3 and self.factor[0] == self.factor[1] and self.factor[2] == 1:
+            self._set("factor", self.factor[:1])  # equal factors are equal settings
+
+    @property
+    def factor_by_axis(self) -> tuple[float, float, float] | None:
+        """Requested acquired over high-resolution voxel size along each axis, or None."""
+        if not self.factor:
+            return None
+        x, y, z = self.factor if len(self.factor) == 3 else (*self.factor, *self.factor, 1.0)
+        return x, y, z
+
+    @property
+    def thins_slices(self) -> bool:
+        """Whether the requested factor makes slices thinner."""
+        return self.factor_by_axis is not None and self.factor_by_axis[2] != 1
+
+    @property
+    def aligns_to_template(self) -> bool:
+        """Whether structural scans are brought into the space of a template."""
+        return self.anat_align.startswith("template")
+
+    @property
+    def auto(self) -> bool:
+        """Whether each run gets the methods that its data allow."""
+        return _AUTO in self.methods
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Return methods and baselines by their names; with `auto` all that a run may get."""
+        found: tuple[str, ...] = ()
+        if self.auto:
+            found = _THROUGH_SLICES if self.thins_slices else _AUTO_METHODS[self.target]
+        return tuple(dict.fromkeys((*found, *(name for name in self.methods if name != _AUTO))))
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The methods that train or load a model."""
+        return tuple(name for name in self.chosen if name not in BASELINES)
+
+    @property
+    def pair_trained(self) -> tuple[str, ...]:
+        """The methods that learn from a T2*w pair, one model for all runs of the pair."""
+        return tuple(name for name in self.learned if name in methods_trained_on("pair", "images"))
+
+    @property
+    def run_trained(self) -> tuple[str, ...]:
+        """The methods and controls that find the variance maps of a run, for each run its own."""
+        found = methods_trained_on("series")
+        return tuple(
+            name for name in dict.fromkeys((*self.learned, *self.series)) if name in found
+        )
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether a calibration would enter any method."""
+        return any(get_method(name).calibrated for name in self.run_trained)
+
+    @property
+    def volume_trained(self) -> tuple[str, ...]:
+        """The methods that train one model for each run on its own acquired volumes."""
+        return tuple(name for name in self.learned if name in methods_trained_on("self"))
+
+    @property
+    def calibration_file(self) -> Path | None:
+        """The file that `calibration` names, where it names one."""
+        return Path(self.calibration) if self.calibration.endswith((".nii", ".nii.gz")) else None
+
+    @property
+    def scaling_of_scans(self) -> Literal["percentile", "range"]:
+        """The scaling of structural scans, chosen by the recipe if none was named."""
+        if self.anat_scale != "auto":
+            return self.anat_scale
+        return "percentile" if self.recipe == "fast" else "range"
+
+    @property
+    def recipe_text(self) -> str:
+        """The recipe and what was changed in it, for reports."""
+        return " ".join([self.recipe, *map(str, self.recipe_changes)])
+
+    @property
+    def dense(self) -> bool:
+        """Whether ten dense layers are trained on whole volumes, as in the `tv` paper."""
+        return self.recipe != "fast" and any(get_method(name).large for name in self.learned)
+
+    def models_to_reuse(self, output_dir: Path) -> Path | None:
+        """Return where to look for models.
+
+        With reuse and no directory given, these are the models in the output directory itself.
+
+        Folder with models; None where none was named or asked for.
+        """
+        own = output_dir / "sourcedata" / "models"
+        return self.model_dir or (own if self.model_source == "reuse" else None)
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """Every series that is made besides ``raw``, baselines first.
+
+        Where only baselines were asked for, those that need a pair are left out unless named, so
+        that data without a pair can be run. `sdmod` works in plane, and is left out if slices get
+        thinner.
+        """
+        baselines = DEFAULT_BASELINES if self.baselines == "default" else tuple(BASELINES)
+        if self.thins_slices:
+            baselines = tuple(name for name in baselines if name != SDMOD)
+        if not self.learned:
+            extra = (
+                tuple(b for b in baselines if b not in PAIR_BASELINES)
+                if self.baselines == "all"
+                else ()
+            )
+            return tuple(dict.fromkeys(self.chosen + extra))
+        named = tuple(name for name in self.chosen if name not in self.learned)
+        return tuple(dict.fromkeys(baselines + named + series_names(self.learned)))

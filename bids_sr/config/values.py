@@ -1,0 +1,153 @@
+"""Values from files of others: read, checked, converted to their types, and written as TOML."""
+
+import dataclasses
+import json
+import sys
+import types
+import typing
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from bids_sr.notices import UsageError
+from bids_sr.sr.recipe_changes import ChangeError, RecipeChange
+
+_LARGEST = sys.float_info.max
+_CLOSE = 0.75  # of `difflib`, from which a name is proposed for another
+
+
+class SettingError(UsageError):
+    """A value that a setting (``group.name``) cannot have."""
+
+    def __init__(self, setting: str, value: object, why: str, fix: str) -> None:
+        super().__init__(f"{setting}: {value}", why, fix)
+        self.setting, self.value = setting, value
+
+
+def read_tables(path: Path, what: str, yaml: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a file of TOML, or of YAML by the ending of its name.
+
+    Values by key; of YAML whatever it holds.
+    """
+    import tomllib
+
+    from yaml import YAMLError, safe_load
+
+    from bids_sr.io.atomic_files import read_text
+
+    form, parse = ("YAML", safe_load) if path.suffix in yaml else ("TOML", tomllib.loads)
+    try:
+        return parse(read_text(path).replace("\r\n", "\n"))
+    except OSError as error:
+        why = f"the file cannot be read: {error.strerror}"
+        fix = "check the path"
+        raise UsageError(f"{what} {path}", why, fix) from error
+    except (ValueError, RecursionError, YAMLError) as error:
+        why = f"the file is not valid {form}: {error}"
+        fix = "correct the line that is mentioned in this message"
+        raise UsageError(f"{what} {path}", why, fix) from error
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """Return ``did you mean 'x'?`` for the known name closest to `name`, or an empty string.
+
+    >>> nearest_name("--smoth", ["--smoothing", "--strict"])
+    "did you mean '--smoothing'?"
+    >>> nearest_name("--run", ["--run-id", "--truth"])
+    "did you mean '--run-id'?"
+    >>> nearest_name("precentrla", ["Heschl_L", "Precentral_L"])
+    "did you mean 'Precentral_L'?"
+    >>> nearest_name("--notrack", ["--force", "--truth"])
+    ''
+
+    Question to the user, or an empty text.
+    """
+    word = name.lstrip("-").lower()
+    bare = {each.lstrip("-").lower(): each for each in known}
+    part = [
+        each
+        for each in bare
+        if len(word) > 2 and (each.startswith(word) or each.endswith((f".{word}", f"-{word}")))
+    ]
+    close = part
+    if len(part) != 1:
+        from difflib import get_close_matches
+
+        close = get_close_matches(word, list(bare), n=1, cutoff=_CLOSE)
+    return f"did you mean {bare[close[0]]!r}?" if close else ""
+
+
+def as_annotated(value: object, hint: object, where: str) -> object:
+    """Return `value` as the annotation `hint` asks for.
+
+    A list becomes a tuple, a number a tuple of one number, text a path, an integer a float, a
+    mapping an object of a class where that is meant; the word ``none`` stands for a number that is
+    not set. Raises `UsageError`, naming `where`, if the value is nothing of the kind.
+    """
+    origin = typing.get_origin(hint)
+    args = typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):  # the latter where a Literal is one of the two
+        inner = next(arg for arg in args if arg is not type(None))
+        if value is None or (value == "none" and inner in (int, float)):
+            return None
+        return as_annotated(value, inner, where)
+    if origin is Literal:
+        if value in args:
+            return value
+        fix = nearest_name(str(value), map(str, args)) or "choose one of these values"
+        raise SettingError(
+            where, repr(value), f"the value must be one of {', '.join(map(str, args))}", fix
+        )
+    if isinstance(value, dict) and isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return hint(**value)
+    if hint is RecipeChange and isinstance(value, str):
+        try:
+            return RecipeChange.from_text(value)
+        except ChangeError as error:
+            raise SettingError(where, value, error.why, error.fix) from None
+    if origin is tuple:
+        if args[0] is float and isinstance(value, int | float):
+            value = (value,)
+        if isinstance(value, list | tuple):
+            return tuple(as_annotated(item, args[0], where) for item in value)
+    elif hint is Path:
+        if isinstance(value, str | Path):
+            return Path(value)
+    elif hint is float:
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and abs(value) <= _LARGEST
+        ):
+            return float(value)
+    elif (
+        isinstance(hint, type)
+        and isinstance(value, hint)
+        and (hint is bool or not isinstance(value, bool))
+    ):
+        return value
+    kind = getattr(hint, "__name__", str(hint)) if origin is None else "list"
+    raise SettingError(where, repr(value), f"expected a value of type {kind}", "change the value")
+
+
+def as_toml(value: object) -> str:
+    """Write one value as TOML. JSON escapes strings as TOML does, but for the delete character."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(as_toml, value)) + "]"
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def split_named(text: str) -> tuple[str, str]:
+    """Split an option's ``NAME=VALUE`` into name and value.
+
+    The name is "" where there is none, as in a path that holds ``=``.
+
+    >>> split_named("fmriprep=out"), split_named("./a=b"), split_named("tap-rest=map.nii.gz")
+    (('fmriprep', 'out'), ('', './a=b'), ('tap-rest', 'map.nii.gz'))
+    """
+    name, equals, value = text.partition("=")
+    return (name.strip(), value) if equals and name.strip() and "/" not in name else ("", text)

@@ -1,0 +1,180 @@
+"""Figures of super-resolved images beside a high-resolution reference.
+
+A slice, an enlarged region and the differences of each method (attention-unet, figure 7;
+gan-cpce-circle, figures 4 and 5), and the joint histogram of two images.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from scipy.ndimage import uniform_filter
+
+from bids_sr.evaluation.voxel_correlation import VoxelCorrelation
+from bids_sr.figures import canvas as s
+from bids_sr.figures.slices import canonical
+from bids_sr.io.arrays import Array, Mask, Real
+from bids_sr.io.volume import Volume
+
+_CELL = 2.1  # inches, width and height of a panel
+_REGION = 1 / 3  # side of the enlarged region, relative to the width of the mask
+_PERCENTILE = 99.5  # of the absolute differences: the end of their color scale
+_COLUMNS = ("slice", "enlarged", "input − target", "output − target", "output − input")
+
+
+def comparison_figure(
+    title: str,
+    affine: Array,
+    reference: Real,
+    interpolated: Real,
+    mask: Mask,
+    methods: Mapping[str, Real],
+) -> Figure:
+    """Draw slice, enlarged region and three differences, one row per method.
+
+    All images are drawn with one gray scale, all differences with one color scale, in the unit of
+    the reference. The region is the one where the reference varies most.
+
+    Parameters
+    ----------
+    title : str
+        Heading, such as the name of the reference.
+    affine : Array
+        Voxel → RAS mm of all images (4, 4).
+    reference : Real
+        High-resolution reference, the target (X, Y, Z).
+    interpolated : Real
+        Low-resolution image interpolated linearly to the grid of the reference: the input.
+    mask : Mask
+        Voxels of the brain (X, Y, Z), to choose the slice by.
+    methods : Mapping[str, Real]
+        Super-resolved images, the outputs, by name.
+
+    Returns
+    -------
+    Figure
+        Rows of the target and of each method; left is left.
+    """
+    inside = _turned(mask.astype(np.float32), affine) > 0.5
+    z = middle_slice(inside)
+    target, source = (_turned(image, affine)[..., z] for image in (reference, interpolated))
+    outputs = {name: _turned(image, affine)[..., z] for name, image in methods.items()}
+    corner, side = busiest_region(target, inside[..., z])
+    part = tuple(slice(start, start + side) for start in corner)
+    low, high = (float(v) for v in np.percentile(target[inside[..., z]], [1, 99.5]))
+    low = min(low, float(np.percentile(target, 1)))
+    apart = np.abs(np.stack([source - target, *(image - target for image in outputs.values())]))
+    most = float(np.percentile(apart[:, inside[..., z]], _PERCENTILE)) or 1.0
+    with s.style(literal=True):
+        rows = len(outputs) + 1
+        fig = s.new_figure(_CELL * len(_COLUMNS) + 0.6, _CELL * rows + 0.9)
+        fig.set_label(f"{title}: slices, enlarged regions and differences")
+        axes = fig.subplots(rows, len(_COLUMNS), squeeze=False)
+        fig.subplots_adjust(
+            left=0.05, right=0.995, bottom=0.55 / (_CELL * rows + 0.9), top=1 - 0.035, wspace=0.04
+        )
+        for row, (name, image) in enumerate({"target (reference)": target, **outputs}.items()):
+            panels: list[tuple[Array, bool] | None] = [(image, False), (image[part], False)]
+            if row:
+                panels += [
+                    (source - target, True),
+                    (image - target, True),
+                    (image - source, True),
+                ]
+            for column, ax in enumerate(axes[row]):
+                s.blank(ax)
+                if column >= len(panels):
+                    ax.set_visible(False)
+                    continue
+                shown, signed = panels[column] or (image, False)
+                limits = {"vmin": -most, "vmax": most} if signed else {"vmin": low, "vmax": high}
+                drawn = ax.imshow(
+                    shown.T,
+                    origin="lower",
+                    cmap="RdBu_r" if signed else "gray",
+                    interpolation="nearest",
+                    **limits,
+                )
+                if row == min(1, rows - 1) or (row == 0 and column < 2):
+                    ax.set_title(_COLUMNS[column], fontsize=8)
+            axes[row, 0].set_ylabel(name, fontsize=7)
+            axes[row, 0].add_patch(
+                Rectangle(
+                    (corner[0] - 0.5, corner[1] - 0.5),
+                    side,
+                    side,
+                    fill=False,
+                    ec=s.FRAME_COLOR,
+                    lw=1,
+                )
+            )
+        if outputs:
+            box = (0.55, 0.42 / (_CELL * rows + 0.9), 0.3, 0.08 / (_CELL * rows + 0.9))
+            s.color_bar(fig, drawn, box, "difference (unit of the reference)")
+        fig.text(0.05, 0.2 / (_CELL * rows + 0.9), f"{title}, slice {z}", fontsize=8)
+    return fig
+
+
+def middle_slice(mask: Mask) -> int:
+    """Return the slice (third axis) with the most voxels of the mask."""
+    return int(np.argmax(mask.sum(axis=(0, 1))))
+
+
+def busiest_region(image: Array, mask: Mask) -> tuple[tuple[int, int], int]:
+    """Return corner and side (pixels) of the square in which a slice varies most.
+
+    It is chosen from the reference alone, so that no method is preferred, and lies inside the box
+    around the mask.
+
+    `image`: slice of the reference (X, Y). `mask`: voxels of the brain (X, Y).
+    """
+    across = np.flatnonzero(mask.any(axis=1))
+    along = np.flatnonzero(mask.any(axis=0))
+    box = [
+        (int(where[0]), int(where[-1]) + 1) if len(where) else (0, n)
+        for where, n in zip((across, along), image.shape, strict=True)
+    ]
+    side = max(2, round(_REGION * min(b - a for a, b in box)))
+    values = np.where(mask, image, image[mask].mean() if mask.any() else image.mean())
+    values = values.astype(np.float64)
+    mean = uniform_filter(values, side, origin=0)
+    spread = uniform_filter(values**2, side) - mean**2
+    half = side // 2
+    (x0, x1), (y0, y1) = box
+    allowed = np.full(image.shape, -np.inf)
+    inner = (
+        slice(x0 + half, max(x1 - side + half, x0 + half) + 1),
+        slice(y0 + half, max(y1 - side + half, y0 + half) + 1),
+    )
+    allowed[inner] = spread[inner]
+    x, y = np.unravel_index(int(np.argmax(allowed)), image.shape)
+    start = [
+        min(max(int(at) - half, 0), n - side) for at, n in zip((x, y), image.shape, strict=True)
+    ]
+    return (start[0], start[1]), side
+
+
+def _turned(image: Real, affine: Array) -> Array:
+    """Return an image in the closest RAS order."""
+    return np.asarray(canonical(Volume(np.asarray(image, np.float32), affine)).data)
+
+
+def correlation_histogram(
+    names: tuple[str, str], first: Real, second: Real, found: VoxelCorrelation
+) -> Figure:
+    """Draw the joint histogram of two images with the regression line.
+
+    `names`: labels of the axes. `first`, `second`: values of the voxels (n,).
+    """
+    with s.style(literal=True):
+        fig = s.new_figure(4.2, 3.8)
+        fig.set_label(f"{names[1]} against {names[0]}")
+        ax = fig.add_axes((0.17, 0.14, 0.78, 0.76))
+        ax.hexbin(first, second, gridsize=60, bins="log", cmap="viridis", mincnt=1)
+        ends = np.array([float(first.min()), float(first.max())])
+        ax.plot(ends, found.slope * ends + found.intercept, color=s.RED, lw=1.2)
+        ax.set_xlabel(names[0], fontsize=8)
+        ax.set_ylabel(names[1], fontsize=8)
+        ax.set_title(f"r = {found.r:.3f}, {found.voxels} voxels", fontsize=9)
+    return fig

@@ -1,0 +1,85 @@
+"""Figure of the curves that give the effective resolution (mouse-sr, figure 6C)."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bids_sr.figures import canvas as s
+from bids_sr.figures.comparison import middle_slice
+from bids_sr.io.arrays import Mask, Real
+from bids_sr.quality.decorrelation import decorrelation_curves
+
+
+def decorrelation_figure(
+    title: str, images: Mapping[str, Real], zooms: Sequence[float], mask: Mask
+) -> Figure:
+    """Draw the decorrelation curves of one slice of each image, with its cut-off frequency.
+
+    Curves are those of Descloux et al. 2019: without a filter (black), after high-pass filters
+    (gray), and once more around the maximum (blue). Crosses are their maxima, the dashed line is
+    the cut-off K. The spectrum (purple) is the radial mean of log |Fourier transform|, scaled from
+    0 to 1.
+
+    Parameters
+    ----------
+    title : str
+        Heading, such as the name of the reference.
+    images : Mapping[str, Real]
+        Images on one grid (X, Y, Z) by name.
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+    mask : Mask
+        Voxels of the brain (X, Y, Z), to choose the slice by.
+
+    Returns
+    -------
+    Figure
+        One panel per image.
+    """
+    z = middle_slice(mask)
+    columns = min(4, len(images))
+    rows = -(-len(images) // columns)
+    with s.style(literal=True):
+        fig = s.new_figure(3.2 * columns, 2.7 * rows + 0.3)
+        fig.set_label(f"{title}: decorrelation curves")
+        axes = fig.subplots(rows, columns, squeeze=False).ravel()
+        fig.subplots_adjust(
+            left=0.06,
+            right=0.985,
+            bottom=0.45 / rows / 2.7 + 0.02,
+            top=0.9,
+            hspace=0.5,
+            wspace=0.3,
+        )
+        for ax in axes[len(images) :]:
+            ax.set_visible(False)
+        for ax, (name, image) in zip(axes, images.items(), strict=False):
+            _draw_curves(ax, name, image[..., z], float(zooms[0]))
+        fig.text(0.06, 0.965, f"{title}, slice {z}", fontsize=8)
+    return fig
+
+
+def _draw_curves(ax: Axes, name: str, image: Real, zoom: float) -> None:
+    """Draw the curves of one slice (X, Y) with pixels of `zoom` mm."""
+    s.light_grid(ax)
+    ax.set(xlim=(0, 1), ylim=(0, 1.02))
+    ax.set_xlabel("frequency (1: Nyquist limit)", fontsize=7)
+    ax.set_ylabel("decorrelation", fontsize=7)
+    curves = decorrelation_curves(image)
+    if curves is None:
+        ax.set_title(f"{name}: constant slice", fontsize=7)
+        return
+    ax.plot(curves.radii, curves.spectrum, color=s.PURPLE, lw=1)
+    for curve in curves.filtered:
+        ax.plot(curves.radii, curve, color=s.GRID, lw=0.7)
+    for curve in curves.refined:
+        ax.plot(curves.fine_radii, curve, color=s.BLUE, lw=0.7)
+    ax.plot(curves.radii, curves.plain, color=s.INK, lw=1.2)
+    for at, height in curves.maxima:
+        ax.plot(at, height, "x", color=s.BLUE, ms=4)
+    if curves.cutoff is None:
+        ax.set_title(f"{name}: no maximum below the limit", fontsize=7)
+        return
+    ax.axvline(curves.cutoff, color=s.RED, ls="--", lw=1)
+    ax.set_title(f"{name}: K = {curves.cutoff:.2f}, {zoom / curves.cutoff:.3g} mm", fontsize=7)

@@ -1,0 +1,157 @@
+"""Figure of a run's design: events, responses, design matrix and contrasts."""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bids_sr.figures import canvas as s
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.design import Design
+from bids_sr.metrics.number_text import number
+
+_Blocks = Mapping[str, Sequence[tuple[float, float]]]
+"""Onset and duration (s) of each event, by condition; none of a seed."""
+_GROUPS = {
+    "trans_": "head motion",
+    "rot_": "head motion",
+    "a_comp_cor": "aCompCor",
+    "drift": "drift",
+    "constant": "drift",
+}
+"""Kind of a column of the design, by how its name begins."""
+_ROW_INCH, _LEAST_INCH = 0.27, 1.9
+
+
+def design_figure(design: Design, blocks: _Blocks, contrasts: Contrasts) -> Figure:
+    """Plot each condition's events and response in a row, design matrix and contrast weights.
+
+    Volumes of the matrix go down; every column is divided by its largest magnitude.
+
+    `blocks`: onset and duration (s) of each event by condition; empty at rest.
+    """
+    body = max(_LEAST_INCH, _ROW_INCH * max(len(design.conditions), len(contrasts)))
+    with s.style(literal=True):
+        fig = s.new_figure(12.0, body + 1.3)
+        tall = fig.get_figheight()
+        right_in = 0.2 + 0.085 * max(map(len, contrasts), default=0)
+        place = {
+            "left": 0.09,
+            "right": 1 - right_in / 12.0,
+            "top": 1 - 0.8 / tall,
+            "bottom": 0.5 / tall,
+            "wspace": 0.14,
+        }
+        widths = [1.4, 0.9, 0.2 + 0.07 * len(design.conditions)]
+        left, middle, right = fig.subplots(1, 3, gridspec_kw={**place, "width_ratios": widths})
+        _draw_events(left, design, blocks)
+        _draw_matrix(middle, design)
+        _draw_contrasts(right, design, contrasts)
+    return fig
+
+
+def _draw_contrasts(ax: Axes, design: Design, contrasts: Contrasts) -> None:
+    """Draw the contrast weights, a row for each contrast and a column for each condition.
+
+    Each weight is a number in a color; the cell is empty where it is 0.
+    """
+    weights = np.array(
+        [[own.get(name, 0.0) for name in design.conditions] for own in contrasts.values()]
+    )
+    ax.imshow(weights, cmap="RdBu_r", vmin=-2, vmax=2, aspect="auto", interpolation="none")
+    for row, column in np.argwhere(weights):
+        ax.text(
+            column,
+            row,
+            number(weights[row, column], ".2g"),
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="black",
+        )
+    ax.set_yticks(range(len(contrasts)), list(contrasts), fontsize=8)
+    ax.yaxis.tick_right()
+    ax.set_xticks(
+        range(len(design.conditions)), design.conditions, fontsize=8, rotation=35, ha="left"
+    )
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0)
+    ax.set_xlabel("contrast weights", fontsize=8)
+
+
+def _draw_events(ax: Axes, design: Design, blocks: _Blocks) -> None:
+    """A row each condition: events as bars, the column of the design above them."""
+    count = len(design.matrix)
+    time = (design.n_dummy + np.arange(count) + 0.5) * design.tr
+    for row, name in enumerate(design.conditions):
+        spans = [
+            (onset, max(duration, 0.2 * design.tr)) for onset, duration in blocks.get(name, ())
+        ]
+        ax.broken_barh(spans, (row + 0.36, -0.72), facecolor=s.SKY, alpha=0.55, lw=0)
+        course = design.matrix[:, row] / max(float(np.abs(design.matrix[:, row]).max()), 1e-12)
+        ax.plot(time, row + 0.36 - 0.72 * course, color=s.INK, lw=1.0)
+    ax.set_yticks(range(len(design.conditions)), design.conditions, fontsize=8.5)
+    ax.set_ylim(len(design.conditions) - 0.4, -0.6)
+    ax.set_xlim(0, (design.n_dummy + count) * design.tr)
+    ax.tick_params(axis="y", length=0, colors=s.INK)
+    ax.tick_params(axis="x", labelsize=7.5)
+    ax.spines["left"].set_visible(False)
+    ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+    ax.set_xlabel("time (s)", fontsize=8)
+    what = "events (blue) and predicted response" if blocks else "time series of the seeds"
+    ax.set_title(what, fontsize=9, loc="left", pad=6)
+
+
+def _draw_matrix(ax: Axes, design: Design) -> None:
+    """The matrix as an image, with the kinds of its columns above."""
+    scale = np.maximum(np.abs(design.matrix).max(axis=0), 1e-12)
+    edges = (0, design.matrix.shape[1], design.n_dummy + len(design.matrix), design.n_dummy)
+    look: dict[str, Any] = {
+        "cmap": "gray",
+        "vmin": -1,
+        "vmax": 1,
+        "aspect": "auto",
+        "interpolation": "none",
+    }
+    ax.imshow(design.matrix / scale, extent=edges, **look)
+    start = 0
+    for name, columns in groupby(design.columns, key=lambda column: _kind(column, design)):
+        stop = start + len(list(columns))
+        ax.plot(
+            [start + 0.15, stop - 0.15],
+            [1.02, 1.02],
+            transform=ax.get_xaxis_transform(),
+            color=s.SOFT,
+            lw=1.2,
+            clip_on=False,
+        )
+        turned: dict[str, Any] = (
+            {"rotation": 30, "ha": "left"} if stop - start < 4 else {"ha": "center"}
+        )
+        ax.text(
+            (start + stop) / 2,
+            1.04,
+            name,
+            transform=ax.get_xaxis_transform(),
+            fontsize=8,
+            va="bottom",
+            **turned,
+        )
+        start = stop
+    ax.set_xticks([])
+    ax.tick_params(labelsize=7.5)
+    ax.set_ylabel("volume", fontsize=8)
+    ax.set_xlabel(
+        f"design matrix: {len(design.columns)} columns, {design.dof} degrees of freedom left",
+        fontsize=8,
+    )
+
+
+def _kind(column: str, design: Design) -> str:
+    if column in design.conditions:
+        return "conditions"
+    return next((kind for start, kind in _GROUPS.items() if column.startswith(start)), column)

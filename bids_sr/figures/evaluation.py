@@ -1,0 +1,263 @@
+"""Figures of the evaluation table: forest plots of halves and placebos; agreement with the truth.
+
+Points are colored *and* shaped by what a series is, so that neither a gray print nor a color-blind
+reader loses anything; the values stand beside them, because a figure that cannot be read off is
+decoration.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from bids_sr.evaluation.evidence import main_regions
+from bids_sr.evaluation.words import BANDS, capital, measure_text, region_text
+from bids_sr.figures import canvas as s
+from bids_sr.figures.forest import Dashes, ForestPanel, Point, forest_figure
+from bids_sr.metrics.number_text import number
+from bids_sr.metrics.registry import statistic as registered
+from bids_sr.metrics.rows import MISSING, MetricRow
+from bids_sr.report import evaluation_rows
+from bids_sr.report.evaluation_rows import Kind
+
+_KIND_STYLE: Mapping[Kind, tuple[str, str]] = {
+    "baseline": (s.BLUE, "o"),
+    "control": (s.PURPLE, "s"),
+    "method": (s.RED, "D"),
+    "placebo": (s.ORANGE, "v"),
+    "measured": (s.INK, "^"),
+    "member": (s.GREEN, "P"),
+    "run": (s.SOFT, "o"),
+}
+_Key = Any
+"""What the panels of a row are of: statistic and band, or one of the other columns."""
+_Columns = Mapping[_Key, str]
+_EXPLAINED: _Columns = {
+    ("ev", "beyond"): "explained variance above Nyquist",
+    ("ev", "all"): "explained variance, signal units",
+    ("r", "beyond"): "r above Nyquist",
+}
+_WHOLE_RUN: _Columns = {
+    ("r_t", MISSING): "r of the t map",
+    ("r", "all"): "r of the effect map",
+    ("r", "beyond"): "r of the effect map above Nyquist",
+    ("ev", "beyond"): "explained variance above Nyquist",
+    ("average_precision", MISSING): "average precision",
+    ("active_dice", MISSING): "Dice at matched size",
+}
+
+
+def of_halves(rows: Iterable[MetricRow], reference: str = "measured") -> list[MetricRow]:
+    """Agreement of halves with the measured ones, or another reference, no differences."""
+    return [
+        row
+        for row in rows
+        if row.reference == reference
+        and row.statistic in ("ev", "r", "amplitude")
+        and not row.is_difference
+    ]
+
+
+def of_whole_run(rows: Iterable[MetricRow]) -> list[MetricRow]:
+    """Agreement with measured maps of the whole run, or with known activation; no differences."""
+    return [
+        row for row in rows if row.reference in ("measuredMap", "truth") and not row.is_difference
+    ]
+
+
+def _forest(
+    rows: Sequence[MetricRow],
+    columns: Mapping[_Key, str],
+    column_of: Callable[[MetricRow], _Key],
+    *,
+    names: Sequence[str] = (),
+    strong: _Key | None = None,
+    label: str,
+    one_scale: bool = False,
+) -> Figure:
+    """A line for each series or difference, a row of panels for each region."""
+    order = evaluation_rows.series_of(rows, names)
+    shown = sorted(
+        (row for row in rows if row.series in order), key=lambda row: order.index(row.series)
+    )
+    lines: dict[str, str] = {}
+    grid: dict[str, dict[_Key, dict[str, list[Point]]]] = {}
+    looks: dict[Kind, Point] = {}
+    for row in shown:
+        line = f"{row.series} − {row.minus}" if row.is_difference else row.series
+        lines[line] = line if row.is_difference else evaluation_rows.series_text(row.series)
+        kind = evaluation_rows.kind_of(row.minus if row.is_difference else row.series)
+        color, marker = _KIND_STYLE[kind]
+        looks[kind] = Point(value=0, color=color, marker=marker, lower=0, upper=0)
+        point = Point(
+            value=row.value,
+            color=color,
+            marker=marker,
+            lower=row.lower,
+            upper=row.upper,
+            hollow=row.is_difference and not row.excludes_zero,
+            text=number(row.value),
+        )
+        panel = grid.setdefault(row.region, {}).setdefault(column_of(row), {})
+        panel.setdefault(line, [point])  # of several that answer, the first
+    regions = main_regions(grid)
+    there = {key for region in regions for key in grid[region]}
+    panels = [
+        [
+            ForestPanel(
+                title=title,
+                points=(points := grid[region].get(key, {})),
+                lines=_reference_lines(points),
+                strong=key == strong,
+            )
+            for key, title in columns.items()
+            if key in there
+        ]
+        for region in regions
+    ]
+    legend = {evaluation_rows.KIND_TEXT[kind]: look for kind, look in looks.items()}
+    if any(row.is_difference for row in shown):
+        legend["interval includes 0"] = Point(value=0, color=s.SOFT, marker="o", hollow=True)
+    return forest_figure(
+        panels,
+        lines,
+        legend=legend,
+        row_names=[capital(region_text(region)) for region in regions],
+        xlabel=label,
+        one_scale=one_scale,
+    )
+
+
+def _reference_lines(
+    points: Mapping[str, Sequence[Point]],
+) -> dict[str, tuple[str, Dashes, float]]:
+    styles: dict[str, tuple[str, Dashes]] = {
+        "measured": (s.INK, (0, (4, 2))),
+        "bspline": (s.BLUE, (0, (1, 1.5))),
+    }
+    return {
+        name: (*look, points[name][0].value) for name, look in styles.items() if name in points
+    }
+
+
+def agreement_figure(
+    rows: Sequence[MetricRow],
+    *,
+    statistic: str,
+    contrast: str,
+    names: Sequence[str] = (),
+    reference: str = "measured",
+) -> Figure:
+    """Plot the agreement of halves, a column for each scale and a row for each region.
+
+    Every series is shown in the order of `names`; only scales that occur have a column.
+
+    `statistic` is ev (r beyond the limit stands beside it, with measured halves) or r.
+    """
+    columns = {(statistic, band): BANDS[band] for band in BANDS}
+    if statistic == "ev" and reference == "measured":
+        columns = dict(_EXPLAINED)
+    shown = [
+        row
+        for row in of_halves(rows, reference)
+        if row.contrast == contrast and _measure(row) in columns
+    ]
+    sure = any(math.isfinite(row.lower) for row in shown)
+    return _forest(
+        shown,
+        columns,
+        _measure,
+        names=names,
+        strong=(statistic, "beyond"),
+        label="value with its 95 % interval" if sure else "",
+    )
+
+
+def contrasts_figure(
+    rows: Sequence[MetricRow],
+    *,
+    statistic: str,
+    contrasts: Sequence[str],
+    names: Sequence[str] = (),
+) -> Figure:
+    """The highest band for several contrasts: a column each contrast, a row each region.
+
+    `names`: names of series in the order shown; others follow.
+    """
+    shown = [
+        row
+        for row in of_halves(rows)
+        if _measure(row) == (statistic, "beyond") and row.contrast in contrasts
+    ]
+    return _forest(
+        shown,
+        dict(zip(contrasts, contrasts, strict=True)),
+        lambda row: row.contrast,
+        names=names,
+        label=measure_text(shown[0]) if shown else "",
+        one_scale=True,
+    )
+
+
+def placebo_figure(rows: Sequence[MetricRow], *, contrast: str) -> Figure:
+    """Plot what each method explains beyond its placebos, a column for each band.
+
+    Markers are hollow where the interval contains 0.
+    """
+    shown = [row for row in rows if row.contrast == contrast and row.band in BANDS]
+    return _forest(
+        shown,
+        BANDS,
+        lambda row: row.band,
+        names=sorted({row.series for row in shown}),
+        strong="beyond",
+        label=f"method − negative control: difference in {registered('ev').label}, 95 % interval",
+    )
+
+
+def _measure(row: MetricRow) -> tuple[str, str]:
+    return row.statistic, row.band
+
+
+def truth_figure(
+    rows: Sequence[MetricRow], *, contrast: str, reference: str, names: Sequence[str] = ()
+) -> Figure | None:
+    """Agreement of whole-run maps with a reference, a line each series and a point each smoothing.
+
+    Points are not joined: what lies between two widths was not measured. Those of smoothed maps
+    are hollow. None where no statistic of it is defined.
+
+    `names`: names of series in the order shown; others follow.
+    """
+    of_reference = [
+        row for row in of_whole_run(rows) if (row.contrast, row.reference) == (contrast, reference)
+    ]
+    region = next(iter(main_regions(row.region for row in of_reference)), "")
+    of_reference = [
+        row
+        for row in of_reference
+        if row.region == region and math.isfinite(row.value) and row.series != "measured"
+    ]
+    shown = [key for key in _WHOLE_RUN if key in map(_measure, of_reference)]
+    series = evaluation_rows.series_of(of_reference, names)
+    if not shown or not series:
+        return None
+    markers = dict(zip(sorted({row.fwhm_mm for row in of_reference}), "osD^vP", strict=False))
+    panels = []
+    for key in shown:
+        points: dict[str, list[Point]] = {}
+        for row in (row for row in of_reference if _measure(row) == key):
+            color = _KIND_STYLE[evaluation_rows.kind_of(row.series)][0]
+            marker = markers.get(row.fwhm_mm, "P")
+            point = Point(value=row.value, color=color, marker=marker, hollow=row.fwhm_mm > 0)
+            points.setdefault(row.series, []).append(point)
+        panels.append(ForestPanel(title=_WHOLE_RUN[key], points=points))
+    legend = {
+        f"smoothed with a {width:g} mm kernel" if width else "not smoothed": Point(
+            value=0, color=s.INK, marker=marker, hollow=width > 0
+        )
+        for width, marker in markers.items()
+    }
+    labels = {name: evaluation_rows.series_text(name) for name in series}
+    return forest_figure([panels], labels, legend=legend, from_zero=False)

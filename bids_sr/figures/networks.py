@@ -1,0 +1,80 @@
+"""Figure of the correlation maps of one seed: unthresholded, and thresholded at r = .5.
+
+Source: the seed-correlation maps of TV self-supervision, figure 2.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from bids_sr.figures import slices
+from bids_sr.figures.canvas import FigureInputError
+from bids_sr.figures.maps import MAP_COLORS, Scene, highest_point
+from bids_sr.figures.slices import Cut, Layer, Panel, Row
+from bids_sr.glm.region_growth import ACTIVE_CC
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.number_text import number
+from bids_sr.report.evaluation_rows import series_text
+
+_COLORS = LinearSegmentedColormap.from_list("bids-sr-r", MAP_COLORS)
+
+
+def network_figure(maps: Mapping[str, Volume], scene: Scene) -> Figure:
+    """Plot the correlation maps of one seed: an axial and a sagittal plane, each with two panels.
+
+    The first panel of a plane shows all correlations in the brain, the second those of .5 and
+    more. There is one row per series, with the share of its brain voxels at .5 and more. Both
+    planes pass through the highest value of the first map, so that no series chooses its own
+    planes. All panels share one color scale from -1 to 1.
+
+    Parameters
+    ----------
+    maps : Mapping[str, Volume]
+        Map (3D) by series, on any grid of the scene's field of view.
+    scene : Scene
+        Signal, brain and region of interest below the maps.
+
+    Returns
+    -------
+    Figure
+        Figure with one row per series and four columns.
+
+    Raises
+    ------
+    FigureInputError
+        There is no map.
+    """
+    if not maps:
+        raise FigureInputError("no seed correlation map to draw")
+    center = highest_point(next(iter(maps.values())), scene.mask)
+    box = slices.box_of(scene.mask, 3.0)
+    cuts = [Cut(axis=axis, at=float(center[axis]), box=box) for axis in (2, 0)]
+    rows: list[Row] = []
+    for name, image in maps.items():
+        inside = slices.canonical(image).data, slices.repeated(scene.mask, image) > 0
+        values = np.where(inside[1], inside[0], np.nan)
+        whole = slices.canonical(image).like(values)
+        network = whole.like(np.where(np.nan_to_num(values, nan=-1) >= ACTIVE_CC, values, np.nan))
+        panels = [
+            Panel(cut=cut, shown=scene.around(_layer(shown)), framed=None)
+            for cut in cuts
+            for shown in (whole, network)
+        ]
+        rows.append((f"{series_text(name)}\n{number(_share(values), '.1%')} at .5", panels))
+    return slices.image_figure(
+        rows,
+        scale=_layer(scene.mask),
+        label="correlation with the seed (r); right panel of each plane: r ≥ .5",
+    )
+
+
+def _layer(image: Volume) -> Layer:
+    return Layer(image=image, low=-1.0, high=1.0, colors=_COLORS, alpha=0.85)
+
+
+def _share(values: np.ndarray) -> float:
+    """Return the share of the finite values that are .5 or more; NaN if none is finite."""
+    known = values[np.isfinite(values)]
+    return float((known >= ACTIVE_CC).mean()) if known.size else float("nan")

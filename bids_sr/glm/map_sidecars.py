@@ -1,0 +1,147 @@
+"""Sidecars of statistical maps and of regions."""
+
+from collections.abc import Mapping, Sequence
+
+from bids_sr.glm.activation_regions import Threshold
+from bids_sr.glm.design import Design, nuisance_columns
+from bids_sr.glm.noise import noise_words
+from bids_sr.glm.time_columns import CENSORED, time_column_names
+from bids_sr.io.grids import AS_STORED, inverse, size_text
+
+Sidecar = dict[str, object]
+NO_ERROR = (
+    "also have a reconstruction error, which was not estimated. In 4 runs of 3 participants, 11 to"
+    " 15 % of the most active voxels in B-spline maps had the wrong sign."
+)
+"""Range of the column bspline in ``benchmarks/results/posterior_regions.md`` (without a
+calibration, all events, FDR region).
+"""
+_STAT_TEXT = {
+    "cc": (
+        "Correlation between the voxel's time series and the task regressor; both were "
+        "detrended and filtered",
+        "1",
+    ),
+    "effect": (
+        "Signal change during a sustained block, in the units of the BOLD series",
+        "arbitrary",
+    ),
+    "variance": (
+        "Variance of the effect due to residual noise of the model (reconstruction error is "
+        "not included), in the squared units of the effect",
+        "arbitrary",
+    ),
+    "t": ("Two-sided t statistic of the contrast (reconstruction error is not included)", "1"),
+    "z": (
+        (
+            "The t statistic converted to a z score with the same tail probability. The "
+            "degrees of freedom account for the estimation of the noise autocorrelation."
+        ),
+        "1",
+    ),
+}
+_REGION_TEXT = {
+    "Quarter": (
+        "Voxels of the region of interest whose correlation coefficient (CC) is at least max "
+        "- (max - min)/4"
+    ),
+    "Fdr": (
+        "Active voxels in the brain, at a false discovery rate of .05 (one-sided, "
+        "Benjamini-Hochberg)"
+    ),
+}
+
+
+def entities(*, series: str, **own: str) -> dict[str, str]:
+    """Return entities of one map; ``res-hr`` for everything but the acquired grid."""
+    return {**({} if series == "raw" else {"res": "hr"}), **own}
+
+
+def common_sidecar(
+    *, series: str, fwhm_mm: float, zooms: Sequence[float], axis_order: Sequence[int] = AS_STORED
+) -> Sidecar:
+    """What every map of a series says; `zooms` as worked on, `axis_order` as of `io.grids`."""
+    common: Sidecar = {"SkullStripped": True, "SourceSeries": series, "SmoothingFWHM": fwhm_mm}
+    if series != "raw":
+        # in the order of axes of the file
+        sizes = size_text([zooms[k] for k in inverse(axis_order)], " x ")
+        common["Resolution"] = f"Super-resolved grid of the BOLD run (voxel size: {sizes})"
+    if series == "sbl":
+        common["ErrorOfReconstruction"] = (
+            "The stat-sd map contains the standard deviation of the reconstruction error, if "
+            "sbl was applied to this run"
+        )
+    elif series not in ("raw", "measured"):
+        common["ErrorOfReconstruction"] = f"Maps of {series} {NO_ERROR}"
+    return common
+
+
+def map_sidecar(stat: str, weights: Mapping[str, float], model: Sidecar) -> Sidecar:
+    """What a statistical map says of itself; `model` as `model_text` gives it."""
+    text, units = _STAT_TEXT[stat]
+    return {"Description": text, "Units": units, "ContrastWeights": dict(weights), "Model": model}
+
+
+def model_text(
+    stat: str,
+    design: Design,
+    *,
+    noise_order: int | None = None,
+    low_pass: float | None = None,
+    correlation_confounds: bool = False,
+) -> Sidecar:
+    """Return the sidecar's description of the model behind a map.
+
+    `noise_order`: number of lags of the noise model; 0 or None for white noise. `low_pass`:
+    cut-off of the low-pass filter (Hz); None for none. `correlation_confounds`: whether confounds
+    were regressed out of the time series that were correlated.
+    """
+    shared: Sidecar = {"HRF": "spm", "DummyVolumes": design.n_dummy}
+    of_time = time_column_names(design.columns)
+    if of_time:
+        shared["CensoredVolumes"] = list(design.censored)
+    others = sorted({name.rstrip("0123456789") for name in of_time} - {CENSORED})
+    filters = f"columns {', '.join(f'{name}*' for name in others)} of the confounds table"
+    nuisance = [
+        name for name in nuisance_columns(design.columns, design.conditions) if name not in of_time
+    ]
+    if stat == "cc":
+        return {
+            **shared,
+            "Type": "correlation",
+            "Detrending": "linear",
+            "LowPassHz": low_pass or "n/a",
+            **({"FilteredBy": filters} if others else {}),
+            **({"Confounds": nuisance} if correlation_confounds else {}),
+        }
+    return {
+        **shared,
+        "Type": "glm",
+        "NoiseModel": noise_words(noise_order or 0),
+        "DegreesOfFreedom": design.dof,
+        "DesignRank": design.rank,
+        "HighPassHz": "n/a" if others else design.high_pass,
+        **({"FilteredBy": filters} if others else {}),
+        "Conditions": list(design.conditions),
+        "Confounds": nuisance,
+    }
+
+
+def region_sidecar(threshold: Threshold) -> Sidecar:
+    """Return the sidecar of a region.
+
+    Where the applied threshold differs between maps, it is given in a table.
+    """
+    fixed = f"Voxels of the brain with a z score of at least {threshold.z}"
+    return {
+        "Type": "ROI",
+        "Description": _REGION_TEXT.get(threshold.label, fixed),
+        "ThresholdedMap": threshold.stat,
+        "ThresholdLabel": threshold.label,
+        "Threshold": (
+            f"see threshold_value ({threshold.label.lower()}) of this contrast in "
+            "desc-activation_metrics.tsv"
+            if threshold.z is None
+            else threshold.z
+        ),
+    }

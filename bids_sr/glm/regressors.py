@@ -1,0 +1,268 @@
+"""Regressors of interest of a run's linear model: task events or, if there are none, seeds.
+
+The seeds enter as time series.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bids_sr.glm.contrasts import NO_TIME, NOT_MODELED, UNNAMED, modeled_types, seconds
+from bids_sr.glm.seeds import LEAST_SEGMENTS, segment_count
+from bids_sr.io.arrays import Float
+from bids_sr.io.tables import TABLE_ERRORS, TableRow, read_frame, read_rows
+
+_Weights = Mapping[str, float]
+_TIMES = ("onset", "duration")
+
+
+class DesignError(ValueError):
+    """A design that cannot be built, or a contrast that it cannot estimate.
+
+    The message names the condition or column.
+    """
+
+
+class TooManyColumns(DesignError):
+    """A design without degrees of freedom.
+
+    `excess`: reduction of the rank that leaves one degree of freedom.
+    """
+
+    def __init__(self, message: str, excess: int) -> None:
+        super().__init__(message)
+        self.excess = excess
+
+
+_OVERSAMPLING = 50  # samples of the stimulus per TR, nilearn's default
+IMPULSE_S = 1.0  # area of an event of duration 0, as in SPM
+
+
+def _amplitudes(events: pd.DataFrame, grid: Float) -> Float:
+    """Return heights of events that give brief ones their area.
+
+    A sampled event has a whole number of steps, at least one, and the height 1 would give it the
+    area of these.
+
+    Parameters
+    ----------
+    events : pd.DataFrame
+        Columns onset and duration (s).
+    grid : Float
+        Times at which nilearn samples the stimulus (s), evenly spaced.
+    """
+    durations = events["duration"].to_numpy(dtype=np.float64)
+    onsets = events["onset"].to_numpy(dtype=np.float64)
+    step = float(grid[1] - grid[0])
+    n_steps = np.searchsorted(grid, onsets + durations) - np.searchsorted(grid, onsets)
+    areas = np.where(durations > 0, durations, IMPULSE_S)
+    # the rounding of a longer event is below 2 %, and its plateau has to be 1
+    brief = durations < _OVERSAMPLING * step
+    return np.where(brief, areas / (np.maximum(n_steps, 1) * step), 1.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Events:
+    """The events of a run that are modeled, one at least.
+
+    `table`: onset (s), duration (s), trial_type.
+    """
+
+    table: pd.DataFrame
+    source: str = "events"
+
+    @classmethod
+    def of(
+        cls, columns: Sequence[str], rows: Iterable[TableRow], where: str, source: str = "events"
+    ) -> "Events":
+        """Those of a table of text; `where` names it in a DesignError.
+
+        Rows named rest, baseline, fixation or n/a, or without onset or duration, are left out, and
+        so are repetitions of an event; without a column trial_type all rows are of one type.
+        """
+        if missing := [name for name in _TIMES if name not in columns]:
+            raise DesignError(
+                f"{where}: the events table lacks required columns: {', '.join(missing)}. It "
+                f"contains the columns {', '.join(map(str, columns))}"
+            )
+        kept = []
+        for line, row in rows:
+            cells = [row[name] or "" for name in _TIMES]
+            named = modeled_types([row.get("trial_type", UNNAMED)])
+            if not named or any(cell.strip().lower() in NO_TIME for cell in cells):
+                continue
+            for name, cell in zip(_TIMES, cells, strict=True):
+                if seconds(cell) is None:
+                    raise DesignError(
+                        f"{where}: the {name} in line {line} is not a number, but {cell!r}"
+                    )
+            kept.append((*map(seconds, cells), *named))
+        if not kept:
+            raise DesignError(
+                f"{where}: the events table contains no events that can be modeled. Rows "
+                "without onset or duration and rows of the trial types "
+                f"{', '.join(sorted(filter(None, NOT_MODELED)))} are not modeled"
+            )
+        # an event that is listed twice would halve its effect
+        unique = list(dict.fromkeys(kept))
+        return cls(pd.DataFrame(unique, columns=[*_TIMES, "trial_type"]), source)
+
+    @property
+    def conditions(self) -> list[str]:
+        """Trial types, by name."""
+        return [str(name) for name in sorted(self.table["trial_type"].unique())]
+
+    def contrasts(self, weights: Mapping[str, _Weights]) -> dict[str, _Weights]:
+        """The contrasts that can be made: all, as the plan has left out those that cannot."""
+        return dict(weights)
+
+    def spans(self) -> dict[str, list[tuple[float, float]]]:
+        """Return (onset, duration) in s of the events of each condition."""
+        return {
+            str(name): list(zip(rows["onset"], rows["duration"], strict=True))
+            for name, rows in self.table.groupby("trial_type")
+        }
+
+    def courses(self, times: Float) -> dict[str, Float]:
+        """Return the convolved on/off time series of each condition at given times (s).
+
+        The plateau of a sustained block is one. The area under a shorter event is its duration; an
+        event of duration 0 is an impulse of area 1 s, as in SPM. (nilearn samples the stimulus at
+        1/50 of TR, and gives events shorter than that, also those of duration 0, this duration.)
+
+        Events before the run count: what they leave behind in the first volumes is part of the
+        model, however early. Those that begin after the last volume do not.
+
+        Time series (T,) by condition; zeros where no event has begun.
+        """
+        from nilearn.glm.first_level import compute_regressor
+
+        events = self.table
+        by_name = {}
+        earliest = min(-24.0, float(events["onset"].min()) - float(times[0]) - 1.0)
+        tr = float(times[1] - times[0])
+        begin, end = float(times[0]) + earliest, float(times[-1]) * (1 + 1 / (len(times) - 1))
+        grid = np.linspace(begin, end, round((end - begin) / tr * _OVERSAMPLING) + 1)
+        for name in self.conditions:
+            rows = events.loc[(events["trial_type"] == name) & (events["onset"] <= times[-1])]
+            if rows.empty:
+                by_name[name] = np.zeros(len(times))
+                continue
+            amplitudes = _amplitudes(rows, grid)
+            timing = np.vstack([rows["onset"], rows["duration"], amplitudes])
+            by_name[name] = compute_regressor(
+                timing, "spm", times, oversampling=_OVERSAMPLING, min_onset=earliest
+            )[0][:, 0]
+        return by_name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seeds:
+    """Seed time series of a run without events, in place of the conditions of a task.
+
+    `table`: A column a seed, a row a volume; NaN in volumes that do not count.
+    """
+
+    table: pd.DataFrame
+    source: str = "seeds"
+    measured: pd.DataFrame | None = None
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, source: str = "seeds") -> "Seeds":
+        """Standardize each seed to mean 0 and SD 1 over the volumes that count.
+
+        A constant seed becomes 0.
+
+        `table`: time series, one seed a column; NaN in volumes that do not count. Standardized
+        time series, with the measured ones.
+
+        >>> Seeds.of(pd.DataFrame({"motor": [np.nan, 1.0, 3.0]})).table["motor"].tolist()
+        [nan, -1.0, 1.0]
+        """
+        centered = table - table.mean()
+        spread = table.std(ddof=0)
+        return cls(centered / spread.where(spread > 0, 1.0), source, table)
+
+    @property
+    def conditions(self) -> list[str]:
+        """Return names of the seeds, in the order of the table."""
+        return [str(name) for name in self.table]
+
+    def contrasts(self, chosen: Mapping[str, _Weights]) -> dict[str, _Weights]:
+        """The contrasts that can be made: those whose seeds lie in the field of view."""
+        there = set(self.conditions)
+        return {name: weights for name, weights in chosen.items() if set(weights) <= there}
+
+    def spans(self) -> dict[str, list[tuple[float, float]]]:
+        """A seed has no events.
+
+        Always an empty dictionary.
+        """
+        return {}
+
+    def courses(self, times: Float) -> dict[str, Float]:
+        """Return each seed's time series (T,), its own regressor; 0 in volumes left out."""
+        if len(self.table) != len(times):
+            raise DesignError(
+                f"the seed time series have {len(self.table)} values, but the series has "
+                f"{len(times)} volumes"
+            )
+        return {
+            str(name): np.nan_to_num(self.table[name].to_numpy(dtype=np.float64))
+            for name in self.table
+        }
+
+    def segments(
+        self, tr: float, n_dummy: int, most: int | None = None
+    ) -> list[tuple[str, tuple[float, float]]]:
+        """Return seed and (start, length) in s of each segment; none if the run is too short.
+
+        The segments are in order of time.
+
+        `most`: number of pairs of seed and segment, exceeded only by `LEAST_SEGMENTS` segments;
+        None: see `segment_count`.
+        """
+        n_seeds = len(self.table.columns)
+        count = segment_count(len(self.table) - n_dummy, n_seeds, tr)
+        if most is not None and count:
+            count = min(count, max(LEAST_SEGMENTS, most // n_seeds // 2 * 2))
+        edges = (
+            np.linspace(n_dummy, len(self.table), count + 1).round() * tr if count else np.zeros(0)
+        )
+        spans = [(float(start), float(end - start)) for start, end in pairwise(edges)]
+        return [(name, span) for span in spans for name in self.conditions]
+
+    def write(self, path: Path) -> None:
+        """Write what was measured as BIDS has it, seven digits."""
+        measured = self.table if self.measured is None else self.measured
+        measured.to_csv(
+            path, sep="\t", index=False, na_rep="n/a", float_format="%.7g", lineterminator="\n"
+        )
+
+
+Regressors = Events | Seeds
+
+
+def read_events(path: Path) -> Events:
+    """Read an events file; DesignError where it cannot be modeled, see `Events.of`."""
+    try:
+        columns, rows = read_rows(path)
+    except TABLE_ERRORS as error:
+        raise DesignError(
+            f"{path}: the events file cannot be read as a table ({error})"
+        ) from error
+    return Events.of(columns, rows, str(path), path.name)
+
+
+def read_regressors(path: Path) -> Regressors:
+    """Read seeds from a file with the suffix ``timeseries``, events from any other.
+
+    Events of the task, or time series of seeds at rest.
+    """
+    if not str(path).endswith("_timeseries.tsv"):
+        return read_events(path)
+    return Seeds.of(read_frame(path).astype(np.float64), path.name)

@@ -1,0 +1,471 @@
+"""``group.html``: accuracy, missing participants, comparisons, group maps, paper's table.
+
+Accuracy is shown over participants and of each.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from bids_sr.boilerplate import bibliography
+from bids_sr.evaluation.evidence import APPLIED
+from bids_sr.evaluation.words import capital
+from bids_sr.figures.canvas import FigureInputError
+from bids_sr.figures.maps import Display, Scene, activation_figure
+from bids_sr.figures.svg_files import svg_text
+from bids_sr.frozen import frozen
+from bids_sr.group import figures as group_figures
+from bids_sr.group import verdicts as words
+from bids_sr.group.comparison_tables import comparisons_html, paper_html, papers
+from bids_sr.group.comparisons import PRIMARY, on_accuracy
+from bids_sr.group.values import QUESTION, Joined, of_question
+from bids_sr.group.voxel_tests import Z_SHOWN, GroupMaps
+from bids_sr.io.atomic_files import write_whole
+from bids_sr.io.nifti import load_image
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.flags import FLAGS
+from bids_sr.metrics.number_text import number
+from bids_sr.metrics.registry import statistic
+from bids_sr.metrics.rows import MISSING
+from bids_sr.report.assembler import data_uri, plain_section, write_page
+from bids_sr.report.evaluation_rows import series_text
+from bids_sr.report.facts import facts_html, messages_html
+from bids_sr.report.index_page import ALL, GROUP
+from bids_sr.report.markup import folded, joined, picked, render, table
+from bids_sr.report.methods_text import methods_html
+from bids_sr.series import map_label
+
+_METHODS = """
+The participant was the unit of all group statistics. Runs of the same participant were first
+combined with fixed effects, weighted by inverse variance if every run had a confidence interval
+and averaged otherwise. Each method was compared with every baseline, every denoising control and
+every other method, and separately with its negative controls. Comparisons were performed with the
+Wilcoxon signed-rank test [@wilcoxon1945], computed exactly from the permutation distribution of
+the (mid)ranks. Differences are Hodges-Lehmann estimates with the corresponding confidence
+intervals [@hodges1963], and effect sizes are matched-pairs rank-biserial correlations. The p
+values were corrected for all comparisons of one method on one question [@holm1979]. The table also
+lists false discovery rates for all comparisons of a measure [@benjamini1995]. One comparison per
+task was prespecified and corrected only for the number of tasks: the explained variance above the
+acquired Nyquist frequency in the whole brain for {method} (the default method, or the only method
+that was run) minus the explained variance for the strongest reference series of each participant.
+The strongest reference series has the largest value among baselines, denoising controls and simple
+arithmetic. Because noise inflates the largest of several values, this comparison is biased against
+the method and cannot show that the method is worse. All other comparisons were exploratory. The
+number of participants required for 80 % power was computed for the paired t test with the observed
+effect and divided by the relative efficiency of the signed-rank test (3/pi). Two series were
+considered *the same* if two one-sided paired t tests [@schuirmann1987] showed that the mean
+difference was within the equivalence margin ({margin}). The table also contains paired t tests and
+Friedman's test [@friedman1937] for all series. Undefined values, such as the overlap of an empty
+region, were excluded, counted and not replaced. {maps}
+"""
+_MAPS = (
+    "Effect maps were divided by the mean brain signal of the run and resampled to {space} with a"
+    " single linear interpolation through the stored transforms. A one-sample t test was"
+    " performed across participants."
+)
+_FLIPS = (
+    " Two-sided p values with family-wise error correction were computed from the distribution of"
+    " the maximum absolute t in the brain under random sign flips [@winkler2014; @nilearn]."
+)
+_EXPLORATORY = (
+    "None of these comparisons was prespecified. The p values are corrected for the comparisons"
+    " of one method on one question (Holm), but not across questions. Treat the results as"
+    " hypotheses to be tested in other participants."
+)
+_SIZE_NOTE = (
+    "The size of a region is the number of voxels at or above the threshold in equation 2 of the"
+    " paper, divided by the super-resolution factor. The p values are from exact signed-rank"
+    " tests against the acquired series and against bspline, and are uncorrected. The difference"
+    " between the acquired series and bspline is due only to the finer grid. A smaller region is"
+    " not necessarily an improvement."
+)
+
+
+_GAP = (
+    "one tenth of the median difference between bspline and the measured series, if this"
+    " difference is available"
+)
+_FLAGS = {f"flag_{name}": flag.failed for name, flag in FLAGS.items()}
+
+
+@frozen
+class GroupContent:
+    """What the page is made from.
+
+    `tables`: tables that entered; `joined`: what they hold together; `comparisons`: the statistics
+    of it. `maps`: maps of z with the template below them. `method`: series of the primary
+    comparisons. `margin`: of equivalence, where one was asked for, else None.
+    """
+
+    tables: pd.DataFrame
+    joined: Joined
+    comparisons: pd.DataFrame
+    maps: GroupMaps
+    absent: Sequence[str]
+    method: str
+    margin: float | None
+    about: Mapping[str, str]
+
+
+def build_group_report(output_dir: Path, content: GroupContent) -> Path:
+    """Write ``group.html`` atomically and return its path.
+
+    Its figures are embedded and also written to ``group/figures``.
+    """
+    methods = content.joined.methods
+    figure_dir = output_dir / "group" / "figures"
+    figure_dir.mkdir(parents=True, exist_ok=True)
+    findings = words.findings(content.comparisons, methods)
+    made_maps = _MAPS.format(space=content.maps.space) if len(content.maps.maps) else ""
+    made_maps += _FLIPS * ("fwe_t" in content.maps.maps)
+    margin = (
+        _GAP
+        if content.margin is None
+        else f"{content.margin:g} for dimensionless values; for other values, {_GAP}"
+    )
+    comparisons = joined(
+        [_exploratory_html(findings, methods), _findings_html(content, findings, figure_dir)]
+    )
+    sections = [
+        plain_section(
+            "verdict", "Accuracy across participants", _answer_html(content, figure_dir)
+        ),
+        plain_section("participants", "Participants", _participants_html(content)),
+        plain_section("comparisons", "Exploratory comparisons", comparisons, ["comparisons"]),
+        plain_section(
+            "maps", "Group maps", _group_maps_html(content.maps, figure_dir), ["group maps"]
+        ),
+        plain_section(
+            "paper",
+            "Comparison with Ota et al. (2022)",
+            _sizes_html(content.joined, figure_dir),
+            ["regions of two conditions"],
+        ),
+        plain_section(
+            "methods",
+            "Methods",
+            methods_html(
+                _METHODS.format(method=content.method, margin=margin, maps=made_maps),
+                bibliography(),
+            ),
+        ),
+        plain_section("about", "About", _about_html(content)),
+    ]
+    page = output_dir / GROUP
+    write_page(page, title="bids-sr: group", sections=sections, neighbors=ALL)
+    return page
+
+
+def _missing_lines(content: GroupContent) -> list[str]:
+    """Who and what is missing, and methods that some runs have and others lack, in words."""
+    there = content.joined.series.groupby("name", sort=False)["series"].agg(set)
+    lacking = {
+        method: [run for run, own in there.items() if method not in own]
+        for method in content.joined.methods
+    }
+    some = {method: runs for method, runs in lacking.items() if 0 < len(runs) < len(there)}
+    return [*content.absent, *(f"no {method}: {', '.join(runs)}" for method, runs in some.items())]
+
+
+def _runs_of_tasks(tables: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Participants of each task, with the number of their runs."""
+    counts = tables.groupby(["task", "participant"])["name"].nunique()
+    return {task: own.droplevel("task").to_dict() for task, own in counts.groupby("task")}
+
+
+def _participants_html(content: GroupContent) -> Markup:
+    """Return who is included by task, who is missing, and the participants' warnings."""
+    tasks = _runs_of_tasks(content.tables)
+    by_task = {
+        f"Task {name}": words.people_text(people)
+        for name, people in tasks.items()
+        if len(tasks) > 1
+    }
+    included = list(content.tables["participant"].unique())
+    people = facts_html(
+        {"Included": included, **by_task, "Missing": _missing_lines(content) or "none"}
+    )
+    raised = content.joined.told[content.joined.told["statistic"].isin(_FLAGS)]
+    flags = [f"{row.name}, {row.series}: {_FLAGS[row.statistic]}" for row in raised.itertuples()]
+    people += messages_html("note", list(content.maps.left_out))
+    raised_flags = render("items", list(dict.fromkeys(flags)))
+    return people + render("headed", "Quality flags in the participant reports", raised_flags)
+
+
+def _about_html(content: GroupContent) -> Markup:
+    """The call, and what made the tables."""
+    first = content.tables.iloc[0]
+    return facts_html(
+        {
+            **content.about,
+            "Version of bids-sr that wrote the tables": first["version"] or "not recorded",
+            "Hash of the settings": first["digest"] or "not recorded",
+            "All values": "group_metrics.tsv (long table), group_stats.tsv (all comparisons)",
+        }
+    )
+
+
+def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
+    """Return the primary comparison of each task as a sentence and numbers.
+
+    Each participant is shown, and who and what is missing.
+    """
+    primary = content.comparisons[content.comparisons["part"] == PRIMARY]
+    forests = [
+        _figure(
+            partial(group_figures.primary_figure, row),
+            figure_dir,
+            f"group_desc-primary{k}",
+            f"Primary comparison, {words.where_text(row)}. Each diamond is a participant; with"
+            " many participants, a selection across all ranks is shown. The square is the"
+            " Hodges-Lehmann estimate with its confidence interval.",
+        )
+        for k, row in enumerate(primary.itertuples())
+    ]
+    tables = content.joined
+    tasks = _runs_of_tasks(content.tables)
+    sentences = {
+        task: words.not_assessed_text(task, tables.values, tables.told, content.method)
+        for task in tasks
+    }
+    idle = tables.told[tables.told["statistic"] == APPLIED].groupby("series", sort=False)["name"]
+    return joined(
+        [
+            words.group_answer_html(content.comparisons, tasks, sentences),
+            *forests,
+            *_people_html(content, figure_dir),
+            render("box", "Missing.", _missing_lines(content)),
+            render(
+                "box",
+                "Runs without super-resolution (the method was not applied, and the series is"
+                " zero filled).",
+                [f"{', '.join(runs)}: {method} was zero filled" for method, runs in idle],
+            ),
+        ]
+    )
+
+
+def _accuracy_values(content: GroupContent) -> list[pd.DataFrame]:
+    """Return the values that express accuracy in each task.
+
+    They are those of the primary comparison, or all measured ones without it.
+    """
+    values = content.joined.values
+    primary = content.comparisons[content.comparisons["part"] == PRIMARY]
+    if len(primary):
+        return [
+            of_question(values, row) for _, row in primary.drop_duplicates(QUESTION).iterrows()
+        ]
+    measured = values[on_accuracy(values) & (values["reference"] == "measured")]
+    return [own for _, own in measured.groupby(QUESTION, sort=False)]
+
+
+def _people_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
+    """Accuracy of each participant in every series, as a figure and as a table, for each task."""
+    methods = content.joined.methods
+    for k, values in enumerate(_accuracy_values(content)):
+        shown = group_figures.shown_series(values, methods)
+        title = words.title_text(values.iloc[0])
+        lines = [
+            [who, *map(number, row)]
+            for who, row in zip(shown.index, shown.to_numpy(), strict=True)
+        ]
+        yield _figure(
+            partial(group_figures.paired_figure, [("", values)], methods),
+            figure_dir,
+            f"group_desc-accuracy{k}",
+            f"{title}. Each line is a participant, and boxes show the median and quartiles.",
+        )
+        yield table(f"{title}, by participant", ["participant", *map(series_text, shown)], lines)
+
+
+def _exploratory_html(findings: Sequence[Sequence[words.Row]], methods: Sequence[str]) -> Markup:
+    """Return what the exploratory comparisons suggest, then each finding as a sentence.
+
+    Exploratory comparisons are those that were not fixed beforehand.
+    """
+    lines = words.verdict(findings, methods)
+    placebos = [
+        words.placebo_sentence(each)
+        for each in findings
+        if each[0].strength == findings[0][0].strength
+    ]
+    nothing = render("note", "note", "None of the tested methods has values that can be compared.")
+    return joined(
+        [
+            render("note", "note", _EXPLORATORY),
+            render("items", lines, bold=True) or nothing,
+            folded(
+                "All comparisons in words",
+                render("items", list(map(words.sentence, findings))),
+            ),
+            render("headed", "Negative controls", render("items", list(filter(None, placebos)))),
+        ]
+    )
+
+
+def _sizes_html(tables: Joined, figure_dir: Path) -> Markup:
+    """The paper's table and the figures of what is in it."""
+    shown = joined(
+        part
+        for k, own in enumerate(papers(tables.values))
+        for part in (
+            paper_html(own, tables.methods),
+            *(
+                _figure(
+                    partial(
+                        group_figures.paired_figure,
+                        list(each.groupby("contrast", observed=True)),
+                        tables.methods,
+                    ),
+                    figure_dir,
+                    f"group_desc-{map_label(f'paper{k}', width)}",
+                    "Region size (in acquired voxels) and overlap,"
+                    f" {words.task_text(each.iloc[0])}, smoothed with a {width:g} mm FWHM kernel."
+                    " Each line is a participant.",
+                )
+                for width, each in own.groupby("fwhm_mm")
+            ),
+        )
+    )
+    return joined([shown, Markup("<p>{}</p>").format(_SIZE_NOTE) if shown else ""])
+
+
+def _figure(
+    draw: Callable[[], Figure], figure_dir: Path, name: str, caption: str, heading: str = ""
+) -> Markup:
+    """Return a figure embedded in the page with its caption, and write it as a file.
+
+    Where there is nothing to draw, a notice is returned.
+    """
+    try:
+        svg = svg_text(draw())
+    except FigureInputError as error:
+        return render("note", "missing", f"No figure: {error} ({caption})")
+    write_whole(figure_dir / f"{name}.svg", svg)
+    return render("figure", data_uri(svg.encode()), heading or caption, caption, name)
+
+
+def _findings_html(
+    content: GroupContent, findings: Sequence[Sequence[words.Row]], figure_dir: Path
+) -> Markup:
+    """Return boxes, differences and the table for each question of the verdict."""
+    questions = (list(own) for _, own in groupby(findings, key=lambda each: each[0].question))
+    return picked(
+        (words.title_text(own[0][0]), joined(_of_question(content, own, k, figure_dir)))
+        for k, own in enumerate(questions)
+    )
+
+
+def _of_question(
+    content: GroupContent,
+    findings: Sequence[Sequence[words.Row]],
+    k: int,
+    figure_dir: Path,
+) -> Iterator[Markup]:
+    first = findings[0][0]
+    about = statistic(first.statistic)
+    title = capital(words.question_text(first))
+    values = of_question(content.joined.values, content.comparisons.loc[first.at])
+    yield Markup("<h3>{}</h3><p>{}</p>").format(
+        title, f"{words.where_text(first)}. {first.statistic}: {about.description}."
+    )
+    # those stand beside their tables
+    beside = [each.index[0] for each in _accuracy_values(content)]
+    if first.kind != words.SIZE and values.index[0] not in beside:
+        yield _figure(
+            partial(
+                group_figures.paired_figure,
+                [("", values)],
+                content.joined.methods,
+                unit=about.unit,
+            ),
+            figure_dir,
+            f"group_desc-boxes{k}",
+            "Boxes show the median and quartiles. Each line is a participant.",
+        )
+    for rows in findings:
+        method = rows[0].series
+        yield _figure(
+            partial(group_figures.differences_figure, rows, unit=about.unit),
+            figure_dir,
+            f"group_desc-differences{k}{method}",
+            f"Difference between {method} and each reference series: Hodges-Lehmann estimates"
+            " with confidence intervals. The shaded band is the equivalence margin.",
+        )
+        yield folded(
+            f"{method}: values",
+            comparisons_html(rows, f"{method} compared with its reference series: {title}"),
+        )
+
+
+def _group_maps_html(group_maps: GroupMaps, figure_dir: Path) -> Markup:
+    """Return figures of z for each task and contrast, and the table.
+
+    A figure has a row for each series, the same planes and one color scale.
+    """
+    heads = [
+        "series",
+        "contrast",
+        "task",
+        "smoothing (mm)",
+        "participants",
+        "highest z",
+        f"where ({group_maps.space}, mm)",
+        "z > 3.1 (mm³)",
+        "FDR .05: z from",
+        "FDR .05 (mm³)",
+    ]
+    rows = [
+        [
+            each.series,
+            each.contrast,
+            each.task,
+            f"{each.fwhm_mm:g}",
+            str(len(each.participants)),
+            number(each.peak_z, ".2f"),
+            " ".join(number(mm, ".0f") for mm in each.peak_mm),
+            number(each.active_mm3, ".0f"),
+            number(each.fdr_z, ".2f"),
+            number(each.fdr_mm3, ".0f"),
+        ]
+        for each in group_maps.maps.itertuples()
+    ]
+    if "fwe_t" in group_maps.maps:
+        heads += ["FWE .05: |t| above", "FWE .05 (mm³)"]
+        for row, each in zip(rows, group_maps.maps.itertuples(), strict=True):
+            row += [number(each.fwe_t, ".2f"), number(each.fwe_mm3, ".0f")]
+    caption = "Group maps"
+    return joined([*_map_figures(group_maps, figure_dir), table(caption, heads, rows)])
+
+
+def _map_figures(group_maps: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
+    if group_maps.background is None or group_maps.mask is None or group_maps.maps.empty:
+        return
+    scene = Scene(background=group_maps.background, mask=group_maps.mask, roi=group_maps.mask)
+    display = Display(statistic="z", threshold=Z_SHOWN, floor=5.0)
+    for (task, variant, contrast), own in group_maps.maps.groupby(
+        ["task", "variant", "contrast"], sort=False
+    ):
+        rows = {each.series: Volume(*load_image(each.z)) for each in own.itertuples()}
+        kind, where = ("", "") if variant == MISSING else (f"_{variant}", f", {variant}")
+        counts = sorted(set(own["participants"].map(len)))
+        first = own.iloc[0]
+        heading = f"{contrast}, task {task}{where}"
+        figure = _figure(
+            partial(activation_figure, rows, scene, display=display, n_slices=3),
+            figure_dir,
+            f"group_task-{task}{kind}_contrast-{contrast}_desc-maps",
+            f"Group z maps ({' to '.join(map(str, counts))} participants) in {group_maps.space},"
+            f" smoothed with a {first['fwhm_mm']:g} mm FWHM kernel. The planes were selected from"
+            f" the {first['series']} map. The maps are not corrected for multiple comparisons. The"
+            " table lists the one-sided threshold for a false discovery rate of .05 over the"
+            " brain.",
+            heading,
+        )
+        yield render("headed", heading, figure)

@@ -1,0 +1,92 @@
+"""Numbers and intervals as pages, sentences and figures show them; nothing else formats them."""
+
+from __future__ import annotations
+
+import math
+
+from bids_sr.metrics.rows import MISSING
+
+
+def number(value: float, form: str = "") -> str:
+    """Return a number with a true minus and no negative zero; n/a if it is not defined.
+
+    The value of a percentage below -100 is not given: the error is more than twice the signal.
+
+    `form`: as of `format`; empty: three decimals below 1, two below 10, else one.
+
+    >>> number(0.12345), number(-12.345), number(0.274, ".0%")
+    ('0.123', '−12.3', '27 %')
+    >>> number(-0.0004, "+.3f"), number(math.nan), number(-156.2, ".0%")
+    ('0.000', 'n/a', 'below −100 %')
+    """
+    if not math.isfinite(value):
+        return MISSING
+    if form.endswith("%") and value < -1:
+        return "below −100 %"
+    if not form:
+        form = f".{3 if abs(value) < 1 else 2 if abs(value) < 10 else 1}f"
+    text = f"{value:{form}}"
+    if not float(text.rstrip("%")):
+        text = text.lstrip("+-")
+    return text.replace("-", "−").replace("%", " %")
+
+
+def short(value: float) -> str:
+    """A number in four significant digits, without decimals where it has none.
+
+    >>> short(0.123456), short(-2.0), short(1200.0)
+    ('0.1235', '−2', '1200')
+
+    Text with a true minus sign; ``n/a`` where it is not defined.
+    """
+    whole = float(value).is_integer() and abs(value) < 1e6
+    return number(value, ".0f" if whole else ".4g")
+
+
+def interval(lower: float, upper: float, form: str = "", *, unit: bool = True) -> str:
+    """Format an interval in brackets.
+
+    It is empty if there is no interval. Without `unit` percentages have no sign.
+
+    >>> interval(-0.04, 0.1), interval(-3.9, 0.41, ".0%"), interval(math.nan, 1.0)
+    ('[−0.040, 0.100]', '[below −100, 41] %', '')
+    """
+    both = ends(lower, upper, form)
+    sign = " %" if unit and form.endswith("%") else ""
+    return f"[{', '.join(both)}]{sign}" if both else ""
+
+
+def ends(lower: float, upper: float, form: str = "") -> tuple[str, ...]:
+    """Format both ends of an interval, of percentages without the sign; none if it has none.
+
+    >>> ends(-0.04, 0.1), ends(-3.9, 0.41, ".0%"), ends(math.nan, 1.0)
+    (('−0.040', '0.100'), ('below −100', '41'), ())
+    """
+    if not (math.isfinite(lower) and math.isfinite(upper)):
+        return ()
+    if not form.endswith("%"):
+        return number(lower, form), number(upper, form)
+    return tuple("below −100" if end < -1 else number(end, form)[:-2] for end in (lower, upper))
+
+
+def estimate(value: float, lower: float, upper: float, form: str = "") -> str:
+    """A value with its interval; a sign in `form` is that of the value alone.
+
+    >>> estimate(0.08, 0.07, 0.09, "+.2f"), estimate(0.08, math.nan, math.nan)
+    ('+0.08 [0.07, 0.09]', '0.080 (no interval)')
+
+    `value`: any number; NaN for not defined. `lower`: lower end; NaN for none. `upper`: upper end;
+    NaN for none.
+    """
+    return f"{number(value, form)} {interval(lower, upper, form.lstrip('+')) or '(no interval)'}"
+
+
+def p_value(value: float, form: str = ".3f") -> str:
+    """A p value without its leading zero.
+
+    >>> p_value(0.0312), p_value(0.0001), p_value(1.0), p_value(0.15625, ".3g")
+    ('.031', '< .001', '1.000', '.156')
+
+    `value`: probability from 0 to 1; NaN for not defined.
+    """
+    return "< .001" if value < 0.001 else number(value, form).replace("0.", ".", 1)

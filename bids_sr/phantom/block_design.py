@@ -1,0 +1,50 @@
+"""Events of a simulated task, and the response to them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bids_sr.io.arrays import Array
+from bids_sr.phantom.presets import Preset
+
+Event = tuple[float, float, str]
+
+
+def block_design(preset: Preset) -> list[Event]:
+    """Return (onset, duration, trial type) in s of a block design.
+
+    The order is rest, thumb, rest, little, rest, … while there is room.
+
+    Blocks in order of time, from the first volume to the last.
+    """
+    end = preset.volumes * preset.tr
+    events: list[Event] = [(0.0, preset.lead, "rest")]
+    onset = preset.lead
+    cycle = 4 * preset.block
+    while onset + cycle <= end + 1e-9:
+        for k, kind in enumerate(("thumb", "rest", "little", "rest")):
+            events.append((onset + k * preset.block, preset.block, kind))
+        onset += cycle
+    if end - onset > 1e-9:
+        events.append((onset, end - onset, "rest"))
+    return events
+
+
+def response(events: Sequence[Event], condition: str, times: Array) -> Array:
+    """Return the SPM canonical response to a condition's blocks at any times (s).
+
+    It is computed as in nilearn, and is 1 in a long block.
+
+    `times`: times since the start of the run (s), of any shape.
+    """
+    from nilearn.glm.first_level.hemodynamic_models import spm_hrf
+
+    step = 0.05
+    clock = np.arange(0.0, float(np.max(times)) + 1.0, step)
+    boxes = np.zeros_like(clock)
+    for onset, duration, kind in events:
+        if kind == condition:
+            boxes[(clock >= onset - 1e-9) & (clock < onset + duration - 1e-9)] = 1.0
+    kernel = spm_hrf(step, oversampling=1)
+    kernel = kernel / kernel.sum()
+    return np.interp(times, clock, np.convolve(boxes, kernel)[: clock.size])

@@ -1,0 +1,55 @@
+"""Files and sidecars of the simulated data set; equal content gives equal bytes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from numpy.typing import DTypeLike
+
+from bids_sr.io.arrays import Array
+from bids_sr.io.atomic_files import write_json
+from bids_sr.io.nifti import save_image
+from bids_sr.spatial.itk_files import write_itk
+
+
+def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a tab-separated table with a header.
+
+    Floats have six significant digits, which removes rounding noise.
+
+    `columns`: names of the columns, from left to right.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ["\t".join(columns)]
+    for row in rows:
+        lines.append(
+            "\t".join(f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in row)
+        )
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_image(
+    stem: Path,
+    data: Array,
+    affine: Array,
+    sidecar: Mapping[str, object],
+    *,
+    dtype: DTypeLike = None,
+) -> None:
+    """Write an image (``.nii.gz``) and its metadata.
+
+    `dtype` is that of `bids_sr.io.nifti.save_image`.
+    """
+    save_image(data, affine, Path(f"{stem}.nii.gz"), dtype=dtype)
+    write_json(Path(f"{stem}.json"), dict(sidecar))
+
+
+def write_transform(stem: str, matrix: Array, description: str, **more: object) -> None:
+    """Write rigid matrices, (4, 4) or (T, 4, 4), as ITK text with a description.
+
+    `stem` is the name up to ``_mode-image``.
+
+    `matrix`: rigid transforms, one (4, 4) or many (T, 4, 4), RAS+ mm.
+    """
+    path = f"{stem}_mode-image_desc-truth_xfm"
+    write_itk(Path(f"{path}.txt"), matrix)
+    write_json(Path(f"{path}.json"), {"Description": description, **more})

@@ -1,0 +1,64 @@
+"""Poses of the head: one for each image, one for each volume of a run.
+
+All matrices take a point of a reference frame to its position in the image (RAS mm), as in
+`bids_sr.spatial.transforms`.
+"""
+
+import numpy as np
+from scipy import ndimage
+
+from bids_sr.io.arrays import Array
+from bids_sr.spatial.transforms import invert, rigid_matrix
+
+CENTER = (0.0, -18.0, 20.0)  # mm, about which heads turn
+
+
+def draw_pose(
+    rng: np.random.Generator, mm: tuple[float, float], degrees: tuple[float, float]
+) -> Array:
+    """Draw a rigid 4x4 matrix with a random direction of translation and rotation.
+
+    The sizes are uniform in the given ranges.
+
+    `mm`: smallest and largest length of the translation (mm). `degrees`: smallest and largest
+    angle of the rotation (degrees). Rigid transform about the middle of the head (4 x 4, RAS+ mm).
+    """
+    params = np.empty(6)
+    for part, (low, high) in ((slice(0, 3), mm), (slice(3, 6), degrees)):
+        direction = rng.standard_normal(3)
+        params[part] = direction / np.linalg.norm(direction) * rng.uniform(low, high)
+    params[3:] = np.deg2rad(params[3:])
+    return rigid_matrix(params, CENTER)
+
+
+def draw_motion(rng: np.random.Generator, volumes: int, tr: float, reference: int) -> Array:
+    """Draw the head motion of a run, (T, 4, 4).
+
+    Each matrix takes a point of volume `reference` to its position in volume t.
+
+    Slow drift of about half a millimeter and half a degree, a jerk of up to 1 mm every two minutes
+    or so that dies away in seconds, and a nod of some hundredths with breathing. Constant within a
+    volume.
+    """
+    times = np.arange(volumes) * tr
+    params = np.zeros((volumes, 6))
+    size = np.array([0.25, 0.3, 0.45, 0.006, 0.003, 0.003])  # mm and rad at the end of a run
+    walk = np.cumsum(rng.standard_normal((volumes, 6)), axis=0)
+    walk = ndimage.gaussian_filter1d(walk, 12.0 / tr, axis=0, mode="nearest")
+    params += size * walk / np.sqrt(volumes)
+    for _ in range(rng.poisson(volumes * tr / 120.0) + 1):
+        begin = rng.uniform(0.1, 0.95) * times[-1]
+        kick = (
+            rng.uniform(0.2, 0.8, 6)
+            * rng.choice([-1.0, 1.0], 6)
+            * np.array([0.4, 0.5, 1.0, 0.012, 0.005, 0.005])
+        )
+        since = np.maximum(times - begin, 0)
+        params += (times >= begin)[:, None] * np.exp(-since / 4.0)[:, None] * kick
+    breath = np.sin(2 * np.pi * 0.27 * times + rng.uniform(0, 2 * np.pi))
+    params[:, 2] += 0.02 * breath
+    params[:, 3] += 0.0003 * breath
+    poses = np.stack([rigid_matrix(p, CENTER) for p in params])
+    out = poses @ invert(poses[reference])
+    out[reference] = np.eye(4)
+    return out

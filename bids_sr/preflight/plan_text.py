@@ -1,0 +1,340 @@
+"""Text of the plan, for ``--dry-run`` and for messages."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+from bids_sr.bids import BoldRun, Subject
+from bids_sr.bids.findings import counted, grouped
+from bids_sr.bids.given_models import factor_of_models
+from bids_sr.bids.method_options import obstacle
+from bids_sr.bids.precomputed import taken_text
+from bids_sr.bids.query import some
+from bids_sr.bids.retrospective_plan import foreseen, makers, retrospective_factor
+from bids_sr.config import Settings
+from bids_sr.notices import Notice
+from bids_sr.preflight.pace import pace_now
+from bids_sr.preflight.plan import Estimate, Plan, left_out_text
+from bids_sr.series import SDMOD
+
+
+def duration(minutes: float) -> str:
+    """A time in words.
+
+    >>> duration(.4), duration(4.4), duration(135)
+    ('under 1 min', 'about 4 min', 'about 2 h 15 min')
+
+    `minutes`: time (min), rounded to whole minutes.
+    """
+    whole = round(minutes)
+    if whole < 1:
+        return "under 1 min"
+    return f"about {whole} min" if whole < 60 else f"about {whole // 60} h {whole % 60} min"
+
+
+_MOST_NAMED = 3
+_MAPS = {"cc": "correlation with the task", "glm": "linear model"}
+_NOTICEABLE = 1.5
+
+
+def format_problems(problems: Sequence[Notice]) -> str:
+    """All problems, each with its file, reason and fix."""
+    shown = grouped(problems)
+    many = "1 problem" if len(shown) == 1 else f"{len(shown)} problems"
+    head = f"{many} with the input; nothing was written."
+    return "\n".join([head, *(str(problem) for problem in shown)])
+
+
+def dry_run_text(plan: Plan, settings: Settings) -> str:
+    """Return a description of what would run and the estimate of its cost.
+
+    It lists participants, runs, pairs, series, contrasts and smoothing.
+    """
+    every = notes(plan, settings)
+    notices = [f"{each.level}: {each}" for each in every]
+    n_warnings = sum(each.level == "warning" for each in every)
+    lines = [
+        f"dataset  {settings.paths.bids_dir}",
+        f"results  {settings.paths.output_dir}",
+        *notices[:n_warnings],
+    ]
+    for subject in (each for each in plan.subjects if each.structural):
+        lines.append(f"sub-{subject.label}: structural scans")
+        lines += [
+            f"  {pair.contrast}: {' from '.join(path.name for path in pair.images)}"
+            for pair in subject.structural
+        ]
+    for subject in (each for each in plan.subjects if each.controls):
+        lines.append(
+            f"sub-{subject.label}: only high-resolution scans were found; volumes are"
+            " measured per session"
+        )
+        lines += [
+            "  " + ", ".join(scan.highres.name for scan in session) for session in subject.controls
+        ]
+    for subject in (each for each in plan.subjects if each.lowres):
+        lines.append(
+            f"sub-{subject.label}: only low-resolution scans were found; the --pretrained"
+            " model is applied"
+        )
+        lines += ["  " + ", ".join(scan.path.name for scan in scans) for scans in subject.lowres]
+    for subject in (each for each in plan.subjects if not each.has_scans):
+        lines.append(f"sub-{subject.label}: T1w {subject.t1w[0].name if subject.t1w else 'none'}")
+        for run in subject.runs:
+            lines += [f"  {line}" for line in _run_lines(run, subject, plan, settings)]
+    lines.append(f"series: {' '.join(plan.series)}")
+    if settings.superres.recipe_changes:
+        changes = " ".join(map(str, settings.superres.recipe_changes))
+        lines.append(f"recipe: {settings.superres.recipe}, with {changes}")
+    if settings.superres.target != "anat":
+        lines.append(
+            "smoothing (FWHM): " + ", ".join(f"{mm:g} mm" for mm in settings.activation.smoothing)
+        )
+        kinds = [
+            f"{_MAPS[kind]} ({kind})" if kind in _MAPS else kind
+            for kind in settings.activation.kinds
+        ]
+        lines.append(f"maps: {', '.join(kinds)}")
+    lines += left_out_text(plan.left_out)
+    cost = [
+        f"estimate: {cost_text(plan, settings)}",
+        *_cost_table(plan.estimate, pace_now(plan.estimate.processors)[0]),
+    ]
+    return "\n".join([*lines, *cost, *notices[n_warnings:]])
+
+
+def _cost_table(cost: Estimate, slower: float = 1.0) -> list[str]:
+    """Return a table of stages with wall-clock minutes, memory and total."""
+    minutes = _adding_up([row.minutes / cost.processors * slower for row in cost.rows], 1)
+    shown = [(row.stage, row.memory_gb) for row in cost.rows] + [("total", cost.memory_gb)]
+    wide = max(len(stage) for stage, _ in shown)
+    return [
+        f"  {'':<{wide}}{'wall-clock min':>16}{'GB memory':>12}",
+        *(
+            f"  {stage:<{wide}}{time:16.1f}{memory:12.1f}"
+            for (stage, memory), time in zip(shown, [*minutes, sum(minutes)], strict=True)
+        ),
+        (
+            "  The memory of each stage is the maximum across its steps. The total includes all"
+            " parallel processes."
+        ),
+    ]
+
+
+def _adding_up(values: Iterable[float], digits: int) -> list[float]:
+    """Values rounded so that their sum is the rounded sum.
+
+    >>> _adding_up([0.14, 0.14, 0.14], 1)
+    [0.1, 0.2, 0.1]
+    """
+    ends = [round(end, digits) for end in accumulate(values, initial=0.0)]
+    return [round(after - before, digits) for before, after in pairwise(ends)]
+
+
+def _advice(plan: Plan, settings: Settings) -> list[str]:
+    """Return advice on scans that would improve the result and on tests without a reference."""
+    runs = plan.runs
+    if settings.evaluation.retrospective is not None or not runs:
+        return []
+    advice = []
+    if settings.superres.run_trained and not all(run.calibration for run in runs):
+        advice.append(
+            "to improve super-resolution, consider acquiring a high-resolution calibration run"
+            " of at least 20 volumes with the same slices and task in the same session (see"
+            " docs/acquire.md)."
+        )
+    if not any(run.truth is not None for run in runs):
+        tested = "only the self-test at half the resolution can be performed"
+        if any(run.factor[2] != 1 for run in runs):
+            tested = "accuracy cannot be measured"
+        advice.append(
+            f"without a high-resolution reference, {tested}. To measure accuracy, use"
+            " --retrospective, which downsamples the runs, super-resolves them and compares the"
+            " results with the original runs."
+        )
+    return advice
+
+
+def notes(plan: Plan, settings: Settings) -> list[Notice]:
+    """Return warnings and notes with advice, warnings first, equal ones counted.
+
+    Files of the dataset are named by their path in it.
+    """
+    root = settings.paths.bids_dir
+    relative = (
+        (
+            replace(each, what=str(place.relative_to(root)))
+            if root in (place := Path(each.what)).parents
+            else each
+        )
+        for each in plan.warnings
+    )
+    return sorted(counted(relative), key=lambda each: each.level != "warning") + [
+        Notice(what="", why=text, level="note", code="advice") for text in _advice(plan, settings)
+    ]
+
+
+def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -> list[str]:
+    timing = "with slice timing" if run.slice_timing else "no slice timing"
+    size = f"{_times(run.shape)} voxels of {_times(run.zooms)} mm, {run.n_volumes} volumes"
+    lines = [f"{run.stem}: {size}, TR {run.tr:g} s, {timing}"]
+    if run.truth is not None:
+        known = [run.truth.series.bold.name] if run.truth.series else []
+        known += [f"effect of {name}" for name in run.truth.activations]
+        where = "" if run.truth.root is None else f" in {run.truth.root}"
+        lines.append(f"  high-resolution reference: {', '.join(known)}{where}")
+    if run.pair is not None:
+        low = run.pair.lowres.name if run.pair.lowres else "its k-space-truncated copy"
+    lines.append(
+        f"  T2*w pair: {'none' if run.pair is None else f'{run.pair.highres.name} and {low}'}"
+    )
+    calibration = "none"
+    if (found := run.calibration) is not None:
+        task = (
+            "" if found.events is None else f", with the task ({found.events.name}) regressed out"
+        )
+        calibration = (
+            f"{found.bold.name}, {found.n_volumes} volumes of {_times(found.zooms)} mm{task}"
+        )
+    lines.append(f"  calibration: {calibration}")
+    if run.precomputed is not None:
+        lines.append(f"  used from derivatives: {taken_text(run.precomputed)}")
+    if settings.evaluation.retrospective is not None:
+        lines.append(f"  {_retrospective_line(run, subject, settings)}")
+    lines.append(f"  super-resolution: {_choice_text(run, settings)}")
+    contrasts = plan.contrasts.get(run.bold, {})
+    if run.events is None:
+        return [
+            *lines,
+            (
+                "  no events: seed-based connectivity is computed for the seeds"
+                f" {', '.join(contrasts)}"
+            ),
+        ]
+    shown = (
+        name if dict(w) == {name: 1} else f"{name} = {_formula(w)}"
+        for name, w in contrasts.items()
+    )
+    return [*lines, f"  contrasts: {'; '.join(shown)}"]
+
+
+def _choice_text(run: BoldRun, settings: Settings) -> str:
+    """Return the methods and the factor of a run, with reasons."""
+    superres = settings.superres
+    names = [name for name in superres.chosen if not obstacle(name, run, superres)]
+    why = []
+    if superres.auto and superres.thins_slices:
+        why.append(
+            "the default method is tv because the slices become thinner; srgan and sbl are"
+            " slice-wise methods"
+        )
+    elif superres.auto and run.pair is None:
+        why.append("srgan requires a T2*w pair, but no pair was found")
+    elif superres.auto and set(superres.learned) - set(names):
+        why.append("a single slice is not enough to train a network")
+    if run.factor[2] != 1 and (run.truth is not None or superres.baselines == "all"):
+        why.append(f"the baseline {SDMOD} is skipped because the slices become thinner")
+    if settings.evaluation.retrospective is None:
+        why.append(_why_factor(run, settings))
+    reasons = f" ({'; '.join(why)})" if why else ""
+    retrospective = settings.evaluation.retrospective is not None
+    factor = retrospective_factor(settings) if retrospective else run.factor
+    return f"{', '.join(names) or 'none'} by {_times(factor, 'g')}{reasons}"
+
+
+def choice_lines(plan: Plan, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield a title (``method`` or ``contrasts``) and its text; runs processed alike share one.
+
+    Runs are named if there are several. Nothing is yielded with ``--retrospective``, because the
+    dataset that it creates has a plan of its own.
+    """
+    runs: dict[tuple[str, str], list[str]] = {}
+    # the data set that it makes is planned for itself
+    if settings.evaluation.retrospective is not None:
+        return
+    for run in plan.runs:
+        runs.setdefault(("method", _choice_text(run, settings)), []).append(run.stem)
+    for run in plan.runs:
+        if run.events is not None:
+            runs.setdefault(("contrasts", ", ".join(plan.contrasts[run.bold])), []).append(
+                run.stem
+            )
+    for (title, text), names in runs.items():
+        yield title, text if len(plan.runs) == 1 else f"{some(names, _MOST_NAMED)}: {text}"
+
+
+def _why_factor(run: BoldRun, settings: Settings) -> str:
+    if run.pair is not None:
+        return "factor from the T2*w pair"
+    if settings.superres.factor:
+        return "factor from --sr-factor"
+    if factor_of_models(settings.superres) is not None:
+        return "factor from the --pretrained model"
+    if run.calibration is not None:
+        return "factor from the calibration run"
+    slices = f"{run.zooms[2]:.3g} mm"
+    return (
+        "default in-plane factor 2 because no pair or calibration run was found, slice thickness"
+        f" {slices}; use --sr-factor to choose another factor"
+    )
+
+
+def _times(values: Iterable[float], form: str = ".3g") -> str:
+    return "×".join(
+        str(value) if isinstance(value, int) else f"{round(value, 4):{form}}" for value in values
+    )
+
+
+def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> str:
+    number = next(k for k, each in enumerate(subject.runs) if each is run)
+    made = foreseen(subject, settings).runs[number]
+    n_volumes = made.n_volumes
+    if settings.preprocessing.dummy_scans is None and not run.echoes:
+        from bids_sr.glm.nonsteady import nonsteady_at_start
+
+        n_volumes -= (
+            nonsteady_at_start(run.bold)
+            if any(run is each for each in makers(subject).values())
+            else 0
+        )
+    size = f"{_times(made.shape)} voxels of {_times(made.zooms)} mm, {n_volumes} volumes"
+    factor = _times(retrospective_factor(settings), "g")
+    return (
+        f"this run will be downsampled by {factor} ({settings.evaluation.retrospective}) to {size}"
+    )
+
+
+def _formula(weights: Mapping[str, float]) -> str:
+    if len(weights) > 1 and all(
+        abs(weight * len(weights) - 1) < 1e-6 for weight in weights.values()
+    ):
+        return f"mean of {', '.join(weights)}"
+    (first_name, first), *others = sorted(weights.items(), key=lambda each: -each[1])
+    if (
+        first == 1
+        and len(others) > 1
+        and all(abs(weight * len(others) + 1) < 1e-6 for _, weight in others)
+    ):
+        return f"{first_name} - mean of {', '.join(name for name, _ in others)}"
+    terms: list[str] = []
+    for name, weight in weights.items():
+        sign = "-" if weight < 0 else "+" if terms else ""
+        size = "" if abs(weight) == 1 else f"{abs(weight):.3g}*"
+        terms.append(f"{sign}{size}{name}")
+    return "".join(terms)
+
+
+def cost_text(plan: Plan, settings: Settings) -> str:
+    """Time, memory and disk of a plan in a sentence, the time as this machine is loaded now."""
+    cost = plan.estimate
+    workers = settings.resources.nprocs or 1
+    slower, busy = pace_now(cost.processors)
+    why = f" (machine busy: {busy:.1f} times slower)" if busy >= _NOTICEABLE else ""
+    on = "1 process" if workers == 1 else f"{workers} processes"
+    return (
+        f"{duration(cost.minutes * slower)} of wall-clock time with {on}{why},"
+        f" {cost.memory_gb:.1f} GB of memory, {cost.work_gb:.1f} GB of disk space for"
+        f" intermediate files and {cost.output_gb:.1f} GB for results (level"
+        f" {settings.run.level})"
+    )

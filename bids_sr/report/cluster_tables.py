@@ -1,0 +1,129 @@
+"""HTML of the table of clusters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from bids_sr.metrics.number_text import interval, number, short
+from bids_sr.metrics.rows import MISSING
+from bids_sr.report.markup import Head, picked, render, table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_LISTED = 5
+"""Clusters of each contrast but the first that the page has; the file has them all."""
+_NUMBERS = (
+    *("fwhm_mm", "x", "y", "z", "scanner_x", "scanner_y", "scanner_z", "above", "label_mm"),
+    *("peak", "volume_mm3", "effect", "lower", "upper", "wrongsign", "expected_wrong"),
+)
+_NBSP = "\N{NO-BREAK SPACE}"
+_STATISTIC_HEADS: Mapping[str, Head] = {
+    "tTotal": ("t", "including the reconstruction error"),
+    "cc": "CC",
+}
+_THRESHOLDS: Mapping[str, str] = {
+    "Fdr": "a false discovery rate (FDR) of .05 over the brain",
+    "Reliable": "a false discovery rate (FDR) of .05 over the brain, with the reconstruction"
+    " error included",
+    "Quarter": "a CC in the upper quarter of its range within the region of interest",
+}
+
+
+def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Markup:
+    """Return the largest clusters of a series, one table per contrast, of which one is shown.
+
+    `first`: contrast that is shown first, with further peaks of its clusters.
+    """
+    if clusters.empty:
+        return Markup(
+            "<p class='note'>There are no clusters, because no voxel of any series exceeds the"
+            " threshold.</p>"
+        )
+    # as made, a table holds text; as read from its file, numbers
+    cells = clusters.reindex(columns=list(dict.fromkeys([*clusters.columns, *_NUMBERS])))
+    cells = cells.replace(MISSING, math.nan).astype(dict.fromkeys(_NUMBERS, float))
+    widest = cells["fwhm_mm"].max()
+    shown = cells[(cells["series"] == series) & (cells["fwhm_mm"] == widest)]
+    tables: list[tuple[str, Markup]] = []
+    for contrast in sorted(clusters["contrast"].unique(), key=lambda name: name != first):
+        rows = list(shown[shown["contrast"] == contrast].itertuples())
+        if tables:
+            rows = [row for row in rows if str(row.cluster).isdigit()][:_LISTED]
+        if rows:
+            caption = (
+                f"Largest clusters in the {series} map of the contrast {contrast}."
+                f" {_made_text(rows[0])}"
+            )
+            space = "MNI, mm" if rows[0].space == "MNI" else "scanner, mm"
+            statistic = rows[0].statistic
+            heads: list[Head] = [
+                "cluster",
+                ("peak at x, y, z", space),
+                _STATISTIC_HEADS.get(statistic, statistic),
+                ("effect", "95 % interval"),
+                ("wrong sign", "probability at the peak"),
+                "label",
+                ("volume, mm³", "cluster threshold"),
+                ("expected wrong sign", "fraction of the cluster"),
+                "atlas labels of the cluster",
+            ]
+            title = f"{series}, contrast {contrast}"
+            tables.append((title, table(caption, heads, map(_line, rows), texts={5, 8})))
+    return picked(tables) or Markup(
+        "<p class='note'>The maps of this series have no clusters.</p>"
+    )
+
+
+def _made_text(row: Any) -> str:
+    """Return smoothing and cluster thresholds of a map."""
+    smoothing = (
+        f"smoothed with a {row.fwhm_mm:g} mm FWHM kernel" if row.fwhm_mm else "not smoothed"
+    )
+    label = str(getattr(row, "threshold", ""))
+    threshold = _THRESHOLDS.get(
+        label, f"z ≥ {label[1:2]}.{label[2:]}" if label[:1] == "Z" else label
+    )
+    return (
+        f"The map was {smoothing}. The threshold is {threshold}. Clusters larger than 10 cm³ were"
+        " split by a higher threshold."
+    )
+
+
+def _line(row: Any) -> list[str]:
+    place = ", ".join(number(mm, ".0f") for mm in (row.x, row.y, row.z))
+    scanner = ",".join(f"{mm:.1f}" for mm in (row.scanner_x, row.scanner_y, row.scanner_z))
+    smoothing = f"{row.fwhm_mm:g} mm" if row.fwhm_mm else "none"
+    peak = render("peak", place, scanner, row.contrast, row.series, smoothing)
+    label = row.label if isinstance(row.label, str) else MISSING
+    if label != MISSING and row.label_mm > 0:
+        label = f"{label}, {row.label_mm:.0f} mm away".replace(" ", _NBSP)
+    ends = interval(row.lower, row.upper, ".3g")
+    line = [
+        row.cluster,
+        peak,
+        short(row.peak),
+        render("value", short(row.effect), ends),
+        _probability(row.wrongsign),
+        label,
+    ]
+    if not str(row.cluster).isdigit():
+        return [*line, "", "", ""]
+    labels = row.labels if isinstance(row.labels, str) else MISSING
+    threshold = "" if math.isnan(row.above) else f"{_sign_of(row.statistic)} ≥ {row.above:.3g}"
+    volume = render("value", short(row.volume_mm3), threshold)
+    return [*line, volume, _probability(row.expected_wrong), labels.replace(" %", f"{_NBSP}%")]
+
+
+def _sign_of(statistic: str) -> str:
+    """Return the symbol of a statistic: t, z or CC."""
+    return "CC" if statistic == "cc" else statistic[:1]
+
+
+def _probability(value: float) -> str:
+    """Return a probability or share, small values as ``< .001``."""
+    return "< .001" if value < 1e-3 else short(value)

@@ -1,0 +1,62 @@
+"""HTML of facts and warnings: labels and values in two columns, and messages in boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from markupsafe import Markup
+
+from bids_sr.boilerplate import data_of
+from bids_sr.metrics.number_text import short
+from bids_sr.report.held_out_text import held_out_text, started_text
+from bids_sr.report.markup import render
+
+_Value = object
+
+
+def _label_html(value: _Value) -> str:
+    """A value of a summary: text, a list of texts, or a table of facts."""
+    if isinstance(value, Mapping):
+        return facts_html(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return short(value)
+    if isinstance(value, list | tuple):
+        if all(isinstance(item, int | float | str) and len(str(item)) < 25 for item in value):
+            return Markup(", ").join(_label_html(item) for item in value) or "none"
+        return render("items", [_label_html(item) for item in value])
+    return "none" if value is None else str(value)
+
+
+def facts_html(facts: Mapping[str, _Value]) -> Markup:
+    """Return labels and values in two columns; nested mappings become tables within.
+
+    `facts`: values by key; underscores in keys become spaces.
+    """
+    return render(
+        "facts", {str(key).replace("_", " "): _label_html(value) for key, value in facts.items()}
+    )
+
+
+def messages_html(kind: str, messages: Iterable[str]) -> Markup:
+    """Render prominent messages, each in its own box; ``kind`` is ``warning`` or ``note``.
+
+    Returns markup of the boxes; empty for none.
+    """
+    return render("messages", kind, list(messages))
+
+
+def card_html(card: Mapping[str, _Value]) -> Markup:
+    """What the held-out slices say, and what training began with.
+
+    Paragraph, or empty markup where the card tells neither.
+    """
+    numbers = " ".join(filter(None, (held_out_text(card), started_text(card))))
+    return Markup("<p>{}</p>").format(numbers) if numbers else Markup("")
+
+
+def labeled_html(facts: Mapping[str, _Value], of: str) -> Markup:
+    """Return facts that have a label, in the order of the labels; others are left out."""
+    labels = data_of("facts.json")[of]
+    return facts_html({label: facts[key] for key, label in labels.items() if key in facts})

@@ -1,0 +1,106 @@
+"""Registrations and the calibration of a run in words, warnings first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from markupsafe import Markup
+
+from bids_sr.io.grids import TURNED_DEG
+from bids_sr.io.json_values import real, texts
+from bids_sr.metrics.number_text import number
+from bids_sr.report.facts import labeled_html, messages_html
+
+
+def registration_warnings(facts: Mapping[str, object]) -> list[str]:
+    """What seems wrong with a run's registrations.
+
+    Warnings, that of the T1w brain first; empty for none.
+    """
+    texts_of = {
+        "bold_t1w_kept": (
+            "The alignment of the BOLD and T1w images was taken from their headers, because"
+            " registration did not improve it."
+        ),
+        "bold_t1w_poor": (
+            "The registration of the BOLD and T1w images appears to be poor, so atlas regions may"
+            " be misplaced."
+        ),
+        "bold_pair_poor": (
+            "The registration of the T2* and BOLD images appears to be poor. The baselines inject"
+            " and ratio depend on this registration."
+        ),
+        "roi_is_brain": (
+            "The region of interest is outside the field of view, so the whole brain is used"
+            " instead."
+        ),
+    }
+    warnings = [text for key, text in texts_of.items() if facts.get(key)]
+    for key, images in (("bold_t1w_offset_deg", "BOLD and T1w"), ("brain_turned_deg", "T1w")):
+        angle = facts.get(key)
+        if isinstance(angle, int | float) and angle > TURNED_DEG:
+            warnings.insert(
+                0,
+                f"The orientation in the headers of {images} appears to be wrong, because"
+                f" registration rotated the head by {angle:.0f} degrees. Check the figures below."
+                " Also check left and right, which registration cannot distinguish. Then correct"
+                " the headers (qform, sform).",
+            )
+    if facts.get("brain_doubts"):
+        why = "; ".join(texts(facts["brain_doubts"]))
+        told_brain = (
+            f"The T1w brain mask appears to be wrong ({why}). Tissue maps, atlas labels and the"
+            " region of interest may therefore be wrong, and aCompCor components and tissue"
+            " signals were omitted from the confounds."
+        )
+        warnings.insert(0, told_brain)
+    return warnings
+
+
+def registration_html(facts: Mapping[str, object]) -> Markup:
+    """Return facts of a run's registrations in words, warnings first, unknown keys left out."""
+    warnings = messages_html("warning", registration_warnings(facts))
+    return warnings + labeled_html(facts, "registration")
+
+
+_FAIR_OVERLAP = 0.9
+_MOSTLY_NOISE = 0.9
+_HALF = 0.5  # of the run's voxel: edges farther apart are not in register, or distorted otherwise
+
+
+def calibration_html(facts: Mapping[str, object], voxel_mm: float) -> Markup:
+    """Render the facts of a calibration, warnings first.
+
+    Unknown keys are left out. `voxel_mm` is the run's in-plane voxel size.
+    """
+    warnings = messages_html("warning", _calibration_warnings(facts, voxel_mm))
+    known = {key: value for key, value in facts.items() if value is not None}
+    return warnings + labeled_html(known, "calibration")
+
+
+def _calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[str]:
+    """What the reader has to know before the calibration is believed."""
+    if not facts["usable"]:
+        return [
+            f"The calibration run is not used ({facts['reason']}). The variance of the run itself"
+            " is used instead."
+        ]
+    warnings = []
+    overlap, apart = real(facts.get("overlap"), 1.0), real(facts.get("edges_apart_mm"), 0.0)
+    noise = real(facts.get("noise_share"), 0.0)
+    if overlap < _FAIR_OVERLAP:
+        warnings.append(
+            f"The calibration run covers only {number(overlap, '.0%')} of the brain in the run."
+        )
+    if apart > _HALF * voxel_mm:
+        warnings.append(
+            f"The edges in the calibration run and in the run are {apart:.1f} mm apart (median),"
+            " which is more than half a voxel. Either the two runs differ in susceptibility"
+            " distortion, or their registration failed."
+        )
+    if noise > _MOSTLY_NOISE:
+        warnings.append(
+            f"{number(noise, '.0%')} of the variance in the calibration run is thermal noise. A"
+            " longer calibration run or larger voxels would reduce this fraction."
+        )
+    return warnings

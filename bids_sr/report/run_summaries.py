@@ -1,0 +1,149 @@
+"""Rows of ``index.html``, one per run, from the files of the run."""
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import cast
+
+from bids_sr.evaluation.evidence import APPLIED, Evidence, accuracy, applied_methods
+from bids_sr.evaluation.motion_text import MOVED_MM, moved
+from bids_sr.evaluation.verdict_text import verdict_line
+from bids_sr.evaluation.words import region_text
+from bids_sr.io.atomic_files import read_json
+from bids_sr.io.tables import column
+from bids_sr.metrics.number_text import number
+from bids_sr.metrics.rows import MISSING, MetricRow, VerdictFacts, read_frame, rows_of
+from bids_sr.report.overview import (
+    estimate_text,
+    flag_checks,
+    motion_checks,
+    registration_checks,
+    unbroken,
+)
+
+VERDICT, TABLE = "_desc-verdict_metrics.json", "_desc-evaluation_metrics.tsv"
+CONFOUNDS, REGISTRATION = "_desc-confounds_timeseries.tsv", "_desc-registration_metrics.json"
+NOT_EVALUATED = "No run was evaluated."
+MEASURED = "explained variance"
+HEADS: Mapping[str, str] = {
+    "participant": "",
+    "run": "",
+    "not applied": "zero filled",
+    MEASURED: "above the acquired Nyquist frequency",
+    "mean FD (mm)": "",
+    f"volumes with FD > {MOVED_MM:g} mm": "",
+    "failed checks": "",
+    "verdict": "",
+}
+"""Columns of the table with their second line; columns without any value are left out."""
+SHOWN = frozenset({"participant", "run", "verdict"})
+"""Columns that are never left out."""
+NUMBERS = frozenset({"mean FD (mm)", f"volumes with FD > {MOVED_MM:g} mm"})
+"""Columns of plain numbers."""
+READING = (
+    "Explained variance of the best method for each run in active voxels, with 95 % confidence"
+    " interval. Explained variance requires a high-resolution reference."
+)
+RunSummary = dict[str, str]
+"""Cells of one run by the head of their column; cells without a value are absent or empty."""
+
+
+def run_summary(verdict_file: Path, label: str) -> RunSummary:
+    """Return the row of a verdict's run; missing or truncated files leave their cells empty."""
+    stem = verdict_file.name.removesuffix(VERDICT)
+    return _summary(
+        stem, label, tuple(zip(_files(verdict_file), stamps_of(verdict_file), strict=True))
+    )
+
+
+def name_below(run: str, label: str) -> str:
+    """Name of a run (``sub-01_task-tap``) without its participant."""
+    return run.removeprefix(f"sub-{label}_")
+
+
+def compared_of(verdict_file: Path) -> list[str]:
+    """Return the verdicts on series of other programs, one text per series."""
+    return [each["text"] for each in _read_verdict(verdict_file).get("compared", [])]
+
+
+def _read_verdict(file: Path) -> VerdictFacts:
+    return cast("VerdictFacts", read_json(file))
+
+
+def stamps_of(verdict_file: Path) -> tuple[int, ...]:
+    """Return modification times (ns) of verdict, evaluation, confounds and registration.
+
+    The time of a missing file is 0.
+    """
+    return tuple(_stamp(file) for file in _files(verdict_file))
+
+
+def _files(verdict_file: Path) -> list[Path]:
+    stem = verdict_file.name.removesuffix(VERDICT)
+    return [
+        verdict_file.with_name(stem + suffix)
+        for suffix in (VERDICT, TABLE, CONFOUNDS, REGISTRATION)
+    ]
+
+
+def _stamp(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@lru_cache(maxsize=65536)
+def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> RunSummary:
+    """Return `run_summary`, read again only where a file has changed.
+
+    The page is rewritten until nothing changes.
+    """
+    verdict_file, table_file, confounds_file, registration_file = (file for file, _ in stamped)
+    verdict = _read_verdict(verdict_file)
+    rows = _rows(table_file)
+    displacement = _displacement(confounds_file)
+    idle = verdict.get("not_applied", [])
+    evidence = accuracy(rows, applied_methods(rows))
+    checks = [*motion_checks(displacement), *registration_checks(read_json(registration_file))]
+    checks += flag_checks(rows, idle, best=verdict.get("best", ""), self_test=evidence is None)
+    failed = [each.text for each in checks if not each.passed]
+    motion = moved(displacement)
+    cells = (
+        name_below(stem, label),
+        ", ".join(idle),
+        "" if evidence is None else _accuracy(evidence, verdict.get("best", "")),
+        f"{motion[0]:.2f}" if motion else "",
+        number(motion[1], ".0%") if motion else "",
+        "; ".join(failed) or ("none" if checks else ""),
+        verdict_line(verdict),
+    )
+    return dict(zip(list(HEADS)[1:], cells, strict=True))
+
+
+def _accuracy(evidence: Evidence, best: str) -> str:
+    if (row := evidence.known(best).get(evidence.regions[0])) is None:
+        return ""
+    where = "" if row.region != "brain" else f", {region_text(row.region)}"
+    value = f"{'r ' * (row.statistic == 'r')}{estimate_text(row)}"
+    return f"{best} {unbroken(value)}{where}"
+
+
+def _rows(file: Path) -> list[MetricRow]:
+    """Rows of the few metrics that are shown, of the thousands of a table."""
+    try:
+        table = read_frame(file)
+    except (OSError, ValueError):
+        return []
+    return rows_of(
+        table[(table.band == "beyond") | table.statistic.str.startswith(("flag_", APPLIED))]
+    )
+
+
+def _displacement(file: Path) -> list[float]:
+    cells = column(file, "framewise_displacement")
+    try:
+        return [math.nan if cell == MISSING else float(cell) for cell in cells]
+    except ValueError:
+        return []

@@ -1,0 +1,421 @@
+"""Truth from the user's data: a downsampled copy of each run and its measured volumes.
+
+Both are BIDS data sets, written participant by participant, and only where anything changed.
+
+A participant's directories are built beside their place and moved there when they are complete; a
+record of what they were made from (files, settings, version) and of what they hold says later
+whether they still stand. So the files of a call that is resumed keep their times, and nothing that
+depends on them is done again.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from nibabel.nifti1 import Nifti1Header
+
+from bids_sr.bids import BoldRun, Pair, Subject, stem_of
+from bids_sr.bids.pairs import factor_text
+from bids_sr.bids.retrospective_plan import (
+    averaged,
+    left_out,
+    makers,
+    pair_place,
+    retrospective_factor,
+)
+from bids_sr.config import Settings
+from bids_sr.glm.nonsteady import nonsteady_at_start
+from bids_sr.io.arrays import Array
+from bids_sr.io.atomic_files import read_json, write_json, write_whole
+from bids_sr.io.checksums import checksum
+from bids_sr.io.copies import copy_series
+from bids_sr.io.grids import AS_STORED, reordered, reordered_affine, reordered_header
+from bids_sr.io.image_header import Triple
+from bids_sr.io.nifti import SeriesReader, load_image
+from bids_sr.io.tables import join_line, split_table
+from bids_sr.retrospective.downsampling import (
+    added_noise,
+    thermal_noise,
+    window_of_matrix,
+    write_lr_series,
+    write_measured_series,
+    write_pair,
+)
+from bids_sr.spatial.multi_echo import combine_echoes
+from bids_sr.sr.matrices import acquire, block_matrix
+from bids_sr.version import __version__
+
+_LOGGER = logging.getLogger(__name__)
+_RECORDS = "retrospective-records"
+"""Folder beside the two data sets with one record for each participant."""
+# of the measured matrix; what partial Fourier leaves out lies beyond the band that is kept
+_GEOMETRY_KEYS = (
+    *("AcquisitionMatrixPE", "ReconMatrixPE", "BaseResolution", "AcquisitionVoxelSize"),
+    "PartialFourier",
+)
+_Types = Mapping[str, Sequence[str]]
+
+
+def prepare(
+    settings: Settings,
+    subjects: Sequence[Subject],
+    type_order: _Types,
+    say: Callable[[str], None] = _LOGGER.info,
+) -> Settings:
+    """Make the missing parts of the downsampled data set and its truth.
+
+    Returns the settings of the same call on that data set.
+
+    Settings are resolved, participants those of the data as they are, without problems;
+    `type_order` is task → trial types in the order that decides the sign of default contrasts;
+    `say` gets a line for each participant that is made.
+    """
+    data, truth = settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
+    across = " and averaging across slices" if retrospective_factor(settings)[2] != 1 else ""
+    _describe(data, settings, f"dataset downsampled by k-space truncation{across}")
+    _describe(truth, settings, "high-resolution reference of the downsampled dataset")
+    for subject in subjects:
+        digest = _digest(subject, settings, type_order)
+        record = data.parent / _RECORDS / f"sub-{subject.label}.json"
+        if not _stands(record, digest, data.parent):
+            say(
+                f"sub-{subject.label}: creating the downsampled dataset and its high-resolution"
+                " reference"
+            )
+            record.unlink(missing_ok=True)
+            _make(subject, settings, type_order)
+            _record(record, digest, [folder / f"sub-{subject.label}" for folder in (data, truth)])
+    selection = replace(
+        settings.selection,
+        participant_label=tuple(subject.label for subject in subjects),
+        session_label=(),
+        task_id=(),
+        run_id=(),
+        bids_filter_file=None,
+        bids_database_dir=None,
+    )
+    paths, work_dir = settings.paths, settings.paths.work_dir
+    dummies = None if settings.preprocessing.dummy_scans is None else 0
+    return replace(
+        settings,
+        paths=replace(paths, bids_dir=data, work_dir=work_dir and work_dir / "retrospective"),
+        selection=selection,
+        superres=replace(
+            settings.superres, factor=retrospective_factor(settings), hr_acq=None, lr_acq=None
+        ),
+        preprocessing=replace(settings.preprocessing, dummy_scans=dummies),
+        evaluation=replace(settings.evaluation, truth=str(truth), retrospective=None),
+    )
+
+
+def _describe(root: Path, settings: Settings, what: str) -> None:
+    """What makes the directory a BIDS data set."""
+    source = settings.paths.bids_dir / "dataset_description.json"
+    name = json.loads(source.read_text(encoding="utf-8")).get("Name", settings.paths.bids_dir.name)
+    factor = factor_text(retrospective_factor(settings))
+    downsampled = f"{factor}, {settings.evaluation.retrospective}"
+    description = {
+        "Name": f"{name}: {what}",
+        "BIDSVersion": "1.9.0",
+        "DatasetType": "raw",
+        "GeneratedBy": [
+            {
+                "Name": "bids-sr",
+                "Version": __version__,
+                "Description": f"--retrospective, {downsampled}",
+            }
+        ],
+    }
+    write_json(root / "dataset_description.json", description)
+    write_whole(
+        root / "README",
+        f"# {name}: {what}\n\nGenerated by bids-sr {__version__} with --retrospective"
+        f" ({downsampled}) from the dataset of this name, to compare super-resolved series with"
+        " the acquired high-resolution series. See the page Evaluation in the bids-sr"
+        " documentation.\n",
+    )
+
+
+def _digest(subject: Subject, settings: Settings, type_order: _Types) -> str:
+    """Checksum of all that the participant's files follow from."""
+    read = [run.bold for run in subject.runs] + list(subject.t1w[:1])
+    read += [path for run in subject.runs for path, _ in run.echoes]
+    read += [run.events for run in subject.runs if run.events is not None]
+    read += [
+        path
+        for pair in _pairs(subject)
+        for path in (pair.highres, pair.lowres)
+        if path is not None
+    ]
+    files = [(str(path), checksum(path)) for path in sorted(set(read))]
+    facts = {
+        "version": __version__,
+        "files": files,
+        "sidecars": [dict(run.sidecar) for run in subject.runs],
+        "factor": retrospective_factor(settings),
+        "noise": settings.evaluation.retrospective,
+        "seed": settings.resources.random_seed,
+        "dummies": settings.preprocessing.dummy_scans,
+        "types": {task: list(types) for task, types in type_order.items()},
+        "left_out": [left_out(run, subject, settings) for run in subject.runs],
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _stands(record: Path, digest: str, root: Path) -> bool:
+    """Whether what a record names is there, whole, and follows from the same."""
+    known = read_json(record)
+    sizes = known.get("files", {})
+    there = all(
+        (root / name).is_file() and (root / name).stat().st_size == size
+        for name, size in sizes.items()
+    )
+    return bool(known.get("digest") == digest and sizes and there)
+
+
+def _record(record: Path, digest: str, folders: Sequence[Path]) -> None:
+    files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+    sizes = {path.relative_to(record.parents[1]).as_posix(): path.stat().st_size for path in files}
+    write_whole(record, json.dumps({"digest": digest, "files": sizes}, indent=1) + "\n")
+
+
+def _make(subject: Subject, settings: Settings, type_order: _Types) -> None:
+    """Build both directories of a participant beside their places, then move them there."""
+    data, truth = settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
+    prefix = f".retrospective-sub-{subject.label}-"
+    # of a killed run: the participant is locked, so nobody is in there now
+    for left in data.parent.glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    building = Path(tempfile.mkdtemp(prefix=prefix, dir=data.parent))
+    try:
+        for run in subject.runs:
+            _make_run(run, subject, settings, type_order, building)
+        for pair in _pairs(subject):
+            _make_pair(pair, subject, settings, building / "data")
+        for path in subject.t1w[:1]:  # copied, as a link would let a change reach the data set
+            target = building / "data" / path.relative_to(settings.paths.bids_dir)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+            if sidecar := read_json(_json_of(path)):
+                write_json(_json_of(target), sidecar)
+        for made, root in ((building / "data", data), (building / "truth", truth)):
+            place = root / f"sub-{subject.label}"
+            shutil.rmtree(place, ignore_errors=True)
+            os.replace(made / f"sub-{subject.label}", place)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _pairs(subject: Subject) -> tuple[Pair, ...]:
+    return tuple(dict.fromkeys((*subject.pairs, *subject.holdouts.values())))
+
+
+def _folder(root: Path, subject: Subject, session: str | None, kind: str) -> Path:
+    folder = root.joinpath(f"sub-{subject.label}", *([f"ses-{session}"] if session else []), kind)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _make_run(
+    run: BoldRun, subject: Subject, settings: Settings, type_order: _Types, building: Path
+) -> None:
+    """Make a run's downsampled copy, measured volumes, events, and the pair where needed.
+
+    Both the copy and the measured volumes have the events.
+    """
+    factor = retrospective_factor(settings)
+    session = run.entities.get("session")
+    bold = _one_series(run, building)
+    dummies = settings.preprocessing.dummy_scans
+    first = dummies or 0
+    if any(run is maker for maker in makers(subject).values()):
+        steady = nonsteady_at_start(bold) if dummies is None else dummies
+        first = steady + averaged(run)
+        with SeriesReader(bold) as reader:
+            mean = reader.mean(steady, first).astype(np.float32), reader.affine, reader.header
+        folder = _folder(building / "data", subject, session, "anat")
+        _write_pair(mean, folder, _stem(subject, session), "", run.sidecar, factor)
+    noise = 0.0
+    if settings.evaluation.retrospective == "noisy":
+        noise = added_noise(thermal_noise(bold, first), factor)
+    folders = (_folder(building / part, subject, session, "func") for part in ("data", "truth"))
+    low, high = (folder / f"{run.stem}_bold.nii.gz" for folder in folders)
+    seed = settings.resources.random_seed
+    types = type_order.get(run.entities.get("task", ""), ())
+    write_lr_series(bold, low, factor=factor, first=first, noise_sd=noise, seed=seed)
+    write_measured_series(bold, high, factor=factor, first=first)
+    measured = dict(run.sidecar)
+    sidecar = {key: value for key, value in measured.items() if key not in _GEOMETRY_KEYS}
+    if factor[2] != 1:
+        part, lowered = window_of_matrix(run.shape, factor)
+        for content, count in ((measured, part[2].stop - part[2].start), (sidecar, lowered[2])):
+            _reslice(content, run.slice_timing, part[2], count)
+    made = {"Factor": list(factor), "VolumesLeftOut": first, "NoiseAdded": round(noise, 6)}
+    across = "" if factor[2] == 1 else " and averaging across slices"
+    said = {
+        "Description": f"simulated from acquired {run.voxel} data by k-space truncation{across}",
+        "Retrospective": made,
+    }
+    for path, content in ((low, sidecar | said), (high, measured)):
+        write_json(path.with_name(f"{run.stem}_bold.json"), content)
+        if run.events is None:
+            continue
+        table = path.with_name(f"{run.stem}_events.tsv")
+        table.write_text(_moved_events(run.events, -first * run.tr), encoding="utf-8")
+        write_json(table.with_suffix(".json"), _sidecar_of_events(run.events, types))
+
+
+_THICKNESS_KEYS = ("SliceThickness", "SpacingBetweenSlices")  # mm
+
+
+def _reslice(
+    sidecar: dict[str, object], times: Sequence[float] | None, part: slice, count: int
+) -> None:
+    """Change the entries on slices of a sidecar for a part of the slices, averaged into fewer.
+
+    A thicker slice is timed by the mean of the slices that it averages.
+
+    Parameters
+    ----------
+    sidecar : dict[str, object]
+        Metadata of a run, which is changed in place.
+    times : Sequence[float] | None
+        Acquisition time of each slice of the run, from its first slice on (s); None if unknown.
+    part : slice
+        Slices of the run that are kept.
+    count : int
+        Number of slices that are made of them.
+    """
+    kept = part.stop - part.start
+    for name in ("SliceTiming", "SliceEncodingDirection"):
+        sidecar.pop(name, None)
+    if times is not None:
+        mean_times = block_matrix(kept, count) @ np.asarray(times, dtype=np.float64)[part]
+        sidecar["SliceTiming"] = [round(float(time), 6) for time in mean_times]
+    for name in _THICKNESS_KEYS:
+        if isinstance(thickness := sidecar.get(name), int | float):
+            sidecar[name] = round(thickness * kept / count, 6)
+
+
+def _one_series(run: BoldRun, building: Path) -> Path:
+    """Return a run's series as one file, slices on axis 3, with multiple echoes combined."""
+    series = run.bold
+    if run.echoes:
+        series = building / f"{run.stem}_combined.nii"
+        combine_echoes([path for path, _ in run.echoes], [te for _, te in run.echoes], series)
+    if run.axis_order == AS_STORED:
+        return series
+    out = building / f"{run.stem}_slices.nii"
+    copy_series(series, out, order=run.axis_order)
+    return out
+
+
+def _make_pair(pair: Pair, subject: Subject, settings: Settings, root: Path) -> None:
+    """The pair one level down: its image at the resolution of the BOLD becomes the highres one."""
+    (session, run), source = pair_place(pair), pair.lowres or pair.highres
+    image, affine = load_image(source)
+    order = pair.orders[0 if pair.lowres is None else 1]
+    image = reordered(image.reshape(image.shape[:3]), order)
+    affine = reordered_affine(affine, order)
+    if pair.lowres is None:
+        image, affine = acquire(image, affine, factor=pair.factor, magnitude=True)
+    with SeriesReader(source) as reader:
+        header = reordered_header(reader.header, order)
+    folder = _folder(root, subject, session, "anat")
+    number = f"_run-{run}" if run else ""
+    factor = retrospective_factor(settings)
+    _write_pair(
+        (image, affine, header),
+        folder,
+        _stem(subject, session),
+        number,
+        read_json(_json_of(source)),
+        factor,
+    )
+
+
+def _stem(subject: Subject, session: str | None) -> str:
+    return f"sub-{subject.label}" + (f"_ses-{session}" if session else "")
+
+
+def _write_pair(
+    image: tuple[Array, Array, Nifti1Header],
+    folder: Path,
+    stem: str,
+    run: str,
+    sidecar: Mapping[str, object],
+    factor: Triple,
+) -> None:
+    """Write the pair made from an image (data, affine, header), with a sidecar for both."""
+    high, low = (
+        folder / f"{stem}_acq-{kind}{run}_T2starw.nii.gz" for kind in ("highres", "lowres")
+    )
+    write_pair(*image, high, low, factor=factor)
+    kept = (
+        "MagneticFieldStrength",
+        "EchoTime",
+        "FlipAngle",
+        "RepetitionTime",
+        "Manufacturer",
+        "SliceThickness",
+    )
+    for path, thicker in ((high, 1.0), (low, factor[2])):
+        content = {key: sidecar[key] for key in kept if key in sidecar}
+        if thicker != 1 and isinstance(thickness := content.get("SliceThickness"), int | float):
+            content["SliceThickness"] = round(thickness * thicker, 6)
+        write_json(path.with_name(f"{stem_of(path)}_T2starw.json"), content)
+
+
+def _json_of(image: Path) -> Path:
+    return image.with_name(image.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+
+
+def _moved_events(table: Path, seconds: float) -> str:
+    """Shift the onsets of an events table by seconds and return its text.
+
+    Other cells, and onsets that are not numbers, stay unchanged.
+
+    `seconds`: time that is added to each onset (s).
+    """
+    text = table.read_text(encoding="utf-8-sig")
+    if not seconds:
+        return text
+    columns, rows = split_table(table)
+    place = columns.index("onset")
+    for _, cells in rows:
+        if place < len(cells):
+            cells[place] = _moved(cells[place], seconds)
+    return "".join(join_line(cells) + "\n" for cells in (columns, *(cells for _, cells in rows)))
+
+
+def _moved(text: str, seconds: float) -> str:
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    shown = f"{value + seconds:.6f}".rstrip("0").rstrip(".")
+    return "0" if shown == "-0" else shown
+
+
+def _sidecar_of_events(table: Path, types: Sequence[str]) -> dict[str, object]:
+    """Describe the columns of an events table for its sidecar.
+
+    The order of trial types is included, so that signs are kept.
+
+    `types`: trial types in order; empty where it does not matter.
+    """
+    content = read_json(table.with_suffix(".json"))
+    described = content.get("trial_type")
+    described = (
+        dict(described) if isinstance(described, dict) else {"Description": "Type of trial"}
+    )
+    if not isinstance(described.get("Levels"), dict) and types:
+        described["Levels"] = {name: name for name in types}
+    return {**content, "trial_type": described}

@@ -1,0 +1,65 @@
+"""Tasks of SLURM arrays, written as ``--array 1-10`` or ``1-20:2%4``."""
+
+import re
+from collections.abc import Sequence
+
+from bids_sr.config import UsageError
+
+_PART = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
+
+
+def choose(spec: str, tasks: int) -> tuple[tuple[int, ...], int]:
+    """Read ``--array`` for an array of a given number of tasks.
+
+    Returns the chosen tasks (all if it is empty) and how many run at once.
+
+    Raises `UsageError` for what cannot be read, or names tasks that there are not.
+
+    `spec`: tasks and ranges, such as ``1-20:2%4``; empty for all.
+    """
+    ranges, percent, limit = spec.replace(" ", "").partition("%")
+    if percent and not (limit.isascii() and limit.isdigit() and int(limit)):
+        raise _unreadable(spec, f"{limit!r} is not a valid number of simultaneous tasks")
+    indices: set[int] = set()
+    for part in ranges.split(",") if ranges else ():
+        match = _PART.fullmatch(part) if part.isascii() else None
+        if match is None:
+            raise _unreadable(
+                spec, f"{part!r} is neither a task number nor a range of task numbers"
+            )
+        first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
+        if first < 1 or last > tasks or first > last or step < 1:
+            raise _unreadable(spec, f"{part!r} is outside the range of task numbers, 1 to {tasks}")
+        indices.update(range(first, last + 1, step))
+    return tuple(sorted(indices or range(1, tasks + 1))), int(limit or 0)
+
+
+def _unreadable(spec: str, why: str) -> UsageError:
+    return UsageError(
+        f"--array {spec}",
+        why,
+        (
+            "write 1-10, or 3,5, or 1-20:2. To limit the number of simultaneous tasks to 4,"
+            " append %4"
+        ),
+    )
+
+
+def as_spec(indices: Sequence[int], at_once: int = 0) -> str:
+    """Ascending tasks as SLURM takes them, runs of neighbors joined.
+
+    `at_once`: how many may run at the same time; 0 for no limit.
+    """
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][1] + 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    text = ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+    return f"{text}%{at_once}" if at_once else text
+
+
+def in_tasks(labels: Sequence[str], batch: int) -> tuple[tuple[str, ...], ...]:
+    """Return participants in tasks of `batch` each, at least 1, in their order."""
+    return tuple(tuple(labels[at : at + batch]) for at in range(0, len(labels), batch))

@@ -1,0 +1,45 @@
+"""Why SLURM jobs fail, by state and exit code, as codes of `bids_sr.notices.CODES`."""
+
+_BY_STATE = {
+    "OUT_OF_MEMORY": "memory",
+    "TIMEOUT": "time",
+    "DEADLINE": "time",
+    "CANCELLED": "cancelled",
+    "PREEMPTED": "node",
+    "NODE_FAIL": "node",
+    "BOOT_FAIL": "node",
+    "COMPLETED": "unseen",
+    "UNKNOWN": "unknown",
+    "": "unknown",
+}
+_BY_EXIT = {126: "absent", 127: "absent", 130: "interrupted", 137: "killed", 143: "killed"}
+_MESSAGES = (  # of slurmstepd, in the log of a task
+    ("DUE TO TIME LIMIT", "TIMEOUT"),
+    ("oom-kill event", "OUT_OF_MEMORY"),
+    ("oom_kill event", "OUT_OF_MEMORY"),
+    ("exceeded memory limit", "OUT_OF_MEMORY"),
+    ("exceeded job memory limit", "OUT_OF_MEMORY"),
+    ("DUE TO NODE FAILURE", "NODE_FAIL"),
+    ("DUE TO PREEMPTION", "PREEMPTED"),
+    (" CANCELLED AT ", "CANCELLED"),
+)
+
+
+def code_of(state: str, exit_code: int | None = None) -> str:
+    """Return why a job failed, from its state in SLURM, else from its exit code.
+
+    `exit_code`: that of the shell: 128 and the signal for a process that a signal ended.
+
+    >>> code_of("CANCELLED+"), code_of("FAILED", 137), code_of("FAILED")
+    ('cancelled', 'killed', 'crashed')
+    """
+    return _BY_STATE.get(state.rstrip("+")) or _BY_EXIT.get(exit_code or 1, "crashed")
+
+
+def message_state(line: str) -> str:
+    """The state that a line of a log gives, where SLURM wrote it; empty for any other.
+
+    State as SLURM names it, such as ``TIMEOUT``, or an empty text.
+    """
+    texts = _MESSAGES if line.startswith("slurmstepd") else ()
+    return next((state for text, state in texts if text in line), "")

@@ -1,0 +1,153 @@
+"""Job scripts of a submission and their command lines; all external text is quoted."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_sr.boilerplate import path as carried
+from bids_sr.config import UsageError
+from bids_sr.io.atomic_files import write_whole
+from bids_sr.slurm.arrays import as_spec
+from bids_sr.slurm.calls import QUEUE_FORMAT
+from bids_sr.slurm.job_requests import program_gib, signal_seconds, time_text
+from bids_sr.slurm.submission import Job, Request, Site, Submission
+from bids_sr.version import __version__
+
+_WORD = re.compile(r"[\w.:@/+,-]+", re.ASCII)
+
+
+def _script_of(submission: Submission, job: Job) -> str:
+    """The script of a job."""
+    import jinja2
+
+    request = job.request
+    environment = jinja2.Environment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        # the usual one is a length in the language of the shell
+        comment_start_string="{##",
+        comment_end_string="##}",
+    )
+    environment.filters["quote"] = shlex.quote
+    site = submission.site
+    template = environment.from_string(carried("sbatch.tmpl").read_text(encoding="utf-8"))
+    return template.render(
+        version=__version__,
+        what="group level" if job.is_group else f"{len(job.task_of)} participants",
+        job_name=submission.job_name,
+        name=job.name,
+        array="" if job.is_group else as_spec(job.indices, job.at_once),
+        request=request,
+        time=time_text(request.minutes),
+        site=list(site.asked.items()),
+        signal_seconds=signal_seconds(request),
+        folder=str(submission.folder),
+        requeues=site.requeues,
+        setup=site.setup,
+        container=site.container,
+        work_dir=str(submission.work_dir),
+        command=_command(submission, request, "group" if job.is_group else "participant"),
+        queue_format=QUEUE_FORMAT,
+    )
+
+
+def _command(submission: Submission, request: Request, level: str) -> list[str]:
+    """The program with its arguments, each a word of the shell."""
+    site = submission.site
+    start = _container(submission, request) if site.container else [shlex.quote(site.program)]
+    words = [
+        str(submission.bids_dir),
+        str(submission.output_dir),
+        level,
+        "--config-file",
+        str(submission.folder / "settings.toml"),
+        "-w",
+        str(submission.work_dir),
+        "--nprocs",
+        str(request.cpus),
+        "--mem",
+        f"{program_gib(request):.2f}G",
+    ]
+    return [*start, *map(shlex.quote, words)]
+
+
+def _container(submission: Submission, request: Request) -> list[str]:
+    """Everything is seen in the container where it is outside, the data not to be written to."""
+    writable = (submission.output_dir, submission.work_dir)
+    binds = [
+        f"{submission.bids_dir}:{submission.bids_dir}:ro",
+        *(f"{path}:{path}" for path in writable),
+    ]
+    binds += [f"{path}:{path}:ro" for path in submission.site.binds]
+    words = ["run", "--cleanenv", "--no-home", *(["--nv"] if request.gpus else [])]
+    for bind in binds:
+        words += ["--bind", bind]
+    return ['"$runtime"', *map(shlex.quote, [*words, submission.site.container])]
+
+
+def write_scripts(submission: Submission, settings_toml: str) -> list[Path]:
+    """Write the folder of a submission, the group's script last.
+
+    It has settings, lists of participants and scripts.
+    """
+    folder = submission.folder
+    for name in ("logs", "status"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "settings.toml", settings_toml)
+    written = []
+    for job in submission.jobs:
+        lines = (" ".join(names) + "\n" for names in job.tasks)
+        if not job.is_group:
+            write_whole(folder / f"{job.name}.txt", "".join(lines))
+        written.append(write_whole(folder / f"{job.name}.sbatch", _script_of(submission, job)))
+    submission.save()
+    return written
+
+
+def sbatch_arguments(submission: Submission, job: Job, after: Sequence[str] = ()) -> list[str]:
+    """Return arguments of ``sbatch`` that stand in no script, as their names may hold anything.
+
+    The jobs in `after` end before this one starts, however they end. The script comes last.
+    """
+    folder = submission.folder
+    logs = str(folder / "logs").replace("%", "%%")
+    arguments = ["--parsable", f"--chdir={folder}", f"--output={logs}/{job.log_name('%a')}"]
+    if after:
+        arguments.append("--dependency=afterany:" + ":".join(after))
+    return [*arguments, str(folder / f"{job.name}.sbatch")]
+
+
+def check_words(site: Site, paths: Sequence[Path]) -> list[str]:
+    """List what cannot be passed to SLURM or a container as is, one line each with a remedy.
+
+    Problems in words; empty where all can be passed.
+    """
+    wrong = []
+    for name, value in site.asked.items():
+        if _WORD.fullmatch(value) is None:
+            wrong.append(
+                f"--{name} {value}: the name is not valid. Check the name with `sinfo`, or ask"
+                " the administrator of the cluster."
+            )
+    for path in map(str, paths):
+        if re.search(r"[\\\x00-\x1f\x7f\ud800-\udfff]", path):  # the last: no character of UTF-8
+            wrong.append(
+                f"{path!r}: SLURM does not support backslashes or control characters in paths."
+                " Rename the directory."
+            )
+        elif site.container and set(path) & set(",:"):
+            wrong.append(
+                f"{path}: container bind mounts do not support commas or colons in paths. Rename"
+                " the directory."
+            )
+    return wrong
+
+
+def require(problems: Sequence[str]) -> None:
+    """Raise `UsageError` with every problem, if there is any."""
+    if problems:
+        many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise UsageError("\n".join([f"{many} found; no jobs were submitted.", *problems]))

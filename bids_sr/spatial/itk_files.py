@@ -1,0 +1,128 @@
+"""ITK text files of linear transforms.
+
+They are in LPS mm, and have the direction of `bids_sr.spatial.transforms`.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from bids_sr.io import atomic_files
+from bids_sr.io.arrays import Array, Float
+from bids_sr.spatial.transforms import TransformError
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_KINDS = (
+    "AffineTransform_double_3_3",
+    "MatrixOffsetTransformBase_double_3_3",
+    "AffineTransform_float_3_3",
+    "MatrixOffsetTransformBase_float_3_3",
+)
+_EULER = ("Euler3DTransform_double_3_3", "Euler3DTransform_float_3_3")
+
+
+def write_itk(path: Path, mats: Array) -> None:
+    """Write (4, 4) or (N, 4, 4) RAS matrices as one ITK text file (LPS), whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        ITK transform file (text).
+    mats : Array
+        Affine transforms, one (4, 4) or many (N, 4, 4), RAS+ mm.
+
+    Raises
+    ------
+    TransformError
+        The matrices are not 4 x 4, or not finite.
+    """
+    matrices = np.asarray(mats, dtype=np.float64)
+    matrices = matrices[None] if matrices.ndim == 2 else matrices
+    if matrices.ndim != 3 or matrices.shape[1:] != (4, 4) or not np.isfinite(matrices).all():
+        raise TransformError(
+            f"{path}: expected finite 4x4 matrices, got an array of shape {np.shape(mats)}"
+        )
+    lines = ["#Insight Transform File V1.0"]
+    for number, matrix in enumerate(LPS @ matrices @ LPS):
+        values = [*matrix[:3, :3].ravel(), *matrix[:3, 3]]
+        lines += [
+            f"#Transform {number}",
+            f"Transform: {_KINDS[0]}",
+            "Parameters: " + " ".join(repr(float(v) + 0.0) for v in values),
+            "FixedParameters: 0 0 0",
+        ]
+    atomic_files.write_whole(path, "\n".join(lines) + "\n")
+
+
+def about_center(values: Array, center: Array) -> Float:
+    """Return a 4x4 matrix from ITK's twelve affine parameters about a center (3,).
+
+    The parameters are 3x3 by rows, then translation.
+
+    `center`: point about which the matrix turns (3,), in the frame of the parameters.
+    """
+    matrix = np.eye(4)
+    matrix[:3, :3] = values[:9].reshape(3, 3)
+    matrix[:3, 3] = values[9:12] + center - matrix[:3, :3] @ center
+    return matrix
+
+
+def _euler(angles: Array, zyx: bool) -> Float:
+    """Rotation of ITK's Euler3DTransform: Rz Rx Ry, or Rz Ry Rx; angles (rad) about x, y, z."""
+    from scipy.spatial.transform import Rotation
+
+    x, y, z = angles
+    turn = Rotation.from_euler("ZYX", [z, y, x]) if zyx else Rotation.from_euler("ZXY", [z, x, y])
+    return turn.as_matrix()
+
+
+def read_itk(path: Path) -> Float:
+    """Read (N, 4, 4) RAS matrices of ITK affine or Euler text files, with center of rotation.
+
+    TransformError where it is not ITK text, or a transform is not affine.
+
+    Parameters
+    ----------
+    path : Path
+        ITK transform file (text).
+
+    Returns
+    -------
+    Float
+        Affine transforms in the order of the file (N, 4, 4; RAS+ mm).
+
+    Raises
+    ------
+    TransformError
+        The file is not ITK text, or holds other than 3D affine transforms.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if not text.startswith("#Insight Transform File"):
+        raise TransformError(f"{path}: the file is not an ITK transform in text format")
+    kinds = re.findall(r"^Transform:\s*(\S+)", text, flags=re.M)
+    parameters = re.findall(r"^Parameters:(.*)$", text, flags=re.M)
+    fixed = re.findall(r"^FixedParameters:(.*)$", text, flags=re.M)
+    if (
+        not kinds
+        or not len(kinds) == len(parameters) == len(fixed)
+        or set(kinds) - {*_KINDS, *_EULER}
+    ):
+        raise TransformError(
+            f"{path}: expected only affine transforms, found {sorted(set(kinds)) or 'none'}"
+        )
+    out = []
+    for kind, line, origin in zip(kinds, parameters, fixed, strict=True):
+        values, center = np.array(line.split(), dtype=float), np.array(origin.split(), dtype=float)
+        if kind in _EULER and values.size == 6 and center.size in (3, 4):
+            values = np.concatenate(
+                [_euler(values[:3], bool(center[3:].any())).ravel(), values[3:]]
+            )
+            center = center[:3]
+        if values.size != 12 or center.size != 3:
+            raise TransformError(
+                f"{path}: a three-dimensional affine transform must have 12 parameters and 3 "
+                "fixed parameters"
+            )
+        out.append(about_center(values, center))
+    return LPS @ np.stack(out) @ LPS

@@ -1,0 +1,142 @@
+"""CPU-optimized copies of trained networks for inference.
+
+- A convolution fills a processor's registers with output channels, sixteen at a time. The last one
+  of `SRResNet` has one: here it makes a square of 4 x 4 neighboring voxels at once, as sixteen
+  channels of a larger kernel with stride 4 (a seventh of the time for 9 x 9).
+- A dense layer, which would copy all earlier ones into one image first, is the sum of one
+  convolution for each of them.
+
+Values are those of the plain network but for rounding.
+"""
+
+import copy
+from collections.abc import Sequence
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bids_sr.sr.networks.blocks import ResidualBlock3d
+from bids_sr.sr.networks.srresnet import SRResNet
+from bids_sr.sr.networks.volumetric import DenseResidualNet
+
+
+def optimize_for_cpu(network: nn.Module) -> nn.Module:
+    """Return a faster CPU copy of a network in evaluation mode, with channels innermost."""
+    changed = _changed(copy.deepcopy(network).to("cpu")).eval().requires_grad_(False)
+    for module in changed.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        elif isinstance(module, nn.Conv3d):
+            module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return changed
+
+
+def channels_innermost(x: Tensor) -> Tensor:
+    """Return (N, C, X, Y) with channels innermost in memory.
+
+    Its strides say so too where one channel leaves that open.
+    """
+    _, channels, rows, columns = x.shape
+    x = x.contiguous(memory_format=torch.channels_last)
+    return x.as_strided(x.shape, (channels * rows * columns, 1, columns * channels, channels))
+
+
+def widest(network: nn.Module) -> int:
+    """The most channels that a convolution of a network reads or writes; 1 where it has none."""
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)]
+    return max((max(m.in_channels, m.out_channels) for m in layers), default=1)
+
+
+def _changed(module: nn.Module) -> nn.Module:
+    """The module, or what stands for it, with its parts changed likewise."""
+    if isinstance(module, ResidualBlock3d):
+        return _Block3d(module)
+    if isinstance(module, DenseResidualNet):
+        return _Dense(module)
+    if isinstance(module, SRResNet) and module.tail.out_channels == 1:
+        module.tail = _SquareTail(module.tail)  # type: ignore[assignment]
+    for name, part in module.named_children():
+        setattr(module, name, _changed(part))
+    return module
+
+
+class _Block3d(nn.Module):
+    """`ResidualBlock3d`."""
+
+    def __init__(self, block: ResidualBlock3d) -> None:
+        super().__init__()
+        self.first, _, self.second, _ = block.layers
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x).relu_()).relu_().add_(x)
+
+
+class _Dense(nn.Module):
+    """`DenseResidualNet`, with half its memory."""
+
+    def __init__(self, net: DenseResidualNet) -> None:
+        super().__init__()
+        width = net.head.out_channels
+        self.head = net.head
+        self.layers = nn.ModuleList(_split(layer, width) for layer in net.body)
+        self.tail = _split(net.tail, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = [self.head(x).relu_()]
+        for parts in self.layers:
+            features.append(_summed(parts, features).relu_())
+        return _summed(self.tail, features).add_(x)
+
+
+class _SquareTail(nn.Module):
+    """Two-dimensional convolution to one channel with an odd, square kernel."""
+
+    _SIDE = 4  # voxels of the square
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        side = self._SIDE
+        assert layer.bias is not None
+        self.margin = layer.kernel_size[0] // 2
+        moves = product(range(side), repeat=2)
+        kernels = [
+            functional.pad(layer.weight[0], (y, side - 1 - y, x, side - 1 - x)) for x, y in moves
+        ]
+        weight = torch.stack(kernels).contiguous(memory_format=torch.channels_last)
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(layer.bias.expand(side * side).clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = x.shape[2:]
+        side, margin = self._SIDE, self.margin
+        if rows % side or columns % side:
+            x = functional.pad(x, (0, -columns % side, 0, -rows % side))
+        squares = functional.conv2d(x, self.weight, self.bias, side, margin)
+        return functional.pixel_shuffle(squares, side)[:, :, :rows, :columns]
+
+
+def _split(layer: nn.Module, width: int) -> nn.ModuleList:
+    """Split a convolution into one for each `width` input channels.
+
+    The convolution is their sum; the first has the bias.
+    """
+    assert isinstance(layer, nn.Conv3d)
+    parts: list[nn.Module] = []
+    for first in range(0, layer.in_channels, width):
+        part = nn.Conv3d(width, layer.out_channels, layer.kernel_size, padding=1, bias=not first)  # type: ignore[arg-type]
+        part.weight = nn.Parameter(layer.weight[:, first : first + width].detach())
+        if not first:
+            part.bias = layer.bias
+        parts.append(part)
+    return nn.ModuleList(parts)
+
+
+def _summed(parts: nn.Module, features: Sequence[Tensor]) -> Tensor:
+    """The sum of each part of what it reads."""
+    first, *others = parts.children()
+    out = first(features[0])
+    for part, seen in zip(others, features[1:], strict=True):
+        out.add_(part(seen))
+    return out

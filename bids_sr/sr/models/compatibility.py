@@ -1,0 +1,176 @@
+"""Check that a model serves an image: its resolution, contrast, slice orientation and factor."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from bids_sr.io.arrays import Array
+from bids_sr.io.grids import Factor, size_text
+from bids_sr.notices import UsageError
+from bids_sr.sr.models.card import ModelCard
+
+TOLERANCE = 0.1
+# variance maps of another run are carried onto the grid of this one: its voxels need not be of
+# quite the same size
+_SERIES_TOLERANCE = 0.5
+# T2*-weighted images teach about BOLD images because both contrasts are T2* (stss-srfmri,
+# introduction)
+_SERVES: Mapping[str, tuple[str, ...]] = {"T2starw": ("T2starw", "bold")}
+
+
+def slice_orientation(affine: Array) -> str:
+    """The anatomical axis nearest to the third voxel axis."""
+    direction = np.abs(np.asarray(affine, float)[:3, 2])
+    return ("R-L", "P-A", "I-S")[int(np.argmax(direction))]
+
+
+def _mismatches(
+    card: ModelCard,
+    affine: Array,
+    contrast: str,
+    factor: Factor,
+    align: str | None,
+    scale: str | None,
+) -> list[str]:
+    """What differs, one sentence each; empty where the model serves."""
+    from nibabel.affines import voxel_sizes
+
+    out = []
+    trained = card.lowres_mm
+    zooms = voxel_sizes(affine)
+    across = slice_orientation(affine)
+    allowed = _SERIES_TOLERANCE if card.trained_on == "series" else TOLERANCE
+    if any(abs(a - b) > allowed * b for a, b in zip(zooms, trained, strict=True)):
+        pretty = [size_text(sizes, " x ") for sizes in (trained, zooms.tolist())]
+        out.append(
+            f"resolution: the model was trained at a resolution of {pretty[0]}, but the image "
+            f"has a resolution of {pretty[1]} (allowed difference: {100 * allowed:.0f} %)"
+        )
+    if contrast not in _SERVES.get(card.contrast, (card.contrast,)):
+        out.append(
+            f"contrast: the model was trained on {card.contrast} images, but the image "
+            f"contrast is {contrast}"
+        )
+    if across != card.orientation:
+        out.append(
+            f"slice orientation: the model was trained on slices across {card.orientation}, "
+            f"but the slices of the image are across {across}"
+        )
+    if card.align and align and card.align != align:  # cards before 0.2 do not tell
+        out.append(
+            "alignment: the model was trained on scans that were aligned with --anat-align "
+            f"{card.align}, but these scans were aligned with --anat-align {align}"
+        )
+    if card.align and scale and card.scale != scale:
+        out.append(
+            "intensities: the model was trained on scans that were scaled with --anat-scale "
+            f"{card.scale}, but these scans were scaled with --anat-scale {scale}"
+        )
+    if not _trained_for(card, factor):
+        span = card.factors
+        reason = (
+            f"the model was trained for a factor of {card.factor} and for factors from "
+            f"{min(span):g} to {max(span):g} along the same axes"
+            if span
+            else f"the model was trained for a factor of {card.factor}"
+        )
+        out.append(f"factor: {reason}, but a factor of {factor} was requested")
+    return out
+
+
+def _trained_for(card: ModelCard, factor: Factor) -> bool:
+    """Return whether a model was trained for a factor.
+
+    This is its own factor or, if trained with random ones, any between them on the same axes.
+    """
+    trained_factor = card.factor
+    if all(abs(a - b) <= 1e-6 for a, b in zip(factor, trained_factor, strict=True)):
+        return True
+    span = card.factors
+    return bool(span) and all(
+        (
+            abs(asked - 1) <= 1e-6
+            if abs(known - 1) <= 1e-6
+            else min(span) - 1e-6 <= asked <= max(span) + 1e-6
+        )
+        for asked, known in zip(factor, trained_factor, strict=True)
+    )
+
+
+def check_model(
+    card: ModelCard,
+    affine: Array,
+    contrast: str,
+    factor: Factor,
+    *,
+    align: str | None = None,
+    scale: str | None = None,
+    force: bool = False,
+    allow: Collection[str] = (),
+) -> list[str]:
+    """Refuse a model that does not fit the image; returns the differences that are allowed.
+
+    The factor can be forced only where the network sees an interpolated image: else another factor
+    is another network.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Card of the model.
+    affine : Array
+        Of the acquired grid, voxel -> RAS mm.
+    contrast : str
+        BIDS suffix of the image.
+    factor : Factor
+        Acquired over wanted voxel size.
+    align : str | None, optional
+        Structural scans: what registered those of a head (``--anat-align``).
+    scale : str | None, optional
+        Structural scans: how they were brought to [0, 1] (``--anat-scale``).
+    force : bool, optional
+        Whether to use a model that does not fit.
+    allow : Collection[str], optional
+        Differences that do not matter: resolution, contrast, orientation, factor.
+
+    Returns
+    -------
+    list[str]
+        Differences in words; empty where the model fits.
+
+    Raises
+    ------
+    UsageError : with every difference and the remedy
+    """
+    mismatches = _mismatches(card, affine, contrast, factor, align, scale)
+    refused = [each for each in mismatches if not (force or _kind(each) in allow)]
+    hopeless = not card.settings.get("upsampled_by") and any(
+        each.startswith("factor") for each in mismatches
+    )
+    if hopeless or refused:
+        kinds = " ".join(map(_kind, refused))
+        remedy = (
+            "Train a model on a matching image pair, or use --force to apply this model "
+            f"anyway (bids-sr-models: --allow {kinds})."
+        )
+        if any(each.startswith("intensities") for each in refused):
+            remedy = f"Use --anat-scale {card.scale}, or use --force to apply the model anyway."
+        remedy = "Train a model for this factor." if hopeless else remedy
+        if not _trained_for(card, factor):
+            asked = " ".join(f"{number:g}" for number in card.factor)
+            remedy = (
+                f"{remedy} Alternatively, use the factor of the model with --sr-factor {asked} "
+                f"(bids-sr-models: --factor {asked})."
+            )
+        raise UsageError(
+            f"the model {card.method} does not match the image",
+            f"{'; '.join(mismatches if hopeless else refused)}.",
+            remedy,
+        )
+    return mismatches
+
+
+def _kind(mismatch: str) -> str:
+    """Return which property differs, as ``--allow`` names it."""
+    return mismatch.partition(":")[0].removeprefix("slice ")

@@ -1,0 +1,81 @@
+"""Log of a training while it goes on: a table, and TensorBoard if that is installed."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_sr.io import atomic_files
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter as Board
+
+LogRow = Mapping[str, str | float]
+TENSORBOARD = "tensorboard"  # folder of TensorBoard's files, beside the log
+_LOG_COLUMNS = (
+    "phase",
+    "iteration",
+    "loss",
+    "content",
+    "adversarial",
+    "perceptual",
+    "critic",
+    "learning_rate",
+    "psnr",
+)
+
+
+def log_tsv(log: Iterable[LogRow]) -> str:
+    """Return the training log as TSV, n/a for absent values, terms not in all methods last.
+
+    `log`: rows of the log of training, in order.
+    """
+    rows = list(log)
+    columns = (
+        *_LOG_COLUMNS,
+        *dict.fromkeys(key for row in rows for key in row if key not in _LOG_COLUMNS),
+    )
+    text = io.StringIO()
+    table = csv.writer(text, delimiter="\t", lineterminator="\n")
+    table.writerow(columns)
+    for row in rows:
+        cells = (row.get(column, "n/a") for column in columns)
+        table.writerow([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in cells])
+    return text.getvalue()
+
+
+class Journal:
+    """Log of one phase.
+
+    It goes to ``log_NAME.tsv`` and, if TensorBoard is installed, ``tensorboard/NAME`` in a folder.
+
+    `after`: last iteration in the log of a phase that continues, else 0. TensorBoard drops later
+    ones, which are trained again.
+    """
+
+    def __init__(self, folder: Path, name: str, after: int = 0) -> None:
+        self.table = folder / f"log_{name}.tsv"
+        self._board: Board | None = None
+        with suppress(ImportError):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(folder / TENSORBOARD / name), purge_step=after + 1)
+
+    def add(self, log: Sequence[LogRow]) -> None:
+        """Write the whole log, of which the last row is new.
+
+        `log`: rows of the log of training, in order.
+        """
+        atomic_files.write_whole(self.table, log_tsv(log))
+        if self._board is not None and log:
+            for key, value in log[-1].items():
+                if isinstance(value, float):
+                    self._board.add_scalar(key, value, log[-1]["iteration"])
+            self._board.flush()
+
+    def close(self) -> None:
+        """Nothing more is to come."""
+        if self._board is not None:
+            self._board.close()

@@ -1,0 +1,150 @@
+"""Another acquired run of the same task, a reference for series of other programs.
+
+Its noise is independent of theirs.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from threadpoolctl import threadpool_limits
+
+from bids_sr.config.machine import EFFECTS, Need
+from bids_sr.evaluation.agreement import agreement_rows
+from bids_sr.evaluation.references import another_run
+from bids_sr.glm.block_effects import block_effects
+from bids_sr.glm.blocks import block_design
+from bids_sr.glm.confounds import motion_columns
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.model_confounds import MOTION as MODEL_MOTION
+from bids_sr.glm.time_columns import time_column_names
+from bids_sr.io.grids import Factor
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.pipeline.artifacts import (
+    Confounds,
+    Effects,
+    Facts,
+    File,
+    Image,
+    Mask,
+    Regressors,
+    Rows,
+    Series,
+    Table,
+    Transforms,
+)
+from bids_sr.pipeline.step import HERE, step
+from bids_sr.registration.rigid import refine, rigid
+from bids_sr.series import ACQUIRED_BAND
+from bids_sr.sr.inference.acquired import UpsamplerInputs
+from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
+from bids_sr.sr.method import Cost
+from bids_sr.steps.evaluation import N_BOOT, run_effects
+
+OTHER_RUN_TEXT = (
+    "Below the acquired Nyquist frequency, series from other programs were also compared with a"
+    " second acquired run of the same task, which has independent noise. The second run was"
+    " corrected for head motion in the same way, its boldref was coregistered to the boldref of"
+    " the first run, and its blocks were analyzed with the same model. Explained variance was"
+    " computed in voxels that were active in one half of the second run, and corrected for noise"
+    " with the covariance between the two halves. "
+)
+"""Methods text of a run with such a reference."""
+
+
+@step(
+    makes="other_effects",
+    memory=Need(always=0.1, high=0.6),
+    cost=Cost(always=2.0, volumes=0.5),
+)
+def measure_other_run(
+    stc: Series,
+    other_ref: Image,
+    head_mask: Mask,
+    hmc_xfms: Transforms,
+    motion: Table,
+    regressors: Regressors,
+    boldref: Image,
+    bold_mask: Mask,
+    bold_mask_hr: Mask,
+    here: Path = HERE,
+    time_columns: Confounds | None = None,
+    *,
+    factor: Factor,
+    tr: float,
+    n_dummy: int,
+    high_pass: float,
+    start_time: float,
+    random_seed: int,
+) -> Effects:
+    """Effect of every block of another run, on the high-resolution grid of the run under test.
+
+    `stc` to `regressors`: of the other run, on its grid. `boldref`, `bold_mask`, `bold_mask_hr`:
+    of the run under test, which it is registered to. `start_time`: moment of a volume for which
+    its values hold (s after its start). `time_columns`: columns of the other run's temporal model.
+    """
+    import pandas as pd
+
+    fit = rigid(
+        boldref,
+        other_ref,
+        bold_mask.data,
+        head_mask.data,
+        seed=random_seed,
+        prefix=str(here / "other_run"),
+    )
+    onto = refine(boldref, other_ref, bold_mask.data, fit.xfm)
+    shape, affine = bold_mask_hr.data.shape, bold_mask_hr.affine
+    target = here / "other.nii"
+    with threadpool_limits(1):
+        with SeriesWriter(
+            target, (*shape, stc.shape[3]), affine, stc.tr, header_like=stc.header
+        ) as writer:
+            upsample = make_upsampler(ACQUIRED_BAND, UpsamplerInputs(factor=factor))
+            super_resolve_series(
+                stc, writer, upsample, hmc_xfms @ onto, shape, affine, factor=factor
+            )
+        confounds = pd.DataFrame(motion_columns(motion))
+        if time_columns is not None:
+            confounds = pd.concat([confounds, time_columns], axis=1)
+        design = block_design(
+            regressors,
+            n_volumes=stc.shape[3],
+            tr=tr,
+            n_dummy=n_dummy,
+            high_pass=high_pass,
+            start_time=start_time,
+            confounds=confounds,
+            confound_names=(*MODEL_MOTION, *time_column_names(time_columns)),
+        )
+        with SeriesReader(target) as placed:
+            measured = block_effects(
+                placed, bold_mask_hr.data, design, series=ACQUIRED_BAND, with_t=True
+            )
+    target.unlink()
+    return measured
+
+
+@step(makes="other_rows", memory=EFFECTS, cost=Cost(always=2.0))
+def compare_with_other_run(
+    effects: dict[str, File],
+    other_effects: Effects,
+    bold_mask_hr: Mask,
+    roi_hr: Mask,
+    same_widths: Facts,
+    *,
+    contrasts: Contrasts,
+    factor: Factor,
+    random_seed: int,
+    n_boot: int = N_BOOT,
+) -> Rows:
+    """Compare other programs' series and the acquired one with another acquired run.
+
+    The comparison is within the acquired band.
+
+    `same_widths`: see `bids_sr.steps.compared_series.match_resolution`.
+    """
+    run = run_effects(
+        effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed
+    )
+    with threadpool_limits(1):
+        return agreement_rows(run, partial(another_run, other=other_effects))

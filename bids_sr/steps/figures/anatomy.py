@@ -1,0 +1,174 @@
+"""Figures of the participant: what was found, the anatomy, and the pair."""
+
+from collections.abc import Iterator, Mapping
+
+from bids_sr.config.machine import Need
+from bids_sr.pipeline.artifacts import Facts, Image, Mask
+from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.report.sections import ANATOMICAL, PAIR, Shown
+from bids_sr.sr.method import Cost
+from bids_sr.steps.figures.display_grids import binary, grid_of, native_or_display, onto
+
+
+@figure(
+    Shown("summary", "summary", suffix=ANATOMICAL, html=True, missing="summary of the subject")
+)
+def summarize_subject(*, subject_facts: Mapping[str, object]) -> Content:
+    """What was found and what was done.
+
+    `subject_facts`: what is known of the participant, with warnings and notes.
+    """
+    from bids_sr.report.facts import facts_html
+
+    return facts_html(subject_facts)
+
+
+@figure(
+    Shown(
+        "brain",
+        "anatomical",
+        suffix=ANATOMICAL,
+        subtitle="Brain mask and tissues",
+        tab="Brain mask and tissues",
+        caption=(
+            "Bias-corrected T1w image with outlines of the brain mask and of the tissue"
+            " probability maps (threshold .5). If the region of interest is not the whole brain,"
+            " it is outlined in light blue."
+        ),
+        missing="brain mask and tissues",
+        remark="this figure requires a T1w image and a completed segmentation",
+    ),
+    memory=Need(always=0.02, t1w=0.029, high=0.0),
+    cost=Cost(always=0.7, t1w=0.5),
+)
+def draw_brain(
+    t1w_preproc: Image,
+    t1w_mask: Mask,
+    t1w_tpms: list[Image] | None = None,
+    roi_t1w: Mask | None = None,
+) -> Content:
+    """Draw brain mask, tissues (GM, WM, CSF probabilities) and ROI on the T1w image.
+
+    The ROI is drawn where it is smaller than the brain.
+
+    `t1w_tpms`: probabilities of gray matter, white matter and CSF in T1w voxels (3D each).
+    `roi_t1w`: voxels of the region of interest in the T1w image (3D, boolean).
+    """
+    from bids_sr.figures.anatomy import mosaic_figure
+    from bids_sr.figures.canvas import PURPLE, RED, ROI_COLOR, YELLOW
+    from bids_sr.figures.slices import Outline, is_brain
+
+    colors = (("brain mask", RED), ("gray matter", YELLOW), ("white matter", PURPLE))
+    grid = native_or_display(t1w_mask)
+    shown = [onto(each, *grid) for each in [t1w_mask, *(t1w_tpms or ())[:2]]]
+    lines = [
+        Outline(name=name, image=d, color=color)
+        for (name, color), d in zip(colors, shown, strict=False)
+    ]
+    region = onto(roi_t1w, *grid) if roi_t1w else None
+    if region and not is_brain(region.data > 0.5, shown[0].data > 0.5):
+        lines.append(Outline(name="region of interest", image=region, color=ROI_COLOR))
+    return mosaic_figure(onto(t1w_preproc, *grid), lines, mask=shown[0])
+
+
+@figure(
+    Shown(
+        "norm",
+        "anatomical",
+        suffix=ANATOMICAL,
+        static=False,
+        subtitle="T1w to the template",
+        tab="T1w to the template",
+        caption=(
+            "Top: template. Middle: T1w image before registration, in scanner space. Bottom: T1w"
+            " image after spatial normalization. The outlines were computed from the template."
+        ),
+        missing="T1w to template",
+    ),
+    memory=Need(always=0.29, t1w=0.011, high=0.0),
+    cost=Cost(always=2.5),
+)
+def draw_normalization(
+    t1w_preproc: Image, std_t1w: Image, template: Image, template_mask: Mask | None = None
+) -> Content:
+    """T1w against the template, before and after normalization.
+
+    `std_t1w`: T1w image in template space, with voxels of 2 mm (3D). `template_mask`: voxels of
+    the brain in the template (3D, boolean).
+    """
+    from bids_sr.figures.anatomy import isolines, registration_figure
+
+    before, after = (onto(each, *grid_of(template)) for each in (t1w_preproc, std_t1w))
+    images = {"template": template, "T1w before": before, "T1w after": after}
+    return registration_figure(images, isolines(template, template_mask), mask=template_mask)
+
+
+@figure(
+    Shown(
+        "pair",
+        "superres-training",
+        suffix=PAIR,
+        subtitle="Training images (T2* pair)",
+        tab="Images",
+        caption="Top: low-resolution image. Bottom: high-resolution image. Both images are shown"
+        " as they were used for training.",
+        missing="T2* pair and its registration",
+        remark="these figures require a T2* pair and a completed registration",
+    ),
+    Shown(
+        "pairreg",
+        "registration",
+        suffix=PAIR,
+        static=False,
+        subtitle="Registration of the T2* pair",
+        tab="T2* pair",
+        caption=(
+            "Top: low-resolution image. Middle: high-resolution image before registration, in"
+            " scanner space. Bottom: high-resolution image after registration. The outlines were"
+            " computed from the low-resolution image."
+        ),
+    ),
+    Shown(
+        "pairinfo",
+        "registration",
+        suffix=PAIR,
+        html=True,
+        tab="Values",
+    ),
+)
+def draw_pair(
+    train_highres: Image,
+    train_lowres: Image,
+    pair_mask: Mask | None = None,
+    highres_file: Image | None = None,
+    pair_facts: Facts | None = None,
+) -> Iterator[Drawn]:
+    """Draw the T2*w pair as used for training, and its alignment before and after.
+
+    The pair is shown in the frame of lowres.
+
+    `train_highres`: high-resolution image of the T2*w pair in the frame of lowres (3D).
+    `pair_mask`: voxels of the head in lowres (3D, boolean). `highres_file`: high-resolution image
+    of the T2*w pair as acquired (3D).
+    """
+    from bids_sr.figures.anatomy import AXIAL_VIEWS, isolines, registration_figure
+    from bids_sr.figures.maps import pair_figure
+    from bids_sr.report.facts import labeled_html
+
+    yield Drawn(
+        "pair",
+        pair_figure({"low resolution": train_lowres, "high resolution": train_highres}, pair_mask),
+    )
+    if highres_file:
+        grid = grid_of(train_highres)
+        reference, before = onto(train_lowres, *grid), onto(highres_file, *grid)
+        inside = binary(onto(pair_mask, *grid)) if pair_mask else None
+        images = {
+            "low resolution": reference,
+            "high res. before": before,
+            "high res. after": train_highres,
+        }
+        lines = isolines(reference, inside)
+        yield Drawn("pairreg", registration_figure(images, lines, mask=inside, views=AXIAL_VIEWS))
+    if pair_facts:
+        yield Drawn("pairinfo", labeled_html(pair_facts, "pair"))

@@ -1,0 +1,67 @@
+"""Figure of the maps of cross-correlation of a run in axial and sagittal planes."""
+
+from collections.abc import Iterator, Sequence
+
+from bids_sr.config.machine import MAPS
+from bids_sr.config.seeds import count_mapped
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.pipeline.artifacts import Image, Map, Mask
+from bids_sr.pipeline.figure import Drawn, figure
+from bids_sr.report.sections import Shown
+from bids_sr.sr.method import Cost
+from bids_sr.steps.figures import run_maps as run_maps_figures
+from bids_sr.steps.region_growth import judged_contrasts
+
+
+def _cost(contrasts: Contrasts) -> Cost:
+    return Cost(always=0.5, high=0.1 * count_mapped(contrasts))
+
+
+@figure(
+    Shown(
+        "correlation",
+        "activation",
+        place=1,
+        subtitle="Cross-correlation (CC) maps",
+        heading="{contrast}, {smoothing}",
+        tab="CC maps",
+        caption=(
+            "Correlation between the detrended, low-pass filtered time series of each voxel and"
+            " the task, shown on the high-resolution T2*-weighted image (or on the boldref, if"
+            " there is no T2* pair). Each row is a series. The axial and sagittal planes pass"
+            " through the highest CC of the first row in the region of interest (light blue"
+            " outline), and the region in the yellow frame is enlarged. All rows have the same"
+            " color scale and threshold, and negative values are not shown. The peak is the"
+            " highest CC in the region of interest. A sharper map is not necessarily more"
+            " accurate, so compare each map with B-spline interpolation, which adds no detail."
+        ),
+        tables=("activation",),
+    ),
+    memory=MAPS,
+    cost=_cost,
+)
+def draw_correlation(
+    maps: list[Map],
+    bold_mask_hr: Mask,
+    roi_hr: Mask,
+    boldref: Image,
+    guide_hr: Image | None = None,
+    *,
+    series_names: Sequence[str],
+    contrasts: Contrasts,
+) -> Iterator[Drawn]:
+    """Draw maps of cross-correlation of each condition at each smoothing.
+
+    Acquired, B-spline, methods and measured are drawn. `guide_hr`: high-resolution T2*w image as
+    background (3D); None takes boldref.
+    """
+    from bids_sr.figures.correlation import correlation_figure
+    from bids_sr.figures.maps import CC_DISPLAY
+
+    scene = run_maps_figures.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
+    conditions = judged_contrasts(contrasts)
+    for (contrast, stat, fwhm), by_series in run_maps_figures.sort_maps(maps).stats.items():
+        if stat == CC_DISPLAY.statistic and contrast in conditions:
+            names = run_maps_figures.compared(by_series, series_names)
+            drawn = correlation_figure({name: by_series[name].volume for name in names}, scene)
+            yield Drawn("correlation", drawn, contrast=contrast, fwhm_mm=fwhm)

@@ -1,0 +1,289 @@
+"""Figures of the evaluation: verdict, agreement with the truth, control analyses."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bids_sr.evaluation.evidence import main_regions
+from bids_sr.evaluation.words import region_text
+from bids_sr.metrics.registry import STATISTICS
+from bids_sr.metrics.rows import MetricRow
+from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Verdict, Volume
+from bids_sr.pipeline.figure import Drawn, figure
+from bids_sr.report.evaluation_rows import contrasts_of, placebo_gains, shown_series
+from bids_sr.report.sections import Shown
+from bids_sr.steps.figures import run_maps as run_maps_figures
+from bids_sr.steps.figures.display_grids import percent_of
+
+MAX_CONTRASTS = 4
+_SCORED = ("ev", "r")
+"""What is written beside a map beyond the Nyquist limit, the strongest evidence first; nothing
+without a truth.
+"""
+_VALUES = ("evaluation",)
+"""The table that holds all values."""
+
+
+@figure(
+    Shown(
+        "verdict",
+        "verdict",
+        html=True,
+        tables=_VALUES,
+        missing="evidence",
+        remark="no series was evaluated, or a required step did not finish",
+    ),
+    Shown(
+        "splithalf",
+        "evaluation",
+        subtitle="Agreement with the run measured at the high resolution (independent blocks)",
+        tab="Agreement",
+        caption=(
+            "Agreement between the effect of each series in one half of the task blocks and the"
+            " effect measured at the high resolution in the other half, averaged over both"
+            " directions. In resting-state runs, segments of the run replace task blocks."
+            " Explained variance is 1 − |error|² / |true effect|², with a correction for noise in"
+            " the reference. The shaded column includes only detail above the acquired Nyquist"
+            " frequency. Dotted lines show B-spline interpolation. Dashed lines show the"
+            " agreement between the two halves of the measured series, which is reduced by noise"
+            " and may therefore be lower than the agreement of other series."
+        ),
+        request="agreement with a high-resolution BOLD run",
+        remark=(
+            "use --truth DIR for an acquired reference, or --retrospective to use"
+            " the run itself as the reference"
+        ),
+        tables=_VALUES,
+    ),
+    Shown(
+        "splithalfContrasts",
+        "evaluation",
+        subtitle="Other contrasts, above the acquired Nyquist frequency",
+        tab="Other contrasts",
+        caption=(
+            "Explained variance for other contrasts, computed as in the previous figure."
+            " Contrasts between conditions are a harder test because signal that is common to all"
+            " conditions, such as signal from large veins, cancels out."
+        ),
+    ),
+    Shown(
+        "beyond",
+        "evaluation",
+        subtitle="Detail (effect above the acquired Nyquist frequency)",
+        tab="Detail as maps",
+        caption=(
+            "Effect maps of the whole run, restricted to spatial frequencies above the acquired"
+            " Nyquist frequency. Two slices are shown, at the location of the largest values in"
+            " the last column. All maps have the same color scale. Unlike these maps, explained"
+            " variance was computed between independent halves of the task blocks."
+        ),
+        missing="maps above the acquired Nyquist frequency",
+    ),
+    Shown(
+        "truth",
+        "evaluation",
+        subtitle="Agreement of whole-run maps with the reference",
+        tab="Whole run",
+        caption=(
+            "Agreement between maps of the whole run and the reference. Each row is a series, and"
+            " each point is a smoothing width. Smoothing removes fine detail, so series that"
+            " differ in detail can have similar values after smoothing. Detail above the acquired"
+            " Nyquist frequency is compared without smoothing."
+        ),
+        request="comparison of maps with a reference",
+        remark="use --truth DIR or --retrospective",
+        tables=_VALUES,
+    ),
+    Shown(
+        "images",
+        "evaluation",
+        html=True,
+        tables=_VALUES,
+        tab="Single volumes",
+        caption=(
+            "Values were computed within the brain. Noise in the measured volumes favors smooth"
+            " series. The series inject contains static detail only and shows how much static"
+            " detail contributes to these values. Values in brackets are 95 % confidence"
+            " intervals from segments of the run."
+        ),
+        request="comparison of single volumes with measured volumes",
+        remark="use --truth DIR with a measured series, or --retrospective",
+    ),
+    Shown(
+        "networkscores",
+        "evaluation",
+        html=True,
+        tables=_VALUES,
+        tab="Networks",
+        caption=(
+            "Voxels with a seed correlation of at least .5 in each series, compared with the"
+            " network in the reference. Accuracy is the fraction of brain voxels that are inside"
+            " both networks or outside both networks; most voxels are outside both. The false"
+            " discovery rate is the fraction of a network that is outside the reference network"
+            " (n/a for an empty network). If the acquired series was computed from the measured"
+            " series (--retrospective), both contain the same noise."
+        ),
+    ),
+    Shown(
+        "masks",
+        "evaluation",
+        html=True,
+        tables=_VALUES,
+        tab="Brain masks",
+        caption=(
+            "For this table, a brain mask was computed from the mean image of each series. A"
+            " value of 1 indicates identical masks. In all other analyses, the same mask is used"
+            " for all series."
+        ),
+    ),
+    Shown(
+        "holdout",
+        "evaluation",
+        html=True,
+        tables=_VALUES,
+        tab="Second pair",
+        caption=(
+            "Quality of single images, which does not measure functional detail. Values in"
+            " brackets are 95 % confidence intervals over slices."
+        ),
+        request="image quality on a second T2* pair that is held out from training",
+        remark="--pair-holdout",
+    ),
+    Shown(
+        "placebo",
+        "placebos",
+        subtitle="Method − control",
+        tab="Method − control",
+        caption=(
+            "Difference between the method with this participant's own model and anatomy and the"
+            " same method with one input replaced (negative control). Hollow points indicate that"
+            " the confidence interval includes 0. Detail that is also present in a negative"
+            " control is not specific to this participant, but may still be accurate (see above)."
+        ),
+        request="negative controls",
+        remark="--null-checks",
+    ),
+    Shown("placebo", "placebos", html=True, tables=_VALUES),
+)
+def draw_evaluation(
+    evaluation: Rows,
+    verdict: Verdict,
+    flags: Facts,
+    boldref: Image,
+    bold_mask: Mask,
+    halves_figures: File | None = None,
+    *,
+    has_truth: bool,
+    series_names: Sequence[str],
+) -> Iterator[Drawn]:
+    """Verdict, agreement with the truth, negative controls.
+
+    `boldref, bold_mask`: reference of the run and brain on its grid, for effects in percent.
+    `halves_figures`: effects beyond the Nyquist limit of each series, for the maps. `has_truth`:
+    whether high-resolution BOLD or activation is known.
+    """
+    from bids_sr.report.metric_tables import HELD_OUT, IMAGES, MASKS, NETWORKS, tables_html
+    from bids_sr.report.verdict_html import verdict_html
+
+    yield Drawn("verdict", verdict_html(verdict, evaluation, run_maps_figures.raised(flags)))
+    if has_truth:
+        yield from _agreement(evaluation, series_names)
+    if halves_figures:
+        percent = percent_of(boldref, bold_mask)
+        yield from _beyond(evaluation, halves_figures, _SCORED if has_truth else (), percent)
+    yield from _truth(evaluation, series_names)
+    yield from _negative_controls(evaluation)
+    for reference, table, desc in (
+        ("measured", IMAGES, "images"),
+        ("heldOut", HELD_OUT, "holdout"),
+    ):
+        if any(
+            (row.statistic, row.reference) == ("psnr", reference)
+            for row in evaluation
+            if not row.is_difference
+        ):
+            yield Drawn(desc, tables_html([table], evaluation, series_names))
+    for statistic, tables, desc in (
+        ("connected_accuracy", NETWORKS, "networkscores"),
+        ("mask_jaccard", (MASKS,), "masks"),
+    ):
+        if any(row.statistic == statistic for row in evaluation):
+            yield Drawn(desc, tables_html(tables, evaluation, series_names))
+
+
+def _agreement(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
+    """Draw agreement with the measured halves: the first contrast in full, others in brief.
+
+    Of the others only the highest band is drawn.
+
+    It is of the explained variance, or of r where that is not defined.
+    """
+    from bids_sr.figures.evaluation import agreement_figure, contrasts_figure, of_halves
+
+    every = of_halves(rows)
+    for statistic in ("ev", "r"):
+        if shown := [row for row in every if row.statistic == statistic]:
+            first, *_ = contrasts_of(shown)
+            drawn = agreement_figure(rows, statistic=statistic, contrast=first, names=names)
+            yield Drawn("splithalf", drawn)
+            beyond = contrasts_of(row for row in shown if row.band == "beyond")
+            if others := [contrast for contrast in beyond if contrast != first][:MAX_CONTRASTS]:
+                drawn = contrasts_figure(rows, statistic=statistic, contrasts=others, names=names)
+                yield Drawn("splithalfContrasts", drawn)
+            return
+
+
+def _beyond(
+    rows: Sequence[MetricRow], path: Path, statistics: Sequence[str], percent: float | None
+) -> Iterator[Drawn]:
+    """Effects beyond the Nyquist limit side by side, where they were kept.
+
+    `statistics` are written beside them, the first that is known.
+    """
+    from bids_sr.figures.evaluation import of_halves
+    from bids_sr.figures.maps import beyond_figure
+
+    with np.load(path, allow_pickle=False) as arrays:
+        names = arrays["series"].tolist()
+        contrast = str(arrays["contrast"])
+        own = [row for row in of_halves(rows) if (row.contrast, row.band) == (contrast, "beyond")]
+        own = [row for row in own if row.statistic in statistics]
+        region = next(iter(main_regions(row.region for row in own)), "brain")
+        scored = [
+            [row for row in own if (row.statistic, row.region) == (each, region)]
+            for each in statistics
+        ]
+        lead = next(filter(None, scored), [])
+        scores = {row.series: row.value for row in reversed(lead)}
+        what = f"{STATISTICS[lead[0].statistic].label}, {region_text(region)}" if lead else ""
+        mask = Volume(arrays["mask"], arrays["affine"])
+        shown = shown_series(names, scores)
+        maps = {name: mask.like(arrays[f"beyond_{name}"]) for name in shown}
+    if maps:
+        yield Drawn(
+            "beyond", beyond_figure(maps, mask, scores=scores, score=what, percent=percent)
+        )
+
+
+def _truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
+    """Agreement of whole-run maps with the measured ones, else with known activation."""
+    from bids_sr.figures.evaluation import of_whole_run, truth_figure
+
+    own = of_whole_run(rows)
+    for reference in ("measuredMap", "truth"):
+        if contrasts := contrasts_of(row for row in own if row.reference == reference):
+            if drawn := truth_figure(
+                rows, contrast=contrasts[0], reference=reference, names=names
+            ):
+                yield Drawn("truth", drawn)
+            return
+
+
+def _negative_controls(rows: Sequence[MetricRow]) -> Iterator[Drawn]:
+    from bids_sr.figures.evaluation import placebo_figure
+    from bids_sr.report.metric_tables import placebo_html
+
+    if gains := placebo_gains(rows):
+        yield Drawn("placebo", placebo_figure(gains, contrast=contrasts_of(gains)[0]))
+        yield Drawn("placebo", placebo_html(rows))

@@ -1,0 +1,48 @@
+"""Figure of the places at which a run fluctuates."""
+
+from collections.abc import Mapping
+
+from bids_sr.pipeline.artifacts import Facts, Image, Mask
+from bids_sr.pipeline.figure import Content, figure
+from bids_sr.report.sections import Shown
+from bids_sr.steps.figures.display_grids import binary, grid_of, onto
+
+
+@figure(
+    Shown(
+        "variance",
+        "superres",
+        place=1,
+        subtitle="Prior SD map",
+        tab="Prior SD map",
+        caption=(
+            "Prior of the variance-weighted method: temporal standard deviation of the signal on"
+            " the high-resolution grid, estimated from the data listed below the color bar."
+            " Detail beyond the acquired resolution is reconstructed in regions with fine"
+            " structure in this map. The map should follow gray matter, vessels and CSF. Regions"
+            " are black if the method was not applied."
+        ),
+        missing="prior SD map of the run",
+        remark="this figure requires a variance-weighted method",
+    ),
+)
+def draw_variance(
+    weight: Image, tested: Facts, bold_mask_hr: Mask, boldref: Image, guide_hr: Image | None = None
+) -> Content:
+    """Draw where a run fluctuates on the high-resolution grid, below an anatomical image.
+
+    The anatomical image may be on any grid.
+
+    `weight`: temporal standard deviation on the high-resolution grid (3D, signal units). `tested`:
+    what each series explains one level of resolution down. `guide_hr`: high-resolution T2*w image
+    as background (3D); None takes boldref.
+    """
+    from bids_sr.figures.maps import variance_figure
+
+    grid = grid_of(weight)
+    anatomy = onto(guide_hr or boldref, *grid)
+    calibrated = any(
+        isinstance(each, Mapping) and each.get("calibrated") for each in tested.values()
+    )
+    source = f"the acquired series{' and the calibration' * calibrated}"
+    return variance_figure(weight, binary(onto(bold_mask_hr, *grid)), anatomy, source=source)

@@ -1,0 +1,217 @@
+"""Figures of a run's model and maps: design, activation, surfaces and clusters."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from bids_sr.config.machine import MAPS
+from bids_sr.config.seeds import count_mapped
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.io.json_values import real
+from bids_sr.pipeline.artifacts import (
+    Confounds,
+    File,
+    Image,
+    Map,
+    Mask,
+    Regressors,
+    Rows,
+    Table,
+    Verdict,
+)
+from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.report.sections import Shown
+from bids_sr.sr.method import Cost
+from bids_sr.steps.figures import run_maps as run_maps_figures
+
+
+@figure(
+    Shown(
+        "design",
+        "activation",
+        place=2,
+        subtitle="Events and design matrix",
+        tab="Events and design",
+        caption=(
+            "Linear model of the run, which is the same for all series. Left: events and"
+            " predicted responses (in resting-state runs, time series of the seeds). Middle:"
+            " design matrix, with each regressor divided by its largest magnitude. Right: weights"
+            " of the conditions in each contrast."
+        ),
+    ),
+)
+def draw_design(
+    regressors: Regressors,
+    confounds: Confounds,
+    *,
+    tr: float,
+    high_pass: float,
+    start_time: float,
+    contrasts: Contrasts,
+    nuisance: list[str] | None = None,
+    n_dummy: int = 0,
+) -> Content:
+    """Draw events, design matrix and contrasts of the run's linear model.
+
+    Every series of the run is fitted with this model.
+
+    `start_time`: moment of a volume for which its values hold (s after its start). `nuisance`:
+    columns of the confounds that enter the model; None: motion and aCompCor.
+    """
+    from bids_sr.figures.design import design_figure
+    from bids_sr.glm.design import build_design
+    from bids_sr.glm.model_confounds import model_confounds
+
+    design = build_design(
+        regressors,
+        n_volumes=len(confounds),
+        n_dummy=n_dummy,
+        confounds=confounds,
+        confound_names=model_confounds(confounds, nuisance),
+        tr=tr,
+        high_pass=high_pass,
+        start_time=start_time,
+    )
+    return design_figure(design, regressors.spans(), regressors.contrasts(contrasts))
+
+
+def activation_cost(contrasts: Contrasts) -> Cost:
+    """Return the processor time of `draw_activation`, which the number of contrasts decides."""
+    n_drawn = count_mapped(contrasts)
+    return Cost(always=1.0 + 0.95 * n_drawn, high=0.3 * n_drawn)
+
+
+@figure(
+    Shown(
+        "activation",
+        "activation",
+        title="Activation",
+        heading="{contrast}, {smoothing}",
+        tab="Maps",
+        caption=(
+            "t maps on the high-resolution T2*-weighted image (or on the boldref, if there is no"
+            " T2* pair). Each row is a series, and all rows have the same color scale and"
+            " threshold. The planes and the enlarged region were selected from the map in the"
+            " first row. White outlines show significant voxels (FDR .05 over the brain), and"
+            " light blue outlines show the region of interest."
+        ),
+        missing="maps of activation",
+        unless="connectivity",
+        tables=("activation",),
+    ),
+    Shown(
+        "connectivity",
+        "activation",
+        title="Connectivity",
+        heading="Seed {contrast}, {smoothing}",
+        tab="Maps",
+        caption=(
+            "t maps of the seed in a linear model with all seeds, head motion, drift and aCompCor"
+            " components (partial connectivity). Each row is a series, and all rows have the same"
+            " color scale and threshold. The planes and the enlarged region were selected from"
+            " the map in the first row. White outlines show significant voxels (FDR .05 over the"
+            " brain), and light blue outlines show the region of interest. Seed correlation maps"
+            " are stored in files with stat-cc."
+        ),
+        tables=("activation",),
+    ),
+    memory=MAPS,
+)
+def draw_activation(
+    maps: list[Map],
+    bold_mask_hr: Mask,
+    roi_hr: Mask,
+    boldref: Image,
+    guide_hr: Image | None = None,
+    *,
+    series_names: Sequence[str],
+    at_rest: bool,
+) -> Iterator[Drawn]:
+    """For each contrast and smoothing, the t-maps (CC, where there are no t-maps) on one scale.
+
+    Acquired, B-spline, methods and measured are drawn; the viewer has all series.
+
+    `guide_hr`: high-resolution T2*w image as background (3D); None takes boldref.
+    """
+    from bids_sr.figures.maps import activation_figure
+
+    shown_maps = run_maps_figures.sort_maps(maps)
+    scene = run_maps_figures.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
+    display = shown_maps.display
+    what = "connectivity" if at_rest else "activation"
+    for (contrast, stat, fwhm), by_series in shown_maps.stats.items():
+        if stat == display.statistic:
+            regions = shown_maps.regions.get((contrast, "Fdr", fwhm), {})
+            names = run_maps_figures.compared(by_series, series_names)
+            drawn = activation_figure(
+                {name: by_series[name].volume for name in names},
+                scene,
+                display=display,
+                limit=run_maps_figures.color_limit(by_series.values(), display.floor),
+                significant={name: regions[name].volume for name in names if name in regions},
+            )
+            yield Drawn(what, drawn, contrast=contrast, fwhm_mm=fwhm)
+
+
+@figure(
+    Shown(
+        "surface",
+        "activation",
+        heading="{contrast}, {smoothing}",
+        tab="Surfaces",
+        caption=(
+            "Mean of the map across the cortical ribbon, shown on the white surface. Vertices"
+            " below the threshold or outside the field of view are gray."
+        ),
+    ),
+    cost=Cost(always=10.0),
+)
+def draw_surfaces(
+    surface_maps: list[Map],
+    surfaces: Sequence[File],
+    *,
+    series_name: str,
+    space_entities: Mapping[str, str],
+) -> Iterator[Drawn]:
+    """Draw the t maps (CC, where there are none) on both hemispheres.
+
+    `surfaces`: white and pial surfaces, each left and right, in the frame of the T1w image.
+    """
+    from nilearn.surface import load_surf_data, load_surf_mesh
+
+    from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY, surface_figure
+    from bids_sr.report.evaluation_rows import series_text
+
+    drawn_on = [tuple(load_surf_mesh(white)) for white in surfaces[:2]]
+    stats = {each.entities["stat"] for each in surface_maps}
+    display = T_DISPLAY if "t" in stats else CC_DISPLAY
+    half = len(surface_maps) // 2
+    space = space_entities["space"]
+    for left, right in zip(surface_maps[:half], surface_maps[half:], strict=True):
+        if left.entities["stat"] == display.statistic:
+            values = [load_surf_data(str(each.content)) for each in (left, right)]
+            title = f"{series_text(series_name)} on {space}"
+            drawn = surface_figure(values, drawn_on, display, title)
+            fwhm_mm = real(left.sidecar["SmoothingFWHM"])
+            yield Drawn("surface", drawn, left.entities["contrast"], fwhm_mm, space)
+
+
+@figure(
+    Shown(
+        "clusters",
+        "maps",
+        html=True,
+        caption=(
+            "To move the crosshair of the viewer to a peak, click on its coordinates. The column"
+            " 'label' contains the atlas label at the peak, or the nearest label and its"
+            " distance. The last column lists all atlas regions that contain at least 5 % of the"
+            " cluster. Clusters for all contrasts and series are listed in the file below."
+        ),
+        missing="table of clusters",
+        tables=("clusters",),
+    ),
+)
+def show_clusters(clusters: Table, evaluation: Rows, verdict: Verdict) -> Content:
+    """Show the best method's largest clusters with atlas labels, the judged contrast first."""
+    from bids_sr.report.cluster_tables import clusters_html
+
+    judged = run_maps_figures.judged_contrast(evaluation, verdict)
+    return clusters_html(clusters, verdict["best"] or "bspline", first=judged)

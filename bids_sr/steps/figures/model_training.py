@@ -1,0 +1,64 @@
+"""Figures of a training: its curve, and the scores of its held-out slices."""
+
+from collections.abc import Iterator
+
+from bids_sr.pipeline.artifacts import Content as Card
+from bids_sr.pipeline.artifacts import Facts, Table
+from bids_sr.pipeline.figure import Drawn, figure
+from bids_sr.report.sections import MODEL, PAIR, Shown
+from bids_sr.sr.former_names import current_names, renaming
+
+
+@figure(
+    Shown(
+        "training",
+        "superres-training",
+        suffix=PAIR,
+        subtitle="Training curve",
+        tab="Training curve",
+        caption=(
+            "Left: peak signal-to-noise ratio on held-out slices of the T2* pair. Dashed lines"
+            " show interpolation of the same slices. Right: training losses."
+        ),
+        missing="training curve",
+        remark="this figure requires a method that trains a network",
+        tables=(MODEL,),
+    ),
+    Shown("card", "superres-training", suffix=PAIR, html=True),
+)
+def draw_training(log_file: Table, card_file: Facts, *, method_label: str = "") -> Iterator[Drawn]:
+    """The training curve with levels of plain interpolation, and what the model's card says."""
+    yield from _training("", log_file, card_file, method_label)
+
+
+@figure(
+    Shown(
+        "volumetraining",
+        "superres",
+        place=-1,
+        subtitle="Training on volumes of the run",
+        tab="Training",
+        caption=(
+            "Left: peak signal-to-noise ratio during training, computed from the loss if there is"
+            " no high-resolution image. Right: training losses."
+        ),
+        tables=(MODEL,),
+    ),
+    Shown("volumecard", "superres", html=True, place=-1),
+)
+def draw_volume_training(
+    log_file: Table, card_file: Facts, *, series_name: str
+) -> Iterator[Drawn]:
+    """The training of one series on the volumes of the run, and its model's card."""
+    yield from _training("volume", log_file, card_file, series_name)
+
+
+def _training(stem: str, log: Table, card: Card, label: str) -> Iterator[Drawn]:
+    from bids_sr.figures.training import training_figure
+    from bids_sr.report.facts import card_html
+
+    columns = {str(name): values.to_numpy() for name, values in log.items()}
+    if renaming(card):  # a model of an earlier version
+        card = {**card, "method": current_names(card)[0]}
+    yield Drawn(f"{stem}training", training_figure(columns, card), label=label)
+    yield Drawn(f"{stem}card", card_html(card), label=label)

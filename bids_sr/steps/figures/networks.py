@@ -1,0 +1,62 @@
+"""Figure of the seed correlation maps of a run without events, thresholded and unthresholded."""
+
+from collections.abc import Iterator, Sequence
+
+from bids_sr.config.machine import MAPS
+from bids_sr.config.seeds import count_mapped
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.pipeline.artifacts import Image, Map, Mask
+from bids_sr.pipeline.figure import Drawn, figure
+from bids_sr.report.sections import Shown
+from bids_sr.sr.method import Cost
+from bids_sr.steps.figures import run_maps as run_maps_figures
+
+
+def networks_cost(contrasts: Contrasts) -> Cost:
+    """Return the processor time of `draw_networks`, which the number of seeds decides."""
+    return Cost(always=0.5, high=0.1 * count_mapped(contrasts))
+
+
+@figure(
+    Shown(
+        "networks",
+        "activation",
+        place=1,
+        subtitle="Seed correlation (r)",
+        heading="Seed {contrast}, {smoothing}",
+        tab="Seed correlation",
+        caption=(
+            "Correlation between the filtered time series of each voxel and the seed, shown on"
+            " the high-resolution T2*-weighted image (or on the boldref, if there is no T2*"
+            " pair). Each row is a series. The axial and sagittal planes pass through the highest"
+            " correlation in the first row, and are shown without a threshold and with a"
+            " threshold of r ≥ .5. The fraction of brain voxels with r ≥ .5 is printed on the"
+            " left. Smoothing and interpolation increase correlations, so compare each map with"
+            " B-spline interpolation, which adds no detail."
+        ),
+        tables=("activation", "evaluation"),
+    ),
+    memory=MAPS,
+)
+def draw_networks(
+    maps: list[Map],
+    bold_mask_hr: Mask,
+    roi_hr: Mask,
+    boldref: Image,
+    guide_hr: Image | None = None,
+    *,
+    series_names: Sequence[str],
+) -> Iterator[Drawn]:
+    """Draw the correlation maps of each seed at each smoothing.
+
+    Acquired, B-spline, methods and measured are drawn. `guide_hr`: high-resolution T2*w image as
+    background (3D); None takes boldref.
+    """
+    from bids_sr.figures.networks import network_figure
+
+    scene = run_maps_figures.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
+    for (contrast, stat, fwhm), by_series in run_maps_figures.sort_maps(maps).stats.items():
+        if stat == "cc":
+            names = run_maps_figures.compared(by_series, series_names)
+            drawn = network_figure({name: by_series[name].volume for name in names}, scene)
+            yield Drawn("networks", drawn, contrast=contrast, fwhm_mm=fwhm)

@@ -1,0 +1,71 @@
+"""Figure of the active regions of two conditions and of their overlap."""
+
+from collections.abc import Iterator, Sequence
+
+from bids_sr.config.machine import MAPS
+from bids_sr.pipeline.artifacts import Image, Map, Mask
+from bids_sr.pipeline.figure import Drawn, figure
+from bids_sr.report.sections import Shown
+from bids_sr.sr.method import Cost
+from bids_sr.steps.figures import run_maps as run_maps_figures
+
+_REGION = "Quarter"
+
+
+@figure(
+    Shown(
+        "overlap",
+        "activation",
+        place=1,
+        subtitle="Regions of two conditions",
+        heading="{contrast}, {smoothing}",
+        tab="Two conditions",
+        caption=(
+            "Voxels in the region of interest (light blue outline) whose correlation with a"
+            " condition is at least max − (max − min)/4. Each row is a series. The planes and the"
+            " enlarged region were selected from the first row. Dice coefficients, 2 |A ∩ B| /"
+            " (|A| + |B|), include all planes and are the same as in the table. Because the"
+            " threshold depends on the maximum of each map, and a finer grid changes the regions"
+            " even without new detail (compare B-spline), less overlap is not evidence of a more"
+            " accurate map."
+        ),
+        tables=("activation",),
+    ),
+    memory=MAPS,
+    cost=Cost(always=1.0, high=0.2),
+)
+def draw_overlap(
+    maps: list[Map],
+    bold_mask_hr: Mask,
+    roi_hr: Mask,
+    boldref: Image,
+    guide_hr: Image | None = None,
+    *,
+    series_names: Sequence[str],
+    overlap_pair: Sequence[str],
+) -> Iterator[Drawn]:
+    """Draw the regions of two conditions at each smoothing.
+
+    Acquired, B-spline, methods and measured are drawn. `overlap_pair`: names of the two
+    contrasts. `guide_hr`: high-resolution T2*w image as
+    background (3D); None takes boldref. Nothing is drawn at a smoothing at which the acquired
+    series has no region.
+    """
+    from bids_sr.figures.canvas import FigureInputError
+    from bids_sr.figures.overlap import overlap_figure
+
+    first, second = overlap_pair
+    regions = run_maps_figures.sort_maps(maps).regions
+    scene = run_maps_figures.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
+    widths = [fwhm for label, kind, fwhm in regions if (label, kind) == (first, _REGION)]
+    for fwhm in widths:
+        a = regions[first, _REGION, fwhm]
+        b = regions.get((second, _REGION, fwhm), {})
+        names = run_maps_figures.compared([name for name in a if name in b], series_names)
+        try:
+            drawn = overlap_figure(
+                {name: (a[name].volume, b[name].volume) for name in names}, scene, (first, second)
+            )
+        except FigureInputError:
+            continue
+        yield Drawn("overlap", drawn, contrast=f"{first}+{second}", fwhm_mm=fwhm)

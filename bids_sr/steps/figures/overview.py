@@ -1,0 +1,414 @@
+"""Figures of the first screen of a run, and the viewer of its maps."""
+
+from collections import UserDict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from bids_sr.config.levels import Level, StoredMaps
+from bids_sr.config.seeds import count_mapped
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.io.arrays import Array
+from bids_sr.pipeline.artifacts import (
+    Confounds,
+    Derivative,
+    Facts,
+    File,
+    Image,
+    Map,
+    Mask,
+    Rows,
+    Transforms,
+    Verdict,
+    Volume,
+)
+from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.report.sections import Shown
+from bids_sr.sr.method import Cost
+from bids_sr.steps.figures import run_maps as run_maps_figures
+from bids_sr.steps.figures.display_grids import grid_of, onto, percent_of
+from bids_sr.steps.figures.run_maps import ShownMaps
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from bids_sr.figures.maps import Scene
+
+_EFFECT_SHARE = 0.2
+"""Threshold of effects, relative to the limit of the color scale."""
+FINER_EFFECTS = (
+    "For simulated effects with finer spatial structure (3-mm texture), the actual error was 1.9"
+    " to 2.6 times as large as the SD."
+)
+"""Range of the ratio error / SD for textures of 3 mm in
+``benchmarks/results/posterior_foreign.md``.
+"""
+
+
+@figure(
+    Shown(
+        "overview",
+        "overview",
+        html=True,
+        missing="overview of the run",
+        remark="a required step did not finish",
+    ),
+    Shown(
+        "overview",
+        "overview",
+        caption=(
+            "Left: axial slice through the peak of the acquired map (unsmoothed), with the z"
+            " coordinate in scanner space (mm). Right: region in the yellow frame, one panel per"
+            " series. All panels have the same color scale and threshold. The map viewer below"
+            " initially shows the same location."
+        ),
+    ),
+    Shown(
+        "reliable",
+        "overview",
+        caption=(
+            "Effect and standard deviation (SD) of the reconstruction error, in the same axial"
+            " slice as above and with the same color scale. The white outline shows the reliable"
+            " voxels. At most 5 % of these voxels are expected to have the wrong sign. The SD was"
+            " computed under the assumption that the effect has the same spatial spectrum as the"
+            f" signal fluctuations in the run. {FINER_EFFECTS}"
+        ),
+    ),
+)
+def draw_overview(
+    evaluation: Rows,
+    verdict: Verdict,
+    registration: Facts,
+    confounds: Confounds,
+    maps: list[Map],
+    bold_mask_hr: Mask,
+    roi_hr: Mask,
+    boldref: Image,
+    bold_mask: Mask,
+    guide_hr: Image | None = None,
+    one_level_down: Facts | None = None,
+    truth_maps: dict[str, Image] | None = None,
+    error_maps: list[Map] | None = None,
+    *,
+    entities: Mapping[str, str],
+    calibrated: bool,
+    at_rest: bool,
+    run_facts: Mapping[str, object],
+    level: Level,
+    methods: Sequence[str],
+    baselines: str,
+    smoothing: Sequence[float],
+    kinds: Sequence[str],
+    primary: str,
+    minus_others: Sequence[str],
+) -> Iterator[Drawn]:
+    """Draw the first screen: verdict, cards, checks, next step, and two figures.
+
+    `boldref, bold_mask`: boldref of the run and brain on its grid, for effects in percent.
+    `guide_hr`: high-resolution T2*w image as background (3D); None takes boldref.
+    """
+    from bids_sr.figures.canvas import units_text
+    from bids_sr.report.overview import RunFacts, overview_html
+
+    shown_maps = run_maps_figures.sort_maps([*maps, *(error_maps or ())])
+    contrast = shown_maps.leading(run_maps_figures.judged_contrast(evaluation, verdict))
+    stored = StoredMaps(
+        level=level,
+        methods=methods,
+        baselines=baselines,
+        smoothing=smoothing,
+        kinds=kinds,
+        primary=primary,
+        minus_others=minus_others,
+    )
+    maps_pattern, masks_pattern = file_patterns(shown_maps, verdict["best"], stored, entities)
+    run = RunFacts(
+        entities=entities,
+        displacement=[float(value) for value in confounds["framewise_displacement"]],
+        acquired_mm=boldref.zooms.tolist(),
+        made_mm=bold_mask_hr.zooms.tolist(),
+        calibrated=calibrated,
+        at_rest=at_rest,
+        described=str(run_facts.get("Description", "")),
+        maps=maps_pattern,
+        masks=masks_pattern,
+    )
+    one_level = one_level_down or {}
+    text = overview_html(verdict, evaluation, registration, run, one_level, contrast)
+    yield Drawn("overview", text)
+    scene = run_maps_figures.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
+    unit = units_text(percent_of(boldref, bold_mask))
+    known = (truth_maps or {}).get(contrast)
+    title = f"{'seed' if at_rest else 'contrast'} {contrast}"
+    best = verdict["best"]
+    yield Drawn("overview", _zoomed(shown_maps, contrast, best, known, scene, unit, title))
+    if drawn := _believed(shown_maps, contrast, best, scene, unit, title):
+        yield Drawn("reliable", drawn)
+
+
+def file_patterns(
+    shown_maps: ShownMaps, series: str, stored: StoredMaps, entities: Mapping[str, str]
+) -> tuple[str, str]:
+    """Return file patterns of a series' stored maps and reliable regions, for all contrasts.
+
+    The maps are those of the displayed statistic (t, or cc without t) at the least smoothing. A
+    pattern is relative to the output directory, matches no other file, and is "" if nothing is
+    stored.
+    """
+    from bids_sr.pipeline.store import derivative_path
+
+    stat = shown_maps.display.statistic
+    widths = [
+        fwhm
+        for (name, kind, fwhm), by_series in shown_maps.stats.items()
+        if kind == stat and series in by_series and stored.holds(series, name, fwhm, stat)
+    ]
+    patterns = []
+    for among, kind, key in (
+        (shown_maps.stats, stat, "contrast"),
+        (shown_maps.regions, "Reliable", "label"),
+    ):
+        found = {
+            derivative_path(
+                {
+                    **entities,
+                    **by_series[series].entities,
+                    key: _ANY,
+                    "datatype": "func",
+                    "extension": ".nii.gz",
+                }
+            ).replace(f"{key}-{_ANY}", f"{key}-*")
+            for (name, each, fwhm), by_series in among.items()
+            if (each, fwhm) == (kind, min(widths, default=-1.0)) and series in by_series
+        }
+        patterns.append(next(iter(found), ""))
+    return patterns[0], patterns[1]
+
+
+_ANY = "any"
+"""Contrast in a file name that becomes a pattern."""
+
+
+def _peak_of_acquired(
+    shown_maps: ShownMaps, contrast: str, scene: "Scene"
+) -> tuple[int, int, int]:
+    """Return the initial voxel of the viewer: the peak of the acquired map of a contrast.
+
+    The map contains t values (or CC, if there is no t) at the least smoothing. Without an acquired
+    map, the map of the first series is used.
+    """
+    from bids_sr.figures.maps import peak_voxel
+
+    kinds = {stat for name, stat, _ in shown_maps.stats if name == contrast}
+    kind = next(kind for kind in ("t", "cc", *sorted(kinds)) if kind in kinds)
+    width = min(fwhm for name, stat, fwhm in shown_maps.stats if (name, stat) == (contrast, kind))
+    by_series = shown_maps.stats[contrast, kind, width]
+    first = by_series.get("raw") or next(iter(by_series.values()))
+    return peak_voxel(first.volume, scene.mask)
+
+
+def _believed(
+    shown_maps: ShownMaps, contrast: str, best: str, scene: "Scene", unit: str, title: str
+) -> "Figure | None":
+    """Draw effect and SD of its error of the best method, with the reliable region's outline."""
+    from bids_sr.figures.maps import Display, zoomed_figure
+
+    widths = [fwhm for name, stat, fwhm in shown_maps.stats if (name, stat) == (contrast, "sd")]
+    by_stat = {
+        text: shown_maps.stats[contrast, stat, min(widths)].get(best) if widths else None
+        for stat, text in (
+            ("effect", f"effect of {best}"),
+            ("sd", "SD of the reconstruction error"),
+        )
+    }
+    shown = {text: each.volume for text, each in by_stat.items() if each is not None}
+    if len(shown) < len(by_stat):
+        return None
+    limit = run_maps_figures.color_limit(
+        [each for each in by_stat.values() if each is not None], 0.0
+    )
+    floor = float(f"{_EFFECT_SHARE * limit:.2g}")
+    display = Display(statistic="effect", threshold=floor, floor=0.0, unit=unit)
+    region = shown_maps.regions.get((contrast, "Reliable", min(widths)), {}).get(best)
+    at = _peak_of_acquired(shown_maps, contrast, scene)
+    drawn = zoomed_figure(
+        shown,
+        scene,
+        display=display,
+        limit=limit,
+        at=at,
+        region=None if region is None else region.volume,
+    )
+    drawn.set_label(
+        f"Effect and SD of the reconstruction error for {best}, {title}, in one axial slice. The"
+        " reliable voxels are outlined."
+    )
+    return drawn
+
+
+def _zoomed(
+    shown_maps: ShownMaps,
+    contrast: str,
+    best: str,
+    truth: Volume | None,
+    scene: "Scene",
+    unit: str,
+    title: str,
+) -> "Figure":
+    """Draw maps of acquired, B-spline, best method and reference, on one color scale."""
+    from bids_sr.figures.map_viewer import TITLES
+    from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY, Display, zoomed_figure
+
+    kinds = {stat for name, stat, _ in shown_maps.stats if name == contrast}
+    stat = "effect" if truth and "effect" in kinds else "t" if "t" in kinds else "cc"
+    width = min(fwhm for name, kind, fwhm in shown_maps.stats if (name, kind) == (contrast, stat))
+    by_series = dict(shown_maps.stats[contrast, stat, width])
+    names = [name for name in ("raw", "bspline", best, "measured") if name in by_series]
+    if truth and stat == "effect" and "measured" not in by_series:
+        by_series["truth"] = Derivative(truth, {})
+        names.append("truth")
+    shown = {TITLES.get(name, name): by_series[name].volume for name in names}
+    display = {"t": T_DISPLAY, "cc": CC_DISPLAY}.get(stat)
+    limit = run_maps_figures.color_limit(by_series.values(), display.floor if display else 0.0)
+    if display is None:
+        display = Display(
+            statistic="effect",
+            threshold=float(f"{_EFFECT_SHARE * limit:.2g}"),
+            floor=0.0,
+            unit=unit,
+        )
+    at = _peak_of_acquired(shown_maps, contrast, scene)
+    drawn = zoomed_figure(shown, scene, display=display, limit=limit, at=at)
+    smoothing = f"smoothed with a {width:g} mm FWHM kernel" if width else "unsmoothed"
+    drawn.set_label(
+        f"Axial slice of the {stat} maps for {title}, {smoothing}. Series: {', '.join(shown)}."
+    )
+    return drawn
+
+
+class _Read(UserDict[str, Any]):
+    """Maps by name; a volume is read when it is accessed."""
+
+    def __getitem__(self, key: str) -> Volume:
+        volume: Volume = self.data[key].volume
+        return volume
+
+
+def viewer_cost(contrasts: Contrasts) -> Cost:
+    """Return the processor time of `show_viewer`, which the number of contrasts decides."""
+    return Cost(always=1.5, high=0.3 * count_mapped(contrasts))
+
+
+@figure(Shown("viewer", "maps", html=True, place=-1, missing="viewer of the maps"))
+def show_viewer(
+    maps: list[Map],
+    bold_mask_hr: Mask,
+    evaluation: Rows,
+    verdict: Verdict,
+    boldref: Image,
+    guide_hr: Image | None = None,
+    boldref2t1w_xfm: Transforms | None = None,
+    std2t1w_xfm: File | None = None,
+    *,
+    series_names: Sequence[str],
+    n_runs: int,
+    entities: Mapping[str, str],
+    level: Level,
+    methods: Sequence[str],
+    baselines: str,
+    smoothing: Sequence[float],
+    kinds: Sequence[str],
+    primary: str,
+    minus_others: Sequence[str],
+) -> Content | None:
+    """Make the viewer of all maps of a run (HTML); None if there is no map.
+
+    It opens with the best method of the verdict.
+
+    `guide_hr`: high-resolution T2*w image as background (3D); None takes boldref.
+    """
+    from bids_sr.figures.map_viewer import map_key, room_of, viewer_html
+    from bids_sr.pipeline.store import derivative_path
+
+    shown_maps = run_maps_figures.sort_maps(maps)
+    judged = shown_maps.leading(run_maps_figures.judged_contrast(evaluation, verdict))
+    display, grid = shown_maps.display, grid_of(bold_mask_hr)
+    stored = StoredMaps(
+        level=level,
+        methods=methods,
+        baselines=baselines,
+        smoothing=smoothing,
+        kinds=kinds,
+        primary=primary,
+        minus_others=minus_others,
+    )
+    shown = {}
+    files: dict[str, str] = {}
+    for contrast, stat, fwhm in sorted(
+        shown_maps.stats, key=lambda key: (key[0] != judged, key[0] != "all", key[2])
+    ):
+        if stat == display.statistic:
+            by_series = shown_maps.stats[contrast, stat, fwhm]
+            every = run_maps_figures.ordered(by_series, series_names)
+            width = f"{fwhm:g} mm" if fwhm else "none"
+            shown[contrast, width] = _Read({name: by_series[name] for name in every})
+            files |= {
+                map_key(contrast, width, name): derivative_path(
+                    {
+                        **entities,
+                        **by_series[name].entities,
+                        "datatype": "func",
+                        "extension": ".nii.gz",
+                    }
+                )
+                for name in every
+                if stored.holds(name, contrast, fwhm, stat)
+            }
+    below = onto(guide_hr or boldref, *grid)
+    mni = None
+    if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
+        mni = _mni(bold_mask_hr, boldref2t1w_xfm, std2t1w_xfm)
+    viewer = viewer_html(
+        shown,
+        below,
+        bold_mask_hr,
+        display=display,
+        files=files,
+        first_series=verdict["best"],
+        room=room_of(n_runs),
+        mni=mni,
+        definitions=_definitions(shown),
+    )
+    return viewer or None
+
+
+def _definitions(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list[tuple[str, str]]:
+    """Return the labels and descriptions of the series in the viewer."""
+    from bids_sr.evaluation.series_text import description_of
+    from bids_sr.figures.map_viewer import TITLES
+
+    names = dict.fromkeys(name for by_series in maps.values() for name in by_series)
+    described = ((TITLES.get(name, name), description_of(name)) for name in names)
+    return [(title, text) for title, text in described if text]
+
+
+def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:
+    """Return MNI coordinates of nodes over the field of view of a grid of the run."""
+    from bids_sr.figures.map_viewer import mni_nodes
+    from bids_sr.figures.slices import canonical
+
+    volume = canonical(mask)
+    nodes = mni_nodes(volume.data.shape, volume.affine)
+    points = _mni_points(nodes.reshape(-1, 3), boldref2t1w, std2t1w)
+    return points.reshape(nodes.shape)
+
+
+def _mni_points(points: Array, boldref2t1w: Array, std2t1w: Path) -> Array:
+    """Return MNI coordinates of points of the run (N, 3; RAS mm)."""
+    from bids_sr.registration.ants import apply_to_points
+    from bids_sr.registration.bold_to_anat import boldref_onward
+
+    with TemporaryDirectory() as folder:
+        chain = boldref_onward(boldref2t1w[0], [std2t1w], Path(folder))
+        return apply_to_points(points.tolist(), chain, seed=1)

@@ -1,0 +1,76 @@
+"""Figures of the quality control of a run."""
+
+from collections.abc import Iterable, Iterator
+
+from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Map, Mask, Rows
+from bids_sr.pipeline.figure import Drawn, figure
+from bids_sr.report.sections import Shown
+from bids_sr.steps.figures import run_maps as run_maps_figures
+from bids_sr.steps.figures.display_grids import grid_of, onto, percent_of
+from bids_sr.steps.figures.evaluation import MAX_CONTRASTS
+
+
+@figure(
+    Shown(
+        "guards",
+        "guards",
+        html=True,
+        tab="Checks",
+        missing="quality checks",
+        tables=("evaluation",),
+    ),
+    Shown(
+        "uncertainty",
+        "guards",
+        heading="Uncertainty: {contrast}",
+        tab="Uncertainty",
+        caption=(
+            "Standard deviation of the effect between ensemble members that were trained with"
+            " different random seeds. This map shows random variation due to training, but not"
+            " errors that are common to all members."
+        ),
+        request="uncertainty maps",
+        remark="--n-ensemble 2 or more",
+    ),
+)
+def draw_quality(
+    evaluation: Rows,
+    flags: Facts,
+    boldref: Image,
+    bold_mask: Mask,
+    bold_mask_hr: Mask,
+    guide_hr: Image | None = None,
+    uncertainty_maps: list[Map] | None = None,
+) -> Iterator[Drawn]:
+    """Draw flags and metrics of the quality control, and uncertainty as maps, a row each series.
+
+    `boldref, bold_mask`: reference of the run and brain on its grid, for effects in percent.
+    `uncertainty_maps`: standard deviation between ensemble members, by contrast and method; None
+    without ensembles. `guide_hr`: high-resolution T2*w image as background (3D); None takes
+    boldref.
+    """
+    from bids_sr.figures.canvas import units_text
+    from bids_sr.figures.maps import overlay_figure
+    from bids_sr.report.verdict_html import guards_html
+
+    if text := guards_html(evaluation, run_maps_figures.raised(flags)):
+        yield Drawn("guards", text)
+    label = (
+        "standard deviation of the effect between members"
+        f" ({units_text(percent_of(boldref, bold_mask))})"
+    )
+    grid = grid_of(bold_mask_hr)
+    for contrast, of_series in _by_contrast(uncertainty_maps or ()).items():
+        maps = {name: onto(each.volume, *grid) for name, each in of_series.items()}
+        background = onto(guide_hr or boldref, *grid)
+        drawn = overlay_figure(maps, bold_mask_hr, background, label=label)
+        yield Drawn("uncertainty", drawn, contrast=contrast)
+
+
+def _by_contrast(maps: Iterable[Derivative]) -> dict[str, dict[str, Derivative]]:
+    """Contrast to series to map; of many contrasts, that of all and the first ones."""
+    by_contrast: dict[str, dict[str, Derivative]] = {}
+    for each in maps:
+        by_contrast.setdefault(each.entities["contrast"], {})[each.entities["desc"]] = each
+    shown = sorted(by_contrast, key=lambda name: name != "all")[:MAX_CONTRASTS]
+    return {name: of_series for name, of_series in by_contrast.items() if name in shown}

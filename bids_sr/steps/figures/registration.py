@@ -1,0 +1,171 @@
+"""Figures of what a run was registered to: the T1w image, the pair and the calibration."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from bids_sr.config.machine import Need
+from bids_sr.pipeline.artifacts import Facts, Image, Mask, Transforms
+from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.report.sections import Shown
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.method import Cost
+from bids_sr.steps.figures.display_grids import binary, display_grid, grid_of, onto
+
+
+@figure(
+    Shown(
+        "registration",
+        "registration",
+        html=True,
+        tab="Values",
+        missing="registration metrics of the run",
+    ),
+)
+def show_registration(registration: Facts) -> Content:
+    """How well the run was registered, with a warning for whatever seems wrong."""
+    from bids_sr.report.registration_facts import registration_html
+
+    return registration_html(registration)
+
+
+@figure(
+    Shown(
+        "coreg",
+        "registration",
+        static=False,
+        subtitle="boldref to T1w",
+        tab="BOLD to T1w",
+        caption=(
+            "Top: T1w image. Middle: boldref (mean of the run) before registration, in scanner"
+            " space. Bottom: boldref after registration. The outlines were computed from the T1w"
+            " image."
+        ),
+        missing="registration of the boldref to the T1w image",
+        remark="this figure requires a T1w image and a completed registration",
+    ),
+    memory=Need(always=0.03, t1w=0.020, high=0.0),
+    cost=Cost(always=0.4, t1w=0.27),
+)
+def draw_coregistration(
+    boldref: Image,
+    t1w_preproc: Image,
+    t1w_mask: Mask,
+    boldref2t1w_xfm: Transforms,
+    t1w_tpms: list[Image] | None = None,
+) -> Content:
+    """BOLD reference against T1w, before and after registration.
+
+    `boldref2t1w_xfm`: transform of a T1w point to its boldref point (1, 4, 4; RAS+ mm).
+    `t1w_tpms`: probabilities of gray matter, white matter and CSF in T1w voxels (3D each).
+    """
+    from bids_sr.figures.anatomy import registration_figure
+    from bids_sr.figures.canvas import PURPLE, RED
+    from bids_sr.figures.slices import Outline
+
+    grid = display_grid(t1w_mask)
+    inside = onto(t1w_mask, *grid)
+    lines = [Outline(name="T1w brain mask", image=inside, color=RED)]
+    if t1w_tpms and len(t1w_tpms) > 1:
+        lines.append(
+            Outline(name="T1w white matter", image=onto(t1w_tpms[1], *grid), color=PURPLE)
+        )
+    before, after = onto(boldref, *grid), onto(boldref, *grid, boldref2t1w_xfm[0])
+    brain = binary(inside)
+    covered = brain.like(brain.data & (after.data > 0))
+    images = {"T1w": onto(t1w_preproc, *grid), "boldref before": before, "boldref after": after}
+    return registration_figure(images, lines, mask=covered if covered.data.any() else brain)
+
+
+@figure(
+    Shown(
+        "highres",
+        "registration",
+        static=False,
+        subtitle="High-resolution T2* to the boldref",
+        tab="T2* to BOLD",
+        caption=(
+            "Top: boldref. Middle: high-resolution T2*-weighted image before registration, in"
+            " scanner space. Bottom: high-resolution T2*-weighted image after registration. The"
+            " outlines were computed from the boldref."
+        ),
+        missing="registration of the high-resolution T2* image to the boldref",
+        remark="this figure requires a T2* pair and a completed registration",
+    ),
+)
+def draw_guide(
+    boldref: Image,
+    guide_hr: Image,
+    highres_file: Image | None = None,
+    bold_mask_hr: Mask | None = None,
+) -> Content:
+    """Draw highres T2*w against the boldref, before and after registration.
+
+    `guide_hr` is the highres T2*w image on the high-resolution grid.
+    """
+    from bids_sr.figures.anatomy import AXIAL_VIEWS, isolines, registration_figure
+
+    grid = grid_of(guide_hr)
+    reference = onto(boldref, *grid)
+    images = {
+        "boldref": reference,
+        "highres before": onto(highres_file or guide_hr, *grid),
+        "highres after": guide_hr,
+    }
+    return registration_figure(
+        images, isolines(reference, bold_mask_hr), mask=bold_mask_hr, views=AXIAL_VIEWS
+    )
+
+
+@figure(
+    Shown(
+        "calibrationreg",
+        "registration",
+        static=False,
+        subtitle="Calibration to the boldref",
+        tab="Calibration to BOLD",
+        caption=(
+            "Top: boldref. Middle: mean of the calibration run (a short run at the high"
+            " resolution) before registration, in scanner space. Bottom: mean of the calibration"
+            " run after registration. The outlines were computed from the boldref. If the"
+            " outlines do not match the registered image, the two runs differ in susceptibility"
+            " distortion."
+        ),
+    ),
+    Shown("calibrationfacts", "registration", html=True, tab="Calibration values"),
+)
+def draw_calibration(
+    boldref: Image,
+    bold_mask: Mask,
+    calibration_ref: Image,
+    boldref2calibration_xfm: Transforms,
+    calibration_facts: Facts,
+    tested: Facts,
+) -> Iterator[Drawn]:
+    """The calibration against the run, and what became of it.
+
+    `boldref2calibration_xfm`: transform of a boldref point to its calibration point (1, 4, 4; RAS+
+    mm). `tested`: of the series that it entered, see `estimate_variance`.
+    """
+    from bids_sr.figures.anatomy import AXIAL_VIEWS, isolines, registration_figure
+    from bids_sr.report.registration_facts import calibration_html
+
+    ratio = boldref.zooms / calibration_ref.zooms
+    grid = hr_grid(boldref.data.shape, boldref.affine, [max(float(each), 1.0) for each in ratio])
+    matrix = np.asarray(boldref2calibration_xfm[0])
+    inside = binary(onto(bold_mask, *grid))
+    reference = onto(boldref, *grid)
+    images = {
+        "boldref": reference,
+        "calibration before": onto(calibration_ref, *grid),
+        "calibration after": onto(calibration_ref, *grid, matrix),
+    }
+    lines = isolines(reference, inside)
+    yield Drawn(
+        "calibrationreg", registration_figure(images, lines, mask=inside, views=AXIAL_VIEWS)
+    )
+    use = next(
+        (each.get("calibration") for each in tested.values() if isinstance(each, Mapping)), None
+    )
+    voxel_mm = float(boldref.zooms[:2].max())
+    yield Drawn("calibrationfacts", calibration_html({**calibration_facts, "use": use}, voxel_mm))

@@ -1,0 +1,112 @@
+"""Figures of the series of a run: a slice of each, and the quality of the super-resolved one."""
+
+from collections.abc import Iterator, Sequence
+
+from bids_sr.pipeline.artifacts import Image, Mask, Series, Verdict
+from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.report.sections import Shown
+from bids_sr.series import RAW
+from bids_sr.sr.method import Cost
+from bids_sr.steps.figures import run_maps as run_maps_figures
+from bids_sr.steps.figures.display_grids import grid_of, onto
+from bids_sr.steps.figures.motion import carpet
+
+
+@figure(
+    Shown(
+        "srslice",
+        "superres",
+        subtitle="One slice through all series",
+        tab="One slice",
+        caption=(
+            "Top: one volume after motion correction, with the same gray scale for all series."
+            " Below: enlarged region in the yellow frame and its difference from B-spline"
+            " interpolation. If the region of interest is not the whole brain, it is outlined in"
+            " light blue. A sharper image is not evidence of finer functional detail. For"
+            " example, inject has as much static detail, but its signal change is only"
+            " interpolated."
+        ),
+        missing="slice through all series",
+        tables=("image",),
+    ),
+)
+def draw_slice(
+    middle: dict[str, Image],
+    roi_hr: Mask,
+    bold_mask_hr: Mask,
+    *,
+    series_names: Sequence[str],
+) -> Content:
+    """Draw a slice of the middle volume: acquired, baselines, super-resolved, and difference."""
+    from bids_sr.figures.maps import series_figure
+
+    names = run_maps_figures.all_names(series_names)
+    shown = {name: middle[name] for name in names if name in middle}
+    reference = "bspline" if "bspline" in shown else next(name for name in shown if name != RAW)
+    return series_figure(shown, roi_hr, mask=bold_mask_hr, reference=reference)
+
+
+@figure(
+    Shown(
+        "madetsnr",
+        "superres",
+        subtitle="Temporal signal-to-noise ratio",
+        tab="tSNR",
+        caption=(
+            "Temporal mean divided by temporal standard deviation, after removal of a quadratic"
+            " trend and without censored volumes. All maps have the same color scale. Because"
+            " interpolation averages noise, a higher ratio does not imply higher sensitivity."
+        ),
+        missing="maps of the temporal signal-to-noise ratio",
+        tables=("image",),
+    ),
+    Shown(
+        "madecarpet",
+        "superres",
+        subtitle="Carpet plot of the super-resolved series",
+        tab="Carpet plot",
+        caption=(
+            "Compare this figure with the carpet plot of the acquired series in the section Head"
+            " motion. Stripes that appear only in this figure were added by super-resolution."
+        ),
+        missing="carpet plot of the super-resolved series",
+    ),
+    cost=Cost(always=1.0, volumes=0.02),
+)
+def draw_output(
+    series: dict[str, Series],
+    tsnr: dict[str, Image],
+    bold_mask_hr: Mask,
+    verdict: Verdict,
+    tpms_bold: list[Image] | None = None,
+    *,
+    n_dummy: int = 0,
+) -> Iterator[Drawn]:
+    """Draw tSNR maps, acquired and super-resolved, and the latter's carpet plot.
+
+    Super-resolved is the best method of the verdict, or else the last of `series`.
+
+    `series, tsnr`: those of the methods, or of B-spline where there are none; of tSNR raw's too.
+    """
+    from bids_sr.figures.maps import overlay_figure
+    from bids_sr.figures.motion import carpet_figure, carpet_rows
+    from bids_sr.report.evaluation_rows import series_text
+
+    best = verdict["best"]
+    name = best if best in series else next(reversed(series))
+    grid = grid_of(bold_mask_hr)
+    ratios = {series_text(key): onto(tsnr[key], *grid, order=0) for key in (RAW, name)}
+    yield Drawn(
+        "madetsnr", overlay_figure(ratios, bold_mask_hr, label="temporal signal-to-noise ratio")
+    )
+    tissues = {
+        tissue: onto(each, *grid).data
+        for tissue, each in zip(("GM", "WM", "CSF"), tpms_bold or (), strict=False)
+    }
+    rows, groups = carpet(series[name], bold_mask_hr.data, tissues)
+    yield Drawn(
+        "madecarpet",
+        carpet_figure(
+            carpet_rows(rows, n_dummy), groups, series[name].tr or 1.0, traces={}, n_dummy=n_dummy
+        ),
+    )

@@ -1,0 +1,340 @@
+"""Figures of structural scans that were super-resolved together."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from bids_sr.config.machine import Need
+from bids_sr.io.arrays import Array
+from bids_sr.pipeline.artifacts import Facts, File, Map, Mask, Rows, Table, Volume
+from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.report.sections import SCANS, Shown
+from bids_sr.sr.method import Cost
+from bids_sr.steps.structural.scans import by_series, stacked, suffixes_of, untrained_slices
+
+
+@figure(
+    Shown(
+        "controlscans",
+        "control",
+        suffix=SCANS,
+        html=True,
+        missing="volumes of the structural scans",
+        remark="a required step did not finish",
+    ),
+    cost=Cost(always=0.5),
+)
+def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Content:
+    """Show the tissue volumes of one session of a participant without low-resolution scans.
+
+    `scan_facts`: alignment and position of each scan. `session`: label of the session; "" without
+    one.
+    """
+    from bids_sr.report.facts import facts_html
+    from bids_sr.report.markup import joined, render
+    from bids_sr.report.metric_tables import CONTROL_SCANS, tables_html
+
+    title = f"Session {session}: tissue volumes" if session else "Tissue volumes"
+    note = (
+        f"{title}. This session has no low-resolution scans to super-resolve. For changes in"
+        " tissue volume between sessions, see the group page."
+    )
+    positions = {
+        f"Position relative to the first scan ({scan_facts['align']})": scan_facts["offsets"]
+    }
+    return joined(
+        [
+            render("note", "note", note),
+            tables_html([CONTROL_SCANS], scan_metrics),
+            facts_html(positions),
+        ]
+    )
+
+
+@figure(
+    Shown("lowresscans", "lowres", suffix=SCANS, html=True),
+    Shown(
+        "lowresslice",
+        "lowres",
+        suffix=SCANS,
+        subtitle="Input and super-resolved scans of each contrast: one slice",
+        caption=(
+            "Slice in the same orientation as the training slices. Input scans were aligned and"
+            " interpolated once (linear, bspline) to the voxel size of the model."
+        ),
+    ),
+    Shown(
+        "lowrescoronal",
+        "lowres",
+        suffix=SCANS,
+        subtitle="Input and super-resolved scans of each contrast: middle coronal plane",
+        caption="Same as the previous figure, for the middle coronal plane.",
+    ),
+    Shown("lowresfacts", "structural", suffix=SCANS, html=True, place=2, tab="Positions"),
+    memory=Need(always=0.1, scans=0.10),
+    cost=Cost(always=3.0),
+)
+def draw_lowres(
+    coarse_scans: list[Map],
+    other_scans: list[Map],
+    made_scans: list[Map],
+    scan_mask: Mask,
+    scan_facts: Facts,
+    *,
+    session: str,
+) -> Iterator[Drawn]:
+    """Draw input and super-resolved scans of a session without a high-resolution scan.
+
+    `coarse_scans`: low-resolution scans on the grid of the model by cubic spline. `other_scans`:
+    the same by other interpolations. `scan_mask`: voxels that remain of the scans (3D, boolean).
+    `scan_facts`: alignment and position of each scan. `session`: label of the session; "" without
+    one.
+    """
+    from bids_sr.figures.structural import scans_figure
+    from bids_sr.report.facts import facts_html
+    from bids_sr.report.markup import render
+
+    title = f"Session {session}. " if session else ""
+    note = (
+        f"{title}This session has only low-resolution scans"
+        f" ({', '.join(suffixes_of(coarse_scans))}), which were super-resolved with a model"
+        " trained on other scans. Accuracy is unknown because there is no measured"
+        " high-resolution scan. A network can add detail that does not exist, so compare each"
+        " super-resolved scan with its input."
+    )
+    yield Drawn("lowresscans", render("note", "note", note))
+    series = {
+        name: {key: scan_mask.like(scan) for key, scan in scans.items()}
+        for name, scans in by_series([*other_scans, *coarse_scans, *made_scans]).items()
+    }
+    index = _shown_slice(scan_mask.data, ())
+    yield Drawn("lowresslice", scans_figure(series, {}, scan_mask, index))
+    yield Drawn("lowrescoronal", scans_figure(series, {}, scan_mask, None))
+    positions = f"Position relative to the first scan ({scan_facts['align']})"
+    yield Drawn("lowresfacts", facts_html({positions: scan_facts["offsets"]}))
+
+
+@figure(
+    Shown(
+        "scansoverview",
+        "result",
+        suffix=SCANS,
+        html=True,
+        missing="results of the structural scans",
+        remark="a required step did not finish",
+    ),
+    Shown(
+        "scans",
+        "result",
+        suffix=SCANS,
+        subtitle="All series of each contrast: one slice",
+        caption=(
+            "Slice that was not used for training any model. Scans were aligned, interpolated"
+            " once and scaled to the same mean intensity in the brain. Last column: difference"
+            " between the last method and the measured scan (red: super-resolved scan too"
+            " bright). A method that was trained on the same participant may have learned"
+            " anatomical details of this participant. How well the method generalizes can only be"
+            " assessed in other participants."
+        ),
+        missing="slice of each contrast",
+    ),
+    Shown(
+        "scanscoronal",
+        "result",
+        suffix=SCANS,
+        subtitle="All series of each contrast: middle coronal plane",
+        caption=(
+            "Same as the previous figure, for the middle coronal plane. This plane crosses all"
+            " axial slices. With --train-on own, the network was trained on four fifths of these"
+            " slices."
+        ),
+        missing="coronal plane of each contrast",
+    ),
+    Shown(
+        "scanmasks",
+        "result",
+        suffix=SCANS,
+        subtitle="Lesions and tissue classes in input, super-resolved and measured scans",
+        caption=(
+            "FLAIR scans with segmentations. Second row: white-matter hyperintensities in each"
+            " scan (red) and in the measured scan (yellow). Fourth row: CSF (red), veins and"
+            " sinuses (green) and pial layer (blue) in the middle coronal plane, segmented from"
+            " T1w, T2w and FLAIR scans together. All scans were segmented separately with the"
+            " same settings, and no mask was edited."
+        ),
+    ),
+    Shown(
+        "scans",
+        "structural",
+        suffix=SCANS,
+        html=True,
+        tab="Metrics",
+        missing="metrics of the structural scans",
+        unless="lowresfacts",
+    ),
+    Shown(
+        "scanfacts",
+        "structural",
+        suffix=SCANS,
+        html=True,
+        place=2,
+        tab="Positions",
+        missing="positions of the scans",
+        unless="lowresfacts",
+    ),
+    memory=Need(always=0.1, scans=0.10),
+    cost=Cost(always=5.0),
+)
+def draw_scans(
+    fine_scans: list[Map],
+    coarse_scans: list[Map],
+    other_scans: list[Map],
+    scan_mask: Mask,
+    made_scans: list[Map],
+    card_file: list[Facts],
+    scan_metrics: Rows,
+    scan_classes: list[Map],
+    scan_facts: Facts,
+    *,
+    subject_facts: Mapping[str, object],
+) -> Iterator[Drawn]:
+    """Draw the result, series side by side in a held-out slice, metrics, and misalignment.
+
+    The misalignment is how far the scans lay from each other.
+
+    `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean). `scan_classes`:
+    classes and lesions of all series. `scan_facts`: alignment, position of each scan, and
+    intensities that became 1.
+    """
+    from bids_sr.figures.structural import classes_figure, scans_figure
+    from bids_sr.report.facts import facts_html
+    from bids_sr.report.metric_tables import SCANS, tables_html
+    from bids_sr.report.scans_overview import scans_overview_html
+
+    who = f"sub-{subject_facts['Participant']}"
+    yield Drawn("scansoverview", scans_overview_html(scan_metrics, who, suffixes_of(fine_scans)))
+    found = by_series([*coarse_scans, *other_scans, *made_scans, *fine_scans])
+    series = {
+        name: {key: scan_mask.like(scan) for key, scan in scans.items()}
+        for name, scans in found.items()
+    }
+    measured = series.pop("measured")
+    index = _shown_slice(
+        scan_mask.data, untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
+    )
+    yield Drawn("scans", scans_figure(series, measured, scan_mask, index))
+    yield Drawn("scanscoronal", scans_figure(series, measured, scan_mask, None))
+    if "FLAIR" in measured:
+        made = dict.fromkeys(each.entities["desc"] for each in made_scans)
+        flairs = {name: series[name]["FLAIR"] for name in (_drawn_input(series), *made)}
+        kinds = {
+            suffix: {
+                each.entities["desc"]: each.volume
+                for each in scan_classes
+                if each.entities["suffix"] == suffix
+            }
+            for suffix in ("mask", "dseg")
+        }
+        flairs["measured"] = measured["FLAIR"]
+        yield Drawn(
+            "scanmasks", classes_figure(flairs, kinds["mask"], kinds["dseg"], scan_mask, index)
+        )
+    yield Drawn("scans", tables_html(SCANS, scan_metrics))
+    title = f"Position relative to the first scan ({scan_facts['align']})"
+    yield Drawn("scanfacts", facts_html({title: scan_facts["offsets"]}))
+
+
+@figure(
+    Shown(
+        "attention",
+        "structural",
+        suffix=SCANS,
+        place=1,
+        subtitle="Attention gates of the network and Grad-CAM of its critic",
+        tab="Attention",
+        caption=(
+            "Attention maps show the fraction of features that the gates pass at each level, from"
+            " coarse to fine (black: none, yellow: all). Grad-CAM maps of the critic show the"
+            " voxels that influence its score. The score is 1 for an image acquired at the high"
+            " resolution and 0 for a generated image. If the critic scores the super-resolved"
+            " slice as generated, check this slice for artifacts. These maps help with"
+            " interpretation but are not evidence of accuracy."
+        ),
+        request="attention maps and Grad-CAM maps of the critic",
+        remark="method attunet",
+    ),
+    Shown(
+        "scantraining",
+        "structural",
+        suffix=SCANS,
+        place=1,
+        subtitle="Training curve",
+        tab="Training",
+        caption="Left: peak signal-to-noise ratio on held-out slices. Right: training losses.",
+        missing="training curve",
+        unless="lowresfacts",
+    ),
+    Shown("scancard", "structural", suffix=SCANS, html=True, place=1, missing="model card"),
+    memory=Need(always=0.35, scans=0.10),
+    cost=Cost(always=3.0),
+)
+def explain_scans(
+    coarse_scans: list[Map],
+    made_scans: list[Map],
+    scan_mask: Mask,
+    model_file: File,
+    card_file: Facts,
+    log_file: Table,
+    fine_scans: list[Map] | None = None,
+    *,
+    method_label: str = "",
+) -> Iterator[Drawn]:
+    """Draw what the gates pass, what the critic looks at, and the course of training.
+
+    Of gates and critic nothing is drawn for a network without either.
+
+    `coarse_scans`: coarse scans on the fine grid by cubic spline, one for each contrast.
+    `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean). `fine_scans`: measured
+    scans of high resolution; None without any.
+    """
+    from bids_sr.figures.structural import explanation_figure
+    from bids_sr.figures.training import training_figure
+    from bids_sr.report.facts import card_html
+    from bids_sr.sr.models.model import load_model
+    from bids_sr.sr.training.fused import explain_slice
+
+    affine = scan_mask.affine
+    kept: list[int] = []
+    if fine_scans:
+        kept = untrained_slices(fine_scans, coarse_scans, scan_mask, [card_file])
+    index = _shown_slice(scan_mask.data, kept)
+    low, high = stacked(coarse_scans), stacked(fine_scans) if fine_scans else None
+    seen = explain_slice(load_model(model_file), low, high, scan_mask.data, affine, index)
+    shown = (("made", seen.critic_made, "super-resolved"), ("fine", seen.critic_fine, "measured"))
+    maps = {
+        f"critic, {text} (score {seen.scores[key]:.2f})": m
+        for key, m, text in shown
+        if m is not None
+    }
+    if len(seen.masks) or maps:
+        slabs = {title: Volume(each[..., None], affine) for title, each in maps.items()}
+        gates = [Volume(each[..., None], affine) for each in seen.masks]
+        drawn = explanation_figure(made_scans[0].volume, gates, slabs, index)
+        yield Drawn("attention", drawn, label=method_label)
+    if len(log_file):
+        columns = {str(name): values.to_numpy() for name, values in log_file.items()}
+        yield Drawn("scantraining", training_figure(columns, card_file), label=method_label)
+    yield Drawn("scancard", card_html(card_file), label=method_label)
+
+
+def _drawn_input(series: Collection[str]) -> str:
+    """Return the interpolation that stands for the input: trilinear, as in attention_unet."""
+    return "linear" if "linear" in series else "bspline"
+
+
+def _shown_slice(mask: Array, held_out: Sequence[int]) -> int:
+    """Return the held-out slice nearest to .6 of the brain's height; of all slices without any."""
+    filled = np.flatnonzero(mask.any((0, 1)))
+    wanted = filled[0] + 0.6 * (filled[-1] - filled[0])
+    kept = [z for z in held_out if z in filled] or list(filled)
+    return int(min(kept, key=lambda z: abs(z - wanted)))

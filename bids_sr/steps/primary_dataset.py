@@ -1,0 +1,122 @@
+"""Derivatives that only the data set of the primary series has, for use by other programs.
+
+They are beside what is also stored among all results.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bids_sr.config.machine import TO_TEMPLATE, Need
+from bids_sr.io import template_cache
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import (
+    Derivative,
+    File,
+    Image,
+    Map,
+    Mask,
+    Series,
+    SpaceGrid,
+    Transforms,
+)
+from bids_sr.pipeline.step import step
+from bids_sr.registration.ants import apply
+from bids_sr.spatial.resampling import spline_coefficients
+from bids_sr.spatial.transforms import invert
+from bids_sr.sr.method import Cost
+
+_TISSUES = ("GM", "WM", "CSF")
+SERIES_MEAN_SIDECAR = {
+    "SkullStripped": False,
+    "Description": "mean of the steady-state volumes of the preprocessed BOLD series",
+}
+_IN_SPACE = "grid of the preprocessed BOLD series in this space"
+SPACE_BOLDREF_SIDECAR = {
+    "Description": (
+        "mean of the steady-state volumes of the super-resolved series, resampled to this space"
+        " by a second interpolation"
+    ),
+    "Resolution": _IN_SPACE,
+}
+SPACE_MASK_SIDECAR = {
+    "Description": (
+        "brain mask of the super-resolved series, restricted to the field of view of the run"
+    ),
+    "Type": "Brain",
+    "Resolution": _IN_SPACE,
+}
+
+
+@step(
+    makes="series_mean",
+    memory=Need(always=0.03, high=0.02),
+    cost=Cost(volumes=0.005),
+)
+def average_series(series: Series, *, n_dummy: int) -> Image:
+    """Average the steady volumes of a series on its own grid.
+
+    The result is a reference with the resolution of the series.
+
+    Mean over the steady volumes (3D, float32).
+    """
+    return Volume(series.mean(n_dummy).astype(np.float32), series.affine, series.header)
+
+
+@step(makes="t1w2boldref_xfm")
+def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
+    """Return the xfm that takes a boldref point to its T1w point.
+
+    With it, other programs need not invert the registration.
+    """
+    return np.asarray(invert(boldref2t1w_xfm[0]))[None]
+
+
+@step(
+    makes="tissue_maps",
+    memory=Need(always=0.02, t1w=0.018, high=0.0),
+    cost=Cost(always=0.1),
+)
+def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
+    """Name the probabilities of gray matter, white matter and CSF, which come in this order."""
+    entities = ({"label": tissue, "suffix": "probseg"} for tissue in _TISSUES)
+    return [Derivative(each, own) for each, own in zip(t1w_tpms, entities, strict=True)]
+
+
+@step(makes=("space_boldref", "space_mask"), memory=TO_TEMPLATE, cost=Cost(always=2.0))
+def show_in_space(
+    series_mean: Image, bold_mask_hr: Mask, space_grid: SpaceGrid
+) -> tuple[Image, Mask]:
+    """The mean of a series in another space, and its brain there.
+
+    Voxels beyond the field of view of the run are 0, and outside the brain.
+    """
+    mask, affine = bold_mask_hr.data, bold_mask_hr.affine
+    seen = space_grid.sampled(spline_coefficients(series_mean.data), series_mean.affine)
+    (brain,) = space_grid.of_maps([(mask.astype(np.float32), False)], mask, affine)
+    return Volume(space_grid.filled(seen), space_grid.affine), Volume(
+        brain >= 0.5, space_grid.affine
+    )
+
+
+@step(makes="space_t1w_mask", memory=TO_TEMPLATE, cost=Cost(always=1.0))
+def mask_in_template(
+    t1w_mask: Mask,
+    template: Image,
+    t1w2std_xfm: File,
+    *,
+    template_space: str,
+    resolution: str,
+    random_seed: int,
+) -> Mask:
+    """The brain of the T1w image in a template, which XCP-D asks for beside the BOLD there.
+
+    `template_space`: name of the template as in TemplateFlow, cohort after a plus sign.
+    `resolution`: label of the template's resolution; "" for the grid of the template that the
+    registration used.
+    """
+    found = template_cache.grid_of(template_space, resolution) if resolution else None
+    shape, affine = found or (template.data.shape, template.affine)
+    grid = Volume(np.zeros(shape, dtype=np.float32), affine)
+    brain = t1w_mask.like(t1w_mask.data.astype(np.float32))
+    return Volume(apply(brain, grid, [t1w2std_xfm], seed=random_seed) >= 0.5, affine)

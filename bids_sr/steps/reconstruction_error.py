@@ -1,0 +1,302 @@
+"""Error of the reconstruction in effect maps: coverage of intervals, and reliable regions."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from bids_sr.config.machine import MAPS, VARIANCE
+from bids_sr.evaluation.evidence import was_applied
+from bids_sr.glm.activation_maps import ActivationSettings
+from bids_sr.glm.activation_regions import fdr_region, reliable_region
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.model_confounds import model_confounds
+from bids_sr.glm.smoothing import smooth
+from bids_sr.io.arrays import Array, Float32
+from bids_sr.io.grids import Factor
+from bids_sr.io.json_values import real
+from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.metrics.rows import MetricRow, metric_rows
+from bids_sr.pipeline.artifacts import (
+    Confounds,
+    Derivative,
+    File,
+    Map,
+    Mask,
+    Regressors,
+    Rows,
+    Series,
+    Transforms,
+)
+from bids_sr.pipeline.step import HERE, step
+from bids_sr.sr.matrices import ResolutionError
+from bids_sr.sr.method import Cost
+from bids_sr.sr.models.model import load_model
+from bids_sr.sr.recipe import VarianceRecipe
+from bids_sr.sr.variance.temporal_components import SeriesError, motion_courses, open_uncompressed
+from bids_sr.steps.activation import fitted
+
+_LOGGER = logging.getLogger(__name__)
+
+
+_OfContrast = tuple[str, dict[str, Derivative]]
+
+LEAST_COVERAGE = 0.9
+"""Of 95 % intervals one level of resolution down, for a reliable region to be given."""
+_WIDE = 2 / 3
+"""Acquired voxels of smoothing (FWHM) from which on SD is no larger than the noise."""
+RELIABLE = "Reliable"
+_TEXT = {
+    "sd": (
+        "Standard deviation of the reconstruction error. This error is identical in all"
+        " blocks, so it is not part of the residuals of the linear model. Thermal and"
+        " physiological noise are described by the variance map",
+        "arbitrary",
+    ),
+    "wrongsign": (
+        "Posterior probability that the effect has the wrong sign, computed from the"
+        " variance of the effect and the standard deviation of the reconstruction error (not"
+        " a p value)",
+        "1",
+    ),
+    "tTotal": (
+        "Effect divided by its total standard deviation, the square root of the sum of the"
+        " variance of the effect and the squared standard deviation of the reconstruction"
+        " error",
+        "1",
+    ),
+    "zTotal": ("z value, scaled by the ratio of tTotal to t", "1"),
+}
+_FITTED = ("effect", "variance", "t", "z")
+_RELIABLE = (
+    "Active voxels with the highest t values (FDR .05 of z), selected so that at most 5 %"
+    " of the voxels are expected to have the wrong sign",
+    "Active voxels (FDR .05 of zTotal)",
+)
+
+
+CHECKED_INTERVALS = (
+    "To test the coverage of the confidence intervals of super-resolved effects, the run was"
+    " downsampled by the super-resolution factor and reconstructed with variance maps"
+    " estimated at the lower resolution. The reconstructed effects were then compared with"
+    " the acquired effects.\n"
+)
+"""Methods text of `check_intervals`."""
+
+
+@step(makes="coverage_rows", memory=VARIANCE, cost=Cost(always=2.0, low=70.0, volumes=0.008))
+def check_intervals(
+    preproc: Series,
+    bold_mask: Mask,
+    hmc_xfms: Transforms,
+    model_file: File,
+    regressors: Regressors,
+    confounds: Confounds | None = None,
+    *,
+    here: Path = HERE,
+    series_name: str,
+    contrasts: Contrasts,
+    factor: Factor,
+    tr: float,
+    n_dummy: int,
+    high_pass: float,
+    start_time: float,
+    nuisance: list[str] | None,
+    random_seed: int,
+    omp_nthreads: int,
+) -> Rows:
+    """Coverage of 95 % intervals of each contrast where the acquired run is the truth."""
+    from nibabel.affines import apply_affine
+    from threadpoolctl import threadpool_limits
+
+    from bids_sr.sr.variance.one_level_down import errors_below
+    from bids_sr.sr.variance.posterior import effect_scale
+
+    model = load_model(model_file)
+    recipe = model.recipe
+    if not (isinstance(recipe, VarianceRecipe) and recipe.fwhm and was_applied(model.card.json)):
+        return []
+    middle = apply_affine(preproc.affine, np.argwhere(bold_mask.data).mean(0))
+    try:
+        with threadpool_limits(omp_nthreads), open_uncompressed(preproc.path, here) as reader:
+            below = errors_below(
+                reader,
+                bold_mask.data,
+                factor,
+                recipe,
+                here,
+                n_dummy=n_dummy,
+                nuisance=motion_courses(hmc_xfms, middle),
+                seed=random_seed,
+            )
+    except (SeriesError, ResolutionError) as error:
+        _LOGGER.warning("%s: the confidence intervals could not be tested: %s", series_name, error)
+        return []
+    settings = ActivationSettings(
+        kinds=("glm",),
+        confound_names=model_confounds(confounds, nuisance),
+        tr=tr,
+        n_dummy=n_dummy,
+        high_pass=high_pass,
+        start_time=start_time,
+    )
+    maps = {}
+    for path, mask in ((below.low, below.low_mask), (below.errors, below.mask)):
+        with SeriesReader(path) as reader:
+            zooms = reader.zooms
+            found = fitted(reader, mask, regressors, contrasts, settings, here, confounds)
+            maps[path] = found[0.0].maps, zooms
+        path.unlink()
+    (seen, zooms), (missed, _) = maps[below.low], maps[below.errors]
+    rows: list[MetricRow] = []
+    for name in dict.fromkeys(contrast for contrast, _ in missed):
+        scale = effect_scale(
+            seen[name, "effect"], seen[name, "variance"], below.power, below.low_mask, zooms
+        )
+        variance = _onto(scale, below.mask.shape) * below.error_power
+        total = (variance + missed[name, "variance"])[below.mask]
+        inside = np.square(missed[name, "effect"][below.mask]) < 1.96**2 * total
+        rows += metric_rows(
+            series_name,
+            {"coverage_one_level_down": float(inside.mean())},
+            region="brain",
+            contrast=name,
+            n=int(inside.size),
+        )
+    return rows
+
+
+def _onto(scale: Array, shape: Sequence[int]) -> Float32:
+    """A map of the acquired grid on a finer one, linearly."""
+    ratio = [n / m for n, m in zip(shape, scale.shape, strict=True)]
+    found: Float32 = ndimage.zoom(scale, ratio, order=1, mode="nearest", grid_mode=True)
+    return found
+
+
+def describe_error(series: str) -> str:
+    """Return methods text of the reconstruction error of a series."""
+    return (
+        f"Reconstruction error in {series} is proportional to the effect and"
+        " identical in all blocks, so it is not included in the residuals of the linear model."
+        " The standard deviation of the reconstruction error was therefore estimated from 64"
+        " samples from the prior distribution of the run, scaled by the local power of the"
+        " acquired effect above noise. For each voxel, the probability that the effect has the"
+        " wrong sign was computed from this standard deviation and from the variance in the"
+        " linear model.\n"
+    )
+
+
+@step(makes=("error_maps", "error_rows"), memory=MAPS, cost=Cost(always=4.0, high=4.0))
+def measure_error(
+    maps: list[Map],
+    acquired_maps: list[Map],
+    mask: Mask,
+    bold_mask: Mask,
+    coverage_rows: Rows,
+    error_draws: Series | None = None,
+    acquired_draws: Series | None = None,
+    *,
+    here: Path = HERE,
+    series_name: str,
+    smoothing: Sequence[float],
+) -> tuple[list[Map], Rows]:
+    """Maps of the reconstruction's error, reliable regions, and the share expected to be wrong.
+
+    None for a series without a prior. `acquired_maps` are those of the acquired series, by whose
+    effects at the narrowest smoothing the draws are scaled.
+    """
+    if error_draws is None or acquired_draws is None:
+        return [], []
+    from bids_sr.sr.variance.posterior import effect_scale, wrong_sign
+
+    brain, coarse, zooms = mask.data, bold_mask.data, bold_mask.zooms
+    narrowest, covered = min(smoothing), {row.contrast: row.value for row in coverage_rows}
+    # where slices get thinner, those at the centers of the acquired ones
+    thinner = brain.shape[2] / coarse.shape[2]
+    centers = ((np.arange(coarse.shape[2]) + 0.5) * thinner).astype(int)
+    power = _mean_square(acquired_draws, narrowest)[..., centers]
+    scales = {}
+    for name, acquired in _by_contrast(acquired_maps, narrowest):
+        effect, variance = (acquired[stat].volume.data for stat in ("effect", "variance"))
+        scales[name] = _onto(
+            effect_scale(effect, variance, power, coarse, zooms.tolist()), brain.shape
+        )
+    error_maps: list[Derivative] = []
+    rows: list[MetricRow] = list(coverage_rows)
+    for width in smoothing:
+        unit, is_wide = _mean_square(error_draws, width), bool(width >= _WIDE * max(zooms[:2]))
+        for name, fitted_maps in _by_contrast(maps, width):
+            effect, variance, t, z = (fitted_maps[stat].volume.data for stat in _FITTED)
+            # tau^2 averaged by the square of the Gaussian, in the place of smoothing scaled draws
+            scale = smooth(scales[name], mask.zooms.tolist(), width / 2**0.5)
+            error = np.where(brain, scale * unit, 0)
+            total = variance + error
+            wrong = np.where(brain, wrong_sign(effect, total), 0)
+            images = {"sd": np.sqrt(error), "wrongsign": wrong}
+            active = fdr_region(z, brain)[0]
+            if is_wide:
+                reduced = np.sqrt(variance / np.where(total > 0, total, 1))
+                images |= {"tTotal": t * reduced, "zTotal": z * reduced}
+                reliable = fdr_region(z * reduced, brain)[0]
+            else:
+                reliable = reliable_region(t, wrong, active)
+            of = fitted_maps["effect"]
+            made = list(_statmaps(images, of))
+            regions = {"fdr": active}
+            if covered.get(name, 0.0) >= LEAST_COVERAGE:
+                regions["reliable"] = reliable
+                made.append(_region(reliable, of, _RELIABLE[int(is_wide)]))
+            for values, named in made:
+                save_image(values, mask.affine, path := here / f"{named.name}.nii")
+                error_maps.append(Derivative(path, named.entities, named.sidecar))
+            for threshold, region in regions.items():
+                metrics = {
+                    "expected_wrong": float(wrong[region].mean()) if region.any() else None,
+                    "voxels": int(region.sum()),
+                }
+                rows += metric_rows(
+                    series_name, metrics, threshold=threshold, contrast=name, fwhm_mm=width
+                )
+    return error_maps, rows
+
+
+def _by_contrast(maps: Sequence[Derivative], width: float) -> Iterator[_OfContrast]:
+    """Maps of the linear model at one smoothing (FWHM, mm), by statistic."""
+    by_contrast: dict[str, dict[str, Derivative]] = {}
+    for each in maps:
+        if each.entities["suffix"] == "statmap" and real(each.sidecar["SmoothingFWHM"]) == width:
+            by_contrast.setdefault(each.entities["contrast"], {})[each.entities["stat"]] = each
+    return ((name, own) for name, own in by_contrast.items() if own.keys() >= set(_FITTED))
+
+
+def _mean_square(draws: SeriesReader, width: float) -> Float32:
+    """Mean square of smoothed draws (X, Y, Z)."""
+    total = np.zeros(draws.shape[:3], np.float32)
+    for volume in draws.volumes():
+        total += np.square(smooth(volume, draws.zooms, width)) / draws.shape[3]
+    return total
+
+
+_Image = tuple[Array, Derivative]
+
+
+def _statmaps(images: Mapping[str, Array], effect: Derivative) -> Iterator[_Image]:
+    """Maps beside that of the effect, with its entities and metadata but for what they are."""
+    for stat, values in images.items():
+        text, units = _TEXT[stat]
+        told = {**effect.sidecar, "Description": text, "Units": units}
+        named = Derivative(None, {**effect.entities, "stat": stat}, told)
+        yield values.astype(np.float32), named
+
+
+def _region(region: Array, effect: Derivative, text: str) -> _Image:
+    """A reliable region of the contrast of an effect."""
+    named = effect.entities["contrast"], effect.entities["desc"] + RELIABLE
+    kept = {key: name for key, name in effect.entities.items() if key not in ("contrast", "stat")}
+    entities = {**kept, "label": named[0], "desc": named[1], "suffix": "mask"}
+    common = ("SkullStripped", "SourceSeries", "SmoothingFWHM", "Resolution")
+    told = {key: effect.sidecar[key] for key in common if key in effect.sidecar}
+    about = {"Type": "ROI", "Description": text, "ThresholdLabel": RELIABLE}
+    return region.astype(np.uint8), Derivative(None, entities, {**told, **about})

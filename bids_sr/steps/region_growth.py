@@ -1,0 +1,94 @@
+"""Growth of the region of interest into activity of the acquired series."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bids_sr.config.machine import MAPS
+from bids_sr.glm.activation_maps import ActivationSettings
+from bids_sr.glm.contrasts import Contrasts, single_conditions
+from bids_sr.glm.region_growth import REACH_MM, carry_over, grow_roi
+from bids_sr.glm.time_columns import time_column_names
+from bids_sr.pipeline.artifacts import Confounds, Facts, Mask, Regressors, Series, Volume
+from bids_sr.pipeline.step import HERE, step
+from bids_sr.steps.activation import fitted
+
+
+def judged_contrasts(contrasts: Contrasts) -> list[str]:
+    """Return conditions against rest, or all contrasts where there is none."""
+    return single_conditions(contrasts) or list(contrasts)
+
+
+def describe_growth(smoothing: Sequence[float]) -> str:
+    """Return methods text of the region's growth; `smoothing`: of the maps (FWHM, mm)."""
+    return (
+        "The region of interest was extended by up to 10 mm into adjacent voxels if the"
+        f" correlation between the acquired series (smoothed by {max(smoothing):g} mm"
+        " FWHM) and the task was at least .5 and in the upper quarter of the range of"
+        " correlations in the region and its surroundings. The extended region was used for all"
+        " series.\n"
+    )
+
+
+@step(makes=("roi", "roi_hr", "grown_facts"), memory=MAPS)
+def grow_region(
+    preproc: Series,
+    bold_mask: Mask,
+    roi_bold: Mask,
+    bold_mask_hr: Mask,
+    roi_bold_hr: Mask,
+    regressors: Regressors,
+    here: Path = HERE,
+    time_columns: Confounds | None = None,
+    *,
+    contrasts: Contrasts,
+    smoothing: Sequence[float],
+    tr: float,
+    n_dummy: int,
+    low_pass: float | None,
+    start_time: float,
+) -> tuple[Mask, Mask, Facts]:
+    """Grow the region of interest into activity of the acquired series that its border cuts off.
+
+    Correlation at the widest smoothing is followed, of conditions against rest. The facts are the
+    voxels added on the acquired grid, the correlation from which they were, and the reach (mm).
+
+    `low_pass`: cut-off of the low-pass filter (Hz); None if missing. `start_time`: moment of a
+    volume for which its values hold (s after its start). `time_columns`: columns of the temporal
+    model; None: the run has none.
+    """
+    settings = ActivationSettings(
+        kinds=("cc",),
+        confound_names=time_column_names(time_columns),
+        low_pass=low_pass,
+        smoothing=(max(smoothing),),
+        tr=tr,
+        n_dummy=n_dummy,
+        high_pass=0.0,
+        start_time=start_time,
+    )
+    (found,) = fitted(
+        preproc, bold_mask.data, regressors, contrasts, settings, here, time_columns
+    ).values()
+    highest = np.max(
+        [found.maps[name, "cc"] for name in judged_contrasts(regressors.contrasts(contrasts))],
+        axis=0,
+    )
+    try:
+        grown, level = grow_roi(roi_bold.data, highest, bold_mask.data, roi_bold.affine)
+    except ValueError as error:
+        raise ValueError(
+            f"region of interest: {error}; check the registration, or specify another"
+            " region with --roi"
+        ) from error
+    added = grown & ~roi_bold.data
+    fine = carry_over(
+        added, roi_bold.affine, roi_bold_hr.data, bold_mask_hr.data, roi_bold_hr.affine
+    )
+    facts = {
+        "roi_grown_voxels": int(added.sum()),
+        "roi_grown_level": round(level, 3),
+        "roi_grown_max_mm": REACH_MM,
+    }
+    return Volume(grown, roi_bold.affine), Volume(fine, roi_bold_hr.affine), facts

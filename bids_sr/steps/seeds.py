@@ -1,0 +1,373 @@
+"""Time series of seeds and of temporal components of a run without events."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bids_sr.config.seeds import N_COMPONENTS, Seed, seed_names
+from bids_sr.frozen import frozen
+from bids_sr.glm import seeds as glm_seeds
+from bids_sr.glm.block_effects import temporal_components
+from bids_sr.glm.design import build_design
+from bids_sr.glm.model_confounds import model_confounds
+from bids_sr.glm.regressors import Seeds
+from bids_sr.glm.time_columns import kept_volumes
+from bids_sr.io.arrays import Array, Float
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.pipeline.artifacts import (
+    Confounds,
+    Facts,
+    File,
+    Image,
+    Mask,
+    Regressors,
+    Series,
+    Table,
+    Transforms,
+    Volume,
+)
+from bids_sr.pipeline.step import HERE, step
+from bids_sr.region_names import atlas_title
+from bids_sr.registration.ants import apply, apply_to_points
+from bids_sr.registration.bold_to_anat import boldref_onward
+from bids_sr.registration.templates import atlas_region
+from bids_sr.spatial.itk_files import write_itk
+from bids_sr.sr.method import Cost
+
+_LOGGER = logging.getLogger(__name__)
+_ANTS_SEED = 1  # nothing that ANTs does here is random
+
+
+def describe_seeds(seeds: Sequence[Seed], atlas: str) -> str:
+    """Return methods text of seeds that replace events; `atlas`: atlas of those with labels."""
+    spheres = [
+        f"{seed.name} ({' '.join(f'{mm:g}' for mm in seed.center)}; {seed.radius_mm:g} mm)"
+        for seed in seeds
+        if not seed.labels
+    ]
+    regions = [f"{seed.name} ({' and '.join(seed.labels)})" for seed in seeds if seed.labels]
+    parts = (
+        [f"spherical seeds at the following MNI coordinates [@vandijk2010]: {', '.join(spheres)}"]
+        if spheres
+        else []
+    )
+    parts += [f"seed regions of the {atlas_title(atlas)}: {', '.join(regions)}"] if regions else []
+    return (
+        "Because the run had no events, functional connectivity [@biswal1995] was mapped with"
+        f" {' and with '.join(parts)}. Seeds outside the brain mask of the run were excluded. If"
+        " no"
+        " seed remained, the leading temporal components of the run were used instead. The time"
+        " series of each seed was extracted from the acquired series after regressing out drift"
+        " and confounds, and replaced the task conditions in the design matrix of all series."
+        " Split halves of the run consisted of segments of about 30 s.\n"
+    )
+
+
+@step(makes=("regressors", "seeds_columns"), cost=Cost(volumes=0.02))
+def seed_series(
+    preproc: Series,
+    bold_mask: Mask,
+    confounds: Confounds,
+    here: Path = HERE,
+    boldref2t1w_xfm: Transforms | None = None,
+    t1w2std_xfm: File | None = None,
+    atlas_source: Image | None = None,
+    atlas_labels: Table | None = None,
+    atlas_xfms: Sequence[File] = (),
+    *,
+    seeds: Sequence[Seed],
+    n_dummy: int,
+    tr: float,
+    high_pass: float,
+    start_time: float,
+    nuisance: list[str] | None,
+) -> tuple[Regressors, Facts]:
+    """Return mean time series of seeds, after regression of drift and confounds.
+
+    Seeds are spheres and atlas regions that are given in the template.
+
+    `preproc`: acquired series, head motion undone, dummies included. `boldref2t1w_xfm`: takes a
+    T1w point to its boldref point (RAS mm). `t1w2std_xfm`: takes a template point to its T1w
+    point; without it, seeds are spheres whose centers are given in the frame of the run. `tr,
+    high_pass`: repetition time (s); slower (Hz) is drift. `start_time`: moment of a volume for
+    which its values hold (s after its start). A column a seed, a row a volume; what the columns
+    are, and where.
+    """
+    frame = _Frame(
+        here=here,
+        boldref2t1w_xfm=boldref2t1w_xfm,
+        t1w2std_xfm=t1w2std_xfm,
+        atlas_source=atlas_source,
+        atlas_labels=atlas_labels,
+        atlas_xfms=tuple(atlas_xfms),
+    )
+    voxels, facts = _place_seeds(seeds, bold_mask, *frame.places(seeds, bold_mask))
+    if not voxels:
+        _LOGGER.warning(
+            "None of the seeds is inside the field of view (%s), so the leading temporal"
+            " components of the run are used instead. To use seeds, specify seeds inside the"
+            " field of view with --seeds NAME=x,y,z.",
+            ", ".join(seed.name for seed in seeds),
+        )
+        components, about = _components(preproc, bold_mask, here, confounds, n_dummy, len(seeds))
+        return components, {**facts, **about}
+    measured = glm_seeds.seed_series(preproc, voxels, n_dummy)
+    return (
+        _cleaned(
+            measured,
+            confounds,
+            tr=tr,
+            n_dummy=n_dummy,
+            high_pass=high_pass,
+            start_time=start_time,
+            nuisance=nuisance,
+        ),
+        facts,
+    )
+
+
+def _cleaned(
+    measured: pd.DataFrame,
+    confounds: pd.DataFrame,
+    *,
+    tr: float,
+    n_dummy: int,
+    high_pass: float,
+    start_time: float,
+    nuisance: list[str] | None,
+) -> Seeds:
+    """Return time series of seeds without drift and the confounds of the linear model."""
+    design = build_design(
+        Seeds.of(measured),
+        n_volumes=len(measured),
+        tr=tr,
+        n_dummy=n_dummy,
+        start_time=start_time,
+        high_pass=high_pass,
+        confounds=confounds,
+        confound_names=model_confounds(confounds, nuisance),
+    )
+    columns = design.matrix[:, len(design.conditions) :]
+    return Seeds.of(glm_seeds.without(measured, columns, n_dummy, design.censored))
+
+
+OWN_SEEDS_TEXT = (
+    "Seed time series were extracted separately from each series, so each map shows the"
+    " correlation with the seed time series of the same series.\n"
+)
+"""Methods text of seeds whose time series are those of each series."""
+
+
+@step(makes=("own_regressors", "own_seeds_columns"), cost=Cost(volumes=0.02))
+def own_seed_series(
+    series: Series,
+    mask: Mask,
+    regressors: Regressors,
+    confounds: Confounds,
+    here: Path = HERE,
+    boldref2t1w_xfm: Transforms | None = None,
+    t1w2std_xfm: File | None = None,
+    atlas_source: Image | None = None,
+    atlas_labels: Table | None = None,
+    atlas_xfms: Sequence[File] = (),
+    *,
+    seeds: Sequence[Seed],
+    n_dummy: int,
+    tr: float,
+    high_pass: float,
+    start_time: float,
+    nuisance: list[str] | None,
+) -> tuple[Regressors, Facts]:
+    """Return time series of the seeds extracted from a super-resolved or measured series.
+
+    The series has the seeds that the acquired series has. If the acquired series has none, its
+    temporal components are returned, which are the same for all series.
+
+    `series`, `mask`: series with all of its volumes, and the brain on its grid. `regressors`:
+    time series of the acquired series. Other for parameters see `seed_series`.
+    """
+    chosen = [seed for seed in seeds if seed.name in regressors.conditions]
+    if not chosen:
+        return regressors, {}
+    frame = _Frame(
+        here=here,
+        boldref2t1w_xfm=boldref2t1w_xfm,
+        t1w2std_xfm=t1w2std_xfm,
+        atlas_source=atlas_source,
+        atlas_labels=atlas_labels,
+        atlas_xfms=tuple(atlas_xfms),
+    )
+    points, regions = frame.places(chosen, mask)
+    voxels, facts = _place_seeds(chosen, mask, points, regions, nearest=True)
+    measured = glm_seeds.seed_series(series, voxels, n_dummy)
+    return (
+        _cleaned(
+            measured,
+            confounds,
+            tr=tr,
+            n_dummy=n_dummy,
+            high_pass=high_pass,
+            start_time=start_time,
+            nuisance=nuisance,
+        ),
+        facts,
+    )
+
+
+@frozen
+class _Frame:
+    """Where a run lies in relation to the template in which seeds are given.
+
+    See `seed_series` for the transforms and the atlas.
+    """
+
+    here: Path
+    boldref2t1w_xfm: Array | None
+    t1w2std_xfm: Path | None
+    atlas_source: Volume | None
+    atlas_labels: pd.DataFrame | None
+    atlas_xfms: tuple[Path, ...]
+
+    def places(self, seeds: Sequence[Seed], mask: Volume) -> tuple[Float, dict[str, Array]]:
+        """Return centers of seeds in the frame of the run, and voxels of atlas seeds.
+
+        Centers are (n, 3), RAS mm; voxels are on the grid of the mask, by the name of the seed.
+        """
+        if self.boldref2t1w_xfm is None or self.t1w2std_xfm is None:
+            points: Float = np.array([seed.center for seed in seeds])
+        else:
+            points = _points_in_run(seeds, self.boldref2t1w_xfm, self.t1w2std_xfm, self.here)
+        if self.boldref2t1w_xfm is None or self.atlas_source is None or self.atlas_labels is None:
+            return points, {}
+        chain = boldref_onward(self.boldref2t1w_xfm[0], self.atlas_xfms, self.here)
+        numbers = dict(zip(self.atlas_labels["name"], self.atlas_labels["index"], strict=True))
+        named = {
+            seed.name: atlas_region(self.atlas_source, seed.labels, numbers)
+            for seed in seeds
+            if seed.labels
+        }
+        return points, {name: _on_mask(region, mask, chain) for name, region in named.items()}
+
+
+def _points_in_run(seeds: Sequence[Seed], boldref2t1w: Array, t1w2std: Path, here: Path) -> Float:
+    """Centers of seeds in the frame of the boldref, (n, 3), RAS mm."""
+    write_itk(here / "boldref2t1w.txt", boldref2t1w)
+    # the other way round than for an image of the template
+    chain = [here / "boldref2t1w.txt", t1w2std]
+    return apply_to_points([seed.center for seed in seeds], chain, seed=_ANTS_SEED)
+
+
+def _place_seeds(
+    seeds: Sequence[Seed],
+    bold_mask: Volume,
+    points: Float,
+    regions: Mapping[str, Array],
+    *,
+    nearest: bool = False,
+) -> tuple[dict[str, Array], dict[str, dict[str, object]]]:
+    """Return voxels of the seeds that lie in the field of view, and what is told of every one.
+
+    `seeds`: spheres and atlas regions, given in template space. `points`: center of each in the
+    run's frame (RAS mm). `nearest`: whether the nearest voxel stands for a sphere without voxels,
+    whatever its distance. Returns voxels by seed (3D, boolean), and description of each.
+    """
+    voxels: dict[str, Array] = {}
+    facts: dict[str, dict[str, object]] = {}
+    for seed, point in zip(seeds, points, strict=True):
+        try:
+            if seed.labels:
+                if not regions[seed.name].any():
+                    raise ValueError(
+                        "the brain mask contains no voxels with the label"
+                        f" {', '.join(seed.labels)}"
+                    )
+                voxels[seed.name] = regions[seed.name]
+            else:
+                voxels[seed.name] = glm_seeds.seed_voxels(
+                    bold_mask.data, bold_mask.affine, point, seed.radius_mm, nearest=nearest
+                )
+            within = (
+                "with the specified labels"
+                if seed.labels
+                else (f"within {seed.radius_mm:g} mm of the seed coordinates")
+            )
+            about = (
+                f"mean time series of {int(voxels[seed.name].sum())} voxels {within}, after"
+                " regression of drift and confounds"
+            )
+        except ValueError as error:
+            _LOGGER.warning("The seed %s is skipped: %s", seed.name, error)
+            about = f"skipped: {error}"
+        facts[seed.name] = {"Description": about}
+        if seed.labels:
+            facts[seed.name]["Labels"] = list(seed.labels)
+        else:
+            facts[seed.name] |= {
+                "CenterMNI": _rounded(seed.center),
+                "CenterBoldref": _rounded(point),
+            }
+    return voxels, facts
+
+
+def _rounded(point: Sequence[float] | Float) -> list[float]:
+    return [round(float(mm), 3) for mm in point]
+
+
+def _on_mask(region: Volume, mask: Volume, chain: Sequence[Path]) -> Array:
+    """Voxels of the mask whose center `chain` takes into a region."""
+    moving = region.like(region.data.astype(np.float32))
+    reference = mask.like(mask.data.astype(np.float32))
+    inside = apply(moving, reference, chain, seed=_ANTS_SEED, interpolator="nearestNeighbor") > 0.5
+    return mask.data & inside
+
+
+COMPONENTS_TEXT = (
+    "Because the run had neither events nor an anatomical image for placing seeds, its"
+    " leading temporal components were mapped.\n"
+)
+"""Methods text of temporal components that replace events."""
+
+
+@step(makes=("regressors", "seeds_columns"), cost=Cost(volumes=0.02))
+def component_series(
+    preproc: Series,
+    bold_mask: Mask,
+    here: Path = HERE,
+    time_columns: Confounds | None = None,
+    *,
+    n_dummy: int,
+) -> tuple[Regressors, Facts]:
+    """Return the leading temporal components of a run, in the place of seeds; as `seed_series`.
+
+    `preproc`: acquired series, head motion undone (4D). `time_columns`: columns of the temporal
+    model, of which the censored volumes do not count; None: all steady volumes count.
+    """
+    return _components(preproc, bold_mask, here, time_columns, n_dummy, N_COMPONENTS)
+
+
+def _components(
+    preproc: SeriesReader,
+    bold_mask: Volume,
+    here: Path,
+    time_columns: pd.DataFrame | None,
+    n_dummy: int,
+    count: int,
+) -> tuple[Seeds, Facts]:
+    """Return at most so many leading temporal components of a run, and what they are."""
+    kept = kept_volumes(time_columns, preproc.shape[3])
+    kept[:n_dummy] = False
+    censored = [int(volume) for volume in np.flatnonzero(~kept) if volume >= n_dummy]
+    count = min(count, N_COMPONENTS)
+    found = temporal_components(preproc, bold_mask.data, n_dummy, count, here, censored)
+    values = np.full((preproc.shape[3], found.shape[1]), np.nan)
+    values[n_dummy:] = found
+    values[~kept] = np.nan
+    names = seed_names(())[: found.shape[1]]
+    facts = {
+        name: {"Description": "leading temporal component of the acquired series"}
+        for name in names
+    }
+    return Seeds.of(pd.DataFrame(values, columns=list(names))), facts

@@ -1,0 +1,128 @@
+"""Grids in the spaces of ``--output-spaces``, and maps resampled to them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nibabel.affines import apply_affine
+
+from bids_sr.config.machine import TO_TEMPLATE
+from bids_sr.io import template_cache
+from bids_sr.io.arrays import Array
+from bids_sr.io.grids import Factor
+from bids_sr.io.nifti import save_image
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import Derivative, File, Image, Map, Mask, SpaceGrid, Transforms
+from bids_sr.pipeline.step import HERE, enumerated, step
+from bids_sr.registration.ants import carry_points
+from bids_sr.spatial.output_grids import grid_around, place_grid, zooms_in_ras
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.method import Cost
+
+
+def _series_zooms(boldref: Volume, factor: Factor) -> Array:
+    """Voxel sizes (mm) of the super-resolved series along right, anterior and superior."""
+    return zooms_in_ras(hr_grid(boldref.data.shape, boldref.affine, factor)[1])
+
+
+@step(makes="space_grid", memory=TO_TEMPLATE)
+def grid_in_t1w(
+    boldref: Image,
+    t1w_mask: Mask,
+    boldref2t1w_xfm: Transforms,
+    *,
+    factor: Factor,
+    space_entities: Mapping[str, str],
+) -> SpaceGrid:
+    """A grid around the brain of the T1w image, with the voxels of the super-resolved series.
+
+    `boldref2t1w_xfm`: (1, 4, 4), takes a T1w point to its boldref point.
+    """
+    shape, affine = grid_around(t1w_mask.data, t1w_mask.affine, _series_zooms(boldref, factor))
+    matrix, reference = boldref2t1w_xfm[0], boldref.data.shape
+    return place_grid(
+        space_entities,
+        shape,
+        affine,
+        lambda points: apply_affine(matrix, points),
+        reference,
+        boldref.affine,
+    )
+
+
+@step(makes="space_grid", memory=TO_TEMPLATE)
+def grid_in_template(
+    boldref: Image,
+    template_mask: Mask,
+    boldref2t1w_xfm: Transforms,
+    t1w2std_xfm: File,
+    *,
+    factor: Factor,
+    template_space: str,
+    resolution: str,
+    space_entities: Mapping[str, str],
+    random_seed: int,
+) -> SpaceGrid:
+    """Return a grid in a template.
+
+    It is the template's own of that resolution, or one around its brain with the voxels of the
+    series.
+
+    `template_space`: name of the template as in TemplateFlow, cohort after a plus sign.
+    """
+    shape, affine = grid_around(
+        template_mask.data, template_mask.affine, _series_zooms(boldref, factor)
+    )
+    if resolution:
+        grid = template_cache.grid_of(template_space, resolution)
+        if grid is None:
+            raise ValueError(
+                f"{template_space}: a template grid with resolution {resolution} is not"
+                " available on this computer"
+            )
+        shape, affine = grid
+    to_t1w, matrix = [t1w2std_xfm], boldref2t1w_xfm[0]
+    return place_grid(
+        space_entities,
+        shape,
+        affine,
+        lambda points: apply_affine(matrix, carry_points(points, to_t1w, seed=random_seed)),
+        boldref.data.shape,
+        boldref.affine,
+    )
+
+
+@step(makes="space_maps", memory=TO_TEMPLATE, cost=Cost(always=3.0))
+def maps_to_spaces(
+    maps: list[Map], mask: Mask, space_grids: list[SpaceGrid], *, here: Path = HERE
+) -> list[Map]:
+    """Resample maps to other spaces by one interpolation through the concatenated transforms.
+
+    Masks stay masks.
+
+    `maps, mask`: on one grid in the frame of the boldref; brain there, outside which they are 0.
+    Entities and metadata of the maps made tell the space.
+    """
+    about = {"Resolution": "map resampled by a single linear interpolation"}
+    carried = []
+    for placed in space_grids:
+        labels = [each.entities["suffix"] in ("mask", "dseg") for each in maps]
+        images = (
+            (each.volume.data, is_label) for each, is_label in zip(maps, labels, strict=True)
+        )
+        for each, data in zip(maps, placed.of_maps(images, mask.data, mask.affine), strict=True):
+            # which is that of the run
+            own = {name: label for name, label in each.entities.items() if name != "res"}
+            named = Derivative(None, {**own, **placed.entities}, {**each.sidecar, **about})
+            save_image(data, placed.affine, path := here / f"{named.name}.nii")
+            carried.append(Derivative(path, named.entities, named.sidecar))
+    return carried
+
+
+def describe_spaces(spaces: Sequence[str]) -> str:
+    """What the methods text says of the spaces of the results."""
+    return (
+        f"The super-resolved series and the maps were also resampled to {enumerated(spaces)}. For"
+        " the series, the registration and head-motion transforms of each volume were"
+        " concatenated and applied to the super-resolved volume with a single cubic spline"
+        " interpolation. Maps were resampled with linear interpolation.\n"
+    )

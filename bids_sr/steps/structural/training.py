@@ -1,0 +1,183 @@
+"""Training on structural scans, and super-resolution with contrasts as channels of one network."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_sr.config.machine import RESOLVE_SCANS, TRAIN_ON_SCANS
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import File, Map, Mask
+from bids_sr.pipeline.step import HERE, step
+from bids_sr.sr.device import Device, TrainPrecision, choose_device
+from bids_sr.sr.method import Cost, get_method
+from bids_sr.sr.recipe import RecipeName
+from bids_sr.sr.recipe_changes import RecipeChange
+from bids_sr.sr.training_text import images_text
+from bids_sr.steps.structural.scans import Align, Scale, scan_of, stacked, suffixes_of
+from bids_sr.steps.training import (
+    MODEL,
+    Model,
+    Source,
+    TrainingSettings,
+    cards_in,
+    describe_network,
+    is_given,
+    train_or_reuse,
+    training_work,
+)
+
+_TRAINING_S = (220.0, 400_000.0)  # for a million voxels of all contrasts, recipes fast and paper
+
+
+def _together(method: str) -> str:
+    return (
+        f"The network {method} super-resolved all contrasts together (as channels), slice by"
+        " slice."
+    )
+
+
+def _training_scans(heads: str, *, of_others: bool) -> str:
+    if of_others:
+        return f"pairs of high- and low-resolution scans from {heads} other participants"
+    return "the participant's own pairs of high- and low-resolution scans"
+
+
+def describe_scan_network(training: TrainingSettings, *, of_others: bool) -> str:
+    """Say how a network will be trained on scans.
+
+    `of_others`: whether the scans are those of other participants.
+    """
+    data, features = _training_scans("the", of_others=of_others), training.vgg_weights is not None
+    text = describe_network(training, (), data=data, features=features)
+    return f"{text} {_together(training.method)}"
+
+
+def describe_networks_of_scans(
+    training: TrainingSettings, folders: Sequence[Path], unfinished: int, *, of_others: bool
+) -> str:
+    """Say how networks were trained on scans, from the folders of the steps that have ended."""
+    cards, sources = cards_in(training.method, folders)
+    data = _training_scans(images_text(cards), of_others=of_others)
+    text = describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
+    return f"{text} {_together(training.method)}"
+
+
+def _cost_of_training(
+    method: str,
+    suffixes: Sequence[str],
+    recipe: RecipeName,
+    recipe_changes: tuple[RecipeChange, ...],
+    model_source: Source,
+    pretrained: Path | None,
+    max_train_minutes: float | None,
+) -> Cost:
+    if is_given(pretrained, model_source):
+        return Cost(always=0.5)
+    seconds = _TRAINING_S[recipe != "fast"] * len(suffixes)
+    seconds *= training_work(method, recipe, recipe_changes)
+    return Cost(high=seconds, limit=60 * (max_train_minutes or math.inf))
+
+
+@step(makes=MODEL, memory=TRAIN_ON_SCANS, resumes=True, cost=_cost_of_training)
+def train_on_scans(
+    scan_mask: Mask,
+    heads_fine: list[Map] | None = None,
+    heads_coarse: list[Map] | None = None,
+    heads_masks: dict[str, Mask] | None = None,
+    *,
+    here: Path = HERE,
+    method: str,
+    suffixes: tuple[str, ...] = (),
+    anat_align: Align,
+    anat_scale: Scale,
+    recipe: RecipeName,
+    recipe_changes: tuple[RecipeChange, ...],
+    model_source: Source,
+    model_dir: Path | None,
+    pretrained: Path | None,
+    vgg_weights: Path | None,
+    train_precision: TrainPrecision,
+    max_train_minutes: float | None,
+    random_seed: int,
+    omp_nthreads: int,
+    device: Device,
+    force: bool,
+    sloppy: bool,
+) -> Model:
+    """Train a network on all contrasts of one head or of several, or take one that was trained.
+
+    `heads_fine, heads_coarse`: scans of all heads, contrast by contrast. `heads_masks`: brain of
+    each head by its name; None without heads, and a trained model is then needed. `suffixes`:
+    contrasts of the participant, which are those of the heads. `vgg_weights`: file of VGG-19
+    weights; None leaves out the perceptual loss.
+    """
+    from bids_sr.sr.models.request import TrainingRequest
+    from bids_sr.sr.training.fused import SAME_GRID, contrast_image, joined
+
+    heads_fine, heads_coarse, heads_masks = heads_fine or [], heads_coarse or [], heads_masks or {}
+    count = len(heads_fine) // max(1, len(heads_masks))
+    suffixes = tuple(suffixes_of(heads_fine[:count])) or suffixes
+    heads = []
+    for place, (name, mask) in enumerate(heads_masks.items()):
+        own = slice(place * count, (place + 1) * count)
+        fine, coarse = stacked(heads_fine[own]), stacked(heads_coarse[own])
+        heads.append(contrast_image(fine, coarse, mask.data, mask.affine, suffixes, name))
+    training = TrainingRequest(
+        method=get_method(method),
+        recipe=recipe,
+        changes=recipe_changes,
+        source=model_source,
+        factor=SAME_GRID,
+        align=anat_align,
+        scale=anat_scale,
+        model_dir=model_dir,
+        pretrained=pretrained,
+        seed=random_seed,
+        threads=omp_nthreads,
+        device=choose_device(device),
+        precision=train_precision,
+        max_train_minutes=max_train_minutes,
+        vgg_weights=vgg_weights,
+        sloppy=sloppy,
+    )
+    return train_or_reuse(
+        training, tuple(heads) or None, here, scan_mask.affine, joined(suffixes), force=force
+    )
+
+
+@step(
+    makes="made_scans",
+    memory=RESOLVE_SCANS,
+    cost=lambda suffixes: Cost(always=5.0, high=5.0 * len(suffixes)),
+)
+def super_resolve_scans(
+    coarse_scans: list[Map],
+    scan_mask: Mask,
+    model_file: File,
+    *,
+    suffixes: tuple[str, ...],
+    method: str,
+    device: Device,
+    omp_nthreads: int,
+) -> list[Map]:
+    """Super-resolve all contrasts of one head together.
+
+    `coarse_scans`: coarse scans on the fine grid by cubic spline, one for each contrast.
+    `suffixes`: BIDS suffix of each.
+    `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean).
+    """
+    from bids_sr.sr.models.model import load_model
+    from bids_sr.sr.training.fused import super_resolve_contrasts
+
+    made = super_resolve_contrasts(
+        load_model(model_file),
+        stacked(coarse_scans),
+        scan_mask.data,
+        scan_mask.affine,
+        device=choose_device(device),
+        threads=omp_nthreads,
+    )
+    return [
+        scan_of(Volume(image, scan_mask.affine), method, suffix, scan.sidecar)
+        for image, suffix, scan in zip(made, suffixes, coarse_scans, strict=True)
+    ]

@@ -1,0 +1,147 @@
+"""Maps on the cortical surface, at vertices of fsaverage placed in a participant."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nibabel.affines import apply_affine
+
+from bids_sr.config.machine import Need
+from bids_sr.io.arrays import Array
+from bids_sr.pipeline.artifacts import Derivative, File, Map, Mask, Transforms
+from bids_sr.pipeline.step import HERE, step
+from bids_sr.registration.ants import carry_points
+from bids_sr.spatial.surfaces import ribbon_means
+from bids_sr.spatial.transforms import invert
+from bids_sr.sr.method import Cost
+
+_SIDES = ("left", "right")
+_RIBBON = ("white_left", "white_right", "pial_left", "pial_right")
+_NEAR = 12  # vertices of a sphere that a point between them is interpolated from
+_SURFACES = Need(always=0.3, high=0.05)
+_MNI305_TO_152 = (
+    (0.9975, -0.0073, 0.0176, -0.0429),
+    (0.0146, 1.0009, -0.0024, 1.5496),
+    (-0.0130, -0.0093, 0.9971, 1.1840),
+    (0, 0, 0, 1),
+)
+"""Takes a point of fsaverage to its point in MNI152 (RAS mm), as FreeSurfer's documentation of
+its coordinate systems has it.
+"""
+
+
+FSAVERAGE_TEXT = (
+    "The fsaverage surface that is included in nilearn [@nilearn] has 10,242 vertices per"
+    " hemisphere. These vertices were mapped to the surfaces of the participant with the"
+    " spherical registration, if available. Otherwise, they were transformed to the T1w image"
+    " via MNI152 space.\n"
+)
+"""Methods text of the surface fsaverage."""
+
+
+@step(
+    makes="surfaces",
+    memory=_SURFACES,
+    cost=Cost(always=3.0),
+)
+def place_fsaverage(
+    t1w2std_xfm: File,
+    given_surfaces: list[File] | None = None,
+    given_spheres: list[File] | None = None,
+    *,
+    here: Path = HERE,
+    random_seed: int,
+) -> list[File]:
+    """Place the vertices of fsaverage in a participant, by registered spheres if there are any.
+
+    `t1w2std_xfm`: takes a point of an MNI152 template to its T1w point, which is used without
+    spheres. `given_surfaces`: white and pial surfaces of the participant, each left and right.
+    Returns white and pial surfaces with the vertices of fsaverage, each left and right, in the
+    frame of the T1w image.
+    """
+    from nilearn.datasets import fetch_surf_fsaverage
+    from nilearn.surface import load_surf_mesh
+    from nilearn.surface.surface import mesh_to_gifti
+    from scipy.interpolate import RBFInterpolator
+
+    fsaverage, placed = fetch_surf_fsaverage("fsaverage5"), []
+    for k, name in enumerate(_RIBBON):
+        points, faces = load_surf_mesh(fsaverage[name])
+        if given_surfaces and given_spheres:
+            # all spheres are of one radius
+            target, _ = load_surf_mesh(fsaverage[f"sphere_{_SIDES[k % 2]}"])
+            (own, _), (sphere, _) = _mesh(given_surfaces[k]), load_surf_mesh(given_spheres[k % 2])
+            points = RBFInterpolator(sphere, own, neighbors=_NEAR, kernel="linear")(target)
+        else:
+            in_mni = apply_affine(_MNI305_TO_152, points)
+            points = carry_points(in_mni, [t1w2std_xfm], seed=random_seed)
+        mesh_to_gifti(points.astype("float32"), faces, here / f"{name}.surf.gii")
+        placed.append(here / f"{name}.surf.gii")
+    return placed
+
+
+def describe_surface_maps(surface: str) -> str:
+    """Return methods text of the maps on a surface; `surface`: name of its space."""
+    return (
+        f"Maps were also projected to the {surface} surface with"
+        " nilearn [@nilearn], by averaging samples at ten depths between the white and the pial"
+        " surface, each obtained with one linear interpolation.\n"
+    )
+
+
+@step(makes="surface_maps", memory=_SURFACES, cost=Cost(always=20.0))
+def maps_to_surfaces(
+    maps: list[Map],
+    mask: Mask,
+    surfaces: Sequence[File],
+    boldref2t1w_xfm: Transforms,
+    *,
+    here: Path = HERE,
+    space_entities: Mapping[str, str],
+    surface_uris: Sequence[str],
+) -> list[Map]:
+    """Average statistical maps across the cortical ribbon, each by one interpolation.
+
+    `maps, mask`: on one grid in the frame of the boldref; brain there, outside which they are 0.
+    `surfaces`: white and pial surfaces, each left and right, in the frame of the T1w image.
+    `boldref2t1w_xfm`: takes a T1w point to its boldref point (1, 4, 4; RAS+ mm). Returns files of
+    values at the vertices (GIFTI), those of the left hemisphere first.
+    """
+    from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
+
+    statmaps = [each for each in maps if each.entities["suffix"] == "statmap"]
+    affine, on_surfaces = invert(boldref2t1w_xfm[0]) @ mask.affine, []
+    for side, uri, *files in zip(_SIDES, surface_uris, surfaces, surfaces[2:], strict=False):
+        white, pial = map(_mesh, files)
+        about = {
+            "SpatialReference": uri,
+            "Resolution": "map averaged across the cortical ribbon, with a single linear"
+            " interpolation",
+            "Density": f"{len(white[0])} vertices",
+        }
+        meta = GiftiMetaData({"AnatomicalStructurePrimary": f"Cortex{side.title()}"})
+        images = (each.volume.data for each in statmaps)
+        values = ribbon_means(images, mask.data, affine, white, pial)
+        for each, data in zip(statmaps, values, strict=True):
+            own = {key: label for key, label in each.entities.items() if key != "res"}
+            entities = {"hemi": side[0].upper(), **space_entities, **own}
+            named = Derivative(None, entities, {**each.sidecar, **about})
+            array = GiftiDataArray(data, datatype="float32")
+            GiftiImage(darrays=[array], meta=meta).to_filename(
+                path := here / f"{named.name}.func.gii"
+            )
+            on_surfaces.append(Derivative(path, named.entities, named.sidecar))
+    return on_surfaces
+
+
+def _mesh(file: File) -> tuple[Array, Array]:
+    """Vertices (N, 3; RAS mm of the scanner) and triangles (F, 3) of a GIFTI file.
+
+    FreeSurfer's own surfaces count from the center of its volume (``VolGeomC_*``); fMRIPrep has
+    added that, and says 0 or nothing.
+    """
+    from nibabel.gifti import GiftiImage
+
+    image = GiftiImage.from_filename(file)
+    points = image.get_arrays_from_intent("NIFTI_INTENT_POINTSET")[0]
+    center = [float(points.meta.get(f"VolGeomC_{axis}", 0)) for axis in "RAS"]
+    return points.data + center, image.get_arrays_from_intent("NIFTI_INTENT_TRIANGLE")[0].data

@@ -1,0 +1,668 @@
+"""Inputs: what is found, chosen and inherited, on small data sets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bidsmaker import FOV, BidsMaker, affine_for
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bids_sr.bids import (
+    Findings,
+    Pair,
+    Subject,
+    Survey,
+    entities_of,
+    needs_pair,
+    slice_axis,
+    stem_of,
+    survey,
+    timing,
+)
+from bids_sr.bids import headers as hd
+from bids_sr.bids.inheritance import inherited
+from bids_sr.bids.pairs import overlap, simple_ratio
+from bids_sr.config import Paths, Selection, Settings, SuperRes
+from bids_sr.config.groups import Preprocessing
+from bids_sr.io.grids import size_text
+from bids_sr.io.image_header import Header
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> BidsMaker:
+    return BidsMaker(tmp_path / "bids")
+
+
+Look = Callable[..., Survey]
+
+
+@pytest.fixture
+def look(maker: BidsMaker) -> Look:
+    def _look(**groups: object) -> Survey:
+        return survey(settings_for(maker, **groups))
+
+    return _look
+
+
+def settings_for(maker: BidsMaker, **groups: object) -> Settings:
+    paths = Paths(bids_dir=maker.root, output_dir=maker.root.parent / "out")
+    return Settings(paths=paths, **groups)  # type: ignore[arg-type]
+
+
+def sessions_of_pairs(subject: Subject) -> list[str | None]:
+    return [entities_of(run.pair.highres).get("session") for run in subject.runs if run.pair]
+
+
+def applying(image: Path, tables: list[Path]) -> list[Path]:
+    """Those of some tables of a data set that apply to an image, the nearest last."""
+    of = {folder: [t for t in tables if t.parent == folder] for folder in image.parents}
+    return inherited(image, Path("/d"), of.__getitem__)
+
+
+def texts(found: Survey) -> str:
+    return "\n".join([*map(str, found.problems), *map(str, found.notices)])
+
+
+def test_a_whole_participant(maker: BidsMaker) -> None:
+    maker.subject()
+    settings = settings_for(maker)
+    (subject,) = survey(settings).subjects
+    (run,) = subject.runs
+    assert subject.label == "01"
+    assert run.stem == "sub-01_task-tap"
+    assert run.bold.is_absolute()
+    assert run.events == maker.path("sub-01_task-tap_events.tsv", "func")
+    assert (run.tr, run.n_volumes, run.shape, run.duration) == (1.0, 30, (8, 8, 6), 30.0)
+    assert run.zooms == pytest.approx((6, 6, 4))
+    np.testing.assert_allclose(run.affine, affine_for((6, 6, 4)))
+    assert not run.affine.flags.writeable
+    assert run.sidecar["TaskName"] == "tap"
+    assert run.pair == Pair(
+        highres=maker.path("sub-01_acq-highres_T2starw.nii.gz", "anat"),
+        lowres=maker.path("sub-01_acq-lowres_T2starw.nii.gz", "anat"),
+        factor=(2.0, 2.0, 1.0),
+    )
+    assert subject.pairs == (run.pair,)
+    assert run.factor == (2.0, 2.0, 1.0)
+    assert subject.t1w == (maker.path("sub-01_T1w.nii.gz", "anat"),)
+
+
+def test_entities_keep_their_labels_and_order(maker: BidsMaker) -> None:
+    maker.subject()
+    name = "sub-01_ses-pre_task-tap_acq-x_dir-AP_run-02"
+    maker.bold(name)
+    maker.events(name)
+    (subject,) = survey(settings_for(maker)).subjects
+    run = next(r for r in subject.runs if r.entities.get("session"))
+    assert list(run.entities.items()) == [
+        ("subject", "01"),
+        ("session", "pre"),
+        ("task", "tap"),
+        ("acquisition", "x"),
+        ("direction", "AP"),
+        ("run", "02"),
+    ]
+    assert run.stem == name
+
+
+@given(
+    st.lists(st.sampled_from(["ses", "task", "acq", "run", "echo"]), unique=True),
+    st.text("abc019", min_size=1),
+)
+def test_names_and_entities_agree(keys: list[str], label: str) -> None:
+    stem = "_".join(["sub-01", *(f"{key}-{label}" for key in keys)])
+    assert stem_of(Path(f"/data/{stem}_bold.nii.gz")) == stem
+    assert list(entities_of(Path(f"{stem}_bold.nii.gz")).values()) == ["01", *[label] * len(keys)]
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        ({}, {"01_tap1", "01_tap2", "01_rest", "02_tap1"}),
+        ({"participant_label": ("sub-02",)}, {"02_tap1"}),
+        ({"task_id": ("task-tap",)}, {"01_tap1", "01_tap2", "02_tap1"}),
+        ({"run_id": (2,)}, {"01_tap2"}),
+        ({"session_label": ("ses-b",)}, {"01_rest"}),
+        ({"task_id": ("tap",), "run_id": (1,), "participant_label": ("01",)}, {"01_tap1"}),
+    ],
+)
+def test_selection(
+    maker: BidsMaker, look: Look, selection: dict[str, tuple[object, ...]], expected: set[str]
+) -> None:
+    stems = {
+        "sub-01_task-tap_run-01": "01_tap1",
+        "sub-01_task-tap_run-2": "01_tap2",
+        "sub-01_ses-b_task-rest": "01_rest",
+        "sub-02_task-tap_run-1": "02_tap1",
+    }
+    for stem in stems:
+        maker.bold(stem)
+        maker.events(stem)
+    superres = SuperRes(methods=("bspline",), factor=2.0)
+    found = look(selection=Selection(**selection), superres=superres)  # type: ignore[arg-type]
+    assert {stems[run.stem] for subject in found.subjects for run in subject.runs} == expected
+    assert not found.problems
+
+
+def test_a_participant_without_bold_is_left_out_aloud(maker: BidsMaker, look: Look) -> None:
+    maker.subject("01")
+    maker.t1w("sub-02")
+    found = look()
+    assert [s.label for s in found.subjects] == ["01"]
+    assert "sub-02: none of the requested BOLD runs were found" in texts(found)
+    assert not found.problems
+    asked = look(selection=Selection(participant_label=("02",)))
+    assert "no BOLD runs were found" in asked.problems[0].why
+
+
+def test_derivatives_are_not_indexed(maker: BidsMaker, look: Look) -> None:
+    maker.subject()
+    other = BidsMaker(maker.root / "derivatives" / "old")
+    other.bold("sub-01_task-tap_run-9")
+    assert list(look().chosen) == ["sub-01_task-tap"]
+
+
+def test_a_database_serves_other_participants_later(
+    maker: BidsMaker, look: Look, tmp_path: Path
+) -> None:
+    maker.subject("01")
+    maker.subject("02")
+    database = tmp_path / "db"
+    first = look(selection=Selection(participant_label=("01",), bids_database_dir=database))
+    second = look(selection=Selection(participant_label=("02",), bids_database_dir=database))
+    assert database.is_dir()
+    assert [s.label for s in (*first.subjects, *second.subjects)] == ["01", "02"]
+    assert second.subjects[0].runs[0].sidecar["RepetitionTime"] == 1.0
+
+
+class TestInheritance:
+    """Tables and sidecars above a run apply to it, the nearest first."""
+
+    def test_metadata(self, maker: BidsMaker) -> None:
+        maker.subject()
+        maker.json(
+            maker.root / "task-tap_bold.json",
+            {"TaskName": "tap", "RepetitionTime": 1.0, "FlipAngle": 70},
+        )
+        maker.path("sub-01_task-tap_bold.json", "func").write_text('{"FlipAngle": 90}')
+        (subject,) = survey(settings_for(maker)).subjects
+        assert subject.runs[0].sidecar["FlipAngle"] == 90
+        assert subject.runs[0].tr == 1.0
+
+    def test_events_at_the_root(self, maker: BidsMaker) -> None:
+        maker.subject()
+        table = maker.path("sub-01_task-tap_events.tsv", "func")
+        table.rename(maker.root / "task-tap_events.tsv")
+        (subject,) = survey(settings_for(maker)).subjects
+        assert subject.runs[0].events == maker.root / "task-tap_events.tsv"
+
+    @pytest.mark.parametrize(
+        ("table", "applies"),
+        [
+            ("sub-01/func/sub-01_task-tap_events.tsv", True),
+            ("sub-01/func/sub-01_task-tap_run-2_events.tsv", False),
+            ("sub-01/sub-01_task-tap_run-1_events.tsv", True),
+            ("sub-02/func/sub-02_task-tap_events.tsv", False),
+            ("task-tap_events.tsv", True),
+            ("task-rest_events.tsv", False),
+            ("sub-01/ses-2/func/sub-01_task-tap_events.tsv", False),
+        ],
+    )
+    def test_which_tables_apply(self, table: str, applies: bool) -> None:
+        bold = Path("/d/sub-01/func/sub-01_task-tap_run-1_part-mag_bold.nii.gz")
+        assert bool(applying(bold, [Path("/d", table)])) is applies
+
+    def test_the_nearest_comes_last(self) -> None:
+        bold = Path("/d/sub-01/func/sub-01_task-tap_run-1_bold.nii.gz")
+        names = ["sub-01/func/sub-01_task-tap_run-1", "sub-01/func/sub-01_task-tap", "task-tap"]
+        tables = [Path(f"/d/{name}_events.tsv") for name in names]
+        assert applying(bold, tables) == tables[::-1]
+        assert applying(bold, []) == []
+
+
+class TestFilterFile:
+    """Queries as fMRIPrep takes them."""
+
+    def filtered(self, maker: BidsMaker, content: object) -> Survey:
+        path = maker.root.parent / "filter.json"
+        path.write_text(json.dumps(content))
+        return survey(settings_for(maker, selection=Selection(bids_filter_file=path)))
+
+    def test_one_echo(self, maker: BidsMaker) -> None:
+        maker.subject()
+        maker.path("sub-01_task-tap_bold.nii.gz", "func").unlink()
+        for echo in (1, 2):
+            maker.bold(f"sub-01_task-tap_echo-{echo}")
+        found = self.filtered(maker, {"bold": {"echo": 2}})
+        assert [run.stem for run in found.subjects[0].runs] == ["sub-01_task-tap_echo-2"]
+        assert "only echo 2 was found" in texts(found)
+
+    def test_session_of_the_pair(self, maker: BidsMaker) -> None:
+        maker.bold()
+        maker.events()
+        for session in "ab":
+            maker.star(f"sub-01_ses-{session}_acq-highres", (3, 3, 4))
+            maker.star(f"sub-01_ses-{session}_acq-lowres", (6, 6, 4))
+        found = self.filtered(maker, {"t2starw": {"session": "b"}})
+        assert entities_of(found.subjects[0].pairs[0].highres)["session"] == "b"
+
+    def test_no_session(self, maker: BidsMaker) -> None:
+        maker.subject()
+        maker.bold("sub-01_ses-a_task-tap")
+        found = self.filtered(maker, {"bold": {"session": None}})
+        assert list(found.chosen) == ["sub-01_task-tap"]
+
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            ({"bolt": {}}, "'bolt' is not an image type"),
+            ([1], "one query per image type"),
+            ({"bold": {"nonsense": "x"}}, "does not occur in the dataset"),
+            ({"bold": {"task": ["tap", "../.."]}}, "not a valid BIDS label"),
+            (
+                {"bold": {"task": "nope"}},
+                "no BOLD runs in the dataset match the filters in --bids-filter-file",
+            ),
+        ],
+    )
+    def test_what_is_refused(self, maker: BidsMaker, content: object, reason: str) -> None:
+        maker.subject()
+        (problem,) = self.filtered(maker, content).problems
+        assert reason in problem.why
+
+
+class TestPair:
+    """Which images of a participant serve a run."""
+
+    def test_the_same_session_comes_first(self, maker: BidsMaker) -> None:
+        for session in "ab":
+            maker.subject(session=session)
+        (subject,) = survey(settings_for(maker)).subjects
+        assert [run.entities["session"] for run in subject.runs] == ["a", "b"]
+        assert sessions_of_pairs(subject) == [
+            "a",
+            "b",
+        ]
+        assert len(subject.pairs) == 2
+
+    def test_another_session_serves_too(self, maker: BidsMaker) -> None:
+        maker.subject(session="a")
+        maker.bold("sub-01_ses-b_task-tap")
+        maker.events("sub-01_ses-b_task-tap")
+        (subject,) = survey(settings_for(maker)).subjects
+        assert sessions_of_pairs(subject) == [
+            "a",
+            "a",
+        ]
+        assert len(subject.pairs) == 1
+
+    def test_a_whole_pair_elsewhere_before_half_a_pair_here(self, maker: BidsMaker) -> None:
+        maker.subject(session="a")
+        maker.bold("sub-01_ses-b_task-tap")
+        maker.events("sub-01_ses-b_task-tap")
+        maker.star("sub-01_ses-b_acq-highres", (3, 3, 4))
+        (subject,) = survey(settings_for(maker)).subjects
+        assert sessions_of_pairs(subject) == [
+            "a",
+            "a",
+        ]
+
+    def test_only_the_fine_image(self, maker: BidsMaker, look: Look) -> None:
+        maker.subject()
+        maker.path("sub-01_acq-lowres_T2starw.nii.gz", "anat").unlink()
+        found = look()
+        pair = found.subjects[0].runs[0].pair
+        assert pair is not None
+        assert (pair.lowres, pair.factor) == (None, (2.0, 2.0, 1.0))
+        assert "k-space-truncated copy of this image (factor 2 in plane)" in texts(found)
+
+    @pytest.mark.parametrize(("zoom", "factor"), [(3.2, 2.0), (4.0, 1.5), (4.8, 1.25)])
+    def test_factor_of_a_fine_image_alone(
+        self, maker: BidsMaker, look: Look, zoom: float, factor: float
+    ) -> None:
+        """6 / 3.2 is no simple ratio, but a copy at factor 2 has 6.4 mm, near enough to the 6 mm
+        of the BOLD.
+        """
+        maker.subject()
+        maker.path("sub-01_acq-lowres_T2starw.nii.gz", "anat").unlink()
+        maker.star("sub-01_acq-highres", (zoom, zoom, 4.0))
+        assert [pair.factor for pair in look().subjects[0].pairs] == [(factor, factor, 1.0)]
+
+    def test_labels_choose(self, maker: BidsMaker, look: Look) -> None:
+        maker.subject()
+        maker.star("sub-01_acq-finest", (2.0, 2.0, 4.0))
+        found = look(superres=SuperRes(hr_acq="finest", lr_acq="acq-lowres"))
+        pair = found.subjects[0].pairs[0]
+        assert (pair.highres.name, pair.factor) == (
+            "sub-01_acq-finest_T2starw.nii.gz",
+            (3.0, 3.0, 1.0),
+        )
+        assert not found.problems
+
+    def test_a_low_image_unlike_the_bold_needs_force(self, maker: BidsMaker, look: Look) -> None:
+        maker.subject()
+        maker.star("sub-01_acq-other", (8.0, 8.0, 4.0))
+        maker.star("sub-01_acq-fine", (4.0, 4.0, 4.0))
+        labels = {"hr_acq": "fine", "lr_acq": "other"}
+        refused = look(superres=SuperRes(**labels))  # type: ignore[arg-type]
+        assert "differ by more than 10 %" in texts(refused)
+        forced = look(superres=SuperRes(**labels, force=True))  # type: ignore[arg-type]
+        assert not forced.problems
+        assert "Processing continues because of --force" in texts(forced)
+        assert forced.subjects[0].pairs[0].factor == (2.0, 2.0, 1.0)
+
+    def test_phase_images_are_left_out(self, maker: BidsMaker, look: Look) -> None:
+        maker.subject()
+        maker.star("sub-01_acq-highres_part-phase", (3.0, 3.0, 4.0))
+        found = look()
+        assert not found.problems
+        assert "the part-phase image is ignored because only magnitude images are used" in texts(
+            found
+        )
+
+    def test_baselines_alone_need_no_pair(self, maker: BidsMaker, look: Look) -> None:
+        maker.subject()
+        for kind in ("highres", "lowres"):
+            maker.path(f"sub-01_acq-{kind}_T2starw.nii.gz", "anat").unlink()
+        superres = SuperRes(methods=("bspline", "zerofill"), factor=2.0)
+        found = look(superres=superres)
+        assert not found.problems
+        run = found.subjects[0].runs[0]
+        assert run.pair is None
+        assert run.factor == (2.0, 2.0, 1.0)
+
+    def test_an_unsound_pair_is_told_where_none_is_needed(
+        self, maker: BidsMaker, look: Look
+    ) -> None:
+        maker.subject()
+        maker.star("sub-01_acq-lowres", (3.0, 3.0, 4.0))
+        found = look(superres=SuperRes(methods=("bspline",), factor=2.0))
+        assert not found.problems
+        assert "the T2*-weighted pair is not used" in texts(found)
+
+    def test_which_series_need_a_pair(self) -> None:
+        assert needs_pair(SuperRes(methods=("bspline", "inject"))) == ("inject",)
+        assert needs_pair(SuperRes(methods=("zerofill",))) == ()
+        assert needs_pair(SuperRes(methods=("srgan", "sbl"))) == ("srgan",)
+        assert needs_pair(SuperRes()) == ()
+
+
+class TestHeaders:
+    """Time and slices."""
+
+    def header(self, **changes: object) -> Header:
+        base = Header(
+            path=Path("x_bold.nii.gz"),
+            shape=(8, 8, 6, 30),
+            zooms=(6.0, 6.0, 4.0),
+            tr=2.0,
+            affine=affine_for((6, 6, 4)),
+            slice_axis=None,
+            complex=False,
+        )
+        return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        ("header_tr", "value", "expected"), [(2.0, 2.0, 2.0), (1.9999, 2, 2.0), (None, 2.0, 2.0)]
+    )
+    def test_repetition_time(self, header_tr: float | None, value: float, expected: float) -> None:
+        found = Findings()
+        assert timing.repetition_time(self.header(tr=header_tr), value, found) == expected
+        assert found.problems == []
+        assert bool(found.notices) is (header_tr is None)
+
+    @pytest.mark.parametrize(
+        ("header_tr", "said"), [(2000.0, "2000 s, probably 2000 ms"), (0.002, "probably 2 s")]
+    )
+    def test_a_header_in_a_wrong_unit_is_refused_once(self, header_tr: float, said: str) -> None:
+        found = Findings()
+        assert timing.repetition_time(self.header(tr=header_tr), None, found) is None
+        (problem,) = found.problems
+        assert said in problem.why
+        assert problem.remedy.startswith('Add "RepetitionTime": 2 ')
+        found = Findings()
+        assert timing.repetition_time(self.header(tr=header_tr), 2, found) == 2.0
+        assert found.problems == []
+        assert "wrong unit; 2 s from the sidecar is used" in found.notices[0].why
+
+    def test_milliseconds_in_the_sidecar_are_named(self) -> None:
+        found = Findings()
+        assert timing.repetition_time(self.header(), 2000, found) is None
+        assert found.problems[0].remedy == (
+            'If 2000 is in milliseconds, replace it with "RepetitionTime": 2.'
+        )
+
+    @pytest.mark.parametrize("value", [None, 2000, "2", True, 0, -1, [2.0]])
+    def test_no_repetition_time(self, value: object) -> None:
+        found = Findings()
+        assert timing.repetition_time(self.header(), value, found) is None
+        assert len(found.problems) == 1
+
+    def test_units_of_the_header(self, maker: BidsMaker) -> None:
+        import nibabel as nb
+
+        path = maker.bold(tr=2.0)
+        image = nb.load(path)
+        image.header.set_xyzt_units("mm", "msec")  # type: ignore[attr-defined]
+        image.header["pixdim"][4] = 2000  # type: ignore[index]
+        nb.save(image, path)
+        found = hd.read_header(path, Findings())
+        assert isinstance(found, Header)
+        assert found.tr == pytest.approx(2.0)
+
+    def test_slice_times(self) -> None:
+        times = [0.0, 0.3, 0.6, 0.9, 1.2, 1.5]
+        found, flipped = Findings(), {"SliceTiming": times, "SliceEncodingDirection": "k-"}
+        assert timing.slice_times(self.header(), {"SliceTiming": times}, 2.0, found) == tuple(
+            times
+        )
+        assert timing.slice_times(self.header(), flipped, 2.0, found) == tuple(reversed(times))
+        assert timing.slice_times(self.header(), {"SliceTiming": [0.0] * 6}, 2.0, found) is None
+        assert timing.slice_times(self.header(), {}, 2.0, found) is None
+        assert found == Findings()
+
+    @pytest.mark.parametrize(
+        ("sidecar", "text"),
+        [
+            ({"SliceTiming": [0.0, 1.0]}, "2 entries, but the image has 6 slices"),
+            ({"SliceTiming": [0, 1, 2, 3, 4, 5.0]}, "outside the TR of 2 s"),
+            ({"SliceTiming": "0 1"}, "not a list of times"),
+            (
+                {"SliceTiming": [0, 0.1, 0.2, 0.3, 0.4, 0.5], "SliceEncodingDirection": "i"},
+                "along axis i",
+            ),
+        ],
+    )
+    def test_slice_times_that_are_skipped_aloud(
+        self, sidecar: dict[str, object], text: str
+    ) -> None:
+        found = Findings()
+        assert timing.slice_times(self.header(), sidecar, 2.0, found) is None
+        (notice,) = found.notices
+        assert text in notice.why
+        assert "not corrected" in notice.why
+
+    @pytest.mark.parametrize(
+        ("zooms", "named", "direction", "expected"),
+        [
+            ((3, 3, 3), None, "", 2),
+            ((3, 3, 4), None, "", 2),
+            ((4, 3, 3), None, "", 0),
+            ((3, 4, 3), None, "", 1),
+            ((2, 3, 4), None, "", 2),
+            ((4, 3, 3), 2, "", 2),
+            ((3, 3, 3), 1, "", 1),
+            ((3, 3, 3), 1, "k-", 2),
+        ],
+    )
+    def test_slice_axis(
+        self, zooms: tuple[float, float, float], named: int | None, direction: str, expected: int
+    ) -> None:
+        header = self.header(zooms=zooms, slice_axis=named)
+        assert slice_axis.slice_axis(header, {"SliceEncodingDirection": direction})[0] == expected
+
+    @pytest.mark.parametrize(
+        ("shape", "n_times", "expected"),
+        [
+            ((9, 8, 6), 6, 2),
+            ((6, 8, 9), 6, 0),
+            ((8, 6, 9), 6, 1),
+            ((6, 8, 6), 6, 2),
+            ((6, 6, 9), 6, 2),
+            ((6, 8, 9), 5, 2),
+            ((1, 8, 9), 5, 0),  # a single slice
+            ((1, 8, 9), 9, 2),
+        ],
+    )
+    def test_the_entries_of_slice_timing_tell_the_axis_of_slices(
+        self, shape: tuple[int, int, int], n_times: int, expected: int
+    ) -> None:
+        header = self.header(shape=(*shape, 30), zooms=(3.0, 3.0, 3.0))
+        assert slice_axis.slice_axis(header, {"SliceTiming": [0.1] * n_times})[0] == expected
+
+
+def test_participants_whose_labels_differ_in_case_are_told(maker: BidsMaker, look: Look) -> None:
+    maker.subject("a1")
+    assert "differ only in case" not in texts(look())
+    maker.subject("A1")
+    found = look()
+    assert found.problems == []
+    (notice,) = [each for each in found.notices if "differ only in case" in each.why]
+    assert "participants A1 and a1" in notice.why
+
+
+def test_sizes_are_rounded_alike(maker: BidsMaker, look: Look) -> None:
+    """A header in single precision has 3.7499998 for 3.75 mm."""
+    assert size_text((3.75, 3.7499998, 3.1250002)) == "3.75 × 3.75 × 3.12 mm"
+    maker.subject()
+    (run,) = look().subjects[0].runs
+    header = dataclasses.replace(run.header, zooms=(3.75, 3.7499998, 4.0))
+    run = dataclasses.replace(run, header=header)
+    assert run.voxel == "3.75 × 3.75 × 4 mm"
+
+
+@pytest.mark.parametrize(
+    ("thickness", "said"), [(24.0, "one slice"), (8.0, "3 slices"), (6.0, "")]
+)
+def test_few_slices_move_in_plane_only_and_that_is_said(
+    maker: BidsMaker, look: Look, thickness: float, said: str
+) -> None:
+    maker.subject()
+    maker.bold(zooms=(6.0, 6.0, thickness))
+    found = look()
+    assert len(found.subjects[0].runs) == 1
+    assert ("head motion is estimated in-plane only" in texts(found)) == bool(said)
+    assert f"the run has {said}, " in texts(found) or not said
+
+
+def test_of_a_matrix_too_narrow_nothing_else_is_asked(maker: BidsMaker, look: Look) -> None:
+    maker.subject()
+    maker.bold(zooms=(24.0, 6.0, 4.0), sidecar={"RepetitionTime": None}, tr=0.0)
+    (problem,) = look().problems
+    assert "voxels, but at least 4 voxels are required" in problem.why
+
+
+def test_slice_timing_can_be_ignored(maker: BidsMaker, look: Look) -> None:
+    maker.subject()
+    maker.bold(sidecar={"SliceTiming": [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]})
+    assert look().subjects[0].runs[0].slice_timing == (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+    ignoring = look(preprocessing=Preprocessing(ignore=("slicetiming",)))
+    assert ignoring.subjects[0].runs[0].slice_timing is None
+
+
+def test_magnitude_of_a_run_with_phase(maker: BidsMaker, look: Look) -> None:
+    maker.subject()
+    maker.path("sub-01_task-tap_bold.nii.gz", "func").unlink()
+    for part in ("mag", "phase"):
+        maker.bold(f"sub-01_task-tap_part-{part}")
+    found = look()
+    assert [run.stem for run in found.subjects[0].runs] == ["sub-01_task-tap_part-mag"]
+    assert found.subjects[0].runs[0].events.name == "sub-01_task-tap_events.tsv"
+    assert "the part-phase image is ignored because only magnitude" in texts(found)
+
+
+def test_t1w_several_or_none(maker: BidsMaker, look: Look) -> None:
+    maker.subject()
+    maker.t1w("sub-01_run-2")
+    found = look()
+    assert len(found.subjects[0].t1w) == 2
+    assert "2 T1w images were found; this image is used" in texts(found)
+    for path in found.subjects[0].t1w:
+        path.unlink()
+    bare = look()
+    assert bare.subjects[0].t1w == ()
+    assert "The whole brain is used as the region of interest" in texts(bare)
+    assert not bare.problems
+
+
+def test_trial_types_have_one_order_for_all(maker: BidsMaker, look: Look) -> None:
+    maker.subject("01")
+    maker.subject("02")
+    maker.events("sub-02_task-tap", rows=((2, 1, "little"), (8, 1, "thumb")))
+    second = Selection(participant_label=("02",))
+    assert look(selection=second).type_order == {"tap": ("thumb", "little")}
+    levels = {"trial_type": {"Levels": {"little": "", "thumb": ""}}}
+    maker.json(maker.root / "task-tap_events.json", levels)
+    assert look(selection=second).type_order == {"tap": ("little", "thumb")}
+
+
+def test_every_reason_is_told(maker: BidsMaker) -> None:
+    maker.subject()
+    maker.bold(n_volumes=1)
+    maker.star("sub-01_acq-lowres", (3.0, 3.0, 4.0))
+    found = survey(settings_for(maker, superres=SuperRes(methods=("srgan", "sbl"))))
+    assert "one volume" in texts(found)
+    assert len(found.problems) == 2
+
+
+@pytest.mark.parametrize(
+    ("ratio", "expected"),
+    [
+        (2.0, 2.0),
+        (2.03, 2.0),
+        (1.94, None),
+        (1.5, 1.5),
+        (1.34, 4 / 3),
+        (1.76, 1.75),
+        (3.0, 3.0),
+        (1.1, None),
+    ],
+)
+def test_simple_ratios(ratio: float, expected: float | None) -> None:
+    assert simple_ratio(ratio) == (None if expected is None else pytest.approx(expected))
+
+
+def test_overlap_is_a_share_of_the_first_field_of_view() -> None:
+    def header(shift: float, zoom: float = 4.0) -> Header:
+        affine = affine_for((zoom, zoom, 4.0), shift=(shift, 0, 0))
+        shape = tuple(round(f / z) for f, z in zip(FOV, (zoom, zoom, 4.0), strict=True))
+        return Header(
+            path=Path("x"),
+            shape=shape,
+            zooms=(zoom, zoom, 4.0),
+            tr=None,
+            affine=affine,
+            slice_axis=None,
+            complex=False,
+        )
+
+    assert overlap(header(0), header(0, 2.0)) == 1.0
+    assert overlap(header(0), header(12.0)) == pytest.approx(0.75)
+    assert overlap(header(0), header(48.1)) == 0.0
+
+
+def test_importing_costs_little() -> None:
+    code = (
+        "import sys, bids_sr.preflight; print({'bids', 'nibabel', 'pandas', 'torch'} &"
+        " set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

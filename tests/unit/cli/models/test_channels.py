@@ -1,0 +1,289 @@
+"""``--channels`` of ``bids-sr-models compare`` and ``search``: T1w, T2w, FLAIR as channels."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from bids_sr.cli.models import compare as models_compare
+from bids_sr.cli.models import search as models_search
+from bids_sr.cli.models.main import main
+from bids_sr.io.nifti import load_image, save_image
+from bids_sr.metrics import similarity
+from bids_sr.sr.models.model import load_model
+from bids_sr.sr.training.trainer import fit
+
+AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
+PEOPLE = ["sub-01", "sub-02", "sub-03", "sub-04"]
+CONTRASTS = ["T1w", "T2w", "FLAIR"]
+QUICK = ["--set", "iterations=3", "filters=4", "batch=2"]
+
+
+def scan(seed: int, contrast: int) -> np.ndarray:
+    x, y, z = np.indices((50, 52, 3), float)
+    inside = ((x - 24.5) / 22) ** 2 + ((y - 25.5) / 23) ** 2 < 1
+    phase = x * (0.5 + 0.1 * seed) + 0.7 * contrast
+    return np.where(inside, 0.5 + 0.3 * np.sin(phase) * np.cos(0.7 * y) + 0.02 * z, 0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared")
+    for k, who in enumerate(PEOPLE):
+        for number, contrast in enumerate(CONTRASTS):
+            fine = scan(k, number)
+            low = np.where(fine > 0, ndimage.gaussian_filter(fine, (1.5, 1.5, 0)), 0)
+            for desc, data in (("measured", fine), ("bspline", low)):
+                file = folder / f"{who}_res-hr_desc-{desc}_{contrast}.nii.gz"
+                save_image(data.astype(np.float32), AFFINE, file)
+    return folder
+
+
+def given(folder: Path) -> list[str]:
+    words = ["--channels", *CONTRASTS]
+    for flag, desc in (("--fine", "measured"), ("--coarse", "bspline")):
+        words += [flag]
+        words += [
+            str(folder / f"{who}_res-hr_desc-{desc}_{contrast}.nii.gz")
+            for contrast in CONTRASTS
+            for who in PEOPLE
+        ]
+    return words
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open() as stream:
+        return list(csv.DictReader(stream, delimiter="\t"))
+
+
+def test_participants_are_split_and_their_contrasts_are_channels(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def watched(training, images, work, progress=None):  # type: ignore[no-untyped-def]
+        seen.append({image.name: (image.validation, image.channels) for image in images})
+        return fit(training, images, work, progress)
+
+    monkeypatch.setattr(models_compare, "fit", watched)
+    argv = ["compare", "unet", str(tmp_path / "c"), *given(folder), "--split", "2", "1", "1"]
+    assert main([*argv, *QUICK]) == 0
+    about = json.loads((tmp_path / "c.json").read_text())["Comparison"]
+    (fold,) = about["Folds"]
+    assert about["Channels"] == CONTRASTS
+    assert sorted(fold["Train"] + fold["Validation"] + fold["Test"]) == PEOPLE
+    assert seen == [
+        {who: (who in fold["Validation"], 3) for who in (*fold["Train"], *fold["Validation"])}
+    ]
+    (weights,) = (tmp_path / "c_models").glob("*.safetensors")
+    card = load_model(weights).card
+    assert (card.channels, card.contrast) == (3, "T1w+T2w+FLAIR")
+    rows = rows_of(tmp_path / "c.tsv")
+    (tested,) = fold["Test"]
+    test = [row for row in rows if row["set"] == "test"]
+    assert {row["participant"] for row in test} == {tested}
+    assert sorted((row["name"], Path(row["reference"]).name) for row in test) == sorted(
+        (name, f"{tested}_res-hr_desc-measured_{contrast}.nii.gz")
+        for name in ("unet", "bspline")
+        for contrast in CONTRASTS
+    )
+    for contrast in CONTRASTS:
+        fine, coarse = (
+            load_image(folder / f"{tested}_res-hr_desc-{desc}_{contrast}.nii.gz")[0]
+            for desc in ("measured", "bspline")
+        )
+        (row,) = [
+            row
+            for row in test
+            if row["name"] == "bspline" and row["reference"].endswith(f"{contrast}.nii.gz")
+        ]
+        mask = fine > 0
+        top = similarity.reference_range(fine, mask)
+        expected = similarity.psnr(fine, coarse, data_range=top, mask=mask)
+        assert float(row["psnr"]) == pytest.approx(expected, rel=1e-4)
+    seen.clear()
+    assert main([*argv, *QUICK]) == 0
+    assert not seen, "a comparison that is done is not computed again"
+
+
+def without(words: list[str], name: str) -> list[str]:
+    return [word for word in words if name not in word]
+
+
+REFUSED = {
+    "empty set": (
+        lambda folder: [*given(folder), "--split", "3", "0", "1"],
+        "set contains no participants",
+    ),
+    "two sets": (
+        lambda folder: [*given(folder), "--test-on", "01", "--validate-on", "sub-01"],
+        "in both the validation set and the test set: sub-01",
+    ),
+    "missing contrast": (
+        lambda folder: [
+            *without(given(folder), "sub-02_res-hr_desc-measured_FLAIR"),
+            "--folds",
+            "2",
+        ],
+        "11 high-resolution images were specified",
+    ),
+    "one channel": (
+        lambda folder: ["--channels", "T1w", *given(folder)[4:], "--folds", "2"],
+        "two or three different contrasts",
+    ),
+    "no coarse scans": (
+        lambda folder: [*given(folder)[: 4 + 1 + 12], "--folds", "2"],
+        "without --coarse",
+    ),
+    "factor": (lambda folder: [*given(folder), "--folds", "2", "--factor", "2"], "--factor with"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_is_refused_with_code_2_before_any_training(
+    name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, reason = REFUSED[name]
+    assert main(["compare", "unet", str(tmp_path / "c"), *words(folder)]) == 2
+    assert reason in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def refusal(
+    words: Sequence[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str = "unet"
+) -> str:
+    code = main(["compare", method, str(tmp_path / "c"), *words, "--folds", "2", "--dry-run"])
+    assert code == 2
+    return capsys.readouterr().err
+
+
+def test_scans_that_are_no_prepared_heads_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = given(folder)
+    lacking = [word for word in words if "sub-02" not in word or "FLAIR" not in word]
+    assert "no FLAIR scan" in refusal(lacking, tmp_path, capsys)
+    first_coarse = words.index("--coarse") + 1
+    swapped = [*words[:first_coarse], *reversed(words[first_coarse:])]
+    assert "in the same order" in refusal(swapped, tmp_path, capsys)
+    assert "uses only one contrast" in refusal(words, tmp_path, capsys, "srgan")
+    bright = tmp_path / "bright" / "sub-01_res-hr_desc-measured_T1w.nii.gz"
+    bright.parent.mkdir()
+    save_image((900 * scan(0, 0)).astype(np.float32), AFFINE, bright)
+    first = str(folder / bright.name)
+    changed = [str(bright) if word == first else word for word in words]
+    assert "expected values between 0 and 1" in refusal(changed, tmp_path, capsys)
+    save_image(scan(0, 0)[1:].astype(np.float32), AFFINE, bright)
+    assert "differs from the grid" in refusal(changed, tmp_path, capsys)
+    again = folder / "again" / Path(first).name
+    again.parent.mkdir()
+    save_image(scan(0, 0).astype(np.float32), AFFINE, again)
+    twice = [*words[: first_coarse - 1], str(again), *words[first_coarse - 1 :]]
+    twice += [word for word in words if "sub-01_res-hr_desc-bspline_T1w" in word]
+    assert "sub-01 already has a T1w scan" in refusal(twice, tmp_path, capsys)
+
+
+SPACE = ["--set", "critic_learning_rate=1e-5..1e-2", "iterations=3", "filters=4", "batch=2"]
+
+
+def watch_search(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, dict[str, object]]]:
+    """Return a list to which each trial adds the critic's rate and its images."""
+    trials = []
+
+    def watched(training, images, work, progress=None):  # type: ignore[no-untyped-def]
+        rate = training.effective_recipe.critic_learning_rate
+        trials.append((rate, {image.name: (image.validation, image.channels) for image in images}))
+        return fit(training, images, work, progress)
+
+    monkeypatch.setattr(models_search, "fit", watched)
+    return trials
+
+
+def test_a_search_with_channels_is_scored_on_the_validation_participants_of_compare(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trials = watch_search(monkeypatch)
+    argv = ["search", "attunet", str(tmp_path / "s"), *given(folder), "--trials", "2"]
+    assert main([*argv, "--split", "2", "1", "1", *SPACE]) == 0
+    rows = rows_of(tmp_path / "s.tsv")
+    assert [float(row["critic_learning_rate"]) for row in rows] == [rate for rate, _ in trials]
+    assert len({row["critic_learning_rate"] for row in rows}) == 2
+    assert all(1e-5 <= rate <= 1e-2 for rate, _ in trials)
+    assert {row["outcome"] for row in rows} == {"done"}
+    about = json.loads((tmp_path / "s.json").read_text())["Search"]
+    assert about["Channels"] == CONTRASTS
+    # the printed command has the same participants, and tests on the one that was left out
+    text = capsys.readouterr().out
+    (line,) = [
+        line for line in text.splitlines() if line.startswith("To train and test the model")
+    ]
+    assert main(shlex.split(line.partition(": ")[2])[1:]) == 0
+    compared = json.loads((tmp_path / "s-best.json").read_text())["Comparison"]
+    (fold,) = compared["Folds"]
+    assert fold["Validation"] == about["Validation"]
+    expected = {who: (who in fold["Validation"], 3) for who in PEOPLE if who not in fold["Test"]}
+    assert [images for _, images in trials] == [expected] * 2
+
+
+def test_a_search_is_scored_on_named_participants(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trials = watch_search(monkeypatch)
+    argv = ["search", "unet", str(tmp_path / "s"), *given(folder), "--trials", "1"]
+    assert main([*argv, "--validate-on", "02", *QUICK]) == 0
+    assert trials[0][1] == {who: (who == "sub-02", 3) for who in PEOPLE}
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert ": bids-sr BIDS_DIR OUTPUT_DIR participant --sr-target anat" in line
+    assert "--set unet.iterations=3 unet.filters=4" in line
+    # one contrast, without channels
+    t1w = [str(folder / f"{who}_res-hr_desc-measured_T1w.nii.gz") for who in PEOPLE]
+    argv = ["search", "unet", str(tmp_path / "t"), "--fine", *t1w, "--trials", "1"]
+    assert main([*argv, "--validate-on", "sub-01", "sub-04", *QUICK]) == 0
+    assert [validation for validation, _ in trials[1][1].values()] == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("words", "why", "fix"),
+    [
+        (["--validate-on", "09"], "no image from this participant", "sub-01 sub-02 sub-03 sub-04"),
+        (["--validate-on", "01", "02", "03", "04"], "no participants are left", "at least one"),
+        (["--split", "2", "1"], "expected three numbers", ""),
+        (
+            ["--split", "2", "1", "2"],
+            "add up to 5 participants, but there are images from 4",
+            "add up",
+        ),
+        (["--split", "2", "1", "1", "--validate-on", "01"], "both options select", "omit one"),
+    ],
+)
+def test_a_search_refuses_participants_that_it_cannot_be_scored_on(
+    words: list[str], why: str, fix: str, folder: Path, tmp_path: Path, capsys
+) -> None:
+    argv = ["search", "unet", str(tmp_path / "s"), *given(folder), *words, *QUICK]
+    assert main(argv) == 2
+    text = capsys.readouterr().err
+    assert why in text
+    assert fix in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_search_with_channels_refuses_methods_of_one_contrast(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["search", "resnet3d", str(tmp_path / "s"), *given(folder)]) == 2
+    text = capsys.readouterr().err
+    assert "uses only one contrast" in text
+    assert "attunet" in text

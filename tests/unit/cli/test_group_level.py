@@ -1,0 +1,357 @@
+"""``bids-sr DIR OUT group``: exit codes, what is written, what is refused; no image of the data
+set is there.
+"""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+from bidsmaker import BidsMaker
+from grouptables import (
+    FACTS,
+    cohort,
+    detail,
+    indexed_tables,
+    sizes,
+    write_as_finished,
+    write_tables,
+)
+
+from bids_sr.cli import main
+from bids_sr.cli.group_level import _maps_not_stored, _with_crashes
+from bids_sr.config import Settings
+from bids_sr.config.settings import analysis_digest
+from bids_sr.group.input_maps import RunMaps
+from bids_sr.io.dataset_description import write_dataset
+from bids_sr.metrics.rows import columns_json
+from bids_sr.notices import Notice, record
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> tuple[Path, Path]:
+    """A data set with only the list of participants, and outputs of eight of its ten."""
+    bids_dir, output_dir = tmp_path / "in", tmp_path / "out"
+    bids_dir.mkdir()
+    names = "".join(f"sub-{n:02d}\t30\n" for n in range(1, 10))
+    (bids_dir / "participants.tsv").write_text(f"participant_id\tage\n{names}")
+    (bids_dir / "sub-10").mkdir()
+    cohort(output_dir, 8)
+    return bids_dir, output_dir
+
+
+def group(places: tuple[Path, Path], *options: str) -> int:
+    return main.main([str(places[0]), str(places[1]), "group", *options])
+
+
+def test_what_is_missing_of_nobody_has_no_crashed_step(tmp_path: Path) -> None:
+    (tmp_path / "logs" / "x").mkdir(parents=True)
+    record(tmp_path / "logs" / "x", [Notice(what="wf.fit", subject="01", code="crashed")])
+    line = "no run has a table of evaluation metrics"
+    assert _with_crashes([("", line), ("sub-01", line)], tmp_path) == [
+        line,
+        f"{line}; crashed steps: wf.fit",
+    ]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def test_partial_results_are_joined_and_the_missing_named(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (places[1] / "logs" / "x").mkdir(parents=True)
+    fit = Notice(what="bids_sr_wf.sub_09_wf.train.fit", subject="09", code="crashed")
+    record(places[1] / "logs" / "x", [fit])
+    assert group(places) == 0
+    shown = capsys.readouterr().out
+    missing = "missing: sub-09: no metrics tables were found for this participant"
+    assert f"{missing}; crashed steps: bids_sr_wf.sub_09_wf.train.fit" in shown
+    assert "missing: sub-10" in shown
+    page = (places[1] / "group.html").read_text()
+    text = re.sub("<[^>]+>", " ", page)
+    assert "sub-10: no metrics tables were found" in text
+    assert "sbl is more accurate than every baseline" in text
+    assert "the sbl map is more accurate than every reference series of the participant" in text
+    assert page.index("Accuracy across participants") < page.index(
+        "Comparison with Ota et al. (2022)"
+    )
+    assert "140.00 (64.75–184.00)" in text
+    assert "defined in 7 of 8" in text
+    assert not re.search(r'(?:src|href)="(?!data:|#|index\.html|https://doi\.org/|https://)', page)
+
+
+def test_tables_have_their_columns_explained_and_hold_everything(
+    places: tuple[Path, Path],
+) -> None:
+    assert group(places) == 0
+    for name in ("group_metrics", "group_stats"):
+        table = rows(places[1] / f"{name}.tsv")
+        columns = json.loads((places[1] / f"{name}_columns.json").read_text())
+        assert set(table[0]) == set(columns)
+    metrics = rows(places[1] / "group_metrics.tsv")
+    assert len(metrics) == 8 * (7 + 9)
+    columns = json.loads((places[1] / "group_metrics_columns.json").read_text())
+    assert set(columns["statistic"]["Levels"]) == {row["statistic"] for row in metrics}
+    words = {
+        row["minus"]: row["word"]
+        for row in rows(places[1] / "group_stats.tsv")
+        if (row["statistic"], row["series"]) == ("ev", "sbl")
+    }
+    assert words == dict.fromkeys(
+        ("strongest", "bspline", "zerofill", "inject", "srgan", "sblMirror"), "better"
+    )
+    assert "group" in (places[1] / ".bidsignore").read_text().splitlines()
+    assert list((places[1] / "logs").glob("*/settings.toml"))
+    assert not list(places[1].glob(".*partial*"))
+
+
+@pytest.fixture(scope="module")
+def gathered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A data set and its outputs after the group level, where one of 0.2.0 left sidecars that the
+    participants' tables inherit.
+    """
+    root = tmp_path_factory.mktemp("gathered")
+    data, output_dir = BidsMaker(root / "in"), root / "out"
+    for label in ("01", "02"):
+        data.subject(label)
+        write_as_finished(output_dir, label)
+    cohort(output_dir, 2)
+    for path in output_dir.glob("sub-*/func/*_metrics.json"):
+        path.write_text(json.dumps(FACTS | columns_json(["ev"])))
+    write_dataset(output_dir, bids_dir=data.root, version="0.2.0")
+    (output_dir / "group_metrics.json").write_text(
+        json.dumps({"task": {"Description": "Label of the task"}})
+    )
+    assert group((data.root, output_dir)) == 0
+    return data.root, output_dir
+
+
+@pytest.mark.parametrize("validate", [True, False])
+def test_pybids_indexes_the_outputs_alone_and_beside_the_data_set(
+    gathered: tuple[Path, Path], *, validate: bool
+) -> None:
+    tables = indexed_tables(*gathered, validate=validate)
+    assert [len(each) for each in tables] == [8, 8], tables
+    assert all(each.get_metadata()["statistic"]["Levels"] for found in tables for each in found)
+
+
+def test_the_same_call_writes_the_same_tables(places: tuple[Path, Path]) -> None:
+    assert group(places) == 0
+    first = {path.name: path.read_bytes() for path in places[1].glob("group_*")}
+    assert group(places) == 0
+    assert {path.name: path.read_bytes() for path in places[1].glob("group_*")} == first
+    assert len(first) == 4
+
+
+def test_a_margin_is_taken_and_shown(places: tuple[Path, Path]) -> None:
+    assert group(places, "--margin", "0.3") == 0
+    own = [row for row in rows(places[1] / "group_stats.tsv") if row["statistic"] == "ev"]
+    margins = {(row["part"], row["margin"]) for row in own}
+    # the primary one tests no equivalence
+    assert margins == {("exploratory", "0.3"), ("primary", "n/a")}
+    assert "0.3 for dimensionless values" in (places[1] / "group.html").read_text()
+
+
+def test_selection_chooses_participants(places: tuple[Path, Path]) -> None:
+    assert group(places, "--participant-label", "01", "sub-02", "03") == 0
+    assert {row["participant"] for row in rows(places[1] / "group_metrics.tsv")} == {
+        "sub-01",
+        "sub-02",
+        "sub-03",
+    }
+    assert "sub-10" not in (places[1] / "group.html").read_text()
+
+
+def test_one_participant_is_refused(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert group(places, "--participant-label", "01") == 2
+    assert "one participant (sub-01)" in capsys.readouterr().err
+    assert not (places[1] / "group.html").exists()
+
+
+def test_who_is_not_there_is_refused_with_who_is(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert group(places, "--participant-label", "99") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "metrics tables are available for" in said
+    assert "sub-01" in said
+    assert "run the participant level first" not in said
+
+
+def test_nothing_to_join_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main([str(tmp_path), str(tmp_path / "out"), "group"]) == 2
+    assert "contains no metrics tables" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_data_set_that_is_not_there_or_names_nobody(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main([str(places[0] / "nowhere"), str(places[1]), "group"]) == 2
+    assert "is not a directory" in capsys.readouterr().err
+    (places[0] / "sub-10").rmdir()
+    (places[0] / "participants.tsv").unlink()
+    assert group(places, "--dry-run") == 0
+    assert "missing participants cannot be identified" in capsys.readouterr().out
+
+
+def test_mixed_settings_are_refused_with_files_and_what_differs(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = {}
+    for smoothing in (4.0, 6.0):
+        values = {
+            "paths": {"bids_dir": places[0], "output_dir": places[1]},
+            "activation": {"smoothing": (0.0, smoothing)},
+        }
+        settings = Settings.from_mapping(values)
+        folder = places[1] / "logs" / f"run{smoothing:g}"
+        folder.mkdir(parents=True)
+        (folder / "settings.toml").write_text(settings.to_toml())
+        texts[smoothing] = analysis_digest(settings)
+    for path in places[1].glob("sub-*/func/*_metrics.json"):
+        path.write_text(json.dumps({**FACTS, "SettingsDigest": texts[4.0]}))
+    write_tables(
+        places[1], "09", rows=[detail("sbl", 0.1)], facts={**FACTS, "SettingsDigest": texts[6.0]}
+    )
+    for options in ((), ("--force",)):
+        assert group(places, *options) == 2
+        shown = capsys.readouterr().err
+        assert "sub-09_task-tap_desc-evaluation_metrics.tsv" in shown
+        assert "activation.smoothing: [0.0, 4.0] and [0.0, 6.0]" in shown
+    assert not (places[1] / "group.html").exists()
+
+
+def test_a_table_of_another_form_is_refused_by_name(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = places[1] / "sub-01" / "func" / "sub-01_task-tap_desc-evaluation_metrics.tsv"
+    path.write_text("series\tvalue\n")
+    assert group(places) == 2
+    assert path.name in capsys.readouterr().err
+
+
+def test_a_dry_run_writes_nothing(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert group(places, "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "16 metrics tables for 8 participants" in shown
+    assert "missing: sub-09" in shown
+    assert not (places[1] / "group_metrics.tsv").exists()
+    assert not (places[1] / "logs").exists()
+
+
+def test_mixed_tasks_and_rest_are_told_apart(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A task at rest makes no paper's table; runs of the data set and methods that are not there
+    are named.
+    """
+    for label in ("01", "02"):
+        seeds = [row for series in ("raw", "bspline", "sbl") for row in sizes(series, 9, 8, 0.5)]
+        write_tables(
+            places[1],
+            label,
+            activation=seeds,
+            run="task-rest",
+            facts={**FACTS, "MappedBy": "seeds"},
+        )
+        details = [detail(series, 0.1) for series in ("bspline", "sbl", "srgan")]
+        write_tables(places[1], label, rows=details, run="task-view")
+    left_out = places[0] / "sub-01" / "func" / "sub-01_task-tap_run-2_bold.nii.gz"
+    left_out.parent.mkdir(parents=True)
+    left_out.touch()
+    assert group(places) == 0
+    assert "missing: sub-01_task-tap_run-2: no metrics table" in capsys.readouterr().out
+    text = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", (places[1] / "group.html").read_text()))
+    assert "Region size (in acquired voxels) and overlap between regions, task tap" in text
+    assert "overlap between regions, task rest" not in text
+    assert "no srgan: sub-01 task-rest, sub-02 task-rest" in text
+    assert "Task rest sub-01, sub-02" in text
+    assert "overlap of the two conditions (task rest" not in text
+    assert any(row["task"] == "rest" for row in rows(places[1] / "group_metrics.tsv"))
+    # though it holds of tap and of view
+    assert text.count("srgan: Image quality not assessed") == 1
+
+
+def test_series_without_maps_are_named_with_the_level_that_stores_them(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert group(places) == 0
+    no_maps = "Run the participant level with --activation glm and --level standard or full"
+    assert no_maps in capsys.readouterr().out
+    assert no_maps in (places[1] / "group.html").read_text()
+
+
+def test_of_two_participants_no_other_level_is_advised(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in" / "sub-01").mkdir(parents=True)
+    cohort(tmp_path / "out", 2)
+    assert group((tmp_path / "in", tmp_path / "out")) == 0
+    assert "--level" not in capsys.readouterr().out
+
+
+def test_a_directory_of_another_program_is_refused(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    description = places[1] / "dataset_description.json"
+    description.write_text(json.dumps({"GeneratedBy": [{"Name": "fMRIPrep"}]}))
+    assert group(places) == 2
+    assert "directory contains results of fMRIPrep" in capsys.readouterr().err
+    assert not (places[1] / "group.html").exists()
+
+
+def test_options_without_effect_are_named(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert group(places, "--smoothing", "3", "--margin", "0.02") == 0
+    said = "no effect at the group level: activation.smoothing"
+    assert said in capsys.readouterr().out
+
+
+def test_sign_flips_their_seed_and_processors_reach_the_maps(
+    places: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from bids_sr.group import maps as module
+
+    given: list[dict[str, object]] = []
+    made = module.group_maps
+    monkeypatch.setattr(
+        module, "group_maps", lambda *runs, **how: (given.append(how), made(*runs, **how))[1]
+    )
+    options = ("--group-permutations", "50", "--random-seed", "3", "--nprocs", "2")
+    assert group(places, *options) == 0
+    assert (given[0]["flips"], given[0]["seed"], given[0]["threads"]) == (50, 3, 2)
+    assert "no effect" not in capsys.readouterr().out
+
+
+def test_maps_of_further_baselines_need_the_full_level() -> None:
+    run = RunMaps(
+        participant="sub-01",
+        task="tap",
+        variant="n/a",
+        name="sub-01_task-tap",
+        folder=Path(),
+        maps={"": {("all", name, 5.0, "effect"): name for name in ("raw", "bspline", "sbl")}},
+        mask=None,
+        boldref=None,
+        boldref2t1w=None,
+        t1w2std={},
+    )
+    (told,) = _maps_not_stored(["raw", "bspline", "zerofill", "sdmod", "sbl"], [run])
+    assert (
+        told
+        == "Group maps cannot be computed for zerofill, sdmod because the participant level stores"
+        " maps of these series only with --level full."
+    )
+    assert _maps_not_stored(["raw", "bspline", "sbl"], [run]) == []

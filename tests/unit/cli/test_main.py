@@ -1,0 +1,350 @@
+"""Exit codes: each is provoked; and what is written, and when."""
+
+import errno
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+import bids_sr
+from bids_sr.cli import main, messages
+from bids_sr.config import Settings
+from bids_sr.config.lock import output_lock
+from bids_sr.io.atomic_files import DiskFullError, beside
+from bids_sr.notices import Notice
+from bids_sr.preflight.plan import Estimate
+
+
+@dataclass
+class FakePlan:
+    problems: tuple[str, ...] = ()
+    subjects: tuple[SimpleNamespace, ...] = (
+        SimpleNamespace(label="01", runs=(), structural=(), controls=(), lowres=()),
+    )
+    runs: tuple[SimpleNamespace, ...] = ()
+    series: tuple[str, ...] = ("raw",)
+    warnings: tuple[Notice, ...] = ()
+    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    estimate: Estimate = field(default_factory=lambda: Estimate(output_gb=1.25, work_gb=3.5))
+
+
+@dataclass
+class FakeOutcome:
+    crashes: tuple[Notice, ...] = ()
+    missing: tuple[str, ...] = ()
+    reports: tuple[Path, ...] = (Path("sub-01.html"),)
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run `main` with what the checks find and what the work leaves given as values."""
+
+    def _call(
+        *options: str,
+        plan: FakePlan | None = None,
+        data: tuple[str, ...] = (),
+        work: object = None,
+    ) -> int:
+        def do(settings: Settings, checked: object, say: Callable[[str], None]) -> object:
+            if isinstance(work, BaseException):
+                raise work
+            return work or FakeOutcome()
+
+        preflight, participant = (
+            ModuleType("bids_sr.preflight"),
+            ModuleType("bids_sr.cli.participant_level"),
+        )
+        vars(preflight).update(
+            check=lambda settings: plan or FakePlan(),
+            check_machine=lambda checked, settings: (),
+            check_data=lambda checked, forced: tuple(Notice(what=each) for each in data),
+            without=lambda checked, problems: checked,
+            without_unfit_references=lambda checked, problems: (checked, problems),
+            left_out_text=list,
+            cost_text=lambda checked, settings: "about 3 min",
+            choice_lines=lambda checked, settings: [],
+            notes=lambda checked, settings: list(checked.warnings),
+            format_problems=lambda problems: (
+                f"{len(problems)} problems: {' '.join(map(str, problems))}"
+            ),
+            dry_run_text=lambda checked, settings: "1 participant, 3 min",
+        )
+        vars(participant).update(run_participants=do)
+        stages = ModuleType("bids_sr.cli.progress")
+        vars(stages).update(expected=lambda checked, settings: checked.estimate)
+        monkeypatch.setitem(sys.modules, "bids_sr.cli.progress", stages)
+        monkeypatch.setattr(bids_sr, "preflight", preflight, raising=False)
+        monkeypatch.setitem(sys.modules, "bids_sr.preflight", preflight)
+        monkeypatch.setitem(sys.modules, "bids_sr.cli.participant_level", participant)
+        return main.main([str(tmp_path / "in"), str(tmp_path / "out"), "participant", *options])
+
+    return _call
+
+
+def test_done(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = Notice(what="sub-01", why="no T1w image", level="note")
+    assert call("--recipe", "paper", "-v", plan=FakePlan(warnings=(told,))) == 0
+    written = list((tmp_path / "out" / "logs").glob("*/settings.toml"))
+    assert len(written) == 1
+    settings = Settings.from_toml(written[0])
+    assert settings.superres.recipe == "paper"
+    assert settings.run.run_uuid == written[0].parent.name
+    shown = capsys.readouterr()
+    assert "recipe=paper*" in shown.out
+    assert "no T1w image" in shown.out
+    assert "sub-01.html" in shown.out
+    assert shown.err == ""
+
+
+def test_a_crash_and_what_is_missing_are_named(
+    call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(work=FakeOutcome(crashes=(crashed(Path("crash-1.txt")),))) == 1
+    assert call(work=FakeOutcome(missing=("wf.sink",))) == 1
+    shown = capsys.readouterr().err
+    assert "crash-1.txt" in shown
+    assert "wf.sink" in shown
+
+
+def test_an_unexpected_error_has_its_traceback_and_the_code_of_fmriprep(
+    call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(work=RuntimeError("the reason")) == os.EX_SOFTWARE == 70
+    assert "RuntimeError: the reason" in capsys.readouterr().err
+
+
+def test_every_problem_is_reported_and_nothing_written(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(plan=FakePlan(problems=("first.nii", "second.tsv"))) == 2
+    assert call(data=("third.nii.gz",)) == 2
+    shown = capsys.readouterr().err
+    assert "2 problems" in shown
+    assert all(name in shown for name in ("first.nii", "second.tsv", "third.nii.gz"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_command_that_is_not_understood_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["in", "out", "group"]) == 2
+    assert main.main(["in", "out", "participant", "--nonsense"]) == 2
+    assert "fix:" in capsys.readouterr().err
+
+
+def test_dry_run_shows_the_plan_and_writes_nothing(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("--dry-run", data=("never asked",)) == 0
+    assert "1 participant, 3 min" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_graph_alone_is_a_dry_run(
+    call: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "bids_sr.workflows.participant.graph_of", lambda settings, plan, version: None
+    )
+    monkeypatch.setattr(
+        "bids_sr.pipeline.listing.who_makes_what", lambda graph: ["mask_head: head_mask"]
+    )
+    assert call("--graph", work=AssertionError("it ran")) == 0
+    assert "mask_head: head_mask" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_methods_text_alone_exports_nothing(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "out" / "CITATION.md"
+    # of an earlier call
+    (tmp_path / "out" / "derivatives" / "bids-sr-raw" / "sub-01").mkdir(parents=True)
+    assert call("--boilerplate-only", work=FakeOutcome(reports=(text,))) == 0
+    shown = capsys.readouterr().out
+    assert f"methods   {text}" in shown
+    assert "exported" not in shown
+
+
+def crashed(file: Path, code: str = "crashed") -> Notice:
+    return Notice(what="wf.fit", why="OSError", remedy="Do this.", code=code, file=str(file))
+
+
+def test_a_crash_says_what_to_do(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crash = crashed(tmp_path / "crash-1.txt")
+    assert call(work=FakeOutcome(crashes=(crash,), missing=("wf.sub_01_wf.keep",))) == 1
+    assert (
+        f"crashed: wf.fit\n  why: OSError\n  fix: Do this.\n  see: {crash.file}\nmissing:"
+        " wf.sub_01_wf.keep\n" in capsys.readouterr().err
+    )
+
+
+def test_as_json_all_lines_are_notices(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = Notice(what="sub-01", why="no T1w image", level="warning", subject="01")
+    left = Notice(what="e.tsv", why="no onset", subject="01", run="sub-01_a", code="left-out")
+    plan = FakePlan(warnings=(told,), left_out={"sub-01_a": (left,)})
+    crash = crashed(tmp_path / "crash-1.txt")
+    assert call("--log-format", "json", plan=plan, work=FakeOutcome(crashes=(crash,))) == 1
+    shown = capsys.readouterr()
+    lines = {
+        stream: [json.loads(line) for line in getattr(shown, stream).splitlines()]
+        for stream in ("out", "err")
+    }
+    assert all(
+        datetime.fromisoformat(line.pop("time")) for each in lines.values() for line in each
+    )
+    found = {stream: [Notice(**line) for line in each] for stream, each in lines.items()}
+    assert told in found["out"]
+    assert {each.code for each in found["out"]} == {"progress", "input"}
+    assert any("participant level" in each.what for each in found["out"])
+    assert found["err"][:2] == [left, crash]
+    assert call("--log-format", "json", "--dry-run", plan=plan) == 0
+    dry = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["code"] for each in dry[-3:]] == ["progress", "left-out", "input"]
+    problem = Notice(what="a.nii", why="broken", remedy="Mend it.")
+    refused = FakePlan(problems=(problem,))
+    assert call("--log-format", "json", plan=refused) == 2
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert json.loads(line)["remedy"] == "Mend it."
+    assert call() == 0
+    assert capsys.readouterr().out.startswith(time.strftime("%H:"))
+
+
+def test_messages_of_the_log_are_notices_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(messages, "_as_json", True)
+    messages.start_log(0)
+    made = logging.LogRecord("bids_sr.x", logging.WARNING, "", 0, "mind %s", ("{this}",), None)
+    logging.getLogger(made.name).handle(made)
+    line = json.loads(capsys.readouterr().err)
+    assert (line["what"], line["why"], line["level"], line["code"]) == (
+        "bids_sr.x",
+        "mind {this}",
+        "warning",
+        "log",
+    )
+
+
+def test_a_full_disk_is_said_once_last_and_alone(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crashes = tuple(
+        crashed(tmp_path / f"crash-{n}.txt", "full" if n else "crashed") for n in range(3)
+    )
+    assert call(work=FakeOutcome(crashes=crashes, missing=("wf.keep",) * 30)) == 1
+    assert capsys.readouterr().err == (
+        f"bids-sr: disk full: wf.fit\n  why: OSError\n  fix: Do this.\n  see:"
+        f" {tmp_path}/crash-1.txt\n"
+        "In total, about 1.2 GB are required for the outputs and 3.5 GB for the working"
+        " directory.\n"
+    )
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_outside_the_steps_is_a_failure_in_words(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    assert call(work=OSError(number, "full", str(tmp_path / "a.html"))) == 1
+    shown = capsys.readouterr().err
+    assert f"{tmp_path}/a.html" in shown
+    assert "free on the file system" in shown
+    assert "Traceback" not in shown
+    assert call(work=DiskFullError(tmp_path / "b.html", 1_500_000)) == 1
+    assert (
+        f"{tmp_path}/b.html\n  why: no space is left on the disk, or the disk quota is exceeded."
+        " 1.5 MB" in (capsys.readouterr().err)
+    )
+
+
+def test_a_second_run_over_the_same_participant_is_refused(
+    call: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with output_lock(
+        tmp_path / "out", tmp_path / "elsewhere", participants=["01"], run_uuid="first"
+    ):
+        assert call() == 2
+        shown = capsys.readouterr().err
+        assert "another run is working on sub-01" in shown
+        assert "run first" in shown
+        assert (
+            call(
+                plan=FakePlan(
+                    subjects=(
+                        SimpleNamespace(
+                            label="02", runs=(), structural=(), controls=(), lowres=()
+                        ),
+                    )
+                )
+            )
+            == 0
+        )
+        assert call("--dry-run") == 0
+    assert call() == 0
+    assert not list(tmp_path.rglob("*.lock"))
+
+
+def test_what_a_killed_run_left_half_written_is_removed(
+    call: Callable[..., int], tmp_path: Path
+) -> None:
+    left = beside(tmp_path / "out" / "sub-01" / "func" / "sub-01_task-tap_bold.nii.gz")
+    left.parent.mkdir(parents=True)
+    left.write_text("half")
+    model = beside(tmp_path / "out" / "sourcedata" / "models" / "sub-01" / "a_model.safetensors")
+    model.parent.mkdir(parents=True)
+    model.write_text("half")
+    other = beside(tmp_path / "out" / "sub-02" / "a.json")  # another run may be writing it now
+    other.parent.mkdir()
+    other.write_text("half")
+    assert call() == 0
+    assert not left.exists()
+    assert not model.exists()
+    assert other.exists()
+
+
+def test_an_interrupt_has_its_own_code(
+    call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(work=KeyboardInterrupt()) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_interrupts(sent: signal.Signals) -> None:
+    code = (
+        "import signal, sys, time\nfrom bids_sr.cli import main as run\n"
+        # a job in the background inherits the first ignored, one below nohup the second
+        "signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP,"
+        " signal.SIG_DFL)\ndef wait(argv):\n    print('ready', flush=True)\n   "
+        " time.sleep(60)\nrun._run = wait\nsys.exit(run.main([]))"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    os.kill(child.pid, sent)
+    assert child.wait(timeout=20) == 130
+
+
+def test_help_and_version_are_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("bids-sr ")

@@ -1,0 +1,441 @@
+"""Settings: refused when they cannot hold, written and read back exactly, and never dropped in
+silence.
+"""
+
+import dataclasses
+import tomllib
+import typing
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes, UsageError
+from bids_sr.config.groups import Activation, Evaluation, Preprocessing, Run
+from bids_sr.config.seeds import seed_names, seeds_of
+from bids_sr.config.settings import analysis_digest, differing, read_toml
+from bids_sr.config.values import as_annotated, as_toml
+
+PATHS = Paths(bids_dir=Path("/data"), output_dir=Path("/out"))
+text = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+paths = text.map(Path)
+labels = st.lists(st.text("abcXYZ019", min_size=1, max_size=5), max_size=3, unique=True).map(tuple)
+frequencies = st.floats(0.001, 0.009)
+
+
+def maybe(values: st.SearchStrategy) -> st.SearchStrategy:
+    return st.none() | values
+
+
+EVERYTHING = st.builds(
+    Settings,
+    paths=st.builds(Paths, bids_dir=paths, output_dir=paths, work_dir=maybe(paths)),
+    selection=st.builds(
+        Selection,
+        participant_label=labels,
+        run_id=st.lists(st.integers(0, 99), max_size=3, unique=True).map(tuple),
+        bids_filter_file=maybe(paths),
+        skip_bids_validation=st.booleans(),
+    ),
+    superres=st.builds(
+        SuperRes,
+        methods=st.lists(st.sampled_from(["srgan", "sbl", "bspline", "ratio"]), min_size=1).map(
+            tuple
+        ),
+        baselines=st.sampled_from(["default", "all"]),
+        factor=st.just(())
+        | st.floats(1.01, 8).map(lambda f: (f,))
+        | st.tuples(*[st.floats(1.01, 8)] * 3),
+        hr_acq=maybe(text),
+        max_train_minutes=maybe(st.floats(1e-9, 1e9)),
+        data_consistency=st.sampled_from(["off", "enforce"]),
+    ),
+    preprocessing=st.builds(
+        Preprocessing,
+        dummy_scans=maybe(st.integers(0, 99)),
+        slice_time_ref=st.floats(0, 1),
+        ignore=st.sampled_from([(), ("slicetiming",)]),
+    ),
+    activation=st.builds(
+        Activation,
+        contrasts=st.lists(text, max_size=3).map(tuple),
+        smoothing=st.lists(
+            st.floats(0, 50), min_size=1, max_size=3, unique_by=lambda mm: round(mm * 10)
+        ).map(tuple),
+        low_pass=maybe(st.floats(0.01, 1)),
+        high_pass=frequencies,
+        roi=st.sampled_from(["auto", "brain", "motor", "precentral,heschl_r", "./roi.nii.gz"]),
+        thresholds=st.lists(st.sampled_from(["quarter", "fdr", "3.1", "2"]), max_size=3).map(
+            tuple
+        ),
+    ),
+    evaluation=st.builds(
+        Evaluation,
+        truth=st.sampled_from(["auto", "none"]) | paths.map(str),
+        pair_holdout=st.booleans(),
+        null_checks=st.booleans(),
+        margin=maybe(st.floats(1e-9, 1e9)),
+    )
+    | st.builds(Evaluation, retrospective=maybe(st.sampled_from(["clean", "noisy"]))),
+    resources=st.builds(
+        Resources, nprocs=maybe(st.integers(1, 512)), mem_gb=maybe(st.floats(0.01, 1e4))
+    ),
+    run=st.builds(
+        Run,
+        sloppy=st.booleans(),
+        verbosity=st.integers(0, 5),
+        run_uuid=text,
+        config_file=maybe(paths),
+    ),
+)
+
+
+@given(EVERYTHING)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_what_is_written_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, wanted: Settings
+) -> None:
+    file = tmp_path_factory.mktemp("toml") / "settings.toml"
+    file.write_text(wanted.to_toml(), encoding="utf-8")
+    assert Settings.from_toml(file) == wanted
+
+
+@given(text)
+def test_text_of_any_kind_is_toml(value: str) -> None:
+    assert tomllib.loads(f"x = {as_toml(value)}") == {"x": value}
+
+
+def test_one_given_model_of_older_settings_is_a_list_of_one(tmp_path: Path) -> None:
+    now = Settings(paths=PATHS, superres=SuperRes(pretrained=(Path("/m.safetensors"),)))
+    (tmp_path / "s.toml").write_text(
+        now.to_toml().replace('["/m.safetensors"]', '"/m.safetensors"')
+    )
+    assert Settings.from_toml(tmp_path / "s.toml") == now
+    assert read_toml(tmp_path / "s.toml", reusable_only=True)["superres"]["pretrained"] == [
+        "/m.safetensors"
+    ]
+
+
+def test_a_factor_of_older_settings_is_one_number(tmp_path: Path) -> None:
+    now = Settings(paths=PATHS, superres=SuperRes(factor=(1.5,)))
+    (tmp_path / "s.toml").write_text(now.to_toml().replace("factor = [1.5]", "factor = 1.5"))
+    assert "factor = 1.5" in (tmp_path / "s.toml").read_text()
+    assert Settings.from_toml(tmp_path / "s.toml") == now
+
+
+def test_results_depend_on_the_axis_of_a_factor() -> None:
+    def digest(*factor: float) -> str:
+        return analysis_digest(Settings(paths=PATHS, superres=SuperRes(factor=factor)))
+
+    assert digest(2, 1, 2) != digest(2, 2, 1)
+    assert digest(2, 2, 1) == digest(2)
+    assert differing(
+        Settings(paths=PATHS, superres=SuperRes(factor=(1, 2, 2))),
+        Settings(paths=PATHS, superres=SuperRes(factor=(2, 1, 2))),
+    ) == {"superres.factor": "[1.0, 2.0, 2.0] and [2.0, 1.0, 2.0]"}
+
+
+def test_a_setting_switched_off_is_not_read_as_its_default(tmp_path: Path) -> None:
+    off = Settings(paths=PATHS, activation=Activation(low_pass=None))
+    (tmp_path / "s.toml").write_text(off.to_toml())
+    assert Activation().low_pass is not None
+    assert Settings.from_toml(tmp_path / "s.toml").activation.low_pass is None
+
+
+@pytest.mark.parametrize(
+    ("written", "suggested"),
+    [
+        ("[superres]\nrecipee = 'fast'\n", "superres.recipe"),
+        ("[suprres]\nrecipe = 'fast'\n", "superres.recipe"),
+        ("[resources]\nnproc = 2\n", "resources.nprocs"),
+        ("recipe = 'fast'\n", "superres.recipe"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_one(
+    tmp_path: Path, written: str, suggested: str
+) -> None:
+    (tmp_path / "s.toml").write_text(written)
+    with pytest.raises(UsageError, match="unknown setting") as refusal:
+        read_toml(tmp_path / "s.toml")
+    assert suggested in refusal.value.notice.remedy
+
+
+def test_an_unknown_group_without_keys_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text("[superess]\n")
+    with pytest.raises(UsageError, match="superess"):
+        read_toml(tmp_path / "s.toml")
+
+
+@pytest.mark.parametrize("content", [b"[paths\n", b"\xff\xfe"])
+def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "s.toml").write_bytes(content)
+    with pytest.raises(UsageError, match=r"s\.toml") as refusal:
+        read_toml(tmp_path / "s.toml")
+    assert "not valid TOML" in refusal.value.notice.why
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"gone\.toml") as refusal:
+        read_toml(tmp_path / "gone.toml")
+    assert refusal.value.notice.remedy
+
+
+def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
+    old = Settings(
+        paths=PATHS,
+        superres=SuperRes(recipe="paper"),
+        run=Run(run_uuid="old", dry_run=True, sloppy=True),
+    )
+    (tmp_path / "s.toml").write_text(old.to_toml())
+    reused = read_toml(tmp_path / "s.toml", reusable_only=True)
+    assert reused["superres"]["recipe"] == "paper"
+    assert reused["run"]["sloppy"] is True
+    assert not {"run_uuid", "dry_run"} & set(reused["run"])
+    assert not {"bids_dir", "output_dir"} & set(reused["paths"])
+
+
+@pytest.mark.parametrize(
+    ("group", "values", "says"),
+    [
+        (SuperRes, {"methods": ("srgn",)}, "srgan"),
+        (SuperRes, {"methods": ()}, "at least one"),
+        (SuperRes, {"factor": 1.0}, "above 1"),
+        (SuperRes, {"recipe": "slow"}, "fast, paper"),
+        (SuperRes, {"max_train_minutes": 0}, "expected a value above 0"),
+        (SuperRes, {"max_train_minutes": float("nan")}, "type float"),
+        (Selection, {"participant_label": ("01,02",)}, "by spaces or commas"),
+        (Selection, {"task_id": "tap"}, "type list"),
+        (Selection, {"run_id": (-1,)}, "at least 0"),
+        (Preprocessing, {"dummy_scans": -1}, "at least 0"),
+        (Preprocessing, {"fd_spike_threshold": 0.0}, "above 0"),
+        (Preprocessing, {"dvars_spike_threshold": -1.5}, "above 0"),
+        (Preprocessing, {"dummy_scans": True}, "type int"),
+        (Preprocessing, {"slice_time_ref": 1.5}, "at most 1"),
+        (
+            Preprocessing,
+            {"output_spaces": ("MNI 152",)},
+            "MNI 152: MNI 152 is not the name of an output space",
+        ),
+        (Preprocessing, {"output_spaces": ("func", "func")}, "duplicate space func"),
+        (Preprocessing, {"output_spaces": ("A:res-02", "A:res-2")}, "duplicate space A:res-2"),
+        (Preprocessing, {"output_spaces": ("A:2",)}, "expected res-LABEL or cohort-LABEL"),
+        (Preprocessing, {"output_spaces": ("T1w:res-2",)}, "res-2 must be omitted"),
+        (Preprocessing, {"output_spaces": ("anat", "T1w")}, "duplicate space"),
+        (Preprocessing, {"output_spaces": ("fsaverage5", "fsaverage:den-10k")}, "duplicate space"),
+        (Preprocessing, {"output_spaces": ("fsaverage",)}, "fsnative or fsaverage:den-10k"),
+        (Preprocessing, {"output_spaces": ("fsaverage:den-164k",)}, "Other densities"),
+        (
+            Preprocessing,
+            {"output_spaces": ("fsLR:den-32k",)},
+            "subcortical voxels required for CIFTI",
+        ),
+        (
+            Preprocessing,
+            {"output_spaces": ("T1w:den-10k",)},
+            "den-10k is not a valid template modifier",
+        ),
+        (Activation, {"smoothing": ()}, "at least one"),
+        (Activation, {"smoothing": (5.0, -1.0)}, "at least 0"),
+        (Activation, {"smoothing": (51.0,)}, "at most 50"),
+        (Activation, {"smoothing": (5.0, 5.04)}, "equal after rounding to 0.1"),
+        (Activation, {"thresholds": ("3.1", "fdr", "3.10")}, "equal after rounding to 0.1"),
+        (Activation, {"kinds": ("ccc",)}, "cc, glm"),
+        (Activation, {"low_pass": 0.005}, "higher than the high-pass"),
+        (Activation, {"thresholds": ("half",)}, "3.1"),
+        (Activation, {"band_pass": (0.1,)}, "two frequencies in ascending order"),
+        (Activation, {"band_pass": (0.1, 0.01)}, "two frequencies in ascending order"),
+        (Activation, {"band_pass": (0.0, 0.1)}, "above 0"),
+        (Activation, {"drift": "legendre"}, "legendre:N with N between 1 and 20"),
+        (Activation, {"drift": "legendre:0"}, "legendre:N with N between 1 and 20"),
+        (Activation, {"drift": "spline"}, "cosine, or legendre:N"),
+        (Activation, {"fd_censor": 0.0}, "above 0"),
+        (Activation, {"enorm_censor": -1.0}, "above 0"),
+        (SuperRes, {"n_ensemble": 21}, "at most 20"),
+        (SuperRes, {"guide": "t1w"}, "highres"),
+        (Evaluation, {"truth": "x", "retrospective": "clean"}, "--truth"),
+        (Evaluation, {"retrospective": "dirty"}, "clean, noisy"),
+        (Evaluation, {"margin": 0.0}, "above 0"),
+        (Resources, {"nprocs": 0}, "at least 1"),
+        (Resources, {"mem_gb": -1.0}, "above 0"),
+        (Resources, {"random_seed": 2**32}, "at most 4294967295"),
+        (Run, {"boilerplate_only": True, "reports_only": True}, "cannot be combined with"),
+    ],
+)
+def test_a_value_that_cannot_hold_is_refused(
+    group: type, values: dict[str, object], says: str
+) -> None:
+    with pytest.raises(UsageError) as refusal:
+        group(**values)
+    assert says in str(refusal.value)
+    assert refusal.value.notice.remedy
+
+
+def test_a_pass_band_and_polynomials_take_the_place_of_the_cut_offs() -> None:
+    plain = Activation()
+    assert not plain.models_time
+    assert (plain.cosine_cutoff, plain.correlation_cutoff) == (plain.high_pass, plain.low_pass)
+    band = Activation(band_pass=(0.01, 0.08))
+    assert (band.cosine_cutoff, band.correlation_cutoff) == (0.0, None)
+    slow = Activation(drift="legendre:4")
+    assert (slow.legendre_order, slow.cosine_cutoff) == (4, 0.0)
+    assert slow.correlation_cutoff == plain.low_pass
+    censored = Activation(fd_censor=0.5)
+    assert censored.models_time
+    assert censored.cosine_cutoff == plain.high_pass
+
+
+def test_a_refusal_tells_what_the_option_takes() -> None:
+    with pytest.raises(UsageError) as refusal:
+        Activation(smoothing=(51.0,))
+    assert (
+        "--smoothing MM accepts: FWHM of the Gaussian smoothing kernels"
+    ) in refusal.value.notice.remedy
+    assert "--help-all" in refusal.value.notice.remedy
+
+
+def test_labels_lose_their_prefix_and_repeats() -> None:
+    chosen = Selection(
+        participant_label=("sub-01", "01", "02"), session_label=("ses-a",), task_id=("task-tap",)
+    )
+    assert chosen.participant_label == ("01", "02")
+    assert (chosen.session_label, chosen.task_id) == (("a",), ("tap",))
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        PATHS.bids_dir = Path("/other")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("methods", "baselines", "series"),
+    [
+        (("srgan",), "default", ("bspline", "zerofill", "sdmod", "inject", "ratio", "srgan")),
+        (
+            ("sbl", "srgan"),
+            "default",
+            ("bspline", "zerofill", "sdmod", "inject", "ratio", "sbl", "srgan"),
+        ),
+        (
+            ("srgan", "linear"),
+            "default",
+            ("bspline", "zerofill", "sdmod", "inject", "ratio", "linear", "srgan"),
+        ),
+        (("bspline", "zerofill"), "default", ("bspline", "zerofill")),
+        (("bspline",), "all", ("bspline", "zerofill", "sdmod", "nearest", "linear", "lanczos")),
+        (("inject",), "default", ("inject",)),
+    ],
+)
+def test_series_that_are_made(
+    methods: tuple[str, ...], baselines: str, series: tuple[str, ...]
+) -> None:
+    assert SuperRes(methods=methods, baselines=baselines).series == series  # type: ignore[arg-type]
+
+
+def test_methods_are_told_apart_by_what_they_are_trained_on() -> None:
+    wanted = SuperRes()
+    assert (wanted.methods, wanted.auto, wanted.chosen) == (("auto",), True, ("srgan", "sbl"))
+    assert SuperRes(target="anat").chosen == ("srgan",)
+    assert SuperRes(methods=("auto", "tv")).chosen == ("srgan", "sbl", "tv")
+    assert (wanted.learned, wanted.pair_trained, wanted.run_trained) == (
+        ("srgan", "sbl"),
+        ("srgan",),
+        ("sbl", "sdmod"),
+    )
+    assert SuperRes(methods=("bspline",)).run_trained == ()
+    control = SuperRes(methods=("bspline", "sdmod"))
+    assert (control.learned, control.run_trained) == ((), ("sdmod",))
+
+
+def test_the_place_of_the_truth_becomes_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    firm = Settings(paths=PATHS, evaluation=Evaluation(truth="t")).resolved(run_uuid="u")
+    assert firm.evaluation.truth_dir == tmp_path / "t"
+
+
+def test_resolved_settings_depend_on_the_directory_and_the_machine_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/someone")
+    loose = Settings(
+        paths=Paths(bids_dir=Path("in"), output_dir=Path("~/out")),
+        activation=Activation(roi="roi.nii"),
+    )
+    firm = loose.resolved(run_uuid="u")
+    assert firm.paths.bids_dir == tmp_path / "in"
+    assert firm.paths.output_dir == Path("/home/someone/out")
+    assert firm.activation.roi == str(tmp_path / "roi.nii")
+    assert firm.paths.work_dir is not None
+    assert firm.paths.work_dir.parent == tmp_path / "work"
+    assert firm.resources.nprocs is not None
+    assert firm.resources.omp_nthreads is not None
+    assert firm.run.run_uuid == "u"
+    assert firm.resolved(run_uuid="u") == firm
+
+
+def test_two_data_sets_do_not_share_a_work_directory() -> None:
+    one = Settings(paths=PATHS).resolved(run_uuid="u")
+    two = Settings(paths=Paths(bids_dir=Path("/data2"), output_dir=Path("/out"))).resolved(
+        run_uuid="u"
+    )
+    again = Settings(paths=PATHS).resolved(run_uuid="v")
+    assert one.paths.work_dir != two.paths.work_dir
+    assert one.paths.work_dir == again.paths.work_dir
+
+
+def test_summary_names_every_setting_and_stars_what_differs() -> None:
+    lines = Settings(paths=PATHS, superres=SuperRes(recipe="paper")).summary()
+    shown = "\n".join(lines)
+    for group in dataclasses.fields(Settings):
+        for item in dataclasses.fields(typing.get_type_hints(Settings)[group.name]):
+            assert f"{item.name}=" in shown
+    assert "recipe=paper*" in shown
+    assert "baselines=default," in shown
+    assert "bids_dir=/data," in shown
+
+
+def test_numbers_are_brought_to_their_kind() -> None:
+    assert as_annotated(2, float, "x") == 2.0
+    assert isinstance(as_annotated(2, float, "x"), float)
+    assert as_annotated("none", float | None, "x") is None
+    assert as_annotated("none", str | None, "x") == "none"
+    with pytest.raises(UsageError, match="x: True"):
+        as_annotated(True, float, "x")
+
+
+def test_a_refusal_says_what_why_and_what_to_do() -> None:
+    assert str(UsageError("a", "b", "c")) == "a\n  why: b\n  fix: c"
+    assert str(UsageError("a")) == "a"
+
+
+def test_seeds_are_places_or_labels_of_the_atlas() -> None:
+    wanted = (
+        "motor",
+        "hand=-38,-24,58",
+        "precentral",
+        "Calcarine_L",
+        "v1=Calcarine_L,Calcarine_R",
+    )
+    assert seed_names(seeds_of(Activation(seeds=wanted).seeds, with_anat=True)) == (
+        "motor",
+        "hand",
+        "precentral",
+        "CalcarineL",
+        "v1",
+    )
+    labels = [seed.labels for seed in seeds_of(wanted, with_anat=True)]
+    assert labels == [
+        (),
+        (),
+        ("Precentral_L", "Precentral_R"),
+        ("Calcarine_L",),
+        ("Calcarine_L", "Calcarine_R"),
+    ]
+    with pytest.raises(UsageError, match="several seeds have the same name"):
+        Activation(seeds=("v1=Calcarine_L", "v1=Calcarine_R"))
+    with pytest.raises(UsageError, match="an atlas label") as refused:
+        Activation(seeds=("Calcarin_L",))
+    assert "Calcarine_L" in str(refused.value)

@@ -1,0 +1,464 @@
+"""Split halves: the band beyond Nyquist, correlations from inner products, intervals, controls and
+gains.
+"""
+
+import logging
+
+import numpy as np
+import pytest
+from shortnames import against_of, measure_of
+
+from bids_sr.evaluation.agreement import (
+    Key,
+    Way,
+    _best_the_other_way,
+    _inner_products,
+    _statistics,
+    agreement_rows,
+    gain_pairs,
+    interval,
+    resampled,
+)
+from bids_sr.evaluation.effects_of_run import RunEffects, save_fine_effects
+from bids_sr.evaluation.references import measured_halves
+from bids_sr.glm.block_effects import Effects, save_effects
+from bids_sr.glm.blocks import Block, _assign_halves
+from bids_sr.glm.smoothing import smooth
+from bids_sr.spatial.nyquist import beyond_nyquist
+
+AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("n", "factor", "kept"),
+    [(16, 2, {4, 5, 8}), (15, 2, {4, 5, 7}), (18, 3, {3, 4, 9}), (20, 1.25, {8, 10})],
+)
+def test_the_band_begins_at_the_acquired_limit(n, factor, kept):
+    x = np.arange(n)
+    for k in {1, 2, *kept}:
+        wave = np.cos(2 * np.pi * k * x / n)[:, None, None] * np.ones((n, 2))
+        found = beyond_nyquist(wave, (factor, factor, 1))
+        np.testing.assert_allclose(found, wave if k in kept else 0 * wave, atol=1e-5)
+
+
+def test_the_band_of_each_axis_has_its_own_limit_and_maps_are_filtered_one_by_one():
+    n = 12
+    x, y = np.meshgrid(np.arange(n), np.arange(n), indexing="ij")
+    fine_x, fine_y = np.cos(2 * np.pi * 4 * x / n), np.cos(2 * np.pi * 5 * y / n)
+    maps = np.stack([fine_x, fine_y], -1)[:, :, None]
+    only_x = beyond_nyquist(maps, (2, 1, 1))
+    np.testing.assert_allclose(only_x[..., 0], maps[..., 0], atol=1e-5)
+    np.testing.assert_allclose(only_x[..., 1], 0, atol=1e-5)
+    across = np.cos(np.pi * 8 * (np.arange(n) + 0.5) / n) * np.ones((2, 2, 1))
+    np.testing.assert_allclose(beyond_nyquist(across, (1, 1, 2)), across, atol=1e-5)
+    with pytest.raises(ValueError, match="no spatial frequencies above"):
+        beyond_nyquist(maps, (1, 1, 1))
+
+
+def test_correlations_from_inner_products_are_those_of_the_maps():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(3, 1, (4, 200)), rng.normal(-2, 1, (4, 200))
+    b += 0.5 * a
+    inner = _inner_products(a, a), _inner_products(a, b), _inner_products(b, b)
+    source, target = rng.normal(size=(5, 4)), rng.normal(size=(5, 4))
+    expected = [np.corrcoef(s @ a, t @ b)[0, 1] for s, t in zip(source, target, strict=True)]
+    found = _statistics(Way(contrast="a", source=source, target=target, twin=source), *inner)
+    np.testing.assert_allclose(found["r"], expected, atol=1e-12)
+    silent = Way(contrast="a", source=np.zeros((1, 4)), target=target[:1], twin=target[:1])
+    assert np.isnan(_statistics(silent, *inner)["r"]).all()
+
+
+def blocks_of(text):
+    return tuple(
+        _assign_halves(
+            [Block(condition=c, events=((20.0 * k, 10.0),)) for k, c in enumerate(text)]
+        )
+    )
+
+
+def test_resamples_keep_condition_and_half_and_have_the_spread_of_a_mean():
+    blocks = blocks_of("ab" * 8)
+    halves = np.array(
+        [
+            [0.25 * (b.half == h) * (1 if b.condition == "a" else -1) for b in blocks]
+            for h in (0, 1)
+        ]
+    )
+    run, draws = np.split(resampled(blocks, halves, 4000, 0, "a"), [1], axis=1)
+    np.testing.assert_array_equal(run[:, 0], halves)
+    assert (draws[0][:, [b.half == 1 for b in blocks]] == 0).all()
+    for sign in (1, -1):
+        np.testing.assert_allclose(
+            np.where(halves[0] * sign > 0, draws[0], 0).sum(1), sign, atol=1e-12
+        )
+    noise = np.random.default_rng(1).normal(size=16)
+    values = [noise[i] for i, b in enumerate(blocks) if b.condition == "a" and b.half == 0]
+    only_a = np.where([b.condition == "a" for b in blocks], draws[0], 0) @ noise
+    # standard error of a mean of 4
+    assert only_a.std() / 0.2 == pytest.approx(np.std(values, ddof=1) / 2, rel=0.05)
+
+
+def test_single_blocks_stand_for_one_another_within_a_sign_or_not_at_all():
+    blocks = blocks_of("abcabc")
+    all_ = np.array([[1 / 3, 1 / 3, 1 / 3, 0, 0, 0], [0, 0, 0, 1 / 3, 1 / 3, 1 / 3]])
+    draws = resampled(blocks, all_, 50, 0, "a")[:, 1:]
+    np.testing.assert_allclose(draws[0].sum(1), 1)
+    assert draws[0].std(0)[:3].min() > 0
+    one = np.array([[1.0, 0, 0, 0, 0, 0], [0, 0, 0, 1.0, 0, 0]])
+    np.testing.assert_array_equal(resampled(blocks, one, 50, 0, "a"), one[:, None])
+
+
+def test_a_block_that_stands_alone_on_one_side_of_a_contrast_leaves_no_interval():
+    """Two conditions less one, a block of each in either half: nothing tells how the third would
+    vary.
+    """
+    blocks = blocks_of("abcabc")
+    side = np.array([[0.5, 0.5, -1, 0, 0, 0], [0, 0, 0, 0.5, 0.5, -1]])
+    assert resampled(blocks, side, 50, 0, "a").shape[1] == 1
+    assert resampled(blocks_of("abcabcabcabc"), np.tile(side / 2, 2), 50, 0, "a").shape[1] == 51
+
+
+def test_intervals_hold_the_expected_correlation_about_as_often_as_they_say():
+    """The plain percentile bootstrap holds it in a tenth of such runs."""
+    rng = np.random.default_rng(0)
+    blocks, truth = blocks_of("a" * 12), rng.normal(size=300)
+    halves = np.array([[(b.half == h) / 6 for b in blocks] for h in (0, 1)])
+    found = []
+    for k in range(200):
+        m = 0.4 * truth + rng.normal(size=(12, 300))
+        s = 0.3 * truth + rng.normal(size=(12, 300))
+        inner = _inner_products(s, s), _inner_products(s, m), _inner_products(m, m)
+        a, b = resampled(blocks, halves, 300, k, "a")
+        ways = (
+            Way(contrast="a", source=a, target=b, twin=a),
+            Way(contrast="a", source=b, target=a, twin=b),
+        )
+        one = np.mean([_statistics(way, *inner)["r"] for way in ways], axis=0)
+        found.append((one[0], *interval(one)))
+    values, low, high = np.array(found).T
+    assert np.mean((low < values.mean()) & (values.mean() < high)) > 0.9
+    assert np.mean(high - low) / 3.92 == pytest.approx(values.std(), rel=0.5)
+
+
+SHAPE = (24, 24, 4)
+
+
+def effects_of(series, betas, blocks, **more):
+    b = len(blocks)
+    return Effects(
+        series=series,
+        affine=AFFINE,
+        mask=np.ones(SHAPE, dtype=bool),
+        betas=betas.astype(np.float32),
+        mean=np.full(SHAPE, 500, dtype=np.float32),
+        blocks=blocks,
+        covariance=np.eye(b),
+        leak=np.zeros((b, b + 1)),
+        **more,
+    )
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Effects files: measured; bspline (no fine detail); a method with half of it, one with none,
+    a placebo.
+    """
+    rng = np.random.default_rng(0)
+    blocks = blocks_of("ab" * 6)
+    true = {
+        c: 3 * smooth(rng.normal(size=SHAPE), (2, 2, 3), 5.0) + 1.0 * rng.normal(size=SHAPE)
+        for c in "ab"
+    }
+    measured = np.stack([true[b.condition] + 1.5 * rng.normal(size=SHAPE) for b in blocks], -1)
+    fine = beyond_nyquist(measured, (2, 2, 1))
+    coarse = measured - fine
+    own = np.stack([beyond_nyquist(true[b.condition], (2, 2, 1)) for b in blocks], -1)
+    made = beyond_nyquist(rng.normal(size=(*SHAPE, 1)), (2, 2, 1))
+    series = {
+        "measured": measured,
+        "bspline": coarse + 0.02 * made,
+        "sbl": coarse + 0.7 * own + 0.3 * rng.normal(size=measured.shape),
+        "srgan": coarse + made,
+        "sblMirror": coarse + own[::-1],
+        "sblSeed1": coarse + own,
+        "ratio": coarse + 0.1 * own,
+    }
+    files = {}
+    for name, betas in series.items():
+        more = {}
+        if name == "measured":
+            more["smooth_variance"] = np.full(SHAPE, 0.05, dtype=np.float32)
+        if name == "bspline":
+            flat = betas.reshape(-1, 12)
+            u, s, v = np.linalg.svd(flat, full_matrices=False)
+            more |= {
+                "ranks": (1, 2, 12),
+                "pca_maps": (u * s).reshape(*SHAPE, -1).astype(np.float32),
+                "pca_loadings": v,
+            }
+        files[name] = save_effects(
+            effects_of(name, betas, blocks, **more), tmp_path / f"{name}.npz"
+        )
+    return files, measured, series
+
+
+CONTRASTS = {"a": {"a": 1.0}, "all": {"a": 0.5, "b": 0.5}, "aMinusB": {"a": 1.0, "b": -1.0}}
+
+
+def run_of(files, contrasts, **changes):
+    given = {
+        "mask": np.ones(SHAPE, dtype=bool),
+        "roi": np.ones(SHAPE, dtype=bool),
+        "n_boot": 200,
+    } | changes
+    return RunEffects(
+        files=files, contrasts=contrasts, affine=AFFINE, factor=(2.0, 2.0, 1.0), **given
+    )
+
+
+def rows_of(files, **changes):
+    mask = np.ones(SHAPE, dtype=bool)
+    mask[0] = False
+    roi = np.zeros(SHAPE, dtype=bool)
+    roi[5:15, 5:15] = True
+    run = run_of(files, CONTRASTS, mask=mask, roi=roi, **changes)
+    rows = agreement_rows(run, measured_halves)
+    return (
+        {(r.series, against_of(r), r.contrast, r.region, measure_of(r)): r for r in rows},
+        mask,
+        roi,
+    )
+
+
+def test_a_condition_with_too_few_blocks_is_told_once_for_all_its_contrasts(caplog, tmp_path):
+    blocks = blocks_of("ababababc")
+    effects = effects_of(
+        "measured", np.random.default_rng(0).normal(size=(*SHAPE, len(blocks))), blocks
+    )
+    files = {"measured": save_effects(effects, tmp_path / "measured.npz")}
+    third = dict.fromkeys("abc", 1 / 3)
+    with caplog.at_level(logging.INFO, logger="bids_sr"):
+        run = run_of(
+            files, {"all": third, "aMinusOthers": {"a": 1.0, "b": -0.5, "c": -0.5}}, n_boot=20
+        )
+        agreement_rows(run, measured_halves)
+    told = [
+        record.getMessage() for record in caplog.records if "split-half" in record.getMessage()
+    ]
+    assert told == [
+        "Trial types with too few blocks are excluded from the split-half analysis of the "
+        "contrasts all, aMinusOthers: c"
+    ]
+
+
+def test_differences_stand_in_the_order_of_the_values(run):
+    """In that of a set of words they would stand in another with every process."""
+    rows = [*rows_of(run[0])[0].values()]
+    values, differences = (
+        [
+            (r.contrast, r.band, r.region, r.statistic)
+            for r in rows
+            if (r.series, r.minus) == ("sbl", other)
+        ]
+        for other in ("n/a", "bspline")
+    )
+    assert len(differences) > 20
+    assert differences == [each for each in values if each in differences]
+
+
+def test_figures_are_correlations_of_one_half_with_the_other_measured_half(run):
+    files, measured, series = run
+    rows, mask, roi = rows_of(files)
+    blocks = blocks_of("ab" * 6)
+    halves = [
+        [i for i, b in enumerate(blocks) if b.condition == "a" and b.half == h] for h in (0, 1)
+    ]
+    for region, voxels in (("brain", mask), ("roi", roi & mask)):
+        for band, change in (
+            ("signal", lambda x: x),
+            ("beyond", lambda x: beyond_nyquist(x, (2, 2, 1))),
+        ):
+            e, m = (
+                [change(x[..., h].mean(-1))[voxels] for h in halves]
+                for x in (series["sbl"], measured)
+            )
+            expected = (np.corrcoef(e[0], m[1])[0, 1] + np.corrcoef(e[1], m[0])[0, 1]) / 2
+            assert rows["sbl", "measured", "a", region, f"split_r_{band}"].value == pytest.approx(
+                expected, abs=1e-5
+            )
+
+
+def test_active_voxels_come_from_the_half_that_is_not_the_target(run):
+    files, measured, series = run
+    rows, mask, _ = rows_of(files)
+    blocks = blocks_of("ab" * 6)
+    weights = np.array([[(b.half == h) / 6 for b in blocks] for h in (0, 1)])
+    ways = []
+    for source in (0, 1):
+        t = smooth(measured @ weights[source], (2, 2, 3), 4.0) / np.sqrt(
+            0.05 * (weights[source] ** 2).sum()
+        )
+        active = mask & (np.abs(t) > 5)
+        ways.append(
+            np.corrcoef(
+                (series["sbl"] @ weights[source])[active], (measured @ weights[1 - source])[active]
+            )[0, 1]
+        )
+    assert 0 < active.sum() < mask.sum()
+    assert rows["sbl", "measured", "all", "active50", "split_r_signal"].value == pytest.approx(
+        np.mean(ways), abs=1e-4
+    )
+
+
+def test_voxels_active_in_the_acquired_run_are_the_same_both_ways_and_of_one_contrast(run):
+    files, measured, series = run
+    t = np.random.default_rng(5).normal(scale=4, size=SHAPE).astype(np.float32)
+    rows, mask, _ = rows_of(files, acquired_t={"all": t})
+    weights = np.array([[(b.half == h) / 6 for b in blocks_of("ab" * 6)] for h in (0, 1)])
+    active = mask & (np.abs(t) > 4)
+    ways = [
+        np.corrcoef((series["sbl"] @ one)[active], (measured @ other)[active])[0, 1]
+        for one, other in (weights, weights[::-1])
+    ]
+    found = rows["sbl", "measured", "all", "acquired40", "split_r_signal"]
+    assert found.value == pytest.approx(np.mean(ways), abs=1e-4)
+    assert {contrast for _, _, contrast, region, _ in rows if region == "acquired40"} == {"all"}
+
+
+def test_true_detail_beats_made_detail_and_intervals_say_so(run):
+    rows, _, _ = rows_of(run[0])
+    at = ("all", "brain")
+    beyond = {
+        s: rows[s, "measured", *at, "split_r_beyond"].value
+        for s in ("bspline", "srgan", "sbl", "measured")
+    }
+    assert beyond["sbl"] > beyond["srgan"] + 0.3
+    assert abs(beyond["bspline"]) < 0.1
+    for other in ("bspline", "srgan", "bsplineSmooth", "bsplinePca", "sblMirror", "ratio"):
+        row = rows["sbl", other, *at, "gain_split_r_beyond"]
+        value = rows["sbl", "measured", *at, "split_r_beyond"].value
+        if other != "ratio":
+            assert row.value == pytest.approx(
+                value - rows[other, "measured", *at, "split_r_beyond"].value
+            )
+            assert row.excludes_zero
+            assert row.lower > 0
+        assert row.n == 12
+    assert not rows["srgan", "bspline", *at, "gain_split_r_beyond"].lower > 0.05
+
+
+def test_pairs_are_methods_against_baselines_controls_methods_and_their_own_placebos():
+    names = ["bspline", "bsplineSmooth", "sbl", "srgan", "sblMirror", "srganPhantom", "sblSeed1"]
+    pairs = gain_pairs(names)
+    assert ("sbl", "sblMirror") in pairs
+    assert ("sbl", "srgan") in pairs
+    assert ("srgan", "bsplineSmooth") in pairs
+    assert ("sbl", "srganPhantom") not in pairs
+    assert ("sbl", "sblSeed1") not in pairs
+    assert not any(method in ("sblMirror", "sblSeed1", "bspline") for method, _ in pairs)
+
+
+def test_results_repeat_and_do_not_depend_on_other_series_or_contrasts(run):
+    files = run[0]
+    some = {name: files[name] for name in ("measured", "bspline", "sbl", "sblSeed1")}
+    first, second = rows_of(files)[0], rows_of(some)[0]  # its member of another seed enters
+    key = ("sbl", "measured", "aMinusB", "brain", "split_r_beyond")
+    assert first[key] == second[key]
+    assert rows_of(files, seed=1)[0][key].lower != first[key].lower
+
+
+def test_a_control_takes_the_setting_that_wins_the_other_way_round(run):
+    key = Key("r", "beyond", "a", "brain")
+
+    def one(*ways):
+        return {key: np.array(ways)[:, None]}
+
+    scores, settings = _best_the_other_way(
+        {0.0: one(0.1, 0.5), 2.0: one(0.4, 0.3), 4.0: one(0.2, 0.6)}
+    )
+    assert settings[key] == 3.0
+    np.testing.assert_allclose(scores[key][:, 0], [0.2, 0.3])
+    rows, _, _ = rows_of(run[0])
+    assert 0 <= rows["bsplineSmooth", "measured", "all", "brain", "control_fwhm"].value <= 8
+    assert 1 <= rows["bsplinePca", "measured", "all", "brain", "control_rank"].value <= 12
+
+
+def test_rows_of_amplitude_are_those_of_the_maps_and_tell_made_detail_from_true(run):
+    files, measured, series = run
+    rows, mask, _ = rows_of(files)
+    blocks = blocks_of("ab" * 6)
+    halves = [[b.half == h for b in blocks] for h in (0, 1)]
+    e, m = (
+        [beyond_nyquist(x[..., h].mean(-1), (2, 2, 1))[mask] for h in halves]
+        for x in (series["sbl"], measured)
+    )
+    e, m = ([x - x.mean() for x in both] for both in (e, m))
+    shared, true = (e[0] @ m[1] + e[1] @ m[0]) / 2, m[0] @ m[1]
+    energy = (e[0] @ e[0] + e[1] @ e[1]) / 2
+    at = ("measured", "all", "brain")
+    assert rows["sbl", *at, "split_ev_beyond"].value == pytest.approx(
+        (2 * shared - energy) / true, abs=1e-4
+    )
+    assert rows["sbl", *at, "split_amplitude_beyond"].value == pytest.approx(
+        shared / true, abs=1e-4
+    )
+    assert rows["sbl", *at, "split_ev_beyond"].lower > 0
+    assert abs(rows["bspline", *at, "split_ev_beyond"].value) < 0.02
+    assert rows["srgan", *at, "split_ev_beyond"].upper < 0  # detail of its own is worse than none
+    gain = rows["sbl", "bspline", "all", "brain", "gain_split_ev_beyond"]
+    own, other = (rows[name, *at, "split_ev_beyond"].value for name in ("sbl", "bspline"))
+    assert gain.value == pytest.approx(own - other)
+    assert gain.lower > 0
+    assert gain.n == 12
+    assert rows["bsplineSmooth", *at, "split_ev_beyond"].value >= -0.01
+
+
+def test_without_a_measured_series_there_is_nothing_to_compare_halves_with(run):
+    rows, _, _ = rows_of({name: file for name, file in run[0].items() if name != "measured"})
+    assert rows == {}
+
+
+def test_a_measured_half_that_explains_less_than_nothing_has_no_value_and_is_no_bound(
+    run, tmp_path
+):
+    """Noise above what repeats: 2 - 1/r is below 0; for a method without it, above 0."""
+    files, measured, _ = run
+    noisy = measured + 4 * np.random.default_rng(5).normal(size=measured.shape)
+    more = {"smooth_variance": np.full(SHAPE, 0.05, dtype=np.float32)}
+    own = save_effects(
+        effects_of("measured", noisy, blocks_of("ab" * 6), **more), tmp_path / "measured.npz"
+    )
+    rows, _, _ = rows_of({**files, "measured": own})
+    at = ("measured", "all", "brain")
+    own = rows["measured", *at, "split_ev_beyond"]
+    assert 0 < rows["measured", *at, "split_r_beyond"].value < 0.5
+    assert np.isnan([own.value, own.lower, own.upper]).all()
+    assert rows["sbl", *at, "split_ev_beyond"].value > 0
+    assert rows["sbl", "bspline", "all", "brain", "gain_split_ev_beyond"].value > 0
+
+
+def test_series_of_another_run_are_refused(run, tmp_path):
+    files, measured, _ = run
+    other = save_effects(
+        effects_of("ratio2", measured, blocks_of("ba" * 6)), tmp_path / "other.npz"
+    )
+    with pytest.raises(
+        ValueError, match="ratio2 and measured were estimated from different blocks"
+    ):
+        rows_of({**files, "ratio2": other})
+
+
+def test_figures_file_holds_the_main_contrast_within_the_mask(run, tmp_path):
+    files, _, series = run
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[4:20, 2:9, 1:3] = True
+    with np.load(
+        save_fine_effects(run_of(files, CONTRASTS, mask=mask), tmp_path / "f.npz")
+    ) as found:
+        assert str(found["contrast"]) == "all"
+        names = {f"beyond_{name}" for name in series if name != "sblSeed1"}
+        assert set(found.files) == {"contrast", "affine", "mask", "series"} | names
+        assert {f"beyond_{name}" for name in found["series"].tolist()} == names
+        expected = beyond_nyquist(series["sbl"].mean(-1), (2, 2, 1))[4:20, 2:9, 1:3]
+        np.testing.assert_allclose(found["beyond_sbl"], expected, atol=1e-4)
+        np.testing.assert_allclose(found["affine"] @ [0, 0, 0, 1], AFFINE @ [4, 2, 1, 1])

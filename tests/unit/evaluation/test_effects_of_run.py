@@ -1,0 +1,53 @@
+"""The control at the resolution of a compared series is one series: one width for all values."""
+
+import numpy as np
+
+from bids_sr.evaluation.effects_of_run import _SAME_RATIOS, RunEffects, control_width
+from bids_sr.glm.block_effects import Effects, save_effects
+from bids_sr.glm.blocks import Block, _assign_halves
+from bids_sr.glm.smoothing import smooth
+
+SHAPE, ZOOMS = (24, 24, 6), (2.0, 2.0, 3.0)
+BLOCKS = tuple(
+    _assign_halves([Block(condition="a", events=((20.0 * k, 10.0),)) for k in range(8)])
+)
+
+
+def acquired(noise: float) -> Effects:
+    """A smooth effect with white noise in each block."""
+    rng = np.random.default_rng(2)
+    true = smooth(rng.standard_normal(SHAPE), ZOOMS, 8.0)
+    betas = (true / true.std())[..., None] + noise * rng.standard_normal((*SHAPE, len(BLOCKS)))
+    return Effects(
+        series="zerofill",
+        affine=np.diag([*ZOOMS, 1.0]),
+        mask=np.ones(SHAPE, bool),
+        betas=betas.astype(np.float32),
+        mean=np.ones(SHAPE, np.float32),
+        blocks=BLOCKS,
+        covariance=np.eye(8),
+        leak=np.zeros((8, 9)),
+    )
+
+
+def test_the_width_follows_the_noise():
+    inside = np.ones(SHAPE, bool)
+    widths = [control_width(acquired(noise), inside, 6.0) for noise in (0.2, 8.0)]
+    assert widths == [6.0 * _SAME_RATIOS[0], 6.0 * _SAME_RATIOS[-1]]
+    assert control_width(acquired(1.0), inside, 0.0) == 0.0
+
+
+def test_it_is_one_series(tmp_path):
+    found = acquired(1.0)
+    files = {"zerofill": save_effects(found, tmp_path / "zerofill.npz")}
+    run = RunEffects(
+        files=files,
+        contrasts={},
+        mask=found.mask,
+        affine=found.affine,
+        roi=found.mask,
+        factor=(2, 2, 1),
+        same_widths={"NORDIC": 6.0},
+    )
+    names = [name for name, _, _ in run.series()]
+    assert names == ["zerofill", "NORDICSame"]

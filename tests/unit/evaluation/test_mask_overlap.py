@@ -1,0 +1,88 @@
+"""Jaccard index of brain masks that are made from the means of two series."""
+
+import math
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from bids_sr.evaluation.mask_overlap import jaccard, mask_of_mean, mask_rows, onto_grid
+from bids_sr.glm.block_effects import Effects, load_mean, save_effects
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.volume import Volume
+from bids_sr.spatial.masks import brain_mask
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.steps.quality import compare_masks
+
+SHAPE, AFFINE = (40, 40, 24), np.diag([4.0, 4.0, 4.0, 1.0])
+
+
+def head(shape: tuple[int, ...], affine: np.ndarray, radius: float) -> np.ndarray:
+    """A bright ball (radius in mm) with some noise."""
+    at = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+    mm = at @ affine[:3, :3].T + affine[:3, 3]
+    away = np.linalg.norm(mm - [78.0, 78.0, 46.0], axis=-1)
+    ball = ndimage.gaussian_filter((away < radius).astype(float), 1.0) * 1000
+    return ball + np.random.default_rng(0).uniform(0, 20, shape)
+
+
+def test_overlap_by_hand_and_of_nothing():
+    first, second = np.zeros((3, 4), dtype=bool), np.zeros((3, 4), dtype=bool)
+    first[0], second[:2, :2] = True, True
+    assert jaccard(first, second) == pytest.approx(2 / 6)
+    assert jaccard(first, first) == 1
+    assert math.isnan(jaccard(first & False, first & False))
+
+
+def test_a_mean_without_a_brain_gives_no_value():
+    assert mask_of_mean(np.ones(SHAPE), AFFINE) is None
+    grid = Volume(np.ones(SHAPE, dtype=bool), AFFINE)
+    (row,) = mask_rows({"x": None}, {"acquired": grid})
+    assert math.isnan(row.value)
+
+
+def test_a_mask_on_the_fine_grid_is_the_repeated_one():
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[10:20, 8:24, 5:12] = True
+    shape, affine = hr_grid(SHAPE, AFFINE, (2, 2, 1))
+    fine = onto_grid(mask, AFFINE, Volume(np.ones(shape, dtype=bool), affine))
+    np.testing.assert_array_equal(fine.data, mask.repeat(2, 0).repeat(2, 1))
+
+
+def test_every_series_is_compared_with_the_acquired_and_the_measured_one(tmp_path: Path):
+    """The mask of a series follows its own mean: a smaller head overlaps by the ratio of masks."""
+    shape, affine = hr_grid(SHAPE, AFFINE, (2, 2, 1))
+    acquired = np.repeat(head(SHAPE, AFFINE, 40.0)[..., None], 5, axis=3).astype(np.float32)
+    acquired[..., :2] += 5000  # not in the steady state: does not count
+    nib.save(nib.Nifti1Image(acquired, AFFINE), path := tmp_path / "acquired.nii")
+    files, masks = {}, {}
+    for name, radius in (("measured", 40.0), ("bspline", 40.0), ("sbl", 32.0)):
+        mean = head(shape, affine, radius).astype(np.float32)
+        masks[name] = brain_mask(mean, affine)
+        effects = Effects(
+            series=name,
+            affine=affine,
+            mask=masks[name],
+            betas=np.zeros((*shape, 1), dtype=np.float32),
+            mean=mean,
+            blocks=(),
+            covariance=np.eye(1),
+            leak=np.zeros((1, 2)),
+        )
+        files[name] = save_effects(effects, tmp_path / f"{name}.npz")
+    np.testing.assert_array_equal(load_mean(files["sbl"])[1], affine)
+    with SeriesReader(path) as preproc:
+        rows = compare_masks(preproc, files, Volume(np.ones(shape, dtype=bool), affine), n_dummy=2)
+    found = {(row.series, row.reference): row.value for row in rows}
+    assert set(found) == {
+        *((name, "acquired") for name in files),
+        ("bspline", "measured"),
+        ("sbl", "measured"),
+    }
+    assert {row.statistic for row in rows} == {"mask_jaccard"}
+    assert found["bspline", "measured"] == 1
+    small, large = masks["sbl"], masks["measured"]
+    assert found["sbl", "measured"] == pytest.approx((small & large).sum() / (small | large).sum())
+    assert found["sbl", "measured"] < 0.8 < 0.9 < found["bspline", "acquired"]

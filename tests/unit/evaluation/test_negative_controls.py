@@ -1,0 +1,127 @@
+"""What may be called owed to the subject: only what exceeds every placebo there is."""
+
+import math
+
+import pytest
+
+from bids_sr.evaluation.evidence import strongest
+from bids_sr.evaluation.negative_controls import PLACEBOS, placebos_of
+from bids_sr.evaluation.verdict import specific
+from bids_sr.evaluation.words import comparison, specific_text
+from bids_sr.metrics.rows import MetricRow
+
+
+def gain(
+    method,
+    placebo,
+    value,
+    lower,
+    upper,
+    region="brain",
+    band="beyond",
+    reference="measured",
+    statistic="ev",
+):
+    return MetricRow(
+        series=method,
+        minus=placebo,
+        statistic=statistic,
+        band=band,
+        reference=reference,
+        value=value,
+        lower=lower,
+        upper=upper,
+        contrast="all",
+        region=region,
+    )
+
+
+def test_every_placebo_is_named_after_its_method():
+    assert set(PLACEBOS) == {
+        "srganPhantom",
+        "srganOther",
+        "srganT1w",
+        "dcnetPhantom",
+        "dcnetOther",
+        "dcnetT1w",
+        *(f"{name}{how}" for name in ("sbl",) for how in ("Mirror", "Shift", "Other")),
+    }
+    for name, placebo in PLACEBOS.items():
+        assert name.startswith(placebo.method)
+        assert placebo.method + placebo.suffix == name
+    assert placebos_of("srgan") == ("srganPhantom", "srganOther", "srganT1w")
+    assert placebos_of("sbl") == ("sblMirror", "sblShift", "sblOther")
+    assert placebos_of("sdmod") == ()
+
+
+def judged(*rows):
+    """The claim on sbl."""
+    return specific(strongest("function", rows, ["sbl"]), "sbl")
+
+
+def test_an_interval_above_zero_holds_and_says_so():
+    claim = judged(gain("sbl", "sblMirror", 0.05, 0.02, 0.08))
+    assert claim.holds
+    assert (
+        comparison(claim.comparisons[0]).text
+        == "sbl is more accurate than the same method with the prior SD map of this run mirrored"
+        " left to right: +0.050 [0.020, 0.080], whole brain. This part of the gain depends on the"
+        " spatial pattern of the fluctuations in this run."
+    )
+    assert (
+        specific_text(claim)
+        == "Part of the gain from sbl is specific to this participant's own data."
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "lower", "upper", "word"),
+    [
+        (0.05, -0.01, 0.1, "does not differ detectably from"),
+        (-0.05, -0.08, -0.01, "is less accurate than"),
+        (0.05, math.nan, math.nan, "no interval"),
+        (0.05, 0.0, 0.1, "does not differ detectably from"),
+    ],
+)
+def test_anything_else_does_not(value, lower, upper, word):
+    claim = judged(gain("sbl", "sblShift", value, lower, upper))
+    assert claim.holds is False
+    assert word in comparison(claim.comparisons[0]).text
+    text = specific_text(claim)
+    assert "pattern of the fluctuations in this run: sblShift reaches" in text
+
+
+def test_other_rows_are_passed_over():
+    claim = judged(
+        gain("sbl", "bspline", 0.1, 0.05, 0.2),
+        gain("srgan", "sblMirror", 0.1, 0.05, 0.2),
+        gain("sbl", "sblMirror", 0.1, 0.05, 0.2, band="all"),
+        gain("sbl", "sblMirror", 0.1, 0.05, 0.2, reference="measuredMap", statistic="r"),
+    )
+    assert (claim.holds, claim.comparisons, specific_text(claim)) == (None, (), "")
+    assert (
+        judged(
+            gain("sbl", "sblMirror", 0.1, 0.05, 0.2, reference="measuredMap", statistic="r")
+        ).holds
+        is None
+    )
+
+
+def test_one_placebo_that_keeps_up_takes_the_claim_away():
+    good = [gain("sbl", "sblMirror", 0.1, 0.05, 0.2), gain("sbl", "sblOther", 0.05, 0.01, 0.1)]
+    assert judged(*good).holds
+    assert specific_text(judged(*good), in_full=True).endswith("sblShift was not run.")
+    claim = judged(good[0], gain("sbl", "sblOther", 0.01, -0.02, 0.04))
+    assert (claim.holds, claim.unbeaten) == (False, ["sblOther"])
+    assert (
+        "sblOther reaches the same gain. The negative control sblShift was not run."
+        in specific_text(claim, in_full=True)
+    )
+
+
+def test_the_brain_decides():
+    rows = [
+        gain("sbl", "sblMirror", 0.1, 0.05, 0.2),
+        gain("sbl", "sblMirror", 0.1, -0.05, 0.2, region="acquired40"),
+    ]
+    assert judged(*rows).holds

@@ -1,0 +1,217 @@
+"""Flags: each is raised by the failure it is named after, and by nothing else."""
+
+import math
+
+import numpy as np
+import pytest
+from shortnames import measure_of
+
+from bids_sr.evaluation.qc_flags import (
+    _broad_flag,
+    _ghost_share,
+    _misplaced_flag,
+    _outlying_slices,
+    _slice_residuals,
+    _task_flag,
+    activation_flags,
+    artifact_flag,
+    distortion_flag,
+    harm_flags,
+)
+from bids_sr.metrics.rows import MetricRow
+
+SHAPE = (20, 20, 8)
+AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
+MASK = np.ones(SHAPE, dtype=bool)
+
+
+@pytest.fixture
+def roi():
+    out = np.zeros(SHAPE, dtype=bool)
+    out[3:7, 3:7, 3:5] = True
+    return out
+
+
+def cc_with(*peaks):
+    out = np.full(SHAPE, 0.1)
+    for index, value in peaks:
+        out[index] = value
+    return out
+
+
+IN, NEAR, FAR = (4, 4, 3), (8, 4, 3), (17, 17, 6)
+
+
+@pytest.mark.parametrize(
+    ("peaks", "raised"),
+    [
+        ([(IN, 0.4), (FAR, 0.6)], True),
+        ([(IN, 0.6), (FAR, 0.9)], False),
+        # nothing is active anywhere: this flag does not speak of that
+        ([(IN, 0.3), (FAR, 0.4)], False),
+        ([(IN, 0.5), (FAR, 0.6)], False),  # the paper says "less than .5"
+    ],
+)
+def test_task_not_done_is_activity_elsewhere_only(roi, peaks, raised):
+    flag = _task_flag(cc_with(*peaks), roi, MASK, "thumb")
+    assert flag.raised is raised
+    row = flag.row()
+    assert (row.series, row.contrast, measure_of(row), row.value) == (
+        "raw",
+        "thumb",
+        "flag_task_not_done",
+        float(raised),
+    )
+    assert f"{cc_with(*peaks)[IN]:.2f}" in flag.text
+
+
+def test_where_the_region_is_the_brain_nothing_can_be_said_of_elsewhere():
+    flag = _task_flag(cc_with((FAR, 0.9)), MASK, MASK, "thumb")
+    assert flag.raised is None
+    assert math.isnan(flag.row().value)
+    assert _misplaced_flag(cc_with((FAR, 0.9)), MASK, MASK, AFFINE, "thumb").raised is None
+
+
+def test_broad_activation_is_a_share_of_the_brain():
+    cc = np.zeros(SHAPE)
+    cc[:2] = 0.6  # a tenth of it
+    assert _broad_flag("thumb", MASK, cc=cc).raised is False
+    cc[2, 0, 0] = 0.6
+    assert _broad_flag("thumb", MASK, cc=cc).raised is True
+    assert _broad_flag("thumb", MASK, fdr=cc > 0.5).raised is False
+    assert _broad_flag("thumb", MASK, fdr=np.ones(SHAPE, dtype=bool)).raised is True
+    with pytest.raises(ValueError, match="neither"):
+        _broad_flag("thumb", MASK)
+
+
+@pytest.mark.parametrize(
+    ("peaks", "raised"),
+    [
+        ([(IN, 0.5), (NEAR, 0.8)], True),
+        ([(IN, 0.75), (NEAR, 0.8)], False),  # hardly higher
+        ([(IN, 0.1), (NEAR, 0.45)], False),  # not active
+        ([(IN, 0.5), (FAR, 0.9)], False),  # too far to be the same area
+    ],
+)
+def test_misplaced_region_has_higher_activity_just_outside(roi, peaks, raised):
+    assert _misplaced_flag(cc_with(*peaks), roi, MASK, AFFINE, "thumb").raised is raised
+
+
+def head():
+    x, y, _ = np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in (32, 32, 8)), indexing="ij")
+    return (x / 12) ** 2 + (y / 7) ** 2 < 1
+
+
+def pair(rng):
+    inside = head()
+    image = np.where(inside, 100 + 20 * rng.random(inside.shape), 0)
+    noise = (0.5 * rng.standard_normal((2, *inside.shape))).astype(float)
+    return 3 * image + 3 * noise[0], image + noise[1], inside
+
+
+def test_residual_is_the_noise_where_members_agree_but_for_a_gain():
+    low, other, inside = pair(np.random.default_rng(0))
+    residuals = _slice_residuals(low, other, inside)
+    # two independent noises of .5 on a mean of 110
+    np.testing.assert_allclose(residuals, np.sqrt(2) * 0.5 / 110, rtol=0.15)
+    assert _outlying_slices(residuals) == []
+    assert artifact_flag(low, other, inside, inside).raised is False
+
+
+def test_one_bad_slice_is_named():
+    low, other, inside = pair(np.random.default_rng(1))
+    low[::2, :, 5] *= 0.9
+    flag = artifact_flag(low, other, inside, inside)
+    assert flag.raised is True
+    assert "slices 5 " in flag.text
+
+
+def test_tiny_differences_are_no_artifact():
+    residuals = np.full(10, 0.001)
+    residuals[4] = 0.02
+    assert _outlying_slices(residuals) == []
+    residuals[4] = 0.04
+    assert _outlying_slices(residuals) == [4]
+
+
+def test_few_or_empty_slices_are_not_judged():
+    assert _outlying_slices(np.array([0.1, 0.1, 9.0, np.nan])) == []
+    low, other, inside = pair(np.random.default_rng(2))
+    inside = inside.copy()
+    inside[:, :, 0] = False
+    residuals = _slice_residuals(low, other, inside)
+    assert np.isnan(residuals[0])
+    assert _outlying_slices(np.where(np.arange(8) == 3, 1.0, residuals)) == [3]
+
+
+def test_ghost_at_half_a_field_of_view():
+    other, inside = pair(np.random.default_rng(3))[1:]
+    assert abs(_ghost_share(other, inside)) < 0.01
+    ghost = other + 0.2 * np.roll(other, 16, axis=1)
+    # the head's mean is 110 and the ghost's shadow lies outside it: close to 20 %
+    assert _ghost_share(ghost, inside) == pytest.approx(0.2, abs=0.03)
+    flag = artifact_flag(3 * ghost, ghost, inside, inside)
+    assert flag.raised is True
+    assert "ghost" in flag.text
+    assert math.isnan(_ghost_share(other, np.ones_like(inside)))
+
+
+def test_distortion_is_more_than_half_a_voxel():
+    rows = [MetricRow(series="run", statistic="edge_mismatch", value=1.6)]
+    assert distortion_flag(rows, 3.0).raised is True
+    assert distortion_flag(rows, 3.4).raised is False
+    assert distortion_flag([], 3.0) is None
+    judged = [*rows, MetricRow(series="run", statistic="flag_distortion", value=1.0)]
+    assert distortion_flag(judged, 3.4).raised is True
+    unmeasured = [MetricRow(series="run", statistic="edge_mismatch", value=float("nan"))]
+    assert distortion_flag(unmeasured, 3.0) is None
+
+
+def test_three_flags_a_condition_or_breadth_alone_without_correlation(roi):
+    cc = cc_with((IN, 0.8))
+    found = activation_flags({"thumb": cc, "little": cc}, roi, MASK, AFFINE, {"thumb": MASK})
+    assert len(found) == 6
+    assert not any(flag.raised for flag in found)
+    alone = activation_flags({}, roi, MASK, AFFINE, {"thumb": MASK})
+    assert [(flag.name, flag.raised) for flag in alone] == [("broad", True)]
+
+
+def level(
+    series, value, half, region="brain", statistic="ev", band="beyond", reference="measured"
+):
+    place = {"contrast": "all", "region": region, "band": band, "reference": reference}
+    return MetricRow(
+        series=series,
+        statistic=statistic,
+        value=value,
+        lower=value - half,
+        upper=value + half,
+        **place,
+    )
+
+
+def test_detail_that_is_worse_than_none_is_flagged():
+    rows = [
+        level("srgan", -1.64, 0.3, "acquired40"),
+        level("srgan", -0.1, 0.2),
+        level("sbl", 0.5, 0.02, "acquired40"),
+    ]
+    rows += [level("ratio", -0.5, 0.1), level("focuss", -0.05, 0.1)]
+    found = {flag.series: flag for flag in harm_flags(rows, ["srgan", "sbl", "focuss", "tv"])}
+    assert {name: flag.raised for name, flag in found.items()} == {
+        "srgan": True,
+        "sbl": False,
+        "focuss": False,
+    }
+    assert found["srgan"].text.startswith("The detail added by srgan is wrong")
+    assert "explained variance below −100 %" in found["srgan"].text
+    assert "contrast all" in found["srgan"].text
+    assert found["srgan"].row().statistic == "flag_harm"
+    assert "fine detail" in found["srgan"].remedy
+    # without a reference the test one level down tells it
+    blind = [
+        level("srgan", -0.2, 0.1, statistic="tested_share", band="n/a", reference="oneLevelDown")
+    ]
+    assert [(flag.series, flag.raised) for flag in harm_flags(blind, ["srgan", "sbl"])] == [
+        ("srgan", True)
+    ]

@@ -1,0 +1,180 @@
+"""Images against measured volumes: figures by hand, intervals of correlated volumes, paired gains,
+what is refused.
+"""
+
+import math
+
+import numpy as np
+import pytest
+from shortnames import against_of, measure_of
+from skimage.metrics import structural_similarity
+
+from bids_sr.evaluation.volume_scores import (
+    _mean_interval,
+    _scored_volumes,
+    _stretches,
+    image_rows,
+    volume_scores,
+)
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+
+SHAPE, N, DUMMY = (16, 14, 3), 12, 2
+AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])
+
+
+def write(path, data, affine=AFFINE):
+    with SeriesWriter(path, data.shape, affine, 2.0) as writer:
+        for t in range(data.shape[3]):
+            writer.append(data[..., t])
+    return path
+
+
+@pytest.fixture
+def series(tmp_path):
+    rng = np.random.default_rng(0)
+    measured = 500 + 100 * rng.random((*SHAPE, 1)) + rng.normal(0, 2, (*SHAPE, N))
+    measured[..., :DUMMY] += 5000
+    data = {"measured": measured}
+    for name, error in (("bspline", 20), ("inject", 15), ("sbl", 10)):
+        data[name] = measured + rng.normal(0, error, measured.shape)
+        data[name][..., :DUMMY] = 0
+    for name, values in data.items():
+        write(tmp_path / f"{name}.nii", values)
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[3:12, 3:12, :2] = True
+    return tmp_path, {name: values.astype(np.float32) for name, values in data.items()}, mask
+
+
+def scores_of(folder, mask, **changes):
+    readers = {name: SeriesReader(folder / f"{name}.nii") for name in ("bspline", "inject", "sbl")}
+    given = {"n_dummy": DUMMY, "max_volumes": 60} | changes
+    return volume_scores(readers, SeriesReader(folder / "measured.nii"), mask, **given)
+
+
+def test_scores_are_those_of_each_volume_inside_the_mask_without_dummies(series):
+    folder, data, mask = series
+    found = scores_of(folder, mask)["sbl"]
+    steady = data["measured"][..., DUMMY:].astype(float)
+    top = np.percentile(steady.mean(-1)[mask], 99)
+    assert top < 700  # dummies are left out
+    error = [
+        np.mean((data["sbl"][..., t] - data["measured"][..., t])[mask] ** 2)
+        for t in range(DUMMY, N)
+    ]
+    np.testing.assert_allclose(found["psnr"], 10 * np.log10(top**2 / np.array(error)), rtol=1e-5)
+    full = structural_similarity(
+        data["measured"][..., 0, DUMMY].astype(float),
+        data["sbl"][..., 0, DUMMY].astype(float),
+        data_range=top,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
+    )[1]
+    first = mask.copy()
+    first[..., 1:] = False
+    one = scores_of(folder, first)["sbl"]
+    assert one["ssim"].shape == (N - DUMMY,)
+    low = np.percentile(steady.mean(-1)[first], 99)
+    assert one["ssim"][0] == pytest.approx(
+        full[first[..., 0]].mean(), abs=0.01 * abs(low - top) + 1e-3
+    )
+
+
+def test_volumes_are_evenly_spaced_and_as_many_as_asked_for(series):
+    assert _scored_volumes(100, 4, 4) == [4, 36, 67, 99]
+    assert _scored_volumes(5, 3, 60) == [3, 4]
+    assert _scored_volumes(9, 2, 1) == [2]
+    with pytest.raises(ValueError, match="no volumes can be scored"):
+        _scored_volumes(5, 5, 60)
+    folder, _, mask = series
+    assert len(scores_of(folder, mask, max_volumes=3)["inject"]["psnr"]) == 3
+
+
+def test_rows_hold_levels_and_gains_over_bspline_and_inject(series):
+    folder, _, mask = series
+    scores = scores_of(folder, mask)
+    rows = {
+        (r.series, against_of(r), measure_of(r)): r for r in image_rows(scores, seed=1, n_boot=200)
+    }
+    levels = {s: rows[s, "measured", "truth_psnr"].value for s in scores}
+    assert levels["sbl"] > levels["inject"] > levels["bspline"]
+    assert levels["sbl"] == pytest.approx(scores["sbl"]["psnr"].mean())
+    gains = {(s, other) for s, other, measure in rows if measure == "gain_truth_psnr"}
+    assert gains == {
+        ("sbl", "bspline"),
+        ("sbl", "inject"),
+        ("bspline", "inject"),
+        ("inject", "bspline"),
+    }
+    for other in ("bspline", "inject"):
+        gain = rows["sbl", other, "gain_truth_psnr"]
+        assert gain.value == pytest.approx(levels["sbl"] - levels[other])
+        assert 0 < gain.lower < gain.value < gain.upper
+        assert rows["sbl", other, "gain_truth_ssim"].lower > 0
+    assert {r.region for r in rows.values()} == {"brain"}
+    assert image_rows(scores, seed=1, n_boot=200) == list(rows.values())
+
+
+def test_gains_are_paired_where_volumes_differ_more_than_series():
+    rng = np.random.default_rng(0)
+    base = 30 + 5 * rng.normal(size=60)
+    scores = {
+        "bspline": {"psnr": base, "ssim": base / 50},
+        "sbl": {"psnr": base + 0.2, "ssim": base / 50},
+    }
+    rows = {(r.series, against_of(r), measure_of(r)): r for r in image_rows(scores)}
+    gain = rows["sbl", "bspline", "gain_truth_psnr"]
+    assert (gain.lower, gain.upper) == pytest.approx((0.2, 0.2))
+    level = rows["sbl", "measured", "truth_psnr"]
+    assert level.upper - level.lower > 1
+    same = rows["sbl", "bspline", "gain_truth_ssim"]
+    assert (same.value, same.lower, same.upper) == (0, 0, 0)
+
+
+def test_intervals_allow_for_volumes_that_are_alike():
+    """Of a mean of 60 values, each .6 of the one before it; drawing single values holds it in 65 %
+    only.
+    """
+    rng = np.random.default_rng(1)
+    drawn, count = _stretches(60, 400, 0)
+    assert count == 8
+    held = 0
+    for _ in range(300):
+        values = np.zeros(100)
+        noise = rng.normal(size=100)
+        for t in range(1, 100):
+            values[t] = 0.6 * values[t - 1] + noise[t]
+        low, high = _mean_interval(values[40:], drawn, count)
+        held += low < 0 < high
+    assert 0.85 <= held / 300 <= 0.98
+    assert np.bincount(drawn.ravel(), minlength=60).std() < 0.2 * np.bincount(drawn.ravel()).mean()
+
+
+def test_too_few_volumes_and_equal_images_have_no_interval():
+    few = {"bspline": {"psnr": np.array([30.0, 31, 32]), "ssim": np.array([0.9, 0.9, 0.9])}}
+    row = image_rows(few)[0]
+    assert row.value == 31
+    assert row.n is None
+    assert math.isnan(row.lower)
+    equal = few | {"sbl": {"psnr": np.full(3, np.inf), "ssim": np.ones(3)}}
+    rows = {(r.series, measure_of(r)): r.value for r in image_rows(equal)}
+    assert math.isnan(rows["sbl", "gain_truth_psnr"])
+    assert image_rows({}) == []
+    with pytest.raises(ValueError, match="same number of scored volumes"):
+        image_rows(few | {"sbl": {"psnr": np.ones(2), "ssim": np.ones(2)}})
+
+
+def test_series_of_another_grid_or_length_and_an_empty_mask_are_refused(series):
+    folder, data, mask = series
+    write(folder / "sbl.nii", data["sbl"][..., :-1])
+    with pytest.raises(ValueError, match=r"sbl\.nii: the series has the shape .* as in"):
+        scores_of(folder, mask)
+    shifted = AFFINE.copy()
+    shifted[0, 3] = 1
+    write(folder / "sbl.nii", data["sbl"], shifted)
+    with pytest.raises(ValueError, match=r"sbl\.nii"):
+        scores_of(folder, mask)
+    write(folder / "sbl.nii", data["sbl"])
+    with pytest.raises(ValueError, match="with 0 voxels"):
+        scores_of(folder, np.zeros_like(mask))

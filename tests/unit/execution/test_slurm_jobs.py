@@ -1,0 +1,511 @@
+"""One job a step: whatever becomes of a job, the driver ends, says which step it was, and takes
+nothing stale.
+"""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dyingnode import Die
+from fakeslurm import FakeSlurm
+from nipype.pipeline import engine as pe
+from nipype.utils.filemanip import savepkl
+
+from bids_sr.config.plugin import Plugin
+from bids_sr.execution import slurm_queue
+from bids_sr.execution.execute import execute
+from bids_sr.execution.node_job import main
+from bids_sr.execution.slurm_jobs import Jobs, _requests, _script, is_small
+from bids_sr.execution.slurm_plugin import ResilientSLURM
+from bids_sr.execution.slurm_queue import Queue, Unreachable, _code_of_end
+from bids_sr.notices import CODES, recorded
+from bids_sr.slurm import calls as slurm_calls
+from bids_sr.slurm.calls import SlurmError
+
+QUICK = {"poll_seconds": 0.1, "grace_seconds": 0.3, "patience_seconds": 30.0}
+ROOT = Path(__file__).parents[2]
+
+
+def options(**changes: Any) -> Plugin:
+    return Plugin(**{**QUICK, **changes})
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSlurm]:
+    fake = FakeSlurm(tmp_path / "fake")
+    monkeypatch.setenv("PATH", f"{fake.folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # the steps of these tests lie there
+    monkeypatch.delenv("LOGNAME", raising=False)
+    monkeypatch.delenv("USER", raising=False)
+    monkeypatch.setattr("bids_sr.execution.slurm_jobs._LOOK_SECONDS", 0.05)
+    yield fake
+    fake.end()
+
+
+def workflow(
+    base: Path, *, value: int = 1, small: tuple[str, ...] = (), **execution: str
+) -> pe.Workflow:
+    """first → last, and another beside them."""
+    made = pe.Workflow("wf", base_dir=str(base))
+    made.config["execution"] = {
+        "poll_sleep_duration": "0.05",
+        "crashdump_dir": str(base),
+        "crashfile_format": "txt",
+        "stop_on_first_crash": "false",
+        **execution,
+    }
+    first, other, last = (
+        pe.Node(Die(), name=name, mem_gb=0.2, run_without_submitting=name in small)
+        for name in ("first", "other", "last")
+    )
+    first.inputs.value, other.inputs.value = value, 10
+    made.connect(first, "out", last, "value")
+    made.add_nodes([other])
+    return made
+
+
+def run(
+    made: pe.Workflow,
+    told: list[tuple[str, str]] | None = None,
+    **changes: Any,
+) -> Any:
+    def tell(node: Any, status: str) -> None:
+        if told is not None:
+            told.append((node.name, status))
+
+    return made.run(plugin=ResilientSLURM(options=options(**changes), status_callback=tell))
+
+
+def crash_text(base: Path) -> str:
+    (crash,) = base.glob("crash*.txt")
+    return crash.read_text()
+
+
+def node(base: Path, name: str = "step", mem_gb: float = 0.2, n_procs: int = 1) -> pe.Node:
+    made = pe.Node(Die(value=1), name=name, mem_gb=mem_gb, n_procs=n_procs)
+    made.base_dir = str(base)
+    return made
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, slurm: FakeSlurm) -> Jobs:
+    made = Jobs(root=tmp_path / "jobs", options=options())
+    made.take_over(set())
+    made.queue.pause = 0.05
+    return made
+
+
+def ending(jobs: Jobs, number: int, seconds: float = 20.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while (found := jobs.ended(number)) is None:
+        assert time.monotonic() < deadline, "the job never ended"
+        time.sleep(0.05)
+    return found
+
+
+def test_a_graph_runs_in_a_directory_with_a_space_and_without_a_login_name(
+    tmp_path: Path, slurm: FakeSlurm
+) -> None:
+    base = tmp_path / "work 100%d"
+    told: list[tuple[str, str]] = []
+    done = run(workflow(base, small=("last",)), told)
+    assert {each.name: each.result.outputs.out for each in done.nodes()} == {
+        "first": 2,
+        "other": 11,
+        "last": 3,
+    }
+    assert len(slurm.calls("sbatch")) == 2  # the small step runs in the driver
+    assert "--mem=859M --cpus-per-task=1" in slurm.calls("sbatch")[0]
+    assert list((base / "slurm").iterdir()) == []
+    assert sorted(told) == sorted(
+        (name, status) for name in ("first", "other", "last") for status in ("start", "end")
+    )
+    calls = len(slurm.calls("sbatch"))
+    run(workflow(base, small=("last",)))
+    assert len(slurm.calls("sbatch")) == calls, "finished steps ran again"
+
+
+def test_a_job_that_dies_is_named_and_an_old_result_is_not_taken_for_its_own(
+    tmp_path: Path, slurm: FakeSlurm
+) -> None:
+    old = workflow(tmp_path, value=1)
+    old.run(plugin="Linear")
+    slurm.plan("wf.first", "FAILED 0:9")
+    with pytest.raises(RuntimeError, match=r"wf\.first ended FAILED .*0:9"):
+        run(workflow(tmp_path, value=5))
+    text = crash_text(tmp_path)
+    assert "Node: wf.first\n" in text
+    assert "What happened: SLURM job 1 for wf.first ended FAILED" in text
+    assert "What to do: The most frequent cause is insufficient memory. " in text
+    assert "Request more memory (--mem" in text
+    assert not any("wf.last" in call for call in slurm.calls("sbatch"))
+    assert set(slurm.jobs().values()) <= {"FAILED", "CANCELLED", "COMPLETED"}
+    slurm.plan("wf.first", "run")
+    done = run(workflow(tmp_path, value=5))
+    assert {each.name: each.result.outputs.out for each in done.nodes()}["last"] == 7
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "says"),
+    [
+        ("OUT_OF_MEMORY", "0:125", "memory_extra_gb"),
+        ("FAILED", "0:9", "insufficient memory"),
+        ("TIMEOUT", "0:0", "time_minutes"),
+        ("CANCELLED", "0:15", "scancel"),
+        ("CANCELLED+", "0:15", "scancel"),
+        ("NODE_FAIL", "0:0", "compute node failed"),
+        ("PREEMPTED", "0:0", "compute node failed"),
+        ("FAILED", "127:0", "template"),
+        ("FAILED", "2:0", "to retry this step"),
+        ("COMPLETED", "0:0", "-w"),
+        ("UNKNOWN", "", "Rerun the same command"),
+    ],
+)
+def test_every_end_has_a_remedy(state: str, code: str, says: str) -> None:
+    assert says in CODES[_code_of_end(state, code)][1]
+
+
+def test_a_job_lost_says_its_state_its_request_and_its_last_words(
+    tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
+) -> None:
+    slurm.plan("step", "TIMEOUT 0:0")
+    jobs.options = options(time_minutes=90.5)
+    number = jobs.start(node(tmp_path), updatehash=False)
+    (jobs.folder / "000001" / "log.txt").write_text("half way\n")
+    found = ending(jobs, number)
+    said = "".join(found["traceback"])
+    for word in ("--time=90:30", "0.20 GB", "half way"):
+        assert word in said
+    assert "job 1 for step ended TIMEOUT" in found["traceback"][-1]
+    assert found["notice"].code == "time"
+
+
+def test_a_job_that_slurm_forgot_is_lost(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
+    slurm.plan("step", "hang")
+    number = jobs.start(node(tmp_path), updatehash=False)
+    assert jobs.ended(number) is None
+    (slurm.folder / "jobs" / "1").unlink()
+    assert "UNKNOWN" in ending(jobs, number)["traceback"][-1]
+
+
+def test_an_answer_counts_whatever_slurm_says_of_the_job(
+    tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
+) -> None:
+    slurm.plan("step", "hang")
+    step = node(tmp_path)
+    number = jobs.start(step, updatehash=False)
+    (slurm.folder / "jobs" / "1").write_text("OUT_OF_MEMORY|None|0:125|x\n")
+    (jobs.folder / "answers" / "000001.json").write_text(
+        json.dumps({"traceback": None, "host": "h"})
+    )
+    os.makedirs(step.output_dir())
+    Path(step.output_dir(), "result_step.pklz").touch()
+    assert ending(jobs, number)["traceback"] is None
+
+
+def test_a_result_that_cannot_be_seen_is_no_success(
+    tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
+) -> None:
+    slurm.plan("step", "hang")
+    number = jobs.start(node(tmp_path), updatehash=False)
+    (jobs.folder / "answers" / "000001.json").write_text(
+        json.dumps({"traceback": None, "host": "h"})
+    )
+    assert "not visible" in ending(jobs, number)["traceback"][-1]
+
+
+def test_a_job_that_can_never_start_is_ended(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
+    slurm.plan("step", "PENDING PartitionConfig")
+    said = ending(jobs, jobs.start(node(tmp_path), updatehash=False))["traceback"][-1]
+    assert "cannot start: PartitionConfig" in said
+    assert slurm.jobs() == {"1": "CANCELLED"}
+
+
+def test_a_job_that_waits_for_its_turn_is_left_alone(
+    tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
+) -> None:
+    slurm.plan("step", "PENDING Priority")
+    number = jobs.start(node(tmp_path), updatehash=False)
+    for _ in range(12):
+        assert jobs.ended(number) is None
+        time.sleep(0.05)
+
+
+def test_a_job_that_slurm_refuses_names_the_step(tmp_path: Path, slurm: FakeSlurm) -> None:
+    slurm.plan("wf.first", "refuse")
+    slurm.plan("wf.other", "CANCELLED 0:15")
+    with pytest.raises(RuntimeError, match="2 raised"):
+        run(workflow(tmp_path))
+    texts = sorted(path.read_text() for path in tmp_path.glob("crash*.txt"))
+    assert len(texts) == 2
+    assert any("Invalid partition name specified" in text and "wf.first" in text for text in texts)
+
+
+def test_a_silent_controller_is_waited_for(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
+    slurm.plan("step", "hang")
+    slurm.be_silent(4)
+    number = jobs.start(node(tmp_path), updatehash=False)
+    slurm.be_silent(6)
+    while int((slurm.folder / "silent").read_text()):
+        assert jobs.ended(number) is None
+        time.sleep(0.05)
+    assert jobs.ended(number) is None
+    assert len(slurm.jobs()) == 1
+
+
+def test_a_submission_whose_answer_was_lost_is_not_made_twice(
+    tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
+) -> None:
+    slurm.plan("step", "swallow")
+    number = jobs.start(node(tmp_path), updatehash=False)
+    assert jobs._jobs[number].slurm_id == "1"
+    assert len(slurm.jobs()) == 1
+
+
+def test_a_controller_that_is_gone_ends_the_run_with_a_word(
+    tmp_path: Path, slurm: FakeSlurm
+) -> None:
+    slurm.be_silent(10_000)
+    (tmp_path / "logs").mkdir()
+    made = workflow(tmp_path / "work", crashdump_dir=str(tmp_path / "logs"))
+    plugin = options(plugin="SLURM", patience_seconds=0.0)
+    outcome = execute(made, nprocs=1, mem_gb=1, crash_dir=tmp_path / "logs", plugin=plugin)
+    (found,) = outcome.crashes
+    assert recorded(tmp_path / "logs") == [found]
+    assert "SLURM has not responded" in found.what
+    assert "for wf.first" in found.what or "for wf.other" in found.what
+
+
+def test_a_controller_that_goes_away_names_a_step_under_way(
+    tmp_path: Path, slurm: FakeSlurm
+) -> None:
+    slurm.plan("wf.first", "hang")
+    slurm.plan("wf.other", "hang")
+    plugin = ResilientSLURM(options=options(patience_seconds=0.0))
+    submit = plugin._submit_job
+
+    def submit_and_be_gone(each: Any, updatehash: bool = False) -> int:
+        number = submit(each, updatehash)
+        if len(slurm.jobs()) == 2:
+            slurm.be_silent(10_000)
+        return number
+
+    plugin._submit_job = submit_and_be_gone
+    with pytest.raises(Unreachable, match="Unable to contact"):
+        workflow(tmp_path).run(plugin=plugin)
+    assert len(plugin.crashes) == 1, "one says it for all"
+
+
+def test_too_many_jobs_are_waited_for_while_own_ones_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = iter(
+        [
+            "sbatch: error: QOSMaxSubmitJobPerUserLimit",
+            "sbatch: error: QOSMaxSubmitJobPerUserLimit",
+            "",
+        ]
+    )
+
+    def command(*words: str, **how: Any) -> Any:
+        text = next(said) if words[0] == "sbatch" else ""
+        return subprocess.CompletedProcess(words, 1 if text else 0, "" if text else "7;c\n", text)
+
+    monkeypatch.setattr(slurm_queue, "call", command)
+    monkeypatch.setattr(Queue, "_named_exactly", lambda self, name: "")
+    assert Queue(patience=0.0, pause=0.0).submit("x", ["job.sh"], alive=lambda: True) == "7"
+
+
+def test_without_slurm_there_is_a_clear_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SlurmError, match="sbatch was not found"):
+        Queue(patience=0.0).submit("x", ["job.sh"], alive=lambda: False)
+
+
+def test_a_command_that_hangs_is_silent(slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    (slurm.folder / "squeue").write_text("#!/bin/bash\nexec sleep 60\n")
+    monkeypatch.setattr(slurm_calls, "_SECONDS", 0.2)
+    assert Queue(patience=60.0).states(["1"]) is None
+
+
+def test_a_job_of_the_driver_hands_on_none_of_its_own_limits(
+    slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "100")
+    monkeypatch.setenv("SLURM_CONF", "here")
+    (slurm.folder / "squeue").write_text(f"#!/bin/bash\nenv > '{tmp_path}/seen'\n")
+    Queue(patience=1.0).states(["1"])
+    seen = (tmp_path / "seen").read_text()
+    assert "SLURM_CONF=here" in seen
+    assert "SLURM_MEM_PER_NODE" not in seen
+
+
+def test_an_interruption_leaves_no_job(tmp_path: Path, slurm: FakeSlurm) -> None:
+    for name in ("wf.first", "wf.other", "wf.last"):
+        slurm.plan(name, "hang")
+
+    def interrupt(each: Any, status: str) -> None:
+        if len(slurm.jobs()) > 1:
+            raise KeyboardInterrupt
+
+    plugin = ResilientSLURM(options=options(), status_callback=interrupt)
+    # it tells that a step starts before it asks for the job
+    plugin._submit_job = lambda each, updatehash=False: _and_interrupt(plugin, each, slurm)
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        workflow(tmp_path).run(plugin=plugin)
+    assert time.monotonic() - start < 10
+    assert set(slurm.jobs().values()) == {"CANCELLED"}
+    (token,) = (tmp_path / "slurm").iterdir()
+    assert main([str(next(token.glob("0*")))]) == 1, "a job that starts late must do nothing"
+    assert not list((token / "answers").iterdir())
+
+
+def _and_interrupt(plugin: Any, each: Any, slurm: FakeSlurm) -> int:
+    number = type(plugin)._submit_job(plugin, each)
+    if len(slurm.jobs()) > 1:
+        raise KeyboardInterrupt
+    return int(number)
+
+
+def test_a_submission_that_was_cut_short_is_swept(
+    tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
+) -> None:
+    slurm.add(f"wf.first.1.{jobs.token}")
+    other = slurm.add("somebody.elses")
+    jobs.call_off()
+    assert slurm.jobs() == {"1": "CANCELLED", other: "RUNNING"}
+
+
+def test_jobs_of_a_driver_that_was_killed_are_ended_first(
+    tmp_path: Path, slurm: FakeSlurm
+) -> None:
+    (tmp_path / "jobs" / "0123456789ab").mkdir(parents=True)
+    own = slurm.add("wf.sub_01_wf.first.3.0123456789ab")
+    other_participant = slurm.add("wf.sub_02_wf.first.3.0123456789ab")
+    other_directory = slurm.add("wf.sub_01_wf.first.3.ba9876543210")
+    Jobs(root=tmp_path / "jobs", options=options()).take_over({"wf.sub_01_wf.first"})
+    assert slurm.jobs() == {
+        own: "CANCELLED",
+        other_participant: "RUNNING",
+        other_directory: "RUNNING",
+    }
+
+
+def test_jobs_that_do_not_end_are_named(
+    tmp_path: Path, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bids_sr.execution.slurm_jobs._ORPHAN_SECONDS", 0.0)
+    (slurm.folder / "scancel").write_text("#!/bin/bash\n")
+    (tmp_path / "jobs" / "0123456789ab").mkdir(parents=True)
+    slurm.add("first.3.0123456789ab")
+    with pytest.raises(SlurmError, match="jobs 1 could not be cancelled"):
+        Jobs(root=tmp_path / "jobs", options=options()).take_over({"first"})
+
+
+def test_what_a_job_asks_for(tmp_path: Path) -> None:
+    folder = tmp_path / "100% a b"
+    step = node(tmp_path, name="more", mem_gb=1.3, n_procs=3)
+    asked = _requests(
+        step,
+        folder,
+        options(memory_extra_gb=0.7, time_minutes=2.0, sbatch_args=("--partition=x",)),
+    )
+    assert "--mem=1908M" in asked  # 2 GB, rounded up to MiB
+    assert "--cpus-per-task=3" in asked
+    assert "--time=2:00" in asked
+    assert f"--output={tmp_path}/100%% a b/log.txt" in asked
+    assert asked[-1] == "--partition=x"
+    for own in ("--mem-per-cpu=2G", "--mem=4G", "--mem"):
+        assert not any(
+            word.endswith("M") for word in _requests(step, folder, options(sbatch_args=(own, "9")))
+        )
+    step.plugin_args = {"sbatch_args": "--constraint 'a b'"}
+    assert _requests(step, folder, options(sbatch_args=("--overcommit",)))[-3:] == [
+        "--overcommit",
+        "--constraint",
+        "a b",
+    ]
+
+
+def test_only_steps_that_may_use_a_gpu_ask_for_one(tmp_path: Path) -> None:
+    from bids_sr.steps.super_resolution import super_resolve
+
+    wants = pe.Node(super_resolve.interface(device="cuda"), name="wants")
+    how = options(gpu_args=("--gres=gpu:1",))
+    assert "--gres=gpu:1" in _requests(wants, tmp_path, how)
+    wants.inputs.device = "cpu"
+    assert "--gres=gpu:1" not in _requests(wants, tmp_path, how)
+    assert "--gres=gpu:1" not in _requests(node(tmp_path), tmp_path, how)
+
+
+def test_the_script_hands_on_the_threads_and_becomes_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    lines = _script(tmp_path / "a 'b", "#!/bin/sh\nmodule load python\n").splitlines()
+    assert lines[:2] == ["#!/bin/sh", "module load python"]
+    assert "export OMP_NUM_THREADS=1" in lines
+    assert lines[-1].startswith("exec ")
+    assert _script(tmp_path, "ulimit -c 0").startswith("#!/bin/bash\nulimit -c 0\n")
+
+
+def test_a_job_says_that_its_step_failed(tmp_path: Path) -> None:
+    folder = tmp_path / "000001"
+    folder.mkdir()
+    bad = node(tmp_path, "bad")
+    bad.inputs.value = 1
+    # writing there fails
+    bad.interface.inputs.trait_set(marker=str(tmp_path / "no such folder" / "x"))
+    savepkl(str(folder / "node.pklz"), bad)
+    order = {
+        "number": 1,
+        "answer": str(tmp_path / "1.json"),
+        "updatehash": False,
+        "grace": 0,
+        "level": 30,
+    }
+    (folder / "order.json").write_text(json.dumps(order))
+    before = os.getcwd()
+    try:
+        assert main([str(folder)]) == 1
+    finally:
+        os.chdir(before)
+    answer = json.loads((tmp_path / "1.json").read_text())
+    assert answer["failed"] == "bad"
+    assert "FileNotFoundError" in "".join(answer["traceback"])
+
+
+def test_small_steps_say_so(tmp_path: Path) -> None:
+    from bids_sr.steps.activation import compare_maps, join_quality
+    from bids_sr.steps.evaluation import gather_tested
+    from bids_sr.steps.judgment import judge, raise_flags
+
+    for each in (join_quality, gather_tested, judge, raise_flags):
+        assert is_small(pe.Node(each.interface(), name="m")), each.__name__
+    assert not is_small(pe.Node(compare_maps.interface(), name="m"))
+    assert not is_small(node(tmp_path))
+
+
+def test_a_small_step_that_fails_in_the_driver_is_named(tmp_path: Path, slurm: FakeSlurm) -> None:
+    made = workflow(tmp_path, small=("first", "other"))
+    # writing there fails
+    made.get_node("first").inputs.marker = str(tmp_path / "no such folder" / "x")
+    plugin = ResilientSLURM(options=options())
+    made.run(plugin=plugin)
+    assert "FileNotFoundError" in crash_text(tmp_path)
+    assert [Path(each.file) for each in plugin.crashes] == list(tmp_path.glob("crash*.txt"))
+    assert slurm.calls("sbatch") == []
+
+
+def test_a_first_crash_can_end_all(tmp_path: Path, slurm: FakeSlurm) -> None:
+    slurm.plan("wf.first", "FAILED 1:0")
+    slurm.plan("wf.other", "hang")
+    with pytest.raises(RuntimeError, match="FAILED"):
+        run(workflow(tmp_path, stop_on_first_crash="true"))
+    assert "RUNNING" not in slurm.jobs().values()

@@ -1,0 +1,460 @@
+"""Figures of the evaluation hold the values of the table, refuse nothing to draw, and come under
+the names declared.
+"""
+
+import html
+import math
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from figure_helpers import content_of, kept
+
+from bids_sr.figures import canvas, svg_files
+from bids_sr.figures import evaluation as evaluation_figures
+from bids_sr.figures import maps as map_figures
+from bids_sr.figures.forest import forest_figure
+from bids_sr.metrics.rows import MetricRow
+from bids_sr.pipeline.artifacts import Derivative, Volume
+from bids_sr.report.evaluation_rows import placebo_gains
+from bids_sr.steps.figures.evaluation import draw_evaluation
+from bids_sr.steps.figures.fluctuations import draw_variance
+from bids_sr.steps.figures.quality import draw_quality
+
+SHAPE, AFFINE = (20, 24, 6), np.diag([-2.0, 2.0, 3.0, 1.0])
+BRAIN = Volume(np.ones(SHAPE), AFFINE)
+LEVELS = {
+    "bspline": 0.018,
+    "inject": 0.038,
+    "bsplinePca": 0.064,
+    "sbl": 0.122,
+    "srgan": 0.069,
+    "measured": 0.207,
+}
+BAD = "<b>$\\frac$ & --> x"
+
+
+def evaluation(
+    *, truth: bool = True, contrasts: tuple[str, ...] = ("all", "faces")
+) -> list[MetricRow]:
+    """Rows as a run has them: halves, truth, placebos, no signal, guards."""
+    rows = []
+    for number, contrast in enumerate(contrasts if truth else ()):
+        for region, factor in (("brain", 1.0), ("acquired40", 2.0)):
+            share = {"contrast": contrast, "region": region, "n": 24, "reference": "measured"}
+            for name, level in LEVELS.items():
+                value = level * factor / (1 + number)
+                for band, shift in (("beyond", 0.0), ("all", 0.2)):
+                    r, ev = value + shift, value**2
+                    rows += [
+                        MetricRow(
+                            series=name,
+                            statistic=statistic,
+                            band=band,
+                            value=at,
+                            lower=at - e,
+                            upper=at + e,
+                            **share,
+                        )
+                        for statistic, at, e in (("r", r, 0.02), ("ev", ev, 0.01))
+                    ]
+            rows += [
+                MetricRow(
+                    series="sbl",
+                    minus=minus,
+                    statistic="ev",
+                    band="beyond",
+                    value=value,
+                    lower=value - 0.02,
+                    upper=value + 0.02,
+                    **share,
+                )
+                for minus, value in (("sblMirror", 0.05), ("bsplinePca", 0.01))
+            ]
+    if truth:
+        rows += [
+            MetricRow(
+                series=name,
+                reference="measuredMap",
+                statistic="r_t",
+                value=0.9 + level / 10,
+                contrast="all",
+                region="brain",
+                fwhm_mm=fwhm,
+            )
+            for name, level in LEVELS.items()
+            for fwhm in (0.0, 5.0)
+        ]
+    return [*rows, MetricRow(series="run", statistic="edge_mismatch", value=1.0)]
+
+
+def words(figure, tmp_path) -> list[str]:
+    """All texts of a figure, in the order drawn."""
+    svg = svg_files.save_svg(figure, tmp_path / "figure.svg").read_text(encoding="utf-8")
+    return [html.unescape(text) for text in re.findall(r"<text [^>]*>(.*?)</text>", svg)]
+
+
+def lines_of(ax) -> dict[tuple[float, float], float]:
+    """Ends of each interval drawn in a panel, to the height it is drawn at."""
+    return {
+        (round(float(x[0]), 6), round(float(x[1]), 6)): float(y[0])
+        for x, y in (line.get_data() for line in ax.lines)
+        if len(x) == 2 and x[0] != x[1] and y[0] == y[1]
+    }
+
+
+def test_every_series_is_drawn_at_its_value_with_its_interval(tmp_path):
+    rows = evaluation()
+    fig = evaluation_figures.agreement_figure(rows, statistic="r", contrast="all")
+    assert len(fig.axes) == 4
+    titles = [ax.get_title(loc="left") for ax in fig.axes]
+    assert titles == ["above the acquired Nyquist frequency", "signal units"] * 2
+    labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
+    assert labels == [
+        "bspline",
+        "inject",
+        "bspline with temporal PCA denoising",
+        "sbl",
+        "srgan",
+        "measured",
+    ]
+    drawn = lines_of(fig.axes[2])  # below the active voxels, which lead
+    assert drawn[0.102, 0.142] == labels.index("sbl")
+    assert drawn[0.187, 0.227] == labels.index("measured")
+    found = words(fig, tmp_path)
+    for name, level in LEVELS.items():
+        assert evaluation_figures.number(level) in found, name
+        assert evaluation_figures.number(2 * level) in found, name
+    assert {"Whole brain", "Voxels active in the acquired run (|t| > 4)"} <= set(found)
+
+
+def test_explained_variance_stands_first_and_r_beside_it(tmp_path):
+    fig = evaluation_figures.agreement_figure(evaluation(), statistic="ev", contrast="all")
+    titles = [ax.get_title(loc="left") for ax in fig.axes]
+    assert (
+        titles
+        == [
+            "explained variance above Nyquist",
+            "explained variance, signal units",
+            "r above Nyquist",
+        ]
+        * 2
+    )
+    found = words(fig, tmp_path)
+    assert evaluation_figures.number(LEVELS["sbl"] ** 2) in found
+    assert found.count("value with its 95 % interval") == 1
+    others = evaluation_figures.contrasts_figure(
+        evaluation(), statistic="ev", contrasts=("faces",)
+    )
+    assert "explained variance above the acquired Nyquist frequency" in words(others, tmp_path)
+
+
+def test_a_series_far_worse_than_none_does_not_flatten_the_scale_and_its_value_is_written(
+    tmp_path,
+):
+    rows = [
+        (
+            replace(row, value=-7.75, lower=-20.0, upper=-3.0)
+            if (row.series, row.statistic, row.band) == ("srgan", "ev", "beyond")
+            else row
+        )
+        for row in evaluation()
+    ]
+    fig = evaluation_figures.agreement_figure(rows, statistic="ev", contrast="all")
+    assert fig.axes[0].get_xlim()[0] > -1.7
+    assert "◂ −7.75" in words(fig, tmp_path)
+
+
+def test_reference_lines_stand_at_measured_and_bspline():
+    fig = evaluation_figures.agreement_figure(evaluation(), statistic="r", contrast="all")
+    upright = {
+        round(float(line.get_xdata()[0]), 6)
+        for line in fig.axes[2].lines
+        if list(line.get_ydata()) == [0, 1]
+    }
+    assert upright == {0.0, 0.207, 0.018}
+
+
+def test_a_series_without_a_value_is_marked_not_dropped(tmp_path):
+    rows = [
+        (
+            replace(row, value=math.nan, lower=math.nan, upper=math.nan)
+            if row.series == "srgan"
+            else row
+        )
+        for row in evaluation()
+    ]
+    found = words(
+        evaluation_figures.agreement_figure(rows, statistic="r", contrast="all"), tmp_path
+    )
+    assert found.count("n/a") == 4
+    assert "srgan" in found
+
+
+def test_other_contrasts_stand_side_by_side(tmp_path):
+    rows = evaluation(contrasts=("all", "faces", "houses"))
+    fig = evaluation_figures.contrasts_figure(rows, statistic="r", contrasts=("faces", "houses"))
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["faces", "houses"] * 2
+    assert lines_of(fig.axes[2])[0.041, 0.081] == 3
+    assert "faces" in words(fig, tmp_path)
+
+
+def test_other_contrasts_share_a_scale_and_its_name_stands_once():
+    """Four panels wrote it over each other, and values stood on the points and lines of narrow
+    panels.
+    """
+    names = ("all", "scene", "body", "house", "object")
+    rows = evaluation(contrasts=names)
+    fig = evaluation_figures.contrasts_figure(rows, statistic="ev", contrasts=names[1:])
+    fig.canvas.draw()
+    assert [ax.get_xlabel() for ax in fig.axes] == [""] * 8
+    label = [
+        text for text in fig.texts if "above the acquired Nyquist frequency" in text.get_text()
+    ]
+    assert len(label) == 1
+    assert len({ax.get_xlim() for ax in fig.axes}) == 1
+    values = [text for ax in fig.axes for text in ax.texts]
+    assert not overlapping([*label, *values])
+    assert all(text.get_window_extent().x0 > text.axes.bbox.x1 for text in values)
+
+
+def test_placebos_are_hollow_where_nothing_may_be_claimed(tmp_path):
+    rows = evaluation()
+    # same gains, not above 0
+    other = [replace(row, minus="sblOther") for row in rows if row.minus == "bsplinePca"]
+    own = placebo_gains([*rows, *other])
+    fig = evaluation_figures.placebo_figure(own, contrast="all")
+    points = [line for line in fig.axes[0].lines if line.get_marker() not in ("None", "")]
+    faces = {round(float(line.get_xdata()[0]), 3): line.get_markerfacecolor() for line in points}
+    assert faces[0.01] == canvas.PAPER
+    assert faces[0.05] != "white"
+    assert "sbl − sblMirror" in words(fig, tmp_path)
+    assert "sbl − bsplinePca" not in words(fig, tmp_path)
+
+
+def test_truth_is_a_point_for_each_smoothing_and_nothing_joins_them():
+    rows = evaluation()
+    rows += [
+        replace(row, statistic="r", band="beyond")
+        for row in rows
+        if row.statistic == "r_t" and not row.fwhm_mm
+    ]
+    fig = evaluation_figures.truth_figure(rows, contrast="all", reference="measuredMap")
+    points = [
+        [
+            (round(float(x), 4), y)
+            for line in ax.lines
+            for x, y in [*zip(*line.get_data(), strict=True)]
+        ]
+        for ax in fig.axes
+    ]
+    assert all(len(line.get_xdata()) == 1 for ax in fig.axes for line in ax.lines)
+    assert (
+        0.9122,
+        [label.get_text() for label in fig.axes[0].get_yticklabels()].index("sbl"),
+    ) in points[0]
+    # the truth itself is no row
+    assert [len(each) for each in points] == [2 * (len(LEVELS) - 1), len(LEVELS) - 1]
+    assert {handle.get_label() for handle in fig.legends[0].legend_handles} == {
+        "not smoothed",
+        "smoothed with a 5 mm kernel",
+    }
+
+
+def test_names_are_drawn_as_they_are(tmp_path):
+    rows = [
+        replace(row, series=BAD if row.series == "srgan" else row.series) for row in evaluation()
+    ]
+    rows = [replace(row, contrast=BAD) for row in rows]
+    fig = evaluation_figures.agreement_figure(rows, statistic="r", contrast=BAD)
+    svg = svg_files.save_svg(fig, tmp_path / "x.svg").read_text(encoding="utf-8")
+    assert "<b>" not in re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    assert "$\\frac$" in fig.axes[0].get_yticklabels()[4].get_text()
+
+
+def test_nothing_to_draw_is_said():
+    with pytest.raises(canvas.FigureInputError, match="no values of the evaluation"):
+        forest_figure([], {}, legend={})
+    with pytest.raises(canvas.FigureInputError, match="no map"):
+        map_figures.beyond_figure({}, BRAIN, scores={}, score="r")
+    with pytest.raises(canvas.FigureInputError, match="no map"):
+        map_figures.overlay_figure({}, BRAIN, BRAIN, label="x")
+
+
+def overlapping(texts) -> list[tuple[str, str]]:
+    """Pairs of drawn texts whose boxes overlap, and texts that leave the figure (each twice)."""
+    shown = [text for text in texts if text.get_text().strip()]
+    boxes = [text.get_window_extent() for text in shown]
+    width, height = shown[0].get_figure().canvas.get_width_height()
+    return [
+        (shown[i].get_text(), shown[k].get_text())
+        for i in range(len(shown))
+        for k in range(i + 1, len(shown))
+        if boxes[i].overlaps(boxes[k])
+    ] + [
+        (text.get_text(),) * 2
+        for text, box in zip(shown, boxes, strict=True)
+        if box.x0 < 0 or box.y0 < 0 or box.x1 > width or box.y1 > height
+    ]
+
+
+def test_maps_beyond_nyquist_share_one_scale_that_few_voxels_exceed():
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal(SHAPE)
+    names = ("bspline", "srgan", "sbl", "measured")
+    maps = {
+        name: Volume(factor * truth, AFFINE)
+        for name, factor in zip(names, (100, 1, 1, 1), strict=True)
+    }
+    scores = {"bspline": -0.0002, "srgan": 0.093, "sbl": 0.515, "measured": math.nan}
+    told = "explained variance, voxels active in the acquired run (|t| > 4)"
+    fig = map_figures.beyond_figure(maps, BRAIN, scores=scores, score=told)
+    fig.canvas.draw()
+    images = fig.axes[0].images
+    limits = {image.get_clim() for image in images}
+    assert len(limits) == 1  # whatever a wild series does
+    top = limits.pop()[1]
+    assert len(images) == 2 * len(names)
+    assert 0 < np.mean([np.abs(image.get_array()) > top for image in images[3::4]]) < 0.02
+    titles = [text for text in fig.axes[0].texts if text.get_text().startswith(names)]
+    assert {"bspline (0.000)", "measured"} <= {title.get_text() for title in titles}
+    assert not overlapping(titles)
+
+
+def test_the_variance_map_is_drawn_inside_the_brain_below_the_anatomy():
+    weight = np.random.default_rng(0).uniform(1, 2, SHAPE)
+    weight[0] = 1000  # outside
+    mask = np.zeros(SHAPE)
+    mask[4:16, 4:20] = 1
+    inside = Volume(mask, AFFINE)
+    fig = map_figures.variance_figure(inside.like(weight), inside, BRAIN, n_slices=2)
+    maps = [image for image in fig.axes[0].images if image.get_cmap().name == "inferno"]
+    assert len(maps) == 2
+    for image in maps:
+        shown = np.ma.masked_invalid(image.get_array())
+        assert 1 <= shown.min() <= shown.max() <= 2
+        assert shown.mask.any()
+        assert image.get_clim() == (0.0, pytest.approx(np.percentile(weight[mask > 0], 99)))
+    nothing = map_figures.variance_figure(inside.like(np.zeros(SHAPE)), inside, n_slices=1)
+    assert all(np.isfinite(image.get_clim()).all() for ax in nothing.axes for image in ax.images)
+
+
+@pytest.fixture
+def images() -> dict[str, Volume]:
+    rng = np.random.default_rng(2)
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[3:17, 3:21, 1:5] = True
+    sd = np.abs(rng.standard_normal(SHAPE)).astype(np.float32)
+    detail = mask.astype(np.float32)
+    made = {"mask": mask, "guide": 100 * detail, "sd": sd, "detail": detail}
+    return {name: Volume(data, AFFINE) for name, data in made.items()}
+
+
+@pytest.fixture
+def halves(images, tmp_path):
+    """Effects beyond the Nyquist limit of each series."""
+    rng = np.random.default_rng(2)
+    maps = {f"beyond_{name}": rng.standard_normal(SHAPE).astype(np.float32) for name in LEVELS}
+    np.savez(
+        tmp_path / "maps.npz",
+        contrast=np.array("all"),
+        series=np.array(list(LEVELS)),
+        affine=AFFINE,
+        mask=images["mask"].data,
+        **maps,
+    )
+    return tmp_path / "maps.npz"
+
+
+VERDICT = {"headline": BAD, "sentences": [], "limits": []}
+FLAGS = {"flags": [{"name": "broad", "raised": True, "text": BAD, "remedy": ""}]}
+
+
+def of_evaluation(rows, images, halves=None, *, has_truth=False) -> list[Derivative]:
+    one = images["guide"], images["mask"]
+    return draw_evaluation(
+        rows, VERDICT, FLAGS, *one, halves, has_truth=has_truth, series_names=()
+    )
+
+
+def of_quality(images, maps=()) -> list[Derivative]:
+    boldref, mask = images["guide"], images["mask"]
+    return draw_quality(evaluation(), FLAGS, boldref, mask, mask, uncertainty_maps=list(maps))
+
+
+def test_effects_are_told_in_percent_of_one_mean(images, halves, tmp_path):
+    """Of the brain of the run, 100 units here: never of each series' own mean, by which sharp
+    images look active.
+    """
+    sd = Derivative(
+        images["sd"], {"desc": "sbl", "stat": "ensemblesd", "contrast": "all", "suffix": "statmap"}
+    )
+    beyond = content_of(of_evaluation(evaluation(), images, halves), "beyond")
+    for figure in (beyond, content_of(of_quality(images, [sd]), "uncertainty")):
+        found = " ".join(words(figure, tmp_path))
+        assert "(signal units; 1 = 1 % of the brain's mean signal)" in found
+
+
+def test_a_run_with_truth(images, halves, tmp_path):
+    drawn = of_evaluation(evaluation(), images, halves, has_truth=True)
+    assert kept(draw_evaluation, drawn, tmp_path / "work") == [
+        ("verdict", "verdict.html"),
+        ("evaluation", "splithalf.svg"),
+        ("evaluation", "splithalfContrasts.svg"),
+        ("evaluation", "beyond.svg"),
+        ("evaluation", "truth.svg"),
+        ("placebos", "placebo.svg"),
+        ("placebos", "placebo.html"),
+    ]
+    page = content_of(drawn, "verdict", html=True)
+    assert "<b>" not in page
+    assert "&lt;b&gt;" in page
+
+
+def test_a_run_without_truth_has_no_figure_that_ranks_the_series(images, halves, tmp_path):
+    drawn = of_evaluation(evaluation(truth=False), images, halves)
+    found = [name for _, name in kept(draw_evaluation, drawn, tmp_path / "work")]
+    assert found[:2] == ["verdict.html", "beyond.svg"]
+    assert not {"splithalf.svg", "truth.svg", "placebo.svg"} & set(found)
+
+
+def test_an_empty_table_has_a_verdict_alone(images):
+    assert [each.entities["desc"] for each in of_evaluation([], images, has_truth=True)] == [
+        "verdict"
+    ]
+
+
+def test_guards(images, tmp_path):
+    maps = [
+        Derivative(
+            images["sd"],
+            {"desc": "sbl", "contrast": "all", "suffix": "statmap", "stat": "ensemblesd"},
+        )
+    ]
+    drawn = of_quality(images, maps)
+    assert kept(draw_quality, drawn, tmp_path / "work") == [
+        ("guards", "guards.html"),
+        ("guards", "uncertainty.svg"),
+    ]
+    assert "&lt;b&gt;" in content_of(drawn, "guards", html=True)
+
+
+def test_guards_without_maps_or_ensemble(images):
+    assert [each.entities["desc"] for each in of_quality(images)] == ["guards"]
+
+
+@pytest.mark.parametrize("guide", [True, False])
+def test_variance(images, tmp_path, guide):
+    above = images["guide"] if guide else None
+    tested = {"sbl": {"share": 0.2, "calibrated": True}}
+    drawn = draw_variance(images["sd"], tested, images["mask"], images["guide"], above)
+    assert any(
+        "from the acquired series and the calibration" in text
+        for text in words(drawn[0].content, tmp_path)
+    )
+    alone = draw_variance(
+        images["sd"], {"sbl": {"reason": "x"}}, images["mask"], images["guide"], above
+    )
+    assert not any("calibration" in text for text in words(alone[0].content, tmp_path))
+    assert kept(draw_variance, drawn, tmp_path) == [("superres", "variance.svg")]

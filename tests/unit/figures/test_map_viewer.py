@@ -1,0 +1,367 @@
+"""Maps inside the page: what is read back is the map, on its own grid, and nothing larger than its
+room.
+"""
+
+import base64
+import gzip
+import json
+import re
+import weakref
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from figure_helpers import content_of
+from mapmaker import mapped
+from scipy import ndimage
+
+from bids_sr.figures.map_viewer import (
+    MAX_BYTES,
+    PAGE_BYTES,
+    mni_nodes,
+    packed,
+    room_of,
+    viewer_html,
+)
+from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY
+from bids_sr.figures.slices import canonical
+from bids_sr.metrics.rows import MetricRow
+from bids_sr.pipeline.artifacts import Derivative, Volume
+from bids_sr.steps.figures.maps import draw_activation
+from bids_sr.steps.figures.overview import _Read, draw_overview, show_viewer
+
+FINE, COARSE = np.diag([-3.0, 3, 3, 1]), np.diag([-6.0, 6, 3, 1])
+MASK = np.ones((12, 12, 5))
+BRAIN = Volume(MASK, FINE)
+STORED = {
+    "level": "standard",
+    "methods": ["srgan", "sbl"],
+    "baselines": "default",
+    "smoothing": [0.0, 5.0],
+    "kinds": ["glm"],
+    "primary": "sbl",
+    "minus_others": [],
+}
+"""Settings that decide which maps become files."""
+
+
+def opened(text: str) -> nib.Nifti1Image:
+    return nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(text)))
+
+
+def content_of_viewer(html: str) -> dict:
+    return json.loads(
+        re.search(r"<script type='application/json'>(.*?)</script>", html, flags=re.DOTALL)[1]
+    )
+
+
+def given(contrasts=("all",), smoothings=("none",), value=8.0) -> dict:
+    rng = np.random.default_rng(0)
+    maps = {}
+    for contrast in contrasts:
+        for smoothing in smoothings:
+            coarse, fine = rng.standard_normal((6, 6, 5)), rng.standard_normal((12, 12, 5))
+            fine[2, 3, 4] = coarse[1, 1, 4] = value
+            maps[contrast, smoothing] = {"raw": Volume(coarse, COARSE), "sbl": Volume(fine, FINE)}
+    return maps
+
+
+def test_a_faster_level_of_gzip_is_hardly_larger():
+    values = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((60, 60, 40)), 1)
+    values *= 3 / values.std()
+    values[np.abs(values) < 2.5] = 0
+    text = packed(Volume(values.astype(np.float32), FINE), slope=0.1)
+    smallest = gzip.compress(gzip.decompress(base64.b64decode(text)), 9, mtime=0)
+    assert len(base64.b64decode(text)) < 1.03 * len(smallest)
+    assert len(base64.b64decode(text)) != len(smallest)
+
+
+def test_a_map_comes_back_in_ras_order_within_half_a_step():
+    data = np.random.default_rng(1).normal(0, 4, (6, 5, 4))
+    image = opened(packed(Volume(data, FINE), slope=0.1))
+    assert image.get_data_dtype() == np.int8
+    assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
+    assert np.abs(image.get_fdata() - data[::-1]).max() <= 0.05 + 1e-6
+    corner = image.affine @ [0, 0, 0, 1]
+    assert corner[0] == pytest.approx((FINE @ [5, 0, 0, 1])[0])
+    assert packed(Volume(data, FINE), slope=0.1) == packed(Volume(data, FINE), slope=0.1)
+
+
+def test_each_map_stays_on_the_grid_that_it_has_and_small_values_are_left_out():
+    content = content_of_viewer(viewer_html(given(), Volume(100 * MASK, FINE), BRAIN))
+    raw, fine = (opened(content["maps"][f"all|none|{name}"]) for name in ("raw", "sbl"))
+    assert raw.shape == (6, 6, 5)
+    assert fine.shape == (12, 12, 5)
+    values = np.abs(fine.get_fdata())
+    assert values.max() == pytest.approx(8.0, abs=0.05)
+    assert not ((values > 0) & (values < content["least"] - 0.1)).any()
+    # a voxel of the peak of the first map
+    assert content["at"] == [round(8.5 / 12, 5), round(2.5 / 12, 5), 0.9]
+    assert content["first"] == {"contrast": "all", "smoothing": "none", "series": "raw"}
+
+
+def test_what_has_no_room_is_left_out_last_smoothing_first_and_named():
+    maps = given(("all", "faces"), ("none", "5 mm"))
+    below = Volume(MASK, FINE)
+    whole = content_of_viewer(viewer_html(maps, below, BRAIN))
+    size = sum(len(text) for key, text in whole["maps"].items() if "|none|" in key)
+    html = viewer_html(maps, below, BRAIN, room=size + 10)
+    content = content_of_viewer(html)
+    assert {key.split("|")[1] for key in content["maps"]} == {"none"}
+    assert content["contrasts"] == ["all", "faces"]
+    assert content["smoothings"] == ["none"]
+    assert "size of the page: all, 5 mm; faces, 5 mm." in html
+
+
+def test_the_viewer_holds_the_maps_of_two_contrasts_at_most():
+    """A run of today has 26 contrasts and smoothings of some million voxels in each series."""
+    seen, most = [], []
+
+    class Stored:
+        @property
+        def volume(self) -> Volume:
+            data = np.random.default_rng(0).normal(0, 4, (12, 12, 5))
+            seen.append(weakref.ref(data))
+            most.append(sum(each() is not None for each in seen))
+            return Volume(data, FINE)
+
+    maps = {
+        (contrast, smoothing): _Read({"raw": Stored(), "sbl": Stored()})
+        for contrast in "abc"
+        for smoothing in ("none", "5 mm")
+    }
+    content = content_of_viewer(viewer_html(maps, Volume(MASK, FINE), BRAIN))
+    assert len(content["maps"]) == 12
+    assert max(most) <= 4
+
+
+def test_names_cannot_leave_the_data_block():
+    maps = given(("</script><b>",))
+    html = viewer_html(maps, Volume(MASK, FINE), BRAIN)
+    assert html.count("</script>") == 1
+    assert "</script><b>|none|sbl" in content_of_viewer(html)["maps"]
+
+
+def test_nothing_to_see_makes_nothing():
+    assert viewer_html({}, Volume(MASK, FINE), BRAIN) == ""
+
+
+@pytest.mark.parametrize("top", [3.3, 8.0, 15.7, 40.0])
+def test_the_threshold_of_the_figures_shows_the_same_voxels_in_the_viewer(top):
+    """Steps are laid so that no value is rounded over the threshold, up or down."""
+    rng = np.random.default_rng(3)
+    data = rng.uniform(2.6, 3.6, (12, 12, 5))
+    data[0, 0, 0] = top
+    maps = {("all", "none"): {"sbl": Volume(data, FINE)}}
+    content = content_of_viewer(viewer_html(maps, Volume(MASK, FINE), BRAIN))
+    shown = opened(content["maps"]["all|none|sbl"]).get_fdata() > content["threshold"]
+    assert np.array_equal(shown, data[::-1] > T_DISPLAY.threshold)
+
+
+@pytest.mark.parametrize(
+    ("display", "step", "digits"), [(T_DISPLAY, 0.1, 1), (CC_DISPLAY, 0.01, 2)]
+)
+def test_the_slider_is_as_fine_as_the_statistic(display, step, digits):
+    html = viewer_html(given(), Volume(MASK, FINE), BRAIN, display=display)
+    content = content_of_viewer(html)
+    assert (content["step"], content["digits"]) == (step, digits)
+
+
+def test_runs_share_the_room_of_a_page():
+    assert room_of(1) == MAX_BYTES
+    assert 4 * room_of(4) <= PAGE_BYTES
+
+
+SERIES = {
+    "raw": (COARSE, (6, 6, 5)),
+    **dict.fromkeys(("bspline", "srgan", "sbl"), (FINE, (12, 12, 5))),
+}
+BRAIN = Volume(MASK > 0, FINE)
+ENTITIES = {"subject": "01", "session": "b", "task": "a", "datatype": "func"}
+
+
+def maps_of_run(
+    data_of=lambda number, shape: np.full(shape, 5, np.float32), tilt=None
+) -> list[Derivative]:
+    """Maps of three methods and two contrasts."""
+    found = []
+    for series, (affine, shape) in SERIES.items():
+        for contrast in ("faces", "all"):
+            for fwhm in ("Fwhm50", ""):
+                entities = {
+                    "contrast": contrast,
+                    "stat": "t",
+                    "desc": series + fwhm,
+                    "suffix": "statmap",
+                }
+                grid = (
+                    affine
+                    if tilt is None
+                    else tilt @ np.diag([12 / shape[0], 12 / shape[1], 1, 1])
+                )
+                found.append(mapped(Volume(data_of(len(found), shape), grid), entities))
+    return found
+
+
+def fragment_of(maps, rows, best, brain=BRAIN, level="full") -> str:
+    """The viewer of a run whose verdict is about a method."""
+    drawn = show_viewer(
+        maps,
+        brain,
+        rows,
+        {"best": best},
+        brain.like(brain.data.astype(np.float32)),
+        series_names=["bspline", "srgan", "sbl"],
+        n_runs=1,
+        entities=ENTITIES,
+        level=level,
+        methods=["sbl", "srgan"],
+        baselines="default",
+        smoothing=(0.0, 5.0),
+        kinds=("cc", "glm"),
+        primary="sbl",
+        minus_others=(),
+    )
+    return content_of(drawn, "viewer", html=True)
+
+
+def viewer_of(maps, rows, best, brain=BRAIN) -> dict:
+    """What the viewer shows."""
+    return content_of_viewer(fragment_of(maps, rows, best, brain))
+
+
+@pytest.mark.parametrize(
+    ("best", "judged", "contrast", "series"),
+    [
+        ("sbl", "faces", "faces", "sbl"),
+        ("srgan", "all", "all", "srgan"),
+        ("", "faces", "all", "bspline"),
+    ],
+)
+def test_the_viewer_begins_with_what_the_verdict_is_about(best, judged, contrast, series):
+    """The best method, never one that was not applied, on the contrast that was judged."""
+    row = MetricRow(
+        series="sbl",
+        statistic="ev",
+        band="beyond",
+        reference="measured",
+        value=0.2,
+        contrast=judged,
+    )
+    content = viewer_of(maps_of_run(), [row, replace(row, series="srgan")], best)
+    assert content["first"] == {"contrast": contrast, "smoothing": "none", "series": series}
+    assert content["series"] == ["raw", "bspline", "srgan", "sbl"]
+    assert content["smoothings"] == ["none", "5 mm"]
+    assert len(content["maps"]) == 16
+
+
+def test_one_map_has_one_color_scale_and_one_voxel_on_the_whole_page():
+    """Overview, viewer and figure of activation: ends of the colors, and z of a voxel on oblique
+    slices.
+    """
+    tilted = FINE.copy()
+    tilted[2, :3] = 0.9, -0.6, 3.0
+    rng = np.random.default_rng(5)
+
+    def data_of(number, shape):
+        data = rng.normal(0, 3 + number, shape).astype(np.float32)
+        data[-2, 1, 3] = 60
+        return data
+
+    maps, brain = maps_of_run(data_of, tilted), Volume(MASK > 0, tilted)
+    signal = brain.like(MASK.astype(np.float32))
+    drawn = draw_overview(
+        [],
+        {"best": "sbl"},
+        {},
+        pd.DataFrame({"framewise_displacement": [0.1]}),
+        maps,
+        brain,
+        brain,
+        signal,
+        brain,
+        entities={"subject": "01", "task": "a"},
+        calibrated=False,
+        at_rest=False,
+        run_facts={"Description": "simulated 6 mm"},
+        **STORED,
+    )
+    html = str(next(one.content for one in drawn if isinstance(one.content, str)))
+    assert "<small>Simulated 6 mm</small>" in html
+    overview = content_of(drawn, "overview")
+    drawn = draw_activation(
+        maps, brain, brain, signal, series_names=["bspline", "srgan", "sbl"], at_rest=False
+    )
+    (activation,) = (
+        each.content
+        for each in drawn
+        if (each.entities["desc"], each.entities["contrast"]) == ("activation", "all")
+    )
+    content = viewer_of(maps, [], "sbl", brain)
+    ends = {
+        ax.images[-1].get_clim()[1]
+        for figure in (overview, activation)
+        for ax in figure.axes
+        if len(ax.images) > 1
+    }
+    assert {round(end, 3) for end in ends} == {content["limits"]["all|none"]}
+    below = opened(content["background"])
+    voxel = [int(share * n) for share, n in zip(content["at"], below.shape, strict=True)]
+    z = round((below.affine @ [*voxel, 1])[2])
+    texts = [text.get_text() for text in overview.axes[0].texts]
+    assert f"z = {z:+d} mm".replace("-", "−") in texts
+
+
+def test_a_preview_says_what_it_is_and_names_the_whole_map():
+    content = viewer_of(maps_of_run(), [], "sbl")
+    about = opened(content["maps"]["all|5 mm|sbl"]).header["descrip"].item().decode()
+    assert about == "bids-sr preview: |t| < 2.5 set to 0, rounded to 8 bit; not the map"
+    name = "sub-01_ses-b_task-a_contrast-all_stat-t_desc-sblFwhm50_statmap.nii.gz"
+    assert content["files"]["all|5 mm|sbl"] == f"sub-01/ses-b/func/{name}"
+    assert set(content["files"]) == set(content["maps"])
+
+
+def test_the_viewer_shows_every_map_and_names_those_that_are_stored():
+    maps = maps_of_run()
+    maps += [
+        mapped(
+            each.content,
+            {**each.entities, "desc": each.entities["desc"].replace("sbl", "zerofill")},
+        )
+        for each in maps
+        if each.entities["desc"].startswith("sbl")
+    ]
+    shown = {
+        level: content_of_viewer(fragment_of(maps, [], "sbl", level=level))
+        for level in ("minimal", "standard", "full")
+    }
+    assert shown["minimal"]["maps"] == shown["standard"]["maps"] == shown["full"]["maps"]
+    assert shown["minimal"]["files"] == {}
+    assert {*shown["standard"]["maps"]} - {*shown["standard"]["files"]} == {
+        f"{contrast}|{smoothing}|zerofill"
+        for contrast in ("all", "faces")
+        for smoothing in ("none", "5 mm")
+    }
+    assert "a link to the file is shown below the viewer" in fragment_of(
+        maps, [], "sbl", level="standard"
+    )
+    assert "maps are not stored" in fragment_of(maps, [], "sbl", level="minimal")
+
+
+def test_mni_is_told_over_the_whole_field_of_view():
+    below = Volume(MASK, FINE)
+    volume = canonical(BRAIN)
+    nodes = mni_nodes(volume.data.shape, volume.affine)
+    html = viewer_html(given(), below, BRAIN, mni=np.add(nodes, [1, 2, 3]))
+    told = content_of_viewer(html)["mni"]
+    points = (
+        np.frombuffer(base64.b64decode(told["tenths"]), dtype="<i2").reshape(*told["size"], 3) / 10
+    )
+    edges = [
+        (volume.affine @ [*(-0.5 if end == 0 else n - 0.5 for n in volume.data.shape), 1])[:3]
+        for end in (0, 1)
+    ]
+    assert points[0, 0, 0] == pytest.approx(edges[0] + [1, 2, 3])
+    assert points[-1, -1, -1] == pytest.approx(edges[1] + [1, 2, 3])

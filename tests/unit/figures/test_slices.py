@@ -1,0 +1,512 @@
+"""Planes the right way up, figures that hold what they should, files that are small and the same
+every time.
+"""
+
+import base64
+import io
+import re
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib import colormaps
+from matplotlib.colors import to_rgb, to_rgba
+from PIL import Image
+from scipy import ndimage
+
+from bids_sr.figures import anatomy, canvas, slices, svg_files
+from bids_sr.figures import maps as map_figures
+from bids_sr.figures import motion as motion_figures
+from bids_sr.figures import training as figures_training
+from bids_sr.figures.maps import Scene
+from bids_sr.io.volume import Volume
+from bids_sr.steps.figures.series import draw_slice
+
+FINE = np.diag([-2.0, 2.0, 3.0, 1.0])
+FINE[:3, 3] = [31.0, -40.0, 5.0]
+COARSE = np.diag([-4.0, 4.0, 3.0, 1.0])
+COARSE[:3, 3] = [30.0, -39.0, 5.0]
+SHAPE, LOW = (32, 40, 6), (16, 20, 6)
+
+
+def marked(orientation: str) -> Volume:
+    """An image whose voxel at (x = +10, y = +20, z = +30) mm is bright, in any axis order."""
+    import nibabel as nib
+
+    data = np.zeros((11, 13, 15), dtype=np.float32)
+    data[7, 9, 11] = 1
+    affine = np.eye(4)
+    affine[:3, 3] = [10 - 7, 20 - 9, 30 - 11]
+    transform = nib.orientations.ornt_transform(
+        nib.orientations.io_orientation(affine), nib.orientations.axcodes2ornt(orientation)
+    )
+    turned = nib.orientations.apply_orientation(data, transform)
+    return Volume(turned, affine @ nib.orientations.inv_ornt_aff(transform, data.shape))
+
+
+@pytest.fixture
+def head() -> tuple[Volume, Volume]:
+    """A bright ellipsoid with a brighter core, and its mask."""
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
+    mask = x**2 + y**2 + 0.4 * z**2 < 0.7
+    image = (mask * 500.0 + (x**2 + y**2 < 0.1) * 300.0).astype(np.float32)
+    return Volume(image, FINE), Volume(mask, FINE)
+
+
+@pytest.fixture
+def scene(head) -> Scene:
+    image, mask = head
+    roi = np.zeros(SHAPE, dtype=bool)
+    roi[4:12, 12:24, 2:5] = True
+    return Scene(background=image, mask=mask, roi=mask.like(roi & mask.data))
+
+
+def images_of(path) -> list[np.ndarray]:
+    """The pixel images inside an SVG."""
+    found = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", path.read_text())
+    return [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(each))).convert("RGBA"))
+        for each in found
+    ]
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LAS", "LPS", "PIR", "SAL"])
+def test_a_point_is_drawn_where_it_lies_whatever_the_storage_order(orientation):
+    image = marked(orientation)
+    volume = slices.canonical(image)
+    z = int(np.argmax(volume.data.sum(axis=(0, 1))))
+    cut = slices.Cut(axis=2, at=z + 0.5, box=slices.field_of_view(image))
+    values, edges = slices.cut_out(image, cut)
+    row, column = np.unravel_index(np.argmax(values), values.shape)
+    assert np.allclose((volume.affine @ [column, row, z, 1])[:3], [10, 20, 30])
+    assert np.all(np.diag(volume.affine)[:3] > 0)
+    assert edges == (0, volume.data.shape[0], 0, volume.data.shape[1])
+    assert slices._place_of(image, cut) == "z = +30 mm"
+
+
+def test_left_is_drawn_on_the_left_and_front_above():
+    data = np.zeros((10, 12, 5), dtype=np.float32)
+    # stored from right to left: x index 1 lies on the right; y index 10 in front
+    data[1, 10, :] = 1
+    image = Volume(data, np.diag([-1.0, 1.0, 1.0, 1.0]))
+    cuts = slices.cuts([2.5], slices.field_of_view(image))
+    fig = slices.image_figure(
+        [slices.row_of("", cuts, slices.Layer(image=image, low=0, high=1))], tallest=12.0
+    )
+    ax = fig.axes[0]
+    assert [each.get_text() for each in ax.texts] == ["", "", "L", "R", "z = +2 mm"]
+    for text in ax.texts:
+        text.remove()
+    fig.canvas.draw()
+    drawn = np.asarray(fig.canvas.buffer_rgba())[..., 0].astype(float)
+    rows, columns = np.nonzero(drawn[5:-5, 5:-5] > 200)
+    assert columns.mean() > drawn.shape[1] / 2
+    assert rows.mean() < drawn.shape[0] / 2
+
+
+@pytest.mark.parametrize(("tilt", "text"), [(0.0, "z = +14 mm"), (0.3, "z = +14 mm (center)")])
+def test_the_coordinate_of_an_oblique_slice_is_said_to_be_that_of_its_center(tilt, text):
+    """The overview's slice was at −24 mm, by its voxel, and at −12 mm, by its middle, two figures
+    below.
+    """
+    affine = np.diag([3.0, 3.0, 3.0, 1.0])
+    affine[2] = [0, 3 * tilt, 3, 14 - 3 * tilt * 9.5 - 6]
+    image = Volume(np.zeros((20, 20, 5)), affine)
+    thick = float(image.zooms[2])
+    cut = slices.Cut(axis=2, at=2.5 * thick, box=slices.field_of_view(image))
+    assert slices._place_of(image, cut) == text
+
+
+def test_a_volume_must_have_three_axes():
+    with pytest.raises(canvas.FigureInputError, match=r"\(2, 2\)"):
+        slices.canonical(Volume(np.zeros((2, 2)), np.eye(4)))
+
+
+def test_planes_lie_inside_the_mask_and_apart():
+    mask = np.zeros((4, 4, 40), dtype=bool)
+    mask[:, :, 10:30] = True
+    found = slices._spread_planes(Volume(mask, np.diag([1.0, 1, 2, 1])), 5)
+    assert len(found) == 5
+    assert min(found) > 20
+    assert max(found) < 58
+    assert len(slices._spread_planes(Volume(np.zeros((4, 4, 40)), np.eye(4)), 3)) == 3
+
+
+@given(low=st.integers(2, 9), factor=st.integers(1, 3))
+@settings(max_examples=20, deadline=None)
+def test_repeated_keeps_every_acquired_voxel_as_a_block(low, factor):
+    data = np.arange(low**3, dtype=float).reshape(low, low, low)
+    fine = Volume(np.zeros((low * factor,) * 3), np.eye(4))
+    assert np.array_equal(
+        slices.repeated(Volume(data, np.eye(4)), fine), np.kron(data, np.ones((factor,) * 3))
+    )
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPS", "SAL"])
+def test_a_part_of_a_plane_keeps_its_place(orientation):
+    image = marked(orientation)
+    box = np.array([[2.2, 3.0, 4.0], [8.7, 11.0, 14.0]])
+    values, (left, _, bottom, _) = slices.cut_out(image, slices.Cut(axis=2, at=11.5, box=box))
+    row, column = np.unravel_index(np.argmax(values), values.shape)
+    assert (column + left, row + bottom) == (7, 9)
+    assert values.shape == (8, 7)  # voxels that are cut into belong to it
+
+
+def test_the_acquired_grid_and_a_finer_one_are_drawn_in_the_same_places():
+    fine = np.zeros(SHAPE, np.float32)
+    fine[10:12, 24:26, 3] = 1
+    low = Volume(fine.reshape(16, 2, 20, 2, 6).mean(axis=(1, 3)), COARSE)
+    fov = slices.field_of_view(low)
+    assert np.allclose(fov, slices.field_of_view(Volume(fine, FINE)))
+    found = []
+    for image in (low, Volume(fine, FINE)):
+        values, (left, right, bottom, top) = slices.cut_out(
+            image, slices.Cut(axis=2, at=10.5, box=fov)
+        )
+        rows, columns = np.nonzero(values)
+        size = np.divide((right - left, top - bottom), values.shape[::-1])
+        found.append((left, bottom) + size * (columns.min(), rows.min()))
+    assert found[0] == pytest.approx(found[1])
+
+
+def test_a_part_stays_inside():
+    whole = np.array([[10.0, 0, 2], [50, 60, 8]])
+    assert np.array_equal(
+        slices.part_of(whole, np.array([10, 59, 0]), (20, 20)), [[10, 40, 2], [30, 60, 8]]
+    )
+    assert np.array_equal(
+        slices.part_of(whole, np.array([30, 30, 0]), (200, 10)), [[10, 25, 2], [50, 35, 8]]
+    )
+
+
+def test_rows_of_equal_cuts_stand_in_columns_whatever_their_height(head):
+    image, mask = head
+    whole = slices.box_of(mask, 2.0)
+    low = whole.copy()
+    low[1, 1] = low[0, 1] + 20
+    layer = slices.gray(image, mask)
+    rows = [slices.row_of("a", slices.cuts([9.0] * 3, box), layer) for box in (whole, low)]
+    sheets = [
+        patch
+        for patch in slices.image_figure(rows, tallest=1.0).axes[0].patches
+        if patch.get_zorder() < 0
+    ]
+    x = [(sheet.get_x(), sheet.get_width()) for sheet in sheets]
+    heights = [sheet.get_height() for sheet in sheets]
+    assert len(sheets) == 6
+    assert np.allclose(x[:3], x[3:])
+    assert max(heights) == pytest.approx(1.0)
+    assert heights[3] / heights[0] == pytest.approx(20 / np.ptp(whole[:, 1]))
+
+
+def test_a_figure_file_is_reproducible_anonymous_and_needs_no_rewriting(tmp_path, head):
+    image, mask = head
+    names = []
+    for name in ("a.svg", "b.svg"):
+        fig = anatomy.mosaic_figure(
+            image, anatomy.isolines(image, mask), mask=mask, views=((2, 3),)
+        )
+        names.append(svg_files.save_svg(fig, tmp_path / name))
+    text = names[0].read_text()
+    assert text == names[1].read_text()
+    assert "<metadata" not in text
+    assert not text.splitlines()[0].strip().startswith("<svg")
+    root = ElementTree.fromstring(text)
+    assert "viewBox" in root.attrib
+    assert "width" not in root.attrib
+
+
+def test_colors_survive_the_smaller_png():
+    rng = np.random.default_rng(0)
+    for pixels in (
+        np.repeat(rng.integers(0, 255, (9, 7, 1), dtype=np.uint8), 4, axis=2),
+        rng.choice(
+            np.array([[255, 0, 0, 255], [0, 0, 0, 0], [3, 4, 5, 80]], dtype=np.uint8), (9, 7)
+        ),
+        rng.integers(0, 255, (40, 40, 4), dtype=np.uint8),
+    ):
+        if pixels.shape[:2] == (9, 7) and (pixels[..., 0] == pixels[..., 3]).all():
+            pixels[..., 3] = 255
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, format="png")
+        small = svg_files._smaller_image(base64.b64encode(buffer.getvalue()).decode())
+        again = np.asarray(
+            Image.open(io.BytesIO(base64.b64decode(small.partition(",")[2]))).convert("RGBA")
+        )
+        assert np.array_equal(again, pixels)
+
+
+def test_a_map_of_many_colors_is_a_palette_of_few_bytes():
+    """With the color scale of a map, transparent where nothing is drawn."""
+    values = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((120, 110)), 3)
+    values /= np.abs(values).max()
+    pixels = colormaps["coolwarm"](values / 2 + 0.5, bytes=True)
+    pixels[np.abs(values) < 0.2] = 0
+    assert 100 < len(np.unique(pixels.reshape(-1, 4), axis=0)) <= 256
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="png")
+    small = svg_files._smaller_image(base64.b64encode(buffer.getvalue()).decode())
+    content = base64.b64decode(small.partition(",")[2])
+    again = Image.open(io.BytesIO(content))
+    assert again.mode == "P"
+    np.testing.assert_array_equal(again.convert("RGBA"), pixels)
+    smallest = io.BytesIO()
+    again.save(smallest, format="png", optimize=True)
+    assert len(content) < 1.05 * len(smallest.getvalue())
+    assert len(content) < 0.7 * len(buffer.getvalue())
+
+
+def test_registration_refuses_images_on_different_grids(head):
+    image, mask = head
+    with pytest.raises(canvas.FigureInputError, match="one grid"):
+        anatomy.registration_figure(
+            {"a": image, "b": image.like(image.data[:-1]), "c": image}, [], mask=mask
+        )
+
+
+def test_the_registered_image_blinks_over_the_reference(tmp_path, head):
+    image, mask = head
+    moved = image.like(np.roll(image.data, 3, axis=0))
+    fig = anatomy.registration_figure(
+        {"a": image, "b": moved, "c": image}, [], mask=mask, views=((2, 2),)
+    )
+    text = svg_files.save_svg(fig, tmp_path / "r.svg").read_text()
+    assert text.count('id="flicker-') == 2
+    assert "@keyframes" in text
+    # reference, before, reference below after, after: two planes each, of which many are alike
+    # here
+    assert len(images_of(tmp_path / "r.svg")) + text.count("<use xlink:href=") == 8
+    ids = re.findall(r' id="([^"]*)"', text)
+    assert len(ids) == len(set(ids))
+
+
+def test_isolines_of_a_constant_image_are_none():
+    assert anatomy.isolines(*[Volume(np.ones((6, 6, 6)), np.eye(4))] * 2) == []
+
+
+def test_carpet_rows_are_without_trend_and_of_unit_deviation():
+    rng = np.random.default_rng(1)
+    series = 100 + 0.5 * np.arange(60) + rng.normal(0, 3, (5, 60))
+    series[4] = 7
+    series[:, :3] += 50
+    rows = motion_figures.carpet_rows(series, 3)
+    assert np.allclose(rows[:4, 3:].mean(axis=1), 0, atol=1e-4)
+    assert np.allclose(rows[:4, 3:].std(axis=1), 1, atol=1e-4)
+    assert np.abs(np.polyfit(np.arange(57), rows[0, 3:], 1)[0]) < 1e-4
+    assert not rows[4, 3:].any()
+    assert rows[0, 0] > 5
+
+
+def test_motion_figure_says_which_column_it_lacks(tmp_path):
+    table = {f"trans_{a}": np.zeros(10) for a in "xyz"} | {
+        "framewise_displacement": np.r_[np.nan, np.ones(9)]
+    }
+    fig = motion_figures.motion_figure(table, 2.0, n_dummy=2)
+    texts = [text.get_text() for ax in fig.axes for text in ax.texts]
+    assert texts.count("not in the confounds table") == 2
+    assert "mean 1.00\nmax 1.00 mm" in texts
+
+
+def test_motion_figure_summarizes_the_volumes_that_are_kept():
+    displacement = np.r_[np.nan, 9, np.ones(7), 5.0]  # the second volume is no steady one
+    table = {"framewise_displacement": displacement, "std_dvars": 2 * displacement}
+    kept = np.arange(10) != 9
+    fig = motion_figures.motion_figure(table, 2.0, n_dummy=2, kept=kept)
+    texts = [text.get_text() for ax in fig.axes for text in ax.texts]
+    assert "kept volumes:\nmean 1.00\nmax 1.00 mm" in texts
+    assert "kept volumes:\nmean 2.00\nmax 2.00" in texts
+    assert fig.axes[-1].get_xlabel() == "Time (s); gray: non-steady, red: censored volumes"
+    shaded = [patch for patch in fig.axes[0].patches if patch.get_alpha() == 0.25]
+    assert [patch.get_x() for patch in shaded] == [17.0]
+    everything = motion_figures.motion_figure(table, 2.0, n_dummy=2)
+    texts = [text.get_text() for ax in everything.axes for text in ax.texts]
+    assert "mean 1.50\nmax 5.00 mm" in texts
+
+
+def beside_the_data(legend) -> bool:
+    """Whether a legend, or a text, leaves its panel alone."""
+    legend.get_figure().canvas.draw()
+    return not legend.get_window_extent().overlaps(legend.axes.bbox)
+
+
+def test_legends_of_motion_and_training_hide_no_data():
+    table = {f"{kind}_{a}": np.ones(10) for kind in ("trans", "rot") for a in "xyz"}
+    table |= {"framewise_displacement": np.r_[np.nan, np.ones(9)], "std_dvars": np.ones(10)}
+    motion = motion_figures.motion_figure(table, 2.0)
+    assert [len(ax.get_legend_handles_labels()[1]) for ax in motion.axes] == [3, 3, 0, 0]
+    assert all(beside_the_data(ax.get_legend()) for ax in motion.axes[:2])
+    assert all(beside_the_data(text) for ax in motion.axes[2:] for text in ax.texts)
+    steps = np.arange(0.0, 100, 10)
+    columns = {"iteration": steps, "psnr": steps, "loss": np.ones(10)}
+    training = figures_training.training_figure(columns, {"held_out": {"iteration": 9}})
+    assert all(beside_the_data(ax.get_legend()) for ax in training.axes)
+
+
+def test_carpet_figure_names_groups_and_counts_rows():
+    fig = motion_figures.carpet_figure(
+        np.zeros((12, 20), np.float32), [("GM", 7), ("WM", 5)], 2.0, traces={"FD": np.ones(20)}
+    )
+    texts = [text.get_text() for text in fig.axes[1].texts]
+    assert texts == ["GM", "WM"]
+    assert "12 voxels" in fig.axes[1].get_xlabel()
+
+
+def test_times_below_a_carpet_are_round_and_those_of_the_traces():
+    """They were 0, 34, 68, 101 s below traces with 0, 50, 100 s."""
+    rows = np.zeros((12, 136), np.float32)
+    fig = motion_figures.carpet_figure(rows, [("brain", 12)], 2.0, traces={"FD": np.ones(136)})
+    fig.canvas.draw()
+    places = [[label.get_text() for label in ax.get_xticklabels()] for ax in fig.axes[:2]]
+    assert {"0", "50", "100", "250"} <= set(places[1])
+    assert np.array_equal(fig.axes[0].get_xticks(), fig.axes[1].get_xticks())
+
+
+def test_training_figure_shows_levels_and_the_stopping_point(tmp_path):
+    steps = np.arange(0.0, 100, 10)
+    levels = {"bspline": {"psnr": 3.0}, "inject": {"psnr": np.nan}}
+    columns = {"iteration": steps, "psnr": steps / 10, "loss": np.ones(10)}
+    card = {"method": "srgan", "held_out": {"iteration": 50, **levels}}
+    fig = figures_training.training_figure(columns, card)
+    labels = fig.axes[0].get_legend_handles_labels()[1]
+    assert labels == ["srgan", "bspline (3.00 dB)", "stopping point: 50"]
+    svg_files.save_svg(fig, tmp_path / "training.svg")
+    # powers of ten are no dollar signs
+    assert all(label.get_parse_math() for label in fig.axes[1].get_yticklabels())
+
+
+def series_of(image: Volume) -> dict[str, Volume]:
+    low = image.data.reshape(16, 2, 20, 2, 6).mean(axis=(1, 3))
+    return {"raw": Volume(low, COARSE), "bspline": image, "srgan": image.like(image.data + 20)}
+
+
+def test_slice_figure_subtracts_the_reference_and_nothing_else(head, scene):
+    image, mask = head
+    shown = map_figures.series_figure(series_of(image), scene.roi, mask=mask).axes[0].images
+    differences = [
+        np.asarray(each.get_array()) for each in shown if each.get_cmap().name == "RdBu_r"
+    ]
+    assert len(differences) == 2
+    assert not differences[0].any()
+    assert np.allclose(differences[1], 20)
+    gray = {each.get_clim() for each in shown if each.get_cmap().name == "gray"}
+    assert len(gray) == 1
+
+
+def test_slice_figure_wants_its_reference(head, scene):
+    with pytest.raises(canvas.FigureInputError, match="zerofill"):
+        map_figures.series_figure(series_of(head[0]), scene.roi, reference="zerofill")
+
+
+def maps_of(peak: float) -> dict[str, Volume]:
+    t = np.zeros(SHAPE)
+    t[6:10, 14:20, 3] = peak
+    low = t.reshape(16, 2, 20, 2, 6).mean(axis=(1, 3))
+    return {"raw": Volume(low, COARSE), "bspline": Volume(t * 0.5, FINE), "srgan": Volume(t, FINE)}
+
+
+def test_activation_maps_share_scale_threshold_and_planes(scene):
+    maps = maps_of(9.0)
+    significant = {"raw": maps["raw"].like(maps["raw"].data > 4)}
+    fig = map_figures.activation_figure(maps, scene, n_slices=1, significant=significant)
+    overlays = [each for each in fig.axes[0].images if each.get_cmap().name != "gray"]
+    assert len(overlays) == 3 * 2  # whole and zoomed
+    assert to_rgba("white") in outlines_of(fig)
+    assert len({image.get_clim() for image in overlays}) == 1
+    for image in overlays:
+        values = np.ma.masked_invalid(np.asarray(image.get_array(), dtype=float)).compressed()
+        assert (np.abs(values) > 3.1).all()
+    assert any(np.isfinite(np.asarray(image.get_array(), dtype=float)).any() for image in overlays)
+
+
+def test_the_first_map_alone_chooses_the_planes(scene):
+    # plane 3 of 3 mm
+    assert map_figures._informative_planes(scene, maps_of(9.0)["raw"], 1) == [10.5]
+    elsewhere = np.zeros(SHAPE)
+    elsewhere[6:10, 14:20, 2] = 50
+    assert map_figures._informative_planes(scene, Volume(elsewhere, FINE), 1) == [7.5]
+
+
+def test_a_later_row_cannot_choose_its_own_best_planes(scene):
+    elsewhere = np.zeros(SHAPE)
+    elsewhere[6:10, 14:20, 2] = 50
+    fig = map_figures.activation_figure(
+        {**maps_of(9.0), "other": Volume(elsewhere, FINE)}, scene, n_slices=1
+    )
+    written = {
+        text.get_text()
+        for ax in fig.axes
+        for text in ax.texts
+        if text.get_text().startswith("z =")
+    }
+    assert written == {"z = +14 mm"}  # plane 3 of 3 mm, the first at 5 mm
+
+
+def test_the_color_scale_is_the_median_of_the_maps_but_not_below_the_floor():
+    maps = [Volume(np.full(LOW, float(v)), COARSE) for v in (1, 8, 300)]
+    assert map_figures.common_scale(maps, 6.0) == 8
+    assert map_figures.common_scale(maps[:1], 6.0) == 6
+
+
+def test_activation_without_maps_is_refused(scene):
+    with pytest.raises(canvas.FigureInputError, match="no map"):
+        map_figures.activation_figure({}, scene)
+
+
+def outlines_of(fig) -> set:
+    """Colors of the outlines and frames of a figure."""
+    return {patch.get_edgecolor() for ax in fig.axes for patch in ax.patches}
+
+
+def test_the_slice_is_framed_and_outlined_in_the_colors_of_its_caption(head, scene):
+    """The caption spoke of a blue outline where the figure had a yellow frame."""
+    image, mask = head
+    (caption,) = (each.caption for each in draw_slice.shown)
+    assert "yellow frame" in caption
+    assert "region of interest is not the whole brain, it is outlined in light blue" in caption
+    whole, part = (
+        outlines_of(map_figures.series_figure(series_of(image), roi, mask=mask))
+        for roi in (mask, scene.roi)
+    )
+    assert to_rgba(canvas.YELLOW) in whole & part
+    assert part - whole == {to_rgba("#00e5ff")}
+
+
+def test_the_first_panel_shows_where_the_enlarged_part_lies(scene, monkeypatch):
+    maps = maps_of(9.0)
+    monkeypatch.setattr(map_figures, "ZOOM_MM", (30.0, 24.0))
+    sheet, _ = map_figures.zoomed_figure(maps, scene).axes
+    far, *close = (each for each in sheet.images if each.get_cmap().name == "gray")
+    assert len(close) == len(maps)
+    (frame,) = (
+        patch for patch in sheet.patches if patch.get_edgecolor() == to_rgba(canvas.FRAME_COLOR)
+    )
+    left, right, bottom, _ = far.get_extent()
+    inches = (right - left) / far.get_array().shape[1]  # of a voxel of 2 mm
+    assert (frame.get_width(), frame.get_height()) == pytest.approx((15 * inches, 12 * inches))
+    column, row = (
+        int(each) for each in ((frame.get_x() - left) / inches, (frame.get_y() - bottom) / inches)
+    )
+    part, shown = far.get_array()[row:, column:], close[0].get_array()
+    assert np.array_equal(part[: shown.shape[0], : shown.shape[1]], shown)
+    assert shown.shape[0] in (12, 13)
+    assert {"L", "R"} <= {text.get_text() for text in sheet.texts}
+
+
+def test_a_whole_brain_region_is_neither_outlined_nor_zoomed(head):
+    image, mask = head
+    scene = Scene(background=image, mask=mask, roi=mask)
+    fig = map_figures.activation_figure(maps_of(9.0), scene, n_slices=1)
+    assert scene.roi_is_brain
+    assert to_rgba(canvas.ROI_COLOR) not in outlines_of(fig)
+
+
+def test_values_just_above_the_threshold_show_on_a_dark_brain():
+    """Luminance (WCAG 2) against black, of each color of the scale of maps; more far from 0."""
+    values = np.array([to_rgb(color) for color in map_figures.MAP_COLORS])
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    contrast = (linear @ [0.2126, 0.7152, 0.0722] + 0.05) / 0.05
+    assert contrast.min() > 4
+    assert (np.diff(contrast[:5]) < 0).all()
+    assert (np.diff(contrast[5:]) > 0).all()

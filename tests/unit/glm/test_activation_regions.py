@@ -1,0 +1,145 @@
+"""Regions by hand and against scipy."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bids_sr.glm.activation_regions import (
+    Threshold,
+    centroid,
+    dice,
+    fdr_region,
+    parse_thresholds,
+    peak,
+    quarter_region,
+    reliable_region,
+)
+
+
+def box(shape, *index):
+    out = np.zeros(shape, dtype=bool)
+    out[index] = True
+    return out
+
+
+def test_quarter_region_by_hand():
+    cc = np.array([[[0.9, 0.1, 0.69, 0.7, 0.71, 0.8]]])
+    roi = np.ones(cc.shape, dtype=bool)
+    region, threshold = quarter_region(cc, roi)
+    assert threshold == pytest.approx(0.9 - 0.8 / 4)  # .7
+    assert region.ravel().tolist() == [True, False, False, True, True, True]
+    roi[..., 0] = False  # the maximum outside the ROI no longer counts: .8 - .7 / 4 = .625
+    region, threshold = quarter_region(cc, roi)
+    assert threshold == pytest.approx(0.625)
+    assert region.ravel().tolist() == [False, False, True, True, True, True]
+
+
+def test_the_reliable_region_goes_by_t_until_its_expected_share():
+    t = np.array([[[2.0, 9.0, 5.0, 7.0, 3.0, 8.0]]])
+    wrong = np.array([[[0.3, 0.01, 0.02, 0.12, 0.14, 0.02]]])
+    active = np.ones(t.shape, dtype=bool)
+    # means in the order of t: .01, .015, .05, .0425, .062, .102
+    found = reliable_region(t, wrong, active)
+    assert found.ravel().tolist() == [False, True, True, True, False, True]
+    # one of high t that is in doubt is taken in with the certain ones behind it
+    first = reliable_region(t, np.where(t == 9, 0.08, 0.01), active)
+    assert first.all()
+    # voxels outside of the region count for nothing
+    active[..., 1] = False
+    found = reliable_region(t, np.where(t == 9, 0.5, wrong), active)
+    assert found.ravel().tolist() == [False, False, False, False, False, True]
+
+
+def test_a_reliable_region_may_be_empty():
+    t, active = np.arange(24.0).reshape(2, 3, 4), np.ones((2, 3, 4), dtype=bool)
+    for wrong, region in ((0.2, active), (0.01, ~active)):
+        found = reliable_region(t, np.full(t.shape, wrong), region)
+        assert found.shape == t.shape
+        assert found.dtype == bool
+        assert not found.any()
+
+
+def test_quarter_region_of_nothing_is_empty():
+    assert quarter_region(np.ones((2, 2, 2)), np.zeros((2, 2, 2), dtype=bool))[1] is None
+    region, threshold = quarter_region(np.zeros((2, 2, 2)), np.ones((2, 2, 2), dtype=bool))
+    assert threshold is None
+    assert not region.any()
+
+
+def testfdr_region_is_one_sided_and_within_the_mask():
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((10, 10, 10))
+    z[:2], z[8:] = 6.0, -6.0
+    mask = np.ones(z.shape, dtype=bool)
+    mask[0] = False
+    region, lowest = fdr_region(z, mask)
+    assert region[1].all()
+    assert not region[0].any()
+    assert not region[8:].any()
+    assert lowest == z[region].min()
+    assert (z[mask & ~region] < lowest).all()
+
+
+@pytest.mark.parametrize("shift", [-4.0, 0.0, 0.8, 4.0])
+@pytest.mark.parametrize("order", "CF")
+def test_fdr_region_is_that_of_scipy(shift, order):
+    rng = np.random.default_rng(1)
+    z = np.asarray(rng.standard_normal((12, 9, 7)) * 2 + shift, np.float32, order=order)
+    z[3] = z[2]  # ties
+    mask = rng.random(z.shape) > 0.3
+    region, lowest = fdr_region(z, mask)
+    adjusted = stats.false_discovery_control(stats.norm.sf(z[mask].astype(np.float64)))
+    np.testing.assert_array_equal(region[mask], adjusted <= 0.05)
+    assert not region[~mask].any()
+    assert lowest == (z[region].min() if region.any() else None)
+    assert region.any() == (shift > -4)
+
+
+def testfdr_region_of_noise_is_empty_most_times():
+    rng = np.random.default_rng(3)
+    mask = np.ones((8, 8, 8), dtype=bool)
+    found = sum(fdr_region(rng.standard_normal((8, 8, 8)), mask)[0].any() for _ in range(400))
+    assert found <= 400 * 0.05 + 3 * np.sqrt(400 * 0.05 * 0.95)
+
+
+def test_fixed_region():
+    region, threshold = Threshold(label="Z31", stat="z", z=3.1).region(
+        np.array([[[3.0, 3.1, 5.0]]]), np.array([[[True, True, False]]]), np.ones((1, 1, 3), bool)
+    )
+    assert region.ravel().tolist() == [False, True, False]
+    assert threshold == 3.1
+
+
+def test_dice_by_hand():
+    a, b = box((4, 1, 1), slice(0, 3)), box((4, 1, 1), slice(2, 4))
+    assert dice(a, b) == pytest.approx(2 / 5)
+    assert dice(a, a) == 1.0
+    assert dice(a, box((4, 1, 1), 3)) == 0.0
+    nothing = np.zeros((4, 1, 1), dtype=bool)
+    assert dice(a, nothing) is None
+    assert dice(nothing, nothing) is None
+
+
+def test_centroid_and_peak_are_in_mm():
+    affine = np.array([[0, 0, 4.0, -8], [-2.0, 0, 0, 6], [0, 3.0, 0, 1], [0, 0, 0, 1]])
+    region = box((5, 5, 5), slice(1, 3), 2, 4)
+    np.testing.assert_allclose(centroid(region, affine), [4 * 4 - 8, -2 * 1.5 + 6, 3 * 2 + 1])
+    values = np.zeros((5, 5, 5))
+    values[1, 2, 4], values[0, 0, 0] = 2.0, 9.0
+    at = peak(values, region, affine)
+    assert at.index == (1, 2, 4)
+    assert at.value == 2.0
+    np.testing.assert_allclose(at.position, [8, 4, 7])
+    assert centroid(np.zeros((2, 2, 2), dtype=bool), affine) is None
+    assert peak(values, np.zeros((5, 5, 5), dtype=bool), affine) is None
+
+
+def test_thresholds_as_written_on_the_command_line():
+    found = parse_thresholds(["quarter", "fdr", "3.1"])
+    assert [(t.label, t.stat, t.z) for t in found] == [
+        ("Quarter", "cc", None),
+        ("Fdr", "z", None),
+        ("Z31", "z", 3.1),
+    ]
+    with pytest.raises(ValueError, match="'half'"):
+        parse_thresholds(["half"])

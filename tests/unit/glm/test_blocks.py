@@ -1,0 +1,252 @@
+"""Blocks, halves and effects of blocks: what is one unit, what counts, and what a series' effects
+are.
+"""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_sr.glm.block_effects import block_effects, load_effects, save_effects
+from bids_sr.glm.blocks import (
+    Block,
+    TooFewBlocks,
+    _assign_halves,
+    block_design,
+    find_blocks,
+    half_weights,
+    missing_conditions,
+)
+from bids_sr.glm.model_confounds import MOTION as MODEL_MOTION
+from bids_sr.glm.regressors import Events
+from bids_sr.glm.smoothing import smooth
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+
+SHAPE, N, TR = (9, 8, 3), 120, 2.0
+AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
+
+
+def table(*rows):
+    return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
+
+
+def alternating(count=6, first=10.0, step=36.0):
+    return table(*[(first + step * k, 16.0, ("thumb", "little")[k % 2]) for k in range(count)])
+
+
+def test_events_close_in_time_are_one_block_and_others_are_not():
+    events = table(
+        (0, 1, "a"), (2.5, 1, "a"), (6.4, 1, "a"), (10.5, 1, "a"), (12, 1, "b"), (13, 1, "a")
+    )
+    found = find_blocks(events)
+    assert [(b.condition, b.events) for b in found] == [
+        ("a", ((0.0, 7.4),)),
+        ("a", ((10.5, 1.0),)),
+        ("b", ((12.0, 1.0),)),
+        ("a", ((13.0, 1.0),)),
+    ]
+
+
+def test_blocks_that_leave_no_degree_of_freedom_are_joined_until_the_model_fits():
+    events = table(*[(2.2 * k, 0.5, "ab"[k % 2]) for k in range(38)])
+    rng = np.random.default_rng(0)
+    motion = pd.DataFrame(rng.normal(size=(46, 12)), columns=list(MODEL_MOTION))
+    design = block_design(events, n_volumes=46, tr=TR, confounds=motion)
+    assert design.dof >= 1
+    assert len(design.blocks) == 28  # 46 volumes less motion, drift, mean and one; even per type
+    onsets = sorted(onset for block in design.blocks for onset, _ in block.events)
+    np.testing.assert_allclose(onsets, 2.2 * np.arange(38))
+    halves = half_weights(design.blocks, {"a": 1.0, "b": -1.0}, design.leak)
+    assert halves is not None
+    np.testing.assert_allclose(halves.sum(axis=1), 0, atol=1e-12)
+
+
+def test_a_run_without_room_for_two_units_of_each_condition_is_not_split():
+    events = table(*[(2.2 * k, 0.5, f"c{k % 17}") for k in range(38)])
+    motion = pd.DataFrame(np.random.default_rng(0).normal(size=(46, 12)), columns=[*MODEL_MOTION])
+    with pytest.raises(TooFewBlocks, match="more volumes than the rank are required"):
+        block_design(events, n_volumes=46, tr=TR, confounds=motion)
+
+
+def test_many_short_trials_become_chunks_that_keep_their_events():
+    rng = np.random.default_rng(0)
+    events = table(*[(5.0 * k, 1.0, "ab"[rng.integers(2)]) for k in range(120)])
+    found = find_blocks(events)
+    assert len(found) == 40
+    sizes = [sum(duration for _, duration in b.events) for b in found]
+    assert sum(sizes) == pytest.approx(120)
+    assert max(sizes) - min(sizes) < 3
+    for name in "ab":
+        onsets = [on for b in found if b.condition == name for on, _ in b.events]
+        assert onsets == sorted(onsets)
+
+
+def test_halves_alternate_within_a_condition_and_pass_over_what_does_not_count():
+    blocks = [Block(condition=c, events=((k, 1.0),), used=k != 0) for k, c in enumerate("aababa")]
+    assert [(b.condition, b.half) for b in _assign_halves(blocks) if b.used] == [
+        ("a", 0),
+        ("b", 0),
+        ("a", 1),
+        ("b", 1),
+        ("a", 0),
+    ]
+
+
+def test_a_block_before_the_run_does_not_count_unless_asked(caplog):
+    events = table(
+        (-28, 16, "face"), (20, 16, "body"), (60, 16, "face"), (100, 16, "body"), (140, 16, "face")
+    )
+    with caplog.at_level(logging.INFO, logger="bids_sr"):
+        design = block_design(events, n_volumes=N, tr=TR, confound_names=())
+    assert [b.used for b in design.blocks] == [False, True, True, True, True]
+    assert "the face block at -28.0 s is excluded from the split-half analysis" in caplog.text
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "00000" not in caplog.text, "the number of a block is nobody's name"
+    with caplog.at_level(logging.WARNING):
+        block_design(events, n_volumes=N, tr=TR, confound_names=(), n_dummy=25)
+    told = [record.message for record in caplog.records if "body block at 20" in record.message]
+    assert told[-1].endswith("before the steady state. Check the onset of the block.")
+    assert [b.half for b in design.blocks if b.used] == [0, 0, 1, 1]
+    every = block_design(events, n_volumes=N, tr=TR, confound_names=(), min_share=0)
+    error = np.sqrt(np.diag(every.covariance))
+    assert all(b.used for b in every.blocks)
+    assert error[0] > 10 * error[1:].max()
+
+
+def test_too_few_blocks_name_the_run_the_condition_and_the_fix():
+    with pytest.raises(
+        TooFewBlocks,
+        match=r"run-2_events.tsv: .*\(thumb: 1, little: 1\).*skip the split-half analysis",
+    ):
+        block_design(
+            Events(alternating(2).table, "run-2_events.tsv"), n_volumes=N, tr=TR, confound_names=()
+        )
+
+
+def test_a_condition_with_one_block_is_left_out_of_both_halves(caplog):
+    events = Events(pd.concat([alternating(4).table, table((190, 16, "once")).table]))
+    with caplog.at_level(logging.INFO, logger="bids_sr"):
+        design = block_design(events, n_volumes=N, tr=TR, confound_names=())
+    assert "the condition once has only 1 block" in caplog.text
+    weights = {"thumb": 1 / 3, "little": 1 / 3, "once": 1 / 3}
+    halves = half_weights(design.blocks, weights, design.leak)
+    assert missing_conditions(design.blocks, weights) == ["once"]
+    np.testing.assert_allclose(halves, [[0.5, 0.5, 0, 0, 0], [0, 0, 0.5, 0.5, 0]])
+    assert half_weights(design.blocks, {"once": 1.0}) is None
+    assert half_weights(design.blocks, {"thumb": 1.0, "once": -1.0}) is None
+
+
+def test_a_half_is_the_mean_of_its_blocks_then_the_contrast():
+    blocks = _assign_halves(
+        [Block(condition=c, events=((k, 1.0),)) for k, c in enumerate("ababaa")]
+    )
+    halves = half_weights(blocks, {"a": 2.0, "b": -2.0})
+    # third of a counts in half 0 again
+    np.testing.assert_allclose(halves[0], [0.5, -1, 0, 0, 0.5, 0])
+    np.testing.assert_allclose(halves[1], [0, 0, 0.5, -1, 0, 0.5])
+
+
+def test_a_contrast_that_the_model_cannot_estimate_is_no_contrast():
+    confounds = pd.DataFrame({"copy": np.zeros(N)})
+    plain = block_design(alternating(4), n_volumes=N, tr=TR, confound_names=())
+    confounds["copy"] = plain.matrix[:, 0]
+    design = block_design(
+        alternating(4), n_volumes=N, tr=TR, confounds=confounds, confound_names=("copy",)
+    )
+    assert half_weights(design.blocks, {"little": 1.0}, design.leak) is not None
+    assert half_weights(design.blocks, {"thumb": 1.0}, design.leak) is None
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Series of known block effects on a static image, with drift and noise; (path, design,
+    effects, data).
+    """
+    design = block_design(alternating(), n_volumes=N + 3, tr=TR, n_dummy=3, confound_names=())
+    rng = np.random.default_rng(1)
+    true = rng.normal(0, 20, (*SHAPE, 6))
+    data = 1000 + 200 * rng.random(SHAPE)[..., None] + rng.normal(0, 3, (*SHAPE, N + 3))
+    data[..., 3:] += true @ design.matrix[:, :6].T + 40 * np.cos(np.pi * (np.arange(N) + 0.5) / N)
+    data[..., :3] += 5000
+    with SeriesWriter(tmp_path / "series.nii", data.shape, AFFINE, TR) as writer:
+        for t in range(N + 3):
+            writer.append(data[..., t])
+    return tmp_path / "series.nii", design, true, data.astype(np.float32).astype(float)
+
+
+def test_block_effects_are_those_of_least_squares_and_survive_the_file(run, tmp_path):
+    path, design, true, data = run
+    mask = np.ones(SHAPE, dtype=bool)
+    with SeriesReader(path) as reader:
+        found = block_effects(reader, mask, design, series="bspline", with_t=True)
+    y = data[..., 3:].reshape(-1, N).T
+    beta = np.linalg.lstsq(design.matrix, y, rcond=None)[0]
+    np.testing.assert_allclose(found.betas.reshape(-1, 6), beta[:6].T, atol=0.02)
+    assert np.abs(found.betas - true).mean() < 1.5
+    np.testing.assert_allclose(found.mean.ravel(), y.mean(0), rtol=1e-6)
+    back = load_effects(save_effects(found, tmp_path / "e.npz"))
+    assert back.series == "bspline"
+    assert back.blocks == found.blocks
+    np.testing.assert_array_equal(back.betas, found.betas)
+    np.testing.assert_array_equal(back.smooth_variance, found.smooth_variance)
+
+
+def test_smooth_t_is_that_of_the_smoothed_series(run):
+    path, design, _, data = run
+    with SeriesReader(path) as reader:
+        found = block_effects(
+            reader, np.ones(SHAPE, dtype=bool), design, series="measured", with_t=True
+        )
+    fine = (
+        np.stack([smooth(data[..., t], (3, 3, 4), 4.0) for t in range(3, N + 3)], -1)
+        .reshape(-1, N)
+        .T.astype(float)
+    )
+    beta = np.linalg.lstsq(design.matrix, fine, rcond=None)[0]
+    variance = ((fine - design.matrix @ beta) ** 2).sum(0) / design.dof
+    half = found.halves({"thumb": 1.0})[1]
+    c = np.append(half, np.zeros(design.matrix.shape[1] - 6))
+    expected = (
+        c @ beta / np.sqrt(variance * (c @ np.linalg.inv(design.matrix.T @ design.matrix) @ c))
+    )
+    np.testing.assert_allclose(found.smooth_t(half).ravel(), expected, rtol=5e-3, atol=0.02)
+
+
+def test_reduced_effects_are_those_of_the_series_rebuilt_from_its_components(run, tmp_path):
+    path, design, _, data = run
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[2:7, 1:7] = True
+    with SeriesReader(path) as reader:
+        found = block_effects(
+            reader, mask, design, series="bspline", pca_ranks=(2, 4), scratch=tmp_path
+        )
+    y = data[..., 3:] - data[..., 3:].mean(-1, keepdims=True)
+    right = np.linalg.svd(y[mask], full_matrices=False)[2][:4]
+    for rank in (2, 4):
+        kept = y @ right[:rank].T @ right[:rank]
+        np.testing.assert_allclose(found.reduced(rank), kept @ design.weights, atol=0.05)
+    assert np.abs(found.reduced(2) - found.reduced(4)).max() > 1
+    assert not list(tmp_path.glob("*.raw"))
+
+
+def test_effects_do_not_depend_on_how_many_volumes_are_read_at_a_time(run, monkeypatch):
+    path, design, _, _ = run
+    results = []
+    for volumes in (1, 7, 500):
+        monkeypatch.setattr("bids_sr.glm.streamed_fit._AT_ONCE", volumes)
+        with SeriesReader(path) as reader:
+            results.append(
+                block_effects(reader, np.ones(SHAPE, dtype=bool), design, series="x").betas
+            )
+    np.testing.assert_allclose(results[0], results[1], atol=0.02)
+    np.testing.assert_allclose(results[0], results[2], atol=0.02)
+
+
+def test_quick_trials_throughout_a_run_can_be_split() -> None:
+    quick = pd.DataFrame({"onset": np.arange(0, 240, 2.0), "duration": 0.5, "trial_type": "go"})
+    found = find_blocks(Events(quick))
+    assert [len(block.events) for block in found] == [15] * 8
+    assert sum(len(block.events) for block in found) == len(quick)
+    few = find_blocks(Events(quick.head(8)))
+    assert [block.events for block in few] == [((0.0, 14.5),)]

@@ -1,0 +1,261 @@
+"""Confounds against values worked out by hand, and the table they make."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_sr.glm.confound_table import gather
+from bids_sr.glm.confounds import (
+    MOTION,
+    _first_autocorrelation,
+    _robust_sd,
+    derivative,
+    dvars,
+    expected_change,
+    framewise_displacement,
+    principal_components,
+    rms_displacement,
+    tissue_masks,
+)
+from bids_sr.glm.drift import drift_basis
+from bids_sr.glm.nonsteady import _count_nonsteady
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+
+
+def test_framewise_displacement_of_a_known_motion() -> None:
+    params = np.zeros((4, 6))
+    params[1] = [0.1, -0.2, 0.3, 0, 0, 0]
+    params[2] = [0.1, -0.2, 0.3, 0.01, 0, -0.02]
+    got = framewise_displacement(params)
+    assert np.isnan(got[0])
+    # 0.6 mm; then (0.01 + 0.02) rad on 50 mm; then all the way back
+    np.testing.assert_allclose(got[1:], [0.6, 1.5, 2.1])
+
+
+def test_rms_displacement_is_the_mean_over_a_ball() -> None:
+    """Against points drawn evenly from the ball; the first step is a shift by 3 mm, the second
+    turns about a point.
+    """
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(0.02), -np.sin(0.02)], [np.sin(0.02), np.cos(0.02)]]
+    turn[:3, 3] = [0.5, -1.0, 2.0]
+    shift = np.eye(4)
+    shift[2, 3] = 3.0
+    matrices, center = np.stack([np.eye(4), shift, shift @ turn]), np.array([10.0, -30.0, 5.0])
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-80, 80, (200_000, 3))
+    points = points[(points**2).sum(axis=1) <= 80**2] + center
+    moved = points @ turn[:3, :3].T + turn[:3, 3]
+    got = rms_displacement(matrices, center)
+    assert np.isnan(got[0])
+    np.testing.assert_allclose(
+        got[1:], [3.0, np.sqrt(((moved - points) ** 2).sum(axis=1).mean())], rtol=2e-3
+    )
+
+
+def test_derivative_is_backward() -> None:
+    np.testing.assert_array_equal(derivative(np.array([1.0, 4.0, 2.0])), [np.nan, 3.0, -2.0])
+
+
+def test_dvars_by_hand() -> None:
+    mask = np.array([[[True, True, False]]])
+    volumes = [
+        np.array([[[1.0, 2.0, 9.0]]]),
+        np.array([[[4.0, 6.0, 0.0]]]),
+        np.array([[[4.0, 6.0, 5.0]]]),
+    ]
+    np.testing.assert_allclose(dvars(volumes, mask), [np.nan, np.sqrt((9 + 16) / 2), 0.0])
+
+
+def test_standardized_dvars_of_a_stationary_series_is_one() -> None:
+    rng = np.random.default_rng(0)
+    series = np.zeros((400, 300))
+    noise = rng.normal(size=series.shape)
+    series[:, 0] = noise[:, 0]
+    for t in range(1, 300):
+        series[:, t] = 0.4 * series[:, t - 1] + noise[:, t]
+    series *= rng.uniform(0.8, 1.2, (400, 1))
+    np.testing.assert_allclose(_first_autocorrelation(series).mean(), 0.4, atol=0.02)
+    np.testing.assert_allclose(_robust_sd(noise).mean(), 1.0, atol=0.01)
+    change = np.sqrt((np.diff(series, axis=1) ** 2).mean())
+    np.testing.assert_allclose(
+        change / expected_change([series[:100], series[100:]]), 1.0, atol=0.05
+    )
+
+
+@pytest.mark.parametrize("excess", [[], [0.4], [0.5, 0.2, 0.08, 0.03]])
+def test_transient_is_counted(excess: list[float]) -> None:
+    rng = np.random.default_rng(3)
+    signal = 100 * (1 + 0.001 * rng.normal(size=60))
+    signal[: len(excess)] *= 1 + np.array(excess)
+    assert _count_nonsteady(signal) == len(excess)
+
+
+def test_a_drift_after_the_transient_makes_no_dummies() -> None:
+    # 2.4 % down to the half of it, a tenth of a percent from volume to volume
+    signal = 100 - 0.08 * np.arange(60)
+    signal[:3] *= [1.3, 1.05, 1.02]
+    assert _count_nonsteady(signal) == 3
+
+
+def test_drift_tail_and_late_spikes_make_no_dummies() -> None:
+    assert _count_nonsteady(100 - 0.02 * np.arange(80)) == 0
+    spike = np.full(40, 100.0)
+    spike[10] = 150
+    assert _count_nonsteady(spike) == 0
+    assert _count_nonsteady([100.0]) == 0
+    assert _count_nonsteady(np.full(30, 5.0)) == 0
+    # darker volumes at the start are no T1 transient
+    dark = np.full(40, 100.0)
+    dark[:3] = 50
+    assert _count_nonsteady(dark) == 0
+
+
+def test_drift_basis_is_orthonormal_and_slow() -> None:
+    basis = drift_basis(200, 2.0)
+    assert basis.shape == (200, 8)  # the constant, periods 800, 400, ... 133 s, and a ramp
+    np.testing.assert_allclose(basis.T @ basis, np.eye(8), atol=1e-12)
+    for slow in (np.linspace(3, 9, 200), np.cos(np.pi * (np.arange(200) + 0.5) * 5 / 200)):
+        np.testing.assert_allclose(slow - basis @ (basis.T @ slow), 0, atol=1e-9)
+    fast = np.sin(2 * np.pi * np.arange(200) / 20)  # 40 s
+    assert np.linalg.norm(fast - basis @ (basis.T @ fast)) > 0.95 * np.linalg.norm(fast)
+
+
+def test_components_find_the_common_course_and_not_the_drift() -> None:
+    rng = np.random.default_rng(0)
+    common = np.sin(2 * np.pi * np.arange(150) / 7.3)
+    drift = np.linspace(-1, 1, 150)
+    series = np.outer(rng.normal(size=80), common) + 50 * np.outer(rng.normal(size=80), drift)
+    series += 0.1 * rng.normal(size=series.shape)
+    series = np.vstack([series, np.full((1, 150), 7.0)])  # a constant voxel has no say
+    found, singular, share = principal_components(
+        [series[:30], series[30:]], drift_basis(150, 2.0)
+    )
+    assert found.shape == (150, 80)  # as many as there are voxels that fluctuate
+    assert abs(np.corrcoef(found[:, 0], common)[0, 1]) > 0.95
+    np.testing.assert_allclose(np.linalg.norm(found, axis=0), 1)
+    assert (np.diff(singular) <= 0).all()
+    assert 0.5 < share[0] <= 1
+    whole = principal_components([series], drift_basis(150, 2.0))[0]
+    # slabs do not matter, signs included
+    np.testing.assert_allclose(whole[:, :3], found[:, :3], atol=1e-9)
+
+
+def _tpms(shape: tuple[int, ...]) -> list[np.ndarray]:
+    gm, wm, csf = (np.zeros(shape, np.float32) for _ in range(3))
+    gm[:4], wm[4:10], csf[10:] = 1, 1, 1
+    return [gm, wm, csf]
+
+
+def test_acompcor_stays_away_from_gray_matter() -> None:
+    shape = (14, 8, 6)
+    masks = tissue_masks(_tpms(shape), np.ones(shape, bool))
+    assert masks["white_matter"][4:10].all()
+    assert masks["white_matter"].sum() == 6 * 48
+    assert masks["csf"].sum() == 4 * 48
+    assert not masks["deep"][4].any()  # touches gray matter
+    assert masks["deep"][5:].all()
+    assert masks["deep_white_matter"][5:10].all()
+    assert masks["deep_white_matter"].sum() == 5 * 48
+    np.testing.assert_array_equal(masks["deep_csf"], masks["csf"])
+
+
+def test_table_of_a_series(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    shape, volumes = (14, 8, 6), 40
+    data = (500 + 5 * rng.normal(size=(*shape, volumes))).astype(np.float32)
+    data[10:] += 300
+    with SeriesWriter(tmp_path / "a.nii", data.shape, np.eye(4), 2.0) as writer:
+        for t in range(volumes):
+            writer.append(data[..., t])
+    mask = np.zeros(shape, bool)
+    mask[:, 1:-1] = True
+    motion, still = (
+        pd.DataFrame(rng.normal(size=(volumes, 6)), columns=list(MOTION)),
+        np.tile(np.eye(4), (volumes, 1, 1)),
+    )
+    with SeriesReader(tmp_path / "a.nii") as reader:
+        table, described = gather(reader, mask, motion, still, tpms=_tpms(shape), n_dummy=2)
+        alone, _ = gather(reader, mask, motion, still)
+        with pytest.raises(ValueError, match="the motion table has 39 rows"):
+            gather(reader, mask, motion.iloc[1:], still)
+    assert list(table) == list(described)
+    assert all(entry["Description"] and entry["Units"] for entry in described.values())
+    np.testing.assert_allclose(table["global_signal"], data[mask].mean(axis=0), rtol=1e-6)
+    csf = mask.copy()
+    csf[:10] = False
+    np.testing.assert_allclose(table["csf"], data[csf].mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(
+        table["dvars"][1:],
+        np.sqrt((np.diff(data[mask].astype(float), axis=1) ** 2).mean(axis=0)),
+        rtol=1e-5,
+    )
+    np.testing.assert_allclose(table["std_dvars"][1:].mean(), 1.0, atol=0.08)
+    np.testing.assert_array_equal(table["trans_x"], motion["trans_x"])
+    undefined = {n for n in table if table[n].isna().any()}
+    changes = {name for name in table if "_derivative1" in name}
+    assert len(changes) == 2 * (6 + 3)
+    assert undefined == {"dvars", "std_dvars", "framewise_displacement", "rmsd", *changes}
+    assert table.isna().sum().max() == 1
+    components = [n for n in table if n.startswith("a_comp_cor")]
+    assert components == [f"a_comp_cor_{k:02d}" for k in range(len(components))]
+    explained = [described[name]["CumulativeVarianceExplained"] for name in components]
+    assert explained[-2] < 0.5 <= explained[-1]
+    for prefix in "wct":
+        assert len([name for name in table if name.startswith(f"{prefix}_comp_cor")]) >= 5
+    assert (table[components].iloc[:2] == 0).all(axis=None)
+    np.testing.assert_array_equal(table["non_steady_state_outlier01"].to_numpy().nonzero()[0], [1])
+    assert [
+        name
+        for name in alone
+        if name.startswith(("csf", "white", "a_comp", "w_comp", "c_comp", "non_"))
+    ] == []
+
+
+def test_bright_dummies_do_not_change_the_scale_of_the_others(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    shape, volumes = (8, 8, 4), 30
+    data = (500 + 5 * rng.normal(size=(*shape, volumes))).astype(np.float32)
+    motion = pd.DataFrame(np.zeros((volumes, 6)), columns=list(MOTION))
+    tables = []
+    for number, factor in enumerate((1.0, 3.0)):
+        data[..., :3] *= factor
+        with SeriesWriter(tmp_path / f"{number}.nii", data.shape, np.eye(4), 2.0) as writer:
+            for t in range(volumes):
+                writer.append(data[..., t])
+        with SeriesReader(tmp_path / f"{number}.nii") as reader:
+            tpms = [np.zeros(shape), np.ones(shape), np.zeros(shape)]
+            still = np.tile(np.eye(4), (volumes, 1, 1))
+            tables.append(
+                gather(reader, np.ones(shape, bool), motion, still, tpms=tpms, n_dummy=3)[0]
+            )
+    for name in ("std_dvars", "a_comp_cor_00"):
+        np.testing.assert_allclose(tables[1][name][4:], tables[0][name][4:], rtol=1e-6)
+
+
+def test_components_read_only_the_rows_of_their_mask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mean signals and variance take a pass each, and a fifth of the rows is read twice more."""
+    shape, volumes = (10, 40, 6), 40
+    rng = np.random.default_rng(0)
+    data = (500 + 5 * rng.normal(size=(*shape, volumes))).astype(np.float32)
+    with SeriesWriter(tmp_path / "a.nii", data.shape, np.eye(4), 2.0) as writer:
+        for t in range(volumes):
+            writer.append(data[..., t])
+    mask = np.zeros(shape, bool)
+    mask[2:8, 8:16, 1:5] = True
+    motion = pd.DataFrame(rng.normal(size=(volumes, 6)), columns=list(MOTION))
+    values: list[int] = []
+    read = SeriesReader._read
+
+    def counted(self: SeriesReader, stream: object, count: int, *rest: object) -> np.ndarray:
+        values.append(count)
+        return read(self, stream, count, *rest)
+
+    monkeypatch.setattr(SeriesReader, "_read", counted)
+    with SeriesReader(tmp_path / "a.nii") as reader:
+        gather(reader, mask, motion, np.tile(np.eye(4), (volumes, 1, 1)))
+    assert sum(values) < 2.4 * data.size

@@ -1,0 +1,85 @@
+"""Correlation with the task: closed forms and invariances."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bids_sr.glm.cross_correlation import cross_correlation, temporal_filter
+
+TIMES = np.arange(120)
+TASK = np.sin(2 * np.pi * TIMES / 40)[:, None] ** 3
+
+
+@pytest.mark.parametrize("low_pass", [None, 0.1, 0.05])
+def test_the_task_itself_correlates_by_one_whatever_scale_offset_and_slope(low_pass):
+    filtered = temporal_filter(120, 2.0, low_pass)
+    slope = np.linspace(-3, 5, 120)[:, None]
+    courses = np.hstack([TASK, 2.5 * TASK + 1000, 0.1 * TASK + 50 * slope, -TASK + 7])
+    np.testing.assert_allclose(
+        cross_correlation(courses, TASK, filtered), [[1, 1, 1, -1]], atol=1e-9
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(scale=st.floats(1.0, 1e4), offset=st.floats(-1e4, 1e4), seed=st.integers(0, 2**32 - 1))
+def test_scale_and_offset_do_not_matter(scale, offset, seed):
+    noise = np.random.default_rng(seed).standard_normal((120, 3))
+    filtered = temporal_filter(120, 2.0, 0.1)
+    plain = cross_correlation(TASK + noise, TASK, filtered)
+    np.testing.assert_allclose(
+        cross_correlation(scale * (TASK + noise) + offset, TASK, filtered), plain, atol=1e-6
+    )
+
+
+def applied(chosen: tuple, signals: np.ndarray) -> np.ndarray:
+    trend, band = chosen
+    rest = signals - trend @ (trend.T @ signals)
+    return rest if band is None else band @ (band.T @ rest)
+
+
+def test_equals_pearson_of_filtered_courses():
+    courses = np.random.default_rng(3).standard_normal((120, 5)) + TASK
+    filtered = temporal_filter(120, 2.0, 0.08)
+    x, y = applied(filtered, TASK)[:, 0], applied(filtered, courses)
+    expected = [np.corrcoef(x, y[:, i])[0, 1] for i in range(5)]
+    np.testing.assert_allclose(cross_correlation(courses, TASK, filtered)[0], expected, atol=1e-10)
+
+
+def test_low_pass_keeps_slow_and_removes_fast_cosines():
+    filtered = temporal_filter(200, 0.5, 0.1)
+    phase = np.pi / 200 * (np.arange(200) + 0.5)
+    slow, fast = np.cos(4 * phase)[:, None], np.cos(60 * phase)[:, None]  # .02 and .3 Hz
+    # even cosines have no slope
+    np.testing.assert_allclose(applied(filtered, slow), slow, atol=1e-9)
+    np.testing.assert_allclose(applied(filtered, fast), 0, atol=1e-9)
+
+
+def test_no_low_pass_is_detrending_alone():
+    courses = np.random.default_rng(0).standard_normal((90, 4))
+    times = np.arange(90)
+    expected = (
+        courses - np.array([np.polyval(np.polyfit(times, c, 1), times) for c in courses.T]).T
+    )
+    for low_pass in (None, 0.0, 0.25, 9.0):
+        np.testing.assert_allclose(
+            applied(temporal_filter(90, 2.0, low_pass), courses), expected, atol=1e-10
+        )
+
+
+def test_voxels_that_do_not_vary_are_zero_without_a_warning():
+    courses = np.column_stack(
+        [np.full(120, 812.3), np.zeros(120), np.linspace(0, 9, 120), TASK[:, 0]]
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = cross_correlation(courses.astype(np.float32), TASK, temporal_filter(120, 2.0, 0.1))
+    assert not found[:, :3].any()  # not nearly: rounding over rounding is no correlation
+    assert found[0, 3] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_low_pass_that_leaves_nothing_is_refused():
+    with pytest.raises(ValueError, match="removes all"):
+        temporal_filter(10, 2.0, 0.01)

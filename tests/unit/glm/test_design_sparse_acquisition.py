@@ -1,0 +1,63 @@
+"""Recover a known effect from slices that are acquired in a part of the repetition time."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from nilearn.glm.first_level import compute_regressor
+
+from bids_sr.glm.design import build_design
+from bids_sr.glm.regressors import Events
+from bids_sr.io.volume_times import middle_of_acquisition, reference_time
+from bids_sr.spatial.slice_timing import _shift_in_time
+
+N_VOLUMES, EFFECT = 120, 3.0
+
+
+def series_of(onsets: list[float], duration: float, tr: float, moments: np.ndarray) -> np.ndarray:
+    """Simulate the response of slices acquired at some moments of a volume, (slices, T)."""
+    fine = np.arange(0, N_VOLUMES * tr + 30, 0.05)
+    timing = np.array([(onset, duration, 1.0) for onset in onsets]).T
+    response = compute_regressor(timing, "spm", fine, oversampling=1, min_onset=-24)[0][:, 0]
+    starts = np.arange(N_VOLUMES) * tr
+    return EFFECT * np.stack([np.interp(starts + moment, fine, response) for moment in moments])
+
+
+def effect_over_truth(
+    series: np.ndarray, onsets: list[float], duration: float, tr: float, start_time: float | None
+) -> float:
+    table = pd.DataFrame({"onset": onsets, "duration": duration, "trial_type": "sound"})
+    design = build_design(
+        Events(table), n_volumes=N_VOLUMES, tr=tr, start_time=start_time, high_pass=0.0
+    )
+    coefficients = np.linalg.lstsq(design.matrix, series.T, rcond=None)[0]
+    return float(np.median(coefficients[design.columns.index("sound")]) / EFFECT)
+
+
+@pytest.mark.parametrize(
+    ("tr", "acquisition", "offset", "duration"), [(10.0, 2.0, 4.0, 4.0), (3.0, 1.0, 0.0, 15.0)]
+)
+def test_the_design_is_dated_as_the_slices_are(
+    tr: float, acquisition: float, offset: float, duration: float
+) -> None:
+    moments = np.arange(10) * acquisition / 10
+    rng = np.random.default_rng(1)
+    trials = np.sort(rng.choice(np.arange(2, N_VOLUMES - 6), 30, replace=False))
+    spaced = trials[:: 1 if duration < tr else 5]
+    onsets = [float(trial * tr + offset) for trial in spaced]
+    series = series_of(onsets, duration, tr, moments)
+    corrected = reference_time(moments, 0.5)
+    shifted = np.stack(
+        [
+            _shift_in_time(row, (corrected - moment) / tr)
+            for row, moment in zip(series, moments, strict=True)
+        ]
+    )
+    delayed = middle_of_acquisition(tr, tr - acquisition)
+    right = [
+        effect_over_truth(shifted, onsets, duration, tr, corrected),
+        effect_over_truth(series, onsets, duration, tr, delayed),
+    ]
+    assert right == pytest.approx([1, 1], abs=0.05)
+    # the middle of TR is the moment of the slices only without a gap
+    wrong = effect_over_truth(series, onsets, duration, tr, None)
+    assert abs(wrong - 1) > 2 * max(abs(ratio - 1) for ratio in right)

@@ -1,0 +1,88 @@
+"""Confounds of another program with gaps, text or missing columns: what enters the models."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_sr.api.evaluation_inputs import confounds_of
+from bids_sr.glm.confounds import MOTION, derivative, framewise_displacement
+from bids_sr.glm.imported_confounds import as_numbers, take_over
+from bids_sr.glm.model_confounds import MOTION as MODEL_MOTION
+from bids_sr.glm.model_confounds import model_confounds
+
+N = 60
+
+
+def table() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    names = (*MOTION, "csf", *(f"a_comp_cor_{k:02d}" for k in range(7)))
+    return pd.DataFrame({name: rng.normal(0, 0.1, N) for name in names})
+
+
+def written(frame: pd.DataFrame, folder) -> object:
+    path = folder / "desc-confounds_timeseries.tsv"
+    frame.to_csv(path, sep="\t", index=False, na_rep="n/a")
+    path.with_suffix(".json").write_text(json.dumps({}))
+    return path
+
+
+def test_derivatives_and_displacement_that_are_missing_are_those_of_the_parameters(tmp_path):
+    found, described = take_over(written(table(), tmp_path), n_dummy=0, origin="fMRIPrep")
+    six = table()[list(MOTION)].to_numpy()
+    for k, name in enumerate(MOTION):
+        np.testing.assert_allclose(found[f"{name}_derivative1"], derivative(six[:, k]), atol=1e-9)
+    np.testing.assert_allclose(
+        found["framewise_displacement"], framewise_displacement(six), atol=1e-9
+    )
+    of_derivative = described["trans_x_derivative1"]["Origin"]
+    assert of_derivative == "computed by bids-sr from the head motion of fMRIPrep"
+    assert described["trans_x"]["Origin"] == "fMRIPrep"
+
+
+def test_a_derivative_with_a_gap_is_computed_and_a_complete_one_is_kept():
+    frame = table()
+    frame["trans_x_derivative1"] = 7.0
+    frame["trans_y_derivative1"] = 7.0
+    frame.loc[0, "trans_x_derivative1"] = frame.loc[9, "trans_y_derivative1"] = np.nan
+    found, computed, _ = as_numbers(frame)
+    assert (found["trans_x_derivative1"][1:] == 7).all()
+    assert found["trans_y_derivative1"][9] == pytest.approx(
+        frame["trans_y"][9] - frame["trans_y"][8]
+    )
+    assert "trans_y_derivative1" in computed
+    assert "trans_x_derivative1" not in computed
+
+
+def test_text_is_left_out(tmp_path):
+    frame = table().assign(remark="ok")
+    frame["trans_x_derivative1"] = "?"
+    found, _ = take_over(written(frame, tmp_path), n_dummy=0, origin="fMRIPrep")
+    assert "remark" not in found
+    assert found["trans_x_derivative1"][1:].notna().all()
+    assert as_numbers(frame)[2] == ["remark"]
+
+
+def test_the_first_five_components_without_gaps_enter_the_model():
+    frame = table()
+    frame.loc[40:, ["a_comp_cor_00", "a_comp_cor_03"]] = np.nan
+    frame.loc[0, "a_comp_cor_01"] = np.nan  # the first volume may lack a value
+    components = [f"a_comp_cor_0{k}" for k in (1, 2, 4, 5, 6)]
+    assert model_confounds(frame) == (*MODEL_MOTION, *components)
+    assert model_confounds(frame.assign(**dict.fromkeys(components, np.nan))) == MODEL_MOTION
+
+
+def test_sets_of_confounds_can_be_chosen_by_name():
+    frame = as_numbers(table())[0]
+    five = tuple(f"a_comp_cor_0{k}" for k in range(5))
+    assert model_confounds(frame, ["motion"]) == MODEL_MOTION
+    assert model_confounds(frame, ["acompcor", "csf"]) == (*five, "csf")
+    assert model_confounds(frame, ["motion", "acompcor"]) == model_confounds(frame)
+    assert model_confounds(frame, []) == ()
+    assert model_confounds(frame.head(40), ["acompcor"]) == ()
+
+
+def test_the_evaluator_takes_motion_of_a_table_with_text():
+    frame = as_numbers(table())[0].assign(remark="ok")
+    assert set(confounds_of(frame, N)) == set(MODEL_MOTION)

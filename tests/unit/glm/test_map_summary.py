@@ -1,0 +1,228 @@
+"""Rows of the metrics tables: units, paper's sizes, overlap, undefined figures, comparison with
+raw.
+"""
+
+import json
+
+import numpy as np
+import pytest
+from shortnames import measure_of
+
+from bids_sr.glm import map_summary
+from bids_sr.glm.activation_regions import parse_thresholds
+from bids_sr.glm.map_summary import (
+    _nearest_inside,
+    _upsample_maps,
+    activation_rows,
+    correlation,
+    find_regions,
+    raised_rows,
+    single_conditions,
+)
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.registry import statistic
+from bids_sr.metrics.rows import (
+    COLUMNS,
+    cell_number,
+    columns_json,
+    metric_rows,
+    read_table,
+    table_text,
+)
+
+CONTRASTS = {
+    "thumb": {"thumb": 1.0},
+    "little": {"little": 1.0},
+    "all": {"thumb": 0.5, "little": 0.5},
+    "thumbMinusLittle": {"thumb": 1.0, "little": -1.0},
+}
+AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
+SHAPE = (8, 8, 4)
+
+
+def blob(*centers):
+    grid = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), axis=-1)
+    return sum(np.exp(-((grid - np.array(c)) ** 2).sum(axis=-1) / 2) for c in centers).astype(
+        np.float32
+    )
+
+
+@pytest.fixture
+def maps():
+    thumb, little = blob((2, 2, 1)), blob((5, 5, 1))
+    out = {}
+    for name, values in {"thumb": thumb, "little": little}.items():
+        out |= {
+            (name, "cc"): values,
+            (name, "effect"): 40 * values,
+            (name, "t"): 12 * values,
+            (name, "z"): 9 * values,
+        }
+    return out
+
+
+def figures(rows, contrast):
+    return {measure_of(r): cell_number(r.value) for r in rows if r.contrast == contrast}
+
+
+def make_rows(maps, contrasts, per_acquired=4.0):
+    mask = np.ones(SHAPE, dtype=bool)
+    regions = find_regions(maps, mask, mask, parse_thresholds(["quarter", "fdr", "3.0"]))
+    return activation_rows(
+        maps,
+        regions,
+        contrasts,
+        mask=mask,
+        roi=mask,
+        affine=AFFINE,
+        series="srgan",
+        fwhm_mm=5.0,
+        per_acquired=per_acquired,
+    )
+
+
+def test_single_conditions_are_those_against_rest():
+    assert single_conditions(CONTRASTS) == ["thumb", "little"]
+    assert single_conditions({"off": {"thumb": -1.0}}) == []
+
+
+def test_sizes_in_mm_and_in_the_papers_unit(maps):
+    rows = make_rows(maps, {k: CONTRASTS[k] for k in ("thumb", "little")})
+    found = figures(rows, "thumb")
+    voxels = int(
+        (
+            maps["thumb", "cc"]
+            >= maps["thumb", "cc"].max() * 0.75 + maps["thumb", "cc"].min() * 0.25
+        ).sum()
+    )
+    assert int(found["quarter_voxels"]) == voxels
+    assert float(found["quarter_volume"]) == voxels * 12
+    assert float(found["quarter_paper"]) == voxels / 4
+    assert [found[f"peak_at_{axis}"] for axis in "xyz"] == ["4", "4", "3"]
+    assert [float(found[f"peak_{stat}"]) for stat in ("t", "z", "effect")] == [12, 9, 40]
+    assert int(found["z30_voxels"]) == int((maps["thumb", "z"] >= 3).sum())
+
+
+def test_pairs_of_conditions(maps):
+    rows = make_rows(maps, {k: CONTRASTS[k] for k in ("thumb", "little")})
+    pair = figures(rows, "thumb+little")
+    assert float(pair["quarter_dice"]) == 0.0
+    assert float(pair["peak_distance"]) == pytest.approx(np.hypot(6, 6), rel=1e-5)
+    apart = float(maps["thumb", "effect"][2, 2, 1] - maps["little", "effect"][2, 2, 1])
+    assert float(pair["effect_separation"]) == pytest.approx(apart, rel=1e-5)
+
+
+def test_what_is_not_defined_is_not_available(maps):
+    for stat in ("cc", "t", "z", "effect"):
+        maps["little", stat] = np.zeros(SHAPE, dtype=np.float32)
+    rows = make_rows(maps, {k: CONTRASTS[k] for k in ("thumb", "little")})
+    assert figures(rows, "thumb+little")["quarter_dice"] == "n/a"
+    assert figures(rows, "thumb+little")["fdr_dice"] == "n/a"
+    assert figures(rows, "little")["fdr_centroid_x"] == "n/a"
+    assert figures(rows, "little")["fdr_threshold"] == "n/a"
+    assert figures(rows, "little")["fdr_voxels"] == "0"
+
+
+def test_every_measure_has_a_unit_and_a_meaning(maps, tmp_path):
+    rows = make_rows(maps, {k: CONTRASTS[k] for k in ("thumb", "little")})
+    path = tmp_path / "m.tsv"
+    path.write_text(table_text(rows))
+    assert table_text(read_table(path)) == path.read_text()
+    described = json.loads(json.dumps(columns_json(r.statistic for r in rows)))
+    assert tuple(described) == tuple(COLUMNS)
+    assert set(described["statistic"]["Levels"]) == {r.statistic for r in rows}
+    assert statistic("volume").unit == "mm^3"
+    assert statistic("psnr").unit == "dB"
+    with pytest.raises(KeyError, match="nonsense"):
+        table_text(metric_rows("raw", {"nonsense": 1.0}))
+    with pytest.raises(KeyError):
+        statistic("zzz_volume")
+
+
+def test_tables_with_other_columns_are_refused(tmp_path):
+    path = tmp_path / "m.tsv"
+    path.write_text("a\tb\n1\t2\n")
+    with pytest.raises(ValueError, match=r"m\.tsv"):
+        read_table(path)
+
+
+def test_correlation_needs_variation():
+    mask = np.ones(SHAPE, dtype=bool)
+    assert correlation(blob((1, 1, 1)), 3 * blob((1, 1, 1)) + 2, mask) == pytest.approx(1.0)
+    assert np.isnan(correlation(blob((1, 1, 1)), np.zeros(SHAPE, dtype=np.float32), mask))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 1.0])
+def test_the_nearest_voxel_is_in_the_mask_and_no_other_is_nearer(share):
+    mask = np.random.default_rng(0).random((9, 7, 5)) < share
+    nearest = _nearest_inside(mask)
+    places = np.argwhere(np.ones(mask.shape, bool))
+    distances = np.linalg.norm(places[nearest.ravel()] - places, axis=1)
+    if not mask.any():
+        assert not distances.any()
+        return
+    assert mask.ravel()[nearest].all()
+    gaps = np.linalg.norm(places[:, None] - np.argwhere(mask), axis=2)
+    np.testing.assert_allclose(distances, gaps.min(axis=1))
+
+
+def test_nearest_voxels_are_found_once_for_all_maps(monkeypatch):
+    masks = []
+
+    def counted(mask):
+        masks.append(mask)
+        return _nearest_inside(mask)
+
+    monkeypatch.setattr(map_summary, "_nearest_inside", counted)
+    source = Volume(data=blob((3, 3, 1)) > 0, affine=AFFINE)
+    maps = {(name, "t"): blob((3, 3, 1)) for name in "abc"}
+    assert set(_upsample_maps(maps, source, source)) == set(maps)
+    assert len(masks) == 1
+
+
+def test_values_outside_the_mask_do_not_pull_the_raised_map_down():
+    mask = np.zeros((6, 6, 4), dtype=bool)
+    mask[1:5, 1:5, 1:3] = True
+    values = np.where(mask, 7.0, 0.0).astype(np.float32)
+    np.testing.assert_array_equal(np.take(values, _nearest_inside(mask)), 7.0)
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    fine_affine = np.array([[2.0, 0, 0, -1], [0, 2.0, 0, -1], [0, 0, 4.0, 0], [0, 0, 0, 1]])
+    fine = np.kron(mask, np.ones((2, 2, 1))).astype(bool)
+    source, target = Volume(data=mask, affine=affine), Volume(data=fine, affine=fine_affine)
+    raised = _upsample_maps({("a", "t"): values}, source, target)["a", "t"]
+    np.testing.assert_allclose(raised[fine], 7.0, rtol=1e-5)
+    assert not raised[~fine].any()
+
+
+def test_a_raised_map_does_not_exceed_the_acquired_one():
+    """A spline overshoots beside an edge: without a bound a correlation of .92 became 1.19."""
+    step = np.full((8, 8, 4), -0.8, dtype=np.float32)
+    step[3:5] = 0.92
+    fine_affine = np.array([[1.0, 0, 0, -0.5], [0, 1.0, 0, -0.5], [0, 0, 3.0, 0], [0, 0, 0, 1]])
+    source = Volume(data=np.ones(step.shape, dtype=bool), affine=np.diag([2.0, 2.0, 3.0, 1.0]))
+    target = Volume(data=np.ones((16, 16, 4), dtype=bool), affine=fine_affine)
+    raised = _upsample_maps({("a", "cc"): step}, source, target)["a", "cc"]
+    assert (raised.min(), raised.max()) == (step.min(), step.max())
+
+
+def test_raw_maps_are_put_on_the_fine_grid(maps):
+    mask = np.ones(SHAPE, dtype=bool)
+    acquired = Volume(data=mask, affine=AFFINE)
+    fine_affine = np.array([[1.0, 0, 0, -0.5], [0, 1.0, 0, -0.5], [0, 0, 3.0, 0], [0, 0, 0, 1]])
+    fine = Volume(data=np.ones((16, 16, 4), dtype=bool), affine=fine_affine)
+    rows = raised_rows(
+        maps,
+        {k: CONTRASTS[k] for k in ("thumb", "little")},
+        parse_thresholds(["quarter"]),
+        acquired=acquired,
+        fine=fine,
+        roi=fine.data,
+        fwhm_mm=0.0,
+        per_acquired=4.0,
+    )
+    by = {(r.series, r.contrast, measure_of(r)): cell_number(r.value) for r in rows}
+    assert (
+        float(by["rawSpline", "thumb", "quarter_paper"])
+        == float(by["rawSpline", "thumb", "quarter_voxels"]) / 4
+    )
+    assert {series for series, *_ in by} == {"rawSpline"}

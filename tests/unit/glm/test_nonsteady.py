@@ -1,0 +1,61 @@
+"""The number of dummy scans does not depend on hot voxels, padding or an offset."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bids_sr.glm.nonsteady import nonsteady_at_start
+from bids_sr.io.copies import compress_series
+from bids_sr.io.nifti import SeriesReader, save_image
+
+SHAPE, N_VOLUMES, DUMMIES = (16, 16, 8), 30, 3
+Alter = Callable[[np.ndarray], None]
+
+
+def series() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    x, y, z = np.indices(SHAPE)
+    head = (x - 7.5) ** 2 + (y - 7.5) ** 2 + 4 * (z - 3.5) ** 2 < 40
+    values = np.where(head, 1000.0, 20.0)[..., None] * np.ones(N_VOLUMES)
+    values[head, :DUMMIES] *= 1 + np.array([0.4, 0.2, 0.1])
+    return values + rng.normal(0, 5, values.shape)
+
+
+def hot_voxel(values: np.ndarray) -> None:
+    values[0, 0, 0] = np.random.default_rng(1).normal(1e7, 1e6, N_VOLUMES)
+
+
+def offset(values: np.ndarray) -> None:
+    values += 1e5
+
+
+def padding(values: np.ndarray) -> None:
+    values[:5] = -30_000.0
+
+
+def bright_padding(values: np.ndarray) -> None:
+    values[:, :4] = 1e6
+
+
+@pytest.mark.parametrize("alter", [None, hot_voxel, offset, padding, bright_padding])
+def test_dummies_are_counted_in_the_head(tmp_path: Path, alter: Alter | None) -> None:
+    values = series()
+    if alter is not None:
+        alter(values)
+    save_image(values.astype(np.float32), np.eye(4), tmp_path / "bold.nii", tr=2.0)
+    assert nonsteady_at_start(tmp_path / "bold.nii") == DUMMIES
+
+
+@pytest.mark.parametrize("alter", [None, hot_voxel, offset, bright_padding])
+def test_a_stored_series_keeps_the_values_of_the_head(tmp_path: Path, alter: Alter | None) -> None:
+    values = series().astype(np.float32)
+    if alter is not None:
+        alter(values)
+    save_image(values, np.eye(4), tmp_path / "bold.nii", tr=2.0)
+    compress_series(tmp_path / "bold.nii", tmp_path / "bold.nii.gz", dtype="int16")
+    with SeriesReader(tmp_path / "bold.nii.gz") as reader:
+        stored = reader.volume(10)
+        assert reader.dtype == (np.int16 if alter is None else np.float32)
+    assert np.abs(stored[8, 8, 4] - values[8, 8, 4, 10]) < 0.2

@@ -1,0 +1,335 @@
+"""Group maps: points carried as ANTs carries them, runs combined and participants tested as
+nilearn and scipy do.
+"""
+
+import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bids_sr.group import maps as group_maps
+from bids_sr.group import template_sampling
+from bids_sr.group.input_maps import common_space, find_runs, first_smoothing
+from bids_sr.io.nifti import SeriesReader, load_image, save_image
+from bids_sr.io.uris import template_uri
+from bids_sr.spatial.composites import linear_values
+from bids_sr.spatial.itk_files import write_itk
+from bids_sr.spatial.transforms import moved, points_in, rigid_matrix
+
+SPACE = "MNI152NLin2009aSym"
+AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
+AFFINE[:3, 3] = [-40, -60, 20]
+SHAPE = (20, 22, 8)
+FINE = np.diag([2.0, 2.0, 5.0, 1.0])
+FINE[:3, 3] = [-41, -61, 20]
+RNG = np.random.default_rng(3)
+
+
+def write_run(
+    root: Path, name: str, seed: int, *, xfm: np.ndarray | None = None, gain: float = 1.0
+) -> None:
+    """Mask, boldref, transforms and effect and t maps (raw and sbl) of one run; the same activity
+    in all.
+    """
+    rng = np.random.default_rng(seed)
+    sub = name.split("_")[0]
+    func, anat = root / sub / "func", root / sub / "anat"
+    func.mkdir(parents=True, exist_ok=True)
+    anat.mkdir(parents=True, exist_ok=True)
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[2:-2, 2:-2, 1:-1] = True
+    own = "brain" if seed % 2 else "rawBrain"  # as in outputs of 0.2.0.dev, and now
+    save_image(mask, AFFINE, func / f"{name}_desc-{own}_mask.nii.gz")
+    save_image(np.where(mask, 500.0 * gain, 3.0), AFFINE, func / f"{name}_desc-hmc_boldref.nii.gz")
+    write_itk(
+        func / f"{name}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
+        np.eye(4) if xfm is None else xfm,
+    )
+    import ants
+
+    affine = ants.create_ants_transform(transform_type="AffineTransform", dimension=3)
+    ants.write_transform(affine, str(anat / f"{sub}_from-T1w_to-{SPACE}_mode-image_xfm.h5"))
+    for series, grid, shape, res in (
+        ("raw", AFFINE, SHAPE, ""),
+        ("sbl", FINE, (40, 44, 8), "_res-hr"),
+    ):
+        effect = gain * (rng.normal(0, 1, shape) + 0.5).astype(np.float32)
+        effect[tuple(n // 2 for n in shape)] += gain * 20
+        noise = np.full(shape, gain * (1.0 if seed % 2 else 2.0), dtype=np.float32)
+        for stat, values in (("effect", effect), ("t", effect / noise)):
+            save_image(
+                values,
+                grid,
+                func / f"{name}{res}_contrast-all_stat-{stat}_desc-{series}Fwhm50_statmap.nii.gz",
+            )
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("out")
+    for number in range(1, 5):
+        write_run(root, f"sub-{number:02d}_task-tap", number, gain=1.0 if number != 3 else 7.0)
+    return root
+
+
+def test_points_are_carried_as_ants_carries_images(tmp_path: Path) -> None:
+    from bids_sr.io.volume import Volume
+    from bids_sr.registration.ants import apply, apply_to_points
+
+    first, second = tmp_path / "a.txt", tmp_path / "b.txt"
+    write_itk(first, rigid_matrix([3, -2, 1, 0.1, 0.02, -0.2], [0, 0, 0]))
+    write_itk(second, rigid_matrix([-5, 4, 2, 0, 0.3, 0.1], [10, 0, 5]))
+    image = RNG.normal(0, 1, SHAPE).astype(np.float32)
+    grid, mask = np.diag([3.0, 3.0, 3.0, 1.0]), np.ones((30, 30, 30), dtype=bool)
+    grid[:3, 3] = [-30, -40, 10]
+    points = apply_to_points(points_in(mask, grid), [first, second], seed=1)
+    own = template_sampling.sample_points(image, AFFINE, points)
+    reference = Volume(data=np.zeros(mask.shape, dtype=np.float32), affine=grid)
+    expected = apply(Volume(data=image, affine=AFFINE), reference, [first, second], seed=1)[mask]
+    assert np.abs(expected).max() > 1
+    assert np.abs(own - expected).max() < 1e-3
+
+
+def test_runs_are_combined_as_nilearn_combines_them() -> None:
+    import nibabel as nib
+    from nilearn.glm.contrasts import compute_fixed_effects
+
+    effects = [RNG.normal(0, 1, 60) for _ in range(3)]
+    variances = [RNG.uniform(0.5, 3, 60) for _ in range(3)]
+    shape = (3, 4, 5)
+    images = [
+        [nib.Nifti1Image(v.reshape(shape), np.eye(4)) for v in each]
+        for each in (effects, variances)
+    ]
+    mask = nib.Nifti1Image(np.ones(shape, dtype=np.uint8), np.eye(4))
+    found = compute_fixed_effects(*images, mask=mask, precision_weighted=True)
+    expected = (found["effect"] if isinstance(found, dict) else found[0]).get_fdata().ravel()
+    assert template_sampling._fixed_effects(effects, variances) == pytest.approx(expected)
+    assert template_sampling._fixed_effects(effects, [variances[0], None, None]) == pytest.approx(
+        np.mean(effects, axis=0)
+    )
+
+
+def test_maps_are_interpolated_together_as_each_by_itself() -> None:
+    data = RNG.normal(0, 1, SHAPE).astype(np.float32)
+    low, high = (AFFINE @ [*edge, 1] for edge in ([-1, -1, -1], SHAPE))
+    points = RNG.uniform(low[:3], high[:3], (4000, 3))
+    points = np.concatenate([points, [(AFFINE @ [n - 1, n - 1, 3, 1])[:3] for n in (1, 20)]])
+    expected = template_sampling.sample_points(data, AFFINE, points)
+    found = linear_values(
+        np.stack([data, 2 * data], axis=-1), moved(np.linalg.inv(AFFINE), points).T
+    )
+    assert (expected == 0).any()
+    assert np.abs(found[:, 0] - expected).max() < 1e-5
+    np.testing.assert_allclose(found[:, 1], 2 * found[:, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_chunks_add_up_to_the_same(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    runs = find_runs(cohort)
+    whole = group_maps.group_maps(runs, tmp_path / "a", series=("raw",)).maps.iloc[0]
+    monkeypatch.setattr(group_maps, "CHUNK", 2)
+    spawned = multiprocessing.get_context("spawn")
+    with (
+        ThreadPoolExecutor(1)
+        if processes < 2
+        else ProcessPoolExecutor(processes, mp_context=spawned) as pool
+    ):
+        made = group_maps.group_maps(runs, tmp_path / "b", series=("raw",), pool=pool).maps.iloc[0]
+    assert made["participants"] == whole["participants"]
+    for stat in ("effect", "variance", "t", "z"):
+        assert np.allclose(
+            load_image(made[stat])[0], load_image(whole[stat])[0], rtol=1e-5, atol=1e-6
+        )
+
+
+def test_runs_and_their_way_to_the_template_are_found(cohort: Path) -> None:
+    runs = find_runs(cohort)
+    assert [run.participant for run in runs] == [f"sub-{n:02d}" for n in range(1, 5)]
+    assert (common_space(runs), first_smoothing(runs)) == (SPACE, 5.0)
+    assert all(run.reaches(SPACE) and not run.reaches("other") for run in runs)
+    assert find_runs(cohort, lambda entities: entities["task"] == "rest") == []
+
+
+def test_participants_share_the_names_of_their_maps(cohort: Path) -> None:
+    """So that those of thousands take no room; each has its own files by them."""
+    first, second, *_ = find_runs(cohort)
+    assert first.maps is second.maps
+    assert first.map_keys() == {
+        ("all", series, 5.0, stat) for series in ("raw", "sbl") for stat in ("effect", "t")
+    }
+    stem = "sub-02_task-tap_res-hr_contrast-all_stat-t_desc-sblFwhm50_statmap.nii.gz"
+    assert second.map_file(("all", "sbl", 5.0, "t")) == cohort / "sub-02" / "func" / stem
+    assert second.map_file(("all", "sbl", 0.0, "t")) is None
+    assert second.map_file(("all", "sbl", 5.0, "t"), SPACE) is None
+
+
+def test_group_maps_are_stored_with_their_sidecars(cohort: Path) -> None:
+    made = group_maps.group_maps(find_runs(cohort), cohort, series=("raw", "sbl"))
+    assert list(made.maps["series"]) == ["raw", "sbl"]
+    assert made.left_out == ()
+    stem = f"group_task-tap_space-{SPACE}_res-2_contrast-all_stat-effect_desc-rawFwhm50_statmap"
+    effect, _ = load_image(cohort / "group" / f"{stem}.nii.gz")
+    header = SeriesReader(cohort / "group" / f"{stem}.nii.gz").header
+    assert (header["qform_code"], header["sform_code"]) == (4, 4)
+    sidecar = json.loads((cohort / "group" / f"{stem}.json").read_text())
+    assert sidecar["Participants"] == [f"sub-{n:02d}" for n in range(1, 5)]
+    assert (sidecar["SpatialReference"], sidecar["Units"]) == (template_uri(SPACE, "2"), "percent")
+    # 20.5 of 500 at the peak, whatever the gain of the scanner: one participant's is seven times
+    # the others'
+    center = AFFINE @ [SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2] // 2, 1]
+    place = tuple(np.round(np.linalg.inv(made.mask.affine) @ center).astype(int)[:3])
+    assert effect[place] == pytest.approx(20.5 / 5, rel=0.15)
+    assert made.maps["peak_z"][0] > 2
+    from nilearn.glm import threshold_stats_img
+
+    row = made.maps.iloc[0]
+    inside = nib.Nifti1Image((load_image(row.z)[0] != 0).astype(np.uint8), nib.load(row.z).affine)
+    _, threshold = threshold_stats_img(
+        row.z, inside, alpha=0.05, height_control="fdr", two_sided=False
+    )
+    assert row.fdr_z == pytest.approx(threshold)
+    told = json.loads(row.z.with_name(row.z.name.partition(".")[0] + ".json").read_text())
+    assert told["FDR05Threshold"] == (None if np.isinf(threshold) else pytest.approx(threshold))
+
+
+def test_runs_of_one_participant_count_once(tmp_path: Path) -> None:
+    for number in range(1, 4):
+        for run in (1, 2):
+            write_run(tmp_path, f"sub-{number:02d}_task-tap_run-{run}", 10 * number + run)
+    made = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("sbl",))
+    assert list(made.maps["participants"]) == [("sub-01", "sub-02", "sub-03")]
+
+
+def test_a_voxel_counts_where_every_run_of_everyone_has_it(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        for run in (1, 2):
+            write_run(tmp_path, f"sub-{number:02d}_task-tap_run-{run}", 10 * number + run)
+    whole = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("raw",)).mask
+    (file,) = tmp_path.glob("sub-02/func/*_run-2_*_mask.nii.gz")
+    mask, affine = load_image(file)
+    mask[: SHAPE[0] // 2] = 0
+    save_image(mask > 0, affine, file)
+    cut = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("raw",)).mask
+    edge = affine[0, 0] * (SHAPE[0] // 2 - 1) + affine[0, 3]
+    x = cut.affine[0, 0] * np.argwhere(cut.data)[:, 0] + cut.affine[0, 3]
+    assert x.min() > edge
+    assert 0.4 < cut.data.sum() / whole.data.sum() < 0.6
+
+
+def test_too_few_participants_or_ways_are_said(cohort: Path, tmp_path: Path) -> None:
+    runs = find_runs(cohort)
+    few = group_maps.group_maps(runs[:2], tmp_path, series=("raw",))
+    assert few.maps.empty
+    assert "at least 3 participants are required, but only 2 participants" in few.left_out[0]
+    nowhere = group_maps.group_maps([], tmp_path, series=("raw",))
+    assert nowhere.space is None
+    assert nowhere.maps.empty
+    assert "none of the participants" in nowhere.left_out[0]
+
+
+def test_a_participant_without_transforms_is_left_out_by_name(
+    cohort: Path, tmp_path: Path
+) -> None:
+    write_run(cohort, "sub-09_task-tap", 9)
+    (
+        cohort / "sub-09/func/sub-09_task-tap_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"
+    ).unlink()
+    made = group_maps.group_maps(find_runs(cohort), tmp_path, series=("raw",))
+    (left_out,) = made.left_out
+    assert "sub-09_task-tap" in left_out
+    assert f"no transform to {SPACE}" in left_out
+    assert all("sub-09" not in people for people in made.maps["participants"])
+
+
+def test_maps_that_are_in_the_space_already_are_taken_as_they_are(tmp_path: Path) -> None:
+    target = template_sampling.target_of(SPACE)
+    for number in range(1, 4):
+        name = f"sub-{number:02d}_task-tap"
+        write_run(tmp_path, name, number)
+        folder = tmp_path / f"sub-{number:02d}" / "func"
+        (folder / f"{name}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt").unlink()
+        values = np.full(target.shape, 5.0 * number, dtype=np.float32)
+        name = f"{name}_space-{SPACE}_res-2_contrast-all_stat-effect_desc-rawFwhm50_statmap.nii.gz"
+        save_image(values, target.affine, folder / name)
+    made = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("raw", "sbl"))
+    assert list(made.maps["series"]) == ["raw"]
+    effect, _ = load_image(made.maps["effect"][0])
+    # mean of 5, 10, 15 over a brain of 500
+    assert np.unique(np.round(effect[made.mask.data], 4)).tolist() == [2.0]
+    variance, _ = load_image(made.maps["variance"][0])
+    # that of 1, 2 and 3 percent, by three people
+    assert variance[made.mask.data] == pytest.approx(1 / 3, rel=1e-5)
+    t, _ = load_image(made.maps["t"][0])
+    assert t[made.mask.data] == pytest.approx(
+        effect[made.mask.data] / np.sqrt(variance[made.mask.data]), rel=1e-5
+    )
+    told = json.loads(Path(str(made.maps["variance"][0]).replace(".nii.gz", ".json")).read_text())
+    assert told["Units"] == "percent^2"
+
+
+def test_maps_are_corrected_alike_for_every_series(cohort: Path, tmp_path: Path) -> None:
+    """Each is what nilearn makes of the same participants' maps, whatever the threads."""
+    from nilearn.glm.second_level import non_parametric_inference
+
+    runs = [run for run in find_runs(cohort) if run.participant != "sub-09"]
+    said: list[str] = []
+    both = [
+        group_maps.group_maps(
+            runs,
+            tmp_path / str(n),
+            series=("raw", "sbl"),
+            say=said.append,
+            flips=60,
+            seed=4,
+            threads=n,
+        )
+        for n in (1, 2)
+    ]
+    first, other = (each.maps for each in both)
+    assert list(first["fwe_t"]) == list(other["fwe_t"])
+    assert "corrected p values cannot be smaller than 0.12, so no voxel" in both[0].left_out[0]
+    assert both[0].left_out[0] in said
+    assert list(first["fwe_mm3"]) == [0, 0]
+    plain = group_maps.group_maps(runs, tmp_path / "0", series=("raw", "sbl"))
+    assert "fwe_t" not in plain.maps
+    assert plain.left_out == ()
+    target = template_sampling.target_of(SPACE)
+    mask = nib.Nifti1Image(both[0].mask.data.astype(np.uint8), target.affine)
+    inside = both[0].mask.data[target.mask]
+    for row in first.itertuples():
+        path = row.logpMaxT
+        assert path.name.startswith(
+            f"group_task-tap_space-{SPACE}_res-2_contrast-all_stat-logpMaxT"
+        )
+        told = json.loads(Path(str(path).replace(".nii.gz", ".json")).read_text())
+        wanted = {"FWE05Threshold": row.fwe_t, "SignFlips": 60, "RandomSeed": 4}
+        assert {name: told[name] for name in wanted} == wanted
+        images = []
+        for run in runs:
+            way = template_sampling.way_of(run, target, inside)
+            values = template_sampling.participant_of(
+                [way], [key := ("all", row.series, 5.0, "effect")]
+            )
+            data = np.zeros(target.shape, dtype=np.float32)
+            data[both[0].mask.data] = values[key]
+            images.append(nib.Nifti1Image(data, target.affine))
+        import pandas as pd
+
+        expected = non_parametric_inference(
+            images,
+            design_matrix=pd.DataFrame({"intercept": np.ones(len(runs))}),
+            model_intercept=False,
+            mask=mask,
+            n_perm=60,
+            two_sided_test=True,
+            random_state=4,
+        )
+        expected = expected["logp_max_t"] if isinstance(expected, dict) else expected
+        assert load_image(path)[0] == pytest.approx(expected.get_fdata(), abs=1e-5)

@@ -1,0 +1,67 @@
+"""Why an image does not lie on the grids of its run."""
+
+import numpy as np
+import pytest
+
+from bids_sr.io.fields_of_view import misfits
+
+OWN, FACTOR, TR = (32, 32, 10, 60), (2.0, 2.0, 1.0), 2.0
+
+
+def affine(voxel: float, shift: float = 0.0) -> np.ndarray:
+    """Voxel to RAS mm of a grid with the field of view of the run: edges at 0 mm."""
+    grid = np.diag([voxel, voxel, 3.0, 1.0])
+    grid[:3, 3] = voxel / 2 + shift, voxel / 2, 1.5
+    return grid
+
+
+@pytest.mark.parametrize(
+    ("shape", "voxel", "shift", "tr", "finest", "said"),
+    [
+        ((32, 32, 10, 60), 3.0, 0.0, 2.0, False, []),
+        ((48, 48, 10, 60), 2.0, 0.0, 2.0, False, []),
+        ((64, 64, 10, 60), 1.5, 0.0, 0.0, True, []),
+        ((64, 64, 10), 1.5, 0.0, 0.0, True, []),
+        (
+            (48, 48, 10, 60),
+            2.0,
+            0.0,
+            2.0,
+            True,
+            ["smaller than the high-resolution matrix size 64×64×10"],
+        ),
+        (
+            (16, 16, 10, 60),
+            6.0,
+            0.0,
+            2.0,
+            False,
+            ["smaller than the acquired matrix size 32×32×10"],
+        ),
+        (
+            (96, 96, 10, 60),
+            1.0,
+            0.0,
+            2.0,
+            False,
+            ["larger than the high-resolution matrix size 64×64×10"],
+        ),
+        ((64, 64, 10, 60), 1.5, 0.14, 2.0, True, []),
+        ((64, 64, 10, 60), 1.5, 0.16, 2.0, True, ["up to 0.16 mm (0.053 acquired voxels), but"]),
+        (
+            (64, 64, 10, 59),
+            1.5,
+            0.0,
+            2.1,
+            True,
+            ["the series has 59 volumes, but its run has 60 volumes", "series is 2.1 s"],
+        ),
+    ],
+)
+def test_times_matrix_and_edges_are_held_against_the_run(
+    shape: tuple[int, ...], voxel: float, shift: float, tr: float, finest: bool, said: list[str]
+) -> None:
+    own = affine(3.0)
+    found = misfits(shape, affine(voxel, shift), tr, OWN, own, TR, FACTOR, finest=finest)
+    assert len(found) == len(said)
+    assert all(part in reason for part, (reason, _) in zip(said, found, strict=True))

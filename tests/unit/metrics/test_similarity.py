@@ -1,0 +1,85 @@
+"""Image measures against hand values and scikit-image."""
+
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from bids_sr.metrics.similarity import mae, nmse, psnr, reference_range, rmse, ssim
+
+
+@pytest.fixture
+def pair():
+    rng = np.random.default_rng(0)
+    reference = rng.random((32, 30, 4)) * 100
+    return reference, reference + 5 * rng.standard_normal(reference.shape)
+
+
+def test_by_hand():
+    reference, image = np.array([[0.0, 10.0], [20.0, 30.0]]), np.array([[0.0, 12.0], [20.0, 26.0]])
+    assert mae(reference, image) == pytest.approx(6 / 4)
+    assert rmse(reference, image) == pytest.approx(np.sqrt(20 / 4))
+    assert nmse(reference, image) == pytest.approx(20 / 1400)
+    assert psnr(reference, image, data_range=30.0) == pytest.approx(10 * np.log10(900 / 5))
+    mask = np.array([[True, True], [False, False]])
+    assert mae(reference, image, mask=mask) == pytest.approx(1.0)
+    assert psnr(reference, image, data_range=30.0, mask=mask) == pytest.approx(
+        10 * np.log10(900 / 2)
+    )
+    assert reference_range(reference) == 30.0
+    assert reference_range(reference, mask) == 10.0
+
+
+def test_as_scikit_image(pair):
+    reference, image = pair
+    assert psnr(reference, image, data_range=100.0) == pytest.approx(
+        peak_signal_noise_ratio(reference, image, data_range=100.0)
+    )
+
+    def slices(data_range):
+        return [
+            structural_similarity(
+                reference[..., k],
+                image[..., k],
+                data_range=data_range,
+                gaussian_weights=True,
+                use_sample_covariance=False,
+                full=True,
+            )[1]
+            for k in range(4)
+        ]
+
+    # at the second the constants weigh as much as the variances
+    for data_range in (100.0, 2000.0):
+        assert ssim(reference, image, data_range=data_range) == pytest.approx(
+            np.mean(slices(data_range))
+        )
+    mask = np.zeros(reference.shape, dtype=bool)
+    mask[5:20, 6:18, 1] = True
+    assert ssim(reference, image, data_range=100.0, mask=mask) == pytest.approx(
+        slices(100.0)[1][5:20, 6:18].mean()
+    )
+    assert ssim(reference[..., 0], image[..., 0], data_range=100.0) == pytest.approx(
+        slices(100.0)[0].mean()
+    )
+
+
+def test_equal_images(pair):
+    reference, _ = pair
+    assert psnr(reference, reference, data_range=1.0) == float("inf")
+    assert ssim(reference, reference, data_range=100.0) == pytest.approx(1.0)
+    assert nmse(reference, reference) == 0.0
+
+
+def test_more_noise_is_worse(pair):
+    reference, image = pair
+    worse = reference + 3 * (image - reference)
+    assert psnr(reference, worse, data_range=100) < psnr(reference, image, data_range=100)
+    assert ssim(reference, worse, data_range=100) < ssim(reference, image, data_range=100)
+
+
+def test_shapes_and_masks_are_checked(pair):
+    reference, image = pair
+    with pytest.raises(ValueError, match=r"same shape, got \(.*\), \("):
+        psnr(reference, image[:-1], data_range=1.0)
+    with pytest.raises(ValueError, match="empty"):
+        mae(reference, image, mask=np.zeros(reference.shape, dtype=bool))

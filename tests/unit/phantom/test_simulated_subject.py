@@ -1,0 +1,288 @@
+"""A simulated subject: what the truth says is what the images do."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.testing as npt
+import pytest
+
+from bids_sr.phantom.block_design import response
+from bids_sr.phantom.bold_run import SimulatedRun, _in_order
+from bids_sr.phantom.fields import distance, polynomial, smooth_field, upsample
+from bids_sr.phantom.ground_truth import effects
+from bids_sr.phantom.poses import CENTER, draw_motion, draw_pose
+from bids_sr.phantom.presets import _CONDITIONS, PRESETS
+from bids_sr.phantom.sequences import PulseSequence
+from bids_sr.phantom.simulated_subject import Draw, SimulatedSubject
+from bids_sr.phantom.still_scans import pair as pair_of
+from bids_sr.phantom.still_scans import t1w
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.transforms import invert, rigid_params
+from bids_sr.sr.matrices import kspace_crop
+
+
+@pytest.fixture(scope="module")
+def series(run: SimulatedRun) -> np.ndarray:
+    """The BOLD without thermal noise, (X, Y, Z, T)."""
+    return np.stack(list(run.volumes(2, noise=False)), axis=-1)
+
+
+@pytest.fixture(scope="module")
+def null_series(null_run: SimulatedRun) -> np.ndarray:
+    """The same without activity."""
+    return np.stack(list(null_run.volumes(2, noise=False)), axis=-1)
+
+
+def test_motion_of_the_truth_undoes_the_motion_of_the_series(
+    run: SimulatedRun, series: np.ndarray
+) -> None:
+    shape, affine = run.subject.bold_grid
+    first = run.transient.dummies + 2
+    brain = series.mean(-1) > 400
+
+    def wobble(matrices: np.ndarray) -> float:
+        moved = [
+            sample_volume(series[..., t], affine, shape, affine, matrices[t])
+            for t in range(series.shape[-1])
+        ]
+        return float(np.stack(moved[first:], -1)[brain].std(-1).mean())
+
+    still = wobble(np.tile(np.eye(4), (len(run.motion), 1, 1)))
+    assert wobble(run.motion) < 0.75 * still
+    assert wobble(invert(run.motion)) > 1.3 * still
+
+
+def test_activity_in_the_series_has_the_size_of_the_truth(
+    run: SimulatedRun, null_series: np.ndarray, series: np.ndarray
+) -> None:
+    p = run.preset
+    shape, affine = run.subject.bold_grid
+    change = series - null_series
+    first = run.transient.dummies + 2
+    still = [
+        sample_volume(change[..., t], affine, shape, affine, run.motion[t])
+        for t in range(p.volumes)
+    ]
+    data = np.stack(still, -1)[..., first:]
+    rest = run.still()
+    times = (np.arange(p.volumes) * p.tr)[first:]
+    for k, condition in enumerate(_CONDITIONS):
+        truth = run.still(**{condition: 1.0}) - rest
+        where = np.argwhere(truth > 0.4 * truth.max())
+        measured = []
+        for x, y, z in where:
+            design = np.stack(
+                [response(run.events, c, times + p.slice_times[z]) for c in _CONDITIONS], axis=1
+            )
+            measured.append(np.linalg.lstsq(design, data[x, y, z], rcond=None)[0][k])
+        expected = truth[tuple(where.T)]
+        assert np.dot(measured, expected) / np.dot(expected, expected) == pytest.approx(
+            1.0, abs=0.03
+        )
+        assert np.corrcoef(measured, expected)[0, 1] > 0.98
+
+
+def test_null_series_lacks_the_activity_and_nothing_else(
+    run: SimulatedRun, null_series: np.ndarray, series: np.ndarray
+) -> None:
+    npt.assert_array_equal(null_series[..., 0], series[..., 0])  # the run begins at rest
+    course = response(run.events, "thumb", np.arange(run.preset.volumes) * run.preset.tr)
+    active = int(np.argmax(course))
+    change = series[..., active] - null_series[..., active]
+    truth = kspace_crop(
+        effects([run])[1]["thumb"], run.subject.hr_grid[1], factor=run.preset.factor
+    )[0]
+    assert np.corrcoef(change[truth > 1], truth[truth > 1])[0, 1] > 0.9
+    assert np.abs(change[np.abs(truth) < 0.01]).max() < 0.15 * change.max()
+
+
+def test_the_run_approaches_its_steady_state(run: SimulatedRun, series: np.ndarray) -> None:
+    brain = series.mean(-1) > 400
+    mean = series[brain].mean(0)
+    steady = mean[5:15].mean()
+    n = run.transient.dummies
+    assert 1 <= n <= 4
+    assert mean[0] > mean[1] > steady
+    assert mean[0] / steady - 1 == pytest.approx(run.transient.mean_excess[0], rel=0.15)
+    assert np.all(run.transient.mean_excess[:n] > 0.01)
+    assert np.all(run.transient.mean_excess[n:] <= 0.01)
+    npt.assert_array_equal(run.motion[n], np.eye(4))
+
+
+def test_magnetization_follows_the_closed_form() -> None:
+    t1 = np.array([0.85, 1.35, 4.0])
+    e1 = np.exp(-2.0 / t1)
+    npt.assert_allclose(
+        PulseSequence(te=0.0, tr=2.0, flip=90.0).magnetization(t1, 1), 1 - e1, rtol=1e-5
+    )
+    npt.assert_allclose(
+        PulseSequence(te=0.0, tr=2.0, flip=70.0).magnetization(t1, 0), 1, rtol=1e-6
+    )
+    m = np.ones(3)
+    for _ in range(3):
+        m = 1 + (m * np.cos(np.deg2rad(70.0)) - 1) * e1
+    npt.assert_allclose(
+        PulseSequence(te=0.0, tr=2.0, flip=70.0).magnetization(t1, 3), m, rtol=1e-5
+    )
+    for _ in range(100):
+        m = 1 + (m * np.cos(np.deg2rad(70.0)) - 1) * e1
+    npt.assert_allclose(
+        PulseSequence(te=0.0, tr=2.0, flip=70.0).magnetization(t1, None), m, rtol=1e-5
+    )
+
+
+def test_pair_is_one_scene_seen_through_its_poses(subject: SimulatedSubject) -> None:
+    scans = pair_of(subject, 0, noise=False)
+    (high, high_affine), (low, low_affine) = (
+        (scans[k].image, scans[k].affine) for k in ("highres", "lowres")
+    )
+    between = subject.pair_poses[0]["highres"] @ invert(subject.pair_poses[0]["lowres"])
+    npt.assert_array_equal(scans["highres"].pose, subject.pair_poses[0]["highres"])
+    registered = sample_volume(high, high_affine, high.shape, high_affine, between)
+    cropped, affine = kspace_crop(registered, high_affine, factor=subject.preset.factor)
+    npt.assert_allclose(affine, low_affine, atol=1e-9)
+    inner = (slice(None), slice(None), slice(2, -2))
+    error = np.sqrt(np.mean((cropped[inner] - low[inner]) ** 2)) / low.std()
+    wrong = kspace_crop(
+        sample_volume(high, high_affine, high.shape, high_affine, invert(between)),
+        high_affine,
+        factor=subject.preset.factor,
+    )[0]
+    assert error < 0.06  # interpolation and the magnitude taken before truncation
+    assert np.sqrt(np.mean((wrong[inner] - low[inner]) ** 2)) / low.std() > 1.3 * error
+
+
+def test_noise_of_the_pair_grows_as_the_voxel_shrinks_and_is_independent(
+    subject: SimulatedSubject,
+) -> None:
+    noisy, clean = pair_of(subject, 0), pair_of(subject, 0, noise=False)
+    residual = {}
+    for name in ("highres", "lowres"):
+        difference = noisy[name].image - clean[name].image
+        residual[name] = np.where(clean[name].image > 450, difference, 0)
+    spread = {name: values[values != 0].std() for name, values in residual.items()}
+    assert spread["highres"] / spread["lowres"] == pytest.approx(4.0, rel=0.05)
+    blocks = residual["highres"].reshape(40, 2, 40, 2, -1).mean((1, 3))
+    both = (blocks != 0) & (residual["lowres"] != 0)
+    assert abs(np.corrcoef(blocks[both], residual["lowres"][both])[0, 1]) < 0.05
+
+
+def test_t1w_shows_the_head_where_its_pose_says(subject: SimulatedSubject) -> None:
+    scan = t1w(subject)
+    image, affine = scan.image, scan.affine
+    assert image.shape == subject.preset.t1w_shape
+    brain = subject.head.brain.astype(np.float32)
+    expected = sample_volume(
+        brain,
+        subject.head.affine,
+        image.shape,
+        affine,
+        subject.bold_pose @ invert(subject.t1w_pose),
+    )
+    white = sample_volume(
+        subject.head.fractions["wm"],
+        subject.head.affine,
+        image.shape,
+        affine,
+        subject.bold_pose @ invert(subject.t1w_pose),
+    )
+    gray = sample_volume(
+        subject.head.fractions["gm"],
+        subject.head.affine,
+        image.shape,
+        affine,
+        subject.bold_pose @ invert(subject.t1w_pose),
+    )
+    assert image[white > 0.95].mean() > 1.2 * image[gray > 0.95].mean()
+    assert image[expected < -1].size == 0
+    assert image[:3, :3].mean() < 0.1 * image[white > 0.95].mean()  # air
+    shell = (expected < 0.01) & (image > image[white > 0.95].mean())
+    assert shell.sum() > 1000  # scalp
+
+
+def test_motion_is_small_smooth_and_still_at_the_reference() -> None:
+    motion = draw_motion(np.random.default_rng(0), 300, 2.0, 3)
+    npt.assert_array_equal(motion[3], np.eye(4))
+    params = np.array([rigid_params(matrix, CENTER) for matrix in motion])
+    assert 0.1 < np.abs(params[:, :3]).max() < 2.5
+    assert np.rad2deg(np.abs(params[:, 3:]).max()) < 2.5
+    assert np.median(np.abs(np.diff(params[:, :3], axis=0))) < 0.05
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_poses_have_the_size_asked_for(seed: int) -> None:
+    params = rigid_params(draw_pose(np.random.default_rng(seed), (1.0, 2.0), (0.5, 1.5)), CENTER)
+    assert 1.0 <= np.linalg.norm(params[:3]) <= 2.0
+    assert 0.5 <= np.rad2deg(np.linalg.norm(params[3:])) <= 1.5
+
+
+def test_threads_change_nothing(run: SimulatedRun) -> None:
+    one, three = run.volumes(1), run.volumes(3)
+    for _ in range(5):
+        npt.assert_array_equal(next(one), next(three))
+
+
+def testin_order_keeps_order_and_passes_errors_on() -> None:
+    assert [int(v) for v in _in_order(lambda t: np.array(t), 7, 3)] == list(range(7))
+
+    def fails(t: int) -> np.ndarray:
+        if t == 2:
+            raise ValueError("volume 2")
+        return np.zeros(1)
+
+    with pytest.raises(ValueError, match="volume 2"):
+        list(_in_order(fails, 5, 2))
+
+
+def test_streams_of_random_numbers_are_their_own() -> None:
+    draw = Draw(seed=1, subject=0)
+    base = draw("bold", 3).random()
+    assert base == Draw(seed=1, subject=0)("bold", 3).random()
+    others = [
+        draw("bold", 4),
+        draw("pair", 3),
+        Draw(seed=1, subject=1)("bold", 3),
+        Draw(seed=2, subject=0)("bold", 3),
+    ]
+    assert base not in [other.random() for other in others]
+
+
+def test_fields_have_the_stated_moments_and_shapes() -> None:
+    rng = np.random.default_rng(0)
+    for sigma in (1.2, 6.0):
+        field = smooth_field(rng, (40, 33, 29), sigma)
+        assert field.shape == (40, 33, 29)
+        assert field.mean() == pytest.approx(0, abs=1e-4)
+        assert field.std() == pytest.approx(1, abs=1e-4)
+    line = upsample(np.arange(5.0)[:, None, None] * np.ones((1, 4, 4)), (9, 4, 4))
+    npt.assert_allclose(line[:, 2, 2], np.arange(0, 4.5, 0.5), atol=1e-5)
+    assert np.abs(polynomial(rng, np.diag([3.0, 3, 3, 1]), (30, 30, 30))).max() < 1.5
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_distance_from_a_plane(step: int) -> None:
+    mask = np.zeros((21, 8, 8), dtype=bool)
+    mask[:6] = True
+    far = distance(mask, step, 1.5)
+    expected = np.maximum(0, np.arange(21) - 5) * 1.5
+    npt.assert_allclose(far[:, 4, 4], expected, atol=1.5 * step)
+    assert far[20, 4, 4] > far[10, 4, 4] > far[5, 4, 4] >= 0
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_presets_see_the_motor_area(name: str) -> None:
+    preset = PRESETS[name]
+    half = np.array(preset.bold_shape) * np.array(preset.bold_voxel) / 2
+    for at in ((-40, -18, 54), (-32, -27, 59), (-4, -8, 58)):
+        assert np.all(np.abs(np.array(at) - preset.bold_center) < half - 10)
+
+
+def test_subjects_of_one_seed_differ_and_pairs_have_their_own_pose() -> None:
+    preset = PRESETS["tiny"]
+    first = SimulatedSubject(preset, "ribbon", seed=3, number=1, pairs=2)
+    again = Draw(seed=3, subject=0)
+    assert first.draw("head").random() != again("head").random()
+    poses = first.pair_poses
+    assert np.abs(poses[0]["lowres"] - poses[1]["lowres"]).max() > 0.01
+    apart = rigid_params(poses[0]["highres"] @ invert(poses[0]["lowres"]), CENTER)
+    assert np.linalg.norm(apart[:3]) < 0.35

@@ -1,0 +1,169 @@
+"""Structural pairs of the phantom: contrast, geometry, poses, and what is true of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bids_sr.phantom import simulated_dataset
+from bids_sr.phantom.ground_truth import write_structural_truth
+from bids_sr.phantom.sequences import PulseSequence, _Tissue
+from bids_sr.phantom.simulated_subject import SimulatedSubject
+from bids_sr.phantom.still_scans import (
+    PROTOCOLS,
+    StillScan,
+    _low_grid,
+    _nulling_time,
+    structural,
+    tissue_shares,
+)
+from bids_sr.spatial.itk_files import read_itk
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.transforms import invert
+
+
+@pytest.fixture(scope="module")
+def made(subject: SimulatedSubject) -> dict[tuple[str, str], StillScan]:
+    return {(scan.acquisition, scan.contrast): scan for scan in structural(subject)}
+
+
+def test_signals_of_a_spin_echo_by_hand() -> None:
+    def tissue(pd: float, t1: float, t2: float) -> _Tissue:
+        return _Tissue(pd=pd, t1=t1, t2s=1e-6, t2=t2)
+
+    plain = PulseSequence(te=0.1, tr=2.0, refocused=True)
+    assert float(plain.signal(tissue(0.5, 1.0, 0.1))) == pytest.approx(
+        0.5 * (1 - np.exp(-2)) * np.exp(-1), rel=1e-6
+    )
+    inverted = PulseSequence(te=0.1, tr=2.0, ti=0.5, refocused=True)
+    expected = abs(1 - 2 * np.exp(-0.5) + np.exp(-2))
+    assert float(inverted.signal(tissue(1.0, 1.0, 0.1))) == pytest.approx(
+        expected * np.exp(-1), rel=1e-6
+    )
+    at_null = PulseSequence(te=0.0, tr=9.0, ti=_nulling_time(4.0, 9.0), refocused=True)
+    assert float(at_null.signal(tissue(1.0, 4.0, 1.0))) == pytest.approx(0, abs=1e-6)
+    assert float(PROTOCOLS["FLAIR"].signal(tissue(1.0, 4.0, 1.8))) < 1e-6
+
+
+def test_veins_dephase_their_surroundings_in_a_gradient_echo_alone(
+    subject: SimulatedSubject,
+) -> None:
+    beside = (
+        (subject.head.veins > 0.02)
+        & (subject.head.veins < 0.05)
+        & (subject.head.fractions["gm"] > 0.5)
+    )
+    bare = replace(subject.head, veins=np.zeros_like(subject.head.veins))
+    losses = []
+    for refocused in (False, True):
+        sequence = PulseSequence(te=0.03, tr=2.0, refocused=refocused)
+        losses.append(
+            1 - float((sequence.scene(subject.head)[beside] / sequence.scene(bare)[beside]).mean())
+        )
+    assert losses[0] > losses[1] + 0.02
+
+
+def test_every_contrast_but_the_fine_t1w_is_there_on_its_grid(
+    made: dict[tuple[str, str], StillScan], subject: SimulatedSubject
+) -> None:
+    assert set(made) == {
+        ("highres", "T2w"),
+        ("highres", "FLAIR"),
+        ("lowres", "T1w"),
+        ("lowres", "T2w"),
+        ("lowres", "FLAIR"),
+    }
+    p = subject.preset
+    shape, affine = _low_grid(p)
+    assert shape == (46, 56, 48)
+    np.testing.assert_allclose(np.diag(affine)[:3], [4, 4, 4])
+    for end in (-0.5, 0.5):  # both outer corners of the field of view
+        fine = p.t1w_affine @ [*(np.array(p.t1w_shape) * (end + 0.5) - 0.5), 1]
+        coarse = affine @ [*(np.array(shape) * (end + 0.5) - 0.5), 1]
+        np.testing.assert_allclose(fine, coarse, atol=1e-9)
+    for (kind, _), scan in made.items():
+        assert scan.image.shape == (p.t1w_shape if kind == "highres" else shape)
+
+
+@pytest.mark.parametrize("kind", ["highres", "lowres"])
+def test_fluid_is_bright_in_t2w_and_dark_in_flair(
+    kind: str, made: dict[tuple[str, str], StillScan], subject: SimulatedSubject
+) -> None:
+    def mean(contrast: str, tissue: str) -> float:
+        scan = made[kind, contrast]
+        share = sample_volume(
+            subject.head.fractions[tissue],
+            subject.head.affine,
+            scan.image.shape,
+            scan.affine,
+            subject.bold_pose @ invert(scan.pose),
+        )
+        brain = sample_volume(
+            subject.head.brain.astype(np.float32),
+            subject.head.affine,
+            scan.image.shape,
+            scan.affine,
+            subject.bold_pose @ invert(scan.pose),
+        )
+        return float(scan.image[(share > 0.85) & (brain > 0.5)].mean())
+
+    assert mean("T2w", "csf") > 1.5 * mean("T2w", "gm") > 1.5 * mean("T2w", "wm")
+    assert mean("FLAIR", "csf") < 0.5 * mean("FLAIR", "wm") < 0.5 * mean("FLAIR", "gm")
+
+
+def test_the_coarse_scan_is_another_position_and_its_pose_undoes_it(
+    made: dict[tuple[str, str], StillScan], subject: SimulatedSubject
+) -> None:
+    fine, coarse = made["highres", "T2w"], made["lowres", "T2w"]
+
+    def alike(xfm: np.ndarray) -> float:
+        seen = sample_volume(coarse.image, coarse.affine, fine.image.shape, fine.affine, xfm)
+        inside = fine.image > 0.3 * fine.image.max()
+        return float(np.corrcoef(seen[inside], fine.image[inside])[0, 1])
+
+    truth = coarse.pose @ invert(fine.pose)
+    off = np.eye(4)
+    off[:3, 3] = [0, 2.0, 0]
+    assert alike(truth) > 0.6
+    assert alike(truth) > alike(truth @ off) + 0.05
+    assert alike(truth) > alike(np.eye(4)) + 0.05
+
+
+def test_true_tissue_adds_up_inside_the_brain(subject: SimulatedSubject) -> None:
+    shares = tissue_shares(subject)
+    total = sum(shares.values())
+    pose = subject.bold_pose @ invert(subject.t1w_pose)
+    grid = (subject.preset.t1w_shape, subject.preset.t1w_affine)
+    brain = sample_volume(subject.head.brain.astype(np.float32), subject.head.affine, *grid, pose)
+    assert set(shares) == {"GM", "WM", "CSF"}
+    np.testing.assert_allclose(np.median(total[brain > 0.99]), 1.0, atol=0.02)
+
+
+@pytest.mark.slow
+def test_files_on_disk_agree_with_what_was_simulated(
+    tmp_path: Path, subject: SimulatedSubject, made: dict[tuple[str, str], StillScan]
+) -> None:
+    (tmp_path / "sub-01" / "anat").mkdir(parents=True)
+    for scan in made.values():
+        simulated_dataset._write_scan(scan, tmp_path, "sub-01")
+        write_structural_truth(subject, scan, "sub-01", tmp_path / "derivatives" / "ground-truth")
+    anat, truth = (
+        tmp_path / "sub-01" / "anat",
+        tmp_path / "derivatives" / "ground-truth" / "sub-01" / "anat",
+    )
+    assert len(list(anat.glob("*.nii.gz"))) == 5
+    flair = json.loads((anat / "sub-01_acq-lowres_FLAIR.json").read_text())
+    assert flair["InversionTime"] == pytest.approx(_nulling_time(4.0, 9.0), abs=1e-4)
+    assert flair["SliceThickness"] == 4.0
+    image = nib.load(anat / "sub-01_acq-lowres_FLAIR.nii.gz")
+    assert image.get_data_dtype() == np.int16
+    scan = made["lowres", "FLAIR"]
+    assert np.abs(image.get_fdata() - scan.image).max() <= 0.5 + 1e-3
+    pose = read_itk(truth / "sub-01_from-lowresFLAIR_to-T1w_mode-image_desc-truth_xfm.txt")[0]
+    np.testing.assert_allclose(pose, scan.pose @ invert(subject.t1w_pose), atol=1e-6)
+    assert len(list(truth.glob("*_probseg.nii.gz"))) == 3

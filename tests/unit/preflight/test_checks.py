@@ -1,0 +1,749 @@
+"""Preflight: plan, contrasts of runs, estimates, the validator's report, streaming of voxels."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pytest
+from bidsmaker import EVENTS, BidsMaker
+from checking import found_by, problems_of
+from graphmaker import stage_minutes
+
+from bids_sr.bids import BoldRun, Findings
+from bids_sr.bids.inputs import Truth
+from bids_sr.bids.method_options import series_of_run
+from bids_sr.cli.console import line_of, start_lines
+from bids_sr.cli.stages import expected
+from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes
+from bids_sr.config.groups import Activation, Preprocessing, Run
+from bids_sr.notices import Notice
+from bids_sr.preflight import (
+    Plan,
+    check,
+    check_data,
+    cost_text,
+    directories,
+    dry_run_text,
+    format_problems,
+    validator,
+)
+from bids_sr.preflight import voxel_checks as voxels
+from bids_sr.preflight.events import ordered
+from bids_sr.preflight.plan_text import _cost_table, notes
+from bids_sr.preflight.run_model import contrasts_of_runs
+from bids_sr.sr.method import Cost, get_method
+from bids_sr.steps import motion
+
+NO_VALIDATOR = Selection(skip_bids_validation=True)
+Planned = Callable[..., Plan]
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> BidsMaker:
+    made = BidsMaker(tmp_path / "bids")
+    made.subject()
+    return made
+
+
+@pytest.fixture
+def planned(maker: BidsMaker) -> Planned:
+    def _planned(**groups: object) -> Plan:
+        return check(settings_for(maker, **groups))
+
+    return _planned
+
+
+def settings_for(maker: BidsMaker, **groups: object) -> Settings:
+    paths = Paths(
+        bids_dir=maker.root,
+        output_dir=maker.root.parent / "out",
+        work_dir=maker.root.parent / "work",
+    )
+    return Settings(**{"paths": paths, "selection": NO_VALIDATOR, **groups})  # type: ignore[arg-type]
+
+
+def remove_pair(maker: BidsMaker) -> None:
+    for kind in ("highres", "lowres"):
+        maker.path(f"sub-01_acq-{kind}_T2starw.nii.gz", "anat").unlink()
+
+
+def test_plan_of_a_sound_data_set(maker: BidsMaker, planned: Planned) -> None:
+    plan = planned()
+    assert plan.problems == ()
+    assert plan.series == ("raw", "bspline", "zerofill", "srgan", "sbl")
+    (run,) = plan.subjects[0].runs
+    assert plan.series_of(run) == plan.series
+    assert list(plan.contrasts[run.bold]) == ["thumb", "little", "all", "thumbMinusLittle"]
+
+
+def test_series_without_a_pair(maker: BidsMaker, planned: Planned) -> None:
+    remove_pair(maker)
+    plan = planned(superres=SuperRes(methods=("bspline",), baselines="all", factor=2.0))
+    assert plan.problems == ()
+    assert not {"inject", "ratio"} & set(plan.series)
+    assert plan.series[:2] == ("raw", "bspline")
+
+
+def test_a_run_without_a_pair_lacks_series_made_of_one(planned: Planned) -> None:
+    plan = planned()
+    alone = dataclasses.replace(plan.subjects[0].runs[0], pair=None)
+    assert series_of_run(alone, SuperRes()) == ("raw", "bspline", "zerofill", "sbl")
+    named = SuperRes(methods=("srgan", "sbl"))
+    assert series_of_run(alone, named) == ("raw", "bspline", "zerofill", "srgan", "sbl")
+
+
+def test_baselines_of_the_pair_are_made_for_a_reference_or_on_request(planned: Planned) -> None:
+    run = planned().subjects[0].runs[0]
+    judged = dataclasses.replace(run, truth=Truth())
+
+    def of_the_pair(one: BoldRun, superres: SuperRes) -> set[str]:
+        return {"inject", "ratio"} & set(series_of_run(one, superres))
+
+    assert of_the_pair(run, SuperRes()) == set()
+    assert of_the_pair(judged, SuperRes()) == {"inject", "ratio"}
+    assert of_the_pair(run, SuperRes(methods=("auto", "inject"))) == {"inject"}
+    assert of_the_pair(run, SuperRes(baselines="all")) == {"inject", "ratio"}
+    assert of_the_pair(dataclasses.replace(judged, pair=None), SuperRes()) == set()
+
+
+class TestEvents:
+    """Events are held against the run."""
+
+    def test_before_the_run_is_no_problem(self, maker: BidsMaker, planned: Planned) -> None:
+        maker.events(rows=((-27.9, 0.9, "thumb"), (-3.0, 1.0, "little"), *EVENTS))
+        plan = planned()
+        assert plan.problems == ()
+        assert plan.warnings == ()
+
+    def test_an_event_after_the_end_is_left_out(self, maker: BidsMaker, planned: Planned) -> None:
+        maker.events(rows=(*EVENTS, (90.0, 1.0, "thumb"), (95.0, 1.0, "late")))
+        plan = planned()
+        assert plan.problems == ()
+        texts = " ".join(notice.why for notice in plan.warnings)
+        assert "events that begin after the end" in texts
+        assert "its events are after the end" in texts
+        assert [set(weights) for weights in plan.contrasts.values()] == [
+            {"thumb", "little", "all", "thumbMinusLittle"}
+        ]
+
+    def test_events_without_onset_or_duration_are_left_out(
+        self, maker: BidsMaker, planned: Planned
+    ) -> None:
+        maker.events(rows=(*EVENTS, (3.0, "n/a", "thumb"), ("n/a", 1.0, "little")))
+        plan = planned()
+        assert plan.problems == ()
+        assert (
+            "2 of 6 events are not modeled because their onset or duration is n/a (first event:"
+            " line 6)" in plan.warnings[0].why
+        )
+
+    def test_trial_type_is_optional(self, maker: BidsMaker, planned: Planned) -> None:
+        maker.events(
+            rows=tuple((onset, duration, 4) for onset, duration, _ in EVENTS),
+            header="onset\tduration\tbid",
+        )
+        plan = planned()
+        assert plan.problems == ()
+        assert "the optional column trial_type is missing" in plan.warnings[0].why
+        assert [dict(weights) for weights in plan.contrasts.values()] == [{"task": {"task": 1.0}}]
+
+    def test_a_type_long_before_the_run_is_not_modeled(
+        self, maker: BidsMaker, planned: Planned
+    ) -> None:
+        maker.events(rows=((-60.0, 1.0, "early"), *EVENTS))
+        plan = planned()
+        assert plan.problems == ()
+        assert "its events are more than 24 s before the start" in plan.warnings[0].why
+        (contrasts,) = plan.contrasts.values()
+        assert "early" not in contrasts["all"]
+
+    def test_a_block_that_reaches_near_the_run_counts(
+        self, maker: BidsMaker, planned: Planned
+    ) -> None:
+        maker.events(rows=((-30.0, 20.0, "early"), *EVENTS))
+        (contrasts,) = planned().contrasts.values()
+        assert "early" in contrasts["all"]
+
+    @pytest.mark.parametrize(
+        ("n_volumes", "tr", "says"),
+        [
+            (16, 1.0, ("at least")),
+            (17, 1.0, ""),
+            (20, 0.4, "must last at least 10 s"),
+            (26, 0.4, ""),
+        ],
+    )
+    def test_a_run_without_events_has_volumes_for_its_seeds(
+        self, maker: BidsMaker, planned: Planned, n_volumes: int, tr: float, says: str
+    ) -> None:
+        """Three seeds, twelve motion regressors and the mean, though the maps are correlations
+        alone.
+        """
+        maker.bold("sub-01_task-rest", n_volumes=n_volumes, tr=tr)
+        plan = planned(activation=Activation(kinds=("cc",)))
+        assert plan.problems == ()
+        reasons = [problem.why for problems in plan.left_out.values() for problem in problems]
+        assert [says in reason for reason in reasons] == [True] * bool(says)
+
+    def test_too_few_volumes_for_the_model(self, maker: BidsMaker, planned: Planned) -> None:
+        """Two types, twelve motion regressors and the mean leave nothing of 15 volumes, and one
+        degree of 16.
+        """
+        spared = planned(preprocessing=Preprocessing(dummy_scans=14))
+        assert spared.problems == ()
+        (problem,) = planned(preprocessing=Preprocessing(dummy_scans=15)).problems
+        assert "the run has 30 volumes minus 15 dummy volumes" in problem.why
+        assert "--dummy-scans" in problem.remedy
+
+    def test_a_pass_band_that_leaves_too_few_volumes_is_refused(
+        self, maker: BidsMaker, planned: Planned
+    ) -> None:
+        (problem,) = planned(activation=Activation(band_pass=(0.01, 0.02))).problems
+        assert "steady-state volumes. The linear model has" in problem.why
+        assert problem.remedy.startswith("Use a wider --band-pass, or exclude the run")
+
+    def test_polynomials_that_leave_the_task_are_no_problem(
+        self, maker: BidsMaker, planned: Planned
+    ) -> None:
+        assert not planned(activation=Activation(drift="legendre:4")).problems
+
+    def test_going_on_after_the_end_is_said(self, maker: BidsMaker, planned: Planned) -> None:
+        maker.events(rows=(*EVENTS, (28.0, 5.0, "thumb")))
+        plan = planned()
+        assert plan.problems == ()
+        assert "durations that extend beyond the end of the run (" in plan.warnings[0].why
+
+    def test_rest_after_the_end_does_not_matter(self, maker: BidsMaker, planned: Planned) -> None:
+        maker.events(rows=(*EVENTS, (31.0, 5.0, "rest"), ("n/a", "n/a", "baseline")))
+        plan = planned()
+        assert plan.problems == ()
+        assert next(iter(plan.contrasts.values()))["all"] == {"thumb": 0.5, "little": 0.5}
+
+    @pytest.mark.parametrize(
+        ("rows", "reason"),
+        [
+            (((1.0, -1.0, "thumb"),), "must be times in seconds"),
+            (((1.0, "n/a", "thumb"),), "or lack an onset or duration"),
+            ((("inf", 1.0, "thumb"),), "must be times in seconds"),
+            (((-90.0, 1.0, "thumb"),), "all events are more than 24 s before"),
+            ((), "the events table has no rows"),
+        ],
+    )
+    def test_bad_rows(
+        self, maker: BidsMaker, planned: Planned, rows: tuple[tuple[object, ...], ...], reason: str
+    ) -> None:
+        maker.events(rows=rows)
+        (problem,) = planned().problems
+        assert reason in problem.why
+
+    def test_a_table_in_another_encoding(self, maker: BidsMaker, planned: Planned) -> None:
+        maker.events().write_bytes(
+            "onset\tduration\ttrial_type\n1\t1\tDäumling\n".encode("latin-1")
+        )
+        (problem,) = planned().problems
+        assert "cannot be read as a table" in problem.why
+
+    def test_bad_lines_do_not_flood(self, maker: BidsMaker, planned: Planned) -> None:
+        maker.events(rows=[("soon", 1, "thumb")] * 50)
+        assert len(planned().problems) == 3
+
+
+class TestContrasts:
+    """A contrast has to fit a run; runs of other tasks do without it."""
+
+    def test_runs_of_two_tasks(self) -> None:
+        tap, look = Path("tap"), Path("look")
+        types = {tap: ("thumb", "little"), look: ("face", "thumb")}
+        said = Findings()
+        found = contrasts_of_runs(types, ["thumb-little", "thumb", "face"], said)
+        assert said.problems == []
+        assert list(found[tap]) == ["thumbMinusLittle", "thumb"]
+        assert list(found[look]) == ["thumb", "face"]
+        assert all("is computed for 1 of 2 runs" in n.why for n in said.notices)
+        assert len(said.notices) == 2
+
+    def test_types_of_different_runs_cannot_be_compared(self) -> None:
+        problems = problems_of(
+            contrasts_of_runs, {Path("a"): ("thumb",), Path("b"): ("face",)}, ["thumb-face"]
+        )
+        assert "no run contains all trial types of the contrast (thumb, face)" in problems[0].why
+
+    def test_a_run_that_no_contrast_fits(self) -> None:
+        problems = problems_of(
+            contrasts_of_runs, {Path("a"): ("thumb",), Path("b"): ("face",)}, ["thumb"]
+        )
+        assert [p.what for p in problems] == ["b"]
+
+    def test_order(self) -> None:
+        assert ordered(("z", "little", "thumb", "a"), ("thumb", "little", "other")) == (
+            "thumb",
+            "little",
+            "a",
+            "z",
+        )
+
+    def test_asked_for(self, planned: Planned) -> None:
+        plan = planned(activation=Activation(contrasts=("d=0.5*thumb-0.5*little",)))
+        assert list(plan.contrasts.values()) == [{"d": {"thumb": 0.5, "little": -0.5}}]
+
+
+class TestPlaces:
+    """Directories, templates and room."""
+
+    def test_output_may_exist_or_not(self, maker: BidsMaker) -> None:
+        settings = settings_for(maker)
+        assert problems_of(directories.check_places, settings) == []
+        settings.paths.output_dir.mkdir()
+        assert problems_of(directories.check_places, settings) == []
+
+    def test_output_may_lie_in_a_folder_of_the_derivatives(self, maker: BidsMaker) -> None:
+        for place, allowed in (
+            ("derivatives/bids-sr", True),
+            ("derivatives/a/b", True),
+            ("derivatives", False),
+        ):
+            problems = problems_of(
+                directories.check_places,
+                settings_for(
+                    maker, paths=Paths(bids_dir=maker.root, output_dir=maker.root / place)
+                ),
+            )
+            assert (problems == []) is allowed, place
+
+    def test_a_link_into_the_data_set_is_followed(self, maker: BidsMaker) -> None:
+        (maker.root.parent / "out").symlink_to(maker.root / "sub-01")
+        (problem,) = problems_of(directories.check_places, settings_for(maker))
+        assert "inside the dataset" in problem.why
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+    def test_a_directory_without_permission(self, maker: BidsMaker) -> None:
+        out = maker.root.parent / "out"
+        out.mkdir()
+        out.chmod(stat.S_IRUSR | stat.S_IXUSR)
+        (problem,) = problems_of(directories.check_places, settings_for(maker))
+        assert "is not writable" in problem.why
+
+    @pytest.mark.parametrize("name", ["logs", "sub-01"])
+    def test_what_another_user_has_left(
+        self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        out = maker.root.parent / "out"
+        for folder in (out / "logs", out / "sub-01"):
+            folder.mkdir(parents=True)
+        (out / "logs" / "earlier").mkdir()
+        (out / "logs" / "earlier" / "settings.toml").touch()
+        assert problems_of(directories.check_places, settings_for(maker)) == []
+        monkeypatch.setattr(directories.os, "access", lambda path, mode: path != out / name)
+        (problem,) = problems_of(directories.check_places, settings_for(maker))
+        assert problem.what == str(out / name)
+        assert "is not writable" in problem.why
+
+    def test_what_is_written_already_counts(
+        self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A finished run can be repeated on a disk that it has filled."""
+        settings = settings_for(maker)
+        cost = dataclasses.replace(check(settings).estimate, output_gb=0.0, work_gb=1e-5)
+        monkeypatch.setattr(directories, "_SPARE_GB", 0.0)
+        monkeypatch.setattr(
+            directories.shutil, "disk_usage", lambda path: type("U", (), {"free": 0})
+        )
+        assert len(problems_of(directories.check_room, settings, cost)) == 1
+        folder = maker.root.parent / "work"
+        folder.mkdir()
+        (folder / "image.nii").write_bytes(b"0" * 20_000)
+        assert problems_of(directories.check_room, settings, cost) == []
+
+    def test_unknown_files(self, maker: BidsMaker) -> None:
+        settings = settings_for(
+            maker, superres=SuperRes(pretrained=(Path("/nowhere/model.safetensors"),), factor=2.0)
+        )
+        assert [p.what for p in problems_of(directories.check_places, settings)] == [
+            "/nowhere/model.safetensors"
+        ]
+
+
+class TestEstimate:
+    def test_results_take_the_room_of_their_level(self, maker: BidsMaker) -> None:
+        levels = ("minimal", "standard", "full")
+        rooms = [check(settings_for(maker, run=Run(level=level))).estimate for level in levels]
+        minimal, standard, full = (each.output_gb for each in rooms)
+        assert minimal < standard < full
+        assert full - standard > standard - minimal, "series of all baselines, and their maps"
+        assert len({(each.work_gb, each.memory_gb) for each in rooms}) == 1
+
+    def test_volumes(self, maker: BidsMaker) -> None:
+        """Doubling the data doubles what depends on them."""
+        settings = settings_for(maker)
+        few = check(settings)
+        maker.bold(n_volumes=60)
+        many = check(settings)
+        maker.bold(n_volumes=90)
+        most = check(settings)
+        added = [
+            {
+                row.stage: row.minutes - before.minutes
+                for row, before in zip(
+                    expected(later, settings).rows, expected(plan, settings).rows, strict=True
+                )
+            }
+            for plan, later in ((few, many), (many, most))
+        ]
+        grows = {stage for stage, minutes in added[0].items() if minutes > 0}
+        assert grows >= {
+            "head-motion and slice-timing correction",
+            "super-resolution and baseline methods",
+            "activation maps",
+            "storing the outputs",
+        }
+        assert grows.isdisjoint({"training", "registration"})
+        assert added[1] == pytest.approx(added[0])
+        disk = [each.estimate.work_gb for each in (few, many, most)]
+        assert disk[2] - disk[1] == pytest.approx(disk[1] - disk[0])
+        assert many.estimate.memory_gb == pytest.approx(few.estimate.memory_gb), "nodes stream"
+
+    def test_size_of_a_series(self, planned: Planned) -> None:
+        few, many = (planned(superres=SuperRes(baselines=each)) for each in ("default", "all"))
+        one, effects, maps = 16 * 16 * 6 * 30 * 4 / 1e9, 0.06, 5.5 * 2 * 4 / 30
+        added = (len(many.series) - len(few.series)) * one * (1 + effects + maps)
+        assert many.estimate.work_gb - few.estimate.work_gb == pytest.approx(added)
+
+    def test_each_stage_is_the_sum_of_its_steps(
+        self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings = settings_for(maker)
+        before = stage_minutes(settings)
+        dear = Cost(always=6000.0)
+        monkeypatch.setattr(motion.average_volumes, "cost", dear)
+        after = stage_minutes(settings)
+        stage = "head-motion and slice-timing correction"
+        assert after.pop(stage) == pytest.approx(before.pop(stage) + 100, abs=0.1)
+        assert after == before
+
+    def test_each_participant_has_its_own_time(self, maker: BidsMaker) -> None:
+        alone = sum(stage_minutes(settings_for(maker)).values())
+        maker.subject("02")
+        both = sum(stage_minutes(settings_for(maker)).values())
+        start = stage_minutes(settings_for(maker))["starting the program and writing the reports"]
+        assert both - start == pytest.approx(2 * (alone - start))
+
+    def test_more_processes_are_faster_and_need_more_memory(self, maker: BidsMaker) -> None:
+        asked = [settings_for(maker, resources=Resources(nprocs=n)) for n in (1, 2, 64)]
+        one, two, many = (expected(check(each), each) for each in asked)
+        assert two.minutes < one.minutes / 1.5
+        assert many.minutes > one.minutes / 8, "one run cannot keep 64 processors busy"
+        assert one.memory_gb < two.memory_gb < many.memory_gb
+        assert many.memory_gb < one.memory_gb + 64 * 0.3
+
+    def test_training_can_be_bounded_or_skipped(self, maker: BidsMaker) -> None:
+        def minutes(**given: Any) -> float:
+            superres = SuperRes(recipe="paper-mse", methods=("srgan",), **given)
+            return stage_minutes(settings_for(maker, superres=superres))["training"]
+
+        bounded = minutes(max_train_minutes=1.0)
+        assert 1 <= bounded < 1.1
+        cost = get_method("srgan").cost("paper-mse")
+        assert minutes() - bounded == pytest.approx(cost.always / 60, rel=0.01)
+        assert minutes(model_source="reuse", model_dir=maker.root) < 0.1
+
+
+def test_dry_run_tells_the_plan(maker: BidsMaker, planned: Planned) -> None:
+    settings = settings_for(maker)
+    plan = planned()
+    text = dry_run_text(dataclasses.replace(plan, estimate=expected(plan, settings)), settings)
+    for part in (
+        "sub-01_task-tap: 8×8×6 voxels of 6×6×4 mm, 30 volumes, TR 1 s",
+        "pair: sub-01_acq-highres_T2starw.nii.gz and sub-01_acq-lowres_T2starw.nii.gz",
+        "super-resolution: srgan, sbl by 2×2×1 (factor from the T2*w pair)",
+        "thumbMinusLittle = thumb-little",
+        "all = mean of thumb, little",
+        "consider acquiring a high-resolution calibration run of at least 20 volumes",
+        (
+            "without a high-resolution reference, only the self-test at half the resolution can"
+            " be performed. To measure accuracy, use --retro"
+        ),
+        "series: raw bspline zerofill srgan sbl",
+        "smoothing (FWHM): 0 mm, 5 mm",
+        "GB of disk space for intermediate files and",
+    ):
+        assert part in text
+
+
+def test_rows_of_the_dry_run_add_up_to_its_total(maker: BidsMaker, planned: Planned) -> None:
+    """Wall-clock minutes at the processes of the call, on this machine as it is."""
+    cost = expected(planned(), settings_for(maker))
+    for slower in (1.0, 7.3):
+        table = [line.split() for line in _cost_table(cost, slower)]
+        assert table[0] == ["wall-clock", "min", "GB", "memory"]
+        *stages, (minutes, memory) = [[float(cell) for cell in row[-2:]] for row in table[1:-1]]
+        assert len(stages) == len(cost.rows) > 5
+        assert sum(row[0] for row in stages) == pytest.approx(minutes)
+        assert minutes == pytest.approx(cost.minutes * slower, abs=0.051)
+        assert memory == pytest.approx(cost.memory_gb, abs=0.051)
+        assert all(0 < row[1] <= memory for row in stages)
+
+
+def test_a_busy_machine_is_named(
+    planned: Planned, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = planned()
+    monkeypatch.setattr("bids_sr.preflight.plan_text.pace_now", lambda processors: (4.0, 4.0))
+    long = dataclasses.replace(read, estimate=dataclasses.replace(read.estimate, minutes=10.0))
+    assert cost_text(long, settings_for(maker)).startswith("about 40 min of wall-clock time with ")
+    assert "(machine busy: 4.0 times slower)" in cost_text(long, settings_for(maker))
+    monkeypatch.setattr("bids_sr.preflight.plan_text.pace_now", lambda processors: (2.2, 1.1))
+    assert "busy" not in cost_text(long, settings_for(maker))
+
+
+def test_dry_run_of_half_a_pair(maker: BidsMaker, planned: Planned) -> None:
+    maker.path("sub-01_acq-lowres_T2starw.nii.gz", "anat").unlink()
+    text = dry_run_text(planned(), settings_for(maker))
+    assert "sub-01_acq-highres_T2starw.nii.gz and its k-space-truncated copy" in text
+    assert "\nnote: " in text
+
+
+def test_problems_as_text() -> None:
+    text = format_problems(
+        [
+            Notice(what="a.nii", why="broken", remedy="mend it"),
+            Notice(what="b", why="c", remedy="d"),
+        ]
+    )
+    assert text.splitlines()[1:4] == ["a.nii", "  why: broken", "  fix: mend it"]
+    assert "2 problems" in text
+
+
+class TestVoxels:
+    """One forward pass, a volume at a time."""
+
+    def test_memory_does_not_grow_with_volumes(self, maker: BidsMaker) -> None:
+        peaks = []
+        for n_volumes in (50, 400):
+            rng = np.random.default_rng(0)
+            data = rng.integers(0, 900, (16, 16, 16, n_volumes), dtype="int16")
+            path = maker.bold(data=data, n_volumes=n_volumes)
+            tracemalloc.start()
+            assert problems_of(voxels._check_image, path) == []
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        assert peaks[1] < 1.2 * peaks[0] + 50_000
+
+    @pytest.mark.parametrize("dtype", ["uint8", ">i2", "int32", "float32", ">f4", "float64"])
+    @pytest.mark.parametrize("name", ["x_bold.nii", "x_bold.nii.gz"])
+    def test_every_type_of_voxel(self, tmp_path: Path, dtype: str, name: str) -> None:
+        import nibabel as nb
+
+        data = np.random.default_rng(1).integers(1, 200, (4, 5, 6, 3)).astype(dtype)
+        header = nb.Nifti1Header(endianness=">" if dtype.startswith(">") else "<")
+        header.set_data_dtype(dtype)
+        nb.save(nb.Nifti1Image(data, np.eye(4), header), tmp_path / name)
+        assert problems_of(voxels._check_image, tmp_path / name) == []
+        data[..., 1] = 3
+        nb.save(nb.Nifti1Image(data, np.eye(4), header), tmp_path / name)
+        (problem,) = problems_of(voxels._check_image, tmp_path / name)
+        assert "constant volumes were found (1 of 3 volumes, counted from 0: 1" in problem.why
+
+    def test_a_damaged_checksum_is_seen(self, maker: BidsMaker) -> None:
+        """The last bytes of gzip are a checksum; all voxels can be read and still be wrong."""
+        path = maker.path("sub-01_task-tap_bold.nii.gz", "func")
+        content = bytearray(path.read_bytes())
+        content[-6] ^= 0xFF
+        path.write_bytes(bytes(content))
+        (problem,) = problems_of(voxels._check_image, path)
+        assert "truncated or corrupt" in problem.why
+
+    def test_each_image_is_read_once(
+        self, maker: BidsMaker, planned: Planned, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        maker.bold("sub-01_task-tap_run-2")
+        maker.events("sub-01_task-tap_run-2")
+        seen: list[Path] = []
+        monkeypatch.setattr(
+            voxels, "_check_image", lambda path, *others, **more: seen.append(path)
+        )
+        assert check_data(planned()) == ()
+        assert len(seen) == len(set(seen)) == 5
+
+
+class TestValidator:
+    """The report of the validator, turned into problems."""
+
+    RUNS = MappingProxyType(
+        {
+            "sub-01_task-tap_run-1": (
+                Path("/d/sub-01/func/sub-01_task-tap_run-1_bold.nii"),
+                None,
+            )
+        }
+    )
+
+    def problems(self, *issues: dict[str, str], known: tuple[Path, ...] = ()) -> list[Notice]:
+        full = [{"severity": "error", **issue} for issue in issues]
+        before = [Notice(what=str(path)) for path in known]
+        found = Findings(problems=[*before])
+        messages = {"NOT_INCLUDED": "Not part of BIDS. Rename it."}
+        validator._problems_of(full, messages, Path("/d"), ["01"], self.RUNS, found)
+        return found.problems[len(before) :]
+
+    def test_one_kind_is_one_problem(self) -> None:
+        issues = [{"code": "NOT_INCLUDED", "location": f"/sub-01/x{i}.nii"} for i in range(5)]
+        (problem,) = self.problems(*issues)
+        assert problem.what == "/d/sub-01/x0.nii, /d/sub-01/x1.nii, /d/sub-01/x2.nii and 2 more"
+        assert problem.why == "BIDS validator: Not part of BIDS. Rename it. [NOT_INCLUDED]"
+        assert "--skip-bids-validation" in problem.remedy
+
+    def test_warnings_and_other_participants_do_not_count(self) -> None:
+        assert self.problems({"code": "X", "location": "/sub-01/a", "severity": "warning"}) == []
+        assert self.problems({"code": "X", "location": "/sub-02/func/a.nii"}) == []
+        assert self.problems({"code": "X", "location": "/task-rest_bold.json"}) == []
+
+    @pytest.mark.parametrize(
+        ("location", "subject", "run"),
+        [
+            ("/task-tap_bold.json", "01", "sub-01_task-tap_run-1"),
+            (
+                "/sub-01/func/sub-01_task-tap_run-01_recording-cardiac_physio.tsv.gz",
+                "01",
+                "sub-01_task-tap_run-1",
+            ),
+            ("/sub-01/sub-01_scans.tsv", "01", ""),
+            ("/sub-01/func/sub-01_task-tap_acq-mb_run-1_bold.nii", None, ""),  # another run
+            ("/dataset_description.json", "", ""),
+            ("/participants.tsv", "", ""),  # which is not there to say more
+        ],
+    )
+    def test_whom_an_error_is_about(self, location: str, subject: str | None, run: str) -> None:
+        found = [
+            (problem.subject, problem.run)
+            for problem in self.problems({"code": "X", "location": location})
+        ]
+        assert found == ([] if subject is None else [(subject, run)])
+
+    def test_what_was_said_already_is_not_said_twice(self) -> None:
+        issue = {
+            "code": "SIDECAR_KEY_REQUIRED",
+            "subCode": "RepetitionTime",
+            "location": "/sub-01/b.nii",
+        }
+        assert self.problems(issue, known=(Path("/d/sub-01/b.nii"),)) == []
+        assert len(self.problems(issue)) == 1
+
+    def test_not_installed(self, monkeypatch: pytest.MonkeyPatch, maker: BidsMaker) -> None:
+        monkeypatch.setattr(validator, "_find_validator", lambda: None)
+        plan = check(settings_for(maker, selection=Selection()))
+        assert plan.problems == ()
+        assert "not validated" in plan.warnings[0].why
+
+    @pytest.mark.parametrize(
+        ("body", "text"),
+        [
+            ("sleep 20", "did not finish"),
+            ("echo oops >&2; exit 1", "oops"),
+            ("echo '{\"a\": 1}'", "does not have the expected format"),
+        ],
+    )
+    def test_a_validator_that_fails(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, text: str
+    ) -> None:
+        program = tmp_path / "validator"
+        program.write_text(f"#!/bin/sh\nexec 2>&1\n{body}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(validator, "_find_validator", lambda: program)
+        found = found_by(validator.validate, tmp_path, ["01"], (), timeout_s=1.0)
+        assert found.problems == []
+        assert [text in notice.why for notice in found.notices] == [True]
+
+    @pytest.mark.skipif(
+        validator._find_validator() is None, reason="bids-validator-deno is not installed"
+    )
+    def test_the_real_one_finds_no_fault(self, maker: BidsMaker, tmp_path: Path) -> None:
+        before = sorted(tmp_path.rglob("*"))
+        assert found_by(validator.validate, maker.root, ["01"], ()) == Findings()
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_method_that_sees_planes_trains_no_longer_on_larger_volumes() -> None:
+    tv, unet = get_method("tv").cost("fast"), get_method("unet").cost("fast")
+    assert tv.seconds(high=0.2) > 1.9 * tv.seconds(high=0.1)
+    assert tv.seconds(high=3.0) == tv.seconds(high=0.6)
+    assert unet.seconds(high=3.0) == pytest.approx(5 * unet.seconds(high=0.6))
+
+
+class TestEventsThatAreNotThere:
+    """A task run without events is mapped as rest: said first, and what to do."""
+
+    def test_a_task_without_a_table_is_warned_of_first(self, maker: BidsMaker) -> None:
+        maker.path("sub-01_task-tap_events.tsv", "func").unlink()
+        maker.path("sub-01_T1w.nii.gz", "anat").unlink()  # other notes
+        settings = settings_for(maker)
+        plan = check(settings)
+        first, *others = notes(plan, settings)
+        text = str(first)
+        assert first.level == "warning"
+        assert text.startswith(
+            "sub-01/func/sub-01_task-tap_bold.nii.gz: sub-01_task-tap_events.tsv was not found"
+        )
+        assert "--ignore events" in text
+        assert {each.level for each in others} == {"note"}
+        assert next(str(each) for each in plan.warnings if each.level == "warning").endswith(text)
+        shown = dry_run_text(plan, settings)
+        assert shown.index("warning: ") < shown.index("series: ") < shown.index("note: ")
+        first, second, *_ = map(line_of, start_lines(plan, settings))
+        assert first.startswith("  warning ")
+        assert second.startswith("  dataset ")
+
+    @pytest.mark.parametrize("how", ["rest", "ignored"])
+    def test_rest_is_no_reason_to_warn(self, maker: BidsMaker, how: str) -> None:
+        table = maker.path("sub-01_task-tap_events.tsv", "func")
+        if how == "rest":
+            for path in table.parent.glob("*task-tap*"):
+                path.rename(path.with_name(path.name.replace("task-tap", "task-RestEyes")))
+            (table.parent / "sub-01_task-RestEyes_events.tsv").unlink()
+        plan = check(
+            settings_for(
+                maker, preprocessing=Preprocessing(ignore=("events",) if how == "ignored" else ())
+            )
+        )
+        assert not [each for each in plan.warnings if each.level == "warning"]
+
+    @pytest.mark.parametrize("text", ["", "onset\tduration\ttrial_type\n"])
+    def test_an_empty_table_names_the_option(self, maker: BidsMaker, text: str) -> None:
+        maker.path("sub-01_task-tap_events.tsv", "func").write_text(text)
+        (problem,) = check(settings_for(maker)).problems
+        assert "--ignore events" in problem.remedy
+
+    def test_zero_durations_are_said(self, maker: BidsMaker) -> None:
+        maker.events(
+            rows=(
+                (2.0, 0.0, "thumb"),
+                (8.0, 4.0, "little"),
+                (14.0, 0, "thumb"),
+                (19.0, 4.0, "little"),
+            )
+        )
+        assert any(
+            "2 of 4 events have zero duration" in each.why
+            for each in check(settings_for(maker)).warnings
+        )
+
+
+def test_an_output_in_the_data_set_is_said_before_indexing(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "bids_sr.preflight.checks.survey", lambda settings: pytest.fail("the data set was indexed")
+    )
+    settings = settings_for(
+        maker,
+        paths=Paths(bids_dir=maker.root, output_dir=maker.root, work_dir=maker.root.parent / "w"),
+    )
+    (problem,) = check(settings).problems
+    assert "must not be inside the dataset" in problem.why

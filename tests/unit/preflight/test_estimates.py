@@ -1,0 +1,110 @@
+"""Whether the work fits: what the machine, the container or the user leaves, against what the
+largest step needs.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from bidsmaker import BidsMaker
+from checking import problems_of
+
+from bids_sr.bids.retrospective_plan import as_downsampled
+from bids_sr.config import Paths, Resources, Selection, Settings, machine
+from bids_sr.config.groups import Evaluation
+from bids_sr.config.machine import Sizes
+from bids_sr.preflight import check, check_machine
+from bids_sr.preflight.estimates import _sizes_of, check_memory
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> BidsMaker:
+    made = BidsMaker(tmp_path / "bids")
+    made.subject()
+    return made
+
+
+def settings_for(maker: BidsMaker, resources: Resources | None = None) -> Settings:
+    paths = Paths(
+        bids_dir=maker.root,
+        output_dir=maker.root.parent / "out",
+        work_dir=maker.root.parent / "work",
+    )
+    return Settings(
+        paths=paths,
+        selection=Selection(skip_bids_validation=True),
+        resources=resources or Resources(),
+    )
+
+
+def test_the_largest_step_has_to_fit() -> None:
+    sizes = Sizes(t1w=8.0, low=0.12, high=0.5)
+    need = machine.largest_gb(sizes)
+    enough = machine.BASE_GB + need
+    assert machine.workers_that_fit(enough, 4, need) == 1
+    assert machine.workers_that_fit(enough - 0.01, 4, need) == 0
+    assert machine.workers_that_fit(enough + 2 * machine.WORKER_GB, 4, need) == 3
+    assert machine.workers_that_fit(99.0, 4, need) == 4
+    for workers in (1, 3):  # the program, the workers that wait and the largest step
+        room = enough + (workers - 1) * machine.WORKER_GB
+        assert machine.for_steps_gb(room, workers) == pytest.approx(need)
+        counted = enough + (workers - 1) * 0.6
+        assert machine.workers_that_fit(counted, 4, need, 0.6) == workers
+        assert machine.for_steps_gb(counted, workers, 0.6) == pytest.approx(need)
+
+
+def test_a_run_that_is_downsampled_has_a_measured_reference(maker: BidsMaker) -> None:
+    settings = settings_for(maker)
+    again = replace(settings, evaluation=Evaluation(retrospective="clean"))
+    alone, known = (
+        _sizes_of(as_downsampled(check(each).subjects, each), each) for each in (settings, again)
+    )
+    assert alone.measured == 0
+    assert known.measured == known.high > 0
+
+
+def test_refused_with_what_would_make_it_fit(maker: BidsMaker) -> None:
+    sizes = Sizes(t1w=60.0, low=0.1, high=0.4)
+    enough = machine.BASE_GB + machine.largest_gb(sizes)
+    settings = settings_for(maker, resources=Resources(mem_gb=1.5))
+    (problem,) = problems_of(check_memory, settings, sizes, 1.5)
+    assert problem.what == "--mem 1.5"
+    small = settings_for(maker, resources=Resources(mem_gb=100 / 1024))
+    (problem_mb,) = problems_of(check_memory, small, sizes, 100 / 1024)
+    assert problem_mb.what == "--mem 100M"
+    assert f"{enough:.1f} GB" in problem.why
+    assert "--mem" in problem.remedy
+    assert "T1w image" in problem.remedy
+    (fine,) = problems_of(check_memory, settings, Sizes(low=0.5, high=8.0), 1.5)
+    assert "--sr-factor" in fine.remedy
+    (none,) = problems_of(check_memory, settings, Sizes(), 0.2)
+    assert "--sr-factor" not in none.remedy
+    assert "T1w" not in none.remedy
+    assert problems_of(check_memory, settings, sizes, enough) == []
+    assert problems_of(check_memory, settings, sizes, None) == []
+
+
+def test_the_machine_is_asked(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = check(settings_for(maker))
+    monkeypatch.setattr(machine, "memory_gb", lambda *, free=True: 0.4 if free else 8.5)
+    (problem,) = check_machine(plan, settings_for(maker))
+    assert problem.what == "memory"
+    assert "0.4 GB are available" in problem.why
+    assert check_machine(plan, settings_for(maker, resources=Resources(mem_gb=8.0))) == []
+    (problem,) = check_machine(plan, settings_for(maker, resources=Resources(mem_gb=9.0)))
+    assert (problem.what, problem.code) == ("--mem 9", "option")
+
+
+def test_a_gpu_that_is_not_there(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_for(maker, resources=Resources(device="cuda", mem_gb=8.0))
+    for there in (True, False):
+        monkeypatch.setattr(machine, "has_gpu", lambda there=there: there)
+        found = [problem.what for problem in check_machine(check(settings_for(maker)), settings)]
+        assert found == ([] if there else ["--device cuda"])
+
+
+def test_memory_given_bounds_the_processes(maker: BidsMaker) -> None:
+    free = check(settings_for(maker, Resources(nprocs=8))).estimate
+    tight = check(settings_for(maker, Resources(nprocs=8, mem_gb=1.5))).estimate
+    assert tight.memory_gb <= 1.5 < free.memory_gb
+    assert tight.processors < free.processors

@@ -1,0 +1,199 @@
+"""Options of structural scans that the preflight refuses: absent FSL, unfit lesion templates."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bidsmaker import BidsMaker
+
+from bids_sr.bids import Pair, Subject, lesion_references
+from bids_sr.cli.parser import parse_settings
+from bids_sr.config import Settings
+from bids_sr.io.nifti import save_image
+from bids_sr.pipeline.store import derivative_path
+from bids_sr.preflight import check
+from bids_sr.registration.fsl import PROGRAMS
+from bids_sr.registration.templates import load_template
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> BidsMaker:
+    maker = BidsMaker(tmp_path / "bids")
+    for contrast in ("T1w", "FLAIR"):
+        maker.image(f"sub-01_acq-fine_{contrast}.nii.gz", "anat", (3.0, 3.0, 3.0))
+        maker.image(f"sub-01_acq-coarse_{contrast}.nii.gz", "anat", (6.0, 6.0, 6.0))
+    return maker
+
+
+def settings_for(maker: BidsMaker, *options: str) -> Settings:
+    argv = [str(maker.root), str(maker.root.parent / "out"), "participant", *options]
+    return parse_settings(
+        [*argv, "--skip-bids-validation", "-w", str(maker.root.parent / "work")]
+    ).resolved(run_uuid="x")
+
+
+def test_fsl_is_refused_unless_all_of_its_programs_are_on_the_path(
+    maker: BidsMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(maker, "--sr-target", "anat", "--anat-tools", "fsl")
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    for name in PROGRAMS:
+        (problem,) = check(settings).problems
+        assert problem.what == "--anat-tools fsl"
+        assert f"{name}" in problem.why
+        assert "Install FSL" in problem.remedy
+        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).chmod(0o755)
+    assert check(settings).problems == ()
+
+
+def empty(image: np.ndarray) -> np.ndarray:
+    return np.zeros_like(image)
+
+
+def beyond(image: np.ndarray) -> np.ndarray:
+    """Only the corner of the field of view, where no brain is."""
+    corner = np.zeros_like(image)
+    corner[:3, :3, :3] = 1
+    return corner
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (empty, "all voxel values are 0 or negative"),
+        (beyond, "the image is probably in another space"),
+        (lambda image: np.stack([image, image], axis=-1), "4 dimensions"),
+        (np.asarray, ""),
+    ],
+)
+def test_a_lesion_template_has_three_axes_and_lies_in_the_template(
+    maker: BidsMaker,
+    tmp_path: Path,
+    change: Callable[[np.ndarray], np.ndarray],
+    reason: str,
+) -> None:
+    brain = load_template().mask
+    file = tmp_path / "lesions.nii.gz"
+    save_image(change(brain.data[::2, ::2, ::2].astype(np.float32)), halved(brain.affine), file)
+    found = check(settings_for(maker, "--sr-target", "anat", "--lesion-template", str(file)))
+    assert [problem.what for problem in found.problems] == [f"--lesion-template {file}"] * bool(
+        reason
+    )
+    assert not reason or reason in found.problems[0].why
+
+
+def halved(affine: np.ndarray) -> np.ndarray:
+    return affine @ np.diag([2.0, 2.0, 2.0, 1.0])
+
+
+def test_a_lesion_template_that_cannot_be_read_or_used_is_refused(
+    maker: BidsMaker, tmp_path: Path
+) -> None:
+    file = tmp_path / "lesions.nii.gz"
+    options = ("--sr-target", "anat", "--lesion-template", str(file))
+    (problem,) = check(settings_for(maker, *options)).problems
+    assert problem.why == "the file was not found"
+    file.write_text("no image")
+    (problem,) = check(settings_for(maker, *options)).problems
+    assert "cannot be read as a NIfTI image" in problem.why
+    other = BidsMaker(tmp_path / "other")
+    other.image("sub-01_acq-fine_T1w.nii.gz", "anat", (3.0, 3.0, 3.0))
+    other.image("sub-01_acq-coarse_T1w.nii.gz", "anat", (6.0, 6.0, 6.0))
+    brain = load_template().mask
+    save_image(brain.data.astype(np.float32), brain.affine, file)
+    (problem,) = check(settings_for(other, *options)).problems
+    assert "no participant has FLAIR" in problem.why
+
+
+def test_options_of_structural_scans_are_refused_for_bold_runs(
+    maker: BidsMaker, tmp_path: Path
+) -> None:
+    maker.subject()
+    file = tmp_path / "lesions.nii.gz"
+    options = ["--anat-mask", "intracranial", "--anat-tools", "fsl"]
+    options += ["--wmh-reference", str(tmp_path), "--lesion-template", str(file)]
+    refused = {problem.what for problem in check(settings_for(maker, *options)).problems}
+    assert {
+        "--anat-mask intracranial",
+        "--anat-tools fsl",
+        f"--lesion-template {file}",
+        f"--wmh-reference {tmp_path}",
+    } <= refused
+
+
+def test_edited_masks_are_refused_before_any_work(maker: BidsMaker, tmp_path: Path) -> None:
+    folder = tmp_path / "edited"
+    settings = settings_for(maker, "--sr-target", "anat", "--wmh-reference", str(folder))
+
+    def problem() -> tuple[str, str]:
+        (found,) = check(settings).problems
+        return found.what, found.why
+
+    assert problem() == (f"--wmh-reference {folder}", "the directory was not found")
+    folder.mkdir()
+    name = "sub-01_res-hr_label-WMH_desc-measured_mask.nii.gz"
+    (folder / name.replace("01", "02")).touch()
+    what, why = problem()
+    assert (what, why.rpartition(" ")[2]) == (f"--wmh-reference {folder}", name)
+    file = folder / name
+    file.write_text("no image")
+    what, why = problem()
+    assert what == str(file)
+    assert "cannot be read as a NIfTI image" in why
+    save_image(np.zeros((4, 4, 4, 2), np.float32), np.eye(4), file)
+    assert "4 dimensions" in problem()[1]
+    save_image(np.zeros((4, 5, 6), np.float32), np.eye(4), file)
+    assert check(settings).problems == ()
+    # the mask that an earlier run stored has the grid that is required
+    stored = settings.paths.output_dir / "sub-01" / "anat" / name
+    stored.parent.mkdir(parents=True)
+    about = {"Name": "bids-sr", "BIDSVersion": "1.8.0", "GeneratedBy": [{"Name": "bids-sr"}]}
+    (settings.paths.output_dir / "dataset_description.json").write_text(json.dumps(about))
+    shifted = np.eye(4)
+    shifted[2, 3] = 0.5
+    save_image(np.zeros((4, 5, 6), np.float32), shifted, stored)
+    what, why = problem()
+    assert what == str(file)
+    assert "differs in size or position" in why
+    save_image(np.zeros((4, 5, 6), np.float32), np.eye(4), stored)
+    assert check(settings).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "session", "name"),
+    [
+        ((), "", "sub-01_res-hr_label-WMH_desc-measured_mask.nii.gz"),
+        ((), "2", "sub-01_ses-2_res-hr_label-WMH_desc-measured_mask.nii.gz"),
+        (
+            ("--anat-align", "template"),
+            "",
+            "sub-01_space-MNI152NLin2009aSym_res-hr_label-WMH_desc-measured_mask.nii.gz",
+        ),
+    ],
+)
+def test_edited_masks_have_the_names_of_stored_masks(
+    options: tuple[str, ...], session: str, name: str, maker: BidsMaker, tmp_path: Path
+) -> None:
+    infix = f"_ses-{session}" if session else ""
+    pairs = tuple(
+        Pair(
+            highres=tmp_path / f"sub-01{infix}_acq-fine_{one}.nii.gz",
+            lowres=None,
+            factor=(2, 2, 2),
+        )
+        for one in ("T1w", "FLAIR")
+    )
+    subject = Subject(label="01", t1w=(), runs=(), structural=pairs)
+    settings = settings_for(maker, "--sr-target", "anat", *options)
+    assert lesion_references.reference_name(settings, subject) == name
+    entities = lesion_references.entities_of_scans(settings, subject)
+    entities |= {"datatype": "anat", "res": "hr", "label": "WMH", "desc": "measured"}
+    stored = derivative_path({**entities, "suffix": "mask", "extension": ".nii.gz"})
+    assert lesion_references.stored_mask(settings, subject) == settings.paths.output_dir / stored

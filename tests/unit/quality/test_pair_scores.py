@@ -1,0 +1,104 @@
+"""Scores over slices: closed forms, agreement with the plain scores, and intervals that follow the
+slices.
+"""
+
+import numpy as np
+import pytest
+from shortnames import against_of, measure_of
+
+from bids_sr.metrics.rows import read_table, table_text
+from bids_sr.metrics.similarity import psnr, ssim
+from bids_sr.quality.pair_scores import holdout_rows, slice_scores
+
+RNG = np.random.default_rng(0)
+TRUTH = 100 * RNG.random((24, 20, 8))
+MASK = np.zeros(TRUTH.shape, bool)
+MASK[4:20, 4:16, 1:7] = True
+
+
+def off_by(error: float) -> np.ndarray:
+    return TRUTH + error * np.where(RNG.random(TRUTH.shape) < 0.5, -1, 1)
+
+
+def test_scores_are_the_plain_ones() -> None:
+    image = TRUTH + RNG.standard_normal(TRUTH.shape)
+    found = slice_scores(image, TRUTH, MASK, data_range=50.0)
+    every = np.arange(6)
+    assert len(found.counts) == 6
+    assert found.psnr(every) == pytest.approx(psnr(TRUTH, image, data_range=50.0, mask=MASK))
+    assert found.ssim(every) == pytest.approx(ssim(TRUTH, image, data_range=50.0, mask=MASK))
+
+
+def test_a_gain_is_the_ratio_of_errors_in_decibel() -> None:
+    scores = {
+        name: slice_scores(off_by(error), TRUTH, MASK, data_range=100.0)
+        for name, error in (("bspline", 2.0), ("zerofill", 4.0), ("srgan", 1.0))
+    }
+    rows = {
+        (r.series, measure_of(r), against_of(r)): r for r in holdout_rows(scores, "srgan", seed=0)
+    }
+    assert rows["bspline", "pair_psnr", "n/a"].value == pytest.approx(20 * np.log10(100 / 2))
+    for name, ratio in (("bspline", 2.0), ("zerofill", 4.0)):
+        gain = rows["srgan", "pair_gain_psnr", name]
+        assert gain.value == pytest.approx(20 * np.log10(ratio))
+        # all slices err alike
+        assert (gain.lower, gain.upper) == pytest.approx((gain.value, gain.value))
+        assert gain.n == 6
+    assert len(rows) == 8
+    assert read_table_of(rows.values()) == list(map(str, (measure_of(r) for r in rows.values())))
+
+
+def read_table_of(rows: object) -> list[str]:
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.tsv"
+        path.write_text(table_text(rows))  # type: ignore[arg-type]
+        return [measure_of(row) for row in read_table(path)]
+
+
+def test_the_interval_of_a_gain_is_that_of_paired_slices() -> None:
+    """Slices differ a hundredfold in error and the method halves that of each: its gain is sure,
+    its PSNR is not.
+    """
+    worse = TRUTH + np.geomspace(0.1, 10, 8) * np.where(RNG.random(TRUTH.shape) < 0.5, -1, 1)
+    scores = {
+        "bspline": slice_scores(worse, TRUTH, MASK, data_range=100.0),
+        "srgan": slice_scores(TRUTH + (worse - TRUTH) / 2, TRUTH, MASK, data_range=100.0),
+    }
+    rows = {(r.series, measure_of(r)): r for r in holdout_rows(scores, "srgan", seed=1)}
+    gain, own = rows["srgan", "pair_gain_psnr"], rows["srgan", "pair_psnr"]
+    assert gain.upper - gain.lower < 1e-9
+    assert own.upper - own.lower > 3
+    assert own.lower < own.value < own.upper
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    scores = {
+        "srgan": slice_scores(
+            TRUTH + RNG.standard_normal(TRUTH.shape), TRUTH, MASK, data_range=1.0
+        )
+    }
+    assert holdout_rows(scores, "srgan", seed=3) == holdout_rows(scores, "srgan", seed=3)
+    assert holdout_rows(scores, "srgan", seed=3) != holdout_rows(scores, "srgan", seed=4)
+
+
+def test_equal_images_have_no_interval() -> None:
+    rows = holdout_rows(
+        {"srgan": slice_scores(TRUTH, TRUTH, MASK, data_range=1.0)}, "srgan", seed=0
+    )
+    assert rows[0].value == np.inf
+    assert np.isnan(rows[0].lower)
+
+
+@pytest.mark.parametrize(
+    ("mask", "says"),
+    [
+        (np.zeros_like(MASK), "mask is empty"),
+        (MASK[:, :, :4], "must have the same shape"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(mask: np.ndarray, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        slice_scores(TRUTH, TRUTH, mask, data_range=1.0)

@@ -1,0 +1,161 @@
+"""Known affines and deformations between two scans of a head, put in and found again."""
+
+import numpy as np
+import pytest
+from nibabel.affines import apply_affine as apply
+from scipy import ndimage
+
+from bids_sr.io.volume import Volume
+from bids_sr.registration.placement import Placement
+from bids_sr.registration.structural_preparation import _register_to
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.transforms import invert, rigid_matrix
+
+SHAPE = (44, 50, 40)
+AFFINE = np.array([[2.0, 0, 0, -43], [0, 2, 0, -49], [0, 0, 2, -39], [0, 0, 0, 1]])
+TURN = rigid_matrix([1.5, -1.0, 0.8, 0.03, -0.02, 0.02], (0, 0, 0))
+STRETCH = TURN @ np.diag([1.05, 0.96, 1.03, 1.0])
+
+
+@pytest.fixture(scope="module")
+def head():
+    """A textured ellipsoid in a rim: the scan that is the frame, another contrast of it, and the
+    brain.
+    """
+    rng = np.random.default_rng(8)
+    x, y, z = (np.indices(SHAPE) - (np.array(SHAPE)[:, None, None, None] - 1) / 2) * 2
+    radius = np.sqrt((x / 33) ** 2 + (y / 39) ** 2 + (z / 30) ** 2)
+    texture = ndimage.gaussian_filter(rng.normal(size=SHAPE), 2.0)
+    texture /= texture.std()
+    inside, rim = radius < 1, (radius >= 1.06) & (radius < 1.2)
+    t1w = inside * np.where(texture > 0.8, 150, np.where(texture > -0.2, 450, 700)) + 500.0 * rim
+    flair = inside * np.where(texture > 0.8, 80, np.where(texture > -0.2, 600, 400)) + 300.0 * rim
+    images = [
+        np.maximum(ndimage.gaussian_filter(i, 0.5) + rng.normal(0, 8, SHAPE), 0)
+        for i in (t1w, flair)
+    ]
+    return [image.astype(np.float32) for image in images], inside
+
+
+def points_of(mask):
+    return np.argwhere(mask)[::25] @ AFFINE[:3, :3].T + AFFINE[:3, 3]
+
+
+def error(placed, known, mask):
+    """Root mean square distance (mm) between where points are put and where they are."""
+    return float(
+        np.sqrt((np.linalg.norm(placed.points(points_of(mask)) - known, axis=1) ** 2).mean())
+    )
+
+
+def test_scaling_is_taken_up_by_an_affine_and_not_by_a_rigid_transform(head, tmp_path):
+    (t1w, flair), mask = head
+    frame = Volume(data=t1w, affine=AFFINE)
+    scan = Volume(data=sample_volume(flair, AFFINE, SHAPE, AFFINE, invert(STRETCH)), affine=AFFINE)
+    found = {
+        align: _register_to(
+            frame, scan, mask, align=align, seed=0, prefix=str(tmp_path / f"{align}_"), mm=4.0
+        )
+        for align in ("rigid", "affine")
+    }
+    known = apply(STRETCH, points_of(mask))
+    assert error(found["affine"][0], known, mask) < 0.5  # an eighth of the voxels looked at
+    assert error(found["rigid"][0], known, mask) > 1.0
+    placed, facts = found["affine"]
+    scales = 100 * (np.linalg.svd(placed.xfm[:3, :3], compute_uv=False) - 1)
+    assert (facts["stretch_percent"], facts["shrink_percent"]) == pytest.approx(
+        (scales[0], scales[2]), abs=1e-3
+    )
+    assert facts["stretch_percent"] == pytest.approx(5, abs=1.5)
+    assert facts["shrink_percent"] == pytest.approx(-4, abs=1.5)
+    assert facts["affine_rms_mm"] > 0.8
+    assert facts["offset_mm"] == pytest.approx(np.linalg.norm([1.5, -1.0, 0.8]), abs=0.4)
+    assert set(found["rigid"][1]) == {
+        "offset_mm",
+        "offset_deg",
+        "displacement_rms_mm",
+        "displacement_max_mm",
+    }
+
+
+def test_a_coarse_scan_is_found_to_a_fraction_of_its_voxel(head, tmp_path):
+    (t1w, _), mask = head
+    low = np.diag([4.0, 4, 4, 1])
+    low[:3, 3] = AFFINE[:3, 3] + 1
+    blurred = ndimage.gaussian_filter(t1w, 0.8)
+    scan = Volume(data=sample_volume(blurred, AFFINE, (22, 25, 20), low, invert(TURN)), affine=low)
+    placed, facts = _register_to(
+        Volume(data=t1w, affine=AFFINE), scan, mask, seed=0, prefix=str(tmp_path / "x_")
+    )
+    assert error(placed, apply(TURN, points_of(mask)), mask) < 0.4
+    assert facts["offset_mm"] == pytest.approx(np.linalg.norm([1.5, -1.0, 0.8]), abs=0.5)
+
+
+def test_the_affine_of_a_coarse_scan_is_turned_back(head, tmp_path):
+    (t1w, _), mask = head
+    low = np.diag([4.0, 4, 4, 1])
+    low[:3, 3] = AFFINE[:3, 3] + 1
+    known = TURN @ np.diag([1.06, 0.95, 1.0, 1.0])
+    blurred = ndimage.gaussian_filter(t1w, 0.8)
+    scan = Volume(
+        data=sample_volume(blurred, AFFINE, (22, 25, 20), low, invert(known)), affine=low
+    )
+    frame = Volume(data=t1w, affine=AFFINE)
+    placed, facts = _register_to(
+        frame, scan, mask, align="affine", seed=0, prefix=str(tmp_path / "x_")
+    )
+    # that of its inverse is above 3
+    assert error(placed, apply(known, points_of(mask)), mask) < 0.5
+    assert facts["stretch_percent"] == pytest.approx(6, abs=1.5)
+    assert facts["shrink_percent"] == pytest.approx(-5, abs=1.5)
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+def test_a_smooth_warp_is_reduced_by_a_deformation_and_seen_the_right_way_round(
+    head, tmp_path, coarse
+):
+    (t1w, _), mask = head
+    x, y, z = np.indices(SHAPE) / 6.0
+    # of the scan's points: where they lie in the frame
+    bend = np.stack([2.5 * np.sin(y), 2.5 * np.sin(z + 1), 2.0 * np.sin(x + 2)])
+    shape, affine = SHAPE, AFFINE
+    if coarse:
+        shape, affine = (22, 25, 20), AFFINE @ np.diag([2.0, 2, 2, 1])
+        affine[:3, 3] += 1
+        bend = np.stack([sample_volume(part, AFFINE, shape, affine) for part in bend])
+    scan = Volume(
+        data=sample_volume(t1w, AFFINE, bend.shape[1:], affine, moved=bend), affine=affine
+    )
+    frame = Volume(data=t1w, affine=AFFINE)
+    found = {
+        align: _register_to(
+            frame, scan, mask, align=align, seed=0, prefix=str(tmp_path / f"{align}_"), mm=4.0
+        )
+        for align in ("affine", "nonlinear")
+    }
+    left = {}
+    for align, (placed, _) in found.items():
+        there = placed.points(points_of(mask))
+        at = apply(invert(affine), there).T
+        back = there + np.stack(
+            [ndimage.map_coordinates(part, at, order=1, mode="nearest") for part in bend], 1
+        )
+        left[align] = float(np.sqrt(((back - points_of(mask)) ** 2).sum(1).mean()))
+    assert left["affine"] > 1.5
+    assert left["nonlinear"] < 0.6 * left["affine"]
+    facts = found["nonlinear"][1]
+    assert 1.0 < facts["warp_rms_mm"] < facts["warp_max_mm"] < 8
+    seen = {
+        align: np.corrcoef(placed.seen(scan, frame, 3)[mask], t1w[mask])[0, 1]
+        for align, (placed, _) in found.items()
+    }
+    assert seen["nonlinear"] > seen["affine"] + 0.05
+
+
+def test_a_displacement_is_added_behind_the_matrix():
+    grid = AFFINE @ np.diag([2.0, 2, 2, 1])
+    moved = np.zeros((3, 22, 25, 20))
+    moved[1] = 3.0
+    placed = Placement(xfm=TURN, moved=moved, grid=grid)
+    points = np.array([[1.0, 2, 3], [-10, 5, 0]])
+    np.testing.assert_allclose(placed.points(points), apply(TURN, points) + np.array([0, 3, 0]))

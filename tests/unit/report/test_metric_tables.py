@@ -1,0 +1,471 @@
+"""What the report says of the evaluation is what the table holds: cells, words, warnings; all text
+is escaped.
+"""
+
+import math
+import re
+from dataclasses import replace
+from html import unescape
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from shortnames import named_row
+
+from bids_sr.evaluation.verdict import make_verdict
+from bids_sr.evaluation.words import TOO_LITTLE
+from bids_sr.metrics.flags import FLAGS
+from bids_sr.metrics.number_text import number
+from bids_sr.metrics.rows import MetricRow
+from bids_sr.report import evaluation_rows, verdict_html
+from bids_sr.report import metric_tables as tables
+
+BAD = "<script>alert('x')</script> & $\\frac"
+
+
+def row(series: str, measure: str, value: float, **given) -> MetricRow:
+    return named_row(series, measure, value, **given)
+
+
+def gain(method: str, other: str, value: float, half: float = 0.02, **given) -> MetricRow:
+    share = {
+        "contrast": "all",
+        "region": "brain",
+        "statistic": "ev",
+        "band": "beyond",
+        "reference": "measured",
+        **given,
+    }
+    return MetricRow(
+        series=method,
+        minus=other,
+        value=value,
+        lower=value - half,
+        upper=value + half,
+        n=24,
+        **share,
+    )
+
+
+def table_cells(html: str, caption: str) -> list[list[str]]:
+    """Text of the cells, line by line, of the table whose caption begins so."""
+    found = re.search(rf"<caption>{re.escape(caption)}.*?</table>", html, flags=re.DOTALL)
+    assert found is not None, caption
+    lines = re.findall(r"<tr>(.*?)</tr>", found[0], flags=re.DOTALL)
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", line, flags=re.DOTALL) for line in lines]
+    return [
+        [" ".join(unescape(re.sub(r"<[^>]+>", " ", cell)).split()) for cell in line]
+        for line in cells
+    ]
+
+
+@pytest.mark.parametrize(
+    ("series", "kind"),
+    [
+        ("raw", "baseline"),
+        ("bspline", "baseline"),
+        ("inject", "baseline"),
+        ("bsplinePca", "control"),
+        ("srgan", "method"),
+        ("sbl", "method"),
+        ("mse3d", "method"),
+        ("sblMirror", "placebo"),
+        ("srganT1w", "placebo"),
+        ("sblSeed2", "member"),
+        ("measured", "measured"),
+        ("run", "run"),
+    ],
+)
+def test_a_series_is_known_by_its_name(series, kind):
+    assert evaluation_rows.kind_of(series) == kind
+
+
+def test_series_come_by_kind_then_in_the_wanted_order():
+    names = [
+        "sbl",
+        "measured",
+        "bsplinePca",
+        "inject",
+        "srgan",
+        "raw",
+        "sblMirror",
+        "sblSeed1",
+        "bspline",
+    ]
+    rows = [row(name, "truth_ap", 1.0) for name in names]
+    assert evaluation_rows.series_of(rows, ["srgan", "sbl", "bspline", "inject"]) == [
+        "raw",
+        "bspline",
+        "inject",
+        "bsplinePca",
+        "srgan",
+        "sbl",
+        "measured",
+    ]
+
+
+def test_the_region_that_decides_leads_and_others_come_from_the_whole_to_the_strongest():
+    rows = [
+        row("a", "split_r_beyond", 0.1, region=r)
+        for r in ("active60", "roi", "active35", "brain", "elsewhere")
+    ]
+    declared = tables.MetricTable(title="x", rows=({"statistic": ("r",)},), columns=("region",))
+    ((_, html),) = tables.rendered(declared, rows)
+    assert table_cells(html, "x")[0][1:] == [
+        "voxels active in one half of the reference (|t| > 3.5)",
+        "whole brain",
+        "region of interest",
+        "elsewhere",
+        "voxels active in one half of the reference (|t| > 6)",
+    ]
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True, width=32))
+def test_values_are_rounded_and_never_lost(value):
+    shown = number(value)
+    if not math.isfinite(value):
+        assert shown == "n/a"
+    else:
+        assert float(shown.replace("−", "-")) == pytest.approx(
+            value, abs=0.0501 if abs(value) >= 10 else 0.00501
+        )
+
+
+def test_the_pair_not_trained_on_is_shown_with_its_differences():
+    share = {"region": "brain", "n": 30}
+    rows = [
+        row("srgan", "pair_psnr", 31.25, lower=31, upper=31.5, **share),
+        row("srgan", "pair_ssim", 0.91, **share),
+        row("inject", "pair_psnr", 30.0, **share),
+        row("srgan", "pair_gain_psnr", 1.25, against="inject", lower=1.0, upper=1.5, **share),
+    ]
+    html = tables.tables_html([tables.HELD_OUT], rows)
+    levels = table_cells(html, "Images of the held-out T2* pair")
+    assert levels[0] == ["series", "PSNR dB", "PSNR − inject dB", "SSIM"]
+    assert levels[1:] == [
+        ["inject", "30.0", "–", "–"],
+        ["srgan", "31.2 [31.0, 31.5]", "1.25 [1.00, 1.50]", "0.910"],
+    ]
+
+
+def test_volumes_against_the_measured_ones_are_shown_with_their_differences():
+    share = {"region": "brain", "n": 8, "lower": 1.0, "upper": 1.5}
+    rows = [
+        row("srgan", "truth_psnr", 31.25, against="measured", **share),
+        row("srgan", "gain_truth_psnr", 1.25, against="inject", **share),
+        row("srgan", "gain_truth_psnr", 1.375, against="bspline", **share),
+    ]
+    html = tables.tables_html([tables.IMAGES], rows)
+    (heads, line) = table_cells(html, "Comparison of single volumes")
+    assert heads == ["series", "PSNR dB", "PSNR − bspline dB", "PSNR − inject dB"]
+    assert line == ["srgan", "31.2 [1.00, 1.50]", "1.38 [1.00, 1.50]", "1.25 [1.00, 1.50]"]
+
+
+def test_a_gain_is_called_specific_only_where_every_placebo_is_beaten():
+    both = [gain("sbl", "sblMirror", 0.05), gain("sbl", "sblOther", 0.05)]
+    html = unescape(tables.placebo_html(both))
+    assert "sbl is specific to this participant's own data." in html
+    assert "sblShift was not run." in html
+    one = [gain("sbl", "sblMirror", 0.05), gain("sbl", "sblOther", 0.01)]
+    assert (
+        "was not found to depend on the spatial pattern of the fluctuations in this run: sblOther"
+        " reaches the same gain." in tables.placebo_html(one)
+    )
+    html = tables.placebo_html(
+        [*one, gain("sbl", "bsplinePca", 0.03), gain("srgan", "bspline", 0.03)]
+    )
+    lines = table_cells(html, "Method − negative control: all, above")
+    assert [line[0] for line in lines[1:]] == ["sbl", "sbl"], (
+        "denoised B-spline is no control analysis"
+    )
+    assert lines[0][:2] == ["series", "minus"]
+    assert lines[1][1].startswith("sblMirror: ")
+    assert "mirrored left to right" in lines[1][1]
+    assert lines[2][1].startswith("sblOther: ")
+
+
+def test_denoised_b_spline_alone_is_no_control_analysis():
+    rows = [gain("sbl", "bsplinePca", 0.05), gain("sbl", "bsplineSmooth", 0.05)]
+    assert evaluation_rows.placebo_gains(rows) == []
+    assert "Method − control" not in tables.placebo_html(rows)
+
+
+def test_the_acquired_series_is_named_in_words():
+    assert [evaluation_rows.series_text(name) for name in ("raw", "sbl")] == ["acquired", "sbl"]
+
+
+VERDICT = {
+    "headline": "sbl shows more true detail.",
+    "sentences": [
+        {"text": "Measured: halves.", "decision": ""},
+        {
+            "text": "sbl is better than bspline.",
+            "decision": "better",
+            "statistic": "r",
+            "band": "beyond",
+            "series": "sbl",
+            "minus": "bspline",
+            "region": "brain",
+            "value": 0.1,
+            "lower": 0.05,
+            "upper": 0.15,
+        },
+        {
+            "text": "Told apart it cannot be.",
+            "decision": "unclear",
+            "series": "srgan",
+            "minus": "inject",
+            "region": "n/a",
+            "value": None,
+            "lower": None,
+            "upper": None,
+        },
+    ],
+    "limits": ["One run only."],
+}
+
+
+def test_the_verdict_says_its_words_first():
+    html = verdict_html.verdict_html(VERDICT)
+    order = [
+        html.index(part)
+        for part in ("more true detail", "Measured: halves", "better than bspline", "One run")
+    ]
+    assert order == sorted(order)
+    assert "<table" not in html  # no rows, no values
+
+
+def evidence_rows() -> list[MetricRow]:
+    """Levels of five series in the brain and in active voxels of two kinds, and differences
+    of two methods.
+    """
+    rows = []
+    for contrast, share in (("faces", 0.5), ("all", 1.0)):
+        for region, factor in (("brain", 1), ("acquired40", 2), ("active40", 1.5), ("roi", 1)):
+            place = {"contrast": contrast, "region": region}
+            for k, name in enumerate(("bspline", "bsplinePca", "srgan", "sbl", "measured")):
+                value, beside = 0.05 * (k + 1) * factor * share, {"against": "measured", **place}
+                rows.append(
+                    row(
+                        name,
+                        "split_ev_beyond",
+                        value,
+                        lower=value - 0.01,
+                        upper=value + 0.01,
+                        **beside,
+                    )
+                )
+                rows += [
+                    row(name, f"split_{one}_beyond", 0.1 * k, **beside)
+                    for one in ("r", "amplitude", "right")
+                ]
+            for other, value in (("bspline", 0.2), ("bsplinePca", 0.01), ("srgan", -0.1)):
+                rows.append(gain("sbl", other, value, **place))
+    return rows
+
+
+def test_the_evidence_is_one_table_of_the_best_method():
+    rows = evidence_rows()
+    said = make_verdict(rows, methods=["srgan", "sbl"], baselines=["bspline"]).to_json()
+    assert said["best"] == "sbl"
+    html = verdict_html.verdict_html(said, rows)
+    assert html.count("<table") == 1
+    lines = table_cells(html, "Detail above the acquired Nyquist frequency, contrast all")
+    assert "active voxels: |t| &gt; 4 in the acquired run" in html
+    where = "active voxels"
+    assert lines[0] == [
+        "series",
+        f"explained variance {where}",
+        "explained variance whole brain",
+        f"correlation r {where}",
+        f"amplitude (slope) {where}",
+        f"correct fraction (energy) {where}",
+        f"sbl − series {where}",
+        "sbl − series whole brain",
+    ]
+    assert [line[0] for line in lines[1:]] == [
+        "bspline",
+        "bspline with temporal PCA denoising",
+        "srgan",
+        "sbl",
+        "measured",
+    ]
+    assert lines[1][1:3] == ["0.100 [0.090, 0.110]", "0.050 [0.040, 0.060]"]
+    assert [line[6].split(" ")[0] for line in lines[1:]] == ["▲", "=", "▼", "–", "–"]
+    assert lines[4][3:6] == ["0.300", "0.300", "0.300"]
+    words = re.sub("<[^>]+>", " ", html)
+    assert "sbl is more accurate than" not in words  # the table says it
+
+
+def test_the_sign_of_a_difference_is_of_its_own_interval():
+    """A sentence on images of the same two series says nothing of their maps."""
+    rows = evidence_rows()
+    said = make_verdict(rows, methods=["srgan", "sbl"], baselines=["bspline"]).to_json()
+    images = {"series": "sbl", "minus": "bspline", "region": "brain", "statistic": "psnr"}
+    said["sentences"].append({**images, "text": "Images alike.", "decision": "unclear"})
+    lines = table_cells(
+        verdict_html.verdict_html(said, rows),
+        "Detail above the acquired Nyquist frequency, contrast all",
+    )
+    assert lines[1][7] == "▲ 0.200 [0.180, 0.220]"
+    # the margin of the verdict makes all of them equivalent
+    margins = [
+        MetricRow(series="run", statistic="verdict_margin", value=0.5, region=region)
+        for region in ("acquired40", "brain")
+    ]
+    lines = table_cells(
+        verdict_html.verdict_html(said, [*rows, *margins]),
+        "Detail above the acquired Nyquist frequency, contrast all",
+    )
+    assert [line[7][:1] for line in lines[1:]] == ["=", "=", "=", "–", "–"]
+
+
+def test_a_measured_half_without_a_value_is_explained():
+    rows = evidence_rows()
+    verdict = {"best": "sbl"}
+    assert TOO_LITTLE not in verdict_html.verdict_html(verdict, rows)
+    rows = [
+        replace(each, value=math.nan)
+        if each.series == "measured" and each.region == "brain"
+        else each
+        for each in rows
+    ]
+    html = verdict_html.verdict_html(verdict, rows)
+    assert TOO_LITTLE in html
+    assert "may have higher values" in html.replace("\n", " ")
+
+
+def test_a_verdict_without_anything_is_still_one():
+    assert "No verdict" in verdict_html.verdict_html({})
+
+
+def test_names_of_series_are_explained() -> None:
+    told = verdict_html._legend_html(
+        ["raw", "zerofill", "bsplinePca", "sbl", "sblMirror", "srganSeed2", "measured", "nobody"]
+    )
+    shown = " ".join(re.sub("<[^>]+>", " ", told).split())
+    for words in (
+        "zerofill baseline: in-plane zero filling",
+        "sbl method: sparse Bayesian",
+        "sblMirror negative control for sbl: the prior SD map",
+        "trained with another seed",
+    ):
+        assert words in shown
+    # labels say it
+    assert not re.search("nobody|acquired series, motion|measured at the high|temporal PCA", shown)
+    assert verdict_html._legend_html(["nobody"]) == ""
+
+
+def test_raised_flags_warn_once_and_quiet_ones_are_named():
+    rows = [
+        row("run", "flag_distortion", 1),
+        row("raw", "flag_broad", 0, contrast="thumb"),
+        row("raw", "flag_task_not_done", math.nan),
+        row("sbl", "flag_harm", 1),
+    ]
+    flags = [
+        {
+            "name": "distortion",
+            "raised": True,
+            "text": "Edges lie 2 mm apart.",
+            "remedy": "Correct it.",
+        },
+        {"name": "broad", "raised": False, "text": "1 % of the brain.", "remedy": "Look."},
+    ]
+    html = verdict_html.guards_html(rows, flags)
+    assert html.count("class='warning'") == 2
+    assert "Edges lie 2 mm apart. Correct it." in html
+    assert "(sbl)" in html
+    assert f"Passed: {FLAGS['broad'].passed}." in html
+    assert verdict_html._flags_html(rows).count("class='warning'") == 2
+    flag = FLAGS["distortion"]
+    assert f"{flag.failed}. {flag.remedy}" in verdict_html._flags_html(rows)
+    assert "1 % of the brain" not in html
+
+
+def test_guards_show_unit_interval_and_place():
+    rows = [
+        row("sbl", "ensemble_sd", 0.4, contrast="all", region="brain", lower=0.3, upper=0.5),
+        row("run", "edge_mismatch", 1.9),
+    ]
+    lines = table_cells(verdict_html.guards_html(rows), "Quality check values")
+    assert lines[1][1:] == ["sbl", "whole brain", "0.400 signal [0.300, 0.500], all"]
+    assert lines[2] == ["distance between BOLD and T2* edges, median", "run", "–", "1.90 mm"]
+
+
+def test_a_check_gives_its_largest_value():
+    rows = [
+        row("sbl", "precision_change", value, region="brain", contrast=name)
+        for name, value in (("faces", 0.01), ("all", 0.04), ("houses", 0.0))
+    ]
+    html = verdict_html.guards_html([*rows, *(replace(each, series="srgan") for each in rows)])
+    lines = table_cells(html, "Quality check values")
+    assert [line[1:] for line in lines[1:]] == [
+        [name, "whole brain", "0.040 all (largest of 3)"] for name in ("sbl", "srgan")
+    ]
+
+
+def test_text_from_outside_is_escaped_everywhere():
+    share = {"contrast": BAD, "region": BAD, "lower": 0.0, "upper": 1.0}
+    rows = [
+        row(BAD, "split_r_beyond", 0.5, **share),
+        row(BAD, "gain_split_r_beyond", 0.5, against="bsplinePca", **share),
+        row(BAD, "gain_split_ev_beyond", 0.5, against="sblMirror", **share),
+        row(BAD, "truth_ap", 0.5, against=BAD, **share),
+        row(BAD, "pair_psnr", 30.0, **share),
+        row(BAD, "ensemble_sd", 0.5, **share),
+        row(BAD, "flag_broad", 1, **share),
+    ]
+    verdict = {
+        "headline": BAD,
+        "limits": [BAD],
+        "sentences": [{"text": BAD, "decision": BAD, "series": BAD, "minus": BAD, "region": BAD}]
+        * 9,
+    }
+    made = [
+        tables.placebo_html(rows),
+        tables.tables_html([tables.HELD_OUT], rows),
+        tables.tables_html([tables.IMAGES], [row(BAD, "truth_psnr", 0.5, **share)]),
+        verdict_html.guards_html(rows, [{"raised": True, "text": BAD}]),
+        verdict_html.verdict_html(verdict, rows),
+        verdict_html.verdict_html({**verdict, "sentences": verdict["sentences"][:1]}),
+    ]
+    for html in made:
+        assert "&lt;script&gt;" in html
+        assert "<script" not in html
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: tables.placebo_html([]),
+        lambda: tables.tables_html([tables.HELD_OUT, tables.IMAGES], []),
+    ],
+)
+def test_an_empty_table_says_so(made):
+    assert made() == tables.NOTHING
+
+
+def test_series_of_other_programs_have_their_verdicts_in_the_box() -> None:
+    said = {"name": "NORDIC", "status": "more accurate", "text": f"NORDIC is more accurate. {BAD}"}
+    html = str(verdict_html.verdict_html({**VERDICT, "compared": [said]}))
+    assert "Series of other programs, compared with the acquired series" in html
+    assert "NORDIC is more accurate." in html
+    assert "<script>" not in html
+    assert "other programs" not in str(verdict_html.verdict_html(VERDICT))
+
+
+def test_legends_say_of_no_series_what_it_is_not():
+    """`NORDICSame` is the acquired series, smoothed; `inject`, `ratio` and `sdmod` interpolate
+    nothing alone.
+    """
+    texts = {
+        name: evaluation_rows.KIND_TEXT[evaluation_rows.kind_of(name)]
+        for name in ("NORDICSame", "bsplinePca", "inject", "zerofill")
+    }
+    assert texts == {
+        "NORDICSame": "denoising and smoothing controls",
+        "bsplinePca": "denoising and smoothing controls",
+        "inject": "interpolation and other baselines",
+        "zerofill": "interpolation and other baselines",
+    }

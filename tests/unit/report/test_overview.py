@@ -1,0 +1,487 @@
+"""The first screen: it says what the verdict says, leads with active voxels, and names what was
+not applied first.
+"""
+
+import math
+import re
+from dataclasses import replace
+
+import pytest
+
+from bids_sr.evaluation.evidence import accuracy
+from bids_sr.evaluation.self_test import EARLIER, UNCALIBRATED
+from bids_sr.evaluation.verdict import make_verdict
+from bids_sr.metrics.flags import FLAGS
+from bids_sr.metrics.rows import MetricRow
+from bids_sr.report.overview import (
+    RunFacts,
+    _brain_values,
+    _cautions,
+    _check_card,
+    _correct_card,
+    _header_text,
+    _level_card,
+    _next_steps,
+    _remedies,
+    _use_maps,
+    flag_checks,
+    motion_checks,
+    overview_html,
+    registration_checks,
+)
+
+RUN = RunFacts(
+    entities={"subject": "01", "task": "tap", "run": "2"},
+    acquired_mm=(6, 6, 3.3),
+    made_mm=(3, 3, 3.3),
+    displacement=(math.nan, 0.1, 0.2),
+)
+
+
+def row(series, statistic, value, half=0.01, **where):
+    return MetricRow(
+        series=series,
+        statistic=statistic,
+        value=value,
+        lower=value - half,
+        upper=value + half,
+        **where,
+    )
+
+
+def rows_of(gain=0.1):
+    found = []
+    for region, factor in (("brain", 1), ("acquired40", 2)):
+        place = {"contrast": "all", "region": region, "reference": "measured", "band": "beyond"}
+        for series, value in (("sbl", 0.2), ("srgan", 0.05), ("bspline", 0.01)):
+            found.append(row(series, "ev", factor * value, **place))
+        found.append(row("sbl", "ev", gain, minus="bspline", **place))
+        found.append(row("srgan", "ev", 0.0, minus="bspline", **place))
+    return found
+
+
+def judged(rows, **how):
+    verdict = make_verdict(
+        rows, methods=["srgan", "sbl"], baselines=["bspline"], margin=0.0, **how
+    )
+    return verdict.to_json(), [*rows, *verdict.rows]
+
+
+def test_the_header_names_run_resolution_and_volumes():
+    assert (
+        _header_text(RUN)
+        == "sub-01 · task tap, run 2 · 3 volumes · 6 × 6 × 3.3 mm → 3 × 3 × 3.3 mm"
+    )
+    run = replace(RUN, described="simulated 6 mm: 3 mm data, k-space cropped")
+    html = overview_html(*judged(rows_of()), {}, run)
+    assert "<small>Simulated 6 mm: 3 mm data, k-space cropped</small>" in html
+
+
+def facts_of(card):
+    """Facts of a card with plain spaces."""
+    return [fact.replace("\N{NO-BREAK SPACE}", " ") for fact in card.facts]
+
+
+def test_the_best_method_leads_with_active_voxels_beside_bspline():
+    methods = ["sbl", "srgan"]
+    card = _level_card(accuracy(rows_of(), methods), "sbl", "blocks", methods)
+    assert card.value == "40 %"
+    assert "explained by sbl" in card.label
+    where, ends, *others, brain = facts_of(card)
+    assert "|t| > 4 in the acquired run" in where
+    assert ends.endswith("over blocks: [39, 41] %")
+    assert others == ["B-spline interpolation: 2 %", "srgan: 10 %"]
+    assert brain == "Whole brain: 20 % [19, 21]"
+
+
+def test_the_strongest_baseline_stands_beside_the_methods_value():
+    place = {"contrast": "all", "reference": "measured", "band": "beyond"}
+    rows = [
+        *rows_of(),
+        *(
+            row(name, "ev", value, region="acquired40", **place)
+            for name, value in (("zerofill", 0.05), ("sdmod", 0.37), ("bsplinePca", 0.1))
+        ),
+    ]
+    card = _level_card(accuracy(rows, ["sbl"]), "sbl", "blocks", ["sbl"])
+    assert facts_of(card)[2:4] == [
+        "B-spline interpolation: 2 %",
+        "Strongest baseline (sdmod): 37 %",
+    ]
+
+
+def test_below_zero_is_a_number_and_wrong_detail():
+    low = [
+        replace(r, value=-32.58, lower=-40.0, upper=-20.0) if r.region == "brain" else r
+        for r in rows_of()
+    ]
+    low = [
+        replace(r, value=-0.3, lower=-0.9, upper=0.1) if r.series == "bspline" else r for r in low
+    ]
+    facts = facts_of(_level_card(accuracy(low, ["sbl", "srgan"]), "sbl", "blocks", ["sbl"]))
+    assert facts[2] == "B-spline interpolation: −30 %"
+    assert facts[3].startswith("Whole brain: below −100 %")
+    harm = [replace(r, value=-1.64, lower=-1.9, upper=-1.4) for r in rows_of()]
+    card = _level_card(accuracy(harm, ["srgan"]), "srgan", "blocks", ["srgan"])
+    assert (card.value, card.label.partition(": ")[2]) == ("below −100 %", "wrong detail")
+
+
+ONE_LEVEL = {
+    "from_mm": [12, 12, 3.3],
+    "to_mm": [6, 6, 3.3],
+    "calibrated": False,
+    "series": {"srgan": {"reason": "no network was trained for this resolution"}},
+}
+
+
+def blind(**changes):
+    """Without a reference: there is the test one level down alone."""
+    rows = [
+        row("sbl", "tested_share", 0.27, 0.04, n=8),
+        row("sdmod", "tested_share", 0.1, 0.03, n=8),
+    ]
+    return overview_html(
+        *judged(rows, one_level={**ONE_LEVEL, **changes}), {}, RUN, {**ONE_LEVEL, **changes}
+    )
+
+
+def test_a_run_without_a_reference_is_told_what_to_do_with_its_maps_and_what_to_scan():
+    html = blind().replace("\N{NO-BREAK SPACE}", " ")
+    assert "Treat the srgan and sbl maps as interpolated maps" in html
+    assert "finer than 6 mm" in html
+    assert "<strong>not measured</strong>" in html
+    assert "This run has no high-resolution reference." in html
+    assert EARLIER[False].active in html
+    assert EARLIER[False].brain in html
+    assert "no network was trained for this resolution" in html
+    assert "at 3 × 3 × 3.3 mm and process this run with --retrospective" in html
+    assert "how well 6 × 6 × 3.3 mm is recovered from 12 × 12 × 3.3 mm" in html
+    assert "These checks do not measure accuracy." in html
+    assert EARLIER[True].active in html
+    assert UNCALIBRATED in html
+    assert "class='answer open'" in html
+    words = ("reproduc", "more accurate", "better", "27 %", "sdmod", "ptimistic", "▲", "▼")
+    assert [word for word in words if word in html] == []
+    nothing = overview_html(*judged([]), {}, RUN)
+    assert not any(word in nothing for word in words)
+
+
+def test_a_calibrated_run_is_told_what_calibrated_runs_had_and_not_to_calibrate():
+    rows = [row("sbl", "tested_share", 0.27, 0.04, n=8)]
+    for used in (True, False):  # one that did not help was left out
+        facts = {**ONE_LEVEL, "calibrated": used}
+        html = overview_html(
+            *judged(rows, one_level=facts), {}, replace(RUN, calibrated=True), facts
+        )
+        assert EARLIER[used].active in html
+        assert EARLIER[not used].active not in html
+        assert "acquire a calibration run" not in html
+    assert "acquire a calibration run" in blind()
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_the_check_of_added_detail_names_its_basis(measured):
+    basis = "contrast all" if measured else "self-test"
+    applied = [row(name, "verdict_applied", 1.0) for name in ("srgan", "sbl")]
+    rows = [*(rows_of() if measured else []), *applied]
+    for series, value in (("sbl", 0.0), ("srgan", 1.0)):
+        (check,) = flag_checks([*rows, row(series, "flag_harm", value)], self_test=not measured)
+        assert check.passed is not bool(value)
+        assert f"({basis})" in check.text
+        assert ("srgan" in check.text) is bool(value)
+    said, rows = judged([*(rows_of() if measured else []), row("sbl", "flag_harm", 0.0)])
+    assert f"({basis})</a>" in overview_html(said, rows, {}, RUN, ONE_LEVEL)
+
+
+@pytest.mark.parametrize(("gain", "kind"), [(0.1, "good"), (0.0, "bad")])
+def test_each_method_has_a_line_and_a_mark(gain, kind):
+    said, rows = judged(rows_of(gain=gain))
+    html = overview_html(said, rows, {}, RUN)
+    assert said["headline"] == " ".join(line["text"] for line in said["lines"])
+    assert f"class='answer {kind}'" in html
+    found = re.findall(r"<p class='headline[^']*'><span[^>]*>(.)</span> ([^<]*)</p>", html)
+    assert [text for _, text in found] == [line["text"] for line in said["lines"]]
+    assert {"srgan", "sbl"} <= {text.split()[0] for _, text in found}
+    for mark, text in found:
+        assert mark == ("✓" if kind == "good" and text.startswith("sbl") else "✗")
+
+
+def test_names_of_methods_are_defined_where_they_first_appear():
+    html = overview_html(*judged(rows_of()), {}, RUN)
+    assert html.count("sbl: sparse Bayesian learning") == 1
+    assert html.count("srgan: SRGAN") == 1
+    assert html.index("sbl: sparse") < html.index("srgan: SRGAN") < html.index("class='numbers'")
+
+
+def test_a_verdict_without_lines_is_shown_by_its_headline():
+    said, rows = judged(rows_of())
+    del said["lines"]
+    html = overview_html(said, rows, {}, RUN)
+    assert f"<span class='mark' aria-hidden='true'>✓</span> {said['headline']}" in html
+
+
+def test_the_reference_is_named_with_its_voxel_size():
+    said, rows = judged(rows_of())
+    html = overview_html(said, rows, {}, RUN)
+    assert (
+        "The reference is the same run measured at 3 mm, and the contrast is <em>all</em>." in html
+    )
+    assert "half of the task blocks" in html
+    assert "Detail is the part of the effect" in html
+    at_rest = overview_html(said, rows, {}, replace(RUN, at_rest=True))
+    assert "the seed is <em>all</em>." in at_rest
+    assert "blocks" not in at_rest
+    known = [replace(r, reference="truth") for r in rows_of()]
+    html = overview_html(*judged(known), {}, RUN)
+    assert "The reference is known activation" in html
+    assert "the same run" not in html
+
+
+def test_a_method_that_was_not_applied_is_said_first_and_in_no_number():
+    said, rows = judged(rows_of(), not_applied=["sbl"])
+    html = overview_html(said, rows, {}, RUN)
+    assert html.index("sbl was not applied") < html.index("class='headline'")
+    assert "<strong>10 %</strong>" in html
+    assert "<strong>40 %</strong>" not in html
+    assert "Acquire a calibration run" in html
+    said, rows = judged(rows_of(), not_applied=["sbl", "srgan"])
+    html = overview_html(said, rows, {}, RUN)
+    assert "class='answer idle'" in html
+    assert "No method was applied" in html
+    assert not any(word in html for word in ("40 %", "not measured"))
+    idle = [row("sbl", "tested_share", 0.01, 0.004, n=8)]
+    why = overview_html(
+        *judged(idle, not_applied=["sbl", "srgan"], one_level=ONE_LEVEL), {}, RUN, ONE_LEVEL
+    )
+    assert why.count("In the self-test (12 → 6 mm), sbl reduced the squared error by 1 %") == 1
+    assert why.count("no network was trained for this resolution.") == 1
+    assert "Acquire a calibration run" not in overview_html(
+        said, rows, {}, replace(RUN, calibrated=True)
+    )
+
+
+def test_beside_what_is_explained_stands_how_much_of_what_is_shown_is_true():
+    place = {"contrast": "all", "reference": "measured", "band": "beyond"}
+    rows = [
+        *rows_of(),
+        *(
+            row("sbl", "correct_fraction", value, region=region, **place)
+            for region, value in (("brain", 0.34), ("acquired40", 0.5))
+        ),
+    ]
+    (card,) = _correct_card(accuracy(rows, ["sbl"]), "sbl", "blocks")
+    assert card.value == "50 %"
+    assert "in the sbl map is correct" in card.label
+    assert facts_of(card)[1].endswith("[49, 51] %")
+    assert facts_of(card)[-1] == "Whole brain: 34 % [33, 35]"
+    assert _correct_card(accuracy(rows_of(), ["sbl"]), "sbl", "blocks") == []
+    html = overview_html(
+        *judged([*rows, row("sbl", "psnr", 0.0, minus="inject", reference="measured")]), {}, RUN
+    )
+    assert html.index("<strong>40 %") < html.index("<strong>50 %")
+    assert not any(word in html for word in ("dB", "FWHM"))
+
+
+def reliable_rows(**changes):
+    """Rows of an SD map: 200 active voxels, 50 of them reliable."""
+    cells = {
+        ("voxels", "fdr"): 200.0,
+        ("voxels", "reliable"): 50.0,
+        ("expected_wrong", "fdr"): 0.09,
+        ("expected_wrong", "reliable"): 0.05,
+        ("coverage_one_level_down", "n/a"): 0.93,
+        **changes.get("cells", {}),
+    }
+    return [
+        row("sbl", statistic, value, contrast="all", threshold=threshold, fwhm_mm=0.0)
+        for (statistic, threshold), value in cells.items()
+        if value is not None
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cells", "value", "said"),
+    [
+        (
+            {},
+            "50 of 200",
+            ["9 % of all significant voxels", "at most 5 %", "effect in 93 % of the voxels"],
+        ),
+        (
+            {
+                ("voxels", "reliable"): None,
+                ("expected_wrong", "reliable"): None,
+                ("coverage_one_level_down", "n/a"): 0.61,
+            },
+            "none",
+            [
+                "self-test (12 → 6 mm) failed",
+                "in only 61 % of the voxels",
+                "9 % of all significant",
+            ],
+        ),
+        ({("voxels", "fdr"): 0.0}, "0", ["No voxel passes FDR .05"]),
+    ],
+)
+def test_the_card_of_reliable_voxels(cells, value, said):
+    html = overview_html(
+        *judged([*rows_of(), *reliable_rows(cells=cells)]), {}, RUN, ONE_LEVEL, "all"
+    )
+    assert f"<strong>{value}</strong>" in html
+    assert "Map: sbl, contrast all, unsmoothed" in html
+    assert [text for text in said if text not in html] == []
+
+
+def test_checks_are_counted_once_over_all_that_is_shown():
+    rows = [
+        row("run", "flag_distortion", 1.0),
+        row("run", "flag_broad", 0.0),
+        row("raw", "flag_task_not_done", math.nan),
+        row("srgan", "flag_harm", 1.0),
+        row("sbl", "flag_harm", 0.0),
+        row("tv", "flag_domain", 1.0),
+    ]
+    checks = [
+        *motion_checks(RUN.displacement),
+        *registration_checks({"bold_t1w_poor": True}),
+        *flag_checks(rows, ["tv"]),
+    ]
+    failed = [
+        "Registration: 1 warning",
+        FLAGS["distortion"].failed,
+        f"{FLAGS['harm'].failed}: srgan",
+    ]
+    assert [each.text for each in checks if not each.passed] == failed
+    card = _check_card(checks, measured=True)
+    assert (card.value, card.label) == ("2 of 5", "checks passed")
+    assert card.facts == tuple(f"Failed: {text}" for text in failed)
+    html = overview_html(*judged(rows_of()), {"bold_t1w_poor": True}, RUN)
+    assert "<strong>1 of 2</strong><span>checks passed</span>" in html
+    assert (html.count("chip passed"), html.count("chip failed")) == (1, 1)
+    assert "fine detail in the srgan maps" in _remedies(rows, ["tv"])[1]
+
+
+def test_nothing_registered_is_no_check():
+    assert (
+        registration_checks(
+            {"mask_source": "boldref", "roi_voxels": 900, "roi_fraction_in_fov": 1.0}
+        )
+        == []
+    )
+    assert overview_html(*judged(rows_of()), {"roi_voxels": 900}, RUN).count("class='chip ") == 1
+
+
+def test_large_motion_is_said_before_all_else_and_is_the_next_step():
+    moving = replace(RUN, displacement=(math.nan, *[1.2] * 8, 0.1))
+    said, rows = judged(rows_of(), displacement=moving.displacement)
+    html = overview_html(said, [*rows, row("raw", "flag_broad", 1.0)], {}, moving)
+    assert html.index("0.5 mm in 89 % of the volumes") < html.index("class='headline'")
+    assert "<strong>Next:</strong> Check head motion first" in html
+
+
+def test_checks_pass_or_fail():
+    (still,) = motion_checks(RUN.displacement)
+    assert still.passed
+    assert still.text.startswith("Head motion")
+    assert still.text.endswith("0.15 mm")
+    assert not motion_checks((0.6, 0.7))[0].passed
+    assert registration_checks({"bold_t1w_poor": False})[0].passed
+    assert not registration_checks({"bold_t1w_poor": True})[0].passed
+
+
+def test_what_to_do_next_follows_from_the_verdict():
+    open_ = {"status": "not assessed"}
+    assert [
+        len(_next_steps({**open_, "best": name}, [], True, RUN)) for name in ("sbl", "srgan")
+    ] == [2, 1]
+    assert "--retrospective" in _next_steps(open_, [], True, RUN)[0]
+    maps, masks = "sub-01/func/a_stat-t_*.nii.gz", "sub-01/func/a_label-*_mask.nii.gz"
+    claimed = {"status": "more accurate", "best": "sbl"}
+    (use,) = _next_steps(claimed, [], True, replace(RUN, maps=maps, masks=masks))
+    assert re.findall(r"<code>(.*?)</code>", use) == [maps, masks]
+    assert re.findall(r"<code>(.*?)</code>", _use_maps("sbl", replace(RUN, maps=maps))) == [maps]
+    assert "--level standard" in _use_maps("sbl", RUN)
+    assert "Caution" not in use
+    (use,) = _next_steps(claimed, [], True, replace(RUN, maps=maps), cautioned=True)
+    assert "under Caution" in use
+    assert "B-spline" in _next_steps({"status": "not more accurate"}, [], True, RUN)[0]
+    idle = {"status": "not applied", "not_applied": ["sbl"]}
+    assert "Acquire a calibration run" in _next_steps(idle, [], True, RUN)[0]
+    assert not any(
+        "calibration" in step
+        for step in _next_steps(idle, [], True, replace(RUN, calibrated=True))
+    )
+    assert (
+        _next_steps({"status": "more accurate", "best": "sbl"}, ["First."], True, RUN)[0]
+        == "First."
+    )
+
+
+def test_a_reference_without_reproducible_detail_gives_no_number():
+    rows = [replace(row, value=math.nan, lower=math.nan, upper=math.nan) for row in rows_of()]
+    said, rows = judged(rows)
+    html = overview_html(said, rows, {}, RUN)
+    assert "no reproducible detail" in said["headline"]
+    assert "class='answer open'" in html
+    assert "<strong>not measured</strong>" in html
+    assert "--retrospective" not in html
+    assert "n/a" not in html
+
+
+def below_rows(**levels):
+    """Explained variance over the brain of two methods, by contrast."""
+    return [
+        *rows_of(),
+        *(
+            row(
+                method,
+                "ev",
+                value,
+                contrast=contrast,
+                region="brain",
+                reference="measured",
+                band="beyond",
+            )
+            for method, by_contrast in levels.items()
+            for contrast, value in by_contrast.items()
+        ),
+        *(row(method, "verdict_applied", 1.0) for method in levels),
+    ]
+
+
+def test_a_caution_names_the_contrasts_below_zero_over_the_whole_brain():
+    rows = below_rows(
+        srgan={f"c{k}": -0.1 for k in range(9)}, sbl={"faceMinusOthers": -0.21, "house": 0.2}
+    )
+    # neither active voxels nor another reference count
+    rows += [
+        row(
+            "sbl", "ev", -0.5, contrast="x", region="active40", reference="measured", band="beyond"
+        )
+    ]
+    rows += [
+        row("sbl", "ev", -0.5, contrast="y", region="brain", reference="truth", band="beyond")
+    ]
+    text = _cautions(rows, accuracy(rows, ["srgan", "sbl"]), "sbl").replace("\xa0", " ")
+    assert "added by sbl" in text
+    assert "1 of 3 contrasts: <em>faceMinusOthers</em> −21 %." in text
+    assert "added by srgan" in text
+    assert "9 of 10 contrasts: every contrast other than <em>all</em>." in text
+    assert text.index("by sbl") < text.index("by srgan")
+    checked = [*rows, row("sbl", "flag_harm", 0.0)]
+    (check,) = flag_checks(checked, best="sbl")
+    assert (check.passed, "sbl" in check.text, "1 of 3 contrasts" in check.text) == (
+        False,
+        True,
+        True,
+    )
+    assert flag_checks(checked)[0].passed
+    assert _cautions(rows_of(), accuracy(rows_of(), ["sbl"]), "sbl") == ""
+    assert _cautions(rows, None, "sbl") == ""
+    assert any(value < 0 for value in _brain_values(rows, accuracy(rows, ["sbl"]), "sbl").values())
+    assert _brain_values(rows, None, "sbl") == {}
+    html = overview_html(*judged(rows_of()), {}, RUN)
+    assert "Caution" not in html
+    html = overview_html(*judged(rows), {}, RUN)
+    assert html.index("class='headline'") < html.index("<em>faceMinusOthers</em>")
+    assert html.index("<em>faceMinusOthers</em>") < html.index("class='numbers'")

@@ -1,0 +1,122 @@
+"""A participant of many sessions has a page for each, as fMRIPrep has."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from figure_helpers import noted
+
+from bids_sr.cli.main import main
+from bids_sr.cli.parser import parse_settings
+from bids_sr.report.index_page import write_index
+from bids_sr.report.participants_page import write_participants
+from bids_sr.steps.figures import declared
+
+
+def put(root: Path, session: str, figure: str, content: str) -> None:
+    own = {"session": session, "task": "tap"} if session else {}
+    stem = f"sub-01{f'_ses-{session}_task-tap' * bool(session)}_desc-{figure}"
+    noted(
+        root / "sub-01" / "figures" / f"{stem}_x.html",
+        content,
+        figure,
+        entities={"subject": "01", **own},
+    )
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Outputs of a participant with five sessions, and of one with one."""
+    root = tmp_path / "out"
+    put(root, "", "summary", "<p>of all</p>")
+    # the anatomy is the participant's, in whatever session it was scanned
+    noted(
+        root / "sub-01" / "figures" / "sub-01_ses-1_desc-pairinfo_x.html",
+        "<p>scanned in 1</p>",
+        "pairinfo",
+        entities={"subject": "01", "session": "1"},
+    )
+    for session in ("1", "2", "3", "4", "5"):
+        put(root, session, "runsummary", f"<p>of session {session}</p>")
+        func = root / "sub-01" / f"ses-{session}" / "func"
+        func.mkdir(parents=True)
+        (func / f"sub-01_ses-{session}_task-tap_desc-verdict_metrics.json").write_text(
+            json.dumps({"headline": "It is finer."})
+        )
+    noted(
+        root / "sub-02" / "figures" / "sub-02_desc-summary_T1w.html",
+        "<p>other</p>",
+        "summary",
+        entities={"subject": "02"},
+    )
+    return root
+
+
+def written(root: Path, sessions: int = 4) -> dict[str, str]:
+    """Pages by name."""
+    logs = root / "logs"
+    write_participants(root, ["01", "02"], shown=declared(), log_dir=logs, sessions=sessions)
+    write_index(root)
+    return {path.name: path.read_text() for path in root.glob("*.html")}
+
+
+def links(page: str) -> dict[str, str]:
+    found = re.findall(r'class="chip" href="([^"#]+)">([^<]+)<', page)
+    return {text: place for place, text in found}
+
+
+def test_each_of_more_than_four_sessions_has_its_page(root: Path) -> None:
+    pages = written(root)
+    own = {f"sub-01_ses-{n}.html" for n in range(1, 6)}
+    assert set(pages) == {"index.html", "sub-01.html", "sub-02.html", *own}
+    for n in range(1, 6):
+        page = pages[f"sub-01_ses-{n}.html"]
+        assert "of all" in page
+        assert "scanned in 1" in page
+        assert re.findall(r"of session (\d)<", page) == [str(n)]
+        assert f"<h1>bids-sr: sub-01_ses-{n}</h1>" in page
+        assert 'id="errors"' in page
+    whole = pages["sub-01.html"]
+    assert "of all" in whole
+    assert "scanned in 1" in whole
+    assert "of session" not in whole
+    # what the pages of sessions show is not missing
+    assert "items are not available" not in whole
+    assert 'id="motion"' not in whole
+    assert 'id="errors"' in whole
+
+
+def test_pages_of_sessions_are_linked_with_those_beside_them(root: Path) -> None:
+    pages = written(root)
+    sessions = {f"sub-01_ses-{n}": f"sub-01_ses-{n}.html" for n in range(1, 6)}
+    beside = {"sub-02 ›": "sub-02.html", "All participants": "index.html"}
+    assert links(pages["sub-01.html"]) == {**sessions, **beside}
+    others = {text: page for text, page in sessions.items() if text != "sub-01_ses-2"}
+    assert links(pages["sub-01_ses-2.html"]) == {"sub-01": "sub-01.html", **others, **beside}
+    assert links(pages["sub-02.html"]) == {
+        "‹ sub-01": "sub-01.html",
+        "All participants": "index.html",
+    }
+    assert '<a href="sub-01.html">sub-01</a>' in pages["index.html"]
+    for n in range(1, 6):
+        assert f'<a href="sub-01_ses-{n}.html">ses-{n}_task-tap</a>' in pages["index.html"]
+
+
+def test_fewer_sessions_stay_on_one_page_and_older_pages_go(root: Path) -> None:
+    written(root)
+    pages = written(root, sessions=5)
+    assert set(pages) == {"index.html", "sub-01.html", "sub-02.html"}
+    assert set(re.findall(r"of session (\d)<", pages["sub-01.html"])) == set("12345")
+    assert "sub-01_ses" not in pages["index.html"]
+
+
+def test_the_command_and_its_settings_say_how_many(root: Path) -> None:
+    assert parse_settings(["in", "out", "participant"]).run.aggregate_session_reports == 4
+    one = ["in", "out", "participant", "--aggregate-session-reports", "9"]
+    assert parse_settings(one).run.aggregate_session_reports == 9
+    assert main(["report", str(root), "--aggregate-session-reports", "5"]) == 0
+    assert not list(root.glob("*_ses-*.html"))
+    assert main(["report", str(root)]) == 0
+    assert len(list(root.glob("*_ses-*.html"))) == 5
+    assert main(["report", str(root), "--aggregate-session-reports", "0"]) == 2

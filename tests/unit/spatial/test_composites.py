@@ -1,0 +1,90 @@
+"""Points through files of transforms: as ANTs carries them, and refused where the file is of
+another kind.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nibabel.affines import apply_affine as apply
+
+from bids_sr.spatial.composites import carry
+from bids_sr.spatial.itk_files import write_itk
+from bids_sr.spatial.transforms import TransformError, points_in, rigid_matrix
+
+RNG = np.random.default_rng(7)
+POINTS = RNG.uniform(-60, 60, (500, 3))
+
+
+def composite(path: Path, *, field: np.ndarray, matrix: np.ndarray) -> Path:
+    """A composite transform as ITK writes it: an affine part (LPS), then a field, which is applied
+    first.
+    """
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        group = file.create_group("TransformGroup")
+        x, y, z = field.shape[:3]
+        # axes exchanged and turned
+        grid = [x, y, z, -70, -75, -80, 5, 6, 7, 0, -1, 0, 1, 0, 0, 0, 0, 1]
+        parts = [
+            ("CompositeTransform_float_3_3", [], []),
+            (
+                "AffineTransform_float_3_3",
+                [*matrix[:3, :3].ravel(), *matrix[:3, 3]],
+                [3.0, -2.0, 5.0],
+            ),
+            ("DisplacementFieldTransform_float_3_3", field.transpose(2, 1, 0, 3).ravel(), grid),
+        ]
+        for number, (kind, values, fixed) in enumerate(parts):
+            part = group.create_group(str(number))
+            part.create_dataset(
+                "TransformType", data=[kind.encode()], dtype=h5py.string_dtype("ascii")
+            )
+            if kind[:2] != "Co":
+                part["TransformParameters"] = np.asarray(values, dtype=np.float32)
+                part["TransformFixedParameters"] = np.asarray(fixed, dtype=np.float64)
+    return path
+
+
+def test_files_of_several_kinds_are_carried_as_ants_carries_them(tmp_path: Path) -> None:
+    from bids_sr.registration.ants import apply_to_points
+
+    field = RNG.normal(0, 4, (26, 28, 24, 3)).astype(np.float32)
+    deformed = composite(
+        tmp_path / "d.h5", field=field, matrix=rigid_matrix([4, 2, -3, 0.2, 0, 0.1], [0, 0, 0])
+    )
+    write_itk(tmp_path / "a.txt", rigid_matrix([8, 0, -3, 0.1, 0.4, -0.2], [0, 0, 0]))
+    grid = np.diag([9.0, 9.0, 9.0, 1.0])
+    grid[:3, 3] = [-63, -63, -63]
+    points = points_in(np.ones((14, 14, 14), dtype=bool), grid)
+    for chain in ([deformed, tmp_path / "a.txt"], [tmp_path / "a.txt", deformed]):
+        expected = apply_to_points(points, chain, seed=1)
+        assert np.abs(expected - points).max() > 20
+        assert np.abs(carry(points, chain) - expected).max() < 1e-3
+
+
+def test_the_last_file_comes_first(tmp_path: Path) -> None:
+    first, second = (
+        rigid_matrix([0, 0, 0, 0, 0, 0.5], [0, 0, 0]),
+        rigid_matrix([30, 0, 0, 0, 0, 0], [0, 0, 0]),
+    )
+    for name, matrix in (("first", first), ("second", second)):
+        write_itk(tmp_path / f"{name}.txt", matrix)
+    found = carry(POINTS, [tmp_path / "second.txt", tmp_path / "first.txt"])
+    assert found == pytest.approx(apply(second, apply(first, POINTS)))
+    assert np.array_equal(carry(POINTS, []), POINTS)
+
+
+def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
+    import h5py
+
+    (tmp_path / "no.h5").write_bytes(b"no")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file.create_group("TransformGroup/0")["TransformType"] = ["BSplineTransform_double_3_3"]
+        file["TransformGroup/0/TransformParameters"] = [1.0]
+        file["TransformGroup/0/TransformFixedParameters"] = [1.0]
+    write_itk(tmp_path / "two.txt", np.stack([np.eye(4)] * 2))
+    for name in ("no.h5", "other.h5", "two.txt"):
+        with pytest.raises(TransformError, match=name):
+            carry(POINTS, [tmp_path / name])

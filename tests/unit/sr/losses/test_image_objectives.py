@@ -1,0 +1,122 @@
+"""Objectives of the attention U-Net: cross-entropy of intensities, and guidance by the critic."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from bids_sr.sr.data.examples import Batch
+from bids_sr.sr.losses.adversarial import CriticScore
+from bids_sr.sr.losses.image import BCE, MAE
+from bids_sr.sr.method import get_method
+from bids_sr.sr.recipe import LossTerm, Recipe
+from bids_sr.sr.recipe_changes import RecipeChange, apply_changes
+from bids_sr.sr.training.update_steps import Networks
+
+
+def entropy(output, target, weight=1.0):
+    """The loss of single voxels."""
+    image = torch.tensor(output, dtype=torch.float64)
+    shape = (1, 1, *image.shape, 1)
+    made = image.reshape(shape)
+    other = torch.tensor(target, dtype=torch.float64).reshape(shape)
+    return BCE()(made, other, torch.as_tensor(weight, dtype=torch.float64).reshape(-1, 1))
+
+
+@pytest.mark.parametrize(("output", "target"), [(0.3, 0.8), (0.5, 0.5), (0.9, 0.1)])
+def test_cross_entropy_is_the_closed_form(output, target):
+    expected = -target * math.log(output) - (1 - target) * math.log(1 - output)
+    assert float(entropy([output], [target])) == pytest.approx(expected, rel=1e-12)
+    reference = nn.functional.binary_cross_entropy(
+        torch.tensor([output], dtype=torch.float64), torch.tensor([target], dtype=torch.float64)
+    )
+    assert float(entropy([output], [target])) == pytest.approx(float(reference), rel=1e-12)
+
+
+def test_cross_entropy_is_a_weighted_mean():
+    a, b = float(entropy([0.3], [0.8])), float(entropy([0.6], [0.2]))
+    both = float(entropy([0.3, 0.6], [0.8, 0.2], [3.0, 1.0]))
+    assert both == pytest.approx((3 * a + b) / 4)
+
+
+@pytest.mark.parametrize("output", [-5.0, 0.0, 1.0, 7.0])
+@pytest.mark.parametrize("target", [0.0, 0.5, 1.0, 1.3])
+def test_cross_entropy_and_its_slope_are_finite_and_draw_the_output_back(output, target):
+    made = torch.full((1, 1, 2, 2), output, requires_grad=True)
+    loss = BCE()(made, torch.full((1, 1, 2, 2), target), torch.ones(1, 1, 2, 2))
+    loss.backward()
+    assert loss.isfinite()
+    slope = float(made.grad.sum())
+    assert math.isfinite(slope)
+    # towards the target, and nowhere if the output is at or beyond a target of 0 or 1
+    at = min(max(target, 0.0), 1.0)
+    beyond = (output <= 0 and at == 0) or (output >= 1 and at == 1)
+    assert slope == pytest.approx(0, abs=1e-3) if beyond else slope * (output - at) > 0
+
+
+def test_the_least_cross_entropy_is_at_the_target():
+    for target in (0.0, 0.25, 1.0):
+        losses = [float(entropy([output / 20], [target])) for output in range(21)]
+        assert losses.index(min(losses)) == round(20 * target)
+
+
+class Scale(nn.Module):
+    """The image times one number."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(value))
+
+    def forward(self, image):
+        return self.value * image
+
+
+class MeanScore(nn.Module):
+    """The logit is the mean of the image."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, image):
+        return self.weight * image.mean((1, 2, 3), keepdim=True)
+
+
+def guided(weight):
+    """Loss and slope of a generator whose output is half of a target of ones."""
+    recipe = Recipe(
+        build_generator=lambda channels, factor: Scale(0.5),
+        build_critic=lambda channels: MeanScore(),
+        losses=(
+            LossTerm(kind="content", build=MAE, weight=1.0),
+            LossTerm(kind="adversarial", build=CriticScore, weight=0.0),
+        ),
+    )
+    # as the recipe `attunet`, whose term has the same name and range
+    changed = apply_changes(
+        recipe, (RecipeChange(method="attunet", field="adversarial", value=weight),)
+    )
+    nets = Networks(changed, (2.0, 2.0, 1.0))
+    ones = torch.ones(2, 1, 8, 8)
+    batch = Batch(input=ones, target=ones, weight=ones)
+    parts = nets.generators_step(batch, nets.generator(ones), True)
+    return parts, nets.generator.value.grad.item(), nets.nets["critic"].weight.grad
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_lambda_adds_one_minus_the_critics_score_as_in_equation_2(weight):
+    parts, slope, of_critic = guided(weight)
+    score = 1 / (1 + math.exp(-0.5))
+    assert parts["loss"] == pytest.approx(0.5 + weight * (1 - score))
+    assert parts["adversarial"] == pytest.approx(1 - score)
+    # d/dv of |v - 1| is -1, of 1 - sigmoid(v) it is -s (1 - s)
+    assert slope == pytest.approx(-1 - weight * score * (1 - score), rel=1e-5)
+    assert of_critic is None
+
+
+def test_the_recipes_of_the_attention_u_net_train_the_critic_beside_it_by_default():
+    for recipe in get_method("attunet").recipes.values():
+        assert not recipe.contested
+        change = RecipeChange(method="attunet", field="adversarial", value=0.5)
+        assert apply_changes(recipe, (change,)).contested

@@ -1,0 +1,97 @@
+"""Whether an image looks like what a model was trained on."""
+
+import heads
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from bids_sr.sr.data.examples import Examples
+from bids_sr.sr.data.images import TrainingImage
+from bids_sr.sr.method import get_method
+from bids_sr.sr.models import domain
+from bids_sr.sr.models.card import ModelCard
+from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.training import card_entries
+
+
+@pytest.fixture(scope="module")
+def scene() -> tuple[np.ndarray, np.ndarray]:
+    """A T2*-weighted brain on 3 mm voxels and its mask."""
+    image = heads.t2star(3.0).data
+    return image, ndimage.binary_fill_holes(image > 100)
+
+
+def trained_on(image: np.ndarray, mask: np.ndarray) -> ModelCard:
+    """The card of a model of this image."""
+    quantiles, edges = domain._domain_of(image, mask)
+    return ModelCard.from_json({"domain": {"quantiles": quantiles.tolist(), "edges": edges}})
+
+
+def test_the_same_head_in_another_unit_is_no_warning(scene: tuple[np.ndarray, np.ndarray]) -> None:
+    image, mask = scene
+    noisy = 7.3 * (image + np.random.default_rng(0).normal(0, 15, image.shape))
+    found = domain.domain_difference(trained_on(image, mask), noisy, mask)
+    assert found is not None
+    distance, edges, warnings = found
+    assert distance < 0.02
+    assert edges == pytest.approx(1, abs=0.1)
+    assert warnings == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda image: np.maximum(image - 500, 0),
+            "intensities: the intensity distribution of the image differs",
+        ),
+        (
+            lambda image: ndimage.gaussian_filter(image, 2.5),
+            "edges: the edge content of the image is 0",
+        ),
+        (
+            lambda image: image + np.random.default_rng(0).normal(0, 400, image.shape),
+            "edges: the edge content of the image is",
+        ),
+    ],
+)
+def test_what_is_unlike_is_said(scene: tuple[np.ndarray, np.ndarray], change, said: str) -> None:
+    image, mask = scene
+    inside = ndimage.binary_erosion(mask, iterations=2)  # the rim of the head is not what changes
+    found = domain.domain_difference(trained_on(image, inside), change(image), inside)
+    assert found is not None
+    assert any(text.startswith(said) for text in found[2])
+
+
+def test_quantiles_and_edges_are_those_of_numpy() -> None:
+    rng = np.random.default_rng(1)
+    image, mask = rng.random((6, 5, 4)), np.zeros((6, 5, 4), bool)
+    mask[1:5, 1:4] = True
+    quantiles, edges = domain._domain_of(image, mask)
+    level = np.percentile(image[mask], 99)
+    np.testing.assert_allclose(quantiles, np.quantile(image[mask], domain._QUANTILES) / level)
+    part = image[1:5, 1:4] / level
+    steps = np.concatenate([np.diff(part, axis=0).ravel(), np.diff(part, axis=1).ravel()])
+    assert edges == pytest.approx(np.sqrt(np.mean(steps**2)))
+
+
+def test_a_card_from_before_says_nothing_and_every_new_card_does(
+    small_pair: TrainingImage,
+) -> None:
+    image, mask = small_pair.coarse, small_pair.mask[::2, ::2]
+    assert image is not None
+    assert domain.domain_difference(ModelCard(), image, mask) is None
+    method = get_method("dcnet")
+    seen = Examples((small_pair,), method.recipes["fast"], (2.0, 2.0, 1.0), 2)
+    made = card_entries.card_entries(TrainingRequest(method=method), seen.described())
+    found = domain.domain_difference(ModelCard.from_json(made), image, mask)
+    assert found is not None
+    assert found[0] < 1e-4
+    assert found[1] == pytest.approx(1, abs=1e-4)
+
+
+def test_no_domain_without_voxels_or_signal() -> None:
+    with pytest.raises(ValueError, match="0 voxels"):
+        domain._domain_of(np.ones((3, 3, 3)), np.zeros((3, 3, 3)))
+    with pytest.raises(ValueError, match="no positive intensities"):
+        domain._domain_of(np.zeros((3, 3, 3)), np.ones((3, 3, 3)))

@@ -1,0 +1,284 @@
+"""Model files: round trip, refused when damaged, refused for images they were not trained for."""
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bids_sr.notices import UsageError
+from bids_sr.spatial.transforms import resized_affine
+from bids_sr.sr.method import get_method
+from bids_sr.sr.models import card as cards
+from bids_sr.sr.models import compatibility, model, model_store
+from bids_sr.sr.models.card import source_in
+from bids_sr.sr.models.request import TrainingRequest, _sloppy_recipe
+from bids_sr.sr.training import trainer
+from bids_sr.sr.training.checkpoints import read_checkpoint
+
+DCNET = get_method("dcnet")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """(weights, card) of an untrained network with a plausible card."""
+    torch.manual_seed(0)
+    generator = DCNET.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0))
+    card = {
+        "method": "dcnet",
+        "recipe": "fast",
+        "factor": [2.0, 2.0, 1.0],
+        "resolution": {"lowres_mm": [3.75, 3.75, 4.0]},
+        "contrast": "T2starw",
+        "orientation": "I-S",
+    }
+    return model.save_model(
+        tmp_path_factory.mktemp("model") / "dcnet", generator.state_dict(), card
+    )
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+    """A copy that may be damaged."""
+    for path in saved:
+        shutil.copy(path, tmp_path)
+    return tmp_path / saved[0].name
+
+
+def test_round_trip(saved):
+    loaded = model.load_model(saved[0])
+    torch.manual_seed(0)
+    wanted = DCNET.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0)).state_dict()
+    assert all(torch.equal(wanted[k], v) for k, v in loaded.generator.state_dict().items())
+    assert loaded.card.contrast == "T2starw"
+    assert not loaded.generator.training
+    assert [p.name for p in saved[0].parent.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_truncated_file_is_refused(copy):
+    copy.write_bytes(copy.read_bytes()[:-100])
+    with pytest.raises(
+        cards.ModelError, match=r"dcnet\.safetensors: the model weights are truncated"
+    ):
+        model.load_model(copy)
+
+
+def test_a_changed_byte_is_refused(copy):
+    data = bytearray(copy.read_bytes())
+    data[-1] ^= 1
+    copy.write_bytes(data)
+    with pytest.raises(cards.ModelError, match="checksum"):
+        model.load_model(copy)
+
+
+def test_weights_without_a_card_are_refused(copy):
+    cards.card_path(copy).unlink()
+    with pytest.raises(cards.ModelError, match=r"dcnet\.json: the model card does not exist"):
+        model.load_model(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "nonesuch"}, "unknown method 'nonesuch'; expected one of .*dcnet"),
+        ({"recipe": "slow"}, "no recipe 'slow'"),
+        ({"card_version": 99}, "has version 99"),
+        ({"factor": [3.0, 3.0, 1.0]}, "this version of bids-sr cannot use the model"),
+        ({"contrast": None}, None),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused(copy, change, message):
+    path = cards.card_path(copy)
+    card = json.loads(path.read_text()) | change
+    if message is None:
+        del card["contrast"]
+        message = "lacks the entries contrast"
+    path.write_text(json.dumps(card))
+    with pytest.raises(cards.ModelError, match=message):
+        model.load_model(copy)
+
+
+SIDEWAYS = np.diag([1.0, 0, 0, 1])
+SIDEWAYS[0, 2], SIDEWAYS[1, 0], SIDEWAYS[2, 1], SIDEWAYS[0, 0] = 4.0, 3.75, 3.75, 0.0
+
+
+def checked(entries, *, force=False, **change):
+    """What differs in an image that the saved model serves, with changes."""
+    image = {
+        "affine": np.diag([3.75, 3.75, 4.0, 1]),
+        "contrast": "bold",
+        "factor": (2.0, 2.0, 1.0),
+    }
+    return compatibility.check_model(entries, **image | change, force=force)
+
+
+def test_a_fitting_image_passes(saved):
+    card = cards.read_card(saved[0])
+    assert checked(card) == []
+    assert checked(card, affine=np.diag([3.5, 3.5, 4.0, 1])) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"affine": np.diag([3.0, 3.0, 4.0, 1])},
+            r"resolution: .* resolution of 3\.75 x 3\.75 x 4 mm.*3 x 3 x 4 mm(?s:.*)--force",
+        ),
+        (
+            {"contrast": "T1w"},
+            "trained on T2starw images, but the image contrast is T1w(?s:.*)--force",
+        ),
+        ({"affine": SIDEWAYS}, "slice orientation: .* across I-S, .* across R-L"),
+    ],
+)
+def test_a_mismatch_is_refused_unless_forced(saved, change, message):
+    card = cards.read_card(saved[0])
+    with pytest.raises(UsageError, match=message):
+        checked(card, **change)
+    assert len(checked(card, **change, force=True)) == 1
+
+
+def test_another_factor_cannot_be_forced(saved):
+    with pytest.raises(UsageError, match="Train a model for this factor"):
+        checked(cards.read_card(saved[0]), factor=(3.0, 3.0, 1.0), force=True)
+
+
+@pytest.mark.parametrize(
+    ("axes", "name"), [((0, 1, 2), "I-S"), ((1, 2, 0), "R-L"), ((0, 2, 1), "P-A")]
+)
+def test_orientation_is_the_axis_across_slices(axes, name):
+    affine = np.eye(4)
+    affine[:3, :3] = np.eye(3)[:, list(axes)] * [-3, 3, 4]
+    affine[:3, :3] += 0.1
+    assert compatibility.slice_orientation(affine) == name
+
+
+FACTOR = (2.0, 2.0, 1.0)
+REQUEST = TrainingRequest(method=DCNET, sloppy=True, factor=FACTOR)
+
+
+def test_auto_trains_once_and_then_reuses(small_pair, tmp_path, monkeypatch):
+    first = model_store.obtain_model(REQUEST, (small_pair,), tmp_path / "kept")
+    card = json.loads(first[1].read_text())
+    assert card["sloppy"] is True
+    card["versions"]["bids_sr"] = "0.0.1"  # another version alone is no reason to train again
+    first[1].write_text(json.dumps(card))
+    monkeypatch.setattr(model_store, "fit", lambda *a, **k: pytest.fail("trained again"))
+    asked = replace(REQUEST, model_dir=tmp_path / "kept")
+    again = model_store.obtain_model(asked, (small_pair,), make(tmp_path / "new"))
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, again, strict=True))
+
+
+def make(path):
+    """A new directory."""
+    path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"source": "train"}, {"vgg_weights": Path("other")}, {"precision": "mixed"}],
+)
+def test_auto_trains_when_anything_differs(small_pair, tmp_path, change, monkeypatch):
+    model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
+    monkeypatch.setattr(model_store, "checksum", str)  # of weights that are not there
+    asked = replace(REQUEST, model_dir=tmp_path / "kept", **change)
+    assert model_store._find_model(asked, (small_pair,)) is None
+
+
+def test_auto_trains_when_the_weights_of_vgg_are_others(small_pair, tmp_path):
+    _, card_file, *_ = model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
+    vgg = tmp_path / "vgg19.safetensors"
+    vgg.write_bytes(b"first")
+    used = {"active": True, "weights_sha256": hashlib.sha256(b"first").hexdigest()}
+    asked = replace(REQUEST, model_dir=tmp_path / "kept", vgg_weights=vgg)
+    settings = model_store.settings_of(asked)
+    card = json.loads(card_file.read_text()) | {"perceptual": used, "settings": settings}
+    card_file.write_text(json.dumps(card))
+    assert model_store._find_model(asked, (small_pair,)) is not None
+    vgg.write_bytes(b"other")
+    assert model_store._find_model(asked, (small_pair,)) is None
+
+
+@pytest.mark.parametrize("entry", [{"asked": True, "kept": False}, {"kept": True}, None])
+def test_a_card_tells_whether_its_training_began_in_mixed_precision(entry):
+    """Cards of earlier versions have no `asked`, or no entry at all."""
+    known = {} if entry is None else {"mixed_precision": entry}
+    began_mixed = model_store._began_mixed(cards.ModelCard.from_json(known))
+    assert began_mixed is (entry is not None)
+
+
+def test_other_data_are_not_served_by_auto_but_by_reuse(small_pair, tmp_path):
+    model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
+    other = (replace(small_pair, coarse=small_pair.coarse * 1.5),)
+    asked = replace(REQUEST, model_dir=tmp_path / "kept")
+    assert model_store._find_model(asked, other) is None
+    found = model_store._find_model(replace(asked, source="reuse"), other)
+    assert found == tmp_path / "kept" / "dcnet.safetensors"
+
+
+def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, tmp_path):
+    """Under their names in the derivatives, where the first by name is that of another
+    participant.
+    """
+    folder = make(tmp_path / "models")
+    for label, pair in (
+        ("01", replace(small_pair, coarse=small_pair.coarse * 1.5)),
+        ("02", small_pair),
+    ):
+        stem = f"sub-{label}_desc-dcnet_"
+        for made, name in zip(
+            model_store.obtain_model(REQUEST, (pair,), make(tmp_path / label)),
+            ("model", "model", "log"),
+            strict=True,
+        ):
+            shutil.copy(made, folder / f"{stem}{name}{made.suffix}")
+    asked = replace(REQUEST, model_dir=folder, source="reuse", seed=7)
+    weights, card, log = model_store.obtain_model(asked, (small_pair,), make(tmp_path / "new"))
+    assert card.read_bytes() == (folder / "sub-02_desc-dcnet_model.json").read_bytes()
+    assert weights.exists()
+    assert len(log.read_text().splitlines()) > 1
+    source = source_in(tmp_path / "new")
+    assert source.read_text() == "sub-02_desc-dcnet_model.safetensors\n"
+    assert not source_in(tmp_path / "02").exists(), "it was trained there"
+
+
+def test_reuse_without_a_model_names_the_remedy(small_pair, tmp_path):
+    asked = replace(REQUEST, model_dir=tmp_path, source="reuse")
+    with pytest.raises(cards.ModelError, match=r"no model for dcnet .*--pretrained"):
+        model_store.obtain_model(asked, (small_pair,), tmp_path)
+
+
+def test_a_named_file_needs_no_pair(small_pair, tmp_path):
+    weights, _, _ = model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
+    target, _, log = model_store.obtain_model(
+        replace(REQUEST, pretrained=weights), None, make(tmp_path / "new")
+    )
+    assert target.read_bytes() == weights.read_bytes()
+    assert log.read_text().startswith("phase\titeration")
+    with pytest.raises(cards.ModelError, match="no training data"):
+        model_store.obtain_model(REQUEST, None, tmp_path)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    path = tmp_path / "search.checkpoint.safetensors"
+    path.write_bytes(b"nonsense")
+    with pytest.raises(
+        ValueError, match=r"search\.checkpoint\.safetensors.*not a valid checkpoint"
+    ):
+        read_checkpoint(path)
+
+
+def test_the_card_of_training_is_enough_for_the_guards(small_pair, tmp_path):
+    recipe = _sloppy_recipe(DCNET.recipes["fast"])
+    request = TrainingRequest(method=DCNET, recipe="fast", changed=recipe, factor=FACTOR)
+    made = trainer.fit(request, (small_pair,), tmp_path / "work")
+    weights, _ = model.save_model(tmp_path / "m", made.state, made.card)
+    loaded = model.load_model(weights)
+    affine = resized_affine(small_pair.affine, small_pair.fine.shape, small_pair.coarse.shape)
+    assert compatibility.check_model(loaded.card, affine, "bold", FACTOR) == []

@@ -1,0 +1,111 @@
+"""Models of methods that learn from images: trained from a pair or a set, found again, begun with
+another.
+"""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from engine_helpers import balls
+
+from bids_sr.sr.data.images import TrainingDataError, checksums
+from bids_sr.sr.method import get_method
+from bids_sr.sr.models import model_store
+from bids_sr.sr.models.card import ModelError
+from bids_sr.sr.models.model import load_model
+from bids_sr.sr.models.request import TrainingRequest, _sloppy_recipe
+from bids_sr.sr.recipe_changes import RecipeChange
+
+CUBE = (2.0, 2.0, 2.0)
+
+
+def obtain(data, out, method="resnet3d", **given):
+    """A sloppy model of `resnet3d`; returns (weights, card)."""
+    out.mkdir(exist_ok=True)
+    asked = TrainingRequest(method=get_method(method), sloppy=True, **given)
+    weights, card, _ = model_store.obtain_model(asked, data, out)
+    return weights, json.loads(card.read_text())
+
+
+def test_a_pair_serves_as_a_set_of_one(small_pair, tmp_path):
+    _, card = obtain((small_pair,), tmp_path / "a", factor=(2.0, 2.0, 1.0))
+    assert (card["trained_on"], card["images"], card["coarse_images"]) == (
+        "images",
+        ["pair"],
+        "measured",
+    )
+    assert card["factor"] == [2, 2, 1]
+    assert card["data_sha256"] == checksums((small_pair,))
+
+
+def test_a_set_needs_to_be_told_the_factor(tmp_path):
+    with pytest.raises(TrainingDataError, match="factor was not specified"):
+        obtain(balls(1), tmp_path / "a")
+
+
+def test_a_model_of_the_same_set_is_found_and_one_begun_otherwise_is_not(tmp_path, caplog):
+    caplog.set_level("INFO", logger="bids_sr")
+    weights, first = obtain(balls(2), tmp_path / "a", factor=CUBE)
+    _, again = obtain(balls(2), tmp_path / "b", factor=CUBE, model_dir=tmp_path / "a")
+    assert "is reused" in caplog.text
+    assert again == first
+    caplog.clear()
+    last = replace(_sloppy_recipe(get_method("resnet3d").recipes["fast"]), freeze_but_last=1)
+    tuned_file, tuned = obtain(
+        balls(2),
+        tmp_path / "c",
+        factor=CUBE,
+        model_dir=tmp_path / "a",
+        start=load_model(weights),
+        changed=last,
+    )
+    assert "reused" not in caplog.text
+    assert tuned["started_from"]["weights_sha256"] == first["weights_sha256"]
+    assert tuned["parameters_trained"] < tuned["parameters"]
+    before, after = (load_model(each).generator.state_dict() for each in (weights, tuned_file))
+    changed = {
+        key.rsplit(".", 1)[0] for key in before if not np.array_equal(before[key], after[key])
+    }
+    assert len(changed) == 1, "not the last layer alone"
+    _, other = obtain(balls(1), tmp_path / "d", factor=CUBE, model_dir=tmp_path / "a")
+    assert other["data_sha256"] != first["data_sha256"]
+
+
+def test_a_model_with_other_settings_of_its_recipe_is_not_taken_for_this_one(tmp_path, caplog):
+    caplog.set_level("INFO", logger="bids_sr")
+    # sloppy trainings have the same steps, so that the filters alone differ
+    four, eight = (
+        (RecipeChange(method="resnet3d", field="filters", value=count),) for count in (4, 8)
+    )
+    _, first = obtain(balls(1), tmp_path / "a", factor=CUBE, changes=four)
+    assert first["changed_settings"] == {"filters": 4}
+    _, other = obtain(
+        balls(1), tmp_path / "b", factor=CUBE, changes=eight, model_dir=tmp_path / "a"
+    )
+    assert "reused" not in caplog.text
+    assert other["parameters"] > first["parameters"]
+    _, again = obtain(
+        balls(1), tmp_path / "c", factor=CUBE, changes=four, model_dir=tmp_path / "a"
+    )
+    assert "is reused" in caplog.text
+    assert again == first
+    with pytest.raises(ModelError, match="no model for resnet3d \\(fast, filters=8\\)"):
+        obtain(
+            balls(2),
+            tmp_path / "d",
+            factor=CUBE,
+            changes=eight,
+            model_dir=tmp_path / "a",
+            source="reuse",
+        )
+
+
+def test_a_change_to_the_recipes_own_value_is_none(tmp_path):
+    value = get_method("resnet3d").recipes["fast"].learning_rate
+    same = (RecipeChange(method="resnet3d", field="learning_rate", value=value),)
+    _, card = obtain(balls(1), tmp_path / "a", factor=CUBE, changes=same)
+    assert "changed_settings" not in card
+    other = (RecipeChange(method="tv", field="tv", value=0.02),)
+    _, card = obtain(balls(1), tmp_path / "b", factor=CUBE, changes=other)
+    assert "changed_settings" not in card

@@ -1,0 +1,176 @@
+"""Recipes of papers 2, 3 and 4 hold the numbers of their papers, and networks in-plane refuse
+thinner slices.
+"""
+
+import numpy as np
+import pytest
+
+from bids_sr.sr.data.examples import Examples
+from bids_sr.sr.data.images import TrainingImage
+from bids_sr.sr.losses.adversarial import AdversarialWasserstein
+from bids_sr.sr.losses.image import (
+    MAE,
+    MSE,
+    JointSparsify,
+    SSIMLoss,
+    SummedVariation,
+    TotalVariation,
+)
+from bids_sr.sr.losses.perceptual import VGGPerceptual
+from bids_sr.sr.method import get_method
+from bids_sr.sr.networks.circle import CircleNet
+from bids_sr.sr.networks.volumetric import DenseResidualNet
+from bids_sr.sr.recipe_changes import change_of_method, changed_recipe
+
+TV_FAMILY = ("tv", "dip", "mse3d", "li", "li-agnostic")
+MOUSE = ("ccnn3d", "resnet2d", "resnet3d", "gan3d")
+PLANES = ("cpce", "circle")
+
+
+def paper(name):
+    return get_method(name).recipes["paper"]
+
+
+def terms(name, recipe="paper"):
+    """{kind: (class, weight)} of a recipe's loss."""
+    return {t.kind: (t.build.loaded, t.weight) for t in get_method(name).recipes[recipe].losses}
+
+
+@pytest.mark.parametrize("name", TV_FAMILY)
+def test_the_family_of_tv_shares_network_optimizer_and_schedule(name):
+    recipe = paper(name)
+    network = recipe.build_generator(1, (2.0, 2.0, 2.0))
+    assert isinstance(network, DenseResidualNet)
+    assert len(network.body) == 10
+    assert recipe.upsampled_by == "linear"
+    assert recipe.patch is None
+    assert (recipe.learning_rate, recipe.schedule, recipe.plateau_factor) == (1e-3, "plateau", 0.5)
+    assert recipe.plateau_patience * recipe.look_every == 5 * recipe.steps_an_epoch
+    assert recipe.degradation == "gauss"
+
+
+def test_what_sets_them_apart_is_what_they_are_judged_by():
+    assert terms("tv") == {"content": (MSE, 1.0), "tv": (SummedVariation, 0.01)}
+    assert terms("tv", "fast") == {"content": (MSE, 1.0), "tv": (TotalVariation, 0.01)}
+    assert terms("dip") == {"content": (MSE, 1.0)}
+    assert terms("mse3d") == {"content": (MSE, 1.0)}
+    assert terms("li") == terms("li-agnostic") == {"content": (MAE, 1.0), "ssim": (SSIMLoss, 1.0)}
+    assert [paper(name).objective for name in TV_FAMILY] == ["self", "self", *["supervised"] * 3]
+    assert [get_method(name).needs_pair for name in TV_FAMILY] == [False, False, True, True, True]
+    assert paper("li").factors == ()
+    assert paper("li-agnostic").factors == (1.25, 1.5, 1.75, 2.0)
+
+
+@pytest.mark.parametrize("name", MOUSE)
+def test_the_mouse_papers_training(name):
+    recipe = paper(name)
+    assert (recipe.patch, recipe.patches, recipe.epochs) == (21, 20_000, 1000)
+    assert recipe.patience * recipe.look_every == 100 * recipe.steps_an_epoch
+    assert (recipe.learning_rate, recipe.betas, recipe.schedule) == (
+        1e-3,
+        (0.9, 0.999),
+        "constant",
+    )
+    assert (recipe.upsampled_by, recipe.degradation, recipe.intensity) == (
+        "bspline",
+        "block",
+        "range",
+    )
+    assert recipe.patch_applied == 21
+    assert terms(name)["content"] == (MSE, 1.0)
+    assert ("adversarial" in terms(name)) == (name == "gan3d")
+
+
+def test_the_residual_network_in_two_dimensions_is_that_of_three():
+    flat, deep = (paper(name).build_generator(1, (2.0, 2.0, 1.0)) for name in MOUSE[1:3])
+    shapes = [[tuple(p.shape) for p in network.parameters()] for network in (flat, deep)]
+    assert shapes[0] == [s[:-1] if len(s) == 5 else s for s in shapes[1]]
+    assert sum(p.numel() for p in flat.parameters()) == 739_777
+
+
+@pytest.mark.parametrize("count", [5000, 20_000])
+def test_samples_in_two_dimensions_are_drawn_once(count):
+    """Source: mouse-sr, section 2.3.3 and table 1."""
+    recipe = changed_recipe(
+        get_method("resnet2d"), "paper", [change_of_method(f"patches={count}", "resnet2d")]
+    )
+    fine = np.random.default_rng(0).random((64, 60, 12)).astype(np.float32)
+    image = TrainingImage(
+        fine=fine, mask=np.ones(fine.shape, bool), affine=np.eye(4), contrast="T2w", name="one"
+    )
+    examples = Examples((image,), recipe, (2.0, 2.0, 1.0), 2)
+    rng, drawn = np.random.default_rng(0), []
+    steps = -(-count // recipe.batch)
+    for iteration in range(0, 2 * steps, steps):  # the same places in two epochs
+        drawn.append(
+            {
+                box
+                for k in range(iteration, iteration + steps)
+                for _, box in examples.windows(
+                    rng, examples.train, (2.0, 2.0, 1.0), iteration=k, seed=0, size=recipe.batch
+                )
+            }
+        )
+    assert len(drawn[0] ^ drawn[1]) < 0.02 * len(drawn[0])
+    assert {tuple(b - a for a, b in box) for box in drawn[0]} == {(21, 21, 1)}
+    assert recipe.steps_an_epoch == steps
+
+
+@pytest.mark.parametrize("name", PLANES)
+def test_the_schedule_of_cpce_and_circle_is_flat_for_half_and_ends_at_two_millionths(name):
+    recipe = paper(name)
+    assert (recipe.patch, recipe.epochs, recipe.degradation) == (64, 100, "kspace")
+    half = recipe.steps // 2
+    rates = [
+        recipe.rate(i, recipe.learning_rate)
+        for i in (0, half - 1, half + half // 2, recipe.steps - 1)
+    ]
+    assert rates == pytest.approx([1e-4, 1e-4, (1e-4 + 2e-6) / 2, 2e-6], rel=1e-4)
+    assert recipe.critic_steps == 5
+
+
+def test_the_games_of_cpce_and_circle():
+    assert paper("cpce").critic_game == "wasserstein"
+    for name in ("cpce", "circle"):
+        assert (paper(name).hold_out, paper(name).keep) == (0, "last")
+    assert paper("circle").critic_game == "wasserstein-gp"
+    assert terms("cpce")["adversarial"] == (AdversarialWasserstein, 1.0)
+    assert terms("cpce")["perceptual"][0] is VGGPerceptual
+    assert [t.kind for t in paper("cpce").losses if t.stands_in] == ["content"]
+    assert paper("circle").objective == "cycle"
+    kinds = {
+        "adversarial": AdversarialWasserstein,
+        "cycle": MAE,
+        "identity": MAE,
+        "sparsify": JointSparsify,
+    }
+    assert {kind: build for kind, (build, _) in terms("circle").items()} == kinds
+
+
+@pytest.mark.parametrize("name", [*PLANES, "resnet2d"])
+@pytest.mark.parametrize("recipe", ["paper", "fast"])
+def test_networks_in_plane_refuse_thinner_slices(name, recipe):
+    with pytest.raises(ValueError, match="factor across slices must be 1"):
+        get_method(name).recipes[recipe].build_generator(1, (2.0, 2.0, 2.0))
+
+
+@pytest.mark.parametrize("name", [*TV_FAMILY, *MOUSE, *PLANES])
+def test_fast_is_at_most_a_fiftieth_of_the_work_of_paper(name):
+    """Work: parameters of the generator times voxels that all steps see; each weight acts once at
+    each voxel.
+    """
+    work = {}
+    for kind, recipe in get_method(name).recipes.items():
+        size = sum(p.numel() for p in recipe.build_generator(1, (2.0, 2.0, 1.0)).parameters())
+        ndim = get_method(name).ndim
+        patch = recipe.patch or (96, 96, 32 if ndim == 3 else 1)
+        voxels = patch**ndim if isinstance(patch, int) else patch[0] * patch[1] * patch[2]
+        work[kind] = size * voxels * recipe.batch * recipe.steps
+    assert work["fast"] < work["paper"] / 50
+
+
+def test_both_directions_of_the_cycle_are_the_same_network():
+    recipe = paper("circle")
+    network = recipe.build_generator(1, (2.0, 2.0, 1.0))
+    assert isinstance(network, CircleNet)
+    assert len(network.blocks) == 12

@@ -1,0 +1,218 @@
+"""Patterns of a calibration: they help where they are those of the run, are put back in place, and
+do no harm.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from variance_helpers import (
+    acquired,
+    drawn,
+    fluctuation,
+    patchy,
+    prior_of,
+    sizes,
+    statistics_of,
+    whole_of,
+)
+
+from bids_sr.sr.method import get_method
+from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.operators import level_above
+from bids_sr.sr.variance import fit_variance as fitting
+from bids_sr.sr.variance.calibration_fit import _CAUTIOUS, _climb, _correction, _weight_of
+from bids_sr.sr.variance.exemplars import SHARE, Exemplars, with_exemplars
+from bids_sr.sr.variance.outer_band import OuterBand, Predicted
+from bids_sr.sr.variance.prior import Prior, Tile
+from bids_sr.sr.variance.run_data import RunData
+
+SHAPE, FACTOR, VOLUMES = (24, 24, 2), (2.0, 2.0, 1.0), 80
+AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
+FINE = np.diag([1.5, 1.5, 4.0, 1.0])
+FINE[:2, 3] = -0.75
+METHOD = get_method("sbl")
+RECIPE = replace(METHOD.variance, rounds=3, draws=8)
+
+
+def head():
+    x, y, _ = np.indices(SHAPE)
+    return np.hypot((x - 11.5) / 11.2, (y - 11.5) / 10.5) < 1
+
+
+@pytest.fixture(scope="module")
+def person():
+    """A run, and patterns of the same person: both are drawn from one prior, whose patterns they
+    share.
+    """
+    torch.manual_seed(0)
+    whole = whole_of(SHAPE, FACTOR)
+    shared = drawn(5, 12, *sizes(whole))
+    smooth = patchy(whole, 3)
+    prior = Prior(
+        whole=whole,
+        weight=torch.cat([8 * smooth[None], 25 * smooth * shared]),
+        fwhm=(3.0,) + (8.0,) * 12,
+        noise=1.0,
+    )
+    generator = torch.Generator().manual_seed(1)
+    series = np.stack(
+        [np.moveaxis(acquired(prior, generator).numpy(), 0, 2) for _ in range(VOLUMES)], -1
+    )
+    fine = [fluctuation(prior, generator) for _ in range(20)]
+    return 500 + series, np.stack([np.moveaxis(each.numpy(), 0, 2) for each in fine]) / 20**0.5
+
+
+def data_of(series, patterns=None, moved=None):
+    mask, middle = head(), VOLUMES // 2
+    from_boldref = np.eye(4) if moved is None else moved
+    return RunData(
+        statistics=statistics_of(series, mask),
+        mask=mask,
+        affine=AFFINE,
+        factor=FACTOR,
+        volumes=VOLUMES,
+        halves=(
+            statistics_of(series[..., :middle], mask),
+            statistics_of(series[..., middle:], mask),
+        ),
+        exemplars=None
+        if patterns is None
+        else Exemplars(patterns=patterns, affine=FINE, from_boldref=from_boldref),
+    )
+
+
+def fit(data):
+    return fitting.fit_variance(TrainingRequest(method=replace(METHOD, variance=RECIPE)), data)
+
+
+def shifted(x_mm):
+    out = np.eye(4)
+    out[0, 3] = x_mm
+    return out
+
+
+def test_patterns_of_the_person_are_used_and_are_maps_of_the_prior(person):
+    series, patterns = person
+    model = fit(data_of(series, patterns))
+    told = model.card["held_out"]
+    assert told["weight"] == SHARE
+    assert told["predicted_gain_by_weight"][f"{SHARE:g}"] > 0.02
+    assert told["position_correction_mm"] < 0.4
+    assert told["explained_by_weight"][f"{SHARE:g}"] > told["explained_by_weight"]["0"]
+    assert told["tested"]["calibrated"] is True
+    shown = told["tested"]["calibration"]
+    assert f"{100 * told['predicted_without']:.1f} % without it" in shown
+    score = 100 * told["explained_by_weight"]["0"]
+    assert f"Without the calibration run, the self-test score would be {score:.1f} %" in shown
+    assert len(model.state["weight"]) == 2 + len(patterns)
+    assert model.state["weight"].dtype == torch.float16
+    assert bool((model.state["weight"][2:] < 0).any())
+
+
+@pytest.mark.parametrize("moved", [(1.5, 0.0), (0.0, -1.5), (-1.2, 0.9)])
+def test_a_displaced_calibration_is_put_back(person, moved):
+    series, patterns = person
+    there = np.eye(4)
+    there[:2, 3] = moved
+    fitted = fitting._fitted(data_of(series, patterns, moved=there), RECIPE, 0)
+    assert fitted.weight == SHARE
+    assert fitted.moved_mm == pytest.approx(np.hypot(*moved), abs=0.4)
+    np.testing.assert_allclose(fitted.correction[:2, 3], np.negative(moved), atol=0.4)
+    assert "used with a weight of 0.4 after its position was corrected by 1." in fitted.text
+
+
+WIDTHS = np.array([1.2, 1.2, 0.6, 2.5, 2.5, 2.5, 0.025, 0.025, 0.025])
+
+
+@pytest.mark.parametrize("place", [[0] * 9, [0.9, -1.6, 0, 0, 0, 1.5, 0, 0.012, 0]])
+def test_the_climb_finds_a_known_place(place):
+    looks = []
+
+    def look(params, every=1):
+        looks.append(every)
+        far = ((params - np.array(place)) / WIDTHS) ** 2
+        return Predicted(without=(0.3,) * 4, having=(0.29 + 0.06 * np.exp(-far.sum() / 2),) * 4)
+
+    at, best = _climb(look)
+    np.testing.assert_array_less(np.abs(at - place) / WIDTHS, 0.25)
+    assert best.gain == look(at).gain > 0.047
+    if not any(place):
+        assert not at.any()
+        assert (looks.count(1) - 1, len(looks) - 2) == (1, 23)
+
+
+@pytest.mark.parametrize("spoil", ["mirrored", "another's", "far"])
+def test_what_does_not_belong_to_the_run_is_left_out(person, spoil):
+    series, patterns = person
+    moved = shifted(15.0) if spoil == "far" else None
+    if spoil == "mirrored":
+        patterns = np.ascontiguousarray(patterns[:, ::-1])
+    elif spoil == "another's":
+        patterns = np.moveaxis(patterns, 3, 1)[:, ::-1].transpose(0, 2, 3, 1)
+    model = fit(data_of(series, np.ascontiguousarray(patterns), moved))
+    assert model.card["held_out"]["weight"] == 0.0
+    assert len(model.state["weight"]) == 2
+    assert "the calibration run was not used" in model.card["held_out"]["model"]
+
+
+def test_slices_that_get_thinner_are_tried_one_level_down_alone(person):
+    series, patterns = person
+    thin = replace(data_of(series, patterns), factor=(2.0, 2.0, 2.0))
+    told = fit(thin).card["held_out"]
+    assert told["weight"] in (0.0, _CAUTIOUS)
+    assert "predicted_without" not in told
+
+
+def test_the_mean_variance_stays_and_nothing_is_added_without_a_share():
+    prior = prior_of((10, 8, 2), FACTOR)
+    patterns = drawn(2, 4, *sizes(prior.whole))
+    mixed = with_exemplars(prior, patterns, 0.4)
+    assert mixed.mean_variance == pytest.approx(prior.mean_variance, rel=1e-4)
+    assert mixed.fwhm == (*prior.fwhm, 8.0, 8.0, 8.0, 8.0)
+    alone = replace(mixed, weight=mixed.weight[-4:], fwhm=mixed.fwhm[-4:])
+    assert alone.mean_variance == pytest.approx(0.4 * prior.mean_variance, rel=1e-4)
+    assert with_exemplars(prior, patterns, 0) is prior
+    assert with_exemplars(prior, 0 * patterns) is prior
+
+
+def test_what_a_half_predicts_is_the_other_half():
+    """The share of a half's prior follows from the other half alone."""
+    mask = np.ones((24, 24, 1), bool)
+    level = level_above(mask.shape, FACTOR)
+    whole = Tile.around(level, mask)
+    prior = Prior(whole=whole, weight=patchy(whole, 3)[None], fwhm=(3.0,), noise=1.0)
+    own, one, another = drawn(7, 3, 2, 1, 24, 24)
+
+    def shares(second):
+        return OuterBand(level, [0], mask, [own, second], [prior, prior], AFFINE)._without
+
+    before, after = (np.reshape(shares(each), (2, -1)) for each in (one, another))  # by half
+    np.testing.assert_allclose(after[1], before[1])
+    assert np.abs(after[0] - before[0]).min() > 0.001
+
+
+def predicted(gain, error=0.001):
+    spread = error * 4**0.5 * np.array([-1, 1, -1, 1]) / (4 / 3) ** 0.5
+    return Predicted(without=(0.3,) * 4, having=tuple(0.3 + gain + spread))
+
+
+@pytest.mark.parametrize(
+    ("cautious", "full", "weight"),
+    [(0.02, 0.01, SHARE), (0.01, -0.02, _CAUTIOUS), (0.001, 0.01, 0.0), (-0.01, 0.1, 0)],
+)
+def test_the_weight_follows_from_what_is_predicted(cautious, full, weight):
+    assert _weight_of(predicted(cautious), predicted(full)) == weight
+
+
+def test_a_correction_turns_about_the_middle_and_shifts_by_voxels():
+    place = np.array([10.0, -5.0, 20.0]), np.diag([-1.0, 1.0, 1.0]), np.array([1.5, 1.5, 4.0])
+    shift = _correction(np.array([1.0, 0, 0, 0, 0, 0, 0, 0, 0]), *place)
+    np.testing.assert_allclose(shift[:3, 3], [-1.5, 0, 0], atol=1e-12)
+    turn = _correction(np.array([0, 0, 0, 0, 0, 90.0, 0, 0, 0]), *place)
+    np.testing.assert_allclose(turn @ [10, -5, 20, 1], [10, -5, 20, 1], atol=1e-9)
+    np.testing.assert_allclose(np.abs(turn[:2, :2]), [[0, 1], [1, 0]], atol=1e-9)
+    assert np.linalg.det(turn[:3, :3]) == pytest.approx(1)
+    wider = _correction(np.array([0, 0, 0, 0, 0, 0, 0.01, 0, 0]), *place)
+    np.testing.assert_allclose(np.diag(wider), [1.01, 1, 1, 1])

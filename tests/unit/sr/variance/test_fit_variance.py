@@ -1,0 +1,187 @@
+"""The test before a map is used: noise fails it, fluctuations with a map of their own pass it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from variance_helpers import acquired, patchy, statistics_of, whole_of
+
+from bids_sr.sr.method import get_method
+from bids_sr.sr.models.request import TrainingRequest
+from bids_sr.sr.operators import level_below
+from bids_sr.sr.recipe import VarianceRecipe
+from bids_sr.sr.variance import one_level_down
+from bids_sr.sr.variance.fit_variance import fit_variance
+from bids_sr.sr.variance.one_level_down import Trial, try_interpolation, try_maps
+from bids_sr.sr.variance.prior import Prior
+from bids_sr.sr.variance.run_data import RunData
+from bids_sr.sr.variance.temporal_components import SeriesError
+
+SHAPE, FACTOR, VOLUMES = (24, 22, 2), (2.0, 2.0, 1.0), 100
+METHOD = get_method("sbl")
+QUICK = VarianceRecipe(rounds=3, draws=16)
+RECIPE = QUICK
+
+
+def mask_of(shape=SHAPE):
+    x, y, _ = np.indices(shape)
+    return np.hypot((x - shape[0] / 2) / shape[0], (y - shape[1] / 2) / shape[1]) < 0.42
+
+
+def noise(volumes=VOLUMES, seed=0):
+    return 500 + 10 * np.random.default_rng(seed).standard_normal((*SHAPE, volumes))
+
+
+def fluctuations(volumes=VOLUMES, seed=0):
+    """A run that fluctuates where a map finer than the acquired voxels says, with little noise."""
+    whole = whole_of(SHAPE, FACTOR)
+    # patches a little larger than an acquired voxel: the level at which the test is held can
+    # resolve some of them
+    small = whole_of((SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2]), FACTOR)
+    map_ = patchy(small, 5).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    prior = Prior(whole=whole, weight=20 * map_[None], fwhm=(3.0,), noise=4.0)
+    generator = torch.Generator().manual_seed(seed)
+    series = np.stack(
+        [np.moveaxis(acquired(prior, generator).numpy(), 0, 2) for _ in range(volumes)], -1
+    )
+    return 500 + series
+
+
+def run_data(series, *, halves=True, mask=None):
+    mask = mask_of(series.shape[:3]) if mask is None else mask
+    middle = series.shape[3] // 2
+    parts = (
+        (statistics_of(series[..., :middle], mask), statistics_of(series[..., middle:], mask))
+        if halves
+        else None
+    )
+    return RunData(
+        statistics=statistics_of(series, mask),
+        halves=parts,
+        mask=mask,
+        affine=np.diag([3.0, 3, 3, 1]),
+        factor=FACTOR,
+    )
+
+
+def fit(data, recipe=RECIPE, method=METHOD):
+    return fit_variance(TrainingRequest(method=replace(method, variance=recipe)), data)
+
+
+def test_fluctuations_pass_and_their_map_is_kept_on_the_whole_grid():
+    model = fit(run_data(fluctuations()))
+    held_out = model.card["held_out"]
+    assert model.card["applied"] is True
+    assert held_out["explained_over_zerofill"] > 0.05
+    assert min(held_out["explained_by_half"]) > 0.02
+    assert held_out["model"] == "prior SD map estimated from the whole run"
+    assert model.state["weight"].shape == (2, SHAPE[2], 2 * SHAPE[0], 2 * SHAPE[1])
+    assert float(model.state["weight"].max()) > 0
+    assert float(model.state["noise"]) > 0
+    assert [row["iteration"] for row in model.log] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_noise_fails_and_the_series_is_zero_filled(seed):
+    model = fit(run_data(noise(seed=seed)))
+    held_out = model.card["held_out"]
+    assert model.card["applied"] is False
+    assert held_out["explained_over_zerofill"] < 0.02
+    assert held_out["model"].startswith("zero filling: in the self-test")
+    assert "at least 2% is required" in held_out["model"]
+    assert not model.state["weight"].any()
+
+
+def test_too_few_volumes_are_named():
+    model = fit(run_data(fluctuations(20), halves=False))
+    assert model.card["applied"] is False
+    reason = "the run has too few volumes to distinguish signal fluctuations from noise"
+    assert model.card["held_out"] == {
+        "model": f"zero filling: {reason}",
+        "tested": {"reason": reason},
+    }
+    assert not model.state["weight"].any()
+
+
+def test_a_run_that_cannot_be_brought_down_is_named():
+    narrow = fluctuations(40)[:, :1]
+    model = fit(run_data(narrow, mask=np.ones(narrow.shape[:3], bool)))
+    assert model.card["applied"] is False
+    assert "cannot be downsampled any further" in model.card["held_out"]["model"]
+
+
+def test_a_control_is_applied_without_a_test():
+    control = get_method("sdmod")
+    model = fit(run_data(noise(), halves=False), control.variance, control)
+    assert model.card["applied"] is True
+    assert "control" in model.card["held_out"]["model"]
+    assert model.state["weight"].any()
+
+
+def halves_of(series):
+    middle = series.shape[3] // 2
+    return [
+        statistics_of(part, mask_of()) for part in (series[..., :middle], series[..., middle:])
+    ]
+
+
+def test_each_half_is_judged_by_the_map_of_the_other(monkeypatch):
+    """Exchanging the halves exchanges the shares, and components that a map was made from do not
+    judge it.
+    """
+    halves = halves_of(fluctuations())
+    images = [half.components for half in halves]
+    trial = Trial(images, mask_of(), FACTOR)
+    first, second = try_maps(trial, QUICK)[0.0].by_half
+    assert try_maps(Trial(images[::-1], mask_of(), FACTOR), QUICK)[0.0].by_half == (second, first)
+    made, judged = [], []
+    monkeypatch.setattr(
+        one_level_down, "estimate_prior", lambda data, *a, **k: made.append(data) or len(made)
+    )
+    monkeypatch.setattr(one_level_down, "_added_by", lambda prior, level: prior)
+    monkeypatch.setattr(
+        one_level_down,
+        "_shares_of",
+        lambda prior, level, images, mask: judged.append((prior, images)) or np.zeros(len(images)),
+    )
+    try_maps(trial, QUICK)
+    images = [torch.from_numpy(np.moveaxis(half.components, 3, 1).copy()) for half in halves]
+    (one, tested_by_one), (two, tested_by_two) = judged
+    level, _ = level_below(SHAPE, FACTOR)
+    torch.testing.assert_close(made[one - 1], level.down(images[1]))
+    torch.testing.assert_close(made[two - 1], level.down(images[0]))
+    torch.testing.assert_close(tested_by_one, images[0])
+    torch.testing.assert_close(tested_by_two, images[1])
+
+
+def test_a_mask_that_vanishes_one_level_down_explains_nothing():
+    mask = np.zeros(SHAPE, bool)
+    mask[5, 5] = True
+    trial = Trial([half.components for half in halves_of(fluctuations(40))], mask, FACTOR)
+    assert (
+        try_maps(trial, QUICK)[0.0].by_half
+        == try_interpolation(trial, "bspline").by_half
+        == (0.0, 0.0)
+    )
+
+
+def test_grids_that_do_not_belong_together_are_refused():
+    statistics = statistics_of(noise(20), mask_of())
+    for mask, words in (
+        (np.ones((3, 3, 3)), "but the series has the shape"),
+        (np.zeros(SHAPE), "is empty"),
+    ):
+        with pytest.raises(SeriesError, match=words):
+            RunData(statistics=statistics, halves=None, mask=mask, affine=np.eye(4), factor=FACTOR)
+
+
+def test_a_run_that_was_masked_is_not_estimated_from_its_own_edge():
+    masked = fluctuations() * mask_of()[..., None]
+    model = fit(run_data(masked))
+    assert model.card["applied"] is False
+    assert "the series was masked" in model.card["held_out"]["model"]
+    # one side of the surroundings is there
+    wide = fluctuations() * np.roll(mask_of(), 1, 0)[..., None]
+    wide[12:] += 50.0
+    assert fit(run_data(wide)).card["applied"] is True

@@ -1,0 +1,78 @@
+"""Components of a run whatever sign and last digits the eigenvectors of a library have."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bids_sr.glm.confounds import principal_components
+from bids_sr.glm.drift import drift_basis
+from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.sr.variance.temporal_components import temporal_statistics
+
+SHAPE = (9, 8, 4)
+COUNT = 40
+
+
+def with_other_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the next eigenvectors come with other signs and rounding noise."""
+    eigh = np.linalg.eigh
+    rng = np.random.default_rng(9)
+
+    def other(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values, vectors = eigh(matrix)
+        noise = 1 + 1e-14 * rng.normal(size=vectors.shape)
+        return values, vectors * rng.choice([-1, 1], len(values)) * noise
+
+    monkeypatch.setattr(np.linalg, "eigh", other)
+
+
+def test_compcor_has_one_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Courses are odd: their largest and their least entries are equally far from 0."""
+    at = (np.arange(COUNT) + 0.5) / COUNT
+    courses = np.stack([np.sin(2 * np.pi * at * k) for k in (3, 4, 5, 6)])
+    basis = drift_basis(COUNT, 2.0)
+    weights = np.array([[4.0, 1, 0, 0], [0, 3, 1, 0], [0, 0, 2.5, 1], [1, 0, 0, 2]])
+    voxels = [weights @ courses]
+    before = principal_components(voxels, basis)[0]
+    with_other_signs(monkeypatch)
+    for _ in range(5):
+        after = principal_components(voxels, basis)[0]
+        np.testing.assert_allclose(after, before, atol=1e-10)
+
+
+def run(folder: Path, series: np.ndarray) -> SeriesReader:
+    save_image(series.astype(np.float32), np.diag([3.0, 3, 4, 1]), folder / "run.nii", tr=0.0)
+    return SeriesReader(folder / "run.nii")
+
+
+def test_components_of_a_run_have_one_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series = 100 + np.random.default_rng(1).normal(size=(*SHAPE, COUNT))
+    mask = np.ones(SHAPE, bool)
+    with run(tmp_path, series) as reader:
+        before = temporal_statistics(reader, mask, stretches=True)
+        with_other_signs(monkeypatch)
+        after = temporal_statistics(reader, mask, stretches=True)
+    np.testing.assert_allclose(after.components, before.components, atol=1e-5)
+    for one, other in zip(after.stretches, before.stretches, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_components_of_nearly_equal_size_are_not_turned_into_each_other(tmp_path: Path) -> None:
+    """The second is weaker by a millionth."""
+    rng = np.random.default_rng(2)
+    courses = np.linalg.qr(rng.normal(size=(COUNT, 2)))[0]
+    courses -= courses.mean(axis=0)
+    courses = np.linalg.qr(courses)[0]
+    images = np.linalg.qr(rng.normal(size=(np.prod(SHAPE), 2)))[0] * (300, 300 * (1 - 1e-6))
+    series = 64 + (images @ courses.T).reshape(*SHAPE, COUNT)
+    with run(tmp_path, series) as reader:
+        found = temporal_statistics(reader, np.ones(SHAPE, bool), components=2).components
+    change = series.astype(np.float32).reshape(-1, COUNT).astype(np.float64)
+    change -= change.mean(axis=1, dtype=np.float64, keepdims=True).astype(np.float32)
+    left, sizes, _ = np.linalg.svd(change, full_matrices=False)
+    wanted = (left[:, :2] * sizes[:2] / np.sqrt(COUNT)).T.reshape(2, *SHAPE)
+    signs = np.sign((found * wanted).sum(axis=(1, 2, 3), keepdims=True))
+    np.testing.assert_allclose(found * signs, wanted, atol=0.01 * float(wanted.std()))

@@ -1,0 +1,256 @@
+"""Guards: rows, maps with names that can be made, warnings, and a precision that is chosen."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from shortnames import measure_of
+from torch import nn
+
+from bids_sr.glm.block_effects import Effects, save_effects
+from bids_sr.glm.blocks import Block
+from bids_sr.glm.design import Design
+from bids_sr.glm.model_confounds import MOTION
+from bids_sr.glm.regressors import Events
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.rows import MetricRow, columns_json
+from bids_sr.pipeline.artifacts import Derivative
+from bids_sr.pipeline.store import derivative_path
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.method import get_method
+from bids_sr.sr.models import model
+from bids_sr.sr.models.domain import _domain_entry
+from bids_sr.steps import quality
+
+LOW, TWO = (16, 16, 6), (2.0, 2.0, 1.0)
+LOW_AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
+SHAPE, AFFINE = hr_grid(LOW, LOW_AFFINE, TWO)
+CONTRASTS = {"a": {"a": 1.0}, "aMinusB": {"a": 1.0, "b": -1.0}}
+ALONE = {"c": {"c": 1.0}}
+GIVEN = {"contrasts": CONTRASTS | ALONE, "axis_order": (0, 1, 2)}
+
+
+def effects(series: str, seed: int, *, signal: float = 30.0) -> Effects:
+    """Effects of 4 blocks of a, 4 of b and one of c, with an effect in the middle and noise of
+    their own.
+    """
+    rng = np.random.default_rng(seed)
+    blocks = [
+        Block(condition=name, events=((20.0 * k, 10.0),), half=k // 2 % 2)
+        for k, name in enumerate("ab" * 4)
+    ]
+    blocks.append(Block(condition="c", events=((170.0, 10.0),)))
+    betas = signal * center()[..., None] + rng.normal(size=(*SHAPE, 9))
+    count = len(blocks)
+    static = 500 + 20 * np.random.default_rng(99).normal(size=SHAPE)
+    return Effects(
+        series=series,
+        affine=AFFINE,
+        mask=brain(),
+        betas=betas.astype(np.float32),
+        mean=static.astype(np.float32),
+        blocks=tuple(blocks),
+        covariance=np.eye(count),
+        leak=np.zeros((count, 12)),
+    )
+
+
+def center() -> np.ndarray:
+    return np.exp(
+        -sum((x - n / 2) ** 2 for x, n in zip(np.indices(SHAPE), SHAPE, strict=True)) / 20
+    )
+
+
+def brain(shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    x, y, _ = np.indices(shape)
+    return (x - shape[0] / 2) ** 2 + (y - shape[1] / 2) ** 2 < (0.4 * shape[0]) ** 2
+
+
+MASK = Volume(brain(), AFFINE)
+
+
+def check_maps(found: list[Derivative], stat: str, series: str) -> None:
+    assert len(found) == len(CONTRASTS)
+    for each in found:
+        own = each.entities
+        name = derivative_path(
+            {"subject": "01", "task": "t", "datatype": "func", "extension": ".nii.gz", **own}
+        )
+        assert f"res-hr_contrast-{own['contrast']}_stat-{stat}_desc-{series}_statmap" in name
+        np.testing.assert_allclose(each.volume.affine, AFFINE)
+        assert (each.volume.data[~brain()] == 0).all()
+        assert {"Description", "Units", "Resolution", "SourceSeries", "ContrastWeights"} <= set(
+            each.sidecar
+        )
+        json.dumps(each.sidecar, allow_nan=False)
+
+
+def by(rows: list[MetricRow], measure: str, **match: str) -> list[MetricRow]:
+    return [
+        r
+        for r in rows
+        if measure_of(r) == measure and all(getattr(r, k) == v for k, v in match.items())
+    ]
+
+
+def test_uncertainty_is_the_spread_between_members(tmp_path: Path) -> None:
+    names = [f"srganSeed{k}" for k in (1, 2, 3)]
+    members = {
+        name: save_effects(effects(name, k), tmp_path / f"{name}.npz")
+        for k, name in enumerate(names, 1)
+    }
+    own = save_effects(effects("srgan", 0), tmp_path / "srgan.npz")
+    rows, maps = quality.measure_uncertainty(own, MASK, members, series_name="srgan", **GIVEN)
+    check_maps(maps, "ensemblesd", "srgan")
+    # four blocks of unit noise each in both conditions: standard deviation 1/2 for a, 1/sqrt(2)
+    # for the difference
+    assert by(rows, "ensemble_sd", contrast="a")[0].value == pytest.approx(0.5 * 0.94, abs=0.08)
+    assert by(rows, "ensemble_sd", contrast="a")[0].n == 4
+    assert not by(rows, "ensemble_sd", contrast="c")  # one block
+    assert maps[0].sidecar["EnsembleMembers"] == 4
+    assert columns_json(row.statistic for row in rows)
+
+
+def test_effects_on_another_grid_are_refused(tmp_path: Path) -> None:
+    other = Volume(brain(), np.diag([1, 2, 3, 1.0]))
+    members = {"sblSeed1": save_effects(effects("sblSeed1", 1), tmp_path / "1.npz")}
+    own = save_effects(effects("sbl", 0), tmp_path / "sbl.npz")
+    with pytest.raises(ValueError, match=r"effects of sbl .*are not on the grid of the mask"):
+        quality.measure_uncertainty(own, other, members, series_name="sbl", **GIVEN)
+
+
+@pytest.fixture
+def bold(tmp_path: Path) -> dict[str, Any]:
+    """A run, its model, and all that the guard of precision wants."""
+    torch.manual_seed(0)
+    generator = get_method("srgan").recipes["fast"].build_generator(1, TWO)
+    nn.init.normal_(generator.tail.weight, std=0.1)
+    volumes = 40
+    rng = np.random.default_rng(0)
+    level = (400 + 300 * brain(LOW) + 40 * rng.random(LOW)).astype(np.float32)
+    with SeriesWriter(tmp_path / "bold.nii", (*LOW, volumes), LOW_AFFINE, 2.0) as writer:
+        for _ in range(volumes):
+            writer.append((level + rng.normal(0, 5, LOW)).astype(np.float32))
+    card = {
+        "method": "srgan",
+        "recipe": "fast",
+        "factor": list(TWO),
+        "resolution": {"lowres_mm": [4, 4, 4]},
+        "contrast": "T2starw",
+        "orientation": "I-S",
+        "domain": _domain_entry(level, brain(LOW)),
+    }
+    weights, _ = model.save_model(tmp_path / "srgan", generator.state_dict(), card)
+    events = pd.DataFrame(
+        {"onset": [4.0, 30.0, 56.0], "duration": 10.0, "trial_type": ["a", "b", "a"]}
+    )
+    return {
+        "stc": SeriesReader(tmp_path / "bold.nii"),
+        "boldref": Volume(level, LOW_AFFINE),
+        "bold_mask": Volume(brain(LOW), LOW_AFFINE),
+        "model_file": weights,
+        "regressors": Events(events),
+        "factor": TWO,
+        "series_name": "srgan",
+        "tr": 2.0,
+        "n_dummy": 2,
+        "contrasts": CONTRASTS,
+        "device": "cpu",
+        "high_pass": 0.0,
+        "start_time": 1.0,
+        "omp_nthreads": 1,
+        "nuisance": None,
+    }
+
+
+def test_fp32_and_auto_on_a_processor_try_nothing(bold: dict[str, Any]) -> None:
+    for asked in ("auto", "fp32"):
+        assert quality.guard_precision(**bold, precision=asked, force=False) == ("fp32", [])
+
+
+def test_bf16_is_tried_refused_with_its_figure_and_can_be_forced(
+    bold: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quality, "_TRIED_SLICES", 2)
+    monkeypatch.setattr(quality, "_LARGEST_CHANGE", 0.001)
+    with pytest.raises(
+        ValueError,
+        match=r"bf16 precision changes the t values by 0\.\d+ standard.*at most 0\.001.*--force",
+    ):
+        quality.guard_precision(**bold, precision="bf16", force=False)
+    chosen, rows = quality.guard_precision(**bold, precision="bf16", force=True)
+    assert chosen == "bf16"
+    rows = by(rows, "precision_change", series="srgan", region="brain")
+    assert {row.contrast for row in rows} == set(CONTRASTS)
+    assert 0.001 < max(row.value for row in rows) < 3
+    monkeypatch.setattr(quality, "_LARGEST_CHANGE", 10.0)
+    assert quality.guard_precision(**bold, precision="bf16", force=False)[0] == "bf16"
+
+
+def test_bf16_is_tried_with_the_confounds_of_the_maps(
+    bold: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = pd.DataFrame(np.random.default_rng(1).random((40, 13)), columns=[*MOTION, "csf"])
+    designs: list[Design] = []
+    monkeypatch.setattr(
+        quality, "_change_of_t", lambda *given: designs.append(given[4]) or {"a": 0.0}
+    )
+    for nuisance, n in ((None, 12), (["csf"], 1)):
+        given = {**bold, "confounds": table, "nuisance": nuisance}
+        quality.guard_precision(**given, precision="bf16", force=False)
+        assert len({*designs[-1].columns} & {*table}) == n
+
+
+def test_the_domain_gate_passes_its_own_and_warns_of_others(
+    bold: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    def gate(boldref: Volume) -> list[MetricRow]:
+        return quality.check_domain(
+            bold["model_file"], boldref, bold["bold_mask"], series_name="srgan"
+        )
+
+    assert by(gate(bold["boldref"]), "flag_domain")[0].value == 0
+    assert not caplog.records
+    noise = 400 + 300 * np.random.default_rng(1).random(LOW)
+    assert by(gate(Volume(noise, LOW_AFFINE)), "flag_domain", region="brain")[0].value == 1
+    assert any(text.startswith("srgan: ") and "edges" in text for text in caplog.messages)
+
+
+def test_edges_apart_are_warned_of_by_name(caplog: pytest.LogCaptureFixture) -> None:
+    shape, affine = hr_grid((48, 48, 8), LOW_AFFINE, TWO)
+    x, y, _ = np.indices(shape)
+    rng = np.random.default_rng(0)
+    spots = [(rng.uniform(20, 76), rng.uniform(20, 76), rng.uniform(4, 8)) for _ in range(60)]
+
+    def image(shift: float) -> np.ndarray:
+        return sum(
+            np.exp(-((x - a) ** 2 + (y - b - shift) ** 2) / (2 * s**2)) for a, b, s in spots
+        )
+
+    low = image(2.5).reshape(48, 2, 48, 2, 8).mean((1, 3)).astype(np.float32)
+    guide = Volume(image(0).astype(np.float32), affine)
+    given = (Volume(low, LOW_AFFINE), guide, guide.like(np.ones(shape, bool)))
+    found = quality.compare_edges(*given, phase_encoding="j-", guided_names=["inject", "sbl"])
+    rows = {measure_of(row): row.value for row in found}
+    assert rows["edge_mismatch"] == pytest.approx(5.0, abs=0.4)  # 2.5 fine voxels of 2 mm
+    assert rows["flag_distortion"] == 1
+    assert rows["edge_mismatch_p90"] >= rows["edge_mismatch"]
+    assert len(caplog.messages) == 1
+    assert "inject and sbl place detail at wrong positions" in caplog.messages[0]
+    caplog.clear()
+    across = quality.compare_edges(*given, phase_encoding="i", guided_names=[])
+    assert {measure_of(row): row.value for row in across}["edge_mismatch"] < 2
+    assert caplog.messages == []
+
+
+def test_the_methods_text_names_the_ensembles() -> None:
+    text = quality.describe_uncertainty(["srgan", "sbl"], 3)
+    assert text.startswith(
+        "The uncertainty of srgan and sbl was estimated as the standard deviation of the effect"
+        " between 3 models"
+    )

@@ -1,0 +1,90 @@
+"""Maps of two series whose seeds differ: each correlates with the seed of its own series."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_sr.config.seeds import Seed
+from bids_sr.evaluation.reference_maps import truth_rows
+from bids_sr.glm.activation_maps import ActivationSettings
+from bids_sr.glm.model_confounds import MOTION
+from bids_sr.glm.regressors import Seeds
+from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.io.volume import Volume
+from bids_sr.steps.activation import fitted
+from bids_sr.steps.seeds import own_seed_series, seed_series
+
+SHAPE, T, TR = (12, 8, 4), 200, 2.0
+AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
+SEED = Seed("motor", (4.5, 12.0, 6.0), 4.0)
+MODEL = {"n_dummy": 0, "tr": TR, "high_pass": 1 / 128, "start_time": 1.0, "nuisance": []}
+
+
+@pytest.fixture
+def maps(tmp_path: Path) -> dict[str, dict[str, dict[tuple[str, str], np.ndarray]]]:
+    """Maps of two series by the series of the seed: acquired, or own.
+
+    The same voxels form a network in both series; its time series are unrelated.
+    """
+    rng = np.random.default_rng(1)
+    cosines = np.cos(np.pi / T * (np.arange(T) + 0.5)[:, None] * np.arange(8, 81))
+    courses = np.linalg.qr(cosines @ rng.normal(size=(cosines.shape[1], 2)))[0] * np.sqrt(T)
+    mask = Volume(np.ones(SHAPE, dtype=bool), AFFINE)
+    confounds = pd.DataFrame(rng.normal(size=(T, len(MOTION))), columns=list(MOTION))
+    settings = ActivationSettings(tr=TR, confound_names=())
+    out: dict[str, dict[str, dict[tuple[str, str], np.ndarray]]] = {}
+    acquired = None
+    for name, course in zip(("sbl", "measured"), courses.T, strict=True):
+        data = 1000 + rng.normal(0, 8, (*SHAPE, T))
+        data[:4] += 12 * course
+        save_image(data.astype(np.float32), AFFINE, path := tmp_path / f"{name}.nii", tr=TR)
+        with SeriesReader(path) as series:
+            given = {"confounds": confounds, "here": tmp_path, "seeds": [SEED], **MODEL}
+            if acquired is None:  # the acquired series is like the first
+                acquired, _ = seed_series(series, mask, **given)
+            own, _ = own_seed_series(series, mask, acquired, **given)
+            for kind, regressors in (("acquired", acquired), ("own", own)):
+                assert isinstance(regressors, Seeds)
+                (found,) = fitted(
+                    series, mask.data, regressors, {"motor": {"motor": 1.0}}, settings, tmp_path
+                ).values()
+                out.setdefault(kind, {})[name] = dict(found.maps)
+    return out
+
+
+CC = ("motor", "cc")
+
+
+def test_own_seeds_find_the_network_of_each_series(maps: dict) -> None:
+    inside = np.zeros(SHAPE, dtype=bool)
+    inside[:4] = True
+    for name in ("sbl", "measured"):
+        assert maps["own"][name][CC][inside].min() > 0.6
+        assert np.abs(maps["own"][name][CC][~inside]).max() < 0.5
+    np.testing.assert_allclose(maps["acquired"]["sbl"][CC], maps["own"]["sbl"][CC])
+    assert (
+        np.abs(maps["acquired"]["measured"][CC]).max() < 0.5
+    )  # its network follows another course
+
+
+@pytest.mark.parametrize(
+    ("kind", "accuracy", "fdr"), [("own", 1.0, 0.0), ("acquired", 2 / 3, 1.0)]
+)
+def test_accuracy_and_false_discovery_rate_are_those_of_the_maps(
+    maps: dict, kind: str, accuracy: float, fdr: float
+) -> None:
+    rows = truth_rows(
+        {0.0: maps[kind]},
+        lambda values: values,
+        {"motor": {"motor": 1.0}},
+        grid=Volume(np.ones(SHAPE, dtype=bool), AFFINE),
+        roi=np.ones(SHAPE, dtype=bool),
+        known={},
+    )
+    found = {
+        row.statistic: row.value for row in rows if row.series == "sbl" and row.region == "brain"
+    }
+    assert found["connected_accuracy"] == pytest.approx(accuracy)
+    assert found["connected_fdr"] == pytest.approx(fdr)

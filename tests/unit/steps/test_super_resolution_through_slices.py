@@ -1,0 +1,96 @@
+"""What steps do, and say, if slices get thinner."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bids_sr.cli.models.train import _in_a_run
+from bids_sr.cli.parser import parse_settings
+from bids_sr.io.volume import Volume
+from bids_sr.registration.pair_frames import truncated_pair
+from bids_sr.sr.matrices import acquire
+from bids_sr.sr.method import get_method
+from bids_sr.steps.evaluation import _why_not, describe_halves, describe_known_activation
+from bids_sr.steps.registration import _slices_text
+from bids_sr.steps.super_resolution import (
+    another_contrast,
+    describe_all_series,
+    fine_resolution,
+)
+from bids_sr.steps.training import recipe_of_slices
+
+THIN, FLAT = (2.0, 2.0, 2.0), (2.0, 2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("method", "recipe", "assumed"),
+    [
+        ("tv", "fast", "multislice"),
+        ("dip", "fast", "multislice"),
+        ("mse3d", "fast", "multislice"),
+        ("tv", "paper", "gauss"),
+        ("ccnn3d", "fast", "block"),
+    ],
+)
+def test_recipes_that_crop_k_space_crop_it_in_plane_alone(method, recipe, assumed):
+    made = recipe_of_slices(get_method(method), recipe, THIN)
+    known = get_method(method).recipes[recipe]
+    assert (made or known).degradation == assumed
+    assert (made is None) == (known.degradation != "kspace")
+    assert recipe_of_slices(get_method(method), recipe, FLAT) is None
+
+
+@pytest.mark.parametrize(
+    ("factor", "written"), [(THIN, "2 2 2"), (FLAT, "2"), ((1.5, 2.0, 1.0), "1.5 2 1")]
+)
+def test_the_command_that_training_prints_asks_for_the_factor_of_the_model(factor, written):
+    text = _in_a_run(get_method("resnet3d"), Path("tuned.safetensors"), factor)
+    assert text.endswith(
+        f"--sr-method resnet3d --pretrained tuned.safetensors --sr-factor {written}"
+    )
+    words = shlex.split(text.replace("...", "bids out participant"))
+    assert parse_settings(words[1:]).superres.factor_by_axis == factor
+
+
+def test_a_copy_of_the_high_resolution_image_has_its_slices_averaged():
+    rng = np.random.default_rng(0)
+    x, y = np.indices((24, 24, 8))[:2]
+    head = (((x - 11.5) / 9) ** 2 + ((y - 11.5) / 9) ** 2 < 1) * (500 + 100 * rng.random(x.shape))
+    fine = Volume(head.astype(np.float32), np.diag([2.0, 2, 2, 1]))
+    high, low, *_ = truncated_pair(fine, THIN)
+    np.testing.assert_allclose(
+        low.data, np.maximum(acquire(head, fine.affine, factor=THIN)[0], 0), rtol=1e-4, atol=1e-2
+    )
+    assert (high.data.shape, low.data.shape) == ((24, 24, 8), (12, 12, 4))
+    _, made = another_contrast.function(fine, low, factor=THIN)
+    assert made.data.shape == low.data.shape
+
+
+def test_texts_name_the_axes_of_a_comparison():
+    def texts(factor):
+        halves = describe_halves(factor, at_rest=False)
+        return describe_known_activation(factor), halves, _slices_text(factor)
+
+    for thin, flat in zip(texts(THIN), texts(FLAT), strict=True):
+        assert thin != flat
+    assert all("in-plane spatial frequencies" in text for text in texts(FLAT)[:2])
+    assert all("or across slices" in text for text in texts(THIN)[:2])
+    assert "Across slices, cubic spline" in describe_all_series(["zerofill"], False, thinner=True)
+    assert "Across slices" not in describe_all_series(["zerofill"], False)
+
+
+def test_reasons_and_sidecars_have_the_sizes_of_all_axes():
+    text = _why_not("tv", ["tv"], (6.0, 6.0, 5.0), THIN)
+    assert text == (
+        "the network was trained to super-resolve 6×6×5 mm data to 3×3×2.5 mm; a self-test from"
+        " 12×12×10 mm to 6×6×5 mm would require a separately trained network"
+    )
+    assert "6 mm data to 3 mm" in _why_not("srgan", ["srgan"], (6.0, 6.0, 5.0), FLAT)
+    assert (
+        fine_resolution("tv", THIN, (0, 1, 2))
+        == "acquired field of view with voxels 2x2x2 times smaller, computed with tv"
+    )

@@ -1,0 +1,100 @@
+"""Training on the volumes of a run: which volumes are seen, and what becomes of a model that was
+given.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.io.volume import Volume
+from bids_sr.notices import UsageError
+from bids_sr.sr.data.images import VOLUMES, volumes_of_run
+from bids_sr.sr.method import get_method
+from bids_sr.sr.models.model import save_model
+from bids_sr.steps.training import train_on_volumes
+
+AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
+FACTOR = (2.0, 2.0, 1.0)
+MASK = Volume(np.ones((26, 26, 6), bool), AFFINE)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> SeriesReader:
+    """Forty volumes of which each has its number as mean."""
+    rng = np.random.default_rng(0)
+    texture = rng.normal(0, 1, (26, 26, 6)).astype(np.float32)
+    series = np.stack([100 * (t + 1) + texture - texture.mean() for t in range(40)], -1)
+    save_image(series, AFFINE, tmp_path / "bold.nii", tr=2.0)
+    return SeriesReader(tmp_path / "bold.nii")
+
+
+def numbers(run: SeriesReader, n_dummy: int, seed: int) -> list[int]:
+    images = volumes_of_run(run, MASK.data, n_dummy, seed)
+    assert all(image.fine is None and image.contrast == "bold" for image in images)
+    return [
+        round(float(image.coarse.mean()) / 100) - 1 for image in images if image.coarse is not None
+    ]
+
+
+def test_volumes_are_drawn_after_the_dummies_in_their_order_and_by_the_seed(
+    run: SeriesReader,
+) -> None:
+    first = numbers(run, 5, 0)
+    assert len(first) == VOLUMES
+    assert min(first) >= 5
+    assert first == sorted(set(first))
+    assert max(first) - min(first) > 25  # of the whole run, not of its beginning
+    assert first == numbers(run, 5, 0)
+    assert first != numbers(run, 5, 1)
+
+
+def test_a_short_run_is_taken_whole(run: SeriesReader) -> None:
+    assert numbers(run, 30, 0) == list(range(30, 40))
+    assert numbers(run, 99, 0) == [39]
+
+
+def test_a_model_is_trained_for_the_grid_of_the_run(run: SeriesReader, tmp_path: Path) -> None:
+    _, card_file, _ = train_on_volumes(
+        run,
+        MASK,
+        here=tmp_path,
+        n_dummy=30,
+        method="dip",
+        factor=FACTOR,
+        sloppy=True,
+        random_seed=3,
+    )
+    card = json.loads(card_file.read_text())
+    assert (card["method"], card["contrast"], card["seed"]) == ("dip", "bold", 3)
+    assert card["resolution"]["lowres_mm"] == [3.0, 3.0, 4.0]
+    assert card["resolution"]["highres_mm"] == [1.5, 1.5, 4.0]
+    assert len(card["images"]) == 10
+
+
+def test_a_model_that_was_given_is_used_if_it_fits(run: SeriesReader, tmp_path: Path) -> None:
+    """No pair is asked for, and nothing is trained."""
+    state = get_method("resnet3d").recipes["fast"].build_generator(1, FACTOR).state_dict()
+    card = {
+        "method": "resnet3d",
+        "recipe": "fast",
+        "factor": [2.0, 2.0, 1.0],
+        "contrast": "T2starw",
+        "orientation": "I-S",
+        "resolution": {"lowres_mm": [3.0, 3.0, 4.0]},
+    }
+    fits, _ = save_model(tmp_path / "fits", state, card)
+    (here := tmp_path / "node").mkdir()
+    made, _, _ = train_on_volumes(
+        run, MASK, here=here, n_dummy=0, method="resnet3d", factor=FACTOR, pretrained=fits
+    )
+    assert made.read_bytes() == fits.read_bytes()
+    other, _ = save_model(tmp_path / "other", state, {**card, "contrast": "T1w"})
+    with pytest.raises(UsageError, match="trained on T1w images, but the image contrast is bold"):
+        train_on_volumes(
+            run, MASK, here=here, n_dummy=0, method="resnet3d", factor=FACTOR, pretrained=other
+        )
