@@ -65,7 +65,7 @@ def stage_of(step: "AnyStep | None") -> str:
     `step`: step of the graph; None for what only joins. Returns the name of a step or module, or
     an empty text.
     """
-    known = () if step is None else (step.__name__, *step.__module__.split(".")[:1:-1])
+    known = () if step is None else (step.__name__, *step.__module__.split(".")[2:])
     return next((name for name in known if name in STAGES), "")
 
 
