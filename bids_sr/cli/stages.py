@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bids_sr.bids.retrospective_plan import as_downsampled
 from bids_sr.config import Settings
-from bids_sr.config.machine import BASE_GB, Sizes, step_gb
+from bids_sr.config.memory import BASE_GB, Sizes, step_gb
 from bids_sr.preflight.estimates import estimate
 from bids_sr.preflight.plan import Estimate, Plan, Row
 from bids_sr.version import __version__
