@@ -40,7 +40,7 @@ class Batch:
     input : Tensor
         Network input (N, C, *grid).
     target : Tensor
-        Images with which the output is compared (N, C, *grid).
+        Images to compare the output with (N, C, *grid).
     weight : Tensor
         Weight of each voxel in the losses (N, C or 1, *grid).
     operator : Degradation | None
@@ -514,7 +514,7 @@ class Examples:
     def _slices(
         self, rng: np.random.Generator, parts: Sequence[Region], size: int
     ) -> list[tuple[int, Box]]:
-        """Draw whole slices that show enough of the head, without replacement if there are enough."""
+        """Draw whole slices that show enough of the head, if possible without replacement."""
         slices = [
             (r.image, z)
             for r in parts
@@ -531,7 +531,7 @@ class Examples:
     def _varied(
         self, rng: np.random.Generator, chosen: Sequence[tuple[int, Box]], turns: Sequence[Turn]
     ) -> Batch:
-        """Return whole slices as a batch with varied intensity and position (see `Augmentation`)."""
+        """Return a batch of slices with varied intensity and position (see `Augmentation`)."""
         vary = self.recipe.augmentation
         images = [(self.at(index), box[2][0]) for index, box in chosen]
         lowres, target, weight = (
@@ -599,7 +599,7 @@ class Examples:
     def described(self) -> dict[str, object]:
         """Describe the data for the model card.
 
-        Resolution, orientation and intensity are those of the first image.
+        Resolution, orientation and intensity are taken from the first image.
         """
         first = self.images[0]
         prepared = self.at(0)

@@ -158,7 +158,7 @@ def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: i
     Raises
     ------
     TrainingDataError
-        If the images are inconsistent, too small or lack the required resolution.
+        If the images are inconsistent, too small or do not have the required resolution.
     ValueError
         If the recipe combines incompatible settings.
     """
