@@ -91,7 +91,7 @@ def margin_of(overlap: int) -> int:
 
 
 def _patch_starts(n: int, side: int, overlap: int) -> list[int]:
-    """Return evenly spaced patch starts on an axis of n voxels, with at least the given overlap."""
+    """Return evenly spaced patch starts on an axis of n voxels, with at least this overlap."""
     if side >= n:
         return [0]
     if overlap >= side:

@@ -1,5 +1,4 @@
-"""Attention U-Net with a critic for inspection, applied to whole slices of one or several
-contrasts.
+"""Attention U-Net for whole slices of one or several contrasts, with a critic for inspection.
 
 `paper` is the published network: images are interpolated to the high-resolution grid and padded to
 a power of two, the last activation is a sigmoid, and training takes 100 epochs with Adam. An epoch

@@ -112,9 +112,7 @@ class ModelCard:
 
     @property
     def psnr(self) -> dict[str, float]:
-        """Peak signal-to-noise ratio (dB) of network and interpolations in held-out regions, by
-        name.
-        """
+        """Held-out peak signal-to-noise ratio (dB) of network and interpolations, by name."""
         scores = {
             name: part_of(self.held_out, name).get("psnr")
             for name in ("network", "input", "bspline", "zerofill")
@@ -187,14 +185,12 @@ def card_path(weights: Path) -> Path:
 
 
 def weights_in(folder: Path, method: str) -> Path:
-    """Return the path of a method's weights in the folder of a step that trains or reuses a model."""
+    """Return the path of a method's weights in the folder where a step stores its model."""
     return folder / f"{method}.safetensors"
 
 
 def source_in(folder: Path) -> Path:
-    """Return the path of a text file in this folder that contains the name of the reused model
-    file.
-    """
+    """Return the path of the text file with the name of the reused model file."""
     return folder / "source.txt"
 
 

@@ -33,7 +33,7 @@ def _mismatches(
     align: str | None,
     scale: str | None,
 ) -> list[str]:
-    """Return a sentence for each mismatch between model and image; empty if the model is suitable."""
+    """Return a sentence for each mismatch between model and image."""
     from nibabel.affines import voxel_sizes
 
     out = []
@@ -159,10 +159,10 @@ def check_model(
             remedy = f"Use --anat-scale {card.scale}, or use --force to apply the model anyway."
         remedy = "Train a model for this factor." if hopeless else remedy
         if not _trained_for(card, factor):
-            factor_text = " ".join(f"{number:g}" for number in card.factor)
+            text = " ".join(f"{number:g}" for number in card.factor)
             remedy = (
-                f"{remedy} Alternatively, use the factor of the model with --sr-factor {factor_text} "
-                f"(bids-sr-models: --factor {factor_text})."
+                f"{remedy} Alternatively, use the factor of the model with --sr-factor {text} "
+                f"(bids-sr-models: --factor {text})."
             )
         raise UsageError(
             f"the model {card.method} does not match the image",

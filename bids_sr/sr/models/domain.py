@@ -20,7 +20,7 @@ _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 # limits for quantile difference and edge ratio; .01 to .11 and 1.0 to 1.15 were measured between
 # boldref and the low-resolution image of its pair (phantom, studyforrest)
 _MAX_DISTANCE = 0.15
-_MAX_EDGE_RATIO = 1.8
+_MAX_RATIO = 1.8
 
 
 def _domain_of(image: Array, mask: Array) -> tuple[Array, float]:
@@ -136,9 +136,9 @@ def domain_difference(
             f"image; the largest difference between quantiles is {distance:.3f} of the 99th "
             f"percentile (usually at most {_MAX_DISTANCE})"
         )
-    if not 1 / _MAX_EDGE_RATIO <= edges <= _MAX_EDGE_RATIO:
+    if not 1 / _MAX_RATIO <= edges <= _MAX_RATIO:
         out.append(
             f"edges: the edge content of the image is {edges:.2g} times the edge content of "
-            f"the training image (usually {1 / _MAX_EDGE_RATIO:.2g} to {_MAX_EDGE_RATIO:.2g} times)"
+            f"the training image (usually {1 / _MAX_RATIO:.2g} to {_MAX_RATIO:.2g} times)"
         )
     return distance, edges, out

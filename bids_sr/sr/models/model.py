@@ -38,7 +38,7 @@ They are also the prefixes of their tensors in the generator's file.
 
 @frozen
 class TrainedModel:
-    """Result of a training: generator tensors on the CPU, JSON card and rows of the training log."""
+    """Result of training: generator tensors on the CPU, JSON card and rows of the training log."""
 
     state: Mapping[str, Tensor]
     card: Mapping[str, object]

@@ -122,7 +122,7 @@ class TrainingRecord:
         Entries ``method``, ``recipe``, ``contrast`` and ``weights_sha256`` of the model that
         initialized the training; empty for random weights.
     layers_trained : int | None
-        Number of trained layers, counted from the end; None for all layers.
+        Number of trained layers, counted from the end; None means all layers.
     irreproducible : str
         Reason why the same training would not give the same weights; "" if it would.
     """
@@ -238,7 +238,7 @@ def read_training(card: ModelCard) -> TrainingRecord:
 
 
 def steps_of(settings: Mapping[str, object]) -> int | None:
-    """Return the maximum number of steps according to the settings in a card, or None if unknown."""
+    """Return the maximum number of steps in the settings of a card, or None if unknown."""
     epochs, patches, batch = (_count(settings.get(key)) for key in ("epochs", "patches", "batch"))
     if epochs is not None and patches is not None and batch:
         return epochs * math.ceil(patches / batch)
@@ -246,7 +246,7 @@ def steps_of(settings: Mapping[str, object]) -> int | None:
 
 
 def _method_and_recipe(card: ModelCard) -> tuple[Method | None, Recipe | None]:
-    """Return method and unchanged recipe of a card; None for those this version does not have."""
+    """Return method and unchanged recipe of a card, each None if this version does not have it."""
     try:
         method = get_method(card.method)
     except UnknownMethod:
@@ -273,7 +273,7 @@ def _phases(card: ModelCard, best_step: int) -> tuple[PhaseRecord, ...]:
 
 
 def _changed(card: ModelCard, recipe: Recipe) -> dict[str, tuple[object, object]]:
-    """Return the settings in which a training differed from its recipe."""
+    """Return the settings that differ between a training and its recipe."""
     changed = differing_settings(card.settings, plain_recipe(recipe, vgg=card.perceptual))
     if card.json.get("sloppy") is True:
         changed = {name: pair for name, pair in changed.items() if name not in _CUT_DOWN}
