@@ -1,4 +1,4 @@
-"""Where, and in which arithmetic, torch computes."""
+"""Selection of the torch device, and names of its arithmetic precisions."""
 
 from functools import cache
 from typing import Literal
@@ -6,11 +6,17 @@ from typing import Literal
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 TrainPrecision = Literal["auto", "fp32", "mixed"]
-"""Arithmetic of a training; "auto" is "mixed" on a GPU and "fp32" on the CPU."""
+"""Arithmetic precision of training; "auto" means "mixed" on a GPU and "fp32" on the CPU."""
 
 
 def choose_device(device: str) -> str:
-    """Select the torch device: "auto" is CUDA if it works; requesting CUDA in vain is an error."""
+    """Return the torch device; "auto" selects CUDA if it works.
+
+    Raises
+    ------
+    RuntimeError
+        If CUDA was requested but cannot be used.
+    """
     if device == "cpu" or (device == "auto" and _why_no_cuda()):
         return "cpu"
     if device == "cuda" and _why_no_cuda():
@@ -23,9 +29,9 @@ def choose_device(device: str) -> str:
 
 @cache
 def _why_no_cuda() -> str:
-    """Explain why CUDA cannot be used in this process, or return "".
+    """Return the reason why CUDA cannot be used in this process, or "" if it can.
 
-    A device may be there and too old, taken, or out of order.
+    A test computation is run, because an existing device may be too old, occupied or defective.
     """
     import torch
 

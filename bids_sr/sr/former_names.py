@@ -1,13 +1,13 @@
-"""Current names of methods and recipes that model cards of earlier versions call otherwise."""
+"""Current names of methods and recipes that had other names in model cards of earlier versions."""
 
 from collections.abc import Mapping
 
 
 def current_names(card: Mapping[str, object]) -> tuple[str, str]:
-    """Return the method and the recipe of a card as this version names them.
+    """Return the current names of method and recipe in a model card.
 
-    Recipe `fast` of srgan was the data-consistent network that is now the method dcnet: a network
-    on the acquired grid, so that its settings name no interpolation before it. Recipe `paper` of
+    Recipe `fast` of srgan was a data-consistent network, which is now the method dcnet. It
+    operates on the acquired grid, so its settings specify no interpolation. Recipe `paper` of
     srgan with squared error in its loss is now `paper-mse`.
     """
     method, recipe = str(card.get("method", "")), str(card.get("recipe", ""))
@@ -22,21 +22,22 @@ def current_names(card: Mapping[str, object]) -> tuple[str, str]:
 
 
 def renaming(card: Mapping[str, object]) -> str:
-    """Return what a model is whose method has another name now, as a clause, or ""."""
-    named, (method, _) = card.get("method"), current_names(card)
-    if named == method:
+    """Return a clause about the current name of a model's method, or "" if it was not renamed."""
+    old_name, (method, _) = card.get("method"), current_names(card)
+    if old_name == method:
         return ""
     return (
-        f"the model was trained with {named} --recipe fast by an earlier version of bids-sr. "
+        f"the model was trained with {old_name} --recipe fast by an earlier version of bids-sr. "
         f"This data-consistent network is now available as the method {method}"
     )
 
 
 def earlier_names(method: str) -> tuple[str, ...]:
-    """Return names under which earlier versions stored models of a method."""
+    """Return the method names under which earlier versions stored models of a method."""
     return {"dcnet": ("srgan",)}.get(method, ())
 
 
 def _part(values: Mapping[str, object], name: str) -> Mapping[str, object]:
-    found = values.get(name)
-    return found if isinstance(found, Mapping) else {}
+    """Return an entry that is a mapping, or an empty mapping."""
+    entry = values.get(name)
+    return entry if isinstance(entry, Mapping) else {}

@@ -1,11 +1,11 @@
-"""Cholesky factors and triangular solutions in place, by the LAPACK and BLAS that come with scipy.
+"""In-place Cholesky factors and triangular solutions with the LAPACK and BLAS included in scipy.
 
 scipy's own wrappers copy the matrix and hold Python's global lock. The routines are therefore
-called through their addresses: they work in the memory of the array, touch one triangle only, and
-release the lock, so that several tiles are factored at the same time.
+called through their addresses: they operate on the memory of the array, access only one triangle,
+and release the lock, so that several tiles can be factored at the same time.
 
-Matrices are C-contiguous arrays in single precision. LAPACK stores matrices by columns, so that
-its upper triangle is the lower triangle of these arrays.
+Matrices are C-contiguous arrays in single precision. LAPACK stores matrices by columns, so its
+upper triangle is the lower triangle of these arrays.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ _FLAG = ctypes.c_char_p
 
 
 def _routine(module: ModuleType, name: str, *arguments: Any) -> Any:
-    """Return a compiled routine of `cython_lapack` or `cython_blas` as a function of ctypes."""
+    """Return a compiled routine of `cython_lapack` or `cython_blas` as a ctypes function."""
     capsule = ctypes.py_object(module.__pyx_capi__[name])
     name_of = ctypes.pythonapi.PyCapsule_GetName
     name_of.restype = ctypes.c_char_p
@@ -48,8 +48,14 @@ _STRSM = _routine(
 def factor_in_place(matrix: Float32) -> Float32:
     """Replace the lower triangle of a positive definite matrix (m, m) by its Cholesky factor.
 
-    Values above the diagonal are neither read nor changed. Raise LinAlgError if the matrix is not
-    positive definite. Return the same array.
+    Values above the diagonal are neither read nor changed. The same array is returned.
+
+    Raises
+    ------
+    ValueError
+        If the array is not a square matrix that LAPACK can process in place.
+    np.linalg.LinAlgError
+        If the matrix is not positive definite.
     """
     _check(matrix)
     if matrix.shape[0] != matrix.shape[1]:
@@ -64,9 +70,9 @@ def factor_in_place(matrix: Float32) -> Float32:
 
 
 def solve_in_place(root: Float32, rows: Float32, *, transposed: bool) -> None:
-    """Replace each row b by the solution x of L x = b, or of L' x = b if `transposed`.
+    """Replace each row b by the solution x of L x = b, or of L' x = b if `transposed` is true.
 
-    `root`: array whose lower triangle is L (m, m), from `factor_in_place`. `rows`: (N, m).
+    The lower triangle of `root` is L (m, m), as returned by `factor_in_place`. `rows` is (N, m).
     """
     _check(root)
     _check(rows)
@@ -80,7 +86,7 @@ def solve_in_place(root: Float32, rows: Float32, *, transposed: bool) -> None:
 
 
 def _check(matrix: Float32) -> None:
-    """Raise ValueError for an array that the routines would misread."""
+    """Raise ValueError unless the routines can operate on the array in place."""
     if matrix.ndim != 2 or matrix.dtype != np.float32 or not matrix.flags.c_contiguous:
         raise ValueError(
             f"array of {matrix.ndim} axes and type {matrix.dtype}; expected a C-contiguous matrix"

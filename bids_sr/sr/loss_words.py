@@ -1,4 +1,4 @@
-"""Names of the terms of a loss, as in model cards, in words."""
+"""Descriptions of the loss terms named in model cards."""
 
 from __future__ import annotations
 
@@ -22,14 +22,12 @@ _WORDS = {
 
 
 def loss_name(term: LossTerm) -> str:
-    """Return the name of a term of the loss in a card, ``KIND:CLASS``."""
+    """Return the name of a loss term in a model card, ``KIND:CLASS``."""
     return f"{term.kind}:{getattr(term.build, '__name__', term.build)}"
 
 
 def loss_in_words(name: str) -> str:
-    """Return a term of the loss as a noun phrase.
-
-    `name`: ``KIND:CLASS``, as in a card.
+    """Return a noun phrase for a loss term, given its name in a model card (``KIND:CLASS``).
 
     >>> loss_in_words("content:MSE"), loss_in_words("content:Other")
     ('squared error', 'the term content:Other')

@@ -1,10 +1,10 @@
-"""Degradations to low resolution and interpolations to high resolution, one matrix an axis.
+"""Matrices for downsampling and interpolation, one per axis.
 
-Sample i of the low-resolution grid lies at ``(n/m) * i + (n/m - 1)/2`` of the other, which leaves
-the outer edges of the field of view where they were. A matrix size n that a factor does not divide
-is cropped first, to the largest n' <= n for which n'/factor is whole; half of the surplus goes
-from the start (rounded down), the rest from the end. The other way, high-resolution voxel j lies
-at ``(j + 0.5) * m/n - 0.5`` of the acquired grid.
+Sample i of the low-resolution grid is at ``(n/m) * i + (n/m - 1)/2`` on the high-resolution grid,
+so that the outer edges of the field of view coincide. If a factor does not divide a matrix size n,
+the image is first cropped to the largest n' <= n for which n'/factor is an integer; half of the
+surplus (rounded down) is removed at the start, the rest at the end. In upsampling, high-resolution
+voxel j is at ``(j + 0.5) * m/n - 0.5`` on the acquired grid.
 """
 
 import math
@@ -22,13 +22,13 @@ from bids_sr.spatial.transforms import resized_affine
 
 
 class ResolutionError(ValueError):
-    """A factor or a grid that the operator cannot serve."""
+    """Error raised for a factor or grid that an operation does not support."""
 
 
 def check_factor(factor: Factor) -> Factor:
-    """Return the factor as three floats >= 1, or raise `ResolutionError`.
+    """Return the factor as three floats, or raise `ResolutionError` unless all are at least 1.
 
-    It is the low- over the high-resolution voxel size.
+    The factor is the ratio of low-resolution to high-resolution voxel size along each axis.
     """
     out = tuple(float(f) for f in factor)
     if len(out) != 3 or not all(np.isfinite(out)) or min(out) < 1:
@@ -40,9 +40,10 @@ def check_factor(factor: Factor) -> Factor:
 
 
 def lowres_size(n: int, factor: float) -> tuple[int, int]:
-    """Return (n', n'/factor) of an axis of n voxels, n' <= n the largest that divides.
+    """Return the cropped size n' of an axis of n voxels, and its low-resolution size n'/factor.
 
-    High-resolution voxels that are kept, and low-resolution voxels in their place.
+    n' is the largest size up to n that the factor divides. `ResolutionError` is raised if no voxel
+    remains.
     """
     ratio = Fraction(factor).limit_denominator(64)
     m = n * ratio.denominator // ratio.numerator
@@ -56,7 +57,7 @@ def lowres_size(n: int, factor: float) -> tuple[int, int]:
 
 
 def highres_size(m: int, factor: float) -> int:
-    """Return the high-resolution grid size over the field of view of m acquired voxels.
+    """Return the high-resolution grid size for the field of view of m acquired voxels.
 
     Halves are rounded up.
     """
@@ -66,16 +67,16 @@ def highres_size(m: int, factor: float) -> int:
 def divided(
     shape: Sequence[int], factor: Sequence[float]
 ) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
-    """Return the window (start, stop) of each axis that the factors divide, and the lowres shape.
+    """Return the cropping range (start, stop) of each axis, and the low-resolution shape.
 
-    Range of voxels that is kept along each axis, and numbers of low-resolution voxels.
+    Each axis is cropped to the largest size that its factor divides.
 
     >>> divided((11, 8, 3), (3, 2, 1))
     (((1, 10), (0, 8), (0, 3)), (3, 4, 3))
     """
     sizes = [lowres_size(n, f) if f != 1 else (n, n) for n, f in zip(shape, factor, strict=True)]
-    starts = [(n - seen) // 2 for n, (seen, _) in zip(shape, sizes, strict=True)]
-    return tuple((a, a + seen) for a, (seen, _) in zip(starts, sizes, strict=True)), tuple(
+    starts = [(n - size) // 2 for n, (size, _) in zip(shape, sizes, strict=True)]
+    return tuple((a, a + size) for a, (size, _) in zip(starts, sizes, strict=True)), tuple(
         m for _, m in sizes
     )
 
@@ -83,27 +84,35 @@ def divided(
 def windowed_affine(
     affine: Array, window: Sequence[tuple[int, int]], shape: Sequence[int]
 ) -> Array:
-    """Return the voxel -> mm affine of a grid over a window of another grid.
+    """Return the voxel-to-world matrix of a new grid over a window of a grid (4 x 4, RAS+ mm).
 
-    The window is (start, stop) of three axes, and the new grid may have any shape.
+    `affine` is the matrix of the original grid, `window` contains (start, stop) along three axes,
+    and `shape` is the shape of the new grid.
     """
-    moved = np.array(affine, dtype=np.float64)
-    moved[:3, 3] += moved[:3, :3] @ [start for start, _ in window]
-    return resized_affine(moved, [stop - start for start, stop in window], shape)
+    shifted = np.array(affine, dtype=np.float64)
+    shifted[:3, 3] += shifted[:3, :3] @ [start for start, _ in window]
+    return resized_affine(shifted, [stop - start for start, stop in window], shape)
 
 
 @lru_cache(maxsize=64)
 def crop_matrix(n: int, m: int) -> Array:
-    """Return the real m x n matrix of the k-space crop.
+    """Return the real m x n matrix that crops k-space.
 
-    It keeps the m central samples of k-space of a real image, and gives the real part of what they
-    make.
+    The matrix keeps the m central k-space samples of a real image and returns the real part of the
+    reconstruction. A scanner samples k = -m/2 … m/2 - 1 (even m), and thus only one of the two
+    samples at the Nyquist limit.
 
-    A scanner samples k = -m/2 … m/2 - 1 (even m): of the pair at the Nyquist limit it sees one
-    member only.
+    Parameters
+    ----------
+    n : int
+        Number of high-resolution voxels along the axis.
+    m : int
+        Number of low-resolution voxels along the axis, at most n.
 
-    `n`: number of high-resolution voxels along the axis. `m`: number of low-resolution voxels
-    along the axis, at most n. Read-only matrix from high to low resolution (m x n, float64).
+    Returns
+    -------
+    Array
+        Read-only matrix from high to low resolution (m x n, float64).
     """
     out = np.ascontiguousarray(crop_matrix_complex(n, m).real)
     out.setflags(write=False)
@@ -112,12 +121,10 @@ def crop_matrix(n: int, m: int) -> Array:
 
 @lru_cache(maxsize=64)
 def crop_matrix_complex(n: int, m: int) -> Array:
-    """Return the complex m x n matrix of the k-space crop.
+    """Return the complex m x n matrix that crops k-space.
 
-    Its phase ramp moves the samples to the centers of the voxels.
-
-    `n`: number of high-resolution voxels along the axis. Read-only matrix from high to low
-    resolution (m x n, complex128).
+    A phase ramp moves the samples to the voxel centers of the low-resolution grid. The matrix is
+    read-only and maps n high-resolution voxels to m low-resolution voxels.
     """
     if not 1 <= m <= n:
         raise ResolutionError(
@@ -134,14 +141,13 @@ def crop_matrix_complex(n: int, m: int) -> Array:
 def fill_matrix(m: int, n: int) -> Array:
     """Return the real n x m matrix of k-space zero filling.
 
-    It is the pseudo-inverse of `crop_matrix`, so crop(fill(x)) is x exactly.
+    The matrix is the pseudo-inverse of `crop_matrix`, so cropping a zero-filled image restores the
+    image exactly. Below the Nyquist limit, it is sinc interpolation. At the limit (even m), one
+    real number was measured for a pair of complex samples; the pseudo-inverse assigns the measured
+    value to both.
 
-    Below the Nyquist limit it is the usual sinc interpolation. At the limit (even m) one real
-    number was measured of a complex pair; the pseudo-inverse gives both members of the pair what
-    the measurement says.
-
-    `m`: number of acquired voxels along the axis. `n`: number of high-resolution voxels along the
-    axis. Read-only matrix from acquired to high resolution (n x m); identity without upsampling.
+    The matrix is read-only and maps m acquired voxels to n high-resolution voxels. It is the
+    identity unless m < n.
     """
     out = np.linalg.pinv(crop_matrix(n, m)) if m < n else np.eye(n)
     out.setflags(write=False)
@@ -149,11 +155,10 @@ def fill_matrix(m: int, n: int) -> Array:
 
 
 def block_matrix(n: int, m: int) -> Array:
-    """Return the m x n matrix of means over low-resolution voxels, which may overlap.
+    """Return the m x n matrix of means over low-resolution voxels.
 
-    Source: mouse-sr, "block averaging".
-
-    Matrix from high to low resolution (m x n), whose rows sum to 1.
+    Low-resolution voxels may contain fractions of high-resolution voxels. Rows sum to 1. The
+    operation is the "block averaging" of mouse-sr.
     """
     edges = np.arange(m + 1) * n / m
     low = np.maximum(edges[:-1, None], np.arange(n)[None])
@@ -162,11 +167,9 @@ def block_matrix(n: int, m: int) -> Array:
 
 
 def gaussian_matrix(n: int, m: int) -> Array:
-    """Return the m x n matrix of a Gaussian with the low-resolution voxel size as FWHM.
+    """Return the m x n matrix of a Gaussian whose FWHM is the low-resolution voxel size.
 
-    It is sampled at the center of each low-resolution voxel.
-
-    Matrix from high to low resolution (m x n), whose rows sum to 1.
+    The Gaussian is centered on each low-resolution voxel. Rows sum to 1.
     """
     centers = (np.arange(m) + 0.5) * n / m - 0.5
     sigma = n / m / FWHM_PER_SIGMA
@@ -175,10 +178,10 @@ def gaussian_matrix(n: int, m: int) -> Array:
 
 
 def apply_along(matrix: Array, data: Array, axis: int) -> Array:
-    """Matrix (out, in) applied along one axis; real float32 stays float32.
+    """Multiply an image by a matrix along one axis.
 
-    `matrix`: real or complex factors, one row for each voxel that comes out. `data`: real or
-    complex image with any number of axes.
+    `matrix` is (out, in) and `data` may have any number of axes; both may be real or complex. If
+    `data` is real float32 and the matrix is real, the result is float32.
     """
     if not np.iscomplexobj(data) and not np.iscomplexobj(matrix):
         matrix = matrix.astype(data.dtype if data.dtype.kind == "f" else np.float64, copy=False)
@@ -190,10 +193,11 @@ def apply_along(matrix: Array, data: Array, axis: int) -> Array:
 
 
 def _apply(image: Array, sizes: Sequence[int], matrix: Callable[[int, int, int], Array]) -> Array:
-    """Resize the first three axes by a matrix (axis, size before, size after) each.
+    """Resize the first three axes of an image, one matrix per axis.
 
-    An axis whose size stays is left as it is. The first axis lies innermost in memory, as in
-    files: volumes are interpolated and written so.
+    `matrix` is a function of axis, size before and size after. Axes with unchanged size are
+    skipped. The first axis is innermost in memory, as in files, because volumes are interpolated
+    and written in this order.
     """
     stored = np.ascontiguousarray(image.T)
     for axis, after in enumerate(sizes):
@@ -206,8 +210,8 @@ def _apply(image: Array, sizes: Sequence[int], matrix: Callable[[int, int, int],
 def downsample(hr: Array, lr_shape: tuple[int, ...]) -> Array:
     """Downsample a volume to an acquisition matrix: in-plane k-space crop, mean across slices.
 
-    `hr`: high-resolution image (X, Y, Z[, T]), real. `lr_shape`: numbers of low-resolution voxels
-    (x, y, z); further axes are ignored.
+    `hr` is a real high-resolution image (X, Y, Z[, T]). `lr_shape` contains the numbers of
+    low-resolution voxels (x, y, z); further axes are ignored.
     """
     return _apply(
         hr,
@@ -217,6 +221,7 @@ def downsample(hr: Array, lr_shape: tuple[int, ...]) -> Array:
 
 
 def _as_image(values: Array) -> Array:
+    """Return the values as an array; raise `ResolutionError` unless it has 3 or 4 axes."""
     values = np.asarray(values)
     if values.ndim not in (3, 4):
         raise ResolutionError(f"expected an image with 3 or 4 axes, got {values.ndim}")
@@ -226,18 +231,33 @@ def _as_image(values: Array) -> Array:
 def degrade(
     hr: Array, hr_affine: Array, factor: Factor, matrix: Callable[[int, int], Array]
 ) -> tuple[Array, Array]:
-    """Apply a matrix (n, m) along each axis whose factor is not 1; return image and affine.
+    """Downsample an image with a matrix (n, m) along each axis whose factor is not 1.
 
-    See `kspace_crop`.
+    Parameters
+    ----------
+    hr : Array
+        High-resolution image (X, Y, Z[, T]), real or complex.
+    hr_affine : Array
+        Voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm).
+    factor : Factor
+        Ratio of low-resolution to high-resolution voxel size.
+    matrix : Callable[[int, int], Array]
+        Function that returns the m x n matrix for n high-resolution and m low-resolution voxels.
 
-    `hr`: high-resolution image (X, Y, Z[, T]), real or complex. `hr_affine`: voxel-to-world matrix
-    of the high-resolution grid (4 x 4, RAS+ mm). `ResolutionError`: the image does not have three
-    or four axes. Low-resolution image, and its voxel-to-world matrix (4 x 4, RAS+ mm).
+    Returns
+    -------
+    tuple[Array, Array]
+        Low-resolution image, and its voxel-to-world matrix (4 x 4, RAS+ mm).
+
+    Raises
+    ------
+    ResolutionError
+        If the image does not have three or four axes, a factor is below 1, or no voxel remains.
     """
     hr = _as_image(hr)
     window, shape = divided(hr.shape[:3], check_factor(factor))
-    seen = hr[tuple(slice(*part) for part in window)]
-    out = _apply(seen, shape, lambda _, n, m: matrix(n, m))
+    cropped = hr[tuple(slice(*part) for part in window)]
+    out = _apply(cropped, shape, lambda _, n, m: matrix(n, m))
     return np.ascontiguousarray(out), windowed_affine(hr_affine, window, shape)
 
 
@@ -246,11 +266,29 @@ def kspace_crop(
 ) -> tuple[Array, Array]:
     """Keep the center of k-space along the axes whose factor is not 1.
 
-    `hr`: (X, Y, Z[, T]), real or complex; a complex image stays complex. `ResolutionError`: a
-    factor below 1, or a matrix that leaves no voxel. Returns the image and its affine; the outer
-    edges of the (cropped) field of view stay.
+    The outer edges of the (cropped) field of view do not change. Source: gan-cpce-circle, section
+    "Low-resolution images"; the half-voxel phase ramp is ours.
 
-    Source: gan-cpce-circle, section "Low-resolution images"; the half-voxel ramp is ours.
+    Parameters
+    ----------
+    hr : Array
+        High-resolution image (X, Y, Z[, T]). A complex image remains complex.
+    hr_affine : Array
+        Voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm).
+    factor : Factor
+        Ratio of low-resolution to high-resolution voxel size.
+    magnitude : bool, optional
+        Whether to return the magnitude of the image.
+
+    Returns
+    -------
+    tuple[Array, Array]
+        Low-resolution image, and its voxel-to-world matrix (4 x 4, RAS+ mm).
+
+    Raises
+    ------
+    ResolutionError
+        If a factor is below 1, or no voxel remains.
     """
     matrix = crop_matrix_complex if np.iscomplexobj(hr) else crop_matrix
     lr, affine = degrade(hr, hr_affine, factor, matrix)
@@ -260,59 +298,62 @@ def kspace_crop(
 def acquire(
     hr: Array, hr_affine: Array, *, factor: Factor, magnitude: bool = False
 ) -> tuple[Array, Array]:
-    """Downsample an image as a slice-by-slice acquisition does; return image and affine.
+    """Downsample an image as a slice-by-slice acquisition does.
 
-    In plane, the center of k-space is kept, as by `kspace_crop`. Across slices, where a scanner
-    excites one slice at a time and encodes nothing, signals are averaged over the thicker slice.
-    Without thinner slices the two functions give the same image.
+    In plane, the center of k-space is kept, as in `kspace_crop`. Across slices, a scanner excites
+    one slice at a time without encoding, so signals are averaged over the slice thickness. If the
+    factor across slices is 1, both functions return the same image.
 
     Parameters
     ----------
     hr : Array
-        (X, Y, Z[, T]), real or complex, slices on the third axis; complex images stay complex.
+        High-resolution image (X, Y, Z[, T]), real or complex, with slices along the third axis.
+        Complex images remain complex.
     hr_affine : Array
-        Voxel -> RAS mm of the high-resolution grid (4 x 4).
+        Voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm).
     factor : Factor
-        Low- over high-resolution voxel size along each axis.
+        Ratio of low-resolution to high-resolution voxel size along each axis.
     magnitude : bool, optional
         Whether to return the magnitude of the image.
 
     Returns
     -------
     tuple[Array, Array]
-        Low-resolution image and its affine; the outer edges of the (cropped) field of view stay.
+        Low-resolution image (x, y, z[, T]), and its voxel-to-world matrix (4 x 4, RAS+ mm). The
+        outer edges of the (cropped) field of view do not change.
 
     Raises
     ------
     ResolutionError
-        A factor below 1, or a matrix that leaves no voxel.
+        If a factor is below 1, or no voxel remains.
     """
     hr = _as_image(hr)
     window, shape = divided(hr.shape[:3], check_factor(factor))
     crop = crop_matrix_complex if np.iscomplexobj(hr) else crop_matrix
-    seen = hr[tuple(slice(*part) for part in window)]
-    out = _apply(seen, shape, lambda axis, n, m: crop(n, m) if axis < 2 else block_matrix(n, m))
+    cropped = hr[tuple(slice(*part) for part in window)]
+    out = _apply(cropped, shape, lambda axis, n, m: crop(n, m) if axis < 2 else block_matrix(n, m))
     lr = np.ascontiguousarray(np.abs(out) if magnitude else out)
     return lr, windowed_affine(hr_affine, window, shape)
 
 
 def fill(missing: Array, factor: Factor) -> Array:
-    """Upsample what an upsampled image lacks of the acquired one, so that it agrees with it.
+    """Upsample the difference between an acquired and a downsampled image.
 
-    In plane this is zero filling. Across slices, where they get thinner, it is a cubic spline
-    whose *means* over the acquired slices are what is missing.
+    Adding the result to the upsampled image makes it consistent with the acquired image. In plane,
+    the difference is zero filled. If the factor is above 1 across slices, it is a cubic spline
+    there, whose means over the acquired slices equal the difference.
 
     Parameters
     ----------
     missing : Array
-        Acquired minus downsampled image (x, y, z), any unit.
+        Acquired minus downsampled image (x, y, z), in any unit.
     factor : Factor
-        Acquired over high-resolution voxel size along each axis.
+        Ratio of acquired to high-resolution voxel size along each axis.
 
     Returns
     -------
     Array
-        Image on the high-resolution grid (X, Y, Z), which `downsample` turns into `missing`.
+        Image on the high-resolution grid (X, Y, Z). `downsample` converts it to `missing`.
     """
     m = missing.shape[2]
     n = highres_size(m, factor[2])
@@ -323,14 +364,15 @@ def fill(missing: Array, factor: Factor) -> Array:
 
 
 def _positions(m: int, n: int) -> Array:
-    """Where the centers of n high-resolution voxels lie on a grid of m acquired ones."""
+    """Return the centers of n high-resolution voxels on a grid of m acquired voxels."""
     return (np.arange(n) + 0.5) * m / n - 0.5
 
 
 def _by_scipy(m: int, n: int, order: int) -> Array:
-    """Return a matrix whose columns are the interpolated unit vectors.
+    """Return the matrix of scipy's spline interpolation of a given order.
 
-    Beyond the last center the edge value holds (scipy's ``nearest``).
+    Its columns are interpolated unit vectors. Outside the outermost voxel centers, the edge value
+    is repeated (scipy's ``nearest``).
     """
     at = _positions(m, n)[None]
     return np.stack(
@@ -341,35 +383,33 @@ def _by_scipy(m: int, n: int, order: int) -> Array:
 
 @lru_cache(maxsize=64)
 def _nearest_matrix(m: int, n: int) -> Array:
-    """n x m matrix that takes the acquired voxel in which a center lies."""
+    """Return the n x m matrix that selects the acquired voxel containing each center."""
     return np.eye(m)[np.minimum(np.floor((np.arange(n) + 0.5) * m / n), m - 1).astype(int)]
 
 
 @lru_cache(maxsize=64)
 def linear_matrix(m: int, n: int) -> Array:
-    """Return n x m matrix of linear interpolation, edge value held.
+    """Return the n x m matrix of linear interpolation from m acquired voxels.
 
-    `m`: number of acquired voxels along the axis. `n`: number of high-resolution voxels along the
-    axis. Matrix from acquired to high resolution (n x m).
+    Outside the outermost voxel centers, the edge value is repeated.
     """
     return _by_scipy(m, n, 1)
 
 
 @lru_cache(maxsize=64)
 def bspline_matrix(m: int, n: int) -> Array:
-    """Return n x m matrix of interpolating cubic B-splines (prefilter included), edge value held.
+    """Return the n x m matrix of cubic B-spline interpolation from m acquired voxels.
 
-    `m`: number of acquired voxels along the axis. `n`: number of high-resolution voxels along the
-    axis. Matrix from acquired to high resolution (n x m).
+    The prefilter is included. Outside the outermost voxel centers, the edge value is repeated.
     """
     return _by_scipy(m, n, 3)
 
 
 @lru_cache(maxsize=64)
 def _lanczos_matrix(m: int, n: int) -> Array:
-    """Return the n x m matrix of the windowed sinc with three lobes.
+    """Return the n x m matrix of Lanczos interpolation (windowed sinc) with three lobes.
 
-    Taps outside the image are dropped, and the rest sums to 1.
+    Weights outside the image are dropped, and the remaining weights are scaled to sum to 1.
     """
     x = _positions(m, n)[:, None] - np.arange(m)[None]
     out = np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
@@ -386,13 +426,26 @@ MATRICES: dict[str, Callable[[int, int], Array]] = {
 
 
 def matrix_for(name: str, m: int, n: int, axis: int = 0) -> Array:
-    """Return the n x m matrix of one axis.
+    """Return the n x m interpolation matrix of one axis.
 
-    Slices are excited one by one: zero filling has no meaning across them, while B-splines have
-    one.
+    Across slices (axis 2), B-splines replace zero filling, because slices are excited one by one
+    and have no k-space.
 
-    `n`: number of high-resolution voxels along the axis. `axis`: number of the axis; across slices
-    (2), B-splines replace zero filling. Matrix from acquired to high resolution (n x m).
+    Parameters
+    ----------
+    name : str
+        Name of the interpolation, one of `MATRICES`.
+    m : int
+        Number of acquired voxels along the axis.
+    n : int
+        Number of high-resolution voxels along the axis.
+    axis : int, optional
+        Number of the axis.
+
+    Raises
+    ------
+    KeyError
+        If the interpolation is unknown.
     """
     if name not in MATRICES:
         raise KeyError(
@@ -402,11 +455,27 @@ def matrix_for(name: str, m: int, n: int, axis: int = 0) -> Array:
 
 
 def upsample(name: str, lr: Array, factor: Factor) -> Array:
-    """Bring (X, Y, Z[, T]) to the high-resolution grid over the same field of view.
+    """Upsample an image to the high-resolution grid over the same field of view.
 
-    `name`: nearest, linear, bspline (order 3), lanczos (3 lobes) or zerofill (in-plane k-space
-    zero filling). `lr`: image on the acquired grid, any unit. `ResolutionError`: the image does
-    not have three or four axes.
+    Parameters
+    ----------
+    name : str
+        Interpolation: nearest, linear, bspline (order 3), lanczos (3 lobes) or zerofill (in-plane
+        k-space zero filling).
+    lr : Array
+        Image on the acquired grid (x, y, z[, T]), in any unit.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size.
+
+    Returns
+    -------
+    Array
+        Image on the high-resolution grid (X, Y, Z[, T]).
+
+    Raises
+    ------
+    ResolutionError
+        If the image does not have three or four axes, or a factor is below 1.
     """
     lr = _as_image(lr)
     sizes = [highres_size(m, f) for m, f in zip(lr.shape, check_factor(factor), strict=False)]

@@ -1,7 +1,7 @@
-"""Definition of a super-resolution method: data, no class hierarchy, read without any library.
+"""Definition of a super-resolution method as plain data, readable without third-party libraries.
 
-A method is one file below `bids_sr/sr/methods/` that defines `METHOD`, found by the name of its
-file. Its fields are all that settings, estimates, workflows and tables know of it.
+A method is a file below `bids_sr/sr/methods/` that defines `METHOD`. It is found by its file name.
+Settings, cost estimates, workflows and tables use only the fields of `METHOD`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,25 @@ if TYPE_CHECKING:
 
 @frozen
 class Cost:
-    """Processor seconds of a step (``benchmarks/resources.py``), or of a method and a recipe.
+    """Processor time in seconds of a step (see ``benchmarks/resources.py``), or of a method.
 
-    `always`: whatever the grid. `low`, `high`: for a million voxels of one volume on the acquired,
-    and on the high-resolution grid. `most`: millions of high-resolution voxels above which
-    training takes no longer. `volumes`: for a million voxels of all volumes on the high-resolution
-    grid. `series`: of applying the network, for a million voxels of all volumes on that grid,
-    without the interpolation. `t1w`: for a million voxels of the T1w image. `limit`: seconds after
-    which it stops on the clock.
+    Parameters
+    ----------
+    always : float
+        Time regardless of the grid.
+    low, high : float
+        Time per million voxels of one volume on the acquired grid and on the high-resolution grid.
+    most : float
+        Millions of high-resolution voxels above which training time no longer increases.
+    volumes : float
+        Time per million voxels of all volumes on the high-resolution grid.
+    series : float
+        Time for applying a network per million voxels of all volumes on the high-resolution grid,
+        without interpolation.
+    t1w : float
+        Time per million voxels of the T1w image.
+    limit : float
+        Time limit that stops the step.
     """
 
     always: float = 0.0
@@ -46,21 +57,34 @@ class Cost:
     def seconds(
         self, *, low: float = 0.0, high: float = 0.0, volumes: float = 0.0, t1w: float = 0.0
     ) -> float:
-        """Return seconds of a training, or a step, on so many million voxels of each kind."""
-        found = self.always + self.low * low + self.high * min(high, self.most)
-        return min(self.limit, found + self.volumes * volumes + self.t1w * t1w)
+        """Return the processor time (s), without applying a network.
+
+        The arguments are millions of voxels as described in `Cost`.
+        """
+        total = self.always + self.low * low + self.high * min(high, self.most)
+        return min(self.limit, total + self.volumes * volumes + self.t1w * t1w)
 
 
-# fast, as published
+# costs of methods without measurements: recipe `fast`, published recipe
 _UNMEASURED = (Cost(always=80.0, high=3.0, series=1.0), Cost(always=240_000.0, series=25.0))
 
 
 @frozen
 class Placebo:
-    """A negative control: the method itself with one thing exchanged that it claims to use.
+    """Negative control: the method with one of its inputs replaced.
 
-    `suffix`: of the series' name. `instead`, `attributable_to`: for texts, what takes the place of
-    the subject's own and what causes a gain over it. `method`: series of which it is the placebo.
+    Parameters
+    ----------
+    suffix : str
+        Suffix of the series name.
+    kind : {"model", "contrast", "map"}
+        Input that is replaced.
+    instead : str
+        Description of the replacement, for texts.
+    attributable_to : str
+        Description of the cause of an improvement over the control, for texts.
+    method : str
+        Name of the series that the control is compared with.
     """
 
     suffix: str
@@ -108,20 +132,20 @@ PLACEBOS_OF_A_RUN = tuple(
 
 @frozen
 class Method:
-    """A way to super-resolve.
+    """Super-resolution method.
 
     Parameters
     ----------
     name : str
-        The name for `--sr-method`, also that of its file (with _ where the name has -).
+        Name for `--sr-method`, which is also the file name (with _ in place of -).
     ndim : Literal[2, 3]
-        2 (slice by slice) or 3.
+        Number of dimensions: 2 (slice by slice) or 3.
     recipes : Mapping[str, Recipe]
-        By name: `fast` (ours), `paper` (as published), and `paper-mse` where squared error may
-        stand beside, or in the place of, features of VGG-19; none where nothing is trained.
+        Recipes by name: `fast` (ours), `paper` (as published), and `paper-mse`, which adds squared
+        error to VGG-19 features or replaces them. Empty if nothing is trained.
     variance : VarianceRecipe | None
-        Of a method whose Gaussian prior is the run's own variance map (see `bids_sr.sr.variance`),
-        the same by whatever name of a recipe; None for networks.
+        Recipe of the prior SD maps for a method with a Gaussian prior (see `bids_sr.sr.variance`).
+        It is used with every recipe name. None for networks.
     reference : str
         Key in the bibliography.
     summary : str
@@ -129,31 +153,33 @@ class Method:
     article : str
         Article of the summary within a sentence; "" if it has no article.
     trained_on : Literal['pair', 'series', 'self', 'images']
-        "pair"; "series" (the run itself); "self" (low-resolution volumes alone); or "images", a
-        set of high-resolution images whose low-resolution ones are made by the degradation (a pair
-        counts as a set of one, with its measured low-resolution image).
+        Training data: "pair"; "series" (the run itself); "self" (only low-resolution volumes); or
+        "images", a set of high-resolution images, from which the degradation simulates
+        low-resolution images (a pair is a set of one image with its measured low-resolution
+        image).
     costs : Mapping[str, Cost]
-        By name of recipe, as far as measured.
+        Measured costs by recipe name.
     large : bool
-        Training by the published recipe keeps whole volumes of some 2,000 channels in memory.
+        Whether training with the published recipe keeps whole volumes with about 2,000 channels in
+        memory.
     fuses : bool
-        Several contrasts may be its channels (``--sr-target anat``).
+        Whether several contrasts can be its channels (``--sr-target anat``).
     placebos : tuple[Placebo, ...]
-        Negative controls that can be made of it.
+        Negative controls that can be computed for the method.
     calibrated : bool
-        A calibration scan enters its maps.
+        Whether its prior SD maps use a calibration scan.
     draws : bool
-        Another seed gives another result, so that an ensemble can be made.
+        Whether the result depends on the seed, so that an ensemble can be computed.
     without_paper : bool
-        Its paper was not at hand when it was written, so that no recipe of it is the published
-        one.
+        Whether the method was implemented without access to its paper. Its recipes are then not
+        the published ones.
     network_text : Mapping[str, str]
-        By name of recipe, what its network is, as a noun phrase with citations for the methods
-        text; `about` for recipes without. How a training went follows from the model's card
-        (`bids_sr.sr.training_text`).
+        Noun phrase with citations on the network for the methods text, by recipe name. Recipes
+        without an entry use `about`. The course of a training is described from the model card
+        (see `bids_sr.sr.training_text`).
     text : Mapping[str, str]
-        Of a variance method: by name of recipe, or "any", what follows "under a Gaussian prior" in
-        the methods text; empty: made from `about`.
+        Continuation of "under a Gaussian prior" in the methods text of a method with prior SD
+        maps, by recipe name or "any". If empty, it is derived from `about`.
     """
 
     name: str
@@ -176,41 +202,41 @@ class Method:
 
     @property
     def about(self) -> str:
-        """What it is, with article and reference, for texts."""
+        """Description of the method with article and reference, for texts."""
         return f"{self.article} {self.summary} [@{self.reference}]".lstrip()
 
     @property
     def control(self) -> bool:
-        """Whether it stands among the baselines and is not under test."""
+        """Whether the method is a baseline rather than a method under test."""
         return self.name in BASELINES
 
     @property
     def of_the_run(self) -> bool:
-        """Whether a model belongs to one run, and not to the images of a participant."""
+        """Whether a model belongs to one run rather than to the images of a participant."""
         return self.trained_on in ("series", "self")
 
     @property
     def has_prior(self) -> bool:
-        """Whether draws from its maps tell the error of its reconstruction."""
+        """Whether samples from its prior provide the reconstruction error."""
         return self.variance is not None and bool(self.variance.fwhm)
 
     @property
     def needs_pair(self) -> bool:
-        """Whether a T2*-weighted pair is needed to train it."""
+        """Whether training requires a T2*-weighted image pair, or other images."""
         return not self.of_the_run
 
     @property
     def needs_vgg(self) -> bool:
-        """Whether recipe `paper` is taught by features of VGG-19 alone."""
+        """Whether the recipe `paper` cannot be trained without VGG-19 features."""
         return "paper" in self.recipes and self.recipes["paper"].needs_vgg
 
     def described(self, recipe: str) -> str:
-        """Return what its network is, for the methods text.
+        """Return a description of the network for the methods text.
 
         Parameters
         ----------
         recipe : str
-            Name of the settings of the training, such as ``fast`` or ``paper``.
+            Name of the recipe, such as ``fast`` or ``paper``.
 
         Returns
         -------
@@ -220,39 +246,39 @@ class Method:
         return self.network_text.get(recipe_name(self, recipe), self.about)
 
     def own_text(self, recipe: str) -> str:
-        """Return the prior of a variance method for the methods text, or "".
+        """Return the description of a method's prior for the methods text.
 
         Parameters
         ----------
         recipe : str
-            Name of the settings of the training, such as ``fast`` or ``paper``.
+            Name of the recipe, such as ``fast`` or ``paper``.
 
         Returns
         -------
         str
-            What follows "under a Gaussian prior"; empty if the method has no such text.
+            Continuation of "under a Gaussian prior"; "" if the method has no such text.
         """
         return self.text.get(recipe_name(self, recipe), self.text.get("any", ""))
 
     def cost(self, recipe: str) -> Cost:
-        """What a recipe takes; one that was never measured as most do.
+        """Return the measured cost of a recipe, or a typical cost if it was not measured.
 
         Parameters
         ----------
         recipe : str
-            Name of the settings of the training, such as ``fast`` or ``paper``.
+            Name of the recipe, such as ``fast`` or ``paper``.
 
         Returns
         -------
         Cost
-            Processor seconds of training and application, by what they grow with.
+            Processor time of training and application.
         """
         name = "fast" if self.variance is not None else recipe
         return self.costs.get(name, _UNMEASURED[name != "fast"])
 
 
 class UnknownMethod(KeyError):
-    """No method, or no recipe, of that name."""
+    """Error raised for an unknown method or recipe."""
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -260,18 +286,28 @@ class UnknownMethod(KeyError):
 
 @cache
 def _modules() -> Mapping[str, str]:
-    """Module of every method, by the method's name; a hyphen of the name is _ in the file's."""
-    found = pkgutil.walk_packages(methods.__path__, f"{methods.__name__}.")
-    return {m.name.rpartition(".")[2].replace("_", "-"): m.name for m in found if not m.ispkg}
+    """Return the module name of every method by method name.
+
+    Hyphens in method names are underscores in file names.
+    """
+    modules = pkgutil.walk_packages(methods.__path__, f"{methods.__name__}.")
+    return {
+        module.name.rpartition(".")[2].replace("_", "-"): module.name
+        for module in modules
+        if not module.ispkg
+    }
 
 
 def method_names() -> tuple[str, ...]:
-    """Return names of all methods, in their order, without importing any of them."""
+    """Return the names of all methods in alphabetical order, without importing them."""
     return tuple(sorted(_modules()))
 
 
 def get_method(name: str) -> Method:
-    """The method of that name; `UnknownMethod` lists those there are and names the nearest."""
+    """Return a method by name.
+
+    For other names, UnknownMethod is raised with a list of methods and the closest name.
+    """
     if name not in _modules():
         from difflib import get_close_matches
 
@@ -286,40 +322,40 @@ def get_method(name: str) -> Method:
 
 
 def all_methods() -> tuple[Method, ...]:
-    """Every method, in the order of the names."""
+    """Return all methods in the order of their names."""
     return tuple(map(get_method, method_names()))
 
 
 def methods_trained_on(*sources: str) -> tuple[str, ...]:
-    """Return names of the methods that learn from one of these.
+    """Return the names of the methods with one of these types of training data.
 
-    `*sources`: kinds of training data: ``pair``, ``series``, ``self`` or ``images``.
+    The types are ``pair``, ``series``, ``self`` and ``images``.
     """
     return tuple(method.name for method in all_methods() if method.trained_on in sources)
 
 
 def offered_methods() -> tuple[str, ...]:
-    """Return names of the methods, without controls, which stand among the baselines."""
+    """Return the names of all methods except controls, which are listed as baselines."""
     return tuple(name for name in method_names() if name not in BASELINES)
 
 
 def method_of_series(label: str) -> Method:
-    """The method that makes a series; raises `UnknownMethod`."""
+    """Return the method that computes a series, or raise `UnknownMethod`."""
     return get_method(next((name for name in method_names() if series_name(name) == label), label))
 
 
 def recipe_name(method: Method, name: str) -> str:
-    """The recipe of a method that serves where one name is given for several methods.
+    """Return the name of the recipe that a method uses if `name` is requested for several methods.
 
-    `name`: name of the settings of the training, such as ``fast`` or ``paper``.
+    `paper` replaces `paper-mse` if the method does not have the latter.
     """
     return "paper" if name == "paper-mse" and name not in method.recipes else name
 
 
 def get_recipe(method: Method, name: str) -> Recipe:
-    """The recipe of that name; `UnknownMethod` lists those there are.
+    """Return a recipe by name.
 
-    `name`: name of the settings of the training, such as ``fast`` or ``paper``.
+    For other names, UnknownMethod is raised with a list of the method's recipes.
     """
     if name in method.recipes:
         return method.recipes[name]

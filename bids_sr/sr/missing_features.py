@@ -1,4 +1,4 @@
-"""Recipes whose term on features of VGG-19 is off without the weights of that network."""
+"""Notices about recipes whose VGG-19 term is disabled because there are no weights."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from bids_sr.sr.method import Method, recipe_name
 
 
 def missing_features(method: Method, recipe: str) -> str:
-    """Return what a training without weights of VGG-19 lacks, as a clause.
+    """Return a clause about the loss term that a training lacks without VGG-19 weights.
 
     Parameters
     ----------
     method : Method
-        What is to be trained.
+        Method to train.
     recipe : str
-        Name of the settings of the training, such as ``fast`` or ``paper``.
+        Name of the recipe, such as ``fast`` or ``paper``.
 
     Returns
     -------
     str
-        A clause such as "no VGG-19 weights were given, so squared error replaces the features";
-        "" if the recipe has no such term, or cannot be trained without it.
+        Clause such as "no VGG-19 weights were given, so squared error replaces the features", or
+        "" if the recipe has no such term or requires the weights.
     """
     chosen = method.recipes.get(recipe_name(method, recipe))
     if chosen is None or chosen.needs_vgg:
@@ -35,15 +35,15 @@ def missing_features(method: Method, recipe: str) -> str:
 
 
 def features_notice(method: Method, recipe: str) -> tuple[Level, str] | None:
-    """Return level and text of the notice that features of VGG-19 will be missing.
+    """Return level and text of the notice about missing VGG-19 features, or None.
 
-    It is a warning for the recipes that follow a paper, and a note for ``fast``, in which the term
-    is optional and has a small weight. None if nothing is missing.
+    The notice is a warning for recipes that follow a paper. For ``fast``, it is a note, because
+    the term is optional and has a small weight.
     """
-    lacking = missing_features(method, recipe)
-    if not lacking:
+    reason = missing_features(method, recipe)
+    if not reason:
         return None
-    text = f"the loss will not include VGG-19 features, because {lacking}"
+    text = f"the loss will not include VGG-19 features, because {reason}"
     if recipe == "fast":
         return "note", f"{text}. This term is optional with --recipe fast (--vgg-weights FILE)."
     return "warning", (

@@ -1,12 +1,12 @@
-"""Resolution operators on tensors: differentiable degradations, and an acquisition's upsampling.
+"""Resolution operators on tensors: differentiable degradations, and upsampling of acquired images.
 
-| name | what is done to the high-resolution image | source |
+| name | operation on the high-resolution image | source |
 | --- | --- | --- |
-| kspace | center of k-space, with the ramp that moves samples to voxel centers | gan-cpce-circle |
-| multislice | k-space cropped in plane, mean over the slice across | ours, `matrices.acquire` |
+| kspace | k-space crop, with a phase ramp that moves samples to voxel centers | gan-cpce-circle |
+| multislice | k-space crop in plane, mean over the slice thickness | ours, `matrices.acquire` |
 | block | mean over the low-resolution voxel | mouse-sr |
-| gauss | Gaussian as wide as the low-resolution voxel (FWHM), sampled at its center | tv-self-sr |
-| trilinear | linear interpolation at the centers, no filter before it | ours, what libraries do |
+| gauss | Gaussian with the low-resolution voxel size as FWHM, sampled at its center | tv-self-sr |
+| trilinear | linear interpolation at the voxel centers without a filter | ours, as in libraries |
 """
 
 from collections.abc import Callable, Sequence
@@ -40,11 +40,11 @@ _DEGRADATIONS: dict[str, tuple[str, str, str]] = {
     **{name: (name, name, name) for name in _MATRICES},
     MULTISLICE: ("kspace", "kspace", "block"),
 }
-"""Degradation → names of the matrices along x, y and across slices."""
+"""Names of the matrices along x, y and across slices, by degradation."""
 
 
 def matrices_along(name: str) -> tuple[str, str, str]:
-    """Return what a degradation does along x, y and across slices, as names of its matrices."""
+    """Return the names of a degradation's matrices along x, y and across slices."""
     return _DEGRADATIONS[name]
 
 
@@ -52,8 +52,17 @@ def matrices_along(name: str) -> tuple[str, str, str]:
 class Degradation:
     """Separable linear operator B from a high- to a low-resolution grid; see `get_operator`.
 
-    `lowres_shape`: numbers of low-resolution voxels along the two or three axes. `window`: start
-    and stop of each axis that the low-resolution grid covers; voxels outside are not seen.
+    Parameters
+    ----------
+    name : str
+        Name of the degradation.
+    shape : tuple[int, ...]
+        Shape of the high-resolution grid with two or three axes.
+    lowres_shape : tuple[int, ...]
+        Shape of the low-resolution grid.
+    window : tuple[tuple[int, int], ...]
+        Start and stop of the low-resolution grid along each axis, in high-resolution voxels.
+        Voxels outside are ignored.
     """
 
     name: str
@@ -62,9 +71,9 @@ class Degradation:
     window: tuple[tuple[int, int], ...]
 
     def forward(self, x: Tensor) -> Tensor:
-        """B x: (..., *shape) -> (..., *lowres_shape), in the tensor's type and on its device.
+        """Return B x for images (..., *shape), on the low-resolution grid (..., *lowres_shape).
 
-        `x`: images on the high-resolution grid (..., *shape).
+        Type and device are preserved. ResolutionError is raised for images of another shape.
         """
         count = len(self.shape)
         if tuple(x.shape[-count:]) != self.shape:
@@ -82,11 +91,10 @@ class Degradation:
         return x
 
     def lowres_affine(self, fine_affine: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return the voxel -> mm affine of the low-resolution grid.
+        """Return the voxel-to-world matrix of the low-resolution grid (4 x 4, RAS+ mm).
 
-        In two dimensions the third axis keeps its voxels.
-
-        `fine_affine`: voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm).
+        `fine_affine` is the matrix of the high-resolution grid. In two dimensions, the third axis
+        does not change.
         """
         third = 3 - len(self.shape)
         return windowed_affine(
@@ -101,12 +109,29 @@ def get_operator(
     factor: tuple[float, ...],
     lowres_shape: tuple[int, ...] | None = None,
 ) -> Degradation:
-    """The operator of that name on a grid.
+    """Return a degradation for a grid.
 
-    `name`: kspace, multislice, block, gauss or trilinear. `factor`: rational, of denominators up
-    to 64. `lowres_shape`: low-resolution grid that covers the whole other one, with the factor's
-    rounding to whole voxels in the matrices (43.75 voxels become 44 by a factor of 1.2571). Where
-    None, a size that the factor does not divide is cropped around its center.
+    Parameters
+    ----------
+    name : str
+        Degradation: kspace, multislice, block, gauss or trilinear.
+    shape : tuple[int, ...]
+        Shape of the high-resolution grid with two or three axes.
+    factor : tuple[float, ...]
+        Ratio of low-resolution to high-resolution voxel size along each axis, a fraction with a
+        denominator of at most 64.
+    lowres_shape : tuple[int, ...] | None, optional
+        Shape of a low-resolution grid that covers the whole high-resolution grid; the matrices
+        then include the rounding of the factor to whole voxels (43.75 voxels become 44 with a
+        factor of 1.2571). By default, a size that the factor does not divide is cropped around its
+        center.
+
+    Raises
+    ------
+    KeyError
+        If the degradation is unknown.
+    ResolutionError
+        If shape and factor do not match, or a factor is below 1.
     """
     if name not in _DEGRADATIONS:
         raise KeyError(f"unknown degradation {name!r}; expected one of {', '.join(_DEGRADATIONS)}")
@@ -136,7 +161,8 @@ def get_operator(
 
 @lru_cache(maxsize=256)
 def _matrix(name: str, n: int, m: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    # made in inference mode, a kept matrix would refuse every later backward pass
+    # a cached matrix created in inference mode would prevent later backward passes
+    """Return the matrix of a degradation along one axis as a tensor."""
     with torch.inference_mode(False):
         return torch.tensor(np.array(_MATRICES[name](n, m)), dtype=dtype, device=device)
 
@@ -144,7 +170,7 @@ def _matrix(name: str, n: int, m: int, dtype: torch.dtype, device: torch.device)
 def _along(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
     """Apply a matrix (out, in) along one axis, counted from the end.
 
-    The axes behind it are taken as one for the product.
+    Subsequent axes are flattened for the product.
     """
     if axis == -1:
         return x @ matrix.T
@@ -155,13 +181,18 @@ def _along(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
 def _apply_matrices(
     image: Tensor, rows: Tensor, columns: Tensor, across: Tensor | None = None
 ) -> Tensor:
-    """Apply matrices along the last two axes (x, y), and along that of the slices before them.
+    """Apply matrices along the last two axes (x, y), and along the slice axis before them.
 
-    Slices are left alone where their number stays.
-
-    `image`: images (..., x, y), with slices before these axes if there are any. `columns`: matrix
-    along the last axis (Y, y). `across`: matrix across slices (Z, z); None or a square one changes
-    none.
+    Parameters
+    ----------
+    image : Tensor
+        Images (..., x, y) or (..., z, x, y).
+    rows : Tensor
+        Matrix along x (X, x).
+    columns : Tensor
+        Matrix along y (Y, y).
+    across : Tensor | None, optional
+        Matrix across slices (Z, z). If it is None or square, slices are not changed.
     """
     out = rows @ image @ columns.T
     keeps = across is None or across.shape[0] == across.shape[1]
@@ -170,40 +201,41 @@ def _apply_matrices(
 
 @lru_cache(maxsize=32)
 def _across(m: int, n: int) -> tuple[Array, Array]:
-    """(down m x n, up n x m) across slices."""
+    """Return matrices across slices: downsampling (m x n) and upsampling (n x m)."""
     down = matrices.block_matrix(n, m)
     spline = matrices.bspline_matrix(m, n)
     return down, spline + np.linalg.pinv(down) @ (np.eye(m) - down @ spline)
 
 
 def to_slices(volume: Array) -> Tensor:
-    """Return (X, Y, Z) to a contiguous float32 tensor (Z, X, Y).
-
-    `volume`: image on any grid (X, Y, Z). Same values in float32, slices first (Z, X, Y).
-    """
+    """Convert an image (X, Y, Z) to a contiguous float32 tensor with slices first (Z, X, Y)."""
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(volume, 2, 0), dtype=np.float32))
 
 
 def to_volume(slices: Tensor) -> Array:
-    """Return (Z, X, Y) to an array (X, Y, Z) that shares its memory where it can.
+    """Convert a tensor with slices first (Z, X, Y) to an array (X, Y, Z) in CPU memory.
 
-    `slices`: image with slices first, on any device; the array is in the CPU's memory.
+    If possible, the array shares the tensor's memory.
     """
     return np.moveaxis(slices.cpu().numpy(), 0, 2)
 
 
 class Level:
-    """Step between the two grids of one field of view, for tensors (..., Z, X, Y).
+    """Conversion between an acquired and a high-resolution grid with the same field of view.
 
-    One grid is the acquired one, the other the high-resolution one.
+    Images are tensors (..., Z, X, Y). `down` simulates an acquisition: k-space crop in plane, mean
+    across slices. `up` preserves the acquired data exactly: zero filling in plane; across slices,
+    a cubic spline plus the smallest correction that restores the acquired values. Hence,
+    down(up(x)) is x, and x - up(down(x)) is above the acquired Nyquist frequency.
 
-    `down` is what an acquisition of the acquired matrix sees: central k-space in-plane, the mean
-    across slices. `up` gives back exactly what went in: zero filling in-plane; across slices a
-    cubic spline plus the smallest correction that restores the acquired values. So down(up(x)) is
-    x, and x - up(down(x)) lies beyond the measured band.
-
-    `coarse`, `fine`: shapes (x, y, z) and (X, Y, Z); `device`, `dtype`: of the
-    matrices, and of images.
+    Parameters
+    ----------
+    coarse, fine : Shape
+        Shapes of the acquired grid (x, y, z) and of the high-resolution grid (X, Y, Z).
+    device : str | torch.device, optional
+        Device of matrices and images.
+    dtype : torch.dtype, optional
+        Type of matrices and images.
     """
 
     def __init__(
@@ -218,56 +250,44 @@ class Level:
             (matrices.crop_matrix(n, m), matrices.fill_matrix(m, n))
             for m, n in zip(coarse[:2], fine[:2], strict=True)
         ]
-        both = [(down, up, up @ down) for down, up in (*pairs, _across(coarse[2], fine[2]))]
+        triples = [(down, up, up @ down) for down, up in (*pairs, _across(coarse[2], fine[2]))]
         with torch.inference_mode(False):  # as in `_matrix`
-            self.down_matrices, self._up, self.low_matrices = (  # along x, y and across slices
-                [torch.tensor(each[k], dtype=dtype, device=device) for each in both]
+            # order: along x, along y, across slices
+            self.down_matrices, self._up, self.low_matrices = (
+                [torch.tensor(triple[k], dtype=dtype, device=device) for triple in triples]
                 for k in range(3)
             )
 
     def down(self, fine: Tensor) -> Tensor:
-        """Return (..., Z, X, Y) to (..., z, x, y).
-
-        `fine`: images on the high-resolution grid, which are brought to the acquired one.
-        """
+        """Downsample images to the acquired grid, (..., Z, X, Y) -> (..., z, x, y)."""
         return _apply_matrices(fine, *self.down_matrices)
 
     def up(self, coarse: Tensor) -> Tensor:
-        """Return (..., z, x, y) to (..., Z, X, Y).
-
-        `coarse`: images on the acquired grid, which are brought to the high-resolution one.
-        """
+        """Upsample images to the high-resolution grid, (..., z, x, y) -> (..., Z, X, Y)."""
         return _apply_matrices(coarse, *self._up)
 
     def across(self, coarse: Tensor) -> Tensor:
-        """Return (..., z, x, y) with as many slices as the high-resolution grid has.
-
-        `coarse`: images on the acquired grid, whose matrix in plane stays (..., Z, x, y).
-        """
+        """Upsample acquired images only across slices, (..., z, x, y) -> (..., Z, x, y)."""
         return coarse if self.coarse[2] == self.fine[2] else _along(self._up[2], coarse, -3)
 
     def in_plane(self, slices: int | None = None) -> "Level":
-        """Return the step in plane alone.
+        """Return the conversion restricted to the in-plane axes.
 
-        `slices`: number of slices of both grids; None: that of the high-resolution grid.
+        `slices` is the number of slices of both grids; by default, the number on the
+        high-resolution grid.
         """
         count = self.fine[2] if slices is None else slices
         return Level((*self.coarse[:2], count), (*self.fine[:2], count))
 
     def low(self, fine: Tensor) -> Tensor:
-        """Return up(down(fine)), in one product an axis.
+        """Return up(down(fine)), the part of images within the acquired band (..., Z, X, Y).
 
-        `fine`: images on the high-resolution grid (..., Z, X, Y). Part within the acquired band,
-        of the same shape.
+        It is computed with one matrix product per axis.
         """
         return _apply_matrices(fine, *self.low_matrices)
 
     def beyond(self, fine: Tensor) -> Tensor:
-        """The part of a high-resolution image beyond the acquired band.
-
-        `fine`: images on the high-resolution grid (..., Z, X, Y). Difference from what an
-        acquisition and zero filling leave, of the same shape.
-        """
+        """Return the part of high-resolution images above the acquired Nyquist frequency."""
         return fine - self.up(self.down(fine))
 
 
@@ -275,21 +295,24 @@ class Level:
 def _plane_level(
     coarse: Shape, factor: tuple[float, float], dtype: torch.dtype, device: torch.device
 ) -> Level:
+    """Return the conversion of single slices, from a cache."""
     x, y = (highres_size(m, f) for m, f in zip(coarse[:2], factor, strict=True))
     return Level(coarse, (x, y, 1), device, dtype)
 
 
 def level_of(slices: Tensor, factor: tuple[float, float]) -> Level:
-    """In-plane step of acquired slices (..., x, y), in their type and on their device."""
+    """Return the in-plane conversion for acquired slices (..., x, y).
+
+    The conversion has the type and the device of the slices.
+    """
     x, y = slices.shape[-2:]
     return _plane_level((x, y, 1), factor, slices.dtype, slices.device)
 
 
 def upsample_slices(lowres: Tensor, factor: tuple[float, float], name: str | None) -> Tensor:
-    """Upsample (N, C, x, y) by the named interpolation; None leaves it as it is.
+    """Upsample slices (N, C, x, y) with an interpolation, such as ``bspline``.
 
-    `lowres`: slices on the acquired grid (N, C, x, y). `name`: name of the interpolation, such as
-    ``bspline``; None for none.
+    If `name` is None, the slices are returned unchanged.
     """
     if name is None:
         return lowres
@@ -298,31 +321,36 @@ def upsample_slices(lowres: Tensor, factor: tuple[float, float], name: str | Non
 
 
 def interpolate(name: str, image: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Interpolate (..., [z,] x, y) to some sizes (X, Y[, Z]) by the named matrices.
+    """Interpolate images (..., x, y) or (..., z, x, y) to given sizes.
 
-    `image`: images (..., x, y), with slices before these axes if there are any. `sizes`: numbers
-    of voxels wanted along x, y and, if given, across slices.
+    Parameters
+    ----------
+    name : str
+        Name of the interpolation, such as ``bspline``.
+    image : Tensor
+        Images to interpolate.
+    sizes : Sequence[int]
+        New numbers of voxels along x, y and, optionally, across slices.
     """
-    made = (
+    axis_matrices = (
         torch.tensor(matrix_for(name, image.shape[dim], n, axis), dtype=image.dtype)
         for axis, (dim, n) in enumerate(zip((-2, -1, -3), sizes, strict=False))
     )
-    return _apply_matrices(image, *(each.to(image.device) for each in made))
+    return _apply_matrices(image, *(matrix.to(image.device) for matrix in axis_matrices))
 
 
 def level_above(shape: Sequence[int], factor: Factor) -> Level:
-    """From an acquired grid to the wanted one."""
+    """Return the conversion between an acquired grid and the high-resolution grid."""
     a, b, c = shape
     x, y, z = (highres_size(m, f) for m, f in zip(shape, factor, strict=True))
     return Level((a, b, c), (x, y, z))
 
 
 def level_below(shape: Sequence[int], factor: Factor) -> tuple[Level, tuple[slice, slice, slice]]:
-    """Return the step to a grid lower by the factor, and the window that the factor divides.
+    """Return the conversion to a grid with lower resolution, and its window of the acquired grid.
 
-    The window is one of the acquired grid, from which the step goes down.
-
-    Its shape is the fine grid of the step. `ResolutionError`: an axis too short.
+    The acquired grid is cropped to the window that the factor divides. The window is the fine grid
+    of the conversion. ResolutionError is raised if an axis is too short.
     """
     window, (x, y, z) = divided(shape, factor)
     (a, b), (c, d), (e, f) = window

@@ -1,10 +1,10 @@
-"""Search over the settings of a recipe: what is drawn or combined, and which trial is best.
+"""Search over the settings of a recipe: random or grid trials, and selection of the best.
 
-Trial n of a random search depends on the seed and n alone, so that a search that was stopped goes
-on as if it had not been, and a longer search begins with the trials of the shorter one.
+Trial n of a random search depends only on the seed and n. Therefore, an interrupted search can be
+resumed, and a longer search begins with the trials of a shorter search.
 
-Source: Bergstra & Bengio 2012, which shows that random trials find better settings than a grid of
-as many. A grid is for one or two settings, as in tv-self-sr, which chose alpha by a grid.
+Bergstra & Bengio 2012 show that random trials find better settings than a grid of the same size. A
+grid is useful for one or two settings; tv-self-sr selects alpha with a grid.
 """
 
 from __future__ import annotations
@@ -27,20 +27,29 @@ from bids_sr.sr.recipe_changes import (
     variable_fields,
 )
 
-_DIGITS = 4  # significant digits of a value that is drawn, so that it can be typed
-_WIDE = 10  # ratio of the ends of a range from which values are drawn evenly in their logarithm
-# weights of total variation in a search that names none: the interval of tv-self-sr, section 3.2,
-# in steps of ours
+_DIGITS = 4  # significant digits of drawn values, so that they can be typed
+# smallest ratio of upper to lower limit for ranges that are sampled on a logarithmic scale
+_WIDE = 10
+# default weights of total variation in a search: the interval of tv-self-sr, section 3.2, with our
+# own steps
 _ALPHAS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1)
-_ATTEMPTS = 100  # draws of a trial until its settings go together
+_ATTEMPTS = 100  # attempts to draw settings that are compatible with each other
 
 
 @frozen
 class SearchedSetting:
-    """Values of one setting from which a trial draws.
+    """Setting with the values that trials are drawn from.
 
-    `choices`: values, each with the same probability; empty for a range. `low`, `high`: ends of
-    the range. `whole`: whether values are whole numbers.
+    Parameters
+    ----------
+    field : str
+        Name of the setting.
+    choices : tuple[Number, ...]
+        Values with equal probability; empty for a range.
+    low, high : Number
+        Limits of the range.
+    whole : bool
+        Whether values are whole numbers.
     """
 
     field: str
@@ -55,11 +64,13 @@ class SearchedSetting:
 
     @property
     def logarithmic(self) -> bool:
-        """Whether values are drawn evenly in their logarithm: the ends differ tenfold or more."""
+        """Whether values are drawn on a logarithmic scale: the limits differ by a factor of 10 or
+        more.
+        """
         return self.low > 0 and self.high >= _WIDE * self.low
 
     def draw(self, rng: np.random.Generator) -> Number:
-        """Return one value."""
+        """Draw a value."""
         if self.choices:
             return self.choices[int(rng.integers(len(self.choices)))]
         share = float(rng.random())
@@ -72,14 +83,15 @@ class SearchedSetting:
 
 
 def read_drawn(text: str, method: str, recipe: Recipe) -> SearchedSetting:
-    """Read ``FIELD=LOW..HIGH``, ``FIELD=A,B,C`` or ``FIELD=VALUE``.
+    """Parse ``FIELD=LOW..HIGH``, ``FIELD=A,B,C`` or ``FIELD=VALUE``.
 
-    `ChangeError`: another form, an unknown setting, or a value that the recipe does not allow.
+    ChangeError is raised if the text has another form, the setting is unknown, or the recipe does
+    not allow a value.
     """
     name, _, values = text.partition("=")
     low, dots, high = values.partition("..")
     several = [low, high] if dots else values.split(",")
-    # each value is refused as a change to it would be
+    # values are checked in the same way as changes of the recipe
     changes = [change_of_method(f"{name}={value}", method) for value in several]
     field = variable_field(recipe, changes[0].field, method)
     try:
@@ -100,11 +112,11 @@ def read_drawn(text: str, method: str, recipe: Recipe) -> SearchedSetting:
 
 
 def default_space(recipe: Recipe) -> tuple[SearchedSetting, ...]:
-    """Return what is searched if nothing else is requested (ours).
+    """Return the settings that are searched by default (our choice).
 
-    The learning rate, and the weights of the terms that are less than the largest, each from a
-    tenth of the recipe's value to ten times it; the weight alpha of total variation, from a list
-    of 0 to 0.1, if nothing else decides about detail.
+    These are the learning rate and the weights of all loss terms that are smaller than the largest
+    weight, from a tenth to ten times the value in the recipe. For self-supervised recipes with
+    total variation, only its weight alpha is searched, over a list from 0 to 0.1.
     """
     if recipe.objective == "self" and any(field.name == "tv" for field in variable_fields(recipe)):
         return (SearchedSetting(field="tv", choices=_ALPHAS),)
@@ -130,10 +142,10 @@ def default_space(recipe: Recipe) -> tuple[SearchedSetting, ...]:
 def draw_trial(
     space: Sequence[SearchedSetting], method: str, recipe: Recipe, *, seed: int, number: int
 ) -> tuple[RecipeChange, ...]:
-    """Return the settings of a trial, counted from 1.
+    """Draw the settings of a trial, counted from 1.
 
-    Settings that do not go together, such as weights that are all 0, are drawn again.
-    `ChangeError`: none of 100 draws go together.
+    Incompatible settings, for example weights that are all 0, are drawn again. ChangeError is
+    raised after 100 incompatible draws.
     """
     reason: ChangeError | None = None
     for attempt in range(_ATTEMPTS):
@@ -157,7 +169,8 @@ def grid_trials(
 ) -> list[tuple[RecipeChange, ...]]:
     """Return all combinations of the listed values; the last setting varies fastest.
 
-    `ChangeError`: a range instead of a list, or settings that do not go together.
+    ChangeError is raised if a setting has a range instead of a list, or if settings are
+    incompatible.
     """
     for searched in space:
         if not searched.choices:
@@ -178,9 +191,10 @@ def grid_trials(
 
 
 def best_trial(scores: Sequence[float | None]) -> int | None:
-    """Return the place of the highest score, the first of equal ones; None without any score.
+    """Return the index of the highest score, or None if there are no scores.
 
-    `scores`: held-out PSNR (dB) of each trial; None if its training diverged.
+    `scores` contains the held-out PSNR (dB) of each trial, or None if its training diverged. The
+    first of several equal scores is selected.
     """
-    known = [(score, -place) for place, score in enumerate(scores) if score is not None]
-    return -max(known)[1] if known else None
+    ranked = [(score, -place) for place, score in enumerate(scores) if score is not None]
+    return -max(ranked)[1] if ranked else None

@@ -1,6 +1,6 @@
-"""Training recipes as plain data: networks, losses, schedule, augmentation, variance maps.
+"""Training recipes as plain data: networks, losses, schedule, augmentation, and prior SD maps.
 
-Networks and losses are named (`network`, `loss`) and imported when they are built.
+Networks and losses are specified by name (`network`, `loss`) and imported when they are built.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 
 MULTISLICE = "multislice"
-"""Degradation of a slice-by-slice acquisition, such as that of BOLD runs."""
+"""Name of the degradation that simulates a slice-by-slice acquisition, such as a BOLD run."""
 RecipeName = Literal["fast", "paper", "paper-mse"]
 _LossKind = Literal[
     "content", "psnr", "adversarial", "perceptual", "tv", "ssim", "identity", "cycle", "sparsify"
 ]
-_TIES = ("content", "psnr", "ssim", "cycle", "identity", "sparsify")  # terms that see the target
+# terms that compare the output with the target
+_TIES = ("content", "psnr", "ssim", "cycle", "identity", "sparsify")
 
 
 def in_plane(factor: Factor) -> None:
-    """Raise ValueError where a factor asks for thinner slices."""
+    """Raise ValueError if a factor is not 1 across slices."""
     if factor[2] != 1:
         raise ValueError(
             "a two-dimensional network only changes the in-plane resolution, so the factor "
@@ -39,7 +40,7 @@ def in_plane(factor: Factor) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ImportedWhenCalled:
-    """A class below `bids_sr.sr` by its dotted name, imported when it is called.
+    """Class below `bids_sr.sr`, given by its dotted name and imported when it is called.
 
     >>> ImportedWhenCalled("losses.image.MSE").__name__
     'MSE'
@@ -49,16 +50,17 @@ class ImportedWhenCalled:
 
     @property
     def __name__(self) -> str:
+        """Name of the class, without its module."""
         return self.path.rpartition(".")[2]
 
     @property
     def loaded(self) -> Callable[..., nn.Module]:
-        """The class itself."""
+        """Imported class."""
         module, _, name = self.path.rpartition(".")
-        found: Callable[..., nn.Module] = getattr(
+        imported: Callable[..., nn.Module] = getattr(
             importlib.import_module(f"bids_sr.sr.{module}"), name
         )
-        return found
+        return imported
 
     def __call__(self, *args: object, **settings: object) -> nn.Module:
         return self.loaded(*args, **settings)
@@ -66,10 +68,10 @@ class ImportedWhenCalled:
 
 @dataclass(frozen=True, slots=True)
 class _Network:
-    """Network class with its settings.
+    """Network class with its settings, called with the number of channels and the factor.
 
-    It is called with the number of channels and, for a generator, the factor. `smallest`: side of
-    the smallest image that it takes (voxels).
+    `flat` networks accept only a factor of 1 across slices. `smallest` is the side of the smallest
+    supported image (voxels).
     """
 
     build: ImportedWhenCalled
@@ -84,23 +86,34 @@ class _Network:
 
 
 def network(path: str, *, flat: bool = False, smallest: int = 1, **settings: object) -> _Network:
-    """Return a network of `bids_sr.sr.networks`; a `flat` one refuses thinner slices.
+    """Return a network from `bids_sr.sr.networks`, given by its path.
 
-    `smallest`: side of the smallest image that it takes (voxels).
+    `flat` networks accept only a factor of 1 across slices. `smallest` is the side of the smallest
+    supported image (voxels).
     """
     return _Network(ImportedWhenCalled(f"networks.{path}"), settings, flat, smallest)
 
 
 @frozen
 class LossTerm:
-    """One term of the generator's loss.
+    """Term of the generator's loss.
 
-    `kind`: what it compares: "content", "psnr" and "ssim" (output, target, weight), "perceptual"
-    (output, target; left out without weights of VGG-19), "tv" (output), "adversarial" (the
-    critic's scores); between the generator G to high resolution and F back to low: "cycle"
-    (F(G(x)), x and G(F(y)), y), "identity" (G(y), y and F(x), x), "sparsify" (G(x), y). `build`:
-    makes the module; a perceptual term from the path of the weights. `weight`: factor in the sum;
-    a term of weight 0 is only logged. `stands_in`: on only while there are no weights of VGG-19.
+    Parameters
+    ----------
+    kind : _LossKind
+        Type of the comparison. "content", "psnr" and "ssim" compare output and target with a
+        weight. "perceptual" compares VGG-19 features of output and target, and is omitted without
+        VGG-19 weights. "tv" uses only the output, and "adversarial" the critic's scores. For the
+        generators G to high and F to low resolution, "cycle" compares F(G(x)) with x and G(F(y))
+        with y, "identity" compares G(y) with y and F(x) with x, and "sparsify" compares G(x) with
+        y.
+    build : Callable[..., torch.nn.Module]
+        Function that returns the module. For a perceptual term, its argument is the path of the
+        weights.
+    weight : float
+        Factor in the sum. A term of weight 0 is only logged.
+    stands_in : bool
+        Whether the term is used only if there are no VGG-19 weights.
     """
 
     kind: _LossKind
@@ -110,9 +123,9 @@ class LossTerm:
 
 
 def loss(kind: _LossKind, path: str, weight: float, *, stands_in: bool = False) -> LossTerm:
-    """A term whose class of `bids_sr.sr.losses.image` is named by its path there.
+    """Return a loss term, given the path of its class below `bids_sr.sr.losses`.
 
-    `weight`: factor in the sum; with 0 the term is only logged.
+    A term of weight 0 is only logged. See `LossTerm` for the other parameters.
     """
     return LossTerm(
         kind=kind, build=ImportedWhenCalled(f"losses.{path}"), weight=weight, stands_in=stands_in
@@ -121,20 +134,26 @@ def loss(kind: _LossKind, path: str, weight: float, *, stands_in: bool = False) 
 
 @frozen
 class Augmentation:
-    """Augmentation of the high-resolution training images.
+    """Augmentation of training images.
 
-    The low-resolution images follow through the degradation B.
+    Augmentation A is applied to the high-resolution image. The low-resolution image becomes
+    B(A(highres)) + A(lowres - B(highres)) with the degradation B, which preserves its noise.
 
-    The low-resolution image becomes B(A(highres)) + A(lowres - B(highres)), so that its own noise
-    stays in it.
-
-    `dihedral`: flips of both in-plane axes and, on square matrices, their exchange: these map
-    voxel centers of both grids onto centers, as other rotations or shifts by whole high-resolution
-    voxels would not. `shift`: largest in-plane shift (high-resolution voxels; by a phase ramp).
-    `gamma, gain`: standard deviation of the logarithm of an exponent, and of a factor, on
-    intensity. `noise`: standard deviation of noise in the low-resolution image (scaled intensity).
-    The same noise, zero filled, is added to the target: the network learns to see through it, not
-    to remove it.
+    Parameters
+    ----------
+    dihedral : bool
+        Whether to flip both in-plane axes and, on square matrices, exchange them. This maps voxel
+        centers of both grids onto voxel centers, unlike other rotations or shifts by whole
+        high-resolution voxels.
+    shift : float
+        Largest in-plane shift by a phase ramp (high-resolution voxels).
+    gamma, gain : float
+        Standard deviation of the logarithm of an exponent, and of a factor, applied to the
+        intensity.
+    noise : float
+        Standard deviation of noise added to the low-resolution image (scaled intensity). The
+        zero-filled noise is also added to the target, so that the network does not learn to remove
+        noise.
     """
 
     dihedral: bool = False
@@ -145,56 +164,117 @@ class Augmentation:
 
     @property
     def of_whole_slices(self) -> bool:
-        """Whether something is varied for which a slice has to be whole."""
+        """Whether an augmentation requires whole slices."""
         return (self.shift, self.gamma, self.noise) != (0.0, 0.0, 0.0)
 
 
 @frozen
 class Recipe:
-    """How a method is trained.
+    """Settings of a training.
 
-    `build_generator`: (in_channels, factor) -> network from (N, C, *grid) to the high-resolution
-    grid. `build_critic`: (in_channels) -> network from images to scores, or None. `upsampled_by`:
-    interpolation of the input before the generator; None for a generator on the acquired grid.
-    `patch`: side of the patches (high-resolution voxels), or one side an axis; None for whole
-    slices or volumes. `batch, iterations`: images a step, steps at most. `learning_rate, betas,
-    schedule`: of Adam; "one-cycle" rises for a fifth of the steps and falls to nothing, "plateau"
-    multiplies by `plateau_factor` after `plateau_patience` validation steps without a gain,
-    "linear-decay" is constant up to `decay_from` (epochs, if given in epochs), then falls in a
-    line to `final_learning_rate`. `critic_learning_rate`: of the critic's Adam; the generator's
-    where None. `critic_steps`: critic steps a generator step. `adversarial_from`: first iteration
-    with an adversarial term; the steps before pre-train the generator, and the critic rests.
-    `gradient_limit`: norm to which the generator's gradient is clipped, or None.
-    `background`: weight of the content loss outside the mask (1 inside).
-    `evaluate_every`: iterations between validation steps, and between checkpoints. `patience`:
-    validation steps without a gain of .005 dB after which training stops; None: never. `hold_out`:
-    every n-th slice is held out; 0: none, and the last weights are kept. `refit`: train again on
-    all slices for as many steps as did best on the held-out ones. `epochs, patches`: instead of
-    `iterations`: `patches` places, drawn once, are each seen once an epoch; validation steps are
-    then `look_epochs` epochs apart. `patches` with `iterations`: the steps go through so many
-    places again and again; without it each step draws new ones.
-    `critic_game`: "bce" (the adversarial term's own),
-    "wasserstein" (weights clipped to +- `weight_clip` after each critic step) or "wasserstein-gp"
-    (plus `penalty_weight` times the gradient penalty). `objective`: "supervised"; "self" (the
-    output is downsampled and compared with the low-resolution image: no high-resolution image is
-    needed); or "cycle" (a second generator back to low resolution). `degradation`: name in
-    `operators`, where low-resolution images have to be made, and for the objective "self".
-    `factors`: factors to draw from at each step, for one network of many, on the axes that the
-    factor changes. `freeze_but_last`: layers with weights, counted from the end, that training
-    from a model goes on with; None: all. `keep_critic`: whether the trained critic is kept beside
-    the generator, to be explained and to continue from; for a cycle, the second generator and its
-    critic as well. `intensity`: what is 1 for the network: "percentile" (the 99th
-    inside the mask), "unit" (the largest value, for networks that end in a sigmoid) or "range"
-    (the largest value, while the smallest is 0).
-    `patch_at_most`: a smaller image is seen whole in-plane. `keep`: weights that are kept if
-    slices are held out: the ones with the best score, or the last ones. Adversarial training may
-    lower the score, and "best" would then undo it. `pretrained_by`: kinds of the terms that are
-    on in the steps before `adversarial_from`; (): all but the adversarial one. `every_slice`:
-    whether slices that hardly show the head are also trained on. `applied_in_patches`: whether a
-    model is applied in patches of the size that it was trained on, side by side, as a paper does;
-    else to whole slices or volumes. `each_slice_once`: whether an epoch of whole slices contains
-    each training slice once, in random order; `patches` then counts only in trainings on patches.
-    `slice_batches`: number of batches of such an epoch; None until the images are known.
+    Parameters
+    ----------
+    build_generator : Callable[[int, Factor], torch.nn.Module]
+        Function from number of channels and factor to the generator, a network from (N, C, *grid)
+        to the high-resolution grid.
+    build_critic : Callable[[int], torch.nn.Module] | None
+        Function from number of channels to the critic, a network from images to scores. None if
+        there is no critic.
+    losses : tuple[LossTerm, ...]
+        Terms of the generator's loss.
+    upsampled_by : str | None
+        Interpolation of the input before the generator. None for a generator on the acquired grid.
+    patch : int | tuple[int, ...] | None
+        Side of the patches (high-resolution voxels), or one side per axis. None for whole slices
+        or volumes.
+    batch, iterations : int
+        Number of images per step, and maximum number of steps.
+    learning_rate, betas : float, tuple[float, float]
+        Settings of the Adam optimizer.
+    schedule : {"constant", "one-cycle", "plateau", "linear-decay"}
+        Schedule of the learning rate. "one-cycle" increases for a fifth of the steps and then
+        decreases to zero. "plateau" multiplies the rate by `plateau_factor` after
+        `plateau_patience` validation steps without improvement. "linear-decay" is constant up to
+        `decay_from` (in epochs if the training is specified in epochs) and then decreases linearly
+        to `final_learning_rate`.
+    critic_learning_rate : float | None
+        Learning rate of the critic; None for the rate of the generator.
+    critic_steps : int
+        Number of critic steps per generator step.
+    adversarial_from : int
+        First iteration with an adversarial term. Earlier steps pre-train the generator without
+        training the critic.
+    gradient_limit : float | None
+        Largest norm of the generator's gradient; None means no clipping.
+    background : float
+        Weight of the content loss outside the mask (1 inside).
+    evaluate_every : int
+        Number of iterations between validation steps, and between checkpoints.
+    patience : int | None
+        Number of validation steps without an improvement of .005 dB after which training stops.
+        None disables early stopping.
+    hold_out : int
+        Every n-th slice is held out. 0 means that none are held out and the last weights are kept.
+    refit : bool
+        Whether to train again on all slices, for the number of steps with the best held-out score.
+    augmentation : Augmentation
+        Augmentation of training images.
+    epochs, patches : int | None
+        Alternative to `iterations`: each of `patches` patches, drawn once, is used once per epoch,
+        and validation steps are `look_epochs` epochs apart. If `patches` is combined with
+        `iterations`, the steps use this number of patches repeatedly. Without `patches`, each step
+        draws new patches.
+    look_epochs : int
+        Number of epochs between validation steps.
+    decay_from, final_learning_rate : int, float
+        Settings of the schedule "linear-decay".
+    plateau_patience, plateau_factor : int, float
+        Settings of the schedule "plateau".
+    critic_game : {"bce", "wasserstein", "wasserstein-gp"}
+        Loss of the critic: "bce" (defined by the adversarial term), "wasserstein" (weights are
+        clipped to +-`weight_clip` after each critic step), or "wasserstein-gp" (with
+        `penalty_weight` times the gradient penalty).
+    weight_clip, penalty_weight : float
+        Settings of Wasserstein critics.
+    objective : {"supervised", "self", "cycle"}
+        "supervised"; "self" (the output is downsampled and compared with the low-resolution image,
+        so that no high-resolution image is required); or "cycle" (with a second generator to low
+        resolution).
+    degradation : str
+        Name of the degradation in `operators` that simulates low-resolution images, and is used
+        for the objective "self".
+    factors : tuple[float, ...]
+        Factors to draw from in each step, along the axes that the factor changes, to train a
+        single network for several factors.
+    freeze_but_last : int | None
+        Number of layers with weights, counted from the end, that are trained if training starts
+        from a model. None means all layers.
+    keep_critic : bool
+        Whether the trained critic is stored with the generator for inspection and further
+        training. For cycles, the second generator and its critic are also stored.
+    intensity : {"percentile", "unit", "range"}
+        Intensity that is 1 for the network: "percentile" (99th percentile within the mask), "unit"
+        (the maximum, for networks that end in a sigmoid) or "range" (the maximum, with the minimum
+        scaled to 0).
+    patch_at_most : bool
+        Whether `patch` is an upper limit, so that smaller images are used whole in plane.
+    keep : {"best", "last"}
+        Weights that are kept if slices are held out: the weights with the best score, or the last
+        weights. Adversarial training can reduce the score, and "best" would then discard its
+        effect.
+    pretrained_by : tuple[str, ...]
+        Kinds of the loss terms used before `adversarial_from`. An empty tuple means all terms
+        except the adversarial term.
+    every_slice : bool
+        Whether slices that hardly show the head are also used for training.
+    applied_in_patches : bool
+        Whether a model is applied in patches of its training size, placed side by side as in a
+        paper, instead of to whole slices or volumes.
+    each_slice_once : bool
+        Whether an epoch of whole slices contains each training slice once, in random order.
+        `patches` then applies only to trainings on patches.
+    slice_batches : int | None
+        Number of batches in such an epoch; None until the images are known.
     """
 
     build_generator: Callable[[int, Factor], nn.Module]
@@ -252,7 +332,7 @@ class Recipe:
 
     @property
     def steps_an_epoch(self) -> int:
-        """Return steps of an epoch; 1 where the recipe is given in iterations."""
+        """Number of steps per epoch; 1 if the recipe is specified in iterations."""
         if self.epochs is None or self.patches is None:
             return 1
         if self.epochs_of_slices and self.slice_batches is not None:
@@ -261,19 +341,19 @@ class Recipe:
 
     @property
     def steps(self) -> int:
-        """Return steps at most."""
+        """Maximum number of steps."""
         return self.iterations if self.epochs is None else self.epochs * self.steps_an_epoch
 
     @property
     def look_every(self) -> int:
-        """Return steps between validation steps, and between checkpoints."""
+        """Number of steps between validation steps, and between checkpoints."""
         return (
             self.evaluate_every if self.epochs is None else self.look_epochs * self.steps_an_epoch
         )
 
     @property
     def flat_patch(self) -> tuple[int, int] | None:
-        """Return sides of the patches in plane; None where slices of any size serve."""
+        """Sides of the patches in plane; None if slices of any size are supported."""
         if self.patch is None or self.patch_at_most:
             return None
         return (
@@ -284,19 +364,16 @@ class Recipe:
 
     @property
     def patch_applied(self) -> int | tuple[int, ...] | None:
-        """Return sides of the patches in which models are applied; None for whole images."""
+        """Sides of the patches for applying a model; None for whole images."""
         return self.patch if self.applied_in_patches else None
 
     def fits(self, x: int, y: int) -> bool:
-        """Whether slices of that size hold its patches.
-
-        `x`: number of voxels along the first axis. `y`: number of voxels along the second axis.
-        """
+        """Return whether slices of x times y voxels are at least as large as the patches."""
         side = self.flat_patch
         return side is None or (side[0] <= x and side[1] <= y)
 
     def terms_on(self, vgg: bool) -> tuple[LossTerm, ...]:
-        """Return terms that are on with, or without, weights of VGG-19."""
+        """Return the loss terms that are used with or without VGG-19 weights."""
         off = (
             "none" if vgg else "perceptual",
             "none" if self.build_critic is not None else "adversarial",
@@ -305,47 +382,48 @@ class Recipe:
 
     @property
     def contested(self) -> bool:
-        """Whether the loss has an adversarial term, and so does not tell the output quality."""
+        """Whether the loss has an adversarial term, so that it does not show output quality."""
         return self.build_critic is not None and any(
             t.kind == "adversarial" and t.weight != 0 for t in self.losses
         )
 
     @property
     def perceptual(self) -> bool:
-        """Whether the loss has a term of VGG-19 features, which is off without its weights."""
+        """Whether the loss has a term of VGG-19 features, which requires their weights."""
         return any(term.kind == "perceptual" for term in self.losses)
 
     @property
     def needs_vgg(self) -> bool:
-        """Whether nothing but the perceptual term ties the output to the target."""
+        """Whether only the perceptual term relates the output to the target."""
         return self.perceptual and not any(
             term.kind in _TIES and term.weight for term in self.terms_on(False)
         )
 
     @property
     def is_tied(self) -> bool:
-        """Whether a term of the loss compares the output with an image, or its features."""
+        """Whether a loss term compares the output with an image or its features."""
         return any(term.kind in (*_TIES, "perceptual") and term.weight for term in self.losses)
 
     @property
     def taught_by_vgg(self) -> bool:
-        """Whether, given weights of VGG-19, only its features tie the output to the target.
+        """Whether only VGG-19 features relate the output to the target if their weights are
+        available.
 
-        Without weights such a recipe is either refused (`needs_vgg`) or falls back to a term that
-        stands in for the features.
+        Without weights, such a recipe is either rejected (`needs_vgg`), or another term replaces
+        the features.
         """
         return self.perceptual and not any(
             term.kind in _TIES and term.weight for term in self.terms_on(True)
         )
 
     def rate(self, iteration: int, base: float) -> float:
-        """Learning rate of a step (counted from 0), without a plateau's factor."""
+        """Return the learning rate of a step (counted from 0), without the factor of plateaus."""
         if self.schedule in ("constant", "plateau"):
             return base
         if self.schedule == "linear-decay":
             start = self.decay_from * self.steps_an_epoch
-            done = max(0, iteration - start) / max(1, self.steps - 1 - start)
-            return base + min(1.0, done) * (self.final_learning_rate - base)
+            fraction = max(0, iteration - start) / max(1, self.steps - 1 - start)
+            return base + min(1.0, fraction) * (self.final_learning_rate - base)
         top = max(1, self.steps // 5)
         if iteration < top:
             return base * (0.04 + 0.96 * 0.5 * (1 - cos(pi * iteration / top)))
@@ -354,18 +432,36 @@ class Recipe:
 
 @frozen
 class VarianceRecipe:
-    """How the variance maps w of a run are found; nothing is trained.
+    """Settings for estimating the prior SD maps w of a run.
 
-    `kind`: "sbl", or the control "sdmod". `fwhm`: full widths of the correlations K_q
-    (high-resolution voxels), one variance map each; none for sdmod. `noise`: s2 over the mean
-    variance of the data. `rounds`: updates of w. `draws`: from the prior, an update. `step`: power
-    of the ratio by which w is multiplied. `equalize`: components are divided by this power of
-    their size. `smooth, across`: standard deviations of the smoothing of the ratios, in plane and
-    across slices (voxels). `pull`: share by which log w is drawn towards its neighborhood (1
-    voxel) at each update. `components`: strongest temporal components that stand for all volumes.
-    `least_explained`: share of zero filling's error that the map of one half of the run has to
-    explain in the other, one level of resolution down; with less the series is zero filled; None:
-    always applied (controls).
+    Parameters
+    ----------
+    kind : str
+        "sbl", or the control "sdmod".
+    fwhm : tuple[float, ...]
+        Full widths at half maximum of the correlations K_q (high-resolution voxels), one per prior
+        SD map. Empty for sdmod.
+    noise : float
+        Noise variance s2 relative to the mean variance of the data.
+    rounds : int
+        Number of updates of w.
+    draws : int
+        Number of samples from the prior per update.
+    step : float
+        Exponent of the ratio that multiplies w in an update.
+    equalize : float
+        Components are divided by their size raised to this power.
+    smooth, across : float
+        Standard deviations of the Gaussian smoothing of ratios, in plane and across slices
+        (voxels).
+    pull : float
+        Weight of the smoothed log w (1 voxel in plane) in each update.
+    components : int
+        Number of temporal components that represent all volumes, strongest first.
+    least_explained : float | None
+        Smallest fraction of the zero-filling error that the map of one half of the run must
+        explain in the other half, in the self-test at lower resolution. With a smaller fraction,
+        the series is zero filled. None for controls, which are always applied.
     """
 
     kind: str = "sbl"
@@ -383,7 +479,7 @@ class VarianceRecipe:
 
 
 FIRST_YOUNGER = "epochs"
-"""The first field of `Recipe` of those added after models had been made, as all behind it."""
+"""First field of `Recipe` that was introduced after the first models, like all later fields."""
 
 
 OURS = Recipe(
@@ -396,6 +492,4 @@ OURS = Recipe(
     gradient_limit=1.0,
     augmentation=Augmentation(dihedral=True),
 )
-"""What our own recipes replace something in: a one-cycle rate, validation every 50 steps, an early
-end, flips.
-"""
+"""Basis of our own recipes, with a one-cycle learning rate, early stopping and flips."""

@@ -1,9 +1,9 @@
-"""Settings of a recipe that a call may change, because papers vary them.
+"""Settings of a recipe that users can change, because papers vary them.
 
-`variable_fields` lists the settings that act on a recipe, with their ranges; it is derived from
-the recipe, so that no method offers a setting without effect. A change is read once, from
-``METHOD.FIELD=VALUE`` (`RecipeChange.from_text`), and carried out by `apply_changes`. The standard
-library suffices.
+`variable_fields` lists the settings of a recipe with their ranges. It is derived from the recipe,
+so that a method only offers settings that affect it. A change is parsed once from
+``METHOD.FIELD=VALUE`` (`RecipeChange.from_text`) and applied by `apply_changes`. This module needs
+only the standard library.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from bids_sr.sr.recipe import LossTerm, Recipe, loss
 
 Number = int | float
 _LARGEST_WEIGHT = 100.0
-_LARGEST_SIDE = 256  # of a patch, in voxels
-# side below which four poolings of VGG-19 leave no features
+# voxels, largest side of a patch
+_LARGEST_SIDE = 256
 _SMALLEST_FOR_VGG = 16
-SMALLEST_SIDE = 8  # of a patch, in voxels
+SMALLEST_SIDE = 8  # voxels, smallest side of a patch
 _TV = "Pérez-Bueno et al."
 _ATTENTION_UNET = "Li et al. 2022"
 _MOUSE = "Liang & Zhang 2023"
 
 
 class ChangeError(ValueError):
-    """A change that a recipe does not allow.
+    """Error raised for a change that a recipe does not allow.
 
-    `why`, `fix`: the reason, and what to do instead. `change`: the change, or "" if unknown.
+    The message consists of the reason (`why`) and the remedy (`fix`). `change` is the change, or
+    "" if unknown.
     """
 
     def __init__(self, why: str, fix: str, change: str = "") -> None:
@@ -42,7 +43,7 @@ class ChangeError(ValueError):
 
 @frozen
 class RecipeChange:
-    """One setting of a method's recipe that takes another value.
+    """Changed value of a setting in a method's recipe.
 
     >>> str(RecipeChange.from_text("tv.tv=2e-2"))
     'tv.tv=0.02'
@@ -57,9 +58,9 @@ class RecipeChange:
 
     @classmethod
     def from_text(cls, text: str) -> RecipeChange:
-        """Read ``METHOD.FIELD=VALUE``; `ChangeError` if the text has another form.
+        """Parse ``METHOD.FIELD=VALUE``, or raise `ChangeError` if the text has another form.
 
-        The names are checked against methods and recipes by `check_changes`.
+        The names are checked by `check_changes`.
         """
         name, equals, number = text.partition("=")
         method, dot, field = name.strip().partition(".")
@@ -72,7 +73,7 @@ class RecipeChange:
 
 
 def change_of_method(text: str, method: str) -> RecipeChange:
-    """Read ``FIELD=VALUE``, or ``METHOD.FIELD=VALUE`` of this method; else `ChangeError`."""
+    """Parse ``FIELD=VALUE`` or ``METHOD.FIELD=VALUE`` for this method, or raise `ChangeError`."""
     name, equals, _ = text.partition("=")
     if not (name.strip() and equals):
         raise ChangeError(
@@ -91,7 +92,7 @@ def change_of_method(text: str, method: str) -> RecipeChange:
 
 
 def number_of(text: str) -> Number:
-    """Read a finite number; a whole one becomes an int.
+    """Parse a finite number; whole numbers are returned as int.
 
     >>> number_of("5e3"), number_of(".02")
     (5000, 0.02)
@@ -111,13 +112,29 @@ def number_of(text: str) -> Number:
 
 @frozen
 class VariableField:
-    """A setting of a recipe that a call may change.
+    """Setting of a recipe that users can change.
 
-    `default`: value of the recipe; None if the recipe leaves the setting open; several sides of a
-    patch that is not a cube. `least`, `most`: range. `whole`: whole numbers only. `unit`: unit of
-    the value; "" for a weight. `without_default`: what applies if `default` is None. `sets`: what
-    the value sets. `source`: paper that varies it, with its values; "" if none of ours does.
-    `put`: return the recipe with a value.
+    Parameters
+    ----------
+    name : str
+        Name of the setting.
+    default : Number | tuple[int, ...] | None
+        Value in the recipe. None if the recipe leaves the setting open, and several sides for a
+        patch that is not a cube.
+    least, most : Number
+        Limits of the value.
+    whole : bool
+        Whether the value must be a whole number.
+    unit : str
+        Unit of the value; "" for weights.
+    without_default : str
+        Description of the behavior if `default` is None.
+    sets : str
+        Description of the setting.
+    source : str
+        Paper that varies the setting, with its values; "" if there is none.
+    put : Callable[[Recipe, Number], Recipe]
+        Function that returns the recipe with a new value.
     """
 
     name: str
@@ -133,12 +150,12 @@ class VariableField:
 
     @property
     def range(self) -> str:
-        """The range as text, such as ``8 to 256``."""
+        """Limits as text, such as ``8 to 256``."""
         return f"{self.least:g} to {self.most:.9g}"
 
     @property
     def shown_default(self) -> str:
-        """The recipe's own value as text."""
+        """Value in the recipe as text."""
         if self.default is None:
             return self.without_default
         if isinstance(self.default, tuple):
@@ -146,7 +163,7 @@ class VariableField:
         return f"{self.default:.9g}"
 
     def checked(self, value: Number) -> Number:
-        """Return a value as the recipe takes it, or raise `ChangeError`."""
+        """Return a value in the type of the setting, or raise `ChangeError` if it is invalid."""
         if self.whole and value != int(value):
             raise ChangeError(
                 f"{self.name} must be a whole number", f"Specify a whole number from {self.range}."
@@ -161,9 +178,9 @@ class VariableField:
 
 @frozen
 class _Weight:
-    """A term of the loss whose weight may be changed.
+    """Loss term whose weight can be changed.
 
-    `path`: class of `bids_sr.sr.losses.image`; "" if any term of the kind is meant.
+    `path` is the name of a loss class; "" matches any term of the kind.
     """
 
     name: str
@@ -174,7 +191,7 @@ class _Weight:
     source: str = ""
 
     def names(self, term: LossTerm) -> bool:
-        """Whether this is the weight of a term."""
+        """Return whether this is the weight of a term."""
         path = getattr(term.build, "__name__", "")
         return term.kind == self.kind and self.path in ("", path)
 
@@ -238,34 +255,37 @@ _OTHER_WEIGHTS = (
 
 
 def _term(recipe: Recipe, weight: _Weight) -> LossTerm | None:
+    """Return the term of a recipe with this weight, or None."""
     return next((term for term in recipe.losses if weight.names(term)), None)
 
 
 def _with_weight(recipe: Recipe, value: Number, weight: _Weight) -> Recipe:
-    """Return the recipe with a term of that weight, which is added if it is missing.
+    """Return the recipe with a changed weight; a missing term is added.
 
-    A term that stands in for features of VGG-19 is on in any case once its weight is given.
+    A term that replaces VGG-19 features is always used once its weight is specified.
     """
     term = _term(recipe, weight)
     if term is None:
-        # the recipe offers the missing terms of `_IMAGE_LOSSES` alone, which have a class
+        # only terms of `_IMAGE_LOSSES` can be missing, and they have a class
         added = loss(weight.kind, f"image.{weight.path}", float(value))  # type: ignore[arg-type]
         return replace(recipe, losses=(*recipe.losses, added)) if value else recipe
     changed = replace(term, weight=float(value), stands_in=False)
     return replace(
-        recipe, losses=tuple(changed if each is term else each for each in recipe.losses)
+        recipe,
+        losses=tuple(changed if loss_term is term else loss_term for loss_term in recipe.losses),
     )
 
 
 def _weight_fields(recipe: Recipe) -> Iterable[VariableField]:
-    """Weights of all terms of the loss, and of the image losses that may be added to it."""
+    """Yield the weights of all loss terms, and of the image losses that can be added."""
     for weight in (*_IMAGE_LOSSES, *_OTHER_WEIGHTS):
         term = _term(recipe, weight)
         if weight in _IMAGE_LOSSES and recipe.objective == "self":
-            continue  # the weight beside it says the same
+            # in self-supervised recipes, the weight of the other term has the same effect
+            continue
         if term is None and not (weight in _IMAGE_LOSSES and _takes(recipe, weight)):
             continue
-        # in the attention U-Net the term is 1 - D of equation 2, and its weight is lambda
+        # in the attention U-Net, the term is 1 - D of equation 2 with the weight lambda
         guiding = term is not None and getattr(term.build, "__name__", "") == "CriticScore"
         default = 0.0 if term is None else term.weight
         yield VariableField(
@@ -281,9 +301,9 @@ def _weight_fields(recipe: Recipe) -> Iterable[VariableField]:
 
 
 def _takes(recipe: Recipe, weight: _Weight) -> bool:
-    """Whether an image loss can be added to a recipe.
+    """Return whether an image loss can be added to a recipe.
 
-    Cross-entropy needs intensities from 0 to 1.
+    The cross-entropy can only be added if intensities are from 0 to 1.
     """
     return recipe.objective == "supervised" and (
         weight.name != "bce" or recipe.intensity != "percentile"
@@ -291,19 +311,21 @@ def _takes(recipe: Recipe, weight: _Weight) -> bool:
 
 
 def _network_settings(recipe: Recipe) -> Mapping[str, object]:
-    """What the recipe's generator is built with; empty if the recipe names none of it."""
-    found: Mapping[str, object] = getattr(recipe.build_generator, "settings", {})
-    return found
+    """Return the settings of the recipe's generator, or an empty mapping if there are none."""
+    settings: Mapping[str, object] = getattr(recipe.build_generator, "settings", {})
+    return settings
 
 
 def _doubling(widths: object) -> bool:
+    """Return whether each width is twice the previous width."""
     return isinstance(widths, tuple) and all(b == 2 * a for a, b in pairwise(widths))
 
 
 def _filters(recipe: Recipe) -> Number | None:
-    """Filters of the generator's first layer; None if they do not decide the other layers.
+    """Return the number of filters in the generator's first layer, if it determines all layers.
 
-    The width of a transformer's token is no number of filters.
+    None is returned for other generators, including transformers, whose token width is not a
+    number of filters.
     """
     settings = _network_settings(recipe)
     widths, width = settings.get("widths"), settings.get("width")
@@ -313,6 +335,7 @@ def _filters(recipe: Recipe) -> Number | None:
 
 
 def _with_filters(recipe: Recipe, value: Number) -> Recipe:
+    """Return the recipe with another number of filters in the generator's first layer."""
     settings = dict(_network_settings(recipe))
     widths = settings.get("widths")
     if isinstance(widths, tuple):
@@ -324,7 +347,7 @@ def _with_filters(recipe: Recipe, value: Number) -> Recipe:
 
 
 def _smallest_side(recipe: Recipe) -> int:
-    """Side of the smallest patch that all networks of a recipe take."""
+    """Return the side of the smallest patch that all networks of a recipe support."""
     sides = [
         getattr(network, "smallest", 1)
         for network in (recipe.build_generator, recipe.build_critic)
@@ -335,7 +358,7 @@ def _smallest_side(recipe: Recipe) -> int:
 
 
 def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
-    """Return the settings of a recipe that may be changed: weights, network, samples, steps."""
+    """Return the settings of a recipe that can be changed: weights, network, samples and steps."""
     fields = list(_weight_fields(recipe))
     filters = _filters(recipe)
     if filters is not None:
@@ -353,7 +376,7 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
             )
         )
     whole_slices = recipe.augmentation.of_whole_slices
-    # total variation and data consistency of a part are not those of the whole volume
+    # patches would change the total variation and the data consistency of self-supervised recipes
     if not whole_slices and recipe.objective != "self":
         fields.append(
             VariableField(
@@ -366,7 +389,7 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
                 unit="high-resolution voxels",
                 sets="side length of training patches",
                 source=f"{_ATTENTION_UNET}: 8 to 64, section 4.1.2",
-                put=lambda how, value: replace(how, patch=int(value), patch_at_most=False),
+                put=lambda base, value: replace(base, patch=int(value), patch_at_most=False),
             )
         )
     if not whole_slices:
@@ -388,7 +411,7 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
                     f"{_ATTENTION_UNET}: 100 to 5000 per scan, section 4.1.3;"
                     f" {_MOUSE}: 5000 and 20000, table 1"
                 ),
-                put=lambda how, value: replace(how, patches=int(value), each_slice_once=False),
+                put=lambda base, value: replace(base, patches=int(value), each_slice_once=False),
             )
         )
     fields += _step_fields(recipe)
@@ -396,7 +419,7 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
 
 
 def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
-    """Number and size of the steps of training."""
+    """Yield the settings for number and size of the training steps."""
     if recipe.epochs is not None:
         yield VariableField(
             name="epochs",
@@ -406,19 +429,19 @@ def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
             whole=True,
             unit="epochs",
             sets="maximum number of epochs",
-            put=lambda how, value: replace(how, epochs=int(value)),
+            put=lambda base, value: replace(base, epochs=int(value)),
         )
     else:
         yield VariableField(
             name="iterations",
             default=recipe.iterations,
-            # fewer would leave out the adversarial term
+            # fewer steps would end before the adversarial term is used
             least=recipe.adversarial_from + 1,
             most=10_000_000,
             whole=True,
             unit="steps",
             sets="maximum number of training steps",
-            put=lambda how, value: replace(how, iterations=int(value)),
+            put=lambda base, value: replace(base, iterations=int(value)),
         )
     yield VariableField(
         name="batch",
@@ -428,7 +451,7 @@ def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
         whole=True,
         unit="patches per step",
         sets="number of patches per batch",
-        put=lambda how, value: replace(how, batch=int(value)),
+        put=lambda base, value: replace(base, batch=int(value)),
     )
     yield VariableField(
         name="learning_rate",
@@ -437,7 +460,7 @@ def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
         most=1,
         unit="",
         sets="learning rate of the Adam optimizer for the generator",
-        put=lambda how, value: replace(how, learning_rate=float(value)),
+        put=lambda base, value: replace(base, learning_rate=float(value)),
     )
     if recipe.build_critic is not None:
         yield VariableField(
@@ -448,12 +471,12 @@ def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
             most=1,
             unit="",
             sets="learning rate of the Adam optimizer for the critic",
-            put=lambda how, value: replace(how, critic_learning_rate=float(value)),
+            put=lambda base, value: replace(base, critic_learning_rate=float(value)),
         )
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """Return ``Did you mean x?`` for the closest known name, or ""."""
+    """Return ``Did you mean x?`` for the closest known name, or "" if no name is similar."""
     from difflib import get_close_matches
 
     close = get_close_matches(name, known, n=1)
@@ -461,9 +484,9 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def variable_field(recipe: Recipe, name: str, about: str) -> VariableField:
-    """Return the setting of a recipe by its name; `ChangeError` lists those that it has.
+    """Return a setting of a recipe by its name, or raise `ChangeError` with a list of settings.
 
-    `about`: method and recipe, for the message.
+    `about` contains method and recipe for the error message.
     """
     fields = {field.name: field for field in variable_fields(recipe)}
     if name not in fields:
@@ -482,15 +505,32 @@ def variable_field(recipe: Recipe, name: str, about: str) -> VariableField:
 
 
 def _about(method: str, recipe: str) -> str:
+    """Return method and recipe for error messages."""
     return f"{method} ({recipe})"
 
 
 def apply_changes(recipe: Recipe, changes: Sequence[RecipeChange], about: str = "") -> Recipe:
-    """Return a recipe with the changes; the same changes twice give the same recipe.
+    """Return a recipe with changes.
 
-    `changes`: of this recipe's method. `about`: method and recipe, for messages. `ChangeError`: an
-    unknown setting, a value outside its range, or no term of the loss that compares the output
-    with anything.
+    Parameters
+    ----------
+    recipe : Recipe
+        Recipe to change.
+    changes : Sequence[RecipeChange]
+        Changes for the method of this recipe.
+    about : str, optional
+        Method and recipe, for error messages.
+
+    Returns
+    -------
+    Recipe
+        Changed recipe. Applying the changes again has no effect.
+
+    Raises
+    ------
+    ChangeError
+        If a setting is unknown, a value is outside its range, or no loss term compares the output
+        with an image.
     """
     changed = recipe
     for change in changes:
@@ -501,11 +541,11 @@ def apply_changes(recipe: Recipe, changes: Sequence[RecipeChange], about: str = 
             raise ChangeError(error.why, error.fix, str(change)) from None
         changed = field.put(changed, value)
     if changes and not changed.is_tied:
-        others = [weight.name for weight in _IMAGE_LOSSES if _takes(recipe, weight)]
+        alternatives = [weight.name for weight in _IMAGE_LOSSES if _takes(recipe, weight)]
         raise ChangeError(
             "all loss terms that compare the output with an image would have a weight of 0",
-            f"Specify a weight above 0 for at least one of {', '.join(others)}."
-            if others
+            f"Specify a weight above 0 for at least one of {', '.join(alternatives)}."
+            if alternatives
             else "Keep the default of at least one weight.",
             " ".join(map(str, changes)),
         )
@@ -513,24 +553,32 @@ def apply_changes(recipe: Recipe, changes: Sequence[RecipeChange], about: str = 
 
 
 def changed_recipe(method: Method, name: str, changes: Sequence[RecipeChange]) -> Recipe:
-    """Return the recipe of a method with those of the changes that are the method's."""
+    """Return the recipe of a method with the changes that concern this method."""
     name = recipe_name(method, name)
-    own = changes_of(changes, method.name)
-    return apply_changes(get_recipe(method, name), own, _about(method.name, name))
+    method_changes = changes_of(changes, method.name)
+    return apply_changes(get_recipe(method, name), method_changes, _about(method.name, name))
 
 
 def changes_of(changes: Sequence[RecipeChange], method: str) -> tuple[RecipeChange, ...]:
-    """Return the changes of one method."""
+    """Return the changes that concern a method."""
     return tuple(change for change in changes if change.method == method)
 
 
 def check_changes(
     changes: Sequence[RecipeChange], methods: Sequence[str], recipe: str, *, vgg: bool
 ) -> None:
-    """Refuse changes that have no effect on the methods of a call; raises `ChangeError`.
+    """Raise `ChangeError` for changes that have no effect on the selected methods.
 
-    `methods`: those of the call. `recipe`: name of the recipe. `vgg`: whether there are weights of
-    VGG-19.
+    Parameters
+    ----------
+    changes : Sequence[RecipeChange]
+        Changes of all methods.
+    methods : Sequence[str]
+        Names of the selected methods.
+    recipe : str
+        Name of the recipe.
+    vgg : bool
+        Whether VGG-19 weights are available.
     """
     for change in changes:
         name = change.method
@@ -555,19 +603,21 @@ def check_changes(
             why = "the perceptual loss is not used, because no VGG-19 weights were specified"
             fix = "Specify the weights with --vgg-weights, or remove the change."
             raise ChangeError(why, fix, str(change))
-        if [other.field for other in changes_of(changes, name)].count(change.field) > 1:
+        if [same_method.field for same_method in changes_of(changes, name)].count(
+            change.field
+        ) > 1:
             why = f"{name}.{change.field} is specified twice"
             raise ChangeError(why, "Specify the setting only once.", str(change))
     for name in dict.fromkeys(change.method for change in changes):
         method = get_method(name)
-        if recipe_name(method, recipe) in method.recipes:  # a missing one has its own refusal
+        if recipe_name(method, recipe) in method.recipes:  # missing recipes are reported elsewhere
             changed_recipe(method, recipe, changes)
 
 
 def differing_settings(recipe: Recipe, changes: Sequence[RecipeChange]) -> dict[str, Number]:
-    """Return the values that differ from the recipe's own, by the names of the settings.
+    """Return the changed values that differ from the recipe, by name of the setting.
 
-    Raises `ChangeError` as `apply_changes` does.
+    ChangeError is raised as in `apply_changes`.
     """
     values: dict[str, Number] = {}
     for change in changes:
@@ -579,9 +629,9 @@ def differing_settings(recipe: Recipe, changes: Sequence[RecipeChange]) -> dict[
 
 
 def changes_from(method: str, values: Mapping[str, object]) -> tuple[RecipeChange, ...]:
-    """Return changes of a method by name and value, as a card lists them.
+    """Return the changes of a method from a mapping of names to values, as in a model card.
 
-    `ChangeError`: a value that is not a finite number.
+    ChangeError is raised if a value is not a finite number.
     """
     changes = []
     for name, value in values.items():
@@ -595,7 +645,7 @@ def changes_from(method: str, values: Mapping[str, object]) -> tuple[RecipeChang
 
 
 def changes_text(recipe: Recipe, changes: Sequence[RecipeChange]) -> str:
-    """Return a sentence on the changes for the methods section; "" without any."""
+    """Return a sentence about the changes for the methods text, or "" if there are none."""
     differing = differing_settings(recipe, changes)
     fields = {field.name: field for field in variable_fields(recipe)}
     parts = [
@@ -608,10 +658,11 @@ def changes_text(recipe: Recipe, changes: Sequence[RecipeChange]) -> str:
 
 
 def work_ratio(recipe: Recipe, changed: Recipe, ndim: int) -> float:
-    """Return the work of training by a changed recipe relative to the recipe's own.
+    """Return the amount of computation in training relative to the unchanged recipe.
 
-    Work is steps times batch, times the volume of a patch, times the squared filters. A recipe on
-    whole slices is taken as one on patches of the same size, which overestimates the work.
+    The amount is estimated from the steps, the batch size, the patch volume and the squared number
+    of filters. If the recipe uses whole slices, a change to patches is ignored, which
+    overestimates the amount.
     """
     ratio = (changed.steps * changed.batch) / (recipe.steps * recipe.batch)
     ratio *= width_ratio(recipe, changed)
@@ -621,10 +672,11 @@ def work_ratio(recipe: Recipe, changed: Recipe, ndim: int) -> float:
 
 
 def width_ratio(recipe: Recipe, changed: Recipe) -> float:
-    """Return the squared ratio of the filters of two recipes; 1 if they have no such number."""
+    """Return the squared ratio of the number of filters, or 1 if a recipe has no such number."""
     before, after = _filters(recipe), _filters(changed)
     return 1.0 if not before or not after else (after / before) ** 2
 
 
 def _volume(patch: int | tuple[int, ...], ndim: int) -> float:
+    """Return the number of voxels of a patch."""
     return prod((patch,) * ndim if isinstance(patch, int) else patch[:ndim])

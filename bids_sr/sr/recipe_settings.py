@@ -1,4 +1,4 @@
-"""The settings of a recipe as a model card lists them, and settings in which two lists differ."""
+"""Recipe settings in model cards, and comparison of two lists of settings."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from dataclasses import MISSING, asdict, fields
 from bids_sr.sr.loss_words import loss_name
 from bids_sr.sr.recipe import FIRST_YOUNGER, Recipe
 
-_NOT_PLAIN = ("build_generator", "build_critic", "losses", "augmentation")  # of a recipe
+# fields of a recipe that are not listed as they are
+_NOT_PLAIN = ("build_generator", "build_critic", "losses", "augmentation")
 
 
 def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, object]:
-    """Return the recipe's numbers for the card, with the losses in use.
+    """Return the settings of a recipe for a model card.
 
-    The losses are those that are on with or without weights of VGG-19.
-
-    Without `vgg` all losses are listed, as in cards before 0.2. Settings younger than the first
-    models appear only where they are not the default, so that older models are found again by
-    comparing these.
+    The card lists the losses used with (`vgg` true) or without VGG-19 weights. If `vgg` is None,
+    all losses are listed, as in cards before version 0.2. Settings that were introduced after the
+    first models are listed only if they differ from their default, so that settings of early
+    models remain equal.
     """
-    known = [f for f in fields(recipe) if f.name not in _NOT_PLAIN]
-    younger = [f.name for f in known].index(FIRST_YOUNGER)
+    listed = [f for f in fields(recipe) if f.name not in _NOT_PLAIN]
+    younger = [f.name for f in listed].index(FIRST_YOUNGER)
     out: dict[str, object] = {
         f.name: getattr(recipe, f.name)
-        for number, f in enumerate(known)
+        for number, f in enumerate(listed)
         if number < younger or getattr(recipe, f.name) != f.default
     }
     terms = recipe.losses if vgg is None else recipe.terms_on(vgg)
@@ -36,19 +36,19 @@ def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, object
 def differing_settings(
     card: Mapping[str, object], recipe: Mapping[str, object]
 ) -> dict[str, tuple[object, object]]:
-    """Return the settings in which a training differed from its recipe.
+    """Return the settings that differ between a training and its recipe.
 
     Parameters
     ----------
     card, recipe : Mapping[str, object]
-        Settings as `plain_recipe` lists them: of the training, and of the unchanged recipe.
-        A setting that is missing has its default.
+        Settings of the training and of the unchanged recipe, as returned by `plain_recipe`.
+        Missing settings have their default.
 
     Returns
     -------
     dict[str, tuple[object, object]]
-        Value in the training and in the recipe, by name; weights of losses by
-        ``losses.KIND:CLASS`` (None for a term that one of the two does not have).
+        Value in the training and in the recipe, by name. Weights of losses are named
+        ``losses.KIND:CLASS``, and are None if only one of the two has the term.
     """
     defaults = {
         f.name: json.loads(json.dumps(f.default))
@@ -62,7 +62,7 @@ def differing_settings(
 
 
 def _flat(settings: Mapping[str, object]) -> dict[str, object]:
-    """Return the settings with one name per entry of a mapping, such as ``losses.tv:…``."""
+    """Return settings with one name per entry of a mapping, such as ``losses.tv:…``."""
     out: dict[str, object] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):

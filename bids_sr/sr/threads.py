@@ -1,4 +1,4 @@
-"""Threads of torch: how many an operation takes, and operations side by side on one each."""
+"""Control of torch threads, and parallel execution of single-threaded operations."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 _Item = TypeVar("_Item")
-_Made = TypeVar("_Made")
+_Result = TypeVar("_Made")
 
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Run with this number of torch's threads."""
+    """Set the number of torch threads within a context."""
     import torch
 
     before = torch.get_num_threads()
@@ -23,11 +23,12 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def side_by_side(make: Callable[[_Item], _Made], items: Iterable[_Item]) -> Iterator[_Made]:
-    """Compute many small things, each on one thread, as many at once as torch has threads.
+def side_by_side(make: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """Apply a function to items in parallel, with one thread per call.
 
-    The matrices of a tile are too small to be shared by threads. What is made is the same for any
-    number of them. BLAS libraries other than torch's are limited to one thread, too.
+    As many calls run at once as torch has threads, because the matrices of a tile are too small to
+    distribute one operation over several threads. Results are yielded in order and do not depend
+    on the number of threads. All BLAS libraries are also limited to one thread.
     """
     import torch
     from threadpoolctl import threadpool_limits
@@ -38,15 +39,15 @@ def side_by_side(make: Callable[[_Item], _Made], items: Iterable[_Item]) -> Iter
             yield from map(make, items)
         return
 
-    def alone(item: _Item) -> _Made:
+    def call(item: _Item) -> _Result:
         with torch.inference_mode():
             return make(item)
 
     with torch_threads(1), threadpool_limits(1, "blas"), ThreadPoolExecutor(count) as pool:
-        ahead: deque[Future[_Made]] = deque()
+        pending: deque[Future[_Result]] = deque()
         for item in items:
-            ahead.append(pool.submit(alone, item))
-            if len(ahead) > count:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+            pending.append(pool.submit(call, item))
+            if len(pending) > count:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

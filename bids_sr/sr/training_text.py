@@ -1,6 +1,7 @@
-"""Sentences of the methods text on trainings: of those that have ended, from the models' cards.
+"""Sentences about trainings for the methods text.
 
-`planned_sentences` is for a training that has not ended.
+`training_sentences` describes completed trainings, based on model cards. `planned_sentences`
+describes trainings that have not ended.
 """
 
 from __future__ import annotations
@@ -13,63 +14,63 @@ from bids_sr.sr.missing_features import missing_features
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.training_record import PhaseRecord, TrainingRecord, read_training
 
-_MOST_CHANGES = 8  # settings that are listed one by one
+_MAX_LISTED_CHANGES = 8  # largest number of settings that are listed individually
 
 
 def training_sentences(cards: Sequence[ModelCard]) -> str:
-    """Return the sentences on recipe, loss, steps and end of the trainings that made models.
+    """Return sentences about recipe, loss, steps and end of the trainings of models.
 
-    Models that were trained alike share their sentences; numbers of steps that differ become a
-    range.
+    Models with equal trainings share their sentences. If their numbers of steps differ, a range is
+    reported.
 
     Parameters
     ----------
     cards : Sequence[ModelCard]
-        Cards of models of one method, at least one; not of variance maps.
+        Cards of models of one method, at least one. Prior SD maps are not supported.
 
     Returns
     -------
     str
         Sentences for the methods text, in the past tense.
     """
-    alike: dict[tuple[object, ...], list[TrainingRecord]] = {}
+    records_by_facts: dict[tuple[object, ...], list[TrainingRecord]] = {}
     for record in map(read_training, cards):
-        alike.setdefault(_what_sentences_share(record), []).append(record)
-    if len(alike) == 1:
-        return " ".join(_sentences(next(iter(alike.values()))))
+        records_by_facts.setdefault(_shared_facts(record), []).append(record)
+    if len(records_by_facts) == 1:
+        return " ".join(_sentences(next(iter(records_by_facts.values()))))
     return " ".join(
         f"The following applies to {len(records)} of {len(cards)} models."
         f" {' '.join(_sentences(records))}"
-        for records in alike.values()
+        for records in records_by_facts.values()
     )
 
 
 def planned_sentences(
     method: Method, recipe: str, *, features: bool, minutes: float | None
 ) -> str:
-    """Return what is known of a training before it ends, in the future tense.
+    """Return sentences about a training that has not ended, in the future tense.
 
     Parameters
     ----------
     method : Method
-        What is to be trained.
+        Method to train.
     recipe : str
-        Name of the settings of the training, such as ``fast`` or ``paper``.
+        Name of the recipe, such as ``fast`` or ``paper``.
     features : bool
-        Whether weights of VGG-19 are given.
+        Whether VGG-19 weights are available.
     minutes : float | None
-        Limit of the training time; None: no limit.
+        Time limit of the training (min); None if there is no limit.
 
     Returns
     -------
     str
-        Sentences; "" if there is nothing to say.
+        Sentences; "" if no facts are known in advance.
     """
-    lacking = "" if features else missing_features(method, recipe)
+    reason = "" if features else missing_features(method, recipe)
     out = []
-    if lacking:
+    if reason:
         out.append(
-            f"The loss function of {method.name} will not include VGG-19 features: {lacking}."
+            f"The loss function of {method.name} will not include VGG-19 features: {reason}."
         )
     if minutes is not None:
         latest = f"after {minutes:g} minutes if it has not ended before"
@@ -78,9 +79,9 @@ def planned_sentences(
 
 
 def data_text(cards: Sequence[ModelCard]) -> str:
-    """Return on what models were trained, as far as their cards contain it.
+    """Return a noun phrase for the training data, based on model cards.
 
-    A noun phrase such as "1 pair of images (T2starw), of high and of low resolution".
+    An example is "1 pair of high- and low-resolution images (T2starw)".
     """
     first = read_training(cards[0])
     contrast = f"({first.contrast})"
@@ -104,8 +105,8 @@ def images_text(cards: Sequence[ModelCard]) -> str:
     return _range(len(read_training(card).images) or 1 for card in cards)
 
 
-def _what_sentences_share(record: TrainingRecord) -> tuple[object, ...]:
-    """Return all that models have to have in common to share their sentences."""
+def _shared_facts(record: TrainingRecord) -> tuple[object, ...]:
+    """Return the facts that models must share to be described by the same sentences."""
     phases = tuple(
         (phase.name, phase.name == "search" and phase.planned, phase.ended_by, phase.complete)
         for phase in record.phases
@@ -142,7 +143,7 @@ def _sentences(records: Sequence[TrainingRecord]) -> list[str]:
 
 
 def _recipe_sentences(record: TrainingRecord) -> list[str]:
-    """Return whose settings the training had, and in which it differed from its recipe."""
+    """Return sentences about the recipe and about settings that differ from the recipe."""
     seed = "" if record.seed is None else f" (random seed {record.seed})"
     out = [
         f"Training of {record.name} followed the recipe {record.recipe}{seed}{_whose(record)}."
@@ -156,7 +157,7 @@ def _recipe_sentences(record: TrainingRecord) -> list[str]:
 
 
 def _whose(record: TrainingRecord) -> str:
-    """Return whose settings a recipe has, as a clause behind its name."""
+    """Return a clause about the origin of a recipe's settings, to follow its name."""
     method = record.method
     if record.as_published:
         return (
@@ -178,7 +179,7 @@ def _whose(record: TrainingRecord) -> str:
 
 
 def _steps_text(record: TrainingRecord) -> str:
-    """Return a sentence on a number of steps that is not the published one, or ""."""
+    """Return a sentence that compares the number of steps with the paper, or ""."""
     method = record.method
     if (
         method is None
@@ -199,13 +200,13 @@ def _steps_text(record: TrainingRecord) -> str:
 
 
 def _changes_text(record: TrainingRecord) -> str:
-    """Return the settings of a training that are not its recipe's, with both values."""
+    """Return the settings that differ from the recipe, with both values."""
     listed = [
         f"{name} ({_value(value)} instead of {_value(original)})"
         for name, (value, original) in record.changed.items()
     ]
-    more = len(listed) - _MOST_CHANGES
-    parts = listed[:_MOST_CHANGES] + [f"{more} more settings"] * (more > 0)
+    n_omitted = len(listed) - _MAX_LISTED_CHANGES
+    parts = listed[:_MAX_LISTED_CHANGES] + [f"{n_omitted} more settings"] * (n_omitted > 0)
     parts += ["settings of the network or the loss listed in the model card"] * (
         record.other_changes and not listed
     )
@@ -213,14 +214,14 @@ def _changes_text(record: TrainingRecord) -> str:
 
 
 def _value(value: object) -> str:
-    """Return a value of a setting in words."""
+    """Return the value of a setting in words."""
     if value is None:
         return "none"
     return f"{value:,g}" if isinstance(value, float) else str(value)
 
 
 def _start_sentences(record: TrainingRecord) -> list[str]:
-    """Return with whose weights training began, unless with random ones."""
+    """Return a sentence about the initial weights; empty if they were random."""
     start = record.started_from
     if not start:
         return []
@@ -237,7 +238,7 @@ def _start_sentences(record: TrainingRecord) -> list[str]:
 
 
 def _loss_sentences(record: TrainingRecord) -> list[str]:
-    """Return the terms of the loss that were active, and those of the recipe that were not."""
+    """Return sentences about active and inactive terms of the loss."""
     out = []
     acted = {
         name: weight
@@ -264,8 +265,8 @@ def _loss_sentences(record: TrainingRecord) -> list[str]:
             " contribute to the loss function."
         )
     if record.features_off:
-        instead = " plus ".join(map(loss_in_words, record.stand_ins))
-        stood_in = f"; {instead} replaced these features" if instead else ""
+        replacement = " plus ".join(map(loss_in_words, record.stand_ins))
+        stood_in = f"; {replacement} replaced these features" if replacement else ""
         out.append(
             f"The VGG-19 feature loss of this recipe was not used for {record.name}, because no"
             f" VGG-19 weights were provided{stood_in}."
@@ -274,7 +275,7 @@ def _loss_sentences(record: TrainingRecord) -> list[str]:
 
 
 def _sum_text(losses: Mapping[str, float], record: TrainingRecord) -> str:
-    """Return a loss as the sum of its terms with their weights, the largest weight first."""
+    """Return the loss as a sum of weighted terms, in decreasing order of weight."""
     terms = [
         f"{'' if weight == 1 else f'{weight:g} × '}{_term(name, unsupervised=record.unsupervised)}"
         for name, weight in sorted(losses.items(), key=lambda item: -item[1])
@@ -283,14 +284,14 @@ def _sum_text(losses: Mapping[str, float], record: TrainingRecord) -> str:
 
 
 def _term(name: str, *, unsupervised: bool) -> str:
-    """Return a term of the loss in words; `name`: ``KIND:CLASS``, as in a card."""
-    seen = " between the downsampled output and the acquired volume"
+    """Return a noun phrase for a loss term, given its name in a model card (``KIND:CLASS``)."""
+    compared = " between the downsampled output and the acquired volume"
     is_error = unsupervised and name.startswith("content:")
-    return loss_in_words(name) + seen * is_error
+    return loss_in_words(name) + compared * is_error
 
 
 def _end_sentences(records: Sequence[TrainingRecord]) -> list[str]:
-    """Return how many steps were done, why training ended, and which weights were kept."""
+    """Return sentences about number of steps, reason for the end, and kept weights."""
     first = records[0]
     if not first.phases:
         return []
@@ -307,11 +308,11 @@ def _end_sentences(records: Sequence[TrainingRecord]) -> list[str]:
             f" without the held-out slices. {_end_text(search, first)}{trainings}."
         )
         done = _range(phase.steps for phase in refit)
-        anew = f"The network {first.name} was then retrained on all slices"
+        retrained = f"The network {first.name} was then retrained on all slices"
         out.append(
-            f"{anew}. The time limit stopped this training after {done} of {steps} steps."
+            f"{retrained}. The time limit stopped this training after {done} of {steps} steps."
             if first.phases[1].ended_by == "time"
-            else f"{anew} for {done} steps."
+            else f"{retrained} for {done} steps."
         )
     if first.irreproducible:
         reason = first.irreproducible
@@ -320,28 +321,28 @@ def _end_sentences(records: Sequence[TrainingRecord]) -> list[str]:
 
 
 def _end_text(phases: Sequence[PhaseRecord], record: TrainingRecord) -> str:
-    """Return the steps that phases took and why they ended; all ended for the same reason."""
+    """Return a clause about the steps of phases that ended for the same reason."""
     first = phases[0]
     training = f"Training of {record.name}"
     done = _range(phase.steps for phase in phases)
-    most = "" if first.planned is None else f" of {first.planned:,}"
+    planned = "" if first.planned is None else f" of {first.planned:,}"
     if all(phase.complete for phase in phases):
         return f"{training} was completed after all {done} steps"
     if first.ended_by == "time":
-        return f"{training} was stopped by the time limit after {done}{most} steps"
+        return f"{training} was stopped by the time limit after {done}{planned} steps"
     if first.ended_by == "plateau":
         score = "score on the held-out slices" if record.held_out else "training loss"
         looks = "" if record.patience is None else f" for {record.patience} validations"
-        at_most = most.replace(" of ", " of at most ")
+        at_most = planned.replace(" of ", " of at most ")
         return (
             f"{training} ended early, after {done}{at_most} steps, because the {score} had not"
             f" improved{looks}"
         )
-    return f"{training} took {done}{most} steps"
+    return f"{training} took {done}{planned} steps"
 
 
 def _kept_text(records: Sequence[TrainingRecord]) -> str:
-    """Return which weights the models have, as a clause."""
+    """Return a clause about the step of the stored weights."""
     first = records[0]
     if first.kept_step >= first.phases[-1].steps:
         return "the weights of the last step were used"
@@ -355,7 +356,7 @@ def _kept_text(records: Sequence[TrainingRecord]) -> str:
 
 
 def _range(values: Iterable[int]) -> str:
-    """Return the smallest and the largest of some numbers, or the one that they all are.
+    """Return the smallest and the largest number as text, or a single number if all are equal.
 
     >>> _range([400, 350]), _range([1200])
     ('350 to 400', '1,200')

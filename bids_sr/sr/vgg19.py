@@ -1,7 +1,8 @@
-"""VGG-19: its convolutions, weights for them, and the conversion of torchvision's file.
+"""Convolutions of VGG-19, their weights, and conversion of the torchvision weights file.
 
-Weights are never distributed with the program. Trainings read only safetensors. A file of
-``torch.save`` is read once, by `convert_vgg19`, after its checksum and without running code.
+Weights are not distributed with the program. Training reads only safetensors files. A file written
+by ``torch.save`` is read once, by `convert_vgg19`, after its checksum was verified and without
+executing code.
 """
 
 import hashlib
@@ -10,14 +11,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-# channels of the convolutions between the poolings of VGG-19 (Simonyan & Zisserman 2015, table 1,
-# column E)
+# output channels of the convolutions between poolings (Simonyan & Zisserman 2015, table 1, column
+# E)
 _STAGES = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512, 512, 512))
-_PREFIX = "features."  # of the convolutions in torchvision's file
+_PREFIX = "features."  # prefix of convolution names in the torchvision file
 
 
 class WrongChecksum(ValueError):
-    """A file whose SHA-256 (`digest`, 64 hexadecimal digits) does not begin as expected."""
+    """Error raised for a file whose SHA-256 checksum does not begin with the expected digits.
+
+    `digest` is the checksum of the file (64 hexadecimal digits).
+    """
 
     def __init__(self, path: Path, digits: str, digest: str) -> None:
         self.digest = digest
@@ -30,7 +34,8 @@ class WrongChecksum(ValueError):
 def vgg19_features() -> nn.Sequential:
     """Return the sixteen convolutions of VGG-19 and their activations, with random weights.
 
-    They go up to the activation after the last one; layers count as in torchvision.
+    The last layer is the activation after the last convolution. Layers are numbered as in
+    torchvision.
     """
     layers: list[nn.Module] = []
     before = 3
@@ -44,9 +49,12 @@ def vgg19_features() -> nn.Sequential:
 
 
 def load_vgg19(path: Path) -> nn.Sequential:
-    """Load VGG-19's features, frozen, from a .safetensors file with torchvision's names.
+    """Load frozen VGG-19 features from a safetensors file with torchvision's names.
 
-    `ValueError`: the message names the file and the fault.
+    Raises
+    ------
+    ValueError
+        If the file is not a safetensors file or does not contain the weights.
     """
     from safetensors.torch import load_file
 
@@ -66,29 +74,29 @@ def load_vgg19(path: Path) -> nn.Sequential:
 
 
 def convert_vgg19(path: Path, digits: str) -> bytes:
-    """Return the convolutions in torchvision's file as the content of a safetensors file.
+    """Convert the convolutions of a torchvision file to the content of a safetensors file.
 
-    Nothing is deserialized before the checksum is known to be right, and code is never run. Equal
-    files give equal bytes (80 MB).
+        Data are deserialized only after the checksum was verified, and code in the file is never
+    executed. The result is reproducible (80 MB).
 
     Parameters
     ----------
     path : Path
-        File of ``torch.save`` with a state dictionary. Its classifier is left out.
+        File written by ``torch.save`` with a state dictionary. Its classifier is not converted.
     digits : str
-        First hexadecimal digits of the file's SHA-256.
+        First hexadecimal digits of the file's SHA-256 checksum.
 
     Returns
     -------
     bytes
-        Tensors in single precision, with the SHA-256 of the source in the metadata.
+        Tensors in single precision, with the SHA-256 checksum of the source in the metadata.
 
     Raises
     ------
     WrongChecksum
-        The SHA-256 begins with other digits.
+        If the SHA-256 checksum begins with other digits.
     ValueError
-        The file is not a state dictionary, or lacks a convolution of VGG-19.
+        If the file is not a state dictionary, or lacks a convolution of VGG-19.
     """
     from safetensors.torch import save
 
@@ -96,7 +104,7 @@ def convert_vgg19(path: Path, digits: str) -> bytes:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if not digest.startswith(digits):
             raise WrongChecksum(path, digits, digest)
-        stream.seek(0)  # the same open file, so that nobody can exchange it after the check
+        stream.seek(0)  # same open file, so that it cannot be replaced after the check
         try:
             state = torch.load(stream, map_location="cpu", weights_only=True)
         except Exception as error:
@@ -109,14 +117,15 @@ def convert_vgg19(path: Path, digits: str) -> bytes:
             f"{path}: expected a state dictionary, got an object of type {type(state).__name__}"
         )
     weights = {f"{_PREFIX}{key}": value for key, value in _convolutions(path, state).items()}
-    # one entry, because the order of several is not fixed
+    # a single metadata entry, because the order of several entries is not fixed
     return save(weights, {"source": f"sha256:{digest}"})
 
 
 def _convolutions(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of `vgg19_features` from torchvision's, in single precision.
+    """Return the `vgg19_features` tensors of a torchvision state dictionary, in float32.
 
-    `path` is for the message of the `ValueError` that names missing or misshapen tensors.
+    ValueError is raised if tensors are missing or have a different shape; the message contains
+    `path`.
     """
     with torch.device("meta"):
         shapes = {key: value.shape for key, value in vgg19_features().state_dict().items()}

@@ -1,4 +1,4 @@
-"""Windows of images as training examples, with held-out parts."""
+"""Training examples: windows of images, split into training and held-out regions."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,18 +27,25 @@ from bids_sr.sr.models.domain import image_entries
 from bids_sr.sr.operators import Degradation, get_operator, level_of, upsample_slices
 from bids_sr.sr.recipe import Recipe
 
-_USABLE = 0.02  # of a slice that is mask
-_PLACES = 1 << 16  # at most, of windows in a range of slices: always the same ones, to save memory
+_MIN_MASK_FRACTION = 0.02  # smallest part of a usable slice that is in the mask
+_MAX_POSITIONS = 1 << 16  # window positions stored per slice range; a fixed sample, to save memory
 
 
 @frozen
 class Batch:
-    """Arrays of one step: input (N, C, *), target, weight (N, C or 1, *).
+    """Input, target and weights of one training step.
 
-    `operator` downsamples the output before the loss.
-
-    `input`: what the network is given (N, C, *grid). `target`: what the output is compared with
-    (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid).
+    Parameters
+    ----------
+    input : Tensor
+        Network input (N, C, *grid).
+    target : Tensor
+        Images to compare the output with (N, C, *grid).
+    weight : Tensor
+        Weight of each voxel in the losses (N, C or 1, *grid).
+    operator : Degradation | None
+        Degradation that downsamples the output before the loss; None if the output is compared
+        directly.
     """
 
     input: Tensor
@@ -49,9 +56,14 @@ class Batch:
 
 @frozen
 class Region:
-    """Slices (first, last + 1) of one image that training draws from or that are held out.
+    """Range of slices in one image, for training or held out.
 
-    `slices`: first slice along the third axis, and the one after the last.
+    Parameters
+    ----------
+    image : int
+        Index of the image.
+    slices : tuple[int, int]
+        First slice along the third axis, and the slice after the last.
     """
 
     image: int = 0
@@ -61,21 +73,22 @@ class Region:
 def split(
     parts: tuple[Region, ...], hold_out: int
 ) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
-    """Split into (training, held-out) parts; every n-th is held out, none for n = 0.
+    """Split regions into training and held-out regions.
 
-    The first held-out one is in the middle of the first n.
+    Every `hold_out`-th region is held out, beginning in the middle of the first `hold_out`
+    regions. If `hold_out` is 0, all regions are used for training.
     """
-    held = parts[min(hold_out // 2, len(parts) - 1) :: hold_out] if hold_out else ()
-    return tuple(part for part in parts if part not in held), held
+    held_out = parts[min(hold_out // 2, len(parts) - 1) :: hold_out] if hold_out else ()
+    return tuple(region for region in parts if region not in held_out), held_out
 
 
 @lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
-    """The order in which places are seen in an epoch."""
+    """Return the order of patches in an epoch, a permutation of `count` numbers."""
     return np.random.default_rng([seed, 0, epoch]).permutation(count)
 
 
-_Slice = tuple[int, int]  # image, and place of the slice along the third axis
+_Slice = tuple[int, int]  # image index, and slice index along the third axis
 
 
 @lru_cache(maxsize=4)
@@ -84,8 +97,22 @@ def _slice_batches(
 ) -> tuple[tuple[_Slice, ...], ...]:
     """Divide all slices into the batches of one epoch, in random order.
 
-    `groups`: slices of equal sides; a batch contains slices of one group. The last batch of a
-    group may be smaller than `size`.
+    A batch contains slices from one group only. The last batch of a group may be smaller than
+    `size`.
+
+    Parameters
+    ----------
+    groups : tuple[tuple[_Slice, ...], ...]
+        Slices grouped by in-plane size.
+    size : int
+        Number of slices per batch.
+    seed, epoch : int
+        Seed of the training and number of the epoch. Both determine the order.
+
+    Returns
+    -------
+    tuple[tuple[_Slice, ...], ...]
+        Slices of each batch.
     """
     rng = np.random.default_rng([seed, 2, epoch])
     batches = []
@@ -96,13 +123,17 @@ def _slice_batches(
 
 
 class Examples:
-    """Images as the trainer sees them, at the factor trained for and those drawn in its place.
+    """Training examples from images, at the trained factor or at factors drawn in its place.
 
-    `train` and `held` are the parts that are trained on and those that are held out: whole images
-    where there are at least three, else every n-th slice (2D), or the last n-th part of the brain
-    in each image (3D). Images that are marked (`TrainingImage.validation`) are held out instead.
+    Attribute `train` contains the regions used for training, and `held` the held-out regions. If
+    any image is marked for validation (`TrainingImage.validation`), the marked images are held
+    out. Otherwise, whole images are held out if there are at least three images. With fewer
+    images, every n-th slice (2D) or the last n-th of the brain in each image (3D) is held out.
 
-    `ValueError`: a recipe that cannot be carried out.
+    Raises
+    ------
+    ValueError
+        If the images or the recipe cannot be used for training (see `check_images`).
     """
 
     def __init__(
@@ -122,7 +153,7 @@ class Examples:
             device,
         )
         self.channels = images[0].channels
-        # windows have to exist on the low-resolution grid too
+        # window borders must coincide with voxel borders of the low-resolution grid
         self.aligned = recipe.upsampled_by is None or recipe.objective == "self"
         self._prepared: dict[tuple[int, Factor], Prepared] = {}
         self._places: dict[tuple[object, ...], NDArray[np.int64]] = {}
@@ -135,37 +166,43 @@ class Examples:
 
     @property
     def slice_count(self) -> int:
-        """Number of whole slices to train on."""
+        """Number of whole slices available for training."""
         return sum(len(group) for group in self._slice_groups(self.train))
 
     def at(self, index: int, factor: Factor | None = None) -> Prepared:
-        """One image at a factor (default: that trained for); prepared once and kept."""
+        """Return an image prepared at a factor (default: the trained factor).
+
+        Each image is prepared once per factor and cached.
+        """
         key = (index, factor or self.factor)
         if key not in self._prepared:
             self._prepared[key] = prepare(self.images[index], self.recipe, key[1], self.device)
         return self._prepared[key]
 
     def _usable_slices(self, index: int) -> list[int]:
-        """Slices of an image that show enough of the head, or all if the recipe says so.
+        """Return the indices of the slices that show enough of the head.
 
-        For epochs of whole slices, those that show any part of the head.
+        A slice is usable if at least 2 % of its voxels are in the mask. For epochs of whole
+        slices, one mask voxel is sufficient. If the recipe uses every slice, all indices are
+        returned.
         """
         if self.recipe.every_slice:
             return list(range(self.at(index).shape[2]))
         part = self.at(index).inside[0].float().mean((0, 1))
         if self.recipe.epochs_of_slices:
             return [int(z) for z in torch.nonzero(part).flatten()]
-        return [int(z) for z in torch.nonzero(part >= _USABLE).flatten()]
+        return [int(z) for z in torch.nonzero(part >= _MIN_MASK_FRACTION).flatten()]
 
     def _parts(self) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
+        """Divide the images into training and held-out regions."""
         hold_out = self.recipe.hold_out
         count = len(self.images)
         if any(image.validation for image in self.images):
-            whole = [
+            regions = [
                 Region(image=k, slices=(0, self.at(k).shape[2])) for k in range(len(self.images))
             ]
-            return tuple(p for p in whole if not self.images[p.image].validation), tuple(
-                p for p in whole if self.images[p.image].validation
+            return tuple(p for p in regions if not self.images[p.image].validation), tuple(
+                p for p in regions if self.images[p.image].validation
             )
         if self.ndim == 2 and count < 3:
             slices = tuple(
@@ -182,20 +219,20 @@ class Examples:
             return split(
                 tuple(Region(image=k, slices=(0, n)) for k, n in enumerate(depth)), hold_out
             )
-        train, held = [], []
+        train, held_out = [], []
         for k, n in enumerate(depth):
             p = self.at(k).steps[2][0]
             brain = self._usable[k] or [0, n - 1]
             part = max(1, (brain[-1] + 1 - brain[0]) // hold_out)
-            kept = max(p, (brain[-1] + 1 - part) // p * p)
-            if kept >= n:
+            train_end = max(p, (brain[-1] + 1 - part) // p * p)
+            if train_end >= n:
                 raise TrainingDataError(
                     f"{self.images[k].name}: {n} slices are too few to hold out some of the "
                     "slices for validation"
                 )
-            train.append(Region(image=k, slices=(0, kept)))
-            held.append(Region(image=k, slices=(kept, n)))
-        return tuple(train), tuple(held)
+            train.append(Region(image=k, slices=(0, train_end)))
+            held_out.append(Region(image=k, slices=(train_end, n)))
+        return tuple(train), tuple(held_out)
 
     def batch(
         self,
@@ -206,7 +243,24 @@ class Examples:
         seed: int,
         size: int,
     ) -> Batch:
-        """What a step sees; `rng` is the only source of chance."""
+        """Draw the batch of one training step.
+
+        Random choices depend on `rng`. If the recipe specifies a number of patches, or epochs of
+        whole slices, the windows depend on `seed` and `iteration` instead.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Random generator of the training step.
+        parts : Sequence[Region]
+            Regions to draw windows from.
+        iteration : int
+            Number of the training step, counted from 0.
+        seed : int
+            Seed of the training.
+        size : int
+            Number of windows in the batch.
+        """
         vary, factor = self.recipe.augmentation, self.factor
         if self.recipe.factors:
             factor = self.factor_of(float(rng.choice(np.array(self.recipe.factors))))
@@ -216,8 +270,8 @@ class Examples:
             chosen = self.windows(rng, parts, factor, iteration=iteration, seed=seed, size=size)
         turns: list[Turn] = []
         if vary.dihedral:
-            every = self.turns(factor, [b - a for a, b in chosen[0][1]])
-            turns = [every[int(k)] for k in rng.integers(len(every), size=len(chosen))]
+            all_turns = self.turns(factor, [b - a for a, b in chosen[0][1]])
+            turns = [all_turns[int(k)] for k in rng.integers(len(all_turns), size=len(chosen))]
         if vary.of_whole_slices:
             return self._varied(rng, chosen, turns)
         batch = self.cut(chosen, factor, self.recipe.background, turns)
@@ -225,15 +279,18 @@ class Examples:
         return replace(batch, input=batch.input * gain, target=batch.target * gain)
 
     def factor_of(self, drawn: float) -> Factor:
-        """A number drawn for all axes that the factor trained for changes.
+        """Return the factor with a drawn value along every axis that the trained factor changes.
 
-        `drawn`: low- over high-resolution voxel size along the axes that get finer.
+        `drawn` is the ratio of low-resolution to high-resolution voxel size.
         """
         fx, fy, fz = (drawn if f != 1 else 1.0 for f in self.factor)
         return fx, fy, fz
 
     def turns(self, factor: Factor, sides: Sequence[int]) -> tuple[Turn, ...]:
-        """Return symmetries of windows of these sides at a factor."""
+        """Return the symmetries of windows at a factor.
+
+        `sides` are the side lengths of the windows in voxels.
+        """
         zooms = self.images[0].zooms
         return symmetries(
             sides[: self.ndim],
@@ -252,25 +309,42 @@ class Examples:
         seed: int,
         size: int,
     ) -> list[tuple[int, Box]]:
-        """Return (image, window) of each member of a batch.
+        """Return the image index and the window for each member of a batch.
 
-        `iteration`: number of the training step, counted from 0.
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Random generator of the training step.
+        parts : Sequence[Region]
+            Regions to draw windows from.
+        factor : Factor
+            Ratio of low-resolution to high-resolution voxel size.
+        iteration : int
+            Number of the training step, counted from 0.
+        seed : int
+            Seed of the training.
+        size : int
+            Number of windows in the batch.
         """
         sources = [rng] * size
         if self.recipe.epochs_of_slices and not self.recipe.factors:
             return self._slices_of_epoch(parts, iteration=iteration, seed=seed, size=size)
         count = self.recipe.patches
-        # that many places, each seen once an epoch in an order of the epoch's own
+        # `count` fixed patches, each used once per epoch, in an order that differs between epochs
         if count is not None:
-            seen = range(iteration * size, (iteration + 1) * size)
+            draws = range(iteration * size, (iteration + 1) * size)
             sources = [
                 np.random.default_rng([seed, 1, int(_order(seed, k // count, count)[k % count])])
-                for k in seen
+                for k in draws
             ]
-        where = [parts[int(source.integers(len(parts)))] for source in sources]
-        if self.recipe.patch is None and len({self.at(r.image, factor).shape for r in where}) > 1:
-            where = [where[0]] * size  # whole images of different sizes do not fit into one batch
-        rooms = [(r.image, self.room(r, factor)) for r in where]
+        regions = [parts[int(source.integers(len(parts)))] for source in sources]
+        if (
+            self.recipe.patch is None
+            and len({self.at(r.image, factor).shape for r in regions}) > 1
+        ):
+            # whole images of different sizes cannot be combined in a batch
+            regions = [regions[0]] * size
+        rooms = [(r.image, self.room(r, factor)) for r in regions]
         sides = self._sides(rooms, factor)
         out = []
         for (index, slices), source in zip(rooms, sources, strict=True):
@@ -288,7 +362,7 @@ class Examples:
         return out
 
     def _slice_groups(self, parts: Sequence[Region]) -> tuple[tuple[_Slice, ...], ...]:
-        """Return all slices of some parts that show the head, grouped by their sides."""
+        """Return all slices in the regions that show the head, grouped by in-plane size."""
         groups: dict[tuple[int, ...], list[_Slice]] = {}
         for region in parts:
             first, end = region.slices
@@ -300,9 +374,10 @@ class Examples:
     def _slices_of_epoch(
         self, parts: Sequence[Region], *, iteration: int, seed: int, size: int
     ) -> list[tuple[int, Box]]:
-        """Return whole slices of a step; each slice of the parts is seen once per epoch.
+        """Return the whole slices of one training step.
 
-        `iteration`: number of the training step, counted from 0.
+        Each slice of the regions is used once per epoch. `iteration` is the number of the training
+        step, counted from 0, and `size` the number of slices per batch.
         """
         groups = self._slice_groups(parts)
         count = sum(-(-len(group) // size) for group in groups)
@@ -311,54 +386,70 @@ class Examples:
         return [(image, self.at(image).slice_box(z)) for image, z in batch]
 
     def room(self, region: Region, factor: Factor) -> tuple[int, int]:
-        """The slices of a region on the grid of another factor."""
+        """Return the slice range of a region on the grid of another factor, (first, last + 1)."""
         depth = self.at(region.image).shape[2]
-        now = self.at(region.image, factor)
-        low, high = (min(now.shape[2], z * now.shape[2] // depth) for z in region.slices)
-        step = now.steps[2][0] if self.aligned else 1
+        image = self.at(region.image, factor)
+        low, high = (min(image.shape[2], z * image.shape[2] // depth) for z in region.slices)
+        step = image.steps[2][0] if self.aligned else 1
         return low // step * step, high
 
     def _sides(
         self, rooms: Sequence[tuple[int, tuple[int, int]]], factor: Factor
     ) -> tuple[int, ...]:
-        """Sides of the windows of a batch, of which `rooms` are (image, (first slice, last + 1)).
+        """Return the side lengths of the windows of a batch (voxels along x, y and z).
 
-        The patch, cut down to the smallest image and to whole low-resolution voxels.
+        The side lengths are the recipe's patch size, reduced to the smallest image and to whole
+        low-resolution voxels. `rooms` contains the image index and the slice range (first, last +
+        1) of each window.
         """
         shapes = [(*self.at(i, factor).shape[:2], high - low) for i, (low, high) in rooms]
         smallest = [min(shape[axis] for shape in shapes) for axis in range(self.ndim)]
         patch = self.recipe.patch
         if patch is not None:
-            asked = (patch,) * self.ndim if isinstance(patch, int) else patch
-            smallest = [min(n, side) for n, side in zip(smallest, asked, strict=True)]
-        if self.aligned:  # a whole plane is one, whatever the factor divides
-            whole = [
+            patch_sides = (patch,) * self.ndim if isinstance(patch, int) else patch
+            smallest = [min(n, side) for n, side in zip(smallest, patch_sides, strict=True)]
+        if self.aligned:  # a window that spans a whole in-plane axis needs no rounding
+            spans_axis = [
                 axis < 2 and {n} == {shape[axis] for shape in shapes}
                 for axis, n in enumerate(smallest)
             ]
             steps = self.at(rooms[0][0], factor).steps
             smallest = [
-                n if w else n // p * p
-                for n, w, (p, _) in zip(smallest, whole, steps, strict=False)
+                n if spans else n // p * p
+                for n, spans, (p, _) in zip(smallest, spans_axis, steps, strict=False)
             ]
         return tuple(smallest) if self.ndim == 3 else (*smallest, 1)
 
     def _corners(
         self, index: int, factor: Factor, slices: tuple[int, int], sides: tuple[int, ...]
     ) -> Array:
-        """Return window corners in a range of slices (first, last + 1), counted from the first.
+        """Return window corners in a range of slices (N, 3).
 
-        The windows have the given sides.
+        The third coordinate is counted from the first slice of the range.
+
+        Parameters
+        ----------
+        index : int
+            Index of the image.
+        factor : Factor
+            Ratio of low-resolution to high-resolution voxel size.
+        slices : tuple[int, int]
+            First slice of the range, and the slice after the last.
+        sides : tuple[int, ...]
+            Side lengths of the windows (voxels).
         """
         key = (index, factor, slices, sides)
         if key not in self._places:
             inside = self.at(index, factor).inside[0, ..., slice(*slices)].cpu().numpy()
             if self.recipe.every_slice and not inside.any():
-                inside = np.ones_like(inside)  # a slice beyond the head, of which any part serves
-            found = np.flatnonzero(inside)
-            if len(found) > _PLACES:
+                # for a slice outside the head, any position is suitable
+                inside = np.ones_like(inside)
+            positions = np.flatnonzero(inside)
+            if len(positions) > _MAX_POSITIONS:
                 inside = np.zeros(inside.shape, dtype=bool)
-                inside.flat[np.random.default_rng(0).choice(found, _PLACES, replace=False)] = True
+                inside.flat[
+                    np.random.default_rng(0).choice(positions, _MAX_POSITIONS, replace=False)
+                ] = True
             steps = [p if self.aligned else 1 for p, _ in self.at(index, factor).steps]
             try:
                 self._places[key] = corners_inside(inside, sides, steps)
@@ -376,10 +467,18 @@ class Examples:
         background: float,
         turns: Sequence[Turn] = (),
     ) -> Batch:
-        """Return windows of some images (image and window, of equal sides) as one batch.
+        """Return windows of images as one batch.
 
-        `background`: weight outside the mask; `turns`: how each window is turned, as they are
-        where there are none.
+        Parameters
+        ----------
+        chosen : Sequence[tuple[int, Box]]
+            Image index and window of each member. All windows have equal side lengths.
+        factor : Factor
+            Ratio of low-resolution to high-resolution voxel size.
+        background : float
+            Weight of voxels outside the mask.
+        turns : Sequence[Turn], optional
+            Symmetry applied to each window. By default, windows are not transformed.
         """
         stacks: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
         on_coarse = self.recipe.objective == "self"
@@ -415,28 +514,28 @@ class Examples:
     def _slices(
         self, rng: np.random.Generator, parts: Sequence[Region], size: int
     ) -> list[tuple[int, Box]]:
-        """Whole slices with enough of the head, each at most once in a batch while they last."""
-        every = [
+        """Draw whole slices that show enough of the head, if possible without replacement."""
+        slices = [
             (r.image, z)
             for r in parts
             for z in self._usable[r.image]
             if r.slices[0] <= z < r.slices[1]
         ]
-        # different sizes do not fit into one batch
+        # slices of different sizes cannot be combined in a batch
         if len({self.at(r.image).shape[:2] for r in parts}) > 1:
             image = parts[int(rng.integers(len(parts)))].image
-            every = [each for each in every if each[0] == image]
-        drawn = [every[int(k)] for k in rng.choice(len(every), size, replace=size > len(every))]
+            slices = [candidate for candidate in slices if candidate[0] == image]
+        drawn = [slices[int(k)] for k in rng.choice(len(slices), size, replace=size > len(slices))]
         return [(index, self.at(index).slice_box(z)) for index, z in drawn]
 
     def _varied(
         self, rng: np.random.Generator, chosen: Sequence[tuple[int, Box]], turns: Sequence[Turn]
     ) -> Batch:
-        """Whole slices with their intensities and places varied, see `Augmentation`."""
+        """Return a batch of slices with varied intensity and position (see `Augmentation`)."""
         vary = self.recipe.augmentation
         images = [(self.at(index), box[2][0]) for index, box in chosen]
         lowres, target, weight = (
-            torch.stack([each[..., z] for each, z in stack])
+            torch.stack([volume[..., z] for volume, z in stack])
             for stack in zip(
                 *(((i.coarse, z), (i.target, z), (i.inside.float(), z)) for i, z in images),
                 strict=True,
@@ -444,8 +543,7 @@ class Examples:
         )
         level = level_of(lowres, self.factor[:2])
         residue = lowres - level.down(target)
-        # back, as models were trained before there were windows: a seed still gives the same
-        # weights
+        # inverse symmetries reproduce the weights that a seed gave in versions without windows
         if turns:
             target, residue, weight = (
                 torch.stack(
@@ -465,12 +563,12 @@ class Examples:
         noise_seed = int(rng.integers(2**31))
         if shift != (0.0, 0.0):
             target = shifted(target, shift)
-        # the low-resolution image's own noise scales with the gain, and hardly with the exponent
+        # noise in the low-resolution image scales with the gain, and hardly with the exponent
         target = target.sign() * target.abs() ** gamma * gain
         lowres = level.down(target) + residue * gain
         if noise_sd:
-            own = torch.Generator().manual_seed(noise_seed)
-            noise = noise_sd * torch.randn(lowres.shape, generator=own).to(lowres.device)
+            generator = torch.Generator().manual_seed(noise_seed)
+            noise = noise_sd * torch.randn(lowres.shape, generator=generator).to(lowres.device)
             lowres, target = lowres + noise, target + level.up(noise)
         source = upsample_slices(lowres, self.factor[:2], self.recipe.upsampled_by)
         return Batch(
@@ -480,7 +578,15 @@ class Examples:
     def named(
         self, parts: Sequence[Region], boxes: Sequence[tuple[int, Box]] = ()
     ) -> dict[str, object]:
-        """Parts, and windows (image and box) that were scored, for the card."""
+        """Describe regions and scored windows for the model card.
+
+        Parameters
+        ----------
+        parts : Sequence[Region]
+            Regions of the images.
+        boxes : Sequence[tuple[int, Box]], optional
+            Image index and window for each scored window.
+        """
         names = [image.name for image in self.images]
         return {
             "parts": [{"image": names[r.image], "slices": list(r.slices)} for r in parts],
@@ -491,37 +597,41 @@ class Examples:
         }
 
     def described(self) -> dict[str, object]:
-        """Describe the data for the card.
+        """Describe the data for the model card.
 
-        The first image stands for all in resolution, orientation and intensity.
+        Resolution, orientation and intensity are taken from the first image.
         """
         first = self.images[0]
-        seen = self.at(0)
+        prepared = self.at(0)
         zooms = np.asarray(first.zooms)
-        step = np.array([p / q for p, q in seen.steps])
+        step = np.array([p / q for p, q in prepared.steps])
         high, low = (zooms, zooms * step) if first.fine is not None else (zooms / step, zooms)
         unit = "the 99th percentile of each low-resolution image within the mask is scaled to 1"
         if self.recipe.intensity == "unit":
             unit = "the maximum of each low-resolution image is scaled to 1"
         elif self.recipe.intensity == "range":
             unit = "the minimum of each low-resolution image is scaled to 0 and the maximum to 1"
-        made = (
+        origin = (
             f"computed from the high-resolution images by downsampling ({self.recipe.degradation})"
         )
-        image = seen.coarse[0].cpu().numpy()
-        mask = seen.inside_coarse[0].cpu().numpy()
+        image = prepared.coarse[0].cpu().numpy()
+        mask = prepared.inside_coarse[0].cpu().numpy()
         return image_entries(image, mask, first.affine, self.factor, mm=(low, high)) | {
             "contrast": first.contrast,
             "data_sha256": checksums(self.images),
             "factors": list(self.recipe.factors),
             "channels": self.channels,
-            "images": [each.name for each in self.images],
-            "coarse_images": made if first.coarse is None else "measured",
+            "images": [member.name for member in self.images],
+            "coarse_images": origin if first.coarse is None else "measured",
             "intensity": {
-                "scale": [float(v) for v in seen.level],
-                "headroom": [round(float(v), 6) for v in seen.headroom],
+                "scale": [float(v) for v in prepared.level],
+                "headroom": [round(float(v), 6) for v in prepared.headroom],
                 "rule": unit,
-                **({"lowest": [float(v) for v in seen.lowest]} if seen.lowest.any() else {}),
+                **(
+                    {"lowest": [float(v) for v in prepared.lowest]}
+                    if prepared.lowest.any()
+                    else {}
+                ),
                 **({} if first.gain is None else {"highres_gain": first.gain}),
             },
         }

@@ -1,8 +1,8 @@
-"""What networks are trained on: high-resolution images, measured low-resolution ones, or both.
+"""Images for training networks: high-resolution images, measured low-resolution images, or both.
 
-A T2*-weighted pair is one image that has both; scans of a study have high-resolution members,
-whose low-resolution ones are made by the recipe's degradation; volumes of a run have
-low-resolution ones alone.
+A T2*-weighted pair is a single training image with both resolutions. Structural scans of a study
+are high-resolution images; the recipe's degradation simulates their low-resolution versions.
+Volumes of a run are low-resolution images without a high-resolution version.
 """
 
 import hashlib
@@ -18,27 +18,42 @@ from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.matrices import check_factor, downsample, highres_size, upsample
 from bids_sr.sr.recipe import Recipe
 
-_LEAST = 8  # voxels in-plane
-# Neighbors in time are nearly one image: twenty, drawn over the run, show its poses and its noise,
-# and fit in memory.
+_MIN_SIDE = 8  # voxels, smallest in-plane side of an image
+# Successive volumes are almost identical. Twenty volumes, drawn from the whole run, sample its #
+# head poses and noise, and fit in memory.
 VOLUMES = 20
 
 
 class TrainingDataError(ValueError):
-    """Images that cannot be trained on."""
+    """Error raised for images that cannot be used for training."""
 
 
 @frozen
 class TrainingImage:
-    """One image to train on.
+    """Image for training, at high resolution, low resolution or both.
 
-    `fine`: high resolution, (X, Y, Z), or (C, X, Y, Z) where several contrasts are channels; or
-    None. `coarse`: low resolution, (x, y, z) or (C, x, y, z), measured, in the pose of the other;
-    None where it has to be made by the recipe's degradation. `gain`: brings `fine` to the
-    intensity of `coarse`; None where they have one unit. `mask, affine`: (X, Y, Z) brain or head,
-    and voxel -> RAS mm, on the grid of `fine`, of `coarse` where that is None. `contrast`: BIDS
-    suffix; joined by + where there are channels, in their order. `validation`: whether the image
-    is held out, to decide when to stop; if any image is, the recipe's own choice has no effect.
+    Parameters
+    ----------
+    fine : Array | None
+        High-resolution image (X, Y, Z), or (C, X, Y, Z) if several contrasts are channels. None if
+        only a low-resolution image exists.
+    coarse : Array | None
+        Measured low-resolution image (x, y, z) or (C, x, y, z), in the same head pose as `fine`.
+        None if the recipe's degradation simulates it.
+    gain : float | None
+        Scale that matches the intensity of `fine` to `coarse`; None if both have the same unit.
+    mask : Array
+        Mask of the brain or head (X, Y, Z), on the grid of `fine`, or of `coarse` if `fine` is
+        None.
+    affine : Array
+        Voxel-to-world matrix of the same grid (4 x 4, RAS+ mm).
+    contrast : str
+        BIDS suffix. Suffixes of several channels are joined by "+" in channel order.
+    name : str
+        Unique name of the image.
+    validation : bool
+        Whether the image is held out to decide when training stops. If any image is marked, the
+        recipe's own hold-out rule has no effect.
     """
 
     fine: Array | None = None
@@ -69,10 +84,10 @@ class TrainingImage:
                     f"{self.name}: the {kind} image is constant, or contains NaN or infinite "
                     "values"
                 )
-            if min(image.shape[-3:-1]) < _LEAST:
+            if min(image.shape[-3:-1]) < _MIN_SIDE:
                 raise TrainingDataError(
                     f"{self.name}: the {kind} image has the shape {image.shape}, but at least "
-                    f"{_LEAST} voxels are required along both in-plane axes"
+                    f"{_MIN_SIDE} voxels are required along both in-plane axes"
                 )
         if self.mask.shape != self.shape:
             raise TrainingDataError(
@@ -93,30 +108,30 @@ class TrainingImage:
 
     @property
     def _image(self) -> Array:
-        """The image whose grid mask and affine describe."""
+        """Image whose grid the mask and affine describe."""
         image = self.coarse if self.fine is None else self.fine
         assert image is not None
         return image
 
     @property
     def shape(self) -> Shape:
-        """The grid of mask and affine."""
+        """Grid of the mask and affine."""
         x, y, z = self._image.shape[-3:]
         return x, y, z
 
     @property
     def zooms(self) -> tuple[float, float, float]:
-        """Voxel size of that grid in mm."""
+        """Voxel size of the mask in mm."""
         x, y, z = voxel_sizes(self.affine).tolist()
         return x, y, z
 
     @property
     def channels(self) -> int:
-        """Return contrasts in the image."""
+        """Number of contrasts in the image."""
         return _channels(self._image)
 
     def checksum(self) -> str:
-        """SHA-256 of the arrays as float32."""
+        """Return the SHA-256 checksum of the arrays, as float32."""
         total = hashlib.sha256()
         for image in (self.fine, self.coarse, self.mask > 0):
             total.update(
@@ -133,15 +148,23 @@ TrainingImages = tuple[TrainingImage, ...]
 
 
 def checksums(images: TrainingImages) -> dict[str, str]:
-    """SHA-256 of each image, by its name."""
+    """Return the SHA-256 checksum of each image, by image name."""
     return {image.name: image.checksum() for image in images}
 
 
 def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: int) -> None:
-    """Refuse images that do not belong together or cannot serve."""
+    """Raise an error if images do not belong together or do not suit the recipe.
+
+    Raises
+    ------
+    TrainingDataError
+        If the images are inconsistent, too small or do not have the required resolution.
+    ValueError
+        If the recipe combines incompatible settings.
+    """
     if not images:
         raise TrainingDataError("the list of training images is empty")
-    for what, values in (
+    for quantity, values in (
         ("contrast", {image.contrast for image in images}),
         ("number of channels", {image.channels for image in images}),
         (
@@ -151,7 +174,7 @@ def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: i
     ):
         if len(values) > 1:
             raise TrainingDataError(
-                f"all training images must have the same {what}, but these values were found: "
+                f"all training images must have the same {quantity}, but these values were found: "
                 f"{', '.join(sorted(map(str, values)))}"
             )
     names = [image.name for image in images]
@@ -214,32 +237,34 @@ def pair_image(
     lowres_affine: Array,
     factor: Factor,
 ) -> TrainingImage:
-    """A low- and a high-resolution image of one head in one position.
+    """Combine a low- and a high-resolution image of one head in the same pose.
 
-    The gain is that of least squares in the mask, after the high-resolution image was seen at the
-    low resolution.
+    The gain is a least-squares fit in the mask, after the high-resolution image was downsampled to
+    the low-resolution grid.
 
     Parameters
     ----------
     lowres : Array
-        (x, y, z); brain, or head.
+        Low-resolution image (x, y, z).
     highres : Array
-        (X, Y, z) on the grid of `bids_sr.spatial.transforms.hr_grid`.
+        High-resolution image (X, Y, Z) on the grid of `bids_sr.spatial.transforms.hr_grid`.
     mask : Array
-        (x, y, z); brain, or head.
+        Mask of the brain or head (x, y, z), on the low-resolution grid.
     lowres_affine : Array
-        Voxel -> RAS mm.
+        Voxel-to-world matrix of the low-resolution grid (4 x 4, RAS+ mm).
     factor : Factor
-        Low- over high-resolution voxel size.
+        Ratio of low-resolution to high-resolution voxel size.
 
     Returns
     -------
     TrainingImage
-        Both images with gain and mask, the latter on the fine grid.
+        Both images with their gain, and the mask on the high-resolution grid.
 
     Raises
     ------
-    TrainingDataError : sizes that do not belong together, and as of `TrainingImage`
+    TrainingDataError
+        If the image sizes do not match the factor, or the images are not suited to training (see
+        `TrainingImage`).
     """
     shape = tuple(
         highres_size(n, f) for n, f in zip(lowres.shape, check_factor(factor), strict=True)
@@ -269,32 +294,32 @@ def pair_image(
 
 
 def volumes_of_run(reader: SeriesReader, mask: Array, n_dummy: int, seed: int) -> TrainingImages:
-    """Return some volumes of a run as acquired, in temporal order.
+    """Draw volumes from a run as acquired, in temporal order.
 
-    They are for methods that are trained on them alone.
-
-    The first `n_dummy` volumes, whose contrast is another, are left out; `mask` is the brain on
-    their grid, `seed` that of the draw.
+    They are used to train methods that require no high-resolution images. The first `n_dummy`
+    volumes are not drawn, because their contrast differs.
 
     Parameters
     ----------
     reader : SeriesReader
         BOLD run as acquired (4D).
     mask : Array
-        Voxels of the brain in boldref (3D, boolean).
+        Brain mask in boldref (3D, boolean).
     n_dummy : int
-        Number of volumes at the start that are not in the steady state.
+        Number of volumes at the start of the run that precede the steady state.
     seed : int
-        Seed of the choice of volumes.
+        Seed of the random choice of volumes.
 
     Returns
     -------
     TrainingImages
-        At most 20 coarse images without fine ones.
+        At most 20 training images without a high-resolution version.
     """
-    there = np.arange(min(n_dummy, reader.shape[3] - 1), reader.shape[3])
+    steady_volumes = np.arange(min(n_dummy, reader.shape[3] - 1), reader.shape[3])
     drawn = np.sort(
-        np.random.default_rng(seed).choice(there, min(VOLUMES, len(there)), replace=False)
+        np.random.default_rng(seed).choice(
+            steady_volumes, min(VOLUMES, len(steady_volumes)), replace=False
+        )
     )
     return tuple(
         TrainingImage(

@@ -8,7 +8,10 @@ from bids_sr.frozen import frozen
 
 
 class SplitError(ValueError):
-    """Participants that cannot be split as requested: the reason and the remedy."""
+    """Error raised for participants that cannot be split as requested.
+
+    The message consists of the reason (`why`) and the remedy (`remedy`).
+    """
 
     def __init__(self, why: str, remedy: str) -> None:
         super().__init__(f"{why}. {remedy}")
@@ -17,7 +20,10 @@ class SplitError(ValueError):
 
 @frozen
 class ParticipantSplit:
-    """Participants to train on, to stop training by, and to test on; none is in two sets."""
+    """Disjoint sets of participants for training, validation and testing.
+
+    The validation set decides when training stops. It may be empty.
+    """
 
     train: tuple[str, ...]
     validation: tuple[str, ...] = ()
@@ -32,12 +38,12 @@ class ParticipantSplit:
                     f"Assign at least 1 participant to the {name} set.",
                 )
         names = list(sets)
-        for k, one in enumerate(names):
-            for other in names[k + 1 :]:
-                if both := sorted(set(sets[one]) & set(sets[other])):
+        for k, first in enumerate(names):
+            for second in names[k + 1 :]:
+                if overlap := sorted(set(sets[first]) & set(sets[second])):
                     raise SplitError(
-                        f"these participants are in both the {one} set and the {other} set: "
-                        f"{' '.join(both)}",
+                        f"these participants are in both the {first} set and the {second} set: "
+                        f"{' '.join(overlap)}",
                         "Assign each participant to only one set.",
                     )
 
@@ -47,12 +53,24 @@ def split_at_random(
 ) -> ParticipantSplit:
     """Split participants at random.
 
-    `sizes`: numbers of participants to train, validate and test on, or to train and test on.
-    Raises SplitError for an empty set, and unless the sizes add up to all participants.
+    Parameters
+    ----------
+    participants : Sequence[str]
+        Labels of all participants.
+    sizes : Sequence[int]
+        Numbers of participants in the training, validation and test sets, or in the training and
+        test sets.
+    seed : int
+        Seed of the random order.
+
+    Raises
+    ------
+    SplitError
+        If a set is empty, or the sizes do not add up to the number of participants.
     """
     if min(sizes) < 1:
-        empty = ("training", "validation", "test") if len(sizes) == 3 else ("training", "test")
-        name = empty[[size < 1 for size in sizes].index(True)]
+        set_names = ("training", "validation", "test") if len(sizes) == 3 else ("training", "test")
+        name = set_names[[size < 1 for size in sizes].index(True)]
         raise SplitError(
             f"the {name} set contains no participants",
             "Assign at least 1 participant to each set.",
@@ -75,9 +93,12 @@ def split_at_random(
 def split_by_names(
     participants: Sequence[str], validation: Sequence[str], test: Sequence[str]
 ) -> ParticipantSplit:
-    """Split participants by the names of those to validate and to test on; others are trained on.
+    """Assign named participants to validation and test sets, and the rest to the training set.
 
-    Raises SplitError for an unknown participant, one in both sets, and an empty training set.
+    Raises
+    ------
+    SplitError
+        If a participant is unknown or in both sets, or if the training or test set is empty.
     """
     if unknown := sorted({*validation, *test} - set(participants)):
         raise SplitError(
@@ -86,7 +107,7 @@ def split_by_names(
         )
     named = {*validation, *test}
     return ParticipantSplit(
-        train=tuple(who for who in participants if who not in named),
+        train=tuple(participant for participant in participants if participant not in named),
         validation=tuple(dict.fromkeys(validation)),
         test=tuple(dict.fromkeys(test)),
     )
@@ -95,20 +116,20 @@ def split_by_names(
 def make_folds(
     participants: Sequence[str], count: int, validation: int, seed: int
 ) -> list[ParticipantSplit]:
-    """Return folds in which each participant is in the test set exactly once.
+    """Return cross-validation folds that test each participant exactly once.
 
     The sizes of the test sets differ by at most one.
 
     Parameters
     ----------
     participants : Sequence[str]
-        Names of all participants.
+        Labels of all participants.
     count : int
         Number of folds, at least 2.
     validation : int
-        Participants of each fold that are drawn from those outside the test set to validate on.
+        Number of validation participants per fold, chosen from participants outside the test set.
     seed : int
-        Seed of the order of the participants.
+        Seed of the random order of participants.
 
     Returns
     -------
@@ -118,7 +139,8 @@ def make_folds(
     Raises
     ------
     SplitError
-        More folds than participants, or a fold without participants to train on.
+        If there are more folds than participants, fewer than 2 folds, or no participants remain
+        for training in a fold.
     """
     if not 2 <= count <= len(participants):
         raise SplitError(
@@ -130,18 +152,20 @@ def make_folds(
     folds = list[ParticipantSplit]()
     for k in range(count):
         test = order[k::count]
-        # those behind the test set in the order, so that folds validate on different participants
-        others = [who for who in order[k:] + order[:k] if who not in test]
-        if validation >= len(others):
+        # rotated order, so that validation participants differ between folds
+        candidates = [
+            participant for participant in order[k:] + order[:k] if participant not in test
+        ]
+        if validation >= len(candidates):
             raise SplitError(
                 f"with {validation} validation participants, no participants remain for the "
                 "training set",
-                f"Use at most {len(others) - 1} validation participants.",
+                f"Use at most {len(candidates) - 1} validation participants.",
             )
         folds.append(
             ParticipantSplit(
-                train=tuple(sorted(others[validation:])),
-                validation=tuple(sorted(others[:validation])),
+                train=tuple(sorted(candidates[validation:])),
+                validation=tuple(sorted(candidates[:validation])),
                 test=tuple(sorted(test)),
             )
         )

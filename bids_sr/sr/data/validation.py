@@ -1,4 +1,4 @@
-"""Windows of images that are scored at every validation step of a training."""
+"""Windows that are scored at every validation step of a training."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,15 +14,25 @@ from bids_sr.sr.data.examples import Batch, Examples, Region
 from bids_sr.sr.data.windows import Box
 from bids_sr.sr.matrices import upsample
 
-_WATCHED = 8  # windows, evenly spaced over what is held out
-_SIDE = 48  # of a window in three dimensions
-# slices around what is held out that a volumetric network may see, and is not scored in
-_CONTEXT = 6
+_MAX_WINDOWS = 8  # windows, evenly spaced over the held-out regions
+_MAX_SIDE = 48  # voxels, largest side of a volumetric window
+# slices of context around held-out slices for volumetric networks; excluded from the score
+_CONTEXT_SLICES = 6
 
 
 @frozen
 class ScoredWindow:
-    """One window scored at every validation step; its batch weight is 1 where it counts."""
+    """Window that is scored at every validation step.
+
+    Parameters
+    ----------
+    image : int
+        Index of the image.
+    box : Box
+        Bounds of the window along each axis.
+    batch : Batch
+        Input, target and weight of the window. The weight is 0 in voxels that are not scored.
+    """
 
     image: int
     box: Box
@@ -30,10 +40,10 @@ class ScoredWindow:
 
 
 def validation_windows(examples: Examples, parts: Sequence[Region]) -> tuple[ScoredWindow, ...]:
-    """Return windows of some parts: whole slices, or blocks of volumes with some context.
+    """Return the windows to score: whole slices, or blocks of volumes with some context.
 
-    Windows to score: at most 8, evenly spaced over the parts, or all if the recipe trains on every
-    slice.
+    At most 8 windows are returned, evenly spaced over the regions, or all windows if the recipe
+    trains on every slice.
     """
     chosen: list[tuple[Region, Box]] = []
     for region in parts:
@@ -43,12 +53,12 @@ def validation_windows(examples: Examples, parts: Sequence[Region]) -> tuple[Sco
             chosen += [(region, image.slice_box(low + z)) for z in shown]
         else:
             chosen.append((region, _block(examples, region)))
-    most = max(_WATCHED, len(chosen)) if examples.recipe.every_slice else _WATCHED
-    return tuple(_window(examples, *chosen[k]) for k in evenly_spaced(len(chosen), most))
+    max_count = max(_MAX_WINDOWS, len(chosen)) if examples.recipe.every_slice else _MAX_WINDOWS
+    return tuple(_window(examples, *chosen[k]) for k in evenly_spaced(len(chosen), max_count))
 
 
 def _block(examples: Examples, region: Region) -> Box:
-    """A block around the middle of the mask in a range of slices, with some context."""
+    """Return a block around the center of the mask in a range of slices, with some context."""
     image, (low, high) = examples.at(region.image), region.slices
     places = torch.nonzero(image.inside[0, ..., low:high]).double()
     middle = places.mean(0).tolist() if len(places) else [n / 2 for n in image.shape]
@@ -56,17 +66,18 @@ def _block(examples: Examples, region: Region) -> Box:
     for axis, (n, (p, _)) in enumerate(zip(image.shape, image.steps, strict=True)):
         step = p if examples.aligned else 1
         if axis < 2:
-            side = min(n, _SIDE) // step * step
+            side = min(n, _MAX_SIDE) // step * step
             start = min(max(int(middle[axis]) - side // 2, 0), n - side) // step * step
             box.append((start, start + side))
         else:
-            start = max(0, low - _CONTEXT, (low + high - _SIDE) // 2) // step * step
-            stop = min(n, high + _CONTEXT, start + _SIDE) // step * step
+            start = max(0, low - _CONTEXT_SLICES, (low + high - _MAX_SIDE) // 2) // step * step
+            stop = min(n, high + _CONTEXT_SLICES, start + _MAX_SIDE) // step * step
             box.append((start, max(stop, start + step)))
     return tuple(box)
 
 
 def _window(examples: Examples, region: Region, box: Box) -> ScoredWindow:
+    """Cut a window and restrict its weight to the slices of its region."""
     batch = examples.cut([(region.image, box)], examples.factor, 0.0)
     if examples.ndim == 3:
         on_coarse = examples.recipe.objective == "self"
@@ -74,20 +85,35 @@ def _window(examples: Examples, region: Region, box: Box) -> ScoredWindow:
         first, last = ((z - box[2][0]) * q // p for z in region.slices)
         weight = torch.zeros_like(batch.weight)
         weight[..., max(0, first) : last] = batch.weight[..., max(0, first) : last]
-        # a part without any of the mask is scored whole: nothing else is there
+        # all voxels of a region without mask voxels are scored
         batch = replace(batch, weight=weight if weight.any() else torch.ones_like(batch.weight))
     return ScoredWindow(image=region.image, box=box, batch=batch)
 
 
 def interpolated(examples: Examples, name: str, windows: Sequence[ScoredWindow]) -> list[Tensor]:
-    """Return windows by an interpolation instead of a network, (1, C, *) each."""
-    whole: dict[int, NDArray[np.float32]] = {}
+    """Return the windows, computed by interpolation instead of by a network.
+
+    Parameters
+    ----------
+    examples : Examples
+        Training examples that the windows belong to.
+    name : str
+        Name of the interpolation.
+    windows : Sequence[ScoredWindow]
+        Windows to interpolate.
+
+    Returns
+    -------
+    list[Tensor]
+        Interpolated image of each window (1, C, *grid).
+    """
+    volumes: dict[int, NDArray[np.float32]] = {}
     out = []
     for window in windows:
-        if window.image not in whole:
+        if window.image not in volumes:
             low = examples.at(window.image).coarse.cpu().numpy()
-            whole[window.image] = np.stack([upsample(name, c, examples.factor) for c in low])
-        part = whole[window.image][(slice(None), *(slice(a, b) for a, b in window.box))]
+            volumes[window.image] = np.stack([upsample(name, c, examples.factor) for c in low])
+        part = volumes[window.image][(slice(None), *(slice(a, b) for a, b in window.box))]
         part = part if examples.ndim == 3 else part[..., 0]
         image = torch.from_numpy(np.ascontiguousarray(part, np.float32))
         out.append(image.to(window.batch.target.device)[None])

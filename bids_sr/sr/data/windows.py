@@ -1,13 +1,13 @@
-"""Images prepared for a factor, and where windows of them lie and how they may be turned.
+"""Training images prepared at a factor, with the position and symmetries of windows.
 
-Coordinates are those of the high-resolution grid. Where a window has to exist on the
-low-resolution grid too, it begins and ends at multiples of p for a factor p/q.
+Coordinates refer to the high-resolution grid. If windows are also cut from the low-resolution
+grid, their bounds are multiples of p for a factor of p/q.
 
-A window is placed by its center, which is a voxel of the brain drawn evenly, and moved inside the
-image at its border (ours; the papers say how many and how large, not where). Reversing an axis,
-and exchanging axes of one voxel size, patch size and factor, map voxel centers of both grids onto
-centers, so that they commute with the degradation; other rotations and deformations would
-interpolate, which blurs the target.
+The center of a window is drawn uniformly from the brain voxels; a window that crosses the image
+border is moved inside (our choice: the papers report only the number and size of windows). An axis
+may be reversed, and axes with equal voxel size, patch size and factor may be exchanged. Both map
+voxel centers onto voxel centers on both grids and therefore commute with the degradation. Other
+rotations and deformations would require interpolation, which blurs the target.
 """
 
 from collections.abc import Sequence
@@ -28,23 +28,38 @@ from bids_sr.sr.operators import get_operator, matrices_along
 from bids_sr.sr.recipe import Recipe
 
 Box = tuple[tuple[int, int], ...]
-"""(first, last + 1) of each axis on the high-resolution grid."""
+"""First voxel, and the voxel after the last, along each axis of the high-resolution grid."""
 Turn = tuple[tuple[int, ...], tuple[bool, ...]]
-"""An exchange of axes followed by reversals: axis k becomes axis order[k] of the image, reversed
-where reversed[k].
+"""Exchange of axes (order) followed by reversals (reverse).
+
+Axis k of the result is axis order[k] of the image, reversed if reverse[k] is true.
 """
 
 
 @frozen
 class Prepared:
-    """One image at one factor, in the intensity of the network.
+    """Image prepared at one factor, with intensities scaled for the network.
 
-    `source`: (C, *) input of the generator. `coarse`: (C, x, y, z) low-resolution image. `target`:
-    (C, *) what the output is compared with: the high-resolution image, or `coarse` (objective
-    "self"). `inside`, `inside_coarse`: (1, X, Y, Z) and (1, x, y, z) mask, boolean. `level`: (C,)
-    intensity between 0 and 1 for the network. `lowest`: (C,) intensity that is 0. `headroom`: (C,)
-    that level over the 99th percentile of `coarse` in the mask. `steps`: (p, q) an axis, for a
-    factor p/q.
+    Parameters
+    ----------
+    source : Tensor
+        Input of the generator (C, *grid).
+    coarse : Tensor
+        Low-resolution image (C, x, y, z).
+    target : Tensor
+        Image to compare the output with (C, *grid): the high-resolution image, or `coarse`
+        for the objective "self".
+    inside, inside_coarse : Tensor
+        Mask on the high-resolution grid (1, X, Y, Z) and on the low-resolution grid (1, x, y, z),
+        boolean.
+    level : NDArray[np.float64]
+        Range of original intensities that is scaled to 1 (C,).
+    lowest : NDArray[np.float64]
+        Original intensity that becomes 0 (C,).
+    headroom : NDArray[np.float64]
+        Ratio of `level` to the 99th percentile of the low-resolution image in the mask (C,).
+    steps : tuple[tuple[int, int], ...]
+        Numerator and denominator (p, q) of the factor p/q along each axis.
     """
 
     source: Tensor
@@ -59,21 +74,22 @@ class Prepared:
 
     @property
     def shape(self) -> Shape:
-        """The high-resolution grid."""
+        """Shape of the high-resolution grid."""
         x, y, z = self.inside.shape[1:]
         return x, y, z
 
     def slice_box(self, z: int) -> Box:
-        """A whole slice.
+        """Return the window that covers a whole slice.
 
-        `z`: number of the slice along the third axis, counted from 0.
+        `z` is the index of the slice along the third axis.
         """
         return (0, self.shape[0]), (0, self.shape[1]), (z, z + 1)
 
     def on_coarse(self, box: Box) -> tuple[slice, ...]:
         """Return the low-resolution voxels of a window.
 
-        They go to the end where it ends there, whatever the factor divides.
+        A window that ends at the border of the high-resolution grid also ends at the border of the
+        low-resolution grid.
         """
         return tuple(
             slice(a * q // p, m if b == n else b * q // p)
@@ -84,20 +100,27 @@ class Prepared:
 
 
 def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -> Prepared:
-    """Bring an image to the grids and the intensity that a recipe wants, at a factor.
+    """Prepare an image for a recipe at a factor: compute both grids and scale intensities.
 
-    An image is cropped around its center to what the factor divides. The level that becomes 1 is
-    found in the low-resolution image: there is no other when a model is applied.
-    TrainingDataError: nothing in the mask, or no positive intensity in it.
+    If the low-resolution image has to be simulated, the high-resolution image is cropped around
+    its center to a size that the factor divides. The intensity scale is computed from the
+    low-resolution image, because no other image is available when a model is applied.
+
+    Raises
+    ------
+    TrainingDataError
+        If the mask is empty after downsampling, or contains no positive intensity.
     """
     ratios = [Fraction(f).limit_denominator(64) for f in factor]
     inside = _tensor((image.mask > 0).astype(np.float32))
-    fine, coarse = (None if each is None else _tensor(each) for each in (image.fine, image.coarse))
+    fine, coarse = (
+        None if array is None else _tensor(array) for array in (image.fine, image.coarse)
+    )
     if fine is not None:
         if coarse is None or fine.shape[-3:] != tuple(
             map(highres_size, coarse.shape[-3:], factor)
         ):
-            # a measured coarse image serves its own factor alone
+            # a measured low-resolution image is used only at its own factor
             size = tuple(
                 lowres_size(n, f)[0] if f != 1 else n
                 for n, f in zip(image.shape, factor, strict=True)
@@ -110,10 +133,10 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
         inside_coarse = (block.forward(inside) > 0.5).float()
     else:
         assert coarse is not None
-        held = [
+        cropped_shape = [
             n // f.denominator * f.denominator for n, f in zip(image.shape, ratios, strict=True)
         ]
-        coarse, inside_coarse = _centered(coarse, held), _centered(inside, held)
+        coarse, inside_coarse = _centered(coarse, cropped_shape), _centered(inside, cropped_shape)
         inside = _tensor(upsample("nearest", inside_coarse[0].numpy(), factor))
     if not (inside > 0).any() or not (inside_coarse > 0).any():
         raise TrainingDataError(
@@ -131,7 +154,8 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
             f"{image.name}: the image has no positive intensities within the mask"
         )
     unit, zero = (
-        torch.tensor(found, dtype=torch.float32)[:, None, None, None] for found in (level, lowest)
+        torch.tensor(intensity, dtype=torch.float32)[:, None, None, None]
+        for intensity in (level, lowest)
     )
     source = coarse = (coarse - zero) / unit if lowest.any() else coarse / unit
     if recipe.upsampled_by is not None:
@@ -159,14 +183,14 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
 
 
 def _tensor(image: Array) -> Tensor:
-    """(X, Y, Z) or (C, X, Y, Z) with channels first."""
+    """Convert an image (X, Y, Z) or (C, X, Y, Z) to a float32 tensor with channels first."""
     return torch.from_numpy(
         np.ascontiguousarray(image[None] if image.ndim == 3 else image, dtype=np.float32)
     )
 
 
 def _centered(image: Tensor, shape: Sequence[int]) -> Tensor:
-    """The last three axes cropped around their center."""
+    """Crop the last three axes around their center."""
     for axis, n in zip((-3, -2, -1), shape, strict=True):
         image = image.narrow(axis, (image.shape[axis] - n) // 2, n)
     return image
@@ -175,8 +199,13 @@ def _centered(image: Tensor, shape: Sequence[int]) -> Tensor:
 def corners_inside(mask: Array, sides: Sequence[int], steps: Sequence[int]) -> NDArray[np.int64]:
     """Return (N, d) corners of windows centered on each voxel of a mask (X, Y) or (X, Y, Z).
 
-    `steps`: corners are multiples of them, where a window of the low-resolution grid is cut
-    beside.
+    Corners are rounded down to multiples of `steps`, so that windows can also be cut from the
+    low-resolution grid.
+
+    Raises
+    ------
+    TrainingDataError
+        If a window does not fit into the mask's grid, or the mask is empty.
     """
     room = np.asarray(mask.shape) - sides
     if min(sides) < 1 or (room < 0).any():
@@ -195,41 +224,50 @@ def symmetries(
     factor: Sequence[float],
     degradation: str = "kspace",
 ) -> tuple[Turn, ...]:
-    """Return all arrangements of a window that keep the physics.
+    """Return all rearrangements of a window that preserve the image physics.
 
-    There are 8 or 48 for equal axes, 4 or 8 if none are equal.
+    Of a 2D or 3D window, there are 8 or 48 if all axes are equal, and 4 or 8 if no two axes are
+    equal.
 
     Parameters
     ----------
     sides, zooms, factor : Sequence[float]
-        Side of the window (voxels), voxel size (mm) and factor along each axis. Voxel sizes within
-        one part in a thousand are equal.
+        Side length of the window (voxels), voxel size (mm) and factor along each axis. Voxel sizes
+        that differ by at most one part in a thousand count as equal.
     degradation : str, optional
-        Name of the degradation; axes along which it acts differently are not exchanged.
+        Name of the degradation. Axes along which the degradation differs are not exchanged.
     """
     acts = matrices_along(degradation)[: len(sides)]
     axes = list(zip(sides, zooms, factor, acts, strict=True))
-    same = [
+    exchangeable = [
         [n == m and abs(z - y) <= 1e-3 * z and abs(f - g) < 1e-6 and a == b for m, y, g, b in axes]
         for n, z, f, a in axes
     ]
     orders = [
         order
         for order in permutations(range(len(axes)))
-        if all(same[k][axis] for k, axis in enumerate(order))
+        if all(exchangeable[k][axis] for k, axis in enumerate(order))
     ]
     return tuple(product(orders, product((False, True), repeat=len(axes))))
 
 
 def turned(image: Tensor, turn: Turn, *, back: bool = False) -> Tensor:
-    """Return (..., *grid) in another arrangement, or `back` from it; a view where it can be.
+    """Apply a symmetry to images, or its inverse if `back` is true.
 
-    `image`: images or windows, with the axes of the grid last. `turn`: exchange of axes, and
-    reversals to follow.
+    The result is a view of the image unless axes are reversed.
+
+    Parameters
+    ----------
+    image : Tensor
+        Images or windows (..., *grid).
+    turn : Turn
+        Exchange of axes, followed by reversals.
+    back : bool, optional
+        Whether the inverse is applied.
     """
     order, reverse = turn
     first = image.ndim - len(order)
-    axes = [first + k for k, each in enumerate(reverse) if each]
+    axes = [first + k for k, flipped in enumerate(reverse) if flipped]
     if back and axes:
         image = image.flip(axes)
     places = np.argsort(order) if back else order
@@ -238,10 +276,16 @@ def turned(image: Tensor, turn: Turn, *, back: bool = False) -> Tensor:
 
 
 def shifted(image: Tensor, shift: tuple[float, float]) -> Tensor:
-    """Move the content by fractions of a voxel (towards higher indices) with a phase ramp.
+    """Shift images by fractions of a voxel with a linear phase ramp in k-space.
 
-    `image`: images whose last two axes are moved (..., X, Y). `shift`: distance along the last two
-    axes (voxels). What leaves one side enters the other.
+    Content that leaves the image on one side enters it on the opposite side.
+
+    Parameters
+    ----------
+    image : Tensor
+        Images whose last two axes are shifted (..., X, Y).
+    shift : tuple[float, float]
+        Distance towards higher indices along the last two axes (voxels).
     """
     rows, columns = (torch.fft.fftfreq(n, dtype=torch.float64) for n in image.shape[-2:])
     angle = -2 * torch.pi * (rows[:, None] * shift[0] + columns[None] * shift[1])

@@ -1,4 +1,4 @@
-"""Input of super-resolution: a run or an image, with all that any upsampler may need of it."""
+"""Inputs of super-resolution: an acquired run or image, and the information upsamplers need."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,22 +18,26 @@ Displaced = Literal["", "mirror", "shift"]
 
 
 class Upsampler(Protocol):
-    """Upsampler of a series' volumes to the high-resolution grid."""
+    """Protocol of functions that upsample volumes of a series to the high-resolution grid.
 
-    volumetric: bool = False  # it needs whole volumes: slices of one cannot be taken alone
+    Attribute `volumetric` is true if the upsampler requires whole volumes, so that single slices
+    cannot be upsampled separately.
+    """
+
+    volumetric: bool = False
 
     def __call__(self, volume: Array, pose: Array) -> Array:
-        """Upsample a volume (x, y, z) in its pose to its high-resolution grid.
+        """Upsample a volume (x, y, z) in its head pose to its high-resolution grid.
 
-        The pose (4x4) takes a boldref point to the volume's point.
+        `pose` transforms boldref points to points of the volume (4 x 4, RAS+ mm).
         """
 
 
 @frozen
 class PlainUpsampler(Upsampler):
-    """An upsampler that is a function of a volume and its pose.
+    """Upsampler defined by a function.
 
-    `function`: upsamples a volume (x, y, z), given its pose (4 x 4, RAS+ mm).
+    `function` upsamples a volume (x, y, z), given its pose (4 x 4, RAS+ mm).
     """
 
     function: Callable[[Array, Array], Array]
@@ -43,23 +47,47 @@ class PlainUpsampler(Upsampler):
 
 
 class InferenceError(ValueError):
-    """An upsampler that lacks what it needs, or gives what no image is."""
+    """Error raised if an upsampler lacks an input or returns an invalid image."""
 
 
 @frozen
 class UpsamplerInputs:
-    """A run or an image on the grid on which it was acquired.
+    """Run or image on its acquired grid, with the inputs of upsamplers.
 
-    `factor`: acquired over wanted voxel size. `affine`: voxel -> RAS mm of the acquired grid;
-    needed by `inject`, `ratio` and variance maps. `scale`: intensity that is 1 for a network: the
-    99th percentile of the boldref in the mask. `mask`: (x, y, z) brain on the acquired grid;
-    needed by variance maps. `mean`: the boldref; needed by `ratio`. `guide, gain`: high-resolution
-    image of `inject` and `ratio`, whose static detail variance maps add, and what brings it to the
-    intensity of the run (`match_gain`). `distortion`: of the volumes (guide and mean bring their
-    own). `displaced`: placebo: variance maps of the wrong place.
-    `patch, overlap`: side of the patches in which a network is applied, and what neighbors share
-    (voxels of the high-resolution grid); 0 for whole slices or volumes, None for what the recipe
-    of the model says.
+    Parameters
+    ----------
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size.
+    affine : Array | None
+        Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm). Required by `inject`, `ratio`
+        and prior SD maps.
+    scale : float
+        Intensity that is scaled to 1 for a network: the 99th percentile of the boldref in the
+        mask.
+    mask : Array | None
+        Brain mask on the acquired grid (x, y, z). Required by prior SD maps.
+    mean : PosedImage | None
+        Boldref. Required by `ratio`.
+    guide : PosedImage | None
+        High-resolution image. `inject` and `ratio` require it; prior SD maps add its static
+        detail.
+    gain : float
+        Factor that scales the guide to the intensity of the run (see `match_gain`).
+    distortion : Distortion | None
+        Susceptibility distortion of the volumes. The guide and the mean have their own.
+    displaced : Displaced
+        Displacement of the prior SD maps, for a negative control; "" if they are not displaced.
+    patch : int | None
+        Side of the patches for applying a network (voxels of the high-resolution grid). 0
+        means whole slices or volumes, None the value in the model's recipe.
+    overlap : int
+        Overlap of neighboring patches (voxels of the high-resolution grid).
+    precision : Precision
+        Arithmetic of the network.
+    device : str
+        Torch device.
+    threads : int
+        Number of CPU threads.
     """
 
     factor: Factor
@@ -78,10 +106,21 @@ class UpsamplerInputs:
     threads: int = 1
 
     def in_run(self, boldref: Array, boldref_affine: Array, mask: Array) -> Self:
-        """The same with the intensities of the reference of a run.
+        """Return a copy with scale, mask, gain and mean image of a run.
 
-        `boldref, boldref_affine, mask`: reference (x, y, z), voxel -> RAS mm, and the brain in it.
-        Inputs with the scale, mask, gain and mean of the run.
+        Parameters
+        ----------
+        boldref : Array
+            BOLD reference image (x, y, z).
+        boldref_affine : Array
+            Voxel-to-world matrix of the boldref (4 x 4, RAS+ mm).
+        mask : Array
+            Brain mask in boldref (x, y, z).
+
+        Raises
+        ------
+        InferenceError
+            If the brain mask is empty.
         """
         if not mask.any():
             raise InferenceError("the brain mask is empty")

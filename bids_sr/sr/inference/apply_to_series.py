@@ -1,7 +1,8 @@
-"""Super-resolve a series: upsample each volume as acquired, then interpolate once to boldref.
+"""Super-resolution of a series: upsample each volume as acquired, then interpolate once to
+boldref.
 
-One intensity scale serves the whole run, because a scale of each volume's own would divide the
-global signal, and with it activity, out of the series.
+All volumes of a run share one intensity scale. Scaling each volume separately would remove the
+global signal, and thus part of the activity, from the series.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,10 +39,23 @@ Keeping = Literal["off", "enforce"]
 def make_upsampler(
     name: str, acquired: UpsamplerInputs, model: LoadedModel | None = None
 ) -> Upsampler:
-    """Return the upsampler of a series: "raw" (none), a baseline, or a method with its model.
+    """Return the upsampler of a series: "raw" (no upsampling), a baseline, or a method with its
+    model.
 
-    `acquired`: grid, intensity and images of the run that upsamplers need. `model`: network or
-    variance maps of a method; None for ``raw`` and baselines.
+    Parameters
+    ----------
+    name : str
+        Name of the series.
+    acquired : UpsamplerInputs
+        Grid, intensity and images of the run.
+    model : LoadedModel | None, optional
+        Trained network. None for "raw" and for baselines.
+
+    Raises
+    ------
+    InferenceError
+        If the model, the high-resolution image or another required input is missing, or if the
+        method cannot be applied to single volumes.
     """
     factor = check_factor(acquired.factor)
     if model is not None:
@@ -89,12 +103,24 @@ def make_upsampler(
 
 
 def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
-    """Replace what lies inside the acquired band by what was acquired.
+    """Replace the acquired band of an upsampled volume by the acquired data.
 
-    Across slices, where these get thinner, the correction is a cubic spline whose *means* over the
-    acquired slices are what is missing.
+    If the factor is above 1 across slices, the correction is a cubic spline there, whose means
+    over the acquired slices match the missing values.
 
-    `fine`: upsampled volume (X, Y, Z). What is returned downsamples to the acquired one.
+    Parameters
+    ----------
+    fine : Array
+        Upsampled volume (X, Y, Z).
+    volume : Array
+        Acquired volume (x, y, z).
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size.
+
+    Returns
+    -------
+    Array
+        Upsampled volume that equals the acquired volume after downsampling.
     """
     return fine + fill(volume - downsample(fine, volume.shape), factor)
 
@@ -113,34 +139,39 @@ def super_resolve_series(
     elsewhere: Sequence["_InSpace"] = (),
     added: Callable[[int], Array] | None = None,
 ) -> None:
-    """Upsample each volume as acquired, resample it to the high-resolution boldref grid, write it.
+    """Upsample each volume as acquired, and write it on the high-resolution boldref grid.
 
     Parameters
     ----------
     reader : SeriesReader
-        Series whose volumes are upsampled (4D).
+        Series to super-resolve (4D).
     writer : SeriesWriter | None
-        Writer of the series on the high-resolution grid; None: it is wanted elsewhere alone.
+        Writer of the series on the high-resolution grid. None if the series is written only to
+        other spaces.
     upsampler : Upsampler
         Upsampler of volumes on their acquired grid.
     xfms : Array
-        (T, 4, 4), take a boldref point to where it lies in volume t (RAS mm).
+        Transforms of boldref points to their position in each volume (T, 4, 4; RAS+ mm).
     hr_shape, hr_affine : Shape
-        The boldref's high-resolution grid.
+        Shape and voxel-to-world matrix (4 x 4, RAS+ mm) of the high-resolution boldref grid.
     factor : Factor
-        Low- over high-resolution voxel size along each axis.
+        Ratio of acquired to high-resolution voxel size along each axis.
     consistency : Keeping, optional
-        "enforce" puts what was acquired back into its band of k-space, before motion is undone.
+        "enforce" restores the acquired data in the acquired band of k-space before motion
+        correction.
     distortion : Distortion | None, optional
-        Of the volumes, undone by the same interpolation.
-    elsewhere : Sequence['_InSpace'], optional
-        Grids in other spaces, onto which the upsampled volume is interpolated too.
+        Susceptibility distortion of the volumes, corrected by the same interpolation.
+    elsewhere : Sequence[_InSpace], optional
+        Series in other spaces; upsampled volumes are also interpolated to their grids.
     added : Callable[[int], Array] | None, optional
-        By the number of a volume, what is added to it elsewhere, on the high-resolution grid.
+        Function that returns the image added to a volume in other spaces, on the high-resolution
+        grid, given the volume number.
 
     Raises
     ------
-    InferenceError : as many transforms as volumes are needed, and finite images
+    InferenceError
+        If the numbers of transforms and volumes differ, or a super-resolved volume contains NaN or
+        infinite values.
     """
     count = reader.shape[3]
     if len(xfms) != count:
@@ -170,16 +201,26 @@ def super_resolve_series(
                     shift=shift,
                 )
             )
-        more = added(t) if elsewhere and added is not None else None
-        for one in elsewhere:
+        addition = added(t) if elsewhere and added is not None else None
+        for space in elsewhere:
             assert coefficients is not None
-            one.append(coefficients, grid, xfms[t], more)
+            space.append(coefficients, grid, xfms[t], addition)
 
 
 class _InSpace:
-    """Series being written in another space, each volume by one interpolation from its source.
+    """Series to be written in another space, resampled by one interpolation per volume.
 
-    `added_affine`: voxel -> RAS mm of what is added to them, in the frame of the reference.
+    Parameters
+    ----------
+    placed : PlacedGrid
+        Grid of the series in the other space.
+    writer : SeriesWriter
+        Writer of the series.
+    added_affine : Array
+        Voxel-to-world matrix of the images that are added to volumes (4 x 4, RAS+ mm), in the
+        boldref frame.
+    distortion : Distortion | None
+        Susceptibility distortion of the volumes; None if they are not corrected.
     """
 
     def __init__(
@@ -196,13 +237,15 @@ class _InSpace:
     def append(
         self, coefficients: Float32, affine: Array, pose: Array, added: Array | None
     ) -> None:
-        """Write the next volume from coefficients (see `PlacedGrid.sampled`) and additions."""
+        """Resample and write the next volume.
+
+        `coefficients` are the spline coefficients of the upsampled volume (see
+        `PlacedGrid.sampled`), and `added` is an image to add, or None.
+        """
         values = self._placed.sampled(coefficients, affine, pose, self._shift, self._step)
         if added is not None:
-            more = self._placed.sampled(spline_coefficients(added), self._affine)
-            values = np.where(
-                values == 0, 0, values + more
-            )  # outside the field of view it stays 0
+            addition = self._placed.sampled(spline_coefficients(added), self._affine)
+            values = np.where(values == 0, 0, values + addition)  # zero outside the field of view
         self._writer.append(self._placed.filled(values))
 
 
@@ -221,32 +264,33 @@ def write_series(
     elsewhere: Mapping[Path, PlacedGrid] = MappingProxyType({}),
     added: Callable[[int], Array] | None = None,
 ) -> None:
-    """Write a series on the high-resolution grid of a reference with the matrix of its volumes.
+    """Write a series on the high-resolution grid of a boldref, and in other spaces.
 
     Parameters
     ----------
     reader : SeriesReader
-        Series whose volumes are upsampled (4D).
+        Series to super-resolve (4D).
     target : Path | None
-        File of the series (NIfTI, 4D); None: it is wanted elsewhere alone.
+        Output file of the series (NIfTI, 4D). None if the series is written only to other spaces.
     upsampler : Upsampler
         Upsampler of volumes on their acquired grid.
     xfms : Array
-        See `super_resolve_series`.
+        Transforms of boldref points to their position in each volume (T, 4, 4; RAS+ mm).
     reference_affine : Array
-        Voxel -> RAS mm of the reference.
+        Voxel-to-world matrix of the boldref (4 x 4, RAS+ mm).
     factor : Factor
-        See `super_resolve_series`.
+        Ratio of acquired to high-resolution voxel size along each axis.
     consistency : Keeping, optional
         See `super_resolve_series`.
     distortion : Distortion | None, optional
         See `super_resolve_series`.
     threads : int, optional
-        Of torch; those of numpy's library wait busily, and would take the cores from them.
+        Number of torch threads. The BLAS library of numpy is limited to one thread, because its
+        threads would occupy the cores while they wait.
     tr : float | None, optional
-        Repetition time (s), where it is another than the header has.
+        Repetition time (s), if it differs from the header.
     elsewhere : Mapping[Path, PlacedGrid], optional
-        Files of the same series on grids in other spaces, each by one interpolation too.
+        Output files of the same series in other spaces, with their grids.
     added : Callable[[int], Array] | None, optional
         See `super_resolve_series`.
     """
@@ -270,10 +314,12 @@ def write_series(
                     step=step_of(size, reader.volume(0)),
                 )
             )
-        others = []
+        spaces = []
         for path, placed in elsewhere.items():
-            own = SeriesWriter(path, (*placed.shape, reader.shape[3]), placed.affine, seconds)
-            others.append(_InSpace(placed, stack.enter_context(own), affine, distortion))
+            space_writer = SeriesWriter(
+                path, (*placed.shape, reader.shape[3]), placed.affine, seconds
+            )
+            spaces.append(_InSpace(placed, stack.enter_context(space_writer), affine, distortion))
         super_resolve_series(
             reader,
             writer,
@@ -284,7 +330,7 @@ def write_series(
             factor=factor,
             consistency=consistency,
             distortion=distortion,
-            elsewhere=others,
+            elsewhere=spaces,
             added=added,
         )
 
@@ -292,7 +338,8 @@ def write_series(
 def some_slices(mask: Array, count: int) -> tuple[int, ...]:
     """Return at most `count` evenly spaced slices with at least half the largest mask area.
 
-    Numbers of the slices in ascending order, counted from 0.
+    The slice numbers are in ascending order, counted from 0. ValueError is raised for an empty
+    mask.
     """
     area = np.asarray(mask > 0).sum((0, 1))
     if not area.any():
@@ -302,10 +349,7 @@ def some_slices(mask: Array, count: int) -> tuple[int, ...]:
 
 
 def fine_mask(mask: Array, slices: tuple[int, ...], factor: Factor) -> Array:
-    """The mask in some slices, on their high-resolution grid.
-
-    Voxels of the brain, finer in plane only (X, Y, slices; boolean).
-    """
+    """Return the mask of selected slices, upsampled in plane (X, Y, slices; boolean)."""
     part = np.asarray(mask > 0)[:, :, list(slices)].astype(np.float32)
     return upsample("nearest", part, (factor[0], factor[1], 1.0)) > 0.5
 
@@ -319,20 +363,34 @@ def in_both(
     *,
     start: int = 0,
 ) -> Iterator[tuple[Array, Array]]:
-    """Yield (V,) masked values of each volume from `start` in two precisions, without hmc.
+    """Yield the masked values (V,) of each volume in two precisions, without motion correction.
 
-    bf16 errs by about .7 % of the image's range, which is the size of activity. Errors that do not
-    follow the task average out, others do not: a lower precision must show on the run itself that
-    it leaves the statistics alone.
+    The errors of bf16 are about .7 % of the intensity range, which is the size of activity. Errors
+    unrelated to the task average out, but others do not. Therefore, each run is tested for an
+    effect of lower precision on its statistics.
 
-    `inside`: voxels of the brain in these slices (X, Y, slices; boolean).
+    Parameters
+    ----------
+    reader : SeriesReader
+        Series to super-resolve (4D).
+    full, low : Upsampler
+        Upsamplers in full and lower precision.
+    slices : tuple[int, ...]
+        Numbers of the slices to compare.
+    inside : Array
+        Brain mask in these slices (X, Y, slices; boolean).
+    start : int, optional
+        Number of the first volume.
     """
     for volume in reader.volumes(start):
         yield _in_slices(full, volume, slices)[inside], _in_slices(low, volume, slices)[inside]
 
 
 def _in_slices(upsampler: Upsampler, volume: Array, slices: tuple[int, ...]) -> Array:
-    """Super-resolved slices of a volume; where they get thinner, the one at the middle of each."""
+    """Super-resolve selected slices of a volume.
+
+    If the upsampler divides slices into thinner ones, the middle slice of each is returned.
+    """
     if not upsampler.volumetric:
         return upsampler(np.ascontiguousarray(volume[:, :, list(slices)]), np.eye(4))
     fine = upsampler(volume, np.eye(4))

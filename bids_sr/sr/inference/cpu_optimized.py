@@ -1,12 +1,13 @@
 """CPU-optimized copies of trained networks for inference.
 
-- A convolution fills a processor's registers with output channels, sixteen at a time. The last one
-  of `SRResNet` has one: here it makes a square of 4 x 4 neighboring voxels at once, as sixteen
-  channels of a larger kernel with stride 4 (a seventh of the time for 9 x 9).
-- A dense layer, which would copy all earlier ones into one image first, is the sum of one
-  convolution for each of them.
+- A convolution fills the registers of a CPU with output channels, sixteen at a time. The last
+  convolution of `SRResNet` has only one output channel. Here, it computes a square of 4 x 4
+  neighboring voxels at once, as sixteen channels of a larger kernel with stride 4 (one seventh of
+  the computing time for 9 x 9 kernels).
+- A dense layer would first copy all earlier layers into one image. Here, it is the sum of one
+  convolution per earlier layer.
 
-Values are those of the plain network but for rounding.
+Results differ from the original network only by rounding.
 """
 
 import copy
@@ -34,9 +35,9 @@ def optimize_for_cpu(network: nn.Module) -> nn.Module:
 
 
 def channels_innermost(x: Tensor) -> Tensor:
-    """Return (N, C, X, Y) with channels innermost in memory.
+    """Return images (N, C, X, Y) with channels innermost in memory.
 
-    Its strides say so too where one channel leaves that open.
+    The strides are set explicitly, because they would be ambiguous for a single channel.
     """
     _, channels, rows, columns = x.shape
     x = x.contiguous(memory_format=torch.channels_last)
@@ -44,13 +45,16 @@ def channels_innermost(x: Tensor) -> Tensor:
 
 
 def widest(network: nn.Module) -> int:
-    """The most channels that a convolution of a network reads or writes; 1 where it has none."""
+    """Return the largest number of input or output channels of any convolution in a network.
+
+    The result is 1 if the network has no convolutions.
+    """
     layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)]
     return max((max(m.in_channels, m.out_channels) for m in layers), default=1)
 
 
 def _changed(module: nn.Module) -> nn.Module:
-    """The module, or what stands for it, with its parts changed likewise."""
+    """Replace a module or its submodules by optimized versions."""
     if isinstance(module, ResidualBlock3d):
         return _Block3d(module)
     if isinstance(module, DenseResidualNet):
@@ -63,7 +67,7 @@ def _changed(module: nn.Module) -> nn.Module:
 
 
 class _Block3d(nn.Module):
-    """`ResidualBlock3d`."""
+    """Optimized version of `ResidualBlock3d`, computed in place."""
 
     def __init__(self, block: ResidualBlock3d) -> None:
         super().__init__()
@@ -74,7 +78,7 @@ class _Block3d(nn.Module):
 
 
 class _Dense(nn.Module):
-    """`DenseResidualNet`, with half its memory."""
+    """Optimized version of `DenseResidualNet` that needs half the memory."""
 
     def __init__(self, net: DenseResidualNet) -> None:
         super().__init__()
@@ -91,9 +95,12 @@ class _Dense(nn.Module):
 
 
 class _SquareTail(nn.Module):
-    """Two-dimensional convolution to one channel with an odd, square kernel."""
+    """Two-dimensional convolution to one channel that computes squares of neighboring voxels.
 
-    _SIDE = 4  # voxels of the square
+    The kernel is square and has an odd number of voxels per side.
+    """
+
+    _SIDE = 4  # voxels, side of the square
 
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
@@ -118,9 +125,9 @@ class _SquareTail(nn.Module):
 
 
 def _split(layer: nn.Module, width: int) -> nn.ModuleList:
-    """Split a convolution into one for each `width` input channels.
+    """Split a convolution into convolutions of `width` input channels each.
 
-    The convolution is their sum; the first has the bias.
+    The sum of their outputs is the output of the original. Only the first has a bias.
     """
     assert isinstance(layer, nn.Conv3d)
     parts: list[nn.Module] = []
@@ -134,9 +141,9 @@ def _split(layer: nn.Module, width: int) -> nn.ModuleList:
 
 
 def _summed(parts: nn.Module, features: Sequence[Tensor]) -> Tensor:
-    """The sum of each part of what it reads."""
-    first, *others = parts.children()
+    """Sum the outputs of convolutions, each applied to its own feature maps."""
+    first, *later_parts = parts.children()
     out = first(features[0])
-    for part, seen in zip(others, features[1:], strict=True):
-        out.add_(part(seen))
+    for part, feature in zip(later_parts, features[1:], strict=True):
+        out.add_(part(feature))
     return out

@@ -1,7 +1,7 @@
-"""Attention masks of a network's gates, and Grad-CAM of its critic.
+"""Explanations of networks: attention masks of gates, and Grad-CAM of critics.
 
-Neither is proof: a mask says how much of a skip went through, Grad-CAM which places raised a
-score.
+Neither is evidence of cause: an attention mask shows how much of a skip connection passes a gate,
+and Grad-CAM shows the regions that increased a critic's score.
 """
 
 from contextlib import ExitStack
@@ -15,21 +15,28 @@ from bids_sr.sr.networks.unet import AttentionGate
 
 
 def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-    """Return masks of all attention gates for images (N, C, X, Y), low to high resolution.
+    """Return the masks of all attention gates for images, from low to high resolution.
 
-    For each gate (N, 1, X, Y) between 0 and 1, interpolated to the size of the images; none
-    without `AttentionGate`s.
+    Masks are computed as in attention_unet, sections 3.7 and 4.7.
 
-    Source: attention_unet, sections 3.7 and 4.7.
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Image-to-image network, with or without attention gates.
+    images : Tensor
+        Input images (N, C, X, Y).
 
-    `network`: network from images to images, with or without gates. `images`: images that the
-    network is given (N, C, X, Y).
+    Returns
+    -------
+    tuple[Tensor, ...]
+        Mask of each gate (N, 1, X, Y) between 0 and 1, interpolated to the size of the images. The
+        tuple is empty if the network has no `AttentionGate`.
     """
-    seen: list[Tensor] = []
+    masks: list[Tensor] = []
 
     def keep(gate: nn.Module, inputs: tuple[Tensor, ...], _out: Tensor) -> None:
         assert isinstance(gate, AttentionGate)
-        seen.append(gate.mask(*inputs))
+        masks.append(gate.mask(*inputs))
 
     was_training = network.training
     network.eval()
@@ -39,44 +46,44 @@ def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
                 hooks.callback(module.register_forward_hook(keep).remove)
         network(images)
     network.train(was_training)
-    (rows, columns), size = seen[-1].shape[-2:] if seen else (0, 0), images.shape[-2:]
-    # the images lie in the middle of the padded ones
+    (rows, columns), size = masks[-1].shape[-2:] if masks else (0, 0), images.shape[-2:]
+    # the network pads images equally on both sides
     x, y = (rows - size[0]) // 2, (columns - size[1]) // 2
     full = (
-        functional.interpolate(m, size=(rows, columns), mode="bilinear", align_corners=False)
-        for m in seen
+        functional.interpolate(mask, size=(rows, columns), mode="bilinear", align_corners=False)
+        for mask in masks
     )
     return tuple(mask[..., x : x + size[0], y : y + size[1]] for mask in full)
 
 
 def grad_cam(critic: nn.Module, images: Tensor) -> Tensor:
-    """Return the Grad-CAM of a critic, (N, 1, X, Y), from 0 up.
+    """Return the Grad-CAM of a critic (N, 1, X, Y), which is at least 0.
 
-    It shows where its convolutional features speak for a high score.
+    Grad-CAM shows where the convolutional features increase the score. Its unit is the score
+    before the sigmoid, whose slope vanishes if the critic is certain. The maps are interpolated to
+    the size of the images (N, C, X, Y). ValueError is raised if the network is not a `Critic`.
 
-    In units of the score, which is taken before the sigmoid, whose slope vanishes where the critic
-    is sure; interpolated to the size of the images (N, C, X, Y). ValueError for a network that is
-    no `Critic`.
-
-    Source: Selvaraju et al. 2017, equations 1 and 2; attention_unet, sections 3.7 and 4.8.
+    The maps follow Selvaraju et al. 2017 (equations 1, 2) and attention_unet (sections 3.7, 4.8).
     """
     if not isinstance(critic, Critic):
         raise ValueError(
             f"Grad-CAM requires a network of type Critic, got {type(critic).__name__}"
         )
-    kept: list[Tensor] = []
+    features: list[Tensor] = []
     was_training = critic.training
     critic.eval()
-    hook = critic.features.register_forward_hook(lambda _module, _inputs, out: kept.append(out))
+    hook = critic.features.register_forward_hook(
+        lambda _module, _inputs, out: features.append(out)
+    )
     try:
         with torch.enable_grad():
             score = critic(images.detach().requires_grad_(True)).flatten(1).mean(1).sum()
-            slope = torch.autograd.grad(score, kept[0])[0]
+            slope = torch.autograd.grad(score, features[0])[0]
     finally:
         hook.remove()
         critic.train(was_training)
     weight = slope.mean(dim=(-2, -1), keepdim=True)
-    found = torch.relu((weight * kept[0]).sum(1, keepdim=True)).detach()
+    maps = torch.relu((weight * features[0]).sum(1, keepdim=True)).detach()
     return functional.interpolate(
-        found, size=images.shape[-2:], mode="bilinear", align_corners=False
+        maps, size=images.shape[-2:], mode="bilinear", align_corners=False
     )

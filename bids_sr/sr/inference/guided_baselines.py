@@ -1,6 +1,6 @@
-"""Baselines that know the subject's high-resolution T2* image: `inject` and `ratio`.
+"""Baselines with a high-resolution T2*-weighted image of the participant: `inject` and `ratio`.
 
-The guide is interpolated once, from the image as acquired, into each volume's pose.
+The guide is interpolated once, from the image as acquired to the pose of each volume.
 """
 
 from dataclasses import dataclass, field
@@ -13,17 +13,28 @@ from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.sr.matrices import downsample, fill, upsample
 
-# a change relative to a mean below this part of the run's intensity says nothing about the head
-_LEAST_MEAN = 0.1
-_MOST_CHANGE = 3.0
+# fraction of the run's intensity scale; smaller means are replaced, because relative changes are
+# meaningless in air
+_MIN_MEAN = 0.1
+_MAX_RELATIVE = 3.0  # largest intensity relative to the mean
 
 
 @dataclass(kw_only=True)
 class PosedImage:
-    """Image to resample to any grid and head pose; spline coefficients are computed once.
+    """Image that can be resampled to any grid and head pose.
 
-    `affine`: voxel -> RAS mm. `from_boldref`: 4x4, takes a boldref point (RAS mm) to the image's
-    point. `distortion`: of the volumes, where the boldref is free of it; or None.
+    Spline coefficients are computed once.
+
+    Parameters
+    ----------
+    data : Array
+        Image (X, Y, Z).
+    affine : Array
+        Voxel-to-world matrix of the image (4 x 4, RAS+ mm).
+    from_boldref : Array
+        Transform of boldref points to points of the image (4 x 4, RAS+ mm).
+    distortion : Distortion | None
+        Susceptibility distortion of the volumes if the boldref is distortion-corrected, else None.
     """
 
     data: Array
@@ -33,14 +44,10 @@ class PosedImage:
     _coefficients: Array | None = field(default=None, init=False, repr=False)
 
     def seen(self, shape: Shape, affine: Array, pose: Array | None) -> Array:
-        """Resample the image to a grid in the frame of a volume, given its pose.
+        """Resample the image to a grid in the frame of a volume, given the pose of the volume.
 
-        The pose takes boldref points to the volume's points.
-
-        A pose of None is the boldref itself: of the pose of the identity, but without the
-        distortion of a volume.
-
-        `pose`: transform of a boldref point to its volume point (4 x 4, RAS+ mm).
+        `pose` transforms boldref points to points of the volume (4 x 4, RAS+ mm). If `pose` is
+        None, the grid is in the boldref frame, which has neither motion nor distortion.
         """
         if self._coefficients is None:
             self._coefficients = spline_coefficients(np.asarray(self.data, np.float32))
@@ -63,16 +70,26 @@ class PosedImage:
 
 
 def match_gain(guide: Array, boldref: Array, mask: Array) -> float:
-    """Fit one gain for the run that scales the guide to the BOLD intensity in the mask.
+    """Fit the gain that scales the guide to the BOLD intensity within the mask, by least squares.
 
-    The fit is by least squares.
+    One gain is used for the whole run, because a gain per volume would add the global signal to
+    the static detail.
 
-    guide: (X, Y, Z) on the high-resolution grid in the boldref's pose; boldref, mask: on the
-    acquired grid. A gain per volume would give back the global signal as static detail.
+    Parameters
+    ----------
+    guide : Array
+        Guide on the high-resolution boldref grid (X, Y, Z).
+    boldref, mask : Array
+        Boldref and brain mask on the acquired grid (x, y, z).
+
+    Raises
+    ------
+    ValueError
+        If the guide is zero throughout the mask, or the mask is empty.
     """
-    seen = downsample(guide, boldref.shape)
+    downsampled = downsample(guide, boldref.shape)
     inside = np.asarray(mask) > 0
-    a = seen[inside].astype(np.float64)
+    a = downsampled[inside].astype(np.float64)
     b = np.asarray(boldref)[inside].astype(np.float64)
     if not a.size or a @ a == 0:
         raise ValueError(
@@ -82,12 +99,21 @@ def match_gain(guide: Array, boldref: Array, mask: Array) -> float:
 
 
 def inject(volume: Array, guide_in_pose: Array, factor: Factor) -> Array:
-    """The volume's k-space inside the acquired band, the guide's outside it.
+    """Combine the volume's k-space within the acquired band with the guide's k-space outside.
 
-    volume: (x, y, z); guide_in_pose: (X, Y, Z) on the volume's high-resolution grid, in its
-    intensity.
+    Parameters
+    ----------
+    volume : Array
+        Acquired volume (x, y, z).
+    guide_in_pose : Array
+        Guide on the volume's high-resolution grid (X, Y, Z), in the intensity of the volume.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size.
 
-    Upsampled volume (X, Y, Z), equal to the acquired one when downsampled.
+    Returns
+    -------
+    Array
+        Upsampled volume (X, Y, Z) that equals the acquired volume after downsampling.
     """
     return guide_in_pose + fill(volume - downsample(guide_in_pose, volume.shape), factor)
 
@@ -95,16 +121,31 @@ def inject(volume: Array, guide_in_pose: Array, factor: Factor) -> Array:
 def ratio(
     volume: Array, mean_in_pose: Array, guide_in_pose: Array, factor: Factor, scale: float
 ) -> Array:
-    """The guide times the interpolated relative change of the volume.
+    """Multiply the guide by the interpolated relative signal change of the volume.
 
-    mean_in_pose: (x, y, z) the boldref in the volume's pose. Where it is below a tenth of `scale`
-    (99th percentile of the boldref in the mask) the denominator is held there, and relative
-    intensity is kept within 0 … 3, so that nothing is divided by air.
+    Where the mean is below a tenth of `scale`, that value is used as the denominator. The relative
+    signal is limited to 0 to 3. Both limits prevent a division by air signal.
 
-    `guide_in_pose`: high-resolution image in the pose and intensity of the volume (X, Y, Z).
+    Parameters
+    ----------
+    volume : Array
+        Acquired volume (x, y, z).
+    mean_in_pose : Array
+        Boldref in the pose of the volume (x, y, z).
+    guide_in_pose : Array
+        Guide in the pose and intensity of the volume (X, Y, Z).
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size.
+    scale : float
+        99th percentile of the boldref within the mask.
+
+    Returns
+    -------
+    Array
+        Upsampled volume (X, Y, Z).
     """
-    floor = _LEAST_MEAN * scale
+    floor = _MIN_MEAN * scale
     relative = np.clip(
-        1 + (volume - mean_in_pose) / np.maximum(mean_in_pose, floor), 0, _MOST_CHANGE
+        1 + (volume - mean_in_pose) / np.maximum(mean_in_pose, floor), 0, _MAX_RELATIVE
     )
     return guide_in_pose * upsample("bspline", relative.astype(np.float32), factor)

@@ -1,7 +1,7 @@
-"""Trained generators applied to volumes of a series, slice by slice or volumetric.
+"""Application of trained generators to volumes of a series, slice by slice or volumetrically.
 
-What goes through the intensity scale is only the generator's departure from its plain
-interpolation, so that an identity network returns its input to the last bit.
+Only the difference between the generator and its interpolation is rescaled to the intensity of the
+series, so that an identity network returns exactly the interpolated volume.
 """
 
 import numpy as np
@@ -20,32 +20,36 @@ from bids_sr.sr.operators import upsample_slices
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.update_steps import channels_last
 
-# voxels of a slice-wise network's grid that go through it at once: few enough for the cache of
-# each thread, and enough for a GPU
+# voxels processed at once by a slice-wise network: per CPU thread, limited by its cache, and on a
+# GPU
 _AT_ONCE, _AT_ONCE_CUDA = 1 << 13, 1 << 14
-# voxels that go through a volumetric network at once: a layer of 64 channels then takes .13 GB
+# voxels processed at once by a volumetric network; a layer of 64 channels then takes .13 GB
 _VOLUME_AT_ONCE = 1 << 19
-# for narrower networks, values of what their widest layer reads or makes: .17 GB
+# values in the widest layer of narrower networks, .17 GB
 _VALUES_AT_ONCE = 5 << 23
 _PATCH, _OVERLAP, _MARGIN = 64, 24, 8
 
 
 class NetworkUpsampler(Upsampler):
-    """A generator applied slice by slice, or to volumes.
+    """Upsampler that applies a generator slice by slice or to volumes.
 
-    Volumes are taken in one piece where memory allows, else in patches without seams, which would
-    be computed again where they overlap (twice over in the plane where an axis takes three). A
-    volumetric network on the acquired grid is always applied in one piece. If patches are
-    requested, or are part of the model's recipe, they are of the requested size, and slices are
-    divided into patches in plane.
+    Volumes are processed in one piece if memory allows, otherwise in seamless patches. Patches
+    compute overlapping voxels repeatedly (about twice in plane if an axis requires three patches).
+    A volumetric network on the acquired grid is always applied in one piece. If patches are
+    requested, or part of the model's recipe, they have the requested size, and slices are divided
+    into patches in plane.
 
-    If the recipe scales each image to its range, each volume is scaled to its own.
+    If the recipe scales each image by its range, each volume is scaled by its own range.
 
-    Raises InferenceError for a scale that is no positive number, for thinner slices of a
-    slice-wise network, and for patches of a network on the acquired grid.
+    Precision "auto" is fp32 (TF32 off) on every device, because errors of bf16 are .7 % of the
+    intensity range, as large as activity.
 
-    `acquired`: precision "auto" is fp32 (TF32 off) on every device: bf16 errs by .7 % of the
-    range, as much as activity.
+    Raises
+    ------
+    InferenceError
+        If the intensity scale is not a positive number, a slice-wise network is applied with a
+        factor other than 1 across slices, or patches are requested for a network on the acquired
+        grid.
     """
 
     def __init__(
@@ -53,11 +57,12 @@ class NetworkUpsampler(Upsampler):
     ) -> None:
         assert isinstance(model.recipe, Recipe)
         self.by_range = model.recipe.intensity == "range"
-        # the range is that of a whole volume
+        # the intensity range is computed over a whole volume
         self.volumetric = volumetric or self.by_range
         self.in_slices = not volumetric
         factor, device, headroom = acquired.factor, acquired.device, model.card.headroom
-        # a network that was trained on images whose largest value was 1 gets as much headroom here
+        # if training scaled the maximum to 1, the scale includes the same headroom above the
+        # percentile
         scale = acquired.scale * (1.0 if headroom is None else headroom)
         if not np.isfinite(scale) or scale <= 0:
             raise InferenceError(
@@ -87,12 +92,13 @@ class NetworkUpsampler(Upsampler):
             order = channels_last(2 if self.in_slices else 3)
             self.generator = model.generator.to(device, memory_format=order)  # type: ignore[call-overload]
         width = widest(model.generator)
-        # voxels of a volume in one piece
+        # voxels, largest volume that is processed in one piece
         self.at_once = _VOLUME_AT_ONCE if width >= 64 else _VALUES_AT_ONCE // width
         torch.set_num_threads(acquired.threads)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
     def __call__(self, volume: Array, pose: Array) -> Array:
+        """Upsample a volume (x, y, z); the pose is not used."""
         base = upsample(self.upsampled_by or "zerofill", volume, self.factor)
         with (
             torch.inference_mode(),
@@ -103,11 +109,12 @@ class NetworkUpsampler(Upsampler):
                 return base + self.scale * departure(volume, base)
             low = float(volume.min())
             span = float(volume.max()) - low
-            if not span > 0:  # nothing to add to a constant volume
+            if not span > 0:  # detail is not added to a constant volume
                 return base
             return base + span * departure((volume - low) / span, (base - low) / span)
 
     def _scaled(self, image: Array) -> Tensor:
+        """Return an image on the device, in the intensity unit of the network."""
         on_device = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).to(self.device)
         return on_device if self.by_range else on_device / self.scale
 
@@ -127,20 +134,20 @@ class NetworkUpsampler(Upsampler):
         )
 
     def _of_all_slices(self, volume: Array, base: Array) -> Array:
-        """Return what the network adds to an interpolated volume, (X, Y, Z) on its scale."""
+        """Return the difference between network and interpolation for all slices (X, Y, Z)."""
         slices = self._scaled(np.moveaxis(volume, 2, 0)[:, None])
-        # in memory as the interpolated volume, to which it is added
+        # same memory order as the interpolated volume, so that their addition is fast
         detail = np.empty(base.shape[::-1], np.float32)
         size = int(np.prod(base.shape[:2] if self.upsampled_by else volume.shape[:2]))
         on_cpu = self.device == "cpu"
         step = max(1, (_AT_ONCE * torch.get_num_threads() if on_cpu else _AT_ONCE_CUDA) // size)
         for z in range(0, len(slices), step):
-            made = self._of_slices(slices[z : z + step])[:, 0]
-            detail[z : z + step] = made.transpose(1, 2).cpu().numpy()
+            difference = self._of_slices(slices[z : z + step])[:, 0]
+            detail[z : z + step] = difference.transpose(1, 2).cpu().numpy()
         return detail.T
 
     def _of_slices(self, slices: Tensor) -> Tensor:
-        """The departure, (Z, 1, x, y) -> (Z, 1, X, Y)."""
+        """Return the difference of network and interpolation, (Z, 1, x, y) -> (Z, 1, X, Y)."""
         if isinstance(self.generator, SubPixelNet):
             return self.generator.departure(channels_innermost(slices)).float()
         plain = upsample_slices(slices, self.factor[:2], self.upsampled_by or "zerofill")
@@ -152,25 +159,26 @@ class NetworkUpsampler(Upsampler):
         )
 
     def _of_volume(self, volume: Array, base: Array) -> Array:
-        """The same of a volumetric network."""
+        """Return the difference between a volumetric network and its interpolation (X, Y, Z)."""
         plain = self._scaled(base)
         if self.upsampled_by is None:
-            made = self.generator(self._scaled(volume)[None, None])[0, 0]
+            output = self.generator(self._scaled(volume)[None, None])[0, 0]
         elif self.patch:
-            made = self._in_patches(plain[None])[0]
+            output = self._in_patches(plain[None])[0]
         elif plain.numel() <= self.at_once:
-            made = self.generator(plain[None, None])[0, 0]
+            output = self.generator(plain[None, None])[0, 0]
         else:
-            made = apply_in_patches(
+            output = apply_in_patches(
                 self.generator, plain[None], patch=_PATCH, overlap=_OVERLAP, margin=_MARGIN
             )[0]
-        return (made.float() - plain).cpu().numpy()
+        return (output.float() - plain).cpu().numpy()
 
 
 def network_upsampler(model: LoadedModel, acquired: UpsamplerInputs) -> Upsampler:
-    """Return the upsampler of a network, by slice or volume, with its training scale.
+    """Return the upsampler of a network, applied by slice or volume as it was trained.
 
-    `acquired`: grid, intensity and images of the run that upsamplers need.
+    `acquired` contains grid, intensity and images of the run. InferenceError is raised for models
+    of several contrasts.
     """
     card = model.card
     if card.channels != 1:

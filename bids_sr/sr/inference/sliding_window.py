@@ -1,8 +1,9 @@
-"""Sliding-window inference: a network on an image too large for it, patch by patch, without seams.
+"""Sliding-window inference: apply a network to a large image in overlapping patches, without
+seams.
 
-Along each axis a patch fades out over the overlap with its neighbor; the weights of all patches
-sum to 1 at every voxel. The outermost voxels of a patch, where the network's padding shows, can be
-left out (`margin`), but not at the image's own border. The rule for blending is ours.
+Along each axis, the weight of a patch decreases over the overlap with its neighbor; the weights of
+all patches sum to 1 at every voxel. The outermost voxels of a patch are affected by the network's
+padding and can be excluded (`margin`), except at the image border. The blending rule is ours.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,13 +23,32 @@ def apply_in_patches(
     overlap: int,
     margin: int = 0,
 ) -> Tensor:
-    """What the network gives for a whole image, computed in patches.
+    """Apply a network to a whole image, patch by patch.
 
-    `network`: takes (1, C, *patch) to (1, C_out, *patch). `volume`: (C, *grid), two or three axes.
-    `patch`: side of the patches (voxels), or one side per axis; at most the whole axis. `overlap`:
-    voxels that neighbors share at least; less than the patch. `margin`: voxels at the inner edges
-    of every patch that do not count, less than half the overlap; with the radius of the network's
-    receptive field the result is that for the whole image.
+    Parameters
+    ----------
+    network : Callable[[Tensor], Tensor]
+        Function from (1, C, *patch) to (1, C_out, *patch).
+    volume : Tensor
+        Image with two or three spatial axes (C, *grid).
+    patch : int | Sequence[int]
+        Side of the patches (voxels), or one side per axis. Sides are limited to the image size.
+    overlap : int
+        Smallest overlap of neighboring patches (voxels), less than the patch side.
+    margin : int, optional
+        Voxels excluded at the inner edges of each patch, less than half the overlap. If the margin
+        is the radius of the network's receptive field, the result equals the result for the whole
+        image.
+
+    Returns
+    -------
+    Tensor
+        Output of the network for the whole image (C_out, *grid).
+
+    Raises
+    ------
+    ResolutionError
+        If the network changes the size of a patch, or patch, overlap and margin do not fit.
     """
     grid = volume.shape[1:]
     sides = (patch,) * len(grid) if isinstance(patch, int) else tuple(patch)[: len(grid)]
@@ -39,17 +59,18 @@ def apply_in_patches(
         )
         for place in product(*axes):
             box = (slice(None), *(part for part, _ in place))
-            made = network(volume[box][None])[0]
-            if made.shape[1:] != volume[box].shape[1:]:
+            output = network(volume[box][None])[0]
+            if output.shape[1:] != volume[box].shape[1:]:
                 raise ResolutionError(
-                    f"the network returned an array of shape {tuple(made.shape[1:])} for a "
+                    f"the network returned an array of shape {tuple(output.shape[1:])} for a "
                     f"patch of shape {tuple(volume[box].shape[1:])}; both shapes must be equal"
                 )
             if out is None:
-                # sums of many weighted patches err by more than 1e-6 in single precision
-                out = torch.zeros((len(made), *grid), dtype=torch.float64, device=volume.device)
-                kind = made.dtype
-            result = made.to(out)
+                # double precision, because sums of many weighted patches have errors above 1e-6
+                # otherwise
+                out = torch.zeros((len(output), *grid), dtype=torch.float64, device=volume.device)
+                kind = output.dtype
+            result = output.to(out)
             for axis, (_, weights) in enumerate(place):
                 result = result * weights.to(result).reshape([-1] + [1] * (len(grid) - axis - 1))
             out[box] += result
@@ -58,10 +79,10 @@ def apply_in_patches(
 
 
 def margin_of(overlap: int) -> int:
-    """Return the voxels at the inner edges of a patch that do not count, given the overlap.
+    """Return the number of voxels to exclude at the inner edges of patches, given the overlap.
 
-    Nearly half the overlap, so that the inner parts of neighbors meet: two voxels at most are the
-    mean of both.
+    The margin is almost half the overlap, so that the remaining parts of neighboring patches meet:
+    they share at most two voxels, which are averaged.
 
     >>> [margin_of(overlap) for overlap in (0, 1, 4, 16)]
     [0, 0, 1, 7]
@@ -70,7 +91,7 @@ def margin_of(overlap: int) -> int:
 
 
 def _patch_starts(n: int, side: int, overlap: int) -> list[int]:
-    """Return evenly spread patch starts on an axis of n voxels, with at least the overlap."""
+    """Return evenly spaced patch starts on an axis of n voxels, with at least this overlap."""
     if side >= n:
         return [0]
     if overlap >= side:
@@ -83,7 +104,10 @@ def _patch_starts(n: int, side: int, overlap: int) -> list[int]:
 
 
 def _tiles(n: int, side: int, overlap: int, margin: int) -> list[tuple[slice, Tensor]]:
-    """Return (voxels, weights) of each patch of an axis; weights sum to 1."""
+    """Return the voxel range and the weights of each patch along an axis.
+
+    The weights of all patches sum to 1 in each voxel.
+    """
     if overlap < 0 or margin < 0 or (side < n and overlap <= 2 * margin and margin > 0):
         raise ResolutionError(
             f"the overlap between patches must exceed the sum of both margins ({margin} voxels "

@@ -1,9 +1,10 @@
 """Adversarial losses: binary cross-entropy and the Wasserstein distance.
 
-Critics of the Wasserstein distance have clipped weights or a gradient penalty.
+Wasserstein critics are constrained by clipped weights or by a gradient penalty.
 
-Real images score high and generated ones low (gan-cpce-circle prints the same objective with the
-opposite sign); scores have any shape, one number an image or a patch.
+Acquired images score high and generated images low (gan-cpce-circle prints the same objective with
+the opposite sign). Scores may have any shape, for example one number per image or per patch.
+Adversarial losses are `critic(real, fake)` for the critic and `forward(fake)` for the generator.
 """
 
 import torch
@@ -15,84 +16,76 @@ class AdversarialBCE(nn.Module):
     """Binary cross-entropy of critic logits as in SRGAN (Ledig et al. 2017, equations 2 and 6)."""
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return the critic's loss: mean of -log D(real) - log(1 - D(fake)), halved.
+        """Return half the mean of -log D(real) - log(1 - D(fake)).
 
-        It is halved so that not knowing costs log 2.
-
-        `real`: scores of acquired images before the sigmoid, of any shape. `fake`: scores of
-        generated images before the sigmoid, of any shape.
+        Scores are taken before the sigmoid. Because of the factor 1/2, the loss of an uninformed
+        critic is log 2.
         """
         return 0.5 * (functional.softplus(-real).mean() + functional.softplus(fake).mean())
 
     def forward(self, fake: Tensor) -> Tensor:
-        """Return generator's loss: mean of -log D(fake).
+        """Return the generator's loss, the mean of -log D(fake).
 
-        `fake`: scores of generated images before the sigmoid, of any shape.
+        Scores are taken before the sigmoid.
         """
         return functional.softplus(-fake).mean()
 
 
 class CriticScore(AdversarialBCE):
-    """Cross-entropy for the critic; 1 - D(fake) for the generator, D the sigmoid of the score.
+    """Cross-entropy for the critic, and 1 - D(fake) for the generator.
 
-    Source: attention_unet, equations 1 and 2. The paper found no gain from it (section 4.3) and
-    trains the critic beside the network, to be explained: that is this term with a weight of 0.
+    D is the sigmoid of the score. Source: attention_unet, equations 1 and 2. The paper found no
+    benefit of this term (section 4.3) and trains the critic only for inspection, which corresponds
+    to a weight of 0.
     """
 
     def forward(self, fake: Tensor) -> Tensor:
-        """Return generator's loss, from 0 (taken for acquired) to 1.
+        """Return the generator's loss, from 0 (classified as acquired) to 1.
 
-        `fake`: scores of generated images before the sigmoid, of any shape.
+        Scores are taken before the sigmoid.
         """
         return 1 - torch.sigmoid(fake).mean()
 
 
 class AdversarialWasserstein(nn.Module):
-    """Wasserstein distance with unbounded scores.
+    """Wasserstein distance, estimated from unbounded scores.
 
-    See Arjovsky et al. 2017; gan-cpce-circle, section II.2.
+    Source: Arjovsky et al. 2017; gan-cpce-circle, section II.2.
     """
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return the critic's loss: mean D(fake) - mean D(real).
+        """Return the critic's loss, mean D(fake) - mean D(real).
 
-        This is minus the estimated distance; a lower value tells them apart better.
-
-        `real`: scores of acquired images without bounds, of any shape. `fake`: scores of generated
-        images without bounds, of any shape.
+        The loss is the negative of the estimated distance; lower values mean better separation.
         """
         return fake.mean() - real.mean()
 
     def forward(self, fake: Tensor) -> Tensor:
-        """Return generator's loss: -mean D(fake).
-
-        `fake`: scores of generated images without bounds, of any shape.
-        """
+        """Return the generator's loss, -mean D(fake)."""
         return -fake.mean()
 
 
 @torch.no_grad()
 def clip_weights(critic: nn.Module, limit: float) -> None:
-    """Clip the critic's weights to [-limit, limit] in place; Arjovsky et al. use .01."""
+    """Clip the critic's weights to [-limit, limit] in place.
+
+    Arjovsky et al. 2017 use a limit of .01.
+    """
     for parameter in critic.parameters():
         parameter.clamp_(-limit, limit)
 
 
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-    """Return the mean of (|grad D| - 1)^2 between real and generated images.
+    """Return the mean of (|grad D| - 1)^2 between acquired and generated images.
 
-    The images are drawn evenly on the lines between real and generated ones.
+    Gradients are computed at random points on the lines between acquired and generated images.
+    Each image has its own gradient, so the critic must not contain batch normalization. See
+    Gulrajani et al. 2017, and gan-cpce-circle, section II.2, last term of L_WGAN.
 
-    Each image has its own length of gradient; the critic may therefore not normalize over the
-    batch.
-
-    Source: Gulrajani et al. 2017; gan-cpce-circle, section II.2, last term of L_WGAN.
-
-    `real`: acquired images (N, C, *grid), not their scores. `fake`: generated images (N, C,
-    *grid), not their scores.
+    `real` and `fake` are images (N, C, *grid), not scores.
     """
     share = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device, dtype=real.dtype)
     between = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_(True)
     (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    # vector_norm has a finite slope at zero, where a critic that ignores its input is
+    # the slope of vector_norm is finite for a zero gradient, as of a critic that ignores its input
     return (torch.linalg.vector_norm(slope.flatten(1), dim=1) - 1).square().mean()

@@ -1,6 +1,7 @@
 """Losses between images, and their total variation.
 
-Output, target and weight are (N, C, *grid); the weight broadcasts.
+`output` is the image computed by the network and `target` the image it is compared with, both (N,
+C, *grid). `weight` (N, C or 1, *grid) is the weight of each voxel.
 """
 
 import math
@@ -9,61 +10,51 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# mean squared error (80 dB at a range of 1) below which less error gains hardly more
+# mean squared error (80 dB at an intensity range of 1) below which the PSNR loss saturates
 _FLOOR = 1e-8
-# distance from 0 and 1 within which the cross-entropy is straight
+# intensity difference from 0 and 1 within which the cross-entropy is linear
 _EDGE = 1e-4
-_C1, _C2 = 0.01**2, 0.03**2  # constants of the structural similarity, at a range of 1
+_C1, _C2 = 0.01**2, 0.03**2  # SSIM constants for an intensity range of 1
 
 
 def _mean(error: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted mean; the weight is broadcast."""
     weight = weight.expand_as(error)
     return (weight * error).sum() / weight.sum()
 
 
 class MSE(nn.Module):
-    """Weighted mean of squared differences: the content term of SRGAN before VGG features.
+    """Weighted mean squared error, the content term of SRGAN without VGG features.
 
     Source: Ledig et al. 2017, equation 4.
     """
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """Return the weighted mean of squared differences.
-
-        `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
-        (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid).
-        """
+        """Return the weighted mean of squared differences."""
         return _mean((output - target).square(), weight)
 
 
 class MAE(nn.Module):
-    """Weighted mean of absolute differences."""
+    """Weighted mean absolute error."""
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """Return the weighted mean of absolute differences.
-
-        `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
-        (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid).
-        """
+        """Return the weighted mean of absolute differences."""
         return _mean((output - target).abs(), weight)
 
 
 class BCE(nn.Module):
     """Weighted mean binary cross-entropy of intensities, -t log o - (1 - t) log(1 - o).
 
-    Output o and target t are clipped to [e, 1 - e] with e = 1e-4 (ours), so that the loss is
-    finite at 0 and 1; an output outside of that range continues the curve by its tangent, so that
-    it is drawn back. The loss of a perfect output is the entropy of the target and not 0.
+    Output o and target t are clipped to [e, 1 - e] with e = 1e-4 (our choice), so that the loss is
+    finite at 0 and 1. For an output outside this range, the loss continues linearly, so that its
+    gradient does not vanish. The loss of a perfect output is the entropy of the target rather than
+    0.
 
-    Source: attention_unet, section 3.4, which names it as an objective without a formula.
+    Source: attention_unet, section 3.4, which names the objective without a formula.
     """
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """Return the weighted mean of the cross-entropy.
-
-        `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
-        (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid).
-        """
+        """Return the weighted mean of the cross-entropy."""
         target = target.clamp(_EDGE, 1 - _EDGE)
         inside = output.clamp(_EDGE, 1 - _EDGE)
         entropy = -target * inside.log() - (1 - target) * (1 - inside).log()
@@ -72,30 +63,25 @@ class BCE(nn.Module):
 
 
 class PSNRLoss(nn.Module):
-    """PSNR loss (dB from a perfect image), 10 log10(1 + MSE / floor); finite slope at no error.
+    """PSNR loss in dB, 10 log10(1 + MSE / floor), with finite slope at an error of 0.
 
-    The peak value is 1. Source: attention_unet, section 4.3 and equation 4; the floor is ours.
+    The peak intensity is 1. Source: attention_unet, section 4.3 and equation 4; the floor is ours.
     """
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """Return the distance from a perfect image in dB.
-
-        `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
-        (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid).
-        """
+        """Return the distance from a perfect image in dB."""
         return (_mean((output - target).square(), weight) / _FLOOR).log1p() * (10 / math.log(10))
 
 
 class SSIMLoss(nn.Module):
-    """1 - weighted mean SSIM of output and target, (N, C, *grid); the weight broadcasts.
+    """One minus the weighted mean structural similarity (SSIM) of output and target.
 
-    The weight is (N, C, *grid), too.
+    The local means use a Gaussian window of 11 voxels (sigma 1.5) with edge values repeated
+    outside the image. The constants are .01 and .03 times the intensity range of 1. Images may be
+    smaller than half a window.
 
-    Gaussian window of 11 voxels (sigma 1.5), edge values held, constants of .01 and .03 times the
-    data range of 1. Sides shorter than half a window are allowed.
-
-    Source: Wang et al. 2004, equation 13, as in attention_unet, equation 5 (which misses a plus
-    sign there).
+    Source: Wang et al. 2004, equation 13, and attention_unet, equation 5 (which lacks a plus
+    sign).
     """
 
     window: Tensor
@@ -107,7 +93,7 @@ class SSIMLoss(nn.Module):
         self.register_buffer("window", window / window.sum(), persistent=False)
 
     def _mean(self, image: Tensor) -> Tensor:
-        """Local mean along every axis of the grid."""
+        """Return the local mean along every axis of the grid."""
         window = self.window.to(image)
         grid = image.shape[2:]
         flat = image.reshape(-1, 1, *grid)
@@ -116,15 +102,14 @@ class SSIMLoss(nn.Module):
         edges = [pair for _ in grid for pair in (radius, radius)]
         flat = functional.pad(flat, edges, mode="replicate")
         for axis in range(len(grid)):
-            shape = [1, 1, *(len(window) if axis == other else 1 for other in range(len(grid)))]
+            shape = [1, 1, *(len(window) if axis == k else 1 for k in range(len(grid)))]
             flat = convolve(flat, window.reshape(shape))
         return flat.reshape(image.shape)
 
     def similarity(self, output: Tensor, target: Tensor) -> Tensor:
-        """The map of structural similarity, of the shape of the images.
+        """Return the SSIM map, in the shape of the images.
 
-        `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
-        (N, C, *grid). The similarity is 1 for equal surroundings.
+        The similarity of voxels with equal neighborhoods is 1.
         """
         mean_o, mean_t = self._mean(output), self._mean(target)
         spread_o = self._mean(output * output) - mean_o * mean_o
@@ -135,19 +120,21 @@ class SSIMLoss(nn.Module):
         return above / below
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """Return one minus the weighted mean of structural similarity.
-
-        `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
-        (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid).
-        """
+        """Return one minus the weighted mean of structural similarity."""
         return 1 - _mean(self.similarity(output, target), weight)
 
 
 def variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Return the mean length of the first-order spatial difference vector over all voxels.
+    """Return the mean length of the vector of first-order spatial differences.
 
-    The difference beyond the last voxel of an axis is zero. `image`: (N, C, *grid), 2D or 3D.
-    `weight`: of each voxel in the mean, broadcasts; None weighs all alike.
+    Differences across the upper image border are zero.
+
+    Parameters
+    ----------
+    image : Tensor
+        Images (N, C, *grid), 2D or 3D.
+    weight : Tensor | None, optional
+        Weight of each voxel in the mean; it is broadcast. None means equal weights.
     """
     spatial = image.dim() - 2
     steps = []
@@ -160,45 +147,44 @@ def variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
 
 
 class TotalVariation(nn.Module):
-    """`variation` of the output: a mean over the high-resolution voxels.
+    """Total variation of the output, as a mean over high-resolution voxels (see `variation`).
 
-    Source: tv-self-sr, section 2 (isotropic 3D norm). The mean is ours: next to a fidelity that is
-    a mean over the acquired voxels, alpha then does not depend on the factor. Relative to the sums
-    of equation 2 (`SummedVariation`), alpha is divided by the product of the three factors.
+    Source: tv-self-sr, section 2 (isotropic 3D norm). The mean is our choice: combined with a
+    data-consistency term that is a mean over acquired voxels, alpha does not depend on the factor.
+    Compared with the sums of equation 2 (`SummedVariation`), alpha is divided by the product of
+    the three factors.
     """
 
     def forward(self, output: Tensor, acquired: Tensor) -> Tensor:
         """Return the total variation of the output.
 
-        `output`: image of the network (N, C, *grid). `acquired`: image that the downsampled output
-        is compared with (N, C, *coarse grid); its size matters only to `SummedVariation`.
+        `acquired` is the image (N, C, *coarse grid) for comparison with the downsampled output.
+        Only `SummedVariation` uses its size.
         """
         return variation(output)
 
 
 class SummedVariation(TotalVariation):
-    """Sum of the output's variation over its voxels, divided by the number of acquired voxels.
+    """Variation of the output summed over its voxels, divided by the number of acquired voxels.
 
-    Source: tv-self-sr, equation 2, in which both terms are sums. Mean squared error plus alpha
-    times this term is equation 2 divided by the number of acquired voxels, so that alpha has the
-    paper's meaning and the learning rate does not depend on the size of the image.
+    Source: tv-self-sr, equation 2; both terms are sums there. Mean squared error plus alpha
+    times this term is equation 2 divided by the number of acquired voxels. Thus, alpha has the
+    same meaning as in the paper, and the learning rate does not depend on the image size.
     """
 
     def forward(self, output: Tensor, acquired: Tensor) -> Tensor:
         """Return the summed variation of the output per acquired voxel.
 
-        `output`: image of the network (N, C, *grid). `acquired`: image that the downsampled output
-        is compared with (N, C, *coarse grid).
+        `acquired` is the image (N, C, *coarse grid) for comparison with the downsampled output.
         """
         return variation(output) * (output.numel() / acquired.numel())
 
 
 class JointSparsify(nn.Module):
-    """Smooth image *and* difference to target: tau TV(output) + (1 - tau) TV(target - output).
+    """Variation of the output and its difference to the target, tau TV(o) + (1 - tau) TV(t - o).
 
-    Source: gan-cpce-circle, section II.2, L_JST; the paper gives no tau, ours is .5.
-
-    `tau`: share of the output's variation in the loss, from 0 to 1.
+    The weight of the first term, `tau`, is from 0 to 1. Source: gan-cpce-circle, section II.2,
+    L_JST. The paper does not report tau; our value is .5.
     """
 
     def __init__(self, tau: float = 0.5) -> None:
@@ -208,11 +194,7 @@ class JointSparsify(nn.Module):
         self.tau = tau
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """Return the weighted variation of the output and of its difference to the target.
-
-        `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
-        (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid).
-        """
+        """Return the weighted variation of the output and of its difference to the target."""
         return self.tau * variation(output, weight) + (1 - self.tau) * variation(
             target - output, weight
         )

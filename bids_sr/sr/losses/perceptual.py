@@ -1,4 +1,7 @@
-"""Loss on features of VGG-19, whose weights do not come with the program (`bids_sr.sr.vgg19`)."""
+"""Perceptual loss on VGG-19 features.
+
+The weights are not distributed with the program (see `bids_sr.sr.vgg19`).
+"""
 
 import hashlib
 from pathlib import Path
@@ -12,15 +15,19 @@ _MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class VGGPerceptual(nn.Module):
-    """Mean squared VGG feature difference of output and target, both (N, 1, Y, X), about 0 … 1.
+    """Mean squared difference of VGG-19 features between output and target.
 
-    Gray images go to all three color channels with the mean and deviation of the weights'
-    training. Sides below 16 have no features left after four poolings.
+    Images have intensities from about 0 to 1. They are copied to the three color channels, with
+    the mean and standard deviation of the network's training images. Images with a side below 16
+    voxels have no features after four poolings.
 
-    Source: Ledig et al. 2017, equation 5, layer 5,4 after activation; their factor of .006 is the
-    caller's weight.
+    Source: Ledig et al. 2017, equation 5, layer 5,4 after activation. Their factor of .006 is the
+    weight of this term in the recipe.
 
-    `weights`: file of VGG-19 as torchvision stores it (.safetensors).
+    Parameters
+    ----------
+    weights : Path
+        VGG-19 weights with torchvision's names (.safetensors).
     """
 
     mean: Tensor
@@ -35,12 +42,9 @@ class VGGPerceptual(nn.Module):
         self.register_buffer("sd", torch.tensor(_SD).view(1, 3, 1, 1))
 
     def _features(self, image: Tensor) -> Tensor:
+        """Return the features of images (N, 1, Y, X)."""
         return self.features((image.expand(-1, 3, -1, -1) - self.mean) / self.sd)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the mean squared difference of features.
-
-        `output`: what the network makes (N, 1, Y, X). `target`: what the output is compared with
-        (N, 1, Y, X).
-        """
+        """Return the mean squared difference of features between images (N, 1, Y, X)."""
         return (self._features(output) - self._features(target).detach()).square().mean()

@@ -1,20 +1,21 @@
-"""Attention U-Net with a critic beside it, for whole slices of one or several contrasts at once.
+"""Attention U-Net for whole slices of one or several contrasts, with a critic for inspection.
 
-`paper` is the network of the paper: images interpolated to the high-resolution grid and padded to
-a power of two, a sigmoid at the end, 100 epochs of Adam. An epoch contains each training slice
-that shows the head once, in random order (5,920 in the paper: 148 of each of 40 participants;
-section 3.2). Trained on patches, an epoch has 5,920 patches, drawn once. Mean absolute error,
-structural similarity and PSNR are the loss, because the paper names these three for the model that
-it keeps (section 4.3). Ours, as its supplement was not at hand: weights of 1, 1 and .002 (with
-which a voxel's slope is that of the absolute error at the 35.4 dB that the paper reached), a rate
-of 1e-3, batches of 8, a B-spline before the network. The critic takes five steps for each of the
-network's and weighs nothing in its loss: adding it gained nothing there. A network that was
-trained on patches (``--set patch=64``) is applied in patches of that size, put together side by
-side (section 3.6).
+`paper` is the published network: images are interpolated to the high-resolution grid and padded to
+a power of two, the last activation is a sigmoid, and training takes 100 epochs with Adam. An epoch
+contains each training slice that shows the head once, in random order (5,920 slices in the paper:
+148 from each of 40 participants; section 3.2). If the network is trained on patches, an epoch
+contains 5,920 patches, drawn once. The loss combines mean absolute error, structural similarity
+and PSNR, because the paper selects the model with these three terms (section 4.3). The paper's
+supplement was not available, so the following settings are ours: weights of 1, 1 and .002 (at the
+35.4 dB reported in the paper, the PSNR term then has the same gradient as the absolute error), a
+learning rate of 1e-3, a batch size of 8, and B-spline interpolation before the network. The critic
+takes five steps per generator step and has no weight in the generator's loss, because the paper
+found no benefit from it. A network that was trained on patches (``--set patch=64``) is applied in
+patches of the same size, placed side by side (section 3.6).
 
-`fast` is ours: a quarter of the width, added to the interpolated image; structural similarity
-weighs less, because it cares as much for a quiet background as for the brain, and the PSNR is left
-out.
+`fast` is ours: a quarter of the width, and the network output is added to the interpolated image.
+Structural similarity has a smaller weight, because it weights a quiet background as much as the
+brain. The PSNR term is omitted.
 """
 
 from dataclasses import replace
@@ -27,7 +28,7 @@ PAPER_WIDTHS = (64, 128, 256, 512, 1024)
 
 
 def without_critic(recipe: Recipe) -> Recipe:
-    """The recipe of a network that has no critic beside it."""
+    """Return the recipe without its critic and adversarial terms."""
     losses = tuple(term for term in recipe.losses if term.kind != "adversarial")
     return replace(recipe, build_critic=None, keep_critic=False, losses=losses, critic_steps=1)
 

@@ -1,15 +1,16 @@
-"""The mouse paper's conventional network: three 3D convolutions after cubic interpolation.
+"""Conventional network of the mouse paper: three 3D convolutions after cubic interpolation.
 
-`paper` is mouse-sr, section 2.3: 64, 32 and 1 channels, kernels of 3, Glorot weights, mean squared
-error, Adam at 1e-3, 20,000 patches of 21 voxels, at most 1,000 epochs, an end after 100 without a
-gain; downsampled by block averages. The range of each low-resolution image becomes 0 to 1, in
-training and when a model is applied, and a model is applied in patches of 21 that are put together
-side by side (section 2.3.6). Ours: batches of 32; "each input" is a volume; where the size of the
-image is not a multiple of 21, patches share voxels, which are averaged.
+`paper` follows mouse-sr, section 2.3: 64, 32 and 1 channels, kernel size 3, Glorot weights, mean
+squared error, Adam with a learning rate of 1e-3, 20,000 patches of 21 voxels per side, and at most
+1,000 epochs, stopped after 100 epochs without improvement. Images are downsampled by block
+averaging. The range of each low-resolution image is scaled to 0 to 1, in training and in
+application. The model is applied in patches of 21 voxels, placed side by side (section 2.3.6). The
+following choices are ours: a batch size of 32; "each input" is understood as a volume; if the
+image size is not a multiple of 21, patches overlap and overlapping voxels are averaged.
 
-`fast` is ours: half of the channels, the input added to the output, so that only the difference is
-learned, and zero filling in the place of the cubic interpolation, which leaves the acquired band
-as it was measured.
+`fast` is ours: half of the channels, and the input is added to the output, so that only the
+difference is learned. Zero filling replaces cubic interpolation, because it preserves the acquired
+band.
 """
 
 from dataclasses import replace

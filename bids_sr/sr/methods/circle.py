@@ -1,13 +1,14 @@
-"""GAN-CIRCLE: networks to high resolution and back, each with a critic, tied by cycles.
+"""GAN-CIRCLE: networks to high and to low resolution, each with a critic, linked by cycles.
 
-`paper` is gan-cpce-circle, section II, trained as `methods.cpce` says, on pairs. Its objective is
-the printed one: Wasserstein with gradient penalty both ways, cycle, identity and joint sparsifying
-terms, and no error against the target besides what the last one takes from it. Ours, as the paper
-gives no weights: 1 for the adversarial terms, 1 for cycles, .5 for identity, .001 for the
-sparsifying term with tau .5; a penalty of 10 (Gulrajani et al. 2017).
+`paper` follows gan-cpce-circle, section II, and is trained as in `methods.cpce`, on image pairs.
+The objective is the printed objective: Wasserstein losses with gradient penalty in both
+directions, and cycle, identity and joint sparsifying terms. Only the joint sparsifying term
+compares the output with the target. The paper reports no weights. Ours are 1 for the adversarial
+terms, 1 for cycles, .5 for identity, .001 for the sparsifying term with tau .5, and a gradient
+penalty of 10 (Gulrajani et al. 2017).
 
-`fast` is ours: both networks at a quarter of the width, mean squared error against the target, and
-the other terms as a small part of the loss.
+`fast` is ours: both networks have a quarter of the width, the main loss is the mean squared error
+against the target, and the other terms have small weights.
 """
 
 from dataclasses import replace

@@ -1,16 +1,17 @@
-"""A small data-consistent network trained on the subject's own T2*-weighted pair.
+"""Small data-consistent network, trained on the participant's own T2*-weighted image pair.
 
-It works on the acquired grid, predicts the k-space that was not measured and leaves the acquired
-band as it is (`networks.srresnet.SubPixelNet`). The idea of training on a low- and a
-high-resolution T2*-weighted image of the same head, and of applying the network to every slice of
-the BOLD series, is that of stss-srfmri; network and training are ours. Up to version 0.2 this was
-recipe `fast` of the method `srgan`, whose models are loaded as models of `dcnet`.
+The network operates on the acquired grid, predicts the k-space that was not measured and does not
+change the acquired band (`networks.srresnet.SubPixelNet`). As in stss-srfmri, it is trained on a
+low- and a high-resolution T2*-weighted image of the same head and applied to every slice of the
+BOLD series; the network and its training are ours. Up to version 0.2, it was the recipe `fast` of
+the method `srgan`, whose models are loaded as models of `dcnet`.
 
-The loss is squared error. Over five pairs of trainings its adversarial term adds no energy beyond
-Nyquist and costs .01 dB, a quarter of the spread of seeds (benchmarks/results/adversarial.md); it
-stays because earlier models have it. No refit: measured against true volumes (benchmarks/TRUTH.md)
-that gained nothing and would double the time. So the card's held-out metrics are those of the very
-model.
+The loss is mainly the squared error. In five pairs of trainings, the adversarial term added no
+energy above the Nyquist frequency and reduced the PSNR by .01 dB, a quarter of the spread between
+seeds (benchmarks/results/adversarial.md). It is kept for consistency with earlier models. The
+network is not retrained on all slices: this had no benefit compared with true volumes
+(benchmarks/TRUTH.md), and would double the computing time. Hence, the held-out metrics in the card
+describe the stored network.
 """
 
 from dataclasses import replace
@@ -51,7 +52,7 @@ METHOD = Method(
         "T2*-weighted image pair; the acquired band of k-space is not changed"
     ),
     placebos=PLACEBOS_OF_A_PAIR,
-    # from whole runs on grids of many sizes
+    # measured in whole runs with different grid sizes
     costs={"fast": Cost(always=10.0, low=650.0, series=0.33)},
     network_text={"fast": _NETWORK},
 )

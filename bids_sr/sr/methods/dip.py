@@ -1,10 +1,10 @@
-"""The deep image prior of the TV paper: `tv` without total variation, alpha 0.
+"""Deep image prior of the TV paper: `tv` without total variation (alpha 0).
 
-Nothing but the network's own shape says what lies between the acquired voxels (Ulyanov et al.
-2018). As in tv-self-sr, section 2.1, it is the comparison that shows what the prior adds, and its
-input is the interpolated volume and not noise. In `fast` too that is the trilinear one: zero
-filling, where `tv` begins, agrees with the data already, and without a prior nothing would be left
-to learn.
+The network architecture is the only prior for values between the acquired voxels (Ulyanov et al.
+2018). As in tv-self-sr, section 2.1, the method shows the contribution of total variation, and its
+input is the interpolated volume rather than noise. `fast` also uses trilinear interpolation,
+because the zero-filled volume of `tv` already agrees with the data, so that nothing would be
+learned without a prior.
 """
 
 from dataclasses import replace
@@ -15,6 +15,7 @@ from bids_sr.sr.recipe import Recipe
 
 
 def _without_prior(recipe: Recipe) -> Recipe:
+    """Return a recipe without its total variation term."""
     return replace(recipe, losses=tuple(term for term in recipe.losses if term.kind != "tv"))
 
 

@@ -1,10 +1,12 @@
-"""The adversarial network of the mouse paper: `resnet3d` against a critic of ten residual blocks.
+"""Adversarial network of the mouse paper: `resnet3d` with a critic of ten residual blocks.
 
-Source: mouse-sr, section 2.3.3. Ours, as the paper gives no weight: the adversarial term weighs
-1e-3 beside the mean squared error (SRGAN's); critic and generator alternate, at the same rate.
+Source: mouse-sr, section 2.3.3. The paper does not report the weight of the adversarial term. Ours
+is 1e-3 relative to the mean squared error, as in SRGAN. Critic and generator take alternating
+steps with the same learning rate.
 
-`fast` is ours: the generator of `resnet3d`'s fast recipe, a critic of two blocks of 8 channels
-that begins with a stride, and an adversarial term of a tenth of the weight from the 150th step on.
+`fast` is ours: the generator of `resnet3d` with the recipe `fast`, a critic of two blocks with 8
+channels that begins with a stride, and an adversarial term with a tenth of the weight, used from
+the 150th step on.
 """
 
 from dataclasses import replace

@@ -1,10 +1,11 @@
-"""Supervised volumetric super-resolution after Li et al. 2024, for one fixed factor ("Super-Li").
+"""Supervised volumetric super-resolution after Li et al. 2024, for a fixed factor ("Super-Li").
 
-Written without its paper, from what tv-self-sr says of it: its trilinear interpolation and network
-follow it (section 2.2), and Super-Li is its "fixed-factor supervised version" (section 3.2). So
-the network is that of `tv`. What sets it apart from `mse3d` is the loss (ours): absolute error
-together with structural similarity, of the same weight in `paper` and a tenth in `fast`, because
-it cares as much for a quiet background as for the brain.
+The implementation is based on the description in tv-self-sr, without access to the original paper.
+The trilinear interpolation and the network of tv-self-sr follow Li et al. (section 2.2), and
+Super-Li is the "fixed-factor supervised version" (section 3.2). Hence, the network is the `tv`
+network. The loss differs from `mse3d` and is ours: absolute error plus structural similarity, with
+equal weights in `paper`. In `fast`, structural similarity has a tenth of the weight, because it
+weights a quiet background as much as the brain.
 """
 
 from bids_sr.sr.method import Cost, Method
@@ -14,7 +15,7 @@ from bids_sr.sr.recipe import LossTerm, Recipe, loss
 
 
 def _compound(similarity: float) -> tuple[LossTerm, LossTerm]:
-    """Absolute error, and structural similarity of a given weight."""
+    """Return absolute error and structural similarity, the latter with a given weight."""
     return (
         loss("content", "image.MAE", 1.0),
         loss("ssim", "image.SSIMLoss", similarity),

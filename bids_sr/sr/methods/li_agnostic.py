@@ -1,9 +1,10 @@
 """Supervised volumetric super-resolution for any factor ("Agnostic-Li", Li et al. 2024).
 
-Written without its paper, as `li`: tv-self-sr calls it "resolution agnostic" (section 3.2), and
-random factors are our reading of that. As `li`, but each training step downsamples by a factor
-drawn anew, so that one model serves all. Ours: the factors are the four of the TV paper, drawn
-evenly; a measured low-resolution image serves its own factor alone.
+Like `li`, it was implemented without access to the original paper. tv-self-sr describes the method
+as "resolution agnostic" (section 3.2), which we understand as training with random factors. It
+differs from `li` in that each training step downsamples by a random factor, so that one model
+supports all factors. The four factors of the TV paper are drawn with equal probability (our
+choice). A measured low-resolution image is used only at its own factor.
 """
 
 from dataclasses import replace

@@ -1,6 +1,7 @@
-"""The supervised twin of `tv`, trained on high-resolution volumes by MSE ("Super-MSE").
+"""Supervised version of `tv`, trained on high-resolution volumes ("Super-MSE").
 
-Source: tv-self-sr, section 3.2; network, optimizer, schedule and degradation as in `methods.tv`.
+Source: tv-self-sr, section 3.2. The loss is the mean squared error. Network, optimizer, schedule
+and degradation are the same as in `methods.tv`.
 """
 
 from dataclasses import replace
@@ -11,7 +12,7 @@ from bids_sr.sr.recipe import LossTerm, Recipe, loss
 
 
 def supervised(recipe: Recipe, *losses: LossTerm) -> Recipe:
-    """A recipe of `tv` on high-resolution volumes, a fifth of which is held out."""
+    """Return a `tv` recipe for high-resolution volumes, holding out every fifth part."""
     return replace(recipe, losses=losses, objective="supervised", hold_out=5)
 
 

@@ -1,11 +1,12 @@
-"""The residual network of the mouse paper in two dimensions, for tests of the number of samples.
+"""Two-dimensional residual network of the mouse paper, for studying the number of samples.
 
-`paper` is `methods.resnet3d` with kernels of 3 x 3 on slices. The paper used data in two
-dimensions to test how many training samples are needed (mouse-sr, section 2.3.3 and table 1: 5,000
-and 20,000, which is ``--set patches=5000``). Ours, as the paper gives no network and no size in
-two dimensions: kernels and patches (21 x 21) are those of three dimensions without the third.
+`paper` is `methods.resnet3d` with kernels of 3 x 3 on slices. The paper used two-dimensional data
+to study how many training samples are required (mouse-sr, section 2.3.3 and table 1; for 5,000
+instead of 20,000 samples, use ``--set patches=5000``). The paper does not describe the network in
+two dimensions. Kernels and patches (21 x 21) are therefore taken from the three-dimensional
+network, without the third axis.
 
-`fast` is ours: three blocks of 16 channels on whole slices, and the input added to the output.
+`fast` is ours: three blocks of 16 channels on whole slices, and the input is added to the output.
 """
 
 from dataclasses import replace

@@ -1,10 +1,10 @@
-"""The residual network of the mouse paper: ten volumetric blocks behind a cubic interpolation.
+"""Residual network of the mouse paper: ten volumetric blocks after cubic interpolation.
 
-`paper` is mouse-sr, section 2.3, trained as `methods.ccnn3d` says, with the same choices of ours.
-It is meant for transfer: trained on many images of one kind, then its last three layers on the few
-of another (`freeze_but_last`).
+`paper` follows mouse-sr, section 2.3, and is trained as in `methods.ccnn3d`, with the same choices
+of ours. It is intended for transfer learning: the network is trained on many images of one type,
+and its last three layers are fine-tuned on a few images of another type (`freeze_but_last`).
 
-`fast` is ours: three blocks of 16 channels, and the input added to the output.
+`fast` is ours: three blocks of 16 channels, and the input is added to the output.
 """
 
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""Sparse Bayesian learning, stopped early: variance maps by the likelihood of the components."""
+"""Sparse Bayesian learning, stopped early.
+
+Prior SD maps are estimated from the likelihood of the temporal components.
+"""
 
 from bids_sr.sr.method import PLACEBOS_OF_A_RUN, Cost, Method
 from bids_sr.sr.recipe import VarianceRecipe

@@ -1,7 +1,8 @@
-"""Control: the zero-filled change times its standard deviation over that of its surroundings.
+"""Control: zero-filled signal change times its temporal SD relative to neighboring voxels.
 
-What does not exceed it needs no prior and no network. It stands among the baselines
-(`bids_sr.sr.variance.in_reference.Modulation`) and is applied whatever it explains.
+A method that is not better than this control does not need its prior or network. The control is
+grouped with the baselines (`bids_sr.sr.variance.in_reference.Modulation`) and has no applicability
+test.
 """
 
 from bids_sr.sr.method import Cost, Method

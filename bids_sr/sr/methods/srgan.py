@@ -1,28 +1,31 @@
-"""SRGAN trained on the subject's own T2*-weighted pair (STSS-SRfMRI).
+"""SRGAN, trained on the participant's own T2*-weighted image pair (STSS-SRfMRI).
 
-`paper` is the published run (stss-srfmri, "Deep learning-based super-resolution"): 64 channels, 16
-blocks, 9 x 9 ends, Lanczos-3 before the generator, a critic of ten convolutions, Adam with beta1
-.9 at 1e-4, patches of 64, batches of 2, 100,000 iterations, all slices of the pair for training
-and for the PSNR in the log, none held out, no early end, the last weights. The paper says only
-"SRGAN": the loss is that of Ledig et al. 2017, equation 3: features of VGG-19 (scaled by .006)
-plus 1e-3 of the adversarial term, and nothing else. So it needs weights of VGG-19 and is refused
-without. Ours: no augmentation, a constant rate, random weights to begin with (Ledig et al. began
-with a network trained by squared error); patches lie anywhere in a slice without any head.
+`paper` is the published training (stss-srfmri, "Deep learning-based super-resolution"): 64
+channels, 16 blocks, first and last kernels of 9 x 9, Lanczos-3 interpolation before the generator,
+a critic of ten convolutions, Adam with beta1 of .9 and a learning rate of 1e-4, patches of 64
+voxels per side, a batch size of 2, and 100,000 iterations. All slices of the pair are used for
+training and for the PSNR in the log. No slices are held out, training does not end early, and the
+last weights are kept. The paper says only "SRGAN"; the loss is therefore taken from Ledig et al.
+2017, equation 3: VGG-19 features (scaled by .006) plus 1e-3 times the adversarial term. Without
+VGG-19 weights, the recipe is rejected. The following choices are ours: no augmentation, a constant
+learning rate, and random initial weights (Ledig et al. began with a network trained by squared
+error). In slices without head voxels, patches may be at any position.
 
-`paper-mse` is what `paper` was at first: squared error beside those terms, and in the place of the
-features where there are no weights; slices with less than 2 % head are left out, every fifth slice
-is held out, and training on all slices anew ends where those were best.
+`paper-mse` is an earlier version of `paper`: squared error is added to the loss and also replaces
+the features if there are no weights. Slices with less than 2 % head voxels are excluded and every
+fifth slice is held out. The network is then trained again on all slices, up to the step with the
+best held-out score.
 
-`fast` is our default, a small SRGAN: the same generator with 16 channels and 2 blocks, the same
-critic with an eighth of the channels, whole slices with flips, shifts and changes of intensity, a
-one-cycle rate. Ours is its pre-training: squared error alone for the first 450 of 700 steps, as
-Ledig et al. 2017 did, then squared error plus 1e-3 of the adversarial term. Ours as well: the
-critic begins with the weights of He et al. 2015, because with torch's defaults it did not tell
-the images apart within 250 steps. With weights of VGG-19 the squared error of their features
-(scaled by .006) joins after the pre-training. Every fifth slice is held out, only to be scored:
-the last weights are kept, as those with the best score might be from before the critic. The
-critic's rate is the published one: four times as much cost .4 dB on held-out slices
-(benchmarks/results/small_srgan.md).
+`fast` is our default, a small SRGAN: the same generator with 16 channels and 2 blocks, and the
+same critic with an eighth of the channels. It is trained on whole slices with flips, shifts and
+intensity changes, with a one-cycle learning rate. As in Ledig et al. 2017, the network is
+pre-trained: the loss is only the squared error in the first 450 of 700 steps, then squared error
+plus 1e-3 times the adversarial term. The critic is initialized after He et al. 2015, because with
+the default weights of torch it did not distinguish the images within 250 steps. If VGG-19 weights
+are available, the squared error of their features (scaled by .006) is added after pre-training.
+Every fifth slice is held out for scoring only: the last weights are kept, because the weights with
+the best score might precede the critic. The critic has the published learning rate; four times
+this rate reduced the PSNR of held-out slices by .4 dB (benchmarks/results/small_srgan.md).
 """
 
 from dataclasses import replace
@@ -98,8 +101,8 @@ METHOD = Method(
         " pair of T2*-weighted images; with --recipe fast, a smaller network"
     ),
     placebos=PLACEBOS_OF_A_PAIR,
-    # `fast` from steps at two sizes beside those of dcnet, whose costs are of whole runs; the
-    # others from ``benchmarks/results/paper_subject.md``
+    # `fast` was estimated from single steps at two grid sizes relative to dcnet, which was
+    # measured in whole runs; the other costs are from ``benchmarks/results/paper_subject.md``
     costs={
         "fast": Cost(always=14.0, low=850.0, series=0.35),
         "paper": Cost(always=250_000.0, series=19.0),

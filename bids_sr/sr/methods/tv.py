@@ -1,21 +1,23 @@
-"""Self-supervised 3D super-resolution with a total variation prior, without high-res images.
+"""Self-supervised 3D super-resolution with a total variation prior, without high-resolution
+images.
 
-The output is downsampled by an assumed degradation B and compared with the input; total variation
-keeps what B does not see from being noise: |x - B f(x)|^2 + alpha TV(f(x)).
+The output is downsampled by an assumed degradation B and compared with the input. Total variation
+suppresses noise in components that B removes: |x - B f(x)|^2 + alpha TV(f(x)).
 
-`paper` is tv-self-sr: equation 2 with alpha .01, ten dense residual layers behind a trilinear
-interpolation, Adam at 1e-3, halved after five epochs without a gain, whole volumes drawn at random
-from the runs. Both terms are sums, divided by the number of acquired voxels (`SummedVariation`).
-Ours, as the paper is silent: intensities are scaled to the 99th percentile of the mask (alpha
-depends on their unit), a step sees one volume, an epoch 100 of them, training ends after 100
-epochs, and B is a Gaussian as wide as the acquired voxel followed by decimation. Nothing is held
-out: the training loss itself tells of a plateau.
+`paper` follows tv-self-sr: equation 2 with alpha .01, ten dense residual layers after trilinear
+interpolation, Adam with a learning rate of 1e-3, which is halved after five epochs without
+improvement, and whole volumes drawn at random from the runs. Both terms are sums, divided by the
+number of acquired voxels (`SummedVariation`). The paper does not report the following settings,
+which are ours: intensities are scaled to the 99th percentile within the mask (alpha depends on
+their unit), a step uses one volume, an epoch has 100 steps, training ends after 100 epochs, and B
+is a Gaussian with the acquired voxel size as FWHM, followed by decimation. No volumes are held
+out, because the plateau is detected in the training loss.
 
-`fast` is ours: each term is a mean over the voxels of its own grid (`TotalVariation`), four layers
-of eight channels on whole planes of 16 slices, 400 steps, zero filling in the place of the
-trilinear interpolation, and a B that crops k-space, as a scanner does. A B that is not what
-happened costs more than the network gains (benchmarks/results/tv_images.md). The crop acts on
-whole planes: on smaller patches it is another operator, and the network learns their edges.
+`fast` is ours: each term is a mean over the voxels of its own grid (`TotalVariation`), the network
+has four layers of eight channels and is trained on 16 whole slices for 400 steps, zero filling
+replaces trilinear interpolation, and B crops k-space, as a scanner does. A wrong B costs more than
+the network gains (benchmarks/results/tv_images.md). The crop requires whole slices: on smaller
+patches, it is a different operator, and the network would learn edge effects.
 """
 
 from dataclasses import replace
@@ -24,8 +26,8 @@ from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.recipe import OURS, Recipe, loss, network
 
 _ALPHA = 0.01
-# millions of voxels that steps of `fast` see at most: 16 slices of 128 x 128, measured on 35
-# slices, twice a step's
+# millions of voxels, largest size for the cost of `fast`: a step uses 16 slices of 128 x 128
+# voxels; costs were measured with 35 slices
 PLANES = 128 * 128 * 35 / 1e6
 
 
@@ -65,7 +67,7 @@ FAST = replace(
     objective="self",
 )
 
-# for its supervised twins, which compare at high resolution, so that parts of volumes do
+# for the supervised versions, which compare images at high resolution and can use smaller patches
 FAST_PARTS = replace(FAST, patch=(48, 48, 16), batch=2, iterations=600)
 
 METHOD = Method(

@@ -1,9 +1,9 @@
 """U-Net, for comparison with the attention U-Net.
 
-`paper` is the network as published (Ronneberger et al. 2015), 31 million parameters, trained as
-attention_unet trains its own (section 4.6): nothing is squeezed or normalized. `fast` is the fast
-attention U-Net without its gates, and so tells what they are good for. The critic is left out:
-nothing is read from it here.
+`paper` is the published network (Ronneberger et al. 2015) with 31 million parameters, trained as
+attention_unet trains its own network (section 4.6), without a final sigmoid and without
+normalization. `fast` is the fast attention U-Net without its gates, and thus shows their benefit.
+There is no critic, because it would only serve for inspection.
 """
 
 from dataclasses import replace

@@ -1,7 +1,7 @@
-"""Model cards: what they say, how they are written, and how they are read and checked.
+"""Model cards: reading, checking and naming the JSON files that describe trained models.
 
-A card may come from anyone. What it says of the images that a model serves is also kept, as a
-checksum, in the weights file, so that an edited card does not go with its weights any more.
+Cards may come from any source. The entries that decide whether a model suits an image are also
+stored as a checksum in the weights file, so that an edited card no longer matches its weights.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bids_sr.sr.former_names import current_names
 
 _BOUND = ("method", "recipe", "factor", "resolution", "contrast", "orientation")
 CARD_VERSION = 1
-_LARGEST_CARD = 5_000_000  # bytes; ours have a few thousand
+_LARGEST_CARD = 5_000_000  # bytes; our cards have a few thousand
 _REQUIRED = ("card_version", *_BOUND, "weights_sha256")
 _ORIENTATIONS = ("R-L", "P-A", "I-S")
 _LARGEST_FACTOR = 8.0
@@ -30,26 +30,60 @@ _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_-]{0,63}")
 
 
 class ModelError(ValueError):
-    """A model file that cannot be trusted or understood."""
+    """Error raised for a model file that is invalid or cannot be trusted."""
 
 
 @frozen
 class ModelCard:
-    """What the program rests on of a card; the file (`json`) says more, for people.
+    """Model card entries that the program uses.
 
-    `method`, `recipe`: as this version names them; `json` has the names that the version had which
-    made the model. `factors`: drawn in place of `factor`; empty for none. `contrast`: BIDS suffix.
-    `orientation`: anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``. `lowres_mm`: voxel
-    size of the images that the model serves. `trained_on`: kind of training data: ``pair``,
-    ``series``, ``self`` or ``images``. `changed_settings`: settings of the recipe that had another
-    value than its own, by name. `channels`: contrasts that go in together. `reproducible`: if the
-    same training gives the same weights again. `headroom`: intensity that is 1 for the network
-    over the 99th percentile of the image it was trained on, or None. `perceptual`: whether VGG-19
-    was in the loss. `start_sha256`: weights with which training began, or None. `align`:
-    structural scans: what registered those of a head. `scale`: how they were brought to [0, 1];
-    cards without it are of scans scaled by a percentile. `domain`: quantiles and edge content of
-    the training image, see `domain_difference`. `held_out`: scores on held-out parts, and which
-    these are.
+    Parameters
+    ----------
+    method, recipe : str
+        Current names. `json` contains the names used by the version that trained the model.
+    factor : Factor
+        Ratio of low-resolution to high-resolution voxel size.
+    factors : tuple[float, ...]
+        Factors drawn in training in place of `factor`; empty if there are none.
+    contrast : str
+        BIDS suffix of the training images.
+    orientation : str
+        Anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``.
+    lowres_mm : tuple[float, ...]
+        Voxel size of the low-resolution training images (mm).
+    trained_on : str
+        Type of training data: ``pair``, ``series``, ``self`` or ``images``.
+    channels : int
+        Number of contrasts that are processed together.
+    seed : int | None
+        Seed of the training; None if unknown.
+    reproducible : bool
+        Whether the same training gives the same weights.
+    weights_sha256 : str
+        Checksum of the weights file.
+    data_sha256 : Mapping[str, str]
+        Checksum of each training image, by image name.
+    settings : Mapping[str, object]
+        Settings of the recipe, by name.
+    changed_settings : Mapping[str, object]
+        Settings whose values differ from the recipe, by name.
+    headroom : float | None
+        Ratio of the intensity that is 1 for the network to the 99th percentile of the training
+        image; None if unknown.
+    perceptual : bool
+        Whether the loss included VGG-19 features.
+    start_sha256 : str | None
+        Checksum of the initial weights; None for random weights.
+    align : str | None
+        Registration method of structural scans; None if unknown.
+    scale : str
+        Intensity scaling of structural scans. Cards without this entry used a percentile.
+    domain : tuple[tuple[float, ...], float] | None
+        Intensity quantiles and edge content of the training image, see `domain_difference`.
+    held_out : Mapping[str, object]
+        Scores on held-out regions, and these regions.
+    json : Mapping[str, object]
+        All entries of the card file.
     """
 
     method: str = ""
@@ -78,7 +112,7 @@ class ModelCard:
 
     @property
     def psnr(self) -> dict[str, float]:
-        """Return held-out peak signal-to-noise ratio (dB) of network and plain interpolation."""
+        """Held-out peak signal-to-noise ratio (dB) of network and interpolations, by name."""
         scores = {
             name: part_of(self.held_out, name).get("psnr")
             for name in ("network", "input", "bspline", "zerofill")
@@ -89,7 +123,7 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, values: Mapping[str, object]) -> Self:
-        """The card of a file; what is missing, or of another kind, takes the default."""
+        """Return the card of a file; missing or invalid entries take their defaults."""
         settings, domain = part_of(values, "settings"), part_of(values, "domain")
         text = {
             name: str(values.get(name, ""))
@@ -112,7 +146,7 @@ class ModelCard:
             channels=channels if isinstance(channels, int) else 1,
             seed=seed if isinstance(seed, int) else None,
             reproducible=values.get("reproducible") is True,
-            data_sha256={name: str(found) for name, found in sums.items()},
+            data_sha256={name: str(checksum) for name, checksum in sums.items()},
             settings=settings,
             changed_settings=part_of(values, "changed_settings"),
             headroom=headroom[0] if headroom else None,
@@ -127,41 +161,44 @@ class ModelCard:
 
 
 def part_of(values: Mapping[str, object], name: str) -> Mapping[str, object]:
-    """An entry that is a mapping; nothing where it is none."""
-    found = values.get(name)
-    return found if isinstance(found, Mapping) else {}
+    """Return an entry that is a mapping, or an empty mapping."""
+    entry = values.get(name)
+    return entry if isinstance(entry, Mapping) else {}
 
 
 def _floats(values: object) -> tuple[float, ...]:
-    """A list of numbers; nothing where it is none."""
+    """Return a list of numbers as a tuple of floats; empty if the value is not a list."""
     return tuple(float(value) for value in values) if isinstance(values, list | tuple) else ()
 
 
 def digest(card: Mapping[str, object]) -> str:
-    """Checksum of what a card says of the images that the model serves."""
-    said = {key: card.get(key) for key in _BOUND}
-    # cards of unchanged recipes, as all older ones, have no such entry
-    said |= {key: card[key] for key in ("changed_settings",) if key in card}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    """Return the checksum of the card entries that decide whether a model suits an image."""
+    entries = {key: card.get(key) for key in _BOUND}
+    # cards of unchanged recipes, including all early cards, lack this entry
+    entries |= {key: card[key] for key in ("changed_settings",) if key in card}
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
 def card_path(weights: Path) -> Path:
-    """Where the card of a weights file lies."""
+    """Return the path of the card of a weights file."""
     return Path(weights).with_suffix(".json")
 
 
 def weights_in(folder: Path, method: str) -> Path:
-    """Return the path of a method's weights in the folder in which a step trains or takes them."""
+    """Return the path of a method's weights in the folder where a step stores its model."""
     return folder / f"{method}.safetensors"
 
 
 def source_in(folder: Path) -> Path:
-    """Return the path of a text with the name of the file from which a step took a model."""
+    """Return the path of the text file with the name of the reused model file."""
     return folder / "source.txt"
 
 
 def size_of_file(path: Path) -> int:
-    """Return bytes of a regular file, links followed; refuse directories, pipes, devices."""
+    """Return the size of a regular file in bytes; symbolic links are followed.
+
+    ValueError is raised for directories, pipes and devices.
+    """
     state = path.stat()
     if not stat.S_ISREG(state.st_mode):
         raise ValueError("the path is not a regular file")
@@ -169,7 +206,13 @@ def size_of_file(path: Path) -> int:
 
 
 def read_card(path: Path) -> ModelCard:
-    """The card of a weights file; `ModelError` where it is missing or not one of ours."""
+    """Read and check the card of a weights file.
+
+    Raises
+    ------
+    ModelError
+        If the card is missing, cannot be read, or contains invalid values.
+    """
     path = card_path(path)
     try:
         if size_of_file(path) > _LARGEST_CARD:
@@ -180,7 +223,7 @@ def read_card(path: Path) -> ModelCard:
             f"{path}: the model card does not exist. Model weights cannot be used without "
             "their card."
         ) from None
-    # of JSON and of UTF-8 too, and nesting without end
+    # ValueError includes invalid JSON and UTF-8; RecursionError is raised for deep nesting
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: the file cannot be read as a model card ({error})") from None
     missing = [key for key in _REQUIRED if not isinstance(card, dict) or key not in card]
@@ -198,7 +241,7 @@ def read_card(path: Path) -> ModelCard:
 
 
 def _wrong_values(card: Mapping[str, object]) -> list[str]:
-    """What is wrong with a card's values, one phrase each."""
+    """Return a phrase for each invalid value in a card."""
     out = []
     for key in ("method", "recipe", "contrast"):
         word = card[key]
@@ -220,7 +263,7 @@ def _wrong_values(card: Mapping[str, object]) -> list[str]:
 
 
 def _numbers(values: object, low: float, high: float) -> bool:
-    """Whether these are three finite numbers within bounds."""
+    """Return whether a value consists of three finite numbers within bounds."""
     return (
         isinstance(values, list | tuple)
         and len(values) == 3

@@ -1,4 +1,4 @@
-"""Check that a model serves an image: its resolution, contrast, slice orientation and factor."""
+"""Check whether a model suits an image: resolution, contrast, slice orientation and factor."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from bids_sr.io.grids import Factor, size_text
 from bids_sr.notices import UsageError
 from bids_sr.sr.models.card import ModelCard
 
-TOLERANCE = 0.1
-# variance maps of another run are carried onto the grid of this one: its voxels need not be of
-# quite the same size
+TOLERANCE = 0.1  # relative difference of voxel sizes for networks
+# relative difference of voxel sizes for prior SD maps, which are resampled from another run
 _SERIES_TOLERANCE = 0.5
-# T2*-weighted images teach about BOLD images because both contrasts are T2* (stss-srfmri,
-# introduction)
+# networks trained on T2*-weighted images can be applied to BOLD images, because both contrasts
+# depend on T2* (stss-srfmri, introduction)
 _SERVES: Mapping[str, tuple[str, ...]] = {"T2starw": ("T2starw", "bold")}
 
 
 def slice_orientation(affine: Array) -> str:
-    """The anatomical axis nearest to the third voxel axis."""
+    """Return the anatomical axis nearest to the third voxel axis: ``R-L``, ``P-A`` or ``I-S``."""
     direction = np.abs(np.asarray(affine, float)[:3, 2])
     return ("R-L", "P-A", "I-S")[int(np.argmax(direction))]
 
@@ -34,7 +33,7 @@ def _mismatches(
     align: str | None,
     scale: str | None,
 ) -> list[str]:
-    """What differs, one sentence each; empty where the model serves."""
+    """Return a sentence for each mismatch between model and image."""
     from nibabel.affines import voxel_sizes
 
     out = []
@@ -58,7 +57,7 @@ def _mismatches(
             f"slice orientation: the model was trained on slices across {card.orientation}, "
             f"but the slices of the image are across {across}"
         )
-    if card.align and align and card.align != align:  # cards before 0.2 do not tell
+    if card.align and align and card.align != align:  # cards before version 0.2 lack this entry
         out.append(
             "alignment: the model was trained on scans that were aligned with --anat-align "
             f"{card.align}, but these scans were aligned with --anat-align {align}"
@@ -83,7 +82,8 @@ def _mismatches(
 def _trained_for(card: ModelCard, factor: Factor) -> bool:
     """Return whether a model was trained for a factor.
 
-    This is its own factor or, if trained with random ones, any between them on the same axes.
+    A model trained with random factors supports all factors between its smallest and largest
+    factor, along the same axes.
     """
     trained_factor = card.factor
     if all(abs(a - b) <= 1e-6 for a, b in zip(factor, trained_factor, strict=True)):
@@ -91,11 +91,11 @@ def _trained_for(card: ModelCard, factor: Factor) -> bool:
     span = card.factors
     return bool(span) and all(
         (
-            abs(asked - 1) <= 1e-6
-            if abs(known - 1) <= 1e-6
-            else min(span) - 1e-6 <= asked <= max(span) + 1e-6
+            abs(requested - 1) <= 1e-6
+            if abs(trained - 1) <= 1e-6
+            else min(span) - 1e-6 <= requested <= max(span) + 1e-6
         )
-        for asked, known in zip(factor, trained_factor, strict=True)
+        for requested, trained in zip(factor, trained_factor, strict=True)
     )
 
 
@@ -110,43 +110,44 @@ def check_model(
     force: bool = False,
     allow: Collection[str] = (),
 ) -> list[str]:
-    """Refuse a model that does not fit the image; returns the differences that are allowed.
+    """Raise an error if a model does not suit an image, unless the mismatches are allowed.
 
-    The factor can be forced only where the network sees an interpolated image: else another factor
-    is another network.
+    A different factor can be forced only if the network input is an interpolated image. Otherwise,
+    another factor requires a different network.
 
     Parameters
     ----------
     card : ModelCard
         Card of the model.
     affine : Array
-        Of the acquired grid, voxel -> RAS mm.
+        Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm).
     contrast : str
         BIDS suffix of the image.
     factor : Factor
-        Acquired over wanted voxel size.
+        Ratio of acquired to high-resolution voxel size.
     align : str | None, optional
-        Structural scans: what registered those of a head (``--anat-align``).
+        Registration method of structural scans (``--anat-align``).
     scale : str | None, optional
-        Structural scans: how they were brought to [0, 1] (``--anat-scale``).
+        Intensity scaling of structural scans (``--anat-scale``).
     force : bool, optional
-        Whether to use a model that does not fit.
+        Whether to use a model despite mismatches.
     allow : Collection[str], optional
-        Differences that do not matter: resolution, contrast, orientation, factor.
+        Mismatches that are accepted: resolution, contrast, orientation, factor.
 
     Returns
     -------
     list[str]
-        Differences in words; empty where the model fits.
+        Sentences that describe the accepted mismatches. The list is empty if there are none.
 
     Raises
     ------
-    UsageError : with every difference and the remedy
+    UsageError
+        If a mismatch is not accepted. The message lists all mismatches and a remedy.
     """
     mismatches = _mismatches(card, affine, contrast, factor, align, scale)
-    refused = [each for each in mismatches if not (force or _kind(each) in allow)]
+    refused = [mismatch for mismatch in mismatches if not (force or _kind(mismatch) in allow)]
     hopeless = not card.settings.get("upsampled_by") and any(
-        each.startswith("factor") for each in mismatches
+        mismatch.startswith("factor") for mismatch in mismatches
     )
     if hopeless or refused:
         kinds = " ".join(map(_kind, refused))
@@ -154,14 +155,14 @@ def check_model(
             "Train a model on a matching image pair, or use --force to apply this model "
             f"anyway (bids-sr-models: --allow {kinds})."
         )
-        if any(each.startswith("intensities") for each in refused):
+        if any(mismatch.startswith("intensities") for mismatch in refused):
             remedy = f"Use --anat-scale {card.scale}, or use --force to apply the model anyway."
         remedy = "Train a model for this factor." if hopeless else remedy
         if not _trained_for(card, factor):
-            asked = " ".join(f"{number:g}" for number in card.factor)
+            text = " ".join(f"{number:g}" for number in card.factor)
             remedy = (
-                f"{remedy} Alternatively, use the factor of the model with --sr-factor {asked} "
-                f"(bids-sr-models: --factor {asked})."
+                f"{remedy} Alternatively, use the factor of the model with --sr-factor {text} "
+                f"(bids-sr-models: --factor {text})."
             )
         raise UsageError(
             f"the model {card.method} does not match the image",
@@ -172,5 +173,5 @@ def check_model(
 
 
 def _kind(mismatch: str) -> str:
-    """Return which property differs, as ``--allow`` names it."""
+    """Return the name of a mismatch for ``--allow``."""
     return mismatch.partition(":")[0].removeprefix("slice ")

@@ -1,8 +1,9 @@
-"""Distance of an image to the images that a model was trained on.
+"""Difference between an image and the training images of a model.
 
-An image may fit by header and still be unlike: inverted, clipped, blurred, full of noise. For that
-nothing is refused, as the BOLD's own contrast differs from that of the pair to some degree:
-quantiles of intensity and edge content are compared, and warned of.
+An image may match a model by its header and still differ in content: it may be inverted, clipped,
+blurred or noisy. Intensity quantiles and edge content are compared, and differences cause
+warnings. They are not errors, because the BOLD contrast always differs somewhat from the image
+pair.
 """
 
 from __future__ import annotations
@@ -16,19 +17,18 @@ from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.compatibility import slice_orientation
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-# Boldref against the low-resolution image of its own pair: .01 to .11, and 1.0 to 1.15 (phantom,
-# studyforrest)
-_FARTHEST = 0.15
-_EDGE_RATIO = 1.8
+# limits for quantile difference and edge ratio; .01 to .11 and 1.0 to 1.15 were measured between
+# boldref and the low-resolution image of its pair (phantom, studyforrest)
+_MAX_DISTANCE = 0.15
+_MAX_RATIO = 1.8
 
 
 def _domain_of(image: Array, mask: Array) -> tuple[Array, float]:
-    """Return quantiles and edge content of an image (X, Y, Z) in its mask.
+    """Return intensity quantiles and edge content of an image (X, Y, Z) within its mask.
 
-    The intensity is divided by its 99th percentile there; its quantiles are `_QUANTILES`.
-
-    That is the root mean square difference of in-plane neighbors. ValueError where nothing in the
-    mask is positive.
+    Intensities are divided by their 99th percentile within the mask. The quantile levels are
+    `_QUANTILES`. The edge content is the root mean square difference of in-plane neighbors.
+    ValueError is raised if the mask is empty or contains no positive intensity.
     """
     inside = np.asarray(mask) > 0
     if inside.shape != image.shape or not inside.any():
@@ -43,17 +43,17 @@ def _domain_of(image: Array, mask: Array) -> tuple[Array, float]:
     scaled = np.asarray(image, dtype=np.float64) / level
     steps = []
     for axis in (0, 1):
-        both = np.take(inside, range(1, image.shape[axis]), axis) & np.take(
+        neighbors = np.take(inside, range(1, image.shape[axis]), axis) & np.take(
             inside, range(image.shape[axis] - 1), axis
         )
-        steps.append(np.diff(scaled, axis=axis)[both])
+        steps.append(np.diff(scaled, axis=axis)[neighbors])
     square = np.concatenate(steps) ** 2
     edges = float(np.sqrt(square.mean())) if square.size else 0.0
     return np.quantile(scaled[inside], _QUANTILES), edges
 
 
 def _domain_entry(image: Array, mask: Array) -> dict[str, object]:
-    """The domain as plain values, for the card of a model."""
+    """Return quantiles and edge content of an image as plain values for a model card."""
     quantiles, edges = _domain_of(image, mask)
     return {"quantiles": [round(float(q), 5) for q in quantiles], "edges": round(edges, 6)}
 
@@ -66,11 +66,23 @@ def image_entries(
     *,
     mm: tuple[Array, Array] | None = None,
 ) -> dict[str, object]:
-    """Return the card entries on grid and intensities of the training images.
+    """Return the card entries about grid and intensities of the training images.
 
-    `image, mask, affine`: (x, y, z) at the low resolution, and voxel -> RAS mm, whose voxel sizes
-    are taken without `mm`. `mm`: voxel sizes of the low and of the high resolution. Entries
-    ``factor``, ``orientation``, ``resolution`` and ``domain``.
+    Parameters
+    ----------
+    image, mask : Array
+        Low-resolution image and mask (x, y, z).
+    affine : Array
+        Voxel-to-world matrix of the low-resolution grid (4 x 4, RAS+ mm).
+    factor : Factor
+        Ratio of low-resolution to high-resolution voxel size.
+    mm : tuple[Array, Array] | None, optional
+        Voxel sizes at low and high resolution (mm). By default, they are derived from the affine.
+
+    Returns
+    -------
+    dict[str, object]
+        Entries ``factor``, ``orientation``, ``resolution`` and ``domain``.
     """
     from nibabel.affines import voxel_sizes
 
@@ -94,7 +106,7 @@ def image_entries(
 def domain_difference(
     card: ModelCard, image: Array, mask: Array
 ) -> tuple[float, float, list[str]] | None:
-    """Return how far an image is from a model's training data, None if the card has no domain.
+    """Compare an image with the training data of a model.
 
     Parameters
     ----------
@@ -103,29 +115,30 @@ def domain_difference(
     image : Array
         Image in any unit of intensity (3D).
     mask : Array
-        Voxels of the brain in the image (3D, boolean).
+        Brain mask of the image (3D, boolean).
 
     Returns
     -------
     tuple[float, float, list[str]] | None
-        The largest difference of the quantiles, 0 to 1; the edge content over that of the training
-        image; what differs too much, one sentence each.
+        Largest difference between quantiles (0 to 1), ratio of the edge content to the training
+        image, and a sentence for each difference beyond its limit. None if the card contains no
+        domain.
     """
     if card.domain is None:
         return None
-    (quantiles, edges), (own, own_edges) = _domain_of(image, mask), card.domain
-    distance = max(abs(float(a) - b) for a, b in zip(quantiles, own, strict=True))
-    edges = edges / max(own_edges, 1e-12)
+    (quantiles, edges), (trained_quantiles, trained_edges) = _domain_of(image, mask), card.domain
+    distance = max(abs(float(a) - b) for a, b in zip(quantiles, trained_quantiles, strict=True))
+    edges = edges / max(trained_edges, 1e-12)
     out = []
-    if distance > _FARTHEST:
+    if distance > _MAX_DISTANCE:
         out.append(
             "intensities: the intensity distribution of the image differs from the training "
             f"image; the largest difference between quantiles is {distance:.3f} of the 99th "
-            f"percentile (usually at most {_FARTHEST})"
+            f"percentile (usually at most {_MAX_DISTANCE})"
         )
-    if not 1 / _EDGE_RATIO <= edges <= _EDGE_RATIO:
+    if not 1 / _MAX_RATIO <= edges <= _MAX_RATIO:
         out.append(
             f"edges: the edge content of the image is {edges:.2g} times the edge content of "
-            f"the training image (usually {1 / _EDGE_RATIO:.2g} to {_EDGE_RATIO:.2g} times)"
+            f"the training image (usually {1 / _MAX_RATIO:.2g} to {_MAX_RATIO:.2g} times)"
         )
     return distance, edges, out

@@ -1,4 +1,4 @@
-"""Trained models on disk: safetensors weights and a JSON card with each other's checksums."""
+"""Trained models on disk: safetensors weights, and a JSON card that contains their checksum."""
 
 from __future__ import annotations
 
@@ -30,12 +30,15 @@ if TYPE_CHECKING:
 
 _METADATA_KEY = "bids_sr_card"
 COMPANIONS = ("critic", "backward", "backward_critic")
-"""Networks that are trained beside the generator, and prefixes of their tensors in its file."""
+"""Names of networks that are trained together with the generator.
+
+They are also the prefixes of their tensors in the generator's file.
+"""
 
 
 @frozen
 class TrainedModel:
-    """Result of training: generator tensors on the CPU, JSON card, rows of the training log."""
+    """Result of training: generator tensors on the CPU, JSON card and rows of the training log."""
 
     state: Mapping[str, Tensor]
     card: Mapping[str, object]
@@ -44,10 +47,20 @@ class TrainedModel:
 
 @frozen
 class LoadedModel:
-    """Model for inference, in eval mode: network or variance maps, critic if kept, and card.
+    """Model for inference, in evaluation mode.
 
-    `critic`: network that scores images; None where it was not kept. `companions`: weights of all
-    networks that were kept beside the generator, by name (`COMPANIONS`).
+    Parameters
+    ----------
+    generator : torch.nn.Module
+        Network, or prior SD maps.
+    recipe : Recipe | VarianceRecipe
+        Recipe of the training.
+    card : ModelCard
+        Card of the model.
+    critic : torch.nn.Module | None
+        Network that scores images; None if it was not stored.
+    companions : Mapping[str, Mapping[str, Tensor]]
+        Weights of all networks stored with the generator, by name (see `COMPANIONS`).
     """
 
     generator: nn.Module
@@ -60,12 +73,14 @@ class LoadedModel:
 def save_model(
     path_stem: Path, state: Mapping[str, Tensor], card: Mapping[str, object]
 ) -> tuple[Path, Path]:
-    """Write STEM.safetensors, then STEM.json, which completes the model; return both paths.
+    """Write the weights to STEM.safetensors, then the card to STEM.json.
+
+    The model is complete only after the card was written.
 
     Parameters
     ----------
     path_stem : Path
-        Path of both files up to their extension.
+        Path of both files without their extension.
     state : Mapping[str, Tensor]
         Tensors of the networks by name.
     card : Mapping[str, object]
@@ -74,7 +89,7 @@ def save_model(
     Returns
     -------
     tuple[Path, Path]
-        Files of weights and card.
+        Paths of weights and card.
     """
     from safetensors.torch import save
 
@@ -97,9 +112,10 @@ def save_model(
 
 
 def verify(path: Path) -> tuple[ModelCard, bytes]:
-    """Return (card, bytes) of an intact, matching model, else raise ModelError.
+    """Return the card and the bytes of the weights file, after checking that both are intact and
+    match.
 
-    Torch is not imported.
+    Torch is not imported. ModelError is raised if a file is missing, damaged or inconsistent.
     """
     from safetensors import SafetensorError, deserialize
 
@@ -124,7 +140,10 @@ def verify(path: Path) -> tuple[ModelCard, bytes]:
 
 
 def _bound_digest(data: bytes) -> str | None:
-    """Checksum of the card in the bytes of a safetensors file; None in older ones."""
+    """Return the card checksum stored in a safetensors file, or None if there is none.
+
+    Files of early versions contain no checksum.
+    """
     if len(data) < 8:
         return None
     length = int.from_bytes(data[:8], "little")
@@ -135,19 +154,24 @@ def _bound_digest(data: bytes) -> str | None:
     except (ValueError, RecursionError):
         return None
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
-    found = metadata.get(_METADATA_KEY) if isinstance(metadata, dict) else None
-    return found if isinstance(found, str) else None
+    checksum = metadata.get(_METADATA_KEY) if isinstance(metadata, dict) else None
+    return checksum if isinstance(checksum, str) else None
 
 
 def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
-    """Give a network its weights; ValueError, in one line, where they are those of another."""
-    own = network.state_dict()
+    """Load weights into a network.
+
+    ValueError is raised, with a message of one line, if the tensors do not match the network.
+    """
+    expected = network.state_dict()
     wrong = {
-        "missing tensors": sorted(own.keys() - state.keys()),
+        "missing tensors": sorted(expected.keys() - state.keys()),
         "tensors with a different shape": sorted(
-            key for key in own.keys() & state.keys() if own[key].shape != state[key].shape
+            key
+            for key in expected.keys() & state.keys()
+            if expected[key].shape != state[key].shape
         ),
-        "unknown tensors": sorted(state.keys() - own.keys()),
+        "unknown tensors": sorted(state.keys() - expected.keys()),
     }
     texts = [
         f"{words}: {len(keys)} ({keys[0]}{', …' if keys[1:] else ''})"
@@ -160,7 +184,7 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
 
 
 def _companions(recipe: Recipe, state: Mapping[str, Tensor]) -> dict[str, Mapping[str, Tensor]]:
-    """Return the weights of the networks in a file beside the generator, by name."""
+    """Return the weights of the networks stored with the generator, by network name."""
     names = (
         ()
         if recipe.build_critic is None
@@ -178,9 +202,10 @@ def _companions(recipe: Recipe, state: Mapping[str, Tensor]) -> dict[str, Mappin
 
 
 def _applied_as_trained(recipe: Recipe, card: ModelCard) -> Recipe:
-    """Return the recipe with what the application of a model shares with its training.
+    """Return the recipe with the card's settings for applying a model.
 
-    Recipes changed since older models were made, which are applied as they were then.
+    Recipes have changed since early models were trained. These models are applied with the
+    settings of their training.
     """
     if not card.settings:
         return recipe
@@ -195,7 +220,13 @@ def _applied_as_trained(recipe: Recipe, card: ModelCard) -> Recipe:
 
 
 def load_model(path: Path) -> LoadedModel:
-    """Load STEM.safetensors with the card beside it."""
+    """Load STEM.safetensors and its card from the same directory.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing, damaged or inconsistent, or this version cannot use the model.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -214,23 +245,25 @@ def load_model(path: Path) -> LoadedModel:
             generator: nn.Module = VarianceMaps(state.get("weight"))
             _fill(generator, state, name)
         else:
-            recipe = how = apply_changes(
+            recipe = training_recipe = apply_changes(
                 get_recipe(method, card.recipe), changes_from(card.method, card.changed_settings)
             )
-            recipe = how = _applied_as_trained(how, card)
-            generator = how.build_generator(card.channels, card.factor)
-            companions = _companions(how, state)
-            kept = {f"{part}.{key}" for part, own in companions.items() for key in own}
-            _fill(generator, {k: v for k, v in state.items() if k not in kept}, name)
-            for part, own in companions.items():
-                beside = (
-                    how.build_generator(card.channels, card.factor)
-                    if part == "backward" or how.build_critic is None
-                    else how.build_critic(card.channels)
+            recipe = training_recipe = _applied_as_trained(training_recipe, card)
+            generator = training_recipe.build_generator(card.channels, card.factor)
+            companions = _companions(training_recipe, state)
+            companion_keys = {
+                f"{part}.{key}" for part, tensors in companions.items() for key in tensors
+            }
+            _fill(generator, {k: v for k, v in state.items() if k not in companion_keys}, name)
+            for part, tensors in companions.items():
+                companion = (
+                    training_recipe.build_generator(card.channels, card.factor)
+                    if part == "backward" or training_recipe.build_critic is None
+                    else training_recipe.build_critic(card.channels)
                 )
-                _fill(beside, own, f"the {part.replace('_', ' ')} of {name}")
+                _fill(companion, tensors, f"the {part.replace('_', ' ')} of {name}")
                 if part == "critic":
-                    critic = beside.eval().requires_grad_(False)
+                    critic = companion.eval().requires_grad_(False)
     except (UnknownMethod, SafetensorError, RuntimeError, ValueError) as error:
         raise ModelError(
             f"{path}: this version of bids-sr cannot use the model ({error})"

@@ -1,4 +1,4 @@
-"""Obtain a model: train it, find the same training in a directory, or take the user's file."""
+"""Provision of models: train a model, reuse an equivalent model, or use the user's file."""
 
 import json
 import logging
@@ -32,11 +32,12 @@ TrainingData = RunData | TrainingImages
 
 
 def _checksums(data: TrainingData) -> dict[str, str]:
+    """Return the checksum of each data array, by name."""
     return data.checksums() if isinstance(data, RunData) else checksums(data)
 
 
 def _models_in(model_dir: Path | None) -> Iterator[tuple[Path, ModelCard]]:
-    """(weights, card) of every readable model below a directory, sorted by name."""
+    """Yield weights path and card of every readable model below a directory, sorted by name."""
     if model_dir is None or not model_dir.is_dir():
         return
     for weights in sorted(model_dir.rglob("*.safetensors")):
@@ -47,9 +48,9 @@ def _models_in(model_dir: Path | None) -> Iterator[tuple[Path, ModelCard]]:
 
 
 def _log_of(weights: Path) -> Path:
-    """Return the path of a training log.
+    """Return the path of a model's training log.
 
-    It lies beside the weights, in the derivatives under the suffix ``log``.
+    The log is in the same directory as the weights. In derivatives, its suffix is ``log``.
     """
     return weights.with_name(
         weights.stem.removesuffix("_model") + ("_log" * weights.stem.endswith("_model")) + ".tsv"
@@ -57,15 +58,15 @@ def _log_of(weights: Path) -> Path:
 
 
 def _same_training(card: ModelCard, training: TrainingRequest, data: TrainingData) -> bool:
-    """Whether training now would make the model of this card."""
+    """Return whether the requested training would result in the model of this card."""
     factor = data.factor if isinstance(data, RunData) else training.factor
     vgg = None if training.vgg_weights is None else checksum(training.vgg_weights)
-    known = [settings_of(training)]
-    if training.variance is None:  # cards before 0.2 list all losses
-        known.append(plain_recipe(training.effective_recipe))
+    accepted_settings = [settings_of(training)]
+    if training.variance is None:  # cards before version 0.2 list all losses
+        accepted_settings.append(plain_recipe(training.effective_recipe))
     return (
         card.reproducible
-        and card.settings in known
+        and card.settings in accepted_settings
         and (card.method, card.recipe) == (training.method.name, training.recipe)
         and card.changed_settings == training.changed_settings
         and (card.seed, card.factor) == (training.seed, factor)
@@ -77,18 +78,27 @@ def _same_training(card: ModelCard, training: TrainingRequest, data: TrainingDat
 
 
 def _perceptual_weights(card: ModelCard) -> str | None:
-    """Return the checksum of the VGG-19 weights in a training, or None for a training without."""
+    """Return the checksum of the VGG-19 weights used in training, or None."""
     return str(part_of(card.json, "perceptual").get("weights_sha256")) if card.perceptual else None
 
 
 def _began_mixed(card: ModelCard) -> bool:
-    """Whether a training began in mixed precision; older cards have only whether it ended so."""
+    """Return whether a training began in mixed precision.
+
+    Early cards contain only the precision at the end of training.
+    """
     entry = part_of(card.json, "mixed_precision")
     return bool(entry.get("asked", entry.get("kept", False)))
 
 
 def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | None:
-    """A model that may stand in for training, or None."""
+    """Return the weights of a model that can replace the training, or None.
+
+    Raises
+    ------
+    ModelError
+        If only reuse is allowed, and there is no suitable model.
+    """
     if training.pretrained is not None:
         return training.pretrained
     models = list(_models_in(training.model_dir)) if training.source != "train" else []
@@ -99,16 +109,16 @@ def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | 
     if training.source != "reuse":
         return None
     name, recipe = training.method.name, training.recipe
-    asked = (name, recipe, training.changed_settings)
+    requested = (name, recipe, training.changed_settings)
     fitting = [
-        each
-        for each in models
-        if (each[1].method, each[1].recipe, each[1].changed_settings) == asked
+        entry
+        for entry in models
+        if (entry[1].method, entry[1].recipe, entry[1].changed_settings) == requested
     ]
     sums = None if data is None else _checksums(data)
-    own = [each for each in fitting if sums is not None and each[1].data_sha256 == sums]
-    # that of the very pair before that of another, whatever version of the recipe it has
-    for weights, _ in (*own, *fitting):
+    same_data = [entry for entry in fitting if sums is not None and entry[1].data_sha256 == sums]
+    # models trained on the same data precede models trained on other data
+    for weights, _ in (*same_data, *fitting):
         return weights
     values = " ".join(f"{key}={value!r}" for key, value in training.changed_settings.items())
     former = [
@@ -129,29 +139,49 @@ def obtain_model(
     out_dir: Path,
     second: TrainingImages = (),
 ) -> tuple[Path, Path, Path]:
-    """Put the wanted model into a directory; returns (weights, card, training log).
+    """Provide the requested model in a directory.
 
-    Checkpoints are beside that directory (see `checkpoints_of`), because nipype empties it when a
-    setting has changed: a training that the clock stopped continues with another limit.
+    Checkpoints are stored next to the directory (see `checkpoints_of`), because nipype empties the
+    directory when a setting changes. Thus, a training stopped by its time limit can continue with
+    a different limit.
 
-    `data`: images or run to train on; None where there are none. `second`: images of another pair,
-    whose PSNR the log shows. `ModelError`: nothing to reuse, or the file is damaged.
-    `TrainingDiverged, TrainingDataError`: see `trainer.fit`.
+    Parameters
+    ----------
+    training : TrainingRequest
+        Requested model and settings of its training.
+    data : TrainingData | None
+        Images or run for training; None if there are none.
+    out_dir : Path
+        Directory for weights, card and training log.
+    second : TrainingImages, optional
+        Images of a second pair, whose PSNR is reported in the log.
+
+    Returns
+    -------
+    tuple[Path, Path, Path]
+        Paths of weights, card and training log.
+
+    Raises
+    ------
+    ModelError
+        If there is no model to reuse, or the model file is damaged.
+    TrainingDiverged, TrainingDataError
+        If training fails (see `trainer.fit`).
     """
     name = training.method.name
     log = out_dir / f"{name}.tsv"
     source = _find_model(training, data)
     if source is None:
         source_in(out_dir).unlink(missing_ok=True)
-        made = _trained(training, data, checkpoints_of(out_dir), second)
-        card = dict(made.card) | ({"sloppy": True} if training.sloppy else {})
+        model = _trained(training, data, checkpoints_of(out_dir), second)
+        card = dict(model.card) | ({"sloppy": True} if training.sloppy else {})
         card |= {} if training.align is None else {"anat_align": training.align}
         card |= {} if training.scale is None else {"anat_scale": training.scale}
         json.dumps(card)
         out_dir.mkdir(parents=True, exist_ok=True)
-        log.write_text(log_tsv(made.log), encoding="utf-8")
-        return (*save_model(out_dir / name, made.state, card), log)
-    card_of_source = load_model(source).card  # refuses damaged files
+        log.write_text(log_tsv(model.log), encoding="utf-8")
+        return (*save_model(out_dir / name, model.state, card), log)
+    card_of_source = load_model(source).card  # raises an error for damaged files
     if renamed := renaming(card_of_source.json):
         _LOG.warning("%s: %s", source, renamed)
     target = weights_in(out_dir, name)
@@ -166,13 +196,14 @@ def obtain_model(
 
 
 def checkpoints_of(out_dir: Path) -> Path:
-    """Return the folder of the checkpoints of a model that is trained in a directory."""
+    """Return the checkpoint directory for a model that is trained in a directory."""
     return out_dir.with_name(f"{out_dir.name}_checkpoints")
 
 
 def _trained(
     training: TrainingRequest, data: TrainingData | None, work_dir: Path, second: TrainingImages
 ) -> TrainedModel:
+    """Train a model and warn if the time limit stopped the training."""
     if data is None:
         name, trained_on = training.method.name, training.method.trained_on
         raise ModelError(
@@ -181,12 +212,12 @@ def _trained(
         )
     if isinstance(data, RunData):
         return fit_variance(training, data)
-    made = fit(training, data, work_dir, second=second)
-    if at_stop := steps_at_stop(made.card):
+    model = fit(training, data, work_dir, second=second)
+    if at_stop := steps_at_stop(model.card):
         _LOG.warning(
             "Training of %s was stopped by --max-train-minutes (%s). To continue the "
             "training, rerun the same command with a longer time limit or without a limit.",
             training.method.name,
             at_stop,
         )
-    return made
+    return model

@@ -1,4 +1,4 @@
-"""Models that other participants left, which serve as placebos."""
+"""Models of other participants, used for negative controls."""
 
 from __future__ import annotations
 
@@ -18,14 +18,29 @@ def other_models(
     factor: Sequence[float] | None = None,
     zooms: Sequence[float] | None = None,
 ) -> list[Path]:
-    """Return a method's weights from other subjects, ordered cyclically from this label on.
+    """Return a method's weights from other participants, in cyclic order after this participant.
 
-    So the first differs from subject to subject as far as it can, and is the same in every run of
-    the same data.
+    Thus, the first model differs between participants as much as possible, but is the same in
+    every analysis of the same data.
 
-    `models_dir`: ``OUT/sourcedata/models``; it may be missing. `factor, zooms`: acquired over
-    wanted voxel, and acquired voxel (mm); models made for others are left out (10 %). Files of
-    weights; empty where no model serves.
+    Parameters
+    ----------
+    models_dir : Path
+        Directory ``OUT/sourcedata/models``, which may be missing.
+    method : str
+        Name of the method.
+    subject : str
+        Label of this participant.
+    factor : Sequence[float] | None, optional
+        Ratio of acquired to high-resolution voxel size. Models trained for other factors are
+        skipped.
+    zooms : Sequence[float] | None, optional
+        Acquired voxel size (mm). Models whose voxel size differs by more than 10 % are skipped.
+
+    Returns
+    -------
+    list[Path]
+        Weights files; empty if there is no suitable model.
     """
     root = Path(models_dir)
     models = sorted(
@@ -33,25 +48,25 @@ def other_models(
         for name in (method, *earlier_names(method))
         for path in root.glob(f"sub-*/**/*_desc-{name}_model.safetensors")
     )
-    others = [(label, path) for label, path in models if label != subject.removeprefix("sub-")]
-    later = [path for label, path in others if label > subject.removeprefix("sub-")]
-    earlier = [path for label, path in others if label < subject.removeprefix("sub-")]
+    candidates = [(label, path) for label, path in models if label != subject.removeprefix("sub-")]
+    later = [path for label, path in candidates if label > subject.removeprefix("sub-")]
+    earlier = [path for label, path in candidates if label < subject.removeprefix("sub-")]
     return [path for path in (*later, *earlier) if _serves(path, method, factor, zooms)]
 
 
 def _serves(
     weights: Path, method: str, factor: Sequence[float] | None, zooms: Sequence[float] | None
 ) -> bool:
-    """Whether a model's card can be read and names this method, factor and resolution."""
+    """Return whether a model's card is readable and matches method, factor and resolution."""
     try:
         card = read_card(weights)
     except ModelError:
         return False
-    same = factor is None or all(
+    same_factor = factor is None or all(
         abs(a - b) < 1e-6 for a, b in zip(factor, card.factor, strict=True)
     )
     return (
-        same
+        same_factor
         and card.method == method
         and (
             zooms is None

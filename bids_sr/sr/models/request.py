@@ -1,4 +1,4 @@
-"""One training as a value, passed as a whole from the caller down to its steps."""
+"""Request for a trained model, passed as a single value to the training steps."""
 
 from __future__ import annotations
 
@@ -21,24 +21,50 @@ _Source = Literal["auto", "train", "reuse"]
 
 @frozen
 class TrainingRequest:
-    """Which model is wanted, how it is trained, and where one may be had instead.
+    """Requested model, settings of its training, and sources of existing models.
 
-    `changed`: takes the place of the method's recipe of that name; None: the recipe as it is.
-    `changes`: settings of that recipe that take other values; those of other methods have no
-    effect.
-    `seed`: of weights, batches and augmentation; with as many `threads` the result is the same bit
-    for bit. `max_train_minutes`: stop on the clock; the card then says that the model cannot be
-    reproduced. `vgg_weights`: for the perceptual term, which is off without them. `start`: a model
-    of the same network, with whose weights training begins (see `Recipe.freeze_but_last`).
-    `precision`: "mixed" computes the generator in bf16 until that changes the score of the
-    held-out slices (without these, of the trained ones) by more than .01 dB at a validation step;
-    methods without high-resolution images stay in fp32; "auto" is "mixed" on a GPU. `sloppy`: a
-    handful of iterations, for tests; marked in the card.
-    `align`, `scale`: structural scans: what registered those of a head and how they were brought
-    to [0, 1], for the card. `source`: "train"
-    always trains; "reuse" never does; "auto" takes a model of the same data, settings and seed,
-    and trains otherwise. `model_dir`: searched for models with its subfolders. `pretrained`: a
-    weights file that is used whatever `source` says.
+    Parameters
+    ----------
+    method : Method
+        Method to train.
+    recipe : str
+        Name of the recipe.
+    changed : Recipe | None
+        Recipe that replaces the method's recipe of this name; None if there is none.
+    changes : tuple[RecipeChange, ...]
+        Changed settings of the recipe. Changes of other methods are ignored.
+    factor : Factor | None
+        Ratio of low-resolution to high-resolution voxel size.
+    seed : int
+        Seed of weights, batches and augmentation. Results are identical for the same seed and
+        number of threads.
+    threads : int
+        Number of CPU threads.
+    device : str
+        Torch device.
+    max_train_minutes : float | None
+        Time limit. A model whose training was stopped by the time limit is marked as not
+        reproducible in its card.
+    vgg_weights : Path | None
+        Weights for the perceptual loss. Without them, the term is disabled.
+    start : LoadedModel | None
+        Model of the same network whose weights initialize the training (see
+        `Recipe.freeze_but_last`).
+    precision : TrainPrecision
+        "mixed" computes the generator in bf16 until a validation step shows that this changes the
+        held-out score (or, without held-out slices, the score of training slices) by more than .01
+        dB. Methods without high-resolution images remain in fp32. "auto" is "mixed" on a GPU.
+    sloppy : bool
+        Whether to train for only a few iterations, for tests. This is recorded in the card.
+    align, scale : str | None
+        Registration method and intensity scaling of structural scans, for the card.
+    source : {"auto", "train", "reuse"}
+        "train" always trains and "reuse" never trains. "auto" reuses a model trained with the same
+        data, settings and seed if there is one.
+    model_dir : Path | None
+        Directory that is searched for models, including its subdirectories.
+    pretrained : Path | None
+        Weights file that is used regardless of `source`.
     """
 
     method: Method
@@ -62,20 +88,22 @@ class TrainingRequest:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "recipe", recipe_name(self.method, self.recipe))
-        own = tuple(change for change in self.changes if change.method == self.method.name)
-        object.__setattr__(self, "changes", own)
+        method_changes = tuple(
+            change for change in self.changes if change.method == self.method.name
+        )
+        object.__setattr__(self, "changes", method_changes)
 
     @property
     def variance(self) -> VarianceRecipe | None:
-        """How variance maps are found; None where a network is trained."""
-        found = self.method.variance
-        if found is None or not self.sloppy:
-            return found
-        return replace(found, rounds=min(found.rounds, 2), draws=8)
+        """Recipe of the prior SD maps; None if a network is trained."""
+        recipe = self.method.variance
+        if recipe is None or not self.sloppy:
+            return recipe
+        return replace(recipe, rounds=min(recipe.rounds, 2), draws=8)
 
     @property
     def effective_recipe(self) -> Recipe:
-        """The recipe with what this training changes in it."""
+        """Recipe with the requested changes, shortened if `sloppy` is set."""
         recipe = apply_changes(self._base_recipe, self.changes)
         return _sloppy_recipe(recipe) if self.sloppy else recipe
 
@@ -87,23 +115,24 @@ class TrainingRequest:
 
     @property
     def _base_recipe(self) -> Recipe:
+        """Recipe before changes."""
         return self.changed or get_recipe(self.method, self.recipe)
 
     @property
     def changed_settings(self) -> dict[str, Number]:
-        """Settings whose value is not the recipe's own, by their names."""
+        """Settings whose values differ from the recipe, by name."""
         if not self.changes:
             return {}
         return differing_settings(get_recipe(self.method, self.recipe), self.changes)
 
     @property
     def started_with(self) -> str | None:
-        """Checksum of the weights with which training begins, or None."""
+        """Checksum of the initial weights, or None for random weights."""
         return None if self.start is None else self.start.card.weights_sha256
 
 
 def _sloppy_recipe(recipe: Recipe) -> Recipe:
-    """A recipe cut down to seconds."""
+    """Return a recipe shortened to a few seconds."""
     return replace(
         recipe,
         iterations=12,

@@ -1,6 +1,6 @@
-"""How a model was trained, as typed facts read from its card.
+"""Facts about the training of a model, read from its card.
 
-A card may come from anyone: an entry that is missing, or of another kind, counts as unknown.
+Cards may come from any source. Missing or invalid entries are treated as unknown.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_settings import differing_settings, plain_recipe
 
 Ending = Literal["iterations", "plateau", "time", ""]
-"""Why a phase ended: all steps were done, no more gain, the time limit, or unknown."""
+"""Reason for the end of a training phase.
+
+"iterations": all steps were completed; "plateau": no further improvement; "time": time limit;
+"": unknown.
+"""
 _ENDINGS: Mapping[str, Ending] = {name: name for name in get_args(Ending)}
 # settings that --sloppy changes
 _CUT_DOWN = (
@@ -30,24 +34,24 @@ _CUT_DOWN = (
     "batch",
     "adversarial_from",
 )
-_LONGEST = 300  # characters of a text that is taken from a card
-_PHASES = ("search", "refit")  # in this order; a card is sorted by name
+_MAX_LENGTH = 300  # characters, largest length of a text from a card
+_PHASES = ("search", "refit")  # order of the phases, because card entries are sorted by name
 
 
 @frozen
 class PhaseRecord:
-    """One phase of a training.
+    """Phase of a training.
 
     Parameters
     ----------
     name : str
-        "search", or "refit" for the training on all slices after it.
+        "search", or "refit" for the subsequent training on all slices.
     steps : int
-        Steps that were done.
+        Number of completed steps.
     planned : int | None
-        Steps at most; None if the card does not contain it.
+        Maximum number of steps; None if the card does not contain it.
     ended_by : Ending
-        Why the phase ended.
+        Reason for the end of the phase.
     """
 
     name: str
@@ -57,7 +61,7 @@ class PhaseRecord:
 
     @property
     def complete(self) -> bool:
-        """Whether all planned steps were done."""
+        """Whether all planned steps were completed."""
         return self.ended_by == "iterations" and self.steps == self.planned
 
 
@@ -70,56 +74,57 @@ class TrainingRecord:
     name : str
         Name of the method.
     method : Method | None
-        None if this version does not have the method.
+        Method; None if this version does not have it.
     recipe : str
         Name of the recipe.
     seed : int | None
         Seed of weights, batches and augmentation.
     images : tuple[str, ...]
-        Names of the training images; empty in cards of early versions.
+        Names of the training images; empty for cards of early versions.
     contrast : str
         BIDS suffix of the training images.
     paired : bool
-        Whether the low-resolution images were given; otherwise training made them from the
-        high-resolution ones.
+        Whether the low-resolution images were measured rather than simulated from the
+        high-resolution images.
     unsupervised : bool
-        Whether no high-resolution image was used.
+        Whether training used no high-resolution image.
     phases : tuple[PhaseRecord, ...]
-        In the order of training; empty in cards of early versions.
+        Phases in temporal order; empty for cards of early versions.
     held_out : bool
-        Whether slices were held out, on which the network was scored.
+        Whether slices were held out to score the network.
     patience : int | None
-        Validations without a gain after which training ends; None: never.
+        Number of validation steps without improvement that ends the training; None if this never
+        ends it.
     kept_step : int
-        Step whose weights the model has, counted from 1.
+        Step of the stored weights, counted from 1.
     losses : Mapping[str, float]
-        Weights of the terms of the loss by ``KIND:CLASS``, without terms of weight 0.
+        Weights of the loss terms by ``KIND:CLASS``, without terms of weight 0.
     inspected_critic : bool
-        Whether a critic was trained that has no weight in the loss.
+        Whether a critic without weight in the loss was trained.
     adversarial_from : int
-        Steps of pre-training, before the adversarial term acts.
+        Number of pre-training steps before the adversarial term is used.
     pretrained_by : tuple[str, ...]
-        Terms, as in `losses`, that are on in these steps.
+        Loss terms used in pre-training, named as in `losses`.
     features_off : bool
-        Whether the recipe has a term on features of VGG-19 that was off for lack of weights.
+        Whether a VGG-19 term of the recipe was disabled because there were no weights.
     stand_ins : tuple[str, ...]
-        Terms, as in `losses`, that took the place of that term.
+        Loss terms that replaced the VGG-19 term, named as in `losses`.
     changed : Mapping[str, tuple[object, object]]
-        Value in this training and in the recipe, of the settings that differ; without those that
-        `sloppy` stands for.
+        Settings that differ from the recipe, with the value in this training and in the recipe.
+        The changes implied by `sloppy` are not included.
     other_changes : bool
-        Whether the card lists changes of the recipe beyond `changed`, such as of the network.
+        Whether the card lists further changes of the recipe, for example of the network.
     recipe_known : bool
         Whether this version has the recipe, so that `changed` is complete.
     sloppy : bool
-        Whether the training was cut down to a few steps for a test.
+        Whether the training was shortened to a few steps for a test.
     started_from : Mapping[str, str]
-        Of the model whose weights were the start: ``method``, ``recipe``, ``contrast``,
-        ``weights_sha256``; empty for random weights.
+        Entries ``method``, ``recipe``, ``contrast`` and ``weights_sha256`` of the model that
+        initialized the training; empty for random weights.
     layers_trained : int | None
-        Layers that were trained, counted from the end; None: all.
+        Number of trained layers, counted from the end; None means all layers.
     irreproducible : str
-        Why the same training would not give the same weights; "" if it would.
+        Reason why the same training would not give the same weights; "" if it would.
     """
 
     name: str
@@ -155,15 +160,15 @@ class TrainingRecord:
 
     @property
     def adversarial_acted(self) -> bool:
-        """Whether the adversarial term acted on the weights that the model has."""
+        """Whether the adversarial term was used before the stored weights were reached."""
         return self.contested and self.kept_step > self.adversarial_from
 
     @property
     def as_published(self) -> bool:
-        """Whether steps, losses and settings were those of the method's publication.
+        """Whether steps, losses and settings correspond to the publication of the method.
 
-        True only for the unchanged recipe ``paper`` of a method that was written from its paper,
-        with all terms of the loss active and all steps done from random weights.
+        This requires the unchanged recipe ``paper`` of a method that was implemented from its
+        paper, with all loss terms active and all steps completed from random weights.
         """
         return (
             self.recipe == "paper"
@@ -180,7 +185,7 @@ class TrainingRecord:
 
 
 def read_training(card: ModelCard) -> TrainingRecord:
-    """Return how the model of a card was trained; not for variance maps."""
+    """Return how the model of a card was trained; prior SD maps are not supported."""
     settings, started = card.settings, part_of(card.json, "started_from")
     method, recipe = _method_and_recipe(card)
     weights = {
@@ -189,8 +194,8 @@ def read_training(card: ModelCard) -> TrainingRecord:
         if isinstance(value, int | float)
     }
     active = {name: value for name, value in weights.items() if value != 0}
-    kept = _count(card.held_out.get("iteration")) or 0
-    phases = _phases(card, kept)
+    stored_step = _count(card.held_out.get("iteration")) or 0
+    phases = _phases(card, stored_step)
     terms = () if recipe is None else recipe.losses
     has_features = any(term.kind == "perceptual" for term in terms)
     stand_ins = tuple(
@@ -209,7 +214,7 @@ def read_training(card: ModelCard) -> TrainingRecord:
         phases=phases,
         held_out=bool(card.held_out.get("parts") or card.held_out.get("slices")),
         patience=_count(settings.get("patience")),
-        kept_step=phases[-1].steps if len(phases) > 1 else kept,
+        kept_step=phases[-1].steps if len(phases) > 1 else stored_step,
         losses=active,
         inspected_critic=any(
             name.startswith("adversarial:") and value == 0 for name, value in weights.items()
@@ -233,7 +238,7 @@ def read_training(card: ModelCard) -> TrainingRecord:
 
 
 def steps_of(settings: Mapping[str, object]) -> int | None:
-    """Return the steps at most that the settings in a card ask for; None if they do not say."""
+    """Return the maximum number of steps in the settings of a card, or None if unknown."""
     epochs, patches, batch = (_count(settings.get(key)) for key in ("epochs", "patches", "batch"))
     if epochs is not None and patches is not None and batch:
         return epochs * math.ceil(patches / batch)
@@ -241,7 +246,7 @@ def steps_of(settings: Mapping[str, object]) -> int | None:
 
 
 def _method_and_recipe(card: ModelCard) -> tuple[Method | None, Recipe | None]:
-    """Return method and unchanged recipe of a card, as far as this version has them."""
+    """Return method and unchanged recipe of a card, each None if this version does not have it."""
     try:
         method = get_method(card.method)
     except UnknownMethod:
@@ -250,33 +255,37 @@ def _method_and_recipe(card: ModelCard) -> tuple[Method | None, Recipe | None]:
 
 
 def _phases(card: ModelCard, best_step: int) -> tuple[PhaseRecord, ...]:
-    """Return the phases in a card; a second one was to take as many steps as did best before."""
+    """Return the phases in a card, in temporal order.
+
+    If the card does not contain the planned number of steps, it is derived: the refit takes as
+    many steps as the best step of the search.
+    """
     entries = part_of(card.json, "phases")
     planned = {"search": steps_of(card.settings), "refit": max(1, best_step)}
     out = []
-    for name in sorted(entries, key=lambda one: (*_PHASES, one).index(one)):
+    for name in sorted(entries, key=lambda phase_name: (*_PHASES, phase_name).index(phase_name)):
         phase = part_of(entries, name)
         steps = _count(phase.get("iterations")) or 0
-        most = _count(phase.get("of")) or planned.get(name)
+        planned_steps = _count(phase.get("of")) or planned.get(name)
         ended_by = _ENDINGS.get(str(phase.get("stopped_by")), "")
-        out.append(PhaseRecord(name=name, steps=steps, planned=most, ended_by=ended_by))
+        out.append(PhaseRecord(name=name, steps=steps, planned=planned_steps, ended_by=ended_by))
     return tuple(out)
 
 
 def _changed(card: ModelCard, recipe: Recipe) -> dict[str, tuple[object, object]]:
-    """Return in which settings a training differed from its recipe."""
+    """Return the settings that differ between a training and its recipe."""
     changed = differing_settings(card.settings, plain_recipe(recipe, vgg=card.perceptual))
     if card.json.get("sloppy") is True:
         changed = {name: pair for name, pair in changed.items() if name not in _CUT_DOWN}
     if set(changed) <= {f"losses.{loss_name(term)}" for term in recipe.losses}:
-        # cards before 0.2 list all losses
-        every = differing_settings(card.settings, plain_recipe(recipe))
-        changed = every and changed
+        # cards before version 0.2 list all losses
+        all_differences = differing_settings(card.settings, plain_recipe(recipe))
+        changed = all_differences and changed
     return changed
 
 
 def _pretrained_by(settings: Mapping[str, object], losses: Mapping[str, float]) -> tuple[str, ...]:
-    """Return the terms of the loss that are on before the adversarial term acts."""
+    """Return the loss terms used before the adversarial term."""
     kinds = settings.get("pretrained_by")
     chosen = tuple(kinds) if isinstance(kinds, list) else ()
     terms = (name for name in losses if not name.startswith("adversarial:"))
@@ -284,10 +293,10 @@ def _pretrained_by(settings: Mapping[str, object], losses: Mapping[str, float]) 
 
 
 def _plain(value: object) -> str:
-    """Return a text of a card without characters that could be markup."""
-    return re.sub(r"[^\w .,;:()'+-]", "", str(value))[:_LONGEST]
+    """Return a text from a card without characters that could be markup."""
+    return re.sub(r"[^\w .,;:()'+-]", "", str(value))[:_MAX_LENGTH]
 
 
 def _count(value: object) -> int | None:
-    """Return a whole number; None for anything else."""
+    """Return a value that is a whole number, otherwise None."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None

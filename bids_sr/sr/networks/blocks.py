@@ -1,14 +1,17 @@
-"""Layers and initializations shared by several networks; activity is intensity, so no norm."""
+"""Layers and initializations shared by several networks.
+
+The layers contain no normalization, because activity is a change in intensity.
+"""
 
 import torch
 from torch import Tensor, nn
 
 
 def glorot(net: nn.Module) -> None:
-    """Initialize convolutions and dense layers in place: Glorot and Bengio 2010 (normal), bias 0.
+    """Initialize convolutions and dense layers in place with Glorot weights and zero bias.
 
-    Source: mouse-sr, section 2.3.5, which names the normal form and prints a uniform range; the
-    normal form is used.
+    See Glorot and Bengio 2010. mouse-sr, section 2.3.5, names the normal distribution but prints
+    the range of the uniform distribution. The normal distribution is used here.
     """
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
@@ -18,23 +21,28 @@ def glorot(net: nn.Module) -> None:
 
 
 def zero(layer: nn.Module) -> None:
-    """Set a layer to zero, so that it outputs nothing until trained.
+    """Set the weights and biases of a layer to zero.
 
-    Behind a skip connection, the network then starts as its input.
-
-    `layer`: layer whose weights and biases become 0.
+    If the layer precedes the addition of a skip connection, the untrained network is the identity.
     """
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
 
 
 class ResidualBlock(nn.Module):
-    """Convolution, PReLU, convolution, added to the input; no normalization.
+    """Residual block of convolution, PReLU and convolution, without normalization.
 
-    Batch norm would tie an image's intensity to its neighbors in the batch.
+    Batch normalization would make the intensity of an image depend on the other images in the
+    batch.
 
-    `start`: factor on the initial weights of the second convolution; small values begin near the
-    identity, which lets a deep net without normalization take large steps.
+    Parameters
+    ----------
+    width : int
+        Number of channels.
+    start : float, optional
+        Factor on the initial weights of the second convolution. With small values, the block is
+        close to the identity at first, so that a deep network without normalization can take large
+        steps.
     """
 
     def __init__(self, width: int, *, start: float = 1.0) -> None:
@@ -49,18 +57,15 @@ class ResidualBlock(nn.Module):
                 self.second.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the input plus what the layers make of it.
-
-        `x`: features on any grid (N, width, X, Y). Features of the same shape.
-        """
+        """Return the input (N, width, X, Y) plus the output of the layers."""
         return x + self.second(self.activation(self.first(x)))
 
 
 class ResidualBlock3d(nn.Module):
-    """Convolution, ReLU, convolution, ReLU, added to the input; keeps (N, width, X, Y, Z).
+    """Volumetric residual block: convolution, ReLU, convolution, ReLU, added to the input.
 
     Source: mouse-sr, section 2.3.2 and METHODS section 4 ("two convolutions, two ReLU with one
-    additional layer", read as an addition). 2 (27 width² + width) parameters.
+    additional layer", interpreted as an addition). The block has 2 (27 width² + width) parameters.
     """
 
     def __init__(self, width: int) -> None:
@@ -73,20 +78,14 @@ class ResidualBlock3d(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the input plus what the layers make of it.
-
-        `x`: features on any grid (N, width, X, Y, Z). Features of the same shape.
-        """
+        """Return the input (N, width, X, Y, Z) plus the output of the layers."""
         return x + self.layers(x)
 
 
 def shuffle(x: Tensor, factor: tuple[int, int]) -> Tensor:
-    """Rearrange (N, C * fx * fy, X, Y) to (N, C, X * fx, Y * fy).
+    """Rearrange channels into voxels, (N, C * fx * fy, X, Y) -> (N, C, X * fx, Y * fy).
 
-    Acquired voxel i becomes i * f … i * f + f - 1.
-
-    `x`: images on the acquired grid, with one channel for each finer voxel. Images on the
-    high-resolution grid.
+    Acquired voxel i becomes voxels i * f … i * f + f - 1.
     """
     n, channels, rows, columns = x.shape
     fx, fy = factor

@@ -1,11 +1,12 @@
-"""GAN-CIRCLE: densely read feature blocks (gan-cpce-circle, section II.2).
+"""Network of GAN-CIRCLE, with densely connected feature blocks (gan-cpce-circle, section II.2).
 
-CIRCLE (figures 2 and 3): twelve blocks of 3 x 3 filters, leaky ReLU and dropout, and two branches
-that are joined. From what we know of the cited CT paper (You et al. 2020): filters falling from 64
-to 16, the outputs of all blocks concatenated, branches of 1 x 1 kernels (24 filters; 8 filters and
-then 8 of 3 x 3), and the input added at the end. Ours: dropout of .2, a slope of .1, the two 3 x 3
-convolutions of 32 and 16 filters after the branches. Nothing up-samples: both images have one
-grid.
+The network (figures 2 and 3) has twelve blocks of 3 x 3 filters, leaky ReLU and dropout, followed
+by two branches that are concatenated. The following details are taken from our knowledge of the
+cited CT paper (You et al. 2020): the number of filters decreases from 64 to 16, the outputs of all
+blocks are concatenated, the branches have 1 x 1 kernels (24 filters; 8 filters followed by 8
+filters of 3 x 3), and the input is added at the end. Our choices are a dropout rate of .2, a slope
+of .1, and two 3 x 3 convolutions of 32 and 16 filters after the branches. The network does not
+upsample, because both images have the same grid.
 """
 
 from itertools import pairwise
@@ -19,11 +20,22 @@ WIDTHS = (64, 54, 48, 43, 39, 35, 31, 28, 25, 22, 18, 16)
 
 
 class CircleNet(nn.Module):
-    """Network from image to image, (N, C, X, Y) -> the same shape; both G and F of the cycle.
+    """Network between images of two resolutions on the same grid (N, C, X, Y).
 
-    `widths`: filters of the feature blocks; twelve in the paper. `branches`: filters of the first
-    branch, and of both layers of the second. `dropout`: share of features that a training step
-    leaves out.
+    It is used in both directions of the cycle.
+
+    Parameters
+    ----------
+    channels : int, optional
+        Number of contrasts.
+    widths : tuple[int, ...], optional
+        Number of filters in each feature block; twelve blocks in the paper.
+    branches : tuple[int, int], optional
+        Number of filters in the first branch, and in both layers of the second branch.
+    joined : tuple[int, int], optional
+        Number of filters in both convolutions after the branches.
+    dropout : float, optional
+        Fraction of features dropped in each training step.
     """
 
     def __init__(
@@ -57,7 +69,7 @@ class CircleNet(nn.Module):
             nn.LeakyReLU(0.1),
         )
         self.tail = nn.Conv2d(joined[1], channels, 3, padding=1)
-        # what is learned is the difference between the images; it starts at none
+        # the network learns the difference between the images, which is zero at first
         zero(self.tail)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,5 +79,7 @@ class CircleNet(nn.Module):
         for block in self.blocks:
             features = block(features)
             maps.append(features)
-        every = torch.cat(maps, 1)
-        return x + self.tail(self.joined(torch.cat((self.first(every), self.second(every)), 1)))
+        all_maps = torch.cat(maps, 1)
+        return x + self.tail(
+            self.joined(torch.cat((self.first(all_maps), self.second(all_maps)), 1))
+        )

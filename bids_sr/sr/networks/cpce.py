@@ -1,11 +1,13 @@
-"""GAN-CPCE: an encoder-decoder with conveying paths.
+"""Network of GAN-CPCE, an encoder-decoder with conveying paths.
 
-Source: gan-cpce-circle, section II.2. CPCE (figure 1): four convolutions and three deconvolutions
-of 32 filters, one deconvolution of one filter, all 3 x 3 with stride 1; early maps are
-concatenated into late layers. Ours, as the text does not say: the convolutions are not padded, so
-that a map shrinks by two and each deconvolution restores it, which is what makes maps of equal
-size meet (Shan et al. 2018); maps are joined without 1 x 1 convolutions, which the text does not
-list; ReLU follows all layers but the last, because zero filling rings below zero.
+Source: gan-cpce-circle, section II.2. The network (figure 1) has four convolutions and three
+deconvolutions of 32 filters, and one deconvolution of one filter. All kernels are 3 x 3 with
+stride 1, and early feature maps are concatenated into late layers. The text leaves the following
+details open, and our choices are: convolutions are not padded, so that each reduces a feature map
+by two voxels and each deconvolution restores them, which gives equal sizes at the concatenations
+(Shan et al. 2018); feature maps are concatenated without 1 x 1 convolutions, which the text does
+not mention; and ReLU follows all layers except the last, because zero filling causes negative
+ringing.
 """
 
 import torch
@@ -15,14 +17,20 @@ from bids_sr.sr.networks.blocks import zero
 
 
 class CPCENet(nn.Module):
-    """Network that sharpens an image on the wanted grid, (N, C, X, Y), sides of at least 9.
+    """Network that sharpens images on the high-resolution grid (N, C, X, Y).
 
-    The output has the same shape.
+    Sides must be at least 9 voxels. The published network has 74,817 parameters and a receptive
+    field of 17 x 17 voxels.
 
-    74,817 parameters as published; a pixel sees 17 x 17.
-
-    `skip`: add the input to the output and start there; off in the paper (ours, for the fast
-    recipe).
+    Parameters
+    ----------
+    channels : int, optional
+        Number of contrasts.
+    width : int, optional
+        Number of filters.
+    skip : bool, optional
+        Whether to add the input to the output and initialize the network as the identity. This is
+        used by our recipe `fast`, but not in the paper.
     """
 
     def __init__(self, channels: int = 1, *, width: int = 32, skip: bool = False) -> None:
@@ -37,10 +45,7 @@ class CPCENet(nn.Module):
             zero(self.tail)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return sharpened images on the same grid.
-
-        `x`: images on the high-resolution grid (N, C, X, Y).
-        """
+        """Return sharpened images on the same grid."""
         maps: list[Tensor] = []
         features = x
         for layer in self.down:

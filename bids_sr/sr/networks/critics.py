@@ -1,7 +1,7 @@
-"""Critics of adversarial training.
+"""Critics for adversarial training on images (N, C, X, Y).
 
-Images (N, C, X, Y). Where a critic ends in dense layers, features of images other than its
-training patches are averaged to the size that those of a patch have there (ours).
+If a critic ends in dense layers, the features of images of another size than the training patches
+are averaged to the size of the features of a patch (our choice).
 """
 
 from collections.abc import Callable, Sequence
@@ -11,12 +11,18 @@ from torch import Tensor, nn
 
 
 class Critic(nn.Module):
-    """Return convolutional features and their score, before any sigmoid.
+    """Critic consisting of convolutional features and their score.
 
-    Shapes are (N, C, X, Y) -> (N, 1) or (N, 1, x, y).
+    Scores are logits, one per image (N, 1) or one per patch (N, 1, x, y).
 
-    `features`: layers from images to features. `score`: layers from features to scores.
-    `smallest`: sides below it are padded to it by zeros (voxels).
+    Parameters
+    ----------
+    features : Sequence[torch.nn.Module]
+        Layers from images to features.
+    score : Sequence[torch.nn.Module]
+        Layers from features to scores.
+    smallest : int, optional
+        Smallest side (voxels); smaller images are zero-padded.
     """
 
     def __init__(
@@ -27,10 +33,7 @@ class Critic(nn.Module):
         self.features, self.score = nn.Sequential(*features), nn.Sequential(*score)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return scores before any sigmoid.
-
-        `image`: images to score (N, C, X, Y). One score an image (N, 1), or a patch (N, 1, x, y).
-        """
+        """Return the scores of images (N, C, X, Y), before any sigmoid."""
         x, y = (max(0, self.smallest - side) for side in image.shape[-2:])
         if x or y:
             image = nn.functional.pad(image, (0, y, 0, x))
@@ -40,12 +43,15 @@ class Critic(nn.Module):
 def _stages(
     channels: int, widths: Sequence[int], layers: Callable[[int, int], Sequence[nn.Module]]
 ) -> list[nn.Module]:
-    """Layers of each stage, made of its numbers of channels before and after."""
+    """Return the layers of all stages.
+
+    `layers` is a function from input and output channels to the layers of a stage.
+    """
     return [layer for pair in pairwise((channels, *widths)) for layer in layers(*pair)]
 
 
 def _pair(before: int, after: int) -> list[nn.Module]:
-    """Two 3x3 convolutions, the second with stride 2, each with leaky ReLU."""
+    """Return two 3x3 convolutions with leaky ReLU, the second with stride 2."""
     return [
         nn.Conv2d(before, after, 3, padding=1),
         nn.LeakyReLU(0.2),
@@ -55,7 +61,10 @@ def _pair(before: int, after: int) -> list[nn.Module]:
 
 
 def _dense(width: int, side: int, dense: int) -> list[nn.Module]:
-    """Features averaged to `side` x `side`, two dense layers, one score an image."""
+    """Return layers from features to one score per image.
+
+    Features are averaged to `side` x `side` voxels, followed by two dense layers.
+    """
     return [
         nn.AdaptiveAvgPool2d(side),
         nn.Flatten(),
@@ -72,24 +81,25 @@ def srgan_critic(
     dense: int = 1024,
     he: bool = False,
 ) -> Critic:
-    """Return SRGAN's discriminator with ten convolutions instead of eight, and no batch norm.
+    """Return SRGAN's discriminator with ten convolutions and without batch normalization.
 
     Source: stss-srfmri, "Deep learning-based super-resolution"; SRGAN (Ledig et al. 2017, figure
-    4). Ours: the fifth pair keeps 512 channels. The critic gives one score per image, (N, 1).
+    4), whose discriminator has eight convolutions. The fifth pair of convolutions has 512 channels
+    (our choice). The critic returns one score per image (N, 1).
 
     Parameters
     ----------
-    channels
-        Contrasts of an image.
-    widths
-        Channels of the pairs of convolutions, the second of which halves the image. Recipe `fast`
-        has five narrower pairs.
-    dense
-        Features between the two dense layers, 1024 in SRGAN.
-    he
-        Start with the weights of He et al. 2015. With torch's defaults, and without batch
-        normalization, hardly anything of an image reaches the score, and a critic that trains for
-        some hundred steps learns nothing.
+    channels : int, optional
+        Number of contrasts.
+    widths : tuple[int, ...], optional
+        Channels of the pairs of convolutions. The second convolution of a pair halves the image.
+        Recipe `fast` has five narrower pairs.
+    dense : int, optional
+        Number of features between the two dense layers, 1024 in SRGAN.
+    he : bool, optional
+        Whether to initialize weights after He et al. 2015. With the default weights of torch and
+        without batch normalization, the score hardly depends on the image at first, and a critic
+        that is trained for only some hundred steps learns nothing.
     """
     critic = Critic(_stages(channels, widths, _pair), _dense(widths[-1], 2, dense))
     if he:
@@ -104,15 +114,20 @@ def srgan_critic(
 def cpce_critic(
     channels: int = 1, *, widths: tuple[int, ...] = (64, 128, 256), dense: int = 1024
 ) -> Critic:
-    """Return the critic of GAN-CPCE: six convolutions, two dense layers.
+    """Return the critic of GAN-CPCE: six convolutions and two dense layers.
 
-    Source: gan-cpce-circle, section II.2. Ours: slope of .2; no activation after the score, which
-    would take the Wasserstein distance its sign.
+    Source: gan-cpce-circle, section II.2. Our choices: the slope is .2, and no activation follows
+    the score, because the Wasserstein distance requires both signs. The critic returns one score
+    per image (N, 1).
 
-    `widths`, `dense`: of the pairs of convolutions and the first dense layer; (64, 128, 256) and
-    1024 in the paper.
-
-    Critic that gives each image one score (N, 1).
+    Parameters
+    ----------
+    channels : int, optional
+        Number of contrasts.
+    widths : tuple[int, ...], optional
+        Channels of the pairs of convolutions, (64, 128, 256) in the paper.
+    dense : int, optional
+        Number of features between the two dense layers, 1024 in the paper.
     """
     return Critic(_stages(channels, widths, _pair), _dense(widths[-1], 8, dense))
 
@@ -120,14 +135,20 @@ def cpce_critic(
 def circle_critic(
     channels: int = 1, *, widths: tuple[int, ...] = (64, 128, 256, 512), dense: int = 1024
 ) -> Critic:
-    """Return GAN-CIRCLE's critic: four convolutions with instance norm, two dense layers.
+    """Return GAN-CIRCLE's critic: four normalized convolutions and two dense layers.
 
-    Sides of at least 32, so that each stage has what to normalize. Instance norm looks at one
-    image at a time, which the gradient penalty needs; it has no weights (ours, as are kernels of 4
-    and stride 2).
+    Sides must be at least 32 voxels, so that features can be normalized at each stage. Instance
+    normalization processes each image separately, as required by the gradient penalty. It has no
+    weights (our choice, as are kernels of 4 and a stride of 2).
 
-    `widths`, `dense`: of the stages and the first dense layer; (64, 128, 256, 512) and 1024 in the
-    paper.
+    Parameters
+    ----------
+    channels : int, optional
+        Number of contrasts.
+    widths : tuple[int, ...], optional
+        Channels of the convolutions, (64, 128, 256, 512) in the paper.
+    dense : int, optional
+        Number of features between the two dense layers, 1024 in the paper.
     """
 
     def stage(before: int, after: int) -> list[nn.Module]:
@@ -140,18 +161,26 @@ def circle_critic(
 def guiding_critic(
     channels: int = 1, *, width: int = 64, grid: int = 16, dropout: float = 0.5
 ) -> Critic:
-    """Return the critic beside the attention U-Net: (N, C, X, Y) -> (N, 1), before the sigmoid.
+    """Return the critic of the attention U-Net, with one logit per image (N, 1).
 
-    Four 4x4 convolutions with stride 2, each with leaky ReLU and dropout .5, one convolution to a
-    single channel, one dense layer. Source: attention_unet, section 3.5 and figure 4. Ours where
-    the paper is silent: widths double from 64, the slope is .2 as in DCGAN, the convolution to one
-    channel is 3x3, 16 x 16 features before the dense layer, and patches below 16 voxels are padded
-    to 16, of which the four strides leave one.
+    The critic has four 4x4 convolutions with stride 2, each with leaky ReLU and dropout .5, a
+    convolution to a single channel, and a dense layer. Source: attention_unet, section 3.5 and
+    figure
+    4. Details that the paper leaves open are our choices: the number of channels doubles from 64,
+      the slope is .2 as in DCGAN, the convolution to one channel is 3x3, and 16 x 16 features
+      precede the dense layer. Patches below 16 voxels are padded to 16, so that one voxel remains
+      after four strides.
 
-    `width`: channels after the first convolution; `grid`: side of the map that the dense layer
-    sees; `dropout`: share of values dropped in training.
-
-    Critic that gives each image one score (N, 1).
+    Parameters
+    ----------
+    channels : int, optional
+        Number of contrasts.
+    width : int, optional
+        Number of channels after the first convolution.
+    grid : int, optional
+        Side of the feature map before the dense layer.
+    dropout : float, optional
+        Fraction of values dropped in training.
     """
 
     def stage(before: int, after: int) -> list[nn.Module]:
@@ -165,11 +194,11 @@ def guiding_critic(
 
 
 class PatchCritic(nn.Module):
-    """A small critic whose scores each see 30 x 30 voxels: texture counts, not where it lies.
+    """Small critic with a receptive field of 30 x 30 voxels per score.
 
-    Five convolutions, the first and third (4x4) with stride 2; (N, C, X, Y) -> (N, 1, X / 4, Y /
-    4). Half of the cost of a critic that begins at full resolution goes into its first layer, so
-    this one does not.
+    The scores depend on texture but not on position. Five convolutions, the first and third (4x4)
+    with stride 2, map images (N, C, X, Y) to scores (N, 1, X / 4, Y / 4). The critic begins with a
+    stride, because the first layer at full resolution would take half of the computing time.
     """
 
     def __init__(self, channels: int = 1, width: int = 8) -> None:
@@ -187,8 +216,5 @@ class PatchCritic(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return scores of overlapping patches.
-
-        `image`: images to score (N, C, X, Y).
-        """
+        """Return the scores of overlapping patches of images (N, C, X, Y)."""
         return self.net(image)

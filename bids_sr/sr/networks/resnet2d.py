@@ -1,4 +1,4 @@
-"""The residual network of the mouse paper in two dimensions."""
+"""Two-dimensional residual network of the mouse paper."""
 
 from torch import Tensor, nn
 
@@ -6,9 +6,9 @@ from bids_sr.sr.networks.blocks import glorot, zero
 
 
 class ResidualBlock2d(nn.Module):
-    """Convolution, ReLU, convolution, ReLU, added to the input; keeps (N, width, X, Y).
+    """Residual block: convolution, ReLU, convolution, ReLU, added to the input.
 
-    Source: mouse-sr, section 2.3.2, as `ResidualBlock3d` reads it.
+    Source: mouse-sr, section 2.3.2, interpreted as in `ResidualBlock3d`.
     """
 
     def __init__(self, width: int) -> None:
@@ -21,29 +21,26 @@ class ResidualBlock2d(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the input plus the output of the layers.
-
-        `x`: features on any grid (N, width, X, Y).
-        """
+        """Return the input (N, width, X, Y) plus the output of the layers."""
         return x + self.layers(x)
 
 
 class ResNet2d(nn.Module):
-    """Ten residual blocks of 64 channels, kernels of 3 x 3; (N, C, X, Y) -> the same shape.
+    """Residual network for slices (N, C, X, Y), with ten blocks of 64 channels and 3 x 3 kernels.
 
-    .74 million parameters as published. As in `ResNet3d`, one convolution leads into the blocks
-    and one out of them (ours).
+    The published size has .74 million parameters. As in `ResNet3d`, one convolution precedes the
+    blocks and one follows them (our choice).
 
     Parameters
     ----------
     channels : int, optional
-        Channels of the images.
+        Number of contrasts.
     width : int, optional
         Channels of the blocks; 64 in the paper.
     blocks : int, optional
         Number of blocks; 10 in the paper.
     skip : bool, optional
-        Whether the input is added to the output (ours).
+        Whether the input is added to the output (our choice).
     """
 
     def __init__(
@@ -59,9 +56,6 @@ class ResNet2d(nn.Module):
             zero(self.tail)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return sharpened slices on the same grid.
-
-        `x`: interpolated slices on the high-resolution grid (N, C, X, Y).
-        """
+        """Return sharpened slices on the same grid, given interpolated slices."""
         out: Tensor = self.tail(self.body(self.head(x)))
         return x + out if self.skip else out

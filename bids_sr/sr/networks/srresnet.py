@@ -1,4 +1,4 @@
-"""SRGAN's generator as the STSS-SRfMRI paper changed it, and ours on the acquired grid."""
+"""Generators of SRGAN in the version of STSS-SRfMRI, and of our network on the acquired grid."""
 
 from torch import Tensor, nn
 
@@ -9,14 +9,21 @@ from bids_sr.sr.recipe import in_plane
 
 
 class SRResNet(nn.Module):
-    """Sharpen an image on the high-resolution grid, (N, C, X, Y) -> (N, C, X, Y).
+    """Network that sharpens images on the high-resolution grid (N, C, X, Y).
 
-    Nothing up-samples in it, nothing is normalized. Source: stss-srfmri, "Deep learning-based
-    super-resolution"; widths and kernels are those of SRGAN (Ledig et al. 2017, figure 4). 1.23
-    million parameters. No activation follows the last convolution, because intensities have no
-    upper end; the paper does not say.
+    The network contains neither upsampling nor normalization. Source: stss-srfmri, "Deep
+    learning-based super-resolution"; widths and kernels are taken from SRGAN (Ledig et al. 2017,
+    figure 4). It has 1.23 million parameters. The paper does not say whether an activation follows
+    the last convolution; ours has none, because intensities have no upper limit.
 
-    `width`: 64 in the paper; `blocks`: 16 in the paper.
+    Parameters
+    ----------
+    channels : int, optional
+        Number of contrasts.
+    width : int, optional
+        Number of channels; 64 in the paper.
+    blocks : int, optional
+        Number of residual blocks; 16 in the paper.
     """
 
     def __init__(self, channels: int = 1, width: int = 64, blocks: int = 16) -> None:
@@ -28,23 +35,29 @@ class SRResNet(nn.Module):
         self.tail = nn.Conv2d(width, channels, 9, padding=4)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return sharpened images on the same grid.
-
-        `x`: images on the high-resolution grid (N, C, X, Y).
-        """
+        """Return sharpened images on the same grid."""
         features = self.head(x)
         return self.tail(features + self.body(features))
 
 
 class SubPixelNet(nn.Module):
-    """Map (N, 1, x, y) on the acquired grid to (N, 1, X, Y) over the same field of view.
+    """Data-consistent network from the acquired to the high-resolution grid.
 
-    It predicts what was not measured.
+    The output is the zero-filled input plus the network's image above the acquired Nyquist
+    frequency. Cropping the k-space of the output therefore restores the acquired volume, including
+    its signal changes and noise, and the few weights of the network serve only the missing band.
+    On held-out slices of a T2* pair, this increased the PSNR by .2 dB.
 
-    Output = zero-filled input + the part of the network's image beyond the acquired band. So
-    cropping the output's k-space gives back the acquired volume, signal changes and noise
-    included, and the network spends its few weights on the missing band: on held-out slices of a
-    T2* pair this gained .2 dB.
+    Parameters
+    ----------
+    channels : int
+        Number of contrasts.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size; 1 across slices.
+    width : int, optional
+        Number of channels.
+    blocks : int, optional
+        Number of residual blocks.
     """
 
     def __init__(self, channels: int, factor: Factor, *, width: int = 32, blocks: int = 4) -> None:
@@ -60,9 +73,9 @@ class SubPixelNet(nn.Module):
         zero(self.tail)  # the untrained network is zero filling
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return zero-filled images with what the network adds beyond the acquired band.
+        """Return zero-filled images plus detail above the acquired Nyquist frequency.
 
-        Images on the high-resolution grid (N, 1, X, Y).
+        Images are (N, C, x, y) on the acquired grid, and (N, C, X, Y) on the high-resolution grid.
         """
         level = level_of(x, self.factor)
         filled = level.up(x)
@@ -70,15 +83,15 @@ class SubPixelNet(nn.Module):
         return filled + detail - level.low(detail)
 
     def departure(self, x: Tensor) -> Tensor:
-        """What `forward` adds to zero filling, without that; up to rounding.
+        """Return the detail that `forward` adds to zero filling (N, C, X, Y), up to rounding.
 
-        `x`: images on the acquired grid (N, 1, x, y). The detail is (N, 1, X, Y).
+        `x` are images on the acquired grid (N, C, x, y).
         """
         level = level_of(x, self.factor)
         detail = self._detail(x if self.steps else level.up(x))
         return detail - level.low(detail)
 
     def _detail(self, x: Tensor) -> Tensor:
-        """The network's image on the high-resolution grid, all of k-space."""
+        """Return the network's image on the high-resolution grid, with all spatial frequencies."""
         detail = self.tail(self.body(self.head(x)))
         return shuffle(detail, self.steps) if self.steps else detail

@@ -1,9 +1,9 @@
-"""U-Nets: encoder-decoders with skip connections, gated or plain, from early to late layers.
+"""U-Nets: encoder-decoders with plain or gated skip connections.
 
-Source of the plain one: Ronneberger et al. 2015 (unet), figure 1: two 3x3 convolutions with ReLU a
-level, 64 to 1024 channels, max pooling down, 2x2 transposed convolutions up. 31.0 million
-parameters. Ours: convolutions are zero-padded, so that the output is as large as the input, and
-images are zero-padded to sizes that can be halved.
+The plain U-Net follows Ronneberger et al. 2015 (unet), figure 1: two 3x3 convolutions with ReLU
+per level, 64 to 1024 channels, max pooling for downsampling, and 2x2 transposed convolutions for
+upsampling. It has 31.0 million parameters. Our choices: convolutions are zero-padded, so that
+output and input have the same size, and images are zero-padded to sizes that can be halved.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ WIDTHS = (64, 128, 256, 512, 1024)
 
 
 def _double_convolution(before: int, after: int) -> nn.Sequential:
-    """Two 3x3 convolutions, each with ReLU: the block of the original U-Net."""
+    """Return the block of the original U-Net: two 3x3 convolutions, each with ReLU."""
     return nn.Sequential(
         nn.Conv2d(before, after, 3, padding=1),
         nn.ReLU(),
@@ -34,10 +34,11 @@ def _double_convolution(before: int, after: int) -> nn.Sequential:
 
 
 def _padded_side(side: int, levels: int, sizes: _Sizes) -> int:
-    """The smallest side not below `side` that can be halved `levels` times.
+    """Return the smallest size of at least `side` that can be halved `levels` times.
 
-    At least two voxels are left at the bottom, for instance norm. "power of two" is the rule of
-    the attention U-Net paper (section 3.2); "multiple" of 2 ** levels costs less.
+    At least two voxels remain at the lowest level, as required by instance normalization. "power
+    of two" is the rule of the attention U-Net paper (section 3.2). "multiple" means a multiple of
+    2 ** levels, which needs less computation.
     """
     step = 2**levels
     if sizes == "multiple":
@@ -46,7 +47,7 @@ def _padded_side(side: int, levels: int, sizes: _Sizes) -> int:
 
 
 class _Merge(nn.Module):
-    """One decoder level: transposed convolution to double the grid, skip connection, block."""
+    """Decoder level: transposed convolution that doubles the grid, skip connection, and block."""
 
     def __init__(self, before: int, after: int, block: _Block, gate: _Gate | None) -> None:
         super().__init__()
@@ -62,13 +63,24 @@ class _Merge(nn.Module):
 
 
 class UNet(nn.Module):
-    """Images to images of the same size, (N, C, X, Y) -> (N, C, X, Y).
+    """U-Net between images of the same size (N, C, X, Y).
 
-    `widths`: channels of each level, finest first; one level more than there are poolings.
-    `block`: (channels before, after) -> the convolutions of one level. `gate`: (channels) ->
-    module (raised, skip) -> skip, or None: the skip passes as it is. `head`: "plain": the last
-    convolution is the output; "sigmoid": squeezed to (0, 1); "residual": added to the input, and
-    nothing at first.
+    Parameters
+    ----------
+    channels : int, optional
+        Number of contrasts.
+    widths : Sequence[int], optional
+        Channels of each level, from high to low resolution. There is one level more than poolings.
+    block : Callable[[int, int], torch.nn.Module], optional
+        Function from input and output channels to the convolutions of a level.
+    gate : Callable[[int], torch.nn.Module] | None, optional
+        Function from channels to a module that weights the skip connection, given the upsampled
+        features and the skip connection. None leaves the skip connection unchanged.
+    head : {"plain", "sigmoid", "residual"}, optional
+        "plain": the last convolution is the output; "sigmoid": its sigmoid is the output;
+        "residual": it is added to the input, and its weights are zero at first.
+    sizes : {"power of two", "multiple"}, optional
+        Rule for the padded image size.
     """
 
     def __init__(
@@ -96,14 +108,11 @@ class UNet(nn.Module):
             zero(self.last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return images of the same size, padded only in between.
-
-        `x`: images on the high-resolution grid (N, C, X, Y).
-        """
+        """Return images of the same size; padding is removed from the output."""
         rows, columns = x.shape[-2], x.shape[-1]
-        more = [_padded_side(side, self.levels, self.sizes) - side for side in (rows, columns)]
-        low = [m // 2 for m in more]
-        padded = functional.pad(x, (low[1], more[1] - low[1], low[0], more[0] - low[0]))
+        padding = [_padded_side(side, self.levels, self.sizes) - side for side in (rows, columns)]
+        low = [m // 2 for m in padding]
+        padded = functional.pad(x, (low[1], padding[1] - low[1], low[0], padding[0] - low[0]))
         features = [self.first(padded)]
         for step in self.down:
             features.append(step(features[-1]))
@@ -117,17 +126,20 @@ class UNet(nn.Module):
 
 
 def normalized_convolution(before: int, after: int) -> nn.Sequential:
-    """Return the paper's block: 3x3 convolution, instance norm, leaky ReLU (section 3.3)."""
+    """Return a block of 3x3 convolution, instance normalization and leaky ReLU.
+
+    The block is described in attention_unet, section 3.3.
+    """
     return nn.Sequential(
         nn.Conv2d(before, after, 3, padding=1), nn.InstanceNorm2d(after), nn.LeakyReLU()
     )
 
 
 class AttentionGate(nn.Module):
-    """A mask between 0 and 1, learned from both inputs (of one size), multiplies the skip.
+    """Attention gate that multiplies a skip connection by a learned mask between 0 and 1.
 
-    mask = sigmoid(psi(relu(a(raised) + b(skip)))), all convolutions 1x1. Source: section 3.7;
-    Oktay et al. 2018, equations 1 and 2.
+    The mask is sigmoid(psi(relu(a(raised) + b(skip)))) with 1x1 convolutions a, b and psi. Source:
+    attention_unet, section 3.7; Oktay et al. 2018, equations 1 and 2.
     """
 
     def __init__(self, channels: int) -> None:
@@ -137,21 +149,21 @@ class AttentionGate(nn.Module):
         self.to_mask = nn.Conv2d(channels, 1, 1)
 
     def mask(self, raised: Tensor, skip: Tensor) -> Tensor:
-        """Return (N, 1, X, Y) between 0 and 1.
+        """Return the fraction of the skip connection that passes at each voxel (N, 1, X, Y).
 
-        `raised`: features from the level below, on the same grid (N, C, X, Y). `skip`: features of
-        the skip connection (N, C, X, Y). Share of the skip connection that passes at each voxel.
+        Parameters
+        ----------
+        raised : Tensor
+            Upsampled features of the level below (N, C, X, Y).
+        skip : Tensor
+            Features of the skip connection (N, C, X, Y).
         """
         return torch.sigmoid(
             self.to_mask(torch.relu(self.from_raised(raised) + self.from_skip(skip)))
         )
 
     def forward(self, raised: Tensor, skip: Tensor) -> Tensor:
-        """Return the skip connection, weighted by the mask.
-
-        `raised`: features from the level below, on the same grid (N, C, X, Y). Features of the
-        same shape.
-        """
+        """Return the skip connection, weighted by the mask."""
         return skip * self.mask(raised, skip)
 
 
@@ -162,20 +174,19 @@ def attention_unet(
     head: Head = "sigmoid",
     sizes: _Sizes = "power of two",
 ) -> UNet:
-    """Return a U-Net with attention gates on its skip connections, (N, C, X, Y) -> (N, C, X, Y).
+    """Return a U-Net with attention gates on its skip connections.
 
-    The gates weigh a skip connection by what is known so far.
-
-    Source: attention_unet (Li et al. 2022), sections 3.3 and 3.7; gates after Oktay et al. 2018. A
-    level is one 3x3 convolution with instance norm and leaky ReLU, four levels down by max pooling
-    and up by transposed convolution, 64 filters at the top, a sigmoid at the end; gates of 32, 64,
-    128 and 256 voxels a side for slices of 256. 16.0 million parameters, fewer than the plain
-    U-Net's, as table 1 of the paper says. Ours where it is silent: channels double with each
-    level, as in the U-Net; the slope of the leaky ReLU is .01; gates are two 1x1 convolutions,
-    their sum through a ReLU and a third 1x1 convolution to one channel, so that one mask serves
+    Source: attention_unet (Li et al. 2022), sections 3.3 and 3.7; gates after Oktay et al. 2018.
+    Each level is one 3x3 convolution with instance normalization and leaky ReLU. There are four
+    levels of max pooling and transposed convolution, 64 filters at the highest resolution, a final
+    sigmoid, and gates at 32, 64, 128 and 256 voxels per side for slices of 256 voxels. The network
+    has 16.0 million parameters, fewer than the plain U-Net, as in table 1 of the paper. Details
+    that the paper leaves open are our choices: the number of channels doubles with each level, as
+    in the U-Net; the slope of the leaky ReLU is .01; and a gate consists of two 1x1 convolutions,
+    whose sum passes a ReLU and a third 1x1 convolution to one channel, so that one mask applies to
     all channels.
 
-    Parameters as of `UNet`; the paper has a sigmoid on images scaled to [0, 1], padded to a power
+    See `UNet` for the parameters. In the paper, images are scaled to [0, 1] and padded to a power
     of two.
     """
     return UNet(

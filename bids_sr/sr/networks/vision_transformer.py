@@ -1,9 +1,10 @@
-"""Vision transformer that turns the patches of an image into the patches of a better one.
+"""Vision transformer from the patches of an image to the patches of an improved image.
 
-Source: vit_mri (Lin & Heckel 2022), the variant ViT-M: patches of 10 x 10, eight layers, nine
-heads of 64 channels. 32.6 million parameters. Ours where their text leaves it open: the positional
-embedding is learned for 32 x 32 patches (320 x 320 voxels) and interpolated to other sizes, blocks
-normalize first, images are zero-padded to whole patches.
+Source: vit_mri (Lin & Heckel 2022), variant ViT-M: patches of 10 x 10 voxels, eight layers, nine
+heads of 64 channels, and 32.6 million parameters. Details that the paper leaves open are our
+choices: the positional embedding is learned for 32 x 32 patches (320 x 320 voxels) and
+interpolated to other sizes, normalization precedes attention and dense layers, and images are
+zero-padded to whole patches.
 """
 
 from typing import Literal
@@ -16,11 +17,25 @@ from bids_sr.sr.networks.blocks import zero
 
 
 class VisionTransformer(nn.Module):
-    """Images to images of the same size, (N, C, X, Y) -> (N, C, X, Y).
+    """Vision transformer between images of the same size (N, C, X, Y).
 
-    `width`: channels of a token, all heads together. `grid`: patches a side for which positions
-    are learned. `head`: "plain": patches are the output; "residual": they are added to the input,
-    and nothing at first.
+    Parameters
+    ----------
+    channels : int, optional
+        Number of contrasts.
+    patch : int, optional
+        Side of a patch (voxels).
+    width : int, optional
+        Number of channels of a token, over all heads.
+    heads : int, optional
+        Number of attention heads.
+    depth : int, optional
+        Number of layers.
+    grid : int, optional
+        Number of patches per side for which positions are learned.
+    head : {"plain", "residual"}, optional
+        "plain": the patches are the output; "residual": the patches are added to the input, and
+        are zero at first.
     """
 
     def __init__(
@@ -46,13 +61,10 @@ class VisionTransformer(nn.Module):
             zero(self.to_patch)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return improved images on the same grid.
-
-        `x`: images of any size in plane (N, C, X, Y).
-        """
+        """Return improved images on the same grid."""
         rows, columns = x.shape[-2], x.shape[-1]
-        more = [-side % self.patch for side in (rows, columns)]
-        tokens = self.embed(functional.pad(x, (0, more[1], 0, more[0])))
+        padding = [-side % self.patch for side in (rows, columns)]
+        tokens = self.embed(functional.pad(x, (0, padding[1], 0, padding[0])))
         grid = tokens.shape[-2:]
         position: Tensor = self.position
         if grid != position.shape[-2:]:
@@ -73,9 +85,9 @@ class VisionTransformer(nn.Module):
 
 
 class _AttentionBlock(nn.Module):
-    """Attention among all tokens, then a network of each token.
+    """Attention between all tokens, followed by a dense network applied to each token.
 
-    Both normalize their input first, and are added to it.
+    Both normalize their input, and their output is added to the input.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -95,6 +107,6 @@ class _AttentionBlock(nn.Module):
             n, count, 3, self.heads, width // self.heads
         )
         query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
-        seen = functional.scaled_dot_product_attention(query, key, value)
-        tokens = tokens + self.joined(seen.transpose(1, 2).reshape(n, count, width))
+        attended = functional.scaled_dot_product_attention(query, key, value)
+        tokens = tokens + self.joined(attended.transpose(1, 2).reshape(n, count, width))
         return tokens + self.mlp(self.before_mlp(tokens))

@@ -1,9 +1,10 @@
-"""Networks in three dimensions: conventional, residual and dense, and the critic of `gan3d`.
+"""Volumetric networks: conventional, residual and dense, and the critic of `gan3d`.
 
-Source of the former: mouse-sr, section 2.3; kernels 3 x 3 x 3, Glorot weights, an input that is
-interpolated (cubic) to the wanted grid. The paper's networks have no long skip connection and
-learn their input first; `skip` (ours, for the fast recipes) adds the input to the output and
-starts there.
+The conventional and residual networks and the critic follow mouse-sr, section 2.3: kernels of 3 x
+3 x 3, Glorot weights, and an input that was interpolated (cubic) to the high-resolution grid. The
+networks of the paper have no long skip connection and first have to learn their input. With `skip`
+(our choice, for the recipes `fast`), the input is added to the output, and the untrained network
+is the identity.
 """
 
 import torch
@@ -13,10 +14,11 @@ from bids_sr.sr.networks.blocks import ResidualBlock3d, glorot, zero
 
 
 class ConventionalNet3d(nn.Module):
-    """SRCNN's three convolutions in 3D, ReLU between (section 2.3.1); keeps (N, C, X, Y, Z).
+    """Three 3D convolutions with ReLU between them, after SRCNN (mouse-sr, section 2.3.1).
 
-    57,985 parameters as published (`widths`, channels after the first
-    and the second convolution, of (64, 32)); a voxel sees 7 along each axis.
+    As published, the network has 57,985 parameters (`widths` of (64, 32) channels after the first
+    and the second convolution) and a receptive field of 7 voxels along each axis. Images are (N,
+    C, X, Y, Z).
     """
 
     def __init__(
@@ -36,20 +38,17 @@ class ConventionalNet3d(nn.Module):
             zero(self.tail)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return sharpened volumes on the same grid.
-
-        `x`: interpolated volumes on the high-resolution grid (N, C, X, Y, Z).
-        """
+        """Return sharpened volumes on the same grid, given interpolated volumes."""
         out = self.tail(self.body(x))
         return x + out if self.skip else out
 
 
 class ResNet3d(nn.Module):
-    """Ten residual blocks of 64 channels (section 2.3.2); (N, C, X, Y, Z) -> the same shape.
+    """Volumetric residual network with ten blocks of 64 channels (mouse-sr, section 2.3.2).
 
-    2.22 million parameters as published; a voxel sees ``4 blocks + 5`` along each axis. Ours, as
-    the paper is silent: one convolution leads into the blocks and one out of them, without
-    activation.
+    The published network has 2.22 million parameters, and a receptive field of ``4 blocks + 5``
+    voxels along each axis. One convolution precedes the blocks and one follows them, without
+    activation; the paper does not mention them. Images are (N, C, X, Y, Z).
     """
 
     def __init__(
@@ -65,25 +64,29 @@ class ResNet3d(nn.Module):
             zero(self.tail)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return sharpened volumes on the same grid.
-
-        `x`: interpolated volumes on the high-resolution grid (N, C, X, Y, Z).
-        """
+        """Return sharpened volumes on the same grid, given interpolated volumes."""
         out = self.tail(self.body(self.head(x)))
         return x + out if self.skip else out
 
 
 class ResNetCritic3d(nn.Module):
-    """Score volumes, (N, C, X, Y, Z) -> (N, 1).
+    """Critic for volumes, with ten residual blocks and a dense layer (mouse-sr, section 2.3.3).
 
-    The critic has ten residual blocks and a dense layer (section 2.3.3).
+    Volumes (N, C, X, Y, Z) are mapped to logits (N, 1). The sigmoid of the paper is part of the
+    loss, which prevents overflow. Features are averaged over the patch before the dense layer (our
+    choice), so that patches may have any size.
 
-    The score is a logit: the paper's sigmoid is part of the loss, where it cannot overflow.
-    Features are averaged over the patch before the dense layer (ours), so that it serves patches
-    of any size.
-
-    `stride`: of the first convolution; 1 in the paper, 2 saves seven eighths of the work (ours,
-    for the fast recipe).
+    Parameters
+    ----------
+    channels : int, optional
+        Number of contrasts.
+    width : int, optional
+        Number of channels; 64 in the paper.
+    blocks : int, optional
+        Number of residual blocks; 10 in the paper.
+    stride : int, optional
+        Stride of the first convolution; 1 in the paper. A stride of 2 saves seven eighths of the
+        computation (our choice, for the recipe `fast`).
     """
 
     def __init__(
@@ -98,26 +101,22 @@ class ResNetCritic3d(nn.Module):
         glorot(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return scores before the sigmoid.
-
-        `image`: volumes to score (N, C, X, Y, Z).
-        """
+        """Return the scores of volumes, before the sigmoid."""
         return self.score(self.features(image).mean((2, 3, 4)))
 
 
 class DenseResidualNet(nn.Module):
-    """Ten dense residual layers of the TV paper, on an interpolated volume of any size.
-
-    The shape (N, C, X, Y, Z) is kept.
+    """Network of the TV paper with ten dense residual layers, for interpolated volumes.
 
     Source: tv-self-sr, section 2.2 (ten dense residual layers, kernel 3, zero padding, after Li et
-    al. 2024). Ours, as the paper gives neither widths nor wiring: "dense" is a layer that reads
-    all earlier ones (Huang et al. 2017), each adds 32 channels, "residual" is what the last
-    convolution adds to the interpolated input; that convolution starts at zero, so that the
-    untrained network is the interpolation. 1.53 million parameters.
+    al. 2024). The paper reports neither widths nor connections. Our interpretation: "dense" means
+    that each layer receives the output of all earlier layers (Huang et al. 2017) and adds 32
+    channels; "residual" means that the last convolution is added to the interpolated input. This
+    convolution is zero at first, so that the untrained network is the interpolation. The network
+    has 1.53 million parameters.
 
-    Each layer adds `width` channels. A voxel of the output sees ``2 (layers + 2) + 1`` voxels
-    along each axis.
+    Each layer adds `width` channels. The receptive field has ``2 (layers + 2) + 1`` voxels along
+    each axis. Images are (N, C, X, Y, Z).
     """
 
     def __init__(self, channels: int = 1, *, width: int = 32, layers: int = 10) -> None:
@@ -130,10 +129,7 @@ class DenseResidualNet(nn.Module):
         zero(self.tail)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return interpolated volumes with what the network adds.
-
-        `x`: interpolated volumes on the high-resolution grid (N, C, X, Y, Z).
-        """
+        """Return interpolated volumes plus the detail computed by the network."""
         features = self.head(x).relu()
         for layer in self.body:
             features = torch.cat((features, layer(features).relu()), 1)

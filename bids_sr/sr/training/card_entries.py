@@ -1,4 +1,4 @@
-"""What a training writes into the card of its model."""
+"""Model card entries about a training."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from bids_sr.sr.training.phase import Phase
 
 
 def settings_of(training: TrainingRequest) -> dict[str, object]:
-    """Return what a card says of how a model was trained, or its variance maps were found.
+    """Return the settings of a training, or of an estimation of prior SD maps, for the card.
 
-    `SettingError`: A value cannot hold; it is named by its option.
+    ChangeError is raised if the recipe does not allow a requested change.
     """
     if training.variance is not None:
         return json.loads(json.dumps(asdict(training.variance)))
@@ -24,7 +24,10 @@ def settings_of(training: TrainingRequest) -> dict[str, object]:
 
 
 def card_entries(training: TrainingRequest, described: Mapping[str, object]) -> dict[str, object]:
-    """Return the card entries known before training; `described` describes the data."""
+    """Return the card entries that are known before training.
+
+    `described` contains the entries about the data.
+    """
     import numpy as np
     import torch
 
@@ -51,9 +54,12 @@ def card_entries(training: TrainingRequest, described: Mapping[str, object]) -> 
 
 
 def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> dict[str, object]:
-    """Return the card entries known after training; `reached` are the network's metrics."""
+    """Return the card entries that are known after training.
+
+    `reached` contains the network's scores.
+    """
     first = phases[0]
-    training, examples, held = first.training, first.examples, first.examples.held
+    training, examples, held_regions = first.training, first.examples, first.examples.held
     timed = [p.name for p in phases if p.at.done == "time"]
     why = [f"the time limit stopped {' and '.join(timed)}"] * bool(timed)
     why += ["the batch size was halved, because the batch did not fit into device memory"] * any(
@@ -82,16 +88,18 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
     scored = (
         f"The scores are from a model that was trained without the held-out data. {role} {final}"
     )
-    held_out = examples.named(held, [(window.image, window.box) for window in first.windows]) | {
+    held_out = examples.named(
+        held_regions, [(window.image, window.box) for window in first.windows]
+    ) | {
         "iteration": first.kept_iteration,
-        "model": scored if held else unscored,
+        "model": scored if held_regions else unscored,
     }
     parameters = list(first.nets.generator.parameters())
     return {
-        "held_out": {**held_out, **(reached if held else {})},
+        "held_out": {**held_out, **(reached if held_regions else {})},
         **(
             {"on_trained_slices": {**examples.named(examples.train), **reached}}
-            if reached and not held
+            if reached and not held_regions
             else {}
         ),
         "phases": {
@@ -120,7 +128,9 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
 
 
 def steps_at_stop(card: Mapping[str, object]) -> str:
-    """Return the steps done and asked of each phase that the clock stopped; "" for none.
+    """Return completed and planned steps of each phase that the time limit stopped, as text.
+
+    "" is returned if there is no such phase.
 
     >>> steps_at_stop({"phases": {"search": {"iterations": 3, "of": 9, "stopped_by": "time"}}})
     'search: 3 of 9 steps'
@@ -134,7 +144,7 @@ def steps_at_stop(card: Mapping[str, object]) -> str:
 
 
 def _epoch_entry(examples: Examples) -> dict[str, object]:
-    """Return the entry ``epoch``: its slices and steps; empty unless it is of whole slices."""
+    """Return the entry ``epoch`` with slices and steps; empty unless epochs use whole slices."""
     if not examples.recipe.epochs_of_slices:
         return {}
     return {
@@ -143,9 +153,9 @@ def _epoch_entry(examples: Examples) -> dict[str, object]:
 
 
 def _pretraining_entry(phase: Phase) -> dict[str, object]:
-    """Entry ``pretraining``: steps before and with the adversarial term, and the terms before.
+    """Return the entry ``pretraining``, or no entry if there is no pre-training.
 
-    Empty if the loss has no adversarial term, or has it from the first step on.
+    It contains the steps before and with the adversarial term, and the loss terms of pre-training.
     """
     recipe = phase.recipe
     if not (recipe.contested and recipe.adversarial_from):
@@ -163,7 +173,7 @@ def _pretraining_entry(phase: Phase) -> dict[str, object]:
 
 
 def _perceptual_entry(phase: Phase) -> dict[str, object]:
-    """Whether the perceptual term was on: weights, or the reason why not."""
+    """Return the entry about the perceptual term: its weights, or why it was omitted."""
     weights = phase.training.vgg_weights
     for kind, module, _ in phase.nets.terms:
         if kind == "perceptual" and weights is not None:
@@ -175,9 +185,9 @@ def _perceptual_entry(phase: Phase) -> dict[str, object]:
 
 
 def _started_from(start: LoadedModel) -> dict[str, object]:
-    """The card's entry on the model that training began with."""
+    """Return the entry about the model that initialized the training."""
     card = start.card
     keys = ("name", "method", "contrast", "resolution", "weights_sha256", "trained_with")
-    own = {key: card.json[key] for key in (*keys, "started_from") if key in card.json}
-    own |= {"with": sorted(start.companions)} if start.companions else {}
-    return own | {"recipe": card.recipe}
+    entries = {key: card.json[key] for key in (*keys, "started_from") if key in card.json}
+    entries |= {"with": sorted(start.companions)} if start.companions else {}
+    return entries | {"recipe": card.recipe}

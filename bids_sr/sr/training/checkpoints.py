@@ -1,6 +1,6 @@
-"""Training checkpoints: a safetensors file per phase.
+"""Training checkpoints, stored in a safetensors file per phase.
 
-Counters, random state and log are JSON in its header.
+Its header contains counters, random state and log as JSON.
 """
 
 import json
@@ -14,9 +14,9 @@ from bids_sr.io import atomic_files
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
-    """The optimizer's moments under names like ``prefix.3.exp_avg``.
+    """Return the moments of an optimizer by name, such as ``prefix.3.exp_avg``.
 
-    Tensors by name; empty before the first step.
+    The dictionary is empty before the first step.
     """
     state = optimizer.state_dict()["state"]
     return {
@@ -29,7 +29,7 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str
 ) -> None:
-    """Put the moments of `flatten_optimizer` back."""
+    """Restore the moments returned by `flatten_optimizer`."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith(prefix + "."):
@@ -43,21 +43,21 @@ def restore_optimizer(
 def write_checkpoint(
     path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, object]
 ) -> None:
-    """Write tensors and JSON values to one file, whole or not at all; raises DiskFullError.
+    """Write tensors and JSON values to a file, completely or not at all.
 
-    `values`: counters, random state and log, all fit for JSON.
+    `values` contains counters, random state and log. DiskFullError is raised if the disk is full.
     """
     from safetensors.torch import save
 
     copies = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-    # safetensors' own errors do not say that the disk is full
+    # safetensors' own writer does not report a full disk
     atomic_files.write_bytes(path, save(copies, metadata={"values": json.dumps(values)}))
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]] | None:
-    """Return (tensors, values), or None without a checkpoint.
+    """Return tensors (on the CPU) and values of a checkpoint, or None if there is none.
 
-    ValueError names a file that is no checkpoint or damaged. The tensors are on the CPU.
+    ValueError is raised if the file is damaged or not a checkpoint.
     """
     from safetensors import SafetensorError, safe_open
 

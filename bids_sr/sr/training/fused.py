@@ -1,6 +1,7 @@
-"""Contrasts of one head as channels of one network, on the high-resolution grid (factor 1).
+"""Super-resolution of several contrasts of one head, as channels of one network.
 
-Source: attention_unet, sections 3.1 and 3.2.
+All images are on the high-resolution grid (factor 1). Source: attention_unet, sections 3.1 and
+3.2.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,38 +18,62 @@ from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe
 
 SAME_GRID: Factor = (1.0, 1.0, 1.0)
-# percentile of the brain that becomes 1: a single bright vessel is no measure of a scan
-_TOP = 99.9
-_SLICES = 4  # a batch
+# percentile of brain intensities that becomes 1; the maximum would depend on single bright vessels
+_TOP_PERCENTILE = 99.9
+_BATCH_SLICES = 4  # slices per batch
 
 
 def unit_range(image: Array, mask: Array) -> tuple[Array, float]:
-    """Scale an image to [0, 1], 0 outside the mask; return it and the intensity that became 1.
+    """Scale an image to [0, 1], with 0 outside the mask, and return it with its scale.
 
-    That intensity is the 99.9th percentile (ours).
+    The 99.9th percentile within the mask becomes 1 (our choice). See attention_unet, section 3.1,
+    for the scaling.
 
-    Source: attention_unet, section 3.1.
+    Parameters
+    ----------
+    image, mask : Array
+        Image and brain mask (X, Y, Z).
+
+    Returns
+    -------
+    tuple[Array, float]
+        Scaled image, and the intensity that became 1.
+
+    Raises
+    ------
+    ValueError
+        If there is no positive intensity within the mask.
     """
     inside = np.asarray(mask) > 0
-    top = float(np.percentile(image[inside], _TOP)) if inside.any() else 0.0
+    top = float(np.percentile(image[inside], _TOP_PERCENTILE)) if inside.any() else 0.0
     if not np.isfinite(top) or top <= 0:
         raise ValueError("the image has no positive intensities within the brain mask")
     return np.where(inside, np.clip(image / np.float32(top), 0, 1), 0).astype(np.float32), top
 
 
 def joined(contrasts: Sequence[str]) -> str:
-    """Return names of contrasts as one, in the order of the channels."""
+    """Return the names of contrasts as a single name, in channel order."""
     return "+".join(contrasts)
 
 
 def contrast_image(
     fine: Array, coarse: Array, mask: Array, affine: Array, contrasts: Sequence[str], name: str
 ) -> TrainingImage:
-    """One head to train on.
+    """Return the training image of one head.
 
-    `fine, coarse`: high and low resolution, (C, X, Y, Z) on one grid, [0, 1]. `mask, affine`: (X,
-    Y, Z) brain, voxel -> RAS mm. `contrasts, name`: BIDS suffix of each channel, name of the head
-    for the card. Image on the high-resolution grid, with contrasts as channels.
+    Parameters
+    ----------
+    fine, coarse : Array
+        High- and low-resolution images with contrasts as channels (C, X, Y, Z), from 0 to 1. Both
+        are on the high-resolution grid.
+    mask : Array
+        Brain mask (X, Y, Z).
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    contrasts : Sequence[str]
+        BIDS suffix of each channel.
+    name : str
+        Name of the head for the card.
     """
     return TrainingImage(
         fine=np.asarray(fine, np.float32),
@@ -63,10 +88,14 @@ def contrast_image(
 def _prepared(
     model: LoadedModel, coarse: Array, mask: Array, affine: Array, device: str
 ) -> Prepared:
-    wanted = model.card.channels
-    if coarse.shape[0] != wanted:
+    """Prepare the images of a head for a network.
+
+    ModelError is raised if the number of contrasts does not match the network.
+    """
+    channel_count = model.card.channels
+    if coarse.shape[0] != channel_count:
         raise ModelError(
-            f"the model {model.card.method} was trained on {wanted} contrasts "
+            f"the model {model.card.method} was trained on {channel_count} contrasts "
             f"({model.card.contrast}), but the data contain {coarse.shape[0]}. Train a model "
             "on these contrasts, or provide the contrasts that the model requires."
         )
@@ -90,25 +119,25 @@ def super_resolve_contrasts(
     device: str = "cpu",
     threads: int = 1,
 ) -> Array:
-    """Apply the network to all contrasts (C, X, Y, Z) of one head, in [0, 1], slice by slice.
+    """Apply a network to all contrasts of one head, slice by slice.
 
-    Shape and unit stay the same. Slices are whole, unless the recipe of the model says that it is
-    applied in patches of the size that it was trained on.
+    Shape and unit are preserved. Slices are processed whole, unless the model's recipe specifies
+    application in patches.
 
     Parameters
     ----------
     model : LoadedModel
         Network with its recipe and card.
     coarse : Array
-        Low-resolution images on the fine grid (C, X, Y, Z), from 0 to 1.
+        Low-resolution images on the high-resolution grid (C, X, Y, Z), from 0 to 1.
     mask : Array
-        Voxels of the brain in the images (3D, above 0 inside).
+        Brain mask of the images (3D, above 0 inside).
     affine : Array
         Voxel-to-world matrix of the images (4 x 4, RAS+ mm).
     device : str, optional
-        Where torch computes: ``cpu`` or ``cuda``.
+        Torch device: ``cpu`` or ``cuda``.
     threads : int, optional
-        Number of threads of torch.
+        Number of torch threads.
 
     Returns
     -------
@@ -117,7 +146,8 @@ def super_resolve_contrasts(
 
     Raises
     ------
-    ModelError : the model was trained on another number of contrasts
+    ModelError
+        If the model was trained on another number of contrasts.
     """
     import torch
 
@@ -131,57 +161,68 @@ def super_resolve_contrasts(
     out = np.zeros(coarse.shape, np.float32)
     shown = np.flatnonzero((np.asarray(mask) > 0).any((0, 1)))
     with torch_threads(threads), torch.inference_mode():
-        for first in range(0, len(shown), _SLICES):
-            which = shown[first : first + _SLICES]
-            batch = torch.movedim(ready.source[..., which], -1, 0).contiguous()
+        for first in range(0, len(shown), _BATCH_SLICES):
+            indices = shown[first : first + _BATCH_SLICES]
+            batch = torch.movedim(ready.source[..., indices], -1, 0).contiguous()
             if patch is None:
-                made = generator(batch)
+                output = generator(batch)
             else:
-                made = torch.stack(
-                    [apply_in_patches(generator, one, patch=patch, overlap=0) for one in batch]
+                output = torch.stack(
+                    [apply_in_patches(generator, image, patch=patch, overlap=0) for image in batch]
                 )
-            out[..., which] = np.moveaxis(made.float().cpu().numpy(), 0, -1)
+            out[..., indices] = np.moveaxis(output.float().cpu().numpy(), 0, -1)
     level = np.asarray(ready.level, np.float32)[:, None, None, None]
     return np.where(np.asarray(mask) > 0, np.maximum(out * level, 0), 0).astype(np.float32)
 
 
 @frozen
 class _Explanation:
-    """What one slice was made from."""
+    """Explanation of one super-resolved slice.
 
-    index: int  # of the slice
-    # (G, X, Y) attention of the gates, low to high resolution; G is 0 for a network without gates
+    Parameters
+    ----------
+    index : int
+        Index of the slice.
+    masks : Array
+        Attention masks of the gates, from low to high resolution (G, X, Y). G is 0 for a network
+        without gates.
+    critic_made, critic_fine : Array | None
+        Grad-CAM of the critic for the super-resolved and the measured slice (X, Y), if available.
+    scores : dict[str, float]
+        Critic's score (0 to 1) of the super-resolved ("made") and the measured slice ("fine").
+    """
+
+    index: int
     masks: Array
-    # (X, Y) Grad-CAM of the critic on the super-resolved and on the measured slice, if any
     critic_made: Array | None
     critic_fine: Array | None
-    scores: dict[str, float]  # the critic's score of either, 0 to 1, by "made" and "fine"
+    scores: dict[str, float]
 
 
 def explain_slice(
     model: LoadedModel, coarse: Array, fine: Array | None, mask: Array, affine: Array, index: int
 ) -> _Explanation:
-    """Explain one slice; parameters as in `super_resolve_contrasts`.
+    """Explain one slice by attention masks and by the critic's Grad-CAM.
 
     Parameters
     ----------
     model : LoadedModel
         Network with its recipe and card.
     coarse : Array
-        Low-resolution images on the fine grid (C, X, Y, Z), from 0 to 1.
+        Low-resolution images on the high-resolution grid (C, X, Y, Z), from 0 to 1.
     fine : Array | None
-        Measured images (C, X, Y, Z), from 0 to 1; None where there are none.
+        Measured high-resolution images (C, X, Y, Z), from 0 to 1; None if they do not exist.
     mask : Array
-        Voxels of the brain in the images (3D, above 0 inside).
+        Brain mask of the images (3D, above 0 inside).
     affine : Array
         Voxel-to-world matrix of the images (4 x 4, RAS+ mm).
     index : int
-        Number of the slice along the third axis, counted from 0.
+        Index of the slice along the third axis, counted from 0.
 
     Returns
     -------
     _Explanation
-        Attention of the gates, and what the critic saw, if there are any.
+        Attention masks and Grad-CAM maps, as far as the model has gates and a critic.
     """
     import torch
 
@@ -190,42 +231,59 @@ def explain_slice(
     ready = _prepared(model, coarse, mask, affine, "cpu")
     generator = model.generator.to("cpu")
     source = ready.source[..., index][None]
-    gates = [found[0, 0].numpy() for found in attention_masks(generator, source)]
+    gates = [gate_mask[0, 0].numpy() for gate_mask in attention_masks(generator, source)]
     with torch.no_grad():
-        made = generator(source)
-    seen: dict[str, Array] = {}
+        output = generator(source)
+    cam_maps: dict[str, Array] = {}
     scores: dict[str, float] = {}
     if model.critic is not None:
         level = torch.tensor(ready.level, dtype=torch.float32)[:, None, None]
-        pictures = {"made": made}
+        pictures = {"made": output}
         if fine is not None:
             pictures["fine"] = (
                 torch.from_numpy(np.ascontiguousarray(fine[..., index], np.float32)) / level
             )[None]
         for name, picture in pictures.items():
-            seen[name] = grad_cam(model.critic, picture)[0, 0].numpy()
+            cam_maps[name] = grad_cam(model.critic, picture)[0, 0].numpy()
             with torch.no_grad():
                 scores[name] = float(torch.sigmoid(model.critic(picture)).mean())
     return _Explanation(
         index=index,
-        masks=np.stack(gates) if gates else np.zeros((0, *made.shape[2:]), np.float32),
-        critic_made=seen.get("made"),
-        critic_fine=seen.get("fine"),
+        masks=np.stack(gates) if gates else np.zeros((0, *output.shape[2:]), np.float32),
+        critic_made=cam_maps.get("made"),
+        critic_fine=cam_maps.get("fine"),
         scores=scores,
     )
 
 
 def held_out_slices(cards: Sequence[Mapping[str, object]], depth: int, checksum: str) -> list[int]:
-    """Return the slices of a head that no model was trained on.
+    """Return the slices of a head that no model was trained on, in ascending order.
 
-    Numbers from 0, ascending; all of them where no model saw this head. `checksum`: of the head's
-    images, as cards have it: names of heads may be those of another study.
+    Parameters
+    ----------
+    cards : Sequence[Mapping[str, object]]
+        Cards of the models.
+    depth : int
+        Number of slices.
+    checksum : str
+        Checksum of the head's images, as in cards. Names of heads are not used, because they are
+        not unique across studies.
+
+    Returns
+    -------
+    list[int]
+        Indices of the slices, counted from 0. All slices if no model was trained on this head.
     """
-    kept = set(range(depth))
+    slices = set(range(depth))
     for card in map(ModelCard.from_json, cards):
-        names = {name for name, found in card.data_sha256.items() if found == checksum}
+        names = {name for name, sha256 in card.data_sha256.items() if sha256 == checksum}
         if names:
             parts = card.held_out.get("parts")
-            held = parts if isinstance(parts, list) else []
-            kept &= {z for part in held if part["image"] in names for z in range(*part["slices"])}
-    return sorted(kept)
+            held_regions = parts if isinstance(parts, list) else []
+            slices &= {
+                z
+                for part in held_regions
+                if part["image"] in names
+                for z in range(*part["slices"])
+            }
+    return sorted(slices)

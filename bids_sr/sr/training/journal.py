@@ -1,4 +1,4 @@
-"""Log of a training while it goes on: a table, and TensorBoard if that is installed."""
+"""Log of a running training: a table, and TensorBoard files if TensorBoard is installed."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter as Board
 
 LogRow = Mapping[str, str | float]
-TENSORBOARD = "tensorboard"  # folder of TensorBoard's files, beside the log
+TENSORBOARD = "tensorboard"  # folder of TensorBoard files, next to the log
 _LOG_COLUMNS = (
     "phase",
     "iteration",
@@ -28,9 +28,9 @@ _LOG_COLUMNS = (
 
 
 def log_tsv(log: Iterable[LogRow]) -> str:
-    """Return the training log as TSV, n/a for absent values, terms not in all methods last.
+    """Return the training log as TSV, with n/a for missing values.
 
-    `log`: rows of the log of training, in order.
+    Columns that only some methods have come last.
     """
     rows = list(log)
     columns = (
@@ -47,12 +47,17 @@ def log_tsv(log: Iterable[LogRow]) -> str:
 
 
 class Journal:
-    """Log of one phase.
+    """Log of one phase, written to ``log_NAME.tsv`` and, if available, to ``tensorboard/NAME``.
 
-    It goes to ``log_NAME.tsv`` and, if TensorBoard is installed, ``tensorboard/NAME`` in a folder.
-
-    `after`: last iteration in the log of a phase that continues, else 0. TensorBoard drops later
-    ones, which are trained again.
+    Parameters
+    ----------
+    folder : Path
+        Folder of the log.
+    name : str
+        Name of the phase.
+    after : int, optional
+        Last logged iteration of a resumed phase, otherwise 0. TensorBoard discards later
+        iterations, which are repeated.
     """
 
     def __init__(self, folder: Path, name: str, after: int = 0) -> None:
@@ -64,10 +69,7 @@ class Journal:
             self._board = SummaryWriter(str(folder / TENSORBOARD / name), purge_step=after + 1)
 
     def add(self, log: Sequence[LogRow]) -> None:
-        """Write the whole log, of which the last row is new.
-
-        `log`: rows of the log of training, in order.
-        """
+        """Write the whole log, whose last row is new."""
         atomic_files.write_whole(self.table, log_tsv(log))
         if self._board is not None and log:
             for key, value in log[-1].items():
@@ -76,6 +78,6 @@ class Journal:
             self._board.flush()
 
     def close(self) -> None:
-        """Nothing more is to come."""
+        """Close the TensorBoard writer."""
         if self._board is not None:
             self._board.close()

@@ -1,4 +1,4 @@
-"""One phase of a training: steps, scores of held-out windows, checkpoints, and when to stop."""
+"""Phase of a training: steps, validation scores, checkpoints, and stopping criteria."""
 
 import logging
 import time
@@ -26,16 +26,16 @@ _LOG = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 Clock = Callable[[], float]
 CHECKPOINT_SECONDS = 120.0
-"""Time after which a checkpoint is written wherever the next validation step is."""
-_SMALLEST_SSIM = 11  # side of the structural similarity's own window
-_GAIN_DB = 0.005
-_LOWER_DB = 0.01  # by which bf16 may change the score; the gain that counts as one is half of that
+"""Time (s) after which a checkpoint is written, even between validation steps."""
+_SMALLEST_SSIM = 11  # voxels, side of the SSIM window
+_GAIN_DB = 0.005  # dB, smallest change of the score that counts as an improvement
+_LOWER_DB = 0.01  # dB, largest change of the score due to bf16; twice `_GAIN_DB`
 
 
 def _outputs(
     generator: nn.Module, windows: Sequence[ScoredWindow], lower: bool = False
 ) -> list[Tensor]:
-    """What the generator makes of each window, in bf16 where `lower`."""
+    """Return the generator's output for each window, computed in bf16 if `lower` is true."""
     generator.eval()
     try:
         with (
@@ -43,37 +43,40 @@ def _outputs(
             torch.autocast(windows[0].batch.input.device.type, torch.bfloat16, enabled=lower),
         ):
             return [generator(window.batch.input).float() for window in windows]
-    finally:  # without memory for them, too: training goes on with dropout
+    finally:  # also if memory is insufficient, because training continues with dropout
         generator.train()
 
 
-def _error(made: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> float:
-    """Mean squared error over all windows."""
+def _error(outputs: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> float:
+    """Return the mean squared error over all windows."""
     total = weight = 0.0
-    for image, window in zip(made, windows, strict=True):
+    for image, window in zip(outputs, windows, strict=True):
         batch = window.batch
-        seen = image if batch.operator is None else batch.operator.forward(image)
-        shared = batch.weight.expand_as(seen)
-        total += float((shared * (seen - batch.target).square()).sum())
-        weight += float(shared.sum())
+        compared = image if batch.operator is None else batch.operator.forward(image)
+        broadcast = batch.weight.expand_as(compared)
+        total += float((broadcast * (compared - batch.target).square()).sum())
+        weight += float(broadcast.sum())
     return total / max(weight, 1e-12)
 
 
 def _db(error: float) -> float:
-    """A mean squared error as a score in dB, higher is better."""
+    """Return a mean squared error as a score in dB; higher is better."""
     return float(-10 * np.log10(max(error, 1e-12)))
 
 
 def _score(nets: Networks, windows: Sequence[ScoredWindow], lower: bool = False) -> float:
-    """Return PSNR, or for the objective "self" the loss with TV; both in dB, higher is better."""
-    made = _outputs(nets.generator, windows, lower)
-    error = _error(made, windows)
+    """Return the score of windows in dB; higher is better.
+
+    The score is the PSNR. For the objective "self", it is the loss including total variation.
+    """
+    outputs = _outputs(nets.generator, windows, lower)
+    error = _error(outputs, windows)
     if nets.recipe.objective == "self":
         for kind, module, weight in nets.terms:
             if kind == "tv":
                 values = [
                     float(module(image, window.batch.target))
-                    for image, window in zip(made, windows, strict=True)
+                    for image, window in zip(outputs, windows, strict=True)
                 ]
                 error += weight * float(np.mean(values))
     return _db(error)
@@ -82,50 +85,52 @@ def _score(nets: Networks, windows: Sequence[ScoredWindow], lower: bool = False)
 def compare(
     generator: nn.Module, examples: Examples, windows: Sequence[ScoredWindow]
 ) -> dict[str, dict[str, float]]:
-    """Compare network and interpolations by held-out metrics, for "self" by consistency alone.
+    """Return held-out metrics of the network and of interpolations, for the model card.
 
-    The model card shows them.
+    For the objective "self", only the consistency of the network with the acquired data is
+    returned.
     """
-    made = _outputs(generator, windows)
+    outputs = _outputs(generator, windows)
     if examples.recipe.objective == "self":
-        return {"network": {"consistency_psnr": round(_db(_error(made, windows)), 4)}}
-    # at factor 1 every interpolation is the input itself
+        return {"network": {"consistency_psnr": round(_db(_error(outputs, windows)), 4)}}
+    # at a factor of 1, every interpolation equals the input
     same_grid = all(f == 1 for f in examples.factor)
     plain = {"input": "bspline"} if same_grid else {name: name for name in VALIDATION_BASELINES}
-    rows = {"network": made}
-    rows |= {name: interpolated(examples, how, windows) for name, how in plain.items()}
+    rows = {"network": outputs}
+    rows |= {name: interpolated(examples, baseline, windows) for name, baseline in plain.items()}
     return {name: _metrics(images, windows) for name, images in rows.items()}
 
 
 def _metrics(images: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> dict[str, float]:
-    """PSNR (dB), and the structural similarity where windows are large enough for it."""
+    """Return the PSNR (dB), and the SSIM if windows are large enough."""
     values, counts = [], []
     for image, window in zip(images, windows, strict=True):
         inside = window.batch.weight[0, 0].cpu().numpy() > 0
         if min(image.shape[2:4]) >= _SMALLEST_SSIM and inside.any():
-            for made, truth in zip(
+            for output, target in zip(
                 image[0].cpu().numpy(), window.batch.target[0].cpu().numpy(), strict=True
             ):
-                values.append(ssim(truth, made, data_range=1.0, mask=inside))
+                values.append(ssim(target, output, data_range=1.0, mask=inside))
                 counts.append(float(inside.sum()))
     out = {"psnr": round(_db(_error(images, windows)), 4)}
     return out | ({"ssim": round(float(np.average(values, weights=counts)), 5)} if values else {})
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is no longer a number."""
+    """Error raised if the training loss is NaN or infinite."""
 
 
 class OutOfDeviceMemory(RuntimeError):
-    """Half of the batch does not fit on the device either."""
+    """Error raised if device memory is insufficient even for half of the batch."""
 
 
 @dataclass(kw_only=True)
 class _Counters:
-    """Where a phase stands; part of the checkpoint.
+    """Progress of a phase, stored in checkpoints.
 
-    `halved`: the device had no room for the recipe's batch. `moved`: the phase continued on
-    another device, with another number of threads, or with another version of torch.
+    `halved` is true if device memory was insufficient for the recipe's batch size. `moved` is true
+    if the phase continued on another device, with another number of threads, or with another
+    version of torch.
     """
 
     iteration: int = 0
@@ -145,13 +150,36 @@ class _Counters:
 
 @dataclass(kw_only=True)
 class Phase:
-    """One phase of training with everything it needs; mutable, private to the trainer.
+    """Phase of a training, with its mutable state.
 
-    `parts` are drawn from, `windows` held out. `second`: windows of a second pair, for the log.
-    `iterations`: steps at most. `signature`: tells whether a checkpoint belongs to this phase.
-    `folder`: of checkpoints and log. `deadline`: time of `clock` (s) at which the phase stops, or
-    None. `progress`: called with phase, iteration and number of iterations; None for none.
-    `mixed`: bf16, until that shows in the score. `clock`: current time (s), never put back.
+    Parameters
+    ----------
+    name : str
+        "search" or "refit".
+    training : TrainingRequest
+        Settings of the training.
+    examples : Examples
+        Source of the batches.
+    parts : tuple[Region, ...]
+        Regions used for training.
+    windows : tuple[ScoredWindow, ...]
+        Held-out windows.
+    iterations : int
+        Maximum number of steps.
+    signature : str
+        Identifier that determines whether a checkpoint belongs to this phase.
+    folder : Path
+        Folder of checkpoints and log.
+    second : tuple[ScoredWindow, ...]
+        Windows of a second image pair, scored for the log.
+    deadline : float | None
+        Value of `clock` (s) that stops the phase; None if there is no limit.
+    progress : Progress | None
+        Function called with phase, iteration and number of iterations.
+    mixed : bool
+        Whether to use bf16 until it affects the score.
+    clock : Clock
+        Function that returns a monotonic time (s).
     """
 
     name: str
@@ -167,9 +195,9 @@ class Phase:
     progress: Progress | None = None
     mixed: bool = False
     clock: Clock = time.monotonic
-    # windows that are trained on, for the log
+    # windows of training regions, scored for the log
     trained: tuple[ScoredWindow, ...] = field(init=False)
-    # what is trained, all draws besides torch's own, counters, the best weights so far, losses
+    # state: networks, random generator (apart from torch), counters, best weights, and losses
     # since the last validation step
     nets: Networks = field(init=False)
     rng: np.random.Generator = field(init=False)
@@ -178,65 +206,65 @@ class Phase:
     losses: list[float] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        asked, seen = self.training, self.examples
+        training, examples = self.training, self.examples
         self.nets = Networks(
             self.recipe,
-            seen.factor,
-            seed=asked.seed,
-            device=asked.device,
-            vgg_weights=asked.vgg_weights,
-            channels=seen.channels,
-            ndim=seen.ndim,
-            start=None if asked.start is None else asked.start.generator.state_dict(),
-            companions=None if asked.start is None else asked.start.companions,
+            examples.factor,
+            seed=training.seed,
+            device=training.device,
+            vgg_weights=training.vgg_weights,
+            channels=examples.channels,
+            ndim=examples.ndim,
+            start=None if training.start is None else training.start.generator.state_dict(),
+            companions=None if training.start is None else training.start.companions,
         )
-        self.rng = np.random.default_rng([asked.seed, len(self.parts)])
-        # without high-resolution images the loss itself is what can be said of the output
+        self.rng = np.random.default_rng([training.seed, len(self.parts)])
+        # without high-resolution images, the loss is the only score
         self.trained = (
-            () if self.recipe.objective == "self" else validation_windows(seen, self.parts)
+            () if self.recipe.objective == "self" else validation_windows(examples, self.parts)
         )
         self.at.mixed = self.mixed and bool(self.windows or self.trained)
 
     @property
     def recipe(self) -> Recipe:
-        """How it is trained."""
+        """Recipe of the training."""
         return self.examples.recipe
 
     @property
     def checkpoint(self) -> Path:
-        """File from which the phase continues after a kill, or after the clock stopped it."""
+        """Checkpoint file for resuming the phase after an interruption or the time limit."""
         return self.folder / f"{self.name}.checkpoint.safetensors"
 
     @property
     def by_loss(self) -> bool:
-        """Whether the training loss decides, as nothing is held out.
+        """Whether the score is the training loss, because nothing is held out.
 
-        It is the mean since the last validation step.
+        The loss is averaged since the last validation step.
         """
         return not (self.windows or self.recipe.contested) and self.name == "search"
 
     @property
     def scored(self) -> bool:
-        """Whether validation steps have a score: of held-out windows, or the training loss."""
+        """Whether validation steps have a score, of held-out windows or from the training loss."""
         return bool(self.windows) or self.by_loss
 
     @property
     def chosen(self) -> bool:
-        """Whether the weights with the best score are kept; else the last ones."""
+        """Whether the weights with the best score are kept, rather than the last weights."""
         return self.scored and self.recipe.keep == "best"
 
     @property
     def kept_iteration(self) -> int:
-        """Number of steps that made the kept weights."""
+        """Number of training steps of the kept weights."""
         return self.at.best_iteration if self.chosen else self.at.iteration
 
     @property
     def batch_size(self) -> int:
-        """Return examples a step: half of the recipe's once the device had no room for it."""
+        """Number of examples per step, halved if device memory was insufficient."""
         return max(1, self.recipe.batch // 2) if self.at.halved else self.recipe.batch
 
     def draw(self) -> Batch:
-        """The next batch."""
+        """Draw the next batch."""
         batch = self.examples.batch(
             self.rng,
             self.parts,
@@ -249,7 +277,7 @@ class Phase:
         )
 
     def step(self) -> dict[str, float]:
-        """One step; returns losses and rate, for the log."""
+        """Run one training step, and return losses and learning rate for the log."""
         recipe = self.recipe
         batch = self.draw()
         rate = self.nets.set_rate(self.at.iteration, self.at.rate_factor)
@@ -270,9 +298,9 @@ class Phase:
         return parts | {"learning_rate": rate}
 
     def run(self) -> None:
-        """Train to the end or the deadline, from the checkpoint if one exists.
+        """Train to the end or the deadline, starting from a checkpoint if one exists.
 
-        The deadline changes nothing in the state that continues: the checkpoint is written before
+        The deadline does not change the state that is resumed: the checkpoint is written before
         the last weights are scored, and without `done`.
         """
         self._resume()
@@ -310,7 +338,7 @@ class Phase:
         journal.close()
 
     def _tried_step(self) -> dict[str, float]:
-        """Run one step, with half the batch from then on if the device is out of memory."""
+        """Run a training step, with half the batch size if device memory is insufficient."""
         try:
             return self.step()
         except torch.cuda.OutOfMemoryError as error:
@@ -335,22 +363,24 @@ class Phase:
 
     @property
     def _last_good(self) -> str:
+        """Sentence about the last valid checkpoint, for error messages."""
         kept = f"The last valid checkpoint is {self.checkpoint}"
         return kept if self.checkpoint.exists() else "No checkpoint was written"
 
-    def _no_room(self, what: str) -> OutOfDeviceMemory:
+    def _no_room(self, demand: str) -> OutOfDeviceMemory:
+        """Return the error for insufficient device memory."""
         return OutOfDeviceMemory(
-            f"{self.name}: device memory is insufficient for {what} in iteration "
+            f"{self.name}: device memory is insufficient for {demand} in iteration "
             f"{self.at.iteration + 1}. {self._last_good}. Train on the CPU with --device cpu, "
             "or free device memory."
         )
 
     def _validate(self, parts: dict[str, float]) -> None:
-        """Score held-out data or the training loss, keep the best weights, and log a row.
+        """Score held-out data or the training loss, keep the best weights, and log the scores.
 
-        Windows that are trained on and those of a second pair are scored for the log. They decide
-        nothing, unless nothing is held out: then mixed precision is checked in those that are
-        trained on.
+        Windows of training regions and of a second pair are scored for the log only, with one
+        exception: if nothing is held out, mixed precision is tested on windows of training
+        regions.
         """
         at, recipe = self.at, self.recipe
         row: dict[str, str | float] = {"phase": self.name, "iteration": at.iteration, **parts}
@@ -385,22 +415,22 @@ class Phase:
         at.log.append(row)
 
     def _shown_scores(self) -> dict[str, float]:
-        """Return the PSNR (dB) of whole slices that only the log shows, by column."""
+        """Return the PSNR (dB) of whole slices that is only logged, by column."""
         scores: dict[str, float] = {}
         for column, windows in (
             ("psnr_trained_slices", self.trained),
             ("psnr_second_pair", self.second),
         ):
-            # a device without room for these slices may still train on patches
+            # a device with insufficient memory for these slices may still train on patches
             with suppress(torch.cuda.OutOfMemoryError):
                 if windows:
                     scores[column] = _db(_error(_outputs(self.nets.generator, windows), windows))
         return scores
 
     def _check_precision(self, windows: Sequence[ScoredWindow], full: float) -> None:
-        """Leave mixed precision for good if it shows in the score.
+        """Permanently disable mixed precision if it affects the score.
 
-        `full`: score of the windows in fp32 (dB).
+        `full` is the score of the windows in fp32 (dB).
         """
         lower = _score(self.nets, windows, lower=True)
         self.at.mixed_loss_db = round(full - lower, 4)
@@ -414,6 +444,7 @@ class Phase:
             )
 
     def _finished(self) -> str:
+        """Return the reason for the end of the phase, or "" if it continues."""
         patience = self.recipe.patience
         if self.at.iteration >= self.iterations:
             return "iterations"
@@ -424,7 +455,7 @@ class Phase:
     def _keep(self, journal: Journal | None) -> None:
         """Write the checkpoint and, at a validation step, the log.
 
-        A full disk costs what would be needed to continue after a kill, not the training.
+        If the disk is full, training continues without a new checkpoint.
         """
         tensors = {f"best.{k}": v for k, v in self.best.items()}
         tensors |= {f"{kind}_rng": state for kind, state in _torch_states(self.training.device)}
@@ -442,7 +473,7 @@ class Phase:
             checkpoints.write_checkpoint(self.checkpoint, tensors, values)
             if journal is not None:
                 journal.add(self.at.log)
-        # its own text asks to give the command again, which is not needed here
+        # replaces the message of the error, which asks to repeat the command
         except atomic_files.DiskFullError:
             _LOG.warning(
                 "%s: the checkpoint %s could not be written because the disk is full (%s). "
@@ -454,13 +485,13 @@ class Phase:
             )
 
     def _write_log(self, journal: Journal) -> None:
-        """Write the log with a row that does not belong to the state that continues."""
+        """Write the log with a row that is not part of the state that is resumed."""
         with suppress(atomic_files.DiskFullError):
             journal.add(self.at.log)
 
     @property
     def _continued_by(self) -> str:
-        """The signature with the checksums of networks that compute features for the loss."""
+        """Signature, extended by the checksums of networks that compute features for the loss."""
         features = [
             getattr(module, "checksum", "")
             for kind, module, _ in self.nets.terms
@@ -470,11 +501,12 @@ class Phase:
 
     @property
     def _computed_by(self) -> str:
-        """Device, threads and torch, on which the last digits depend."""
+        """Device, number of threads and torch version, which affect the last digits of results."""
         device, threads = self.training.device, self.training.threads
         return f"{device}, {threads} threads, torch {torch.__version__}"
 
     def _resume(self) -> None:
+        """Restore the state from the checkpoint if it belongs to this phase."""
         try:
             checkpoint = checkpoints.read_checkpoint(self.checkpoint)
         except ValueError as error:
@@ -502,7 +534,7 @@ class Phase:
 
 
 def _likely_cause(parts: Mapping[str, float], at: _Counters) -> str:
-    """Likely cause of a loss that is no number, as text."""
+    """Return a sentence about the likely cause of an invalid loss."""
     broken = [name for name, value in parts.items() if not np.isfinite(value) and name != "loss"]
     before = [float(row["loss"]) for row in at.log if "loss" in row]
     if not before and at.iteration <= 1:
@@ -530,16 +562,17 @@ def _likely_cause(parts: Mapping[str, float], at: _Counters) -> str:
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names have a prefix, without this prefix."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def _torch_states(device: str) -> Iterator[tuple[str, Tensor]]:
-    """Yield the random states of torch: of the CPU, and of the GPU if that is the device."""
+    """Yield the random states of torch on the CPU and, if used, on the GPU."""
     yield "torch", torch.get_rng_state()
     if device.startswith("cuda"):
         yield "cuda", torch.cuda.get_rng_state(device)
 
 
 def _last_iteration(log: Sequence[LogRow]) -> int:
-    """Return the iteration of the last row; 0 for an empty log."""
+    """Return the iteration of the last row, or 0 for an empty log."""
     return int(log[-1]["iteration"]) if log else 0

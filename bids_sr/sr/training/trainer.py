@@ -1,13 +1,13 @@
-"""Train a network on a pair or on a set of images.
+"""Training of a network on an image pair or on a set of images.
 
-Phase `search` fits on all that is not held out and keeps the weights that score best there; the
-card reports that score. `refit` (where the recipe wants it) starts anew with the same seed on
-*all* data for as many iterations as did best. Where nothing is held out the training loss decides,
-or, with a critic in the loss, the last weights are kept.
+Phase `search` trains on all data that are not held out, and keeps the weights with the best
+held-out score, which is reported in the card. Phase `refit` (if the recipe requests it) starts
+again with the same seed on *all* data, for the number of iterations with the best score. If
+nothing is held out, the training loss replaces the score, or, with an adversarial loss, the last
+weights are kept.
 
-A training that the clock stopped gives a model, and continues when it is started again. `search`
-continues first: if it then finds another number of iterations, the refit that followed the stop is
-discarded.
+A training that was stopped by its time limit returns a model, and can be resumed. `search` is then
+resumed first; if it results in another number of iterations, an earlier refit is discarded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from bids_sr.sr.training.card_entries import card_entries, training_entries
 from bids_sr.sr.training.phase import Clock, Phase, Progress, compare
 from bids_sr.sr.training.update_steps import weighted_layers
 
-_CHECKPOINT_VERSION = 2  # of what checkpoints contain; older ones are not continued
+# version of the checkpoint format; checkpoints of other versions are not resumed
+_CHECKPOINT_VERSION = 2
 
 
 _LOG = logging.getLogger(__name__)
@@ -50,15 +51,40 @@ def fit(
 ) -> TrainedModel:
     """Train a network.
 
-    `work_dir`: of checkpoints and log; a training that was killed, or stopped by the clock,
-    continues from there when it is started again with the same arguments, whatever
-    `max_train_minutes`. `progress`: called with (phase, iteration, iterations). `second`: images
-    of another pair, whose PSNR the log shows. `in_portions`: whether a search that the clock
-    stopped ends the call, without a refit that would be discarded. `clock`: current time (s).
-    `TrainingDiverged`: the loss is no longer a number. `OutOfDeviceMemory`: half of the batch does
-    not fit on the device either. `TrainingDataError, ResolutionError`: the images cannot be
-    trained on.
-    `ModelError`: it is to begin with another network, or lacks weights of VGG-19.
+    Parameters
+    ----------
+    training : TrainingRequest
+        Method, recipe and settings of the training.
+    images : TrainingImages
+        Images for training and validation.
+    work_dir : Path
+        Folder of checkpoints and log. An interrupted training is resumed if it is started again
+        with the same arguments; `max_train_minutes` may differ.
+    progress : Progress | None, optional
+        Function called with phase, iteration and number of iterations.
+    second : TrainingImages, optional
+        Images of a second pair, whose PSNR is reported in the log.
+    in_portions : bool, optional
+        Whether a search that was stopped by the time limit ends the call without a refit, which
+        would be discarded later.
+    clock : Clock, optional
+        Function that returns a monotonic time (s).
+
+    Returns
+    -------
+    TrainedModel
+        Weights, card and log.
+
+    Raises
+    ------
+    TrainingDiverged
+        If the loss is NaN or infinite.
+    OutOfDeviceMemory
+        If device memory is insufficient even for half of the batch.
+    TrainingDataError, ResolutionError
+        If the images cannot be used for training.
+    ModelError
+        If the initial model has a different network, or required VGG-19 weights are missing.
     """
     method, recipe, device = training.method, training.effective_recipe, training.device
     if training.factor is None:
@@ -79,7 +105,7 @@ def fit(
         _check_start(training, recipe, examples)
         work_dir.mkdir(parents=True, exist_ok=True)
         windows = validation_windows(examples, examples.held)
-        # images that are marked to be held out are never trained on
+        # images marked for validation are never used for training
         marked = [image.name for image in images if image.validation]
         refit = recipe.refit and bool(windows) and not marked
         signature = _signature(training, examples)
@@ -103,7 +129,7 @@ def fit(
         first.run()
         refit = refit and not (in_portions and first.at.done == "time")
         first.nets.generator.load_state_dict(first.best)
-        # without high-resolution images the training loss says it all
+        # without high-resolution images, the training loss is the only score
         shown = windows or (
             validation_windows(examples, examples.train) if recipe.objective != "self" else ()
         )
@@ -138,7 +164,7 @@ def fit(
 
 
 def _windows_of(images: TrainingImages, examples: Examples) -> tuple[ScoredWindow, ...]:
-    """Return windows of images that are not trained on, prepared as those of `examples`."""
+    """Return windows of images that are not used for training, prepared like `examples`."""
     if not images or examples.recipe.objective == "self":
         return ()
     shown = Examples(images, examples.recipe, examples.factor, examples.ndim, examples.device)
@@ -146,7 +172,7 @@ def _windows_of(images: TrainingImages, examples: Examples) -> tuple[ScoredWindo
 
 
 def _signature(training: TrainingRequest, examples: Examples) -> str:
-    """Return a checksum of what a checkpoint has to share with a training that continues it."""
+    """Return a checksum that a checkpoint must share with the training that resumes it."""
     text = repr(
         (
             _CHECKPOINT_VERSION,
@@ -165,7 +191,7 @@ def _signature(training: TrainingRequest, examples: Examples) -> str:
 
 
 def _check_start(training: TrainingRequest, recipe: Recipe, examples: Examples) -> None:
-    """Refuse a start with weights of another network, or too many layers to train."""
+    """Raise ModelError if the initial model has a different network or too few layers."""
     start = training.start
     if start is None:
         return
@@ -191,8 +217,8 @@ def _check_start(training: TrainingRequest, recipe: Recipe, examples: Examples) 
         )
     if "critic" in start.companions and recipe.build_critic is not None:
         critic = recipe.build_critic(examples.channels).state_dict()
-        kept = start.companions["critic"]
-        if {k: v.shape for k, v in critic.items()} != {k: v.shape for k, v in kept.items()}:
+        stored = start.companions["critic"]
+        if {k: v.shape for k, v in critic.items()} != {k: v.shape for k, v in stored.items()}:
             raise ModelError(
                 f"the critic of the initial model ({start.card.method}, {start.card.recipe}) "
                 f"differs from the critic of {training.method.name}"

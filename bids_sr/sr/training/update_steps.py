@@ -1,7 +1,7 @@
 """Update steps of generators and critics in adversarial, cycle and plain training.
 
-A critic is trained on generated images that are detached from their generator, and gets no
-gradient when the generator is updated.
+Critics are trained on generated images that are detached from the generator, and receive no
+gradient in the generator's update.
 """
 
 from collections.abc import Mapping
@@ -17,23 +17,45 @@ from bids_sr.sr.recipe import Recipe
 
 
 def channels_last(ndim: int) -> torch.memory_format:
-    """Return the memory order in which convolutions are fastest.
+    """Return the memory format for which convolutions are fastest.
 
-    It is faster by a fifth in three dimensions, and by more in two.
+    Compared with the default, this format saves a fifth of the time in three dimensions, and more
+    in two.
     """
     return torch.channels_last if ndim == 2 else torch.channels_last_3d
 
 
 class Networks:
-    """What a phase trains; weights depend on the seed (and the start) alone.
+    """Networks of a training phase, with their losses and optimizers.
 
-    `nets` and `optimizers` go by the names "generator" (to high resolution), "critic" (of
-    high-resolution images) and, for cycles, "backward" (to low resolution) and "backward_critic";
-    `terms` are (kind, module, weight) of the generators' loss, those that are on.
+    Initial weights depend only on the seed and on `start`.
 
-    `start`: weights of the generator to begin with; layers are frozen as the recipe says only
-    where they are given. `companions`: weights of other networks to begin with, by their names;
-    those that are missing, or that the recipe does not train, have no effect.
+    Attributes `nets` and `optimizers` have the keys "generator" (to high resolution), "critic" (of
+    high-resolution images) and, for cycles, "backward" (to low resolution) and "backward_critic".
+    Attribute `terms` contains kind, module and weight of each active term of the generator's loss.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Recipe of the training.
+    factor : Factor
+        Ratio of low-resolution to high-resolution voxel size.
+    seed : int, optional
+        Seed of the initial weights.
+    device : str, optional
+        Torch device.
+    channels : int, optional
+        Number of contrasts.
+    ndim : int, optional
+        Number of dimensions, 2 or 3.
+    vgg_weights : Path | None, optional
+        VGG-19 weights; None disables the perceptual term.
+    start : Mapping[str, Tensor] | None, optional
+        Initial weights of the generator. Layers are frozen according to the recipe only if initial
+        weights are given.
+    companions : Mapping[str, Mapping[str, Tensor]] | None, optional
+        Initial weights of other networks, by name. Networks that are not part of the recipe are
+        ignored.
     """
 
     def __init__(
@@ -84,15 +106,14 @@ class Networks:
 
     @property
     def generator(self) -> nn.Module:
-        """The network to high resolution."""
+        """Network to high resolution."""
         return self.nets["generator"]
 
     def set_rate(self, iteration: int, dropped: float) -> float:
-        """Set the step's learning rate, of the critics only where theirs follows a schedule.
+        """Set the learning rate of a step, and return the generator's rate.
 
-        It is that of the generators in any case.
-
-        `dropped` is the factor of plateaus so far. Returns the generators' rate.
+        The critics' rate is only changed if the schedule is "plateau" or "linear-decay". `dropped`
+        is the accumulated factor of plateaus.
         """
         recipe = self.recipe
         rate = recipe.rate(iteration, recipe.learning_rate) * dropped
@@ -115,10 +136,19 @@ class Networks:
     ) -> dict[str, float]:
         """Run one step of every critic.
 
-        `fake` holds the generator's images of the batch, where they are at hand. `lower`: compute
-        missing images in bf16; the critics themselves stay in single precision.
+        Parameters
+        ----------
+        batch : Batch
+            Batch of the step.
+        fake : Tensor | None, optional
+            Images generated from the batch; they are computed if None.
+        lower : bool, optional
+            Whether to generate images in bf16. The critics remain in single precision.
 
-        Loss of each critic by its name; empty without critics.
+        Returns
+        -------
+        dict[str, float]
+            Loss of each critic, by name.
         """
         parts: dict[str, float] = {}
         for name, generator, source, real in (
@@ -137,6 +167,7 @@ class Networks:
         return parts
 
     def _train_critic(self, name: str, real: Tensor, fake: Tensor) -> float:
+        """Run one step of a critic on real and generated images, and return its loss."""
         critic = self.nets[name]
         optimizer = self.optimizers[name]
         recipe = self.recipe
@@ -152,20 +183,26 @@ class Networks:
         return float(loss.detach())
 
     def generators_step(self, batch: Batch, fake: Tensor, adversarial: bool) -> dict[str, float]:
-        """One step of the generators on images that they have just made.
+        """Run one step of the generators, and return the unweighted loss terms and their weighted
+        sum.
 
-        Returns the terms, unweighted, and their sum.
-
-        `fake`: what the generator made of the input (N, C, *grid), with its gradient.
+        Parameters
+        ----------
+        batch : Batch
+            Batch of the step.
+        fake : Tensor
+            Image generated from the input (N, C, *grid), with its gradient.
+        adversarial : bool
+            Whether the adversarial term is used.
         """
         total: Tensor = torch.zeros((), device=fake.device)
         parts: dict[str, float] = {}
-        made = self._made(batch, fake)
+        generated = self._generated_images(batch, fake)
         for kind, module, weight in self.terms:
             if not (adversarial or self.pretrains(kind)):
                 continue
-            with torch.set_grad_enabled(weight != 0):  # a term without weight is only logged
-                value = self._term(kind, module, batch, made)
+            with torch.set_grad_enabled(weight != 0):  # terms of weight 0 are only logged
+                value = self._term(kind, module, batch, generated)
             total = total + weight * value
             parts[kind] = parts.get(kind, 0.0) + float(value.detach())
         parts["loss"] = float(total.detach())
@@ -185,58 +222,60 @@ class Networks:
         return parts
 
     def pretrains(self, kind: str) -> bool:
-        """Whether a term is on in the steps without an adversarial term."""
+        """Return whether a term is used in the steps before the adversarial term."""
         chosen = self.recipe.pretrained_by
         return kind != "adversarial" and (not chosen or kind in chosen)
 
-    def _made(self, batch: Batch, fake: Tensor) -> dict[str, Tensor]:
-        """Return what the generators make of the batch, as far as a loss term asks for it.
+    def _generated_images(self, batch: Batch, fake: Tensor) -> dict[str, Tensor]:
+        """Return the generated images that the loss terms require, by formula.
 
-        These are the images that G (to high resolution) and F (back) make of the input x, the
-        target y and each other's images.
+        G (to high resolution) and F (to low resolution) are applied to the input x, the target y,
+        and the images generated from them.
         """
-        made = {"G(x)": fake}
+        generated = {"G(x)": fake}
         kinds = {kind for kind, _, _ in self.terms}
         if "backward" in self.nets:
             to_high = self.generator
             to_low = self.nets["backward"]
-            made["F(y)"] = to_low(batch.target)
+            generated["F(y)"] = to_low(batch.target)
             if "cycle" in kinds:
-                made |= {"F(G(x))": to_low(fake), "G(F(y))": to_high(made["F(y)"])}
+                generated |= {"F(G(x))": to_low(fake), "G(F(y))": to_high(generated["F(y)"])}
             if "identity" in kinds:
-                made |= {"G(y)": to_high(batch.target), "F(x)": to_low(batch.input)}
-        return made
+                generated |= {"G(y)": to_high(batch.target), "F(x)": to_low(batch.input)}
+        return generated
 
     def _term(
-        self, kind: str, module: nn.Module, batch: Batch, made: Mapping[str, Tensor]
+        self, kind: str, module: nn.Module, batch: Batch, generated: Mapping[str, Tensor]
     ) -> Tensor:
-        """Value of one loss term."""
-        fake = made["G(x)"]
+        """Return the value of a loss term."""
+        fake = generated["G(x)"]
         x = batch.input
         y = batch.target
         weight = batch.weight
         match kind:
             case "cycle":
-                return module(made["F(G(x))"], x, weight) + module(made["G(F(y))"], y, weight)
+                return module(generated["F(G(x))"], x, weight) + module(
+                    generated["G(F(y))"], y, weight
+                )
             case "identity":
-                return module(made["G(y)"], y, weight) + module(made["F(x)"], x, weight)
+                return module(generated["G(y)"], y, weight) + module(generated["F(x)"], x, weight)
             case "adversarial":
                 value = _adversarial(module, self.nets["critic"], fake)
                 if "backward_critic" in self.nets:
                     value = value + _adversarial(
-                        module, self.nets["backward_critic"], made["F(y)"]
+                        module, self.nets["backward_critic"], generated["F(y)"]
                     )
                 return value
             case "tv":
                 return module(fake, y)
             case "sparsify":
                 return module(fake, y, weight)
-        seen = fake if batch.operator is None else batch.operator.forward(fake)
-        return module(seen, y) if kind == "perceptual" else module(seen, y, weight)
+        output = fake if batch.operator is None else batch.operator.forward(fake)
+        return module(output, y) if kind == "perceptual" else module(output, y, weight)
 
 
 def _adversarial(module: nn.Module, critic: nn.Module, image: Tensor) -> Tensor:
-    """The adversarial loss of an image; the critic gets no gradient."""
+    """Return the adversarial loss of an image, without gradients in the critic."""
     critic.requires_grad_(False)
     try:
         return module(critic(image))
@@ -250,12 +289,11 @@ def weighted_layers(net: nn.Module) -> list[nn.Module]:
 
 
 def _freeze_but_last(net: nn.Module, count: int | None) -> None:
-    """Stop training all but the last layers with weights; what stands between those goes on too.
+    """Freeze all layers except the last `count` layers with weights, in place.
 
-    Source: mouse-sr, "all but the last three layers".
-
-    `net`: network whose parameters are frozen in place. `count`: number of layers, from the end,
-    that stay trainable; None for all.
+    Layers without weights between the trained layers, for example activations, are also trained.
+    All layers are trained if `count` is None. mouse-sr freezes "all but the last three layers" in
+    this way.
     """
     layers = weighted_layers(net)
     if count is None:
