@@ -116,7 +116,7 @@ def linear_values(maps: Array, coordinates: Array) -> Float32:
     ----------
     maps : Array
         Maps on one grid (X, Y, Z, K).
-    at : Array
+    coordinates : Array
         Voxel coordinates (3, N).
 
     Returns

@@ -22,7 +22,7 @@ def center(series: Float32, centered: Float, stats: Float) -> None:
         Time series, one voxel per column (T, N).
     centered : Float
         Output array for the differences (T, N).
-    about : Float
+    stats : Float
         Output array for the means, the sums of squares of the differences, and the largest
         magnitudes of the series (3, N).
     """

@@ -175,13 +175,13 @@ def compare_moved(
         Transform of these points to voxels of the volume without padding (4 x 4).
     pad : int
         Samples of padding at each side.
-    always : Mask
+    always : Any
         True for axes along which every point counts as inside the field of view (3,).
     reference : Float
         Values of the reference (N,).
     residual : Float
         Output array for the differences (N,), 0 outside the field of view.
-    inside : Mask
+    inside : Any
         Output array, True for points inside the field of view (N,).
     """
     last = np.array([size - 2 * pad - 1.5 for size in c.shape])
