@@ -234,7 +234,7 @@ def align_volumes(
 
 
 def _smoother(mean: Array, target: Array, mask: Mask, affine: Array) -> Float:
-    """Return the smoothing (sigma in voxels, 3,) that makes a mean image most similar to another."""
+    """Return the smoothing (sigma, voxels) that makes a mean image most similar to another."""
     sigmas = [fwhm / 2.355 / voxel_sizes(affine) for fwhm in _SMOOTHED_MM]
     similarities = [
         correlation(ndimage.gaussian_filter(mean, sigma)[mask], target[mask]) for sigma in sigmas
