@@ -83,9 +83,7 @@ class SimulatedRun:
 
     @cached_property
     def scene(self) -> Array:
-        """Signal of the head, with the gain at which the brain's mean is `BOLD_LEVEL` at the
-        preset's TE.
-        """
+        """Signal of the head, with a gain for a brain mean of `BOLD_LEVEL` at the preset's TE."""
         head = self.subject.head
         single = self.preset.epi.scene(self.subject.head)
         gain = np.float32(BOLD_LEVEL / float(single[head.brain].mean()))

@@ -114,7 +114,7 @@ class Preset:
 
     @property
     def slice_times(self) -> npt.NDArray[np.float64]:
-        """Start time of each slice in a volume (Z,; s): interleaved, ascending, even slices first."""
+        """Start time of each slice in a volume (Z,; s): interleaved, ascending, even first."""
         slices = self.bold_shape[2]
         shots = slices // self.multiband
         order = [*range(0, shots, 2), *range(1, shots, 2)]
