@@ -148,7 +148,7 @@ class Scanner:
 
     @cached_property
     def sampling_grid(self) -> Grid:
-        """Grid for the sampling of moving scenes, with 1.5 times the in-plane resolution."""
+        """Grid on which moving scenes are sampled, with 1.5 times the in-plane resolution."""
         x, y, _ = self.grid[0]
         return hr_grid(*self.grid, (x * 3 // 2 / x, y * 3 // 2 / y, 1.0))
 
