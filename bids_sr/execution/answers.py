@@ -1,4 +1,4 @@
-"""What came of a node, as the process that ran it reports."""
+"""Outcome of a node, as reported by the process that ran it."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
@@ -10,22 +10,22 @@ if TYPE_CHECKING:
 
 
 class Answer(TypedDict, total=False):
-    """What came of a node, or of the nodes of a job, as the process that ran it says."""
+    """Outcome of a node or a job, as reported by the process that ran it."""
 
     result: object
-    # lines, where it failed; of the driver itself nipype gives one text
+    # lines of the traceback of a failed node; a single text from nipype if the driver failed
     traceback: Sequence[str] | None
-    failed: str | None  # full name of the node of a job that failed
+    failed: str | None  # full name of the failed node of a job
     taskid: int
-    host: str  # where it ran
-    peak_gb: float | None  # most memory that the process held, where it failed and it is known
-    # where the caller knows why it failed, or the error tells a remedy
+    host: str  # host of the process
+    peak_gb: float | None  # GB, peak memory of a failed process, if known
+    # reason, if the caller knows it or the error contains a remedy
     notice: Notice | None
-    error: BaseException  # of the process itself
+    error: BaseException  # error of the process itself
 
 
 def kind_of(node: "Node") -> str:
-    """Function that a node runs, with its module; the class of an interface of nipype's own."""
+    """Return the function of a node's step or the class of its nipype interface, with the module."""
     interface = node.interface
-    made_of = getattr(interface, "step", type(interface))
-    return f"{made_of.__module__}.{made_of.__qualname__}"
+    target = getattr(interface, "step", type(interface))
+    return f"{target.__module__}.{target.__qualname__}"

@@ -1,6 +1,6 @@
-"""Crash files: what failed, where, on which inputs, the remedy and a command to rerun the step.
+"""Crash files with the failed step, its inputs, the reason, the remedy and a command to rerun it.
 
-The command runs the step alone.
+The command runs only the failed step.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
 _LOGGER = logging.getLogger(__name__)
-_LONGEST = 300  # characters of an input that are shown
+_LONGEST = 300  # characters, longest text of an input
 
 _FULL = re.compile(
     r"No space left on device|no space left on|Disk quota exceeded|Errno (28|122)\b"
@@ -43,34 +43,49 @@ _FORBIDDEN = re.compile(r"Permission denied|Read-only file system|Errno (1|13|30
 def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> Notice:
     """Write the crash file of a step, and add the failure to the record of the run.
 
-    The crash file lies beside the record or, if that fails, in another directory.
+    The crash file is in the same directory as the record or, if this fails, in another directory.
 
-    `answer`: of its process; without one, what is just handled failed in this process.
+    Parameters
+    ----------
+    node : Node
+        Failed node.
+    answer : Answer | None
+        Outcome reported by the process of the node; None if the exception that is being handled in
+        this process is the failure.
+    crashes : list[Notice]
+        List to which the notice is added.
+
+    Returns
+    -------
+    Notice
+        Notice with the reason, the remedy and the crash file.
     """
-    known = answer or {}
-    told = known.get("traceback") or traceback.format_exception(*sys.exc_info())
-    _keep_node(node)
-    here = None if answer else getattr(sys.exc_info()[1], "notice", None)
-    why = "".join(told).rstrip()
-    notice = known.get("notice") or here
+    outcome = answer or {}
+    lines = outcome.get("traceback") or traceback.format_exception(*sys.exc_info())
+    _save_node(node)
+    local_notice = None if answer else getattr(sys.exc_info()[1], "notice", None)
+    text_of_error = "".join(lines).rstrip()
+    notice = outcome.get("notice") or local_notice
     logs, (subject, run) = Path(node.config["execution"]["crashdump_dir"]), owner_of(node)
-    last = next((line.strip() for line in reversed(why.splitlines()) if line.strip()), "")
-    said = notice or Notice(what="", why=last or "no message", code=_cause_of(why))
+    last_line = next(
+        (line.strip() for line in reversed(text_of_error.splitlines()) if line.strip()), ""
+    )
+    cause = notice or Notice(what="", why=last_line or "no message", code=_cause_of(text_of_error))
     crash = replace(
-        said,
+        cause,
         what=node.fullname,
-        why=": ".join(filter(None, (said.what, said.why)))
-        + ("" if notice else _room(said.code, node)),
+        why=": ".join(filter(None, (cause.what, cause.why)))
+        + ("" if notice else _file_system_text(cause.code, node)),
         subject=subject,
         run=run,
-        code="crashed" if said.code == "input" else said.code,
+        code="crashed" if cause.code == "input" else cause.code,
     )
     name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{node.name}-{uuid.uuid4().hex[:12]}.txt"
-    host, peak_gb = known.get("host", ""), known.get("peak_gb")
-    text = _crash_text(node, crash, why, host=host, peak_gb=peak_gb)
-    for place in (logs, Path(node.base_dir or "."), Path(tempfile.gettempdir())):
+    host, peak_gb = outcome.get("host", ""), outcome.get("peak_gb")
+    text = _crash_text(node, crash, text_of_error, host=host, peak_gb=peak_gb)
+    for folder in (logs, Path(node.base_dir or "."), Path(tempfile.gettempdir())):
         with contextlib.suppress(OSError):
-            crash = replace(crash, file=str(atomic_files.write_whole(place / name, text)))
+            crash = replace(crash, file=str(atomic_files.write_whole(folder / name, text)))
             break
     else:
         _LOGGER.error("the crash file could not be written. Its contents are:\n%s", text)
@@ -81,35 +96,35 @@ def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> 
     return crash
 
 
-def _cause_of(why: str) -> str:
-    """Return the code of an error, from its text.
+def _cause_of(message: str) -> str:
+    """Return the code of an error from its text.
 
-    ``full``, ``memory``, ``forbidden``, or ``crashed`` for anything else.
+    The code is ``full``, ``memory``, ``forbidden``, or ``crashed`` for any other error.
     """
     causes = {"full": _FULL, "memory": _MEMORY, "forbidden": _FORBIDDEN}
-    return next((code for code, text in causes.items() if text.search(why)), "crashed")
+    return next((code for code, text in causes.items() if text.search(message)), "crashed")
 
 
-def _room(code: str, node: "Node") -> str:
-    """What a file system has, where that is the cause.
+def _file_system_text(code: str, node: "Node") -> str:
+    """Return a text on the file system if it caused the error, with its free space if it is full.
 
-    A step that stores derivatives writes to two.
+    A step that stores derivatives writes to two file systems.
     """
     folder = Path(node.output_dir())
     stored = getattr(node.inputs, "output_dir", None)
     if code == "full":
-        places = dict.fromkeys(
+        folders = dict.fromkeys(
             [folder, *([Path(stored)] if isinstance(stored, str | Path) else [])]
         )
-        return f" ({'; '.join(atomic_files.free_text(place) for place in places)})"
+        return f" ({'; '.join(atomic_files.free_text(path) for path in folders)})"
     return f" (file system {atomic_files.file_system_of(folder)})" if code == "forbidden" else ""
 
 
 def _crash_text(
-    node: "Node", notice: Notice, why: str, *, host: str, peak_gb: float | None
+    node: "Node", notice: Notice, traceback_text: str, *, host: str, peak_gb: float | None
 ) -> str:
-    """The text of a crash file; the traceback comes last."""
-    alone = [sys.executable, "-m", "bids_sr.cli.rerun", node.output_dir()]
+    """Return the text of a crash file, with the traceback at the end."""
+    command = [sys.executable, "-m", "bids_sr.cli.rerun", node.output_dir()]
     facts = {
         "Node": notice.what,
         "Participant": notice.subject and f"sub-{notice.subject}",
@@ -121,7 +136,7 @@ def _crash_text(
         "Directory": node.output_dir(),
         "What happened": notice.why,
         "What to do": notice.remedy,
-        "To run only this step": shlex.join(alone),
+        "To run only this step": shlex.join(command),
     }
     lines = [
         *(f"{name}: {value}" for name, value in facts.items() if value),
@@ -130,7 +145,13 @@ def _crash_text(
         *_inputs(node),
         "",
     ]
-    return "\n".join([*lines, why if "Traceback" in why else f"Traceback:\n{why}", ""])
+    return "\n".join(
+        [
+            *lines,
+            traceback_text if "Traceback" in traceback_text else f"Traceback:\n{traceback_text}",
+            "",
+        ]
+    )
 
 
 def _memory(node: "Node", peak_gb: float | None) -> str:
@@ -145,27 +166,27 @@ def _memory(node: "Node", peak_gb: float | None) -> str:
 
 
 def _inputs(node: "Node") -> list[str]:
-    """Inputs by name, with what other steps gave where these have ended."""
-    # a result that cannot be read may be the very reason of the crash
+    """Return one line per input, with the results of previous steps if available."""
+    # an unreadable result may be the reason of the crash
     with contextlib.suppress(Exception):
         node._get_inputs()
-    shown = {name: repr(value) for name, value in sorted(node.inputs.get_traitsfree().items())}
+    texts = {name: repr(value) for name, value in sorted(node.inputs.get_traitsfree().items())}
     return [
         (
             f"  {name} = {text}"
             if len(text) <= _LONGEST
             else f"  {name} = {text[:_LONGEST]}… ({len(text)} characters)"
         )
-        for name, text in shown.items()
+        for name, text in texts.items()
     ] or ["  none"]
 
 
-def _keep_node(node: "Node") -> None:
-    """Leave the step in its directory, if nipype has not done so, so that it can be run alone."""
+def _save_node(node: "Node") -> None:
+    """Save the node in its directory, unless nipype has, so that it can be run separately."""
     from nipype.utils.filemanip import savepkl
 
     target = Path(node.output_dir(), "_node.pklz")
-    with contextlib.suppress(Exception):  # the crash file is worth more than this
+    with contextlib.suppress(Exception):  # the crash file is more important than this file
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             node._get_inputs()

@@ -1,4 +1,4 @@
-"""Run a workflow, on this machine or as jobs of SLURM, and say honestly what came of it."""
+"""Execution of a workflow on this computer or as SLURM jobs, with a full report of failures."""
 
 import contextlib
 import logging
@@ -23,27 +23,24 @@ if TYPE_CHECKING:
     from nipype.pipeline.plugins.base import PluginBase
 
 _LOGGER = logging.getLogger(__name__)
-_Told = Callable[["pe.Node", str], None]
-"""Is called with a node and "start", "end" or "exception"."""
+_StatusCallback = Callable[["pe.Node", str], None]
+"""Function that is called with a node and "start", "end" or "exception"."""
 _SILENT = logging.CRITICAL + 1
-"""Level of nipype's loggers: what failed and why is in the crash files, and said once."""
+"""Level of nipype's loggers. Reasons of failures are in the crash files and reported once."""
 
 
 @frozen
 class RunOutcome:
     """Outcome of a run."""
 
-    crashes: tuple[Notice, ...] = ()  # of each step that failed
-    missing: tuple[str, ...] = ()  # full names of steps that have not stored all
+    crashes: tuple[Notice, ...] = ()  # notice of each failed step
+    missing: tuple[str, ...] = ()  # full names of storing steps with missing files
     reports: tuple[Path, ...] = ()
-    judged: frozenset[str] = frozenset()  # runs whose verdict was told when it was there
+    judged: frozenset[str] = frozenset()  # runs whose verdict was reported during the run
 
 
 def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: bool) -> None:
-    """Configure nipype for the whole run.
-
-    Nothing is sent or looked up over the network.
-    """
+    """Configure nipype for the whole run, without any network access."""
     os.environ["NIPYPE_NO_ET"] = "1"
     from nipype import config
     from nipype import logging as nipype_logging
@@ -58,7 +55,7 @@ def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: boo
                 "stop_on_first_rerun": "false",
                 "remove_unnecessary_outputs": "false",
                 "check_version": "false",
-                # nobody reads it, and two runs would write one at a time to one place
+                # the report is not used, and two runs would write it to the same place
                 "create_report": "false",
             },
             "logging": {"log_to_file": "false"},
@@ -71,7 +68,7 @@ def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: boo
 
 
 def _nodes(workflow: "pe.Workflow") -> "list[pe.Node]":
-    """The nodes of a graph, as copies that know where they will run."""
+    """Return copies of all nodes of a workflow, with their working directory."""
     nodes = list(workflow._create_flat_graph().nodes())
     for node in nodes:
         node.base_dir = workflow.base_dir
@@ -79,9 +76,9 @@ def _nodes(workflow: "pe.Workflow") -> "list[pe.Node]":
 
 
 def _runner(
-    plugin: Plugin, nprocs: int, mem_gb: float, has_gpu: bool, progress: _Told | None
+    plugin: Plugin, nprocs: int, mem_gb: float, has_gpu: bool, progress: _StatusCallback | None
 ) -> "PluginBase":
-    """The plugin of nipype; nothing of the others is imported."""
+    """Return the nipype plugin for execution; only the selected plugin is imported."""
     if not plugin.is_cluster:
         from bids_sr.execution.multiproc import ResilientMultiProc
 
@@ -98,38 +95,38 @@ def _runner(
 
 @contextlib.contextmanager
 def _steady_time() -> Iterator[None]:
-    """Give nipype's schedulers a monotonic clock.
+    """Replace the system clock in nipype's schedulers by a monotonic clock.
 
-    With the system clock, they would sleep for as long as it was put back.
+    If the system clock is set back, the schedulers would otherwise sleep for the same time.
     """
     from nipype.pipeline.plugins import base
 
-    before, base.time = base.time, time.monotonic
+    original, base.time = base.time, time.monotonic
     try:
         yield
     finally:
-        base.time = before
+        base.time = original
 
 
 @contextlib.contextmanager
 def _results_read_once() -> Iterator[None]:
-    """Have the scheduler read the result file of a step once, not for each step that follows."""
+    """Make the scheduler read the result file of a step only once, not once per following step."""
     from nipype.pipeline.engine import nodes
 
-    before = nodes._load_resultfile
-    known: dict[str, tuple[int, object]] = {}
+    original = nodes._load_resultfile
+    cache: dict[str, tuple[int, object]] = {}
 
     def load(path: str) -> object:
-        changed = os.stat(path).st_mtime_ns
-        if known.get(path, (0,))[0] != changed:
-            known[path] = changed, before(path)
-        return known[path][1]
+        modified = os.stat(path).st_mtime_ns
+        if cache.get(path, (0,))[0] != modified:
+            cache[path] = modified, original(path)
+        return cache[path][1]
 
     nodes._load_resultfile = load
     try:
         yield
     finally:
-        nodes._load_resultfile = before
+        nodes._load_resultfile = original
 
 
 def execute(
@@ -139,26 +136,51 @@ def execute(
     mem_gb: float,
     crash_dir: Path,
     plugin: Plugin,
-    progress: _Told | None = None,
+    progress: _StatusCallback | None = None,
     has_gpu: bool = False,
     keep_series: bool = True,
 ) -> RunOutcome:
-    """Run the workflow; a node that fails does not stop those that do not need it.
+    """Run a workflow; a failed node does not stop nodes that do not depend on it.
 
-    `workflow`: graph of all steps, with its working directory. `nprocs`, `mem_gb`: what all nodes
-    that run at one time may take together. `plugin`: whether nodes run here or as jobs of SLURM,
-    and how these are asked for. `keep_series`: whether large series stay that no step is to read
-    any more. `KeyboardInterrupt`: when the run was interrupted; workers are gone by then, and
-    finished nodes stay finished. `Exception`: the run failed and no crash file tells of it.
+    Parameters
+    ----------
+    workflow : pe.Workflow
+        Workflow of all steps, with its working directory.
+    nprocs : int
+        Number of processors for all simultaneous nodes together.
+    mem_gb : float
+        Memory for all simultaneous nodes together (GB).
+    crash_dir : Path
+        Directory of the record of the run.
+    plugin : Plugin
+        Execution on this computer or as SLURM jobs, with the options of the jobs.
+    progress : _StatusCallback | None, optional
+        Function that is called with a node and its status.
+    has_gpu : bool, optional
+        Whether steps may use a GPU.
+    keep_series : bool, optional
+        Whether large series are kept in the working directory after the last step that reads them.
+
+    Returns
+    -------
+    RunOutcome
+        Failed steps and missing files.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        The run was interrupted. All workers have ended, and results of finished nodes are kept.
+    Exception
+        The run failed without a crash file.
     """
-    # steps run again whose files were deleted, cut short or touched since; nipype would call them
+    # run steps again if their files were deleted, truncated or modified; nipype considers them
     # done
     nodes = _nodes(workflow)
-    if again := len(forget_damaged(nodes)):
+    if n_damaged := len(forget_damaged(nodes)):
         _LOGGER.warning(
             "output files of %d steps were modified or removed since the last run, so these"
             " steps are run again",
-            again,
+            n_damaged,
         )
     runner = _runner(plugin, nprocs, mem_gb, has_gpu, progress)
     runner.keeps = keep_series
@@ -168,21 +190,22 @@ def execute(
             workflow.run(plugin=runner)
     except Exception as error:
         failure = error
-        if not isinstance(error, DiskFullError):  # which is said once, at the end
+        if not isinstance(error, DiskFullError):  # reported once, at the end
             _LOGGER.error(
                 "processing did not finish: %s",
                 str(error).strip().splitlines()[-1] if str(error) else error,
             )
     crashes: tuple[Notice, ...] = tuple(getattr(runner, "crashes", ()))
-    if isinstance(failure, UsageError):  # SLURM itself cannot be used: no single step is at fault
+    # SLURM itself is not available, so no single step is responsible
+    if isinstance(failure, UsageError):
         fix = (
             f"{failure.notice.remedy}. Then run the same command again: remaining jobs are"
             " cancelled, and processing resumes"
         )
-        told = replace(failure.notice, remedy=fix)
-        crashes = (*crashes, told)
-        with contextlib.suppress(OSError):  # a full disk
-            record(crash_dir, [told])
+        notice = replace(failure.notice, remedy=fix)
+        crashes = (*crashes, notice)
+        with contextlib.suppress(OSError):  # the disk may be full
+            record(crash_dir, [notice])
     if failure is not None and not crashes:
         raise failure
     sinks = [node for node in nodes if getattr(node.interface, "step", None) is store]

@@ -1,4 +1,4 @@
-"""The process that all workers are forked from: it loads what they share, once."""
+"""Process from which all workers are forked, with their common modules loaded once."""
 
 import os
 import tempfile
@@ -9,9 +9,10 @@ from bids_sr.execution.usage import limit_threads
 _SHARED = (
     "nipype.pipeline.engine",
     "bids_sr.pipeline.nipype_interface",
-    "bids_sr.workflows.participant",  # with it all steps
-    "bids_sr.spatial.spline_kernels",  # compiled here where it is new, once for all workers
-    "bids_sr.figures.line_loops",  # the same
+    "bids_sr.workflows.participant",  # imports all steps
+    # compiled here if there is no cached code, once for all workers
+    "bids_sr.spatial.spline_kernels",
+    "bids_sr.figures.line_loops",  # also compiled here
     "scipy.ndimage",
     "torch",
     "nilearn.glm.first_level",
@@ -19,26 +20,28 @@ _SHARED = (
     "matplotlib.pyplot",
     "skimage.metrics",
 )
-"""Loaded before the first worker: each then shares 0.4 GB and 3 s of a processor."""
-_LONGEST = 64  # characters of a folder for sockets, whose whole path may have 107
+"""Modules that are loaded before the first worker, which saves 0.4 GB and 3 s per worker."""
+_LONGEST = 64  # characters of the temporary directory; the whole path of a socket may have 107
 
 
 def start_fork_server() -> None:
-    """Start it where it does not run yet, and go on while it loads.
+    """Start the fork server unless it is running; return while it loads modules.
 
-    What it is given of the environment holds for all workers, so the threads of libraries are
-    limited, and nipype is kept from the network.
+    All workers inherit its environment. Therefore the threads of libraries are limited and network
+    access of nipype is disabled here.
     """
     limit_threads()
     os.environ["NIPYPE_NO_ET"] = "1"
     get_context("forkserver").set_forkserver_preload(list(_SHARED))
     if len(tempfile.gettempdir()) > _LONGEST:
-        given_dir, tempfile.tempdir = tempfile.tempdir, "/tmp"
-        util.get_temp_dir()  # of all sockets; it is kept, and removed at the end
-        tempfile.tempdir = given_dir
-    before = os.environ.get("PYTHONSAFEPATH", "")
-    os.environ["PYTHONSAFEPATH"] = "1"  # else a checkout in the current directory comes first
+        original_dir, tempfile.tempdir = tempfile.tempdir, "/tmp"
+        # directory of all sockets, which multiprocessing remembers and removes at the end
+        util.get_temp_dir()
+        tempfile.tempdir = original_dir
+    original = os.environ.get("PYTHONSAFEPATH", "")
+    # otherwise a checkout in the current directory would be imported first
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         forkserver.ensure_running()
     finally:
-        os.environ["PYTHONSAFEPATH"] = before  # which, empty, is as if it were not there
+        os.environ["PYTHONSAFEPATH"] = original  # an empty value is the same as no value

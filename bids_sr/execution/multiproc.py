@@ -1,19 +1,19 @@
-"""Nodes in local worker processes (nipype's MultiProc), also where the kernel kills a worker.
+"""Nodes in local worker processes (nipype's MultiProc), with recovery from killed workers.
 
-Defects of nipype, as reports would say them:
+Defects of nipype, as they would be reported:
 
 - When a worker of `MultiProcPlugin` is killed (out of memory), its `ProcessPoolExecutor` is broken
-  and every pending future raises `BrokenProcessPool`; `_async_callback` raises it within a done
-  callback, where it is only logged, no task is ever marked as done, and `run` polls for ever. When
-  the scheduler is killed, its workers live on.
+  and every pending future raises `BrokenProcessPool`. `_async_callback` raises it within a done
+  callback, where it is only logged. No task is marked as done, and `run` polls forever. When the
+  scheduler is killed, its workers continue to run.
 - `DistributedPluginBase.run` wakes every `poll_sleep_duration` (2 s; short nodes need the 0.2 s
-  that `execute` sets) and `MultiProcPlugin._send_procs_to_workers` then sums over the matrix of
-  dependencies and calls `gc.collect()`, whether or not a node has ended. With thousands of nodes
-  an idle scheduler takes a quarter of a core.
+  that `execute` sets). `MultiProcPlugin._send_procs_to_workers` then sums over the matrix of
+  dependencies and calls `gc.collect()`, whether or not a node has ended. With thousands of nodes,
+  an idle scheduler uses a quarter of a core.
 
-Here a task whose worker died is tried once more in a pool of its own, so that the others that
-shared the broken pool finish; if it dies again, the node is reported as crashed, with the remedy,
-and the rest of the graph goes on. The scheduler sleeps until a node ends.
+Here a task whose worker was killed is run again in a separate pool, so that the other tasks of the
+broken pool can finish. If it is killed again, the node is reported as crashed with a remedy, and
+the other nodes continue. The scheduler sleeps until a node ends.
 """
 
 import fcntl
@@ -54,16 +54,16 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
 _LOGGER = logging.getLogger(__name__)
-# for a killed worker to be gone; one that the kernel holds in a file system can take long
+# s, time for a killed worker to end, which can be long if the kernel blocks it in file access
 _WAIT_S = 60.0
-_LOOK_AGAIN_S = 1.0  # where nothing was heard for so long; also how late a signal may be noticed
+_LOOK_AGAIN_S = 1.0  # s, longest time without a check; also the largest delay of a signal
 # relative to the longest path of the participant; estimated durations err by more
 _ON_LONGEST = 0.98
 
 
 def start_worker(cwd: str, level: int) -> None:
-    """Begin a worker: in the directory of the run, as silent as the process that asked for it."""
-    # a collection would write to all that came from the fork server, and so copy it: 0.1 GB a
+    """Initialize a worker with the directory of the run and the log level of its parent."""
+    # a collection would write to all memory shared with the fork server and copy it: 0.1 GB per
     # worker
     gc.freeze()
     keep_freed_memory()
@@ -71,43 +71,53 @@ def start_worker(cwd: str, level: int) -> None:
     os.environ["NIPYPE_NO_ET"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the scheduler ends its workers itself
     _end_with_parent()
-    # what the steps warn of is kept, and told at the end
+    # warnings of steps are recorded and reported at the end
     logging.getLogger("bids_sr").propagate = False
-    # importing this module has set them up
+    # these loggers were set up by importing this module
     for name in ("nipype.workflow", "nipype.utils", "nipype.interface"):
         logging.getLogger(name).setLevel(level)
 
 
 def _end_with_parent() -> None:
-    """Have the kernel end this worker when its scheduler is gone, also where that was killed.
+    """Make the kernel end this worker when its scheduler ends, even if the scheduler is killed.
 
-    A worker that outlived it would write to directories that the next run uses. The kernel signals
-    when the other end of the pipe to the scheduler closes, so that no thread of Python has to be
-    free to notice it.
+    A surviving worker would write to directories that the next run uses. The kernel sends a signal
+    when the other end of the pipe to the scheduler closes, so no Python thread has to detect it.
     """
     parent = mp.parent_process()
-    if parent is None:  # a job of a cluster, which ends by itself
+    if parent is None:  # job of a cluster, which ends by itself
         return
     pipe = parent.sentinel
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
-    if ready([pipe], timeout=0):  # it was gone before this was set up
+    if ready([pipe], timeout=0):  # the scheduler ended before the signal was set up
         os._exit(1)
 
 
 def run_node(node: "Node", updatehash: bool, taskid: int) -> Answer:
-    """Run one node in a worker and return any error as text.
+    """Run a node in a worker and return any error as text.
 
-    This holds also where the node left no result to load.
+    Errors are returned even if the node has no result file.
 
-    `updatehash`: whether to renew the hash of a step without running it. Returns the result of the
-    step, or the lines of its error and its peak memory (GB).
+    Parameters
+    ----------
+    node : Node
+        Node to run.
+    updatehash : bool
+        Whether to update the hash of the step without running it.
+    taskid : int
+        Number of the task.
+
+    Returns
+    -------
+    Answer
+        Result of the step, or the lines of its error and its peak memory (GB).
     """
     answer: Answer = {"result": None, "traceback": None, "taskid": taskid}
     hold_threads(node.n_procs)
-    if place := ((node.config or {}).get("execution") or {}).get("crashdump_dir"):
-        keep_warnings(Path(place), node)
+    if crash_dir := ((node.config or {}).get("execution") or {}).get("crashdump_dir"):
+        keep_warnings(Path(crash_dir), node)
     try:
         answer["result"] = node.run(updatehash=updatehash)
         note_left(Path(node.output_dir()))
@@ -120,9 +130,9 @@ def run_node(node: "Node", updatehash: bool, taskid: int) -> Answer:
 
 
 def _kill_pool(pool: ProcessPoolExecutor, *, wait: bool = False) -> None:
-    """Terminate every worker of a pool; `wait` until they are gone.
+    """Kill all workers of a pool, and optionally wait until they have ended.
 
-    This includes workers that were being started when the pool broke.
+    Workers that were starting when the pool broke are included.
     """
     workers = list((getattr(pool, "_processes", None) or {}).values())
     for worker in workers:
@@ -135,7 +145,7 @@ def _kill_pool(pool: ProcessPoolExecutor, *, wait: bool = False) -> None:
 
 
 class _Dependencies(lil_matrix):
-    """Dependencies between steps, with sums that are computed again only after a change.
+    """Dependencies between steps, with cached sums.
 
     Nipype computes the sums over all steps several times whenever the scheduler wakes up.
     """
@@ -143,7 +153,7 @@ class _Dependencies(lil_matrix):
     _sums: np.matrix | None = None
 
     def sum(self, axis: int | None = None, dtype: object = None, out: object = None) -> object:
-        """See scipy; sums over the first axis are kept, (1, steps)."""
+        """Return sums as scipy does; sums over the first axis (1, steps) are cached."""
         if axis != 0 or dtype is not None or out is not None:
             return super().sum(axis, dtype, out)
         if self._sums is None:
@@ -151,12 +161,12 @@ class _Dependencies(lil_matrix):
         return self._sums
 
     def getrowview(self, i: int) -> lil_matrix:
-        """Return a row, which the caller may change; the sums are then computed again."""
+        """Return a row, which the caller may change, and clear the cached sums."""
         self._sums = None
         return super().getrowview(i)
 
     def __setitem__(self, key: object, value: object) -> None:
-        """Change dependencies."""
+        """Change dependencies and clear the cached sums."""
         self._sums = None
         super().__setitem__(key, value)
 
@@ -187,12 +197,21 @@ def _longest_through(
 
 
 class ResilientMultiProc(NotesLeft, MultiProcPlugin):
-    """MultiProc with workers from a fork server, which recovers when one of them is killed.
+    """MultiProc plugin with workers from a fork server, which recovers from killed workers.
 
-    Fork servers rather than forks: a forked child of a process that has used torch hangs in its
-    first convolution.
+    Workers are not forked from this process, because a child of a process that has used torch
+    hangs in its first convolution.
 
-    `**arguments`: further ones of nipype's plugin.
+    Parameters
+    ----------
+    n_procs : int
+        Number of processors.
+    memory_gb : float
+        Memory for all simultaneous nodes together (GB).
+    has_gpu : bool, optional
+        Whether steps may use a GPU.
+    **arguments : object
+        Further arguments of nipype's plugin.
     """
 
     pool: ProcessPoolExecutor
@@ -206,18 +225,19 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         **arguments: object,
     ) -> None:
         start_fork_server()
-        known = {
+        plugin_arguments = {
             "mp_context": "forkserver",
             "n_procs": n_procs,
             "memory_gb": memory_gb,
             **arguments,
         }
-        super().__init__(plugin_args=known)
-        self.n_gpu_procs = 1  # whatever there is: torch takes the first that is visible
+        super().__init__(plugin_args=plugin_arguments)
+        # one slot for any number of GPUs, because torch uses the first visible GPU
+        self.n_gpu_procs = 1
         self._has_gpu = has_gpu
         self._news = threading.Event()
         self._settled: tuple[int, ...] | None = None
-        self.pool.shutdown(wait=False)  # that of nipype, which has started no worker yet
+        self.pool.shutdown(wait=False)  # pool of nipype, which has not started a worker yet
         self.pool = self._new_pool(self.processors)
         self._nodes: dict[int, tuple[Node, bool]] = {}
         self._pool_of: dict[int, ProcessPoolExecutor] = {}
@@ -231,16 +251,19 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         config: "Mapping[str, Mapping[str, str]]",
         updatehash: bool = False,
     ) -> None:
-        """Run the graph; whatever ends it, no worker outlives it.
+        """Run the graph; all workers end with the run, whatever its outcome.
 
-        `updatehash`: whether to renew the hashes of steps without running them.
+        If `updatehash` is True, the hashes of steps are updated without running them.
         """
-        unslept = {**config, "execution": {**config["execution"], "poll_sleep_duration": "0"}}
+        config_without_sleep = {
+            **config,
+            "execution": {**config["execution"], "poll_sleep_duration": "0"},
+        }
         gc.collect()
-        # the nodes that are there from the start are no garbage, so they are not searched for any
+        # nodes that exist from the start are not garbage, so collections skip them
         gc.freeze()
         try:
-            super().run(graph, unslept, updatehash=updatehash)
+            super().run(graph, config_without_sleep, updatehash=updatehash)
         except BaseException:
             for pool in (self.pool, *self._own_pools.values()):
                 _kill_pool(pool)
@@ -249,7 +272,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
             gc.unfreeze()
 
     def _prerun_check(self, graph: "DiGraph[Node]") -> None:
-        """Mark the nodes that take the GPU; nipype gives a slot of it to one at a time."""
+        """Mark the nodes that use the GPU; nipype runs one of them at a time."""
         for node in graph.nodes():
             if hasattr(node.inputs, "use_gpu"):
                 node.inputs.use_gpu = self._has_gpu and getattr(node.inputs, "device", "cpu") in (
@@ -259,56 +282,64 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         super()._prerun_check(graph)
 
     def _generate_dependency_list(self, graph: "DiGraph[Node]") -> None:
-        """Order the steps: one participant before the next, and what a verdict waits for first.
+        """Order the steps by participant, then by the verdict that depends on them.
 
         Steps on a participant's longest path to a verdict come first, so that a long training
-        occupies one worker while the others work on the first verdict. Steps before the first
-        verdict precede those before the next verdict; then come other results, then figures and
-        files. Among these, the step with the longest path ahead comes first; before a verdict,
-        that path ends at the verdict.
+        occupies one worker while the others work on the first verdict. Then steps before the first
+        verdict are followed by steps before the next verdict, then by other results, and finally by figures and files. Within these groups, the step with the longest
+        remaining path comes first. The path of a step before a verdict ends at the verdict.
         """
         super()._generate_dependency_list(graph)
-        turn: dict[str, int] = {}
-        ahead: dict[Node, float] = {}  # s, longest path to the verdict, or to the end
-        waits: dict[Node, bool] = {}  # only figures and files follow
+        participant_order: dict[str, int] = {}
+        remaining: dict[Node, float] = {}
+        is_terminal: dict[Node, bool] = {}  # only figures and files follow
         steps = {node: getattr(node.interface, "step", store) for node in self.procs}
         verdicts = [node for node in self.procs if steps[node].awaited]
-        number = {node: at for at, node in enumerate(verdicts)}
-        first: dict[Node, int] = {}  # number of the first verdict that follows
-        none = len(verdicts)
+        number = {node: position for position, node in enumerate(verdicts)}
+        first_verdict: dict[Node, int] = {}  # number of the first verdict that depends on the step
+        no_verdict = len(verdicts)
         for node in self.procs:
-            turn.setdefault(owner_of(node)[0], len(turn))
+            participant_order.setdefault(owner_of(node)[0], len(participant_order))
         for node in reversed(self.procs):
-            following = list(graph.successors(node))
-            first[node] = min(
-                [number.get(node, none), *(first[successor] for successor in following)]
+            successors = list(graph.successors(node))
+            first_verdict[node] = min(
+                [
+                    number.get(node, no_verdict),
+                    *(first_verdict[successor] for successor in successors),
+                ]
             )
-            beyond = [
-                ahead[successor]
-                for successor in following
-                if first[node] == none or first[successor] < none
+            later = [
+                remaining[successor]
+                for successor in successors
+                if first_verdict[node] == no_verdict or first_verdict[successor] < no_verdict
             ]
-            ahead[node] = _seconds(node) + max(beyond, default=0.0)
+            remaining[node] = _seconds(node) + max(later, default=0.0)
             step = steps[node]
-            waits[node] = (step is store or isinstance(step, FigureStep)) and all(
-                waits[successor] for successor in following
+            is_terminal[node] = (step is store or isinstance(step, FigureStep)) and all(
+                is_terminal[successor] for successor in successors
             )
         through = _longest_through(graph, self.procs, set(verdicts))
         longest: dict[str, float] = {}
         for node in self.procs:
-            owner = owner_of(node)[0]
-            longest[owner] = max(longest.get(owner, 0.0), through[node])
+            participant = owner_of(node)[0]
+            longest[participant] = max(longest.get(participant, 0.0), through[node])
         self._turns = []
         for node in self.procs:
-            owner = owner_of(node)[0]
-            on_longest = 0 < through[node] >= _ON_LONGEST * longest[owner]
+            participant = owner_of(node)[0]
+            on_longest = 0 < through[node] >= _ON_LONGEST * longest[participant]
             self._turns.append(
-                (turn[owner], not on_longest, first[node], waits[node], -ahead[node])
+                (
+                    participant_order[participant],
+                    not on_longest,
+                    first_verdict[node],
+                    is_terminal[node],
+                    -remaining[node],
+                )
             )
 
     @property
     def depidx(self) -> _Dependencies | None:
-        """Which step waits for which; nipype sets and changes it."""
+        """Dependencies between steps, which nipype sets and changes."""
         return self._dependencies
 
     @depidx.setter
@@ -321,18 +352,15 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
     def _send_procs_to_workers(
         self, updatehash: bool = False, graph: "DiGraph[Node]" = None
     ) -> None:
-        """Submit the tasks that are ready.
-
-        Where nothing has changed since the last call, wait until a step ends.
-        """
-        before = self._state()
-        if before == self._settled:
+        """Submit ready tasks; if nothing has changed since the last call, wait until a step ends."""
+        previous = self._state()
+        if previous == self._settled:
             self._news.wait(_LOOK_AGAIN_S)
             self._news.clear()
             return
         super()._send_procs_to_workers(updatehash=updatehash, graph=graph)
-        after = self._state()
-        self._settled = after if after == before else None
+        current = self._state()
+        self._settled = current if current == previous else None
 
     def _state(self) -> tuple[int, ...]:
         return (
@@ -355,7 +383,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         self._nodes[self._taskid] = (node, updatehash)
         try:
             self._submit_to(self.pool, self._taskid)
-        # it broke before, or just now: then its queue is closed
+        # the pool is broken or breaks now, which closes its queue
         except (BrokenProcessPool, OSError):
             self.pool = self._new_pool(self.processors)
             self._submit_to(self.pool, self._taskid)
@@ -368,9 +396,9 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         future.add_done_callback(lambda done: self._collect(taskid, done))
 
     def _collect(self, taskid: int, future: Future[Answer]) -> None:
-        """Take the result of a task.
+        """Store the outcome of a task.
 
-        This runs in a thread of the pool, so it only notes what happened.
+        This runs in a thread of the pool, so it only stores the outcome.
         """
         if future.cancelled() or future is not self._task_obj.get(taskid):
             return
@@ -391,7 +419,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         broken = (
             isinstance(result.get("error"), BrokenProcessPool)
             if result
-            else self._forgotten(taskid)
+            else self._was_submitted_to_broken_pool(taskid)
         )
         if not broken:
             return result
@@ -406,26 +434,26 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
             )
             self._second_try.add(taskid)
             self._taskresult.pop(taskid, None)
-            # one that was just starting would do the same step beside us
+            # a worker that was starting would run the same step at the same time
             _kill_pool(self._pool_of[taskid], wait=True)
             pool = self._own_pools[taskid] = self._new_pool(1)
             self._submit_to(pool, taskid)
             return None
-        died = (
+        message = (
             f"{node.fullname}: the process of this step was killed twice, most likely because of"
             f" insufficient memory (memory declared by the step: {node.mem_gb:.2f} GB)."
         )
         return {
             "result": None,
-            "traceback": [died],
+            "traceback": [message],
             "taskid": taskid,
-            "notice": Notice(what="", why=died, code="killed"),
+            "notice": Notice(what="", why=message, code="killed"),
         }
 
-    def _forgotten(self, taskid: int) -> bool:
+    def _was_submitted_to_broken_pool(self, taskid: int) -> bool:
         """Return whether the pool broke while the task was submitted.
 
-        In that case the failure of the task may never be reported.
+        In this case the failure of the task may never be reported.
         """
         return (
             bool(getattr(self._pool_of[taskid], "_broken", False))
@@ -442,11 +470,11 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
             pool.shutdown(wait=False)
 
     def _report_crash(self, node: "Node", result: Answer | None = None) -> str:
-        """Write our own crash file, and remember where it is: the logs may be on a full disk."""
-        found = report_crash(node, result, self.crashes)
-        if found.code == "full":  # nothing that could still be started would end well
+        """Write our crash file and return its path, because the logs may be on a full disk."""
+        notice = report_crash(node, result, self.crashes)
+        if notice.code == "full":  # further steps would also fail on a full disk
             raise DiskFullError(Path(node.output_dir()), 0)
-        return found.file
+        return notice.file
 
     def _postrun_check(self) -> None:
         for pool in self._own_pools.values():

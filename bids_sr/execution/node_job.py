@@ -1,8 +1,8 @@
-"""A cluster job: run the step in its folder and write one file with its outcome.
+"""Cluster job that runs a step in its directory and writes one file with its outcome.
 
-``python -m bids_sr.execution.node_job FOLDER``.  The answer is written whole or not at all, under
-a number that no earlier run has used, so that it cannot be mistaken; a job that is killed leaves
-none.
+The command is ``python -m bids_sr.execution.node_job FOLDER``. The answer is written atomically,
+under a number that no earlier run has used, so that it cannot be confused with an old answer. A
+killed job writes no answer.
 """
 
 import dataclasses
@@ -20,16 +20,13 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
 CALLED_OFF = "called_off"
-"""File of a run beside its jobs: those that start after it was written do nothing."""
+"""File next to the jobs of a run; jobs that start after it was written do nothing."""
 
 
 def main(argv: list[str]) -> int:
-    """Run the step of the folder in the arguments; return 0 if it succeeded, else 1.
-
-    1 also where the run was called off.
-    """
+    """Run the step in a directory, and return 0 on success and 1 on failure or cancellation."""
     folder = Path(argv[0])
-    order = json.loads((folder / "order.json").read_text())
+    job = json.loads((folder / "order.json").read_text())
     if (folder.parent / CALLED_OFF).exists():
         sys.stderr.write("the run that submitted this job was cancelled\n")
         return 1
@@ -38,17 +35,17 @@ def main(argv: list[str]) -> int:
     try:
         from nipype.utils.filemanip import loadpkl
 
-        start_worker(str(folder), order["level"])
+        start_worker(str(folder), job["level"])
         node = loadpkl(folder / "node.pklz")
-        _await_inputs(node, order["grace"])
-        done = run_node(node, order["updatehash"], order["number"])
-        if failure := done["traceback"]:
-            known = done.get("notice")
+        _await_inputs(node, job["grace"])
+        outcome = run_node(node, job["updatehash"], job["number"])
+        if failure := outcome["traceback"]:
+            notice = outcome.get("notice")
             answer |= {
                 "failed": node.fullname,
                 "traceback": list(failure),
-                "peak_gb": done.get("peak_gb"),
-                "notice": known and dataclasses.asdict(known),
+                "peak_gb": outcome.get("peak_gb"),
+                "notice": notice and dataclasses.asdict(notice),
             }
     except Exception:
         import traceback
@@ -57,17 +54,17 @@ def main(argv: list[str]) -> int:
             "failed": getattr(node, "fullname", None),
             "traceback": traceback.format_exception(*sys.exc_info()),
         }
-    beside = Path(order["answer"]).with_suffix(".partial")
-    with beside.open("w", encoding="utf-8") as out:
+    partial = Path(job["answer"]).with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as out:
         json.dump(answer, out)
         out.flush()
         os.fsync(out.fileno())
-    os.replace(beside, order["answer"])
+    os.replace(partial, job["answer"])
     return 1 if answer["traceback"] else 0
 
 
 def _await_inputs(node: "Node", seconds: float) -> None:
-    """Wait until the results that a step takes its inputs from are seen on this host, too."""
+    """Wait until the result files of previous steps are visible on this host."""
     deadline = time.monotonic() + seconds
     for source in {info[0] for info in node.input_source.values()}:
         while not os.path.exists(source) and time.monotonic() < deadline:

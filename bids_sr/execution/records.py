@@ -1,10 +1,10 @@
-"""What finished steps have left, so that a rerun takes nothing over that has changed since.
+"""Records of the files of finished steps, which detect changes before results are reused.
 
-nipype calls a step done where a result file lies beside a hash of the inputs, whatever became of
-the files: one cut short by a loss of power, or touched by a hand, would pass. So the size and the
-time stamp of every file of a step are noted when it ends, in the process that ran it, and compared
-before its results are used again. Time stamps are only ever compared for equality, so that no jump
-of a clock matters.
+Nipype considers a step done if there is a result file and a hash of the inputs, whatever the state
+of its other files. Files truncated by a power failure or modified by hand would not be noticed.
+Therefore size and time stamp of all files of a step are recorded at its end, in the process that
+ran it, and compared before its results are used again. Time stamps are only compared for equality,
+so changes of the clock do not matter.
 """
 
 import contextlib
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node as NipypeNode
 
 _LOGGER = logging.getLogger(__name__)
-# the number changes with what the files of steps are, so that those left before are made anew
+# The number changes with the set of recorded files, so that older records are not used.
 _RECORD = "_left-2.json"
 _DROPPED = "_dropped"
-_LARGE = LARGE // 2  # bytes of a file; smaller images stay, for calls with other settings
-# nipype rewrites the first two, and reads neither to run a step
+_LARGE = LARGE // 2  # bytes of a file; smaller images are kept for calls with other settings
+# nipype rewrites the first two, and does not read them to run a step
 _OWN = {"_node.pklz", "_inputs.pklz", _RECORD, _DROPPED}
 _HASH = "_0x*.json"
 
@@ -43,10 +43,10 @@ _Stamp = list[int]
 
 
 def note_left(folder: Path) -> None:
-    """Note the files of a step that has just ended well; a step without a note is not trusted."""
+    """Record the files of a step that has just finished; a step without a record is run again."""
     try:
-        stamps = {str(path.relative_to(folder)): _stamp(path) for path in _left(folder)}
-        stamps |= {str(path): _stamp(path)[:1] for path in _stored(folder)}
+        stamps = {str(path.relative_to(folder)): _stamp(path) for path in _step_files(folder)}
+        stamps |= {str(path): _stamp(path)[:1] for path in _stored_files(folder)}
         with atomic_files.whole_file(folder / _RECORD, durable=False) as part:
             part.write_text(json.dumps(stamps), encoding="utf-8")
     except OSError as error:
@@ -59,9 +59,9 @@ def note_left(folder: Path) -> None:
 
 
 def _intact(folder: Path) -> bool:
-    """Whether all that a step has left is there as it was left.
+    """Return whether all files of a step have their recorded sizes and time stamps.
 
-    True if sizes and time stamps agree; False without a note.
+    The result is False without a record.
     """
     try:
         stamps: dict[str, _Stamp] = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
@@ -73,15 +73,16 @@ def _intact(folder: Path) -> bool:
 
 
 def drop_large(folder: Path) -> None:
-    """Leave holes in the place of a step's large images, which no step reads any more.
+    """Replace large images of a step, which are not read by any further step, by sparse files.
 
-    Their size and time stay, so that all counts as left; read by mistake they are no image.
+    Size and time stamp do not change, so the record remains valid. If read by mistake, they are
+    not valid images.
     """
     for path in () if (folder / _DROPPED).exists() else list(folder.rglob("*.nii")):
         state = path.stat()
         if state.st_size >= _LARGE:
             (folder / _DROPPED).touch()
-            hole = atomic_files.beside(path)  # the images may have other names, which keep them
+            hole = atomic_files.beside(path)  # other hard links of the image are not affected
             with hole.open("wb") as stream:
                 stream.truncate(state.st_size)
             os.utime(hole, ns=(state.st_atime_ns, state.st_mtime_ns))
@@ -89,22 +90,20 @@ def drop_large(folder: Path) -> None:
 
 
 def _hashes(folder: Path) -> list[Path]:
-    """Files by which nipype knows that a step is done."""
+    """Return the hash files by which nipype considers a step done."""
     return [path for path in folder.glob(_HASH) if not path.name.endswith("_unfinished.json")]
 
 
 def _forget(folder: Path) -> None:
-    """Have nipype run a step again."""
+    """Delete the records of a step, so that nipype runs it again."""
     for path in (*_hashes(folder), folder / _RECORD, folder / _DROPPED):
         path.unlink(missing_ok=True)
 
 
 def all_stored(folder: Path) -> bool:
-    """Return whether a storing step has finished and the files that it recorded exist.
+    """Return whether a step that stores derivatives has finished and all recorded files exist.
 
-    A storing step is one that stores derivatives.
-
-    False also where its record is missing or cannot be read.
+    The result is False if the record is missing or cannot be read.
     """
     try:
         return all(
@@ -116,11 +115,11 @@ def all_stored(folder: Path) -> bool:
 
 
 class Finish:
-    """Which steps of a graph have ended, as a file beside the folder of each tells.
+    """Finished steps of a graph, from a file next to the directory of each step.
 
-    It holds what the step was last asked for: a digest of the version and of all that it is given,
-    with size, time stamp and checksum of files. A call whose steps have all ended with what it
-    asks for has nothing to compute, and need not ask nipype.
+    The file contains a digest of the last request of the step: the version and all inputs, with
+    size, time stamp and checksum of files. If all steps of a call have finished with the current
+    digest, nothing has to be computed and nipype is not needed.
     """
 
     def __init__(self, graph: Graph, work_dir: Path) -> None:
@@ -129,7 +128,7 @@ class Finish:
         for node, settings in graph.settings.items():
             step = node.step
             folder = Path(work_dir, *node.scope.path.split("."), node.name)
-            given = [
+            inputs = [
                 __version__,
                 step.__module__,
                 step.__qualname__,
@@ -137,43 +136,43 @@ class Finish:
                 settings,
                 input_files(graph, node),
             ]
-            digest = hashlib.sha256(repr(_told(given)).encode()).hexdigest()
+            digest = hashlib.sha256(repr(_fingerprint(inputs)).encode()).hexdigest()
             self._steps[node] = folder, digest
 
-    def left(self) -> set[Node]:
-        """Return the steps that have to run, as far as can be told without nipype.
+    def unfinished(self) -> set[Node]:
+        """Return the steps that have to run, as far as this can be determined without nipype.
 
-        Steps that have not ended with what they are given, those whose images they read and
-        `drop_large` has dropped, and all that follow from them.
+        These are steps that have not finished with their current inputs, steps whose images were
+        dropped by `drop_large` but are needed, and all following steps.
         """
         lost = set[Node]()
         while True:
-            left = self._not_ended(lost)
-            more = {
-                one
-                for each in left
-                for one in self._given(each) - left
-                if (self._steps[one][0] / _DROPPED).exists()
+            unfinished = self._find_unfinished(lost)
+            missing = {
+                predecessor
+                for node in unfinished
+                for predecessor in self._predecessors(node) - unfinished
+                if (self._steps[predecessor][0] / _DROPPED).exists()
             }
-            if not more:
-                return left
-            lost |= more
+            if not missing:
+                return unfinished
+            lost |= missing
 
     def ended(self) -> Callable[[Node], Path | None]:
-        """Return a function that gives the folder of a step, or None if it has not ended.
+        """Return a function that returns the directory of a finished step, or None.
 
-        Only steps count that have ended with what they are given now.
+        Only steps that have finished with their current inputs are included.
         """
-        left = self.left()
-        return lambda node: None if node in left else self._steps[node][0]
+        unfinished = self.left()
+        return lambda node: None if node in unfinished else self._steps[node][0]
 
-    def _given(self, node: Node) -> set[Node]:
-        """Steps that make what a step is given."""
-        nodes = (one.node for wire in self._wires[node].values() for one in wire.handles)
-        return {one for one in nodes if one is not None}
+    def _predecessors(self, node: Node) -> set[Node]:
+        """Return the steps whose results are inputs of a step."""
+        nodes = (handle.node for wire in self._wires[node].values() for handle in wire.handles)
+        return {handle for handle in nodes if handle is not None}
 
-    def _not_ended(self, lost: Collection[Node]) -> set[Node]:
-        """Return the steps that have not ended, or are lost, and all that follow from them."""
+    def _find_unfinished(self, lost: Collection[Node]) -> set[Node]:
+        """Return the steps that have not finished or are lost, and all following steps."""
 
         @cache
         def has_ended(node: Node) -> bool:
@@ -181,67 +180,71 @@ class Finish:
             return (
                 node not in lost
                 and _has_ended(folder, digest)
-                and all(map(has_ended, self._given(node)))
+                and all(map(has_ended, self._predecessors(node)))
                 and _intact(folder)
             )
 
-        return {each for each in self._steps if not has_ended(each)}
+        return {node for node in self._steps if not has_ended(node)}
 
     def note(self, left: Collection[Node] = ()) -> None:
-        """Note what steps are asked for, those that are left before any of them runs.
+        """Write the current digest of all steps.
 
-        `left`: steps that have to run: what they have left before does not count; none at the end.
+        Parameters
+        ----------
+        left : Collection[Node], optional
+            Steps that have to run, whose earlier records do not count. This is passed before any
+            step runs, and empty at the end.
         """
         for node, (folder, digest) in self._steps.items():
             with contextlib.suppress(OSError):
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                before = _note_of(folder) if node in left else ""
+                previous = _note_of(folder) if node in left else ""
                 if node in left and (folder / _DROPPED).exists():
                     _forget(folder)
-                _asked(folder).write_text(json.dumps([digest, before]), encoding="utf-8")
+                _request_file(folder).write_text(json.dumps([digest, previous]), encoding="utf-8")
 
     def stored(self) -> set[Path]:
         """Return all files that the steps have stored."""
-        return {path for folder, _ in self._steps.values() for path in _stored(folder)}
+        return {path for folder, _ in self._steps.values() for path in _stored_files(folder)}
 
     def retell(self, logs: Path) -> None:
-        """Add what the steps warned of when they last ran to the record in `logs`."""
+        """Add the warnings of the last execution of each step to the record in `logs`."""
         notices = dict.fromkeys(
-            each for folder, _ in self._steps.values() for each in recorded(folder)
+            notice for folder, _ in self._steps.values() for notice in recorded(folder)
         )
-        known = set(recorded(logs))
+        existing = set(recorded(logs))
         with contextlib.suppress(OSError):
-            record(logs, [each for each in notices if each not in known])
+            record(logs, [notice for notice in notices if notice not in existing])
 
 
-def _asked(folder: Path) -> Path:
-    """Where it stands what a step was last asked for."""
+def _request_file(folder: Path) -> Path:
+    """Return the file with the digest of the last request of a step."""
     return folder.with_name(f"{folder.name}.asked")
 
 
 def _has_ended(folder: Path, digest: str) -> bool:
-    """Whether a step that was last asked for this has left its note since."""
+    """Return whether a step has written a new record since it was requested with this digest."""
     try:
-        asked, before = json.loads(_asked(folder).read_text(encoding="utf-8"))
+        requested, previous = json.loads(_request_file(folder).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return asked == digest and before != _note_of(folder)
+    return requested == digest and previous != _note_of(folder)
 
 
 def _note_of(folder: Path) -> str:
-    """What tells the note of a step from an earlier one."""
+    """Return a text that identifies the current record of a step."""
     note = folder / _RECORD
     return str(_stamp(note)) if note.exists() else "none"
 
 
-def _told(value: object) -> object:
-    """Return texts that are others where a value is another one."""
+def _fingerprint(value: object) -> object:
+    """Convert values to texts that differ if the values differ."""
     if isinstance(value, Mapping):
-        return [(name, _told(each)) for name, each in value.items()]
+        return [(name, _fingerprint(item)) for name, item in value.items()]
     if isinstance(value, list | tuple):
-        return [_told(each) for each in value]
+        return [_fingerprint(item) for item in value]
     if isinstance(value, Handle):
-        return [_told(value.source), value.name]
+        return [_fingerprint(value.source), value.name]
     return (
         (str(value), _stamp(value), checksum(value))
         if isinstance(value, Path) and value.is_file()
@@ -250,11 +253,10 @@ def _told(value: object) -> object:
 
 
 def forget_damaged(nodes: "Iterable[NipypeNode]") -> list[str]:
-    """Make steps with changed files run again and return their names.
+    """Delete the records of steps with changed files, and return the names of these steps.
 
-    These are steps that nipype would take as done although their files are not as they were left.
-
-    What depends on them runs again by itself, because its inputs bear new time stamps.
+    Nipype would consider these steps done. Steps that depend on them run again because their
+    inputs have new time stamps.
     """
     damaged = []
     for node in nodes:
@@ -266,26 +268,26 @@ def forget_damaged(nodes: "Iterable[NipypeNode]") -> list[str]:
 
 
 class NotesLeft:
-    """Mixin for nipype plugins that notes what steps run in the scheduler's process have left.
+    """Mixin for nipype plugins that records the files of steps in the scheduler's process.
 
-    Of steps that all others have read it drops the large images, unless it `keeps` them.
+    If `keeps` is False, large images are dropped after the last step that reads them.
     """
 
     procs: "list[NipypeNode]"
-    proc_done: Any  # (N,) of each step
+    proc_done: Any  # done flags of the steps (N,)
     proc_pending: Any
-    refidx: Any  # sparse (N, N): steps that are still to read what a step has left
+    refidx: Any  # sparse (N, N), steps that have yet to read the results of a step
     keeps = True
 
     def _generate_dependency_list(self, graph: object) -> None:
         from nipype.interfaces.utility import Merge
 
         super()._generate_dependency_list(graph)  # type: ignore[misc]
-        for at, node in enumerate(self.procs):
-            if isinstance(node.interface, Merge):  # it hands files on, which others read
-                for before in self.refidx[:, [at]].nonzero()[0]:
-                    for after in self.refidx[[at]].nonzero()[1]:
-                        self.refidx[before, after] = 1
+        for index, node in enumerate(self.procs):
+            if isinstance(node.interface, Merge):  # Merge passes on files, which other steps read
+                for sources in self.refidx[:, [index]].nonzero()[0]:
+                    for readers in self.refidx[[index]].nonzero()[1]:
+                        self.refidx[sources, readers] = 1
 
     def _task_finished_cb(self, jobid: int, cached: bool = False) -> None:
         folder = Path(self.procs[jobid].output_dir())
@@ -296,28 +298,30 @@ class NotesLeft:
     def _remove_node_dirs(self) -> None:
         import numpy as np
 
-        for at in () if self.keeps else np.flatnonzero(np.asarray(self.refidx.sum(axis=1)) == 0):
-            if self.proc_done[at] and not self.proc_pending[at]:
-                self.refidx[at, at] = -1
-                drop_large(Path(self.procs[at].output_dir()))
+        for index in (
+            () if self.keeps else np.flatnonzero(np.asarray(self.refidx.sum(axis=1)) == 0)
+        ):
+            if self.proc_done[index] and not self.proc_pending[index]:
+                self.refidx[index, index] = -1
+                drop_large(Path(self.procs[index].output_dir()))
 
 
-def _left(folder: Path) -> Iterator[Path]:
-    """Files of a step but for nipype's own notes; hidden ones are what a killed writer left."""
-    for place, folders, names in os.walk(folder):
+def _step_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a step, without records of nipype and hidden files of killed writers."""
+    for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name != "_report"]
         for name in names:
             if name not in _OWN and not name.startswith((".", "_0x")):
-                yield Path(place, name)
+                yield Path(root, name)
 
 
-def _stored(folder: Path) -> list[Path]:
-    """Derivatives that a step has written outside its directory."""
+def _stored_files(folder: Path) -> list[Path]:
+    """Return the derivatives that a step has written outside of its directory."""
     with contextlib.suppress(FileNotFoundError):
         return [Path(path) for path in json.loads((folder / WRITTEN).read_text(encoding="utf-8"))]
     return []
 
 
 def _stamp(path: Path) -> _Stamp:
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns]
+    state = path.stat()
+    return [state.st_size, state.st_mtime_ns]

@@ -1,9 +1,9 @@
-"""Submit, poll and classify SLURM jobs, also those that end without a result.
+"""Submission, monitoring and classification of SLURM jobs, including jobs without a result.
 
-A job counts as done when it has written its answer, and as lost when SLURM has let go of it, the
-file system had time to catch up and there is still no answer.  Its state in SLURM alone decides
-nothing: a controller that is silent, or has forgotten the job, does not make a finished step fail,
-and a result of an earlier run does not make a dead one succeed.
+A job is done if it has written its answer. It is lost if SLURM has removed it from the queue, the
+file system had time to synchronize, and there is still no answer. Its state in SLURM alone is not
+decisive: if the controller does not respond or has forgotten the job, a finished step does not
+fail, and a result of an earlier run does not count for a failed job.
 """
 
 import json
@@ -44,20 +44,20 @@ _NEVER = {
     "QOSNotAllowed",
     "JobHoldMaxRequeue",
 }
-"""Why a job waits that will never start."""
+"""Reasons of pending jobs that will never start."""
 
 _LOOK_SECONDS, _GONE_SECONDS, _ORPHAN_SECONDS = 0.5, 5.0, 90.0
 
 
 @dataclass(kw_only=True, slots=True)
 class _Job:
-    """The job of one step, and its SLURM ID (empty if not accepted)."""
+    """Job of one step, with its SLURM ID (empty if not accepted)."""
 
     node: "Node"
     folder: Path
     slurm_id: str = ""
-    doomed: str = ""  # why it will never start
-    # when it was first seen to have left the queue, and to have answered (monotonic s)
+    doomed: str = ""  # reason why the job will never start
+    # s (monotonic), first time that the job was out of the queue, and of its answer
     since: float | None = None
     answered: float | None = None
     ending: Answer | None = None
@@ -65,7 +65,7 @@ class _Job:
 
 @dataclass(kw_only=True, slots=True)
 class Jobs:
-    """The jobs of one run, which makes a folder of its own in `root`."""
+    """Jobs of one run, in a separate directory in `root`."""
 
     root: Path
     options: Plugin
@@ -82,16 +82,23 @@ class Jobs:
 
     @property
     def folder(self) -> Path:
-        """Where this run keeps its jobs."""
+        """Directory of this run's jobs."""
         return self.root / self.token
 
     def take_over(self, names: Collection[str]) -> None:
-        """End jobs that a killed driver left in the queue.
+        """Cancel jobs of an earlier, killed run in the same working directory.
 
-        They would write where this run writes.
+        These jobs would write to the directories of this run.
 
-        `names` are the full names of the steps of this run; jobs of other participants are left
-        alone. Raises `SlurmError` when such jobs do not end.
+        Parameters
+        ----------
+        names : Collection[str]
+            Full names of the steps of this run; jobs of other participants are not cancelled.
+
+        Raises
+        ------
+        SlurmError
+            The jobs do not end.
         """
         (self.folder / "answers").mkdir(parents=True)
         tokens = {entry.name for entry in self.root.iterdir()} - {self.token}
@@ -101,26 +108,35 @@ class Jobs:
             step, _, token = name.rpartition(".")
             return token in tokens and step.rpartition(".")[0] in ours
 
-        if not tokens or not (left := self.queue.named(orphaned)):
+        if not tokens or not (orphans := self.queue.named(orphaned)):
             return
         _LOGGER.warning(
-            "cancelling %d jobs of an earlier run that are still in the queue", len(left)
+            "cancelling %d jobs of an earlier run that are still in the queue", len(orphans)
         )
-        self.queue.cancel(left)
+        self.queue.cancel(orphans)
         if not self._wait_for_end(orphaned, _ORPHAN_SECONDS):
             raise SlurmError(
-                f"the jobs {', '.join(left)} could not be cancelled",
+                f"the jobs {', '.join(orphans)} could not be cancelled",
                 "these jobs belong to an earlier run with the same working directory",
                 "cancel these jobs with scancel",
             )
 
     def start(self, node: "Node", *, updatehash: bool) -> int:
-        """Submit the job of a step, and return its number in this run.
+        """Submit the job of a step and return its number in this run.
 
-        A job that SLURM refuses ends at once.
+        A job that SLURM rejects ends at once.
 
-        `updatehash`: whether to renew the hashes of steps without running them. `Unreachable`:
-        SLURM did not answer for too long.
+        Parameters
+        ----------
+        node : Node
+            Node of the step.
+        updatehash : bool
+            Whether to update the hash of the step without running it.
+
+        Raises
+        ------
+        Unreachable
+            SLURM did not respond for too long.
         """
         from nipype.utils.filemanip import savepkl
 
@@ -157,22 +173,22 @@ class Jobs:
     def ended(self, number: int) -> Answer | None:
         """Return the outcome of a job, or None while it is active.
 
-        Files and queue are checked no more often than needed.
+        Files and queue are checked only at intervals.
         """
         self._look()
         return self._jobs[number].ending
 
     def forget(self, number: int) -> None:
-        """Let go of a job; the files of one that failed stay."""
+        """Remove a job; the files of a failed job are kept."""
         job = self._jobs.pop(number)
         if job.ending is not None and not job.ending["traceback"]:
             shutil.rmtree(job.folder, ignore_errors=True)
             self._answer(number).unlink(missing_ok=True)
 
     def call_off(self) -> None:
-        """Cancel every job of this run.
+        """Cancel all jobs of this run, which takes a few seconds.
 
-        This includes jobs whose submission was cut short, and takes a few seconds.
+        Jobs whose submission was interrupted are included.
         """
         if not self.folder.exists():
             return
@@ -186,7 +202,7 @@ class Jobs:
             )
 
     def tidy(self) -> None:
-        """Remove the folder of this run where nothing in it tells of a failure."""
+        """Remove the directory of this run unless it contains files of a failed job."""
         if not self._jobs and not any(self.folder.glob("[0-9]*")):
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -220,7 +236,7 @@ class Jobs:
         if now - self._looked < _LOOK_SECONDS:
             return
         self._looked = now
-        # listing, unlike asking for a name, is fresh on NFS
+        # listing a directory is up to date on NFS, unlike a test for a name
         written = set(os.listdir(self.folder / "answers"))
         for number, job in self._waiting().items():
             if f"{number:06d}.json" in written:
@@ -231,14 +247,14 @@ class Jobs:
             self._polled = time.monotonic()
 
     def _take(self, number: int, job: _Job) -> None:
-        """Take the answer of a job, once the results it speaks of are to be seen here."""
+        """Read the answer of a job, and wait until its result file is visible on this computer."""
         answer = json.loads(self._answer(number).read_text())
         if answer["traceback"]:
             failed = answer["failed"] or _name(job)
             head = f"{failed} failed in SLURM job {job.slurm_id} on {answer['host']}\n"
-            known = Notice(**answer["notice"]) if answer.get("notice") else None
-            told = [head, *answer["traceback"]]
-            job.ending = {**answer, "failed": failed, "traceback": told, "notice": known}
+            notice = Notice(**answer["notice"]) if answer.get("notice") else None
+            lines = [head, *answer["traceback"]]
+            job.ending = {**answer, "failed": failed, "traceback": lines, "notice": notice}
             return
         job.answered = job.answered or time.monotonic()
         if f"result_{job.node.name}.pklz" in _listed(job.node):
@@ -272,30 +288,30 @@ class Jobs:
                 job.ending = self._classify_lost_job(job)
 
     def _classify_lost_job(self, job: _Job) -> Answer:
-        """Say why a job will not answer any more."""
+        """Return an answer with the reason why a job has no result."""
         if job.doomed:
             self.queue.cancel([job.slurm_id])
             text = f"SLURM job {job.slurm_id} for {_name(job)} cannot start: {job.doomed}."
             return self._lost(job, text, "refused")
-        told, code, host = self.queue.end_of(job.slurm_id)
-        text = f"SLURM job {job.slurm_id} for {_name(job)} ended {told} without a result."
+        state_text, code, host = self.queue.end_of(job.slurm_id)
+        text = f"SLURM job {job.slurm_id} for {_name(job)} ended {state_text} without a result."
         return self._lost(job, text, "ended" if code == "crashed" else code, host=host)
 
     def _lost(self, job: _Job, text: str, code: str, host: str = "") -> Answer:
         node = job.node
-        asked = [
-            word
-            for word in _requests(node, job.folder, self.options)
-            if word.startswith(("--mem", "--time"))
+        resources = [
+            option
+            for option in _requests(node, job.folder, self.options)
+            if option.startswith(("--mem", "--time"))
         ]
         lines = (
             *_tail(job.folder / "log.txt"),
-            f"Requested resources: {' '.join(asked) or 'the partition defaults'}.\n",
+            f"Requested resources: {' '.join(resources) or 'the partition defaults'}.\n",
             f"Memory declared by the step: {node.mem_gb:.2f} GB.\n",
             f"{text}\n",
         )
-        known = Notice(what="", why=text, code=code)
-        return {"failed": node.fullname, "traceback": lines, "notice": known, "host": host}
+        notice = Notice(what="", why=text, code=code)
+        return {"failed": node.fullname, "traceback": lines, "notice": notice, "host": host}
 
 
 def _name(job: _Job) -> str:
@@ -326,41 +342,45 @@ def _tail(log: Path) -> list[str]:
 
 
 _HANDED_ON = (*POOLS, "PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
-"""Variables that a job gets also where sbatch is told to export none."""
+"""Variables that are set in a job even if sbatch exports no environment."""
 
 
 def _requests(node: "Node", folder: Path, options: Plugin) -> list[str]:
-    """Return arguments of ``sbatch`` for a job, without the script; the user's have precedence."""
+    """Return the arguments of ``sbatch`` for a job, without the script.
+
+    Arguments of the user have precedence.
+    """
     extra = shlex.split(node.plugin_args.get("sbatch_args", ""))
     on_gpu = getattr(node.interface.inputs, "device", "cpu") in ("auto", "cuda")
     gpu = options.gpu_args if on_gpu else ()
-    asked = [*options.sbatch_args, *gpu, *extra]
-    no_pattern = str(folder).replace("%", "%%")  # SLURM finds no replacement symbol in it
-    always = [
+    requested = [*options.sbatch_args, *gpu, *extra]
+    escaped_folder = str(folder).replace(
+        "%", "%%"
+    )  # doubled percent signs are not replaced by SLURM
+    default_arguments = [
         "--no-requeue",
         "--nodes=1",
         "--ntasks=1",
         f"--chdir={folder}",
-        f"--output={no_pattern}/log.txt",
+        f"--output={escaped_folder}/log.txt",
     ]
     if not any(
-        word.partition("=")[0] in ("--mem", "--mem-per-cpu", "--mem-per-gpu") for word in asked
+        option.partition("=")[0] in ("--mem", "--mem-per-cpu", "--mem-per-gpu")
+        for option in requested
     ):
         gigabytes = node.mem_gb + options.memory_extra_gb
-        always.append(f"--mem={int(gigabytes * 1e9 / 2**20) + 1}M")
-    always.append(f"--cpus-per-task={node.n_procs}")
+        default_arguments.append(f"--mem={int(gigabytes * 1e9 / 2**20) + 1}M")
+    default_arguments.append(f"--cpus-per-task={node.n_procs}")
     if options.time_minutes is not None:
         seconds = round(60 * options.time_minutes)
-        always.append(f"--time={seconds // 60}:{seconds % 60:02d}")
-    return [*always, *asked]
+        default_arguments.append(f"--time={seconds // 60}:{seconds % 60:02d}")
+    return [*default_arguments, *requested]
 
 
 def is_small(node: "Node") -> bool:
-    """Return whether a step only handles a few small tables.
+    """Return whether a step only handles a few small tables, faster than a job can start.
 
-    Such a step takes less time than starting a job.
-
-    True also for steps that nipype runs without submitting.
+    The result is also True for steps that nipype runs without submission.
     """
     return bool(
         node.run_without_submitting
@@ -371,11 +391,12 @@ def is_small(node: "Node") -> bool:
 def _script(folder: Path, template: str) -> str:
     """Return the script of a job.
 
-    It is the template and then the job itself, which replaces the shell so that signals reach it.
+    The script consists of the template and the command of the job, which replaces the shell so
+    that it receives signals.
     """
     lines = [*([] if template.startswith("#!") else ["#!/bin/bash"]), *template.splitlines()]
     lines += [
         f"export {key}={shlex.quote(os.environ[key])}" for key in _HANDED_ON if key in os.environ
     ]
-    run = shlex.join(["exec", sys.executable, "-m", "bids_sr.execution.node_job", str(folder)])
-    return "\n".join([*lines, "export NIPYPE_NO_ET=1", run]) + "\n"
+    command = shlex.join(["exec", sys.executable, "-m", "bids_sr.execution.node_job", str(folder)])
+    return "\n".join([*lines, "export NIPYPE_NO_ET=1", command]) + "\n"

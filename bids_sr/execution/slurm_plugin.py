@@ -1,8 +1,8 @@
-"""Run nodes as SLURM jobs, one per node, by nipype's plugin SLURM.
+"""Execution of nodes as SLURM jobs by nipype's SLURM plugin, one job per node.
 
-Defects of nipype, as reports would say them: `SLURMPlugin` reads the result file of an earlier run
-when a job died without one; a job that was killed raises in the scheduler and takes the run down;
-jobs stay in the queue when the run is interrupted.
+Defects of nipype, as they would be reported: `SLURMPlugin` reads the result file of an earlier run
+if a job ended without a result file; a killed job raises an error in the scheduler and ends the
+run; jobs stay in the queue when the run is interrupted.
 """
 
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
 _FOLDER = "slurm"
-"""Directory of the jobs in the work directory."""
+"""Directory of the jobs in the working directory."""
 
 
 class ResilientSLURM(NotesLeft, SLURMPlugin):
-    """SLURM plugin whose driver submits a step once its predecessors are done.
+    """SLURM plugin that submits a step when its predecessors are done.
 
-    Small steps run in the driver.
+    Small steps run in the process of the plugin.
     """
 
     _jobs: Jobs
@@ -45,9 +45,9 @@ class ResilientSLURM(NotesLeft, SLURMPlugin):
         config: "Mapping[str, Mapping[str, str]]",
         updatehash: bool = False,
     ) -> None:
-        """Run the graph; whatever ends it, no job outlives it, nor one left by an earlier run.
+        """Run the graph; all jobs end with the run, including jobs of an earlier run.
 
-        `updatehash`: whether to renew the hashes of steps without running them.
+        If `updatehash` is True, the hashes of steps are updated without running them.
         """
         nodes = list(graph.nodes())
         for node in nodes:
@@ -77,8 +77,8 @@ class ResilientSLURM(NotesLeft, SLURMPlugin):
     def _clean_queue(
         self, jobid: int, graph: "DiGraph[Node]", result: Answer | None = None
     ) -> dict[str, object]:
-        """Report a step; where SLURM itself is gone, the first report says it for all."""
-        told = super()._clean_queue(jobid, graph, result=result)
+        """Report a step; if SLURM is not available, raise an error for all steps."""
+        report = super()._clean_queue(jobid, graph, result=result)
         if self._jobs.unreachable is not None:
             raise self._jobs.unreachable
-        return told
+        return report

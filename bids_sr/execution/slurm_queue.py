@@ -1,7 +1,6 @@
-"""Calls of sbatch, squeue, sacct and scancel, repeated while the controller is busy or restarting.
+"""Calls of sbatch, squeue, sacct and scancel, repeated if the controller is busy or restarting.
 
-Nothing goes through a shell: names with spaces, percent signs or quotes are arguments like any
-other.
+No shell is used, so names may contain spaces, percent signs or quotes.
 """
 
 import logging
@@ -27,17 +26,17 @@ _CROWDED = re.compile(
 
 
 class Unreachable(SlurmError):
-    """The controller has not answered for longer than was to be waited."""
+    """Error for a controller that has not responded within the time limit."""
 
 
 class Refused(SlurmError):
-    """SLURM does not take a job, and would not take it later."""
+    """Error for a job that SLURM rejects permanently."""
 
 
 def _code_of_end(state: str, exit_code: str) -> str:
-    """Why a job of a step failed, as a code of `CODES`.
+    """Return the reason why a job of a step failed, as a code of `CODES`.
 
-    `exit_code`: of the program and, behind a colon, the signal that ended it.
+    `exit_code` is the exit code of the program, with a colon and the signal that ended it.
     """
     code, _, signal = exit_code.partition(":")
     killed = state.rstrip("+") == "FAILED" and signal in ("9", "125")
@@ -46,10 +45,14 @@ def _code_of_end(state: str, exit_code: str) -> str:
 
 @dataclass(kw_only=True, slots=True)
 class Queue:
-    """SLURM's queue of one user.
+    """SLURM queue of the current user.
 
-    The settings are how long the controller may be silent, and the first pause before a new try
-    (s).
+    Attributes
+    ----------
+    patience : float
+        Longest time without a response of the controller (s).
+    pause : float
+        First pause before a call is repeated (s).
     """
 
     patience: float
@@ -59,101 +62,122 @@ class Queue:
     def submit(self, name: str, arguments: Sequence[str], *, alive: Callable[[], bool]) -> str:
         """Submit a job and return its identifier.
 
-        This waits where SLURM is silent or the user has too many jobs.
+        The function waits if SLURM does not respond or the user has too many jobs.
 
-        `name`: no other job ever had it: a job whose submission was not answered is recognized by
-        it. `alive`: whether jobs are under way that will make room.
+        Parameters
+        ----------
+        name : str
+            Unique name of the job, by which it is recognized if the submission was not answered.
+        arguments : Sequence[str]
+            Further arguments of ``sbatch``.
+        alive : Callable[[], bool]
+            Function that returns whether active jobs exist, whose end allows further submissions.
+
+        Raises
+        ------
+        Refused
+            SLURM rejects the job.
+        Unreachable
+            SLURM did not respond for too long.
         """
-        pause, tried = self.pause, False
+        pause, is_repeated = self.pause, False
         while True:
-            if tried and (known := self._named_exactly(name)):
-                self._heard()
-                return known
-            done = call("sbatch", "--parsable", f"--job-name={name}", *arguments)
-            said = done.stderr.strip()
-            if done.returncode == 0:
-                self._heard()
-                return job_number(done.stdout)
-            tried = True
-            if _CROWDED.search(said) and alive():
-                self._heard()
+            if is_repeated and (existing := self._named_exactly(name)):
+                self._reset_silence()
+                return existing
+            result = call("sbatch", "--parsable", f"--job-name={name}", *arguments)
+            message = result.stderr.strip()
+            if result.returncode == 0:
+                self._reset_silence()
+                return job_number(result.stdout)
+            is_repeated = True
+            if _CROWDED.search(message) and alive():
+                self._reset_silence()
                 _LOGGER.info("waiting because the maximum number of jobs of this user is reached")
-            elif _CROWDED.search(said) or _SILENT.search(said):
-                self._silent(said)
+            elif _CROWDED.search(message) or _SILENT.search(message):
+                self._note_silence(message)
             else:
-                raise Refused(said or f"sbatch failed with exit code {done.returncode}")
+                raise Refused(message or f"sbatch failed with exit code {result.returncode}")
             time.sleep(pause)
             pause = min(2 * pause, 30.0)
 
     def states(self, jobs: Collection[str]) -> dict[str, tuple[str, str]] | None:
-        """State and reason of the jobs that are still in the queue; None where SLURM is silent.
+        """Return state and reason of jobs in the queue, or None if SLURM does not respond.
 
-        Raises `Unreachable` when it has been silent for too long.
+        Raises
+        ------
+        Unreachable
+            SLURM did not respond for too long.
         """
         by_job: dict[str, tuple[str, str]] = {}
         for part in chunks(sorted(jobs)):
-            done = call(
+            result = call(
                 "squeue", "--noheader", f"--format={QUEUE_FORMAT}", f"--jobs={','.join(part)}"
             )
-            if done.returncode and "invalid job id" not in done.stderr.lower():
-                self._silent(done.stderr.strip())
+            if result.returncode and "invalid job id" not in result.stderr.lower():
+                self._note_silence(result.stderr.strip())
                 return None
-            by_job |= {job: (state, reason) for job, state, reason in rows(done.stdout)}
-        self._heard()
+            by_job |= {job: (state, reason) for job, state, reason in rows(result.stdout)}
+        self._reset_silence()
         return by_job
 
     def end_of(self, job: str) -> tuple[str, str, str]:
-        """Ask how a job ended that is no longer in the queue.
+        """Return how a job ended that is no longer in the queue.
 
-        Returns its state, ``UNKNOWN`` where SLURM has forgotten it, with what else is known; the
-        code of `_code_of_end`; and the host that it ran on.
+        Returns
+        -------
+        tuple[str, str, str]
+            State with details (``UNKNOWN`` if SLURM has forgotten the job), code of
+            `_code_of_end`, and host.
         """
-        done = call("scontrol", "--oneliner", "show", "job", job)
-        said = dict(re.findall(r"\b(JobState|Reason|ExitCode|NodeList)=(\S*)", done.stdout))
-        state, exit_code = said.get("JobState", "UNKNOWN"), said.get("ExitCode", "")
-        reason = said.get("Reason", "").replace("None", "")
-        host = said.get("NodeList", "").replace("(null)", "")
+        result = call("scontrol", "--oneliner", "show", "job", job)
+        fields = dict(re.findall(r"\b(JobState|Reason|ExitCode|NodeList)=(\S*)", result.stdout))
+        state, exit_code = fields.get("JobState", "UNKNOWN"), fields.get("ExitCode", "")
+        reason = fields.get("Reason", "").replace("None", "")
+        host = fields.get("NodeList", "").replace("(null)", "")
         details = ", ".join(filter(None, (reason, exit_code and f"exit code {exit_code}", host)))
-        told = f"{state} ({details})" if details else state
-        return told, _code_of_end(state, exit_code), host
+        text = f"{state} ({details})" if details else state
+        return text, _code_of_end(state, exit_code), host
 
     def named(self, belongs: Callable[[str], bool]) -> list[str]:
-        """Return jobs of this user that are under way and whose name belongs to what is sought.
+        """Return identifiers of this user's active jobs whose name satisfies a condition.
 
-        Returns SLURM's identifiers of the jobs; empty also where SLURM is silent.
+        The list is also empty if SLURM does not respond.
         """
-        done = call(
+        result = call(
             "squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%T|%j", seconds=20
         )
-        return [job for job, state, name in rows(done.stdout) if state in ACTIVE and belongs(name)]
+        return [
+            job for job, state, name in rows(result.stdout) if state in ACTIVE and belongs(name)
+        ]
 
     def cancel(self, jobs: Iterable[str]) -> None:
-        """End jobs, whether they run or wait."""
+        """Cancel pending and running jobs."""
         for part in chunks(sorted(set(jobs))):
             call("scancel", "--quiet", *part, seconds=5)
 
     def _named_exactly(self, name: str) -> str:
-        """Find the job of this name in any state.
+        """Return the identifier of the job with this name in any state, or "".
 
-        A submission without an answer may still have been accepted.
+        A submission without an answer may have been accepted.
         """
-        done = call("squeue", "--noheader", "--states=all", f"--name={name}", "--format=%i")
-        return done.stdout.strip().partition("\n")[0] if done.returncode == 0 else ""
+        result = call("squeue", "--noheader", "--states=all", f"--name={name}", "--format=%i")
+        return result.stdout.strip().partition("\n")[0] if result.returncode == 0 else ""
 
-    def _heard(self) -> None:
+    def _reset_silence(self) -> None:
         self._silent_since = None
 
-    def _silent(self, said: str) -> None:
+    def _note_silence(self, message: str) -> None:
         now = time.monotonic()
         if self._silent_since is None:
             self._silent_since = now
             _LOGGER.warning(
-                "SLURM does not respond (%s). Retrying for %.0f s", said, self.patience
+                "SLURM does not respond (%s). Retrying for %.0f s", message, self.patience
             )
         if now - self._silent_since >= self.patience:
             raise Unreachable(
                 f"SLURM has not responded for {now - self._silent_since:.0f} s. The last message"
-                f" was: {said}"
+                f" was: {message}"
             )
 
 

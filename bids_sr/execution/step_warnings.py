@@ -1,4 +1,4 @@
-"""Warnings of bids-sr in the process that runs a step, kept in the record of the run."""
+"""Recording of warnings of bids-sr in the process that runs a step."""
 
 import contextlib
 import logging
@@ -14,29 +14,29 @@ if TYPE_CHECKING:
 
 
 def keep_warnings(folder: Path, node: "Node") -> None:
-    """Write the warnings of bids-sr in this process to the record in a folder, as of a step.
+    """Record warnings of bids-sr in this process in a directory, as warnings of a step.
 
-    The folder of the step keeps them too, for calls that do not run it again. One that cannot be
-    written is done without. Nothing goes to the terminal from here on where the
-    logger has no other handler above it, as in `start_worker`.
+    The directory of the step also contains them, for calls that do not run it again. Warnings that
+    cannot be written are ignored. Warnings are no longer printed unless the logger has a parent
+    handler, as in `start_worker`.
     """
     _forget_warnings()
-    handler = _Kept(logging.WARNING)
+    handler = _WarningRecorder(logging.WARNING)
     handler.folder = folder.absolute()
     handler.node = node
     logging.getLogger("bids_sr").addHandler(handler)
 
 
 def _forget_warnings() -> None:
-    """Undo `keep_warnings` in this process."""
+    """Remove the handlers of `keep_warnings` in this process."""
     logger = logging.getLogger("bids_sr")
-    for handler in [each for each in logger.handlers if isinstance(each, _Kept)]:
+    for handler in [item for item in logger.handlers if isinstance(item, _WarningRecorder)]:
         logger.removeHandler(handler)
         handler.close()
 
 
-class _Kept(logging.Handler):
-    """A line a warning, whatever it holds."""
+class _WarningRecorder(logging.Handler):
+    """Logging handler that records each warning in one line."""
 
     folder: Path
     node: "Node"
@@ -57,4 +57,4 @@ class _Kept(logging.Handler):
                 notices.record(folder, [notice])
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """A step goes on where its warning cannot be written."""
+        """Ignore errors, so that a step continues if its warning cannot be written."""

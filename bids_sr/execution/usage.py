@@ -14,24 +14,23 @@ POOLS = (
     "NUMBA_NUM_THREADS",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
-"""Environment of the libraries that start threads of their own."""
-_TRIM_ABOVE, _MAP_FROM = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+"""Environment variables of libraries with thread pools."""
+_TRIM_ABOVE, _MAP_FROM = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
 
 
 def limit_threads() -> None:
-    """Limit every library in this and child processes to one thread.
+    """Limit all libraries in this process and its child processes to one thread.
 
-    Call this before the libraries are loaded.
-
-    Steps run side by side instead, and a step that takes more asks for it itself (`hold_threads`).
+    Call this function before the libraries are loaded. Steps run in parallel instead, and a step
+    with several threads sets their number itself (`hold_threads`).
     """
     os.environ.update(dict.fromkeys(POOLS, "1"))
 
 
 def hold_threads(count: int) -> None:
-    """Set torch, if loaded, to the number of threads of the current step.
+    """Set the number of threads of torch, if loaded, to the number for the current step.
 
-    The step before may have had another number.
+    The previous step may have had another number.
     """
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != count:
@@ -39,20 +38,23 @@ def hold_threads(count: int) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let this process use freed memory of volumes again, until `release_memory`.
+    """Let this process reuse the memory of freed volumes until `release_memory` is called.
 
-    The C library else gives each of them back as it is freed: a fault a page then makes up a fifth
-    of the time in which a series is interpolated. Its own rule goes up to the same 32 MiB.
+    By default, the C library returns freed memory to the system. Page faults then take a fifth of
+    the time of the interpolation of a series. The default rule of the library uses the same limit
+    of up to 32 MiB.
     """
-    with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such call
+    # other C libraries do not have this function
+    with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
         library.mallopt(_TRIM_ABOVE, 64 << 20)
         library.mallopt(_MAP_FROM, 32 << 20)
 
 
 def release_memory() -> None:
-    """Return what is free to the system, and to the GPU: a worker lives as long as the run."""
-    with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such call
+    """Return free memory to the system and the GPU, because a worker lives as long as the run."""
+    # other C libraries do not have this function
+    with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

@@ -1,4 +1,4 @@
-"""Types of NumPy arrays by their elements, for annotations; checksums and parts of arrays."""
+"""Array types for annotations, a checksum of arrays, and the division of ranges."""
 
 import hashlib
 from collections.abc import Iterator
@@ -15,23 +15,24 @@ Mask = NDArray[np.bool_]
 
 
 def float32_checksum(values: Array) -> str:
-    """SHA-256 of the values as little-endian single-precision numbers, in C order.
-
-    `values`: numbers of any shape and type. Hexadecimal digest of 64 characters.
-    """
+    """Return the SHA-256 of an array as little-endian float32 in C order (hexadecimal digits)."""
     return hashlib.sha256(np.ascontiguousarray(values, dtype="<f4").data).hexdigest()
 
 
 def parts_of(count: int, size: int = 128) -> Iterator[slice]:
-    """Cut a range into parts; of voxels, by default, whose time series stay in the cache."""
+    """Yield consecutive slices of a range.
+
+    With the default size, the time series of a slice of voxels fit into the processor cache.
+    """
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
 
 
-def evenly_spaced(count: int, most: int) -> tuple[int, ...]:
-    """Return at most so many of `count` indices, evenly from the first to the last.
+def evenly_spaced(count: int, limit: int) -> tuple[int, ...]:
+    """Return up to `limit` of `count` indices, evenly spaced from the first to the last.
 
-    Numbers in ascending order; empty where there is no volume.
+    >>> evenly_spaced(7, 3)
+    (0, 3, 6)
     """
-    chosen = np.linspace(0, count - 1, min(most, count)).round().astype(int)
-    return tuple(int(k) for k in np.unique(chosen))
+    indices = np.linspace(0, count - 1, min(limit, count)).round().astype(int)
+    return tuple(int(k) for k in np.unique(indices))

@@ -1,7 +1,7 @@
-"""Files in whole or not at all: written beside their place, brought to the disk, then renamed.
+"""Atomic writing of files: to a temporary name in the same directory, then renamed.
 
-Whoever reads a file under its final name finds the old content or the new one, whatever ended the
-writer. What a killed writer leaves has a hidden name that `remove_leftovers` knows.
+A reader of the final name finds either the old or the new content, however the writer ended. Files
+of a killed writer have hidden names, which `remove_leftovers` recognizes.
 """
 
 import contextlib
@@ -18,52 +18,52 @@ from typing import Any
 
 from bids_sr.notices import Notice
 
-_LARGEST_BYTES = 200_000_000  # that are read as text
+_LARGEST_BYTES = 200_000_000  # bytes, largest file that is read as text
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PART = ".part"
 
 
 class DiskFullError(OSError):
-    """A file system is too full for a file of `needed` bytes (if known), as `notice` tells.
+    """Error for a full file system, with a notice that contains the required size if known.
 
-    What was there before is unchanged.
+    The previous content of the file is unchanged.
     """
 
     def __init__(self, path: Path, needed: int | None = None) -> None:
-        wanted = "" if needed is None else f". {_amount(needed)} are required"
-        why = (
-            f"no space is left on the disk, or the disk quota is exceeded{wanted}. Currently,"
+        required = "" if needed is None else f". {_amount(needed)} are required"
+        reason = (
+            f"no space is left on the disk, or the disk quota is exceeded{required}. Currently,"
             f" {free_text(path)}. Incomplete files were removed"
         )
-        self.notice = Notice(what=str(path), why=why, code="full")
-        super().__init__(errno.ENOSPC, f"{path}: {why}")
+        self.notice = Notice(what=str(path), why=reason, code="full")
+        super().__init__(errno.ENOSPC, f"{path}: {reason}")
 
     def __reduce__(self) -> tuple[type[OSError], tuple[object, ...]]:
-        return OSError, self.args  # comes back from a worker with its text
+        return OSError, self.args  # unpickled in the parent process with its text
 
     def __str__(self) -> str:
         return str(self.args[1])
 
 
 def file_system_of(path: Path) -> Path:
-    """The mount point that holds a path; the path itself need not exist."""
-    place = path.absolute()
-    while not os.path.lexists(place) and place != place.parent:
-        place = place.parent
-    place = place.resolve()
-    while not os.path.ismount(place) and place != place.parent:
-        place = place.parent
-    return place
+    """Return the mount point of a path, which need not exist."""
+    mount = path.absolute()
+    while not os.path.lexists(mount) and mount != mount.parent:
+        mount = mount.parent
+    mount = mount.resolve()
+    while not os.path.ismount(mount) and mount != mount.parent:
+        mount = mount.parent
+    return mount
 
 
 def free_text(path: Path) -> str:
-    """How much room the file system of a path has, as text."""
-    place = file_system_of(path)
-    return f"{_amount(shutil.disk_usage(place).free)} are free on the file system {place}"
+    """Return a text on the free space of a path's file system."""
+    mount = file_system_of(path)
+    return f"{_amount(shutil.disk_usage(mount).free)} are free on the file system {mount}"
 
 
 def _amount(size: float) -> str:
-    """Bytes in the unit that gives a short number."""
+    """Format a number of bytes in the unit that gives a short number."""
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:
             return f"{size:.3g} {unit}"
@@ -72,22 +72,29 @@ def _amount(size: float) -> str:
 
 
 def beside(path: Path) -> Path:
-    """Return a unique hidden name in the same directory.
-
-    No other writer has it, on whatever machine it runs.
-    """
+    """Return a unique hidden name in the same directory, which no other writer uses."""
     return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{_PART}")
 
 
 @contextlib.contextmanager
 def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Yield a temporary name beside `path` to write to.
+    """Write a file atomically under a temporary name.
 
-    It replaces `path` when the block ends without error, and is removed otherwise.
+    The context manager yields the temporary name. The file replaces `path` if the block ends
+    without an error and is removed otherwise.
 
-    `durable` waits until the content is on the disk, so that not even a loss of power leaves less
-    of it; not needed for files that are checked before they are used again. DiskFullError where
-    the file system had no room; a file that was at `path` before is as it was.
+    Parameters
+    ----------
+    path : Path
+        Final name of the file.
+    durable : bool, optional
+        Whether to wait until the content is on the disk, so that it survives a power failure. This
+        is not needed for files that are checked before they are used again.
+
+    Raises
+    ------
+    DiskFullError
+        The file system is full; a previous file at `path` is unchanged.
     """
     part = beside(path)
     try:
@@ -104,22 +111,22 @@ def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
 def put_in_place(part: Path, target: Path, *, durable: bool = True) -> None:
     """Rename a finished file to its final name.
 
-    Where it is to be durable, its content is on the disk first, and a target of the same content
-    is left as it is.
+    If `durable`, the content is flushed to the disk first, and a target with the same content is
+    not changed.
     """
     if durable:
         if target.is_file() and filecmp.cmp(part, target, shallow=False):
             part.unlink()
             return
-        _to_disk(part)
+        _flush_to_disk(part)
     os.replace(part, target)
 
 
 def link_whole(source: Path, target: Path) -> None:
-    """Give a finished file a second name: a hard link, or a copy where the file system has none.
+    """Hard-link a finished file to a second name, or copy it if the file system has no links.
 
-    A target that is this file already is left alone, and so is a copy of the same content.
-    Directories are made as needed.
+    A target that is the same file is not changed, nor is a copy with the same content. Directories
+    are created as needed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and target.samefile(source):
@@ -127,23 +134,23 @@ def link_whole(source: Path, target: Path) -> None:
     part = beside(target)
     try:
         os.link(source, part)
-    except OSError:  # another file system, one without links, or too many of them
+    except OSError:  # another file system, a file system without links, or too many links
         with whole_file(target) as copy:
             shutil.copyfile(source, copy)
         return
     try:
         os.replace(part, target)
     finally:
-        # where another has made the same link: renaming then does nothing
+        # renaming does nothing if another process has created the same link
         part.unlink(missing_ok=True)
 
 
-def _to_disk(path: Path) -> None:
+def _flush_to_disk(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # file systems that keep nothing to bring to a disk
+        # some file systems do not support synchronization to a disk
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
@@ -151,11 +158,14 @@ def _to_disk(path: Path) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> Path:
-    """Write a file atomically.
+    """Write a file atomically, unless it already has this content.
 
-    A file of the same content is left as it is. Directories are made as needed.
+    Directories are created as needed.
 
-    DiskFullError where there is no room for it; the old file is as it was.
+    Raises
+    ------
+    DiskFullError
+        The file system is full; the previous file is unchanged.
     """
     if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
         return path
@@ -169,30 +179,33 @@ def write_bytes(path: Path, data: bytes) -> Path:
 
 
 def write_whole(path: Path, text: str) -> Path:
-    """Write a text file (UTF-8) as `write_bytes` does."""
+    """Write a text file (UTF-8) atomically, as `write_bytes` does."""
     return write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> Path:
-    """Write a JSON file as `write_bytes` does; equal content gives equal bytes."""
+    """Write a JSON file atomically, as `write_bytes` does; equal content gives equal bytes."""
     return write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Remove the leftovers of killed writers and return their number.
+    """Remove temporary files of killed writers and return their number.
 
-    Nobody may be writing below the directory at the time.
+    No other process may write to the directory at the same time.
     """
-    left = [path for path in folder.rglob(f".*{_PART}") if path.is_file()]
-    for path in left:
+    leftovers = [path for path in folder.rglob(f".*{_PART}") if path.is_file()]
+    for path in leftovers:
         path.unlink(missing_ok=True)
-    return len(left)
+    return len(leftovers)
 
 
 def regular(path: Path) -> os.stat_result:
     """Return the state of a regular file, following links.
 
-    Raises `OSError` where there is none, or for a directory, pipe, socket or device.
+    Raises
+    ------
+    OSError
+        The path does not exist, or is a directory, pipe, socket or device.
     """
     state = os.stat(path)
     if stat.S_ISDIR(state.st_mode):
@@ -209,23 +222,32 @@ def regular(path: Path) -> os.stat_result:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; empty where there is none that can be read."""
+    """Return the object in a JSON file, or {} if the file cannot be read or contains no object."""
     try:
-        found = json.loads(read_text(path))
+        content = json.loads(read_text(path))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def read_text(path: Path, *, encoding: str = "utf-8") -> str:
-    """Read a text file with its line ends as they are.
+    """Read a text file without conversion of line ends.
 
-    This neither waits for a pipe nor fills the memory.
+    Pipes and large files are rejected, so reading neither blocks nor fills the memory.
 
-    Raises `OSError` as `regular` does, and for a file larger than `_LARGEST_BYTES`;
-    `UnicodeDecodeError` for another encoding.
+    Parameters
+    ----------
+    path : Path
+        Text file.
+    encoding : str, optional
+        Encoding of the file.
 
-    `encoding`: codec with which the bytes are decoded.
+    Raises
+    ------
+    OSError
+        See `regular`; also if the file is larger than `_LARGEST_BYTES`.
+    UnicodeDecodeError
+        The file has another encoding.
     """
     size = regular(path).st_size
     if size > _LARGEST_BYTES:

@@ -1,8 +1,8 @@
 """Checksums of files.
 
-Size and modification time do not show every change: ``rsync -t``, archives and version control
-restore times, and a corrected digit does not change the size. Whether earlier results still apply
-is therefore decided by the content.
+Size and modification time do not reveal every change: ``rsync -t``, archives and version control
+restore times, and a corrected digit does not change the size. Therefore the content decides
+whether earlier results are still valid.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 def checksum(path: Path) -> str:
     """Return the SHA-256 of a file's content as hexadecimal digits.
 
-    A file is read once per process, unless its size, times, or inode change.
+    A file is read once per process unless its size, times or inode change.
     """
     state = path.stat()
     return _checksum(

@@ -1,4 +1,4 @@
-"""Copy images volume by volume in another data type, compression or order of axes."""
+"""Copies of images in another data type, compression or order of axes, volume by volume."""
 
 import math
 from pathlib import Path
@@ -20,49 +20,56 @@ def compress_series(
     order: AxisOrder = AS_STORED,
     code: int | None = None,
 ) -> None:
-    """Copy a series to .nii.gz in another data type and order of axes.
+    """Copy a series to .nii.gz in another data type and order of axes, volume by volume.
 
-    The type is little-endian, and one volume is in memory at a time.
+    Integers are scaled to the range of the run, so that all volumes have one slope and the same
+    quantization, and 0 stays 0. If single voxels or an offset extend this range so much that the
+    head would have fewer than 1,000 steps, the copy is float32.
 
-    Integers take the range of the run, so that every volume is stored with one slope and none is
-    quantized unlike its neighbors. 0 stays 0. If single voxels or an offset make this range so
-    wide that the head would have fewer than 1,000 steps, the copy is float32. `code`: see
-    `save_reordered`.
-
-    `dtype`: data type on disk; integers are scaled to the range of the run. `order`: stored axis
-    that each of the first three axes of the copy takes.
+    Parameters
+    ----------
+    src_nii : Path
+        Series to copy (NIfTI).
+    dst_gz : Path
+        Compressed copy.
+    dtype : npt.DTypeLike, optional
+        Data type on disk (little-endian).
+    order : AxisOrder, optional
+        Stored axis for each of the first three axes of the copy.
+    code : int | None, optional
+        Code of qform and sform; None copies the codes of the series.
     """
-    kind = np.dtype(dtype)
+    target_dtype = np.dtype(dtype)
     with SeriesReader(src_nii) as reader:
         slope, inter = 1.0, 0.0
-        if kind.kind in "iu":
-            slope, inter = _scale(*reader.extent(), kind)
+        if target_dtype.kind in "iu":
+            slope, inter = _scale(*reader.extent(), target_dtype)
             if slope > _spread(reader.volume(0)) / _LEAST_STEPS:
-                kind, slope, inter = np.dtype("<f4"), 1.0, 0.0
+                target_dtype, slope, inter = np.dtype("<f4"), 1.0, 0.0
         _copy(
             reader,
             dst_gz,
             order,
             reader.tr,
             code=code,
-            dtype=kind,
+            dtype=target_dtype,
             slope=slope,
             inter=inter,
             compressed=True,
         )
 
 
-_LEAST_STEPS = 1000  # of the integers, within the spread of the head
+_LEAST_STEPS = 1000  # smallest number of integer steps within the intensity range of the head
 
 
 def _spread(volume: Array) -> float:
-    """Return the range of most values of a volume, without background and padding.
+    """Return the intensity range of most voxels, without background and padding.
 
-    A few voxels far above the head (artifacts) count for nothing, nor does an offset. Infinite if
-    only a few values occur.
+    A few voxels with much higher intensity than the head (artifacts) and an offset do not change
+    the result. The range is infinite if only a few different values occur.
     """
     values, counts = np.unique(volume, return_counts=True)
-    rare = values[counts < 0.01 * volume.size]  # a background or padding has one value
+    rare = values[counts < 0.01 * volume.size]  # a background or padding has a single value
     if not rare.size:
         return math.inf
     signal = volume[np.isin(volume, rare)]
@@ -70,10 +77,11 @@ def _spread(volume: Array) -> float:
 
 
 def _scale(lowest: float, highest: float, kind: npt.DTypeLike) -> tuple[float, float]:
-    """Slope and intercept with which a range about 0 fills an integer type, and 0 comes back as 0.
+    """Return slope and intercept that scale a range with 0 to an integer type and preserve 0.
 
-    The intercept is a whole multiple of the slope, which has eight significant bits, so that the
-    multiple is exact in the single precision of the header, and of programs that read it.
+    The intercept is an integer multiple of the slope, which has eight significant bits. The
+    intercept is therefore exact in the single precision of the header and of programs that read
+    it.
     """
     limits = np.iinfo(np.dtype(kind))
     if highest - lowest < 1e-30:
@@ -91,31 +99,48 @@ def copy_series(
     tr: float | None = None,
     masked: bool = False,
 ) -> None:
-    """Copy a series with its axes in another order (see `io.grids`).
+    """Copy a series with its axes in another order, volume by volume.
 
-    One volume is in memory at a time, and the values are unchanged: integers of 16 bits without
-    a scale stay what they are, all else becomes float32.
+    The values do not change: 16-bit integers without a scale keep their type, other types become
+    float32.
 
-    `tr` is its repetition time (s), that of its header by default, which may be missing or in a
-    wrong unit. Of one that is `masked` what is not finite becomes 0; else it is refused.
-
-    `order`: stored axis that each of the first three axes of the copy takes.
+    Parameters
+    ----------
+    src : Path
+        Series to copy (NIfTI).
+    dst : Path
+        Copy.
+    order : AxisOrder, optional
+        Stored axis for each of the first three axes of the copy, see `bids_sr.io.grids`.
+    tr : float | None, optional
+        Repetition time (s); None copies the header's repetition time, which may be missing or in a
+        wrong unit.
+    masked : bool, optional
+        Whether to replace NaN and infinite values by 0 instead of raising an error.
     """
     with SeriesReader(src, allow_nan=masked) as reader:
-        short = reader.dtype.kind in "iu" and reader.dtype.itemsize <= 2 and not reader.scaled
-        kind = reader.dtype if short else np.float32
-        _copy(reader, dst, order, tr or reader.tr, dtype=kind, masked=masked)
+        is_short_int = (
+            reader.dtype.kind in "iu" and reader.dtype.itemsize <= 2 and not reader.scaled
+        )
+        target_dtype = reader.dtype if is_short_int else np.float32
+        _copy(reader, dst, order, tr or reader.tr, dtype=target_dtype, masked=masked)
 
 
 def save_reordered(
     src: Path, dst: Path, *, order: AxisOrder = AS_STORED, code: int | None = None
 ) -> None:
-    """Copy a 3D image with its axes in another order to a compressed file; type and values stay.
+    """Copy a 3D image with its axes in another order to a compressed file of the same data type.
 
-    `code` is that of qform and sform, by default those of the image.
-
-    `src`: image or series to copy (NIfTI); only its first volume is copied. `order`: stored axis
-    that each of the first three axes of the copy takes.
+    Parameters
+    ----------
+    src : Path
+        Image or series to copy (NIfTI); only the first volume is copied.
+    dst : Path
+        Compressed copy.
+    order : AxisOrder, optional
+        Stored axis for each of the first three axes of the copy.
+    code : int | None, optional
+        Code of qform and sform; None copies the codes of the image.
     """
     with SeriesReader(src, allow_nan=True) as reader:
         data = reordered(reader.volume(0), order)

@@ -1,4 +1,4 @@
-"""BIDS metadata of a derivatives folder: description, README, CHANGES and ``.bidsignore``."""
+"""BIDS metadata of a derivatives directory: description, README, CHANGES and ``.bidsignore``."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from bids_sr.io import atomic_files
 from bids_sr.series import BASELINES
 
 _BIDS_VERSION = "1.11.1"
-"""The newest version in the schema of the installed validator.
+"""Newest BIDS version in the schema of the installed validator.
 
 `tests/contracts/test_validated.py` checks it.
 """
@@ -24,17 +24,17 @@ _NO_DATA = (
     "group_*.json",
     "**/figures",
 )
-"""Pages, citations, ratings (of an earlier version), and what the group level makes: no
-participant's data.
+"""Pages, citations, ratings (of an earlier version) and group results, which are not data of a
+participant.
 """
 _UNKNOWN_KINDS = ("boldref", "xfm", "timeseries", "statmap", "metrics")
-"""Suffixes of which the validator's schema knows nothing: the first three are those of fMRIPrep,
-the others ours.
+"""Suffixes that are not in the validator's schema: the first three are from fMRIPrep, the others
+are specific to bids-sr.
 """
 _IGNORED = (*_NO_DATA, *(f"**/*_{kind}.*" for kind in _UNKNOWN_KINDS))
 
 RESULTS = "bids-sr"
-"""How URIs in the data set of a primary series name the one that holds all results, and it."""
+"""Name of the main results data set in BIDS URIs, and prefix of the data sets with one series."""
 _OF_THE_USER = (
     "Authors",
     "Acknowledgements",
@@ -43,9 +43,7 @@ _OF_THE_USER = (
     "ReferencesAndLinks",
     "DatasetDOI",
 )
-"""Keys of a description that are kept once they are there: whoever publishes results fills them
-in.
-"""
+"""Keys of a description that are preserved once filled in by the user."""
 _MARK = (
     "*This file was written by bids-sr and is updated with the results. A README without this line"
     " is never changed.*\n"
@@ -80,11 +78,9 @@ you change one in place, the other changes as well.
 
 
 def dataset_of(output_dir: Path, series: str) -> Path:
-    """Return the root of the data set of one series alone.
+    """Return the root of the data set with only one series, ``derivatives/bids-sr-<series>``.
 
-    Other programs look there for a preprocessed series.
-
-    Directory ``derivatives/bids-sr-<series>``; it need not exist.
+    Other programs find a preprocessed series there. The directory need not exist.
     """
     return output_dir / "derivatives" / f"{RESULTS}-{series}"
 
@@ -92,7 +88,7 @@ def dataset_of(output_dir: Path, series: str) -> Path:
 def applied_in(output_dir: Path, series: str) -> dict[str, bool]:
     """Return by run whether the method of a series was applied.
 
-    The runs are those of the data set that holds this series alone.
+    The runs are taken from the data set with only this series.
     """
     applied: dict[str, bool] = {}
     for path in sorted(
@@ -112,15 +108,23 @@ def write_dataset(
     links: Mapping[str, Path] | None = None,
     series: str = "",
 ) -> None:
-    """Write description, README, CHANGES and ``.bidsignore``.
+    """Write description, README, CHANGES and ``.bidsignore`` of a data set.
 
-    Files that already have this content are left as they are.
+    Files with the same content are not rewritten. A README by the user is not changed, nor are the
+    keys `_OF_THE_USER` of an existing description.
 
-    A README of the user's own is left alone, and so is what a description has of `_OF_THE_USER`.
-
-    `bids_dir`: the data set that they are made from; ``bids:raw:`` in Sources stands for it.
-    `links`: further data sets that Sources name, by the name they have there. `series`: the data
-    set to describe is that of this series alone; "" for all results.
+    Parameters
+    ----------
+    output_dir : Path
+        Output directory.
+    bids_dir : Path
+        Input data set, ``bids:raw:`` in Sources.
+    version : str
+        Version of bids-sr.
+    links : Mapping[str, Path] | None, optional
+        Further data sets that are used in Sources, by their name in URIs.
+    series : str, optional
+        Series whose data set to describe; "" for the main results.
     """
     sources = {"raw": bids_dir, **(links or {})}
     name = str(_description(bids_dir).get("Name") or bids_dir.name)
@@ -134,43 +138,42 @@ def write_dataset(
         applied = applied_in(output_dir, series)
         about = f"BOLD of {name}, {BASELINES.get(series, f'super-resolved ({series})')}"
         if idle := [run for run, value in applied.items() if not value]:
-            some = f"{about}; {len(idle)} of {len(applied)} runs zero filled"
+            summary = f"{about}; {len(idle)} of {len(applied)} runs zero filled"
             about = (
-                some
+                summary
                 if any(applied.values())
                 else f"zero-filled BOLD series of {name} ({series} was not applied)"
             )
-            where = (
+            heading = (
                 f"**Not super-resolved: {', '.join(idle)}.** {series} was not applied to these"
                 " runs:"
             )
-            text = f"\n{where} `desc-preproc_bold` is the zero-filled series.\n"
+            text = f"\n{heading} `desc-preproc_bold` is the zero-filled series.\n"
     about = f"bids-sr: {about}"
-    found = _described(root, about, sources, version, {RESULTS: "../.."} if series else {})
-    atomic_files.write_json(root / "dataset_description.json", found)
+    description = _describe_dataset(
+        root, about, sources, version, {RESULTS: "../.."} if series else {}
+    )
+    atomic_files.write_json(root / "dataset_description.json", description)
     _write_readme(root, readme.format(about=about, name=name, series=series, idle=text))
     if not series:
         _write_changes(root, version)
     write_ignored(root)
 
 
-def _described(
+def _describe_dataset(
     root: Path, about: str, sources: Mapping[str, Path], version: str, further: Mapping[str, str]
 ) -> dict[str, object]:
-    """Return the description of a data set.
-
-    Authors and license of its sources hold for what is derived from them.
-    """
-    raw, there = _description(sources["raw"]), _description(root)
+    """Return the description of a data set, with authors and license of its source."""
+    raw, existing = _description(sources["raw"]), _description(root)
     generated: dict[str, object] = {"Name": "bids-sr", "Version": version}
     if container := _container():
         generated["Container"] = container
-    place = f"{further[RESULTS]}/" if RESULTS in further else ""
-    cited = (
-        f"Please cite bids-sr and the underlying methods, which are listed in {place}CITATION.md"
+    prefix = f"{further[RESULTS]}/" if RESULTS in further else ""
+    citation = (
+        f"Please cite bids-sr and the underlying methods, which are listed in {prefix}CITATION.md"
     )
-    acknowledged = str(raw.get("HowToAcknowledge") or "").strip() or ", ".join(
-        map(str, _listed(raw.get("ReferencesAndLinks")))
+    acknowledgement = str(raw.get("HowToAcknowledge") or "").strip() or ", ".join(
+        map(str, _as_list(raw.get("ReferencesAndLinks")))
     )
     links = {key: _link_to(folder, root) for key, folder in sources.items()} | dict(further)
     copied = {key: raw[key] for key in ("Authors", "License") if raw.get(key)}
@@ -179,20 +182,20 @@ def _described(
         "BIDSVersion": _BIDS_VERSION,
         "DatasetType": "derivative",
         **copied,
-        **{key: there[key] for key in _OF_THE_USER if there.get(key)},
-        "HowToAcknowledge": f"{cited}. For the data: {acknowledged}"
-        if acknowledged
-        else f"{cited}.",
+        **{key: existing[key] for key in _OF_THE_USER if existing.get(key)},
+        "HowToAcknowledge": f"{citation}. For the data: {acknowledgement}"
+        if acknowledgement
+        else f"{citation}.",
         "GeneratedBy": [generated],
-        "SourceDatasets": [_source(folder, links[key]) for key, folder in sources.items()],
+        "SourceDatasets": [_source_entry(folder, links[key]) for key, folder in sources.items()],
         "DatasetLinks": links,
     }
 
 
 def _container() -> dict[str, str]:
-    """Container of this process, in the words of BIDS and of fMRIPrep; empty outside of one.
+    """Return the container of this process as in BIDS and fMRIPrep, or {} outside of a container.
 
-    Apptainer and Singularity name their image file themselves; an image that was made from ours
+    Apptainer and Singularity set the name of their image file. An image that was built from ours
     still has its tag.
     """
     sif = os.environ.get("APPTAINER_NAME") or os.environ.get("SINGULARITY_NAME")
@@ -200,21 +203,21 @@ def _container() -> dict[str, str]:
     return {"Type": "singularity" if sif else "docker", "Tag": tag} if tag else {}
 
 
-def _listed(value: object) -> list[object]:
+def _as_list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def _source(folder: Path, link: str) -> dict[str, object]:
-    """A data set that others are made from, as its own description tells it."""
-    told = _description(folder)
-    doi = {"DOI": told["DatasetDOI"]} if told.get("DatasetDOI") else {}
+def _source_entry(folder: Path, link: str) -> dict[str, object]:
+    """Return the entry of a source data set, with the DOI in its description."""
+    description = _description(folder)
+    doi = {"DOI": description["DatasetDOI"]} if description.get("DatasetDOI") else {}
     return {"URL": link, **doi}
 
 
 def _link_to(folder: Path, root: Path) -> str:
     """Return the link from one data set to another.
 
-    It is a relative path, unless they have only the root of the system in common.
+    The link is a relative path, unless they share only the root of the file system.
 
     >>> _link_to(Path("/data/study"), Path("/data/study/derivatives/bids-sr"))
     '../..'
@@ -223,38 +226,38 @@ def _link_to(folder: Path, root: Path) -> str:
     """
     folder = folder.resolve()
     root = root.resolve()
-    apart = os.path.commonpath([folder, root]) == folder.anchor
-    return folder.as_uri() if apart else Path(os.path.relpath(folder, root)).as_posix()
+    is_unrelated = os.path.commonpath([folder, root]) == folder.anchor
+    return folder.as_uri() if is_unrelated else Path(os.path.relpath(folder, root)).as_posix()
 
 
 def _description(folder: Path) -> dict[str, object]:
-    """The description of a data set; empty where it has none that can be read."""
+    """Return the description of a data set, or {} if it cannot be read."""
     return atomic_files.read_json(folder / "dataset_description.json")
 
 
 def _write_readme(root: Path, text: str) -> None:
-    found = [path for path in root.glob("README*") if path.is_file()]
-    if all(_MARK in path.read_text(encoding="utf-8", errors="replace") for path in found):
+    readmes = [path for path in root.glob("README*") if path.is_file()]
+    if all(_MARK in path.read_text(encoding="utf-8", errors="replace") for path in readmes):
         atomic_files.write_whole(root / "README.md", f"{text}\n{_MARK}")
 
 
 def _write_changes(root: Path, version: str) -> None:
-    """Write one CHANGES entry for each version that wrote here.
+    """Write one CHANGES entry per version that wrote results, newest first.
 
-    The newest comes first, in the format of CPAN's change logs.
+    The format is the format of CPAN change logs.
     """
     path = root / "CHANGES"
-    before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    if not any(line.startswith(f"{version} ") for line in before.splitlines()):
+    previous = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    if not any(line.startswith(f"{version} ") for line in previous.splitlines()):
         entry = f"{version} {date.today().isoformat()}\n  - Generated by bids-sr {version}.\n"
-        atomic_files.write_whole(path, entry + (f"\n{before}" if before else ""))
+        atomic_files.write_whole(path, entry + (f"\n{previous}" if previous else ""))
 
 
 def write_atlas(output_dir: Path, name: str, description: Mapping[str, object]) -> None:
-    """Write the notes on an atlas whose labels are among the results, above all its license."""
+    """Write the description of an atlas that is used in the results, including its license."""
     atomic_files.write_json(output_dir / f"atlas-{name}_description.json", description)
 
 
 def write_ignored(output_dir: Path) -> None:
-    """Write ``.bidsignore``: what is no data, and kinds of files that BIDS has no name for yet."""
+    """Write ``.bidsignore`` with files that are not data, and file types without a BIDS name."""
     atomic_files.write_whole(output_dir / ".bidsignore", "\n".join(_IGNORED) + "\n")

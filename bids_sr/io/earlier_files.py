@@ -1,6 +1,6 @@
-"""Results that earlier calls left of the runs of a call.
+"""Results of earlier calls for the runs of a new call.
 
-Next to new ones, they would be taken for results of the same settings. They are moved, not
+Next to new results, they could be mistaken for results with the same settings. They are moved, not
 deleted.
 """
 
@@ -9,39 +9,59 @@ from collections.abc import Collection
 from pathlib import Path
 
 EARLIER = Path("sourcedata", "earlier")
-"""Where they go, below the derivatives."""
+"""Target directory of earlier results, relative to the derivatives."""
 _RUN = re.compile(r"sub-[^_]+(_ses-[^_]+)?(_task-[^_]+(_(acq|ce|rec|dir|run)-[^_]+)*)?(?=_)")
 
 
 def scope_of(name: str) -> str:
-    """Start of a file's name that tells its run, or its participant and session without a task."""
-    found = _RUN.match(name)
-    return found[0] if found else ""
+    """Return the start of a file name that identifies its run, or its session without a task."""
+    match = _RUN.match(name)
+    return match[0] if match else ""
 
 
 def set_aside(out: Path, figures: Path, stored: Collection[Path]) -> dict[str, list[str]]:
-    """Move what lies in `out` of the runs of the stored files, and is not among these.
+    """Move earlier files of the runs of newly stored files, unless they were stored again.
 
-    Figures among intermediate files are removed. Sidecars that apply to no stored file go with
-    theirs. The names of what was moved are returned by run.
+    Figures among intermediate files are deleted. Sidecars that apply to no stored file are moved
+    with the files that they describe.
+
+    Parameters
+    ----------
+    out : Path
+        Output directory.
+    figures : Path
+        Directory of figures, which may be in the working directory.
+    stored : Collection[Path]
+        Files that were stored by this call.
+
+    Returns
+    -------
+    dict[str, list[str]]
+        Names of moved files by run.
     """
     runs = {scope_of(path.name) for path in stored} - {""}
     described = {frozenset(_parts(path)) for path in stored if path.suffix != ".json"}
     moved: dict[str, list[str]] = {}
-    for path in sorted({path for root in (out, figures) for path in _beside(stored, root)}):
+    for path in sorted(
+        {path for root in (out, figures) for path in _participant_files(stored, root)}
+    ):
         run = scope_of(path.name)
         if run not in runs or path in stored or path.suffix == ".json" or path.is_dir():
             continue
-        if path.suffix == ".zip" and figures != out:  # the page's figures, replaced run by run
+        # archive of the page's figures, which is replaced per run
+        if path.suffix == ".zip" and figures != out:
             continue
-        notes = {
-            note
+        sidecars = {
+            sidecar
             for folder in (path.parent, path.parent.parent)
-            for note in folder.glob("*.json")
-            if note.name == f"{path.name}.json"  # of a figure
-            or (_parts(note) <= _parts(path) and not any(_parts(note) <= one for one in described))
+            for sidecar in folder.glob("*.json")
+            if sidecar.name == f"{path.name}.json"  # sidecar of a figure
+            or (
+                _parts(sidecar) <= _parts(path)
+                and not any(_parts(sidecar) <= parts for parts in described)
+            )
         }
-        for file in (path, *notes - set(stored)):
+        for file in (path, *sidecars - set(stored)):
             if file.is_relative_to(out):
                 target = out / EARLIER / file.relative_to(out)
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -54,12 +74,12 @@ def set_aside(out: Path, figures: Path, stored: Collection[Path]) -> dict[str, l
 
 
 def _parts(path: Path) -> set[str]:
-    """Entities and suffix of a name."""
+    """Return the entities and the suffix of a file name."""
     return set(path.name.partition(".")[0].split("_"))
 
 
-def _beside(stored: Collection[Path], root: Path) -> set[Path]:
-    """All files of the participants, below `root`, of whom files were stored there."""
+def _participant_files(stored: Collection[Path], root: Path) -> set[Path]:
+    """Return all files below `root` in the directories of participants with stored files."""
     folders = set()
     for path in stored:
         parts = path.relative_to(root).parts if path.is_relative_to(root) else ()

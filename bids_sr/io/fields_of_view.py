@@ -1,4 +1,4 @@
-"""Comparison of grids and fields of view: whether two images cover the same space.
+"""Comparison of grids and fields of view.
 
 A field of view ends at the outer edges of the voxels.
 """
@@ -9,25 +9,32 @@ import numpy as np
 
 from bids_sr.io.arrays import Array, Mask
 
-_NEAR = 0.01  # mm, largest difference of two positions that is rounding
+_NEAR = 0.01  # mm, position differences due to rounding
 
 
-def same_grid(shape: Sequence[int], affine: Array, other: Sequence[int], affine_2: Array) -> bool:
-    """Return whether two images (3D) have the same voxels: equal shapes, corners within .01 mm.
+def same_grid(
+    shape: Sequence[int], affine: Array, other_shape: Sequence[int], other_affine: Array
+) -> bool:
+    """Return whether two images (3D) have equal shapes, and corners within .01 mm.
 
-    `affine`, `affine_2`: voxel -> RAS mm of the first and of the second image.
+    Parameters
+    ----------
+    shape, other_shape : Sequence[int]
+        Voxels of both images along each axis.
+    affine, other_affine : Array
+        Voxel-to-world matrices of both images (4 x 4, RAS+ mm).
     """
-    if tuple(shape) != tuple(other):
+    if tuple(shape) != tuple(other_shape):
         return False
     corners = np.array([(*index, 1) for index in np.ndindex(2, 2, 2)], float)
     corners[:, :3] *= np.asarray(shape) - 1
-    return bool(np.abs(corners @ (np.asarray(affine) - np.asarray(affine_2)).T).max() < _NEAR)
+    return bool(np.abs(corners @ (np.asarray(affine) - np.asarray(other_affine)).T).max() < _NEAR)
 
 
-_TIME_TOLERANCE = 1e-3  # of repetition times (s)
+_TIME_TOLERANCE = 1e-3  # s, tolerance of repetition times
 EDGE_TOLERANCE = 0.1
-"""Of a high-resolution voxel: so far may the corners of two fields of view lie apart that are
-taken for one.
+"""Distance between corners of two fields of view that count as equal, as a fraction of the
+high-resolution voxel size.
 """
 
 
@@ -36,22 +43,26 @@ def corners_apart(
 ) -> float:
     """Return the largest distance (mm) between corresponding corners of two fields of view.
 
-    The corners are at the outer edges of the voxels.
+    Parameters
+    ----------
+    shape, other_shape : Sequence[int]
+        Voxels of both grids along each axis.
+    affine, other_affine : Array
+        Voxel-to-world matrices of both grids (4 x 4, RAS+ mm).
 
-    `shape, affine, other_shape, other_affine`: matrices (x, y, z) of the two grids, and voxel to
-    RAS mm (4, 4). Distance of the pair of corners that lie farthest apart (mm).
-
+    Examples
+    --------
     >>> corners_apart((4, 4, 2), np.eye(4), (4, 4, 2), np.eye(4))
     0.0
     """
     from nibabel.affines import apply_affine
 
     corners = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), -1).reshape(-1, 3)
-    places = [
+    positions = [
         apply_affine(grid, corners * np.asarray(size) - 0.5)
         for size, grid in ((shape, affine), (other_shape, other_affine))
     ]
-    return float(np.linalg.norm(places[0] - places[1], axis=1).max())
+    return float(np.linalg.norm(positions[0] - positions[1], axis=1).max())
 
 
 def misfits(
@@ -66,13 +77,31 @@ def misfits(
     finest: bool = False,
     name: str = "its run",
 ) -> list[tuple[str, str]]:
-    """Return why times or grid of an image do not fit a run that it was made of, and the fix.
+    """Compare time axis and grid of an image with the run from which it was computed.
 
-    The grid may be that of the run, its high-resolution one, or one between them.
+    The grid may be the acquired grid of the run, its high-resolution grid, or a grid between them.
 
-    `shape, affine, tr`: (X, Y, Z, T) of a series or (X, Y, Z) of a map, voxel to RAS mm,
-    repetition time (s); 0 where it is not told. Pairs of reason and remedy; empty where everything
-    fits.
+    Parameters
+    ----------
+    shape : Sequence[int]
+        Shape of a series (X, Y, Z, T) or a map (X, Y, Z).
+    affine : Array
+        Voxel-to-world matrix of the image (4 x 4, RAS+ mm).
+    tr : float
+        Repetition time (s); 0 if not known.
+    own_shape, own_affine, own_tr : Sequence[int], Array, float
+        Shape (X, Y, Z, T), affine and repetition time (s) of the run.
+    factor : Sequence[float]
+        Ratio of acquired to high-resolution voxel size along each axis.
+    finest : bool, optional
+        Whether only the high-resolution grid is accepted.
+    name : str, optional
+        Name of the run in the reasons.
+
+    Returns
+    -------
+    list[tuple[str, str]]
+        Pairs of reason and remedy for each difference; empty if the image fits the run.
     """
     problems = list[tuple[str, str]]()
     if len(shape) > 3 and shape[3] != own_shape[3]:
@@ -104,9 +133,9 @@ def misfits(
     high = [int(np.floor(m * f + 0.5)) for m, f in zip(own_shape, factor, strict=False)]
     low, which = (high, "high-resolution") if finest else (own_shape, "acquired")
     coarser = any(n < m for n, m in zip(shape[:3], low, strict=False))
-    if coarser or any(n > most for n, most in zip(shape, high, strict=False)):
-        sizes = ["×".join(map(str, each[:3])) for each in (shape, low, high)]
-        than = (
+    if coarser or any(n > largest for n, largest in zip(shape, high, strict=False)):
+        sizes = ["×".join(map(str, item[:3])) for item in (shape, low, high)]
+        difference = (
             f"smaller than the {which} matrix size {sizes[1]}"
             if coarser
             else f"larger than the high-resolution matrix size {sizes[2]}"
@@ -118,22 +147,23 @@ def misfits(
             else "Provide the series on the acquired grid or on a finer grid with the same field"
             " of view, or choose another super-resolution factor."
         )
-        by = "×".join(f"{each:g}" for each in factor)
+        factor_text = "×".join(f"{item:g}" for item in factor)
         problems.append(
             (
-                f"the matrix size {sizes[0]} is {than}, given the super-resolution factor {by} and"
-                f" the matrix size of {name}",
+                f"the matrix size {sizes[0]} is {difference}, given the super-resolution factor"
+                f" {factor_text} and the matrix size of {name}",
                 fix,
             )
         )
-    voxel, own_voxel = (np.linalg.norm(each[:3, :3], axis=0) for each in (affine, own_affine))
-    apart = corners_apart(shape[:3], affine, own_shape[:3], own_affine)
+    voxel, own_voxel = (np.linalg.norm(item[:3, :3], axis=0) for item in (affine, own_affine))
+    distance = corners_apart(shape[:3], affine, own_shape[:3], own_affine)
     limit = EDGE_TOLERANCE * float(voxel.min())
-    if apart > limit:
+    if distance > limit:
         reason = (
             f"the field of view differs from {name}: its outer edges are shifted by up to"
-            f" {apart:.3g} mm ({apart / own_voxel[:2].min():.2g} acquired voxels), but at most"
-            f" {limit:.2g} mm are allowed. The series may be shifted, cropped or in another space"
+            f" {distance:.3g} mm ({distance / own_voxel[:2].min():.2g} acquired voxels), but at"
+            f" most {limit:.2g} mm are allowed. The series may be shifted, cropped or in another"
+            " space"
         )
         fix = (
             "Provide the series in the native space of the run rather than in template space,"
@@ -147,16 +177,33 @@ def misfits(
 def inside_field(
     voxels: Array, affine: Array, other_shape: Sequence[int], other_affine: Array, tolerance: float
 ) -> Mask:
-    """Which voxels (n, 3) of one grid have their center in the field of view of another.
+    """Return for each voxel whether its center is in the field of view of another grid.
 
-    `voxels, affine`: indices (n, 3), and voxel to RAS mm (4, 4) of their grid. `other_shape,
-    other_affine`: matrix (x, y, z) and voxel to RAS mm of the other grid.
+    Parameters
+    ----------
+    voxels : Array
+        Voxel indices (n, 3).
+    affine : Array
+        Voxel-to-world matrix of their grid (4 x 4, RAS+ mm).
+    other_shape : Sequence[int]
+        Voxels of the other grid along each axis.
+    other_affine : Array
+        Voxel-to-world matrix of the other grid (4 x 4, RAS+ mm).
+    tolerance : float
+        Distance in voxels by which the field of view is extended.
 
+    Returns
+    -------
+    Mask
+        True for voxels inside (n,).
+
+    Examples
+    --------
     >>> inside_field(np.array([[0, 0, 0], [4, 0, 0]]), np.eye(4), (4, 4, 2), np.eye(4), 0.0)
     array([ True, False])
     """
     from nibabel.affines import apply_affine
 
-    places = apply_affine(np.linalg.inv(other_affine) @ affine, voxels)
+    positions = apply_affine(np.linalg.inv(other_affine) @ affine, voxels)
     half = np.asarray(other_shape) / 2
-    return np.asarray((np.abs(places + 0.5 - half) <= half + tolerance).all(1))
+    return np.asarray((np.abs(positions + 0.5 - half) <= half + tolerance).all(1))

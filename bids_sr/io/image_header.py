@@ -13,9 +13,28 @@ Triple = tuple[float, float, float]
 
 @frozen
 class Header:
-    """What the header of an image tells.
+    """Facts from the header of an image.
 
-    `complex`: voxels of complex numbers.
+    Attributes
+    ----------
+    path : Path
+        Image file.
+    shape : tuple[int, ...]
+        Shape of the array in use.
+    zooms : Triple
+        Voxel size along each axis (mm).
+    tr : float | None
+        Repetition time (s), or None if not known.
+    affine : np.ndarray
+        Voxel-to-world matrix (4 x 4, RAS+ mm).
+    slice_axis : int | None
+        Axis across slices according to the header, or None.
+    complex : bool
+        Whether the voxels are complex numbers.
+    order : AxisOrder
+        Stored axis for each of the first three axes in use.
+    colored : bool
+        Whether the voxels are colors.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""Files that other packages bring or fetch, found without importing these packages."""
+"""Files of installed packages and of TemplateFlow, located without importing these packages."""
 
 import importlib.util
 import os
@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def package_file(package: str, inside: str) -> Path | None:
-    """Return a file in an installed package, or None if one of the two does not exist."""
+    """Return a file in an installed package, or None if the package or file does not exist."""
     spec = importlib.util.find_spec(package)
     path = None if spec is None or spec.origin is None else Path(spec.origin).parent / inside
     return path if path is not None and path.is_file() else None
 
 
 def templateflow_home() -> Path:
-    """Return the folder in which TemplateFlow keeps what was downloaded."""
+    """Return the directory of the TemplateFlow cache."""
     return Path(os.environ.get("TEMPLATEFLOW_HOME") or Path.home() / ".cache" / "templateflow")

@@ -1,11 +1,11 @@
-"""Values from JSON files as their expected types; a value of another type counts as absent."""
+"""Values from JSON files with their expected type; a value of another type counts as absent."""
 
 import math
 from collections.abc import Mapping
 
 
 def real(value: object, absent: float = math.nan) -> float:
-    """A number.
+    """Return a number, or `absent` if the value is not a number.
 
     >>> real(0.5), real("n/a", 1.0), real(None)
     (0.5, 1.0, nan)
@@ -14,24 +14,15 @@ def real(value: object, absent: float = math.nan) -> float:
 
 
 def listed(value: object) -> list[object]:
-    """The items of a list.
-
-    Items in order; empty for anything but a list or tuple.
-    """
+    """Return the items of a list or tuple, or [] for any other value."""
     return list(value) if isinstance(value, list | tuple) else []
 
 
 def texts(value: object) -> list[str]:
-    """The items of a list as text.
-
-    Items in order as text; empty for anything but a list or tuple.
-    """
-    return [str(each) for each in listed(value)]
+    """Return the items of a list or tuple as text, or [] for any other value."""
+    return [str(item) for item in listed(value)]
 
 
 def mapped(value: object) -> Mapping[str, object]:
-    """A mapping.
-
-    The mapping itself; empty for anything else.
-    """
+    """Return a mapping, or {} for any other value."""
     return value if isinstance(value, Mapping) else {}

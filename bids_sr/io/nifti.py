@@ -1,13 +1,13 @@
-"""NIfTI series volume by volume, so that memory does not grow with the length of a run.
+"""NIfTI series, read and written volume by volume to limit memory.
 
-Reads are explicit (no memory mapping: mapped pages count as the process's own). A reader holds one
-volume; a writer fills a file beside the final name and renames it once every volume is there.
-Compressed files carry neither time nor name in their gzip header, so that equal data give equal
-bytes.
+Files are read explicitly, without memory mapping, because mapped pages count as memory of the
+process. A reader holds one volume. A writer uses a temporary file, which is renamed when all
+volumes are written. Compressed files contain neither time nor name in their gzip header, so that
+equal data give equal bytes.
 
-A large series of the working directory is kept as its first volume and, in half precision, the
-difference of each volume from it: half of the bytes, with an error below a thousandth of the
-change. Only a reader of this module can read such a file (`SeriesReader.plain`).
+A large series in the working directory is stored as its first volume and the difference of each
+volume from it in half precision. The file has half the size, with an error below a thousandth of
+the change. Only this module can read such a file (`SeriesReader.plain`).
 """
 
 import contextlib
@@ -33,25 +33,34 @@ from bids_sr.io.grids import LARGE
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_GZIP = 16 + zlib.MAX_WBITS  # a gzip header, and with zlib's own it carries neither time nor name
+_GZIP = 16 + zlib.MAX_WBITS  # zlib's gzip header, which contains neither time nor name
 _HALF = np.dtype("<f2")
-_INFINITE_HALF = 65520.0  # least magnitude that half precision rounds to infinity
-# values that are converted at once and stay in the cache; torch shares more than 32,767 among its
-# threads, which costs more than the conversion
+_INFINITE_HALF = 65520.0  # smallest magnitude that half precision rounds to infinity
+# Values converted at a time, which fit into the cache. Torch distributes more than 32,767 values
+# to its threads, which takes longer than the conversion.
 _STRIP = 32_000
-_DIFFERENCES = b"differences"  # intent of files that other programs would misread
-_AT_EXTENT = 124  # where the header has cal_max, and cal_min after it
-_PAGE = 4096  # bytes of a file that are on the disk or not
-_DATA_OFFSET = 352  # bytes of the header and of the four zeros after it
+# intent name of files with differences, which other programs would misread
+_DIFFERENCES = b"differences"
+_AT_EXTENT = 124  # byte offset of cal_max in the header, followed by cal_min
+_PAGE = 4096  # bytes of a file system page
+_DATA_OFFSET = 352  # bytes of the header and the four zeros after it
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 
 
 class ImageError(ValueError):
-    """An image file that cannot be used as it is; the message begins with the file's name."""
+    """Error for an unusable image file; the message begins with the name of the file."""
 
 
 def _open_header(path: Path) -> nib.Nifti1Image:
-    """Header-only nibabel image of a single-file NIfTI; ImageError names the file otherwise."""
+    """Open a single-file NIfTI image without reading its voxels.
+
+    Raises
+    ------
+    FileNotFoundError
+        The file does not exist.
+    ImageError
+        The file is not a readable single-file NIfTI image.
+    """
     if not path.exists():
         raise FileNotFoundError(f"{path}: the file was not found")
     try:
@@ -64,9 +73,20 @@ def _open_header(path: Path) -> nib.Nifti1Image:
 
 
 class SeriesReader:
-    """A NIfTI file read one volume (or slab) at a time.
+    """Reader of a NIfTI image by volumes or slabs.
 
-    `allow_nan`: let NaN and infinity through (default: refuse them).
+    Parameters
+    ----------
+    path : Path
+        Image (3D or 4D).
+    allow_nan : bool, optional
+        Whether to accept NaN and infinite values instead of raising an error.
+
+    Raises
+    ------
+    ImageError
+        The file is truncated, is not a readable NIfTI image, or does not contain real numbers in
+        3D or 4D.
     """
 
     def __init__(self, path: Path, *, allow_nan: bool = False) -> None:
@@ -98,7 +118,7 @@ class SeriesReader:
                 f"{self.path}: the data type is {self.dtype}, but real numbers are expected"
             )
         self._slope, self._inter = float(stored.slope), float(stored.inter)
-        # the header of a loaded image does not tell
+        # nibabel removes the scaling from the header of a loaded image
         self.scaled = (self._slope, self._inter) != (1.0, 0.0)
         self._offset = int(stored.offset)
         self.plain = self.header["intent_name"].item() != _DIFFERENCES
@@ -110,10 +130,10 @@ class SeriesReader:
         self._next = 0
         self._has_holes = False
         if not self.compressed:
-            wanted, state = self._place(self.shape[3]), self.path.stat()
-            if state.st_size < wanted:
+            required, state = self._place(self.shape[3]), self.path.stat()
+            if state.st_size < required:
                 raise ImageError(
-                    f"{self.path}: the file is truncated ({state.st_size} of {wanted} bytes)"
+                    f"{self.path}: the file is truncated ({state.st_size} of {required} bytes)"
                 )
             self._has_holes = self.plain and 512 * state.st_blocks < state.st_size
 
@@ -124,13 +144,13 @@ class SeriesReader:
         self.close()
 
     def close(self) -> None:
-        """Close the file; reading again opens it again."""
+        """Close the file; the next read opens it again."""
         if self._stream is not None:
             self._stream.close()
         self._stream = None
 
     def _place(self, t: int) -> int:
-        """Where volume t begins in the file (bytes)."""
+        """Return the position of volume t in the file (bytes)."""
         if self.plain:
             return self._offset + t * self._voxels * self.dtype.itemsize
         return self._offset + self._voxels * (self.dtype.itemsize + t * _HALF.itemsize)
@@ -138,7 +158,7 @@ class SeriesReader:
     def _seek(self, t: int) -> IO[bytes]:
         """Return a stream positioned at volume t.
 
-        A compressed file is read forward where possible, else from its start.
+        A compressed file is read forward if possible, otherwise from its start.
         """
         stream = self._stream
         if stream is None or (self.compressed and t < self._next):
@@ -172,23 +192,23 @@ class SeriesReader:
     def _read_around_holes(self, t: int) -> Array:
         """Return the stored values of volume t without reading holes of the file.
 
-        A map of the brain has most of its zeros in holes (`_write_sparse`).
+        In a map of the brain, most zeros are in holes (`_write_sparse`).
         """
         raw = np.zeros(self._voxels, dtype=self.dtype)
         content = raw.view(np.uint8).data
         begin, end = self._place(t), self._place(t + 1)
         with open(self.path, "rb", buffering=0) as stream:
-            at = begin
-            while at < end:
+            position = begin
+            while position < end:
                 try:
-                    start = stream.seek(at, os.SEEK_DATA)
+                    start = stream.seek(position, os.SEEK_DATA)
                 except OSError as error:
                     if error.errno != errno.ENXIO:
                         raise
-                    break  # the rest of the file is a hole
-                at = min(stream.seek(start, os.SEEK_HOLE), end)
+                    break  # the remaining file is a hole
+                position = min(stream.seek(start, os.SEEK_HOLE), end)
                 stream.seek(start)
-                part = content[start - begin : max(at, start) - begin]
+                part = content[start - begin : max(position, start) - begin]
                 if stream.readinto(part) != part.nbytes:
                     raise ImageError(f"{self.path}: the file is truncated at volume {t}")
         return raw
@@ -196,7 +216,7 @@ class SeriesReader:
     def _scaled(self, raw: Array, what: str) -> Float32:
         if self._slope != 1.0 or self._inter != 0.0:
             raw = raw.astype(np.float64) * self._slope + self._inter
-        # a double beyond float32 becomes infinite and is refused below
+        # a double beyond the float32 range becomes infinite and is rejected below
         with np.errstate(over="ignore"):
             out = raw.astype(np.float32, copy=False)
         if not self._allow_nan and not np.isfinite(out).all():
@@ -204,9 +224,15 @@ class SeriesReader:
         return out
 
     def volume(self, t: int) -> Float32:
-        """Return volume t as a scaled float32 array (X, Y, Z), X contiguous as in the file.
+        """Return volume t as a scaled float32 array (X, Y, Z), in Fortran order as in the file.
 
         A negative t counts from the end.
+
+        Raises
+        ------
+        ImageError
+            The file is truncated or corrupt, or the volume contains NaN or infinite values that
+            are not allowed.
         """
         t = t + self.shape[3] if t < 0 else t
         if not 0 <= t < self.shape[3]:
@@ -225,26 +251,29 @@ class SeriesReader:
         return values.reshape(self.shape[:3], order="F")
 
     def _values(self, stream: IO[bytes], first: Array | None, count: int, what: str) -> Float32:
-        """The next values, `first` those of the first volume where it is not `plain`."""
+        """Read and scale the next values.
+
+        `first` contains the values of the first volume if the file has differences, and otherwise
+        is None.
+        """
         if first is None:
             return self._scaled(self._read(stream, count, what), what)
         stored = self._read(stream, count, what, _HALF)
         return self._scaled(from_half(stored, first, self.step), what)
 
     def volumes(self, start: int = 0, stop: int | None = None) -> Iterator[Float32]:
-        """Return volumes start..stop-1 in order, in one forward pass where the file is compressed.
+        """Yield volumes start..stop-1 in order (X, Y, Z).
 
-        `stop`: number of the volume before which to end; None reads to the last. Scaled values of
-        one volume after the other (X, Y, Z).
+        A compressed file is read in one forward pass; None for `stop` continues to the last
+        volume.
         """
         for t in range(start, self.shape[3] if stop is None else min(stop, self.shape[3])):
             yield self.volume(t)
 
     def mean(self, start: int = 0, stop: int | None = None) -> Float:
-        """Return the mean over volumes start..stop-1, (X, Y, Z), one of them in memory.
+        """Return the mean over volumes start..stop-1 in double precision (X, Y, Z).
 
-        `stop`: number of the volume before which to end; None reads to the last. Mean of those
-        volumes in double precision (X, Y, Z).
+        One volume is in memory at a time; None for `stop` continues to the last volume.
         """
         total = np.zeros(self.shape[:3], order="F")
         count = 0
@@ -253,9 +282,10 @@ class SeriesReader:
         return total / count
 
     def extent(self) -> tuple[float, float]:
-        """Return a range of values that holds all of them and 0.
+        """Return the smallest and largest value, extended to include 0.
 
-        A file of differences has it in its header, with a margin; else this takes a pass.
+        A file of differences has this range with a margin in its header; other files are read
+        once.
         """
         if not self.plain:
             return float(self.header["cal_min"]), float(self.header["cal_max"])
@@ -268,13 +298,30 @@ class SeriesReader:
     def slab(
         self, z0: int, z1: int, *, rows: slice = slice(None), volumes: slice = slice(None)
     ) -> Float32:
-        """Return slices z0..z1-1 of a series as float32 (X, Y, z1 - z0, T).
+        """Return slices z0..z1-1 of an uncompressed series in Fortran order.
 
-        The array is in Fortran order. This works with uncompressed files only.
+        Parameters
+        ----------
+        z0 : int
+            First slice along the third axis, counted from 0.
+        z1 : int
+            End of the slices (exclusive).
+        rows : slice, optional
+            Range along the second axis, only supported for a single slice.
+        volumes : slice, optional
+            Range of volumes.
 
-        `z0`: first slice along the third axis, counted from 0. `z1`: slice along the third axis
-        before which to end. `rows`: range along the second axis, for one slice only. `volumes`:
-        range of volumes; what is outside a range is not read.
+        Returns
+        -------
+        Float32
+            Values in these ranges (X, Y, z1 - z0, T); other values are not read.
+
+        Raises
+        ------
+        ImageError
+            The file is compressed, truncated or corrupt.
+        IndexError
+            The slices do not exist, or rows are given for more than one slice.
         """
         if self.compressed:
             raise ImageError(f"{self.path}: slabs can be read from uncompressed files only")
@@ -285,25 +332,33 @@ class SeriesReader:
         if z1 - z0 > 1 and (y0, y1) != (0, y):
             raise IndexError(f"{self.path}: rows {y0}..{y1} of {z1 - z0} slices")
         times = range(*volumes.indices(n))
-        before = z0 * x * y + y0 * x  # voxels of a volume
+        offset = z0 * x * y + y0 * x  # voxels of a volume before the slab
         out = np.empty((len(times), (z1 - z0) * (y1 - y0) * x), dtype=np.float32)
         with open(self.path, "rb") as stream:
             first = None
             if not self.plain:
-                stream.seek(self._offset + before * self.dtype.itemsize)
+                stream.seek(self._offset + offset * self.dtype.itemsize)
                 first = self._read(stream, out.shape[1], "its first volume")
             item = self.dtype.itemsize if self.plain else _HALF.itemsize
             for values, t in zip(out, times, strict=True):
-                stream.seek(self._place(t) + before * item)
+                stream.seek(self._place(t) + offset * item)
                 values[:] = self._values(stream, first, out.shape[1], f"volume {t}")
         return out.reshape(len(times), z1 - z0, y1 - y0, x).T
 
     def time_series(self, voxels: Array) -> Float32:
-        """Return the values of some voxels in all volumes (N, T), as float32.
+        """Return the values of a list of voxels in all volumes.
 
-        Of an uncompressed file only these values are read.
+        Only these values are read if the file is not compressed.
 
-        `voxels`: indices (N, 3).
+        Parameters
+        ----------
+        voxels : Array
+            Voxel indices (N, 3).
+
+        Returns
+        -------
+        Float32
+            Time series (N, T).
         """
         n = self.shape[3]
         out = np.empty((len(voxels), n), dtype=np.float32)
@@ -311,13 +366,13 @@ class SeriesReader:
             for t, volume in enumerate(self.volumes()):
                 out[:, t] = volume[tuple(voxels.T)]
             return out
-        at = np.ravel_multi_index(tuple(voxels.T), self.shape[:3], order="F")
+        indices = np.ravel_multi_index(tuple(voxels.T), self.shape[:3], order="F")
         with open(self.path, "rb") as stream:
 
             def read(begin: int, dtype: np.dtype) -> Array:
-                places = (begin + at * dtype.itemsize).tolist()
+                positions = (begin + indices * dtype.itemsize).tolist()
                 values = bytearray().join(
-                    os.pread(stream.fileno(), dtype.itemsize, place) for place in places
+                    os.pread(stream.fileno(), dtype.itemsize, position) for position in positions
                 )
                 return np.frombuffer(values, dtype)
 
@@ -340,7 +395,7 @@ def _header(
 ) -> nib.Nifti1Header:
     """Return a little-endian NIfTI-1 header in mm and s.
 
-    The q/sform codes are those of `like` (1 where it has none).
+    The qform and sform codes are copied from `like` (1 if it is None or has no codes).
     """
     header = nib.Nifti1Header(endianness="<")
     header.set_data_dtype(np.dtype(dtype).newbyteorder("<"))
@@ -364,7 +419,13 @@ def _header(
 
 
 def _to_dtype(values: Array, dtype: np.dtype, slope: float, inter: float, path: Path) -> Array:
-    """Values as stored; integers are rounded, and refused where they do not fit."""
+    """Convert values to the data type on disk; integers are rounded.
+
+    Raises
+    ------
+    ImageError
+        Values are outside the range of the integer type.
+    """
     if dtype.kind == "f":
         return values.astype(dtype, copy=False)
     stored = np.rint((values.astype(np.float64) - inter) / slope)
@@ -375,14 +436,18 @@ def _to_dtype(values: Array, dtype: np.dtype, slope: float, inter: float, path: 
 
 
 def _packer() -> Any:
-    """A gzip stream of ISA-L: three times as fast as zlib's fastest level, files no larger."""
-    from isal import isal_zlib  # training on a machine that only reads images does without it
+    """Return an ISA-L gzip stream.
+
+    It is three times as fast as the fastest level of zlib, and files are not larger.
+    """
+    # training on a computer that only reads images does not require this package
+    from isal import isal_zlib
 
     return isal_zlib.compressobj(1, isal_zlib.DEFLATED, _GZIP)
 
 
 class _PackedStream(io.RawIOBase):
-    """Compressed bytes into another, buffered file, which stays open when this one is closed."""
+    """Stream that compresses into a buffered file; closing the stream does not close the file."""
 
     def __init__(self, below: IO[bytes]) -> None:
         super().__init__()
@@ -390,17 +455,17 @@ class _PackedStream(io.RawIOBase):
         self._packer = _packer()
 
     def writable(self) -> bool:
-        """It is for writing alone."""
+        """Return True, as the stream can only be written."""
         return True
 
     def write(self, data: "ReadableBuffer", /) -> int:
-        """Pack more; returns the bytes taken, which are all."""
+        """Compress bytes and return their number."""
         view = memoryview(data)
         self._below.write(self._packer.compress(view))
         return view.nbytes
 
     def close(self) -> None:
-        """Write what is left; again it does nothing."""
+        """Write the remaining bytes; closing again has no effect."""
         if not self.closed:
             try:
                 self._below.write(self._packer.flush())
@@ -409,18 +474,37 @@ class _PackedStream(io.RawIOBase):
 
 
 class SeriesWriter:
-    """Writer of a 4D NIfTI file by volume or by slab.
+    """Writer of a 4D NIfTI file by volumes or slabs.
 
-    The file has its final name only when complete.
+    The file has its final name only after all volumes are written.
 
-    ImageError for a wrong volume shape, or closed before all volumes were written (nothing is left
-    on disk).
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    shape4d : tuple[int, int, int, int]
+        Shape of the series (X, Y, Z, T).
+    affine : Array
+        Voxel-to-world matrix (4 x 4, RAS+ mm).
+    tr : float
+        Repetition time (s), stored in pixdim[4].
+    dtype : npt.DTypeLike, optional
+        Data type on disk; integers are stored as (value - inter) / slope, rounded.
+    header_like : nib.Nifti1Header | None, optional
+        Header whose qform and sform codes are copied; None uses code 1.
+    slope, inter : float, optional
+        Slope and intercept in the header (scl_slope, scl_inter).
+    compressed : bool | None, optional
+        Whether to compress; None decides by the name of the file.
+    step : float, optional
+        Unit of differences from the first volume in half precision (see `step_of`); 0 writes an
+        ordinary file.
 
-    `shape4d, affine, tr`: (X, Y, Z, T); voxel to RAS mm; repetition time in s, into pixdim[4].
-    `dtype`: type on disk; integers are stored as (value - inter) / slope, rounded. `header_like`:
-    header whose q/sform codes are kept. `slope, inter, compressed`: scl_slope, scl_inter, whether
-    to compress (None: told by the name). `step`: of differences from the first volume that are
-    kept in half precision (see `step_of`); 0 for a plain file.
+    Raises
+    ------
+    ImageError
+        A volume has a wrong shape, or the writer is closed before all volumes are written. No file
+        is left in this case.
     """
 
     def __init__(
@@ -461,10 +545,7 @@ class SeriesWriter:
         self._open = True
 
     def append(self, volume: Array) -> None:
-        """Write the next volume, (X, Y, Z).
-
-        `volume`: values of one volume, before slope and intercept (X, Y, Z).
-        """
+        """Write the next volume (X, Y, Z), in units after slope and intercept."""
         if volume.shape != self.shape[:3]:
             raise ImageError(
                 f"{self.path}: the volume shape is {volume.shape}, but {self.shape[:3]} is"
@@ -479,18 +560,22 @@ class SeriesWriter:
             if self._first is None:
                 self._first = np.array(stored, order="F")
                 self._stream.write(np.ascontiguousarray(stored.T).data)
-            self._see(stored)
+            self._update_range(stored)
             stored = in_half(stored, self._first, self._step, self.path)
         self._stream.write(np.ascontiguousarray(stored.T).data)
         self._written += 1
 
     def put_slab(self, z0: int, slab: Array) -> None:
-        """Write slices z0.. of all volumes, (X, Y, z, T).
+        """Write consecutive slices of all volumes.
 
-        This works with uncompressed files only, and cannot be mixed with `append`.
+        The file must not be compressed, and slabs cannot be combined with `append`.
 
-        `z0`: first slice along the third axis, counted from 0. `slab`: values of neighboring
-        slices in all volumes (X, Y, z, T).
+        Parameters
+        ----------
+        z0 : int
+            First slice along the third axis, counted from 0.
+        slab : Array
+            Values of consecutive slices (X, Y, z, T).
         """
         x, y, z, n = self.shape
         if (
@@ -509,7 +594,7 @@ class SeriesWriter:
             self._stream.write(stored[..., 0].tobytes(order="F"))
             start = start + z * x * y * item
             item = _HALF.itemsize
-            self._see(stored)
+            self._update_range(stored)
         for t in range(n):
             values = stored[..., t]
             if self._step:
@@ -518,12 +603,12 @@ class SeriesWriter:
             self._stream.write(values.tobytes(order="F"))
         self._slices.update(range(z0, z0 + slab.shape[2]))
 
-    def _see(self, stored: Array) -> None:
+    def _update_range(self, stored: Array) -> None:
         self._lowest = min(self._lowest, float(stored.min()))
         self._highest = max(self._highest, float(stored.max()))
 
     def close(self) -> None:
-        """Rename into place; ImageError if volumes are missing."""
+        """Rename the file to its final name, or raise ImageError if volumes are missing."""
         if not self._open:
             return
         if self._written != self.shape[3] and len(self._slices) != self.shape[2]:
@@ -534,7 +619,7 @@ class SeriesWriter:
             )
         try:
             if self._step:
-                # of values as they are read: half precision errs by less than the margin
+                # range of the values as read; the error of half precision is less than the margin
                 margin = (self._highest - self._lowest) * 2**-10
                 self._stream.seek(_AT_EXTENT)
                 self._stream.write(
@@ -548,7 +633,10 @@ class SeriesWriter:
             self.discard()
 
     def discard(self) -> None:
-        """Close and leave nothing behind; what is thrown away need not fit on the disk."""
+        """Close and delete the temporary file.
+
+        Errors in writing the remaining bytes are ignored.
+        """
         if self._open:
             self._open = False
             for stream in (self._stream, self._raw):
@@ -569,10 +657,26 @@ class SeriesWriter:
 def in_half(values: Array, first: Array, step: float, path: Path) -> Array:
     """Return differences of values from `first` in units of `step`, in half precision.
 
-    `values`, `first`: single precision, of one shape. `step`: see `step_of`. The result is in
-    Fortran order. ImageError: a difference exceeds half precision; it names `path`.
+    Parameters
+    ----------
+    values, first : Array
+        Values and values of the first volume, in single precision and of one shape.
+    step : float
+        Unit of the differences, see `step_of`.
+    path : Path
+        File for the error message.
+
+    Returns
+    -------
+    Array
+        Differences of the same shape, in Fortran order.
+
+    Raises
+    ------
+    ImageError
+        A difference exceeds the range of half precision.
     """
-    import torch  # converts faster than numpy
+    import torch  # torch converts faster than numpy
 
     shape = values.shape
     values, first = values.ravel(order="F"), first.ravel(order="F")
@@ -591,7 +695,7 @@ def in_half(values: Array, first: Array, step: float, path: Path) -> Array:
 
 
 def from_half(stored: Array, first: Float32, step: float) -> Float32:
-    """Return the values (N,) of which `in_half` stored the differences from `first` (N,)."""
+    """Return values (N,) from differences of `in_half` and the values of the first volume (N,)."""
     import torch
 
     values = np.empty(len(stored), np.float32)
@@ -605,10 +709,10 @@ def from_half(stored: Array, first: Float32, step: float) -> Float32:
 
 
 def step_of(shape: tuple[int, ...], volume: Array) -> float:
-    """Return the step in which differences of a large series are kept, 0 for a smaller one.
+    """Return the unit of differences for a large series, or 0 for a small series.
 
-    It is a power of two, so that nothing but half precision rounds, and small enough against a
-    `volume` of the series that no change of a signal is out of range.
+    The unit is a power of two, so that only half precision rounds. It is chosen from a `volume` of
+    the series, so that signal changes do not exceed the range of half precision.
     """
     largest = float(np.abs(volume).max())
     if 4 * math.prod(shape) <= LARGE or not largest:
@@ -626,11 +730,26 @@ def save_image(
     tr: float | None = None,
     compressed: bool | None = None,
 ) -> None:
-    """Write an image (X, Y, Z) or (X, Y, Z, T) whole or not at all.
+    """Write an image atomically.
 
-    `dtype`: type on disk; default float32 for floats, uint8 for booleans, else that of the data;
-    never scaled. `header_like`: header whose q/sform codes (and, in 4D, pixdim[4]) are kept.
-    `compressed`: whether to compress (None: told by the name).
+    Parameters
+    ----------
+    data : Array
+        Values (X, Y, Z) or (X, Y, Z, T).
+    affine : Array
+        Voxel-to-world matrix (4 x 4, RAS+ mm).
+    path : Path
+        File to write.
+    dtype : npt.DTypeLike | None, optional
+        Data type on disk, without scaling; None uses float32 for floats, uint8 for booleans, int32
+        for 64-bit integers, and otherwise the type of the data.
+    header_like : nib.Nifti1Header | None, optional
+        Header whose qform and sform codes are copied, and in 4D the repetition time; None uses
+        code 1.
+    tr : float | None, optional
+        Repetition time (s); None copies it from `header_like`.
+    compressed : bool | None, optional
+        Whether to compress; None decides by the name of the file.
     """
     data = np.asarray(data)
     packed = path.suffix == ".gz" if compressed is None else compressed
@@ -658,15 +777,12 @@ def save_image(
 
 
 def _write_sparse(path: Path, content: npt.NDArray[np.uint8]) -> None:
-    """Write a file without its pages of zeros. A map has many around the brain.
-
-    `content`: bytes of the file (N,).
-    """
-    whole = len(content) // _PAGE
-    words = content[: whole * _PAGE].view(np.uint64).reshape(whole, _PAGE // 8)
-    written = np.bitwise_or.reduce(words, axis=1) != 0
-    # the rest after the last whole page is always written
-    edges = np.flatnonzero(np.diff([False, *written, True, False])) * _PAGE
+    """Write a file without its pages of zeros, of which a map has many around the brain."""
+    n_pages = len(content) // _PAGE
+    words = content[: n_pages * _PAGE].view(np.uint64).reshape(n_pages, _PAGE // 8)
+    nonzero = np.bitwise_or.reduce(words, axis=1) != 0
+    # the incomplete last page is always written
+    edges = np.flatnonzero(np.diff([False, *nonzero, True, False])) * _PAGE
     with open(path, "wb", buffering=0) as stream:
         for start, stop in edges.reshape(-1, 2):
             stream.seek(start)
@@ -675,11 +791,14 @@ def _write_sparse(path: Path, content: npt.NDArray[np.uint8]) -> None:
 
 
 def load_image(path: Path) -> tuple[Float32, Float]:
-    """Load (float32 data, affine voxel to RAS mm) of an image.
+    """Load the values and the affine of an image.
 
-    The data have the file's own number of axes. The checks are those of SeriesReader.
+    The number of axes is as in the file, and errors are the same as for `SeriesReader`.
 
-    Scaled values, and the voxel-to-world matrix (4 x 4, RAS+ mm).
+    Returns
+    -------
+    tuple[Float32, Float]
+        Scaled values, and the voxel-to-world matrix (4 x 4, RAS+ mm).
     """
     with SeriesReader(path) as reader:
         if reader.ndim == 3:

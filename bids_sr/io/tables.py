@@ -1,7 +1,7 @@
-"""Read tab-separated tables of BIDS, one way for the whole program.
+"""Reader of tab-separated BIDS tables for the whole program.
 
 A row is a line of the file. A cell that begins and ends with a quotation mark, as R writes all
-text, is read without the marks; any other quotation mark is a character like others.
+text, is read without the marks. Any other quotation mark is an ordinary character.
 """
 
 import re
@@ -15,7 +15,7 @@ from bids_sr.io.atomic_files import read_text
 if TYPE_CHECKING:
     import pandas as pd
 
-# a quoted cell up to the next delimiter or the end of the line, else all text up to it
+# quoted cell up to the next delimiter or the end of the line, or all text up to the delimiter
 _CELL = {
     delimiter: re.compile(rf'"((?:[^"]|"")*)"(?={delimiter}|$)|([^{delimiter}]*)')
     for delimiter in ("\t", ",")
@@ -23,20 +23,20 @@ _CELL = {
 
 
 class MalformedTable(ValueError):
-    """A table that cannot be read; the message names the row or column."""
+    """Error for an unreadable table; the message names the row or column."""
 
 
 TABLE_ERRORS = (OSError, UnicodeDecodeError, MalformedTable)
-"""What `read_rows` and `read_frame` raise."""
+"""Errors of `read_rows` and `read_frame`."""
 TableRow = tuple[int, dict[str, str | None]]
-"""Number of the line, and the cells by column; None if the line has fewer cells than columns.
+"""Line number, and cells by column; None if the line has fewer cells than columns.
 
-Cells beyond the last column are joined under the key "" by tabs.
+Cells beyond the last column are joined by tabs under the key "".
 """
 
 
 def split_line(line: str, delimiter: str = "\t") -> list[str]:
-    """Return the cells of a line.
+    """Split a line into its cells.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def split_line(line: str, delimiter: str = "\t") -> list[str]:
 
 
 def join_line(cells: Iterable[str]) -> str:
-    """Return cells as a line that `split_line` splits into the same cells.
+    """Join cells to a line that `split_line` splits into the same cells.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def join_line(cells: Iterable[str]) -> str:
 
 
 def _protect(cell: str) -> str:
-    """Quote a cell that would be read as another text."""
+    """Quote a cell that would otherwise be read as another text."""
     if "\t" in cell or (len(cell) > 1 and cell[0] == cell[-1] == '"'):
         return '"' + cell.replace('"', '""') + '"'
     return cell
@@ -74,7 +74,7 @@ def _protect(cell: str) -> str:
 def split_table(
     path: Path, delimiter: str = "\t"
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the column names of a table, and (line number, cells) of its rows.
+    """Return the column names of a table, and the line number and cells of each row.
 
     Empty lines are skipped.
 
@@ -83,9 +83,9 @@ def split_table(
     OSError, UnicodeDecodeError
         The file cannot be read as UTF-8.
     MalformedTable
-        Two columns have one name, which BIDS forbids.
+        Two columns have the same name, which BIDS does not allow.
     """
-    # other line separators of Unicode may stand within a cell
+    # other Unicode line separators may occur within a cell
     lines = re.split(r"\r\n|\n|\r", read_text(path, encoding="utf-8-sig"))
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip("\r\n ")]
     if not numbered:
@@ -98,7 +98,7 @@ def split_table(
 
 
 def read_rows(
-    path: Path, most: int | None = None, *, delimiter: str = "\t"
+    path: Path, limit: int | None = None, *, delimiter: str = "\t"
 ) -> tuple[list[str], list[TableRow]]:
     """Return the columns of a table, and its rows with their line numbers.
 
@@ -106,8 +106,8 @@ def read_rows(
     ----------
     path : Path
         Text in UTF-8 with a line of column names.
-    most : int | None, optional
-        Number of rows that are returned at most; None: all.
+    limit : int | None, optional
+        Largest number of rows to return; None returns all rows.
     delimiter : str, optional
         Tab or comma.
 
@@ -118,7 +118,7 @@ def read_rows(
     """
     columns, rows = split_table(path, delimiter)
     records = list[TableRow]()
-    for number, cells in islice(rows, most):
+    for number, cells in islice(rows, limit):
         record: dict[str, str | None] = dict.fromkeys(columns)
         record.update(zip(columns, cells, strict=False))
         if len(cells) > len(columns):
@@ -157,7 +157,7 @@ def read_frame(path: Path) -> "pd.DataFrame":
 def column(table: Path, name: str) -> list[str]:
     """Return the values of a column as text, from top to bottom.
 
-    Empty if the table has no such column or cannot be read (preflight reports that).
+    The list is empty if the table has no such column or cannot be read (preflight reports errors).
     """
     try:
         return [row.get(name) or "" for _, row in read_rows(table)[1]]

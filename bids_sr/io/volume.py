@@ -1,4 +1,4 @@
-"""An image in memory."""
+"""Image in memory."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,11 +11,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Volume:
-    """An image in memory.
+    """Image in memory.
 
-    `data`: values (X, Y, Z), or (X, Y, Z, K) of several maps on one grid. `header`: NIfTI header
-    whose qform and sform codes are kept, or None. `dtype`: data type on disk; None for float32 of
-    floats and uint8 of booleans.
+    Attributes
+    ----------
+    data : Array
+        Values (X, Y, Z), or (X, Y, Z, K) of several maps on one grid.
+    affine : Float
+        Voxel-to-world matrix (4 x 4, RAS+ mm).
+    header : nibabel.Nifti1Header | None
+        NIfTI header whose qform and sform codes are copied, or None.
+    dtype : str | None
+        Data type on disk; None uses float32 for floats and uint8 for booleans.
     """
 
     data: "Array"
@@ -24,15 +31,12 @@ class Volume:
     dtype: str | None = None
 
     def like(self, data: "Array") -> "Volume":
-        """Other values on the same grid.
-
-        `data`: values (X, Y, Z), or (X, Y, Z, K) of several maps on one grid.
-        """
+        """Return an image with other values (X, Y, Z[, K]) on the same grid."""
         return Volume(data, self.affine, self.header)
 
     @property
     def zooms(self) -> "Array":
-        """Voxel edge lengths (mm), (3,)."""
+        """Voxel sizes (3,; mm)."""
         from nibabel.affines import voxel_sizes
 
         return voxel_sizes(self.affine)

@@ -1,21 +1,21 @@
-"""Moments within a volume, in seconds after its start.
+"""Times within a volume, in seconds after its start.
 
-One quantity dates the volumes of a run everywhere, in the design, in the correction of slice
-timing and as StartTime in sidecars: the moment of a volume for which its values hold.
+The time to which the values of a volume apply is defined here once, for the design, for
+slice-timing correction and for StartTime in sidecars.
 """
 
 from collections.abc import Sequence
 
 
 def reference_time(slice_times: Sequence[float], fraction: float) -> float:
-    """Return a moment of the slice acquisition range, in s after the start of a volume.
+    """Return a time within the slice acquisition range, in s after the start of a volume.
 
     Parameters
     ----------
     slice_times : Sequence[float]
         Acquisition time of each slice (s after the start of a volume).
     fraction : float
-        0: first slice, .5: middle, 1: last slice.
+        Position in the range: 0 is the first slice, .5 the middle, 1 the last slice.
 
     Examples
     --------
@@ -26,7 +26,7 @@ def reference_time(slice_times: Sequence[float], fraction: float) -> float:
 
 
 def middle_of_acquisition(tr: float, delay: float = 0.0) -> float:
-    """Return the middle of the time in which a volume is acquired, in s after its start.
+    """Return the middle of the acquisition time of a volume, in s after its start.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Quality control flags: what each checks, and its wording when passed and when raised."""
+"""Quality control flags: the rule of each, and its wording if passed and failed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from bids_sr.frozen import frozen
 
 @frozen
 class _FlagKind:
-    """One kind of flag; the metric ``flag_NAME`` is 1 where it is raised."""
+    """Kind of flag; the metric ``flag_NAME`` is 1 if the flag is raised."""
 
-    rule: str  # what is looked for, for the table
-    # passed, failed: in few words
+    rule: str  # condition that is checked, for the table
+    # short wording for a passed and a failed check
     passed: str
     failed: str
-    remedy: str = ""  # what to do where it is raised
+    remedy: str = ""  # advice if the flag is raised
 
 
 FLAGS: Mapping[str, _FlagKind] = {
-    name: _FlagKind(**told) for name, told in data_of("flags.json").items()
+    name: _FlagKind(**texts) for name, texts in data_of("flags.json").items()
 }

@@ -1,4 +1,7 @@
-"""Numbers and intervals as pages, sentences and figures show them; nothing else formats them."""
+"""Format of numbers and intervals in pages, sentences and figures.
+
+All numbers for readers are formatted here.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,19 @@ from bids_sr.metrics.rows import MISSING
 
 
 def number(value: float, form: str = "") -> str:
-    """Return a number with a true minus and no negative zero; n/a if it is not defined.
+    """Format a number with a true minus sign and without negative zero, or as n/a if not finite.
 
-    The value of a percentage below -100 is not given: the error is more than twice the signal.
+    A percentage below -100 is not given exactly, as the error is more than twice the signal.
 
-    `form`: as of `format`; empty: three decimals below 1, two below 10, else one.
+    Parameters
+    ----------
+    value : float
+        Number to format.
+    form : str, optional
+        Format specification; if empty, three decimals below 1, two below 10, otherwise one.
 
+    Examples
+    --------
     >>> number(0.12345), number(-12.345), number(0.274, ".0%")
     ('0.123', '−12.3', '27 %')
     >>> number(-0.0004, "+.3f"), number(math.nan), number(-156.2, ".0%")
@@ -32,32 +42,30 @@ def number(value: float, form: str = "") -> str:
 
 
 def short(value: float) -> str:
-    """A number in four significant digits, without decimals where it has none.
+    """Format a number in four significant digits, or without decimals if it is an integer.
 
     >>> short(0.123456), short(-2.0), short(1200.0)
     ('0.1235', '−2', '1200')
-
-    Text with a true minus sign; ``n/a`` where it is not defined.
     """
-    whole = float(value).is_integer() and abs(value) < 1e6
-    return number(value, ".0f" if whole else ".4g")
+    is_integer = float(value).is_integer() and abs(value) < 1e6
+    return number(value, ".0f" if is_integer else ".4g")
 
 
 def interval(lower: float, upper: float, form: str = "", *, unit: bool = True) -> str:
-    """Format an interval in brackets.
+    """Format an interval in brackets, or as "" if an end is not finite.
 
-    It is empty if there is no interval. Without `unit` percentages have no sign.
+    If `unit` is False, percentages have no sign.
 
     >>> interval(-0.04, 0.1), interval(-3.9, 0.41, ".0%"), interval(math.nan, 1.0)
     ('[−0.040, 0.100]', '[below −100, 41] %', '')
     """
-    both = ends(lower, upper, form)
+    texts = ends(lower, upper, form)
     sign = " %" if unit and form.endswith("%") else ""
-    return f"[{', '.join(both)}]{sign}" if both else ""
+    return f"[{', '.join(texts)}]{sign}" if texts else ""
 
 
 def ends(lower: float, upper: float, form: str = "") -> tuple[str, ...]:
-    """Format both ends of an interval, of percentages without the sign; none if it has none.
+    """Format both ends of an interval without percent signs, or return () if either is not finite.
 
     >>> ends(-0.04, 0.1), ends(-3.9, 0.41, ".0%"), ends(math.nan, 1.0)
     (('−0.040', '0.100'), ('below −100', '41'), ())
@@ -70,23 +78,18 @@ def ends(lower: float, upper: float, form: str = "") -> tuple[str, ...]:
 
 
 def estimate(value: float, lower: float, upper: float, form: str = "") -> str:
-    """A value with its interval; a sign in `form` is that of the value alone.
+    """Format a value with its interval; a plus sign in `form` applies only to the value.
 
     >>> estimate(0.08, 0.07, 0.09, "+.2f"), estimate(0.08, math.nan, math.nan)
     ('+0.08 [0.07, 0.09]', '0.080 (no interval)')
-
-    `value`: any number; NaN for not defined. `lower`: lower end; NaN for none. `upper`: upper end;
-    NaN for none.
     """
     return f"{number(value, form)} {interval(lower, upper, form.lstrip('+')) or '(no interval)'}"
 
 
 def p_value(value: float, form: str = ".3f") -> str:
-    """A p value without its leading zero.
+    """Format a p value without its leading zero.
 
     >>> p_value(0.0312), p_value(0.0001), p_value(1.0), p_value(0.15625, ".3g")
     ('.031', '< .001', '1.000', '.156')
-
-    `value`: probability from 0 to 1; NaN for not defined.
     """
     return "< .001" if value < 0.001 else number(value, form).replace("0.", ".", 1)

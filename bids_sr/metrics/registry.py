@@ -1,8 +1,8 @@
 """Registry of statistics in the metrics tables: unit, description and direction of merit.
 
-To add one: an entry in ``boilerplate/statistics.json``, and rows with its values by the function
-that computes it (`bids_sr.metrics.rows.MetricRow`). Sidecars, group statistics and tables of the
-report follow.
+To add a statistic, write an entry in ``boilerplate/statistics.json``, and add its values as
+`bids_sr.metrics.rows.MetricRow` in the function that computes it. Sidecars, group statistics and
+tables of the report then include it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ HIGHER, LOWER, ONE, NEITHER = _Better.__args__  # type: ignore[attr-defined]
 
 @frozen
 class _Statistic:
-    """What the value of a row is."""
+    """Description of a statistic in the metrics tables."""
 
     unit: str  # 1 for a pure number, signal for the unit of the series
-    description: str  # for the sidecar
-    # direction of merit; NEITHER: a difference is no merit by itself (a smaller region can be a
-    # smaller piece of the truth); None: the group does not compare it (places, counts, thresholds)
+    description: str  # description in the sidecar
+    # Direction of merit. NEITHER if a difference is not a merit by itself (a smaller region can be
+    # a smaller part of the true region); None if groups do not compare the statistic (coordinates,
+    # counts, thresholds).
     better: _Better | None = None
-    label: str = ""  # in a few words, for tables of the report, which show those that have one
+    # short name in tables of the report, which only contain statistics with a label
+    label: str = ""
 
 
 STATISTICS: dict[str, _Statistic] = {}
@@ -35,11 +37,25 @@ STATISTICS: dict[str, _Statistic] = {}
 def register(
     name: str, unit: str, description: str, better: _Better | None = None, *, label: str = ""
 ) -> None:
-    """Add a statistic; ValueError where the name is taken.
+    """Add a statistic.
 
-    `unit`: unit of its values; ``1`` for pure numbers, ``signal`` for the series' unit. `better`:
-    direction of merit; None where groups do not compare it. `label`: few words for tables of the
-    report; empty: it is not shown there.
+    Parameters
+    ----------
+    name : str
+        Name of the statistic.
+    unit : str
+        Unit of its values: ``1`` for pure numbers, ``signal`` for the unit of the series.
+    description : str
+        Description in the sidecar.
+    better : _Better | None, optional
+        Direction of merit; None if groups do not compare the statistic.
+    label : str, optional
+        Short name in tables of the report; if empty, the tables do not contain the statistic.
+
+    Raises
+    ------
+    ValueError
+        The name is already registered.
     """
     if name in STATISTICS:
         raise ValueError(f"the statistic {name!r} is declared twice")
@@ -47,7 +63,7 @@ def register(
 
 
 def statistic(name: str) -> _Statistic:
-    """Unit, description, direction of merit and label of a statistic; KeyError where undeclared.
+    """Return a registered statistic, or raise KeyError if its name is unknown.
 
     >>> statistic("volume").unit
     'mm^3'

@@ -1,4 +1,4 @@
-"""Table of metrics: one value per row, and columns for all that the value is about."""
+"""Table of metrics with one value per row, and columns that describe the value."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 MISSING = "n/a"
 BRAIN, SCAN = "brain", "scan"
-"""Regions in which structural scans are compared: the brain mask, and all voxels of the slices."""
+"""Regions of structural scans that are compared: the brain mask, and all voxels of the slices."""
 COLUMNS: Mapping[str, Mapping[str, object]] = data_of("columns.json")["metrics"]
-"""Columns of the tables of metrics, with what the sidecar says of them."""
+"""Columns of the metrics tables with their descriptions in the sidecar."""
 _NUMBERS = ("fwhm_mm", "value", "lower", "upper")
 _DTYPES = {
     name: "Int64" if name == "n" else "float64" if name in _NUMBERS else "str" for name in COLUMNS
@@ -27,9 +27,10 @@ _DTYPES = {
 
 
 class VerdictFacts(TypedDict, total=False):
-    """A verdict as its JSON has it; empty if the file is missing or damaged.
+    """Verdict as stored in its JSON file; empty if the file is missing or damaged.
 
-    `lines`: one per method, with ``text`` and ``status``; `headline` is the same as one text.
+    `lines` has one entry per method with ``text`` and ``status``, and `headline` is the same as
+    one text.
     """
 
     headline: str
@@ -46,13 +47,30 @@ class VerdictFacts(TypedDict, total=False):
 
 @frozen
 class MetricRow:
-    """One value of a metric, see `COLUMNS`. NaN stands for not defined.
+    """Value of a metric with its description, see `COLUMNS`; NaN if the value is not defined.
 
-    `value`: value in the unit of the statistic. `minus`: series that was subtracted; n/a for a
-    value by itself. `band`: spatial frequencies that entered: ``all``, ``within`` or
-    ``beyond``. `reference`: what the series is held against; n/a for nothing. `lower`: lower end
-    of the 95 % interval; NaN without one. `upper`: upper end of the 95 % interval; NaN without
-    one. `n`: number of units resampled for the interval; None without one.
+    Attributes
+    ----------
+    series : str
+        Series that is evaluated.
+    statistic : str
+        Name of a registered statistic.
+    value : float
+        Value in the unit of the statistic.
+    minus : str
+        Series that was subtracted; n/a if no series was subtracted.
+    band : str
+        Spatial frequencies: ``all``, ``within`` or ``beyond``.
+    reference : str
+        Reference with which the series is compared; n/a if there is no reference.
+    region, threshold, contrast : str
+        Region, threshold and contrast of the value; n/a if not applicable.
+    fwhm_mm : float
+        Smoothing before the comparison (FWHM, mm).
+    lower, upper : float
+        Ends of the 95 % interval; NaN if there is no interval.
+    n : int | None
+        Number of units resampled for the interval; None if there is no interval.
     """
 
     series: str
@@ -71,7 +89,7 @@ class MetricRow:
 
     @property
     def unit(self) -> str:
-        """Unit of the value; KeyError where the statistic is not registered."""
+        """Unit of the value; KeyError if the statistic is not registered."""
         return statistic(self.statistic).unit
 
     @property
@@ -81,16 +99,16 @@ class MetricRow:
 
     @property
     def has_interval(self) -> bool:
-        """Whether both ends of its interval are known."""
+        """Whether both ends of the interval are finite."""
         return math.isfinite(self.lower) and math.isfinite(self.upper)
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether there is an interval and it lies on one side of 0."""
+        """Whether the interval is entirely above or below 0."""
         return self.lower > 0 or self.upper < 0
 
     def cells(self) -> list[str]:
-        """The row as it stands in a table."""
+        """Return the cells of the row in a table."""
         return [self._cell(name) for name in COLUMNS]
 
     def _cell(self, column: str) -> str:
@@ -113,12 +131,22 @@ def metric_rows(
     fwhm_mm: float = 0.0,
     n: int | None = None,
 ) -> list[MetricRow]:
-    """Return rows of several statistics of one series.
+    """Return rows of several statistics of one series with the same description.
 
-    They share one contrast, smoothing and so on. A value of None is not defined.
-
-    `reference`: what the series is held against; n/a for nothing. `n`: number of units of the
-    statistics; None for none.
+    Parameters
+    ----------
+    series : str
+        Series that is evaluated.
+    values : Mapping[str, float | None]
+        Value of each statistic by name; None if it is not defined.
+    reference : str, optional
+        Reference with which the series is compared; n/a if there is no reference.
+    region, threshold, contrast : str, optional
+        Region, threshold and contrast of the values; n/a if not applicable.
+    fwhm_mm : float, optional
+        Smoothing before the comparison (FWHM, mm).
+    n : int | None, optional
+        Number of units of the statistics; None if not applicable.
     """
     return [
         MetricRow(
@@ -137,9 +165,9 @@ def metric_rows(
 
 
 def cell_number(value: float | None) -> str:
-    """Return a number for a table: six significant digits, but all digits of a large count.
+    """Format a number for a table with six significant digits, or all digits of a large integer.
 
-    n/a if the value is not defined or not finite.
+    The text is n/a if the value is not defined or not finite.
 
     >>> cell_number(1 / 3), cell_number(1234567.0), cell_number(1234567.5), cell_number(None)
     ('0.333333', '1234567', '1.23457e+06', 'n/a')
@@ -156,7 +184,7 @@ def table_text(rows: Iterable[MetricRow]) -> str:
 
 
 def frame(rows: Iterable[MetricRow]) -> pd.DataFrame:
-    """Return rows as a table with all columns; n/a for a missing word, NaN for a number."""
+    """Return rows as a data frame with all columns; missing words are n/a, missing numbers NaN."""
     import pandas as pd
 
     table = pd.DataFrame(
@@ -166,7 +194,7 @@ def frame(rows: Iterable[MetricRow]) -> pd.DataFrame:
 
 
 def read_frame(path: Path) -> pd.DataFrame:
-    """Return it as `frame`, from the file of a table; ValueError names one that is none.
+    """Read a metrics table as a data frame with the types of `frame`.
 
     Parameters
     ----------
@@ -176,12 +204,12 @@ def read_frame(path: Path) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        Columns of `COLUMNS`, typed as numbers or words.
+        Columns of `COLUMNS`, as numbers or words.
 
     Raises
     ------
     ValueError
-        The file is no metrics table, or a line is cut short.
+        The file is not a metrics table, or a line is truncated.
     """
     import pandas as pd
 
@@ -210,7 +238,7 @@ def read_frame(path: Path) -> pd.DataFrame:
 
 
 def rows_of(table: pd.DataFrame) -> list[MetricRow]:
-    """The rows of a table that `frame` or `read_frame` gave.
+    """Convert a data frame from `frame` or `read_frame` to rows.
 
     Parameters
     ----------
@@ -220,12 +248,12 @@ def rows_of(table: pd.DataFrame) -> list[MetricRow]:
     Returns
     -------
     list[MetricRow]
-        One row for each line, in the same order.
+        One row per line, in the same order.
     """
     columns = {name: table[name].tolist() for name in COLUMNS if name != "unit"}
     columns["n"] = [
-        int(count) if known else None
-        for count, known in zip(table["n"], table["n"].notna(), strict=True)
+        int(count) if is_defined else None
+        for count, is_defined in zip(table["n"], table["n"].notna(), strict=True)
     ]
     return [
         MetricRow(**dict(zip(columns, cells, strict=True)))
@@ -234,21 +262,16 @@ def rows_of(table: pd.DataFrame) -> list[MetricRow]:
 
 
 def read_table(path: Path) -> list[MetricRow]:
-    """The rows of the file of a table; ValueError as of `read_frame`."""
+    """Read the rows of a metrics table; see `read_frame` for errors."""
     return rows_of(read_frame(path))
 
 
 def columns_json(statistics: Iterable[str]) -> dict[str, dict[str, object]]:
-    """Describe the columns in the JSON beside the table.
-
-    Every statistic that occurs has a level.
-
-    `statistics`: names of registered statistics; repeated ones count once.
-    """
+    """Return the sidecar of a metrics table: its columns, and a level for each statistic in it."""
     levels = {
         name: f"{statistic(name).description} ({statistic(name).unit})"
         for name in sorted(set(statistics))
     }
-    told = {name: dict(text) for name, text in COLUMNS.items()}
-    told["statistic"]["Levels"] = levels
-    return told
+    columns = {name: dict(text) for name, text in COLUMNS.items()}
+    columns["statistic"]["Levels"] = levels
+    return columns

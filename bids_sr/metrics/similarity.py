@@ -1,6 +1,6 @@
 """Image similarity: MAE, RMSE, NMSE, PSNR and SSIM.
 
-Nothing is scaled or cropped, and the data range is stated.
+Images are neither scaled nor cropped, and the data range must be specified.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from bids_sr.io.arrays import Float, Mask, Real
 _SSIM_WINDOW = 11  # pixels, side of the Gaussian window of SSIM
 
 
-def _both(reference: Real, image: Real, mask: Mask | None) -> tuple[Float, Float]:
+def _flatten_inside(reference: Real, image: Real, mask: Mask | None) -> tuple[Float, Float]:
     if reference.shape != image.shape or (mask is not None and mask.shape != image.shape):
         shapes = [reference.shape, image.shape, *([] if mask is None else [mask.shape])]
         raise ValueError(
@@ -25,53 +25,90 @@ def _both(reference: Real, image: Real, mask: Mask | None) -> tuple[Float, Float
 
 
 def reference_range(reference: Real, mask: Mask | None = None) -> float:
-    """Return the range of the reference (in the mask): the data range stated for PSNR and SSIM.
+    """Return the range of a reference, the data range for PSNR and SSIM.
 
-    It is the maximum minus the minimum, in the unit of the image.
+    Parameters
+    ----------
+    reference : Real
+        Reference image, with intensities in any unit.
+    mask : Mask | None, optional
+        Voxels to include (boolean, same shape); None includes all voxels.
 
-    `reference`: image that is held for true, in any unit of intensity. `mask`: voxels that count
-    (boolean, same shape); None for all of them.
+    Returns
+    -------
+    float
+        Maximum minus minimum, in the unit of the image.
     """
     inside = reference if mask is None else reference[mask]
     return float(inside.max()) - float(inside.min())
 
 
 def mae(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
-    """Mean absolute error, in the images' unit.
+    """Return the mean absolute error, in the unit of the images.
 
-    `reference`: image that is held for true, in any unit of intensity. `image`: image to judge, of
-    the same shape and unit. `mask`: voxels that count (boolean, same shape); None for all of them.
+    Parameters
+    ----------
+    reference : Real
+        Reference image, with intensities in any unit.
+    image : Real
+        Image to evaluate, with the same shape and unit.
+    mask : Mask | None, optional
+        Voxels to include (boolean, same shape); None includes all voxels.
     """
-    x, y = _both(reference, image, mask)
+    x, y = _flatten_inside(reference, image, mask)
     return float(np.abs(x - y).mean())
 
 
 def rmse(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
-    """Root mean square error, in the images' unit.
+    """Return the root mean square error, in the unit of the images.
 
-    `reference`: image that is held for true, in any unit of intensity. `image`: image to judge, of
-    the same shape and unit. `mask`: voxels that count (boolean, same shape); None for all of them.
+    Parameters
+    ----------
+    reference : Real
+        Reference image, with intensities in any unit.
+    image : Real
+        Image to evaluate, with the same shape and unit.
+    mask : Mask | None, optional
+        Voxels to include (boolean, same shape); None includes all voxels.
     """
-    x, y = _both(reference, image, mask)
+    x, y = _flatten_inside(reference, image, mask)
     return float(np.sqrt(((x - y) ** 2).mean()))
 
 
 def nmse(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
-    """Return ‖image − reference‖² / ‖reference‖².
+    """Return the normalized mean square error, ‖image − reference‖² / ‖reference‖².
 
-    `reference`: image that is held for true, in any unit of intensity. `image`: image to judge, of
-    the same shape and unit. `mask`: voxels that count (boolean, same shape); None for all of them.
+    Parameters
+    ----------
+    reference : Real
+        Reference image, with intensities in any unit.
+    image : Real
+        Image to evaluate, with the same shape and unit.
+    mask : Mask | None, optional
+        Voxels to include (boolean, same shape); None includes all voxels.
     """
-    x, y = _both(reference, image, mask)
+    x, y = _flatten_inside(reference, image, mask)
     return float(((x - y) ** 2).sum() / (x**2).sum())
 
 
 def psnr(reference: Real, image: Real, *, data_range: float, mask: Mask | None = None) -> float:
-    """Peak signal-to-noise ratio, 10 log10(data_range² / MSE) in dB; infinite for equal images.
+    """Return the peak signal-to-noise ratio, 10 log10(data_range² / MSE).
 
-    `reference`: image that is held for true, in any unit of intensity. `image`: image to judge, of
-    the same shape and unit. `data_range`: largest minus smallest possible value, in the unit of
-    the images.
+    Parameters
+    ----------
+    reference : Real
+        Reference image, with intensities in any unit.
+    image : Real
+        Image to evaluate, with the same shape and unit.
+    data_range : float
+        Largest minus smallest possible value, in the unit of the images.
+    mask : Mask | None, optional
+        Voxels to include (boolean, same shape); None includes all voxels.
+
+    Returns
+    -------
+    float
+        Ratio in dB; infinite for equal images.
     """
     error = rmse(reference, image, mask=mask)
     return float("inf") if error == 0 else float(20 * np.log10(data_range / error))
@@ -80,8 +117,13 @@ def psnr(reference: Real, image: Real, *, data_range: float, mask: Mask | None =
 def _ssim_map(x: Float, y: Float, data_range: float) -> Float:
     """Return the structural similarity of two images (X, Y) around each pixel.
 
-    Wang et al. (2004), equation 13. scikit-image gives the same values; training on a machine
-    without it does not need it. ValueError: an image smaller than the window of 11 pixels.
+    The index is equation 13 of Wang et al. (2004), with the same values as in scikit-image, which
+    is not required for training.
+
+    Raises
+    ------
+    ValueError
+        The image is smaller than the window of 11 pixels.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -98,38 +140,36 @@ def _ssim_map(x: Float, y: Float, data_range: float) -> Float:
     variances = local_mean(x * x) - mean_x * mean_x + (local_mean(y * y) - mean_y * mean_y)
     covariance = local_mean(x * y) - mean_x * mean_y
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    above = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-    index: Float = above / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))
+    numerator = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    index: Float = numerator / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))
     return index
 
 
 def ssim(reference: Real, image: Real, *, data_range: float, mask: Mask | None = None) -> float:
-    """Return SSIM as the mean over the mask (or the image).
+    """Return the structural similarity (SSIM) averaged over the mask or the image.
 
-    An image (X, Y, Z) is compared slice by slice, as the methods see it.
-
-    Gaussian window of σ = 1.5 pixels, K1 = .01, K2 = .03, biased covariance, as Wang et al. (2004)
-    define it. The index is computed on whole slices and averaged over the mask, so that the mask's
-    border is no edge in the images. `data_range` is the difference of the largest and the smallest
-    value that is possible, in the images' unit.
+    The definition follows Wang et al. (2004): Gaussian window with σ = 1.5 pixels, K1 = .01, K2 =
+    .03, biased covariance. An image (X, Y, Z) is compared slice by slice, because the methods
+    process slices. The index is computed on unmasked slices and then averaged over the mask, so
+    that the border of the mask does not create edges.
 
     Parameters
     ----------
     reference : Real
-        Image that is held for true (X, Y) or (X, Y, Z).
+        Reference image (X, Y) or (X, Y, Z).
     image : Real
-        Image to judge, of the same shape and unit.
+        Image to evaluate, with the same shape and unit.
     data_range : float
         Largest minus smallest possible value, in the unit of the images.
     mask : Mask | None, optional
-        Voxels that count (boolean, same shape); None for all of them.
+        Voxels to include (boolean, same shape); None includes all voxels.
 
     Returns
     -------
     float
         Mean index, 1 for equal images.
     """
-    _both(reference, image, mask)
+    _flatten_inside(reference, image, mask)
     pairs = (
         [(reference, image)]
         if image.ndim == 2

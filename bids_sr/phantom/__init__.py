@@ -1,6 +1,6 @@
-"""Simulated BIDS data sets whose activation, motion and poses are known.
+"""Simulated BIDS data sets with known activation, motion and poses.
 
-The simulation knows nothing of the methods it is there to test: it starts from tissue, samples the
-scene well above the highest acquired resolution and measures it as a scanner does, through
-k-space, with noise of its own for each image.
+The simulation is independent of the methods that it tests. It starts from tissue maps, samples the
+scene well above the highest acquired resolution, and measures it through k-space as a scanner
+does, with separate noise for each image.
 """

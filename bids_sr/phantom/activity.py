@@ -14,9 +14,16 @@ _Point = tuple[float, float, float]
 
 @frozen
 class _Place:
-    """A focus of known activity: MNI mm, driver and peak range in percent.
+    """Location of a focus with its driver and peak range.
 
-    The driver is conditions, or one network.
+    Attributes
+    ----------
+    mni : _Point
+        Position in MNI space (mm).
+    driven_by : tuple[str, ...]
+        Conditions of the task, or one network.
+    peak : tuple[float, float]
+        Range of the peak signal change (percent).
     """
 
     mni: _Point
@@ -27,16 +34,16 @@ class _Place:
 def _network(name: str, **places: _Point) -> dict[str, _Place]:
     """Return the foci of a resting-state network.
 
-    The peak is that at one standard deviation of the fluctuation.
+    The peak signal change applies to one standard deviation of the fluctuation.
     """
     return {
         label: _Place(mni=mni, driven_by=(name,), peak=(1.0, 1.5)) for label, mni in places.items()
     }
 
 
-# Two foci on the ribbon of the left precentral gyrus; the supplementary motor area serves both
-# fingers. Networks after Van Dijk et al. 2010 (J Neurophysiol 103:297), table 1, and the mirrored
-# side.
+# Two foci are on the ribbon of the left precentral gyrus; the supplementary motor area is driven
+# by both fingers. Networks are from Van Dijk et al. 2010 (J Neurophysiol 103:297), table 1, and
+# mirrored to the other hemisphere.
 FOCI: dict[str, _Place] = {
     "thumb": _Place(mni=(-40.0, -18.0, 54.0), driven_by=("thumb",), peak=(3.0, 4.0)),
     "little": _Place(mni=(-32.0, -27.0, 59.0), driven_by=("little",), peak=(3.0, 4.0)),
@@ -51,71 +58,83 @@ FOCI: dict[str, _Place] = {
     ),
     **_network("visual", visualLeft=(-30.0, -88.0, 0.0), visualRight=(30.0, -88.0, 0.0)),
 }
-_BOX = 24.0  # mm, half the side of the cube around a focus in which its map is made
+_BOX = 24.0  # mm, half the side of the cube around a focus in which its map is computed
 
 
 @frozen
 class _Focus:
-    """One active place."""
+    """Active focus in a simulated head."""
 
-    # key of FOCI; (3,) head point in mm where the neurons are
+    # key of FOCI; head point (3,; mm) of the neuronal activity
     label: str
     origin: Array
-    # largest change in the scene, percent of its reference; FWHM of the vascular spread
+    # largest signal change in the scene, percent of the reference; FWHM of the vascular spread
     peak_percent: float
     spread_mm: float
-    # change of the signal while a long block lasts, as a share of the reference; float32, grid of
-    # the head
+    # signal change during a long block as a fraction of the reference; float32, on the grid of the
+    # head
     amplitude: Array
-    # "local" (the resting signal of the same place) or "brain" (one number, the mean over the
-    # brain)
+    # "local" (resting signal of the same voxel) or "brain" (mean resting signal of the brain)
     reference: str
 
 
 def _box(head: Head, center: Array) -> tuple[tuple[slice, ...], Array]:
-    """Return a cube around a head point as slices, and its voxels' offsets (mm), (3, x, y, z)."""
+    """Return a cube around a head point as slices, and its voxels' offsets (3, x, y, z; mm)."""
     voxel = head.affine[0, 0]
-    at = (center - head.affine[:3, 3]) / voxel
+    index = (center - head.affine[:3, 3]) / voxel
     half = int(np.ceil(_BOX / voxel))
     window = tuple(
         slice(max(0, round(float(c)) - half), min(n, round(float(c)) + half + 1))
-        for c, n in zip(at, head.veins.shape, strict=True)
+        for c, n in zip(index, head.veins.shape, strict=True)
     )
     grid = np.indices([w.stop - w.start for w in window], dtype=float)
     start = np.array([w.start for w in window])[:, None, None, None]
-    return window, (grid + start - at[:, None, None, None]) * voxel
+    return window, (grid + start - index[:, None, None, None]) * voxel
 
 
 def _snap_to_ribbon(head: Head, point: Array) -> Array:
     """Return the head point (mm) of the best gray-matter voxel near `point`."""
     window, offset = _box(head, point)
-    far = np.sqrt((offset**2).sum(0))
-    score = np.where(far < 6.0, head.fractions["gm"][window] - far / 15.0, -np.inf)
+    distance = np.sqrt((offset**2).sum(0))
+    score = np.where(distance < 6.0, head.fractions["gm"][window] - distance / 15.0, -np.inf)
     best = np.unravel_index(int(np.argmax(score)), score.shape)
     return point + offset[:, best[0], best[1], best[2]]
 
 
 def _along_ribbon(mask: Array, seed: tuple[int, ...], voxel: float, limit: float) -> Array:
-    """Return the distance (mm) from a seed voxel within a mask (26 neighbors).
+    """Return the distance along the ribbon from a seed voxel.
 
-    It is infinity beyond `limit` and outside the mask.
+    The opposite bank of a sulcus may be 2 mm away through the fluid and 20 mm along the ribbon.
+    Only the distance along the ribbon is used.
 
-    The opposite bank of a sulcus may be 2 mm away through the fluid and 20 mm along the ribbon;
-    only the latter counts.
+    Parameters
+    ----------
+    mask : Array
+        Voxels of the ribbon (3D, boolean), connected by faces, edges and corners.
+    seed : tuple[int, ...]
+        Indices of the seed voxel.
+    voxel : float
+        Voxel size (mm).
+    limit : float
+        Largest distance (mm).
 
-    `voxel`: edge length of the voxels (mm). Length of the shortest path to each voxel (3D; mm).
+    Returns
+    -------
+    Array
+        Length of the shortest path to each voxel (3D; mm), infinity beyond the limit and outside
+        the mask.
     """
     from skimage.graph import MCP_Geometric
 
-    ways = MCP_Geometric(np.where(mask, 1.0, -1.0), fully_connected=True, sampling=(voxel,) * 3)
-    far = ways.find_costs([seed])[0]
-    return np.where(far <= limit, far, np.inf)
+    paths = MCP_Geometric(np.where(mask, 1.0, -1.0), fully_connected=True, sampling=(voxel,) * 3)
+    length = paths.find_costs([seed])[0]
+    return np.where(length <= limit, length, np.inf)
 
 
 def _ribbon(head: Head, window: tuple[slice, ...], offset: Array, extent: float) -> Array:
-    """Return the gray-matter share with Gaussian weights along the ribbon.
+    """Weight the gray-matter fraction by a Gaussian of the distance along the ribbon.
 
-    The weights are of the distance along the ribbon (sigma = extent, mm).
+    The standard deviation of the Gaussian is `extent` (mm).
     """
     gm = head.fractions["gm"][window]
     seed = tuple(int(i) for i in np.unravel_index(int(np.argmin((offset**2).sum(0))), gm.shape))
@@ -128,27 +147,37 @@ def _ribbon(head: Head, window: tuple[slice, ...], offset: Array, extent: float)
 def _draining(head: Head, window: tuple[slice, ...], offset: Array, origin: Array) -> Array:
     """Return the venous blood around the vein that drains a focus.
 
-    It is a clear vein some 6 mm away, preferably toward the skull.
+    A distinct vein about 6 mm away is selected, preferably in the direction of the skull.
     """
     veins = head.veins[window]
-    far = np.sqrt((offset**2).sum(0))
+    distance = np.sqrt((offset**2).sum(0))
     outwards = origin - np.array([0.0, -20.0, 10.0])
-    rises = np.tensordot(outwards / np.linalg.norm(outwards), offset, 1)
-    clear = veins > 0.5 * veins[far < 15].max()
-    cost = np.abs(far - 6.0) + 0.5 * np.maximum(0.0, -rises)
-    best = np.unravel_index(int(np.argmin(np.where(clear & (far > 3), cost, np.inf))), far.shape)
+    outward_offset = np.tensordot(outwards / np.linalg.norm(outwards), offset, 1)
+    is_vein = veins > 0.5 * veins[distance < 15].max()
+    cost = np.abs(distance - 6.0) + 0.5 * np.maximum(0.0, -outward_offset)
+    best = np.unravel_index(
+        int(np.argmin(np.where(is_vein & (distance > 3), cost, np.inf))), distance.shape
+    )
     center = offset[:, best[0], best[1], best[2]][:, None, None, None]
     return veins * np.exp(-0.5 * ((offset - center) ** 2).sum(0) / 5.0**2)
 
 
 def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> _Focus:
-    """Draw one focus; `label` is a key of FOCI.
+    """Draw the amplitude map of a focus.
 
-    Scenes: "ribbon" (gray matter along the ribbon), "veins" (most of the change sits in the
-    draining vein), "free" (borders and place without relation to tissue; the change is in units of
-    the brain's mean signal, because a share of the local signal would carry the tissue's borders).
-
-    `scene`: how activity lies relative to the anatomy: ``ribbon``, ``veins`` or ``free``.
+    Parameters
+    ----------
+    rng : np.random.Generator
+        Source of random numbers.
+    head : Head
+        Head in which the focus is placed.
+    label : str
+        Key of FOCI.
+    scene : str
+        Location of activity relative to the anatomy. ``ribbon``: gray matter along the ribbon;
+        ``veins``: most of the change is in the draining vein; ``free``: location and borders
+        independent of tissue. In ``free``, the change is relative to the mean signal of the brain,
+        because a fraction of the local signal would have the borders of the tissue.
     """
     voxel = float(head.affine[0, 0])
     origin = _snap_to_ribbon(head, head.from_template(FOCI[label].mni))
@@ -158,7 +187,7 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
         origin = origin + rng.uniform(-3.0, 3.0, 3)
     window, offset = _box(head, origin)
     sigma = spread / FWHM_PER_SIGMA / voxel
-    # a ragged island whose border is drawn at random: nothing in the anatomy knows it
+    # irregular region with random borders, independent of the anatomy
     if scene == "free":
         ragged = smooth_field(rng, offset.shape[1:], 1.5 / voxel)
         active = (np.exp(-0.5 * (offset**2).sum(0) / 4.8**2) + 0.18 * ragged > 0.62).astype(

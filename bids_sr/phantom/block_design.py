@@ -1,4 +1,4 @@
-"""Events of a simulated task, and the response to them."""
+"""Events of a simulated task, and the hemodynamic response to them."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,10 @@ Event = tuple[float, float, str]
 
 
 def block_design(preset: Preset) -> list[Event]:
-    """Return (onset, duration, trial type) in s of a block design.
+    """Return onset (s), duration (s) and trial type of each block, in order of time.
 
-    The order is rest, thumb, rest, little, rest, … while there is room.
-
-    Blocks in order of time, from the first volume to the last.
+    The blocks are rest, thumb, rest, little, rest, … as long as complete cycles fit into the run,
+    and rest until the end.
     """
     end = preset.volumes * preset.tr
     events: list[Event] = [(0.0, preset.lead, "rest")]
@@ -31,20 +30,27 @@ def block_design(preset: Preset) -> list[Event]:
 
 
 def response(events: Sequence[Event], condition: str, times: Array) -> Array:
-    """Return the SPM canonical response to a condition's blocks at any times (s).
+    """Return the SPM canonical response to the blocks of a condition.
 
-    It is computed as in nilearn, and is 1 in a long block.
+    The response is computed as in nilearn and scaled to 1 in a long block.
 
-    `times`: times since the start of the run (s), of any shape.
+    Parameters
+    ----------
+    events : Sequence[Event]
+        Events of the run.
+    condition : str
+        Trial type.
+    times : Array
+        Times after the start of the run (s), of any shape.
     """
     from nilearn.glm.first_level.hemodynamic_models import spm_hrf
 
     step = 0.05
     clock = np.arange(0.0, float(np.max(times)) + 1.0, step)
-    boxes = np.zeros_like(clock)
+    boxcar = np.zeros_like(clock)
     for onset, duration, kind in events:
         if kind == condition:
-            boxes[(clock >= onset - 1e-9) & (clock < onset + duration - 1e-9)] = 1.0
+            boxcar[(clock >= onset - 1e-9) & (clock < onset + duration - 1e-9)] = 1.0
     kernel = spm_hrf(step, oversampling=1)
     kernel = kernel / kernel.sum()
-    return np.interp(times, clock, np.convolve(boxes, kernel)[: clock.size])
+    return np.interp(times, clock, np.convolve(boxcar, kernel)[: clock.size])

@@ -1,9 +1,9 @@
-"""BOLD runs of a simulated subject: the run, its echoes, and a high-resolution calibration.
+"""BOLD runs of a simulated subject: the run, its echoes, and a high-resolution calibration run.
 
-What a run shows depends on the echo time (TE) in two ways. Activity changes R2*, so that its share
-of the signal grows with TE. Drift, breathing, pulse and the approach to the steady state change
-the magnetization (S0), head motion changes where things lie: their shares are the same at every
-echo. Thermal noise is of one size at every echo, and independent.
+A run depends on the echo time (TE) in two ways. Activity changes R2*, so its fraction of the
+signal increases with TE. Drift, breathing, pulse and the approach to the steady state change the
+magnetization (S0), and head motion changes positions; their effects are the same at all echoes.
+Thermal noise has the same size at all echoes and is independent.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,20 +25,43 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 
 BOLD_LEVEL = 800.0  # mean of the brain in the written images
-_DISTORTION_MM = 2.0  # largest displacement along phase encoding inside the head
-_LEAST_TR = 2.0  # s; a matrix of four times as many voxels is not measured in half a second
-_CALM = 0.5  # of the head motion of the long run: a minute is easier to lie still
+_DISTORTION_MM = 2.0  # mm, largest displacement along phase encoding inside the head
+_LEAST_TR = 2.0  # s, shortest TR of the calibration run, which has four times as many voxels
+_CALM = 0.5  # head motion of the calibration run relative to the BOLD run, as it is shorter
 _Courses = Callable[[str, Array], Array]
-"""How much of a condition's change is there at given times (s)."""
+"""Fraction of a condition's signal change at given times (s)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedRun:
-    """A BOLD run, or one echo of it.
+    """BOLD run, or one echo of a run.
 
-    `events, courses, motion`: of this run; the last is (T, 4, 4), and takes a point of the
-    reference to the volume's. `sigma, stream`: thermal noise of each component of a voxel, and
-    where it is drawn from.
+    Attributes
+    ----------
+    subject : SimulatedSubject
+        Subject who is scanned.
+    preset : Preset
+        Protocol of the run.
+    scanner : Scanner
+        Scanner with the geometry of the run.
+    pose : Array
+        Transform of a boldref point of the main run to its point in the reference volume (4 x 4,
+        RAS+ mm).
+    events : list[Event]
+        Events of the run; empty at rest.
+    courses : _Courses
+        Fraction of a condition's signal change at given times.
+    motion : Array
+        Transforms of a point of the reference volume to its position in each volume (T, 4, 4; RAS+
+        mm).
+    transient : Transient
+        Approach to the steady state.
+    sigma : float
+        Standard deviation of the thermal noise in each complex component of a voxel.
+    stream : tuple[str, *tuple[int, ...]]
+        Random stream of the thermal noise.
+    te : float
+        Echo time (s).
     """
 
     subject: SimulatedSubject
@@ -55,12 +78,12 @@ class SimulatedRun:
 
     @property
     def reference(self) -> int:
-        """Volume to which motion refers, the first in the steady state."""
+        """Number of the volume to which motion refers, the first in the steady state."""
         return min(self.transient.dummies, self.preset.volumes - 1)
 
     @cached_property
     def scene(self) -> Array:
-        """Signal of the head; the receiver's gain is that of a single echo at the preset's TE."""
+        """Signal of the head, with a gain for a brain mean of `BOLD_LEVEL` at the preset's TE."""
         head = self.subject.head
         single = self.preset.epi.scene(self.subject.head)
         gain = np.float32(BOLD_LEVEL / float(single[head.brain].mean()))
@@ -68,15 +91,15 @@ class SimulatedRun:
 
     @cached_property
     def resting(self) -> Array:
-        """The scene at rest, on the dense grid of the scanner."""
+        """Scene at rest, on the dense grid of the scanner."""
         return self.scanner.bring(self.scene)
 
     @cached_property
     def maps(self) -> dict[str, Array]:
-        """Change of the signal by each active focus, on the dense grid of the scanner.
+        """Signal change by active focus, on the dense grid of the scanner.
 
-        The amplitudes of the foci are those at the preset's TE; the change of R2* that makes them
-        acts for `te`.
+        The amplitudes of the foci apply to the preset's TE and are converted to `te` with the same
+        change of R2*.
         """
         level = np.float32(self.scene[self.subject.head.brain].mean())
         out = {}
@@ -89,33 +112,32 @@ class SimulatedRun:
 
     @cached_property
     def changes(self) -> dict[str, Array]:
-        """Change of the signal by each condition, the sum of its foci; none without activity."""
+        """Signal change by condition, the sum of its foci; empty without activity."""
         maps = self.maps.items()
         driven = {
-            name: [each for label, each in maps if name in FOCI[label].driven_by]
+            name: [change for label, change in maps if name in FOCI[label].driven_by]
             for name in self.conditions
         }
         return {name: np.sum(maps, axis=0) for name, maps in driven.items() if maps}
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """Return conditions of the task, or networks at rest."""
+        """Conditions of the task, or networks at rest."""
         return self.subject.conditions
 
     @cached_property
     def parts(self) -> tuple[Array, dict[str, Array]]:
-        """Return (rest, changes by condition) as `Scanner.moving` takes them."""
+        """Resting scene and changes by condition, as required by `Scanner.moving`."""
         prepare = self.scanner.prepare
         return prepare(self.resting), {
             name: prepare(change) for name, change in self.changes.items()
         }
 
     def still(self, **active: float) -> Array:
-        """Return the image without noise, motion and physiology at given levels of activity.
+        """Return a volume without noise, motion and physiology at given levels of activity.
 
-        A level is the share of each condition's signal change.
-
-        Volume in the reference position (X, Y, Z), float32.
+        Each keyword is a condition, and its value the fraction of the condition's signal change.
+        The volume (X, Y, Z; float32) is in the reference position.
         """
         rest, changes = self.parts
         weights = {
@@ -126,12 +148,12 @@ class SimulatedRun:
         )
 
     def volumes(self, threads: int = 1, *, noise: bool = True) -> Iterator[Array]:
-        """Yield the run volume by volume, float32.
+        """Yield the volumes of the run in order (X, Y, Z; float32).
 
-        The number of threads only affects the time.
+        The number of threads affects only the computing time.
         """
-        # the maps of physiology are those of every run; the time series are not, as their number
-        # of samples differs
+        # the maps of physiology are the same in all runs of a subject; the time series differ,
+        # because their number of samples differs
         draw = self.subject.draw
         physiology = Physiology(
             draw("physiology"), self.subject.head, self.preset, self.scanner, self.transient
@@ -151,14 +173,13 @@ class SimulatedRun:
                 rng=draw(*self.stream, t),
             )
 
-        return _in_order(volume, self.preset.volumes, threads)
+        return _map_in_order(volume, self.preset.volumes, threads)
 
 
 def bold_run(subject: SimulatedSubject) -> SimulatedRun:
-    """The subject's run, a single echo at the preset's TE.
+    """Simulate the BOLD run of a subject, a single echo at the preset's TE.
 
-    `subject`: simulated head with its activity and poses. The run, with its task or networks,
-    distortion and head motion.
+    The run has the task or networks of the subject, distortion and head motion.
     """
     p, draw, head = subject.preset, subject.draw, subject.head
     plain = Scanner(
@@ -194,16 +215,16 @@ def bold_run(subject: SimulatedSubject) -> SimulatedRun:
 
 
 def echo_of(run: SimulatedRun, number: int, te: float) -> SimulatedRun:
-    """One echo of a run; `number` is 1 for the first, `te` in s."""
+    """Return one echo of a run; `number` is 1 for the first echo, `te` is in s."""
     return replace(run, te=te, stream=("echoes", number))
 
 
 def calibration_of(run: SimulatedRun, volumes: int) -> SimulatedRun:
-    """Simulate a short run at high resolution.
+    """Simulate a short high-resolution run of the same subject.
 
-    Head, task and distortion are the same; pose, motion and noise are others.
-
-    Its distortion is that of the long run as if acceleration made up for lines.
+    Head, task and distortion are the same as in the BOLD run, but pose, motion and noise differ.
+    The distortion is not larger than in the BOLD run, as if acceleration compensated for the
+    additional lines.
     """
     subject, draw = run.subject, run.subject.draw
     p = calibration_preset(run.preset, volumes)
@@ -220,7 +241,9 @@ def calibration_of(run: SimulatedRun, volumes: int) -> SimulatedRun:
         )
         scanner = replace(scanner, shift=shift)
     transient = approach(subject.head, p, scanner)
-    moved = draw_motion(draw("calibration", 1), volumes, p.tr, min(transient.dummies, volumes - 1))
+    motion = draw_motion(
+        draw("calibration", 1), volumes, p.tr, min(transient.dummies, volumes - 1)
+    )
     events = _calibration_events(p) if run.events else []
     return SimulatedRun(
         subject=subject,
@@ -231,7 +254,7 @@ def calibration_of(run: SimulatedRun, volumes: int) -> SimulatedRun:
         courses=_courses(subject, p, events, 1),
         transient=transient,
         motion=np.stack(
-            [rigid_matrix(_CALM * rigid_params(matrix, CENTER), CENTER) for matrix in moved]
+            [rigid_matrix(_CALM * rigid_params(matrix, CENTER), CENTER) for matrix in motion]
         ),
         sigma=run.sigma * float(np.prod(run.preset.factor)),
         stream=("calibration", 2),
@@ -240,9 +263,10 @@ def calibration_of(run: SimulatedRun, volumes: int) -> SimulatedRun:
 
 
 def calibration_preset(preset: Preset, volumes: int) -> Preset:
-    """Protocol of the calibration: the BOLD's, at the high resolution and short.
+    """Return the protocol of the calibration run.
 
-    Same protocol with smaller voxels, at least 2 s of TR and no multiband.
+    It is the BOLD protocol with high-resolution voxels, fewer volumes, a TR of at least 2 s and no
+    multiband acceleration.
     """
     x, y, z = (round(n * f) for n, f in zip(preset.bold_shape, preset.factor, strict=True))
     dx, dy, dz = (
@@ -259,7 +283,7 @@ def calibration_preset(preset: Preset, volumes: int) -> Preset:
 
 
 def _calibration_events(preset: Preset) -> list[Event]:
-    """Rest and both movements in four blocks of one length, over the whole calibration."""
+    """Return four blocks of equal length over the calibration run: rest, thumb, rest, little."""
     block = preset.volumes * preset.tr / 4
     return [(k * block, block, kind) for k, kind in enumerate(("rest", "thumb", "rest", "little"))]
 
@@ -269,7 +293,7 @@ def _courses(
 ) -> _Courses:
     """Return the response to a run's blocks, or the fluctuations of networks at rest.
 
-    `more` names the run of the fluctuations.
+    Further arguments identify the run in the random stream of the fluctuations.
     """
     if subject.task == "rest":
         return Fluctuations(
@@ -278,8 +302,8 @@ def _courses(
     return partial(response, events)
 
 
-def _in_order(make: Callable[[int], Array], count: int, threads: int) -> Iterator[Array]:
-    """Return make(0), make(1), …, made by a few threads and never far ahead of what was taken."""
+def _map_in_order(make: Callable[[int], Array], count: int, threads: int) -> Iterator[Array]:
+    """Yield make(0), make(1), …, computed by several threads a few items ahead."""
     with ThreadPoolExecutor(threads) as pool:
         for first in range(0, count, 4 * threads):
             yield from pool.map(make, range(first, min(first + 4 * threads, count)))

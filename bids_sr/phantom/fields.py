@@ -1,4 +1,4 @@
-"""Smooth random fields and separable up-sampling: the building blocks of the simulated head."""
+"""Smooth random fields, distances and separable upsampling, used by the simulated head."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,8 @@ from bids_sr.io.arrays import Array
 def upsample(samples: Array, shape: Sequence[int]) -> Array:
     """Upsample an array to `shape` by a cubic spline (float32).
 
-    The points are spread evenly from its first to its last sample.
-
-    `samples`: coarse samples, at least four along each axis. `ResolutionError`: the image does not
-    have three or four axes. Finer samples of that shape.
+    The points are evenly spaced from the first to the last sample. At least four samples are
+    required along each axis.
     """
     out = np.asarray(samples, dtype=np.float32)
     for axis, n in enumerate(shape):
@@ -27,11 +25,10 @@ def upsample(samples: Array, shape: Sequence[int]) -> Array:
 
 
 def smooth_field(rng: np.random.Generator, shape: Sequence[int], sigma: float) -> Array:
-    """Return a float32 random field of zero mean and unit standard deviation.
+    """Return a random field of zero mean and unit standard deviation (float32).
 
-    It is white noise smoothed by `sigma` (voxels).
-
-    It is drawn on a grid of larger voxels where that loses nothing.
+    The field is white noise smoothed by a Gaussian with standard deviation `sigma` (voxels). If
+    possible without loss, it is drawn on a grid of larger voxels.
     """
     step = max(1, int(sigma / 1.5))
     noise = rng.standard_normal([max(4, n // step + 1) for n in shape], dtype=np.float32)
@@ -41,31 +38,37 @@ def smooth_field(rng: np.random.Generator, shape: Sequence[int], sigma: float) -
 
 
 def distance(mask: Array, step: int, voxel: float) -> Array:
-    """Return the float32 distance (mm) from each voxel to the mask (0 inside).
+    """Return the distance (mm) from each voxel to the mask (float32), 0 inside.
 
-    It is computed on every `step`-th voxel.
-
-    `voxel`: edge length of the voxels (mm).
+    The distance is computed at every `step`-th voxel and interpolated; `voxel` is the voxel size
+    (mm).
     """
-    thinned = mask[::step, ::step, ::step]
-    far = ndimage.distance_transform_edt(~thinned).astype(np.float32) * (step * voxel)
+    subsampled = mask[::step, ::step, ::step]
+    distances = ndimage.distance_transform_edt(~subsampled).astype(np.float32) * (step * voxel)
     if step == 1:
-        return far
+        return distances
     axes = [
         np.minimum(np.arange(n) / step, c - 1.0)
-        for n, c in zip(mask.shape, thinned.shape, strict=True)
+        for n, c in zip(mask.shape, subsampled.shape, strict=True)
     ]
-    for axis, at in enumerate(axes):
-        low = np.minimum(at.astype(int), far.shape[axis] - 2)
-        weight = (at - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
-        far = np.take(far, low, axis) * (1 - weight) + np.take(far, low + 1, axis) * weight
-    return np.asarray(far, dtype=np.float32)
+    for axis, positions in enumerate(axes):
+        low = np.minimum(positions.astype(int), distances.shape[axis] - 2)
+        weight = (
+            (positions - low)
+            .astype(np.float32)
+            .reshape([-1 if a == axis else 1 for a in range(3)])
+        )
+        distances = (
+            np.take(distances, low, axis) * (1 - weight)
+            + np.take(distances, low + 1, axis) * weight
+        )
+    return np.asarray(distances, dtype=np.float32)
 
 
 def polynomial(rng: np.random.Generator, affine: Array, shape: Sequence[int]) -> Array:
-    """Return a random polynomial of second order over a grid, float32.
+    """Return a random polynomial of second order over a grid (float32).
 
-    It is about -1 to 1 within 100 mm of the grid's center.
+    Its values are about -1 to 1 within 100 mm of the center of the grid.
     """
     world = [affine[a, a] * (np.arange(n) - (n - 1) / 2) / 100.0 for a, n in enumerate(shape)]
     x, y, z = np.meshgrid(*[w.astype(np.float32) for w in world], indexing="ij", sparse=True)

@@ -12,11 +12,9 @@ from bids_sr.spatial.itk_files import write_itk
 
 
 def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a tab-separated table with a header.
+    """Write a tab-separated table with a header line.
 
     Floats have six significant digits, which removes rounding noise.
-
-    `columns`: names of the columns, from left to right.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ["\t".join(columns)]
@@ -37,18 +35,34 @@ def write_image(
 ) -> None:
     """Write an image (``.nii.gz``) and its metadata.
 
-    `dtype` is that of `bids_sr.io.nifti.save_image`.
+    Parameters
+    ----------
+    stem : Path
+        Path without extension.
+    data : Array
+        Values (X, Y, Z) or (X, Y, Z, T).
+    affine : Array
+        Voxel-to-world matrix (4 x 4, RAS+ mm).
+    sidecar : Mapping[str, object]
+        Metadata.
+    dtype : DTypeLike, optional
+        Data type, see `bids_sr.io.nifti.save_image`.
     """
     save_image(data, affine, Path(f"{stem}.nii.gz"), dtype=dtype)
     write_json(Path(f"{stem}.json"), dict(sidecar))
 
 
 def write_transform(stem: str, matrix: Array, description: str, **more: object) -> None:
-    """Write rigid matrices, (4, 4) or (T, 4, 4), as ITK text with a description.
+    """Write rigid transforms as ITK text with a description.
 
-    `stem` is the name up to ``_mode-image``.
-
-    `matrix`: rigid transforms, one (4, 4) or many (T, 4, 4), RAS+ mm.
+    Parameters
+    ----------
+    stem : str
+        Path up to ``_mode-image``.
+    matrix : Array
+        Rigid transforms, (4, 4) or (T, 4, 4), RAS+ mm.
+    description : str
+        Description in the sidecar; further arguments are further metadata.
     """
     path = f"{stem}_mode-image_desc-truth_xfm"
     write_itk(Path(f"{path}.txt"), matrix)

@@ -1,6 +1,6 @@
-"""Ground truth of a simulated subject, written as `derivatives/ground-truth`.
+"""Ground truth of a simulated subject, written to `derivatives/ground-truth`.
 
-It holds activation, motion, poses and tissue.
+The ground truth consists of activation, motion, poses and tissue.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,23 +46,23 @@ _FOCI_COLUMNS = {
 
 
 def _centroid(values: Array, affine: Array) -> Array:
-    """Center of mass (3,) of what is at least a quarter of the maximum, RAS mm."""
+    """Return the center of mass (3,; RAS mm) of voxels with at least a quarter of the maximum."""
     index = np.argwhere(values >= 0.25 * values.max())
     weight = values[tuple(index.T)].astype(float)
-    at = (index * weight[:, None]).sum(0) / weight.sum()
-    return (affine @ [*at, 1.0])[:3]
+    index_mean = (index * weight[:, None]).sum(0) / weight.sum()
+    return (affine @ [*index_mean, 1.0])[:3]
 
 
 def _in_view(change: Array) -> bool:
-    """Return whether a change on the dense grid is visible in the field of view.
+    """Return whether a signal change on the dense grid is inside the field of view.
 
-    It must reach a thousandth of the brain's signal inside the field of view.
+    The change must exceed a thousandth of the brain's signal there.
     """
     return float(np.abs(change[..., MARGIN:-MARGIN]).max()) > 1e-3 * BOLD_LEVEL
 
 
 def _foci_rows(run: SimulatedRun) -> list[list[str | float]]:
-    """Return rows of the table of foci (columns of `_FOCI_COLUMNS`); none without activity."""
+    """Return the rows of the table of foci (`_FOCI_COLUMNS`), empty without activity."""
     affine = run.scanner.dense_grid[1]
     voxel = float(np.prod(np.diag(affine)[:3]))
     rows: list[list[str | float]] = []
@@ -85,26 +85,25 @@ def _foci_rows(run: SimulatedRun) -> list[list[str | float]]:
 
 
 def _in_image(scanner: Scanner, point: Array) -> Array:
-    """Map a head point (3,) in mm to the distorted image of the reference volume (RAS mm)."""
+    """Map a head point (3,; mm) to the distorted image of the reference volume (RAS mm)."""
     target = (invert(scanner.pose) @ [*point, 1.0])[:3]
     if scanner.shift is None:
         return target
-    at = target.copy()
+    position = target.copy()
     inverse = np.linalg.inv(scanner.dense_grid[1])
     for _ in range(20):
-        index = np.rint((inverse @ [*at, 1.0])[:3]).astype(int)
-        at[1] = (
+        index = np.rint((inverse @ [*position, 1.0])[:3]).astype(int)
+        position[1] = (
             target[1] - scanner.shift[tuple(np.clip(index, 0, np.array(scanner.shift.shape) - 1))]
         )
-    return at
+    return position
 
 
 def _weights(means: Sequence[Array], echoes: Sequence[SimulatedRun]) -> list[Array]:
-    """Return the weights of the echoes in the optimal combination; their sum is 1.
+    """Return the weights of the echoes in the optimal combination, which sum to 1.
 
-    They have the shape of the echoes' mean images.
-
-    Source: Posse et al. 1999; TE exp(-TE / T2*), T2* fitted to the means.
+    The weights are TE exp(-TE / T2*) with T2* fitted to the means of the echoes (Posse et al.
+    1999), in the shape of the mean images.
     """
     if len(echoes) == 1:
         return [np.ones_like(means[0])]
@@ -119,39 +118,45 @@ def _weights(means: Sequence[Array], echoes: Sequence[SimulatedRun]) -> list[Arr
 
 
 def effects(echoes: Sequence[SimulatedRun]) -> tuple[Array, dict[str, Array]]:
-    """Return the noise-free resting image and its signal change by condition.
+    """Return the noise-free resting image and the signal change of each condition.
 
-    Both are magnitudes on the high-resolution grid, and the change is in signal units.
+    With several echoes, both are of the optimal combination. A network outside the field of view
+    is omitted; without activity, the change of each condition is 0.
 
-    Of a run or of the optimal combination of its echoes. A network outside the field of view has
-    no entry; without activity every condition has an empty one.
+    Parameters
+    ----------
+    echoes : Sequence[SimulatedRun]
+        Echoes of a run, or the run itself.
+
+    Returns
+    -------
+    tuple[Array, dict[str, Array]]
+        Magnitude at rest and change of the magnitude by condition, in signal units on the
+        high-resolution grid (3D).
     """
     factor, conditions = echoes[0].preset.factor, echoes[0].conditions
     rests = [echo.scanner.ideal(echo.resting, factor) for echo in echoes]
-    quiet = [np.abs(rest).astype(np.float32) for rest in rests]
-    weights = _weights(quiet, echoes)
+    resting = [np.abs(rest).astype(np.float32) for rest in rests]
+    weights = _weights(resting, echoes)
     combined = np.sum(
-        [weight * image for weight, image in zip(weights, quiet, strict=True)], axis=0
+        [weight * image for weight, image in zip(weights, resting, strict=True)], axis=0
     )
     changes: dict[str, Array] = {}
-    for echo, rest, image, weight in zip(echoes, rests, quiet, weights, strict=True):
+    for echo, rest, image, weight in zip(echoes, rests, resting, weights, strict=True):
         for name in conditions:
             change = echo.changes.get(name)
             if change is None:
                 changes.setdefault(name, np.zeros_like(image))
             elif _in_view(change):
-                seen = (np.abs(rest + echo.scanner.ideal(change, factor)) - image).astype(
+                contribution = (np.abs(rest + echo.scanner.ideal(change, factor)) - image).astype(
                     np.float32
                 )
-                changes[name] = changes.get(name, 0) + weight * seen
+                changes[name] = changes.get(name, 0) + weight * contribution
     return combined, changes
 
 
 def _resting_image(echoes: Sequence[SimulatedRun]) -> Array:
-    """Return the noise-free resting image on the BOLD grid.
-
-    With several echoes, it is their optimal combination.
-    """
+    """Return the noise-free resting image on the BOLD grid, combined over the echoes."""
     means = [echo.still() for echo in echoes]
     return np.sum(
         [w * mean for w, mean in zip(_weights(means, echoes), means, strict=True)], axis=0
@@ -161,9 +166,18 @@ def _resting_image(echoes: Sequence[SimulatedRun]) -> Array:
 def write_truth(
     run: SimulatedRun, name: str, root: Path, echoes: Sequence[SimulatedRun] = ()
 ) -> None:
-    """Write one subject's ground truth to the derivative data set.
+    """Write the ground truth of a subject to the derivative data set.
 
-    The subject is given by name ("sub-01"), and `echoes` are those of its run, if any.
+    Parameters
+    ----------
+    run : SimulatedRun
+        BOLD run of the subject.
+    name : str
+        Name of the subject, such as ``sub-01``.
+    root : Path
+        Derivative data set.
+    echoes : Sequence[SimulatedRun], optional
+        Echoes of a multi-echo run.
     """
     subject = run.subject
     func = root / name / "func"
@@ -174,7 +188,7 @@ def write_truth(
     _write_images(run, func, stem, echoes or [run])
     _write_motion(run, str(func / stem), _FRAME)
     columns = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
-    about = (
+    rotation_text = (
         f"rotation vector (axis times angle) about {CENTER} mm (RAS) of the transform that maps"
         " points of the reference volume to the volume"
     )
@@ -184,14 +198,14 @@ def write_truth(
         {
             c: {
                 "Units": "mm" if c.startswith("trans") else "rad",
-                "Description": f"component of the translation, or of the {about}",
+                "Description": f"component of the translation, or of the {rotation_text}",
             }
             for c in columns
         },
     )
-    described = {key: {"Description": text} for key, text in _FOCI_COLUMNS.items()}
+    descriptions = {key: {"Description": text} for key, text in _FOCI_COLUMNS.items()}
     frame = {"Description": _FRAME}
-    _write_table(func / f"{stem}_desc-truth_foci.tsv", _foci_rows(run), described, Frame=frame)
+    _write_table(func / f"{stem}_desc-truth_foci.tsv", _foci_rows(run), descriptions, Frame=frame)
     if subject.task == "rest":
         times = (np.arange(subject.preset.volumes) + 0.5) * subject.preset.tr
         courses = [run.courses(network, times) for network in run.conditions]
@@ -210,7 +224,7 @@ def write_truth(
 def _write_table(
     path: Path, rows: Sequence[Sequence[object]], columns: Mapping[str, object], **more: object
 ) -> None:
-    """A table with the description of its columns, and of what they have in common."""
+    """Write a table with a sidecar that describes its columns and contains further metadata."""
     write_tsv(path, list(columns), rows)
     atomic_files.write_json(path.with_suffix(".json"), {**columns, **more})
 
@@ -218,7 +232,7 @@ def _write_table(
 def _write_images(
     run: SimulatedRun, func: Path, stem: str, echoes: Sequence[SimulatedRun]
 ) -> None:
-    quiet, changes = effects(echoes)
+    resting, changes = effects(echoes)
     affine = run.subject.hr_grid[1]
     common = {
         "Frame": _FRAME,
@@ -226,37 +240,37 @@ def _write_images(
         "SkullStripped": False,
     }
 
-    def put(label: str, data: Array, where: Array, description: str, unit: str) -> None:
-        about = common | {"Description": description, "Units": unit}
-        write_image(func / f"{stem}_{label}", data.astype(np.float32), where, about)
+    def put(label: str, data: Array, grid: Array, description: str, unit: str) -> None:
+        metadata = common | {"Description": description, "Units": unit}
+        write_image(func / f"{stem}_{label}", data.astype(np.float32), grid, metadata)
 
     put(
         "res-hr_desc-noisefree_boldref",
-        quiet,
+        resting,
         affine,
         "Steady-state resting image without noise or motion, with the high-resolution matrix"
         " size and without blurring by the readout",
         "arbitrary",
     )
-    per = (
+    change_text = (
         "per standard deviation of the network"
         if run.subject.task == "rest"
         else "during a long block of"
     )
-    level = np.maximum(quiet, 0.1 * float(quiet.max()))
+    level = np.maximum(resting, 0.1 * float(resting.max()))
     for condition, change in changes.items():
         put(
             f"res-hr_contrast-{condition}_stat-effect_desc-truth_statmap",
             change,
             affine,
-            f"Signal change {per} {condition}",
+            f"Signal change {change_text} {condition}",
             "same units as the BOLD series",
         )
         put(
             f"res-hr_contrast-{condition}_stat-psc_desc-truth_statmap",
             100 * change / level,
             affine,
-            f"Signal change {per} {condition}, relative to the resting image",
+            f"Signal change {change_text} {condition}, relative to the resting image",
             "percent",
         )
     put(
@@ -267,11 +281,11 @@ def _write_images(
         "arbitrary",
     )
     if run.scanner.shift is not None:
-        half = run.scanner.dense_grid[1] @ np.diag([2.0, 2.0, 2.0, 1.0])
+        fieldmap_affine = run.scanner.dense_grid[1] @ np.diag([2.0, 2.0, 2.0, 1.0])
         put(
             "desc-distortion_fieldmap",
             run.scanner.shift[::2, ::2, ::2],
-            half,
+            fieldmap_affine,
             (
                 "Displacement along +y: the distorted image at y shows the signal from y +"
                 " displacement in the undistorted image"
@@ -283,7 +297,7 @@ def _write_images(
 def _write_motion(run: SimulatedRun, stem: str, frame: str) -> None:
     """Write the head motion of a run as ITK text.
 
-    `stem` is that of its files up to the first entity of a transform.
+    `stem` is the path up to the first entity of a transform.
     """
     write_transform(
         f"{stem}_from-orig_to-boldref",
@@ -297,7 +311,7 @@ def _write_motion(run: SimulatedRun, stem: str, frame: str) -> None:
 
 
 def write_calibration_truth(run: SimulatedRun, name: str, root: Path) -> None:
-    """Write pose and motion of a calibration beside the subject's truth."""
+    """Write pose and motion of the calibration run to the ground truth of a subject."""
     stem = f"{root / name / 'func' / name}_task-{run.subject.task}_acq-highres"
     text = (
         "Maps a point in the boldref to its position in the reference volume of the calibration"
@@ -308,9 +322,9 @@ def write_calibration_truth(run: SimulatedRun, name: str, root: Path) -> None:
 
 
 def _write_poses(subject: SimulatedSubject, func_stem: Path, anat_stem: Path) -> None:
-    """Write the transforms of T1w and pairs to the BOLD.
+    """Write the transforms between the T1w image, the T2*w pairs and the BOLD run.
 
-    The name of each file says which image it brings onto which.
+    The name of each file contains the moving and the fixed image.
     """
 
     def put(stem: Path, moving: str, fixed: str, matrix: Array) -> None:
@@ -331,11 +345,20 @@ def _write_poses(subject: SimulatedSubject, func_stem: Path, anat_stem: Path) ->
 def write_structural_truth(
     subject: SimulatedSubject, scan: StillScan, name: str, root: Path
 ) -> None:
-    """Write a structural scan's transform to the T1w image and, with the first, the tissue.
+    """Write the transform of a structural scan to the T1w image, and once the tissue fractions.
 
-    The tissue is the true tissue in the T1w image.
+    The fractions of GM, WM and CSF are on the grid of the T1w image.
 
-    `subject`: simulated head with its activity and poses.
+    Parameters
+    ----------
+    subject : SimulatedSubject
+        Subject who is scanned.
+    scan : StillScan
+        Structural scan.
+    name : str
+        Name of the subject, such as ``sub-01``.
+    root : Path
+        Derivative data set.
     """
     anat = root / name / "anat"
     anat.mkdir(parents=True, exist_ok=True)
@@ -349,5 +372,5 @@ def write_structural_truth(
         if Path(f"{stem}.nii.gz").exists():
             return
         text = f"Partial volume fraction of {label} in each voxel of the T1w image"
-        about = {"Description": text, "SpatialReference": "the T1w image"}
-        write_image(stem, share, subject.preset.t1w_affine, about)
+        metadata = {"Description": text, "SpatialReference": "the T1w image"}
+        write_image(stem, share, subject.preset.t1w_affine, metadata)

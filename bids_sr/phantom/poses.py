@@ -1,6 +1,6 @@
-"""Poses of the head: one for each image, one for each volume of a run.
+"""Poses of the head in each image and in each volume of a run.
 
-All matrices take a point of a reference frame to its position in the image (RAS mm), as in
+All matrices map a point of a reference frame to its position in the image (RAS mm), as in
 `bids_sr.spatial.transforms`.
 """
 
@@ -10,18 +10,27 @@ from scipy import ndimage
 from bids_sr.io.arrays import Array
 from bids_sr.spatial.transforms import invert, rigid_matrix
 
-CENTER = (0.0, -18.0, 20.0)  # mm, about which heads turn
+CENTER = (0.0, -18.0, 20.0)  # mm, center of head rotations
 
 
 def draw_pose(
     rng: np.random.Generator, mm: tuple[float, float], degrees: tuple[float, float]
 ) -> Array:
-    """Draw a rigid 4x4 matrix with a random direction of translation and rotation.
+    """Draw a rigid transform with random directions of translation and rotation.
 
-    The sizes are uniform in the given ranges.
+    Parameters
+    ----------
+    rng : np.random.Generator
+        Source of random numbers.
+    mm : tuple[float, float]
+        Smallest and largest length of the translation (mm), drawn uniformly.
+    degrees : tuple[float, float]
+        Smallest and largest angle of the rotation (degrees), drawn uniformly.
 
-    `mm`: smallest and largest length of the translation (mm). `degrees`: smallest and largest
-    angle of the rotation (degrees). Rigid transform about the middle of the head (4 x 4, RAS+ mm).
+    Returns
+    -------
+    Array
+        Transform about the center of the head (4 x 4, RAS+ mm).
     """
     params = np.empty(6)
     for part, (low, high) in ((slice(0, 3), mm), (slice(3, 6), degrees)):
@@ -32,29 +41,44 @@ def draw_pose(
 
 
 def draw_motion(rng: np.random.Generator, volumes: int, tr: float, reference: int) -> Array:
-    """Draw the head motion of a run, (T, 4, 4).
+    """Draw the head motion of a run.
 
-    Each matrix takes a point of volume `reference` to its position in volume t.
+    The motion is the sum of a slow drift of about half a millimeter and half a degree, of sudden
+    movements of up to 1 mm about every two minutes that decay within seconds, and of nodding by
+    some hundredths of a millimeter with breathing. It is constant within a volume.
 
-    Slow drift of about half a millimeter and half a degree, a jerk of up to 1 mm every two minutes
-    or so that dies away in seconds, and a nod of some hundredths with breathing. Constant within a
-    volume.
+    Parameters
+    ----------
+    rng : np.random.Generator
+        Source of random numbers.
+    volumes : int
+        Number of volumes.
+    tr : float
+        Repetition time (s).
+    reference : int
+        Number of the reference volume.
+
+    Returns
+    -------
+    Array
+        Transforms of a point of the reference volume to its position in each volume (T, 4, 4; RAS+
+        mm).
     """
     times = np.arange(volumes) * tr
     params = np.zeros((volumes, 6))
-    size = np.array([0.25, 0.3, 0.45, 0.006, 0.003, 0.003])  # mm and rad at the end of a run
+    drift_size = np.array([0.25, 0.3, 0.45, 0.006, 0.003, 0.003])  # mm and rad at the end of a run
     walk = np.cumsum(rng.standard_normal((volumes, 6)), axis=0)
     walk = ndimage.gaussian_filter1d(walk, 12.0 / tr, axis=0, mode="nearest")
-    params += size * walk / np.sqrt(volumes)
+    params += drift_size * walk / np.sqrt(volumes)
     for _ in range(rng.poisson(volumes * tr / 120.0) + 1):
-        begin = rng.uniform(0.1, 0.95) * times[-1]
-        kick = (
+        onset = rng.uniform(0.1, 0.95) * times[-1]
+        jump = (
             rng.uniform(0.2, 0.8, 6)
             * rng.choice([-1.0, 1.0], 6)
             * np.array([0.4, 0.5, 1.0, 0.012, 0.005, 0.005])
         )
-        since = np.maximum(times - begin, 0)
-        params += (times >= begin)[:, None] * np.exp(-since / 4.0)[:, None] * kick
+        elapsed = np.maximum(times - onset, 0)
+        params += (times >= onset)[:, None] * np.exp(-elapsed / 4.0)[:, None] * jump
     breath = np.sin(2 * np.pi * 0.27 * times + rng.uniform(0, 2 * np.pi))
     params[:, 2] += 0.02 * breath
     params[:, 3] += 0.0003 * breath

@@ -14,29 +14,54 @@ from bids_sr.phantom.sequences import PulseSequence
 _SCENES = ("ribbon", "veins", "free")
 _CONDITIONS = ("thumb", "little")
 TASKS = {"tap": _CONDITIONS, "rest": ("motor", "defaultMode", "visual")}
-"""What changes the signal: movements of a task, networks of a run at rest."""
+"""Sources of signal changes: movements of a task, or networks of a resting-state run."""
 
 
 @frozen
 class Preset:
-    """One kind of study; lengths in mm, times in s, angles in degrees.
+    """Protocol of a study; lengths are in mm, times in s, angles in degrees.
 
-    Centers of the fields of view are in RAS mm, in a head that lies as MNI152 does.
-
-    `bold_shape`: matrix and voxel size of the BOLD (and of the lowres T2*w, which shares the
-    geometry). `bold_voxel`: voxel size of the BOLD along each axis (mm). `bold_center`: center of
-    the field of view of the BOLD (RAS+ mm). `volumes`: BOLD protocol; the last is the number of
-    slices excited together. `te`: echo time of the BOLD, TE (s). `flip`: flip angle of the BOLD
-    (degrees). `multiband`: number of slices of the BOLD excited together. `pair_te`: echo time of
-    the T2*w pair, TE (s). `pair_tr`: repetition time of the T2*w pair, TR (s). `pair_flip`: flip
-    angle of the T2*w pair (degrees). `t1w_shape`: numbers of voxels of the T1w image (x, y, z).
-    `t1w_voxel`: voxel size of the T1w image along each axis (mm). `t1w_center`: center of the
-    field of view of the T1w image (RAS+ mm). `t1w_sequence`: pulse sequence of the T1w image.
-    `lead`: rest before the first block (s). `block`: length of each block of task or rest (s).
-    `snr`: thermal signal-to-noise ratio of one BOLD volume, mean of the brain over the standard
-    deviation of each of the two components. `pair_gain`: signal-to-noise ratio of the lowres T2*w
-    divided by the ratio of the BOLD (longer readout); highres follows from the volume of its
-    voxel.
+    Attributes
+    ----------
+    bold_shape : Shape
+        Matrix size of the BOLD run and of the low-resolution T2*w image, which have the same
+        geometry.
+    bold_voxel : tuple[float, float, float]
+        Voxel size of the BOLD run along each axis (mm).
+    bold_center : tuple[float, float, float]
+        Center of the field of view of the BOLD run (RAS mm), in a head positioned as in MNI152.
+    volumes : int
+        Number of BOLD volumes.
+    tr, te, flip : float
+        Repetition time (s), echo time (s) and flip angle (degrees) of the BOLD run.
+    multiband : int
+        Number of slices excited together.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size along each axis.
+    pair_te, pair_tr, pair_flip : float
+        Echo time (s), repetition time (s) and flip angle (degrees) of the T2*w pair.
+    t1w_shape : Shape
+        Matrix size of the T1w image.
+    t1w_voxel : tuple[float, float, float]
+        Voxel size of the T1w image along each axis (mm).
+    t1w_center : tuple[float, float, float]
+        Center of the field of view of the T1w image (RAS mm).
+    t1w_sequence : PulseSequence
+        Pulse sequence of the T1w image.
+    anat_factor : Factor
+        Ratio of low- to high-resolution voxel size of structural scans along each axis.
+    scene_mm : float
+        Voxel size of the scene (mm).
+    lead : float
+        Rest before the first block (s).
+    block : float
+        Length of each block of task or rest (s).
+    snr : float
+        Thermal signal-to-noise ratio of a BOLD volume: mean of the brain over the standard
+        deviation of each complex component.
+    pair_gain : float
+        Ratio of the low-resolution T2*w image's to the BOLD run's signal-to-noise ratio (longer
+        readout). The ratio of the high-resolution image follows from its voxel volume.
     """
 
     bold_shape: Shape
@@ -64,32 +89,32 @@ class Preset:
 
     @property
     def bold_affine(self) -> npt.NDArray[np.float64]:
-        """Voxel to RAS mm of the BOLD."""
+        """Voxel-to-world matrix of the BOLD run (4 x 4, RAS+ mm)."""
         return _centered_affine(self.bold_shape, self.bold_voxel, self.bold_center)
 
     @property
     def t1w_affine(self) -> npt.NDArray[np.float64]:
-        """Voxel to RAS mm of the T1w."""
+        """Voxel-to-world matrix of the T1w image (4 x 4, RAS+ mm)."""
         return _centered_affine(self.t1w_shape, self.t1w_voxel, self.t1w_center)
 
     @property
     def epi(self) -> PulseSequence:
-        """Sequence of the BOLD."""
+        """Pulse sequence of the BOLD run."""
         return PulseSequence(te=self.te, tr=self.tr, flip=self.flip, fat=0.15)
 
     @property
     def pair_sequence(self) -> PulseSequence:
-        """Sequence of the T2*w pair."""
+        """Pulse sequence of the T2*w pair."""
         return PulseSequence(te=self.pair_te, tr=self.pair_tr, flip=self.pair_flip, fat=0.5)
 
     @property
     def least_volumes(self) -> int:
-        """Return volumes of one cycle of the task, at which a run makes sense."""
+        """Smallest number of volumes of a run, one cycle of the task."""
         return math.ceil((self.lead + 4 * self.block) / self.tr)
 
     @property
     def slice_times(self) -> npt.NDArray[np.float64]:
-        """Return (Z,) slice start times within the volume: interleaved, ascending, even first."""
+        """Start time of each slice in a volume (Z,; s): interleaved, ascending, even first."""
         slices = self.bold_shape[2]
         shots = slices // self.multiband
         order = [*range(0, shots, 2), *range(1, shots, 2)]
@@ -102,9 +127,9 @@ class Preset:
 def _centered_affine(
     shape: Sequence[int], voxel: Sequence[float], center: Sequence[float]
 ) -> npt.NDArray[np.float64]:
-    """Axis-aligned voxel-to-RAS matrix of a grid whose field of view has the given center (mm).
+    """Return the voxel-to-world matrix of an axis-aligned field of view with its center (mm).
 
-    `voxel`: edge lengths of the voxels along each axis (mm).
+    `voxel` is the voxel size along each axis (mm).
     """
     affine = np.diag([*voxel, 1.0])
     affine[:3, 3] = np.asarray(center) - np.asarray(voxel) * (np.asarray(shape) - 1) / 2
@@ -150,10 +175,10 @@ PRESETS: dict[str, Preset] = {
         te=0.025,
         flip=44.0,
         multiband=5,
-        # sagittal slices of 1 mm, 256 x 256 over 250 mm; their number is not in the paper
+        # sagittal slices of 1 mm, 256 x 256 over 250 mm; the paper does not report their number
         t1w_shape=(184, 256, 256),
         t1w_voxel=(1.0, 250 / 256, 250 / 256),
-        # magnetization-prepared; the inversion time is not in the paper
+        # magnetization-prepared; the paper does not report the inversion time
         t1w_sequence=PulseSequence(te=0.00198, tr=2.3, flip=9.0, ti=0.9),
         lead=30.0,
         block=20.0,

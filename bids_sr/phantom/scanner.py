@@ -1,9 +1,9 @@
-"""MRI scanner of the phantom: an oversampled scene in, a magnitude image with noise out.
+"""MRI scanner of the phantom, from an oversampled scene to a magnitude image with noise.
 
-Each acquisition samples the scene four times denser in-plane than the low resolution and about
-every millimeter through the slice, distorts it where the sequence does, averages over the slice,
-gives it a smooth phase, keeps the center of k-space, adds complex noise of its own and takes the
-magnitude last.
+Each acquisition samples the scene in-plane at four times the low resolution, and through the slice
+about once per millimeter. The scene is distorted if the sequence is an EPI, averaged over the
+slice and multiplied by a smooth phase. The center of k-space is then cropped, complex noise is
+added, and the magnitude is taken last.
 """
 
 from collections.abc import Mapping
@@ -21,21 +21,25 @@ from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.matrices import apply_along, crop_matrix_complex, kspace_crop
 
 Grid = tuple[Shape, Array]
-_OVERSAMPLE = 4  # in-plane, samples of the scene per low-resolution voxel
-MARGIN = 10  # samples of the scene above and below the field of view, for a head that moves
+_OVERSAMPLE = 4  # samples of the scene per low-resolution voxel, in-plane
+MARGIN = 10  # samples of the scene above and below the field of view, needed for head motion
 BOLD_FRAME = "This transform is rigid. The EPI distortion is saved in a separate file."
-READOUT = 0.028  # s from the first to the last line of the EPI
-_T2S_READOUT = 0.045  # s, mean decay during it
-_PHASE = 2.0  # radians, of the coil
+READOUT = 0.028  # s, time from the first to the last line of the EPI
+_T2S_READOUT = 0.045  # s, mean T2* decay time during the readout
+_PHASE = 2.0  # rad, phase of the coil
 
 
 def magnitude(image: Array, sigma: float = 0.0, rng: np.random.Generator | None = None) -> Array:
-    """Return the float32 magnitude of a complex image with noise.
+    """Return the magnitude of a complex image after adding noise (float32).
 
-    The noise has standard deviation `sigma` in each component.
-
-    `image`: complex image without noise, of any shape. `rng`: source of random numbers; None adds
-    no noise.
+    Parameters
+    ----------
+    image : Array
+        Complex image without noise, of any shape.
+    sigma : float, optional
+        Standard deviation of the noise in each complex component.
+    rng : np.random.Generator | None, optional
+        Source of random numbers; None adds no noise.
     """
     if sigma > 0 and rng is not None:
         noise = rng.standard_normal((2, *image.shape), dtype=np.float32) * np.float32(sigma)
@@ -44,13 +48,26 @@ def magnitude(image: Array, sigma: float = 0.0, rng: np.random.Generator | None 
 
 
 def distortion(rng: np.random.Generator, grid: Grid, inside: Array, size_mm: float) -> Array:
-    """Displacement along the phase-encoding axis (y, mm) on a grid, float32.
+    """Draw a displacement along the phase-encoding axis (y).
 
-    Smooth, strongest at the front and below where air is near, and without any part that a rigid
-    or affine motion could take: shimming has taken that out. `inside` is the head on the same
-    grid; `size_mm` the largest size there.
+    The displacement is smooth and largest at the front and bottom of the head, close to air. Its
+    affine part is removed, as shimming would do.
 
-    `grid`: shape and voxel-to-world matrix (4 x 4, RAS+ mm).
+    Parameters
+    ----------
+    rng : np.random.Generator
+        Source of random numbers.
+    grid : Grid
+        Shape, and voxel-to-world matrix (4 x 4, RAS+ mm).
+    inside : Array
+        Voxels of the head on this grid (3D, boolean).
+    size_mm : float
+        Largest displacement in the head (mm).
+
+    Returns
+    -------
+    Array
+        Displacement (3D, float32; mm).
     """
     shape, affine = grid
     x, y, z = np.meshgrid(
@@ -62,12 +79,12 @@ def distortion(rng: np.random.Generator, grid: Grid, inside: Array, size_mm: flo
         sparse=True,
     )
     field = np.zeros(shape, dtype=np.float32)
-    for at, width, sign in (
+    for center, width, sign in (
         ((0, 62, 0), 22, 1.0),
         ((-52, -10, -25), 20, -0.7),
         ((52, -10, -25), 20, -0.7),
     ):
-        cx, cy, cz = np.asarray(at) + rng.uniform(-4, 4, 3)
+        cx, cy, cz = np.asarray(center) + rng.uniform(-4, 4, 3)
         field += sign * np.exp(-((x - cx) ** 2 + (y - cy) ** 2 + (z - cz) ** 2) / (2 * width**2))
     field += 0.15 * polynomial(rng, affine, shape)
     columns = [np.broadcast_to(c, shape)[inside] for c in (np.float32(1), x, y, z)]
@@ -79,13 +96,25 @@ def distortion(rng: np.random.Generator, grid: Grid, inside: Array, size_mm: flo
 
 @dataclass(frozen=True, kw_only=True)
 class Scanner:
-    """One geometry in which a head is scanned, still or moving.
+    """Geometry in which a still or moving head is scanned.
 
-    `grid, pose`: (shape, affine) of the image; 4x4, takes an image point to the head point seen
-    there. `coil, unevenness`: seed of phase and receive field, which belong to the scanner and not
-    to the head; relative size of the latter. `low_shape`: matrix of the lowest resolution of this
-    geometry (None: its own), so that every resolution measures the very same samples of the scene.
-    `shift`: displacement along +y by susceptibility (mm) on `dense_grid`, or None.
+    Attributes
+    ----------
+    grid : Grid
+        Shape and affine of the image.
+    pose : Array
+        Transform of an image point to its head point (4 x 4, RAS+ mm).
+    head_affine : Array
+        Voxel-to-world matrix of the head's maps (4 x 4, RAS+ mm).
+    coil : int
+        Random seed of phase and receive field, which belong to the scanner and not to the head.
+    unevenness : float
+        Relative size of the receive field.
+    low_shape : Shape | None
+        Matrix size of the lowest resolution of this geometry, so that all resolutions measure the
+        same samples of the scene; None uses the shape of the grid.
+    shift : Array | None
+        Displacement along +y by susceptibility (mm) on `dense_grid`, or None.
     """
 
     grid: Grid
@@ -98,9 +127,9 @@ class Scanner:
 
     @property
     def ratio(self) -> tuple[float, float, int]:
-        """Scene samples per voxel.
+        """Samples of the scene per voxel along each axis.
 
-        Through the slice it is about one per millimeter, and an even number.
+        Through the slice, there is about one sample per millimeter, and an even number in total.
         """
         (x, y, _), affine = self.grid
         low = self.low_shape or self.grid[0]
@@ -119,14 +148,14 @@ class Scanner:
 
     @cached_property
     def sampling_grid(self) -> Grid:
-        """Half again the acquired resolution, at which moving scenes are sampled."""
+        """Grid on which moving scenes are sampled, with 1.5 times the in-plane resolution."""
         x, y, _ = self.grid[0]
         return hr_grid(*self.grid, (x * 3 // 2 / x, y * 3 // 2 / y, 1.0))
 
     def bring(self, scene: Array) -> Array:
-        """Resample a scene (head grid) to the dense grid of the image, float32.
+        """Resample a scene from the grid of the head to the dense grid of the image (float32).
 
-        This includes its displacement and stretching.
+        The displacement by distortion and the resulting change of intensity are applied.
         """
         if self.shift is None:
             return sample_volume(scene, self.head_affine, *self.dense_grid, self.pose)
@@ -137,12 +166,12 @@ class Scanner:
         return displaced * (1 + np.gradient(self.shift, self.dense_grid[1][1, 1], axis=1))
 
     def ideal(self, dense: Array, factor: Factor = (1.0, 1.0, 1.0)) -> Array:
-        """Return the complex64 image at `factor` times the resolution.
+        """Return the complex image at `factor` times the resolution (complex64).
 
-        It is without noise, blur by the readout, and motion.
+        The image has no noise, no blurring by the readout, and no motion.
         """
         x, y, through = self.ratio
-        # the profile is a box
+        # rectangular slice profile
         thick = dense[..., MARGIN:-MARGIN].reshape(*dense.shape[:2], -1, through).mean(-1)
         affine = hr_grid(*self.grid, (x, y, 1.0))[1]
         ratio = (x / factor[0], y / factor[1], 1.0)
@@ -151,19 +180,17 @@ class Scanner:
     def still(
         self, scene: Array, sigma: float = 0.0, rng: np.random.Generator | None = None
     ) -> Array:
-        """One image of a scene (grid of the head) that does not move, see `magnitude`.
+        """Return one image of a scene (grid of the head) that does not move.
 
-        `sigma`: noise (standard deviation, signal units) of each complex component; 0 for none.
+        `sigma` is the standard deviation of the noise in each complex component, see `magnitude`.
         """
         return magnitude(self.ideal(self.bring(scene)), sigma, rng)
 
     def prepare(self, dense: Array) -> Array:
-        """Return the spline coefficients of a scene on the dense grid, as taken by `moving`.
+        """Return the spline coefficients of a scene on the dense grid, as required by `moving`.
 
-        They are of the scene averaged over the slice.
-
-        It is low-passed well beyond what the acquisition can see in any pose, so that each volume
-        is one sampling.
+        The scene is averaged over the slice and low-pass filtered above the frequencies that the
+        acquisition can measure in any pose. Each volume then needs only one sampling.
         """
         through = self.ratio[2]
         box = np.full(through + 1, 1.0 / through, dtype=np.float32)
@@ -188,15 +215,27 @@ class Scanner:
         sigma: float = 0.0,
         rng: np.random.Generator | None = None,
     ) -> Array:
-        """One volume of a head that moves, float32 (X, Y, Z); noise as of `magnitude`.
+        """Return one volume of a moving head (X, Y, Z; float32).
 
         The distortion moves with the head, so that the motion of the images is exactly rigid.
 
-        `rest, motion`: resting scene, of `prepare`; 4x4, takes a point of the reference volume to
-        where it lies in this one (RAS mm). `changes, weights`: changes of the scene, of `prepare`,
-        and how much of each there is at each slice's time (Z,). `modulation`: factor on the
-        sampling grid (drift, physiology, approach to the steady state). `sigma`: noise (standard
-        deviation, signal units) of each complex component; 0 for none.
+        Parameters
+        ----------
+        rest : Array
+            Resting scene as returned by `prepare`.
+        motion : Array
+            Transform of a point of the reference volume to its position in this volume (4 x 4,
+            RAS+ mm).
+        changes : Mapping[str, Array] | None, optional
+            Signal changes by condition as returned by `prepare`; None without activity.
+        weights : Mapping[str, Array] | None, optional
+            Fraction of each change at the time of each slice (Z,).
+        modulation : Array | None, optional
+            Factor on the sampling grid (drift, physiology, approach to the steady state).
+        sigma : float, optional
+            Standard deviation of the noise in each complex component.
+        rng : np.random.Generator | None, optional
+            Source of random numbers; None adds no noise.
         """
         shape, affine = self.sampling_grid
         matrix = np.linalg.inv(self.dense_grid[1]) @ invert(motion) @ affine
@@ -213,7 +252,7 @@ class Scanner:
         return magnitude(measured, sigma, rng)
 
     def _sensitivity(self, shape: tuple[int, ...], affine: Array) -> Array:
-        """Complex sensitivity of the coil on a grid, complex64."""
+        """Return the complex sensitivity of the coil on a grid (complex64)."""
         rng = np.random.default_rng(self.coil)
         phase = _PHASE * polynomial(rng, affine, shape)
         return np.asarray(
@@ -227,22 +266,19 @@ class Scanner:
 
     @cached_property
     def _crop(self) -> list[Array]:
-        """Matrices that keep the center of k-space along both axes.
+        """Matrices that crop the center of k-space along both in-plane axes.
 
-        The second includes the blur of the readout.
+        The second matrix includes the blurring by the readout.
         """
-        along = [crop_matrix_complex(self.sampling_grid[0][a], self.grid[0][a]) for a in (0, 1)]
+        crops = [crop_matrix_complex(self.sampling_grid[0][a], self.grid[0][a]) for a in (0, 1)]
         return [
             matrix.astype(np.complex64)
-            for matrix in (along[0], _readout_blur(self.grid[0][1]) @ along[1])
+            for matrix in (crops[0], _readout_blur(self.grid[0][1]) @ crops[1])
         ]
 
 
 def _readout_blur(lines: int) -> Array:
-    """Complex matrix (Y, Y) of the decay along the lines of k-space: blur along phase encoding.
-
-    Matrix to apply along the second axis of a complex image (Y, Y).
-    """
+    """Return the matrix that blurs along phase encoding by decay during the readout (Y, Y)."""
     k = np.arange(-(lines // 2), lines - lines // 2)
     weight = np.exp(-(k / lines) * READOUT / _T2S_READOUT)
     fourier = np.exp(-2j * np.pi * np.outer(k, np.arange(lines)) / lines)

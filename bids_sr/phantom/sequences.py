@@ -1,4 +1,4 @@
-"""Pulse sequences of the phantom: the signal of a head in gradient echo and spin echo."""
+"""Pulse sequences of the phantom, and the signal of a head in gradient echo and spin echo."""
 
 import numpy as np
 from scipy import ndimage
@@ -7,17 +7,25 @@ from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.phantom.head import Head
 
-_DEPHASING = 22.0  # 1/s per share of venous blood, in the tissue around it
+_DEPHASING = 22.0  # 1/s per fraction of venous blood in the surrounding tissue
 
 
 @frozen
 class _Tissue:
-    """Relative proton density, T1, T2* and T2 (s) at 3 T.
+    """Relative proton density and relaxation times (s) of a tissue at 3 T.
 
     The values are our choice within the range of the literature.
 
-    `t1`: longitudinal relaxation time, T1 (s). `t2s`: decay time of a gradient echo, T2* (s).
-    `t2`: decay time of a spin echo, T2 (s).
+    Attributes
+    ----------
+    pd : float
+        Relative proton density.
+    t1 : float
+        Longitudinal relaxation time, T1 (s).
+    t2s : float
+        Decay time of a gradient echo, T2* (s).
+    t2 : float
+        Decay time of a spin echo, T2 (s).
     """
 
     pd: float
@@ -33,17 +41,27 @@ TISSUES: dict[str, _Tissue] = {
     "skull": _Tissue(pd=0.06, t1=0.60, t2s=0.008, t2=0.008),
     "scalp": _Tissue(pd=0.75, t1=0.60, t2s=0.030, t2=0.070),
 }
-_BLOOD = _Tissue(pd=0.9, t1=1.6, t2s=0.013, t2=0.032)  # venous
+_BLOOD = _Tissue(pd=0.9, t1=1.6, t2s=0.013, t2=0.032)  # venous blood
 
 
 @frozen
 class PulseSequence:
-    """A spoiled gradient echo, or a spin echo (`refocused`) with or without inversion.
+    """Spoiled gradient echo, or spin echo with or without inversion.
 
-    The spin echo follows a pulse of 90 degrees.
+    The spin echo has an excitation by 90 degrees.
 
-    `te`, `tr`, `ti`: echo, repetition and inversion time (s); None: no inversion. `refocused`: the
-    echo decays by T2, and veins do not dephase what lies around them.
+    Attributes
+    ----------
+    te, tr : float
+        Echo time and repetition time (s).
+    flip : float
+        Flip angle (degrees).
+    ti : float | None
+        Inversion time (s); None without an inversion.
+    refocused : bool
+        Whether the echo is a spin echo, which decays by T2 and is not dephased around veins.
+    fat : float
+        Signal of the scalp relative to a sequence without fat suppression.
     """
 
     te: float
@@ -54,45 +72,57 @@ class PulseSequence:
     fat: float = 1.0
 
     def magnetization(self, t1: Array | float, pulse: int | None = None) -> Array:
-        """Longitudinal magnetization before an excitation, relative to equilibrium; `t1` in s.
+        """Return the longitudinal magnetization before an excitation, relative to equilibrium.
 
-        `pulse` is the number of excitations before (0: relaxed); None for the steady state.
-        Source: M(n+1) = 1 + (M(n) cos(flip) - 1) exp(-TR/T1) of a spoiled sequence; after an
-        inversion
-        |1 - 2 exp(-TI/T1) + exp(-TR/T1)|, the echo time being short against TR.
+        In a spoiled sequence, M(n+1) = 1 + (M(n) cos(flip) - 1) exp(-TR/T1). After an inversion,
+        the magnetization is |1 - 2 exp(-TI/T1) + exp(-TR/T1)| if the echo time is short relative
+        to TR.
+
+        Parameters
+        ----------
+        t1 : Array | float
+            Longitudinal relaxation time (s).
+        pulse : int | None, optional
+            Number of preceding excitations (0 if relaxed); None for the steady state.
         """
         t1 = np.asarray(t1, dtype=np.float32)
         e1 = np.exp(-self.tr / t1)
         if self.ti is not None:
             return np.abs(1 + e1 - 2 * np.exp(-self.ti / t1))
-        keep = e1 * np.float32(np.cos(np.deg2rad(self.flip)))
-        steady = (1 - e1) / (1 - keep)
+        decay = e1 * np.float32(np.cos(np.deg2rad(self.flip)))
+        steady = (1 - e1) / (1 - decay)
         return np.asarray(
-            steady if pulse is None else steady + (1 - steady) * keep**pulse, dtype=np.float32
+            steady if pulse is None else steady + (1 - steady) * decay**pulse, dtype=np.float32
         )
 
     def signal(
         self, tissue: _Tissue, texture: Array | float = 0.0, pulse: int | None = None
     ) -> Array:
-        """Return the magnitude at the echo of a tissue, before the flip.
+        """Return the magnitude of a tissue's signal at the echo, before the flip angle is applied.
 
-        T1, T2* and T2 of the tissue deviate by a share (`texture`).
+        Parameters
+        ----------
+        tissue : _Tissue
+            Proton density and relaxation times.
+        texture : Array | float, optional
+            Relative deviation of T1, T2* and T2.
+        pulse : int | None, optional
+            Number of preceding excitations, ignored after an inversion; None for the steady state.
 
-        `tissue`: proton density and relaxation times. `pulse`: number of excitations before,
-        without effect after an inversion; None: steady state. Signal for each deviation, in units
-        of the proton density.
+        Returns
+        -------
+        Array
+            Signal for each deviation, in units of the proton density.
         """
-        times = 1 + np.asarray(texture, dtype=np.float32)
-        decay = (tissue.t2 if self.refocused else tissue.t2s) * times
-        return tissue.pd * self.magnetization(tissue.t1 * times, pulse) * np.exp(-self.te / decay)
+        scale = 1 + np.asarray(texture, dtype=np.float32)
+        decay = (tissue.t2 if self.refocused else tissue.t2s) * scale
+        return tissue.pd * self.magnetization(tissue.t1 * scale, pulse) * np.exp(-self.te / decay)
 
     def scene(self, head: "Head", pulse: int | None = None) -> Array:
-        """Return the signal of a head, float32 on its grid (relative units).
+        """Return the signal of a head on its grid (float32, relative units).
 
-        Venous blood replaces tissue by its share.
-
-        `pulse`: number of excitations before, without effect after an inversion; None: steady
-        state.
+        Venous blood replaces its fraction of the tissue. `pulse` is the number of preceding
+        excitations, ignored after an inversion; None returns the steady state.
         """
         out = np.zeros(head.veins.shape, dtype=np.float32)
         for name, share in head.fractions.items():
@@ -102,7 +132,7 @@ class PulseSequence:
                 * self.signal(TISSUES[name], texture, pulse)
                 * (self.fat if name == "scalp" else 1.0)
             )
-        if not self.refocused:  # veins dephase what lies within about 1 mm
+        if not self.refocused:  # veins dephase the signal within about 1 mm
             out *= np.exp(
                 -self.te
                 * _DEPHASING
@@ -112,13 +142,13 @@ class PulseSequence:
         return out * np.float32(np.sin(np.deg2rad(self.flip)))
 
     def scaled_scene(self, head: "Head", level: float) -> Array:
-        """The scene in units in which its mean over the brain is `level`, float32."""
+        """Return the signal of a head scaled to a mean of `level` over the brain (float32)."""
         scene = self.scene(head)
         return scene * np.float32(level / float(scene[head.brain].mean()))
 
     @property
     def sidecar(self) -> dict[str, object]:
-        """Metadata of BIDS."""
+        """BIDS metadata of the sequence."""
         inversion = {} if self.ti is None else {"InversionTime": round(self.ti, 4)}
         return {
             "RepetitionTime": self.tr,

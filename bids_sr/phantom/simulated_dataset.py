@@ -1,4 +1,4 @@
-"""BIDS data set of a simulated study, there as a whole or not at all."""
+"""BIDS data set of a simulated study, written in a single atomic step."""
 
 import os
 import shutil
@@ -37,12 +37,21 @@ def make_dataset(
 ) -> None:
     """Simulate a study and write it to a new or empty directory.
 
-    Raises `UsageError` for any other directory.
+    Parameters
+    ----------
+    out : Path
+        Directory of the data set.
+    study : Study
+        Study to simulate.
+    threads : int | None, optional
+        Threads for the BOLD volumes, which affect only the computing time; None uses up to 4.
+    progress : Callable[[str], None] | None, optional
+        Function that is called with one line per step.
 
-    `threads` are for the volumes of the BOLD (default: up to 4, as many as there are cores) and
-    change nothing but the time; `progress` is called with one line a step.
-
-    `PhantomError`: the directory is a file, is not empty, or cannot be written.
+    Raises
+    ------
+    UsageError
+        The directory is a file, is not empty, or cannot be written.
     """
     out = Path(out).absolute()
     if out.exists() and not out.is_dir():
@@ -55,17 +64,17 @@ def make_dataset(
         fix = "specify another directory, or remove the contents of this directory"
         raise UsageError(str(out), "the directory is not empty", fix)
     threads = threads or min(4, len(os.sched_getaffinity(0)))
-    say = progress or (lambda _line: None)
+    report = progress or (lambda _line: None)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     except OSError as err:
-        why = f"the directory is not writable ({err.strerror})"
-        raise UsageError(str(out.parent), why, "choose another directory") from err
+        reason = f"the directory is not writable ({err.strerror})"
+        raise UsageError(str(out.parent), reason, "choose another directory") from err
     try:
         _describe(partial, study)
         for number in range(study.subjects):
-            _write_subject(partial, study, number, threads, say)
+            _write_subject(partial, study, number, threads, report)
         mask = os.umask(0)
         os.umask(mask)
         partial.chmod(0o777 & ~mask)
@@ -76,10 +85,10 @@ def make_dataset(
 
 
 def _describe(root: Path, study: Study) -> None:
-    """Files at the top of the data set and of its truth."""
+    """Write the top-level files of the data set and of the ground truth."""
     kind = f"{_AT_REST[study.task]}{', no activity' if study.null else ''}"
     name = f"bids-sr phantom ({study.preset}, scene {study.scene}{kind})"
-    made_by = {"Name": "bids-sr-phantom", "Version": __version__}
+    generator = {"Name": "bids-sr-phantom", "Version": __version__}
     atomic_files.write_json(
         root / "dataset_description.json",
         {
@@ -88,7 +97,7 @@ def _describe(root: Path, study: Study) -> None:
             "DatasetType": "raw",
             "License": "PDDL",
             "Authors": ["bids-sr"],
-            "GeneratedBy": [made_by | {"Description": f"simulated; {asdict(study)}"}],
+            "GeneratedBy": [generator | {"Description": f"simulated; {asdict(study)}"}],
         },
     )
     atomic_files.write_json(
@@ -97,7 +106,7 @@ def _describe(root: Path, study: Study) -> None:
             "Name": f"{name}: truth",
             "BIDSVersion": _BIDS_VERSION,
             "DatasetType": "derivative",
-            "GeneratedBy": [made_by],
+            "GeneratedBy": [generator],
             "DatasetLinks": {"raw": "../.."},
         },
     )
@@ -140,10 +149,10 @@ def _describe(root: Path, study: Study) -> None:
     )
 
 
-def _write_subject(root: Path, study: Study, number: int, threads: int, say: _Progress) -> None:
+def _write_subject(root: Path, study: Study, number: int, threads: int, report: _Progress) -> None:
     preset = study.protocol
     name = f"sub-{number + 1:02d}"
-    say(f"{name}: simulating the head, activation and motion")
+    report(f"{name}: simulating the head, activation and motion")
     subject = SimulatedSubject(
         preset,
         study.scene,
@@ -156,13 +165,15 @@ def _write_subject(root: Path, study: Study, number: int, threads: int, say: _Pr
     truth, func = root / "derivatives" / "ground-truth", root / name / "func"
     (root / name / "anat").mkdir(parents=True)
     func.mkdir()
-    say(f"{name}: T1w and T2*w")
+    report(f"{name}: T1w and T2*w")
     _write_scan(t1w(subject), root, name)
     for k in range(study.pairs):
         for scan in pair(subject, k).values():
             _write_scan(scan, root, name, f"_run-{k + 1}" if study.pairs > 1 else "")
     if study.anat:
-        say(f"{name}: simulating T2w and FLAIR scans, and low-resolution T1w, T2w and FLAIR scans")
+        report(
+            f"{name}: simulating T2w and FLAIR scans, and low-resolution T1w, T2w and FLAIR scans"
+        )
         for scan in structural(subject):
             _write_scan(scan, root, name)
             write_structural_truth(subject, scan, name, truth)
@@ -171,20 +182,20 @@ def _write_subject(root: Path, study: Study, number: int, threads: int, say: _Pr
     _write_events(run.events, Path(stem))
     echoes = [echo_of(run, number, te / 1000) for number, te in enumerate(study.echoes, 1)]
     for number, echo in enumerate(echoes, 1):
-        say(f"{name}: simulating {preset.volumes} BOLD volumes of echo {number}")
+        report(f"{name}: simulating {preset.volumes} BOLD volumes of echo {number}")
         _write_bold(echo, Path(f"{stem}_echo-{number}"), threads)
     if not echoes:
-        say(f"{name}: {preset.volumes} volumes of BOLD")
+        report(f"{name}: {preset.volumes} volumes of BOLD")
         _write_bold(run, Path(stem), threads)
-    say(f"{name}: writing the ground truth")
+    report(f"{name}: writing the ground truth")
     write_truth(run, name, truth, echoes)
     if study.calibration:
-        say(f"{name}: simulating {study.calibration} volumes of the calibration run")
+        report(f"{name}: simulating {study.calibration} volumes of the calibration run")
         write_calibration(calibration_of(run, study.calibration), root, name, threads)
 
 
 def write_calibration(run: SimulatedRun, root: Path, name: str, threads: int) -> None:
-    """Write a calibration and what is known of it into a data set."""
+    """Write a calibration run and its ground truth to a data set."""
     stem = root / name / "func" / f"{name}_task-{run.subject.task}_acq-highres"
     _write_events(run.events, stem)
     _write_bold(run, stem, threads)
@@ -217,7 +228,7 @@ def _bold_sidecar(run: SimulatedRun) -> dict[str, object]:
 
 
 def _write_bold(run: SimulatedRun, stem: Path, threads: int) -> None:
-    """A BOLD series with its sidecar; `stem` up to ``_bold``."""
+    """Write a BOLD series with its sidecar; `stem` is the path up to ``_bold``."""
     p = run.preset
     path = Path(f"{stem}_bold.nii.gz")
     with SeriesWriter(
@@ -229,7 +240,7 @@ def _write_bold(run: SimulatedRun, stem: Path, threads: int) -> None:
 
 
 def _write_events(events: Sequence[Event], stem: Path) -> None:
-    """The events of a run, none at rest; `stem` up to ``_events``."""
+    """Write the events of a run, if any; `stem` is the path up to ``_events``."""
     if not events:
         return
     write_tsv(Path(f"{stem}_events.tsv"), ["onset", "duration", "trial_type"], events)

@@ -1,6 +1,6 @@
-"""Simulated subject: the head, its activity, and its pose in each image.
+"""Simulated subject with a head, its activity, and its pose in each image.
 
-Everything is drawn at random, and all of it is known.
+All properties are drawn at random and known.
 """
 
 import numpy as np
@@ -34,9 +34,9 @@ _STREAMS = (
 
 @frozen
 class Draw:
-    """Random numbers of a subject: an independent stream for each purpose.
+    """Random numbers of a subject, with an independent stream for each purpose.
 
-    One more volume, subject or pair thus changes nothing that was there before.
+    An additional volume, subject or pair therefore does not change the existing ones.
     """
 
     seed: int
@@ -47,18 +47,32 @@ class Draw:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
     def number(self, stream: str, *more: int) -> int:
-        """A seed for a coil."""
+        """Return a random seed for a coil."""
         return int(self(stream, *more).integers(2**31))
 
 
 class SimulatedSubject:
-    """A simulated subject.
+    """Simulated subject with random head, activity and poses.
 
-    `scene` is how activity lies relative to the anatomy, `null` that there is none, and `task`
-    what changes the signal: ``tap`` (movements) or ``rest`` (networks).
+    The attribute `bold_pose` maps a BOLD point to its head point. `t1w_pose`, and `pair_poses` for
+    each pair, map a BOLD point to its point in that image (4 x 4, RAS+ mm).
 
-    `bold_pose` takes a point of the BOLD to its head point; `t1w_pose`, and `pair_poses` of each
-    pair, a point of the BOLD to its point in that image (RAS mm).
+    Parameters
+    ----------
+    preset : Preset
+        Protocol of the study.
+    scene : str
+        Location of activity relative to the anatomy: ``ribbon``, ``veins`` or ``free``.
+    seed : int
+        Random seed of the study.
+    number : int, optional
+        Number of the subject.
+    null : bool, optional
+        Whether there is no activity.
+    pairs : int, optional
+        Number of T2*w pairs.
+    task : str, optional
+        Source of signal changes: ``tap`` (movements) or ``rest`` (networks).
     """
 
     def __init__(
@@ -77,10 +91,10 @@ class SimulatedSubject:
         self.draw = draw = Draw(seed=seed, subject=number)
         self.head = make_head(draw("head"), preset.scene_mm)
         rng = draw("foci")
-        driven = [
+        labels = [
             label for label, place in FOCI.items() if set(place.driven_by) & set(self.conditions)
         ]
-        self.foci = tuple(make_focus(rng, self.head, label, scene) for label in driven)
+        self.foci = tuple(make_focus(rng, self.head, label, scene) for label in labels)
         poses = draw("poses")
         self.bold_pose = draw_pose(poses, (0.5, 2.0), (0.5, 2.0))
         self.t1w_pose = draw_pose(poses, (1.0, 4.0), (1.0, 4.0))
@@ -88,16 +102,16 @@ class SimulatedSubject:
 
     @property
     def bold_grid(self) -> tuple[Shape, Array]:
-        """Return (shape, affine) of the BOLD."""
+        """Shape and affine of the BOLD run."""
         return self.preset.bold_shape, self.preset.bold_affine
 
     @property
     def hr_grid(self) -> tuple[Shape, Array]:
-        """Return (shape, affine) of the BOLD at the resolution of highres."""
+        """Shape and affine of the high-resolution grid over the field of view of the BOLD run."""
         return hr_grid(*self.bold_grid, self.preset.factor)
 
 
 def _pair_poses(rng: np.random.Generator) -> dict[str, Array]:
-    """Poses of the members of a T2*w pair."""
+    """Draw the poses of both images of a T2*w pair."""
     lowres = draw_pose(rng, (1.5, 3.0), (1.0, 3.0))
     return {"highres": draw_pose(rng, (0.1, 0.3), (0.05, 0.2)) @ lowres, "lowres": lowres}

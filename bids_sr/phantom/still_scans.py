@@ -1,11 +1,10 @@
-"""Still images of the simulated subject: T1w, T2*w pairs and structural scans.
+"""Still images of a simulated subject: T1w image, T2*w pairs and structural scans.
 
-The structural scans are those that a clinic and a study acquire.
-
-Structural scans of high resolution share the grid of the T1w image; the others are of another day:
-thicker slices, larger voxels in-plane, another position of the head. Contrasts are within the
-range of the literature at 3 T, chosen by us. Both members of a pair have one protocol: real pairs
-differ in contrast too.
+Structural scans at the high resolution, as acquired in a study, have the grid of the T1w image.
+Low-resolution scans, as acquired in a clinic, are from another day, with thicker slices, larger
+in-plane voxels and another position of the head. Contrasts are our choice within the range of the
+literature at 3 T. Both images of a pair have the same protocol, whereas real pairs also differ in
+contrast.
 """
 
 from collections.abc import Iterator
@@ -25,16 +24,13 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 
 LEVEL, PAIR_LEVEL = 500.0, 900.0  # mean of the brain in the written images
-# mean of the brain over the noise of each component
+# mean of the brain over the standard deviation of each complex noise component
 _SNR = {"T1w": 50.0, "highres": 40.0, "lowres": 60.0}
 _UNEVENNESS = 0.15  # relative size of the receive field
 
 
 def _nulling_time(t1: float, tr: float) -> float:
-    """Inversion time (s) at which tissue of this T1 gives no signal.
-
-    `t1`: longitudinal relaxation time, T1 (s).
-    """
+    """Return the inversion time (s) at which a tissue with this T1 (s) gives no signal."""
     return float(t1 * np.log(2 / (1 + np.exp(-tr / t1))))
 
 
@@ -50,11 +46,22 @@ CONTRASTS = tuple(PROTOCOLS)
 
 @frozen
 class StillScan:
-    """A still image.
+    """Still image of a simulated subject.
 
-    `acquisition`: resolution, ``highres`` or ``lowres``; empty for every subject's own T1w image.
-    `image`: magnitude of the signal (3D, float32). `pose`: transform of a BOLD point to its point
-    in the scan (4 x 4, RAS+ mm).
+    Attributes
+    ----------
+    contrast : str
+        BIDS suffix.
+    acquisition : str
+        Resolution, ``highres`` or ``lowres``; empty for the T1w image of each subject.
+    image : Array
+        Magnitude of the signal (3D, float32).
+    affine : Array
+        Voxel-to-world matrix (4 x 4, RAS+ mm).
+    pose : Array
+        Transform of a BOLD point to its point in the scan (4 x 4, RAS+ mm).
+    sidecar : dict[str, object]
+        BIDS metadata.
     """
 
     contrast: str
@@ -66,10 +73,7 @@ class StillScan:
 
 
 def t1w(subject: SimulatedSubject) -> StillScan:
-    """The T1w image; magnitude with noise, receive field of some 20 %.
-
-    `subject`: simulated head with its activity and poses. Scan on the T1w grid of the protocol.
-    """
+    """Simulate the T1w image with noise and a receive field of about 20 %."""
     p = subject.preset
     rng = subject.draw("t1w")
     protocol = p.t1w_sequence
@@ -80,7 +84,8 @@ def t1w(subject: SimulatedSubject) -> StillScan:
         scene, subject.head.affine, p.t1w_shape, affine, subject.bold_pose @ invert(pose)
     )
     image *= 1 + np.float32(0.2) * polynomial(rng, affine, p.t1w_shape)
-    for z in range(image.shape[2]):  # by slices: complex noise of a whole head is large
+    # by slices, because complex noise for a whole head needs much memory
+    for z in range(image.shape[2]):
         image[..., z] = magnitude(image[..., z], LEVEL / _SNR["T1w"], rng)
     sidecar = protocol.sidecar | {"MRAcquisitionType": "3D"}
     return StillScan(
@@ -89,11 +94,9 @@ def t1w(subject: SimulatedSubject) -> StillScan:
 
 
 def pair(subject: SimulatedSubject, number: int, *, noise: bool = True) -> dict[str, StillScan]:
-    """Return the highres and lowres members of one T2*w pair.
+    """Simulate the high- and low-resolution images of one T2*w pair, by name.
 
-    Field of view and slices are those of the BOLD.
-
-    `subject`: simulated head with its activity and poses.
+    Field of view and slices are the same as in the BOLD run.
     """
     p = subject.preset
     out = {}
@@ -122,42 +125,45 @@ def pair(subject: SimulatedSubject, number: int, *, noise: bool = True) -> dict[
 
 
 def structural(subject: SimulatedSubject) -> Iterator[StillScan]:
-    """Yield T2w and FLAIR at high resolution, then T1w, T2w and FLAIR at low resolution.
+    """Yield T2w and FLAIR scans at high resolution, then T1w, T2w and FLAIR at low resolution.
 
-    At the high resolution, every subject has a T1w image already.
-
-    `subject`: simulated head with its activity and poses.
+    A high-resolution T1w image exists for each subject.
     """
     p = subject.preset
     rng = subject.draw("anat")
     grids = {"highres": (p.t1w_shape, p.t1w_affine), "lowres": _low_grid(p)}
-    # sampled no finer than the highres voxels in-plane, because the scene has no more detail than
-    # they do
-    sampled = (p.t1w_shape[0] // 4, p.t1w_shape[1] // 4, p.t1w_shape[2])
-    days = {
+    # in-plane sampling is limited to the high-resolution voxels, because the scene has no finer
+    # detail
+    sampling_shape = (p.t1w_shape[0] // 4, p.t1w_shape[1] // 4, p.t1w_shape[2])
+    day_poses = {
         "highres": subject.t1w_pose,
         "lowres": draw_pose(rng, (2.0, 5.0), (2.0, 5.0)) @ subject.t1w_pose,
     }
-    for number, (kind, grid) in enumerate(grids.items()):
-        thick = {
+    for number, (resolution, grid) in enumerate(grids.items()):
+        slice_metadata = {
             "SliceThickness": float(grid[1][2, 2]),
-            "MRAcquisitionType": "3D" if kind == "highres" else "2D",
+            "MRAcquisitionType": "3D" if resolution == "highres" else "2D",
         }
         for contrast, protocol in {**PROTOCOLS, "T1w": p.t1w_sequence}.items():
-            pose = draw_pose(rng, (0.2, 0.6), (0.1, 0.4)) @ days[kind]
-            if (kind, contrast) == ("highres", "T1w"):
+            pose = draw_pose(rng, (0.2, 0.6), (0.1, 0.4)) @ day_poses[resolution]
+            if (resolution, contrast) == ("highres", "T1w"):
                 continue
             scanner = _scanner(
-                subject, grid, pose, coil=2 + number, low_shape=sampled, unevenness=_UNEVENNESS
+                subject,
+                grid,
+                pose,
+                coil=2 + number,
+                low_shape=sampling_shape,
+                unevenness=_UNEVENNESS,
             )
             yield StillScan(
                 contrast=contrast,
-                acquisition=kind,
+                acquisition=resolution,
                 affine=grid[1],
                 pose=pose,
-                sidecar=protocol.sidecar | thick,
+                sidecar=protocol.sidecar | slice_metadata,
                 image=scanner.still(
-                    protocol.scaled_scene(subject.head, LEVEL), LEVEL / _SNR[kind], rng
+                    protocol.scaled_scene(subject.head, LEVEL), LEVEL / _SNR[resolution], rng
                 ),
             )
 
@@ -171,7 +177,7 @@ def _scanner(
     low_shape: Shape,
     unevenness: float = 0.06,
 ) -> Scanner:
-    """The scanner with a subject in it; `pose` takes a BOLD point to its point in the image."""
+    """Return the scanner with a subject; `pose` maps a BOLD point to its point in the image."""
     return Scanner(
         grid=grid,
         pose=subject.bold_pose @ invert(pose),
@@ -185,19 +191,14 @@ def _scanner(
 def _low_grid(preset: Preset) -> Grid:
     """Return the grid of the low-resolution scans.
 
-    Its field of view is that of the T1w image, and its voxels are larger by `anat_factor`.
-
-    Shape and voxel-to-world matrix (4 x 4, RAS+ mm).
+    The field of view is the same as in the T1w image, and the voxels are larger by `anat_factor`.
     """
-    wanted = tuple(1 / f for f in preset.anat_factor)
-    return hr_grid(preset.t1w_shape, preset.t1w_affine, wanted)
+    ratio = tuple(1 / f for f in preset.anat_factor)
+    return hr_grid(preset.t1w_shape, preset.t1w_affine, ratio)
 
 
 def tissue_shares(subject: SimulatedSubject) -> dict[str, Array]:
-    """Return the true shares of gray matter, white matter and CSF in T1w voxels, by BIDS label.
-
-    `subject`: simulated head with its activity and poses.
-    """
+    """Return the fractions of gray matter, white matter and CSF in T1w voxels, by BIDS label."""
     p = subject.preset
     pose = subject.bold_pose @ invert(subject.t1w_pose)
     return {

@@ -1,4 +1,4 @@
-"""What a phantom is asked for; the fields are the options of ``bids-sr-phantom``."""
+"""Specification of a simulated study; the fields are the options of ``bids-sr-phantom``."""
 
 import argparse
 from dataclasses import replace
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from bids_sr.phantom.presets import Preset
 
 _FIRST_ECHO_MS, _ECHO_SPACING_MS = 13.0, 16.0
-# before, k-space is not read out; after, tissue has no signal left
+# ms, range of echo times: k-space is not read out before, and tissue has no signal after
 _EARLIEST_MS, _LATEST_MS = 5.0, 150.0
 
 
 def _echo_times(text: str) -> tuple[float, ...]:
-    """Echo times (ms) from their number or a list.
+    """Return echo times (ms) from their number or from a list.
 
     >>> _echo_times("3"), _echo_times("14,30.5")
     ((13.0, 29.0, 45.0), (14.0, 30.5))
@@ -35,7 +35,7 @@ def _echo_times(text: str) -> tuple[float, ...]:
 
 @frozen
 class Study(Checked):
-    """What to simulate; raises `UsageError` for what cannot be."""
+    """Study to simulate; `UsageError` is raised if the options are not valid."""
 
     preset: Literal["tiny", "demo", "paper"] = option(
         "demo",
@@ -102,7 +102,7 @@ class Study(Checked):
 
     @property
     def protocol(self) -> "Preset":
-        """The preset, with as many volumes as were asked for."""
+        """Preset with the requested number of volumes."""
         from bids_sr.phantom.presets import PRESETS
 
         preset = PRESETS[self.preset]
@@ -110,17 +110,17 @@ class Study(Checked):
 
     def _check(self) -> None:
         if self.volumes:
-            least = self.protocol.least_volumes
-            why = f"a run of the preset {self.preset} must have at least {least} volumes"
-            self._need(self.volumes >= least, "volumes", why)
-        why = "a calibration run must have at least 2 volumes (default: 20)"
-        self._need(self.calibration != 1, "calibration", why)
+            minimum = self.protocol.least_volumes
+            reason = f"a run of the preset {self.preset} must have at least {minimum} volumes"
+            self._need(self.volumes >= minimum, "volumes", reason)
+        reason = "a calibration run must have at least 2 volumes (default: 20)"
+        self._need(self.calibration != 1, "calibration", reason)
         if not self.echoes:
             return
-        why = "a multi-echo run must have at least 2 echoes. For a single echo, omit --echoes"
-        self._need(len(self.echoes) > 1, "echoes", why)
-        rising = list(self.echoes) == sorted(set(self.echoes))
-        self._need(rising, "echoes", "the echo times must be in ascending order")
-        why = f"echo times must be between {_EARLIEST_MS:g} and {_LATEST_MS:g} ms"
-        within = self.echoes[0] >= _EARLIEST_MS and self.echoes[-1] <= _LATEST_MS
-        self._need(within, "echoes", why)
+        reason = "a multi-echo run must have at least 2 echoes. For a single echo, omit --echoes"
+        self._need(len(self.echoes) > 1, "echoes", reason)
+        is_ascending = list(self.echoes) == sorted(set(self.echoes))
+        self._need(is_ascending, "echoes", "the echo times must be in ascending order")
+        reason = f"echo times must be between {_EARLIEST_MS:g} and {_LATEST_MS:g} ms"
+        is_in_range = self.echoes[0] >= _EARLIEST_MS and self.echoes[-1] <= _LATEST_MS
+        self._need(is_in_range, "echoes", reason)

@@ -1,7 +1,7 @@
 """Volumes and overlap of tissues and lesions in super-resolved structural scans.
 
-Source: attention-unet, section 3.8, equations 6 to 8, in the form that MRIQC (Esteban et al. 2017)
-gives them. All images of a contrast lie on one grid and in one unit, scaled to [0, 1].
+Source: attention-unet, section 3.8. All images of a contrast are on one grid and have the same
+unit, scaled to [0, 1].
 """
 
 import math
@@ -13,8 +13,8 @@ from scipy import ndimage
 from bids_sr.io.arrays import Mask, Real
 from bids_sr.metrics.rows import MetricRow, metric_rows
 
-_LESION_SD = 1.3  # standard deviations above the brain's mean
-_LESION_SMOOTHING_MM = 2.0  # FWHM
+_LESION_SD = 1.3  # standard deviations above the mean of the brain
+_LESION_SMOOTHING_MM = 2.0  # mm, FWHM
 _LESION_SHARE = 0.1  # smoothed value below which a voxel is removed
 _LESION_Z = 0.95  # z score below which a voxel is removed
 FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
@@ -24,26 +24,31 @@ FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 def white_matter_hyperintensities(
     flair: Real, brain: Mask, zooms: Sequence[float], likely: Mask | None = None
 ) -> Mask:
-    """Return white-matter hyperintensities of a bias-corrected FLAIR (X, Y, Z).
+    """Segment white-matter hyperintensities of a bias-corrected FLAIR image.
 
-    Voxels above the brain's mean + 1.3 SD, where lesions are likely, are smoothed by a Gaussian;
-    voxels of a smoothed value below 0.1 and of a z score below .95 are removed.
+    Voxels above the mean + 1.3 SD of the brain, within the `likely` region, are smoothed by a
+    Gaussian. Voxels with a smoothed value below 0.1 or a z score below .95 are removed.
 
-    Source: attention-unet, section 3.8.3. The paper prints no width of the Gaussian; it is
-    `_LESION_SMOOTHING_MM` here. Its template of where lesions occur is not public: without
-    `likely`, the mask also contains bright gray matter, so that it compares images of one head and
-    is not a lesion load.
+    The method follows attention-unet, section 3.8.3. The paper does not report the width of the
+    Gaussian, which is `_LESION_SMOOTHING_MM` here, and its lesion template is not public. Without
+    `likely`, the mask also contains bright gray matter. Such masks compare images of one head but
+    do not measure lesion load.
 
     Parameters
     ----------
     flair : Real
-        Image in any unit of intensity.
+        FLAIR image with intensities in any unit (X, Y, Z).
     brain : Mask
-        Voxels of the brain on the same grid.
+        Brain voxels on the same grid (X, Y, Z).
     zooms : Sequence[float]
         Voxel size along each axis (mm).
     likely : Mask | None, optional
-        Voxels in which lesions occur; None: everywhere in the brain.
+        Voxels in which lesions occur (X, Y, Z); None uses the whole brain.
+
+    Returns
+    -------
+    Mask
+        Voxels of hyperintensities (X, Y, Z; boolean).
 
     Raises
     ------
@@ -63,18 +68,37 @@ def white_matter_hyperintensities(
         seeds &= np.asarray(likely, dtype=bool)
     sigma = [_LESION_SMOOTHING_MM / FWHM_PER_SIGMA / float(mm) for mm in zooms[:3]]
     smooth = ndimage.gaussian_filter(seeds.astype(np.float64), sigma)
-    kept = inside & (smooth >= _LESION_SHARE) & (z >= _LESION_Z)
-    return np.asarray(kept, dtype=bool)
+    lesion_mask = inside & (smooth >= _LESION_SHARE) & (z >= _LESION_Z)
+    return np.asarray(lesion_mask, dtype=bool)
 
 
 def overlap(reference: Mask, voxels: Mask, within: Mask | None = None) -> dict[str, float | None]:
     """Return Dice, Jaccard, true positive and negative fractions, positive predictive value.
 
-    Nothing over nothing (0/0) is None.
+    True negatives are counted `within` the brain instead of the whole field of view, see
+    attention-unet, section 3.8.3. The value of 0/0 is None.
 
-    True negatives are counted `within` the brain, not the whole field of view. Source:
-    attention-unet, section 3.8.3. ValueError for masks on different grids.
+    Parameters
+    ----------
+    reference : Mask
+        Voxels of the class in the reference (boolean).
+    voxels : Mask
+        Voxels of the class in the compared image (boolean, same shape).
+    within : Mask | None, optional
+        Voxels to count (boolean, same shape); None counts all voxels.
 
+    Returns
+    -------
+    dict[str, float | None]
+        Values of ``dice``, ``jaccard``, ``tpf``, ``tnf`` and ``ppv``.
+
+    Raises
+    ------
+    ValueError
+        The masks have different shapes.
+
+    Examples
+    --------
     >>> overlap(np.array([True, True, False]), np.array([True, False, False]))["tpf"]
     0.5
     """
@@ -83,27 +107,30 @@ def overlap(reference: Mask, voxels: Mask, within: Mask | None = None) -> dict[s
             f"the masks have different shapes, {reference.shape} and {voxels.shape}, and "
             "cannot be compared"
         )
-    keep = slice(None) if within is None else np.asarray(within, dtype=bool)
-    a, b = (np.asarray(mask, dtype=bool)[keep] for mask in (reference, voxels))
-    hit, wrong, missed, left = (int(part.sum()) for part in (a & b, ~a & b, a & ~b, ~a & ~b))
+    counted = slice(None) if within is None else np.asarray(within, dtype=bool)
+    a, b = (np.asarray(mask, dtype=bool)[counted] for mask in (reference, voxels))
+    true_positive, false_positive, false_negative, true_negative = (
+        int(numerator.sum()) for numerator in (a & b, ~a & b, a & ~b, ~a & ~b)
+    )
     ratios = {
-        "dice": (2 * hit, 2 * hit + wrong + missed),
-        "jaccard": (hit, hit + wrong + missed),
-        "tpf": (hit, hit + missed),
-        "tnf": (left, left + wrong),
-        "ppv": (hit, hit + wrong),
+        "dice": (2 * true_positive, 2 * true_positive + false_positive + false_negative),
+        "jaccard": (true_positive, true_positive + false_positive + false_negative),
+        "tpf": (true_positive, true_positive + false_negative),
+        "tnf": (true_negative, true_negative + false_positive),
+        "ppv": (true_positive, true_positive + false_positive),
     }
-    return {name: part / whole if whole else None for name, (part, whole) in ratios.items()}
+    return {
+        name: numerator / denominator if denominator else None
+        for name, (numerator, denominator) in ratios.items()
+    }
 
 
 def _tissue_volumes(
     tissues: Mapping[str, Mask | Real], zooms: Sequence[float]
 ) -> dict[str, float]:
-    """Return the volume (ml) of each tissue, given as a mask or a probability map.
+    """Return the volume (ml) of each tissue, given as a mask or a probability map by name.
 
-    Each voxel counts by its probability.
-
-    `tissues`: mask, or probability from 0 to 1, of each tissue by name.
+    In a probability map, each voxel is weighted by its probability.
     """
     voxel = float(np.prod([float(z) for z in zooms[:3]])) / 1000
     return {
@@ -115,9 +142,7 @@ def _tissue_volumes(
 def segmentations(
     contrast: str, masks: Mapping[str, Mapping[str, Mask]], mask: Mask, zooms: Sequence[float]
 ) -> Iterator[MetricRow]:
-    """Return the volume (ml) of each class of each series, and its overlap with ``measured``.
-
-    The overlap with the series ``measured`` is taken in the brain.
+    """Yield the volume (ml) of each class in each series, and its overlap with ``measured``.
 
     Parameters
     ----------
@@ -126,14 +151,14 @@ def segmentations(
     masks : Mapping[str, Mapping[str, Mask]]
         Voxels of each class (3D, boolean) by name, for each series.
     mask : Mask
-        Voxels of the brain on the grid of the scans (3D, boolean).
+        Brain voxels on the grid of the scans (3D, boolean), in which overlap is computed.
     zooms : Sequence[float]
         Voxel size along each axis (mm).
 
     Yields
     ------
     MetricRow
-        Rows of each series and class.
+        Metrics of each series and class.
     """
     for name, classes in masks.items():
         for label, volume in _tissue_volumes(classes, zooms).items():
@@ -141,24 +166,37 @@ def segmentations(
                 name, {"tissue_volume": volume}, contrast=contrast, region=label
             )
             if name != "measured":
-                shared = overlap(masks["measured"][label], classes[label], mask)
-                shared = {
-                    "tissue_dice": shared.pop("dice"),
-                    "tissue_jaccard": shared.pop("jaccard"),
-                    **shared,
+                overlaps = overlap(masks["measured"][label], classes[label], mask)
+                overlaps = {
+                    "tissue_dice": overlaps.pop("dice"),
+                    "tissue_jaccard": overlaps.pop("jaccard"),
+                    **overlaps,
                 }
                 yield from metric_rows(
-                    name, shared, contrast=contrast, reference="measured", region=label
+                    name, overlaps, contrast=contrast, reference="measured", region=label
                 )
 
 
 def lesions(
     series: Mapping[str, Real], mask: Mask, zooms: Sequence[float], likely: Mask | None = None
 ) -> dict[str, dict[str, Mask]]:
-    """Return each series' FLAIR white-matter hyperintensities as a class for `segmentations`.
+    """Segment the FLAIR hyperintensities of each series, as a class for `segmentations`.
 
-    `series`: scans of one contrast (3D, 0 to 1) by series. `zooms`: voxel size along each axis
-    (mm). `likely`: voxels in which lesions occur (3D, boolean); None: everywhere in the brain.
+    Parameters
+    ----------
+    series : Mapping[str, Real]
+        FLAIR scans (3D, 0 to 1) by series.
+    mask : Mask
+        Brain voxels (3D, boolean).
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+    likely : Mask | None, optional
+        Voxels in which lesions occur (3D, boolean); None uses the whole brain.
+
+    Returns
+    -------
+    dict[str, dict[str, Mask]]
+        Voxels of class ``wmh`` by series.
     """
     return {
         name: {"wmh": white_matter_hyperintensities(image, mask, zooms, likely)}

@@ -1,6 +1,7 @@
-"""Curves of an image decorrelation analysis, for drawing.
+"""Curves of an image decorrelation analysis, for figures.
 
-`bids_sr.quality.effective_resolution.cutoff` describes the analysis and returns its result alone.
+The analysis is described in `bids_sr.quality.effective_resolution`, whose `cutoff` returns only
+its result.
 """
 
 import numpy as np
@@ -12,12 +13,26 @@ from bids_sr.quality import effective_resolution
 
 @frozen
 class DecorrelationCurves:
-    """Curves of one slice, as figure 6C of mouse-sr shows them.
+    """Decorrelation curves of one slice, as in figure 6C of mouse-sr.
 
-    `radii`: frequencies of `plain` (without a filter), `filtered` and `spectrum`; 1 is the Nyquist
-    limit. `fine_radii`: frequencies of `refined`. `spectrum`: radial mean of log |Fourier
-    transform|, scaled from 0 to 1. `maxima`: frequency and height of the maximum of each curve
-    that has one. `cutoff`: the largest of these frequencies; None without a maximum.
+    Attributes
+    ----------
+    radii : Float
+        Frequencies of `plain`, `filtered` and `spectrum`; 1 is the Nyquist frequency.
+    plain : Float
+        Curve without a filter.
+    filtered : tuple[Float, ...]
+        Curves after high-pass filters.
+    fine_radii : Float
+        Frequencies of `refined`.
+    refined : tuple[Float, ...]
+        Curves of the refined analysis around the largest maximum.
+    spectrum : Float
+        Radial mean of log |Fourier transform|, scaled from 0 to 1.
+    maxima : tuple[tuple[float, float], ...]
+        Frequency and height of the maximum of each curve with a maximum.
+    cutoff : float | None
+        Largest of these frequencies; None if no curve has a maximum.
     """
 
     radii: Float
@@ -31,11 +46,11 @@ class DecorrelationCurves:
 
 
 def decorrelation_curves(image: Real) -> DecorrelationCurves | None:
-    """Return the curves of one slice (X, Y) in any unit of intensity; None if it is constant."""
+    """Return the decorrelation curves of one slice (X, Y), or None if the slice is constant."""
     steps = effective_resolution.decorrelation_steps(image)
     if steps is None:
         return None
-    found = [
+    maxima = [
         (radius, float(np.interp(radius, radii, curve)))
         for radii, curve in steps.curves
         if (radius := effective_resolution.peak_radius(radii, curve)) is not None
@@ -49,18 +64,18 @@ def decorrelation_curves(image: Real) -> DecorrelationCurves | None:
         fine_radii=steps.curves[-1][0] if refined else steps.radii,
         refined=tuple(refined),
         spectrum=_radial_spectrum(steps.at, steps.size, steps.radii),
-        maxima=tuple(found),
-        cutoff=max((radius for radius, _ in found), default=None),
+        maxima=tuple(maxima),
+        cutoff=max((radius for radius, _ in maxima), default=None),
     )
 
 
-def _radial_spectrum(at: Float, size: Float, radii: Float) -> Float:
-    """Return the mean of log magnitude around each radius, scaled from 0 to 1."""
-    which = np.argmin(np.abs(at[:, None] - radii[None, :]), axis=1)
+def _radial_spectrum(radius: Float, size: Float, radii: Float) -> Float:
+    """Average log magnitudes around each radius, and scale the means from 0 to 1."""
+    bins = np.argmin(np.abs(radius[:, None] - radii[None, :]), axis=1)
     logs = np.log(np.maximum(size, np.finfo(float).tiny))
-    total = np.bincount(which, logs, len(radii))
-    count = np.bincount(which, minlength=len(radii))
-    known = count > 0
-    mean = np.interp(radii, radii[known], total[known] / count[known])
+    total = np.bincount(bins, logs, len(radii))
+    count = np.bincount(bins, minlength=len(radii))
+    occupied = count > 0
+    mean = np.interp(radii, radii[occupied], total[occupied] / count[occupied])
     spread = float(np.ptp(mean))
     return np.asarray((mean - mean.min()) / spread if spread else np.zeros_like(mean))

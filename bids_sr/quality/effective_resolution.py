@@ -1,19 +1,20 @@
-"""Effective resolution of a single image, without a reference, by image decorrelation analysis.
+"""Effective resolution of a single image by image decorrelation analysis, without a reference.
 
 Source: Descloux, Grussmayer and Radenovic 2019 (Nature Methods 16:918), cited and used by
-mouse-sr; written from the description. The Fourier transform I of an image is correlated with its
-own phase, I/|I|, inside a growing circle:
+mouse-sr; implemented from the description. The Fourier transform I of an image is correlated with
+its own phase, I/|I|, inside a growing circle:
 
     d(r) = sum_{k < r} |I(k)| / sqrt( sum |I|^2 * number of k inside r )
 
-The maximum of d lies where the signal ends. As low frequencies dominate images, this is repeated
-after high-pass filters of growing strength, and the largest radius that is a maximum, K (1 at the
-Nyquist limit), is the cut-off. Voxel size / K is told, as mouse-sr prints it (a full period is
-twice that). It is no measure of truth: the steps of nearest-neighbor interpolation and invented
-noise in the pattern of a signal are detail to it.
+The maximum of d is at the radius where the signal ends. As low frequencies dominate images, the
+analysis is repeated after high-pass filters of increasing strength. The cutoff K is the largest
+radius with a maximum (1 is the Nyquist frequency). The effective resolution is voxel size / K, as
+in mouse-sr (a full period is twice as long). It does not measure accuracy: the steps of
+nearest-neighbor interpolation and hallucinated noise with the spectrum of a signal also count as
+detail.
 
-The border, the number of radii and filters and their refinement are the authors'; medians over
-slices are ours.
+The border, the number of radii and filters and their refinement are taken from the authors.
+Medians over slices are our choice.
 """
 
 from collections.abc import Sequence
@@ -25,36 +26,34 @@ from bids_sr.io.arrays import Float, Mask, Real
 
 _RADII = 50
 _FILTERS = 10
-_STRONGEST = 0.15  # pixels: width of the narrowest blur that is subtracted
-_FALL = 5e-4  # a maximum is one if the curve falls by at least this behind it
-_LEAST = 0.05  # correlation below which a maximum is none
-_BORDER = 20  # pixels that fade out at each edge, at most an eighth of the axis
+_STRONGEST = 0.15  # pixels, width of the narrowest blur that is subtracted
+_FALL = 5e-4  # smallest decrease of the curve beyond a maximum
+_LEAST = 0.05  # smallest correlation at a maximum
+_BORDER = 20  # pixels, taper at each edge, at most an eighth of the axis
 
 
 def effective_resolution(
     image: Real, zooms: Sequence[float], mask: Mask | None = None
 ) -> float | None:
-    """Return the in-plane effective resolution, voxel size / K (mm), K the median over slices.
+    """Return the in-plane effective resolution of an image (mm).
 
-    It is None where no slice has a maximum below the Nyquist limit.
-
-    The image (X, Y) or (X, Y, Z) must not be cut out along the brain's border, which would count
-    as detail; slices of which the mask fills less than a tenth are left out. ValueError where the
-    zooms (mm) of the first two axes are not equal.
+    This is the voxel size divided by K, the median over slices. The image must not be masked by
+    the brain, because the edge of the mask would count as detail.
 
     Parameters
     ----------
     image : Real
-        One slice or several, in any unit of intensity.
+        One slice (X, Y) or several slices (X, Y, Z), with intensities in any unit.
     zooms : Sequence[float]
         Voxel size along each axis (mm).
     mask : Mask | None, optional
-        Voxels of the head, to choose slices by; None for all slices.
+        Voxels of the head, of the shape of the image. Slices with less than a tenth of their
+        voxels in the mask are excluded; None includes all slices.
 
     Returns
     -------
     float | None
-        Resolution in plane (mm), or None.
+        Resolution in plane (mm); None if no slice has a maximum below the Nyquist frequency.
 
     Raises
     ------
@@ -67,24 +66,22 @@ def effective_resolution(
             f"{zooms[1]:g} mm"
         )
     stack = image[..., None] if image.ndim == 2 else image
-    chosen = (
+    slices = (
         range(stack.shape[2])
         if mask is None
         else np.flatnonzero(np.atleast_3d(mask).mean((0, 1)) >= 0.1)
     )
-    found = [k for k in (cutoff(stack[..., z]) for z in chosen) if k is not None]
-    if not found:
+    cutoffs = [k for k in (cutoff(stack[..., z]) for z in slices) if k is not None]
+    if not cutoffs:
         return None
-    return float(zooms[0]) / float(np.median(found))
+    return float(zooms[0]) / float(np.median(cutoffs))
 
 
 def cutoff(image: Real) -> float | None:
-    """Return K of one slice (X, Y), or None where no curve has a maximum.
+    """Return the cutoff K of one slice (X, Y), from 0 to 1 (the Nyquist frequency).
 
-    That is the case in a constant slice, or one with detail up to the limit.
-
-    `image`: one slice in any unit of intensity (X, Y). Radius from 0 to 1 (the Nyquist limit), or
-    None.
+    The result is None if no curve has a maximum, as in a constant slice or a slice with detail up
+    to the limit.
     """
     steps = decorrelation_steps(image)
     peaks = [] if steps is None else [peak_radius(*curve) for curve in steps.curves]
@@ -93,11 +90,19 @@ def cutoff(image: Real) -> float | None:
 
 @frozen
 class DecorrelationSteps:
-    """All curves of the analysis of one slice.
+    """Curves of the decorrelation analysis of one slice.
 
-    `at`, `size`: radius (ascending) and magnitude of each Fourier coefficient within the Nyquist
-    circle. `radii`: of the first curves. `curves`: radii and d of each curve: without a filter,
-    filtered, and filtered once more on finer radii (if a curve before had a maximum).
+    Attributes
+    ----------
+    at : Float
+        Radius of each Fourier coefficient within the Nyquist circle, in ascending order.
+    size : Float
+        Magnitude of each of these coefficients.
+    radii : Float
+        Radii of the first curves.
+    curves : tuple[tuple[Float, Float], ...]
+        Radii and d of each curve: without a filter, filtered, and filtered again on finer radii
+        (if a previous curve has a maximum).
     """
 
     at: Float
@@ -107,11 +112,8 @@ class DecorrelationSteps:
 
 
 def decorrelation_steps(image: Real) -> DecorrelationSteps | None:
-    """Compute all decorrelation curves of one slice (X, Y); None if the slice is constant.
-
-    `image`: one slice in any unit of intensity (X, Y).
-    """
-    spectrum = np.abs(np.fft.fft2(_apodized(image)))
+    """Compute the decorrelation curves of one slice (X, Y), or None if the slice is constant."""
+    spectrum = np.abs(np.fft.fft2(_apodize(image)))
     radius = np.hypot(*np.meshgrid(*(2 * np.fft.fftfreq(n) for n in image.shape), indexing="ij"))
     order = np.argsort(radius, axis=None)
     order = order[radius.ravel()[order] <= 1]
@@ -124,25 +126,22 @@ def decorrelation_steps(image: Real) -> DecorrelationSteps | None:
     plain = peak_radius(*curves[0])
     widest = 2 / plain if plain else max(image.shape) / 2
     widths = np.array([max(image.shape) / 4, *np.geomspace(widest, _STRONGEST, _FILTERS)])
-    curves += [(radii, _filtered(at, size, radii, width)) for width in widths]
+    curves += [(radii, _filter_and_decorrelate(at, size, radii, width)) for width in widths]
     peaks = [peak_radius(*curve) for curve in curves]
-    kept = [(peak, k) for k, peak in enumerate(peaks) if peak is not None]
-    if kept:
-        best, which = max(kept)
-        # once more, finely: around the radius that was found and the filter that found it
+    maxima = [(peak, k) for k, peak in enumerate(peaks) if peak is not None]
+    if maxima:
+        best, filter_number = max(maxima)
+        # refined around the largest maximum and the filter in which it occurred
         step = radii[1] - radii[0]
         fine = np.linspace(max(0.0, best - step), min(1.0, best + 0.4), _RADII)
-        around = widths[max(which - 2, 0) : which + 1]
-        finer = np.geomspace(around.max(), max(_STRONGEST, around.min() / 2), _FILTERS)
-        curves += [(fine, _filtered(at, size, fine, width)) for width in finer]
+        neighbors = widths[max(filter_number - 2, 0) : filter_number + 1]
+        finer = np.geomspace(neighbors.max(), max(_STRONGEST, neighbors.min() / 2), _FILTERS)
+        curves += [(fine, _filter_and_decorrelate(at, size, fine, width)) for width in finer]
     return DecorrelationSteps(at=at, size=size, radii=radii, curves=tuple(curves))
 
 
-def _apodized(image: Real) -> Float:
-    """Return the demeaned image, tapered by a cosine at its edges so that they add no detail.
-
-    `image`: one slice in any unit of intensity (X, Y). Slice of the same shape that ends near 0.
-    """
+def _apodize(image: Real) -> Float:
+    """Subtract the mean of a slice (X, Y), and taper its edges so that they add no detail."""
     out = np.asarray(image, dtype=np.float64)
     out = out - out.mean()
     for axis, n in enumerate(out.shape):
@@ -156,35 +155,39 @@ def _apodized(image: Real) -> Float:
 
 
 def decorrelation(at: Float, size: Float, radii: Float) -> Float:
-    """Return d(r) for each radius, 0 where no coefficient lies inside.
+    """Return d(r) for each radius, or 0 if no coefficient is inside the radius.
 
-    `at` and `size` are radius (ascending) and magnitude of each Fourier coefficient within the
-    Nyquist circle.
+    Parameters
+    ----------
+    at : Float
+        Radius of each Fourier coefficient, in ascending order.
+    size : Float
+        Magnitude of each coefficient.
+    radii : Float
+        Radii r.
     """
     count = np.searchsorted(at, radii, side="right")
     total = np.concatenate([[0.0], np.cumsum(size)])[count]
     return total / np.sqrt(np.maximum(count, 1) * (size**2).sum())
 
 
-def _filtered(at: Float, size: Float, radii: Float, width: float) -> Float:
-    """Return d(r) after high-pass filtering by a Gaussian of `width` pixels.
-
-    The blurred copy of the image is subtracted from it.
-    """
+def _filter_and_decorrelate(at: Float, size: Float, radii: Float, width: float) -> Float:
+    """Return d(r) after a high-pass filter that subtracts a copy blurred by `width` pixels."""
     blur = np.exp(-((np.pi * width * at / 2) ** 2) * 2)
     return decorrelation(at, size * (1 - blur), radii)
 
 
 def peak_radius(radii: Float, curve: Float) -> float | None:
-    """Return the radius of the highest point behind which the curve falls, or None.
+    """Return the radius of the highest point beyond which a curve decreases.
 
-    None if the curve rises to its end.
+    The result is None if the curve increases to its end, or if the decrease or the height is too
+    small.
     """
     end = len(curve)
     while end > 2:
         top = int(np.argmax(curve[:end]))
         if top < end - 1:
-            enough = curve[top] - curve[top:end].min() >= _FALL and curve[top] >= _LEAST
-            return float(radii[top]) if enough and top > 0 else None
+            is_peak = curve[top] - curve[top:end].min() >= _FALL and curve[top] >= _LEAST
+            return float(radii[top]) if is_peak and top > 0 else None
         end -= 1
     return None

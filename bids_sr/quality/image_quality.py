@@ -1,7 +1,7 @@
-"""Metrics of super-resolved structural scans against measured ones: similarity and quality.
+"""Similarity and quality metrics of super-resolved structural scans.
 
-Source: attention-unet, section 3.8, equations 6 to 8, in the form that MRIQC (Esteban et al. 2017)
-gives them. All images of a contrast lie on one grid and in one unit, scaled to [0, 1].
+Source: attention-unet, section 3.8, equations 6 to 8, as implemented in MRIQC (Esteban et al.
+2017). All images of a contrast are on one grid and have the same unit, scaled to [0, 1].
 """
 
 import math
@@ -23,57 +23,74 @@ _RATIOS: Mapping[str, Callable[[Float], float]] = {
     "ratio_p95": lambda values: float(np.percentile(values, 95)),
 }
 _PAIRS = (("gm", "wm"), ("csf", "gm"), ("csf", "wm"))
-_TOP_PERCENTILE = 99.95  # MRIQC's; attention-unet prints 95 %, as MRIQC's manual does
+_TOP_PERCENTILE = 99.95  # percentile of MRIQC; attention-unet reports 95 %, as in MRIQC's manual
 
 
 def _summary_ratios(image: Real, masks: Mapping[str, Mask]) -> dict[str, dict[str, float]]:
     """Return ratios of summary statistics between gm, wm and csf, by pair (gm/wm) and statistic.
 
-    The statistics are the mean, the SD (population), and the 5 % and 95 % percentiles.
+    The statistics are the mean, the population SD, and the 5 % and 95 % percentiles. Ratios with
+    denominator 0 are omitted.
 
-    Ratios over 0 are left out; ValueError for a tissue without a voxel or on another grid.
+    Parameters
+    ----------
+    image : Real
+        Image with intensities in any unit (3D).
+    masks : Mapping[str, Mask]
+        Voxels of ``gm``, ``wm`` and ``csf`` (3D, boolean).
 
-    `image`: image in any unit of intensity (3D). `masks`: voxels of ``gm``, ``wm`` and ``csf``
-    (3D, boolean) by name.
+    Raises
+    ------
+    ValueError
+        A mask is empty or on another grid.
     """
     values = {name: _inside(image, mask, name) for name, mask in masks.items()}
     return {
-        f"{one}/{other}": {
-            name: of(values[one]) / of(values[other])
-            for name, of in _RATIOS.items()
-            if of(values[other]) != 0
+        f"{numerator}/{denominator}": {
+            name: summarize(values[numerator]) / summarize(values[denominator])
+            for name, summarize in _RATIOS.items()
+            if summarize(values[denominator]) != 0
         }
-        for one, other in _PAIRS
+        for numerator, denominator in _PAIRS
     }
 
 
 def cjv(image: Real, gm: Mask, wm: Mask) -> float:
     """Return the coefficient of joint variation, (sd WM + sd GM) / |mean WM - mean GM|.
 
-    Lower is better; it is infinite for equal means.
+    Lower values are better, and the value is infinite for equal means. This is equation 6 of
+    attention-unet (Ganzetti et al. 2016) with the absolute value as in MRIQC.
 
-    Source: attention-unet, equation 6 (Ganzetti et al. 2016), with the absolute value that MRIQC
-    takes.
-
-    `image`: image in any unit of intensity (3D). `gm`: voxels of gray matter (3D, boolean). `wm`:
-    voxels of white matter (3D, boolean). Ratio without a unit, 0 at best.
+    Parameters
+    ----------
+    image : Real
+        Image with intensities in any unit (3D).
+    gm, wm : Mask
+        Voxels of gray and white matter (3D, boolean).
     """
     gray, white = _inside(image, gm, "gm"), _inside(image, wm, "wm")
-    apart = float(white.mean()) - float(gray.mean())
-    return (float(white.std()) + float(gray.std())) / abs(apart) if apart else math.inf
+    difference = float(white.mean()) - float(gray.mean())
+    return (float(white.std()) + float(gray.std())) / abs(difference) if difference else math.inf
 
 
 def efc(image: Real, mask: Mask | None = None) -> float:
-    """Return the entropy focus criterion: entropy of the magnitudes over its largest value.
+    """Return the entropy focus criterion: the entropy of magnitudes relative to its maximum.
 
-    It is 0 for one bright voxel and 1 for a constant image. Lower is better (less ghosting and
-    blurring).
+    The value is 0 for one bright voxel and 1 for a constant image. Lower values are better (less
+    ghosting and blurring). This is equation 7 of attention-unet with the sign and normalization of
+    MRIQC (Atkinson et al. 1997).
 
-    Source: attention-unet, equation 7, with the sign and normalization of MRIQC (Atkinson et al.
-    1997).
+    Parameters
+    ----------
+    image : Real
+        Image with intensities in any unit (3D).
+    mask : Mask | None, optional
+        Voxels to include (3D, boolean); None includes all voxels.
 
-    `image`: image in any unit of intensity (3D). `mask`: voxels that count (3D, boolean); None for
-    all.
+    Raises
+    ------
+    ValueError
+        The image has fewer than two voxels or is 0 everywhere.
     """
     x = np.abs(np.asarray(image if mask is None else image[mask], dtype=np.float64)).ravel()
     if x.size < 2 or not x.any():
@@ -81,26 +98,39 @@ def efc(image: Real, mask: Mask | None = None) -> float:
             "the entropy focus criterion requires an image with at least two voxels that are "
             "not all zero"
         )
-    part = x / np.linalg.norm(x)
-    entropy = -(part * np.log(np.where(part > 0, part, 1.0))).sum()
+    fraction = x / np.linalg.norm(x)
+    entropy = -(fraction * np.log(np.where(fraction > 0, fraction, 1.0))).sum()
     return float(entropy / (np.sqrt(x.size) * np.log(np.sqrt(x.size))))
 
 
 def fwhm(
     image: Real, zooms: Sequence[float], mask: Mask | None = None
 ) -> tuple[float | None, ...]:
-    """Return the smoothness (FWHM in mm) of an image (X, Y, Z) along each axis.
+    """Return the smoothness (FWHM in mm) of an image along each axis.
 
-    It is measured from pairs of neighbors inside the mask.
+    FWHM = d sqrt(-2 ln 2 / ln(1 - var(x_i+1 - x_i) / 2 var(x))), Forman et al. 1995, as estimated
+    by AFNI's 3dFWHMx in MRIQC. Equation 8 of attention-unet defines only half of the maximum. An
+    anatomical image is not noise, so the metric should only be used to compare images of one head
+    on one grid.
 
-    None for an axis whose neighbors do not correlate; ValueError for a constant image.
+    Parameters
+    ----------
+    image : Real
+        Image with intensities in any unit (X, Y, Z).
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+    mask : Mask | None, optional
+        Voxels to include (3D, boolean); None includes all voxels.
 
-    FWHM = d sqrt(-2 ln 2 / ln(1 - var(x_i+1 - x_i) / 2 var(x))), Forman et al. 1995, the estimator
-    of AFNI's 3dFWHMx that MRIQC runs. Equation 8 of attention-unet names half the maximum only. An
-    anatomical image is no noise: the metric compares images of one head on one grid.
+    Returns
+    -------
+    tuple[float | None, ...]
+        FWHM along the three axes (mm); None if neighbors along an axis do not correlate.
 
-    `image`: image in any unit of intensity (3D). Widths along the three axes (mm), or None.
-    `mask`: voxels that count (3D, boolean); None for all.
+    Raises
+    ------
+    ValueError
+        The image is constant.
     """
     x = np.asarray(image, dtype=np.float64)
     inside = np.ones(x.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
@@ -119,12 +149,21 @@ def fwhm(
 
 
 def wm2max(image: Real, wm: Mask) -> float:
-    """Return the white-matter median over the 99.95 % percentile of the image.
+    """Return the median of white matter divided by the 99.95 % percentile of the image.
 
-    It is .6 to .8 in a T1w image of a whole head.
+    The ratio is .6 to .8 in a T1w image of a whole head.
 
-    `image`: image in any unit of intensity (3D). `wm`: voxels of white matter (3D, boolean). Ratio
-    without a unit.
+    Parameters
+    ----------
+    image : Real
+        Image with intensities in any unit (3D).
+    wm : Mask
+        Voxels of white matter (3D, boolean).
+
+    Raises
+    ------
+    ValueError
+        The percentile is 0, or the mask is empty or on another grid.
     """
     top = float(np.percentile(np.asarray(image, dtype=np.float64), _TOP_PERCENTILE))
     if top == 0:
@@ -149,13 +188,13 @@ def _inside(image: Real, mask: Mask, name: str) -> Float:
 def likeness(
     contrast: str, series: Mapping[str, Real], measured: Real, mask: Mask, slices: Sequence[int]
 ) -> Iterator[MetricRow]:
-    """Return MAE, RMSE, NMSE, PSNR and SSIM of each series (X, Y, Z), in some slices.
+    """Yield MAE, RMSE, NMSE, PSNR and SSIM of each series in a selection of slices.
 
-    They are given in the brain, and over all voxels of these slices (region `SCAN`), as
-    attention-unet averages them over the entire scan, whose background was removed. The background
-    raises PSNR and SSIM: compare values of one region and one field of view only.
-
-    The data range is 1. NMSE is given as usual and as attention-unet prints it (``nmse_voxel``).
+    The metrics are computed in the brain, and over all voxels of these slices (region `SCAN`),
+    because attention-unet averages over the entire scan after background removal. Background
+    increases PSNR and SSIM, so only values for the same region and field of view can be compared.
+    The data range is 1. NMSE is computed by the usual definition and as in attention-unet
+    (``nmse_voxel``).
 
     Parameters
     ----------
@@ -166,28 +205,30 @@ def likeness(
     measured : Real
         High-resolution scan as measured (3D, 0 to 1).
     mask : Mask
-        Voxels of the brain on the grid of the scans (3D, boolean).
+        Brain voxels on the grid of the scans (3D, boolean).
     slices : Sequence[int]
         Numbers of the slices, counted from 0.
 
     Yields
     ------
     MetricRow
-        Rows of each series and region; none if the slices contain no brain.
+        Metrics of each series and region; no rows if the slices do not contain any brain voxel.
     """
     with_brain = [z for z in slices if mask[..., z].any()]
     if not with_brain:
         return
-    for region, chosen in ((BRAIN, with_brain), (SCAN, list(slices))):
-        truth = measured[..., chosen]
-        inside = mask[..., chosen] if region == BRAIN else None
+    for region, numbers in ((BRAIN, with_brain), (SCAN, list(slices))):
+        reference = measured[..., numbers]
+        inside = mask[..., numbers] if region == BRAIN else None
         for name, image in series.items():
-            seen = image[..., chosen]
+            compared = image[..., numbers]
             values: dict[str, float | None] = {}
-            for each in ("mae", "rmse", "nmse", "psnr", "ssim"):
-                scale = {"data_range": _DATA_RANGE} if each in ("psnr", "ssim") else {}
-                values[each] = getattr(similarity, each)(truth, seen, mask=inside, **scale)
-            values["nmse_voxel"] = printed_metrics.nmse_voxel(truth, seen, mask=inside)
+            for metric in ("mae", "rmse", "nmse", "psnr", "ssim"):
+                scale = {"data_range": _DATA_RANGE} if metric in ("psnr", "ssim") else {}
+                values[metric] = getattr(similarity, metric)(
+                    reference, compared, mask=inside, **scale
+                )
+            values["nmse_voxel"] = printed_metrics.nmse_voxel(reference, compared, mask=inside)
             yield from metric_rows(
                 name, values, contrast=contrast, reference="heldOut", region=region
             )
@@ -200,10 +241,9 @@ def quality(
     tissues: Mapping[str, Mask],
     zooms: Sequence[float],
 ) -> Iterator[MetricRow]:
-    """CJV, EFC, FWHM, WM2max and ratios between tissues of each series, over the whole brain.
+    """Yield CJV, EFC, FWHM, WM2max and ratios between tissues of each series.
 
-    `tissues` (gm, wm and csf, may be empty) were found in the measured scans for all series alike
-    (section 3.8.1).
+    The tissues are segmented in the measured scans and used for all series (section 3.8.1).
 
     Parameters
     ----------
@@ -212,19 +252,19 @@ def quality(
     series : Mapping[str, Real]
         Scans of one contrast (3D, 0 to 1) by series.
     mask : Mask
-        Voxels of the brain on the grid of the scans (3D, boolean).
+        Brain voxels on the grid of the scans (3D, boolean).
     tissues : Mapping[str, Mask]
-        Voxels of each tissue (3D, boolean) by name; empty for none.
+        Voxels of ``gm``, ``wm`` and ``csf`` (3D, boolean); may be empty.
     zooms : Sequence[float]
         Voxel size along each axis (mm).
 
     Yields
     ------
     MetricRow
-        Rows of each series; without all tissues only EFC and FWHM. Both, CJV and WM2max are given
-        as MRIQC computes them and as attention-unet prints them.
+        Metrics of each series, only EFC and FWHM if a tissue is missing. EFC, FWHM, CJV and WM2max
+        are computed as in MRIQC and as in attention-unet.
     """
-    whole = bool(tissues) and all(part.any() for part in tissues.values())
+    has_tissues = bool(tissues) and all(voxels.any() for voxels in tissues.values())
     for name, image in series.items():
         widths = [width for width in fwhm(image, zooms, mask) if width is not None]
         values: dict[str, float | None] = {
@@ -233,7 +273,7 @@ def quality(
             "efc_sum": printed_metrics.efc_sum(image, mask),
             "half_maximum": printed_metrics.half_maximum(image, mask),
         }
-        if whole:
+        if has_tissues:
             values["cjv"] = cjv(image, tissues["gm"], tissues["wm"])
             values["cjv_signed"] = printed_metrics.cjv_signed(image, tissues["gm"], tissues["wm"])
             in_brain = np.where(mask, image, 0)

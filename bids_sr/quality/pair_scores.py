@@ -1,8 +1,8 @@
-"""PSNR and SSIM on a held-out pair, with intervals over slices.
+"""PSNR and SSIM on a held-out pair, with confidence intervals over slices.
 
-Slices are the units: the network sees one at a time, and neighbors share little of its error.
-Resampling them gives the interval of a score, and, with the same slices for both, that of a
-difference.
+Slices are the units of resampling, because the network processes one slice at a time and
+neighboring slices share little of its error. If the same slices are resampled for two series, this
+also gives the confidence interval of their difference.
 """
 
 from collections.abc import Mapping
@@ -20,28 +20,26 @@ _RANGE = (2.5, 97.5)
 
 @frozen
 class _SliceScores:
-    """Sums over the voxels of each slice, from which scores of any set of slices follow."""
+    """Sums over the voxels of each of S slices, from which scores are computed."""
 
-    squared: Array  # squared error, (S,)
-    similar: Array  # structural similarity, (S,)
-    counts: Array  # voxels in the mask, (S,)
-    data_range: float  # of both scores, in the images' unit
+    squared: Array  # squared error (S,)
+    similar: Array  # structural similarity (S,)
+    counts: Array  # voxels in the mask (S,)
+    data_range: float  # data range of both scores, in the unit of the images
 
     def psnr(self, slices: Array) -> Array:
-        """PSNR (dB) of sets of slices, (..., S') → (...); infinite for equal images."""
+        """Return the PSNR (dB) of sets of slices (..., S'), infinite for equal images."""
         error = self.squared[slices].sum(-1) / self.counts[slices].sum(-1)
         with np.errstate(divide="ignore"):
             return 10 * np.log10(self.data_range**2 / error)
 
     def ssim(self, slices: Array) -> Array:
-        """Structural similarity of sets of slices."""
+        """Return the mean structural similarity of sets of slices (..., S')."""
         return self.similar[slices].sum(-1) / self.counts[slices].sum(-1)
 
 
 def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) -> _SliceScores:
-    """Score the slices (third axis) that contain any of the mask.
-
-    Raise ValueError if there is none, or if shapes differ.
+    """Compute scores of each slice (third axis) that contains voxels of the mask.
 
     Parameters
     ----------
@@ -50,33 +48,35 @@ def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) 
     truth : Array
         High-resolution image as measured (3D).
     mask : Array
-        Voxels that count (3D, boolean).
+        Voxels to include (3D, boolean).
     data_range : float
-        Peak value of the images, in their intensity.
+        Range of possible intensities, in the unit of the images.
 
     Returns
     -------
     _SliceScores
-        Sums over each slice, from which scores follow.
+        Sums over each slice, from which scores are computed.
 
     Raises
     ------
     ValueError
-        Shapes differ, or the mask is empty.
+        The shapes differ, or the mask is empty.
     """
     if not image.shape == truth.shape == mask.shape:
         raise ValueError(
             f"the image, reference and mask must have the same shape, got {image.shape}, "
             f"{truth.shape} and {mask.shape}"
         )
-    shown = [z for z in range(mask.shape[2]) if mask[..., z].any()]
-    if not shown:
+    slices = [z for z in range(mask.shape[2]) if mask[..., z].any()]
+    if not slices:
         raise ValueError("the mask is empty")
     a = image.astype(np.float64)
     b = truth.astype(np.float64)
-    counts = np.array([mask[..., z].sum() for z in shown], dtype=float)
-    squared = [float(((a[..., z] - b[..., z])[mask[..., z]] ** 2).sum()) for z in shown]
-    similar = [ssim(b[..., z], a[..., z], data_range=data_range, mask=mask[..., z]) for z in shown]
+    counts = np.array([mask[..., z].sum() for z in slices], dtype=float)
+    squared = [float(((a[..., z] - b[..., z])[mask[..., z]] ** 2).sum()) for z in slices]
+    similar = [
+        ssim(b[..., z], a[..., z], data_range=data_range, mask=mask[..., z]) for z in slices
+    ]
     return _SliceScores(
         squared=np.array(squared),
         similar=np.array(similar) * counts,
@@ -86,33 +86,41 @@ def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) 
 
 
 def holdout_rows(scores: Mapping[str, _SliceScores], method: str, *, seed: int) -> list[MetricRow]:
-    """Return scores of each series on the same slices, and the method's gain over each other.
+    """Return scores of each series, and the gain of a method over each of the other series.
 
-    Rows of PSNR (dB) and SSIM with intervals; gains in PSNR alone.
+    The rows are PSNR (dB) and SSIM of the same slices with confidence intervals; gains are only
+    computed for PSNR.
     """
-    of_method = scores[method]
-    n = len(of_method.counts)
-    every = np.arange(n)
-    drawn = np.random.default_rng(seed).integers(0, n, (_N_BOOT, n))
+    method_scores = scores[method]
+    n = len(method_scores.counts)
+    all_slices = np.arange(n)
+    resampled = np.random.default_rng(seed).integers(0, n, (_N_BOOT, n))
     rows = []
     for name, score in scores.items():
-        for statistic, of in (("psnr", score.psnr), ("ssim", score.ssim)):
-            rows.append(_row(name, statistic, float(of(every)), of(drawn), n))
+        for statistic, score_of in (("psnr", score.psnr), ("ssim", score.ssim)):
+            rows.append(_row(name, statistic, float(score_of(all_slices)), score_of(resampled), n))
     for name, score in scores.items():
         if name != method:
-            gain = float(of_method.psnr(every) - score.psnr(every))
+            gain = float(method_scores.psnr(all_slices) - score.psnr(all_slices))
             rows.append(
                 _row(
-                    method, "psnr", gain, of_method.psnr(drawn) - score.psnr(drawn), n, minus=name
+                    method,
+                    "psnr",
+                    gain,
+                    method_scores.psnr(resampled) - score.psnr(resampled),
+                    n,
+                    minus=name,
                 )
             )
     return rows
 
 
 def _row(
-    series: str, statistic: str, value: float, drawn: Array, n: int, minus: str = MISSING
+    series: str, statistic: str, value: float, samples: Array, n: int, minus: str = MISSING
 ) -> MetricRow:
-    lower, upper = np.percentile(drawn, _RANGE) if np.isfinite(drawn).all() else (np.nan, np.nan)
+    lower, upper = (
+        np.percentile(samples, _RANGE) if np.isfinite(samples).all() else (np.nan, np.nan)
+    )
     return MetricRow(
         series=series,
         minus=minus,

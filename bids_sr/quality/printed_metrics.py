@@ -1,7 +1,7 @@
-"""Image metrics as attention-unet prints them, where they differ from the usual definitions.
+"""Image metrics as defined in attention-unet, if they differ from the usual definitions.
 
-The usual ones are in `bids_sr.metrics.rows` (NMSE) and `bids_sr.quality.image_quality` (CJV, EFC,
-FWHM and WM2max, as MRIQC computes them). Source: attention-unet, section 3.8.1.
+The usual metrics are in `bids_sr.metrics.similarity` (NMSE) and `bids_sr.quality.image_quality`
+(CJV, EFC, FWHM and WM2max as in MRIQC). Source: attention-unet, section 3.8.1.
 """
 
 import math
@@ -16,28 +16,43 @@ _TOP_PERCENTILE = 95.0
 def nmse_voxel(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
     """Return the mean over voxels of (image - reference)² / reference² (equation 3).
 
-    Voxels where the reference is 0 have no value and do not count; NaN if there are no others.
-    Dark voxels weigh most: the usual NMSE divides the sums instead.
+    Voxels with a reference of 0 are excluded; the result is NaN if no voxel remains. Dark voxels
+    have the largest weight, while the usual NMSE is a ratio of sums.
 
-    `reference`: high-resolution reference, in any unit of intensity. `image`: image to judge, of
-    the same shape and unit. `mask`: voxels that count (boolean, same shape); None for all of them.
+    Parameters
+    ----------
+    reference : Real
+        High-resolution reference, with intensities in any unit.
+    image : Real
+        Image to evaluate, with the same shape and unit.
+    mask : Mask | None, optional
+        Voxels to include (boolean, same shape); None includes all voxels.
     """
     inside = slice(None) if mask is None else mask
-    x, y = (np.asarray(one[inside], dtype=np.float64).ravel() for one in (reference, image))
-    known = x != 0
-    if not known.any():
+    x, y = (np.asarray(values[inside], dtype=np.float64).ravel() for values in (reference, image))
+    nonzero = x != 0
+    if not nonzero.any():
         return math.nan
-    return float((((y - x)[known] / x[known]) ** 2).mean())
+    return float((((y - x)[nonzero] / x[nonzero]) ** 2).mean())
 
 
 def cjv_signed(image: Real, gm: Mask, wm: Mask) -> float:
     """Return (sd WM + sd GM) / (mean WM - mean GM), with the sign of the contrast (equation 6).
 
-    It is negative in images in which gray matter is brighter, such as T2w and FLAIR; MRIQC takes
-    the absolute difference of the means. Infinite for equal means.
+    The value is negative if gray matter is brighter, as in T2w and FLAIR, and infinite for equal
+    means. MRIQC uses the absolute difference of the means.
 
-    `image`: image in any unit of intensity (3D). `gm`, `wm`: voxels of gray and white matter (3D,
-    boolean). ValueError for a tissue without a voxel.
+    Parameters
+    ----------
+    image : Real
+        Image with intensities in any unit (3D).
+    gm, wm : Mask
+        Voxels of gray and white matter (3D, boolean).
+
+    Raises
+    ------
+    ValueError
+        A mask is empty.
     """
     if not (gm.any() and wm.any()):
         raise ValueError("the segmentation contains no gray-matter or no white-matter voxels")
@@ -50,40 +65,63 @@ def cjv_signed(image: Real, gm: Mask, wm: Mask) -> float:
 def efc_sum(image: Real, mask: Mask | None = None) -> float:
     """Return the sum over voxels of B/Bmax ln(B/Bmax) (equation 7), at most 0.
 
-    Bmax, which the paper does not define, is the root of the sum of squared magnitudes, as in
-    Atkinson et al. 1997, whom it cites. The value depends on the number of voxels: compare images
-    of one head on one grid. MRIQC's criterion has the opposite sign and is divided by its maximum.
+    The paper does not define Bmax. It is the root of the sum of squared magnitudes here, as in
+    Atkinson et al. 1997, which the paper cites. The value depends on the number of voxels, so only
+    images of one head on one grid can be compared. MRIQC's criterion has the opposite sign and is
+    divided by its maximum.
 
-    `image`: image in any unit of intensity. `mask`: voxels that count (boolean, same shape); None
-    for all. ValueError for an image without any intensity.
+    Parameters
+    ----------
+    image : Real
+        Image with intensities in any unit.
+    mask : Mask | None, optional
+        Voxels to include (boolean, same shape); None includes all voxels.
+
+    Raises
+    ------
+    ValueError
+        The image is 0 everywhere.
     """
     x = np.abs(np.asarray(image if mask is None else image[mask], dtype=np.float64)).ravel()
     if not x.any():
         raise ValueError(
             "the entropy focus criterion requires an image with at least one nonzero voxel"
         )
-    part = x / np.linalg.norm(x)
-    return float((part * np.log(np.where(part > 0, part, 1.0))).sum())
+    fraction = x / np.linalg.norm(x)
+    return float((fraction * np.log(np.where(fraction > 0, fraction, 1.0))).sum())
 
 
 def half_maximum(image: Real, mask: Mask | None = None) -> float:
-    """Return half of the largest intensity (equation 8, which the paper calls FWHM).
+    """Return half of the largest intensity (equation 8, called FWHM in the paper).
 
-    It is an intensity and no width, and does not measure smoothness.
+    The value is an intensity, not a width, and does not measure smoothness.
 
-    `image`: image in any unit of intensity. `mask`: voxels that count (boolean, same shape); None
-    for all.
+    Parameters
+    ----------
+    image : Real
+        Image with intensities in any unit.
+    mask : Mask | None, optional
+        Voxels to include (boolean, same shape); None includes all voxels.
     """
     return float(np.asarray(image if mask is None else image[mask], dtype=np.float64).max()) / 2
 
 
 def wm2max_p95(image: Real, wm: Mask) -> float:
-    """Return the white-matter median over the 95th percentile of the image.
+    """Return the median of white matter divided by the 95th percentile of the image.
 
-    MRIQC takes the 99.95th percentile. ValueError if the percentile is 0, or without a voxel of
-    white matter.
+    MRIQC uses the 99.95th percentile.
 
-    `image`: image in any unit of intensity (3D). `wm`: voxels of white matter (3D, boolean).
+    Parameters
+    ----------
+    image : Real
+        Image with intensities in any unit (3D).
+    wm : Mask
+        Voxels of white matter (3D, boolean).
+
+    Raises
+    ------
+    ValueError
+        The percentile is 0, or the mask is empty.
     """
     values = np.asarray(image, dtype=np.float64)
     top = float(np.percentile(values, _TOP_PERCENTILE))

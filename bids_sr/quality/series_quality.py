@@ -1,4 +1,4 @@
-"""Temporal signal-to-noise ratio and smoothness of the noise of a series, in one pass."""
+"""Temporal signal-to-noise ratio and noise smoothness of a series, computed in one pass."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -10,29 +10,40 @@ from bids_sr.glm.streamed_fit import StreamedFit, in_batches
 from bids_sr.io.arrays import Float, Mask, Real
 from bids_sr.spatial.masks import bounding_box
 
-_DEGREE = 2  # of the polynomial trend that is no noise
-_STRIP = 8192  # voxels whose changes stay in the processor's cache
+_DEGREE = 2  # polynomial degree of the trend, which does not count as noise
+_STRIP = 8192  # voxels per block, whose changes fit into the processor cache
 
 
 @frozen
 class _SeriesQuality:
-    """Quality of a series inside a mask."""
+    """Temporal quality of a series inside a mask."""
 
-    # mean, noise, tsnr: (X, Y, Z) mean, standard deviation in time after a quadratic trend, their
-    # ratio (0 where there is no noise); 0 outside the mask
+    # mean, noise, tsnr: mean, standard deviation over time after removal of a quadratic trend, and
+    # their ratio (X, Y, Z). The ratio is 0 in voxels without noise, and all maps are 0 outside the
+    # mask.
     mean: Float
     noise: Float
     tsnr: Float
-    # smoothness of the noise along the three voxel axes; None for an axis along which neighbors do
+    # mm, smoothness of the noise along the three voxel axes; None if neighbors along an axis do
     # not correlate
     fwhm_mm: tuple[float | None, ...]
-    n_volumes: int  # that entered
+    n_volumes: int  # uncensored volumes
 
 
 def smoothness(correlations: Sequence[float], zooms: Sequence[float]) -> tuple[float | None, ...]:
     """Return the FWHM (mm) of Gaussian-smoothed white noise along each axis.
 
-    It is estimated from the correlation exp(−d²/4σ²) of neighbors.
+    Parameters
+    ----------
+    correlations : Sequence[float]
+        Correlation of neighboring voxels along each axis, exp(−d²/4σ²) for voxel size d.
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+
+    Returns
+    -------
+    tuple[float | None, ...]
+        FWHM along each axis (mm); None if the correlation is not between 0 and 1.
     """
     out: list[float | None] = []
     for r, zoom in zip(correlations, zooms, strict=True):
@@ -41,22 +52,34 @@ def smoothness(correlations: Sequence[float], zooms: Sequence[float]) -> tuple[f
 
 
 class QualitySums:
-    """Running sums over the volumes of a series, from which its quality follows.
+    """Running sums over the volumes of a series, from which its quality is computed.
 
-    Smoothness comes from differences of successive volumes, which hold little signal and no trend:
-    for each pair of neighbors inside the mask their correlation over time, averaged over pairs.
+    Smoothness is computed from differences of successive volumes, which contain little signal and
+    no trend. It is based on the correlation over time of each pair of neighbors inside the mask,
+    averaged over pairs.
 
-    `n_volumes`: number of volumes in the steady state that will come. `kept`: which of them are
-    not censored (n_volumes,), four at least; None: all. Mean, noise and trend are of the kept
-    volumes, and differences of those that follow each other directly.
+    Parameters
+    ----------
+    mask : Mask
+        Brain voxels on the grid of the series (3D, boolean).
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+    n_volumes : int
+        Number of steady-state volumes that will be added.
+    uncensored : Mask | None, optional
+        True for volumes that are not censored (n_volumes,), at least four; None includes all
+        volumes. Mean, noise and trend are computed from these volumes, and differences from
+        consecutive uncensored volumes.
     """
 
     def __init__(
-        self, mask: Mask, zooms: Sequence[float], n_volumes: int, kept: Mask | None = None
+        self, mask: Mask, zooms: Sequence[float], n_volumes: int, uncensored: Mask | None = None
     ) -> None:
         times = np.linspace(-1, 1, n_volumes)
-        self._kept = np.ones(n_volumes, dtype=bool) if kept is None else np.asarray(kept, bool)
-        n_volumes = int(self._kept.sum())
+        self._uncensored = (
+            np.ones(n_volumes, dtype=bool) if uncensored is None else np.asarray(uncensored, bool)
+        )
+        n_volumes = int(self._uncensored.sum())
         if n_volumes < _DEGREE + 2:
             raise ValueError(
                 f"temporal noise cannot be estimated from only {n_volumes} volumes; at least "
@@ -67,32 +90,33 @@ class QualitySums:
         self._mask, self._zooms, self._n_volumes = mask, zooms, n_volumes
         self._box = bounding_box(mask)
         shape = mask[self._box].shape
-        # to the next voxel along each axis of the box, whose voxels are one row as in a file
+        # offset to the next voxel along each axis of the box; the voxels are in one row as in a
+        # file
         self._steps = (1, shape[0], shape[0] * shape[1])
         count = math.prod(shape)
         self._squares, self._products = np.zeros(count), np.zeros((3, count))
-        trend = np.vander(times[self._kept], _DEGREE + 1, increasing=True)
+        trend = np.vander(times[self._uncensored], _DEGREE + 1, increasing=True)
         self._basis = np.linalg.qr(trend)[0]
-        self._seen = 0
-        self._last_seen = -1  # number of the last kept volume
+        self._n_added = 0
+        self._last_number = -1  # number of the last uncensored volume
         self._fit: StreamedFit | None = None
 
     def add(self, volumes: Sequence[Real]) -> None:
-        """The next volumes in order of time (X, Y, Z)."""
+        """Add the next volumes (X, Y, Z) in order of time."""
         if any(volume.shape != self._mask.shape for volume in volumes):
             raise ValueError(
                 f"volumes of shape {volumes[0].shape} do not match the mask, which has shape "
                 f"{self._mask.shape}"
             )
-        numbers = np.arange(self._seen, self._seen + len(volumes))
-        self._seen += len(volumes)
-        chosen = np.flatnonzero(self._kept[numbers])
-        if not chosen.size:
+        numbers = np.arange(self._n_added, self._n_added + len(volumes))
+        self._n_added += len(volumes)
+        included = np.flatnonzero(self._uncensored[numbers])
+        if not included.size:
             return
         inside = self._mask[self._box]
-        # the first is the last volume of the call before
-        rows = np.empty((1 + len(chosen), inside.size), np.float32)
-        for row, k in zip(rows[1:], chosen, strict=True):
+        # row 0 is the last volume of the preceding call
+        rows = np.empty((1 + len(included), inside.size), np.float32)
+        for row, k in zip(rows[1:], included, strict=True):
             row.reshape(inside.shape, order="F")[...] = volumes[k][self._box]
         if self._fit is None:
             self._last = rows[1].copy()
@@ -100,31 +124,31 @@ class QualitySums:
         rows[0] = self._last
         self._last = rows[-1].copy()
         self._fit.add(rows[1:])
-        gaps = np.diff([self._last_seen, *numbers[chosen]])
+        gaps = np.diff([self._last_number, *numbers[included]])
         adjacent = np.flatnonzero(gaps == 1)
-        self._last_seen = int(numbers[chosen[-1]])
+        self._last_number = int(numbers[included[-1]])
         for start in range(0, rows.shape[1], _STRIP):
             change = np.diff(rows[:, start : start + _STRIP + self._steps[2]], axis=0)
             if len(adjacent) < len(change):
                 change = change[adjacent]
-            part = change[:, :_STRIP]
-            self._squares[start : start + _STRIP] += np.einsum("tn,tn->n", part, part)
+            current = change[:, :_STRIP]
+            self._squares[start : start + _STRIP] += np.einsum("tn,tn->n", current, current)
             for product, step in zip(self._products, self._steps, strict=True):
-                near = change[:, step : step + _STRIP]
-                n = near.shape[1]
-                product[start : start + n] += np.einsum("tn,tn->n", part[:, :n], near)
+                neighbor = change[:, step : step + _STRIP]
+                n = neighbor.shape[1]
+                product[start : start + n] += np.einsum("tn,tn->n", current[:, :n], neighbor)
 
     def quality(self) -> _SeriesQuality:
-        """Return what the sums tell, once all volumes are in them."""
-        assert self._fit is not None  # n_volumes is at least 4
+        """Return the quality of the series after all volumes were added."""
+        assert self._fit is not None  # true for at least 4 volumes
         inside = self._mask[self._box]
         mean, noise, tsnr = (np.zeros(self._mask.shape) for _ in range(3))
-        found = self._fit.mean.reshape(inside.shape, order="F")[inside]
+        means = self._fit.mean.reshape(inside.shape, order="F")[inside]
         variance = self._fit.residual_variance(self._n_volumes - _DEGREE - 1)
         spread = np.sqrt(variance).reshape(inside.shape, order="F")[inside]
-        spread[spread <= 1e-6 * np.abs(found)] = 0
-        mean[self._mask], noise[self._mask] = found, spread
-        tsnr[self._mask] = np.divide(found, spread, out=np.zeros_like(found), where=spread > 0)
+        spread[spread <= 1e-6 * np.abs(means)] = 0
+        mean[self._mask], noise[self._mask] = means, spread
+        tsnr[self._mask] = np.divide(means, spread, out=np.zeros_like(means), where=spread > 0)
         squares = self._squares.reshape(inside.shape, order="F")
         correlations = [
             _neighbors(product.reshape(inside.shape, order="F"), squares, inside, axis)
@@ -142,20 +166,31 @@ def series_quality(
     zooms: Sequence[float],
     *,
     n_volumes: int,
-    kept: Mask | None = None,
+    uncensored: Mask | None = None,
 ) -> _SeriesQuality:
-    """Measure the quality of a series of volumes (X, Y, Z), without dummies, in one pass.
+    """Measure the temporal quality of a series in one pass.
 
-    `kept`: volumes that are not censored (n_volumes,); None: all.
+    Parameters
+    ----------
+    volumes : Iterable[Real]
+        Steady-state volumes in order (X, Y, Z each).
+    mask : Mask
+        Brain voxels (X, Y, Z; boolean).
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+    n_volumes : int
+        Number of volumes.
+    uncensored : Mask | None, optional
+        True for volumes that are not censored (n_volumes,); None includes all volumes.
     """
-    sums = QualitySums(mask, zooms, n_volumes, kept)
+    sums = QualitySums(mask, zooms, n_volumes, uncensored)
     for batch in in_batches(volumes):
         sums.add(batch)
     return sums.quality()
 
 
 def _neighbors(products: Float, squares: Float, mask: Mask, axis: int) -> float:
-    """Mean correlation of neighbors along one axis; 0 where no pair of them varies."""
+    """Return the mean correlation of neighbors along one axis, or 0 if no pair varies."""
     low, high = (
         tuple(part if k == axis else slice(None) for k in range(3))
         for part in (slice(None, -1), slice(1, None))
@@ -166,19 +201,19 @@ def _neighbors(products: Float, squares: Float, mask: Mask, axis: int) -> float:
 
 
 def quality_metrics(quality: _SeriesQuality, mask: Mask) -> dict[str, float | None]:
-    """Summary over the mask, by measure (see `bids_sr.metrics.rows`).
+    """Summarize temporal quality over the mask, see `bids_sr.metrics.rows`.
 
     Parameters
     ----------
     quality : _SeriesQuality
         Maps and smoothness of a series.
     mask : Mask
-        Voxels of the brain on the grid of the series (3D, boolean).
+        Brain voxels on the grid of the series (3D, boolean).
 
     Returns
     -------
     dict[str, float | None]
-        Values by measure; None for a smoothness that is not known.
+        Value of each statistic by name; None if a smoothness is not defined.
     """
     widths = [w for w in quality.fwhm_mm if w is not None]
     return {

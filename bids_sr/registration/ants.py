@@ -1,9 +1,9 @@
-"""Only interface to antspyx: deterministic, arrays in RAS mm, xfms with stated direction.
+"""Deterministic interface to antspyx, with arrays in RAS mm.
 
-Every registration here runs on one ITK thread with a fixed seed, so that the same inputs give the
-same bits in every process; parallelism comes from nodes that run side by side. Matrices are 4x4,
-RAS mm, and take a point of the *fixed* image to where it lies in the *moving* image, as in
-`bids_sr.spatial.transforms`.
+All other modules use antspyx only through this module. Every registration runs on one ITK thread
+with a fixed seed, so that the same inputs give identical results in every process; nodes run in
+parallel instead. Matrices are 4x4 (RAS mm) and map a point of the *fixed* image to its position in
+the *moving* image, as in `bids_sr.spatial.transforms`.
 """
 
 import os
@@ -32,13 +32,24 @@ if TYPE_CHECKING:
 
 @frozen
 class Stage:
-    """One stage of `register`, named as in antsRegistration, with an entry for each level.
+    """Transform and metric of one stage of `register`, named as in antsRegistration.
 
-    It holds the transform and the metric.
-
-    `metric` is "MI" (Mattes, 32 bins), "GC" (global correlation) or "CC" (local correlation,
-    radius 2); `sampling` the fraction of voxels used by a linear stage; `mm` the smoothing (sigma,
-    mm) and `shrink` the shrink factor of each level, coarsest first.
+    Attributes
+    ----------
+    transform : str
+        Transform with its parameters, such as ``Rigid[0.1]``.
+    metric : str
+        "MI" (Mattes, 32 bins), "GC" (global correlation) or "CC" (local correlation, radius 2).
+    iterations : tuple[int, ...]
+        Largest number of iterations at each level, lowest resolution first.
+    shrink : tuple[int, ...]
+        Shrink factor of each level.
+    mm : tuple[float, ...]
+        Smoothing of each level (sigma, mm).
+    sampling : float
+        Fraction of voxels used by a linear stage.
+    masked : bool
+        Whether the metric is restricted to the mask of the fixed image.
     """
 
     transform: str
@@ -53,37 +64,54 @@ class Stage:
 def load(path: str | Path, order: AxisOrder = AS_STORED) -> Volume:
     """Load a 3D image, or the first volume of a series, with reordered axes.
 
-    See `io.grids` for the order of the axes.
+    Parameters
+    ----------
+    path : str | Path
+        Image (NIfTI).
+    order : AxisOrder, optional
+        Order of the axes, see `bids_sr.io.grids`; the default is the order of the file.
 
-    `UsageError`: it cannot be read, or another version wrote it. Image in memory (3D, float32)
-    with its axes in that order.
+    Returns
+    -------
+    Volume
+        Image (3D, float32).
     """
     data, affine = load_image(Path(path))
-    return _in_order(Volume(data=data[..., 0] if data.ndim == 4 else data, affine=affine), order)
+    return _reorder(Volume(data=data[..., 0] if data.ndim == 4 else data, affine=affine), order)
 
 
 def load_like(path: str | Path, reference: Volume) -> Volume:
-    """Read an image as `load`, its axes in the order nearest to that of a reference.
+    """Load an image with its axes in the order closest to the axes of a reference.
 
-    Image in memory (3D, float32); its axes may still point the other way.
+    Only the order is changed. The axes may still point in opposite directions.
+
+    Parameters
+    ----------
+    path : str | Path
+        Image (NIfTI).
+    reference : Volume
+        Image that defines the order of the axes.
+
+    Returns
+    -------
+    Volume
+        Image (3D, float32).
     """
     image = load(path)
-    return _in_order(image, nearest(image.affine, reference.affine))
+    return _reorder(image, nearest(image.affine, reference.affine))
 
 
 def in_ras(image: Volume) -> Volume:
-    """An image whose axes are nearest to right, anterior and superior; no value is interpolated.
+    """Permute and flip the axes of an image to the order closest to RAS, without interpolation.
 
-    What ANTs finds depends on the order of axes, by rounding and by its random samples.
-
-    `image`: image with axes in any order and direction (3D). Same image with axes exchanged and
-    flipped.
+    The results of ANTs depend slightly on the order of the axes, by rounding and by its random
+    samples.
     """
     canonical = nib.as_closest_canonical(nib.Nifti1Image(image.data, image.affine))
     return Volume(data=np.ascontiguousarray(canonical.dataobj), affine=canonical.affine)
 
 
-def _in_order(image: Volume, order: AxisOrder) -> Volume:
+def _reorder(image: Volume, order: AxisOrder) -> Volume:
     if order == AS_STORED:
         return image
     data = np.ascontiguousarray(reordered(image.data, order))
@@ -91,15 +119,15 @@ def _in_order(image: Volume, order: AxisOrder) -> Volume:
 
 
 def _ants_seed(seed: int) -> int:
-    """Seed for ANTs, within 1 to 2**31 - 1: 0 means the time of day to it."""
+    """Return a seed for ANTs from 1 to 2**31 - 1; ANTs replaces 0 by the time of day."""
     return int(seed) % (2**31 - 1) + 1
 
 
 def load_ants(seed: int) -> ModuleType:
-    """Import antspyx and make it deterministic before anything else of it runs.
+    """Import antspyx and make it deterministic before any other call to it.
 
-    One ITK thread always: sums over threads differ in their last bits with the order in which
-    threads end.
+    ITK always uses one thread, because sums over threads differ in their last bits with the order
+    in which threads end.
     """
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
     import ants
@@ -109,10 +137,7 @@ def load_ants(seed: int) -> ModuleType:
 
 
 def to_ants(image: Volume, seed: int) -> "ANTsImage":
-    """Turn a `Volume` into an ANTsImage (float32, LPS).
-
-    Same image for antspyx, in LPS+ mm.
-    """
+    """Convert a volume to an antspyx image (float32, LPS+ mm)."""
     ants = load_ants(seed)
     lps = LPS @ rounded(image.affine)
     zooms = np.sqrt(np.square(lps[:3, :3]).sum(axis=0))
@@ -127,11 +152,21 @@ def to_ants(image: Volume, seed: int) -> "ANTsImage":
 def run_program(name: str, arguments: Sequence[str]) -> None:
     """Run a program of ANTs in this process.
 
-    This and `named` are all that is used of antspyx beyond its public functions, which write no
-    composite transform and pass only some options of Atropos on. Both stay in this module, and
-    ``tests/unit/registration/test_ants.py`` tells of a release that changes them.
+    This function and `named` are the only users of antspyx internals. Its public functions cannot
+    write composite transforms and do not support all options of Atropos.
+    ``tests/unit/registration/test_ants.py`` fails if a release changes the internals.
 
-    `arguments`: its command line, with images as `named` gives them.
+    Parameters
+    ----------
+    name : str
+        Name of the program, such as ``antsRegistration``.
+    arguments : Sequence[str]
+        Command-line arguments; images in memory are passed as returned by `named`.
+
+    Raises
+    ------
+    RuntimeError
+        The program ends with an error code.
     """
     import ants
     from ants.internal import get_lib_fn, process_arguments
@@ -144,9 +179,9 @@ def run_program(name: str, arguments: Sequence[str]) -> None:
 
 
 def named(image: "ANTsImage") -> str:
-    """Return what stands for an image in memory on a command line of `run_program`.
+    """Return the name of an image in memory for the command line of `run_program`.
 
-    `image`: image of antspyx; it must live as long as the program runs.
+    The image must not be deleted before the program ends.
     """
     from ants.internal import get_pointer_string
 
@@ -154,9 +189,12 @@ def named(image: "ANTsImage") -> str:
 
 
 def read_linear(path: Path) -> Array:
-    """Read a linear transform (.mat, 4x4, RAS mm) written by antsRegistration.
+    """Read a linear transform written by antsRegistration (.mat).
 
-    It maps a fixed point to its moving point.
+    Returns
+    -------
+    Array
+        Transform of a fixed point to its moving point (4 x 4, RAS+ mm).
     """
     from scipy.io import loadmat
 
@@ -179,31 +217,51 @@ def register(
     start: Array | None = None,
     fixed_mask: Array | None = None,
 ) -> tuple[Path, ...]:
-    """Run antsRegistration and return its composite and inverse transform files.
+    """Run antsRegistration and return its transform files.
 
-    Where all stages are linear, a single `.mat` file is returned.
+    Parameters
+    ----------
+    fixed, moving : Volume
+        Images to register (3D).
+    stages : Sequence[Stage]
+        Stages in order.
+    seed : int
+        Seed of the random samples of ANTs.
+    prefix : str
+        Path and first letters of the files that ANTs writes.
+    start : Array | None, optional
+        Initial transform of a fixed point to its moving point (4 x 4, RAS+ mm); None starts from
+        the headers.
+    fixed_mask : Array | None, optional
+        Voxels of the fixed image in which the metric is computed (3D, boolean); None uses all
+        voxels.
 
-    Raises RuntimeError: antsRegistration failed.
+    Returns
+    -------
+    tuple[Path, ...]
+        Composite and inverse composite transform (.h5), or a single ``.mat`` file if all stages
+        are linear.
 
-    `start`: 4x4, takes a fixed point to its moving point (RAS mm); None: the headers are believed.
-    `fixed_mask`: boolean array on the grid of the fixed image; the metric is computed inside.
-    `RuntimeError`: antsRegistration ends with an error code.
+    Raises
+    ------
+    RuntimeError
+        antsRegistration ends with an error code.
     """
     deformable = any(stage.transform.startswith("SyN") for stage in stages)
-    # antsRegistration reads the pixels as --float says, whatever they are
+    # antsRegistration reads pixels of the type set by --float, whatever the type of the images
     pixel = "float" if deformable else "double"
     images = [to_ants(image, seed).clone(pixel) for image in (fixed, moving)]
-    ends = [named(image) for image in images]
+    image_names = [named(image) for image in images]
     mask = None if fixed_mask is None else to_ants(fixed.like(fixed_mask), seed)
-    inside = None if mask is None else mask.clone("unsigned char")
-    mask_end = "NA" if inside is None else named(inside)
+    mask_image = None if mask is None else mask.clone("unsigned char")
+    mask_name = "NA" if mask_image is None else named(mask_image)
     with tempfile.TemporaryDirectory(prefix="start") as folder:
         first = Path(folder) / "start.txt"
         write_itk(first, np.eye(4) if start is None else rounded(start))
         arguments = ["-d", "3", "-r", str(first), "-u", "0", "-z", str(int(not deformable))]
         arguments += ["--float", str(int(deformable))]
         for stage in stages:
-            arguments += _stage_arguments(stage, ends, mask_end)
+            arguments += _stage_arguments(stage, image_names, mask_name)
         arguments += [
             "-a",
             str(int(deformable)),
@@ -218,9 +276,9 @@ def register(
     return (Path(f"{prefix}0GenericAffine.mat"),)
 
 
-def _stage_arguments(stage: Stage, ends: Sequence[str], mask_end: str) -> list[str]:
-    """Spell one stage for antsRegistration."""
-    pair = ",".join(ends)
+def _stage_arguments(stage: Stage, image_names: Sequence[str], mask_name: str) -> list[str]:
+    """Return the command-line arguments of one stage for antsRegistration."""
+    pair = ",".join(image_names)
     if stage.transform.startswith("SyN"):
         metric = f"MI[{pair},1,32]" if stage.metric == "MI" else f"{stage.metric}[{pair},1,2]"
     else:
@@ -238,7 +296,7 @@ def _stage_arguments(stage: Stage, ends: Sequence[str], mask_end: str) -> list[s
         "--shrink-factors",
         "x".join(map(str, stage.shrink)),
         "--masks",
-        f"[{mask_end if stage.masked else 'NA'},NA]",
+        f"[{mask_name if stage.masked else 'NA'},NA]",
     ]
 
 
@@ -250,23 +308,23 @@ def apply(
     seed: int,
     interpolator: str = "linear",
 ) -> Array:
-    """Resample `image` once onto the grid of `reference` through a chain of transform files.
+    """Resample an image to the grid of a reference through a chain of transform files.
 
-    Of `transforms` the **last** is applied to the reference's points first, as in a product of
-    matrices. antspyx takes its list the other way round, so it is turned here.
+    Points of the reference go through the **last** file of `transforms` first, as in a product of
+    matrices. antspyx expects the reverse order, so the list is reversed here.
 
     Parameters
     ----------
     image : Volume
         Image to resample (3D).
     reference : Volume
-        Image that sets the grid of the result (3D).
+        Image that defines the grid of the result (3D).
     transforms : Sequence[Path]
-        Transform files; points of the reference go through the last one first.
+        Transform files; points of the reference go through the last file first.
     seed : int
         Seed of the random samples of ANTs.
     interpolator : str, optional
-        Interpolation by its name in antspyx, such as ``linear``.
+        Name of the interpolation in antspyx, such as ``linear``.
 
     Returns
     -------
@@ -286,11 +344,22 @@ def apply(
 
 
 def carry_points(points: Array, transforms: Sequence[Path], *, seed: int) -> Array:
-    """Apply transforms as `apply_to_points` does, ten times faster.
+    """Map reference points as `apply_to_points` does, about ten times faster for supported files.
 
-    The files have to be of the kinds that `bids_sr.spatial.transforms` reads itself.
+    Parameters
+    ----------
+    points : Array
+        Points of the reference (N, 3; RAS+ mm).
+    transforms : Sequence[Path]
+        Transform files; points of the reference go through the last file first. Types that
+        `bids_sr.spatial.composites` does not support are applied by antspyx.
+    seed : int
+        Seed of the random samples of ANTs.
 
-    `transforms`: transform files; points of the reference go through the last one first.
+    Returns
+    -------
+    Array
+        Points of the image (N, 3; RAS+ mm).
     """
     try:
         return carry(points, transforms)
@@ -301,9 +370,23 @@ def carry_points(points: Array, transforms: Sequence[Path], *, seed: int) -> Arr
 def apply_to_points(
     points: Sequence[Sequence[float]] | Array, transforms: Sequence[Path], *, seed: int
 ) -> Array:
-    """Map reference points into the image that `apply` resamples; (n, 3), RAS mm.
+    """Map reference points to the image through a chain of transform files.
 
-    The chain of transforms is the one with which `apply` resamples the image onto the reference.
+    The chain is the same as in `apply`, which resamples the image to the reference.
+
+    Parameters
+    ----------
+    points : Sequence[Sequence[float]] | Array
+        Points of the reference (N, 3; RAS+ mm).
+    transforms : Sequence[Path]
+        Transform files; points of the reference go through the last file first.
+    seed : int
+        Seed of the random samples of ANTs.
+
+    Returns
+    -------
+    Array
+        Points of the image (N, 3; RAS+ mm).
     """
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Bias field of an anatomical image by N4."""
+"""Bias-field correction of an anatomical image by N4."""
 
 import numpy as np
 
@@ -9,32 +9,32 @@ from bids_sr.registration.brain import coarse
 from bids_sr.spatial import coarse_grids, masks
 from bids_sr.spatial.resampling import sample_volume
 
-_BIAS_MM = 5.0  # voxels on which a bias field is estimated
+_BIAS_MM = 5.0  # mm, voxel size for the estimation of the bias field
 
 
 def unbiased(
     image: Volume, mask: Array | None, *, seed: int, iterations: tuple[int, ...]
 ) -> Volume:
-    """Divide an image by its bias field, by N4 (Tustison 2010) on 5 mm voxels.
+    """Divide an image by its bias field, estimated with N4 (Tustison 2010) on 5 mm voxels.
 
-    Negative values are set to zero. The geometric mean of the field in the mask (None: the head)
-    is 1. The B-spline mesh doubles with each level of `iterations`.
+    The geometric mean of the field in the mask is 1. The number of B-spline mesh elements doubles
+    with each level of `iterations`.
 
     Parameters
     ----------
     image : Volume
-        Image of a head or brain (3D); negative values count as 0.
+        Image of a head or brain (3D); negative values are set to 0.
     mask : Array | None
-        Voxels in which the field is scaled (3D, boolean); None: the head.
+        Voxels in which the field is estimated and scaled (3D, boolean); None uses the head.
     seed : int
         Seed of the random samples of ANTs.
     iterations : tuple[int, ...]
-        Largest number of iterations of each level, coarsest first.
+        Largest number of iterations at each level, lowest resolution first.
 
     Returns
     -------
     Volume
-        Image without its bias field (3D, float32).
+        Bias-corrected image (3D, float32).
     """
     ants = load_ants(seed)
     image = Volume(np.maximum(image.data, 0), image.affine)
@@ -52,9 +52,9 @@ def unbiased(
         spline_param=200,
         return_bias_field=True,
     ).numpy()
-    # in double precision: single-precision logarithms differ with the processor
+    # double precision, because single-precision logarithms depend on the processor
     log = np.log(np.clip(field, 0.05, 20.0, dtype=np.float64))
     log -= log[inside].mean()
-    shown = sample_volume(log, low.affine, image.data.shape, image.affine, order=1)
-    field = np.exp(shown, dtype=np.float64)
+    upsampled = sample_volume(log, low.affine, image.data.shape, image.affine, order=1)
+    field = np.exp(upsampled, dtype=np.float64)
     return image.like(np.asarray(image.data / field, dtype=np.float32))

@@ -1,4 +1,4 @@
-"""BOLD against anatomy: registration, masks, regions and maps, on arrays."""
+"""Registration of BOLD to anatomical images, and masks and regions on the BOLD grid."""
 
 import logging
 from collections.abc import Sequence
@@ -28,29 +28,30 @@ from bids_sr.spatial.transforms import (
 )
 
 _LOGGER = logging.getLogger(__name__)
-_POOR_DICE = 0.7  # brain masks of BOLD and T1w that agree less point to a failed registration
+# Dice coefficient of BOLD and T1w brain masks below which registration probably failed
+_POOR_DICE = 0.7
 _POOR_NMI = 1.02
-# by which the BOLD's own mask may be too small: signal loss and partial volume at the edge
+# mm, margin around the boldref mask, which may be too small because of signal loss and partial
+# volume
 _RIM_MM = 4.0
 
 
 def register_to_t1w(
     boldref: Volume, t1w: Volume, t1w_mask: Array, *, seed: int, prefix: str
 ) -> tuple[Array, dict[str, object]]:
-    """Return the rigid T1w-to-boldref transform and facts for the report.
+    """Register a T1w image to the boldref with a rigid transform.
 
-    It maps a T1w point to its boldref point; boldref is the fixed image.
-
-    Where nothing that is found scores better than the headers, these are kept (`bold_t1w_kept`).
+    The boldref is the fixed image. If registration does not improve the mutual information over
+    the headers, the identity is used (`bold_t1w_kept`).
 
     Parameters
     ----------
     boldref : Volume
-        Reference image of the BOLD run (3D).
+        Boldref of the run (3D).
     t1w : Volume
         T1w image of the participant (3D).
     t1w_mask : Array
-        Voxels of the brain in the T1w image (3D, boolean).
+        Brain voxels of the T1w image (3D, boolean).
     seed : int
         Seed of the random samples of ANTs.
     prefix : str
@@ -59,7 +60,7 @@ def register_to_t1w(
     Returns
     -------
     tuple[Array, dict[str, object]]
-        Transform of a T1w point to its boldref point (4 x 4, RAS+ mm), and facts.
+        Transform of a T1w point to its boldref point (4 x 4, RAS+ mm), and facts for the report.
     """
     bold_mask = masks.brain_mask(boldref.data, boldref.affine)
     brain, brain_mask = _brain(t1w, t1w_mask)
@@ -72,17 +73,17 @@ def register_to_t1w(
         prefix=prefix,
         soft=True,
     )
-    by_headers = mutual_information(boldref, brain, np.eye(4), rim_of(bold_mask, boldref))
-    kept = fit.nmi <= by_headers
-    if kept:
+    header_nmi = mutual_information(boldref, brain, np.eye(4), rim_of(bold_mask, boldref))
+    use_headers = fit.nmi <= header_nmi
+    if use_headers:
         _LOGGER.warning(
             "Registration of the BOLD series to the T1w image did not improve the alignment"
             " given by the image headers, so this alignment is used (mutual information %.4f"
             " after registration, %.4f with the headers).",
             fit.nmi,
-            by_headers,
+            header_nmi,
         )
-        fit = replace(fit, xfm=np.eye(4), nmi=by_headers, start="headers")
+        fit = replace(fit, xfm=np.eye(4), nmi=header_nmi, start="headers")
     facts = _agreement(boldref, bold_mask, brain, brain_mask, fit.xfm, fit.nmi)
     if (angle := turn_deg(fit.xfm)) > TURNED_DEG:
         _LOGGER.warning(
@@ -91,31 +92,29 @@ def register_to_t1w(
             " in the report.",
             angle,
         )
-    return invert(fit.xfm), facts | {"bold_t1w_start": fit.start, "bold_t1w_kept": kept}
+    return invert(fit.xfm), facts | {"bold_t1w_start": fit.start, "bold_t1w_kept": use_headers}
 
 
 def facts_of_coreg(
     boldref: Volume, t1w: Volume, t1w_mask: Array, boldref2t1w: Array
 ) -> dict[str, object]:
-    """Return facts on a precomputed registration for the report.
-
-    `boldref2t1w` maps a T1w point to its boldref point.
+    """Measure a precomputed registration for the report.
 
     Parameters
     ----------
     boldref : Volume
-        Reference image of the BOLD run (3D).
+        Boldref of the run (3D).
     t1w : Volume
         T1w image of the participant (3D).
     t1w_mask : Array
-        Voxels of the brain in the T1w image (3D, boolean).
+        Brain voxels of the T1w image (3D, boolean).
     boldref2t1w : Array
         Transform of a T1w point to its boldref point (4 x 4, RAS+ mm).
 
     Returns
     -------
     dict[str, object]
-        Size of the transform and agreement of the brains, by name.
+        Size of the transform and agreement of the brain masks, by name.
     """
     bold_mask, (brain, brain_mask), xfm = (
         masks.brain_mask(boldref.data, boldref.affine),
@@ -129,45 +128,46 @@ def facts_of_coreg(
 
 
 def _brain(t1w: Volume, t1w_mask: Array) -> tuple[Volume, Array]:
-    """The T1w brain and its mask on 2 mm voxels, in small heads in proportion."""
+    """Return the T1w brain and its mask on 2 mm voxels (smaller voxels for small heads)."""
     mm = 2.0 * masks.head_scale(t1w_mask, t1w.affine)
     brain = coarse(Volume(data=np.where(t1w_mask, t1w.data, 0), affine=t1w.affine), mm)
     return brain, coarse_grids.coarse_mask(t1w_mask, t1w.affine, mm)
 
 
 def _agreement(
-    boldref: Volume, values: Array, brain: Volume, brain_mask: Array, xfm: Array, nmi: float
+    boldref: Volume, mask: Array, brain: Volume, brain_mask: Array, xfm: Array, nmi: float
 ) -> dict[str, object]:
-    """Return how far a transform moves the brain, and how well the brains agree.
+    """Measure the displacement of the brain by a transform, and the agreement of the brain masks.
 
-    The transform maps a boldref point to its T1w point.
+    The transform `xfm` maps a boldref point to its T1w point.
     """
-    carried = (
+    t1w_mask = (
         coarse_grids.coverage(brain_mask, brain.affine, boldref.data.shape, boldref.affine, xfm)
         >= 0.5
     )
-    agreed = similarity.dice(values, carried)
-    poor = agreed < _POOR_DICE or nmi < _POOR_NMI
+    dice = similarity.dice(mask, t1w_mask)
+    poor = dice < _POOR_DICE or nmi < _POOR_NMI
     if poor:
         _LOGGER.warning(
             "The BOLD series and the T1w image are poorly aligned (Dice coefficient between"
             " the brain masks %.2f, mutual information %.3f). Check the registration in the"
             " report.",
-            agreed,
+            dice,
             nmi,
         )
     return {
-        **{f"bold_t1w_{key}": value for key, value in _size(xfm, values, boldref.affine).items()},
+        **{f"bold_t1w_{key}": value for key, value in _size(xfm, mask, boldref.affine).items()},
         "bold_t1w_nmi": round(nmi, 4),
-        "bold_t1w_mask_dice": round(agreed, 4),
+        "bold_t1w_mask_dice": round(dice, 4),
         "bold_t1w_poor": bool(poor),
     }
 
 
 def _size(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:
-    """Return the size of a transform.
+    """Return the size of a transform by name.
 
-    A transform with scales or shears, as another program may give, is measured in mm only.
+    If the transform scales or shears, as a transform of another program may do, only its
+    displacement in mm is returned.
     """
     try:
         return size_of(xfm, mask, affine)
@@ -180,22 +180,22 @@ def _size(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:
 def register_pair_to_bold(
     boldref: Volume, highres: Volume, highres2lowres: Array | None, *, seed: int, prefix: str
 ) -> tuple[Array, dict[str, object]]:
-    """Rigid transform that takes a boldref point to its point in highres as acquired, and facts.
+    """Register the high-resolution image of a T2*w pair to the boldref with a rigid transform.
 
-    Mutual information, not the difference of intensities: the pair has another T1 weighting and no
-    EPI distortion. It is measured between highres itself and boldref; the high-resolution image
-    tells more than the low-resolution one (.11 mm against .14 mm rms in the phantom).
-    `highres2lowres` (lowres point to highres point) moves highres to where lowres lies before the
-    search, as lowres was measured on the BOLD's geometry.
+    The metric is mutual information instead of intensity differences, because the pair has another
+    T1 weighting and no EPI distortion. The high-resolution image is registered directly, as it was
+    more accurate than the low-resolution image (.11 and .14 mm rms in the phantom). The
+    low-resolution image has the geometry of the BOLD series, so the high-resolution image is first
+    moved to its position by `highres2lowres`.
 
     Parameters
     ----------
     boldref : Volume
-        Reference image of the BOLD run (3D).
+        Boldref of the run (3D).
     highres : Volume
         High-resolution image of the T2*w pair (3D).
     highres2lowres : Array | None
-        Transform of a lowres point to its highres point (4 x 4, RAS+ mm); None: identity.
+        Transform of a lowres point to its highres point (4 x 4, RAS+ mm); None is the identity.
     seed : int
         Seed of the random samples of ANTs.
     prefix : str
@@ -204,22 +204,23 @@ def register_pair_to_bold(
     Returns
     -------
     tuple[Array, dict[str, object]]
-        Transform of a boldref point to its highres point (4 x 4, RAS+ mm), and facts.
+        Transform of a boldref point to its highres point (4 x 4, RAS+ mm), and facts for the
+        report.
     """
-    before = np.eye(4) if highres2lowres is None else np.asarray(highres2lowres, dtype=float)
-    moved = Volume(data=highres.data, affine=invert(before) @ highres.affine)
+    to_highres = np.eye(4) if highres2lowres is None else np.asarray(highres2lowres, dtype=float)
+    moved = Volume(data=highres.data, affine=invert(to_highres) @ highres.affine)
     bold_mask = masks.brain_mask(boldref.data, boldref.affine)
-    fine = masks.brain_mask(highres.data, highres.affine)
+    highres_mask = masks.brain_mask(highres.data, highres.affine)
     fit = rigid(
         boldref,
         moved,
         bold_mask,
-        fine,
+        highres_mask,
         seed=seed,
         prefix=prefix,
         soft=True,
     )
-    xfm = before @ fit.xfm
+    xfm = to_highres @ fit.xfm
     poor = fit.nmi < _POOR_NMI
     if poor:
         _LOGGER.warning(
@@ -238,70 +239,68 @@ def register_pair_to_bold(
     return xfm, facts
 
 
-def _finer_mask(mask: Array, affine: Array, shape: Shape, fine: Array) -> Array:
-    """Resample a mask to a finer grid of the same field of view.
+def _finer_mask(mask: Array, affine: Array, shape: Shape, grid: Array) -> Array:
+    """Resample a mask to a high-resolution grid over the same field of view.
 
-    It holds the voxels at least half inside the mask and those nearest to it.
-
-    `fine`: voxel-to-world matrix of the finer grid (4 x 4, RAS+ mm).
+    A voxel is included if at least half of it is inside the mask, or if the nearest voxel of the
+    mask is.
     """
-    found = coarse_grids.coverage(mask, affine, shape, fine) >= 0.5
-    return found | (sample_volume(mask.astype(np.float32), affine, shape, fine, order=0) > 0.5)
+    covered = coarse_grids.coverage(mask, affine, shape, grid) >= 0.5
+    return covered | (sample_volume(mask.astype(np.float32), affine, shape, grid, order=0) > 0.5)
 
 
 def combined_masks(
     boldref: Volume, factor: Factor, brain: tuple[Volume, Array] | None
 ) -> tuple[Array, Array, Array, dict[str, object]]:
-    """Combine brain masks on the BOLD's own and on its high-resolution grid.
+    """Combine the brain masks of boldref and T1w image on the acquired and high-resolution grids.
 
-    Return (mask, fine mask, its affine, facts).
-
-    With a T1w brain (mask, and the matrix that takes a T1w point to its boldref point): voxels at
-    least half inside it and within 4 mm of the BOLD's own mask, so that neither scalp nor regions
-    without signal enter. Where the two agree poorly (Dice below .7) the BOLD's own mask is taken
-    alone.
+    With a T1w brain mask, a voxel is included if at least half of it is inside that mask and it is
+    within 4 mm of the boldref mask. This excludes scalp and regions without signal. If the two
+    masks agree poorly (Dice below .7), the boldref mask is used instead.
 
     Parameters
     ----------
     boldref : Volume
-        Reference image of the BOLD run (3D).
+        Boldref of the run (3D).
     factor : Factor
-        Acquired over high-resolution voxel size along each axis.
+        Ratio of acquired to high-resolution voxel size along each axis.
     brain : tuple[Volume, Array] | None
-        T1w brain mask, and T1w-to-boldref transform (RAS+ mm); None without a T1w image.
+        T1w brain mask, and the transform of a T1w point to its boldref point (4 x 4, RAS+ mm);
+        None uses only the boldref mask.
 
     Returns
     -------
     tuple[Array, Array, Array, dict[str, object]]
-        Both masks (boolean), the finer grid's voxel-to-world matrix (RAS+ mm), and facts.
+        Masks on the acquired and high-resolution grids (boolean), voxel-to-world matrix of the
+        high-resolution grid (4 x 4, RAS+ mm), and facts for the report.
     """
     bold_mask = masks.brain_mask(boldref.data, boldref.affine)
     shape, affine = hr_grid(boldref.data.shape, boldref.affine, factor)
-    own_fine = _finer_mask(bold_mask, boldref.affine, shape, affine)
+    highres_bold_mask = _finer_mask(bold_mask, boldref.affine, shape, affine)
     facts: dict[str, object] = {"mask_source": "boldref"}
     if brain is None:
-        return bold_mask, own_fine, affine, facts
+        return bold_mask, highres_bold_mask, affine, facts
     t1w_mask, xfm = brain
     to_t1w = invert(xfm)
     low, high = (
         coarse_grids.coverage(t1w_mask.data, t1w_mask.affine, grid_shape, grid, to_t1w) >= 0.5
         for grid_shape, grid in ((boldref.data.shape, boldref.affine), (shape, affine))
     )
-    agreed = similarity.dice(bold_mask, low)
-    facts["mask_dice"] = round(agreed, 4)
-    if agreed < _POOR_DICE:
+    dice = similarity.dice(bold_mask, low)
+    facts["mask_dice"] = round(dice, 4)
+    if dice < _POOR_DICE:
         _LOGGER.warning(
             "The brain mask of the T1w image does not match the BOLD series (Dice"
             " coefficient %.2f), so the boldref mask is used instead",
-            agreed,
+            dice,
         )
-        return bold_mask, own_fine, affine, facts
+        return bold_mask, highres_bold_mask, affine, facts
     facts["mask_source"] = (
         "T1w brain mask, restricted to voxels within 4 mm of the boldref brain mask"
     )
     rim_mm = _RIM_MM * masks.head_scale(bold_mask, boldref.affine)
     low = low & masks.grow(bold_mask, boldref.affine, rim_mm)
-    high = high & masks.grow(own_fine, affine, rim_mm)
+    high = high & masks.grow(highres_bold_mask, affine, rim_mm)
     return low, high, affine, facts
 
 
@@ -314,27 +313,27 @@ def region_on_bold(
     seed: int,
     folder: Path,
 ) -> tuple[tuple[Array, Array], dict[str, object]]:
-    """Resample a region to the BOLD's two grids and return it with facts.
+    """Resample a region to the acquired and high-resolution grids of the BOLD series.
 
-    Voxels belong to it if they are at least half inside it and in the brain.
-
-    Where the region is empty, the brain, and a fact that says so.
+    A voxel is included if at least half of it is inside the region and it is in the brain. If the
+    region has no voxels in the brain, the brain masks are returned instead, and the facts record
+    this.
 
     Parameters
     ----------
     region : Volume
         Region as an image (3D), with values above 0.5 inside.
     to_region : Sequence[Path]
-        Transform files that take a T1w point to the region's space, the last of them first; empty:
-        T1w space.
+        Transform files from T1w space to the region's space, the last file applied first; empty if
+        the region is in T1w space.
     boldref2t1w : Array
-        Takes a T1w point to its boldref point.
+        Transform of a T1w point to its boldref point (4 x 4, RAS+ mm).
     grids : tuple[Volume, Volume]
-        Brain masks on the grid of boldref and on its high-resolution grid.
+        Brain masks on the acquired and high-resolution grids.
     seed : int
         Seed of the random samples of ANTs.
     folder : Path
-        For the inverted transform.
+        Existing directory for the inverted transform.
 
     Returns
     -------
@@ -367,28 +366,44 @@ def region_on_bold(
 
 
 def _fraction_in_view(mask: Volume, chain: Sequence[Path], grid: Volume, *, seed: int) -> float:
-    """Return a region's fraction in the field of view, sampled at 4 mm, up to 90 mm around."""
+    """Return the fraction of a region inside the field of view of a grid.
+
+    The region is sampled at 4 mm, up to 90 mm outside the field of view.
+    """
     pad = np.ceil(90.0 / grid.zooms).astype(int)
     wide = grid.affine.copy()
     wide[:3, 3] -= grid.affine[:3, :3] @ pad
     shape, affine = hr_grid(
         tuple(np.array(grid.data.shape) + 2 * pad), wide, tuple(np.minimum(grid.zooms / 4.0, 1.0))
     )
-    seen = apply(
+    resampled = apply(
         mask, Volume(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed
     )
-    voxels = np.argwhere(seen > 0.5)
+    voxels = np.argwhere(resampled > 0.5)
     if not len(voxels):
         return 0.0
-    at = apply_affine(np.linalg.inv(grid.affine) @ affine, voxels)
-    inside = ((at > -0.5) & (at < np.array(grid.data.shape) - 0.5)).all(axis=1)
+    bold_voxels = apply_affine(np.linalg.inv(grid.affine) @ affine, voxels)
+    inside = ((bold_voxels > -0.5) & (bold_voxels < np.array(grid.data.shape) - 0.5)).all(axis=1)
     return float(inside.mean())
 
 
-def boldref_onward(boldref2t1w: Array, onward: Sequence[Path], here: Path) -> list[Path]:
-    """Return transforms that take a boldref point to its T1w point, and that onward.
+def boldref_onward(boldref2t1w: Array, onward: Sequence[Path], folder: Path) -> list[Path]:
+    """Return the transform files from boldref to another space through T1w space.
 
-    `onward`: files of what takes a T1w point to where it is wanted; none: it is wanted there.
+    Parameters
+    ----------
+    boldref2t1w : Array
+        Transform of a T1w point to its boldref point (4 x 4, RAS+ mm); its inverse is written to
+        `folder`.
+    onward : Sequence[Path]
+        Transform files from T1w space to the other space; empty if that is T1w space.
+    folder : Path
+        Existing directory for the inverted transform.
+
+    Returns
+    -------
+    list[Path]
+        Transform files; points of the boldref go through the last file first.
     """
-    write_itk(back := here / "t1w2boldref.txt", rounded(invert(boldref2t1w)))
-    return [*onward, back]
+    write_itk(inverse := folder / "t1w2boldref.txt", rounded(invert(boldref2t1w)))
+    return [*onward, inverse]

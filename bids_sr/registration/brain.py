@@ -1,9 +1,9 @@
-"""Brain mask of a T1w image by antspyx and a skull-stripped template.
+"""Brain mask of a T1w image by registration to a skull-stripped template.
 
-The mask of a whole head, a defaced head or a brain already stripped is the template's mask,
-carried over by an affine registration whose metric is computed on the template's brain alone, then
-fitted to the tissue found. It is checked for what cannot be true of a brain, or of the pose behind
-it.
+The image may show a whole head, a defaced head or an extracted brain. The brain mask of the
+template is transformed to the image by an affine registration, whose metric is restricted to the
+template's brain, and then adapted to the tissue in the image. Implausible masks and poses are
+reported.
 """
 
 from typing import Any
@@ -17,10 +17,11 @@ from bids_sr.spatial import coarse_grids, masks, similarity
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, points_in, quarter_turns, rigid_matrix, turn_deg
 
-_VOLUME_ML = (900.0, 1900.0)  # of the brain of an adult or a child of school age
-# of the affine from template to head; the templates are larger than most brains
+_VOLUME_ML = (900.0, 1900.0)  # ml, brain volume of an adult or a child of school age
+# largest plausible determinant of the template-to-head affine; the templates are larger than most
+# brains
 _MAX_DETERMINANT = 1.1
-_MIN_DICE = 0.85  # of the mask and the template's brain
+_MIN_DICE = 0.85  # smallest plausible Dice coefficient of the mask and the template's brain
 
 
 def check_brain(
@@ -32,14 +33,28 @@ def check_brain(
     template_dice: float | None = None,
     turned_deg: float | None = None,
 ) -> dict[str, object]:
-    """Return figures of a brain mask, and under `brain_doubts` why it is probably wrong.
+    """Return metrics of a brain mask, and the reasons why it is probably wrong.
 
-    A doubt is a clause; none where nothing speaks against the mask.
+    Parameters
+    ----------
+    volume : float
+        Volume of the mask (ml).
+    determinant : float | None, optional
+        Determinant of the template-to-head affine. This and the following values are None if the
+        mask was not computed by registration, such as a mask of another program.
+    nmi, nmi_headers : float | None, optional
+        Normalized mutual information in the template's brain after registration and with the
+        headers.
+    template_dice : float | None, optional
+        Dice coefficient of the mask and the transformed template mask.
+    turned_deg : float | None, optional
+        Rotation from template to head (degrees).
 
-    `determinant`: of the affine from template to head; it and the next are None where no pose
-    underlies the mask, as for that of another program. `nmi, nmi_headers`: normalized mutual
-    information in the template's brain by the affine and by the headers. `turned_deg`: angle of
-    the head to the template by the affine.
+    Returns
+    -------
+    dict[str, object]
+        Metrics by name, without those that are None; ``brain_doubts`` lists the reasons as clauses
+        and is empty for a plausible mask.
     """
     low, high = _VOLUME_ML
     doubts = []
@@ -62,7 +77,7 @@ def check_brain(
             "the brain mask overlaps poorly with the template brain (Dice coefficient"
             f" {template_dice:.2f})"
         )
-    figures = {
+    metrics = {
         "brain_volume_ml": volume,
         "brain_determinant": determinant,
         "brain_nmi": nmi,
@@ -70,41 +85,35 @@ def check_brain(
         "brain_template_dice": template_dice,
         "brain_turned_deg": turned_deg,
     }
-    found: dict[str, object] = {k: round(v, 4) for k, v in figures.items() if v is not None}
-    return found | {"brain_doubts": doubts}
+    rounded: dict[str, object] = {k: round(v, 4) for k, v in metrics.items() if v is not None}
+    return rounded | {"brain_doubts": doubts}
 
 
 def volume_ml(mask: Array, affine: Array) -> float:
-    """Volume of a mask (ml)."""
+    """Return the volume of a mask (ml)."""
     return np.count_nonzero(mask) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
 
 
-_TOP_MM = 130.0  # brain and cerebellum lie within this distance below the top of the head
-# the MNI templates are larger than most brains; at their own size they start in the scalp
+_TOP_MM = 130.0  # mm, distance from the top of the head that contains brain and cerebellum
+# the MNI templates are larger than most brains and at their full size would start in the scalp
 _START_SCALE = 0.92
-# Below this normalized mutual information in the template's brain the header may be wrong by
-# quarter turns; upright heads had 1.09 and more, turned ones at most 1.04.
+# Normalized mutual information in the template's brain below which the header may be wrong by
+# quarter turns. Upright heads had at least 1.09, rotated heads at most 1.04.
 _UNLIKE_NMI = 1.06
-_TURN_MM = 8.0  # voxels on which poses of turned heads are compared
+_TURN_MM = 8.0  # mm, voxel size for the comparison of poses of rotated heads
 _TURNS_TRIED = 3
-# growth of the mutual information above 1, from which a turned pose is believed
+# ratio of mutual information above 1 from which a rotated pose is accepted
 _TURNED_GAIN = 1.5
 
 
 def coarse(image: Volume, mm: float) -> Volume:
-    """An image on voxels of about `mm`, same outer edges.
-
-    Low-passed image on larger voxels (3D, float32).
-    """
+    """Downsample an image to voxels of about `mm` over the same field of view (float32)."""
     data, affine = coarse_grids.coarsen(image.data, image.affine, mm)
     return Volume(data=data, affine=affine)
 
 
 def two_mm_grid(template: Volume) -> Volume:
-    """Return an empty 2 mm grid that starts at the center of the template's first voxel.
-
-    Image of zeros on voxels of 2 mm (3D).
-    """
+    """Return an empty image with 2 mm voxels that starts at the template's first voxel center."""
     zooms = template.zooms
     affine = template.affine.copy()
     affine[:3, :3] = affine[:3, :3] / zooms * 2.0
@@ -113,54 +122,69 @@ def two_mm_grid(template: Volume) -> Volume:
 
 
 def _starts(head: Volume, template: Volume) -> list[Array]:
-    """Return initial poses of the template in the head.
+    """Return initial transforms of a template point to its point in the head (4 x 4, RAS+ mm).
 
-    The pose of the headers comes first, then smaller templates by pitch and shift about the top.
+    The identity (the pose of the headers) comes first. The others scale the template down and vary
+    its pitch and its shift from the center of the upper 130 mm of the head.
     """
     inside = points_in(masks.head_mask(head.data, head.affine), head.affine)
     top = np.percentile(inside[:, 2], 99.9)
     center = inside[inside[:, 2] > top - _TOP_MM].mean(axis=0)
     brain = points_in(template.data > 0.1, template.affine)
     middle = brain.mean(axis=0)
-    shrunk = np.diag([_START_SCALE, _START_SCALE, _START_SCALE, 1.0])
-    shrunk[:3, 3] = (1 - _START_SCALE) * middle
+    scaled = np.diag([_START_SCALE, _START_SCALE, _START_SCALE, 1.0])
+    scaled[:3, 3] = (1 - _START_SCALE) * middle
     poses = [np.eye(4)]
     for pitch in np.deg2rad([-30, -20, -10, 0, 10, 20, 30]):
-        for up in (-24, -12, 0, 12):
-            for front in (-12, 0, 12):
-                shift = center - middle + np.array([0.0, front, up])
-                poses.append(rigid_matrix([*shift, pitch, 0, 0], middle) @ shrunk)
+        for superior in (-24, -12, 0, 12):
+            for anterior in (-12, 0, 12):
+                shift = center - middle + np.array([0.0, anterior, superior])
+                poses.append(rigid_matrix([*shift, pitch, 0, 0], middle) @ scaled)
     return poses
 
 
 def mutual_information(fixed: Volume, moving: Volume, xfm: Array, mask: Array) -> float:
-    """Return the normalized mutual information of `fixed` and `moving` inside `mask`.
+    """Return the normalized mutual information of two images inside a mask.
 
-    `mask` is on the fixed grid; `xfm` (fixed to moving) resamples `moving` onto it.
+    Parameters
+    ----------
+    fixed : Volume
+        Image that defines the grid (3D).
+    moving : Volume
+        Image that is resampled to the grid (3D).
+    xfm : Array
+        Transform of a fixed point to its moving point (4 x 4, RAS+ mm).
+    mask : Array
+        Voxels of the fixed image to compare (3D, boolean).
 
-    Measure from 1 (independent) to 2 (one-to-one).
+    Returns
+    -------
+    float
+        Normalized mutual information, from 1 (independent) to 2 (one-to-one).
     """
-    seen = sample_volume(
+    resampled = sample_volume(
         moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm, order=1, zero_outside=True
     )
-    return similarity.normalized_mutual_information(fixed.data[mask], seen[mask])
+    return similarity.normalized_mutual_information(fixed.data[mask], resampled[mask])
 
 
 def _align_head(
     head: Volume, template: Volume, template_mask: Array, *, seed: int, prefix: str, tries: int = 2
 ) -> tuple[Array, float, float]:
-    """Return the template-to-head affine (RAS mm), the best of many starts at 4 mm.
+    """Register the template to the head by an affine, at 4 mm from the best of many starts.
 
-    It maps a template point to its point in the head. If the match is poor, heads whose header is
-    wrong by quarter turns are tried, too.
+    If the match is poor, starts for headers that are wrong by quarter turns are also registered.
 
-    With it the normalized mutual information in the template's brain, and that by the headers
-    alone.
+    The metric is restricted to the template's brain, where only the true pose aligns ventricles,
+    white matter and cortex. With a margin around the brain, the empty surroundings of the template
+    match the air around the scalp better than the skull, and the template grows to the size of the
+    head.
 
-    The metric sees the template's brain alone, where only the true pose puts ventricles, white
-    matter and cortex on their like. With a rim around it, the template's empty surroundings find a
-    better match in the air around the scalp than in the skull, and the template grows to the size
-    of the head.
+    Returns
+    -------
+    tuple[Array, float, float]
+        Transform of a template point to its point in the head (4 x 4, RAS+ mm), and the normalized
+        mutual information in the template's brain after registration and with the headers.
     """
     low_template = coarse(template, 4.0)
     inside = coarse_grids.coarse_mask(template_mask, template.affine, 4.0)
@@ -188,56 +212,68 @@ def _align_head(
         matrix = read_linear(files[0])
         return mutual_information(low_template, low_head, matrix, inside), matrix
 
-    found = [aligned(poses[n], str(n)) for n in np.argsort(scores)[::-1][:tries]]
-    nmi, xfm = max(found, key=lambda pair: pair[0])
+    fits = [aligned(poses[n], str(n)) for n in np.argsort(scores)[::-1][:tries]]
+    nmi, xfm = max(fits, key=lambda pair: pair[0])
     if nmi < _UNLIKE_NMI:
         for number, pose in enumerate(_turned_poses(low_head, low_template, inside)):
-            turned_nmi, turned = aligned(pose, f"turned{number}")
+            turned_nmi, turned_xfm = aligned(pose, f"turned{number}")
             if turned_nmi - 1 > _TURNED_GAIN * (nmi - 1):
-                nmi, xfm = turned_nmi, turned
+                nmi, xfm = turned_nmi, turned_xfm
     return xfm, nmi, scores[0]
 
 
 def _turned_poses(head: Volume, template: Volume, template_mask: Array) -> list[Array]:
     """Return the best poses of the template in a head whose header is wrong by quarter turns.
 
-    One pose of each of the best turns, best first.
+    The list contains one pose for each of the best rotations, best first.
     """
     low_template, low_head = coarse(template, _TURN_MM), coarse(head, _TURN_MM)
     inside = coarse_grids.coarse_mask(template_mask, template.affine, _TURN_MM)
     center = points_in(masks.head_mask(head.data, head.affine), head.affine).mean(axis=0)
     best: list[tuple[float, int, Array]] = []
     for turn in quarter_turns():
-        back = np.eye(4)
-        back[:3, :3], back[:3, 3] = turn.T, center - turn.T @ center
-        upright = Volume(data=low_head.data, affine=back @ low_head.affine)
-        scored = [
+        to_upright = np.eye(4)
+        to_upright[:3, :3], to_upright[:3, 3] = turn.T, center - turn.T @ center
+        upright = Volume(data=low_head.data, affine=to_upright @ low_head.affine)
+        scores = [
             (mutual_information(low_template, upright, pose, inside), number, pose)
             for number, pose in enumerate(_starts(upright, low_template))
         ]
-        score, _, pose = max(scored)
-        best.append((score, len(best), invert(back) @ pose))
+        score, _, pose = max(scores)
+        best.append((score, len(best), invert(to_upright) @ pose))
     return [pose for _, _, pose in sorted(best, reverse=True)[:_TURNS_TRIED]]
 
 
-def _fit_mask(head: Volume, carried: Array) -> Array:
-    """Brain mask from the carried one (fraction in [0, 1]) and the tissue of a T1w without bias.
+def _fit_mask(head: Volume, template_mask: Array) -> Array:
+    """Adapt a transformed template mask to the tissue of a bias-corrected T1w image.
 
-    Gray and white matter are what is brighter than about half of the gray matter; what hangs on by
-    less than a few mm is cut off; sulci and ventricles are closed; the result stays within 3 mm of
-    the carried mask.
+    Tissue is brighter than about half of the gray matter intensity. Parts connected by bridges of
+    less than a few mm are removed, and sulci and ventricles are closed. The result is within 3 mm
+    of the transformed mask.
+
+    Parameters
+    ----------
+    head : Volume
+        Bias-corrected T1w image (3D).
+    template_mask : Array
+        Transformed template mask on the same grid, from 0 to 1 (3D).
+
+    Returns
+    -------
+    Array
+        Brain voxels (3D, boolean).
     """
-    sure = masks.grow(carried > 0.5, head.affine, -4.0)
-    inside = head.data[sure]
+    certain = masks.grow(template_mask > 0.5, head.affine, -4.0)
+    inside = head.data[certain]
     tissue = inside[inside > masks.otsu(inside)] if inside.size else inside
     if tissue.size == 0:
-        return carried > 0.5
+        return template_mask > 0.5
     low, high = np.percentile(inside, 25) * 0.55, np.percentile(tissue, 98) * 1.15
-    limit = masks.grow(carried > 0.5, head.affine, 3.0)
+    limit = masks.grow(template_mask > 0.5, head.affine, 3.0)
     bright = (head.data > low) & (head.data < high) & limit
     core = masks.largest_part(masks.open_(bright, head.affine, 2.5))
-    near = masks.grow(core, head.affine, 1.5) & bright
-    mask = masks.close(masks.largest_part(near | (sure & (head.data > 0))), head.affine, 6.0)
+    dilated = masks.grow(core, head.affine, 1.5) & bright
+    mask = masks.close(masks.largest_part(dilated | (certain & (head.data > 0))), head.affine, 6.0)
     return masks.fill(mask) & limit
 
 
@@ -251,53 +287,51 @@ def brain_from_head(
     sloppy: bool,
     fitted: bool = True,
 ) -> tuple[Array, Array, dict[str, object]]:
-    """Return brain mask (head's grid), template-to-head affine, and metrics of both.
+    """Compute the brain mask of a head by registration to a template.
 
-    The affine maps a template point to its point in the head.
-
-    Worked out at 2 mm; the mask's surface is smooth below that. The affine alone carries the
-    template's mask: a deformation of a stripped template onto a whole head pulls the mask's edge
-    into the cortex. The mask of a T1w image is `fitted` to its tissue; in another contrast, whose
-    tissues lie in another order, the template's is taken as it is. Sloppy: one start in place of
-    two.
+    The mask is computed at 2 mm, so that its surface is smooth at a finer scale. Only an affine is
+    used, because a nonlinear registration of a skull-stripped template to a whole head pulls the
+    edge of the mask into the cortex.
 
     Parameters
     ----------
     head : Volume
-        Image of a whole head, a defaced one, or a brain (3D).
+        Image of a whole head, a defaced head or a brain (3D).
     template : Volume
         Skull-stripped T1w template (3D).
     template_mask : Array
-        Voxels of the brain in the template (3D, boolean).
+        Brain voxels of the template (3D, boolean).
     seed : int
         Seed of the random samples of ANTs.
     prefix : str
         Path and first letters of the files that ANTs writes.
     sloppy : bool
-        Whether to be quick instead of accurate.
+        Whether to register from one start instead of two.
     fitted : bool, optional
-        Whether the mask is fitted to the tissue of a T1w image.
+        Whether the mask is adapted to the tissue of a T1w image. Set this to False for other
+        contrasts, whose tissues have another order of intensities.
 
     Returns
     -------
     tuple[Array, Array, dict[str, object]]
-        Brain voxels (3D, boolean), affine (4 x 4, RAS+ mm), and the check of both.
+        Brain voxels (3D, boolean), transform of a template point to its point in the head (4 x 4,
+        RAS+ mm), and the metrics of `check_brain`.
     """
     low = coarse(head, 2.0)
     tries = 1 if sloppy else 2
-    xfm, nmi, by_headers = _align_head(
+    xfm, nmi, header_nmi = _align_head(
         low, template, template_mask, seed=seed, prefix=prefix, tries=tries
     )
-    carried = coarse_grids.coverage(
+    carried_mask = coarse_grids.coverage(
         template_mask, template.affine, low.data.shape, low.affine, invert(xfm)
     )
-    mask = _fit_mask(low, carried).astype(np.float32) if fitted else carried
+    mask = _fit_mask(low, carried_mask).astype(np.float32) if fitted else carried_mask
     check = check_brain(
         volume_ml(mask > 0.5, low.affine),
         determinant=float(np.linalg.det(xfm[:3, :3])),
         nmi=nmi,
-        nmi_headers=by_headers,
-        template_dice=similarity.dice(mask > 0.5, carried > 0.5),
+        nmi_headers=header_nmi,
+        template_dice=similarity.dice(mask > 0.5, carried_mask > 0.5),
         turned_deg=turn_deg(xfm),
     )
     fine = sample_volume(mask, low.affine, head.data.shape, head.affine, order=1) > 0.5

@@ -1,6 +1,7 @@
-"""Calibration and its run as arrays: registration, exclusion criteria, fluctuations.
+"""Alignment of a high-resolution calibration run with a BOLD run, and its spatial patterns.
 
-Matrices are 4x4, RAS mm, and take a boldref point of the run to where it lies in the calibration.
+Matrices are 4x4 (RAS mm) and map a boldref point of the run to its position in the calibration
+run.
 """
 
 import logging
@@ -30,12 +31,14 @@ from bids_sr.sr.matrices import acquire
 from bids_sr.sr.variance.calibration_components import LEAST_VOLUMES, calibration_components
 from bids_sr.sr.variance.temporal_components import SeriesError
 
-_LEAST_OVERLAP = 0.5  # of the run's brain that lies in the calibration's
-# of the two references in the brain, below which it is another head or a failed registration
+_LEAST_OVERLAP = 0.5  # smallest fraction of the BOLD brain that is inside the calibration brain
+# correlation of the two references in the brain below which the calibration is from another head
+# or registration failed
 _LEAST_CORRELATION = 0.5
-_MOST_MOTION_MM = 1.0  # of any volume that is used, from the reference (rms over the brain)
-_MOST_FAR = 0.25  # share of the volumes that may lie farther away, and are left out
-_MOST_VOLUMES = 100  # that are read; more tell little more and cost memory
+# mm, largest displacement of a volume from the reference (rms over the brain)
+_MOST_MOTION_MM = 1.0
+_MOST_FAR = 0.25  # largest fraction of volumes that may exceed the displacement and are excluded
+_MOST_VOLUMES = 100  # volumes to read; more volumes add little information and need more memory
 
 
 def register_to_calibration(
@@ -48,26 +51,24 @@ def register_to_calibration(
     seed: int,
     prefix: str,
 ) -> tuple[Array, dict[str, object]]:
-    """Return the rigid boldref-to-calibration transform and how well it fits.
+    """Register a calibration run to a BOLD run with a rigid transform.
 
-    It maps a boldref point to its point in the calibration.
-
-    Mutual information first, then Gauss-Newton on intensities, as both are echo-planar images of
-    one contrast; for the latter the calibration's reference is smoothed to the voxel of the run.
-    `factor` is voxel of the run over that of the calibration.
+    Mutual information is followed by Gauss-Newton on intensities, as both are echo-planar images
+    of one contrast. For the second step the reference of the calibration run is smoothed to the
+    voxel size of the BOLD run.
 
     Parameters
     ----------
     boldref : Volume
-        Reference image of the BOLD run (3D).
+        Boldref of the BOLD run (3D).
     mask : Array
-        Voxels of the brain in boldref (3D, boolean).
+        Brain voxels of the boldref (3D, boolean).
     fine : Volume
-        Reference image of the calibration (3D).
+        Boldref of the calibration run (3D).
     fine_mask : Array
-        Voxels of the brain in the calibration's reference (3D, boolean).
+        Brain voxels of the calibration run's boldref (3D, boolean).
     factor : Factor
-        Acquired over high-resolution voxel size along each axis.
+        Ratio of the BOLD run's to the calibration run's voxel size along each axis.
     seed : int
         Seed of the random samples of ANTs.
     prefix : str
@@ -76,7 +77,8 @@ def register_to_calibration(
     Returns
     -------
     tuple[Array, dict[str, object]]
-        Transform (4 x 4, RAS+ mm), and figures of its size and fit by name.
+        Transform of a boldref point to its calibration point (4 x 4, RAS+ mm), and metrics of its
+        size and fit by name.
     """
     fit = rigid(
         boldref,
@@ -87,11 +89,11 @@ def register_to_calibration(
         prefix=prefix,
         soft=True,
     )
-    gap = np.sqrt(np.maximum(boldref.zooms**2 - fine.zooms**2, 0)) / fine.zooms
-    soft = ndimage.gaussian_filter(
-        np.asarray(fine.data, np.float32), gap / FWHM_PER_SIGMA, mode="nearest"
+    blur = np.sqrt(np.maximum(boldref.zooms**2 - fine.zooms**2, 0)) / fine.zooms
+    smoothed = ndimage.gaussian_filter(
+        np.asarray(fine.data, np.float32), blur / FWHM_PER_SIGMA, mode="nearest"
     )
-    xfm = refine(boldref, Volume(data=soft, affine=fine.affine), mask, fit.xfm)
+    xfm = refine(boldref, Volume(data=smoothed, affine=fine.affine), mask, fit.xfm)
     facts: dict[str, object] = {
         **size_of(xfm, mask, boldref.affine),
         "start": fit.start,
@@ -103,62 +105,58 @@ def register_to_calibration(
 def agreement(
     boldref: Volume, mask: Array, fine: Volume, fine_mask: Array, xfm: Array, factor: Factor
 ) -> dict[str, float | None]:
-    """Return the agreement of brains and edges after registration.
-
-    The metrics are overlap, Dice, correlation and distance of edges (mm).
+    """Compare brain masks, intensities and edges after registration.
 
     Parameters
     ----------
     boldref : Volume
-        Reference image of the BOLD run (3D).
+        Boldref of the BOLD run (3D).
     mask : Array
-        Voxels of the brain in boldref (3D, boolean).
+        Brain voxels of the boldref (3D, boolean).
     fine : Volume
-        Reference image of the calibration (3D).
+        Boldref of the calibration run (3D).
     fine_mask : Array
-        Voxels of the brain in the calibration's reference (3D, boolean).
+        Brain voxels of the calibration run's boldref (3D, boolean).
     xfm : Array
         Transform of a boldref point to its calibration point (4 x 4, RAS+ mm).
     factor : Factor
-        Acquired over high-resolution voxel size along each axis.
+        Ratio of acquired to high-resolution voxel size along each axis.
 
     Returns
     -------
     dict[str, float | None]
-        Figures by name; None for edges that cannot be compared.
+        Overlap, Dice coefficient and correlation, and the displacement of edges in mm (None if
+        edges cannot be compared).
     """
     shape = boldref.data.shape
-    carried = coarse_grids.coverage(fine_mask, fine.affine, shape, boldref.affine, xfm) >= 0.5
-    overlap = float((carried & mask).sum() / max(int(mask.sum()), 1))
+    resampled = coarse_grids.coverage(fine_mask, fine.affine, shape, boldref.affine, xfm) >= 0.5
+    overlap = float((resampled & mask).sum() / max(int(mask.sum()), 1))
     grid_shape, affine = hr_grid(shape, boldref.affine, factor)
     moved = sample_volume(fine.data, fine.affine, grid_shape, affine, xfm)
-    # as the run's matrix would show it
+    # low-pass filtered as by the matrix of the BOLD run
     low = np.asarray(acquire(moved, affine, factor=factor, magnitude=True)[0])
-    both = carried & mask
+    common = resampled & mask
     facts: dict[str, float | None] = {
         "overlap": round(overlap, 4),
-        "dice": round(similarity.dice(mask, carried), 4),
-        "correlation": round(similarity.correlation(low[both], boldref.data[both]), 4),
+        "dice": round(similarity.dice(mask, resampled), 4),
+        "correlation": round(similarity.correlation(low[common], boldref.data[common]), 4),
         "edges_apart_mm": None,
         "edges_apart_p90_mm": None,
     }
     try:
         mismatch = edge_mismatch(
-            boldref.data, low, both, boldref.affine, blur_mm=float(boldref.zooms[:2].max())
+            boldref.data, low, common, boldref.affine, blur_mm=float(boldref.zooms[:2].max())
         )
     except EdgeError:
         return facts
-    told = {"edges_apart_mm": mismatch.median, "edges_apart_p90_mm": mismatch.p90}
+    distances = {"edges_apart_mm": mismatch.median, "edges_apart_p90_mm": mismatch.p90}
     return facts | {
-        key: round(value, 3) if math.isfinite(value) else None for key, value in told.items()
+        key: round(value, 3) if math.isfinite(value) else None for key, value in distances.items()
     }
 
 
 def _in_reference(reader: SeriesReader, matrices: Array, first: int) -> Array:
-    """Return steady-state volumes in reference space, (X, Y, Z, T) float32.
-
-    The first `_MOST_VOLUMES` of them are used.
-    """
+    """Return up to `_MOST_VOLUMES` steady-state volumes in reference space (X, Y, Z, T)."""
     stop = min(reader.shape[3], first + _MOST_VOLUMES)
     out = np.empty((*reader.shape[:3], stop - first), dtype=np.float32)
     for t in range(first, stop):
@@ -167,27 +165,36 @@ def _in_reference(reader: SeriesReader, matrices: Array, first: int) -> Array:
 
 
 def moved_mm(matrices: Array, mask: Array, affine: Array) -> Array:
-    """Return (T,) rms displacement of the brain from the reference (mm)."""
+    """Return the rms displacement of the brain from the reference in each volume (T,; mm)."""
     points = points_in(mask, affine, 7)
     return np.array([rms_distance(np.eye(4), matrix, points) for matrix in matrices])
 
 
 def _task_regressors(events: Path, tr: float, volumes: int) -> Array:
-    """Return (T, C) predicted response of each condition that happens.
+    """Return the predicted response of each condition with events (T, C).
 
-    `DesignError`: the table cannot be used. One column for each condition (T, C); no columns
-    without a response.
+    Raises
+    ------
+    DesignError
+        The events file cannot be used.
     """
-    found = read_events(events).courses(frame_times(volumes, tr))
-    kept = [regressor for regressor in found.values() if np.abs(regressor).max() > 1e-3]
-    return np.stack(kept, axis=1) if kept else np.zeros((volumes, 0))
+    responses = read_events(events).courses(frame_times(volumes, tr))
+    regressors = [regressor for regressor in responses.values() if np.abs(regressor).max() > 1e-3]
+    return np.stack(regressors, axis=1) if regressors else np.zeros((volumes, 0))
 
 
 def objection(facts: Mapping[str, float]) -> str:
-    """Why a calibration cannot be used, from what was measured; "" if it can.
+    """Return the reason why a calibration run cannot be used, with advice.
 
-    `facts`: figures of registration and head motion by name. Reason and advice as a clause; empty
-    if nothing speaks against it.
+    Parameters
+    ----------
+    facts : Mapping[str, float]
+        Metrics of registration and head motion by name.
+
+    Returns
+    -------
+    str
+        Reason as a clause; "" if the calibration run can be used.
     """
     if facts["overlap"] < _LEAST_OVERLAP:
         return (
@@ -225,29 +232,38 @@ def calibration_patterns(
     tr: float,
     events: Path | None = None,
 ) -> tuple[Array, dict[str, object]]:
-    """The patterns of its fluctuations (C, X, Y, Z), and what is to be told of them.
+    """Estimate the spatial patterns of fluctuations in a calibration run.
 
     Parameters
     ----------
-    reader, mask : SeriesReader
-        (X, Y, Z, T) calibration, uncompressed, and the brain in its reference.
-    matrices, params : Array
-        (T, 4, 4) reference point to the volume's point (RAS mm); (T, 6) the same in mm and rad.
+    reader : SeriesReader
+        Calibration run (4D, uncompressed).
+    mask : Array
+        Brain voxels of its boldref (3D, boolean).
+    matrices : Array
+        Transforms of a boldref point to its position in each volume (T, 4, 4; RAS+ mm).
+    params : Array
+        Translation (mm) and rotation vector (rad) of each volume (T, 6).
     facts : dict[str, object]
-        Of its registration; takes what is known before something speaks against its use.
-    n_dummy, tr : int
-        First volumes to leave out; repetition time (s).
+        Facts on the registration, to which facts on motion and task are added, also if the run is
+        rejected.
+    n_dummy : int
+        Number of non-steady-state volumes at the start, which are excluded.
+    tr : float
+        Repetition time (s).
     events : Path | None, optional
-        BIDS events of the calibration; None: there is no task to take out.
+        BIDS events of the calibration run, whose task effects are regressed out; None if there is
+        no task.
 
     Returns
     -------
     tuple[Array, dict[str, object]]
-        Patterns on the grid of the calibration, and figures by name.
+        Patterns on the grid of the calibration run (C, X, Y, Z), and facts for the report.
 
     Raises
     ------
-    SeriesError : it cannot be used; the message says why
+    SeriesError
+        The calibration run cannot be used; the message contains the reason.
     """
     first = n_dummy
     if not mask.any() or reader.shape[3] - first < LEAST_VOLUMES:
@@ -262,28 +278,28 @@ def calibration_patterns(
     series = _in_reference(reader, matrices, first)
     used = slice(first, first + series.shape[3])
     fd = framewise_displacement(params[used])
-    far = moved_mm(matrices[used], mask, reader.affine)
+    displacements = moved_mm(matrices[used], mask, reader.affine)
     task, task_facts = _task(events, tr, reader.shape[3])
-    # mm at the head's radius
+    # rotations in mm at the radius of the head
     motion = np.asarray(params[used], dtype=np.float64) * ([1.0] * 3 + [HEAD_RADIUS_MM] * 3)
-    away = far > _MOST_MOTION_MM
+    is_far = displacements > _MOST_MOTION_MM
     task_facts |= {
         "fd_max_mm": round(float(np.nanmax(fd)), 4),
         "fd_mean_mm": round(float(np.nanmean(fd)), 4),
-        "motion_max_mm": round(float(far.max()), 4),
-        "far_share": round(float(away.mean()), 4),
+        "motion_max_mm": round(float(displacements.max()), 4),
+        "far_share": round(float(is_far.mean()), 4),
     }
     facts |= task_facts
-    if against := objection(
+    if reason := objection(
         {name: value for name, value in facts.items() if isinstance(value, float)}
     ):
-        raise SeriesError(against)
+        raise SeriesError(reason)
     patterns, components = calibration_components(
         series,
         mask,
         drift=drift_basis(series.shape[3], tr),
         motion=motion,
-        fd=np.where(away, np.inf, fd),
+        fd=np.where(is_far, np.inf, fd),
         task=None if task is None else task[used],
         first=first,
     )
@@ -291,7 +307,7 @@ def calibration_patterns(
 
 
 def _task(events: Path | None, tr: float, volumes: int) -> tuple[Array | None, dict[str, object]]:
-    """Regressors of the task, and what became of it."""
+    """Return task regressors (None if there are none), and a fact for the report."""
     if events is None:
         return None, {"task": "no events file"}
     try:

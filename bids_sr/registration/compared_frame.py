@@ -1,12 +1,12 @@
-"""Alignment of another program's series with its run: as acquired, shifted or after hmc.
+"""Alignment of another program's series with its run: as acquired, shifted or motion-corrected.
 
-A volume of the series is registered to the volume that was acquired at the same moment. A series
-that was denoised as it was acquired lies on it; one whose motion was undone lies elsewhere in each
-volume, by the motion of the run; one that was written on a wrong grid lies elsewhere by the same
-distance in all.
+Volumes of the series are registered to the volumes that were acquired at the same moments. A
+series that was denoised without realignment is in the same position as the run. A motion-corrected
+series differs in position by the head motion of the run, and a series written on a wrong grid by
+the same distance in all volumes.
 
-Programs such as tedana and patch-denoise write 0 or NaN outside a mask. There a series has no
-signal, and it is judged where it has.
+Programs such as tedana and patch-denoise write 0 or NaN outside a mask. These voxels have no
+signal and are excluded from all comparisons.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,58 +27,71 @@ from bids_sr.spatial.transforms import points_in, rms_distance
 from bids_sr.sr.matrices import apply_along, block_matrix, downsample
 
 _PLACES = 6
-"""Moments of the run, evenly spaced, at each of which two volumes that follow one another are
-looked at.
-"""
+"""Pairs of consecutive volumes, evenly spaced over the run, that are compared."""
 _STILL_MM, _STILL_VOXELS = 0.1, 0.04
-"""Spread of positions below which a series moves as its run does: it errs by no more where it was
-realigned.
+"""Limits in mm and in voxels for the variation of positions below which a series has the motion of
+its run. The error of a realigned series is not larger.
 """
 _MOST_SHIFT, _SAID_SHIFT = 0.2, 0.1
-"""Of an acquired voxel, along any axis: a series that lies farther off is refused; a shift above
-the second is said.
+"""Shifts in acquired voxels along any axis: series above the first are rejected, shifts above the
+second are reported.
 """
 _LEAST_SIGNAL = 0.1
-"""Of the median in the head; a voxel whose mean is below it has no signal: it lies outside the
-mask of the series.
+"""Fraction of the median signal in the head; voxels with a lower mean are outside the mask of the
+series.
 """
 _LEAST_MASKED, _LEAST_COVERED = 0.05, 0.1
-"""Of the head: a series without signal in less of it was not masked, one with signal in less of it
-has none.
+"""Fractions of the head. A series that lacks signal in a smaller part was not masked; a series
+with signal in a smaller part has no usable mask.
 """
 _DEEP_MM = 10.0
-"""Inside the brain, farther from its border, NaN is no mask."""
+"""Distance (mm) from the border of the brain beyond which NaN is not accepted as a mask."""
 _LEAST_LIKE = 0.6
-"""Correlation of the mean images in the head; below it lies another head, or a series whose mean
-was taken off.
+"""Correlation of the mean images in the head, below which the series is from another head or has
+lost its mean.
 """
 _WORTH_A_TRY = 0.2
-"""The same before the two are registered; below it nothing is registered."""
+"""Correlation of the mean images before registration, below which nothing is registered."""
 _TOGETHER = 0.05
-"""Correlation of changes from a volume to the next, slightly smoothed; below it lies another run.
+"""Correlation of slightly smoothed volume-to-volume changes, below which the series is from
+another run.
 """
 _MOST_APART_MM = 5.0
-"""Of two references of one run: farther apart they are not in one frame."""
+"""Distance (mm) between two references of one run above which they are in different frames."""
 _MOST_GAIN = 1.05
-"""Ratio of the signals above which a series is brought to the signal of its run."""
-_SMOOTH = 1.5  # voxels (sigma), of changes
-_SMOOTHED_MM = (0.0, 4.0, 6.0, 8.0, 10.0, 12.0, 16.0)  # FWHM
+"""Ratio of signals above which a series is scaled to the signal of its run."""
+_SMOOTH = 1.5  # voxels, smoothing of changes (sigma)
+_SMOOTHED_MM = (0.0, 4.0, 6.0, 8.0, 10.0, 12.0, 16.0)  # mm, smoothing of mean images (FWHM)
 
 
 class ComparedError(ValueError):
-    """A series that cannot be compared with its run; the message says why, and what to do."""
+    """Error for a series that cannot be compared with its run, with the reason and the remedy."""
 
 
 @frozen
 class Alignment:
-    """How a compared series lies on its run.
+    """Alignment of a compared series with its run.
 
-    `moves`: whether its volumes lie where those of the run were acquired, whatever constant shift
-    they have. `shift`: constant part of where it lies, acquired voxels along the axes of the run.
-    `alike`: correlation of the mean images in the head. `together`: correlation of changes from a
-    volume to the next. `scale`: what its signal is multiplied by, and what is added then, to be
-    that of the run: 1 and 0 where it is. `offset`: signal that is added after scaling, in units of
-    the run. `least`: its voxels have signal where their mean is above it.
+    Attributes
+    ----------
+    moves : bool
+        Whether the volumes have the head motion of the run; False for a motion-corrected series.
+    shift : tuple[float, float, float]
+        Constant shift relative to the run, in acquired voxels along the axes of the run.
+    spread_mm : float
+        Variation of the position about this shift (mm, rms over moments and the brain).
+    alike : float
+        Correlation of the mean images in the head.
+    together : float
+        Correlation of the changes between consecutive volumes.
+    scale : float
+        Factor that converts the signal of the series to the signal of the run; 1 if they agree.
+    offset : float
+        Signal that is added after scaling, in units of the run.
+    both : Mask
+        Voxels to compare: positive in the run, and not masked in the series (3D).
+    least : float
+        Mean of the series above which a voxel has signal.
     """
 
     moves: bool
@@ -93,7 +106,7 @@ class Alignment:
 
     @property
     def shift_text(self) -> str:
-        """The shift in words: voxels along the axes where there is any to speak of."""
+        """Text on the shift: voxels along each axis with a shift that is worth reporting."""
         parts = [
             f"{size:+.2f} voxels along {axis}".replace("-", "−")
             for size, axis in zip(self.shift, "xyz", strict=True)
@@ -102,7 +115,7 @@ class Alignment:
         return ", ".join(parts)
 
     def facts(self) -> dict[str, object]:
-        """Return it as plain values."""
+        """Return the alignment as plain values for the report."""
         return {
             "frame": "as acquired" if self.moves else "corrected for head motion",
             "shift": self.shift_text,
@@ -115,41 +128,41 @@ class Alignment:
 
 
 def moments(n_volumes: int) -> list[int]:
-    """Return the volumes to inspect, `_PLACES` pairs of neighbors.
+    """Return the numbers of `_PLACES` pairs of consecutive volumes, counted from 0.
 
-    None is at the start, which may not be in steady state.
+    The first volumes are not included, as they may not be in the steady state.
 
     >>> moments(60)
     [5, 6, 14, 15, 24, 25, 34, 35, 44, 45, 53, 54]
-
-    Numbers of the volumes in ascending order, counted from 0.
     """
     starts = np.unique(np.linspace(0, n_volumes - 2, 2 * _PLACES + 1)[1::2].round().astype(int))
     return sorted({int(t) for start in starts for t in (start, start + 1)})
 
 
 def align_volumes(
-    acquired: Mapping[int, Array], other: Mapping[int, Array], affine: Array
+    acquired: Mapping[int, Array], compared: Mapping[int, Array], affine: Array
 ) -> Alignment:
-    """How some volumes of a series lie on those of the run at the same moments.
+    """Align volumes of a series with the volumes of its run at the same moments.
 
     Parameters
     ----------
     acquired : Mapping[int, Array]
-        (x, y, z) volumes of the run as acquired, by number.
-    other : Mapping[int, Array]
-        Those of the compared series, on that grid or a finer one of its field of view.
+        Acquired volumes of the run by number (x, y, z).
+    compared : Mapping[int, Array]
+        Volumes of the compared series by number (3D), on the same grid or a finer grid over the
+        same field of view.
     affine : Array
-        (4, 4) of the acquired grid, voxel to RAS mm.
+        Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm).
 
     Returns
     -------
     Alignment
-        Where the compared series lies, and how like the run it is.
+        Position of the compared series relative to the run, and their similarity.
 
     Raises
     ------
-    ComparedError : nothing in it looks like a head, or it is NaN inside the brain
+    ComparedError
+        The acquired series shows no head, or the compared series is NaN inside the brain.
     """
     shape = next(iter(acquired.values())).shape
     mean = np.mean(list(acquired.values()), axis=0)
@@ -158,66 +171,81 @@ def align_volumes(
         brain = brain_mask(mean, affine)
     except (MaskError, ValueError) as error:
         raise ComparedError(f"no head could be found in the acquired series ({error})") from None
-    _refuse_nan(other, brain, affine)
-    own_level = _least_signal(mean, mask)
-    as_given = np.mean([np.nan_to_num(each) for each in other.values()], axis=0)
-    its = _means(as_given, shape)
-    least = _least_signal(its, mask)
-    # no voxel of a finer grid is 0
-    there = (its > least) & (_means((as_given == 0).astype(np.float32), shape) < 0.01)
-    both = (mean > 0) & (there | ((mean < own_level) & (its > 0)))
-    scale, offset = _to_signal(mean[mask & there], its[mask & there])
+    _refuse_nan(compared, brain, affine)
+    run_threshold = _least_signal(mean, mask)
+    stored_mean = np.mean([np.nan_to_num(volume) for volume in compared.values()], axis=0)
+    compared_mean = _means(stored_mean, shape)
+    threshold = _least_signal(compared_mean, mask)
+    # a voxel of the acquired grid has no signal if any of its high-resolution voxels is 0
+    has_signal = (compared_mean > threshold) & (
+        _means((stored_mean == 0).astype(np.float32), shape) < 0.01
+    )
+    both = (mean > 0) & (has_signal | ((mean < run_threshold) & (compared_mean > 0)))
+    scale, offset = _to_signal(mean[mask & has_signal], compared_mean[mask & has_signal])
     low = {
-        t: scale * downsample(np.nan_to_num(volume), shape) + offset for t, volume in other.items()
+        t: scale * downsample(np.nan_to_num(volume), shape) + offset
+        for t, volume in compared.items()
     }
-    its = np.mean(list(low.values()), axis=0)
-    mask, margin = _covered(mask, there)
-    alike = correlation(mean[mask], its[mask])
+    compared_mean = np.mean(list(low.values()), axis=0)
+    mask, margin = _covered(mask, has_signal)
+    similarity = correlation(mean[mask], compared_mean[mask])
     starts = [t for t in acquired if t + 1 in acquired]
     changes = [
-        np.concatenate([_change(each, t)[mask] for t in starts]) for each in (acquired, low)
+        np.concatenate([_change(volume, t)[mask] for t in starts]) for volume in (acquired, low)
     ]
     poses = np.eye(4)[None]
-    if alike >= _WORTH_A_TRY:
+    if similarity >= _WORTH_A_TRY:
         poses = np.stack(
-            [_pose(acquired[t], low[t], there, (mask, margin), affine) for t in starts]
+            [_pose(acquired[t], low[t], has_signal, (mask, margin), affine) for t in starts]
         )
         back = sample_volume(
-            np.where(there, its, mean), affine, shape, affine, poses[len(poses) // 2]
+            np.where(has_signal, compared_mean, mean),
+            affine,
+            shape,
+            affine,
+            poses[len(poses) // 2],
         )
-        alike = max(alike, correlation(mean[mask], back[mask]))  # a shift is said as one
+        # a shift alone does not lower the similarity; it is reported as a shift
+        similarity = max(similarity, correlation(mean[mask], back[mask]))
     shift, spread = _constant(poses, mask, affine)
-    if max(map(abs, shift)) >= _SAID_SHIFT and (sigma := _smoother(mean, its, mask, affine)).any():
-        # across an edge of the field of view, smoothing alone moves what a registration sees
+    if (
+        max(map(abs, shift)) >= _SAID_SHIFT
+        and (sigma := _smoother(mean, compared_mean, mask, affine)).any()
+    ):
+        # smoothing across the edge of the field of view can look like a shift to the registration
         smooth = {t: scale * ndimage.gaussian_filter(acquired[t], sigma) + offset for t in starts}
-        again = np.stack([_pose(smooth[t], low[t], there, (mask, margin), affine) for t in starts])
-        if max(map(abs, _constant(again, mask, affine)[0])) < _SAID_SHIFT:
-            shift, spread = _constant(again, mask, affine)
+        refits = np.stack(
+            [_pose(smooth[t], low[t], has_signal, (mask, margin), affine) for t in starts]
+        )
+        if max(map(abs, _constant(refits, mask, affine)[0])) < _SAID_SHIFT:
+            shift, spread = _constant(refits, mask, affine)
     still = max(_STILL_MM, _STILL_VOXELS * float(voxel_sizes(affine)[:2].min()))
     return Alignment(
         moves=spread < still,
         shift=shift,
         spread_mm=spread,
-        alike=alike,
+        alike=similarity,
         together=correlation(*changes),
         scale=scale,
         offset=offset,
         both=both,
-        least=least,
+        least=threshold,
     )
 
 
-def _smoother(mean: Array, its: Array, mask: Mask, affine: Array) -> Float:
-    """Standard deviation (voxels) of the symmetric smoothing that makes a mean most alike."""
+def _smoother(mean: Array, target: Array, mask: Mask, affine: Array) -> Float:
+    """Return the smoothing (sigma, voxels) that makes a mean image most similar to another."""
     sigmas = [fwhm / 2.355 / voxel_sizes(affine) for fwhm in _SMOOTHED_MM]
-    alike = [correlation(ndimage.gaussian_filter(mean, each)[mask], its[mask]) for each in sigmas]
-    return sigmas[int(np.argmax(alike))]
+    similarities = [
+        correlation(ndimage.gaussian_filter(mean, sigma)[mask], target[mask]) for sigma in sigmas
+    ]
+    return sigmas[int(np.argmax(similarities))]
 
 
 def _refuse_nan(volumes: Mapping[int, Array], brain: Mask, affine: Array) -> None:
-    """Refuse a series that is NaN inside the brain.
+    """Raise ComparedError if a series is NaN inside the brain.
 
-    A part that reaches out of the brain, and not deep into it, counts as a mask.
+    A region of NaN voxels that extends outside the brain, and not deep into it, counts as a mask.
     """
     holes = np.any([~np.isfinite(volume) for volume in volumes.values()], axis=0)
     if not holes.any():
@@ -233,7 +261,7 @@ def _refuse_nan(volumes: Mapping[int, Array], brain: Mask, affine: Array) -> Non
 
 
 def refuse_other_nan(volumes: Iterable[Array]) -> None:
-    """Refuse a series whose voxels without a value differ from volume to volume: that is no mask.
+    """Raise ComparedError if the NaN voxels of a series differ between volumes.
 
     Parameters
     ----------
@@ -242,7 +270,8 @@ def refuse_other_nan(volumes: Iterable[Array]) -> None:
 
     Raises
     ------
-    ComparedError : they differ; says in which volume
+    ComparedError
+        The NaN voxels differ; the message contains the number of the volume.
     """
     first: Mask | None = None
     for t, volume in enumerate(volumes):
@@ -255,37 +284,36 @@ def refuse_other_nan(volumes: Iterable[Array]) -> None:
             )
 
 
-def _to_signal(values: Array, its: Array) -> tuple[float, float]:
-    """Return scale and offset that map a series' mean signal to its run's.
+def _to_signal(values: Array, compared: Array) -> tuple[float, float]:
+    """Return scale and offset from the mean signal of a series to the mean signal of its run.
 
-    Of scale and offset, the one that fits better is used.
-
-    One that has the signal of the run, but for a little, stays as it is.
+    Either the scale or the offset is fitted, whichever fits better. If the signals differ by less
+    than 5 percent, the series is not changed.
     """
     if not values.size:
         return 1.0, 0.0
-    scale = float(np.median(values)) / max(float(np.median(its)), 1e-9)
-    offset = float(np.median(values - its))
+    scale = float(np.median(values)) / max(float(np.median(compared)), 1e-9)
+    offset = float(np.median(values - compared))
     if 1 / _MOST_GAIN <= scale <= _MOST_GAIN:
         return 1.0, 0.0
-    scaled, moved = (float(np.square(values - each).sum()) for each in (scale * its, its + offset))
-    return (scale, 0.0) if scaled <= moved else (1.0, offset)
+    scaled, shifted = (
+        float(np.square(values - fit).sum()) for fit in (scale * compared, compared + offset)
+    )
+    return (scale, 0.0) if scaled <= shifted else (1.0, offset)
 
 
 def _least_signal(mean: Array, mask: Mask) -> float:
     """Return the threshold of the mean image above which voxels have signal.
 
-    Programs such as tedana write zeros outside the brain.
-
-    What a registration would take for an edge of the head there is filled with the run's own
-    signal.
+    Programs such as tedana write zeros outside the brain. For registration, these voxels are
+    filled with the signal of the run, because their border would count as an edge of the head.
     """
     inside = mean[mask & (mean > 0)]
     return _LEAST_SIGNAL * float(np.median(inside)) if inside.size else 0.0
 
 
 def _means(volume: Array, shape: Sequence[int]) -> Array:
-    """A volume as means over the voxels of a coarser matrix of its field of view."""
+    """Average a volume over the voxels of a lower-resolution grid with the same field of view."""
     for axis, m in enumerate(shape):
         volume = (
             apply_along(block_matrix(volume.shape[axis], m), volume, axis)
@@ -295,17 +323,16 @@ def _means(volume: Array, shape: Sequence[int]) -> Array:
     return volume
 
 
-def _covered(mask: Mask, there: Mask) -> tuple[Mask, int]:
-    """Return the part of the head where a series has signal, and by how much to dilate it.
+def _covered(mask: Mask, has_signal: Mask) -> tuple[Mask, int]:
+    """Return the part of the head to register, and the number of voxels by which to dilate it.
 
-    The border of the part is excluded.
-
-    That is the head where the series has signal in all of it, or in too little. A part is not
-    dilated: what was filled around it would hold the volumes where those of the run lie.
+    The part is the head without voxels at or beyond the border of the series' signal. It is not
+    dilated, because the filled voxels around it would bias the registration to the identity. If
+    the series has signal in almost all or almost none of the head, this is the whole head.
     """
-    inside = mask & ndimage.binary_erosion(there, border_value=1)
+    inside = mask & ndimage.binary_erosion(has_signal, border_value=1)
     if (
-        mask & ~there
+        mask & ~has_signal
     ).sum() <= _LEAST_MASKED * mask.sum() or inside.sum() < _LEAST_COVERED * mask.sum():
         return mask, 2
     return inside, 0
@@ -313,44 +340,60 @@ def _covered(mask: Mask, there: Mask) -> tuple[Mask, int]:
 
 def _pose(
     values: Array,
-    its: Array,
-    there: Mask,
+    compared: Array,
+    has_signal: Mask,
     covered: tuple[Mask, int],
     affine: Array,
 ) -> Float:
-    """Register a volume to one of the run, whose own signal fills voxels without any.
+    """Register a volume of a series to the volume of its run.
 
-    `covered` is as returned by `_covered`.
+    Parameters
+    ----------
+    values : Array
+        Volume of the run (3D), whose signal fills voxels of the series without signal.
+    compared : Array
+        Volume of the compared series (3D).
+    has_signal : Mask
+        Voxels in which the series has signal (3D).
+    covered : tuple[Mask, int]
+        Part of the head and its margin, as returned by `_covered`.
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    Float
+        Transform of a point of the run to its position in the series (4 x 4, RAS+ mm).
     """
     inside, margin = covered
-    filled = np.where(there, its, values)
+    filled = np.where(has_signal, compared, values)
     return estimate_motion([filled], values, inside, affine, margin=margin).matrices[0]
 
 
-def refusal_of(seen: Alignment) -> tuple[str, str] | None:
-    """Why a series cannot be compared, and the way out; None where it can."""
-    if seen.alike < _LEAST_LIKE:
+def refusal_of(alignment: Alignment) -> tuple[str, str] | None:
+    """Return the reason why a series cannot be compared, and the remedy; None if it can."""
+    if alignment.alike < _LEAST_LIKE:
         return (
             (
                 "the mean image does not match the mean image of the run (correlation"
-                f" {seen.alike:.2f}). The series may be from another participant or head"
+                f" {alignment.alike:.2f}). The series may be from another participant or head"
                 " position, or its temporal mean may have been subtracted"
             ),
             "Provide a series that was computed from this run, on the grid of the run and"
             " with its temporal mean (in signal units).",
         )
-    if seen.together < _TOGETHER:
+    if alignment.together < _TOGETHER:
         return (
             (
                 "the time series do not match the time series of the run (correlation"
-                f" {seen.together:.2f}), so the series seems to be from another run"
+                f" {alignment.together:.2f}), so the series seems to be from another run"
             ),
             "Provide a series that was computed from this run.",
         )
-    if seen.moves and max(map(abs, seen.shift)) > _MOST_SHIFT:
+    if alignment.moves and max(map(abs, alignment.shift)) > _MOST_SHIFT:
         return (
             (
-                f"all volumes are shifted relative to the run by {seen.shift_text} (voxels of"
+                f"all volumes are shifted relative to the run by {alignment.shift_text} (voxels of"
                 " the acquired grid)"
             ),
             (
@@ -367,81 +410,84 @@ def _change(volumes: Mapping[int, Array], t: int) -> Array:
 
 
 def _constant(poses: Float, mask: Mask, affine: Array) -> tuple[tuple[float, float, float], float]:
-    """Return the median shift (acquired voxels) and the rms variation about it (mm).
+    """Return the median shift (acquired voxels), and the rms variation about the median (mm).
 
-    The median is over the moments, the rms over the brain.
+    The median is computed over the moments and then over the brain, the rms over both together.
     """
     points = points_in(mask, affine, 7)
     moved = np.stack([apply_affine(pose, points) - points for pose in poses])  # moments, points, 3
-    middle = np.median(moved, axis=0)
-    voxels = np.median(middle, axis=0) @ np.linalg.inv(affine[:3, :3]).T
-    apart = float(np.sqrt(((moved - middle) ** 2).sum(-1).mean()))
-    return (float(voxels[0]), float(voxels[1]), float(voxels[2])), apart
+    median = np.median(moved, axis=0)
+    voxels = np.median(median, axis=0) @ np.linalg.inv(affine[:3, :3]).T
+    spread = float(np.sqrt(((moved - median) ** 2).sum(-1).mean()))
+    return (float(voxels[0]), float(voxels[1]), float(voxels[2])), spread
 
 
 def read_moments(reader: SeriesReader) -> dict[int, Array]:
-    """The volumes of a series that `align_volumes` looks at; they are read in order."""
+    """Read the volumes of a series that `align_volumes` compares, in order."""
     return {t: reader.volume(t) for t in moments(reader.shape[3])}
 
 
-def checked(acquired: SeriesReader, other: SeriesReader) -> Alignment:
-    """How a series lies on its run.
-
-    `InferenceError`: A value is not finite.
-    """
-    seen = align_volumes(
-        read_moments(acquired), read_moments(other), np.asarray(acquired.affine, dtype=float)
+def checked(acquired: SeriesReader, compared: SeriesReader) -> Alignment:
+    """Align a series with its run, or raise ComparedError if they cannot be compared."""
+    alignment = align_volumes(
+        read_moments(acquired), read_moments(compared), np.asarray(acquired.affine, dtype=float)
     )
-    if refused := refusal_of(seen):
-        raise ComparedError(f"{refused[0]}. {refused[1]}")
-    return seen
+    if refusal := refusal_of(alignment):
+        raise ComparedError(f"{refusal[0]}. {refusal[1]}")
+    return alignment
 
 
 def poses_of(
-    seen: Alignment, poses: Float, other: SeriesReader, boldref: Volume, mask: Mask
+    alignment: Alignment, poses: Float, compared: SeriesReader, boldref: Volume, mask: Mask
 ) -> Float:
-    """Return (T, 4, 4) boldref-to-volume transforms of a compared series (RAS mm).
+    """Return the transforms of a boldref point to its position in each volume of a series.
 
-    Each maps a boldref point to where it lies in that volume.
-
-    Those of the run, where it moves as the run does; else one for all volumes, which brings the
-    reference that it was aligned to into register with the run's.
+    If the series has the head motion of the run, these are the transforms of the run. Otherwise
+    the reference of the series is registered to the boldref, and one transform applies to all
+    volumes.
 
     Parameters
     ----------
-    seen : Alignment
-        How the compared series lies on its run.
+    alignment : Alignment
+        Alignment of the compared series with its run.
     poses : Float
         Transforms of a boldref point to each volume of the run (T, 4, 4; RAS+ mm).
-    other : SeriesReader
+    compared : SeriesReader
         Series that is compared with the run (4D).
     boldref : Volume
-        Reference image of the BOLD run (3D).
+        Boldref of the run (3D).
     mask : Mask
-        Voxels of the brain in boldref (3D, boolean).
+        Brain voxels of the boldref (3D, boolean).
 
     Returns
     -------
     Float
-        Transforms by volume of the compared series (T, 4, 4; RAS+ mm).
+        Transforms for the volumes of the compared series (T, 4, 4; RAS+ mm).
 
     Raises
     ------
-    ComparedError : its reference lies more than 5 mm from that of the run
+    ComparedError
+        The reference of the series is more than 5 mm away from the boldref of the run.
     """
-    if seen.moves:
+    if alignment.moves:
         return poses
     shape = boldref.data.shape
-    low = np.mean([downsample(each, shape) for each in read_moments(other).values()], axis=0)
-    reference = np.asarray(boldref.data)
-    there = low > seen.least
-    pose = _pose(
-        reference, seen.scale * low + seen.offset, there, _covered(mask, there), boldref.affine
+    low = np.mean(
+        [downsample(volume, shape) for volume in read_moments(compared).values()], axis=0
     )
-    far = rms_distance(np.eye(4), pose, points_in(mask, boldref.affine, 7))
-    if far > _MOST_APART_MM:
+    reference = np.asarray(boldref.data)
+    has_signal = low > alignment.least
+    pose = _pose(
+        reference,
+        alignment.scale * low + alignment.offset,
+        has_signal,
+        _covered(mask, has_signal),
+        boldref.affine,
+    )
+    distance = rms_distance(np.eye(4), pose, points_in(mask, boldref.affine, 7))
+    if distance > _MOST_APART_MM:
         raise ComparedError(
-            f"the series is corrected for head motion, but its reference image is {far:.1f}"
+            f"the series is corrected for head motion, but its reference image is {distance:.1f}"
             " mm away from the boldref of the run"
         )
     return np.repeat(pose[None], len(poses), axis=0)

@@ -1,11 +1,11 @@
-"""Bias correction by FAST, brain extraction by BET2 and FLIRT, programs of FSL, through nipype.
+"""Bias correction, brain extraction, segmentation and registration with FSL through nipype.
 
-FSL is not part of this package: its programs have to be on the PATH. Images go through files,
-because the programs read and write NIfTI only.
+FSL is not part of this package: its programs have to be on the PATH. Images are passed as files,
+because the programs read and write only NIfTI.
 
-Source: attention_unet, section 3.1: FAST removes the bias field of the whole head, then BET2
+Source: attention_unet, section 3.1. FAST corrects the bias field of the whole head, then BET2
 extracts the brain. Scans that are interpolated trilinearly are aligned with the correlation ratio
-as cost function, which FLIRT has.
+as cost function, as FLIRT does.
 """
 
 import os
@@ -18,32 +18,65 @@ from bids_sr.io.nifti import load_image, save_image
 from bids_sr.io.volume import Volume
 
 PROGRAMS = ("fast", "bet", "bet2", "flirt")
-"""Programs that have to be on the PATH; bet is FSL's script around bet2."""
+"""Programs that have to be on the PATH; bet is the FSL script that runs bet2."""
 _CLASSES = 3  # gray matter, white matter and CSF, FAST's default
-_LARGEST = 1000.0  # intensity of the brightest voxel that FAST segments, whose scan is in [0, 1]
+# intensity of the brightest voxel in the input of FAST; scans are in [0, 1] before
+_LARGEST = 1000.0
 _TYPES = {"T1w": 1}
-"""Type of image that FAST is given: 1 is T1-weighted; all others count as T2-weighted (2)."""
+"""Image type for FAST: 1 for T1-weighted; all other contrasts count as T2-weighted (2)."""
 
 
 def unbiased_by_fast(image: Volume, contrast: str, folder: Path) -> Volume:
-    """Divide an image by its bias field, as FAST estimates it while it segments the image.
+    """Correct the bias field of an image with FAST.
 
-    `contrast`: BIDS suffix. `folder`: existing empty folder for the files of FAST. Return the
-    restored image on the same grid (3D, float32). RuntimeError: FAST failed.
+    FAST estimates the bias field while it segments the image.
+
+    Parameters
+    ----------
+    image : Volume
+        Image of a head (3D).
+    contrast : str
+        BIDS suffix.
+    folder : Path
+        Existing empty directory for the files of FAST.
+
+    Returns
+    -------
+    Volume
+        Bias-corrected image on the same grid (3D, float32).
+
+    Raises
+    ------
+    RuntimeError
+        FAST failed.
     """
-    restored = _by_fast(image, _TYPES.get(contrast, 2), folder, "restore")
+    restored = _run_fast(image, _TYPES.get(contrast, 2), folder, "restore")
     return image.like(np.maximum(restored, 0))
 
 
-def _by_fast(image: Volume, image_type: int, folder: Path, result: str) -> Array:
-    """Run FAST and return one of its images: ``restore`` or ``seg`` (3D).
+def _run_fast(image: Volume, image_type: int, folder: Path, result: str) -> Array:
+    """Run FAST and return one of its images.
 
-    `image_type`: 1 for T1-weighted, 2 for T2-weighted contrast.
+    Parameters
+    ----------
+    image : Volume
+        Image to segment (3D).
+    image_type : int
+        1 for T1-weighted, 2 for T2-weighted contrast.
+    folder : Path
+        Existing empty directory for the files of FAST.
+    result : str
+        Output to return: ``restore`` or ``seg``.
+
+    Returns
+    -------
+    Array
+        Values on the grid of the image (3D).
     """
     from nipype.interfaces.fsl import FAST
 
     interface = FAST(
-        in_files=[str(_saved(image, folder))],
+        in_files=[str(_save_input(image, folder))],
         img_type=image_type,
         number_classes=_CLASSES,
         output_biascorrected=result == "restore",
@@ -53,50 +86,75 @@ def _by_fast(image: Volume, image_type: int, folder: Path, result: str) -> Array
         environ=_environment(),
     )
     interface.run(cwd=str(folder))
-    data, _ = load_image(_written(folder / f"fast_{result}.nii.gz", "fast"))
-    return _on_grid(data, image, "fast")
+    data, _ = load_image(_require_output(folder / f"fast_{result}.nii.gz", "fast"))
+    return _check_grid(data, image, "fast")
 
 
 def tissues_by_fast(image: Volume, brain: Array, contrast: str, folder: Path) -> dict[str, Array]:
-    """Segment the brain of a scan into gray matter, white matter and CSF, by FAST's defaults.
+    """Segment a brain into gray matter, white matter and CSF with the defaults of FAST.
 
-    Source: attention_unet, section 3.8.1: masks for quality metrics are from the brain-extracted
-    high-resolution T1-weighted scan.
+    Source: attention_unet, section 3.8.1. Masks for quality metrics are computed from the
+    brain-extracted high-resolution T1-weighted scan.
 
-    `image`: scan (3D). `brain`: voxels of the brain (3D, boolean). `contrast`: T1w, in which CSF
-    is dark and white matter bright. `folder`: existing empty folder for the files of FAST. Return
-    voxels by tissue: ``gm``, ``wm`` and ``csf`` (3D, boolean). RuntimeError: FAST failed, or found
-    fewer tissues.
+    Parameters
+    ----------
+    image : Volume
+        Scan (3D).
+    brain : Array
+        Brain voxels (3D, boolean).
+    contrast : str
+        T1w, in which CSF is dark and white matter is bright.
+    folder : Path
+        Existing empty directory for the files of FAST.
+
+    Returns
+    -------
+    dict[str, Array]
+        Voxels of each tissue (3D, boolean): ``gm``, ``wm`` and ``csf``.
+
+    Raises
+    ------
+    RuntimeError
+        FAST failed or found fewer tissues.
     """
     top = max(float(np.abs(image.data[brain]).max(initial=0)), 1e-9)
     extracted = np.where(brain, image.data * (_LARGEST / top), 0)
-    segmented = _by_fast(image.like(extracted), _TYPES[contrast], folder, "seg")
+    segmented = _run_fast(image.like(extracted), _TYPES[contrast], folder, "seg")
     labels = np.where(brain, np.round(segmented), 0)
-    found = [labels == label for label in range(1, _CLASSES + 1)]
-    if not all(voxels.any() for voxels in found):
+    classes = [labels == label for label in range(1, _CLASSES + 1)]
+    if not all(voxels.any() for voxels in classes):
         raise RuntimeError(f"FSL FAST found fewer than {_CLASSES} tissue classes")
-    found.sort(key=lambda voxels: float(image.data[voxels].mean()))
-    return dict(zip(("csf", "gm", "wm"), found, strict=True))
+    classes.sort(key=lambda voxels: float(image.data[voxels].mean()))
+    return dict(zip(("csf", "gm", "wm"), classes, strict=True))
 
 
 def brain_by_bet(image: Volume, folder: Path) -> Array:
     """Return the brain mask of BET2 with its default settings (3D, boolean).
 
-    `image`: bias-corrected image of a head (3D). `folder`: existing empty folder for the files of
-    BET. RuntimeError: BET failed, or found no brain.
+    Parameters
+    ----------
+    image : Volume
+        Bias-corrected image of a head (3D).
+    folder : Path
+        Existing empty directory for the files of BET.
+
+    Raises
+    ------
+    RuntimeError
+        BET failed or found no brain.
     """
     from nipype.interfaces.fsl import BET
 
     interface = BET(
-        in_file=str(_saved(image, folder)),
+        in_file=str(_save_input(image, folder)),
         out_file=str(folder / "bet.nii.gz"),
         mask=True,
         output_type="NIFTI_GZ",
         environ=_environment(),
     )
     interface.run(cwd=str(folder))
-    data, _ = load_image(_written(folder / "bet_mask.nii.gz", "bet"))
-    mask = np.asarray(_on_grid(data, image, "bet") > 0.5)
+    data, _ = load_image(_require_output(folder / "bet_mask.nii.gz", "bet"))
+    mask = np.asarray(_check_grid(data, image, "bet") > 0.5)
     if not mask.any():
         raise RuntimeError(
             "FSL BET returned an empty brain mask. Check the scan, or use --anat-tools ants."
@@ -105,18 +163,35 @@ def brain_by_bet(image: Volume, folder: Path) -> Array:
 
 
 def aligned_by_flirt(frame: Volume, image: Volume, folder: Path, *, affine: bool) -> Array:
-    """Align two images of a head with FLIRT by the correlation ratio.
+    """Register two images of a head with FLIRT by the correlation ratio.
 
-    `frame`: fixed image (3D). `image`: moving image (3D). `folder`: existing empty folder for the
-    files of FLIRT. `affine`: 12 degrees of freedom in place of 6. Return the matrix from a point
-    of the frame to its point in the image (4 x 4, RAS mm). RuntimeError: FLIRT failed.
+    Parameters
+    ----------
+    frame : Volume
+        Fixed image (3D).
+    image : Volume
+        Moving image (3D).
+    folder : Path
+        Existing empty directory for the files of FLIRT.
+    affine : bool
+        Whether to use 12 degrees of freedom instead of 6.
+
+    Returns
+    -------
+    Array
+        Transform of a frame point to its point in the image (4 x 4, RAS+ mm).
+
+    Raises
+    ------
+    RuntimeError
+        FLIRT failed.
     """
     from nipype.interfaces.fsl import FLIRT
 
     paths = []
     for name, volume in (("frame", frame), ("image", image)):
         (folder / name).mkdir()
-        paths.append(_saved(volume, folder / name))
+        paths.append(_save_input(volume, folder / name))
     interface = FLIRT(
         in_file=str(paths[1]),
         reference=str(paths[0]),
@@ -129,20 +204,30 @@ def aligned_by_flirt(frame: Volume, image: Volume, folder: Path, *, affine: bool
         environ=_environment(),
     )
     interface.run(cwd=str(folder))
-    matrix = np.loadtxt(_written(folder / "flirt.mat", "flirt"))
+    matrix = np.loadtxt(_require_output(folder / "flirt.mat", "flirt"))
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
         raise RuntimeError(f"FSL FLIRT wrote a matrix with shape {matrix.shape}; expected 4 x 4")
     return world_matrix(matrix, frame, image)
 
 
 def world_matrix(matrix: Array, frame: Volume, image: Volume) -> Array:
-    """Return a matrix of FLIRT as one from a point of the frame to its point in the image.
+    """Convert a FLIRT matrix to a transform of a frame point to its point in the image.
 
-    FLIRT's matrix takes a point of the image to its point in the frame, both in mm from the first
-    voxel, along the axes of the array; the first axis is flipped if the array is not in
+    FLIRT's matrix maps a point of the image to its point in the frame. Both are in mm from the
+    first voxel along the axes of the array, with the first axis flipped if the array is not in
     radiological order.
 
-    `matrix`: matrix written by FLIRT (4 x 4). Result in RAS mm (4 x 4).
+    Parameters
+    ----------
+    matrix : Array
+        Matrix written by FLIRT (4 x 4).
+    frame, image : Volume
+        Reference and input image of FLIRT (3D).
+
+    Returns
+    -------
+    Array
+        Transform of a frame point to its point in the image (4 x 4, RAS+ mm).
     """
     return np.asarray(
         image.affine
@@ -154,7 +239,7 @@ def world_matrix(matrix: Array, frame: Volume, image: Volume) -> Array:
 
 
 def _scaled_voxels(image: Volume) -> Array:
-    """Return the matrix from voxel numbers to FSL's coordinates (4 x 4, mm)."""
+    """Return the matrix from voxel numbers to FSL coordinates (4 x 4, mm)."""
     scaled = np.diag([*image.zooms, 1.0])
     if np.linalg.det(image.affine[:3, :3]) > 0:
         scaled[0, 0] *= -1
@@ -163,24 +248,24 @@ def _scaled_voxels(image: Volume) -> Array:
 
 
 def _environment() -> dict[str, str]:
-    """Variables for FSL: compressed files, and one thread as for all other programs here."""
+    """Return environment variables for FSL: compressed output and one thread."""
     return {"FSLOUTPUTTYPE": "NIFTI_GZ", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
 
 
-def _saved(image: Volume, folder: Path) -> Path:
+def _save_input(image: Volume, folder: Path) -> Path:
     path = folder / "head.nii.gz"
     save_image(np.asarray(image.data, dtype=np.float32), image.affine, path)
     return path
 
 
-def _written(path: Path, program: str) -> Path:
+def _require_output(path: Path, program: str) -> Path:
     if not path.is_file():
         raise RuntimeError(f"FSL {program} ended without an error but did not write {path.name}")
     return path
 
 
-def _on_grid(data: Array, image: Volume, program: str) -> Array:
-    """Return values of a program on the grid of its input."""
+def _check_grid(data: Array, image: Volume, program: str) -> Array:
+    """Return the output of a program after checking that it is on the grid of the input."""
     values = data.reshape(data.shape[:3]) if data.ndim == 4 and data.shape[3] == 1 else data
     if values.shape != image.data.shape:
         raise RuntimeError(

@@ -1,4 +1,4 @@
-"""Grid of a model's voxel size around a scan, for heads that have no high-resolution scan."""
+"""Grid with a model's voxel size around a scan, for heads without a high-resolution scan."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,16 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 
 _ACROSS = {"R-L": 0, "P-A": 1, "I-S": 2}
-"""Anatomical axis across slices, as model cards name it, and its index in RAS order."""
+"""Axis across slices as named in model cards, and its index in RAS order."""
 
 
 def grid_around(image: Volume, mm: Sequence[float], orientation: str) -> Volume:
     """Return an empty image that covers the field of view of a scan with voxels of another size.
 
-    Both have the same center and directions. Axes lead toward right, anterior and superior as far
-    as the directions of the scan allow. The axis across slices is the last one, and the other two
-    follow in RAS order. At its edges the grid exceeds the scan by less than half a voxel.
+    Both images have the same center and directions. The axes point to right, anterior and superior
+    as far as the directions of the scan allow. The axis across slices is the last axis; the other
+    two follow in RAS order. At its edges the grid extends beyond the scan by less than half a
+    voxel.
 
     Parameters
     ----------
@@ -29,7 +30,7 @@ def grid_around(image: Volume, mm: Sequence[float], orientation: str) -> Volume:
     orientation : str
         Anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``.
     """
-    shape, affine = _in_ras_order(image)
+    shape, affine = _reorder_to_ras(image)
     across = _ACROSS[orientation]
     order = [axis for axis in range(3) if axis != across] + [across]
     directions = affine[:3, order] / voxel_sizes(affine)[order]
@@ -45,8 +46,8 @@ def grid_around(image: Volume, mm: Sequence[float], orientation: str) -> Volume:
     return Volume(np.zeros((x, y, z), dtype=np.float32), grid)
 
 
-def _in_ras_order(image: Volume) -> tuple[Array, Array]:
-    """Return shape and affine of an image whose axes were brought closest to RAS order."""
+def _reorder_to_ras(image: Volume) -> tuple[Array, Array]:
+    """Return shape and affine of an image with its axes reordered closest to RAS."""
     orientation = io_orientation(image.affine)
     shape = np.empty(3)
     shape[orientation[:, 0].astype(int)] = image.data.shape

@@ -1,19 +1,20 @@
-"""CSF, veins and sinuses, pial layer and brain from T1w, T2w and FLAIR together.
+"""Segmentation of CSF, veins and sinuses, pial layer and brain from T1w, T2w and FLAIR.
 
-Source: attention-unet, section 3.8.2: Gaussian clustering of the array of the three contrasts,
-optimized by expectation-maximization. The classes are named by their intensities there: CSF is
-dark in T1w and FLAIR and bright in T2w; veins and sinuses are dark in T2w and of low to medium
-intensity otherwise; the pial layer, with partial volumes of brain and CSF, is dark in T1w and
-bright in T2w and FLAIR; gray and white matter are of medium intensity.
+Source: attention-unet, section 3.8.2: Gaussian clustering of the three contrasts, optimized by
+expectation-maximization. The paper describes the classes by their intensities. CSF is dark in T1w
+and FLAIR and bright in T2w. Veins and sinuses are dark in T2w and have low to medium intensity
+otherwise. The pial layer, with partial volumes of brain and CSF, is dark in T1w and bright in T2w
+and FLAIR. Gray and white matter have medium intensity.
 
 These descriptions are the starting means here, in standard deviations of the brain, and a weak
-prior on the means (as many voxels as `_PRIOR` of the image), without which classes of few voxels
-drift into the brain. The paper prints neither starting values nor software.
+prior on the means, which counts for as many voxels as the fraction `_PRIOR` of the image. Without
+a prior, classes of few voxels drift into the brain. The paper reports neither starting values nor
+software.
 
-The classes are fitted in the brain mask. Sinuses lie in the dura, outside this mask: veins are
-also searched in a wider, intracranial mask around it. The skull, which begins there, is dark in
-all three contrasts, as the background is, and the fat of its marrow bright in T1w; both get
-components of their own there and belong to no class.
+The classes are fitted in the brain mask. Sinuses are in the dura, outside this mask, so veins are
+also searched in a wider, intracranial mask. The skull, which begins there, is as dark as the
+background in all three contrasts, and the fat of its marrow is bright in T1w. Both have separate
+components there and belong to no class.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,10 +24,11 @@ import numpy as np
 from bids_sr.io.arrays import Array
 
 CONTRASTS = ("T1w", "T2w", "FLAIR")
-"""Contrasts that are all required, in order of the array."""
+"""Required contrasts in the order of the array."""
 CLASSES = ("csfSpaces", "veins", "pial", "brainTissue")
 """Classes; csfSpaces differs from the tissue class csf of the three-class segmentation."""
-# standard deviations from the robust center of the brain, by contrast; class of each component
+# class and starting mean of each component, in standard deviations from the robust center of the
+# brain by contrast
 _STARTS = (
     ("csfSpaces", (-2.0, 2.0, -2.0)),
     ("veins", (-1.0, -2.0, -0.75)),
@@ -35,14 +37,15 @@ _STARTS = (
     ("brainTissue", (0.75, -0.5, -0.25)),
 )
 _WEIGHTS = (0.12, 0.03, 0.08, 0.42, 0.35)
-_PRIOR = 0.02  # voxels of the image, as a share, that the prior on a mean counts for
-_PRIOR_AROUND = 0.1  # the same around the brain, where the means of the brain are kept more firmly
-_MARROW = (2.5, 1.0, 1.0)  # fat in the skull, in standard deviations of the brain
+_PRIOR = 0.02  # fraction of the image's voxels for which the prior on a mean counts
+# the same around the brain, where the means stay closer to the means of the brain
+_PRIOR_AROUND = 0.1
+_MARROW = (2.5, 1.0, 1.0)  # standard deviations of the brain, mean of fat in the skull
 _Mixture = tuple[Array, Array, Array]
 """Means, covariances and weights of components."""
-_FLOOR = 0.05  # added to the variances, in squared standard deviations of the brain
+_FLOOR = 0.05  # squared standard deviations of the brain, added to the variances
 _ROUNDS = 25
-_SAMPLE = 100_000  # voxels that the mixture is fitted to
+_SAMPLE = 100_000  # voxels to which the mixture is fitted
 
 
 def segment_multispectral(
@@ -53,17 +56,17 @@ def segment_multispectral(
     Parameters
     ----------
     scans : Mapping[str, Array]
-        T1w, T2w and FLAIR on one grid (3D), corrected for intensity non-uniformity.
+        Bias-corrected T1w, T2w and FLAIR on one grid (3D).
     mask : Array
-        Voxels of the brain (3D, boolean).
+        Brain voxels (3D, boolean).
     intracranial : Array | None, optional
-        Voxels in which veins are searched, too (3D, boolean); None: the brain only.
+        Voxels in which veins are also searched (3D, boolean); None searches only the brain.
 
     Returns
     -------
     dict[str, Array]
-        Voxels (3D, boolean) by class (`CLASSES`); each voxel of the mask is in one class, and
-        voxels around it are veins or in no class.
+        Voxels (3D, boolean) by class (`CLASSES`). Each voxel of the mask is in one class; voxels
+        around the mask are veins or in no class.
 
     Raises
     ------
@@ -81,10 +84,10 @@ def segment_multispectral(
             f"the brain mask with shape {inside.shape} is empty or is not on the grid of the scans"
         )
     scales = [_scale(np.asarray(scans[name])[inside], name) for name in CONTRASTS]
-    x = _standardized(scans, inside, scales)
+    x = _standardize(scans, inside, scales)
     sample = x[:: max(1, len(x) // _SAMPLE)]
     starts = np.array([start for _, start in _STARTS])
-    mixture = _fitted(sample, starts, np.array(_WEIGHTS), _PRIOR)
+    mixture = _fit_mixture(sample, starts, np.array(_WEIGHTS), _PRIOR)
     component = _posterior(x, *mixture).argmax(axis=1)
     masks = {}
     for name in CLASSES:
@@ -104,29 +107,40 @@ def _veins_around(
     scales: Sequence[tuple[float, float]],
     mixture: _Mixture,
 ) -> Array:
-    """Return voxels around the brain (3D, boolean) that are veins or sinuses.
+    """Return voxels around the brain that are veins or sinuses (3D, boolean).
 
-    `scales`: median and spread of each contrast in the brain. `mixture`: components in the brain;
-    their means are kept there, and their weights and those of skull and marrow are fitted.
+    Parameters
+    ----------
+    scans : Mapping[str, Array]
+        Scans on one grid (3D).
+    brain : Array
+        Brain voxels (3D, boolean).
+    intracranial : Array
+        Voxels to search (3D, boolean).
+    scales : Sequence[tuple[float, float]]
+        Median and spread of each contrast in the brain.
+    mixture : _Mixture
+        Components in the brain. Their means serve as a prior, and components of skull and marrow
+        are added.
     """
     rim = np.asarray(intracranial, dtype=bool) & ~brain
     veins = np.zeros(brain.shape, dtype=bool)
     if not rim.any():
         return veins
-    x = _standardized(scans, rim, scales)
+    x = _standardize(scans, rim, scales)
     no_signal = np.clip([-center / spread for center, spread in scales], -8, 8)
     means, _, weights = mixture
     starts = np.vstack([means, 0.9 * no_signal, _MARROW])
     sample = x[:: max(1, len(x) // _SAMPLE)]
-    around = _fitted(
+    rim_mixture = _fit_mixture(
         sample, starts, np.append(0.5 * weights, [0.4, 0.1]), _PRIOR_AROUND, covariances=mixture[1]
     )
     number = next(k for k, (label, _) in enumerate(_STARTS) if label == "veins")
-    veins[rim] = _posterior(x, *around).argmax(axis=1) == number
+    veins[rim] = _posterior(x, *rim_mixture).argmax(axis=1) == number
     return veins
 
 
-def _fitted(
+def _fit_mixture(
     sample: Array,
     starts: Array,
     weights: Array,
@@ -134,11 +148,20 @@ def _fitted(
     *,
     covariances: Array | None = None,
 ) -> _Mixture:
-    """Fit a mixture by expectation-maximization, with a prior on the means.
+    """Fit a mixture by expectation-maximization with a prior on the means.
 
-    `sample`: voxels (n, contrasts). `share`: share of the voxels that the prior on each mean,
-    which is `starts`, counts for. `covariances`: of the first components to start from; None: a
-    variance of 0.5.
+    Parameters
+    ----------
+    sample : Array
+        Standardized intensities of voxels (n, contrasts).
+    starts : Array
+        Starting means, which are also the means of the prior (components, contrasts).
+    weights : Array
+        Starting weights of the components.
+    share : float
+        Number of voxels for which the prior on each mean counts, as a fraction of the sample.
+    covariances : Array | None, optional
+        Starting covariances of the first components; None starts from a variance of 0.5.
     """
     means = starts.copy()
     spreads = np.tile(0.5 * np.eye(len(CONTRASTS)), (len(starts), 1, 1))
@@ -150,8 +173,8 @@ def _fitted(
         prior = share * len(sample)
         means = (posterior.T @ sample + prior * starts) / (mass + prior)[:, None]
         for k in range(len(starts)):
-            left = sample - means[k]
-            spread = (posterior[:, k, None] * left).T @ left / mass[k]
+            residuals = sample - means[k]
+            spread = (posterior[:, k, None] * residuals).T @ residuals / mass[k]
             spreads[k] = spread + _FLOOR * np.eye(len(CONTRASTS))
         weights = mass / mass.sum()
     return means, spreads, weights
@@ -166,7 +189,7 @@ def _scale(values: Array, name: str) -> tuple[float, float]:
     return center, spread
 
 
-def _standardized(
+def _standardize(
     scans: Mapping[str, Array], voxels: Array, scales: Sequence[tuple[float, float]]
 ) -> Array:
     """Return intensities in robust standard deviations from the median (n, contrasts)."""
@@ -181,9 +204,9 @@ def _posterior(x: Array, means: Array, covariances: Array, weights: Array) -> Ar
     """Return the probability of each component at each voxel (n, components)."""
     logs = np.empty((len(x), len(means)))
     for k, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
-        left = np.linalg.solve(np.linalg.cholesky(covariance), (x - mean).T)
+        whitened = np.linalg.solve(np.linalg.cholesky(covariance), (x - mean).T)
         _, log_volume = np.linalg.slogdet(covariance)
-        logs[:, k] = np.log(weights[k]) - 0.5 * (log_volume + (left**2).sum(axis=0))
+        logs[:, k] = np.log(weights[k]) - 0.5 * (log_volume + (whitened**2).sum(axis=0))
     logs -= logs.max(axis=1, keepdims=True)
     posterior = np.exp(logs)
     return np.asarray(posterior / posterior.sum(axis=1, keepdims=True))

@@ -1,4 +1,4 @@
-"""Normalization of a brain to a template by SyN, and the template's tissues carried back."""
+"""Normalization of a brain to a template by SyN, and template tissue maps as priors."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,21 +25,18 @@ def normalize(
     prefix: str,
     sloppy: bool,
 ) -> tuple[Path, Path]:
-    """SyN between brain and template at 3 mm (4 mm if sloppy).
-
-    Returns two composite files: the first takes template points to T1w points (it resamples the
-    T1w image into the template), the second T1w points to template points.
+    """Register a brain to a template by SyN at 3 mm (4 mm if sloppy).
 
     Parameters
     ----------
     brain : Volume
-        T1w image (3D); what lies outside the brain is set to 0 here.
+        T1w image (3D); voxels outside the mask are set to 0.
     mask : Array
-        Voxels of the brain in the T1w image (3D, boolean).
+        Brain voxels of the T1w image (3D, boolean).
     template : Volume
         Skull-stripped T1w template (3D).
     template_mask : Array
-        Voxels of the brain in the template (3D, boolean).
+        Brain voxels of the template (3D, boolean).
     start : Array
         Transform of a template point to its T1w point (4 x 4, RAS+ mm).
     seed : int
@@ -47,12 +44,13 @@ def normalize(
     prefix : str
         Path and first letters of the files that ANTs writes.
     sloppy : bool
-        Whether to be quick instead of accurate.
+        Whether to use a faster, less accurate registration.
 
     Returns
     -------
     tuple[Path, Path]
-        Template-to-T1w and T1w-to-template transform files of points (.h5).
+        Transform files of points (.h5). The first maps template points to T1w points and thus
+        resamples the T1w image to the template; the second maps T1w points to template points.
     """
     mm = 4.0 if sloppy else 3.0
     low = coarse(template, mm)
@@ -98,18 +96,34 @@ def normalize(
 def carried_priors(
     t1w: Volume, mask: Array, maps: Sequence[Volume], std2t1w: Path, *, seed: int
 ) -> Array:
-    """Resample the template's tissues to T1w priors of GM, WM and CSF (3, X, Y, Z).
+    """Resample template tissue maps to priors of GM, WM and CSF on the T1w grid.
 
-    The template gives GM and WM; CSF is the remainder.
+    The template provides GM and WM; CSF is the remainder inside the mask.
 
-    `std2t1w`: transform file that brings template images onto the T1w image. Tissue probabilities
-    in T1w voxels, from 0 to 1 (3, X, Y, Z).
+    Parameters
+    ----------
+    t1w : Volume
+        T1w image that defines the grid (3D).
+    mask : Array
+        Brain voxels of the T1w image (3D, boolean).
+    maps : Sequence[Volume]
+        Template maps of GM and WM, from 0 to 1.
+    std2t1w : Path
+        Transform file that resamples template images to the T1w image.
+    seed : int
+        Seed of the random samples of ANTs.
+
+    Returns
+    -------
+    Array
+        Probability of GM, WM and CSF in each T1w voxel, from 0 to 1 (3, X, Y, Z).
     """
-    # template maps are smooth: carried to 2 mm, where it is quick, then interpolated
+    # template maps are smooth: resampled at 2 mm for speed, then interpolated
     low = coarse(t1w, 2.0)
-    carried = [np.clip(apply(image, low, [std2t1w], seed=seed), 0, 1) for image in maps]
+    resampled = [np.clip(apply(image, low, [std2t1w], seed=seed), 0, 1) for image in maps]
     gray, white = (
-        sample_volume(m, low.affine, t1w.data.shape, t1w.affine, order=1) for m in carried
+        sample_volume(tissue, low.affine, t1w.data.shape, t1w.affine, order=1)
+        for tissue in resampled
     )
     fluid = np.where(mask, np.clip(1 - gray - white, 0, 1), 0)
     return np.stack([gray, white, fluid])

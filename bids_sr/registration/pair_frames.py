@@ -1,4 +1,4 @@
-"""The T2*-weighted pair: its members in one frame, at both resolutions, for training."""
+"""Alignment of a T2*-weighted pair for training, at both resolutions."""
 
 import numpy as np
 
@@ -11,33 +11,35 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.matrices import acquire
 
-# Of the low-resolution voxel, rms over the head: what is left would reach the trained network as a
-# shift, while interpolating blurs what it learns from. The estimate itself is right to .01 voxel.
+# Fraction of the low-resolution voxel (rms over the head). The trained network reproduces a
+# remaining shift, but interpolation blurs its training data. The estimate itself is accurate to
+# .01 voxel.
 _TOLERANCE_VOXELS = 0.03
 
 
 _AlignedPair = tuple[Volume, Volume, Volume, Array, dict[str, object]]
-"""A pair ready for training: the high-resolution image on the fine grid of the low-resolution one
-and in its frame, the latter, its head; what takes its points to those of the high-resolution image
-as acquired, (1, 4, 4); for the report."""
+"""A pair for training: high-resolution image on the high-resolution grid and in the frame of the
+low-resolution image, low-resolution image, brain mask, transform of its points to points of the
+high-resolution image as acquired (1, 4, 4; RAS+ mm), and facts for the report."""
 
 
 def truncated_pair(highres: Volume, factor: Factor) -> _AlignedPair:
-    """Return a pair whose low-resolution member is k-space truncated.
+    """Return a pair whose low-resolution image is the k-space truncated high-resolution image.
 
-    The high-resolution member is cropped first where the factor does not divide it.
+    If the factor does not divide the high-resolution image, it is cropped first.
 
     Parameters
     ----------
     highres : Volume
         High-resolution image of the T2*w pair (3D).
     factor : Factor
-        Acquired over high-resolution voxel size along each axis.
+        Ratio of acquired to high-resolution voxel size along each axis.
 
     Returns
     -------
     _AlignedPair
-        Fine image, low-resolution image, brain mask, transform (1, 4, 4; RAS+ mm) and facts.
+        High-resolution image, low-resolution image, brain mask, transform (1, 4, 4; RAS+ mm) and
+        facts.
     """
     data, affine = acquire(highres.data, highres.affine, factor=factor)
     lowres = Volume(data=np.maximum(np.asarray(data, dtype=np.float32), 0), affine=affine)
@@ -61,12 +63,10 @@ def registered_pair(
     prefix: str,
     in_frame: bool = False,
 ) -> _AlignedPair:
-    """Return a registered measured pair.
+    """Register the two images of a measured pair.
 
-    highres is resampled, once, only where it is out of register or on another grid. Nothing is
-    estimated of a pair that is said to be `in_frame`.
-
-    MaskError where no brain can be told in one of the images.
+    The high-resolution image is resampled at most once, and only if it is not aligned with the
+    low-resolution image or on another grid. A pair that is `in_frame` is not registered.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def registered_pair(
     lowres : Volume
         Low-resolution image of the T2*w pair (3D).
     factor : Factor
-        Acquired over high-resolution voxel size along each axis.
+        Ratio of acquired to high-resolution voxel size along each axis.
     seed : int
         Seed of the random samples of ANTs.
     prefix : str
@@ -86,45 +86,51 @@ def registered_pair(
     Returns
     -------
     _AlignedPair
-        Fine image, low-resolution image, brain mask, transform (1, 4, 4; RAS+ mm) and facts.
+        High-resolution image, low-resolution image, brain mask, transform (1, 4, 4; RAS+ mm) and
+        facts.
+
+    Raises
+    ------
+    MaskError
+        No brain is found in one of the images.
     """
     mask = masks.brain_mask(lowres.data, lowres.affine)
     xfm = np.eye(4)
-    registered: dict[str, object] = {}
+    registration_facts: dict[str, object] = {}
     if not in_frame:
         fine_mask = masks.brain_mask(highres.data, highres.affine)
         fit = rigid(lowres, highres, mask, fine_mask, seed=seed, prefix=prefix)
         xfm = _polish(highres, lowres, mask, fit.xfm, factor)
-        registered = {"start": fit.start, "nmi": round(fit.nmi, 4)}
+        registration_facts = {"start": fit.start, "nmi": round(fit.nmi, 4)}
     size = size_of(xfm, mask, lowres.affine)
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
     tolerance = _TOLERANCE_VOXELS * float(lowres.zooms.min())
-    in_register = size["displacement_rms_mm"] <= tolerance
+    is_aligned = size["displacement_rms_mm"] <= tolerance
     same_grid = highres.data.shape == shape and np.allclose(
         highres.affine, grid, atol=1e-3 * highres.zooms.min()
     )
     data = (
         highres.data
-        if in_register and same_grid
+        if is_aligned and same_grid
         else sample_volume(
-            highres.data, highres.affine, shape, grid, np.eye(4) if in_register else xfm, order=5
+            highres.data, highres.affine, shape, grid, np.eye(4) if is_aligned else xfm, order=5
         )
     )
     facts: dict[str, object] = {
         "truncated": False,
-        "resampled": not (in_register and same_grid),
+        "resampled": not (is_aligned and same_grid),
         **size,
         "tolerance_mm": round(tolerance, 4),
         "same_grid": bool(same_grid),
-        **registered,
+        **registration_facts,
     }
     return Volume(data, grid), lowres, lowres.like(mask), xfm[None], facts
 
 
 def _polish(highres: Volume, lowres: Volume, mask: Array, start: Array, factor: Factor) -> Array:
-    """Refine lowres-to-highres on a k-space-truncated highres.
+    """Refine the lowres-to-highres transform on a k-space truncated high-resolution image.
 
-    The truncation is the scanner's own and brings highres to low resolution.
+    The truncation to low resolution models the acquisition by the scanner.
     """
     xfm = np.asarray(start, dtype=float)
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
@@ -132,10 +138,14 @@ def _polish(highres: Volume, lowres: Volume, mask: Array, start: Array, factor: 
     for _ in range(2):
         fine = sample_volume(highres.data, highres.affine, shape, grid, xfm)
         low, affine = acquire(fine, grid, factor=factor)
-        seen = sample_volume(
+        field_of_view = sample_volume(
             ones, highres.affine, lowres.data.shape, lowres.affine, xfm, order=1, zero_outside=True
         )
         xfm = xfm @ refine(
-            lowres, Volume(data=low, affine=affine), mask & (seen > 0.99), np.eye(4), rounds=1
+            lowres,
+            Volume(data=low, affine=affine),
+            mask & (field_of_view > 0.99),
+            np.eye(4),
+            rounds=1,
         )
     return xfm

@@ -1,6 +1,6 @@
-"""Position of one image's points in another: a matrix, and a displacement on a grid if any.
+"""Position of a frame's points in a scan: a matrix, and a displacement field if any.
 
-Matrices are 4 x 4 (RAS mm) and take a point of the frame to its point in the scan.
+Matrices are 4 x 4 (RAS mm) and map a point of the frame to its point in the scan.
 """
 
 from pathlib import Path
@@ -18,8 +18,8 @@ from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.spatial.windowed_sinc import resample_sinc
 
 SINC = -1
-"""Takes the place of the order of a spline: a sinc with Lanczos' window."""
-# grid on which a deformation is read from its file; SyN smooths its own over three voxels
+"""Interpolation by a Lanczos-windowed sinc, in place of the order of a spline."""
+# mm, grid on which a deformation file is sampled; SyN smooths its field over three voxels
 _WARP_MM = 4.0
 
 
@@ -27,8 +27,14 @@ _WARP_MM = 4.0
 class Placement:
     """Position of a frame's points in another scan.
 
-    `moved`: displacement added after the transform (3, X, Y, Z; RAS+ mm), or None. `grid`:
-    voxel-to-world matrix of the displacements (4 x 4, RAS+ mm), or None.
+    Attributes
+    ----------
+    xfm : Array
+        Transform of a frame point to its point in the scan (4 x 4, RAS+ mm).
+    moved : Array | None
+        Displacement that is added after the transform (3, X, Y, Z; RAS mm), or None.
+    grid : Array | None
+        Voxel-to-world matrix of the displacements (4 x 4, RAS+ mm), or None.
     """
 
     xfm: Array
@@ -38,13 +44,29 @@ class Placement:
     def seen(
         self, image: Volume, frame: Volume, order: int, *, zero_outside: bool = False
     ) -> Array:
-        """The scan on the grid of the frame, in one interpolation by a spline of that order.
+        """Resample a scan to the grid of the frame in one interpolation.
 
-        `image`: scan of the same head as the frame (3D). `order`: order of the spline, such as 0
-        (nearest), 1 (linear) or 3 (cubic), or `SINC`. `zero_outside`: 0 beyond the field of view
-        of the scan, in place of its edge (splines only). ValueError for `SINC` with a deformation.
-        Resampled values on the grid of the frame (3D,
-        float32).
+        Parameters
+        ----------
+        image : Volume
+            Scan of the same head as the frame (3D).
+        frame : Volume
+            Image that defines the grid.
+        order : int
+            Order of the spline, such as 0 (nearest), 1 (linear) or 3 (cubic), or `SINC`.
+        zero_outside : bool, optional
+            Set voxels outside the field of view of the scan to 0 instead of its edge value
+            (splines only).
+
+        Returns
+        -------
+        Array
+            Values on the grid of the frame (3D, float32).
+
+        Raises
+        ------
+        ValueError
+            The order is `SINC` and there is a displacement.
         """
         target = (frame.data.shape, frame.affine)
         if order == SINC and self.moved is None:
@@ -54,7 +76,9 @@ class Placement:
             raise ValueError("deformation fields are only supported with spline interpolation")
         moved = None
         if self.moved is not None and self.grid is not None:
-            parts = [sample_volume(part, self.grid, *target, order=1) for part in self.moved]
+            parts = [
+                sample_volume(component, self.grid, *target, order=1) for component in self.moved
+            ]
             moved = np.stack(parts)
         return sample_volume(
             image.data,
@@ -67,48 +91,56 @@ class Placement:
         )
 
     def points(self, points: Array) -> Array:
-        """Return (N, 3) points of the frame in the scan, RAS mm."""
-        there = apply_affine(self.xfm, points)
+        """Map points of the frame (N, 3) to points of the scan (RAS mm)."""
+        mapped = apply_affine(self.xfm, points)
         if self.moved is None or self.grid is None:
-            return there
-        at = apply_affine(invert(self.grid), points).T
+            return mapped
+        voxels = apply_affine(invert(self.grid), points).T
         shifts = [
-            ndimage.map_coordinates(part, at, order=1, mode="nearest") for part in self.moved
+            ndimage.map_coordinates(component, voxels, order=1, mode="nearest")
+            for component in self.moved
         ]
-        return there + np.stack(shifts, axis=1)
+        return mapped + np.stack(shifts, axis=1)
 
 
 def deformed(frame: Volume, xfm: Array, composite: Path) -> Placement:
-    """Return the placement of a composite transform file, over the grid of the frame.
+    """Return the placement defined by a composite transform file.
 
-    `frame`: image on whose field of view the displacement is read. `xfm`: linear part (4 x 4, RAS
-    mm), which the displacement is added to. `composite`: file that takes points of the frame to
-    their points in the scan (.h5).
+    Parameters
+    ----------
+    frame : Volume
+        Image over whose field of view the displacement is sampled.
+    xfm : Array
+        Linear part (4 x 4, RAS+ mm), to which the displacement is added.
+    composite : Path
+        File that maps points of the frame to points of the scan (.h5).
     """
     points, shape, grid = _coarse_points(frame)
     moved = carry(points, [composite]) - apply_affine(xfm, points)
-    return _displaced(xfm, moved, shape, grid)
+    return _add_displacement(xfm, moved, shape, grid)
 
 
 def composed(frame: Volume, first: Placement, second: Placement) -> Placement:
     """Return the placement that applies `first` to points of the frame, then `second`.
 
-    Matrices are multiplied; displacements are read once, on a grid over the frame.
+    Matrices are multiplied, and displacements are sampled once on a grid over the frame.
     """
     xfm = second.xfm @ first.xfm
     if first.moved is None and second.moved is None:
         return Placement(xfm=xfm)
     points, shape, grid = _coarse_points(frame)
     moved = second.points(first.points(points)) - apply_affine(xfm, points)
-    return _displaced(xfm, moved, shape, grid)
+    return _add_displacement(xfm, moved, shape, grid)
 
 
 def _coarse_points(frame: Volume) -> tuple[Array, tuple[int, int, int], Array]:
-    """Return points (N, 3; RAS mm) over a frame, the shape of their grid, and its matrix."""
+    """Return points over a frame (N, 3; RAS mm), and the shape and matrix of their grid."""
     factor = [min(1.0, float(zoom) / _WARP_MM) for zoom in frame.zooms]
     shape, grid = hr_grid(frame.data.shape, frame.affine, factor)
     return apply_affine(grid, np.indices(shape).reshape(3, -1).T), shape, grid
 
 
-def _displaced(xfm: Array, moved: Array, shape: tuple[int, int, int], grid: Array) -> Placement:
+def _add_displacement(
+    xfm: Array, moved: Array, shape: tuple[int, int, int], grid: Array
+) -> Placement:
     return Placement(xfm=xfm, moved=moved.T.reshape(3, *shape).astype(np.float32), grid=grid)

@@ -1,8 +1,7 @@
 """Rigid registration of two images of one head by mutual information and Gauss-Newton.
 
-Mutual information comes first; Gauss-Newton follows where the contrast is the same.
-
-Matrices are 4x4, RAS mm, and take a point of the fixed image to where it lies in the moving one.
+Gauss-Newton refines the result if the images have the same contrast. Matrices are 4x4 (RAS mm) and
+map a point of the fixed image to its position in the moving image.
 """
 
 import numpy as np
@@ -25,24 +24,33 @@ from bids_sr.spatial.transforms import (
     rms_distance,
 )
 
-_MIN_OVERLAP = 0.3  # of the smaller head, below which headers are not believed alone
-# a start from the headers that ends below this share of the best start's information is poor
+# fraction of the smaller head below which the headers are not used as the only start
+_MIN_OVERLAP = 0.3
+# fraction of the best start's mutual information; below it, registration from the headers is poor
 _POOR_GAIN = 0.5
-# A header that is wrong by a quarter turn leaves a match with little information. Turned starts
-# are compared on voxels of this size (mm), and registered if they come near that match as they are
+# A header that is wrong by a quarter turn leads to a match with little information. Rotated starts
+# are compared on voxels of this size (mm), and registered if they are close to that match before
+# registration.
 _TURN_MM = 4.0
 _TURNS_TRIED = 3
-_TURN_SHARE = 0.25  # of the information above 1, that counts as near
-# information of a turned start over that of the headers, from which the headers are not believed
+_TURN_SHARE = 0.25  # fraction of the mutual information above 1 that counts as close
+# ratio of mutual information above 1 from which a rotated start replaces the headers
 _TURNED_GAIN = 1.5
 
 
 @frozen
 class _Fit:
-    """A rigid transform and how well it aligns.
+    """Rigid transform and its quality.
 
-    `xfm` takes a fixed point to its moving point; `nmi` is normalized mutual information in the
-    fixed mask (1 is none); `start` is "headers", "centers of mass", or "turned headers".
+    Attributes
+    ----------
+    xfm : Array
+        Transform of a fixed point to its moving point (4 x 4, RAS+ mm).
+    nmi : float
+        Normalized mutual information in the fixed mask and its rim; 1 if the images are
+        independent.
+    start : str
+        Start of the registration: "headers", "centers of mass" or "turned headers".
     """
 
     xfm: Array
@@ -55,20 +63,36 @@ def _center(mask: Array, affine: Array) -> Array:
 
 
 def rim_of(mask: Array, image: Volume) -> Array:
-    """A head or brain with what surrounds it, as the metrics of registrations need it.
+    """Dilate a head or brain mask by 1.5 times the largest voxel size.
 
-    `image`: image on the grid of the mask (3D); its voxel size sets the width. Voxels of the
-    region and 1.5 largest voxel edges around it (3D, boolean).
+    Registration metrics need the surroundings of the head.
+
+    Parameters
+    ----------
+    mask : Array
+        Voxels of the head or brain (3D, boolean).
+    image : Volume
+        Image on the grid of the mask (3D).
     """
     return masks.grow(mask, image.affine, 1.5 * float(image.zooms.max()))
 
 
 def linear_stages(kind: str, size: float, fine_mm: float = 0.0) -> list[Stage]:
-    """Return stages of a linear registration of images of smallest voxel side `size` (mm).
+    """Return the stages of a linear registration.
 
-    `fine_mm` is the smoothing (sigma) of the last level.
+    Parameters
+    ----------
+    kind : str
+        Transform of ANTs, ``Rigid`` or ``Affine``.
+    size : float
+        Smallest voxel size of the images (mm).
+    fine_mm : float, optional
+        Smoothing of the last level (sigma, mm).
 
-    `kind`: transform of ANTs, ``Rigid`` or ``Affine``. Two stages; the second looks at all voxels.
+    Returns
+    -------
+    list[Stage]
+        Two stages; the second uses all voxels.
     """
     return [
         Stage(
@@ -84,10 +108,12 @@ def linear_stages(kind: str, size: float, fine_mm: float = 0.0) -> list[Stage]:
 
 
 def _overlap(fixed: Volume, fixed_mask: Array, moving: Volume, moving_mask: Array) -> float:
-    """Share of the smaller mask that the headers put inside the other one."""
-    seen = coarse_grids.coverage(moving_mask, moving.affine, fixed.data.shape, fixed.affine) > 0.5
+    """Return the fraction of the smaller mask that the headers place inside the other mask."""
+    covered = (
+        coarse_grids.coverage(moving_mask, moving.affine, fixed.data.shape, fixed.affine) > 0.5
+    )
     sizes = [fixed_mask.sum() * np.prod(fixed.zooms), moving_mask.sum() * np.prod(moving.zooms)]
-    return float((seen & fixed_mask).sum() * np.prod(fixed.zooms) / max(min(sizes), 1.0))
+    return float((covered & fixed_mask).sum() * np.prod(fixed.zooms) / max(min(sizes), 1.0))
 
 
 def rigid(
@@ -100,41 +126,41 @@ def rigid(
     prefix: str,
     soft: bool = False,
 ) -> _Fit:
-    """Rigid transform between two images of one head by mutual information.
+    """Register two images of one head with a rigid transform by mutual information.
 
-    Starts from the headers (scanner coordinates). Where these leave the heads hardly overlapping,
-    or lead to a poor match, it also starts from the centers of mass; the better match wins. A
-    header may also be wrong by quarter turns: if one of these, about the centers of mass, comes
-    near the match without any registration, it is a start, too, and wins where the mutual
-    information above 1 grows by half.
+    Registration starts from the headers (scanner coordinates). If the heads hardly overlap or the
+    match is poor, it also starts from the centers of mass, and the better match is selected. A
+    header may also be wrong by quarter turns. Rotations by quarter turns about the centers of mass
+    are registered if they are close to the match before registration, and selected if they raise
+    the mutual information above 1 by half.
 
     Parameters
     ----------
     fixed, moving : Volume
-        The image of larger voxels, and that with less of the head, should be the fixed one.
+        Images (3D). The image with larger voxels or less of the head should be the fixed image.
     fixed_mask, moving_mask : Array
-        Heads or brains on the grids of the images.
+        Heads or brains on the grids of the images (3D, boolean).
     seed : int
         Seed of the random samples of ANTs.
     prefix : str
         Path and first letters of the files that ANTs writes.
     soft : bool, optional
-        Smooth at the last level too, by a third of a voxel.
+        Whether to smooth also at the last level, by about a third of a voxel.
 
     Returns
     -------
-    Fit
-        Transform of the better match, its score and its start.
+    _Fit
+        Transform of the best match, with its mutual information and start.
     """
     rim = rim_of(fixed_mask, fixed)
     shift = np.eye(4)
     shift[:3, 3] = _center(moving_mask, moving.affine) - _center(fixed_mask, fixed.affine)
     starts = {"headers": np.eye(4), "centers of mass": shift}
     if _overlap(fixed, fixed_mask, moving, moving_mask) >= _MIN_OVERLAP:
-        before = {
+        scores = {
             name: mutual_information(fixed, moving, start, rim) for name, start in starts.items()
         }
-        if before["headers"] - 1 >= _POOR_GAIN * (before["centers of mass"] - 1):
+        if scores["headers"] - 1 >= _POOR_GAIN * (scores["centers of mass"] - 1):
             del starts["centers of mass"]
     size = float(fixed.zooms.min())
     stages = linear_stages("Rigid", size, 0.35 * size if soft else 0.0)
@@ -166,30 +192,30 @@ def rigid(
 def _turned_starts(
     fixed: Volume, moving: Volume, fixed_mask: Array, moving_mask: Array, nmi: float
 ) -> list[Array]:
-    """Return starts turned by multiples of 90 degrees that are worth a registration, best first.
+    """Return starts rotated by multiples of 90 degrees that should be registered, best first.
 
-    Centers of mass lie on each other. `nmi`: of the best match so far. A turned start is worth it
-    if it comes near that match, or if it is better than the headers without registration.
+    The centers of mass are aligned. A rotated start is registered if it is close to the best match
+    so far (`nmi`), or better than the headers before registration.
     """
     mm = _TURN_MM * masks.head_scale(moving_mask, moving.affine)
-    low, other = coarse(fixed, mm), coarse(moving, mm)
+    low, low_moving = coarse(fixed, mm), coarse(moving, mm)
     inside = rim_of(coarse_grids.coarse_mask(fixed_mask, fixed.affine, mm), low)
     center, target = _center(fixed_mask, fixed.affine), _center(moving_mask, moving.affine)
-    scored = []
+    scores = []
     for turn in quarter_turns():
         start = np.eye(4)
         start[:3, :3] = turn
         start[:3, 3] = target - turn @ center
-        scored.append((mutual_information(low, other, start, inside), start))
-    scored.sort(key=lambda pair: -pair[0])
-    by_headers = mutual_information(low, other, np.eye(4), inside)
-    least = min(_TURN_SHARE * (nmi - 1), by_headers - 1)
-    worth = [start for score, start in scored if score - 1 >= least]
-    return worth[:_TURNS_TRIED]
+        scores.append((mutual_information(low, low_moving, start, inside), start))
+    scores.sort(key=lambda pair: -pair[0])
+    header_nmi = mutual_information(low, low_moving, np.eye(4), inside)
+    minimum = min(_TURN_SHARE * (nmi - 1), header_nmi - 1)
+    promising = [start for score, start in scores if score - 1 >= minimum]
+    return promising[:_TURNS_TRIED]
 
 
 def orthonormal(matrix: Array) -> Array:
-    """The nearest rigid matrix; takes away rounding of single-precision files."""
+    """Return the closest rigid matrix, which removes rounding errors of single-precision files."""
     u, _, vt = np.linalg.svd(matrix[:3, :3])
     out = np.array(matrix, dtype=float)
     out[:3, :3] = u @ vt
@@ -199,21 +225,19 @@ def orthonormal(matrix: Array) -> Array:
 def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: int = 2) -> Array:
     """Refine a rigid transform between images of one contrast by Gauss-Newton.
 
-    The result equals `start` where that fails.
-
-    `start` takes a fixed point to its moving point, right to about 10 mm; `mask` is the head on
-    the fixed grid. A correction whose rms over the head is above 3 mm is not believed.
+    If registration fails or changes the transform by more than 3 mm (rms over the head), the
+    result is `start`.
 
     Parameters
     ----------
     fixed : Volume
-        Image that stays in place (3D).
+        Fixed image (3D).
     moving : Volume
-        Image that is brought onto the fixed one (3D).
+        Moving image (3D).
     mask : Array
-        Voxels of the head in the fixed image (3D, boolean).
+        Head voxels of the fixed image (3D, boolean).
     start : Array
-        Transform of a fixed point to its moving point (4 x 4, RAS+ mm).
+        Transform of a fixed point to its moving point (4 x 4, RAS+ mm), accurate to about 10 mm.
     rounds : int, optional
         Number of times that the moving image is resampled and registered.
 
@@ -226,7 +250,7 @@ def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: 
     xfm = np.asarray(start, dtype=float)
     for _ in range(rounds):
         shape = fixed.data.shape
-        seen = sample_volume(moving.data, moving.affine, shape, fixed.affine, xfm)
+        resampled = sample_volume(moving.data, moving.affine, shape, fixed.affine, xfm)
         valid = (
             sample_volume(
                 ones, moving.affine, shape, fixed.affine, xfm, order=1, zero_outside=True
@@ -236,7 +260,7 @@ def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: 
         estimator = MotionEstimator(
             np.where(valid, fixed.data, 0), mask & valid, fixed.affine, margin=0
         )
-        step, cost = estimator.fit(np.where(valid, seen, 0), [np.eye(4)])
+        step, cost = estimator.fit(np.where(valid, resampled, 0), [np.eye(4)])
         if not np.isfinite(cost):
             return np.asarray(start, dtype=float)
         xfm = rounded(xfm @ step)
@@ -245,9 +269,10 @@ def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: 
 
 
 def size_of(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:
-    """Return how far a rigid transform moves a head.
+    """Return the displacement of a head by a rigid transform.
 
-    The values are mm (of its center), degrees, and rms and maximal displacement (mm).
+    The values by name are the shift of the center (mm), the rotation (degrees), and the rms and
+    maximal displacement (mm) over the mask.
     """
     points = points_in(mask, affine)
     parameters = rigid_params(xfm, points.mean(axis=0))

@@ -1,22 +1,21 @@
-"""Structural scans for a fusion network: bias field, brain, frame and grid, [0, 1].
+"""Preparation of structural scans for a fusion network: bias field, brain, alignment, intensities.
 
-Every scan is aligned to the frame, the fine scan of the first contrast, and interpolated once:
-rigidly where nothing else is asked for, so that no head changes its size, else by an affine or a
-deformation, each of which begins where the one before it ended. An affine also takes up scaling
-and shear, as gradients that are calibrated differently leave between scanners; a deformation (SyN)
-what gradients that are not linear leave. Both follow noise and blur as well where there is nothing
-to take up.
+Every scan is aligned to the frame, the high-resolution scan of the first contrast, and
+interpolated once. The default transform is rigid, so that no head changes its size. Affine and
+nonlinear transforms start from the result of the simpler transform. An affine also corrects
+scaling and shear between scanners with different gradient calibration, and a nonlinear transform
+(SyN) corrects nonlinear gradients. If there are no such differences, both fit noise and blur.
 
 With "template", scans are aligned to the frame by an affine, and the frame to the template by
-another; "template-rigid" and "template-warp" do the same with rigid transforms and deformations.
-Both transforms are applied in the one interpolation, onto a grid of the frame's voxel size around
-the template's intracranial volume.
+another affine; "template-rigid" and "template-warp" use rigid and nonlinear transforms instead.
+Both transforms are applied in one interpolation to a grid with the frame's voxel size around the
+template's intracranial volume.
 
 Scans are extracted by the brain mask, or by an intracranial mask, which also contains the space
 around the brain with its sinuses.
 
-Source: attention_unet, section 3.1, which aligns to a template and names warping useless (section
-4.4).
+Source: attention_unet, section 3.1, which aligns to a template and finds nonlinear registration
+useless (section 4.4).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,18 +41,19 @@ from bids_sr.sr.training.fused import unit_range
 _Transform = Literal["rigid", "affine", "nonlinear"]
 Align = Literal["rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"]
 Scale = Literal["percentile", "range"]
-"""``percentile``: 1 is the 99.9th percentile of the coarse scan's brain, and the fine scan has its
-mean. ``range``: each scan is scaled linearly from its minimum to its maximum.
+"""``percentile``: 1 is the 99.9th percentile of the low-resolution scan's brain, and the
+high-resolution scan is scaled to the same mean. ``range``: each scan is scaled linearly from its
+minimum to its maximum.
 """
 _OF_TEMPLATE: dict[str, _Transform] = {
     "template-rigid": "rigid",
     "template": "affine",
     "template-warp": "nonlinear",
 }
-"""Transforms of alignments to the template: between scans, and from frame to template."""
+"""Transform types between scans, and from frame to template, for alignments to the template."""
 _INTRACRANIAL_MM = 6.0
-"""Distance from the brain mask to the edge of the intracranial mask: subarachnoid space, dura with
-its sinuses; the inner table of the skull begins within it."""
+"""Distance from the brain mask to the edge of the intracranial mask, which contains subarachnoid
+space and dura with its sinuses and ends in the inner table of the skull."""
 
 
 def _register_to(
@@ -66,15 +66,31 @@ def _register_to(
     prefix: str,
     mm: float = 2.0,
 ) -> tuple[Placement, dict[str, float]]:
-    """Register a scan to the frame as `align` allows, and return its displacement.
+    """Register a scan to the frame by the transform type `align`.
 
-    The displacement is measured in the brain (`mask`).
+    Parameters
+    ----------
+    frame : Volume
+        Bias-corrected scan of the head (3D).
+    image : Volume
+        Scan of the same head (3D).
+    mask : Array
+        Brain voxels of the frame (3D, boolean), over which the displacement is measured.
+    align : _Transform, optional
+        Transform type.
+    seed : int
+        Seed of the random samples of ANTs.
+    prefix : str
+        Path and first letters of the files that ANTs writes.
+    mm : float, optional
+        Voxel size for registration (mm); larger voxels are not resampled. The image with larger
+        voxels is the fixed image.
 
-    Both are looked at on voxels of `mm`, or their own where these are larger; the coarser one is
-    fixed.
-
-    `image`: scan of the same head as the frame (3D). Place of the scan, and figures of its
-    displacement in mm, degrees and percent.
+    Returns
+    -------
+    tuple[Placement, dict[str, float]]
+        Placement of the frame's points in the scan, and the displacement in mm, degrees and
+        percent by name.
     """
     placed = _placements(frame, image, align=align, seed=seed, prefix=prefix, mm=mm)[align]
     return placed, _facts(placed, mask, frame.affine)
@@ -83,21 +99,18 @@ def _register_to(
 def _placements(
     frame: Volume, image: Volume, *, align: _Transform, seed: int, prefix: str, mm: float = 2.0
 ) -> dict[_Transform, Placement]:
-    """Register a scan to the frame by each transform type up to the requested one.
+    """Register a scan to the frame by each transform type up to the requested type.
 
-    See `_register_to`.
-
-    `image`: scan of the same head as the frame (3D). `align`: most general transform allowed:
-    ``rigid``, ``affine`` or ``nonlinear``. `mm`: voxel size to reach along all axes (mm); larger
-    voxels stay.
+    The types are ``rigid``, ``affine`` and ``nonlinear`` in this order; for the parameters see
+    `_register_to`.
     """
     low_frame, low = coarse(frame, mm), coarse(image, mm)
-    turned = np.prod(low.zooms) > 1.01 * np.prod(low_frame.zooms)
-    fixed, moving = (low, low_frame) if turned else (low_frame, low)
-    heads = [masks.head_mask(each.data, each.affine) for each in (fixed, moving)]
+    swapped = np.prod(low.zooms) > 1.01 * np.prod(low_frame.zooms)
+    fixed, moving = (low, low_frame) if swapped else (low_frame, low)
+    heads = [masks.head_mask(image.data, image.affine) for image in (fixed, moving)]
     xfm = rigid(fixed, moving, heads[0], heads[1], seed=seed, prefix=prefix).xfm
     placements: dict[_Transform, Placement] = {
-        "rigid": Placement(xfm=invert(xfm) if turned else xfm)
+        "rigid": Placement(xfm=invert(xfm) if swapped else xfm)
     }
     if align == "rigid":
         return placements
@@ -108,7 +121,7 @@ def _placements(
         fixed, moving, stages, seed=seed, prefix=f"{prefix}affine_", start=xfm, fixed_mask=rim
     )
     xfm = read_linear(files[0])
-    placements["affine"] = Placement(xfm=invert(xfm) if turned else xfm)
+    placements["affine"] = Placement(xfm=invert(xfm) if swapped else xfm)
     if align == "nonlinear":
         stage = Stage(
             transform="SyN[0.1,3,0]", iterations=(40, 20), shrink=(2, 1), mm=(size, 0.5 * size)
@@ -117,23 +130,25 @@ def _placements(
             fixed, moving, [stage], seed=seed, prefix=f"{prefix}syn_", start=xfm, fixed_mask=rim
         )
         placements["nonlinear"] = deformed(
-            frame, placements["affine"].xfm, files[1] if turned else files[0]
+            frame, placements["affine"].xfm, files[1] if swapped else files[0]
         )
     return placements
 
 
 def _facts(placed: Placement, mask: Array, affine: Array) -> dict[str, float]:
-    """Return the size of a placement in the brain: rigid, scaling and deformation parts."""
+    """Measure a placement in the brain: its rigid, scaling and nonlinear parts by name."""
     points = points_in(mask, affine, 7)
-    turn = orthonormal(placed.xfm)
-    turn[:3, 3] += (apply_affine(placed.xfm, points) - apply_affine(turn, points)).mean(axis=0)
-    facts = size_of(turn, mask, affine)
+    rigid_part = orthonormal(placed.xfm)
+    rigid_part[:3, 3] += (
+        apply_affine(placed.xfm, points) - apply_affine(rigid_part, points)
+    ).mean(axis=0)
+    facts = size_of(rigid_part, mask, affine)
     scales = 100 * (np.linalg.svd(placed.xfm[:3, :3], compute_uv=False) - 1)
     if np.abs(scales).max() > 1e-3:
         facts |= {
             "stretch_percent": round(float(scales.max()), 3),
             "shrink_percent": round(float(scales.min()), 3),
-            "affine_rms_mm": round(rms_distance(turn, placed.xfm, points), 4),
+            "affine_rms_mm": round(rms_distance(rigid_part, placed.xfm, points), 4),
         }
     if placed.moved is not None:
         warp = np.linalg.norm(placed.points(points) - apply_affine(placed.xfm, points), axis=1)
@@ -145,27 +160,45 @@ def _facts(placed: Placement, mask: Array, affine: Array) -> dict[str, float]:
 
 
 _ORDERS = {"bspline": 3, "linear": 1, "lanczos": SINC, "nearest": 0}
-"""Interpolations that bring a coarse scan to the fine grid, with their spline order."""
+"""Interpolations from a low-resolution scan to the high-resolution grid, with their spline order.
+"""
 _REGISTERED_MM = 2.0
 
 
 _Key = tuple[str, str]
 """Contrast, and "highres" or "lowres"."""
 Unbias = Callable[[Volume, str], Volume]
-"""Corrects the bias field of a scan of a contrast."""
+"""Function that corrects the bias field of a scan, given its contrast."""
 ExtractBrain = Callable[[Volume], Array]
-"""Returns the brain mask of a bias-corrected scan (3D, boolean)."""
+"""Function that returns the brain mask of a bias-corrected scan (3D, boolean)."""
 AlignLinear = Callable[[Volume, Volume], Array]
-"""Returns the matrix from the frame to a scan, for the trilinear interpolation (4 x 4, RAS mm)."""
+"""Function that returns the transform of a frame point to its point in a scan, for trilinear
+interpolation (4 x 4, RAS mm).
+"""
 
 
 @frozen
 class _PreparedContrasts:
-    """All contrasts on one grid, in [0, 1], nothing outside the mask.
+    """Scans of all contrasts on one grid, from 0 to 1 and 0 outside the mask.
 
-    `mask`: voxels that are kept: the brain, or the intracranial volume. `brain`: voxels of the
-    brain. `to_template`: matrix from a point of the grid to its point in the template (4 x 4, RAS
-    mm; affine).
+    Attributes
+    ----------
+    hr : Mapping[str, Array]
+        High-resolution scans by contrast.
+    lr : Mapping[str, Mapping[str, Array]]
+        Interpolated low-resolution scans by interpolation and contrast.
+    mask : Array
+        Voxels with data: the brain or the intracranial volume (3D, boolean).
+    brain : Array
+        Brain voxels (3D, boolean).
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    units : Mapping[str, float]
+        Intensity that is scaled to 1, by contrast.
+    facts : dict[str, dict[str, float]]
+        Displacements by scan.
+    to_template : Array
+        Transform of a point of the grid to its template point (4 x 4, RAS+ mm; affine).
     """
 
     hr: Mapping[str, Array]
@@ -178,7 +211,7 @@ class _PreparedContrasts:
     to_template: Array
 
     def record(self, align: Align) -> dict[str, object]:
-        """Return the facts of the preparation that later steps and the report read."""
+        """Return facts on the preparation for later steps and the report."""
         return {
             "units": self.units,
             "align": align,
@@ -204,71 +237,72 @@ def prepare(
     prefix: str,
     sloppy: bool,
 ) -> _PreparedContrasts:
-    """Prepare the scans of one head, as acquired; the first is the frame.
-
-    Raise ValueError if a brain is nowhere above zero.
-
-    The template is skull-stripped; of the `interpolations` (names in `_ORDERS`) "bspline" is one,
-    which networks are fed with.
+    """Prepare the scans of one head; the first contrast defines the frame.
 
     Parameters
     ----------
     scans : Mapping[_Key, Volume]
-        Scans by contrast and resolution (``highres`` or ``lowres``); of contrasts without a
-        low-resolution scan, the 99.9th percentile of the other becomes 1. With a `grid`, all are
-        of low resolution.
+        Scans by contrast and resolution (``highres`` or ``lowres``). For contrasts without a
+        low-resolution scan, the 99.9th percentile of the high-resolution scan is scaled to 1. With
+        a `grid`, all scans are low-resolution.
     template : Volume
         Skull-stripped T1w template (3D).
     template_mask : Array
-        Voxels of the brain in the template (3D, boolean).
+        Brain voxels of the template (3D, boolean).
     interpolations : Sequence[str], optional
-        Interpolations of low-resolution scans by name, ``bspline`` among them.
+        Interpolations of low-resolution scans by name. They must include ``bspline``, the input of
+        networks.
     align : Align, optional
-        Most general transform allowed between scans: ``rigid``, ``affine`` or ``nonlinear``;
-        ``template-rigid``, ``template`` (affine) or ``template-warp``: the same, and another
-        transform of this type to the template, whose cropped grid takes the place of the frame.
+        Transform type between scans: ``rigid``, ``affine`` or ``nonlinear``. With
+        ``template-rigid``, ``template`` (affine) or ``template-warp``, the frame is also aligned
+        to the template by this type, and the cropped template grid replaces the frame's grid.
     scale : Scale, optional
-        How intensities are scaled to [0, 1].
+        Scaling of intensities to [0, 1].
     extracted : Literal["brain", "intracranial"], optional
-        What remains of the scans: the brain, or everything within `_INTRACRANIAL_MM` of it.
+        Voxels to keep: the brain, or everything within `_INTRACRANIAL_MM` of the brain.
     grid : Volume | None, optional
-        Grid that all scans of a head without high-resolution scans are interpolated to. It is in
-        the coordinates of the first scan; its values are not read. None: the grid of the
-        high-resolution scan of the first contrast.
+        Target grid for a head without high-resolution scans, in the coordinates of the first scan;
+        its values are not used. None uses the grid of the high-resolution scan of the first
+        contrast.
     unbias : Unbias | None, optional
-        Function that corrects the bias field of a scan by contrast; None: N4.
+        Function that corrects the bias field of a scan; None uses N4.
     extract_brain : ExtractBrain | None, optional
-        Function that returns the brain mask of the frame; None: the mask of the template, fitted
-        to the head.
+        Function that returns the brain mask of the frame; None adapts the mask of the template to
+        the head.
     align_linear : AlignLinear | None, optional
-        Function that aligns low-resolution scans to the frame where they are interpolated
-        trilinearly; None: as for all other interpolations.
+        Function that aligns low-resolution scans to the frame for trilinear interpolation; None
+        uses the same transforms as for other interpolations.
     seed : int
         Seed of the random samples of ANTs.
     prefix : str
         Path and first letters of the files that ANTs writes.
     sloppy : bool
-        Whether to be quick instead of accurate.
+        Whether to use a faster, less accurate registration.
 
     Returns
     -------
     _PreparedContrasts
-        Scans on the frame's grid, from 0 to 1, the masks and facts.
+        Scans on the target grid from 0 to 1, masks and facts.
+
+    Raises
+    ------
+    ValueError
+        A scan has no positive intensities inside the brain.
     """
     if unbias is None:
         rounds = (20,) if sloppy else (20, 15)
-        even = {
+        corrected = {
             key: unbiased(image, None, seed=seed, iterations=rounds)
             for key, image in scans.items()
         }
     else:
-        even = {key: unbias(image, key[0]) for key, image in scans.items()}
-    first = next(iter(scans))[0]
-    key_of_frame = (first, "highres" if grid is None else "lowres")
-    frame = even[key_of_frame]
+        corrected = {key: unbias(image, key[0]) for key, image in scans.items()}
+    reference_contrast = next(iter(scans))[0]
+    key_of_frame = (reference_contrast, "highres" if grid is None else "lowres")
+    frame = corrected[key_of_frame]
     if grid is not None:
-        seen = Placement(xfm=np.eye(4)).seen(frame, grid, 3)
-        frame = grid.like(np.maximum(seen, 0))
+        resampled = Placement(xfm=np.eye(4)).seen(frame, grid, 3)
+        frame = grid.like(np.maximum(resampled, 0))
     mask, template_to_head, _ = brain_from_head(
         frame,
         template,
@@ -276,34 +310,34 @@ def prepare(
         seed=seed,
         prefix=f"{prefix}brain_",
         sloppy=sloppy,
-        fitted=first == "T1w",
+        fitted=reference_contrast == "T1w",
     )
     if extract_brain is not None:
         mask = extract_brain(frame)
     transform = _OF_TEMPLATE.get(align)
-    between = cast(_Transform, align) if transform is None else transform
+    scan_transform = cast(_Transform, align) if transform is None else transform
     mm = 2 * _REGISTERED_MM if sloppy else _REGISTERED_MM
-    places: dict[_Key, Placement] = {key_of_frame: Placement(xfm=np.eye(4))}
+    placements: dict[_Key, Placement] = {key_of_frame: Placement(xfm=np.eye(4))}
     facts: dict[str, dict[str, float]] = {}
-    for (contrast, kind), image in even.items():
+    for (contrast, kind), image in corrected.items():
         if (contrast, kind) != key_of_frame:
             key = f"{contrast}_{kind}"
-            places[contrast, kind], facts[key] = _register_to(
+            placements[contrast, kind], facts[key] = _register_to(
                 frame,
                 image,
                 mask,
-                align=between,
+                align=scan_transform,
                 seed=seed,
                 prefix=f"{prefix}{key}_",
                 mm=mm,
             )
     trilinear: dict[_Key, Placement] = {}
     if align_linear is not None and "linear" in interpolations:
-        for (contrast, kind), image in even.items():
+        for (contrast, kind), image in corrected.items():
             if kind == "lowres":
-                place = Placement(xfm=align_linear(frame, image))
-                trilinear[contrast, kind] = place
-                facts[f"{contrast}_lowres_trilinear"] = _facts(place, mask, frame.affine)
+                placement = Placement(xfm=align_linear(frame, image))
+                trilinear[contrast, kind] = placement
+                facts[f"{contrast}_lowres_trilinear"] = _facts(placement, mask, frame.affine)
     to_template = invert(template_to_head)
     if transform is not None:
         cropped = template_grid(template, template_mask, frame)
@@ -319,9 +353,9 @@ def prepare(
             prefix=f"{prefix}template_",
             sloppy=sloppy,
         )
-        places, trilinear = (
-            {key: composed(cropped, to_frame, place) for key, place in group.items()}
-            for group in (places, trilinear)
+        placements, trilinear = (
+            {key: composed(cropped, to_frame, placement) for key, placement in group.items()}
+            for group in (placements, trilinear)
         )
         carried = to_frame.seen(frame.like(mask.astype(np.float32)), cropped, 1, zero_outside=True)
         facts["template"] = _facts(to_frame, template_mask, template.affine) | {
@@ -329,15 +363,20 @@ def prepare(
         }
         frame, mask = cropped, carried > 0.5
         to_template = np.eye(4)
-    kept = mask
+    kept_mask = mask
     if extracted == "intracranial":
-        kept = masks.grow(mask, frame.affine, _INTRACRANIAL_MM)
-    made = _assemble(even, (places, trilinear), frame, (mask, kept), interpolations, scale)
-    return replace(made, facts=facts, to_template=to_template)
+        kept_mask = masks.grow(mask, frame.affine, _INTRACRANIAL_MM)
+    prepared = _assemble(
+        corrected, (placements, trilinear), frame, (mask, kept_mask), interpolations, scale
+    )
+    return replace(prepared, facts=facts, to_template=to_template)
 
 
 def _cropped_percent(brain: Array, frame: Volume, grid: Volume, to_frame: Placement) -> float:
-    """Return the share of the brain outside a grid in template space, by the matrix alone (%)."""
+    """Return the percentage of the brain outside a grid in template space.
+
+    Only the linear part of the placement is used.
+    """
     points = apply_affine(invert(to_frame.xfm), points_in(brain, frame.affine, 7))
     voxels = apply_affine(invert(grid.affine), points)
     outside = (voxels < -0.5) | (voxels > np.subtract(grid.data.shape, 0.5))
@@ -345,56 +384,66 @@ def _cropped_percent(brain: Array, frame: Volume, grid: Volume, to_frame: Placem
 
 
 def _assemble(
-    even: Mapping[_Key, Volume],
+    corrected: Mapping[_Key, Volume],
     placements: tuple[Mapping[_Key, Placement], Mapping[_Key, Placement]],
     frame: Volume,
     masks_of_frame: tuple[Array, Array],
     interpolations: Sequence[str],
     scale: Scale,
 ) -> _PreparedContrasts:
-    """All scans on the grid of the frame, each interpolated once from its place, in [0, 1].
+    """Interpolate all scans to the grid of the frame, each once, and scale them to [0, 1].
 
-    Scans without bias and their places are by contrast and "highres" or "lowres". `placements`: of
-    all scans, and other ones for the trilinear interpolation, if any.
-    `masks_of_frame`: brain, and voxels that are kept. Percentiles and means are taken from the
-    brain, the range from all kept voxels.
+    Parameters
+    ----------
+    corrected : Mapping[_Key, Volume]
+        Bias-corrected scans by contrast and resolution.
+    placements : tuple[Mapping[_Key, Placement], Mapping[_Key, Placement]]
+        Placements of all scans, and other placements for trilinear interpolation, if any.
+    frame : Volume
+        Image that defines the grid.
+    masks_of_frame : tuple[Array, Array]
+        Brain, for percentiles and means, and voxels to keep, for the range.
+    interpolations : Sequence[str]
+        Interpolations of low-resolution scans by name.
+    scale : Scale
+        Scaling of intensities.
     """
-    brain, kept = masks_of_frame
+    brain, kept_mask = masks_of_frame
     places, trilinear = placements
     hr: dict[str, Array] = {}
     lr: dict[str, dict[str, Array]] = {name: {} for name in interpolations}
     units: dict[str, float] = {}
-    for (contrast, kind), image in even.items():
-        place = places[contrast, kind]
+    for (contrast, kind), image in corrected.items():
+        placement = places[contrast, kind]
         if kind == "highres":
-            hr[contrast] = place.seen(image, frame, 3)
+            hr[contrast] = placement.seen(image, frame, 3)
             continue
-        seen = {
-            name: (trilinear.get((contrast, kind), place) if name == "linear" else place).seen(
-                image, frame, order
-            )
+        interpolated = {
+            name: (
+                trilinear.get((contrast, kind), placement) if name == "linear" else placement
+            ).seen(image, frame, order)
             for name, order in _ORDERS.items()
             if name in lr
         }
         if scale == "range":
-            units[contrast] = largest(seen["bspline"], kept)
+            units[contrast] = largest(interpolated["bspline"], kept_mask)
         else:
-            _, units[contrast] = unit_range(seen["bspline"], brain)
-        for name, data in seen.items():
-            unit = largest(data, kept) if scale == "range" else units[contrast]
-            lr[name][contrast] = _scaled(data, unit, kept)
+            _, units[contrast] = unit_range(interpolated["bspline"], brain)
+        for name, data in interpolated.items():
+            unit = largest(data, kept_mask) if scale == "range" else units[contrast]
+            lr[name][contrast] = _scaled(data, unit, kept_mask)
     for contrast, data in hr.items():
         if scale == "range":
-            unit = largest(data, kept)
+            unit = largest(data, kept_mask)
         elif contrast in lr["bspline"]:
             unit = _hr_unit(data, lr["bspline"][contrast], brain)
         else:
             unit = units[contrast] = unit_range(data, brain)[1]
-        hr[contrast] = _scaled(data, unit, kept)
+        hr[contrast] = _scaled(data, unit, kept_mask)
     return _PreparedContrasts(
         hr=hr,
         lr=lr,
-        mask=kept,
+        mask=kept_mask,
         brain=brain,
         affine=frame.affine,
         units=units,
@@ -404,14 +453,23 @@ def _assemble(
 
 
 def largest(data: Array, mask: Array) -> float:
-    """Return the largest intensity of an extracted scan, which becomes 1.
+    """Return the largest intensity of an extracted scan, which is scaled to 1.
 
-    Its smallest intensity is 0, outside the mask: splines that fall below it are cut off there.
-    ValueError if nothing in the mask is above zero. Source: attention_unet, section 3.1, whose
-    linear normalization this is; a single bright vessel decides it.
+    The smallest intensity is 0, outside the mask; negative values of splines are set to 0. A
+    single bright vessel can determine the maximum. The linear normalization is described in
+    attention_unet, section 3.1.
 
-    `data`: scan in any unit of intensity (3D). `mask`: voxels that remain of the scan: the brain,
-    or the intracranial volume (3D, boolean).
+    Parameters
+    ----------
+    data : Array
+        Scan with intensities in any unit (3D).
+    mask : Array
+        Voxels to keep: the brain or the intracranial volume (3D, boolean).
+
+    Raises
+    ------
+    ValueError
+        The scan has no positive intensities in the mask.
     """
     top = float(data[mask].max()) if mask.any() else 0.0
     if not np.isfinite(top) or top <= 0:
@@ -424,13 +482,19 @@ def _scaled(data: Array, unit: float, mask: Array) -> Array:
 
 
 def _hr_unit(hr: Array, lr: Array, mask: Array) -> float:
-    """Return the high-resolution intensity set to 1, so that both scans share a brain mean.
+    """Return the high-resolution intensity that is scaled to 1.
 
-    Each scan's own percentile would not do: averaging over larger voxels lowers it, and plain
-    interpolation would then lose to a network by a mere factor. ValueError where nothing in the
-    brain is above zero.
+    With this intensity, both scans have the same brain mean.
+
+    The percentile of each scan is not suitable. Averaging over larger voxels lowers it, so
+    interpolation would score worse than a network only because of a scaling factor.
+
+    Raises
+    ------
+    ValueError
+        A scan has no positive intensities in the brain.
     """
-    own, wanted = float(np.maximum(hr[mask], 0).mean()), float(lr[mask].mean())
-    if not own > 0 or not wanted > 0:
+    hr_mean, lr_mean = float(np.maximum(hr[mask], 0).mean()), float(lr[mask].mean())
+    if not hr_mean > 0 or not lr_mean > 0:
         raise ValueError("the scan has no positive intensities inside the brain mask")
-    return own / wanted
+    return hr_mean / lr_mean

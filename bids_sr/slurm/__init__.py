@@ -1,5 +1,5 @@
-"""Participants as tasks of SLURM arrays: what is asked for, the scripts, what became of each.
+"""Participants as tasks of SLURM arrays: requests, scripts and states.
 
-No accounting is asked: each task writes a status file, the group job keeps what `squeue` says at
-the end of the array, and the messages of SLURM stand in the logs.
+SLURM's accounting is not required. Each task writes a status file, the group job saves the output
+of `squeue` at the end of the array, and messages of SLURM are in the logs.
 """

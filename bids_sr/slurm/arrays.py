@@ -1,4 +1,4 @@
-"""Tasks of SLURM arrays, written as ``--array 1-10`` or ``1-20:2%4``."""
+"""Task numbers of SLURM arrays, such as ``--array 1-10`` or ``1-20:2%4``."""
 
 import re
 from collections.abc import Sequence
@@ -9,13 +9,24 @@ _PART = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 
 
 def choose(spec: str, tasks: int) -> tuple[tuple[int, ...], int]:
-    """Read ``--array`` for an array of a given number of tasks.
+    """Return the tasks that ``--array`` selects, and the limit of simultaneous tasks.
 
-    Returns the chosen tasks (all if it is empty) and how many run at once.
+    Parameters
+    ----------
+    spec : str
+        Tasks and ranges, such as ``1-20:2%4``; empty for all tasks.
+    tasks : int
+        Number of tasks in the array.
 
-    Raises `UsageError` for what cannot be read, or names tasks that there are not.
+    Returns
+    -------
+    tuple[tuple[int, ...], int]
+        Selected tasks in ascending order, and the limit (0 for no limit).
 
-    `spec`: tasks and ranges, such as ``1-20:2%4``; empty for all.
+    Raises
+    ------
+    UsageError
+        The specification is not valid or contains tasks that do not exist.
     """
     ranges, percent, limit = spec.replace(" ", "").partition("%")
     if percent and not (limit.isascii() and limit.isdigit() and int(limit)):
@@ -34,10 +45,10 @@ def choose(spec: str, tasks: int) -> tuple[tuple[int, ...], int]:
     return tuple(sorted(indices or range(1, tasks + 1))), int(limit or 0)
 
 
-def _unreadable(spec: str, why: str) -> UsageError:
+def _unreadable(spec: str, reason: str) -> UsageError:
     return UsageError(
         f"--array {spec}",
-        why,
+        reason,
         (
             "write 1-10, or 3,5, or 1-20:2. To limit the number of simultaneous tasks to 4,"
             " append %4"
@@ -46,9 +57,9 @@ def _unreadable(spec: str, why: str) -> UsageError:
 
 
 def as_spec(indices: Sequence[int], at_once: int = 0) -> str:
-    """Ascending tasks as SLURM takes them, runs of neighbors joined.
+    """Return ascending task numbers as a SLURM specification with ranges.
 
-    `at_once`: how many may run at the same time; 0 for no limit.
+    `at_once` is the limit of simultaneous tasks; 0 for no limit.
     """
     runs: list[list[int]] = []
     for index in indices:
@@ -61,5 +72,5 @@ def as_spec(indices: Sequence[int], at_once: int = 0) -> str:
 
 
 def in_tasks(labels: Sequence[str], batch: int) -> tuple[tuple[str, ...], ...]:
-    """Return participants in tasks of `batch` each, at least 1, in their order."""
-    return tuple(tuple(labels[at : at + batch]) for at in range(0, len(labels), batch))
+    """Divide participants into tasks of `batch` participants each, in their order."""
+    return tuple(tuple(labels[start : start + batch]) for start in range(0, len(labels), batch))

@@ -1,4 +1,4 @@
-"""Calls of SLURM, all of them, by argument lists and never a line of the shell."""
+"""Calls of SLURM commands, always by argument lists and never through a shell."""
 
 import getpass
 import math
@@ -11,8 +11,7 @@ from collections.abc import Iterable, Sequence
 from bids_sr.config import UsageError
 
 QUEUE_FORMAT = "%i|%T|%r"
-"""What is asked of ``squeue`` of each job: its number (``12_3`` of a task), its state, the reason.
-"""
+"""Format of ``squeue``: job number (``12_3`` for a task), state, and reason."""
 ACTIVE = frozenset(
     {
         "PENDING",
@@ -31,9 +30,9 @@ ACTIVE = frozenset(
         "STAGE_OUT",
     }
 )
-"""States in which a job still holds, or waits for, a place."""
+"""States of jobs that are pending or running."""
 _SECONDS = 120.0
-_AT_ONCE = 500  # jobs or names that one command line can hold
+_AT_ONCE = 500  # jobs or names per command line
 _OF_THE_SUBMITTER = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
 _PEAK = re.compile(r"^([\d_]+)\..*\|([\d.]+)M$", re.MULTILINE)
 _NUMBER = re.compile(r"\d+")
@@ -41,7 +40,7 @@ _LARGEST = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
 
 
 class SlurmError(UsageError):
-    """SLURM cannot be used as it was asked for; its own words are the reason."""
+    """Error of a SLURM command, with its message as the reason."""
 
     code = "slurm"
 
@@ -49,15 +48,24 @@ class SlurmError(UsageError):
 def call(
     program: str, *arguments: str, seconds: float | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """Run one command of SLURM; one that hangs has failed, and says so.
+    """Run a SLURM command; a command that times out counts as failed.
 
-    It gets a session of its own, so that Ctrl-C at the terminal does not end it between submitting
-    and reporting. What a job hands down to the jobs that it submits, its own memory and
-    processors, is left out of the environment; the name of the user, which some sites' plugins
-    need, is in it. Raises `SlurmError` where there is no such program.
+    The command runs in a separate session, so that Ctrl-C does not interrupt it between submission
+    and report. Most SLURM variables of a surrounding job, such as its memory and processors, are
+    removed from the environment. The user name is added, because plugins of some sites need it.
 
-    `seconds`: time limit (s), after which exit code and output are 1 and a message; None takes
-    120 s.
+    Parameters
+    ----------
+    program : str
+        Name of the command; further arguments are passed to the command.
+    seconds : float | None, optional
+        Time limit (s), after which the exit code is 1 and the error output a message; None uses
+        120 s.
+
+    Raises
+    ------
+    SlurmError
+        The command does not exist.
     """
     seconds = _SECONDS if seconds is None else seconds
     if shutil.which(program) is None:
@@ -69,14 +77,16 @@ def call(
         )
     try:
         name = getpass.getuser()
-    except (KeyError, OSError):  # a user that no list knows
+    except (KeyError, OSError):  # the user is not in the user database
         name = str(os.getuid())
-    kept = {k: v for k, v in os.environ.items() if k[:6] != "SLURM_" or k in _OF_THE_SUBMITTER}
-    words = [program, *arguments]
+    variables = {
+        k: v for k, v in os.environ.items() if k[:6] != "SLURM_" or k in _OF_THE_SUBMITTER
+    }
+    command = [program, *arguments]
     try:
         return subprocess.run(
-            words,
-            env={"LOGNAME": name, "USER": name, **kept, "LC_ALL": "C"},
+            command,
+            env={"LOGNAME": name, "USER": name, **variables, "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -87,13 +97,19 @@ def call(
         )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(
-            words, 1, "", f"the command timed out after {seconds:.0f} s"
+            command, 1, "", f"the command timed out after {seconds:.0f} s"
         )
 
 
 def submit(arguments: Sequence[str]) -> str:
-    """Submit a script and return the number of the job. Raises `SlurmError` if SLURM refuses."""
-    out = _answer("sbatch", *arguments)
+    """Submit a script and return the number of the job.
+
+    Raises
+    ------
+    SlurmError
+        SLURM rejects the script, or does not return a number.
+    """
+    out = _output_of("sbatch", *arguments)
     number = job_number(out)
     if _NUMBER.fullmatch(number) is None:
         fix = "use squeue to check whether the job was submitted"
@@ -101,39 +117,40 @@ def submit(arguments: Sequence[str]) -> str:
     return number
 
 
-def job_number(said: str) -> str:
-    """The number of a job as ``sbatch --parsable`` writes it, behind which a cluster may stand."""
-    return said.strip().rpartition("\n")[2].partition(";")[0]
+def job_number(output: str) -> str:
+    """Return the job number in the output of ``sbatch --parsable``, without a cluster name."""
+    return output.strip().rpartition("\n")[2].partition(";")[0]
 
 
 def queue(job_names: Sequence[str]) -> dict[str, str]:
-    """Return jobs by number (``12_3`` for a task) with states, recently ended ones included."""
+    """Return the state of each job by number, including recently ended jobs.
+
+    The number of a task is ``12_3``.
+    """
     states: dict[str, str] = {}
-    asked = ("--noheader", "--array", "--all", "--states=all", f"--format={QUEUE_FORMAT}")
+    options = ("--noheader", "--array", "--all", "--states=all", f"--format={QUEUE_FORMAT}")
     for names in chunks(job_names):
-        listed = rows(_answer("squeue", *asked, f"--name={','.join(names)}"))
+        listed = rows(_output_of("squeue", *options, f"--name={','.join(names)}"))
         states.update({job: state for job, state, _ in listed})
     return states
 
 
 def peaks_mb(jobs: Sequence[str]) -> dict[str, int]:
-    """The most memory (MiB) that SLURM's accounting saw of jobs; without accounting of none.
+    """Return the peak memory (MiB) of jobs by number, if SLURM's accounting knows it.
 
-    Of the largest step of each, by its number (``12_3`` for a task).
+    The value is from the largest step of each job (``12_3`` for a task). The result is empty
+    without accounting.
     """
     if not jobs or shutil.which("sacct") is None:
         return {}
-    asked = ("--noheader", "--parsable2", "--units=M", "--format=JobID,MaxRSS")
-    said = call("sacct", *asked, f"--jobs={','.join(jobs)}").stdout
-    sizes = sorted((float(size), job) for job, size in _PEAK.findall(said))
+    options = ("--noheader", "--parsable2", "--units=M", "--format=JobID,MaxRSS")
+    text = call("sacct", *options, f"--jobs={','.join(jobs)}").stdout
+    sizes = sorted((float(size), job) for job, size in _PEAK.findall(text))
     return {job: math.ceil(size) for size, job in sizes}
 
 
 def rows(listed: str) -> list[list[str]]:
-    """Return lines of three columns as ``squeue`` writes them.
-
-    Three cells of each line; other lines are left out.
-    """
+    """Return the cells of all lines with three columns in the output of ``squeue``."""
     lines = (line.split("|", 2) for line in listed.splitlines())
     return [[cell.strip() for cell in line] for line in lines if len(line) == 3]
 
@@ -141,41 +158,52 @@ def rows(listed: str) -> list[list[str]]:
 def cancel(jobs: Iterable[str]) -> None:
     """Cancel jobs and tasks (``12_3``).
 
-    `UsageError`: someone who was chosen neither waits nor runs.
+    Raises
+    ------
+    SlurmError
+        The command fails.
     """
     for chosen in chunks(list(jobs)):
-        _answer("scancel", *chosen)
+        _output_of("scancel", *chosen)
 
 
 def largest_index() -> int | None:
-    """The largest number that a task may have; None where SLURM does not say."""
-    found = _LARGEST.search(_answer("scontrol", "show", "config"))
-    return int(found[1]) - 1 if found else None
+    """Return the largest possible task number, or None if SLURM does not report it."""
+    match = _LARGEST.search(_output_of("scontrol", "show", "config"))
+    return int(match[1]) - 1 if match else None
 
 
 def sums_resident() -> bool:
-    """Whether memory limits may be kept by sums over processes, what they share counted for each.
+    """Return whether SLURM may count shared memory for each process in memory limits.
 
-    Also where SLURM does not tell.
+    The result is also True if SLURM does not report its configuration.
     """
     if shutil.which("scontrol") is None:
         return True
-    told = call("scontrol", "show", "config").stdout
-    return "JobAcctGather" not in told or (
-        "OverMemoryKill" in told and "UsePss" not in told and "jobacct_gather/cgroup" not in told
+    config = call("scontrol", "show", "config").stdout
+    return "JobAcctGather" not in config or (
+        "OverMemoryKill" in config
+        and "UsePss" not in config
+        and "jobacct_gather/cgroup" not in config
     )
 
 
 def chunks(items: Sequence[str]) -> list[Sequence[str]]:
-    """Return items in groups that one command line can hold."""
-    return [items[at : at + _AT_ONCE] for at in range(0, len(items), _AT_ONCE)]
+    """Divide items into groups that fit on one command line."""
+    return [items[start : start + _AT_ONCE] for start in range(0, len(items), _AT_ONCE)]
 
 
-def _answer(program: str, *arguments: str) -> str:
-    """What a command writes. Raises `SlurmError` where it fails."""
-    done = call(program, *arguments)
-    if done.returncode:
-        said = done.stderr.strip() or done.stdout.strip() or "no output"
+def _output_of(program: str, *arguments: str) -> str:
+    """Return the output of a command.
+
+    Raises
+    ------
+    SlurmError
+        The command fails.
+    """
+    result = call(program, *arguments)
+    if result.returncode:
+        message = result.stderr.strip() or result.stdout.strip() or "no output"
         fix = "correct the reported problem and try again"
-        raise SlurmError(f"{program} failed with exit code {done.returncode}", said, fix)
-    return done.stdout
+        raise SlurmError(f"{program} failed with exit code {result.returncode}", message, fix)
+    return result.stdout

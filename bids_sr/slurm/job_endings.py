@@ -1,4 +1,4 @@
-"""Why SLURM jobs fail, by state and exit code, as codes of `bids_sr.notices.CODES`."""
+"""Reasons why SLURM jobs fail, from state and exit code, as codes of `bids_sr.notices.CODES`."""
 
 _BY_STATE = {
     "OUT_OF_MEMORY": "memory",
@@ -13,7 +13,7 @@ _BY_STATE = {
     "": "unknown",
 }
 _BY_EXIT = {126: "absent", 127: "absent", 130: "interrupted", 137: "killed", 143: "killed"}
-_MESSAGES = (  # of slurmstepd, in the log of a task
+_MESSAGES = (  # messages of slurmstepd in the log of a task, and the states that they report
     ("DUE TO TIME LIMIT", "TIMEOUT"),
     ("oom-kill event", "OUT_OF_MEMORY"),
     ("oom_kill event", "OUT_OF_MEMORY"),
@@ -26,9 +26,10 @@ _MESSAGES = (  # of slurmstepd, in the log of a task
 
 
 def code_of(state: str, exit_code: int | None = None) -> str:
-    """Return why a job failed, from its state in SLURM, else from its exit code.
+    """Return the reason why a job failed, from its SLURM state or otherwise from its exit code.
 
-    `exit_code`: that of the shell: 128 and the signal for a process that a signal ended.
+    `exit_code` is the exit code of the shell: 128 plus the signal number for a process that was
+    ended by a signal.
 
     >>> code_of("CANCELLED+"), code_of("FAILED", 137), code_of("FAILED")
     ('cancelled', 'killed', 'crashed')
@@ -37,9 +38,9 @@ def code_of(state: str, exit_code: int | None = None) -> str:
 
 
 def message_state(line: str) -> str:
-    """The state that a line of a log gives, where SLURM wrote it; empty for any other.
+    """Return the SLURM state, such as ``TIMEOUT``, in a line of a log.
 
-    State as SLURM names it, such as ``TIMEOUT``, or an empty text.
+    The result is "" if SLURM did not write the line.
     """
     texts = _MESSAGES if line.startswith("slurmstepd") else ()
     return next((state for text, state in texts if text in line), "")

@@ -1,4 +1,4 @@
-"""SLURM requests of jobs: processors, memory and time, with headroom."""
+"""SLURM requests of jobs: processors, memory and time, with a margin."""
 
 import math
 import re
@@ -10,17 +10,21 @@ from bids_sr.config.memory import SHARED_GB
 from bids_sr.slurm.submission import Request
 
 _MEMORY_ROOM, _BESIDE_SHARED = 1.3, 1.15
-"""Where what is shared is added, an estimate has less room, and each processor still a worker."""
+"""Margins of memory. If shared memory is counted repeatedly, the estimate has a smaller margin,
+and shared memory is added for each processor.
+"""
 _TIME_ROOM, _TIME_SPARE_MIN = 2.0, 10
-"""An estimate of time errs more than one of memory: nodes differ, and file systems are shared."""
-# of the memory of a job, for the program; the rest is for the shell and for what is not foreseen
+"""Margins of time (a factor, and min). The error is larger than for memory, because nodes differ
+and file systems are shared.
+"""
+# fraction of a job's memory for the program; the rest is for the shell and unexpected use
 _PROGRAM_SHARE = 0.9
 _SHARED_GIB = SHARED_GB * 1e9 / 2**30
 _SEEN_ROOM = 1.25
 LEAST_MB, STEP_MB, STEP_MIN = 2048, 512, 5
 DEFAULT_CPUS = 4
 GROUP_MB, GROUP_MIN = 2048, 60
-_PEOPLE_A_MB = 4  # participants: values of 15,000 lines of tables, twice
+_PEOPLE_A_MB = 4  # participants per MiB: values of 15,000 lines of tables, twice
 _RAISE = 2
 _TIME = re.compile(r"(?:(?P<d>\d+)-)?(?P<a>\d+)(?::(?P<b>\d+))?(?::(?P<c>\d+))?")
 
@@ -34,10 +38,20 @@ def request_for(
     minutes: int | None,
     resident: bool = True,
 ) -> Request:
-    """Return the request for all tasks of an array from each one's memory (GB) and time (min).
+    """Return the request for all tasks of an array.
 
-    `memory_mb` and `minutes` are what the user fixed; None: from the costs with head room, rounded
-    up.
+    Parameters
+    ----------
+    costs : Sequence[tuple[float, float]]
+        Memory (GB) and time (min) of each task.
+    cpus, gpus : int
+        Number of processors and GPUs.
+    memory_mb : int | None
+        Memory requested by the user (MiB); None uses the largest cost with a margin, rounded up.
+    minutes : int | None
+        Time limit set by the user (min); None uses the longest cost with a margin, rounded up.
+    resident : bool, optional
+        Whether shared memory is counted for each process.
     """
     needed = max(memory for memory, _ in costs) * 1e9 / 2**30
     shared = job_mb(needed * _BESIDE_SHARED, cpus * resident)
@@ -49,7 +63,7 @@ def request_for(
 
 
 def group_request(participants: int) -> Request:
-    """The request of the group job, which reads tables and maps and no series."""
+    """Return the request of the group job, which reads tables and maps but no series."""
     return Request(
         cpus=1,
         memory_mb=GROUP_MB + _up(participants / _PEOPLE_A_MB, STEP_MB),
@@ -58,48 +72,66 @@ def group_request(participants: int) -> Request:
 
 
 def enlarged(request: Request, code: str, seen_mb: int = 0) -> Request:
-    """The request of a job that failed, with more of what it ran out of: memory or time.
+    """Return the request for another start of a failed job, with more memory or time.
 
-    Twice as much, of memory a quarter more than was seen.
+    The exceeded resource is doubled. If the peak memory is known, the new memory is 25 % more than
+    the peak and the previous request.
 
-    `seen_mb`: most memory that SLURM saw of the job (MiB), where it ran out of that; 0 for
-    unknown.
+    Parameters
+    ----------
+    request : Request
+        Request of the failed job.
+    code : str
+        Reason of the failure, such as ``memory`` or ``time``.
+    seen_mb : int, optional
+        Peak memory of the job according to SLURM (MiB), if it ran out of memory; 0 if unknown.
     """
-    more, longer = (_RAISE if code == each else 1 for each in ("memory", "time"))
-    memory = request.memory_mb * more
-    if seen_mb:  # less than it had, where the kernel ended it or a sample came before the peak
+    memory_factor, time_factor = (
+        _RAISE if code == resource else 1 for resource in ("memory", "time")
+    )
+    memory = request.memory_mb * memory_factor
+    # the peak can be below the request if the kernel ended the job or the peak was not sampled
+    if seen_mb:
         memory = _up(max(request.memory_mb, seen_mb) * _SEEN_ROOM, STEP_MB)
-    return replace(request, memory_mb=memory, minutes=request.minutes * longer)
+    return replace(request, memory_mb=memory, minutes=request.minutes * time_factor)
 
 
 def program_gib(request: Request) -> float:
-    """What the program is told it may use (GiB), less than the job has: see `job_mb`.
+    """Return the memory that the program may use (GiB, rounded down to hundredths).
 
-    Memory for the program (GiB), rounded down to hundredths.
+    It is less than the memory of the job, see `job_mb`.
     """
-    told = request.memory_mb / 1024 * _PROGRAM_SHARE
-    told -= _SHARED_GIB * request.cpus * request.resident
-    return math.floor(told * 100) / 100
+    gib = request.memory_mb / 1024 * _PROGRAM_SHARE
+    gib -= _SHARED_GIB * request.cpus * request.resident
+    return math.floor(gib * 100) / 100
 
 
 def job_mb(program: float, workers: int) -> int:
-    """What a job asks for (MiB) whose program may use so much (GiB) with a process a processor.
+    """Return the memory of a job (MiB) for the memory of its program (GiB) and number of workers.
 
-    It is enough for accounting that adds up the resident memory of all processes, too.
+    The memory is also sufficient if accounting sums the resident memory of all processes.
     """
     return math.ceil((program + _SHARED_GIB * workers) * 1024 / _PROGRAM_SHARE)
 
 
 def signal_seconds(request: Request) -> int:
-    """How long before its time limit a job is told to stop; the program needs some ten seconds."""
+    """Return the time (s) before its time limit at which a job is signaled to stop.
+
+    The program needs about ten seconds to stop.
+    """
     return max(30, min(300, request.minutes * 60 // 20))
 
 
 def minutes_of(text: str) -> int:
-    """Read a SLURM time, with seconds rounded up to minutes; raises `UsageError` if it is none.
+    """Convert a SLURM time to minutes, rounded up; a number without a unit is in minutes.
 
-    `text`: time in one of SLURM's forms; a number alone is minutes.
+    Raises
+    ------
+    UsageError
+        The text is not a valid time, or the time is 0.
 
+    Examples
+    --------
     >>> [minutes_of(text) for text in ("90", "90:30", "1:30:00", "1-12", "1-12:30")]
     [90, 91, 90, 2160, 2190]
     """
@@ -127,7 +159,7 @@ def minutes_of(text: str) -> int:
 
 
 def time_text(minutes: int) -> str:
-    """Return minutes as SLURM takes them: ``D-HH:MM:00``."""
+    """Format minutes as a SLURM time, ``D-HH:MM:00``."""
     days, rest = divmod(minutes, 1440)
     return f"{days}-{rest // 60:02d}:{rest % 60:02d}:00"
 

@@ -1,4 +1,4 @@
-"""States of participants from status files, the queue and SLURM messages in logs; their table."""
+"""States of participants from status files, the queue and SLURM messages, and their table."""
 
 import contextlib
 import shlex
@@ -40,7 +40,7 @@ _BEFORE_RETRY = {
 
 
 class State(StrEnum):
-    """Where a participant is on the way."""
+    """State of a participant's processing."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -52,15 +52,32 @@ class State(StrEnum):
 
 @frozen
 class _Status:
-    """What a task wrote of one participant; see ``boilerplate/sbatch.tmpl``.
+    """Content of the status file of a participant; see ``boilerplate/sbatch.tmpl``.
 
     Times are in seconds since 1970.
 
-    `state`: ``running``, ``done``, ``failed`` or ``requeued``. `exit_code`: exit code of the
-    program; None where it has not ended. `stopped`: ``limit`` before the time limit, ``cancel``
-    after a cancellation; else empty. `restarts`: how often SLURM has put the job back and started
-    it again. `started`: when the program was started (s since 1970); None where it was not.
-    `ended`: when the program ended (s since 1970); None where it has not.
+    Attributes
+    ----------
+    participant : str
+        Participant (``sub-01``) or ``group``.
+    state : str
+        ``running``, ``done``, ``failed`` or ``requeued``.
+    exit_code : int | None
+        Exit code of the program; None if it has not ended.
+    oom_kills : int
+        Number of processes that the kernel ended for lack of memory.
+    stopped : str
+        ``limit`` before the time limit, ``cancel`` after a cancellation; otherwise empty.
+    restarts : int
+        Number of times that SLURM has requeued and restarted the job.
+    job : str
+        Number of the task in SLURM.
+    host : str
+        Host of the task.
+    started : int | None
+        Start of the program; None if it was not started.
+    ended : int | None
+        End of the program; None if it has not ended.
     """
 
     participant: str
@@ -77,12 +94,32 @@ class _Status:
 
 @frozen
 class Fate:
-    """One line of the table.
+    """State of a participant, one row of the table.
 
-    `code`: of its notice, where it failed. `starts`: how often the task was started; `minutes`:
-    duration of the last start; `started`: time of that (s since 1970). `job`: its number in SLURM
-    (``12_3``). `log`: of its task, or of the group job. `request`: what its job asked for.
-    `seen_mb`: most memory (MiB) that SLURM saw, where it was too little the first time; else 0.
+    Attributes
+    ----------
+    participant : str
+        Participant (``sub-01``) or ``group``.
+    state : State
+        State of its processing.
+    code : str
+        Code of the failure; empty if it did not fail.
+    exit_code : int | None
+        Exit code of the program; None if it has not ended.
+    starts : int
+        Number of times that the task was started.
+    minutes : float | None
+        Duration of the last start; None if unknown.
+    started : int
+        Time of the last start (s since 1970).
+    job : str
+        Number of the task in SLURM (``12_3``).
+    log : Path
+        Log of the task or of the group job.
+    request : Request
+        Request of the job.
+    seen_mb : int
+        Peak memory according to SLURM (MiB), if the job ran out of memory; otherwise 0.
     """
 
     participant: str
@@ -99,12 +136,12 @@ class Fate:
 
     @property
     def open(self) -> bool:
-        """Whether something is still to come of it."""
+        """Whether the task is pending, running or requeued."""
         return self.state in (State.PENDING, State.RUNNING, State.REQUEUED)
 
 
 def _read_status(path: Path) -> _Status | None:
-    """Read a status file; None if it is missing or not a valid status file."""
+    """Read a status file; return None if it is missing or not valid."""
     try:
         return _Status(**read_json(path))
     except TypeError:
@@ -112,21 +149,24 @@ def _read_status(path: Path) -> _Status | None:
 
 
 def fates(submission: Submission, queue: Mapping[str, str]) -> list[Fate]:
-    """What became of everyone in a submission, and of its group job at the end.
+    """Return the state of each participant of a submission, and of its group job at the end.
 
-    `queue`, number → state as the function `queue` gives it, is asked *before* this is called: a
-    task writes its status file and then leaves the queue, so that the two read in this order miss
-    nothing.
+    A task writes its status file before it leaves the queue. The queue must therefore be read
+    *before* this function is called, so that no task is missed.
+
+    Parameters
+    ----------
+    submission : Submission
+        Submission to examine.
+    queue : Mapping[str, str]
+        State by job number, as returned by `bids_sr.slurm.calls.queue`.
     """
-    queue = {**_ended(submission), **queue}
+    queue = {**_final_states(submission), **queue}
     return [_fate(submission, job, name, queue) for job in submission.jobs for name in job.task_of]
 
 
-def _ended(submission: Submission) -> dict[str, str]:
-    """Return the states at the end of the array, as the group job saw them, and cancellations.
-
-    The cancellations are those made from here.
-    """
+def _final_states(submission: Submission) -> dict[str, str]:
+    """Return the final states of jobs in the files of the group job and of cancellations."""
     states: dict[str, str] = {}
     for name in (CANCELLED_FILE, "ended.txt"):
         with contextlib.suppress(OSError):
@@ -135,25 +175,29 @@ def _ended(submission: Submission) -> dict[str, str]:
     return states
 
 
-def _fate(submission: Submission, of: Job, name: str, queue: Mapping[str, str]) -> Fate:
+def _fate(submission: Submission, job_array: Job, name: str, queue: Mapping[str, str]) -> Fate:
     status = _read_status(submission.folder / "status" / f"{name}.json")
-    # the latter where somebody else submitted the script
-    job = of.number_of(name) or (status.job if status else "")
-    log = submission.folder / "logs" / of.log_name(of.task_of[name])
+    # the number in the status file is needed if another user submitted the script
+    job = job_array.number_of(name) or (status.job if status else "")
+    log = submission.folder / "logs" / job_array.log_name(job_array.task_of[name])
     if not job:
         state, code = State.UNSENT, ""
     else:
-        seen = queue.get(job, "")
-        if seen not in ACTIVE and not (status and status.state in ("done", "failed")):
-            seen = seen if seen not in ("", "FAILED", "COMPLETED") else _message_in(log) or seen
-        state, code = _state_of(status, seen)
+        slurm_state = queue.get(job, "")
+        if slurm_state not in ACTIVE and not (status and status.state in ("done", "failed")):
+            slurm_state = (
+                slurm_state
+                if slurm_state not in ("", "FAILED", "COMPLETED")
+                else _message_in(log) or slurm_state
+            )
+        state, code = _state_of(status, slurm_state)
     return Fate(
         participant=name,
         state=state,
         code=code,
         job=job,
         log=log,
-        request=of.request,
+        request=job_array.request,
         minutes=_minutes(status, state),
         exit_code=status.exit_code if status and status.state in ("done", "failed") else None,
         starts=status.restarts + 1 if status else 0,
@@ -161,44 +205,45 @@ def _fate(submission: Submission, of: Job, name: str, queue: Mapping[str, str]) 
     )
 
 
-def _state_of(status: _Status | None, seen: str) -> tuple[State, str]:
-    """Return state and, where it failed, its code.
+def _state_of(status: _Status | None, slurm_state: str) -> tuple[State, str]:
+    """Return the state of a task, and the code of its failure if it failed.
 
-    They follow from status file and SLURM state (empty: forgotten by SLURM).
+    The state is derived from the status file and the state in SLURM (empty if SLURM does not list
+    the job).
     """
     if status is not None and status.state == "done":
         return State.DONE, ""
-    if seen in _WAITING:
+    if slurm_state in _WAITING:
         return (State.PENDING if status is None else State.REQUEUED), ""
     if status is not None and status.state == "failed":
-        return State.FAILED, _code(status, seen)
-    if seen in ACTIVE:
+        return State.FAILED, _code(status, slurm_state)
+    if slurm_state in ACTIVE:
         return (State.REQUEUED if status and status.state == "requeued" else State.RUNNING), ""
-    return State.FAILED, _lost(status, seen)
+    return State.FAILED, _code_without_exit(status, slurm_state)
 
 
-def _code(status: _Status, seen: str) -> str:
-    """The reason of a task that told its exit code."""
+def _code(status: _Status, slurm_state: str) -> str:
+    """Return the failure code of a task that recorded its exit code."""
     if status.stopped:
         return "time" if status.stopped == "limit" else "cancelled"
-    if status.oom_kills or seen == "OUT_OF_MEMORY":
+    if status.oom_kills or slurm_state == "OUT_OF_MEMORY":
         return "memory"
-    # of bids-sr; a step that runs as a job of its own has no such codes
-    if of_program := {2: "refused", 3: "left-out"}.get(status.exit_code or 0):
-        return of_program
+    # exit codes of bids-sr; a step in a separate job does not have these codes
+    if program_code := {2: "refused", 3: "left-out"}.get(status.exit_code or 0):
+        return program_code
     return code_of("FAILED", status.exit_code)
 
 
-def _lost(status: _Status | None, seen: str) -> str:
-    """The reason of a task that is gone without a last word."""
-    code = code_of(seen)
+def _code_without_exit(status: _Status | None, slurm_state: str) -> str:
+    """Return the failure code of a task that ended without recording an exit code."""
+    code = code_of(slurm_state)
     if code in ("unknown", "unseen", "crashed"):
         return "unknown" if status is None else "killed"
     return code
 
 
 def _message_in(log: Path) -> str:
-    """The state that the last message of SLURM in a log tells; empty where there is none."""
+    """Return the state in the last SLURM message of a log, or "" if there is no message."""
     try:
         with log.open("rb") as stream:
             stream.seek(max(0, log.stat().st_size - _TAIL_BYTES))
@@ -217,7 +262,7 @@ def _minutes(status: _Status | None, state: State) -> float | None:
 
 
 def table(fates: Sequence[Fate]) -> list[tuple[str, ...]]:
-    """Return rows of the table, the heads first."""
+    """Return the rows of the table, starting with the header."""
     return [_HEADS, *map(_row, fates)]
 
 
@@ -236,19 +281,18 @@ def _row(fate: Fate) -> tuple[str, ...]:
 
 
 def summary(fates: Sequence[Fate]) -> str:
-    """How many are where."""
-    people = [fate for fate in fates if fate.participant != GROUP]
-    counts = Counter(fate.state for fate in people)
+    """Return a text with the number of participants in each state."""
+    participants = [fate for fate in fates if fate.participant != GROUP]
+    counts = Counter(fate.state for fate in participants)
     parts = [f"{counts[state]} {state}" for state in State if counts[state]]
     group = [f"group level {fate.state}" for fate in fates if fate.participant == GROUP]
-    return f"{len(people)} participants: {', '.join([*parts, *group])}"
+    return f"{len(participants)} participants: {', '.join([*parts, *group])}"
 
 
 def failures(fates: Sequence[Fate], output_dir: Path) -> list[Notice]:
-    """Return what failed, and why: each job, and the steps that its last call has recorded.
+    """Return notices of failed jobs, and of the steps that failed in their last start.
 
-    `fates`: of a submission; those that did not fail are left out. Notices of jobs have the log of
-    the task.
+    States other than failed are ignored. The notice of a job contains the log of its task.
     """
     failed = [fate for fate in fates if fate.state is State.FAILED]
     since = {fate.participant.removeprefix("sub-"): fate.started for fate in failed}
@@ -257,13 +301,16 @@ def failures(fates: Sequence[Fate], output_dir: Path) -> list[Notice]:
     retry = f"`bids-sr-slurm retry {shlex.quote(str(output_dir))}`"
     for fate in failed:
         label = fate.participant.removeprefix("sub-")
-        had, gets = map(_room, (fate.request, enlarged(fate.request, fate.code, fate.seen_mb)))
-        again = f"{_BEFORE_RETRY.get(fate.code, '')}{retry} resumes processing with {gets}."
+        before, next_text = map(
+            _room, (fate.request, enlarged(fate.request, fate.code, fate.seen_mb))
+        )
+        advice = f"{_BEFORE_RETRY.get(fate.code, '')}{retry} resumes processing with {next_text}."
         notices.append(
             Notice(
                 what=fate.participant,
-                why=f"{CODES[fate.code][0]} (resources requested per start of the job: {had})",
-                remedy="" if fate.code == "absent" else again,  # a retry would miss it, too
+                why=f"{CODES[fate.code][0]} (resources requested per start of the job: {before})",
+                # a retry would fail in the same way
+                remedy="" if fate.code == "absent" else advice,
                 subject="" if fate.participant == GROUP else label,
                 code=fate.code,
                 file=str(fate.log),

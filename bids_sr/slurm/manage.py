@@ -1,4 +1,4 @@
-"""Submit, retry, cancel and wait: the records of an output joined with the calls of SLURM."""
+"""Submission, retry, cancellation and monitoring of the SLURM jobs of an output."""
 
 import shlex
 import time
@@ -28,14 +28,28 @@ from bids_sr.slurm.submission import (
 )
 
 _PATIENCE_S = 900.0
-"""How long the waiting goes on while SLURM does not answer: a controller that is restarted takes
-minutes.
+"""Time (s) for which monitoring continues without an answer of SLURM. Restarting a controller
+takes minutes.
 """
 
 
 @frozen
 class Overview:
-    """An output as a whole: the fates by the last submission of each, `origin`."""
+    """States of all participants of an output, each from its last submission.
+
+    Attributes
+    ----------
+    fates : tuple[Fate, ...]
+        State of each participant, and of the group level at the end.
+    origin : dict[str, Submission]
+        Last submission of each participant.
+    group_origin : Submission | None
+        Last submission with a group job, if any.
+    open_jobs : tuple[str, ...]
+        Numbers of pending and running jobs.
+    open_groups : tuple[tuple[Submission, str], ...]
+        Submissions with a pending or running group job, and its number.
+    """
 
     fates: tuple[Fate, ...]
     origin: dict[str, Submission]
@@ -45,76 +59,106 @@ class Overview:
 
     @property
     def failed(self) -> tuple[Fate, ...]:
-        """Return participants that failed, without the group level."""
+        """Failed participants, without the group level."""
         return tuple(f for f in self.fates if f.state is State.FAILED and f.participant != GROUP)
 
 
 def overview(output_dir: Path) -> Overview:
-    """Query the queue and read the records.
+    """Query the queue and read the records of an output.
 
-    Raises `UsageError` where there are no records, or SLURM does not answer.
+    Raises
+    ------
+    UsageError
+        There are no records, or SLURM does not answer.
     """
-    known = submissions(output_dir)
-    if not known:
+    records = submissions(output_dir)
+    if not records:
         what = (
             f"{output_dir}: no submitted jobs were found (logs/slurm/*/submission.json is missing)"
         )
         fix = "check the path, or submit jobs with bids-sr-slurm DIR OUT"
         raise UsageError(what, "no jobs were submitted for this output directory", fix)
-    queue = calls.queue([each.job_name for each in known])
-    every = {each.id: {fate.participant: fate for fate in fates(each, queue)} for each in known}
-    counted = [each for each in known if not _unused(each, every[each.id])]
-    origin = latest(counted or known)
-    shown = [every[each.id][name] for name, each in origin.items()]
-    again = {name for each in counted for name in each.participants if origin[name] != each}
-    short = [f.job for f in shown if f.code == "memory" and f.participant not in again]
-    seen = calls.peaks_mb(short)
-    shown = [replace(fate, seen_mb=seen.get(fate.job, 0)) for fate in shown]
-    groups = [(each, fate) for each in counted or known if (fate := every[each.id].get(GROUP))]
-    shown += [fate for _, fate in groups[-1:]]
-    opened = [fate.job for of in every.values() for fate in of.values() if fate.open]
+    queue = calls.queue([submission.job_name for submission in records])
+    states_of = {
+        submission.id: {fate.participant: fate for fate in fates(submission, queue)}
+        for submission in records
+    }
+    active = [
+        submission for submission in records if not _unused(submission, states_of[submission.id])
+    ]
+    origin = latest(active or records)
+    current = [states_of[submission.id][name] for name, submission in origin.items()]
+    retried = {
+        name
+        for submission in active
+        for name in submission.participants
+        if origin[name] != submission
+    }
+    out_of_memory = [f.job for f in current if f.code == "memory" and f.participant not in retried]
+    peaks = calls.peaks_mb(out_of_memory)
+    current = [replace(fate, seen_mb=peaks.get(fate.job, 0)) for fate in current]
+    groups = [
+        (submission, fate)
+        for submission in active or records
+        if (fate := states_of[submission.id].get(GROUP))
+    ]
+    current += [fate for _, fate in groups[-1:]]
+    open_numbers = [
+        fate.job for states in states_of.values() for fate in states.values() if fate.open
+    ]
     return Overview(
-        fates=tuple(shown),
+        fates=tuple(current),
         origin=origin,
         group_origin=groups[-1][0] if groups else None,
-        open_jobs=tuple(dict.fromkeys(job.partition("_")[0] for job in opened)),
-        open_groups=tuple((each, fate.job) for each, fate in groups if fate.open),
+        open_jobs=tuple(dict.fromkeys(job.partition("_")[0] for job in open_numbers)),
+        open_groups=tuple((submission, fate.job) for submission, fate in groups if fate.open),
     )
 
 
 def _unused(submission: Submission, fates: dict[str, Fate]) -> bool:
-    """Whether scripts were only printed, and nobody has submitted them since."""
+    """Return whether scripts were only printed and have not been submitted since."""
     return submission.printed and all(fate.state is State.UNSENT for fate in fates.values())
 
 
 def open_now(output_dir: Path) -> Overview | None:
-    """The overview, or None where nothing was ever submitted; raises as `overview` does.
-
-    What became of everyone, or None.
-    """
+    """Return the overview, or None if nothing was submitted; see `overview` for errors."""
     return overview(output_dir) if submissions(output_dir) else None
 
 
 def submit(submission: Submission, settings_toml: str, *, after: Sequence[str] = ()) -> Submission:
-    """Write the scripts and submit them; all jobs, or none where SLURM refuses one.
+    """Write the scripts and submit all jobs.
 
-    `settings_toml` holds the settings of the program for everyone, `after` the jobs that the group
-    job waits for besides the arrays. Returns the submission with the numbers of its jobs, saved.
+    Parameters
+    ----------
+    submission : Submission
+        Jobs to submit.
+    settings_toml : str
+        Settings of the program for all participants.
+    after : Sequence[str], optional
+        Numbers of further jobs that must end before the group job.
 
-    `SlurmError`: SLURM refuses a job; those sent before are cancelled.
+    Returns
+    -------
+    Submission
+        Saved submission with the numbers of its jobs.
+
+    Raises
+    ------
+    SlurmError
+        SLURM rejects a job; previously submitted jobs are cancelled.
     """
     write_scripts(submission, settings_toml)
-    sent: list[str] = []
+    numbers: list[str] = []
     try:
         for job in submission.jobs:
-            waits = [*sent, *after] if job.is_group else []
-            sent.append(calls.submit(sbatch_arguments(submission, job, waits)))
-            jobs = [replace(j, number=sent[-1]) if j is job else j for j in submission.jobs]
+            dependencies = [*numbers, *after] if job.is_group else []
+            numbers.append(calls.submit(sbatch_arguments(submission, job, dependencies)))
+            jobs = [replace(j, number=numbers[-1]) if j is job else j for j in submission.jobs]
             submission = replace(submission, jobs=tuple(jobs))
             submission.save()
     except (calls.SlurmError, KeyboardInterrupt):
-        if sent:
-            calls.cancel(sent)
+        if numbers:
+            calls.cancel(numbers)
         (submission.folder / "submission.json").unlink(missing_ok=True)
         raise
     return submission
@@ -123,78 +167,107 @@ def submit(submission: Submission, settings_toml: str, *, after: Sequence[str] =
 def print_scripts(
     submission: Submission, settings_toml: str, *, after: Sequence[str] = ()
 ) -> tuple[list[Path], Path]:
-    """Write the scripts and return (scripts, shell lines that submit them).
+    """Write the scripts without submitting them.
 
-    Nothing is submitted.
+    Parameters
+    ----------
+    submission : Submission
+        Jobs of the scripts.
+    settings_toml : str
+        Settings of the program for all participants.
+    after : Sequence[str], optional
+        Numbers of further jobs that must end before the group job.
 
-    `after`: numbers of further jobs that the group job waits for.
+    Returns
+    -------
+    tuple[list[Path], Path]
+        Scripts, and a shell script that submits them.
     """
     submission = replace(submission, printed=True)
     scripts = write_scripts(submission, settings_toml)
     lines = ["#!/bin/bash", "# shellcheck disable=SC2016 # paths may hold anything", "set -e"]
-    waits: list[str] = []
+    dependencies: list[str] = []
     for number, job in enumerate(submission.jobs, start=1):
         words = shlex.join(sbatch_arguments(submission, job))
         if job.is_group:
-            lines.append(f'sbatch "--dependency=afterany:{":".join([*waits, *after])}" {words}')
+            lines.append(
+                f'sbatch "--dependency=afterany:{":".join([*dependencies, *after])}" {words}'
+            )
         else:
-            waits.append(f"${{job{number}%%;*}}")
+            dependencies.append(f"${{job{number}%%;*}}")
             lines.append(f"job{number}=$(sbatch {words})")
     return scripts, write_whole(submission.folder / "submit.sh", "\n".join(lines) + "\n")
 
 
 def retries(
-    seen: Overview,
+    snapshot: Overview,
     chosen: Iterable[str] = (),
     *,
     mem: float | None = None,
     minutes: int | None = None,
 ) -> list[tuple[Submission, str]]:
-    """Return new submissions of failed participants, as few as their settings allow.
+    """Return new submissions of failed participants with their previous settings.
 
-    Each participant keeps its settings.
+    There is one submission per combination of settings and directories. Jobs that ran out of
+    memory request more memory, jobs that timed out more time; each request has a separate array.
 
-    Those that ran out of memory get more of it, those that timed out more time, each in an array
-    of their own.
+    Parameters
+    ----------
+    snapshot : Overview
+        States of all participants.
+    chosen : Iterable[str], optional
+        Participants to retry (``sub-01``); empty for all failed participants.
+    mem : float | None, optional
+        Memory of the program for all tasks (GiB); None uses the enlarged requests.
+    minutes : int | None, optional
+        Time limit of all tasks (min); None uses the enlarged requests.
 
-    `chosen` are participants (``sub-01``), by default all that failed; `mem` (GiB, of the program)
-    and `minutes` are what every task gets, whatever it had. Raises `UsageError` where nobody
-    failed, or someone who was chosen did not.
+    Returns
+    -------
+    list[tuple[Submission, str]]
+        Submissions with their settings.
+
+    Raises
+    ------
+    UsageError
+        No participant failed, or a selected participant did not fail.
     """
     ids = set(chosen)
-    failed = {fate.participant: fate for fate in seen.failed if not ids or fate.participant in ids}
-    if strangers := sorted(ids - set(failed)):
+    failed = {
+        fate.participant: fate for fate in snapshot.failed if not ids or fate.participant in ids
+    }
+    if unknown := sorted(ids - set(failed)):
         fix = "run `bids-sr-slurm status OUT` to see which participants failed"
         raise UsageError(
-            f"{' '.join(strangers)}: there is nothing to retry",
+            f"{' '.join(unknown)}: there is nothing to retry",
             "only failed participants can be retried",
             fix,
         )
     if not failed:
-        return [_group_again(seen, mem, minutes)]
-    kinds: dict[tuple[str, Site, Path, Path], dict[Request, list[str]]] = {}
+        return [_group_again(snapshot, mem, minutes)]
+    groups: dict[tuple[str, Site, Path, Path], dict[Request, list[str]]] = {}
     for name, fate in failed.items():
-        old = seen.origin[name]
+        old = snapshot.origin[name]
         text = (old.folder / "settings.toml").read_text(encoding="utf-8")
         request = _request_again(fate, mem, minutes)
-        kinds.setdefault((text, old.site, old.bids_dir, old.work_dir), {}).setdefault(
+        groups.setdefault((text, old.site, old.bids_dir, old.work_dir), {}).setdefault(
             request, []
         ).append(name)
-    retried = []
+    new_submissions = []
     numbers = tuple(range(1, len(failed) + 1))
-    for (text, site, bids_dir, work_dir), by_request in kinds.items():
-        old = seen.origin[next(iter(by_request.values()))[0]]
+    for (text, site, bids_dir, work_dir), by_request in groups.items():
+        old = snapshot.origin[next(iter(by_request.values()))[0]]
         arrays = [
             Job(
                 name=f"array-{k}",
                 tasks=in_tasks(names, 1),
                 indices=numbers[: len(names)],
-                request=each,
+                request=array_request,
             )
-            for k, (each, names) in enumerate(by_request.items(), 1)
+            for k, (array_request, names) in enumerate(by_request.items(), 1)
         ]
-        group = [group_job(group_request(len(seen.origin)))] if old.group else []
-        made = Submission(
+        group = [group_job(group_request(len(snapshot.origin)))] if old.group else []
+        submission = Submission(
             id=new_id(),
             bids_dir=bids_dir,
             output_dir=old.output_dir,
@@ -202,14 +275,16 @@ def retries(
             site=site,
             jobs=(*arrays, *group),
         )
-        retried.append((made, text))
-    return retried
+        new_submissions.append((submission, text))
+    return new_submissions
 
 
-def _group_again(seen: Overview, mem: float | None, minutes: int | None) -> tuple[Submission, str]:
-    """The group job alone, where nothing else failed."""
-    fate = next((fate for fate in seen.fates if fate.participant == GROUP), None)
-    old = seen.group_origin
+def _group_again(
+    snapshot: Overview, mem: float | None, minutes: int | None
+) -> tuple[Submission, str]:
+    """Return a new submission of a failed group job, with its settings."""
+    fate = next((fate for fate in snapshot.fates if fate.participant == GROUP), None)
+    old = snapshot.group_origin
     if fate is None or old is None or fate.state is not State.FAILED:
         raise UsageError(
             "there is nothing to retry",
@@ -217,39 +292,54 @@ def _group_again(seen: Overview, mem: float | None, minutes: int | None) -> tupl
             "run `bids-sr-slurm status OUT` to see the state of all jobs",
         )
     request = _request_again(fate, mem, minutes)
-    made = replace(old, id=new_id(), jobs=(group_job(request),), printed=False)
-    return made, (old.folder / "settings.toml").read_text(encoding="utf-8")
+    submission = replace(old, id=new_id(), jobs=(group_job(request),), printed=False)
+    return submission, (old.folder / "settings.toml").read_text(encoding="utf-8")
 
 
 def _request_again(fate: Fate, mem: float | None, minutes: int | None) -> Request:
-    """What a job asks for the next time: more of what it ran out of, or what the user fixed."""
+    """Return the request of a retried job: enlarged, or as set by the user."""
     request = enlarged(fate.request, fate.code, fate.seen_mb)
     memory = request.memory_mb if mem is None else job_mb(mem, request.cpus * request.resident)
     return replace(request, memory_mb=memory, minutes=minutes or request.minutes)
 
 
-def cancel(seen: Overview, chosen: Iterable[str] = ()) -> list[str]:
-    """Cancel what is left: the tasks of those chosen, or everything with the group jobs.
+def cancel(snapshot: Overview, chosen: Iterable[str] = ()) -> list[str]:
+    """Cancel the tasks of selected participants, or all tasks and group jobs.
 
-    Returns the participants and ``group`` whose jobs were cancelled, whoever shares a task with
-    them, too. Raises `UsageError` where someone who was chosen is not waiting or running.
+    Parameters
+    ----------
+    snapshot : Overview
+        States of all participants.
+    chosen : Iterable[str], optional
+        Participants to cancel (``sub-01``); empty for all jobs.
 
-    `chosen`: participants with the prefix; empty for everything.
+    Returns
+    -------
+    list[str]
+        Participants and ``group`` whose jobs were cancelled, including participants in the same
+        task.
+
+    Raises
+    ------
+    UsageError
+        A selected participant has no pending or running job.
     """
     chosen_ids = set(chosen)
-    opened = {f.participant: f.job for f in seen.fates if f.open and f.participant != GROUP}
-    if strangers := sorted(chosen_ids - set(opened)):
-        what = f"{' '.join(strangers)}: there is nothing to cancel"
+    open_tasks = {
+        f.participant: f.job for f in snapshot.fates if f.open and f.participant != GROUP
+    }
+    if unknown := sorted(chosen_ids - set(open_tasks)):
+        what = f"{' '.join(unknown)}: there is nothing to cancel"
         raise UsageError(
             what,
             "these participants have no pending or running job",
             "run `bids-sr-slurm status OUT` to see the state of all jobs",
         )
-    jobs = {job for name, job in opened.items() if not chosen_ids or name in chosen_ids}
-    names = [name for name, job in opened.items() if job in jobs]
-    marks = [(seen.origin[name], opened[name]) for name in names]
-    if not chosen_ids and seen.open_groups:
-        marks += seen.open_groups
+    jobs = {job for name, job in open_tasks.items() if not chosen_ids or name in chosen_ids}
+    names = [name for name, job in open_tasks.items() if job in jobs]
+    marks = [(snapshot.origin[name], open_tasks[name]) for name in names]
+    if not chosen_ids and snapshot.open_groups:
+        marks += snapshot.open_groups
         names.append(GROUP)
     if marks:
         _mark_cancelled(marks)
@@ -258,24 +348,36 @@ def cancel(seen: Overview, chosen: Iterable[str] = ()) -> list[str]:
 
 
 def _mark_cancelled(marks: Sequence[tuple[Submission, str]]) -> None:
-    """Keep that jobs were cancelled: one that never started leaves no trace of its own."""
+    """Record cancelled jobs in a file, because a job that never started leaves no status file."""
     for folder in {submission.folder for submission, _ in marks}:
         file = folder / CANCELLED_FILE
-        before = file.read_text(encoding="utf-8") if file.exists() else ""
+        previous = file.read_text(encoding="utf-8") if file.exists() else ""
         jobs = dict.fromkeys(job for submission, job in marks if submission.folder == folder)
-        write_whole(file, before + "".join(f"{job}|CANCELLED|\n" for job in jobs))
+        write_whole(file, previous + "".join(f"{job}|CANCELLED|\n" for job in jobs))
 
 
 def wait(
     output_dir: Path, say: Callable[[str], None], *, sleep: Callable[[float], None] = time.sleep
 ) -> tuple[Fate, ...]:
-    """Return what became of everyone when nothing is left; `say` is called with each change.
+    """Wait until no job is pending or running, and return the final states.
 
-    Raises `SlurmError` where SLURM has not answered for 15 min. `sleep` waits for so many seconds.
+    Parameters
+    ----------
+    output_dir : Path
+        Output directory.
+    say : Callable[[str], None]
+        Function that is called with one line per change.
+    sleep : Callable[[float], None], optional
+        Function that waits for a number of seconds.
+
+    Raises
+    ------
+    SlurmError
+        SLURM has not answered for 15 min.
     """
     last_states: dict[str, State] = {}
-    began = last_answer = time.monotonic()
-    doubted = False
+    start = last_answer = time.monotonic()
+    is_recheck = False
     while True:
         try:
             fates = overview(output_dir).fates
@@ -288,13 +390,14 @@ def wait(
         last_answer = time.monotonic()
         settled = not any(fate.open for fate in fates)
         lost = any(fate.state is State.FAILED and fate.exit_code is None for fate in fates)
-        if not (settled and lost and not doubted):  # a status file may come late over a network
+        # a status file may appear late on a network file system
+        if not (settled and lost and not is_recheck):
             for fate in fates:
                 if last_states.get(fate.participant) != fate.state:
                     last_states[fate.participant] = fate.state
-                    why = f" ({CODES[fate.code][0]})" if fate.code else ""
-                    say(f"{fate.participant}: {fate.state}{why}")
+                    reason = f" ({CODES[fate.code][0]})" if fate.code else ""
+                    say(f"{fate.participant}: {fate.state}{reason}")
             if settled:
                 return fates
-        doubted = settled
-        sleep(min(30.0, 2 + (time.monotonic() - began) / 60))
+        is_recheck = settled
+        sleep(min(30.0, 2 + (time.monotonic() - start) / 60))

@@ -1,4 +1,4 @@
-"""Job scripts of a submission and their command lines; all external text is quoted."""
+"""Job scripts of a submission and their command lines, with all external text quoted."""
 
 import re
 import shlex
@@ -18,7 +18,7 @@ _WORD = re.compile(r"[\w.:@/+,-]+", re.ASCII)
 
 
 def _script_of(submission: Submission, job: Job) -> str:
-    """The script of a job."""
+    """Return the script of a job."""
     import jinja2
 
     request = job.request
@@ -27,7 +27,7 @@ def _script_of(submission: Submission, job: Job) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
-        # the usual one is a length in the language of the shell
+        # the default delimiter is also a string length in shell syntax
         comment_start_string="{##",
         comment_end_string="##}",
     )
@@ -55,7 +55,7 @@ def _script_of(submission: Submission, job: Job) -> str:
 
 
 def _command(submission: Submission, request: Request, level: str) -> list[str]:
-    """The program with its arguments, each a word of the shell."""
+    """Return the program with its arguments as quoted shell words."""
     site = submission.site
     start = _container(submission, request) if site.container else [shlex.quote(site.program)]
     words = [
@@ -75,7 +75,11 @@ def _command(submission: Submission, request: Request, level: str) -> list[str]:
 
 
 def _container(submission: Submission, request: Request) -> list[str]:
-    """Everything is seen in the container where it is outside, the data not to be written to."""
+    """Return the command that runs the container, as quoted shell words.
+
+    Directories have the same paths inside and outside of the container, and the data are
+    read-only.
+    """
     writable = (submission.output_dir, submission.work_dir)
     binds = [
         f"{submission.bids_dir}:{submission.bids_dir}:ro",
@@ -89,28 +93,29 @@ def _container(submission: Submission, request: Request) -> list[str]:
 
 
 def write_scripts(submission: Submission, settings_toml: str) -> list[Path]:
-    """Write the folder of a submission, the group's script last.
+    """Write settings, lists of participants and scripts of a submission; return the scripts.
 
-    It has settings, lists of participants and scripts.
+    The script of the group job is the last.
     """
     folder = submission.folder
     for name in ("logs", "status"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     write_whole(folder / "settings.toml", settings_toml)
-    written = []
+    scripts = []
     for job in submission.jobs:
         lines = (" ".join(names) + "\n" for names in job.tasks)
         if not job.is_group:
             write_whole(folder / f"{job.name}.txt", "".join(lines))
-        written.append(write_whole(folder / f"{job.name}.sbatch", _script_of(submission, job)))
+        scripts.append(write_whole(folder / f"{job.name}.sbatch", _script_of(submission, job)))
     submission.save()
-    return written
+    return scripts
 
 
 def sbatch_arguments(submission: Submission, job: Job, after: Sequence[str] = ()) -> list[str]:
-    """Return arguments of ``sbatch`` that stand in no script, as their names may hold anything.
+    """Return the arguments of ``sbatch`` that are not in the script.
 
-    The jobs in `after` end before this one starts, however they end. The script comes last.
+    These are paths, which may need quoting, and the jobs in `after`. The latter must end before
+    the job starts, with or without success. The script is the last argument.
     """
     folder = submission.folder
     logs = str(folder / "logs").replace("%", "%%")
@@ -121,33 +126,34 @@ def sbatch_arguments(submission: Submission, job: Job, after: Sequence[str] = ()
 
 
 def check_words(site: Site, paths: Sequence[Path]) -> list[str]:
-    """List what cannot be passed to SLURM or a container as is, one line each with a remedy.
+    """Return problems of names and paths that cannot be passed to SLURM or a container.
 
-    Problems in words; empty where all can be passed.
+    Each problem is one line with a remedy.
     """
-    wrong = []
+    problems = []
     for name, value in site.asked.items():
         if _WORD.fullmatch(value) is None:
-            wrong.append(
+            problems.append(
                 f"--{name} {value}: the name is not valid. Check the name with `sinfo`, or ask"
                 " the administrator of the cluster."
             )
     for path in map(str, paths):
-        if re.search(r"[\\\x00-\x1f\x7f\ud800-\udfff]", path):  # the last: no character of UTF-8
-            wrong.append(
+        # the last range is surrogates, which cannot be encoded in UTF-8
+        if re.search(r"[\\\x00-\x1f\x7f\ud800-\udfff]", path):
+            problems.append(
                 f"{path!r}: SLURM does not support backslashes or control characters in paths."
                 " Rename the directory."
             )
         elif site.container and set(path) & set(",:"):
-            wrong.append(
+            problems.append(
                 f"{path}: container bind mounts do not support commas or colons in paths. Rename"
                 " the directory."
             )
-    return wrong
+    return problems
 
 
 def require(problems: Sequence[str]) -> None:
-    """Raise `UsageError` with every problem, if there is any."""
+    """Raise `UsageError` with all problems, if there are any."""
     if problems:
-        many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise UsageError("\n".join([f"{many} found; no jobs were submitted.", *problems]))
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise UsageError("\n".join([f"{count} found; no jobs were submitted.", *problems]))

@@ -1,6 +1,6 @@
-"""Records of submissions to SLURM, one JSON file each.
+"""Records of submissions to SLURM.
 
-The file is ``logs/slurm/<id>/submission.json`` below the output directory.
+Each record is a file ``logs/slurm/<id>/submission.json`` in the output directory.
 """
 
 import json
@@ -21,9 +21,20 @@ GROUP = "group"
 
 @frozen
 class Request(Checked):
-    """What a job asks for: processors, memory (MiB), time (minutes), GPUs.
+    """Resources of a job.
 
-    `gpus`: number of GPUs; 0 for none. `resident`: whether what processes share counts for each.
+    Attributes
+    ----------
+    cpus : int
+        Number of processors.
+    memory_mb : int
+        Memory (MiB).
+    minutes : int
+        Time limit (min).
+    gpus : int
+        Number of GPUs.
+    resident : bool
+        Whether shared memory is counted for each process.
     """
 
     cpus: int
@@ -35,7 +46,7 @@ class Request(Checked):
 
 @frozen
 class Site(Checked):
-    """Where and how jobs run; an empty text is the site's own."""
+    """Site-specific settings of jobs; an empty text is the default of the site."""
 
     partition: str = option(
         "", "--partition NAME", "SLURM partition (default: the default partition of the cluster)"
@@ -76,18 +87,29 @@ class Site(Checked):
 
     @property
     def asked(self) -> dict[str, str]:
-        """What is handed to SLURM as it was given, by the names of its options."""
-        named = {"partition": self.partition, "account": self.account, "qos": self.qos}
-        return {name: value for name, value in named.items() if value}
+        """Options that are passed to SLURM unchanged, by name."""
+        options = {"partition": self.partition, "account": self.account, "qos": self.qos}
+        return {name: value for name, value in options.items() if value}
 
 
 @frozen
 class Job(Checked):
-    """An array of tasks with the same request; or the group level, one task without an array.
+    """Array of tasks with the same request, or the group level with one task and without an array.
 
-    `tasks`: participants of each task (``sub-01``), task 1 first. `indices`: those that were asked
-    for, from 1. `at_once`: how many may run at the same time (0: as many as SLURM lets). `number`:
-    that SLURM gave; empty: not submitted.
+    Attributes
+    ----------
+    name : str
+        Name of the array, or ``group``.
+    tasks : tuple[tuple[str, ...], ...]
+        Participants of each task (``sub-01``), starting with task 1.
+    indices : tuple[int, ...]
+        Numbers of the selected tasks, from 1.
+    request : Request
+        Resources of each task.
+    at_once : int
+        Limit of simultaneous tasks; 0 for the limit of SLURM.
+    number : str
+        Job number in SLURM; empty if not submitted.
     """
 
     name: str
@@ -99,35 +121,45 @@ class Job(Checked):
 
     @property
     def is_group(self) -> bool:
-        """Whether it is that of the group level."""
+        """Whether the job is the group level."""
         return self.name == GROUP
 
     @property
     def task_of(self) -> dict[str, int]:
-        """Participant → task, of the tasks that were asked for."""
+        """Task number of each participant in the selected tasks."""
         return {label: index for index in self.indices for label in self.tasks[index - 1]}
 
     def number_of(self, label: str) -> str:
-        """The number of a participant's task in SLURM (``12_3``); empty: not submitted."""
+        """Return the SLURM number of a participant's task (``12_3``), or "" if not submitted."""
         task = "" if self.is_group or not self.number else f"_{self.task_of[label]}"
         return f"{self.number}{task}"
 
     def log_name(self, task: object) -> str:
-        """The name of the log of a task."""
+        """Return the file name of the log of a task."""
         return f"{self.name}.log" if self.is_group else f"{self.name}_{task}.log"
 
 
 def group_job(request: Request) -> Job:
-    """The job of the group level."""
+    """Return the job of the group level."""
     return Job(name=GROUP, tasks=((GROUP,),), indices=(1,), request=request)
 
 
 @frozen
 class Submission(Checked):
-    """Arrays that were submitted together, and the group job behind them.
+    """Arrays that were submitted together, followed by a group job.
 
-    `id`: time of submission and a random part; the name of its folder. Directories are absolute.
-    `jobs`: the group level's last. `printed`: scripts were written for someone else to submit.
+    Attributes
+    ----------
+    id : str
+        Time of submission and a random part; also the name of the submission's directory.
+    bids_dir, output_dir, work_dir : Path
+        Absolute paths of the data, output and working directories.
+    jobs : tuple[Job, ...]
+        Arrays, and the group level at the end.
+    site : Site
+        Site-specific settings.
+    printed : bool
+        Whether the scripts were written for another user to submit.
     """
 
     id: str
@@ -140,50 +172,53 @@ class Submission(Checked):
 
     @property
     def arrays(self) -> tuple[Job, ...]:
-        """Those of participants."""
+        """Arrays of participants."""
         return tuple(job for job in self.jobs if not job.is_group)
 
     @property
     def group(self) -> Job | None:
-        """That of the group level, None where there is none."""
+        """Job of the group level, or None."""
         return next((job for job in self.jobs if job.is_group), None)
 
     @property
     def folder(self) -> Path:
-        """Scripts, logs, status files and settings of this submission."""
+        """Directory with scripts, logs, status files and settings of this submission."""
         return _slurm_dir(self.output_dir) / self.id
 
     @property
     def job_name(self) -> str:
-        """Name of all its jobs, by which they are found in the queue."""
+        """Name of all jobs of the submission in the queue."""
         return f"bids-sr-{self.id}"
 
     @property
     def participants(self) -> tuple[str, ...]:
-        """Everyone in its tasks."""
+        """Participants of the selected tasks."""
         return tuple(label for array in self.arrays for label in array.task_of)
 
     def save(self) -> Path:
-        """Write it to its folder, in whole."""
+        """Write the record of the submission atomically."""
         values = {"format": _FORMAT, **asdict(self)}
         text = json.dumps(values, indent=1, default=str, ensure_ascii=False)
         return write_whole(self.folder / "submission.json", text + "\n")
 
 
 def _slurm_dir(output_dir: Path) -> Path:
-    """Where all submissions of an output are kept."""
+    """Return the directory of all submissions of an output."""
     return output_dir / "logs" / "slurm"
 
 
 def new_id() -> str:
-    """A name for a submission; later ones sort behind earlier ones."""
+    """Return a unique name of a submission; names sort by time."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
 
 
 def load(path: Path) -> Submission:
-    """Read what `Submission.save` wrote.
+    """Read a record written by `Submission.save`.
 
-    Raises `UsageError` where it cannot be read, or another version wrote it.
+    Raises
+    ------
+    UsageError
+        The file cannot be read or was written by another version.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -201,12 +236,17 @@ def load(path: Path) -> Submission:
 def submissions(output_dir: Path) -> list[Submission]:
     """Return all submissions of an output, oldest first.
 
-    Raises `UsageError` where one cannot be read.
+    Raises
+    ------
+    UsageError
+        A record cannot be read.
     """
     return [load(path) for path in sorted(_slurm_dir(output_dir).glob("*/submission.json"))]
 
 
 def latest(submissions: Iterable[Submission]) -> dict[str, Submission]:
-    """Participant → the last submission that works on them, in the order of their names."""
-    last = {label: submission for submission in submissions for label in submission.participants}
-    return dict(sorted(last.items()))
+    """Return the last submission of each participant, sorted by participant."""
+    submission_of = {
+        label: submission for submission in submissions for label in submission.participants
+    }
+    return dict(sorted(submission_of.items()))

@@ -1,9 +1,9 @@
-"""Reference image of a BOLD run, and the head's pose in all its volumes.
+"""Reference image of a BOLD run, and the pose of the head in each volume.
 
-A plain mean of a run in which the head moved is blurred, a single volume is noisy. Here a few
-volumes from the middle make a first reference; volumes spread over the run are registered to it,
-averaged, registered to that average and averaged again. Volumes that fit badly (spikes, motion
-within the volume) have no part in it.
+A plain mean of a run with head motion is blurred, and a single volume is noisy. Therefore the
+median of a few volumes from the middle of the run serves as first reference. Volumes spread over
+the run are registered to it and averaged, then registered to that average and averaged again.
+Volumes with a large residual (spikes, motion within the volume) are excluded.
 """
 
 import numpy as np
@@ -17,19 +17,31 @@ from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import Shift, sample_volume
 from bids_sr.spatial.transforms import TransformError, rigid_params
 
-_SEED = 5  # volumes in the middle of the run whose median is the first reference
-_VOLUMES = 40  # spread over the run, that are averaged or tell which samples are unsteady
-_PASSES = 2  # of registration and averaging
-_RIGID = 0.01  # relative size by which a precomputed rotation may be off
-_WORST = 1.3  # a volume whose residual is above this many medians is left out
+_SEED = 5  # volumes in the middle of the run; their median is the first reference
+_VOLUMES = 40  # volumes spread over the run for averages and for the detection of unsteady samples
+_PASSES = 2  # rounds of registration and averaging
+_RIGID = 0.01  # largest relative error of a precomputed rotation's scale
+_WORST = 1.3  # times the median residual; volumes above this limit are excluded
 
 
 def in_place(reader: SeriesReader, t: int, xfm: Array, shift: Shift | None = None) -> Float32:
-    """Return volume t of a series in the pose of the reference.
+    """Resample a volume of a series to the pose of the reference.
 
-    `xfm` takes a reference point to its position in the volume.
+    Parameters
+    ----------
+    reader : SeriesReader
+        Series (4D).
+    t : int
+        Number of the volume, counted from 0.
+    xfm : Array
+        Transform of a reference point to its position in the volume (4 x 4, RAS+ mm).
+    shift : Shift | None, optional
+        Distortion of the volume, see `bids_sr.spatial.resampling`; None applies no shift.
 
-    `shift` is its distortion, see `bids_sr.spatial.resampling`.
+    Returns
+    -------
+    Float32
+        Volume on the grid of the series (3D).
     """
     return sample_volume(
         reader.volume(t), reader.affine, reader.shape[:3], reader.affine, xfm, shift=shift
@@ -37,7 +49,13 @@ def in_place(reader: SeriesReader, t: int, xfm: Array, shift: Shift | None = Non
 
 
 def _steady_volumes(reader: SeriesReader, n_dummy: int) -> list[int]:
-    """Numbers of steady volumes spread over a run; ValueError where there is none."""
+    """Return the numbers of up to 40 steady-state volumes spread over a run.
+
+    Raises
+    ------
+    ValueError
+        The run has no steady-state volume.
+    """
     total = reader.shape[3]
     if total <= n_dummy:
         raise ValueError(
@@ -48,16 +66,17 @@ def _steady_volumes(reader: SeriesReader, n_dummy: int) -> list[int]:
 
 
 def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
-    """Average realigned steady volumes in mid-run pose; ValueError without a steady volume.
+    """Average realigned volumes in the mid-run pose of the head.
 
-    Volumes spread over the run are averaged; memory does not depend on their number.
+    The average is taken over at most 40 volumes spread over the run, so memory does not depend on
+    the length of the run.
 
     Parameters
     ----------
     reader : SeriesReader
         BOLD series as acquired (4D).
     n_dummy : int, optional
-        Number of volumes at the start that are not in the steady state.
+        Number of non-steady-state volumes at the start.
 
     Returns
     -------
@@ -67,9 +86,9 @@ def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
     Raises
     ------
     ValueError
-        The run has no volume in the steady state.
+        The run has no steady-state volume.
     """
-    chosen = _steady_volumes(reader, n_dummy)
+    volumes = _steady_volumes(reader, n_dummy)
     total = reader.shape[3]
     middle = (n_dummy + total) // 2
     first = max(n_dummy, min(middle - _SEED // 2, total - _SEED))
@@ -79,14 +98,14 @@ def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
     for _ in range(_PASSES):
         mask = brain_mask(reference, reader.affine)
         motion = estimate_motion(
-            (reader.volume(t) for t in chosen), reference, mask, reader.affine
+            (reader.volume(t) for t in volumes), reference, mask, reader.affine
         )
-        good = motion.residual <= _WORST * np.median(motion.residual)
+        steady = motion.residual <= _WORST * np.median(motion.residual)
         mean = np.zeros(reference.shape)
-        for t, matrix, kept in zip(chosen, motion.matrices, good, strict=True):
-            if kept:
+        for t, matrix, is_steady in zip(volumes, motion.matrices, steady, strict=True):
+            if is_steady:
                 mean += in_place(reader, t, matrix)
-        reference = mean / good.sum()
+        reference = mean / steady.sum()
     return np.asarray(reference, dtype=np.float32)
 
 
@@ -97,10 +116,10 @@ def estimate_run(
     *,
     n_dummy: int = 0,
 ) -> MotionEstimates:
-    """Head motion of all volumes of a run.
+    """Estimate the head motion of a whole run.
 
-    `mask` is the head in the reference, told from its intensities where it is None. Dummy volumes
-    have no estimate, take that of the first steady one and NaN as residual.
+    Dummy volumes are not registered. They are assigned the transform of the first steady-state
+    volume, and their residual is NaN.
 
     Parameters
     ----------
@@ -109,21 +128,21 @@ def estimate_run(
     reference : Array
         Reference image on the grid of the series (3D).
     mask : Array | None, optional
-        Voxels of the head in the reference (3D); None tells them from its intensities.
+        Head voxels of the reference (3D); None computes them from its intensities.
     n_dummy : int, optional
-        Number of volumes at the start that are not in the steady state.
+        Number of non-steady-state volumes at the start.
 
     Returns
     -------
     MotionEstimates
-        Transforms, parameters and residuals of all volumes, dummy ones included.
+        Transforms, parameters and residuals of all volumes, including dummy volumes.
 
     Raises
     ------
     ValueError
-        The run has no volume in the steady state.
+        The run has no steady-state volume.
     """
-    learned = _steady_volumes(reader, n_dummy)
+    calibration = _steady_volumes(reader, n_dummy)
     total = reader.shape[3]
     mask = brain_mask(reference, reader.affine) if mask is None else mask
     motion = estimate_motion(
@@ -131,14 +150,14 @@ def estimate_run(
         reference,
         mask,
         reader.affine,
-        calibration=(reader.volume(t) for t in learned),
+        calibration=(reader.volume(t) for t in calibration),
     )
-    first = np.maximum(np.arange(total) - n_dummy, 0)
+    source = np.maximum(np.arange(total) - n_dummy, 0)
     steady = np.arange(total) >= n_dummy
     return MotionEstimates(
-        matrices=motion.matrices[first],
-        params=motion.params[first],
-        residual=np.where(steady, motion.residual[first], np.nan),
+        matrices=motion.matrices[source],
+        params=motion.params[source],
+        residual=np.where(steady, motion.residual[source], np.nan),
     )
 
 
@@ -149,87 +168,108 @@ def mean_in_reference(
     n_dummy: int,
     distortion: Distortion | None = None,
 ) -> Float32:
-    """Average steady volumes spread over the run, aligned by known transforms.
+    """Average steady-state volumes of a run, aligned by precomputed transforms.
 
-    The reference of another program may be a single-band image, unsteady or rid of its bias field;
-    this one has the units of the run, and its place. ValueError without a steady volume.
+    A boldref of another program may be a single-band image, a non-steady-state volume or
+    bias-corrected. This average has the units and the position of the run instead.
 
-    `ValueError`: the run has no volume in the steady state.
+    Parameters
+    ----------
+    reader : SeriesReader
+        BOLD series as acquired (4D).
+    matrices : Array
+        Transforms of a reference point to its position in each volume (T, 4, 4; RAS+ mm).
+    n_dummy : int
+        Number of non-steady-state volumes at the start.
+    distortion : Distortion | None, optional
+        Susceptibility distortion to correct; None corrects no distortion.
+
+    Returns
+    -------
+    Float32
+        Mean of at most 40 volumes on the grid of the series (3D).
+
+    Raises
+    ------
+    ValueError
+        The run has no steady-state volume.
     """
-    chosen = _steady_volumes(reader, n_dummy)
+    volumes = _steady_volumes(reader, n_dummy)
     x, y, z = reader.shape[:3]
     shift = None if distortion is None else distortion.onto((x, y, z), reader.affine)
     total = np.zeros((x, y, z))
-    for t in chosen:
+    for t in volumes:
         total += in_place(reader, t, matrices[t], shift)
-    return np.asarray(total / len(chosen), dtype=np.float32)
+    return np.asarray(total / len(volumes), dtype=np.float32)
 
 
 def motion_of_mcflirt(parameters: Array, mean: Array, affine: Array) -> Float:
-    """Return head motion transforms from MCFLIRT's six parameters in fMRIPrep confounds.
+    """Return head-motion transforms from MCFLIRT's six parameters in fMRIPrep confounds.
 
-    They hold in the coordinates of FSL (mm from the first voxel, the first axis mirrored where it
-    runs as in RAS) and turn about the center of mass of the reference, here of a mean volume: 1 mm
-    beside it, .01 rad make .01 mm.
+    The parameters are in FSL coordinates: mm from the first voxel, with the first axis mirrored if
+    the voxel axes are right-handed. MCFLIRT rotates about the reference's center of mass; here the
+    center of mass of the mean volume is used instead. An error of 1 mm in the center moves a
+    volume by .01 mm per .01 rad.
 
     Parameters
     ----------
     parameters : Array
-        (T, 6), translations along x, y, z (mm), rotations about them (rad), of a volume to the
-        reference.
-    mean, affine : Array
-        Mean of the series, (X, Y, Z), and its voxel-to-RAS affine.
+        Translations along x, y, z (mm) and rotations about them (rad) that align each volume with
+        the reference (T, 6).
+    mean : Array
+        Mean of the series (X, Y, Z).
+    affine : Array
+        Voxel-to-world matrix of the mean (4 x 4, RAS+ mm).
 
     Returns
     -------
     Float
-        (T, 4, 4) : takes a reference point to where it lies in each volume, RAS mm.
+        Transforms of a reference point to its position in each volume (T, 4, 4; RAS+ mm).
 
     References
     ----------
     Jenkinson et al. 2002, NeuroImage 17:825. The order of rotations and the mirrored center were
-    found by what they make of tables of fMRIPrep 23.0 beside the transforms that it kept.
+    determined from confound tables of fMRIPrep 23.0 and the transforms saved with them.
     """
     from scipy.ndimage import center_of_mass
     from scipy.spatial.transform import Rotation
 
     zooms = np.linalg.norm(affine[:3, :3], axis=0)
-    of_voxel = np.diag([*zooms, 1.0])
+    voxel_to_fsl = np.diag([*zooms, 1.0])
     if np.linalg.det(affine[:3, :3]) > 0:
-        of_voxel[0, [0, 3]] = -zooms[0], zooms[0] * (mean.shape[0] - 1)
-    to_fsl = of_voxel @ np.linalg.inv(affine)
-    center = apply_affine(of_voxel, np.array(center_of_mass(mean))[None])[0]
-    onto_reference = np.tile(np.eye(4), (len(parameters), 1, 1))
-    turned = Rotation.from_euler("xyz", parameters[:, 3:]).as_matrix().transpose(0, 2, 1)
-    onto_reference[:, :3, :3] = turned
-    onto_reference[:, :3, 3] = parameters[:, :3] + center - turned @ center
-    return np.linalg.inv(to_fsl) @ np.linalg.inv(onto_reference) @ to_fsl
+        voxel_to_fsl[0, [0, 3]] = -zooms[0], zooms[0] * (mean.shape[0] - 1)
+    ras_to_fsl = voxel_to_fsl @ np.linalg.inv(affine)
+    center = apply_affine(voxel_to_fsl, np.array(center_of_mass(mean))[None])[0]
+    volume_to_reference = np.tile(np.eye(4), (len(parameters), 1, 1))
+    rotations = Rotation.from_euler("xyz", parameters[:, 3:]).as_matrix().transpose(0, 2, 1)
+    volume_to_reference[:, :3, :3] = rotations
+    volume_to_reference[:, :3, 3] = parameters[:, :3] + center - rotations @ center
+    return np.linalg.inv(ras_to_fsl) @ np.linalg.inv(volume_to_reference) @ ras_to_fsl
 
 
 def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEstimates:
-    """Return known head motion in the form estimated here: parameters about the head's middle.
+    """Convert precomputed transforms to motion estimates about the center of the head.
 
-    What rounding in a file took from the rotations of the matrices (T, 4, 4) is mended;
-    TransformError for one that scales, shears or mirrors.
+    Rotations are made exactly orthogonal again, because files round the matrices.
 
     Parameters
     ----------
     matrices : Array
         Transforms of a reference point to its position in each volume (T, 4, 4; RAS+ mm).
     mask : Array
-        Voxels of the head in the reference (3D).
+        Head voxels of the reference (3D).
     affine : Array
         Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
 
     Returns
     -------
     MotionEstimates
-        Transforms and their parameters; no iterations, and NaN as residuals.
+        Transforms and their parameters; all residuals are NaN.
 
     Raises
     ------
     TransformError
-        A matrix scales or shears by more than 1 percent.
+        A matrix is a reflection, or scales or shears by more than 1 percent.
     """
     matrices = np.array(matrices, dtype=np.float64)
     left, sizes, right = np.linalg.svd(matrices[:, :3, :3])

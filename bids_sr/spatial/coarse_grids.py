@@ -1,4 +1,4 @@
-"""Low-resolution grids: low-pass filtering, and coverage of a grid's voxels by a finer image."""
+"""Low-resolution grids: downsampling, block averages and coverage of voxels by a mask."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ from bids_sr.spatial.transforms import hr_grid
 
 
 def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[Array, Array]:
-    """Return low-pass and downsample a volume (float32) and affine to voxels of about `mm`.
+    """Downsample a volume to voxels of about `mm` after low-pass filtering.
 
-    The outer edges stay the same; coarser axes stay as they are.
+    The field of view does not change. Axes whose voxels are already larger are not resampled.
 
     Parameters
     ----------
@@ -23,20 +23,20 @@ def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[
     affine : Array
         Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
     mm : float | Sequence[float]
-        Voxel size to reach (mm), one for all axes or one for each.
+        Target voxel size (mm), one value for all axes or one per axis.
 
     Returns
     -------
     tuple[Array, Array]
-        Coarser volume (float32), and its voxel-to-world matrix (4 x 4, RAS+ mm).
+        Low-resolution volume (float32), and its voxel-to-world matrix (4 x 4, RAS+ mm).
     """
     sizes = voxel_sizes(affine)
     factor = np.minimum(sizes / np.broadcast_to(np.asarray(mm, dtype=float), 3), 1.0)
     if (factor > 0.99).all():
         return np.asarray(volume, dtype=np.float32), np.asarray(affine, dtype=float)
     shape, grid = hr_grid(volume.shape, affine, factor)
-    # a Gaussian whose width, with that of the high-resolution voxel, makes the low-resolution
-    # voxel's (FWHM = voxel)
+    # Gaussian that widens the high-resolution voxel to the low-resolution voxel (FWHM = voxel
+    # size)
     smooth = ndimage.gaussian_filter(
         np.asarray(volume, dtype=np.float32),
         0.4247 * np.sqrt(np.maximum(factor**-2.0 - 1, 0)),
@@ -46,23 +46,45 @@ def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[
 
 
 def coarse_mask(mask: Mask, affine: Array, mm: float) -> Mask:
-    """A mask on voxels of about `mm`: those at least half inside it; see `coarsen`.
+    """Downsample a mask to voxels of about `mm`.
 
-    Coarser voxels of which more than half lie inside (3D, boolean).
+    Parameters
+    ----------
+    mask : Mask
+        Voxels of a region (3D, boolean).
+    affine : Array
+        Voxel-to-world matrix of the mask (4 x 4, RAS+ mm).
+    mm : float
+        Target voxel size (mm), see `coarsen`.
+
+    Returns
+    -------
+    Mask
+        Low-resolution voxels that are more than half inside the mask (3D, boolean).
     """
     return coarsen(mask, affine, mm)[0] > 0.5
 
 
 def hr_factor(affine: Array, mm: float) -> tuple[int, int, int]:
-    """How many times each axis must be divided for voxels of at most `mm`."""
+    """Return the factor that divides each axis into voxels of at most `mm`."""
     n = np.ceil(voxel_sizes(affine) / mm - 1e-6).astype(int)
     return int(n[0]), int(n[1]), int(n[2])
 
 
 def block_average(fine: Array, factor: tuple[int, int, int]) -> Array:
-    """Return means over blocks of `factor` voxels.
+    """Average an image over blocks of `factor` voxels.
 
-    `fine`: image whose shape is a multiple of the factor (3D). Mean of each block (3D, float32).
+    Parameters
+    ----------
+    fine : Array
+        Image whose shape is a multiple of the factor (3D).
+    factor : tuple[int, int, int]
+        Voxels per block along each axis.
+
+    Returns
+    -------
+    Array
+        Mean of each block (3D, float32).
     """
     x, y, z = (n // f for n, f in zip(fine.shape, factor, strict=True))
     fx, fy, fz = factor
@@ -78,27 +100,30 @@ def coverage(
     *,
     mm: float = 2.0,
 ) -> Array:
-    """Return the mean of `source` over each voxel of another grid; float32.
+    """Average an image over each voxel of another grid.
 
-    It tells how much of the voxel a mask or tissue fills.
+    For a mask or tissue probability, the mean is the filled fraction of the voxel.
 
     Parameters
     ----------
     source : Array
-        (X, Y, Z) mask or probability; zero outside its field of view.
+        Mask or probability map (X, Y, Z); 0 is assumed outside its field of view.
     source_affine : Array
         Voxel-to-world matrix of the source (4 x 4, RAS+ mm).
-    shape, affine : Sequence[int]
-        The grid of the result.
+    shape : Sequence[int]
+        Voxels of the target grid along each axis.
+    affine : Array
+        Voxel-to-world matrix of the target grid (4 x 4, RAS+ mm).
     xfm : Array | None, optional
-        Takes a point of that grid to the source's point (RAS mm).
+        Transform of a target point to its point in the source (4 x 4, RAS+ mm); None is the
+        identity.
     mm : float, optional
-        Distance between samples at most.
+        Largest distance between samples (mm).
 
     Returns
     -------
     Array
-        Mean by voxel of that grid (3D), from 0 to 1 for a mask.
+        Mean of each voxel of the target grid (3D, float32), from 0 to 1 for a mask.
     """
     factor = hr_factor(affine, mm)
     fine_shape, fine_affine = hr_grid(tuple(shape), affine, factor)

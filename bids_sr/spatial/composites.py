@@ -1,7 +1,7 @@
-"""Points through chains of transform files, composites with displacement fields among them.
+"""Mapping of points through chains of linear and composite transform files.
 
-Composite transforms (HDF5) carry points without an image: some ten times quicker than resampling
-images of coordinates.
+Composite transforms (HDF5) may contain displacement fields. Points are mapped without an image,
+about ten times faster than by resampling images of coordinates.
 """
 
 from collections.abc import Sequence
@@ -14,48 +14,46 @@ from bids_sr.io.arrays import Array, Float, Float32
 from bids_sr.spatial.itk_files import about_center, read_itk
 from bids_sr.spatial.transforms import TransformError, moved
 
-_FLIP = np.array([-1.0, -1.0, 1.0])  # between RAS and LPS
+_FLIP = np.array([-1.0, -1.0, 1.0])  # conversion between RAS and LPS
 
 
 def carry(points: Array, chain: Sequence[Path]) -> Float:
-    """Map points (N, 3; RAS mm) through a chain of transform files, the **last** applied first.
-
-    TransformError for a file of a kind that is not known here.
+    """Map points through a chain of transform files; the **last** file is applied first.
 
     Parameters
     ----------
     points : Array
         Points before the transform (N, 3; RAS+ mm).
     chain : Sequence[Path]
-        ITK transform files, text with one affine or composite (.h5).
+        ITK transform files, either text with one affine or composite (.h5).
 
     Returns
     -------
     Float
-        Points after the transform (N, 3).
+        Points after the transform (N, 3; RAS+ mm).
 
     Raises
     ------
     TransformError
-        A text file of the chain holds more than one transform.
+        A text file contains more than one transform, or the type of a transform is not supported.
     """
-    carried = np.asarray(points, dtype=np.float64)
+    mapped = np.asarray(points, dtype=np.float64)
     for path in reversed(chain):
         if path.suffix == ".h5":
-            carried = _composite(carried * _FLIP, path) * _FLIP
+            mapped = _composite(mapped * _FLIP, path) * _FLIP
             continue
         matrices = read_itk(path)
         if len(matrices) != 1:
             raise TransformError(f"{path}: expected a single transform, found {len(matrices)}")
-        carried = moved(matrices[0], carried)
-    return carried
+        mapped = moved(matrices[0], mapped)
+    return mapped
 
 
 def _composite(points: Array, path: Path) -> Array:
-    """LPS points through a composite transform; of its parts the last is applied first."""
+    """Map LPS points through a composite transform; its last component is applied first."""
     import h5py
 
-    matrix = np.eye(4)  # linear parts that follow one another are one
+    matrix = np.eye(4)  # product of consecutive linear components
     try:
         with h5py.File(path, "r") as file:
             group = file["TransformGroup"]
@@ -82,7 +80,7 @@ def _composite(points: Array, path: Path) -> Array:
 
 
 def _part(part: Any) -> tuple[str, Array, Array]:
-    """Kind, parameters and fixed parameters of one part."""
+    """Return the type, parameters and fixed parameters of one component."""
     kind = part["TransformType"][0]
     kind = kind.decode() if isinstance(kind, bytes) else str(kind)
     if kind.startswith("CompositeTransform"):
@@ -92,9 +90,9 @@ def _part(part: Any) -> tuple[str, Array, Array]:
 
 
 def _displacements(points: Array, values: Array, fixed: Array) -> Array:
-    """Interpolate a displacement field linearly; (N, 3) LPS mm.
+    """Interpolate a displacement field linearly at points (N, 3; LPS mm).
 
-    It is 0 beyond half a voxel outside the field.
+    The displacement is 0 if a point is more than half a voxel outside the field.
     """
     shape = tuple(int(n) for n in fixed[:3])
     origin = fixed[3:6]
@@ -103,22 +101,33 @@ def _displacements(points: Array, values: Array, fixed: Array) -> Array:
     to_grid = np.eye(4)
     to_grid[:3, :3] = np.linalg.inv(direction * spacing)
     to_grid[:3, 3] = -to_grid[:3, :3] @ origin
-    at = moved(to_grid, points).T
-    # after the components the first axis runs fastest
-    return linear_values(values.reshape(*shape[::-1], 3), at[::-1])
+    coordinates = moved(to_grid, points).T
+    # in ITK files the first axis varies fastest after the vector components
+    return linear_values(values.reshape(*shape[::-1], 3), coordinates[::-1])
 
 
-def linear_values(maps: Array, at: Array) -> Float32:
-    """Linear interpolation of maps (X, Y, Z, K) at voxel coordinates (3, N), (N, K).
+def linear_values(maps: Array, coordinates: Array) -> Float32:
+    """Interpolate maps linearly at voxel coordinates.
 
-    Voxels at the edge reach half a voxel further; points beyond get 0.
+    Points up to half a voxel beyond the outermost samples take the edge values; points farther out
+    get 0.
 
-    Interpolated value of each map at each point (N, K).
+    Parameters
+    ----------
+    maps : Array
+        Maps on one grid (X, Y, Z, K).
+    coordinates : Array
+        Voxel coordinates (3, N).
+
+    Returns
+    -------
+    Float32
+        Interpolated value of each map at each point (N, K).
     """
     from bids_sr.spatial.spline_kernels import sample_linear
 
-    out = np.empty((at.shape[1], maps.shape[3]), dtype=np.float32)
+    out = np.empty((coordinates.shape[1], maps.shape[3]), dtype=np.float32)
     stored = np.ascontiguousarray(maps, dtype=np.float32)
-    points = np.ascontiguousarray(at, dtype=np.float64)
+    points = np.ascontiguousarray(coordinates, dtype=np.float64)
     sample_linear(stored, points, out)
     return out

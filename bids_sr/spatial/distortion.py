@@ -1,14 +1,14 @@
-"""Susceptibility distortion: where a field shifts the signal, and how to resample images.
+"""Susceptibility distortion: signal shifts from a field map, and their use in resampling.
 
-A field of f Hz shifts the signal by f times the total readout time, in acquired voxels along the
-phase encoding. The shift belongs to the head and is known on the grid of the run's reference, in
-which nothing is distorted; its direction belongs to the scanner. A reference point p lies in a
-volume with the pose M at
+A field of f Hz shifts the signal along the phase-encoding axis by f times the total readout time,
+in acquired voxels. The shift moves with the head and is defined on the undistorted grid of the
+run's boldref, but its direction is fixed to the scanner. In a volume with the pose M, a reference
+point p is found at
 
     q = M p + d(p) v
 
-with d in voxels and v the step of one acquired voxel (RAS mm). The same convention as fMRIPrep's
-own resampling.
+with d in voxels and v the step of one acquired voxel (RAS mm). This is the convention of
+fMRIPrep's resampling.
 """
 
 from pathlib import Path
@@ -23,14 +23,21 @@ from bids_sr.io.grids import Shape
 from bids_sr.spatial.resampling import Shift, sample_volume
 
 _ROUNDS = 30
-_CLOSE = 1e-3  # voxels; the inverse is refined until its steps are below
+_CLOSE = 1e-3  # voxels; the inversion stops if no shift changes by more
 
 
 @frozen
 class Distortion:
     """Shift of the signal along one axis of the acquired grid.
 
-    `shift`: (X, Y, Z) acquired voxels, on the grid of the reference.
+    Attributes
+    ----------
+    shift : Array
+        Shift in acquired voxels on the grid of the boldref (X, Y, Z).
+    affine : Array
+        Voxel-to-world matrix of the boldref (4 x 4, RAS+ mm).
+    axis : int
+        Phase-encoding axis of the grid (0, 1 or 2).
     """
 
     shift: Array
@@ -39,43 +46,61 @@ class Distortion:
 
     @property
     def step(self) -> Float:
-        """One acquired voxel along the phase encoding (mm)."""
+        """Step of one acquired voxel along the phase-encoding axis (3,; RAS mm)."""
         return np.asarray(self.affine, dtype=np.float64)[:3, self.axis]
 
     def onto(self, shape: Shape, affine: Array) -> Shift:
-        """Return the shift at each voxel of a grid in the reference frame, into any volume.
+        """Return the shift at each voxel of a grid in the reference frame.
 
-        Acquired voxels of shift (3D), and the step of one (3,; RAS+ mm).
+        The `Shift` has acquired voxels (3D) and the step of one acquired voxel (3,; RAS mm).
         """
         return sample_volume(self.shift, self.affine, shape, affine), self.step
 
     def back(self, shape: Shape, affine: Array, pose: Array) -> tuple[Array, Float]:
-        """Return the shift of the signal at each voxel of a grid in the frame of a volume.
+        """Return the signal shift at each voxel of a grid in the frame of a volume.
 
-        Solves s(q) = d(inv(M) (q - s v)) by iteration, which converges where the field folds
-        nothing (ValueError).
+        The equation s(q) = d(inv(M) (q - s v)) is solved by iteration. The iteration converges if
+        the field does not fold the image.
 
-        `pose`: transform of a reference point to its position in the volume (4 x 4, RAS+ mm).
-        `DistortionError`: the iteration does not converge, as the field folds the image. (amount
-        (shape), matrix): the voxel's reference point is matrix @ q - amount * (matrix @ step).
+        Parameters
+        ----------
+        shape : Shape
+            Voxels of the grid along each axis.
+        affine : Array
+            Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+        pose : Array
+            Transform of a reference point to its position in the volume (4 x 4, RAS+ mm).
+
+        Returns
+        -------
+        tuple[Array, Float]
+            Shift s in acquired voxels (3D), and the inverse pose P (4 x 4, RAS+ mm). The reference
+            point of a position q in the volume is P (q - s v).
+
+        Raises
+        ------
+        ValueError
+            The iteration does not converge because the field folds the image.
         """
         from nibabel.affines import apply_affine
 
-        unposed = np.linalg.inv(np.asarray(pose, dtype=np.float64))
-        to_map = np.linalg.inv(self.affine) @ unposed
+        inverse_pose = np.linalg.inv(np.asarray(pose, dtype=np.float64))
+        to_map = np.linalg.inv(self.affine) @ inverse_pose
         start = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1).reshape(
             -1, 3
         )
         points = apply_affine(to_map @ affine, start).T
-        way = (to_map[:3, :3] @ self.step)[:, None]
+        unit = (to_map[:3, :3] @ self.step)[:, None]
         amount = np.zeros(points.shape[1])
         values = np.asarray(self.shift, dtype=np.float64)
         for _ in range(_ROUNDS):
-            moved = ndimage.map_coordinates(values, points - way * amount, order=1, mode="nearest")
+            moved = ndimage.map_coordinates(
+                values, points - unit * amount, order=1, mode="nearest"
+            )
             change = float(np.abs(moved - amount).max())
             amount = moved
             if change < _CLOSE:
-                return amount.reshape(shape).astype(np.float32), unposed
+                return amount.reshape(shape).astype(np.float32), inverse_pose
         raise ValueError(
             "the field map cannot be inverted, because the shifts of neighboring voxels "
             "differ by one voxel or more"
@@ -91,23 +116,37 @@ def voxel_shift(
     direction: str,
     readout: float,
 ) -> Distortion:
-    """The distortion of a run from its field map.
+    """Compute the distortion of a run from its field map.
 
-    `grid`: voxel-to-world matrix of the run's reference (4 x 4, RAS+ mm). `direction`: phase
-    encoding as BIDS has it: ``j`` shifts a positive field towards higher voxel numbers, ``j-``
-    lower. `readout`: total readout time (s).
+    Parameters
+    ----------
+    hertz : Array
+        Field map in Hz (3D).
+    affine : Array
+        Voxel-to-world matrix of the field map (4 x 4, RAS+ mm).
+    xfm : Array
+        Transform of a boldref point to its point in the field map (4 x 4, RAS+ mm).
+    shape : Shape
+        Voxels of the boldref along each axis.
+    grid : Array
+        Voxel-to-world matrix of the boldref (4 x 4, RAS+ mm).
+    direction : str
+        Phase-encoding direction as in BIDS: a positive field shifts the signal towards higher
+        voxel numbers for ``j`` and lower ones for ``j-``.
+    readout : float
+        Total readout time (s).
     """
-    seen = sample_volume(hertz, affine, shape, grid, xfm)
+    resampled = sample_volume(hertz, affine, shape, grid, xfm)
     sign = -1.0 if direction.endswith("-") else 1.0
     return Distortion(
-        shift=np.float32(sign * readout) * seen,
+        shift=np.float32(sign * readout) * resampled,
         affine=np.asarray(grid),
         axis="ijk".index(direction[0]),
     )
 
 
 def save_distortion(distortion: Distortion, path: Path) -> None:
-    """Write the shift as NIfTI; its header names the axis of the phase encoding."""
+    """Write the shift as NIfTI; the header records the phase-encoding axis."""
 
     import nibabel as nb
 
@@ -117,10 +156,12 @@ def save_distortion(distortion: Distortion, path: Path) -> None:
 
 
 def load_distortion(path: Path) -> Distortion:
-    """Read what `save_distortion` wrote.
+    """Read a distortion written by `save_distortion`.
 
-    `DistortionError`: the header names no axis of phase encoding. Shift of the signal, its grid
-    and its axis.
+    Raises
+    ------
+    ValueError
+        The header does not define the phase-encoding axis.
     """
 
     import nibabel as nb

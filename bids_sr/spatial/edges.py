@@ -1,12 +1,12 @@
-"""Displacement between the edges of two images: distortion that a rigid transform cannot undo.
+"""Displacement between the edges of two images, caused by distortion after rigid registration.
 
-Echo-planar images are stretched along the phase-encoding axis wherever the field is not
-homogeneous, T2*-weighted images of a conventional sequence are not. Where a method lays the detail
-of the one over the other, edges that lie apart become false detail. The displacement is found
-without any model of it: around every strong edge of the first image the strength of its edges is
-compared with that of the second one, shifted along the axis step by step, and the shift at which
-they are most alike is kept. Only the strength of the gradient counts, not its sign, so contrasts
-may differ.
+Echo-planar images are stretched along the phase-encoding axis if the field is not homogeneous;
+conventional T2*-weighted images are not. If a method adds the detail of the undistorted image to
+the echo-planar image, displaced edges become false detail. The displacement is estimated without a
+distortion model. Around every strong edge of the first image, its edge strength is compared with
+the edge strength of the second image, shifted along the axis in small steps. The shift with the
+highest similarity is selected. Only the magnitude of the gradient is compared, not its sign, so
+contrasts may differ.
 """
 
 import numpy as np
@@ -18,28 +18,37 @@ from bids_sr.io.arrays import Array, Mask
 from bids_sr.spatial.masks import grow, head_scale
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
-# Edges of the first image that are looked at: this share of the head's voxels, those of the
-# steepest gradient.
+# Fraction of head voxels that count as edges of the first image: those with the steepest gradient.
 _SHARE = 0.1
-# Below this likeness (correlation of edge strength) an edge has no counterpart, and its shift
-# means nothing.
+# Similarity (correlation of edge strength) below which an edge has no counterpart in the second
+# image and no valid shift.
 _LEAST_LIKENESS = 0.3
 _REACH_MM = 9.0
 _FEWEST = 50
 
 
 class EdgeError(ValueError):
-    """Images whose edges cannot be compared."""
+    """Error for images whose edges cannot be compared."""
 
 
 @frozen
 class Mismatch:
-    """Displacement of edges.
+    """Displacement between the edges of two images.
 
-    `shifts`: (N,) or (N, 2) mm along the axis (or both in-plane axes), where the second image's
-    edge lies from the first one's; of the edges that have a counterpart. `median`: median, p90: of
-    the size of the displacement over edges, mm; NaN where too few have a counterpart. `p90`:
-    displacement below which 90 percent of edges lie (mm); NaN for too few edges.
+    Attributes
+    ----------
+    shifts : Array
+        Position of the second image's edge relative to the first image's edge (mm), for edges with
+        a counterpart (N,). If both in-plane axes were searched, the shifts along the second axis
+        follow those along the first.
+    median : float
+        Median absolute displacement of the edges (mm); NaN if too few edges have a counterpart.
+    p90 : float
+        90th percentile of the absolute displacement (mm); NaN if too few edges have a counterpart.
+    matched : float
+        Fraction of edges with a counterpart.
+    n : int
+        Number of edges with a counterpart.
     """
 
     shifts: Array
@@ -50,7 +59,7 @@ class Mismatch:
 
 
 def _slope(image: Array, sigma: Array, axis: int) -> Array:
-    """Size of the smoothed derivative along an axis."""
+    """Return the magnitude of the smoothed derivative along an axis."""
     order = [int(k == axis) for k in range(3)]
     return np.abs(
         ndimage.gaussian_filter(
@@ -60,12 +69,15 @@ def _slope(image: Array, sigma: Array, axis: int) -> Array:
 
 
 def _edge_strength(image: Array, sigma: Array, axis: int, scale: float) -> Array:
-    """The slope, bounded so that one bright rim does not rule its neighborhood."""
+    """Return the square root of the slope.
+
+    The square root keeps a bright rim from dominating its neighborhood.
+    """
     return np.sqrt(_slope(image, sigma, axis) / max(scale, 1e-12) + 0.01)
 
 
 def _likeness(a: Array, b: Array, window: Array) -> Array:
-    """Local correlation of two images under a Gaussian window (voxels)."""
+    """Correlate two images locally under a Gaussian window (voxels)."""
 
     def mean(image: Array) -> Array:
         return ndimage.gaussian_filter(image, window, mode="nearest", truncate=2.5)
@@ -76,27 +88,40 @@ def _likeness(a: Array, b: Array, window: Array) -> Array:
 
 
 def _best(curve: Array, step: float, reach: float) -> tuple[Array, Array]:
-    """Fit the (shift in mm, similarity) peaks of curves (shifts, N) by parabolas through 3 values.
+    """Fit a parabola to the peak of each similarity curve.
 
-    A top at either end is no top: its likeness is -1.
+    Parameters
+    ----------
+    curve : Array
+        Similarity at each shift (shifts, N).
+    step : float
+        Distance between shifts (mm).
+    reach : float
+        Largest shift (mm).
+
+    Returns
+    -------
+    tuple[Array, Array]
+        Shift of each peak (mm), and its similarity (N,). The similarity is -1 if the maximum is at
+        either end of the curve.
     """
-    top = curve.argmax(0)
-    ends = (top == 0) | (top == len(curve) - 1)
-    inner = np.clip(top, 1, len(curve) - 2)
-    low, mid, high = (curve[inner + k, np.arange(curve.shape[1])] for k in (-1, 0, 1))
-    bend = low - 2 * mid + high
-    part = np.where(bend < 0, 0.5 * (low - high) / np.where(bend < 0, bend, -1), 0.0)
-    return (inner + np.clip(part, -0.5, 0.5)) * step - reach, np.where(ends, -1.0, mid)
+    peak = curve.argmax(0)
+    ends = (peak == 0) | (peak == len(curve) - 1)
+    inner = np.clip(peak, 1, len(curve) - 2)
+    low, middle, high = (curve[inner + k, np.arange(curve.shape[1])] for k in (-1, 0, 1))
+    bend = low - 2 * middle + high
+    offset = np.where(bend < 0, 0.5 * (low - high) / np.where(bend < 0, bend, -1), 0.0)
+    return (inner + np.clip(offset, -0.5, 0.5)) * step - reach, np.where(ends, -1.0, middle)
 
 
 def _along(
-    a: Array, b: Array, at: Mask, axis: int, sizes: Array, blur: float, reach: float
+    a: Array, b: Array, mask: Mask, axis: int, sizes: Array, blur: float, reach: float
 ) -> tuple[Array, Array]:
-    """(shift in mm, likeness) along one axis at the voxels of a mask."""
+    """Return shifts (mm) and similarities along one axis at the voxels of a mask."""
     sigma = blur / FWHM_PER_SIGMA / sizes
     window = np.array([2.0, 2.0, 1.0]) * blur / sizes
     window[2] = max(blur / sizes[2], 0.5)
-    plain = [_edge_strength(image, sigma, axis, 1.0)[at] for image in (a, b)]
+    plain = [_edge_strength(image, sigma, axis, 1.0)[mask] for image in (a, b)]
     edges = [
         _edge_strength(image, sigma, axis, float(np.median(strength**2)))
         for image, strength in zip((a, b), plain, strict=True)
@@ -105,9 +130,10 @@ def _along(
     count = int(np.ceil(reach / step)) + 1
     curve = []
     for k in range(-count, count + 1):
-        by = [-(k * step / sizes[axis]) if each == axis else 0.0 for each in range(3)]
-        moved = ndimage.shift(edges[1], by, order=1, mode="nearest")  # what lay k steps further on
-        curve.append(_likeness(edges[0], moved, window)[at])
+        offsets = [-(k * step / sizes[axis]) if dim == axis else 0.0 for dim in range(3)]
+        # voxels k steps farther along the axis
+        moved = ndimage.shift(edges[1], offsets, order=1, mode="nearest")
+        curve.append(_likeness(edges[0], moved, window)[mask])
     return _best(np.stack(curve), step, count * step)
 
 
@@ -120,29 +146,33 @@ def edge_mismatch(
     blur_mm: float,
     axis: int | None = None,
 ) -> Mismatch:
-    """How far edges of `second` lie from those of `first`.
+    """Measure the displacement of the edges of `second` from the edges of `first`.
 
     Parameters
     ----------
-    first, second, mask : Array
-        (X, Y, Z) on one grid; edges within the mask and one `blur_mm` around it count.
+    first : Array
+        Image whose strong edges are located (X, Y, Z).
+    second : Array
+        Image that is compared at these edges, on the same grid (X, Y, Z).
+    mask : Mask
+        Voxels of the head (X, Y, Z); edges up to `blur_mm` outside the mask count.
     affine : Array
-        Voxel to RAS mm; only voxel sizes are used.
+        Voxel-to-world matrix (4 x 4, RAS+ mm); only the voxel sizes are used.
     blur_mm : float
-        Width (FWHM) that both images are brought to at least, the voxel of the coarser
-        acquisition.
+        Smoothing of both images (FWHM, mm), the voxel size of the low-resolution acquisition.
     axis : int | None, optional
-        0 or 1, the phase-encoding axis of the grid; None searches both in-plane axes, each at its
-        own edges, and the metrics are those of the two axes together.
+        Phase-encoding axis of the grid, 0 or 1. None searches both in-plane axes, each at its own
+        edges; median and 90th percentile are then combined as root sum of squares.
 
     Returns
     -------
     Mismatch
-        Displacements of the edges that have a counterpart, and their metrics (mm).
+        Displacements of the edges with a counterpart, and their summary (mm).
 
     Raises
     ------
-    EdgeError : grids that differ, an empty mask, or an image without edges
+    EdgeError
+        The grids differ, the mask is empty, or an image is constant inside the mask.
     """
     if not first.shape == second.shape == mask.shape:
         raise EdgeError(
@@ -156,21 +186,21 @@ def edge_mismatch(
             "at least one image is constant inside the mask, so its edges cannot be compared"
         )
     sizes = voxel_sizes(affine)
-    around = grow(mask, affine, blur_mm)
+    search = grow(mask, affine, blur_mm)
     reach = _REACH_MM * head_scale(mask, affine)
     shifts: list[Array] = []
-    sizes_of, matched, total = [], 0, 0
-    for each in (0, 1) if axis is None else (axis,):
-        slope = _slope(first, blur_mm / FWHM_PER_SIGMA / sizes, each)
-        at = around & (slope >= max(np.quantile(slope[around], 1 - _SHARE), 1e-12))
-        shift, likeness = _along(first, second, at, each, sizes, blur_mm, reach)
+    quantiles, matched, total = [], 0, 0
+    for direction in (0, 1) if axis is None else (axis,):
+        slope = _slope(first, blur_mm / FWHM_PER_SIGMA / sizes, direction)
+        strong = search & (slope >= max(np.quantile(slope[search], 1 - _SHARE), 1e-12))
+        shift, likeness = _along(first, second, strong, direction, sizes, blur_mm, reach)
         good = likeness >= _LEAST_LIKENESS
         shifts.append(shift[good])
-        sizes_of.append(
+        quantiles.append(
             np.quantile(np.abs(shift[good]), [0.5, 0.9]) if good.sum() >= _FEWEST else [np.nan] * 2
         )
         matched, total = matched + int(good.sum()), total + len(good)
-    median, p90 = np.sqrt((np.array(sizes_of) ** 2).sum(0))
+    median, p90 = np.sqrt((np.array(quantiles) ** 2).sum(0))
     return Mismatch(
         shifts=np.concatenate(shifts),
         median=float(median),

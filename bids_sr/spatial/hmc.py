@@ -1,20 +1,21 @@
-"""Rigid head motion of a series by Gauss-Newton, one volume in memory.
+"""Rigid head motion of a series by Gauss-Newton, with one volume in memory.
 
-Model for a volume I and the reference R, both smoothed: I(T p) = (1 + sum_k b_k f_k(p)) R(p) +
-noise, for points p of the head in the reference (RAS mm), T rigid about their center, f_k the
-monomials up to a small degree: the constant takes gain changes, the others a smooth intensity bias
-that drifts and would otherwise be read as motion. The step is taken on the reference's side: its
-gradients never change, so the normal matrix is made once a run; what is sampled anew is only the
-volume. Samples that leave the field of view are dropped. Local signal changes (activation,
-vessels, eyes) must not move the head: samples whose residuals vary over time more than most, as
-learned from volumes spread over the run, lose weight for good, and residuals that stand out in one
-volume lose it there.
+The model for a volume I and the reference R, both smoothed, is I(T p) = (1 + sum_k b_k f_k(p))
+R(p) + noise for points p of the head in the reference (RAS mm). T is rigid about the center of
+these points, and f_k are monomials up to a small degree. The constant monomial accounts for gain
+changes, the others for a smooth intensity bias that drifts and would otherwise be taken for
+motion. Gradients are taken from the reference. They do not change, so the normal matrix is
+computed once per run and only the volume is resampled in each step. Samples outside the field of
+view are excluded. Local signal changes (activation, vessels, eyes) must not affect the motion
+estimate. Therefore samples with unusually variable residuals in volumes spread over the run are
+downweighted throughout, and samples with outlying residuals in one volume are downweighted in that
+volume.
 
-Smoothing and tolerances are made for human heads, infants' included; in a smaller head, such as a
-rodent's, they are in proportion.
+Smoothing and tolerances are chosen for human heads, including infants. In a smaller head, such as
+a rodent's, they are scaled in proportion.
 
-Along an axis of fewer than `LEAST_SAMPLES` voxels motion is not estimated: the head moves in the
-plane of the others.
+Along an axis of fewer than `LEAST_SAMPLES` voxels motion is not estimated; the head moves only in
+the plane of the other axes.
 """
 
 import logging
@@ -37,34 +38,43 @@ from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 _LOGGER = logging.getLogger(__name__)
 
 
-# Choices of the estimate, ours; lengths in mm are those for human heads (`masks.head_scale`)
-_FWHM_MM = 5.0  # Gaussian smoothing of reference and volumes at the final level
-_COARSE_FWHM_MM = (16.0, 8.0)  # the same at the levels that catch large jumps, coarsest first
-_BIAS_DEGREE = 2  # of the polynomial of the intensity bias; 0 is a gain
-_MAX_ITERATIONS = 25  # Gauss-Newton steps a level
-_TOLERANCE_MM = 2e-3  # a step that moves no point at `_RADIUS_MM` by more ends a level
+# Our own choices; lengths in mm are for human heads (`masks.head_scale`)
+_FWHM_MM = 5.0  # mm, Gaussian smoothing of reference and volumes at the final level
+_COARSE_FWHM_MM = (16.0, 8.0)  # mm, smoothing at the low-resolution levels for large jumps
+_BIAS_DEGREE = 2  # polynomial degree of the intensity bias; 0 is a gain
+_MAX_ITERATIONS = 25  # Gauss-Newton steps per level
+_TOLERANCE_MM = 2e-3  # mm; a level ends if a step moves no point at `_RADIUS_MM` by more
 _RADIUS_MM = 70.0
-_QUICK_SAMPLES = 8000  # of the coarse levels, and of the first steps at the final one
-# residuals above this many robust standard deviations lose weight, those above twice it all of it
+_QUICK_SAMPLES = 8000  # at the low-resolution levels, and for the first steps at the final level
+# robust standard deviations; larger residuals are downweighted and ignored above twice this value
 _OUTLIER = 2.5
-# samples whose residual variance is r times the median, r above this, weigh (_UNSTEADY / r) ** 2
+# A sample whose residual variance is r > _UNSTEADY times the median has weight (_UNSTEADY / r) **
+# 2.
 _UNSTEADY = 1.3
-# volumes whose residual is above this many times the median's tell nothing about unsteady samples
+# times the median residual; volumes above this limit are not used to detect unsteady samples
 _SPOILED = 3.0
-# a relative residual above this many times its running median sends a volume to the coarse levels
+# times the running median of the relative residual; volumes above it pass the low-resolution
+# levels
 _JUMP = 1.3
-_MIN_INSIDE = 0.3  # least share of the samples that must lie in the field of view
-_PAD = 3  # samples that coefficients are wider: points farther out see the edge alone
-_LEAST_FILTERED = 24  # samples along each axis from which `filter_spline` is exact
-_STRIP = 4096  # samples whose rows of the Jacobian stay in the cache
+_MIN_INSIDE = 0.3  # smallest fraction of samples in the field of view
+_PAD = 3  # samples added around the coefficients; points farther out depend on the edge only
+_LEAST_FILTERED = 24  # samples per axis above which `filter_spline` is exact
+_STRIP = 4096  # samples per block, whose rows of the Jacobian fit into the cache
 
 
 @frozen
 class MotionEstimates:
     """Head motion of T volumes.
 
-    `params`: (T, 6) translation of the head's center (mm) and rotation vector (rad), as
-    `transforms.rigid_params`.
+    Attributes
+    ----------
+    matrices : Float
+        Transforms of a reference point to its position in each volume (T, 4, 4; RAS+ mm).
+    params : Float
+        Translation of the head's center (mm) and rotation vector (rad) of each volume (T, 6), as
+        in `transforms.rigid_params`.
+    residual : Float
+        Residual of each volume relative to the power of the reference (T,).
     """
 
     matrices: Float
@@ -73,12 +83,21 @@ class MotionEstimates:
 
 
 def _bias_basis(points: Array, center: Array, degree: int) -> Float:
-    """Return monomials up to `degree` at points (N, 3; mm), (N, K).
+    """Evaluate monomials of scaled coordinates up to `degree`.
 
-    Coordinates are scaled to -1..1. The first monomial is constant.
+    Parameters
+    ----------
+    points : Array
+        Points (N, 3; mm).
+    center : Array
+        Origin of the coordinates (3,; mm), which are scaled to -1..1.
+    degree : int
+        Largest degree of a monomial.
 
-    `center`: point that becomes the origin of the coordinates (3,; mm). Value of each monomial at
-    each point (N, K).
+    Returns
+    -------
+    Float
+        Value of each monomial at each point (N, K); the first monomial is constant.
     """
     scaled = (np.asarray(points) - center) / max(float(np.abs(points - center).max()), 1e-9)
     columns = [np.ones(len(scaled))]
@@ -91,17 +110,26 @@ def _bias_basis(points: Array, center: Array, degree: int) -> Float:
 
 
 def _thin_axes(shape: tuple[int, ...]) -> list[int]:
-    """Axes of a volume (X, Y, Z) along which no motion is estimated."""
+    """Return the axes of a volume (X, Y, Z) along which motion is not estimated."""
     return [axis for axis in range(3) if shape[axis] < LEAST_SAMPLES]
 
 
 def _free_motion(shape: tuple[int, ...], affine: Array) -> Float:
-    """Return the motion that a grid can show, (6, K).
+    """Return the degrees of freedom that can be estimated on a grid.
 
-    Each way to move has a translation (mm) and a rotation vector (rad), in RAS.
+    Parameters
+    ----------
+    shape : tuple[int, ...]
+        Voxels of the grid along each axis.
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
 
-    All six where no axis is thin; with one, two translations and one turn in the plane of the
-    other axes.
+    Returns
+    -------
+    Float
+        Translation (mm) and rotation vector (rad) in RAS of each degree of freedom (6, K). K is 6
+        if no axis is thin and 3 if one axis is thin: two translations and one rotation in the
+        plane of the other axes.
     """
     thin = _thin_axes(shape)
     if not thin:
@@ -115,7 +143,7 @@ def _free_motion(shape: tuple[int, ...], affine: Array) -> Float:
 
 
 class _Level:
-    """The reference at one smoothness: sample points, values, Jacobian and normal matrix."""
+    """Reference at one smoothness, with its sample points, values, Jacobian and normal matrix."""
 
     def __init__(
         self,
@@ -135,16 +163,17 @@ class _Level:
             voxels = voxels[:: max(1, len(voxels) // samples)]
         self.points = apply_affine(affine, voxels)
         self.center = self.points.mean(axis=0)
-        at = tuple(voxels.T)
-        self.values = smooth[at].astype(np.float64)
+        indices = tuple(voxels.T)
+        self.values = smooth[indices].astype(np.float64)
         thin = _thin_axes(smooth.shape)
-        self.always = np.isin(range(3), thin)  # nothing leaves the field of view along these axes
+        # along thin axes all points count as inside the field of view
+        self.always = np.isin(range(3), thin)
         self.free = _free_motion(smooth.shape, affine)
-        along = [
-            np.zeros(len(voxels)) if k in thin else np.gradient(smooth, axis=k)[at]
+        derivatives = [
+            np.zeros(len(voxels)) if k in thin else np.gradient(smooth, axis=k)[indices]
             for k in range(3)
         ]
-        gradient = np.stack(along, axis=-1) @ self.inverse[:3, :3]
+        gradient = np.stack(derivatives, axis=-1) @ self.inverse[:3, :3]
         basis = _bias_basis(self.points, self.center, bias_degree)
         motion = np.hstack([gradient, np.cross(self.points - self.center, gradient)]) @ self.free
         self.jacobian = np.hstack([motion, basis * self.values[:, None]])
@@ -155,7 +184,7 @@ class _Level:
         self.power = float((self.values**2).mean())
 
     def weigh(self, steady: Float) -> None:
-        """Give each sample the weight that its residuals over time deserve."""
+        """Weight the samples by their steadiness (N,), from 0 to 1."""
         self.weighted = self.jacobian * steady[:, None]
         self.normal = self.weighted.T @ self.jacobian
 
@@ -165,7 +194,7 @@ class _Level:
         )
 
     def coefficients(self, volume: Array) -> Array:
-        """Coefficients of the spline of the smoothed volume, edges repeated `_PAD` times."""
+        """Return spline coefficients of the smoothed volume, padded by `_PAD` edge samples."""
         smooth = np.ascontiguousarray(self.smooth(volume))
         if min(smooth.shape) < _LEAST_FILTERED:
             spline = ndimage.spline_filter(smooth, order=3, output=np.float32)
@@ -174,7 +203,20 @@ class _Level:
         return np.pad(spline, _PAD, mode="edge")
 
     def difference(self, coefficients: Array, matrix: Array) -> tuple[Float, Mask]:
-        """Return the volume at the moved samples minus the reference, and samples in the FOV."""
+        """Subtract the reference from a volume sampled at moved points.
+
+        Parameters
+        ----------
+        coefficients : Array
+            Spline coefficients of the volume, from `coefficients`.
+        matrix : Array
+            Transform of a reference point to its position in the volume (4 x 4, RAS+ mm).
+
+        Returns
+        -------
+        tuple[Float, Mask]
+            Differences (N,), and True for samples inside the field of view (N,).
+        """
         from bids_sr.spatial.spline_kernels import compare_moved
 
         residual = np.empty(len(self.points))
@@ -186,7 +228,23 @@ class _Level:
         return residual, inside
 
     def step(self, residual: Float, inside: Array, weights: Float | None) -> tuple[Float, Float]:
-        """Fit motion (6: mm, rad) and bias by least squares, and the residual both leave."""
+        """Fit motion and bias to a residual by weighted least squares.
+
+        Parameters
+        ----------
+        residual : Float
+            Differences between volume and reference (N,).
+        inside : Array
+            True for samples inside the field of view (N,).
+        weights : Float | None
+            Weights of the samples (N,); None weights all samples inside equally.
+
+        Returns
+        -------
+        tuple[Float, Float]
+            Translation (mm) and rotation vector (rad) of the step (6,), and the remaining residual
+            (N,).
+        """
         j = self.jacobian
         if weights is not None:
             weights = np.where(inside, weights, 0.0)[:, None]
@@ -207,14 +265,25 @@ class _Level:
 
 
 class MotionEstimator:
-    """Registration of volumes to one reference.
+    """Rigid registration of volumes to one reference.
 
-    Everything that does not depend on the volume is computed here, once.
+    All quantities that do not depend on the volume are computed once, on creation.
 
-    ValueError where shapes differ, or the mask leaves too little to register.
+    Parameters
+    ----------
+    reference : Array
+        Image to which volumes are registered (X, Y, Z).
+    mask : Array
+        Head voxels of the reference (X, Y, Z).
+    affine : Array
+        Voxel-to-world matrix of reference and volumes (4 x 4, RAS+ mm).
+    margin : int, optional
+        Voxels by which the mask is dilated, so that the outline of the head is included.
 
-    `reference`, `mask`: (X, Y, Z), and the head in it, dilated by `margin` voxels so that its
-    outline counts; `affine`: voxel to RAS mm of reference and volumes.
+    Raises
+    ------
+    ValueError
+        The shapes differ, or the mask contains too few voxels.
     """
 
     def __init__(self, reference: Array, mask: Array, affine: Array, margin: int = 2) -> None:
@@ -226,7 +295,8 @@ class MotionEstimator:
         head = np.asarray(mask) > 0
         if margin:
             head = ndimage.binary_dilation(head, iterations=margin)
-        for axis, size in enumerate(head.shape):  # the outermost samples have one-sided gradients
+        # gradients at the outermost samples are one-sided
+        for axis, size in enumerate(head.shape):
             if size > 4:
                 head[(slice(None),) * axis + ([0, -1],)] = False
         if head.sum() < 100:
@@ -236,7 +306,8 @@ class MotionEstimator:
             )
         scale = head_scale(np.asarray(mask) > 0, affine)
         self._tolerance, self._radius = scale * _TOLERANCE_MM, scale * _RADIUS_MM
-        # Coarse levels see a gain only: a polynomial could explain a large displacement away.
+        # The low-resolution levels fit only a gain: a polynomial could absorb a large
+        # displacement.
         self._coarse = [
             _Level(reference, head, affine, scale * fwhm, bias_degree=0, samples=_QUICK_SAMPLES)
             for fwhm in _COARSE_FWHM_MM
@@ -248,10 +319,16 @@ class MotionEstimator:
         self.center = self._fine.center
 
     def calibrate(self, volumes: Iterable[Array]) -> None:
-        """Learn from volumes of the run which samples change without motion; downweight them.
+        """Downweight samples whose signal changes for reasons other than motion.
 
-        Volumes that fit much worse than the others, such as those with an artifact, are ignored.
-        `volumes`: volumes spread over the run (3D each); fewer than 8 usable ones change nothing.
+        Volumes with a much larger residual than the others, such as volumes with an artifact, are
+        ignored.
+
+        Parameters
+        ----------
+        volumes : Iterable[Array]
+            Volumes spread over the run (3D each). With fewer than 8 usable volumes, the weights do
+            not change.
         """
         fine = self._fine
         unexplained: list[Float] = []
@@ -267,17 +344,17 @@ class MotionEstimator:
         if len(unexplained) < 8:
             return
         power = np.array([np.square(left, dtype=np.float64).mean() for left in unexplained])
-        # an artifact in a single volume would hide the samples that vary throughout the run
+        # an artifact in a single volume would mask the samples that vary throughout the run
         usable = np.flatnonzero(power <= _SPOILED**2 * np.median(power))
         if len(usable) < 8:
             return
-        total, square, seen = (np.zeros(len(fine.points)) for _ in range(3))
+        total, square, n_inside = (np.zeros(len(fine.points)) for _ in range(3))
         for t in usable:
             total += unexplained[t]
             square += np.square(unexplained[t], dtype=np.float64)
-            seen += sampled[t]
-        variance = square / np.maximum(seen, 1) - (total / np.maximum(seen, 1)) ** 2
-        typical = _UNSTEADY * float(np.median(variance[seen > 0]))
+            n_inside += sampled[t]
+        variance = square / np.maximum(n_inside, 1) - (total / np.maximum(n_inside, 1)) ** 2
+        typical = _UNSTEADY * float(np.median(variance[n_inside > 0]))
         if typical > 0:
             fine.weigh((typical / np.maximum(variance, typical)) ** 2)
 
@@ -290,7 +367,7 @@ class MotionEstimator:
         tolerance: float,
         robust: bool = False,
     ) -> tuple[Float, float]:
-        """(transform, relative residual) of one level from one start."""
+        """Return transform and relative residual at one level from one start."""
         matrix, weights, cost = start, None, np.inf
         for _ in range(_MAX_ITERATIONS):
             residual, inside = level.difference(coefficients, matrix)
@@ -303,7 +380,8 @@ class MotionEstimator:
             if size < tolerance and (weights is not None or not robust):
                 break
             if robust and size < 50 * tolerance:
-                # 1 up to `_OUTLIER` robust standard deviations, falling to 0 at twice as many
+                # weight 1 up to `_OUTLIER` robust standard deviations, decreasing to 0 at twice
+                # this value
                 sigma = 1.4826 * float(np.median(np.abs(left[inside]))) + 1e-12
                 weights = np.clip(2.0 - np.abs(left) / (_OUTLIER * sigma), 0.0, 1.0)
         return matrix, cost
@@ -311,13 +389,24 @@ class MotionEstimator:
     def fit(
         self, volume: Array, starts: Sequence[Array], expected: float = np.inf
     ) -> tuple[Float, float]:
-        """Fit the transform from a reference point to its position in `volume` (RAS mm).
+        """Estimate the transform of a reference point to its position in a volume.
 
-        Also returns the relative residual.
+        Parameters
+        ----------
+        volume : Array
+            Volume on the grid of the reference (3D).
+        starts : Sequence[Array]
+            Start transforms (4 x 4 each). Only the first is tried unless its residual exceeds
+            `expected`.
+        expected : float, optional
+            Relative residual of a good fit; with infinity the low-resolution levels are always
+            used.
 
-        `starts`: matrices to start from; the first alone is tried unless its residual is above
-        `expected`. `expected`: relative residual of a good fit; infinity always goes through the
-        coarse levels. Transform (4 x 4), residual (infinite outside the field of view) and steps.
+        Returns
+        -------
+        tuple[Float, float]
+            Transform (4 x 4, RAS+ mm), and relative residual. The residual is infinite if most
+            samples are outside the field of view.
         """
         coefficients = self._fine.coefficients(volume)
         near, cost = self._near(volume, coefficients, starts, expected)
@@ -328,7 +417,10 @@ class MotionEstimator:
     def _near(
         self, volume: Array, coefficients: Array, starts: Sequence[Array], expected: float
     ) -> tuple[Float, float]:
-        """As `fit`, from a part of the samples: within some hundredths of a mm."""
+        """Estimate the transform as `fit` does, from a subset of samples.
+
+        The subset is accurate to some hundredths of a millimeter.
+        """
         best = starts[0], np.inf
         if np.isfinite(expected):
             best = self._run(self._quick, coefficients, starts[0], tolerance=10 * self._tolerance)
@@ -338,8 +430,8 @@ class MotionEstimator:
         for matrix in starts:
             for level, smooth in zip(self._coarse, coarse, strict=True):
                 matrix, _ = self._run(level, smooth, matrix, tolerance=50 * self._tolerance)
-            found = self._run(self._quick, coefficients, matrix, tolerance=10 * self._tolerance)
-            best = min(best, found, key=lambda fit: fit[1])
+            fit = self._run(self._quick, coefficients, matrix, tolerance=10 * self._tolerance)
+            best = min(best, fit, key=lambda candidate: candidate[1])
         return best
 
 
@@ -352,14 +444,11 @@ def estimate_motion(
     margin: int = 2,
     calibration: Iterable[Array] = (),
 ) -> MotionEstimates:
-    """Estimate the rigid motion of each volume against a reference.
+    """Estimate the rigid motion of each volume relative to a reference.
 
-    Volumes are taken one by one, in order, as acquired.
-
-    Each volume starts where the one before it was found. If that fits worse than usual (a jump)
-    the coarse levels are run from there and from no motion, and the better fit is kept. Unsteady
-    samples are learned from `calibration`, at least 8 volumes spread over the run; `margin` is
-    that of `MotionEstimator`.
+    Volumes are processed in order, and the transform of the preceding volume is the start. If this
+    fit is worse than usual (a jump), the low-resolution levels are run from that transform and
+    from the identity, and the better fit is selected.
 
     Parameters
     ----------
@@ -368,23 +457,24 @@ def estimate_motion(
     reference : Array
         Image to which volumes are registered (3D).
     mask : Array
-        Voxels of the head in the reference (3D).
+        Head voxels of the reference (3D).
     affine : Array
         Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
     margin : int, optional
-        Number of voxels by which the mask is dilated.
+        Voxels by which the mask is dilated, so that the outline of the head is included.
     calibration : Iterable[Array], optional
-        Volumes spread over the run to learn unsteady samples from; empty: none.
+        At least 8 volumes spread over the run from which unsteady samples are detected; if empty,
+        all samples have the same weight.
 
     Returns
     -------
     MotionEstimates
-        Transforms, parameters, residuals and steps of all volumes.
+        Transforms, parameters and residuals of all volumes.
 
     Raises
     ------
     ValueError
-        There is not a single volume.
+        There are no volumes.
     """
     estimator = MotionEstimator(reference, mask, affine, margin)
     estimator.calibrate(calibration)

@@ -1,6 +1,6 @@
 """ITK text files of linear transforms.
 
-They are in LPS mm, and have the direction of `bids_sr.spatial.transforms`.
+Transforms in the files are in LPS mm and have the direction of `bids_sr.spatial.transforms`.
 """
 
 import re
@@ -23,12 +23,12 @@ _EULER = ("Euler3DTransform_double_3_3", "Euler3DTransform_float_3_3")
 
 
 def write_itk(path: Path, mats: Array) -> None:
-    """Write (4, 4) or (N, 4, 4) RAS matrices as one ITK text file (LPS), whole or not at all.
+    """Write RAS matrices as one ITK text file, in a single atomic step.
 
     Parameters
     ----------
     path : Path
-        ITK transform file (text).
+        ITK transform file (text, LPS mm).
     mats : Array
         Affine transforms, one (4, 4) or many (N, 4, 4), RAS+ mm.
 
@@ -56,11 +56,14 @@ def write_itk(path: Path, mats: Array) -> None:
 
 
 def about_center(values: Array, center: Array) -> Float:
-    """Return a 4x4 matrix from ITK's twelve affine parameters about a center (3,).
+    """Return a 4x4 matrix from ITK's twelve affine parameters and the center of rotation.
 
-    The parameters are 3x3 by rows, then translation.
-
-    `center`: point about which the matrix turns (3,), in the frame of the parameters.
+    Parameters
+    ----------
+    values : Array
+        3x3 matrix by rows, then translation (12,).
+    center : Array
+        Center of rotation in the frame of the parameters (3,).
     """
     matrix = np.eye(4)
     matrix[:3, :3] = values[:9].reshape(3, 3)
@@ -69,7 +72,15 @@ def about_center(values: Array, center: Array) -> Float:
 
 
 def _euler(angles: Array, zyx: bool) -> Float:
-    """Rotation of ITK's Euler3DTransform: Rz Rx Ry, or Rz Ry Rx; angles (rad) about x, y, z."""
+    """Return the rotation matrix of ITK's Euler3DTransform.
+
+    Parameters
+    ----------
+    angles : Array
+        Angles about x, y and z (rad).
+    zyx : bool
+        Order of the product: Rz Ry Rx if True, otherwise Rz Rx Ry.
+    """
     from scipy.spatial.transform import Rotation
 
     x, y, z = angles
@@ -78,9 +89,7 @@ def _euler(angles: Array, zyx: bool) -> Float:
 
 
 def read_itk(path: Path) -> Float:
-    """Read (N, 4, 4) RAS matrices of ITK affine or Euler text files, with center of rotation.
-
-    TransformError where it is not ITK text, or a transform is not affine.
+    """Read affine or Euler transforms with their centers of rotation from an ITK text file.
 
     Parameters
     ----------
@@ -95,7 +104,7 @@ def read_itk(path: Path) -> Float:
     Raises
     ------
     TransformError
-        The file is not ITK text, or holds other than 3D affine transforms.
+        The file is not an ITK text file, or contains transforms that are not affine in 3D.
     """
     text = path.read_text(encoding="utf-8", errors="replace")
     if not text.startswith("#Insight Transform File"):

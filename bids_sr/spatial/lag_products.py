@@ -1,6 +1,6 @@
-"""Sums of products of a series with itself some volumes later, as a compiled loop.
+"""Lag products of time series, as compiled loops.
 
-Only what computes imports this module, see `bids_sr.spatial.spline_kernels`.
+Import this module only in functions that compute, see `bids_sr.spatial.spline_kernels`.
 """
 
 import numpy as np
@@ -13,14 +13,21 @@ from bids_sr.io.compiled_loops import compiled
     "void(float32[:,::1], float64[:,::1], float64[:,::1])",
     "void(float64[:,::1], float64[:,::1], float64[:,::1])",
 )
-def center(series: Float32, centered: Float, about: Float) -> None:
+def center(series: Float32, centered: Float, stats: Float) -> None:
     """Subtract the mean of each time series, in double precision.
 
-    `series`: (T, N). `centered`: array (T, N) for the differences. `about`: array (3, N) for the
-    means, the sums of squares of the differences, and the largest magnitudes of the series.
+    Parameters
+    ----------
+    series : Float32
+        Time series, one voxel per column (T, N).
+    centered : Float
+        Output array for the differences (T, N).
+    stats : Float
+        Output array for the means, the sums of squares of the differences, and the largest
+        magnitudes of the series (3, N).
     """
-    about[:] = 0
-    mean, energy, largest = about[0], about[1], about[2]
+    stats[:] = 0
+    mean, energy, largest = stats[0], stats[1], stats[2]
     for t in range(len(series)):
         for i in range(len(mean)):
             value = np.float64(series[t, i])
@@ -38,10 +45,14 @@ def center(series: Float32, centered: Float, about: Float) -> None:
 
 @compiled("void(float64[:,::1], float64[:,::1])")
 def add_lag_products(series: Float, sums: Float) -> None:
-    """Add sum_t y_t y_(t+k) of each series at lags k = 0, 1, ….
+    """Add sum_t y_t y_(t+k) of each time series at lags k = 0, 1, ….
 
-    `series`: time series, one voxel a column (T, N). `sums`: array (K, N) to which the sums of
-    products are added, one lag a row.
+    Parameters
+    ----------
+    series : Float
+        Time series, one voxel per column (T, N).
+    sums : Float
+        Array to which the sums of products are added, one lag per row (K, N).
     """
     for t in range(len(series)):
         y = series[t]

@@ -1,7 +1,7 @@
 """Masks of heads and brains: Otsu's threshold, morphology in mm, and head size.
 
-Everything works on arrays with their voxel-to-RAS affine; distances are in mm, whatever the shape
-of the voxels.
+All functions work on arrays with their voxel-to-RAS affine. Distances are in mm, also for
+anisotropic voxels.
 """
 
 import numpy as np
@@ -12,18 +12,16 @@ from bids_sr.io.arrays import Array, Mask
 
 
 class MaskError(ValueError):
-    """An image in which no brain, head or region can be told from the rest."""
+    """Error for an image without a distinguishable brain, head or region."""
 
 
 def otsu(values: Array) -> float:
-    """Return the threshold of the greatest between-class variance (Otsu 1979).
-
-    Raises MaskError for fewer than two different values.
+    """Return the threshold with the largest between-class variance (Otsu 1979).
 
     Parameters
     ----------
     values : Array
-        Intensities of any shape; those above the 99.9th percentile do not count.
+        Intensities of any shape; values above the 99.9th percentile are ignored.
 
     Returns
     -------
@@ -55,13 +53,13 @@ def otsu(values: Array) -> float:
     return float(centers[int(np.nanargmax(between))])
 
 
-# mm, added to distances that are compared: the voxel sizes of a header are rounded, and a distance
-# that should be equal to the limit must not fall on either side of it by chance
+# mm, tolerance in comparisons of distances. Voxel sizes in headers are rounded, and a distance
+# equal to the limit must not be above or below it by chance.
 _TIE_MM = 1e-4
 
 
 def grow(mask: Mask, affine: Array, mm: float) -> Mask:
-    """Dilate a mask by `mm` between voxel centers; a negative value erodes it instead.
+    """Dilate a mask by a distance between voxel centers, or erode it if the distance is negative.
 
     Parameters
     ----------
@@ -70,18 +68,18 @@ def grow(mask: Mask, affine: Array, mm: float) -> Mask:
     affine : Array
         Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
     mm : float
-        Distance by which the border moves outward (mm); inward where negative.
+        Distance by which the border moves outward (mm); negative values move it inward.
 
     Returns
     -------
     Mask
-        Voxels of the larger or smaller region (3D, boolean).
+        Voxels of the dilated or eroded region (3D, boolean).
     """
     mask = np.asarray(mask, dtype=bool)
     if mm == 0 or not mask.any():
         return mask.copy()
     pad = int(np.ceil(abs(mm) / voxel_sizes(affine).min())) if mm < 0 else 0
-    # the field of view's edge is no edge of the brain: the mask does not shrink from there
+    # the edge of the field of view is not an edge of the brain, so the mask is not eroded there
     padded = np.pad(mask, pad, mode="edge") if pad else mask
     inside = padded if mm < 0 else ~padded
     distance = np.asarray(ndimage.distance_transform_edt(inside, sampling=voxel_sizes(affine)))
@@ -90,10 +88,7 @@ def grow(mask: Mask, affine: Array, mm: float) -> Mask:
 
 
 def close(mask: Mask, affine: Array, mm: float) -> Mask:
-    """Fill clefts narrower than about 2 `mm`; nothing is lost.
-
-    Voxels of the region and its clefts (3D, boolean).
-    """
+    """Fill clefts narrower than about 2 `mm` without removing any voxel of the mask."""
     pad = [(int(np.ceil(mm / size)) + 1,) * 2 for size in voxel_sizes(affine)]
     grown = grow(np.pad(mask, pad), affine, mm)
     back = grow(grown, affine, -mm)
@@ -101,25 +96,19 @@ def close(mask: Mask, affine: Array, mm: float) -> Mask:
 
 
 def open_(mask: Mask, affine: Array, mm: float) -> Mask:
-    """Cut bridges narrower than about 2 `mm`.
-
-    Voxels of the region without its bridges (3D, boolean).
-    """
+    """Remove bridges narrower than about 2 `mm`."""
     return grow(grow(mask, affine, -mm), affine, mm) & mask
 
 
 def bounding_box(mask: Mask) -> tuple[slice, slice, slice]:
     """Return the smallest box around a mask that is not empty."""
     ends = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    x, y, z = (slice(int(each[0]), int(each[-1]) + 1) for each in ends)
+    x, y, z = (slice(int(indices[0]), int(indices[-1]) + 1) for indices in ends)
     return x, y, z
 
 
 def largest_part(mask: Mask) -> Mask:
-    """The largest connected part (faces touch).
-
-    Voxels of that part alone (3D, boolean).
-    """
+    """Return the largest connected component of a mask (voxels connected by faces)."""
     labels, count = ndimage.label(mask)
     if count < 2:
         return np.asarray(mask, dtype=bool)
@@ -129,9 +118,9 @@ def largest_part(mask: Mask) -> Mask:
 
 
 def fill(mask: Mask) -> Mask:
-    """Fill holes in 3D, then by slice of axis 2 (cavities open at the edge of the FOV).
+    """Fill holes in 3D, and then in each slice along the third axis.
 
-    Voxels of the region and its holes (3D, boolean).
+    The second step fills cavities that are open at the edge of the field of view.
     """
     out = np.asarray(ndimage.binary_fill_holes(mask))
     for k in range(out.shape[2]):
@@ -140,28 +129,32 @@ def fill(mask: Mask) -> Mask:
 
 
 def percent_scale(reference: Array, mask: Mask) -> float:
-    """Return the factor from signal to percent of a run's mean brain signal.
+    """Return the factor that converts signal to percent of the mean brain signal of a run.
 
-    It is one number for all series and maps of a run.
+    One factor is used for all series and maps of a run. In percent of each series' own mean, a
+    sharper static image alone would look like better function.
 
-    `reference` is the reference image of the acquired series (X, Y, Z), `mask` the brain on its
-    grid. In percent of each series' own mean, sharper static images alone would look like better
-    function.
+    Parameters
+    ----------
+    reference : Array
+        Boldref of the acquired series (X, Y, Z).
+    mask : Mask
+        Brain voxels on the same grid.
     """
     return 100 / float(reference[np.asarray(mask) > 0].mean())
 
 
-# Largest extent of a head in the field of view (mm): no human head, infants' included, has less,
-# and lengths in mm are made for heads of the second size.
+# mm, smallest extent of a human head (including infants) in a field of view, and the head size for
+# which lengths in mm are chosen
 _LEAST_HUMAN_MM, HUMAN_MM = 60.0, 150.0
 
 
 def head_scale(mask: Mask, affine: Array) -> float:
-    """Return the size of a head relative to a human head, by which lengths in mm are multiplied.
+    """Return the factor that scales lengths in mm to the size of a head.
 
-    It is 1 for all heads of 60 mm and more in any direction, human infants included, so that
-    results for humans do not depend on it; below, as in rodents, the largest extent over 150 mm. 1
-    for an empty mask.
+    The factor is 1 if the mask is empty or has an extent of at least 60 mm along any axis, as all
+    human heads do, including infants. In smaller heads, such as a rodent's, it is the largest
+    extent divided by 150 mm.
     """
     if not mask.any():
         return 1.0
@@ -172,25 +165,26 @@ def head_scale(mask: Mask, affine: Array) -> float:
 
 
 def head_mask(volume: Array, affine: Array) -> Mask:
-    """The head (or the brain, where the rest was removed) in an anatomical volume (X, Y, Z).
+    """Return the head mask of an anatomical volume (X, Y, Z).
 
-    Voxels of the head without holes (3D, boolean). Clefts up to 12 mm are closed, in small heads
-    in proportion.
+    If the volume is skull-stripped, this is the brain mask. Holes are filled and clefts up to 12
+    mm are closed; in small heads this length is scaled in proportion.
     """
     positive = volume[volume > 0]
     part = largest_part(volume > 0.5 * otsu(positive))
     return fill(close(part, affine, 6.0 * head_scale(part, affine)))
 
 
-# spread of a background (median absolute deviation), relative to how far the head is above it;
-# dark parts of a head that fills the field of view have .2 and more
+# Largest spread (median absolute deviation) of a uniform background, relative to the difference
+# between head and background. Dark parts of a head that fills the field of view have at least .2.
 _UNIFORM = 0.05
 
 
 def _offset(volume: Array, threshold: float) -> float:
-    """Return the constant that was added to all voxels of an image, or 0.
+    """Return the constant that was added to all voxels of an image.
 
-    0 also if the background is dark enough to be told from the head by Otsu's `threshold`.
+    The constant is 0 unless the dark voxels, up to Otsu's `threshold`, are uniform and close to
+    it.
     """
     dark = volume[volume <= threshold]
     level = float(np.median(dark))
@@ -200,16 +194,17 @@ def _offset(volume: Array, threshold: float) -> float:
 
 
 def brain_mask(volume: Array, affine: Array) -> Mask:
-    """Return the brain mask of a T2*-weighted volume (X, Y, Z).
+    """Return the brain mask of a T2*-weighted volume (X, Y, Z), one component without holes.
 
-    It is bright, one piece and without holes. Raises MaskError for a constant volume.
+    The threshold is lower than Otsu's on the slightly smoothed volume, so that gray matter with
+    signal loss is included. Scalp and eyes are removed by an opening, and sinuses within the brain
+    are closed. In heads smaller than any human head, lengths are scaled in proportion. A constant
+    that was added to all voxels does not affect the mask.
 
-    Otsu's threshold, lowered so that gray matter with signal loss stays, on the slightly smoothed
-    volume; scalp and eyes are cut off by an opening; sinuses within the brain are closed.
-    Fat-suppressed images have little else. In heads smaller than any human's, lengths are in
-    proportion to the head. A constant that was added to all voxels does not count.
-
-    `volume`: image with T2*-weighted contrast, such as boldref (3D).
+    Raises
+    ------
+    MaskError
+        The volume is constant.
     """
     seed = _brain_seed(volume, affine, 1.0)
     scale = head_scale(seed, affine)
@@ -219,10 +214,10 @@ def brain_mask(volume: Array, affine: Array) -> Mask:
 
 
 def _brain_seed(volume: Array, affine: Array, scale: float) -> Mask:
-    """Return the largest bright part of a volume, without what hangs on by less than a voxel."""
+    """Return the largest bright component of a volume, without parts attached by thin bridges."""
     sizes = voxel_sizes(affine)
     volume = np.asarray(volume, dtype=np.float32)
-    # of the volume as it is: smoothing over many voxels spreads the head into the background
+    # computed before smoothing, as smoothing over many voxels spreads the head into the background
     level = _offset(volume, otsu(volume))
     smooth = ndimage.gaussian_filter(volume, 1.5 * scale / sizes)
     threshold = otsu(smooth)

@@ -1,10 +1,10 @@
-"""Optimal combination of the echoes of a multi-echo series, streamed, by tedana.
+"""Optimal combination of the echoes of a multi-echo series with tedana, in blocks of volumes.
 
-T2* of each voxel is fitted log-linearly to the means over time of the echoes, and each volume is
-the mean of its echoes weighted by TE · exp(-TE / T2*) (Posse et al. 1999). Within the brain, late
-echoes whose signal has dropped out count for neither, as tedana's adaptive mask tells them; the
-first two always count. The echoes of a volume are acquired together, so that head motion moves
-them alike; the weights vary slowly in space and are those of a voxel throughout the run.
+T2* of each voxel is fitted log-linearly to the mean of each echo over time. Each combined volume
+is the mean of the echoes weighted by TE · exp(-TE / T2*) (Posse et al. 1999). Within the brain,
+late echoes with signal dropout according to tedana's adaptive mask are excluded from both, but the
+first two echoes are always used. The echoes of a volume are acquired together, so head motion
+affects them equally. The weights vary slowly in space and are constant throughout the run.
 """
 
 from collections.abc import Sequence
@@ -17,20 +17,32 @@ from bids_sr.io.arrays import Float
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.masks import MaskError, brain_mask
 
-LEAST_MS, MOST_MS = 1.0, 500.0  # T2* that tissue can have; outside of it a fit is one of noise
-_UNSTEADY = 5  # volumes
-_READ_AT_A_TIME = 8  # read at a time
+LEAST_MS, MOST_MS = 1.0, 500.0  # ms, T2* range of tissue; values outside are fits to noise
+_UNSTEADY = 5  # volumes at the start of a run that may not be in the steady state
+_READ_AT_A_TIME = 8  # volumes in memory at a time
 
 
 def t2star(
     means: Sequence[np.ndarray], tes_ms: Sequence[float], used: np.ndarray | None = None
 ) -> Float:
-    """T2* (ms), (N,), from the mean signal of each echo, (N,) each; within what tissue can have.
+    """Fit T2* (ms) to the mean signal of each echo.
 
-    `used` is the number of echoes of each voxel that are fitted, the first ones; by default all.
+    Parameters
+    ----------
+    means : Sequence[np.ndarray]
+        Mean over time of each echo (N,), by ascending echo time.
+    tes_ms : Sequence[float]
+        Echo times (ms).
+    used : np.ndarray | None, optional
+        Number of echoes to fit in each voxel, counted from the first (N,); None uses all echoes.
 
-    `means`: mean over time of each echo (N,), by ascending echo time.
+    Returns
+    -------
+    Float
+        T2* in each voxel (N,), limited to 1 to 500 ms.
 
+    Examples
+    --------
     >>> signal = [1000 * np.exp(-te / np.array([30.0, 60.0])) for te in (10.0, 25.0, 40.0)]
     >>> t2star(signal, (10.0, 25.0, 40.0)).round().tolist()
     [30.0, 60.0]
@@ -38,17 +50,18 @@ def t2star(
     from tedana.decay import fit_loglinear
 
     data = np.stack([np.asarray(mean, dtype=np.float64) for mean in means], axis=1)[..., None]
-    every = np.full(len(data), len(means), dtype=int) if used is None else used
+    n_echoes = np.full(len(data), len(means), dtype=int) if used is None else used
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.asarray(fit_loglinear(data, list(tes_ms), every, report=False)[0])
-    found = np.where(np.isfinite(found) & (found > 0), found, MOST_MS)
-    return np.clip(found, LEAST_MS, MOST_MS)
+        times = np.asarray(fit_loglinear(data, list(tes_ms), n_echoes, report=False)[0])
+    times = np.where(np.isfinite(times) & (times > 0), times, MOST_MS)
+    return np.clip(times, LEAST_MS, MOST_MS)
 
 
 def _echoes_with_signal(means: Sequence[np.ndarray], affine: np.ndarray) -> np.ndarray:
-    """Return the number of echoes used for each voxel, (N,).
+    """Return the number of echoes to use in each voxel (N,).
 
-    Within the brain these are the echoes before the signal drops out, at least two.
+    Outside the brain all echoes are used. Within the brain these are the echoes before signal
+    dropout, at least two.
     """
     from tedana.utils import make_adaptive_mask
 
@@ -59,45 +72,47 @@ def _echoes_with_signal(means: Sequence[np.ndarray], affine: np.ndarray) -> np.n
         return used
     data = np.stack([mean.ravel()[inside] for mean in means], axis=1)[..., None]
     if len(data):
-        found = make_adaptive_mask(data, threshold=1, methods=["dropout"])
+        mask = make_adaptive_mask(data, threshold=1, methods=["dropout"])
         used[inside] = np.maximum(
-            found[1] if isinstance(found, tuple) else found, min(2, len(means))
+            mask[1] if isinstance(mask, tuple) else mask,
+            min(2, len(means)),
         )
     return used
 
 
 def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) -> Float:
-    """Write the optimal combination of the echoes of a run; returns T2* (ms), (X, Y, Z).
+    """Write the optimal combination of the echoes of a run.
 
-    The first volumes, which may not be in the steady state, do not count for T2*.
+    The first volumes may not be in the steady state and are excluded from the T2* fit.
 
     Parameters
     ----------
     paths : Sequence[Path]
-        Series of the echoes, (X, Y, Z, T) each, on one grid.
+        Series of the echoes on one grid (X, Y, Z, T each).
     tes_ms : Sequence[float]
-        Their echo times.
+        Echo times (ms).
     out : Path
-        Series written, whole or not at all.
+        Combined series.
 
     Returns
     -------
     Float
-        T2* of each voxel, from 1 to 500 ms (3D).
+        T2* in each voxel (3D), from 1 to 500 ms.
 
     Raises
     ------
-    ValueError : the echoes do not belong together
+    ValueError
+        The shape of an echo differs from the first echo.
     """
     from tedana.combine import make_optcom
 
     with ExitStack() as stack:
         readers = [stack.enter_context(SeriesReader(path)) for path in paths]
         first = readers[0]
-        odd = next((each for each in readers if each.shape != first.shape), None)
-        if odd is not None:
+        echo = next((reader for reader in readers if reader.shape != first.shape), None)
+        if echo is not None:
             raise ValueError(
-                f"{odd.path}: the image has shape {odd.shape}, but the first echo has shape "
+                f"{echo.path}: the image has shape {echo.shape}, but the first echo has shape "
                 f"{first.shape}. All echoes must have the same shape."
             )
         n_volumes = first.shape[3]

@@ -1,4 +1,4 @@
-"""Detail beyond the acquired Nyquist limit, and the width of Gaussians."""
+"""Spatial frequencies above the acquired Nyquist frequency."""
 
 from collections.abc import Sequence
 
@@ -12,32 +12,32 @@ FWHM_PER_SIGMA = float(np.sqrt(8 * np.log(2)))
 
 
 def beyond_nyquist(maps: Array, factor: Sequence[float]) -> Array:
-    """Keep only the spatial frequencies at or beyond the acquired Nyquist limit of an axis.
+    """Keep only spatial frequencies at or above the acquired Nyquist frequency.
 
-    In plane these are Fourier coefficients, as the head ends within a slice. Across slices they
-    are coefficients of the discrete cosine transform (type 2): there the head goes on beyond the
-    field of view, and a Fourier transform would take the step from the last slice to the first for
+    Within slices the maps are Fourier transformed, because the head ends inside the field of view.
+    Across slices a discrete cosine transform (type 2) is used: the head extends beyond the field
+    of view, and a Fourier transform would treat the step between the last and the first slice as
     detail.
 
     Parameters
     ----------
     maps : Array
-        (X, Y, Z[, B]) whole slices on the high-resolution grid; float32 stays float32.
+        Maps of whole slices on the high-resolution grid (X, Y, Z[, B]).
     factor : Sequence[float]
-        Acquired over high-resolution voxel by axis; n voxels at factor f were acquired as n/f,
-        whose limit is n/(2f) cycles over the field of view. An axis of factor 1 has no limit of
-        its own.
+        Ratio of acquired to high-resolution voxel size along each axis. With factor f, n voxels
+        were acquired as n/f voxels, whose Nyquist frequency is n/(2f) cycles per field of view. An
+        axis with factor 1 has no limit.
 
     Returns
     -------
     Array
-        Detail in the units of the maps, of the same shape: whatever lies at or beyond the limit of
-        at least one axis.
+        Detail at or above the limit of at least one axis, in the units and shape of the maps. Maps
+        in float32 remain float32.
 
     Raises
     ------
     ValueError
-        The factor is above 1 along no axis.
+        The factor is not above 1 along any axis.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def beyond_nyquist(maps: Array, factor: Sequence[float]) -> Array:
     inner = np.ones((1,) * spectrum.ndim, dtype=bool)
     for axis in (*axes, *([2] if across else [])):
         n = spectrum.shape[axis]
-        # cycles over the field of view
+        # cycles per field of view
         cycles = np.abs(fft.fftfreq(n) * n) if axis < 2 else np.arange(n) / 2
         within = cycles < n / (2 * factor[axis]) - 1e-6
         inner = inner & within.reshape([-1 if k == axis else 1 for k in range(spectrum.ndim)])

@@ -1,10 +1,8 @@
-"""Grids in other spaces than that of a run, resampled in one interpolation.
+"""Output grids in other spaces, and their points in the reference frame of a run.
 
-The transforms from their voxels to the run are composed into one.
-
-A point of the grid is carried to the reference of the run once, through whatever registrations
-lead there. Each volume then needs its pose, and the distortion where there is one, to know which
-of its points to look at. No image is made on a grid in between.
+Each grid point is mapped to the boldref of the run once, through all registrations in between. For
+each volume, only the pose and the distortion (if corrected) are then applied to these points.
+Volumes are therefore interpolated once, without an image on an intermediate grid.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,13 +20,27 @@ from bids_sr.spatial.resampling import sample_points, spline_coefficients
 from bids_sr.spatial.same_results import rounded
 from bids_sr.spatial.transforms import moved
 
-_RIM = 2  # voxels around the brain
-_POINTS = 400_000  # at a time, which bounds what is held in double precision
+_RIM = 2  # voxels added around the brain
+_POINTS = 400_000  # points per block, which limits the memory for double precision
 
 
 @frozen
 class PlacedGrid:
-    """A grid in some space, and the points of a run's reference at which its voxels lie."""
+    """Grid in some space, with the positions of its voxels in the boldref of a run.
+
+    Attributes
+    ----------
+    entities : Mapping[str, str]
+        BIDS entities of the outputs on this grid.
+    shape : Shape
+        Voxels along each axis.
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    inside : Mask
+        Voxels inside the field of view of the boldref (3D, boolean).
+    points : Float32
+        Positions of these N voxels in the boldref (N, 3; RAS mm).
+    """
 
     entities: Mapping[str, str]
     shape: Shape
@@ -37,10 +49,7 @@ class PlacedGrid:
     points: Float32
 
     def filled(self, values: Array) -> Array:
-        """Return values (N,) of the voxels inside on the whole grid, 0 elsewhere.
-
-        Values on the whole grid (3D), 0 outside the field of view.
-        """
+        """Return values of the inside voxels (N,) on the full grid (3D), with 0 elsewhere."""
         out = np.zeros(self.shape, dtype=values.dtype)
         out[self.inside] = values
         return out
@@ -53,57 +62,85 @@ class PlacedGrid:
         shift: Array | None = None,
         step: Array | None = None,
     ) -> Float32:
-        """A volume at the points, by the cubic spline; float32 (N,).
+        """Interpolate a volume at the points by a cubic spline.
 
-        `coefficients, affine`: of `bids_sr.spatial.resampling.spline_coefficients`; voxel -> RAS
-        mm of the volume. `pose`: 4x4, takes a point of the reference to its point in the volume;
-        none: the volume lies in the reference. `shift, step`: (N,) by how much of `step` (3,; RAS
-        mm) a point is moved in the volume; see `bids_sr.spatial.resampling`.
+        Parameters
+        ----------
+        coefficients : Float32
+            Coefficients of the volume from `bids_sr.spatial.resampling.spline_coefficients`.
+        affine : Array
+            Voxel-to-world matrix of the volume (4 x 4, RAS+ mm).
+        pose : Array | None, optional
+            Transform of a reference point to its position in the volume (4 x 4, RAS+ mm); None is
+            the identity.
+        shift : Array | None, optional
+            Signal shift of each point in multiples of `step` (N,), see
+            `bids_sr.spatial.resampling`; None applies no shift.
+        step : Array | None, optional
+            Step of one acquired voxel along the phase-encoding axis (3,; RAS mm).
+
+        Returns
+        -------
+        Float32
+            Interpolated values (N,).
         """
         to_voxel = np.linalg.inv(affine)
         matrix = rounded(to_voxel if pose is None else to_voxel @ pose)
         out = np.empty(len(self.points), dtype=np.float32)
         for part in parts_of(len(out), _POINTS):
-            at = moved(matrix, self.points[part].astype(np.float64))
+            voxels = moved(matrix, self.points[part].astype(np.float64))
             if shift is not None and step is not None:
-                at += shift[part, None] * (to_voxel[:3, :3] @ step)
-            out[part] = sample_points(coefficients, at)
+                voxels += shift[part, None] * (to_voxel[:3, :3] @ step)
+            out[part] = sample_points(coefficients, voxels)
         return out
 
     def of_maps(
         self, maps: Iterable[tuple[Array, bool]], mask: Mask, affine: Array
     ) -> Iterator[Array]:
-        """Resample images on one grid in reference space to this grid.
+        """Resample maps in reference space to this grid.
 
         The interpolation is linear; labels are taken from the nearest voxel.
 
-        `mask, affine`: where they can be other than 0; voxel -> RAS mm of their grid. Values on
-        this grid, float32 or uint8.
+        Parameters
+        ----------
+        maps : Iterable[tuple[Array, bool]]
+            Maps on one grid (3D each), and True if a map contains labels.
+        mask : Mask
+            Voxels of the same grid where maps can be different from 0.
+        affine : Array
+            Voxel-to-world matrix of the maps (4 x 4, RAS+ mm).
+
+        Yields
+        ------
+        Array
+            Values on this grid (3D), float32 or, for labels, uint8.
         """
-        back = rounded(np.linalg.inv(affine))
-        near = []
+        world_to_voxel = rounded(np.linalg.inv(affine))
+        nearest = []
         parts = []
-        ways = []
+        coordinates = []
         for part in parts_of(len(self.points), _POINTS):
-            at = moved(back, self.points[part].astype(np.float64)).T
-            hit = linear_values(mask[..., None], at)[:, 0] > 0
-            index = np.clip(np.rint(at[:, hit]).astype(int), 0, np.array(mask.shape)[:, None] - 1)
-            parts.append(np.flatnonzero(hit) + part.start)
-            ways.append(at[:, hit])
-            near.append(np.ravel_multi_index(tuple(index), mask.shape))
-        where = np.flatnonzero(self.inside)[np.concatenate(parts)]
+            voxels = moved(world_to_voxel, self.points[part].astype(np.float64)).T
+            hits = linear_values(mask[..., None], voxels)[:, 0] > 0
+            index = np.clip(
+                np.rint(voxels[:, hits]).astype(int), 0, np.array(mask.shape)[:, None] - 1
+            )
+            parts.append(np.flatnonzero(hits) + part.start)
+            coordinates.append(voxels[:, hits])
+            nearest.append(np.ravel_multi_index(tuple(index), mask.shape))
+        targets = np.flatnonzero(self.inside)[np.concatenate(parts)]
         for values, labels in maps:
             out = np.zeros(self.shape, dtype=np.uint8 if labels else np.float32)
             if labels:
-                out.reshape(-1)[where] = np.ravel(values)[np.concatenate(near)]
+                out.reshape(-1)[targets] = np.ravel(values)[np.concatenate(nearest)]
             else:
-                out.reshape(-1)[where] = np.concatenate(
-                    [linear_values(values[..., None], at)[:, 0] for at in ways]
+                out.reshape(-1)[targets] = np.concatenate(
+                    [linear_values(values[..., None], voxels)[:, 0] for voxels in coordinates]
                 )
             yield out
 
     def shift_of(self, distortion: Distortion) -> Float32:
-        """How far the signal of each point is moved (acquired voxels along phase encoding)."""
+        """Return the signal shift of each point (acquired voxels along phase encoding; N,)."""
         return self.sampled(spline_coefficients(distortion.shift), distortion.affine)
 
 
@@ -115,36 +152,42 @@ def place_grid(
     reference_shape: Shape,
     reference_affine: Array,
 ) -> PlacedGrid:
-    """A grid with its points in the reference of a run.
+    """Map the voxels of a grid to the boldref of a run.
 
     Parameters
     ----------
-    entities, shape, affine : Mapping[str, str]
-        Of the grid, see `PlacedGrid`.
+    entities : Mapping[str, str]
+        BIDS entities of the outputs on this grid.
+    shape : Shape
+        Voxels of the grid along each axis.
+    affine : Array
+        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
     to_reference : Callable[[Array], Array]
-        Takes points (N, 3) of the space to their points in the reference (RAS mm).
-    reference_shape, reference_affine : Shape
-        Grid of the reference, beyond whose outer edges nothing was measured.
+        Function that maps points of the grid's space to points of the boldref (N, 3; RAS mm).
+    reference_shape : Shape
+        Voxels of the boldref along each axis.
+    reference_affine : Array
+        Voxel-to-world matrix of the boldref (4 x 4, RAS+ mm).
 
     Returns
     -------
     PlacedGrid
-        The grid, with positions for the voxels inside the reference's field of view.
+        Grid with the positions of all voxels inside the boldref's field of view.
     """
     inside = np.zeros(shape, dtype=bool)
     flat = inside.reshape(-1)
     points = []
     edges = np.array(reference_shape) - 0.5
-    back = rounded(np.linalg.inv(reference_affine))
+    world_to_voxel = rounded(np.linalg.inv(reference_affine))
     for part in parts_of(flat.size, _POINTS):
         voxels = np.stack(np.unravel_index(np.arange(flat.size)[part], shape), axis=1).astype(
             np.float64
         )
-        found = to_reference(moved(affine, voxels))
-        at = moved(back, found)
-        seen = ((at >= -0.5) & (at <= edges)).all(axis=1)
-        flat[part] = seen
-        points.append(found[seen].astype(np.float32))
+        reference_points = to_reference(moved(affine, voxels))
+        reference_voxels = moved(world_to_voxel, reference_points)
+        is_inside = ((reference_voxels >= -0.5) & (reference_voxels <= edges)).all(axis=1)
+        flat[part] = is_inside
+        points.append(reference_points[is_inside].astype(np.float32))
     return PlacedGrid(
         entities=dict(entities),
         shape=shape,
@@ -155,7 +198,7 @@ def place_grid(
 
 
 def zooms_in_ras(affine: Array) -> Float:
-    """Voxel sizes (mm) along the axes of a grid that are nearest to right, anterior and superior.
+    """Return voxel sizes (mm) along the right, anterior and superior directions.
 
     >>> affine = np.array([[0, -2.0, 0, 0], [1.5, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
     >>> zooms_in_ras(affine).tolist()
@@ -171,11 +214,23 @@ def zooms_in_ras(affine: Array) -> Float:
 
 
 def grid_around(mask: Mask, affine: Array, zooms: Array) -> tuple[Shape, Float]:
-    """Return a grid of given voxel size around a brain, two voxels wider, in RAS axis order.
+    """Return a RAS grid that extends two voxels beyond a brain mask.
 
-    Its axes lie along right, anterior and superior.
+    fMRIPrep constructs grids of T1w and of templates without a resolution in the same way.
 
-    As fMRIPrep lays the grids of T1w and of templates without a resolution.
+    Parameters
+    ----------
+    mask : Mask
+        Brain voxels (3D, boolean).
+    affine : Array
+        Voxel-to-world matrix of the mask (4 x 4, RAS+ mm).
+    zooms : Array
+        Voxel sizes of the grid (3,; mm).
+
+    Returns
+    -------
+    tuple[Shape, Float]
+        Voxels along each axis, and the voxel-to-world matrix (4 x 4, RAS+ mm).
     """
     size = np.round(np.asarray(zooms, dtype=float), 3)
     points = moved(affine, np.argwhere(mask).astype(float))
@@ -189,10 +244,7 @@ def grid_around(mask: Mask, affine: Array, zooms: Array) -> tuple[Shape, Float]:
 
 
 def save_placed(placed: PlacedGrid, path: Path) -> None:
-    """Write a placed grid as .npz, whole or not at all.
-
-    `placed`: grid in some space with its positions in a run's reference.
-    """
+    """Write a placed grid as .npz, in a single atomic step."""
     names = list(placed.entities)
     with atomic_files.whole_file(path) as part, part.open("wb") as stream:
         np.savez(
@@ -206,10 +258,7 @@ def save_placed(placed: PlacedGrid, path: Path) -> None:
 
 
 def load_placed(path: Path) -> PlacedGrid:
-    """Read what `save_placed` wrote.
-
-    Grid in some space with its positions in a run's reference.
-    """
+    """Read a placed grid written by `save_placed`."""
     with np.load(path, allow_pickle=False) as data:
         x, y, z = data["inside"].shape
         return PlacedGrid(

@@ -1,12 +1,10 @@
-"""Interpolation: the single step by which every volume reaches its final grid.
+"""Resampling of volumes in a single interpolation.
 
-Edges: a point beyond the outermost sample takes that sample's value, however far it lies. Padding
-with zeros would blank the edge slices of every volume that moves by more than nothing and put
-jumps into the time series there; what lies outside the acquired field of view is for masks to
-leave out.
+A point beyond the outermost sample takes the value of that sample, at any distance. Padding with
+zeros would blank the edge slices of every volume that moves at all, and add jumps to the time
+series there. Masks exclude voxels outside the acquired field of view.
 
-The cubic spline is compiled (`spline_kernels`), wherever the grid lies; orders that are asked for
-rarely are scipy's.
+The cubic spline is compiled (`spline_kernels`) for any grid; less common orders use scipy.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,23 +18,22 @@ from bids_sr.io.grids import Shape
 from bids_sr.spatial.same_results import rounded
 
 Shift = tuple[Array, Float]
-"""How far each target voxel's source point is moved (the shape of the target), and along what (3,;
-RAS mm).
+"""Signal shift of each target voxel (shape of the target), and the direction by which it is
+multiplied (3,; RAS mm).
 """
-# Edge samples repeated outwards before the spline coefficients are computed. The mirror beyond
-# them is 16 samples away, and a cubic coefficient feels it by 0.27 ** 16: 1e-9 of a step at the
-# edge. Points farther out than 7 samples, where the spline has settled at the edge's value to 1e-4
-# of its step, take that value.
+# Edge samples repeated outward before the spline coefficients are computed. The mirror boundary is
+# then 16 samples away, which changes a cubic coefficient by 0.27 ** 16: 1e-9 of a step at the
+# edge. At 7 samples outside, the spline equals the edge value to 1e-4 of the step; points farther
+# out take this value.
 PAD = 8
-_WHOLE = 1e-6  # voxels: a transform this close to a whole-voxel shift is one
+_WHOLE = 1e-6  # voxels, tolerance for a shift by whole voxels
 
 
 def spline_coefficients(volume: Array, order: int = 3) -> Float32:
-    """Return spline coefficients of a volume (X, Y, Z), `PAD` samples wider at each side.
+    """Return spline coefficients of a volume, padded by `PAD` samples at each side.
 
-    Compute them once, sample them often.
-
-    The first axis of the result is contiguous, as it is in files.
+    Compute the coefficients once if a volume is sampled repeatedly. The first axis of the result
+    is contiguous, as in image files.
 
     Parameters
     ----------
@@ -48,7 +45,7 @@ def spline_coefficients(volume: Array, order: int = 3) -> Float32:
     Returns
     -------
     Float32
-        Coefficients on the padded grid (3D); the padded samples for orders below 2.
+        Coefficients on the padded grid (3D), or the padded samples for orders below 2.
 
     Raises
     ------
@@ -57,7 +54,7 @@ def spline_coefficients(volume: Array, order: int = 3) -> Float32:
     """
     if volume.ndim != 3:
         raise ValueError(f"expected a volume with 3 axes, got an array with {volume.ndim}")
-    # turned before it is padded: the padding keeps the order, and is larger
+    # transposed before padding, because padding keeps the memory order and enlarges the array
     stored = np.ascontiguousarray(volume.T, dtype=np.float32)
     padded = np.pad(stored, PAD, mode="edge")
     if order < 2:
@@ -68,7 +65,7 @@ def spline_coefficients(volume: Array, order: int = 3) -> Float32:
 
 
 def filter_spline(samples: Float32) -> Float32:
-    """Replace samples (Z, Y, X) by the coefficients of their cubic spline; return the same array.
+    """Replace samples (Z, Y, X) by their cubic spline coefficients; return the same array.
 
     Samples are mirrored at the edges. Along axes of fewer than 24 samples the first coefficients
     are not exact.
@@ -84,26 +81,35 @@ def filter_spline(samples: Float32) -> Float32:
 
 
 def sample_points(coefficients: Float32, points: Array) -> Float32:
-    """Sample the cubic spline of a volume at points (N, 3) in its voxels; float32 (N,).
+    """Sample the cubic spline of a volume at points.
 
-    The values that `sample_volume` gives where a voxel lies at that point; `coefficients` of
-    `spline_coefficients`.
+    Parameters
+    ----------
+    coefficients : Float32
+        Coefficients from `spline_coefficients` (3D).
+    points : Array
+        Coordinates in voxels of the volume (N, 3).
+
+    Returns
+    -------
+    Float32
+        Values (N,), the same as `sample_volume` returns for target voxels at these points.
     """
     stored, level = _leveled(coefficients)
     return _at_points(stored, np.asarray(points, dtype=np.float64).T) + level
 
 
 def _leveled(coefficients: Float32) -> tuple[Float32, np.float32]:
-    """Return coefficients (Z, Y, X) less one of them, and that one.
+    """Subtract one coefficient from all, and return the coefficients (Z, Y, X) and this level.
 
-    This way, what is constant stays so to the last bit.
+    Constant parts of an image thereby stay constant to the last bit.
     """
     level = coefficients[tuple(n // 2 for n in coefficients.shape)]
     return np.subtract(coefficients.T, level, order="C", dtype=np.float32), level
 
 
 def _at_points(stored: Float32, points: Array) -> Float32:
-    """As `sample_points`, of coefficients (Z, Y, X) at points (3, ...)."""
+    """Sample the cubic spline with coefficients (Z, Y, X) at points (3, ...)."""
     from bids_sr.spatial import spline_kernels
 
     out = np.empty(points.shape[1:], dtype=np.float32)
@@ -114,12 +120,24 @@ def _at_points(stored: Float32, points: Array) -> Float32:
 
 
 def sample_grid(coefficients: Float32, matrix: Array, shape: Shape) -> Float32:
-    """Sample the cubic spline on a grid by a voxel-to-voxel matrix; first axis contiguous.
+    """Sample the cubic spline of a volume on a grid.
 
-    The values that `sample_volume` gives, for a volume that is sampled often; `coefficients` of
-    `spline_coefficients`.
+    The values are the same as from `sample_volume`. Use this function to sample a volume
+    repeatedly.
 
-    `matrix`: transform of a target voxel to voxels of the unpadded volume (4 x 4).
+    Parameters
+    ----------
+    coefficients : Float32
+        Coefficients from `spline_coefficients` (3D).
+    matrix : Array
+        Transform of a target voxel to voxels of the unpadded volume (4 x 4).
+    shape : Shape
+        Voxels of the target along each axis.
+
+    Returns
+    -------
+    Float32
+        Values on the target (3D), with the first axis contiguous.
     """
     from bids_sr.spatial import spline_kernels
 
@@ -138,15 +156,16 @@ def sample_grid(coefficients: Float32, matrix: Array, shape: Shape) -> Float32:
 
 
 def _along_axes(stored: Float32, steps: Array, starts: Array, shape: Shape) -> Float32:
-    """Sample coefficients (Z, Y, X) on a grid with the same axes, by one matrix per axis.
+    """Sample coefficients (Z, Y, X) on a grid with parallel axes by one matrix per axis.
 
     Parameters
     ----------
     stored : Float32
         Coefficients of the padded volume.
-    steps, starts : Array
-        Distance of the target's voxels and position of its first voxel, in voxels of `stored`
-        along x, y and z (3,).
+    steps : Array
+        Voxel sizes of the target in voxels of `stored`, along x, y and z (3,).
+    starts : Array
+        Position of the target's first voxel in voxels of `stored`, along x, y and z (3,).
     shape : Shape
         Voxels of the target along x, y and z.
 
@@ -163,24 +182,25 @@ def _along_axes(stored: Float32, steps: Array, starts: Array, shape: Shape) -> F
     return (along_z @ planes.reshape(len(planes), -1)).reshape(shape[::-1])
 
 
-def _spline_matrix(at: Array, size: int) -> Float32:
-    """Return weights of coefficients at points along an axis, (points, size).
+def _spline_matrix(points: Array, size: int) -> Float32:
+    """Return the weights of coefficients at points along an axis (points, size).
 
-    As in `spline_kernels`, points beyond the second coefficient from an edge take its value.
+    As in `spline_kernels`, points beyond the second coefficient from an edge take the value at
+    that coefficient.
     """
-    at = np.clip(at, 1, size - 2)
-    before = np.minimum(at.astype(int), size - 3)
-    t = at - before
+    points = np.clip(points, 1, size - 2)
+    before = np.minimum(points.astype(int), size - 3)
+    t = points - before
     first, last = (1 - t) ** 3 / 6, t**3 / 6
     second = 2 / 3 - t**2 + 3 * last
-    matrix = np.zeros((len(at), size), np.float32)
+    matrix = np.zeros((len(points), size), np.float32)
     for offset, weight in enumerate((first, second, 1 - first - second - last, last), start=-1):
-        matrix[np.arange(len(at)), before + offset] = weight
+        matrix[np.arange(len(points)), before + offset] = weight
     return matrix
 
 
 def _whole_shift(matrix: Array) -> npt.NDArray[np.int64] | None:
-    """The shift in voxels if the voxel-to-voxel matrix is nothing else, or None."""
+    """Return the shift of a voxel-to-voxel matrix that only shifts by whole voxels, else None."""
     shift = np.rint(matrix[:3, 3])
     exact = np.eye(4)
     exact[:3, 3] = shift
@@ -188,9 +208,9 @@ def _whole_shift(matrix: Array) -> npt.NDArray[np.int64] | None:
 
 
 def _points(matrix: Array, shape: tuple[int, ...]) -> Iterator[tuple[int, Array]]:
-    """Yield each target slice and its points in the volume, (3, X, Y) voxels.
+    """Yield the number of each target slice and its points in voxels of the volume (3, X, Y).
 
-    The points stay in the cache.
+    Points of a single slice fit into the processor cache.
     """
     rows, columns = (np.arange(n, dtype=np.float64) for n in shape[:2])
     for z in range(shape[2]):
@@ -203,7 +223,7 @@ def _points(matrix: Array, shape: tuple[int, ...]) -> Iterator[tuple[int, Array]
 
 
 def _outside(at: Array, source_shape: tuple[int, ...]) -> Mask:
-    """Points (3, X, Y) more than half a voxel beyond the volume's outermost samples."""
+    """Mark points (3, X, Y) more than half a voxel beyond the outermost samples of a volume."""
     edges = np.array(source_shape)[:, None, None] - 0.5 + _WHOLE
     return np.asarray(((at < -0.5 - _WHOLE) | (at > edges)).any(0))
 
@@ -217,7 +237,7 @@ def _warped(
     order: int,
     zero_outside: bool,
 ) -> Float32:
-    """Resample by a voxel-to-voxel matrix and displacements of each slice (3, X, Y; voxels)."""
+    """Resample by a voxel-to-voxel matrix and displacements (voxels; 3, X, Y per slice)."""
     out = np.empty(shape, dtype=np.float32)
     stored, level = _leveled(coefficients)
     for z, at in _points(matrix, shape):
@@ -252,35 +272,36 @@ def sample_volume(
     shift: Shift | None = None,
     moved: Array | None = None,
 ) -> Float32:
-    """Resample a volume (X, Y, Z) to another grid by one transform and interpolation; float32.
+    """Resample a volume to another grid by one transform and one interpolation.
 
-    The identity and shifts by whole voxels return the very values of the input.
+    The identity and shifts by whole voxels return the exact values of the input.
 
     Parameters
     ----------
     volume : Array
         Image to interpolate (3D).
     affine : Array
-        Voxel-to-RAS matrices (mm).
+        Voxel-to-world matrix of the volume (4 x 4, RAS+ mm).
     target_shape : Sequence[int]
-        Numbers of voxels along the axes of the target (x, y, z).
+        Voxels of the target along each axis (x, y, z).
     target_affine : Array
-        Voxel-to-RAS matrices (mm).
+        Voxel-to-world matrix of the target (4 x 4, RAS+ mm).
     xfm : Array | None, optional
-        4x4, takes a target point (RAS mm) to the volume's point; identity by default. Example:
-        with a translation of +4 mm along x and 4 mm voxels, target voxel i shows the volume's
-        voxel i + 1.
+        Transform of a target point to the volume's point (4 x 4, RAS+ mm); None is the identity.
+        Example: with a translation of +4 mm along x and 4 mm voxels, target voxel i shows the
+        volume's voxel i + 1.
     order : int, optional
-        Of the B-spline, 0 (nearest neighbor, labels), 1 (linear) or 3 (cubic).
+        Degree of the B-spline: 0 (nearest neighbor, for labels), 1 (linear) or 3 (cubic).
     zero_outside : bool, optional
-        Beyond half a voxel outside the edge, in place of the edge's value.
+        Set voxels more than half a voxel outside the volume to 0 instead of the edge value.
     coefficients : Float32 | None, optional
-        Of `spline_coefficients(volume, order)`, where several grids are sampled from one volume.
+        Result of `spline_coefficients(volume, order)`, if several grids are sampled from one
+        volume; None computes the coefficients.
     shift : Shift | None, optional
-        Added to the volume's point after `xfm`, by as much as it says for each target voxel; none
-        by default.
+        Signal shift that is added to the volume's point after `xfm`; None adds no shift.
     moved : Array | None, optional
-        (3, *target) mm along RAS, added to the volume's point after `xfm`; none by default.
+        Displacement in mm along RAS that is added to the volume's point after `xfm` (3, X, Y, Z on
+        the target); None adds no displacement.
 
     Returns
     -------
@@ -288,31 +309,31 @@ def sample_volume(
         Interpolated values on the target grid (3D).
     """
     shape = (int(target_shape[0]), int(target_shape[1]), int(target_shape[2]))
-    back = np.linalg.inv(affine)
-    matrix = rounded(back @ (np.eye(4) if xfm is None else np.asarray(xfm)) @ target_affine)
-    whole = _whole_shift(matrix) if shift is None and moved is None else None
-    if whole is None and coefficients is None:
+    inverse = np.linalg.inv(affine)
+    matrix = rounded(inverse @ (np.eye(4) if xfm is None else np.asarray(xfm)) @ target_affine)
+    voxel_shift = _whole_shift(matrix) if shift is None and moved is None else None
+    if voxel_shift is None and coefficients is None:
         coefficients = spline_coefficients(volume, order)
-    by: Callable[[int], Array] | None = None
+    offset: Callable[[int], Array] | None = None
     if shift is not None:
         amount = shift[0]
-        step = rounded(back[:3, :3] @ shift[1])[:, None, None]
-        by = lambda z: step * amount[:, :, z]  # noqa: E731
+        step = rounded(inverse[:3, :3] @ shift[1])[:, None, None]
+        offset = lambda z: step * amount[:, :, z]  # noqa: E731
     elif moved is not None:
-        by = lambda z: np.tensordot(back[:3, :3], moved[..., z], axes=1)  # noqa: E731
-    if by is not None:
+        offset = lambda z: np.tensordot(inverse[:3, :3], moved[..., z], axes=1)  # noqa: E731
+    if offset is not None:
         assert coefficients is not None
-        return _warped(coefficients, volume.shape, matrix, shape, by, order, zero_outside)
-    if whole is not None:
+        return _warped(coefficients, volume.shape, matrix, shape, offset, order, zero_outside)
+    if voxel_shift is not None:
         out = np.asarray(volume, dtype=np.float32)
         for axis in range(3):
-            index = np.clip(np.arange(shape[axis]) + whole[axis], 0, volume.shape[axis] - 1)
+            index = np.clip(np.arange(shape[axis]) + voxel_shift[axis], 0, volume.shape[axis] - 1)
             out = np.take(out, index, axis=axis)
     elif order == 3:
         assert coefficients is not None
         out = sample_grid(coefficients, matrix, shape)
     else:
-        rows = np.ascontiguousarray(coefficients)  # scipy runs along the last axis
+        rows = np.ascontiguousarray(coefficients)  # scipy iterates along the last axis
         out = ndimage.affine_transform(
             rows,
             matrix[:3, :3],

@@ -1,8 +1,8 @@
-"""Numbers that are equal on every processor.
+"""Rounding and sign conventions that make results equal on every processor.
 
-Libraries of linear algebra sum in an order that depends on the processor, so that the last digits
-differ, and eigenvectors come with either sign. Whatever amplifies that, such as an iterative
-registration, begins from numbers that were rounded here.
+Linear algebra libraries sum in an order that depends on the processor, so the last digits of
+results differ, and the sign of eigenvectors is arbitrary. Algorithms that amplify such
+differences, such as iterative registration, start from the rounded values computed here.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from bids_sr.io.arrays import Array, Float
 
 # A difference of 1e-16 in a start or in a grid becomes .04 mm in a registration
 _ROUNDED = 2.0**-26
-_EQUAL = 1e-6  # relative: entries of a component that count as equally large
+_EQUAL = 1e-6  # relative difference up to which entries of a component count as equally large
 
 
 def rounded(values: Array) -> Float:
@@ -26,9 +26,9 @@ def rounded(values: Array) -> Float:
 
 
 def with_sign(components: Array) -> Array:
-    """Return components (T, K) with the sign that makes the largest entry positive.
+    """Flip the signs of components (T, K) so that the largest entry of each is positive.
 
-    Of entries that are equally large the first counts.
+    Among equally large entries, the first is used.
 
     >>> with_sign(np.array([[-3.0, 1.0], [3.0000001, -0.5]])).tolist()
     [[3.0, 1.0], [-3.0000001, -0.5]]

@@ -6,21 +6,22 @@ from bids_sr.io.arrays import Array, Mask
 
 
 def dice(a: Mask, b: Mask) -> float:
-    """Dice coefficient of two masks; 1 for two empty ones.
+    """Return the Dice coefficient of two masks, from 0 (no overlap) to 1 (equal or both empty).
 
-    `a`: voxels of the first region (boolean, any shape). `b`: voxels of the second region, of the
-    same shape (boolean). Overlap from 0 (none) to 1 (the same voxels).
+    Parameters
+    ----------
+    a : Mask
+        Voxels of the first region (boolean, any shape).
+    b : Mask
+        Voxels of the second region (boolean, same shape).
     """
     total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
     return 2.0 * int(np.count_nonzero(a & b)) / total if total else 1.0
 
 
 def correlation(a: Array, b: Array) -> float:
-    """Pearson correlation of two lists of values; 0 where one is constant.
-
-    `b`: values of the second variable (N,).
-    """
-    a, b = (np.asarray(each, dtype=np.float64) - float(np.mean(each)) for each in (a, b))
+    """Return the Pearson correlation of two vectors (N,), or 0 if either is constant."""
+    a, b = (np.asarray(values, dtype=np.float64) - float(np.mean(values)) for values in (a, b))
     scale = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / scale if scale > 0 else 0.0
 
@@ -41,7 +42,7 @@ def normalized_mutual_information(a: Array, b: Array) -> float:
     Returns
     -------
     float
-        Ratio of entropies; also 1 where both images are constant.
+        Ratio of entropies; 1 also if both images are constant.
     """
 
     def levels(values: Array) -> Array:

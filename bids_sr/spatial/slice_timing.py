@@ -1,10 +1,11 @@
-"""Slice-timing correction: interpolation in time only, on the acquired grid.
+"""Slice-timing correction by interpolation in time, on the acquired grid.
 
-Each slice is a uniformly sampled series whose samples are offset from the common time by a
-constant fraction of TR, so one short filter per slice is enough: cubic B-spline coefficients along
-time, evaluated at that fraction. A sinusoid comes back to the common time within 0.5 % of its
-amplitude up to 0.15 of the sampling rate, and within 3 % at a quarter of it. Signals faster than
-half the sampling rate, such as most of the cardiac cycle, are aliased already and not repaired.
+Each slice is a uniformly sampled time series, offset from the reference time by a constant
+fraction of the TR. One short filter per slice is therefore sufficient: cubic B-spline coefficients
+along time, evaluated at this fraction. A sinusoid is interpolated to the reference time within 0.5
+% of its amplitude up to 0.15 of the sampling rate, and within 3 % at a quarter of the sampling
+rate. Signals faster than half the sampling rate, such as most of the cardiac cycle, are already
+aliased and cannot be corrected.
 """
 
 from collections.abc import Sequence
@@ -15,18 +16,31 @@ from scipy import ndimage
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 
-_PAD_IN_TIME = 6  # samples: the spline's memory of the edge is gone to 1e-3 after them
-# rows of a slice worked on at once, so that memory grows by little with the length of the run
+_PAD_IN_TIME = 6  # samples after which the influence of the edge on the spline is below 1e-3
+# rows of a slice processed at a time, so that memory depends little on the length of the run
 _ROWS = 4
 
 
 def _shift_in_time(series: Array, fraction: float) -> Array:
-    """Shift a series (..., T) by `fraction` (-1 to 1) of a sample, float32; ends are held.
+    """Shift time series by a fraction of a sample.
 
-    A positive `fraction` samples it later.
+    Parameters
+    ----------
+    series : Array
+        Evenly sampled time series along the last axis (..., T).
+    fraction : float
+        Shift in samples, from -1 to 1; positive values sample the series later.
 
-    `series`: evenly sampled time series along the last axis (..., T). Shifted time series of the
-    same shape.
+    Returns
+    -------
+    Array
+        Shifted time series of the same shape (float32). Beyond the ends, the first and last
+        samples are repeated.
+
+    Raises
+    ------
+    ValueError
+        The shift is larger than one sample.
     """
     if abs(fraction) > 1:
         raise ValueError(f"expected a shift between -1 and 1 samples, got {fraction}")
@@ -37,11 +51,11 @@ def _shift_in_time(series: Array, fraction: float) -> Array:
         series, [(0, 0)] * (series.ndim - 1) + [(_PAD_IN_TIME, _PAD_IN_TIME)], mode="edge"
     )
     spline = ndimage.spline_filter1d(padded, order=3, axis=-1, output=np.float32, mode="mirror")
-    whole = int(np.floor(fraction))
-    u = fraction - whole
+    n_samples = int(np.floor(fraction))
+    u = fraction - n_samples
     taps = ((1 - u) ** 3, 4 - 6 * u**2 + 3 * u**3, 1 + 3 * u + 3 * u**2 - 3 * u**3, u**3)
     count = series.shape[-1]
-    first = _PAD_IN_TIME + whole - 1
+    first = _PAD_IN_TIME + n_samples - 1
     out = np.zeros_like(series)
     for k, tap in enumerate(taps):
         out += np.float32(tap / 6) * spline[..., first + k : first + k + count]
@@ -57,27 +71,32 @@ def correct_slice_timing(
     *,
     n_dummy: int = 0,
 ) -> None:
-    """Bring every slice of a series to one time of acquisition; one slice is in memory at a time.
+    """Interpolate all slices of a series to a common acquisition time.
+
+    Only one slice is in memory at a time.
 
     Parameters
     ----------
     reader : SeriesReader
-        Series as acquired (4D, uncompressed), slices along its third axis.
+        Series as acquired (4D, uncompressed), with slices along its third axis.
     writer : SeriesWriter
         Writer of an uncompressed series of the same shape.
     slice_times : Sequence[float]
-        S after the start of the volume, for slice 0, 1, ... of axis 2 as on disk.
+        Acquisition times (s) after the start of the volume, for slice 0, 1, ... along the third
+        axis of the file.
     tr : float
         Repetition time, TR (s).
     ref_time : float
-        S after the start of the volume.
+        Reference time (s) after the start of the volume.
     n_dummy : int, optional
-        Volumes at the start that are copied and have no say in the others (their signal is not
-        steady).
+        Number of non-steady-state volumes at the start, which are copied and do not affect the
+        other volumes.
 
     Raises
     ------
-    ValueError : as many slice times as slices are needed, all within a TR; and two steady volumes
+    ValueError
+        The number of slice times differs from the number of slices, a time is outside the TR, or
+        the run has fewer than two steady-state volumes.
     """
     slices, volumes = reader.shape[2], reader.shape[3]
     times = np.asarray(slice_times, dtype=np.float64)

@@ -1,17 +1,15 @@
-"""Interpolation as compiled loops: cubic spline and linear.
+"""Cubic spline and linear interpolation as compiled loops.
 
-The cubic spline has coefficients and values on a grid or at points.
+Arrays have their axes as in files (Z, Y, X), with X contiguous. Coefficients belong to a volume
+padded by its edge samples. Points beyond the coefficients take the value at the edge of the
+padding, so that no point is outside the array.
 
-Arrays have their axes as in files, (Z, Y, X) with X contiguous. Coefficients are of a volume that
-was padded by its edges; points beyond them take the value at the edge of the padding, so that no
-point leads outside the array.
+On a grid, neighbors along x are mostly in the same cell along y and z and in neighboring cells
+along x. Such a sequence of voxels has twelve arrays of weights and 16 lines of contiguous
+coefficients, which a compiler can vectorize.
 
-On a grid, neighbors along x mostly lie in the same cell along y and z and in neighboring cells
-along x. Such a run has twelve arrays of weights, and 16 lines of contiguous coefficients: loops
-that a compiler turns into wide instructions.
-
-Only what computes imports this module: it brings numba, for some .3 s and 70 MB, and compiles
-where nothing is kept.
+Import this module only in functions that compute: it imports numba (about .3 s and 70 MB) and
+compiles the loops if they are not cached.
 """
 
 import math
@@ -24,18 +22,19 @@ from bids_sr.io.compiled_loops import compiled, inlined
 
 _POLE = np.float32(math.sqrt(3) - 2)
 _GAIN = np.float32(6)
-_LAST = np.float32(1 / (math.sqrt(3) - 2 - 1 / (math.sqrt(3) - 2)))  # of the mirror at the end
-_MEMORY = 24  # samples; the filter has forgotten what lies farther: _POLE ** 24 is 2e-14
-_ROWS = 16  # filtered at a time where the filter runs along contiguous samples
-_SHORT = 8  # voxels; runs that are shorter are sampled point by point
+# factor of the mirror boundary at the end
+_LAST = np.float32(1 / (math.sqrt(3) - 2 - 1 / (math.sqrt(3) - 2)))
+_MEMORY = 24  # samples; the filter does not depend on samples farther away (_POLE ** 24 is 2e-14)
+_ROWS = 16  # rows filtered at a time if the filter runs along contiguous samples
+_SHORT = 8  # voxels; shorter sequences are sampled point by point
 _SIXTH, _TWO_THIRDS, _ONE = np.float32(1 / 6), np.float32(2 / 3), np.float32(1)
 
 
 @compiled("void(float32[:,::1])")
 def filter_first(c: Float32) -> None:
-    """Compute coefficients along the first axis of (N, M), in place.
+    """Compute spline coefficients along the first axis of samples (N, M), in place.
 
-    They are mirrored at both ends (whole samples).
+    Samples are mirrored at both ends (about the outermost samples).
     """
     n, m = c.shape
     start = c[0].copy()
@@ -58,9 +57,9 @@ def filter_first(c: Float32) -> None:
 
 @compiled("void(float32[:,::1])")
 def filter_last(c: Float32) -> None:
-    """Apply `filter_first` along the last axis of (K, N), by blocks turned to be contiguous.
+    """Apply `filter_first` along the last axis of samples (K, N), in place.
 
-    `c`: samples (K, N), overwritten by the coefficients.
+    Blocks of rows are transposed so that the filter runs along contiguous memory.
     """
     k, n = c.shape
     block = np.zeros((n, _ROWS), np.float32)
@@ -77,7 +76,10 @@ def filter_last(c: Float32) -> None:
 
 @inlined
 def _weights(t: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
-    """Weights of the four samples around a point that lies t beyond the second; together 1."""
+    """Return the weights of the four samples around a point at distance t from the second sample.
+
+    The weights sum to 1.
+    """
     u = _ONE - t
     first = u * u * u * _SIXTH
     last = t * t * t * _SIXTH
@@ -87,8 +89,8 @@ def _weights(t: np.float32) -> tuple[np.float32, np.float32, np.float32, np.floa
 
 @inlined
 def _cell(p: float, size: int) -> tuple[int, np.float32]:
-    """Return the sample before a coordinate and the distance beyond, held inside the array."""
-    if not p > 1.0:  # nor a number
+    """Return the sample before a coordinate and the distance to it, clipped to the array."""
+    if not p > 1.0:  # also true for NaN
         p = 1.0
     p = min(p, size - 2.0)
     i = min(int(p), size - 3)
@@ -97,7 +99,7 @@ def _cell(p: float, size: int) -> tuple[int, np.float32]:
 
 @inlined
 def _steps(p: float, slope: float, size: int) -> int:
-    """Return how many steps of a slope stay within a cell; none beyond the edge."""
+    """Return the number of steps by `slope` that stay within a cell; 0 beyond the edge."""
     if not 1.0 <= p < size - 2.0:
         return 0
     beyond = p - int(p)
@@ -111,7 +113,7 @@ def _steps(p: float, slope: float, size: int) -> int:
 
 @inlined
 def _at(c: Float32, px: float, py: float, pz: float) -> np.float32:
-    """The value at one point."""
+    """Interpolate the value at one point."""
     ix, tx = _cell(px, c.shape[2])
     iy, ty = _cell(py, c.shape[1])
     iz, tz = _cell(pz, c.shape[0])
@@ -129,9 +131,16 @@ def _at(c: Float32, px: float, py: float, pz: float) -> np.float32:
 
 @compiled("void(float32[:,:,::1], float64[:,::1], float32[::1])")
 def sample_points(c: Float32, points: Float, out: Float32) -> None:
-    """Return values at points (3, N), x, y and z in voxels of the array of coefficients.
+    """Interpolate a volume at points by the cubic spline.
 
-    `c`: coefficients of the padded volume (Z, Y, X).
+    Parameters
+    ----------
+    c : Float32
+        Coefficients of the padded volume (Z, Y, X).
+    points : Float
+        x, y and z coordinates in voxels of the coefficients (3, N).
+    out : Float32
+        Output array for the values (N,).
     """
     for n in range(points.shape[1]):
         out[n] = _at(c, points[0, n], points[1, n], points[2, n])
@@ -151,36 +160,42 @@ def compare_moved(
     residual: Float,
     inside: Any,
 ) -> None:
-    """Compute a volume at moved points minus a reference, 0 outside the field of view.
+    """Subtract a reference from a volume sampled at moved points.
 
-    The field of view ends half a voxel inside the outermost samples, because spline and smoothing
-    know no edge there.
+    The field of view ends half a voxel inside the outermost samples, because the spline and the
+    smoothing have no data beyond the edge.
 
     Parameters
     ----------
     c : Float32
         Coefficients of the volume (X, Y, Z), padded by `pad` samples at each side.
     points : Float
-        Points (N, 3), which `to_voxel` (4 x 4) takes to voxels of the volume without padding.
-    always : Mask
-        Axes along which every point is in the field of view (3,).
+        Points of the reference (N, 3; mm).
+    to_voxel : Float
+        Transform of these points to voxels of the volume without padding (4 x 4).
+    pad : int
+        Samples of padding at each side.
+    always : Any
+        True for axes along which every point counts as inside the field of view (3,).
     reference : Float
-        Values to subtract (N,).
-    residual, inside : Float, Mask
-        Arrays (N,) for the differences, and for whether a point is in the field of view.
+        Values of the reference (N,).
+    residual : Float
+        Output array for the differences (N,), 0 outside the field of view.
+    inside : Any
+        Output array, True for points inside the field of view (N,).
     """
     last = np.array([size - 2 * pad - 1.5 for size in c.shape])
     at = np.empty(3)
     for n in range(len(points)):
-        seen = True
+        is_inside = True
         for k in range(3):
             at[k] = to_voxel[k, 3]
             for axis in range(3):
                 at[k] += to_voxel[k, axis] * points[n, axis]
-            seen = seen and (always[k] or 0.5 <= at[k] <= last[k])
-        inside[n] = seen
+            is_inside = is_inside and (always[k] or 0.5 <= at[k] <= last[k])
+        inside[n] = is_inside
         residual[n] = 0.0
-        if seen:  # the last axis of the coefficients comes first
+        if is_inside:  # axes are reversed here, as the coefficients are (X, Y, Z)
             residual[n] = _at(c, at[2] + pad, at[1] + pad, at[0] + pad) - reference[n]
 
 
@@ -188,7 +203,7 @@ def compare_moved(
 def _along(
     line: Float32, i: int, w: tuple[np.float32, np.float32, np.float32, np.float32]
 ) -> np.float32:
-    """The four samples of a line from its i-th on, weighted."""
+    """Return the weighted sum of four consecutive samples of a line, from the i-th on."""
     return w[0] * line[i] + w[1] * line[i + 1] + w[2] * line[i + 2] + w[3] * line[i + 3]
 
 
@@ -196,9 +211,10 @@ def _along(
 def _run(
     c: Float32, px: float, py: float, pz: float, matrix: Float, w: Float32, out: Float32
 ) -> None:
-    """Interpolate along a run that begins at a point.
+    """Interpolate a sequence of voxels that starts at a point.
 
-    The cells along y and z stay the same and those along x advance.
+    Along the sequence the cells along y and z do not change, and the cells along x advance by one
+    per voxel.
     """
     ix, tx = _cell(px, c.shape[2])
     iy, ty = _cell(py, c.shape[1])
@@ -213,8 +229,8 @@ def _run(
     w0, w1, w2, w3 = w[0], w[1], w[2], w[3]
     y0, y1, y2, y3 = w[4], w[5], w[6], w[7]
     out[:] = 0
-    # four lines at a time: weights and sums stay in registers, and no more arrays than a compiler
-    # is ready to tell apart
+    # Four lines per pass keep weights and sums in registers, and few enough arrays for a compiler
+    # to check that they do not overlap
     for kz in range(4):
         wz = w[8 + kz]
         f0 = c[iz - 1 + kz, iy - 1, ix - 1 : ix + count + 2]
@@ -230,12 +246,16 @@ def _run(
 
 @compiled("void(float32[:,:,::1], float64[:,::1], float32[:,:,::1])")
 def sample_grid(c: Float32, matrix: Float, out: Float32) -> None:
-    """Sample at matrix @ (x, y, z) for each voxel of `out`, (Z, Y, X).
+    """Interpolate a volume on a grid by the cubic spline.
 
-    The coordinates are in voxels of the array of coefficients.
-
-    `c`: coefficients of the padded volume (Z, Y, X). `matrix`: transform of an output voxel to
-    voxels of the coefficients (4 x 4).
+    Parameters
+    ----------
+    c : Float32
+        Coefficients of the padded volume (Z, Y, X).
+    matrix : Float
+        Transform of an output voxel (x, y, z) to voxels of the coefficients (4 x 4).
+    out : Float32
+        Output array for the values (Z, Y, X).
     """
     width = out.shape[2]
     w = np.empty((12, width), np.float32)
@@ -268,11 +288,16 @@ def sample_grid(c: Float32, matrix: Float, out: Float32) -> None:
 
 @compiled("void(float32[:,:,:,::1], float64[:,::1], float32[:,::1])")
 def sample_linear(maps: Float32, points: Float, out: Float32) -> None:
-    """Interpolate maps (X, Y, Z, K) linearly at points (3, N), in voxels: (N, K).
+    """Interpolate maps linearly at points.
 
-    Values are 0 beyond half a voxel outside the maps.
-
-    `out`: array (N, K) that takes the interpolated values.
+    Parameters
+    ----------
+    maps : Float32
+        Maps on one grid (X, Y, Z, K).
+    points : Float
+        Coordinates in voxels (3, N).
+    out : Float32
+        Output array for the values (N, K), 0 at points more than half a voxel outside the maps.
     """
     size_x, size_y, size_z, count = maps.shape
     for n in range(points.shape[1]):

@@ -1,4 +1,4 @@
-"""Maps on cortical surfaces, averaged across the ribbon."""
+"""Sampling of maps on cortical surfaces, averaged across the cortical ribbon."""
 
 import warnings
 from collections.abc import Iterable, Iterator
@@ -8,25 +8,25 @@ import numpy as np
 from bids_sr.io.arrays import Array, Float32, Mask
 
 _Mesh = tuple[Array, Array]
-"""Vertices (N, 3; RAS+ mm), and those of each triangle (F, 3)."""
+"""Vertices (N, 3; RAS+ mm), and the vertex numbers of each triangle (F, 3)."""
 _LEAST = 0.25
-"""Share of the ribbon in the brain below which a vertex has no value."""
+"""Fraction of the ribbon inside the brain mask below which a vertex has no value."""
 
 
 def ribbon_means(
     maps: Iterable[Array], mask: Mask, affine: Array, white: _Mesh, pial: _Mesh
 ) -> Iterator[Float32]:
-    """Average maps between the white and the pial surface, at every vertex.
+    """Average maps between the white and the pial surface at each vertex.
 
-    Maps are interpolated linearly. What lies outside the brain is 0 in them, and is left out of
-    the average, so that values at the edge of the brain are not too small.
+    Maps are interpolated linearly. Voxels outside the brain mask are excluded from the average, so
+    that values at the edge of the brain are not biased towards 0.
 
     Parameters
     ----------
     maps : Iterable[Array]
         Maps on one grid, 0 outside the brain (3D each).
     mask : Mask
-        Voxels of the brain (3D).
+        Brain voxels (3D).
     affine : Array
         Voxel-to-world matrix of the grid in the frame of the surfaces (4 x 4, RAS+ mm).
     white, pial : _Mesh
@@ -35,7 +35,7 @@ def ribbon_means(
     Yields
     ------
     Float32
-        Values at the vertices (N,); NaN where less than a quarter of the ribbon was measured.
+        Values at the vertices (N,); NaN if less than a quarter of the ribbon is in the mask.
     """
     from nibabel.nifti1 import Nifti1Image
     from nilearn.surface import vol_to_surf
@@ -43,7 +43,7 @@ def ribbon_means(
     def averaged(values: Array) -> Array:
         image = Nifti1Image(np.asarray(values, dtype=np.float32), affine)
         with warnings.catch_warnings():
-            # of vertices beyond the grid, which are to be NaN
+            # nilearn warns of vertices beyond the grid, whose value is NaN on purpose
             warnings.simplefilter("ignore", RuntimeWarning)
             return vol_to_surf(image, pial, inner_mesh=white)
 

@@ -1,7 +1,7 @@
 """Rigid and affine transforms between scanner spaces, as 4x4 matrices in RAS mm.
 
-A transform takes a **reference** point to where it lies in the **moving** image, which is what
-resampling needs.
+A transform maps a **reference** point to its position in the **moving** image, as resampling
+requires.
 """
 
 import math
@@ -13,23 +13,24 @@ import numpy as np
 from bids_sr.io.arrays import Array, Float
 from bids_sr.io.grids import Shape
 
-_HALF = 1e-4  # voxels, by which half a voxel may be missed and still counts as half
+_HALF = 1e-4  # voxels, tolerance for rounding half a voxel up
 
 
 class TransformError(ValueError):
-    """A transform file or matrix that cannot be used; names the file where there is one."""
+    """Error for a transform file or matrix that cannot be used."""
 
 
 def rigid_matrix(params6: Sequence[float] | Array, center: Sequence[float] | Array) -> Float:
-    """Return 4x4 rigid matrix from three translations and a rotation vector.
+    """Return a 4x4 rigid matrix from three translations and a rotation vector.
 
     Parameters
     ----------
     params6 : Sequence[float] | Array
-        (6,) translation of `center` (mm, RAS), then rotation vector (rad): its direction is the
-        axis, its length the angle, right-handed: (0, 0, +a) turns +x towards +y.
+        Translation of `center` (mm, RAS), then rotation vector (rad; 6,). The direction of the
+        vector is the axis and its length the angle, right-handed: (0, 0, +a) rotates +x towards
+        +y.
     center : Sequence[float] | Array
-        (3,) point about which the rotation turns (mm, RAS).
+        Center of rotation (3,; RAS mm).
 
     Returns
     -------
@@ -56,21 +57,19 @@ def rigid_matrix(params6: Sequence[float] | Array, center: Sequence[float] | Arr
 
 
 def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Float:
-    """Return (6,) translation of `center` (mm) and rotation vector (rad); inverts `rigid_matrix`.
-
-    TransformError where the matrix scales, shears or mirrors.
+    """Return the translation of `center` and the rotation vector; inverse of `rigid_matrix`.
 
     Parameters
     ----------
     matrix : Array
         Rigid transform of points in RAS+ mm (4 x 4).
     center : Sequence[float] | Array
-        Point about which the rotation turns (3,; RAS+ mm).
+        Center of rotation (3,; RAS+ mm).
 
     Returns
     -------
     Float
-        Three translations (mm), then the rotation vector (rad).
+        Three translations (mm), then the rotation vector (rad; 6,).
 
     Raises
     ------
@@ -90,23 +89,23 @@ def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Float:
         vector = twist * (angle / sine)
     elif cosine > 0:
         vector = twist
-    else:  # half a turn: the axis is the eigenvector of eigenvalue 1
+    else:  # half a turn: the axis is the eigenvector with eigenvalue 1
         axis = np.linalg.svd(r - np.eye(3))[2][-1]
         vector = axis * angle
     return np.concatenate([m[:3, :3] @ c + m[:3, 3] - c, vector])
 
 
 def turn_deg(matrix: Array) -> float:
-    """Return the angle (degrees) by which an affine turns, apart from its scales and shears."""
+    """Return the rotation angle (degrees) of an affine, without its scales and shears."""
     u, _, vt = np.linalg.svd(np.asarray(matrix, dtype=np.float64)[:3, :3])
     return float(np.rad2deg(np.arccos(np.clip((np.trace(u @ vt) - 1) / 2, -1.0, 1.0))))
 
 
 def quarter_turns() -> list[Float]:
-    """Return the 23 rotations (3 x 3) by which axes are exchanged or reversed without mirroring.
+    """Return the 23 rotations (3 x 3) that permute or reverse axes without mirroring.
 
-    These are all turns by 90 and 180 degrees about the axes, and their combinations, without the
-    identity.
+    These are all rotations by 90 and 180 degrees about the axes and their combinations, without
+    the identity.
     """
     turns = []
     for axes in permutations(range(3)):
@@ -119,51 +118,72 @@ def quarter_turns() -> list[Float]:
 
 
 def invert(matrix: Array) -> Float:
-    """Inverse of one (4, 4) or many (N, 4, 4) affine matrices, with an exact last row.
-
-    Inverse transforms of the same shape.
-    """
+    """Invert one (4, 4) or several (N, 4, 4) affine matrices, with an exact last row."""
     out = np.linalg.inv(np.asarray(matrix, dtype=np.float64))
     out[..., 3, :] = [0.0, 0.0, 0.0, 1.0]
     return out
 
 
 def displacement(matrix_a: Array, matrix_b: Array, points: Array) -> Float:
-    """Distance in mm, (N,), between where two transforms put each of the points (N, 3; mm).
+    """Return the distance between the positions of each point after two transforms.
 
-    `matrix_a`: first transform of the points (4 x 4, RAS+ mm). `matrix_b`: second transform of the
-    points (4 x 4, RAS+ mm).
+    Parameters
+    ----------
+    matrix_a, matrix_b : Array
+        Transforms of the points (4 x 4, RAS+ mm).
+    points : Array
+        Points (N, 3; RAS+ mm).
+
+    Returns
+    -------
+    Float
+        Distance for each point (N,; mm).
     """
     from nibabel.affines import apply_affine
 
     return np.linalg.norm(apply_affine(matrix_a - matrix_b, points), axis=1)
 
 
-def points_in(mask: Array, affine: Array, every: int = 1) -> Float:
-    """Return centers of every so many voxels of a mask, (N, 3) RAS mm.
+def points_in(mask: Array, affine: Array, stride: int = 1) -> Float:
+    """Return the centers of the voxels in a mask (N, 3; RAS mm).
 
-    `every`: step through the voxels; 1 takes all of them.
+    Only every `stride`-th voxel is used.
     """
     from nibabel.affines import apply_affine
 
-    return apply_affine(affine, np.argwhere(mask)[::every])
+    return apply_affine(affine, np.argwhere(mask)[::stride])
 
 
 def rms_distance(matrix_a: Array, matrix_b: Array, points: Array) -> float:
-    """Root mean square of `displacement` (mm).
-
-    `matrix_a`: first transform of the points (4 x 4, RAS+ mm). `matrix_b`: second transform of the
-    points (4 x 4, RAS+ mm). Distance over all points (mm).
-    """
+    """Return the root mean square of `displacement` over all points (mm)."""
     return float(np.sqrt((displacement(matrix_a, matrix_b, points) ** 2).mean()))
 
 
 def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tuple[Shape, Float]:
-    """Return shape and affine of a grid with `factor` times finer voxels and the same FOV edges.
+    """Return the grid with `factor` times smaller voxels over the same field of view.
 
-    Matrix size round(shape * factor) (halves up); voxels are the field of view over that size, so
-    that where shape * factor is whole, low-resolution voxel i has its center at factor * i +
-    (factor - 1) / 2.
+    The matrix size is round(shape * factor), with halves rounded up, and the voxel size is the
+    field of view divided by this size. If shape * factor is an integer, low-resolution voxel i has
+    its center at high-resolution voxel factor * i + (factor - 1) / 2.
+
+    Parameters
+    ----------
+    shape : Sequence[int]
+        Voxels of the low-resolution grid along each axis.
+    affine : Array
+        Voxel-to-world matrix of the low-resolution grid (4 x 4, RAS+ mm).
+    factor : Sequence[float]
+        Ratio of low- to high-resolution voxel size along each axis.
+
+    Returns
+    -------
+    tuple[Shape, Float]
+        Voxels along each axis, and the voxel-to-world matrix (4 x 4, RAS+ mm).
+
+    Raises
+    ------
+    TransformError
+        The factor is so small that no voxel remains along an axis.
     """
     low = np.asarray(shape[:3], dtype=np.float64)
     high = np.floor(low * np.asarray(factor, dtype=np.float64) + 0.5 + _HALF).astype(int)
@@ -176,27 +196,37 @@ def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tup
     return fine, resized_affine(affine, shape, fine)
 
 
-def resized_affine(affine: Array, shape: Sequence[int], other: Sequence[int]) -> Float:
-    """Return the voxel-to-RAS matrix of a grid of `other` voxels over the same field of view.
+def resized_affine(affine: Array, shape: Sequence[int], new_shape: Sequence[int]) -> Float:
+    """Return the voxel-to-world matrix of a grid with `new_shape` over the same field of view.
 
-    The field of view is that of `shape` voxels with the given matrix.
+    Parameters
+    ----------
+    affine : Array
+        Voxel-to-world matrix of the original grid (4 x 4, RAS+ mm).
+    shape : Sequence[int]
+        Voxels of the original grid along each axis.
+    new_shape : Sequence[int]
+        Voxels of the new grid along each axis.
 
+    Examples
+    --------
     >>> resized = resized_affine(np.diag([4.0, 4, 4, 1]), (8, 8, 8), (16, 8, 4))
     >>> resized[:3, :3].diagonal().tolist()
     [2.0, 4.0, 8.0]
     """
-    ratio = np.asarray(shape[:3], dtype=np.float64) / np.asarray(other[:3])
+    ratio = np.asarray(shape[:3], dtype=np.float64) / np.asarray(new_shape[:3])
     out = np.array(affine, dtype=np.float64)
-    # written out: the same bits on every processor
+    # explicit sum instead of a matrix product: the same bits on every processor
     out[:, 3] += (out[:, :3] * ((ratio - 1) / 2)).sum(axis=1)
     out[:, :3] *= ratio
     return out
 
 
 def moved(matrix: Array, points: Array) -> Array:
-    """Apply a 4x4 matrix to points.
+    """Apply a 4x4 matrix to points (N, 3).
 
-    It is written out, as the threads of a matrix product cost more than they bring here.
+    The product is written out because starting the threads of a matrix product takes longer than
+    they save.
     """
     x, y, z = np.ascontiguousarray(points.T)
     return np.stack([row[0] * x + row[1] * y + row[2] * z + row[3] for row in matrix[:3]]).T

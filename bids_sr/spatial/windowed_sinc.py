@@ -1,8 +1,8 @@
-"""Interpolation by a windowed sinc at arbitrary points of a volume.
+"""Interpolation of a volume by a windowed sinc.
 
-Lanczos' window with three lobes (Duchon 1979, Journal of Applied Meteorology 18:1016), as the
-interpolation `lanczos` of the acquired grid. The weights of a point sum to 1, so that a constant
-image stays constant.
+The Lanczos window with three lobes (Duchon 1979, Journal of Applied Meteorology 18:1016) provides
+the interpolation `lanczos` of the acquired grid. The weights of a point sum to 1, so that a
+constant image stays constant.
 """
 
 import itertools
@@ -16,9 +16,9 @@ _LOBES = 3
 
 
 def sample_sinc(volume: Array, points: Array) -> Float32:
-    """Return the values of a volume at points in voxels (n,).
+    """Interpolate a volume at points in voxels.
 
-    Beyond the edge the outermost samples are repeated.
+    Beyond the edge, the outermost samples are repeated.
 
     Parameters
     ----------
@@ -26,6 +26,11 @@ def sample_sinc(volume: Array, points: Array) -> Float32:
         Image to interpolate (3D).
     points : Array
         Coordinates in voxels along the three axes (3, n).
+
+    Returns
+    -------
+    Float32
+        Interpolated values (n,).
 
     Examples
     --------
@@ -35,18 +40,18 @@ def sample_sinc(volume: Array, points: Array) -> Float32:
     """
     data = np.asarray(volume, dtype=np.float32)
     first = np.floor(points).astype(np.int64) - _LOBES + 1
-    weights, places = [], []
+    weights, indices = [], []
     for axis in range(3):
         offsets = first[axis] + np.arange(2 * _LOBES)[:, None]
         x = points[axis] - offsets
         taps = np.where(np.abs(x) < _LOBES, np.sinc(x) * np.sinc(x / _LOBES), 0.0)
         weights.append((taps / taps.sum(axis=0)).astype(np.float32))
-        places.append(np.clip(offsets, 0, data.shape[axis] - 1))
+        indices.append(np.clip(offsets, 0, data.shape[axis] - 1))
     out = np.zeros(points.shape[1], dtype=np.float32)
     for i, j in itertools.product(range(2 * _LOBES), repeat=2):
         column = np.zeros_like(out)
         for k in range(2 * _LOBES):
-            column += weights[2][k] * data[places[0][i], places[1][j], places[2][k]]
+            column += weights[2][k] * data[indices[0][i], indices[1][j], indices[2][k]]
         out += weights[0][i] * weights[1][j] * column
     return out
 
@@ -54,7 +59,7 @@ def sample_sinc(volume: Array, points: Array) -> Float32:
 def resample_sinc(
     volume: Array, affine: Array, target_shape: tuple[int, int, int], to_volume: Array
 ) -> Float32:
-    """Return a volume on another grid (3D), slice by slice so that memory stays small.
+    """Resample a volume to another grid, slice by slice to limit memory.
 
     Parameters
     ----------
@@ -63,9 +68,14 @@ def resample_sinc(
     affine : Array
         Voxel-to-world matrix of the volume (4 x 4, RAS+ mm).
     target_shape : tuple[int, int, int]
-        Voxels of the target along its axes.
+        Voxels of the target along each axis.
     to_volume : Array
-        Matrix from a voxel of the target to its point in the volume (4 x 4, RAS+ mm).
+        Transform of a target voxel to its point in the volume (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    Float32
+        Interpolated values on the target grid (3D).
     """
     matrix = rounded(np.linalg.inv(affine) @ to_volume)
     nx, ny, nz = target_shape

@@ -117,7 +117,7 @@ def test_censored_volumes_enter_neither_tsnr_nor_smoothness():
     spoiled = [
         v if k else v * rng.uniform(0, 3, v.shape) for v, k in zip(volumes, kept, strict=True)
     ]
-    found = series_quality(spoiled, mask, zooms, n_volumes=60, kept=kept)
+    found = series_quality(spoiled, mask, zooms, n_volumes=60, uncensored=kept)
     assert found.n_volumes == 56
     clean = series_quality(volumes, mask, zooms, n_volumes=60)
     assert np.median(found.tsnr[mask]) == pytest.approx(np.median(clean.tsnr[mask]), rel=0.03)

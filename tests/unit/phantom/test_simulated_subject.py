@@ -7,7 +7,7 @@ import numpy.testing as npt
 import pytest
 
 from bids_sr.phantom.block_design import response
-from bids_sr.phantom.bold_run import SimulatedRun, _in_order
+from bids_sr.phantom.bold_run import SimulatedRun, _map_in_order
 from bids_sr.phantom.fields import distance, polynomial, smooth_field, upsample
 from bids_sr.phantom.ground_truth import effects
 from bids_sr.phantom.poses import CENTER, draw_motion, draw_pose
@@ -223,7 +223,7 @@ def test_threads_change_nothing(run: SimulatedRun) -> None:
 
 
 def testin_order_keeps_order_and_passes_errors_on() -> None:
-    assert [int(v) for v in _in_order(lambda t: np.array(t), 7, 3)] == list(range(7))
+    assert [int(v) for v in _map_in_order(lambda t: np.array(t), 7, 3)] == list(range(7))
 
     def fails(t: int) -> np.ndarray:
         if t == 2:
@@ -231,7 +231,7 @@ def testin_order_keeps_order_and_passes_errors_on() -> None:
         return np.zeros(1)
 
     with pytest.raises(ValueError, match="volume 2"):
-        list(_in_order(fails, 5, 2))
+        list(_map_in_order(fails, 5, 2))
 
 
 def test_streams_of_random_numbers_are_their_own() -> None:
