@@ -454,13 +454,13 @@ def _factor(
     elif low is None:
         rounded = [float(round(ratio)) for ratio in ratios[:2]]
         is_close = all(
-            abs(ratio / whole - 1) <= SIZE_TOLERANCE
-            for ratio, whole in zip(ratios[:2], rounded, strict=True)
-            if whole
+            abs(ratio / rounded_ratio - 1) <= SIZE_TOLERANCE
+            for ratio, rounded_ratio in zip(ratios[:2], rounded, strict=True)
+            if rounded_ratio
         )
         factors[:2] = [
-            factor or (whole if is_close and whole > 1 else None)
-            for factor, whole in zip(factors[:2], rounded, strict=True)
+            factor or (rounded_ratio if is_close and rounded_ratio > 1 else None)
+            for factor, rounded_ratio in zip(factors[:2], rounded, strict=True)
         ]
     x, y, z = factors
     if x is None or y is None or z is None:
