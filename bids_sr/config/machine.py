@@ -1,13 +1,12 @@
-"""What this machine lets the program have: processors, memory and a GPU.
+"""Resources available to the program: processors, memory and a GPU.
 
-A container, a SLURM job and a mask of processors each give less than the machine has, and a
-program that takes what the machine has is throttled or killed. So the least of all counts.
+Containers, SLURM jobs and processor masks may provide less than the machine has, and a program
+that exceeds these limits is throttled or killed. The smallest limit therefore applies.
 
-Memory of the steps: what each declares to the scheduler, and how many can run side by side.
-
-The numbers were measured by ``benchmarks/resources.py``, in the process that ran the step. A run
-takes what the program and its fork server hold, a little for each worker that waits, and what the
-steps add that run at one time.
+Memory of steps is declared here as well, and determines how many steps can run in parallel. The
+values were measured by ``benchmarks/resources.py`` in the process of the step. The memory of a run
+is the sum of the program with its fork server, a small amount per waiting worker, and the memory
+that the running steps add.
 """
 
 import math
@@ -20,35 +19,50 @@ from pathlib import Path
 from bids_sr.frozen import frozen
 
 BASE_GB = 0.60
-"""What the program holds, with the fork server whose libraries all workers share."""
+"""Memory of the program and its fork server, whose libraries are shared by all workers."""
 
 WORKER_GB = 0.25
-"""What a worker holds of its own between two steps."""
+"""Memory of a waiting worker that is not shared."""
 
 SHARED_GB = 0.45
-"""What fork server and workers share, and a sum of resident memory counts once for each."""
+"""Memory shared by fork server and workers, which a sum of resident memory counts for each
+process.
+"""
 
 _HEADROOM = 1.15
-"""Over what was measured: other data sets, and what the allocator keeps for itself."""
+"""Safety factor for other data sets and for memory retained by the allocator."""
 
 _DENSE_AT_ONCE = 0.52
-"""Millions of voxels above which a volume goes through a wide network in parts."""
+"""Millions of voxels above which a volume passes a dense network in parts."""
 
 
 @frozen
 class Sizes:
-    """Millions of voxels of the T1w image, the acquired volume and the high-resolution volume.
+    """Sizes of the largest images, in millions of voxels; 0 if there is no such image.
 
-    The T1w image is the largest one, with 0 voxels if there is none.
-
-    `scans` are those of the largest high-resolution scan of ``--sr-target anat``, and 0 otherwise;
-    `trained` those of all heads that one network is trained on; `learned` those of the
-    high-resolution volume where a method learns from the run's own volumes, and 0 otherwise;
-    `measured` those of it where a run has a measured reference; `dense` those where a dense
-    network of recipe `paper` works; `spaces` those of a run's grids in other spaces, all of them
-    together; `calibrated` millions of values that are held of a run with a calibration, see
-    `held_of_calibrated`, and 0 without one. `threads`: further threads that each hold the matrices
-    of a slice, where maps of a run are applied.
+    Attributes
+    ----------
+    scans : float
+        Largest high-resolution scan of ``--sr-target anat``.
+    trained : float
+        All heads that one network is trained on.
+    t1w : float
+        Largest T1w image.
+    low, high : float
+        Acquired and high-resolution volume.
+    learned : float
+        High-resolution volume, if a method learns from the run's own volumes.
+    measured : float
+        High-resolution volume, if a run has a measured reference.
+    dense : float
+        High-resolution volume, if a dense network of recipe ``paper`` is used.
+    spaces : float
+        Sum of a run's grids in other spaces.
+    calibrated : float
+        Millions of values held in memory for a run with a calibration run, see
+        `held_of_calibrated`.
+    threads : int
+        Further threads while maps of a run are applied; each thread holds the matrices of a slice.
     """
 
     scans: float = 0.0
@@ -65,25 +79,24 @@ class Sizes:
 
     @property
     def dense_piece(self) -> float:
-        """What of that goes through the network at once when it is applied."""
+        """Voxels (millions) that pass a dense network at once when it is applied."""
         return min(self.dense, _DENSE_AT_ONCE)
 
 
 @frozen
 class Need:
-    """Memory that a kind of step adds (GB): a constant, and a value per million voxels.
+    """Memory that a kind of step adds (GB): a constant, and values per million voxels of `Sizes`.
 
-    There is one such value for each grid. `t1w` alone needs a T1w image.
-
-    `always`: memory whatever the sizes are (GB). `low`: memory for a million voxels of the
-    acquired volume (GB). `high`: memory for a million voxels of the high-resolution volume (GB).
-    `scans`: memory for a million voxels of a structural scan (GB). `trained`: memory for a million
-    voxels of all heads trained on (GB). `learned`: memory for a million high-resolution voxels of
-    a run learned from (GB). `measured`: memory for a million more with a measured reference (GB).
-    `dense`: memory for a million voxels that a dense network trains on (GB). `dense_piece`: memory
-    for a million voxels in a dense network at once (GB). `spaces`: memory for a million voxels of
-    grids in other spaces (GB). `calibrated`: memory for a million values held with a calibration
-    (GB). `threads`: memory for each further thread (GB).
+    Attributes
+    ----------
+    always : float
+        Memory independent of sizes (GB).
+    t1w, low, high, scans, trained, learned, measured, dense, dense_piece, spaces : float
+        Memory per million voxels of the size with the same name (GB).
+    calibrated : float
+        Memory per million values held for a calibration run (GB).
+    threads : float
+        Memory per further thread (GB).
     """
 
     always: float = 0.03
@@ -101,23 +114,20 @@ class Need:
     threads: float = 0.0
 
     def gigabytes(self, sizes: Sizes) -> float:
-        """With head room, 15 percent more than measured, on grids of these sizes."""
+        """Return the memory (GB) for images of these sizes, 15 % more than measured."""
         grids = [item.name for item in fields(self) if item.name != "always"]
         return _HEADROOM * (
             self.always + sum(getattr(self, name) * getattr(sizes, name) for name in grids)
         )
 
     def is_there(self, sizes: Sizes) -> bool:
-        """Whether data of these sizes have the grids that it works on.
-
-        `sizes`: millions of voxels of the largest images.
-        """
-        asked = ("t1w", "scans", "trained", "learned")
-        return all(getattr(sizes, name) for name in asked if getattr(self, name))
+        """Return whether the grids that the step requires exist among the sizes."""
+        required = ("t1w", "scans", "trained", "learned")
+        return all(getattr(sizes, name) for name in required if getattr(self, name))
 
 
 def held_of_calibrated(high: float) -> float:
-    """Return the values (millions) held in memory by a calibrated method.
+    """Return the values (millions) that a calibrated method holds in memory.
 
     These are patterns (`high` million voxels) and the matrices of a tile; see
     `bids_sr.sr.variance.prior`.
@@ -126,13 +136,14 @@ def held_of_calibrated(high: float) -> float:
 
 
 def _of_t1w(always: float, t1w: float) -> Need:
+    """Return the memory of a step that only depends on the T1w image."""
     return Need(always=always, t1w=t1w, high=0.0)
 
 
-# Ten dense layers keep some 2,000 channels of whole volumes for their gradients
-# (``benchmarks/results/dense_memory.md``)
+# Ten dense layers keep about 2,000 channels of whole volumes for their gradients
+# (``benchmarks/results/dense_memory.md``).
 _DENSE_TRAINING = 14.0
-# Points of float32, a volume and its copies; see `bids_sr.spatial.output_grids`
+# Points as float32, a volume and its copies; see `bids_sr.spatial.output_grids`.
 _SPACES = 0.03
 SEGMENT = _of_t1w(0.31, 0.032)
 REGION = _of_t1w(0.05, 0.052)
@@ -141,17 +152,18 @@ TRAIN = Need(always=0.3, high=0.2, dense=_DENSE_TRAINING)
 TRAIN_ON_VOLUMES = Need(always=0.45, high=0.0, learned=0.6, dense=_DENSE_TRAINING)
 VARIANCE = Need(always=0.1, high=0.57)
 SERIES = Need(always=0.06, high=0.25, dense_piece=1.6, spaces=_SPACES)
-# 0.21 and 0.30 GB for a second thread on 64 x 64 x 34 voxels, without and with a calibration
+# 0.21 and 0.30 GB for a second thread with 64 x 64 x 34 voxels, without and with a calibration run
 RESOLVE = replace(SERIES, calibrated=4e-3, threads=0.27)
-# 100 volumes as float32, those of the brain once more, and a slice in double precision
+# 100 volumes as float32, another copy of the brain voxels, and a slice in double precision
 CALIBRATE = Need(always=0.06, high=0.7)
-# 25 blocks: 0.32 GB on 0.79 million voxels, 0.91 GB where those measured are compared
+# 25 blocks: 0.32 GB for 0.79 million voxels, 0.91 GB with a comparison to measured effects
 MAPS = Need(always=0.06, high=0.23)
 EFFECTS = Need(always=0.06, high=0.33, measured=0.76)
 TO_TEMPLATE = Need(always=0.35, spaces=_SPACES)
-# No less than was measured on three contrasts of a million voxels (`benchmarks/resources.py`), and
-# for a million voxels more as many float32 arrays as a step holds at one time; registration alone,
-# on 1.2 million voxels: 0.44 GB rigidly, 0.76 GB with a deformation, with the libraries
+# At least the memory measured for three contrasts of a million voxels (`benchmarks/resources.py`);
+# per further million voxels, the float32 arrays that a step holds at the same time. Registration
+# without other steps takes 0.44 GB (rigid) and 0.76 GB (deformable) for 1.2 million voxels,
+# including libraries.
 PREPARE_SCANS, TRAIN_ON_SCANS = Need(always=0.45, scans=0.16), Need(always=0.6, trained=0.12)
 RESOLVE_SCANS, MEASURE_SCANS = Need(always=0.35, scans=0.12), Need(always=0.25, scans=0.30)
 _LARGE = (
@@ -170,30 +182,26 @@ _LARGE = (
     RESOLVE_SCANS,
     MEASURE_SCANS,
 )
-"""Of the steps of every graph none needs more than these, so that preflight need not import the
-steps.
-"""
+"""Largest needs among the steps of all graphs, so that preflight does not import the steps."""
 
 
 def step_gb(need: Need, sizes: Sizes) -> float:
-    """Memory that the process of a step holds at the peak (GB), an idle worker's included."""
+    """Return the peak memory (GB) of the process of a step, including an idle worker."""
     return WORKER_GB + need.gigabytes(sizes)
 
 
 def largest_gb(sizes: Sizes) -> float:
-    """The step that needs most (GB).
-
-    Memory of its process at the peak (GB).
-    """
+    """Return the peak memory (GB) of the process of the largest step."""
     return max(step_gb(need, sizes) for need in _LARGE if need.is_there(sizes))
 
 
 def workers_that_fit(
     mem_gb: float, nprocs: int, largest: float, worker_gb: float = WORKER_GB
 ) -> int:
-    """Return the workers that fit beside the largest step, all waiting; 0 if none fits.
+    """Return the number of workers that fit in memory with the largest step; 0 if none does.
 
-    `largest` (GB) is that of the process of this step, `worker_gb` that of a worker that waits.
+    `largest` (GB) is the memory of the process of this step, `worker_gb` the memory of a waiting
+    worker.
     """
     room = mem_gb - BASE_GB - largest
     return 0 if room < -1e-9 else min(nprocs, 1 + math.floor(room / worker_gb + 1e-9))
@@ -202,23 +210,22 @@ def workers_that_fit(
 def for_steps_gb(mem_gb: float, workers: int, worker_gb: float = WORKER_GB) -> float:
     """Return the memory (GB) that concurrent steps may declare together within `mem_gb`.
 
-    It is what is left beside the program and all workers but one, which take `worker_gb` (GB)
-    while they wait.
+    It excludes the program and all workers but one, which take `worker_gb` (GB) while they wait.
     """
     return mem_gb - BASE_GB - worker_gb * (workers - 1)
 
 
-# what the first version of control groups says where there is no limit is larger
+# control groups of version 1 report a larger value if there is no limit
 _UNLIMITED = 2.0**60
-_SHARE = 0.9  # of the memory that is free, the rest is left to others
+_SHARE = 0.9  # share of the free memory; the rest is left to other programs
 _ASK_TORCH = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 3)"
 
 
 def processors(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> int:
-    """How many processors this process may keep busy; `root` is where ``proc`` and ``sys`` are.
+    """Return the number of processors that this process may use.
 
-    The least of the mask of processors, the quota of every control group above the process, and
-    what SLURM granted.
+    It is the minimum of the processor mask, the quotas of all control groups of the process, and
+    the processors granted by SLURM. `root` contains ``proc`` and ``sys``.
     """
     limits: list[float] = [len(os.sched_getaffinity(0))]
     for folder in _groups(root, "cpu"):
@@ -230,55 +237,58 @@ def processors(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) 
             )
         if quota is not None and period and quota > 0:
             limits.append(quota / period)
-    if granted := _slurm_processors(environ):
-        limits.append(granted)
+    if slurm_limit := _slurm_processors(environ):
+        limits.append(slurm_limit)
     return max(1, math.floor(min(limits) + 1e-6))
 
 
 def memory_gb(
     root: Path = Path("/"), environ: Mapping[str, str] = os.environ, *, free: bool = True
 ) -> float:
-    """Return the memory that may be used now (GB), or all that there is.
+    """Return the memory that may be used now (GB), or with `free` False the total memory.
 
-    What may be used is nine tenths of the free memory, within every limit on this process.
+    Usable memory is nine tenths of the free memory, within all limits of this process.
     """
-    known = "MemAvailable:" if free else "MemTotal:"
+    key = "MemAvailable:" if free else "MemTotal:"
     kilobytes = {
-        w[0]: float(w[1]) for w in map(str.split, _lines(root / "proc/meminfo")) if len(w) > 1
+        fields[0]: float(fields[1])
+        for fields in map(str.split, _lines(root / "proc/meminfo"))
+        if len(fields) > 1
     }
-    sizes = [kilobytes[known] * 1024 if known in kilobytes else 4e9 if free else math.inf]
+    sizes = [kilobytes[key] * 1024 if key in kilobytes else 4e9 if free else math.inf]
     for folder in _groups(root, "memory"):
         for names in (
             ("memory.max", "memory.current"),
             ("memory.limit_in_bytes", "memory.usage_in_bytes"),
         ):
-            limit, used = (_words(folder / name, 1)[0] for name in names)
+            limit, usage = (_words(folder / name, 1)[0] for name in names)
             if limit is not None and limit < _UNLIMITED:
-                sizes.append(limit - (max(0.0, (used or 0.0) - _cached(folder)) if free else 0))
+                sizes.append(limit - (max(0.0, (usage or 0.0) - _cached(folder)) if free else 0))
     gigabytes = (_SHARE if free else 1) * max(0.0, min(sizes)) / 1e9
-    granted = _granted_gb(environ)
-    if free and sums_resident(root, environ):  # fork server and first worker beside the program
-        granted = max(0.0, _SHARE * granted - 2 * SHARED_GB)
-    return min(gigabytes, granted)
+    slurm_gb = _granted_gb(environ)
+    # fork server and first worker, in addition to the program
+    if free and sums_resident(root, environ):
+        slurm_gb = max(0.0, _SHARE * slurm_gb - 2 * SHARED_GB)
+    return min(gigabytes, slurm_gb)
 
 
 def sums_resident(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether SLURM limits memory and no control group does: what processes share counts for each.
+    """Return whether only SLURM limits the memory, so that shared memory counts for each process.
 
-    False also outside of jobs.
+    It is False if a control group sets the same limit, and outside of jobs.
     """
     return _granted_gb(environ) < memory_gb(root, {}, free=False)
 
 
 def _granted_gb(environ: Mapping[str, str]) -> float:
     """Return the memory granted by SLURM on this node (GB), infinite without job or limit."""
-    a_node = _number(environ.get("SLURM_MEM_PER_NODE"))
-    a_processor = _number(environ.get("SLURM_MEM_PER_CPU"))
-    if not a_node and a_processor:
-        a_node = a_processor * (
+    node_mib = _number(environ.get("SLURM_MEM_PER_NODE"))
+    processor_mib = _number(environ.get("SLURM_MEM_PER_CPU"))
+    if not node_mib and processor_mib:
+        node_mib = processor_mib * (
             _number(environ.get("SLURM_CPUS_ON_NODE")) or _slurm_processors(environ) or 1.0
         )
-    return a_node * 2**20 / 1e9 if a_node else math.inf
+    return node_mib * 2**20 / 1e9 if node_mib else math.inf
 
 
 def has_gpu(
@@ -286,14 +296,14 @@ def has_gpu(
     environ: Mapping[str, str] = os.environ,
     ask: Callable[[], bool] | None = None,
 ) -> bool:
-    """Whether torch can use a CUDA device that ``CUDA_VISIBLE_DEVICES`` does not hide.
+    """Return whether torch can use a CUDA device that ``CUDA_VISIBLE_DEVICES`` does not hide.
 
-    Only where there is a device, `ask` asks torch, in a process of its own, as this one has no use
-    for it.
+    If there is a device, torch is queried by `ask`, by default in a separate process, because this
+    process does not need torch.
     """
-    shown = environ.get("CUDA_VISIBLE_DEVICES")
-    if shown is not None and (
-        not shown.strip() or shown.strip().startswith("-1") or shown == "NoDevFiles"
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and (
+        not visible.strip() or visible.strip().startswith("-1") or visible == "NoDevFiles"
     ):
         return False
     devices = root / "dev"
@@ -312,17 +322,16 @@ def has_gpu(
 
 
 def _slurm_processors(environ: Mapping[str, str]) -> float | None:
-    """Return the processors per task of a SLURM job, or those of the node if unspecified."""
+    """Return the processors per task of a SLURM job, or per node if unspecified."""
     return _number(environ.get("SLURM_CPUS_PER_TASK")) or _number(
         environ.get("SLURM_CPUS_ON_NODE")
     )
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """Return this process's control group directories (both versions), from its own upward.
+    """Yield the control group directories of this process (both versions), from its own upward.
 
-    In a container the path that ``/proc`` tells is that of the host, and only the root of the tree
-    is there.
+    In a container, the path in ``/proc`` refers to the host, and only the root of the tree exists.
     """
     for line in _lines(root / "proc/self/cgroup"):
         number, names, path = line.split(":", 2)
@@ -337,8 +346,8 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
             )
         else:
             continue
-        here = top / path.strip("/")
-        for folder in (here, *here.parents):
+        group = top / path.strip("/")
+        for folder in (group, *group.parents):
             yield folder
             if folder == top:
                 break
@@ -358,6 +367,7 @@ def _cached(folder: Path) -> float:
 
 
 def _lines(path: Path) -> list[str]:
+    """Return the lines of a file, none if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -365,12 +375,13 @@ def _lines(path: Path) -> list[str]:
 
 
 def _words(path: Path, count: int) -> list[float | None]:
-    """The numbers in a file of one line; None for those that are absent or no number (``max``)."""
+    """Return the first numbers in a file; None for missing words and words such as ``max``."""
     words = " ".join(_lines(path)).split()
-    return [_number(words[k]) if k < len(words) else None for k in range(count)]
+    return [_number(words[index]) if index < len(words) else None for index in range(count)]
 
 
 def _number(text: str | None) -> float | None:
+    """Return a text as a number, None if it is not numeric."""
     try:
         return float(text) if text is not None else None
     except ValueError:
