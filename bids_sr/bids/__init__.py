@@ -1,7 +1,7 @@
-"""BIDS inputs: BOLD runs of a data set with events, metadata, T1w image and T2*-weighted pair.
+"""Survey of a BIDS data set: BOLD runs with events, metadata, T1w image and T2*-weighted pair.
 
-`survey` returns what the workflows need, and everything that speaks against the run at once, for
-preflight. pybids is imported when it is called.
+`survey` returns the inputs of the workflows together with all problems that preflight reports.
+pybids is imported only when it is called.
 """
 
 from bids_sr.bids.collect import survey

@@ -1,13 +1,13 @@
 """Calibration of BOLD runs by short high-resolution runs of the same participant.
 
-A run calibrates another one if its in-plane voxels are smaller by the factor of that run (within
-10 %, as with the T2*-weighted pair), its slices are as thick, the fields of view overlap and it
-has volumes enough for a variance. Where neither a pair nor ``--sr-factor`` tells the factor, the
-calibration does.
+A calibration run has smaller in-plane voxels than the run, by the super-resolution factor (within
+10 %, as for the T2*-weighted pair), the same slice thickness, an overlapping field of view, and
+enough volumes to estimate a variance. If neither a pair nor ``--sr-factor`` determines the factor,
+the calibration run does.
 
-A run that calibrates another one is not super-resolved itself, however long it is, as it has been
-measured at the resolution of the super-resolved others; nor is a short finer run, or one without
-events, with ``--calibration none``.
+A calibration run is not super-resolved itself, whatever its length, because it was acquired at the
+target resolution. With ``--calibration none``, high-resolution runs that are short or lack events
+are also skipped.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,13 +27,17 @@ from bids_sr.bids.pairs import SIZE_TOLERANCE
 from bids_sr.config import Settings
 from bids_sr.io.image_header import Triple
 
-_SHORT = 40  # volumes; a finer run with fewer is a calibration and nothing else
+_SHORT = 40  # volumes; a high-resolution run with fewer volumes only serves as calibration run
 _WORDS = ("auto", "none")
 _OUT = "use --calibration none"
 
 
 def check_named(settings: Settings, labels: Sequence[str], findings: Findings) -> None:
-    """Refuse a ``--calibration`` file of no chosen participant, or with an excluding option."""
+    """Reject a ``--calibration`` file of another participant, or one combined with an excluding
+    option.
+
+    A file that does not exist is rejected as well.
+    """
     superres = settings.superres
     option = f"--calibration {settings.superres.calibration}"
     file = superres.calibration_file
@@ -73,28 +77,36 @@ def check_named(settings: Settings, labels: Sequence[str], findings: Findings) -
 
 
 def _candidate(path: Path, index: Index) -> BoldRun | None:
-    """Return a single-echo magnitude series that may calibrate others, or None if unsound."""
-    unused = Findings()  # what is wrong with a run is told where it is read for itself
-    alone = is_magnitude(path) and "echo" not in entities_of(path)
-    header = hd.read_header(path, unused) if alone else None
+    """Return a single-echo magnitude series that may calibrate other runs, or None if it is
+    unusable.
+    """
+    unused = Findings()  # problems of a run are reported when the run itself is surveyed
+    is_single_echo = is_magnitude(path) and "echo" not in entities_of(path)
+    header = hd.read_header(path, unused) if is_single_echo else None
     if header is None:
         return None
     try:
         candidate = read_run(path, {"RepetitionTime": header.tr, **index.sidecar(path)}, unused)
     except InputError:
         return None
-    events = index.events(path)  # by inheritance, that of the longer run of its task
-    own = events is not None and stem_of(events) == stem_of(path)
-    return None if candidate is None else replace(candidate, events=events if own else None)
+    # by inheritance, possibly the events of a longer run of the same task
+    events = index.events(path)
+    has_own_events = events is not None and stem_of(events) == stem_of(path)
+    return (
+        None
+        if candidate is None
+        else replace(candidate, events=events if has_own_events else None)
+    )
 
 
 def _acquisition(run: BoldRun) -> str:
+    """Return the acquisition label of a run, "" if it has none."""
     return run.entities.get("acquisition", "")
 
 
-def _is_finer(run: BoldRun, other: BoldRun) -> bool:
-    """Return whether a series has smaller in-plane voxels than another, beyond the tolerance."""
-    ratio = np.asarray(other.zooms[:2]) / np.asarray(run.zooms[:2])
+def _is_finer(run: BoldRun, reference: BoldRun) -> bool:
+    """Return whether a run has smaller in-plane voxels than another run, beyond the tolerance."""
+    ratio = np.asarray(reference.zooms[:2]) / np.asarray(run.zooms[:2])
     return bool(np.all(ratio > 1 + SIZE_TOLERANCE))
 
 
@@ -105,44 +117,58 @@ def _calibrate(
     settings: Settings,
     findings: Findings,
 ) -> BoldRun | None:
-    """Choose a run's calibration among the series of all sessions and the named file.
+    """Choose the calibration run among the participant's series of all sessions and the named
+    file.
 
-    None without a problem means that none fits. A `factor` of None is told by the calibration.
+    Parameters
+    ----------
+    factor : Triple or None
+        Super-resolution factor of the run. If None, the calibration run determines the factor.
+
+    Returns
+    -------
+    BoldRun or None
+        Calibration run, on the axis order of the run. If None, no series is suitable; `findings`
+        then has a problem only if the run was requested by name or label.
     """
     calibration, file = settings.superres.calibration, settings.superres.calibration_file
     unsuited = (
         settings.evaluation.retrospective is not None
-        or settings.preprocessing.input_smoothing  # a calibration is not smoothed
+        or settings.preprocessing.input_smoothing  # calibration runs are not smoothed
     )
     if calibration == "none" or unsuited:
         return None
-    others = [
-        replace(one, header=slice_axis.like(one.header, run.affine))
-        for one in candidates
-        if one.bold != run.bold
+    other_runs = [
+        replace(other_run, header=slice_axis.like(other_run.header, run.affine))
+        for other_run in candidates
+        if other_run.bold != run.bold
     ]
-    those = [one for one in others if calibration in ("auto", _acquisition(one))]
+    selected = [
+        other_run for other_run in other_runs if calibration in ("auto", _acquisition(other_run))
+    ]
     if file is not None:
-        those = [one for one in others if one.bold == file.absolute()]
-    fitting = []
+        selected = [other_run for other_run in other_runs if other_run.bold == file.absolute()]
+    suitable = []
     dummies = settings.preprocessing.dummy_scans or 0
     reasons: dict[Path, str] = {}
-    for candidate in those:
-        against = [why for _, why, _ in unfit(candidate, run, "calibration", factor, dummies)]
-        fitting += [] if against else [candidate]
-        # what is finer was meant for it; others are just other runs
-        if against and (calibration != "auto" or _is_finer(candidate, run)):
-            reasons[candidate.bold] = against[0]
-    if fitting:
-        return _best(run, fitting, findings)
-    if not those and file is None and calibration != "auto":
-        there = sorted({_acquisition(one) for one in others} - {""})
+    for candidate in selected:
+        mismatches = [
+            mismatch for _, mismatch, _ in unfit(candidate, run, "calibration", factor, dummies)
+        ]
+        suitable += [] if mismatches else [candidate]
+        # a high-resolution run was probably acquired for calibration; all others are ordinary runs
+        if mismatches and (calibration != "auto" or _is_finer(candidate, run)):
+            reasons[candidate.bold] = mismatches[0]
+    if suitable:
+        return _best(run, suitable, findings)
+    if not selected and file is None and calibration != "auto":
+        labels = sorted({_acquisition(other_run) for other_run in other_runs} - {""})
         reason = (
             f"no other BOLD run of this participant has the label acq-{calibration}, which was"
             f" requested for the calibration of {run.bold.name}"
         )
         fix = (
-            f"Available labels: {', '.join(f'acq-{x}' for x in there) or 'none'}. To proceed"
+            f"Available labels: {', '.join(f'acq-{x}' for x in labels) or 'none'}. To proceed"
             " without a calibration run, use --calibration none."
         )
         findings.refuse_option(f"--calibration {calibration}", reason, fix)
@@ -163,26 +189,26 @@ def _calibrate(
     return None
 
 
-def _best(run: BoldRun, fitting: Sequence[BoldRun], findings: Findings) -> BoldRun:
-    """Choose the best calibration: same session first, then without events, then the longest."""
+def _best(run: BoldRun, suitable: Sequence[BoldRun], findings: Findings) -> BoldRun:
+    """Choose the best calibration run: same session first, then without events, then longest."""
 
     def session(run: BoldRun) -> str | None:
         return run.entities.get("session")
 
-    first, *rest = sorted(
-        fitting,
-        key=lambda one: (
-            session(one) != session(run),
-            one.events is not None,
-            -one.n_volumes,
-            one.bold.name,
+    first, *alternatives = sorted(
+        suitable,
+        key=lambda candidate: (
+            session(candidate) != session(run),
+            candidate.events is not None,
+            -candidate.n_volumes,
+            candidate.bold.name,
         ),
     )
-    if rest:
-        others = ", ".join(one.bold.name for one in rest)
+    if alternatives:
+        names = ", ".join(candidate.bold.name for candidate in alternatives)
         text = (
             f"this file is used as calibration run for {run.bold.name}. Other possible"
-            f" calibration runs are {others}; select one with --calibration LABEL or"
+            f" calibration runs are {names}; select one with --calibration LABEL or"
             " --calibration FILE."
         )
         findings.tell(first.bold, text)
@@ -196,66 +222,83 @@ def _best(run: BoldRun, fitting: Sequence[BoldRun], findings: Findings) -> BoldR
     return first
 
 
-def _left_out(
-    bolds: Sequence[Path], read: Mapping[Path, BoldRun], chosen: Mapping[Path, BoldRun]
+def _skipped_runs(
+    bolds: Sequence[Path], runs: Mapping[Path, BoldRun], chosen: Mapping[Path, BoldRun]
 ) -> dict[Path, str]:
-    """Return the runs that are not super-resolved themselves, and why.
+    """Return the runs that are not super-resolved, with the reason for each.
 
-    `chosen` is the calibration of each run that has one.
+    `chosen` maps each run to its calibration run, if it has one.
     """
     used: dict[Path, str] = {}
     for bold, calibration in chosen.items():
         used.setdefault(calibration.bold, bold.name)
-    out = {}
-    for path, findings in ((path, read[path]) for path in bolds if path in read):
+    reasons = {}
+    for path, run in ((path, runs[path]) for path in bolds if path in runs):
         if path in used:
-            out[path] = (
+            reasons[path] = (
                 f"this file is used as calibration run for {used[path]} and is not super-resolved."
             )
-            if findings.events is not None and findings.n_volumes >= _SHORT:
-                out[path] += (
+            if run.events is not None and run.n_volumes >= _SHORT:
+                reasons[path] += (
                     " To super-resolve this run as well, use --calibration none or select only"
                     " this run."
                 )
-        elif (findings.events is None or findings.n_volumes < _SHORT) and any(
-            _is_finer(findings, read[other]) for other in bolds if other != path and other in read
+        elif (run.events is None or run.n_volumes < _SHORT) and any(
+            _is_finer(run, runs[other_bold])
+            for other_bold in bolds
+            if other_bold != path and other_bold in runs
         ):
-            why = "no events" if findings.events is None else f"only {findings.n_volumes} volumes"
-            out[path] = (
-                f"the run is skipped because it has smaller voxels than other runs and {why}."
+            lack = "no events" if run.events is None else f"only {run.n_volumes} volumes"
+            reasons[path] = (
+                f"the run is skipped because it has smaller voxels than other runs and {lack}."
             )
-    return out
+    return reasons
 
 
 def calibrations(
     index: Index,
     bolds: Sequence[Path],
-    every: Sequence[Path],
+    all_bolds: Sequence[Path],
     factor: Callable[[BoldRun], Triple | None],
     settings: Settings,
-    seen: Findings,
+    findings: Findings,
 ) -> tuple[dict[Path, BoldRun], list[Path]]:
-    """Return the calibration of each run that has one, and the runs left to super-resolve.
+    """Return the calibration run of each BOLD run, and the BOLD runs that remain to be
+    super-resolved.
 
-    The runs that serve as calibrations are taken out. `bolds, every`: series of one participant
-    that were chosen, and all of them. `factor`: of super-resolution of a run, as far as known.
+    Runs that serve as calibration run are not among the remaining runs.
+
+    Parameters
+    ----------
+    bolds, all_bolds : sequence of Path
+        Selected BOLD series, and all BOLD series, of one participant.
+    factor : callable
+        Returns the super-resolution factor of a run, or None if it is not known yet.
     """
     named = settings.superres.calibration_file
-    subject = entities_of(every[0])["subject"]
+    subject = entities_of(all_bolds[0])["subject"]
     further = [named] if named and entities_of(named).get("subject") == subject else []
-    files = dict.fromkeys([*every, *(path.absolute() for path in further)])
-    read = {path: one for path in files if (one := _candidate(path, index)) is not None}
-    findings_of = {bold: Findings() for bold in bolds if bold in read}
-    chosen = {
-        bold: one
-        for bold, own in findings_of.items()
-        if (one := _calibrate(read[bold], [*read.values()], factor(read[bold]), settings, own))
+    files = dict.fromkeys([*all_bolds, *(path.absolute() for path in further)])
+    runs = {
+        path: candidate for path in files if (candidate := _candidate(path, index)) is not None
     }
-    out = _left_out(bolds, read, chosen)
-    for path, why in out.items():
-        seen.tell(path, why)
-    kept = [bold for bold in bolds if bold not in out]
-    for bold in (bold for bold in kept if bold in findings_of):
-        with seen.about(subject, stem_of_echoes(bold)):
-            seen.add_all(findings_of[bold])
-    return {bold: one for bold, one in chosen.items() if bold in kept}, kept
+    findings_of = {bold: Findings() for bold in bolds if bold in runs}
+    chosen = {
+        bold: calibration
+        for bold, run_findings in findings_of.items()
+        if (
+            calibration := _calibrate(
+                runs[bold], [*runs.values()], factor(runs[bold]), settings, run_findings
+            )
+        )
+    }
+    skipped = _skipped_runs(bolds, runs, chosen)
+    for path, reason in skipped.items():
+        findings.tell(path, reason)
+    remaining = [bold for bold in bolds if bold not in skipped]
+    for bold in (bold for bold in remaining if bold in findings_of):
+        with findings.about(subject, stem_of_echoes(bold)):
+            findings.add_all(findings_of[bold])
+    return {
+        bold: calibration for bold, calibration in chosen.items() if bold in remaining
+    }, remaining

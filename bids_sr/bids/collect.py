@@ -1,6 +1,6 @@
-"""Survey of a data set: participants, their runs with all companion files, and problems.
+"""Survey of a data set: participants, their runs with all associated files, and problems.
 
-Companions of a run are its pair, T1w image, events and metadata.
+Associated files of a run are its pair, T1w image, events and metadata.
 """
 
 import math
@@ -33,126 +33,141 @@ from bids_sr.region_names import is_file
 
 
 def survey(settings: Settings) -> Survey:
-    """Survey the data set; problems are returned, not raised.
+    """Survey the data set, and return problems instead of raising them.
 
     Only headers, tables and sidecars are read.
     """
-    seen = Survey()
+    result = Survey()
     try:
-        _walk(settings, seen)
+        _walk(settings, result)
     except InputError as error:
-        seen.add(error.problems)
-    return seen
+        result.add(error.problems)
+    return result
 
 
-def _sidecar(index: Index, path: Path, seen: Findings) -> dict[str, object] | None:
-    """Metadata of a file; a failure is a problem."""
+def _sidecar(index: Index, path: Path, findings: Findings) -> dict[str, object] | None:
+    """Return the metadata of a file, or None with a problem if they cannot be read."""
     try:
         return index.sidecar(path)
     except InputError as error:
-        seen.add(error.problems)
+        findings.add(error.problems)
         return None
 
 
 def open_dataset(settings: Settings, findings: Findings) -> tuple[list[str], Index]:
-    """Return labels of the participants to work on, and the index of what there is of them.
+    """Return the labels of the selected participants, and the index of their files.
 
-    `InputError`: the data set cannot be opened.
+    Raises
+    ------
+    InputError
+        If the data set cannot be opened.
     """
     bids_dir = settings.paths.bids_dir.absolute()
     selection = settings.selection
     existing = query.participants(bids_dir, findings)
     labels = query.choose(bids_dir, existing, selection, findings)
     filters = query.read_filters(selection.bids_filter_file, findings)
-    # a dry run writes nothing
+    # a dry run does not write
     database = None if settings.run.dry_run else selection.bids_database_dir
     return labels, open_index(bids_dir, labels, existing, database, filters)
 
 
-def _walk(settings: Settings, seen: Survey) -> None:
+def _walk(settings: Settings, result: Survey) -> None:
+    """Fill a survey with the participants, runs and problems of the data set."""
     bids_dir = settings.paths.bids_dir.absolute()
     query.check_dataset(bids_dir)
-    check_options(settings, seen)
-    if refuse_output_as_data(bids_dir, seen):
+    check_options(settings, result)
+    if refuse_output_as_data(bids_dir, result):
         return
     if settings.evaluation.truth_dir is not None:
         check_root(settings.evaluation.truth_dir)
-    seen.sources = open_derivatives(settings.preprocessing.derivatives, bids_dir, seen)
-    labels, index = open_dataset(settings, seen)
-    check_named(settings, labels, seen)
-    every: dict[str, list[Path]] = {}
+    result.sources = open_derivatives(settings.preprocessing.derivatives, bids_dir, result)
+    labels, index = open_dataset(settings, result)
+    check_named(settings, labels, result)
+    bolds_by_label: dict[str, list[Path]] = {}
     for label in labels:
-        every[label] = []
+        bolds_by_label[label] = []
         for path in index.find("bold", label):
             name = stem_of_echoes(path)
-            with seen.about(label, name if name.startswith(f"sub-{label}_") else ""):
-                every[label] += query.well_named([path], seen)
+            with result.about(label, name if name.startswith(f"sub-{label}_") else ""):
+                bolds_by_label[label] += query.well_named([path], result)
     subjects = []
-    for label, bolds in _select(every, settings.selection, seen).items():
-        with seen.about(label):
-            bolds = check_names(bolds, seen)
+    for label, bolds in _select(bolds_by_label, settings.selection, result).items():
+        with result.about(label):
+            bolds = check_names(bolds, result)
             subject = (
-                _subject(index, label, bolds, every[label], settings, seen) if bolds else None
+                _subject(index, label, bolds, bolds_by_label[label], settings, result)
+                if bolds
+                else None
             )
         if subject is not None and subject.runs:
             subjects.append(subject)
-    tasks = {entities_of(bold).get("task", "") for bold, _ in seen.chosen.values()}
-    seen.type_order = {task: _type_order(index, bids_dir, task, seen) for task in sorted(tasks)}
-    seen.subjects = tuple(subjects)
+    tasks = {entities_of(bold).get("task", "") for bold, _ in result.chosen.values()}
+    result.type_order = {
+        task: _type_order(index, bids_dir, task, result) for task in sorted(tasks)
+    }
+    result.subjects = tuple(subjects)
 
 
 def _select(
-    every: Mapping[str, Sequence[Path]], selection: Selection, seen: Survey
+    bolds_by_label: Mapping[str, Sequence[Path]], selection: Selection, result: Survey
 ) -> dict[str, list[Path]]:
-    """Select runs by session, task and run label; a label found nowhere is a problem."""
-    asked = {
+    """Select runs by session, task and run label; a label without any run is a problem."""
+    requested = {
         "session": selection.session_label,
         "task": selection.task_id,
         "run": tuple(map(str, selection.run_id)),
     }
     options = {"session": "--session-label", "task": "--task-id", "run": "--run-id"}
-    for entity, labels in asked.items():
+    for entity, labels in requested.items():
         existing = sorted(
-            {label_of(entities_of(path), entity) for paths in every.values() for path in paths}
+            {
+                label_of(entities_of(path), entity)
+                for paths in bolds_by_label.values()
+                for path in paths
+            }
             - {""}
         )
-        for label in (each for each in labels if each not in existing):
+        for label in (label for label in labels if label not in existing):
             reason = (
                 f"no BOLD runs with {entity} {label!r} were found for the selected participants"
             )
             fix = f"Available: {query.choice(label, existing)}"
-            seen.refuse_option(f"{options[entity]} {label}", reason, fix)
+            result.refuse_option(f"{options[entity]} {label}", reason, fix)
     chosen = {
         label: [
-            p
-            for p in paths
-            if all(not want or label_of(entities_of(p), e) in want for e, want in asked.items())
+            path
+            for path in paths
+            if all(
+                not wanted_labels or label_of(entities_of(path), entity) in wanted_labels
+                for entity, wanted_labels in requested.items()
+            )
         ]
-        for label, paths in every.items()
+        for label, paths in bolds_by_label.items()
     }
-    nothing_refused = not seen.problems
+    nothing_refused = not result.problems
     for label, paths in chosen.items():
         if paths:
             continue
         if label in selection.participant_label and nothing_refused:
-            requested = any(asked.values())
-            seen.refuse(
+            is_filtered = any(requested.values())
+            result.refuse(
                 f"sub-{label}",
                 "no BOLD runs were found for the requested sessions, tasks and runs"
-                if requested
+                if is_filtered
                 else "no BOLD runs were found for this participant",
                 "Exclude the participant, or add the missing BOLD run"
                 " (`func/sub-…_task-…_bold.nii.gz`) to the dataset.",
             )
         elif not selection.participant_label:
-            with seen.about(label):
-                seen.tell(
+            with result.about(label):
+                result.tell(
                     f"sub-{label}",
                     "none of the requested BOLD runs were found; the participant is skipped.",
                 )
-    if every and not any(chosen.values()) and not seen.problems:
+    if bolds_by_label and not any(chosen.values()) and not result.problems:
         filtered = selection.bids_filter_file is not None
-        seen.refuse(
+        result.refuse(
             "sub-*/func",
             "no BOLD runs in the dataset match the filters in --bids-filter-file"
             if filtered
@@ -169,36 +184,44 @@ def _subject(
     index: Index,
     label: str,
     bolds: Sequence[Path],
-    every: Sequence[Path],
+    all_bolds: Sequence[Path],
     settings: Settings,
-    seen: Survey,
+    result: Survey,
 ) -> Subject:
-    images = query.well_named(index.find("t1w", label), seen)
-    anat = precomputed_anat(seen.sources, label, images, settings.preprocessing.templates, seen)
-    t1w = _t1w(images if anat is None else [anat.preproc], label, settings, seen)
+    """Collect the images and runs of a participant, and check them.
+
+    `all_bolds` lists all BOLD series of the participant, `bolds` the selected ones.
+    """
+    images = query.well_named(index.find("t1w", label), result)
+    anat = precomputed_anat(
+        result.sources, label, images, settings.preprocessing.templates, result
+    )
+    t1w = _t1w(images if anat is None else [anat.preproc], label, settings, result)
     if t1w:
-        check_surfaces(label, anat, settings.preprocessing.spaces, seen)
-    stars = query.magnitudes(query.well_named(index.find("t2starw", label), seen), seen)
-    star_headers = [h for h in (volume_header(path, seen) for path in stars) if h is not None]
+        check_surfaces(label, anat, settings.preprocessing.spaces, result)
+    stars = query.magnitudes(query.well_named(index.find("t2starw", label), result), result)
+    star_headers = [
+        header for header in (volume_header(path, result) for path in stars) if header is not None
+    ]
     runs, missing = [], []
-    superres, timed = settings.superres, "slicetiming" not in settings.preprocessing.ignore
-    named = factor_without_pair(superres)
+    superres, is_timed = settings.superres, "slicetiming" not in settings.preprocessing.ignore
+    given_factor = factor_without_pair(superres)
 
-    def known(run: BoldRun) -> Triple | None:
+    def known_factor(run: BoldRun) -> Triple | None:
         pair, _ = _choose(run.header, star_headers, settings, Findings())
-        return named if pair is None else pair.factor
+        return given_factor if pair is None else pair.factor
 
-    calibrated, bolds = calibrations(index, bolds, every, known, settings, seen)
-    for bold, *others in query.bold_runs(bolds, settings.preprocessing.echo, seen):
-        name = stem_of_echoes(bold) if others else stem_of(bold)
-        with seen.about(label, name):
+    calibrated, bolds = calibrations(index, bolds, all_bolds, known_factor, settings, result)
+    for bold, *other_echoes in query.bold_runs(bolds, settings.preprocessing.echo, result):
+        name = stem_of_echoes(bold) if other_echoes else stem_of(bold)
+        with result.about(label, name):
             events = None if "events" in settings.preprocessing.ignore else index.events(bold)
-            sidecar, header = _sidecar(index, bold, seen), hd.read_header(bold, seen)
-            run = None if sidecar is None else read_run(bold, sidecar, seen)
-            echoes = _echoes(index, [bold, *others], seen) if others else ()
-            if others and not echoes:
+            sidecar, header = _sidecar(index, bold, result), hd.read_header(bold, result)
+            run = None if sidecar is None else read_run(bold, sidecar, result)
+            echoes = _echoes(index, [bold, *other_echoes], result) if other_echoes else ()
+            if other_echoes and not echoes:
                 run = None
-        seen.chosen[name] = bold, events
+        result.chosen[name] = bold, events
         if header is None:
             continue
         findings = Findings()
@@ -206,16 +229,18 @@ def _subject(
         pair, holdout = _choose(header, star_headers, settings, findings)
         if pair is None and not findings.problems and not stars:
             missing.append(bold)
-        _take(findings, settings, seen)
+        _take(findings, settings, result)
         if pair is None and _conflicts(header, star_headers, settings):
-            seen.add(findings.problems)
+            result.add(findings.problems)
         if run is None:
             continue
         calibration = calibrated.get(bold)
         ratio = None if calibration is None else ratio_of(calibration, run)
-        ratio = named or ratio or DEFAULT_FACTORS
-        with seen.about(label, name):
-            times = timing.slice_times(run.header, run.sidecar, run.tr, seen) if timed else None
+        ratio = given_factor or ratio or DEFAULT_FACTORS
+        with result.about(label, name):
+            times = (
+                timing.slice_times(run.header, run.sidecar, run.tr, result) if is_timed else None
+            )
             run = replace(run, events=events, echoes=echoes, slice_timing=times)
             run = replace(
                 run,
@@ -223,94 +248,100 @@ def _subject(
                 holdout=holdout,
                 calibration=calibration,
                 factor=ratio if pair is None else pair.factor,
-                precomputed=precomputed_run(seen.sources, run, anat, seen),
+                precomputed=precomputed_run(result.sources, run, anat, result),
             )
             if run.precomputed is None and run.shape[2] < LEAST_SAMPLES:
                 count = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
-                seen.tell(bold, f"the run has {count}, so head motion is estimated in-plane only.")
-            runs.append(replace(run, truth=_truth(run, settings, seen, with_anat=bool(t1w))))
+                result.tell(
+                    bold, f"the run has {count}, so head motion is estimated in-plane only."
+                )
+            runs.append(replace(run, truth=_truth(run, settings, result, with_anat=bool(t1w))))
     if missing:
-        pairs.refuse_without_pair(label, missing, settings, seen)
+        pairs.refuse_without_pair(label, missing, settings, result)
     if any(run.precomputed is None or run.precomputed.field is None for run in runs):
-        query.tell_field_maps(settings.paths.bids_dir.absolute(), label, seen)
+        query.tell_field_maps(settings.paths.bids_dir.absolute(), label, result)
     subject = Subject(label=label, t1w=tuple(t1w), runs=tuple(runs), precomputed=anat)
     if settings.evaluation.retrospective is not None:
-        check_retrospective(subject, settings, seen)
+        check_retrospective(subject, settings, result)
     else:
-        check_guide(settings.superres, subject, seen)
+        check_guide(settings.superres, subject, result)
     return subject
 
 
 def _choose(
     bold: Header, stars: Sequence[Header], settings: Settings, findings: Findings
 ) -> tuple[Pair | None, Pair | None]:
-    """The pair that a run is trained on, and the one that is held out where that was asked for."""
+    """Return the pair that a run is trained on, and the held-out pair (``--pair-holdout``) or
+    None.
+    """
     superres = settings.superres
     session = entities_of(bold.path).get("session")
-    # the factor is by how much the BOLD will be downsampled
+    # in a retrospective experiment, the factor is the downsampling factor of the BOLD series
     if settings.evaluation.retrospective is not None:
         superres = replace(superres, factor=())
-    seen = Findings()
+    pair_findings = Findings()
     if settings.evaluation.pair_holdout:
-        pair, holdout = pairs.choose_two(bold, session, stars, superres, seen)
+        pair, holdout = pairs.choose_two(bold, session, stars, superres, pair_findings)
     else:
-        pair, holdout = pairs.choose(bold, session, stars, superres, seen), None
+        pair, holdout = pairs.choose(bold, session, stars, superres, pair_findings), None
     if settings.evaluation.retrospective is None and pairs.is_too_fine(pair, superres, findings):
         return None, None
-    findings.add_all(seen)
+    findings.add_all(pair_findings)
     return pair, holdout
 
 
 def _conflicts(bold: Header, stars: Sequence[Header], settings: Settings) -> bool:
-    """Return whether a pair would serve a run if --sr-factor were not given.
+    """Return whether a pair would be available for a run if ``--sr-factor`` were omitted.
 
-    The factor has to differ in plane: across slices, a pair with slices as thick as those of the
-    run is what most participants have.
+    Only in-plane factors are compared: pairs with the same slice thickness as the run are common,
+    whatever factor is requested across slices.
     """
     superres = settings.superres
-    asked = superres.factor_by_axis
-    if asked is None or superres.force or settings.evaluation.retrospective is not None:
+    requested = superres.factor_by_axis
+    if requested is None or superres.force or settings.evaluation.retrospective is not None:
         return False
-    free = replace(settings, superres=replace(superres, factor=()))
-    pair, _ = _choose(bold, stars, free, Findings())
-    return pair is not None and pair.factor[:2] != asked[:2]
+    unconstrained = replace(settings, superres=replace(superres, factor=()))
+    pair, _ = _choose(bold, stars, unconstrained, Findings())
+    return pair is not None and pair.factor[:2] != requested[:2]
 
 
-def _truth(run: BoldRun, settings: Settings, seen: Survey, *, with_anat: bool) -> Truth | None:
-    """The truth of a run: that of the folder given, else one that lies in the data set."""
+def _truth(run: BoldRun, settings: Settings, result: Survey, *, with_anat: bool) -> Truth | None:
+    """Return the high-resolution reference of a run from ``--truth`` or else the data set."""
     evaluation = settings.evaluation
-    timed = "slicetiming" not in settings.preprocessing.ignore
+    is_timed = "slicetiming" not in settings.preprocessing.ignore
     if evaluation.truth_dir is not None:
-        return find_truth(evaluation.truth_dir, run, seen, timed=timed)
+        return find_truth(evaluation.truth_dir, run, result, timed=is_timed)
     if evaluation.truth == "none" or evaluation.retrospective is not None:
         return None
     root = settings.paths.bids_dir.absolute()
-    how = settings.activation
-    seeds = seeds_of(how.seeds, with_anat=with_anat, atlas=how.atlas)
+    activation = settings.activation
+    seeds = seeds_of(activation.seeds, with_anat=with_anat, atlas=activation.atlas)
     strict = bool(settings.superres.factor) and not settings.superres.force
-    return truth_in_dataset(root, run, seen, timed=timed, seeds=seed_names(seeds), strict=strict)
+    return truth_in_dataset(
+        root, run, result, timed=is_timed, seeds=seed_names(seeds), strict=strict
+    )
 
 
-def _take(findings: Findings, settings: Settings, seen: Survey) -> None:
-    """Problems of a pair count only when a pair is needed; otherwise they are told."""
-    seen.add(findings.notices)
+def _take(findings: Findings, settings: Settings, result: Survey) -> None:
+    """Add the findings about a pair; its problems become notes unless a pair is required."""
+    result.add(findings.notices)
     if pairs.needs_pair(settings.superres) or settings.evaluation.pair_holdout:
-        seen.add(findings.problems)
+        result.add(findings.problems)
         return
-    known = [problem.of_all() for problem in seen.problems]
+    known_problems = [problem.of_all() for problem in result.problems]
     for problem in findings.problems:
-        if problem not in known:
-            seen.tell(
+        if problem not in known_problems:
+            result.tell(
                 problem.what,
                 f"the T2*-weighted pair is not used: {problem.why}. {problem.remedy}",
             )
 
 
-_SLAB = 0.6  # thinnest extent of a slab relative to that of an image of the whole head
+_SLAB = 0.6  # thinnest extent of a slab relative to the largest among the images
 
 
 def _slabs(images: Sequence[Path]) -> set[Path]:
-    """Return the images that cover less of the head than others, such as ``acq-inplane``."""
+    """Return the images that cover less of the head than other images, such as ``acq-inplane``."""
     extents = {}
     for path in images:
         header = hd.read_header(path, Findings())
@@ -320,8 +351,12 @@ def _slabs(images: Sequence[Path]) -> set[Path]:
     return {path for path, extent in extents.items() if extent < _SLAB * max(extents.values())}
 
 
-def _t1w(paths: Sequence[Path], label: str, settings: Settings, seen: Survey) -> list[Path]:
-    images = query.magnitudes(paths, seen)
+def _t1w(paths: Sequence[Path], label: str, settings: Settings, result: Survey) -> list[Path]:
+    """Return the T1w images of a participant in order of preference, and report missing images.
+
+    Images of the selected sessions come first, and whole-head images before slabs.
+    """
+    images = query.magnitudes(paths, result)
     sessions, roi = settings.selection.session_label, settings.activation.roi
     slabs = _slabs(images) if len(images) > 1 else set()
     images.sort(
@@ -331,7 +366,7 @@ def _t1w(paths: Sequence[Path], label: str, settings: Settings, seen: Survey) ->
         )
     )
     for path in images[:1]:
-        volume_header(path, seen)
+        volume_header(path, result)
     if not images:
         texts = [
             "No T1w image matches the filters in --bids-filter-file."
@@ -350,17 +385,14 @@ def _t1w(paths: Sequence[Path], label: str, settings: Settings, seen: Survey) ->
             "Results are not normalized to template space, and the confounds csf, white_matter"
             " and their CompCor components are not computed."
         )
-        seen.tell(f"sub-{label}", " ".join(texts))
+        result.tell(f"sub-{label}", " ".join(texts))
     elif len(images) > 1:
-        seen.tell(images[0], f"{len(images)} T1w images were found; this image is used.")
+        result.tell(images[0], f"{len(images)} T1w images were found; this image is used.")
     return images
 
 
 def volume_header(path: Path, findings: Findings) -> Header | None:
-    """Header of a single 3D image, or None with a problem.
-
-    Shape, affine and further facts, or None.
-    """
+    """Read the header of a single 3D magnitude image; return None with a problem otherwise."""
     header = hd.read_header(path, findings)
     if header is None or (
         len(hd.squeeze_3d(header)) == 3 and not (header.complex or header.colored)
@@ -373,10 +405,12 @@ def volume_header(path: Path, findings: Findings) -> Header | None:
             "Convert the DICOM images of the original scan, or exclude this file.",
         )
         return None
-    what = "complex voxels" if header.complex else f"{len(header.shape)} dimensions {header.shape}"
+    content = (
+        "complex voxels" if header.complex else f"{len(header.shape)} dimensions {header.shape}"
+    )
     findings.refuse(
         path,
-        f"the image has {what}, but a 3D magnitude image is expected",
+        f"the image has {content}, but a 3D magnitude image is expected",
         "Save the magnitude as a 3D image.",
     )
     return None
@@ -389,13 +423,13 @@ def _differences(
     first_sidecar: Mapping[str, object],
     name: str,
 ) -> Iterator[str]:
-    """Yield how an echo differs from the first echo, whose file name is `name`."""
+    """Yield each difference of an echo from the first echo, whose file name is `name`."""
     if header.shape != first.shape:
         yield f"the image shape is {header.shape}, but {name} has the shape {first.shape}"
     else:
-        apart = corners_apart(header.shape[:3], header.affine, first.shape[:3], first.affine)
-        if apart > _ECHOES_APART_MM:
-            yield f"the field of view is shifted by up to {apart:.3g} mm relative to {name}"
+        shift = corners_apart(header.shape[:3], header.affine, first.shape[:3], first.affine)
+        if shift > _ECHO_SHIFT_MM:
+            yield f"the field of view is shifted by up to {shift:.3g} mm relative to {name}"
     for key in ("RepetitionTime", "SliceTiming", "SliceEncodingDirection"):
         value, reference = sidecar.get(key), first_sidecar.get(key)
         if value != reference and not (value is None or reference is None):
@@ -408,19 +442,22 @@ def _differences(
         )
 
 
-def _echoes(index: Index, paths: Sequence[Path], seen: Survey) -> tuple[tuple[Path, float], ...]:
-    """Echoes of a run with their echo times (ms); what is unsound becomes a problem."""
+def _echoes(index: Index, paths: Sequence[Path], result: Survey) -> tuple[tuple[Path, float], ...]:
+    """Return the echoes of a run with their echo times (ms), and report problems.
+
+    Empty if an echo cannot be read.
+    """
     echoes = []
     for path in paths:
-        header = hd.read_header(path, seen)
-        sidecar = _sidecar(index, path, seen)
+        header = hd.read_header(path, result)
+        sidecar = _sidecar(index, path, result)
         if header is None or sidecar is None:
             return ()
-        first = seen.headers.get(paths[0])
+        first = result.headers.get(paths[0])
         if first is not None and path != paths[0]:
-            reference = _sidecar(index, paths[0], seen) or {}
+            reference = _sidecar(index, paths[0], result) or {}
             for difference in _differences(header, sidecar, first, reference, paths[0].name):
-                seen.refuse(
+                result.refuse(
                     path,
                     f"the echoes cannot be combined because {difference}",
                     "Convert the DICOM images again, or select a single echo with --echo-idx N.",
@@ -431,7 +468,7 @@ def _echoes(index: Index, paths: Sequence[Path], seen: Survey) -> tuple[tuple[Pa
                 "EchoTime must be a time in seconds to combine the echoes, but the sidecar"
                 f" contains {te!r}"
             )
-            seen.refuse(
+            result.refuse(
                 path,
                 reason,
                 "Specify EchoTime in the sidecar, or select a single echo with --echo-idx N.",
@@ -442,33 +479,33 @@ def _echoes(index: Index, paths: Sequence[Path], seen: Survey) -> tuple[tuple[Pa
     listed = ", ".join(f"{te:g}" for te in times)
     if len(echoes) == len(paths) and times != sorted(set(times)):
         reason = f"the echo times must increase with the echo number, but are {listed} ms"
-        seen.refuse(paths[0], reason, "Correct EchoTime in the sidecars.")
+        result.refuse(paths[0], reason, "Correct EchoTime in the sidecars.")
     elif len(echoes) == len(paths):
         text = (
             f"the {len(paths)} echoes (TE {listed} ms) are combined. To select a single echo, use"
             " --echo-idx N."
         )
-        seen.tell(stem_of_echoes(paths[0]), text)
+        result.tell(stem_of_echoes(paths[0]), text)
     return tuple(echoes)
 
 
-def _type_order(index: Index, bids_dir: Path, task: str, seen: Survey) -> tuple[str, ...]:
-    """Order of trial types that every participant of the data set shares.
+def _type_order(index: Index, bids_dir: Path, task: str, result: Survey) -> tuple[str, ...]:
+    """Return the order of trial types that all participants of the data set share.
 
-    That of Levels in the events sidecar; else of first appearance in the first events table of the
-    data set, whichever participants were chosen, so that ``thumbMinusLittle`` has one sign for
-    all.
+    The order is taken from ``Levels`` in the events sidecar, or else from the first appearance in
+    the first events table of the data set, independent of the selected participants, so that
+    contrasts such as ``thumbMinusLittle`` have the same sign in all participants.
     """
-    for name, (bold, events) in seen.chosen.items():
-        named = entities_of(bold)
-        if named.get("task", "") == task and events is not None:
-            with seen.about(named["subject"], name):
-                described = (_sidecar(index, events, seen) or {}).get("trial_type")
-            levels = described.get("Levels") if isinstance(described, dict) else None
+    for name, (bold, events) in result.chosen.items():
+        entities = entities_of(bold)
+        if entities.get("task", "") == task and events is not None:
+            with result.about(entities["subject"], name):
+                description = (_sidecar(index, events, result) or {}).get("trial_type")
+            levels = description.get("Levels") if isinstance(description, dict) else None
             if isinstance(levels, dict):
                 return tuple(str(level) for level in levels)
     table = query.first_table(bids_dir, task)
     return tuple(dict.fromkeys(column(table, "trial_type"))) if table else ()
 
 
-_ECHOES_APART_MM = 0.1  # headers of the echoes of one volume differ by rounding alone
+_ECHO_SHIFT_MM = 0.1  # mm, largest shift between echoes, whose headers differ only by rounding

@@ -1,8 +1,8 @@
-"""Other BOLD series of the same head: found by their entities, read, and compared with a run.
+"""Other BOLD series of the same head: search by entities, reading, and comparison with a run.
 
-A run is worked on with a measured high-resolution reference, series that other programs made of
-it, another run of its task, or a short high-resolution run that calibrates it. `_ASKED` says what
-each of them has to share with the run.
+Companions of a run are a high-resolution reference, a series that another program computed from
+the run, another run of the same task, and a short high-resolution run for calibration.
+`_REQUIREMENTS` lists the properties that each kind shares with the run.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -29,25 +29,27 @@ from bids_sr.io.tables import column
 
 _Kind = Literal["reference", "compared", "another", "calibration"]
 SERIES = "func/*_bold.nii*"
-_LEAST_VOLUMES = 8  # of a calibration, in the steady state
+_LEAST_VOLUMES = 8  # steady-state volumes of a calibration run
 
 
 @frozen
-class _Asked:
-    """What a companion of a kind has to share with its run."""
+class _Requirement:
+    """Properties that a kind of companion shares with its run."""
 
-    of_run: bool = False  # it was made of the run: as many volumes, at the same times
-    # high resolution of the run, anything from the acquired grid to it, voxels smaller by the
-    # factor with slices as thick in an overlapping field of view, or the acquired matrix
+    of_run: bool = False  # computed from the run: same number of volumes at the same times
+    # "high": high-resolution grid of the run; "between": any grid from the acquired to the
+    # high-resolution grid; "factor": voxels smaller by the factor, same slice thickness,
+    # overlapping field of view; "acquired": acquired matrix
     grid: Literal["high", "between", "factor", "acquired"]
-    # whole events (if both have some), or trial types alone
+    # "same": same events (if both series have events); "types": at least the same trial types
     events: Literal["", "same", "types"] = ""
-    timing: Literal["", "own", "own, else of the run"] = ""  # slice times that are corrected
-    instead: str = ""  # of the run itself
+    # source of the slice times for slice timing correction
+    timing: Literal["", "own", "own, else of the run"] = ""
+    instead: str = ""  # advice if the file is the run itself
 
 
-_ASKED: Mapping[_Kind, _Asked] = {
-    "reference": _Asked(
+_REQUIREMENTS: Mapping[_Kind, _Requirement] = {
+    "reference": _Requirement(
         of_run=True,
         grid="high",
         events="same",
@@ -57,25 +59,26 @@ _ASKED: Mapping[_Kind, _Asked] = {
             " (see --truth)."
         ),
     ),
-    "compared": _Asked(
+    "compared": _Requirement(
         of_run=True,
         grid="between",
         instead="Specify the series that another program computed from this run.",
     ),
-    "another": _Asked(grid="acquired", events="types", timing="own"),
-    "calibration": _Asked(grid="factor"),
+    "another": _Requirement(grid="acquired", events="types", timing="own"),
+    "calibration": _Requirement(grid="factor"),
 }
 
 
 def series_named(
     folder: Path, entities: Mapping[str, str], keys: Collection[str], pattern: str = SERIES
 ) -> list[Path]:
-    """Return the magnitude images under a folder that share a run's entities.
-
-    Paths in alphabetical order; empty where there is none.
-    """
-    found = sorted(folder.rglob(pattern))
-    return [p for p in found if same_run(entities_of(p), entities, keys) and is_magnitude(p)]
+    """Return the magnitude images under a folder that share a run's entities, sorted by path."""
+    paths = sorted(folder.rglob(pattern))
+    return [
+        path
+        for path in paths
+        if same_run(entities_of(path), entities, keys) and is_magnitude(path)
+    ]
 
 
 def read_run(
@@ -83,21 +86,31 @@ def read_run(
     sidecar: Mapping[str, object],
     findings: Findings,
     *,
-    beside: BoldRun | None = None,
+    axes_run: BoldRun | None = None,
     tr: float | None = None,
 ) -> BoldRun | None:
     """Read a BOLD series from its header, or report a problem and return None.
 
-    `beside`: run whose axis order it takes; by default, slices come last. Returns a run without
-    events and slice times, or None.
+    Parameters
+    ----------
+    axes_run : BoldRun or None
+        Run whose axis order the series is brought to. If None, slices become the last axis.
+    tr : float or None
+        Repetition time (s) to use if neither sidecar nor header contains a number; implausible
+        times are then not reported. If None, the repetition time is checked.
+
+    Returns
+    -------
+    BoldRun or None
+        Run without events and slice times.
     """
-    header, said = hd.read_header(path, findings), ""
+    header, reorder_note = hd.read_header(path, findings), ""
     if header is None or not hd.is_bold(header, findings):
         return None
-    if beside is not None:
-        header = slice_axis.like(header, beside.affine)
+    if axes_run is not None:
+        header = slice_axis.like(header, axes_run.affine)
     else:
-        header, said = slice_axis.with_slices_last(header, sidecar)
+        header, reorder_note = slice_axis.with_slices_last(header, sidecar)
         if not hd.is_wide(header, findings):
             return None
     value, timing = sidecar.get("RepetitionTime"), sidecar.get("VolumeTiming")
@@ -107,12 +120,12 @@ def read_run(
             return None
     if tr is None:
         tr = bids_timing.repetition_time(header, value, findings)
-    elif isinstance(told := sidecar.get("RepetitionTime", header.tr), int | float):
-        tr = float(told)
+    elif isinstance(given_tr := sidecar.get("RepetitionTime", header.tr), int | float):
+        tr = float(given_tr)
     if tr is None:
         return None
-    if said:
-        findings.tell(path, said)
+    if reorder_note:
+        findings.tell(path, reorder_note)
     return BoldRun(
         header=header, tr=tr, sidecar=slice_axis.sidecar_in_order(sidecar, header.order)
     )
@@ -121,21 +134,32 @@ def read_run(
 def companion(
     kind: _Kind, path: Path, root: Path, run: BoldRun, findings: Findings, *, timed: bool = True
 ) -> BoldRun | None:
-    """Return a series that fits its run as far as header, sidecar and events tell, or None.
+    """Read a companion of a run, and compare its header, sidecar and events with the run.
 
-    `kind`: what it is to the run: ``reference``, ``compared``, ``another`` or ``calibration``.
-    Returns the series with its axes as those of the run; None with a problem.
+    Parameters
+    ----------
+    kind : {"reference", "compared", "another", "calibration"}
+        Relation of the series to the run.
+    root : Path
+        Data set of the series; sidecars are inherited from its root downward.
+    timed : bool
+        Whether to read slice times.
+
+    Returns
+    -------
+    BoldRun or None
+        Companion with the axis order of the run; None with a problem.
     """
-    asked, before = _ASKED[kind], len(findings.problems)
+    requirement, n_problems = _REQUIREMENTS[kind], len(findings.problems)
     if not findings.fetched(path):
         return None
     if path.samefile(run.bold):
         inner = root / "derivatives" / "ground-truth"
-        there = kind == "reference" and inner.is_dir()
+        has_reference = kind == "reference" and inner.is_dir()
         findings.refuse(
             path,
             "the file is identical to the run that is being processed",
-            f"Use {inner}." if there else asked.instead,
+            f"Use {inner}." if has_reference else requirement.instead,
         )
         return None
     try:
@@ -144,11 +168,11 @@ def companion(
         findings.add(error.problems)
         return None
     companion_run = read_run(
-        path, sidecar, findings, beside=run, tr=run.tr if asked.of_run else None
+        path, sidecar, findings, axes_run=run, tr=run.tr if requirement.of_run else None
     )
     if companion_run is None:
         return None
-    if asked.events:
+    if requirement.events:
         events = path.with_name(f"{stem_of(path)}_events.tsv")
         inherited = run.events if run.events and applies_to(run.events, path) else None
         companion_run = replace(
@@ -156,63 +180,80 @@ def companion(
         )
     for file, reason, fix in unfit(companion_run, run, kind, run.factor):
         findings.refuse(file, reason, fix)
-    if len(findings.problems) > before:
+    if len(findings.problems) > n_problems:
         return None
     return replace(
-        companion_run, slice_timing=_timing(companion_run, run, asked, findings) if timed else None
+        companion_run,
+        slice_timing=_timing(companion_run, run, requirement, findings) if timed else None,
     )
 
 
 def unfit(
     candidate: BoldRun, run: BoldRun, kind: _Kind, factor: Triple | None, dummies: int = 0
 ) -> Iterator[tuple[Path, str, str]]:
-    """Yield file, reason and fix for each mismatch of a companion with its run.
+    """Yield file, reason and remedy for each mismatch of a companion with its run.
 
-    `candidate, run`: with their axes in one order. `kind`: what it is to the run: ``reference``,
-    ``compared``, ``another`` or ``calibration``. `factor`: of super-resolution of the run; None
-    where only a calibration can tell it.
+    Parameters
+    ----------
+    candidate, run : BoldRun
+        Series with the same axis order.
+    kind : {"reference", "compared", "another", "calibration"}
+        Relation of the candidate to the run.
+    factor : Triple or None
+        Super-resolution factor of the run. None is valid only for a calibration run, which then
+        determines the factor.
+    dummies : int
+        Number of dummy volumes, which are not counted for a calibration run.
     """
-    asked = _ASKED[kind]
-    if asked.grid == "factor":
+    requirement = _REQUIREMENTS[kind]
+    if requirement.grid == "factor":
         reason = _why_no_calibration(candidate, run, factor, candidate.n_volumes - dummies)
         yield from [(candidate.bold, reason, "")] * bool(reason)
-    elif asked.grid == "acquired":
+    elif requirement.grid == "acquired":
         if candidate.shape != run.shape or not np.allclose(candidate.zooms, run.zooms, rtol=0.01):
             yield candidate.bold, "the image is not on the grid of the run", ""
     else:
         assert factor is not None
-        own_shape, finest = (*run.shape, run.n_volumes), asked.grid == "high"
+        run_shape, is_finest = (*run.shape, run.n_volumes), requirement.grid == "high"
         for reason, fix in misfits(
             candidate.header.shape,
             candidate.affine,
             candidate.tr,
-            own_shape,
+            run_shape,
             run.affine,
             run.tr,
             factor,
-            finest=finest,
+            finest=is_finest,
             name=run.bold.name,
         ):
             yield candidate.bold, reason, fix
-    yield from _unfit_events(candidate, run, asked)
+    yield from _unfit_events(candidate, run, requirement)
 
 
 def _unfit_events(
-    candidate: BoldRun, run: BoldRun, asked: _Asked
+    candidate: BoldRun, run: BoldRun, requirement: _Requirement
 ) -> Iterator[tuple[Path, str, str]]:
-    """What its events do not share with those of the run."""
-    if not asked.events or (
-        asked.events == "same" and (run.events is None or candidate.events is None)
+    """Yield file, reason and remedy if the events of a companion do not match the run's events."""
+    if not requirement.events or (
+        requirement.events == "same" and (run.events is None or candidate.events is None)
     ):
         return
-    own, other = (
+    run_events, candidate_events = (
         [] if table is None else _rows(table) for table in (run.events, candidate.events)
     )
-    if asked.events == "types" and not {kind for kind, *_ in own} <= {kind for kind, *_ in other}:
+    if requirement.events == "types" and not {trial_type for trial_type, *_ in run_events} <= {
+        trial_type for trial_type, *_ in candidate_events
+    }:
         yield candidate.bold, "the events table of this file lacks some trial types of the run", ""
-    elif asked.events == "same" and not _alike(own, other) and run.events and candidate.events:
+    elif (
+        requirement.events == "same"
+        and not _same_events(run_events, candidate_events)
+        and run.events
+        and candidate.events
+    ):
         reason = (
-            f"the {len(other)} events differ in onset, duration or trial type from the {len(own)}"
+            f"the {len(candidate_events)} events differ in onset, duration or trial type from the"
+            f" {len(run_events)}"
             f" events in {run.events.name}"
         )
         fix = (
@@ -225,21 +266,22 @@ def _unfit_events(
 _Event = tuple[str, float, float]  # trial type, onset and duration (s)
 
 
-def _alike(own_events: Sequence[_Event], other: Sequence[_Event]) -> bool:
-    """Whether events agree within the rounding of tables."""
-    if [kind for kind, *_ in own_events] != [kind for kind, *_ in other]:
+def _same_events(first: Sequence[_Event], second: Sequence[_Event]) -> bool:
+    """Return whether events agree within the rounding of tables (1 ms)."""
+    if [trial_type for trial_type, *_ in first] != [trial_type for trial_type, *_ in second]:
         return False
-    a, b = ([times for _, *times in events] for events in (own_events, other))
-    return np.allclose(a, b, rtol=0, atol=1e-3, equal_nan=True)
+    first_times, second_times = ([times for _, *times in events] for events in (first, second))
+    return np.allclose(first_times, second_times, rtol=0, atol=1e-3, equal_nan=True)
 
 
 def _rows(table: Path) -> list[_Event]:
+    """Return the events of a table, sorted by trial type, onset and duration."""
     columns = [column(table, name) for name in ("trial_type", "onset", "duration")]
     return sorted((kind, _time(a), _time(b)) for kind, a, b in zip(*columns, strict=True))
 
 
 def _time(text: str) -> float:
-    """Seconds; infinity, which has a place in the order, where it is no number."""
+    """Return a time in seconds, or infinity (which can be sorted) if the text is not a number."""
     try:
         return float(text)
     except ValueError:
@@ -249,19 +291,30 @@ def _time(text: str) -> float:
 def _why_no_calibration(
     candidate: BoldRun, run: BoldRun, factor: Triple | None, n_steady: int
 ) -> str:
-    """Why a series cannot calibrate a run; "" if it can."""
+    """Return the reason why a series cannot calibrate a run, "" if it can.
+
+    `n_steady` is the number of steady-state volumes of the candidate.
+    """
     ratio = np.asarray(run.zooms) / np.asarray(candidate.zooms)
-    told = factor or ratio_of(candidate, run)
-    if told is None or np.any(np.abs(ratio[:2] / np.asarray(told[:2]) - 1) > SIZE_TOLERANCE):
-        wanted = "a simple ratio above 1" if told is None else f"the factor {told[0]:g}"
-        stand = " and ".join(f"{value:.3g}" for value in ratio[:2])
+    expected = factor or ratio_of(candidate, run)
+    if expected is None or np.any(
+        np.abs(ratio[:2] / np.asarray(expected[:2]) - 1) > SIZE_TOLERANCE
+    ):
+        expectation = (
+            "a simple ratio above 1" if expected is None else f"the factor {expected[0]:g}"
+        )
+        ratios = " and ".join(f"{value:.3g}" for value in ratio[:2])
         return (
             f"the ratio between the voxel sizes of the run ({sizes(run.header)}) and of the"
-            f" calibration run ({sizes(candidate.header)}) is {stand}, but {wanted} is expected"
+            f" calibration run ({sizes(candidate.header)}) is {ratios}, but {expectation} is"
+            " expected"
         )
-    if abs(ratio[2] / told[2] - 1) > SIZE_TOLERANCE:
-        apart = [mm_text(each.zooms[2]) for each in (candidate, run)]
-        return f"the slice spacing is {apart[0]} mm, but {apart[1]} mm in the run to be calibrated"
+    if abs(ratio[2] / expected[2] - 1) > SIZE_TOLERANCE:
+        spacings = [mm_text(series.zooms[2]) for series in (candidate, run)]
+        return (
+            f"the slice spacing is {spacings[0]} mm, but {spacings[1]} mm in the run to be"
+            " calibrated"
+        )
     if n_steady < _LEAST_VOLUMES:
         return (
             f"{n_steady} steady-state volumes were found, but calibration requires at least"
@@ -277,31 +330,42 @@ def _why_no_calibration(
 
 
 def ratio_of(candidate: BoldRun, run: BoldRun) -> Triple | None:
-    """Return the factor that the voxel sizes of a calibration imply (along slices 1), or None.
+    """Return the factor implied by the voxel sizes of a calibration run, 1 along slices.
 
-    In plane it is a simple fraction, or a whole number within the tolerance.
+    The in-plane factor is a simple fraction, or a whole number within the tolerance.
 
-    `candidate`: calibration with its axes in the order of the run. Returns None without a simple
-    ratio above 1.
+    Parameters
+    ----------
+    candidate : BoldRun
+        Calibration run with the axis order of the run.
+
+    Returns
+    -------
+    Triple or None
+        None if there is no simple ratio above 1.
     """
     mean = float(np.mean(np.asarray(run.zooms[:2]) / np.asarray(candidate.zooms[:2])))
-    near = simple_ratio(mean) or (
+    ratio = simple_ratio(mean) or (
         float(round(mean)) if abs(mean / max(round(mean), 1) - 1) <= SIZE_TOLERANCE else None
     )
-    return None if near is None or near <= 1 else (near, near, 1.0)
+    return None if ratio is None or ratio <= 1 else (ratio, ratio, 1.0)
 
 
 def _timing(
-    candidate: BoldRun, run: BoldRun, asked: _Asked, findings: Findings
+    candidate: BoldRun, run: BoldRun, requirement: _Requirement, findings: Findings
 ) -> tuple[float, ...] | None:
-    """Slice times of a companion; those of the run where its own sidecar is silent."""
-    if asked.timing and candidate.sidecar.get("SliceTiming") is not None:
+    """Return the slice times (s) of a companion, or the run's slice times if its sidecar has none.
+
+    None if the kind of companion is not corrected for slice timing, or the numbers of slices
+    differ.
+    """
+    if requirement.timing and candidate.sidecar.get("SliceTiming") is not None:
         return bids_timing.slice_times(candidate.header, candidate.sidecar, candidate.tr, findings)
-    same = run.slice_timing if candidate.shape[2] == run.shape[2] else None
-    if same is None or asked.timing != "own, else of the run":
+    run_times = run.slice_timing if candidate.shape[2] == run.shape[2] else None
+    if run_times is None or requirement.timing != "own, else of the run":
         return None
     findings.tell(
         candidate.bold,
         "SliceTiming is missing in the sidecar; the slice times of the run are used.",
     )
-    return same
+    return run_times

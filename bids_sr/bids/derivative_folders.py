@@ -1,4 +1,4 @@
-"""Folders of other programs' results (``--derivatives``), recognized by their descriptions."""
+"""Derivatives of other programs (``--derivatives``), recognized by their dataset descriptions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DESCRIPTION = "dataset_description.json"
 def open_derivatives(
     options: Iterable[str], bids_dir: Path, findings: Findings
 ) -> tuple[Derivatives, ...]:
-    """The folders that ``--derivatives`` names; what is wrong with one becomes a problem."""
+    """Open the directories of ``--derivatives``, and report unusable ones as problems."""
     opened: dict[str, Derivatives] = {}
     for text in options:
         name, root = split_named(text)
@@ -36,12 +36,12 @@ def open_derivatives(
 
 
 def refuse_output_as_data(bids_dir: Path, findings: Findings) -> bool:
-    """Report that the data set is the output of fMRIPrep, and return whether it is."""
-    described = bids_dir / _DESCRIPTION
-    if not _is_of_fmriprep(described):
+    """Return whether the data set is an fMRIPrep output directory, and report it as a problem."""
+    description = bids_dir / _DESCRIPTION
+    if not _is_of_fmriprep(description):
         return False
     findings.refuse(
-        described,
+        description,
         "this directory is an fMRIPrep output directory, not a raw BIDS dataset",
         f"Specify the raw BIDS dataset, and pass this directory with -d fmriprep={bids_dir}.",
     )
@@ -49,18 +49,22 @@ def refuse_output_as_data(bids_dir: Path, findings: Findings) -> bool:
 
 
 def _open(name: str, root: Path, bids_dir: Path, findings: Findings) -> Derivatives | None:
-    described = root / _DESCRIPTION
+    """Open a derivatives directory; return None with a problem if fMRIPrep did not generate it.
+
+    `name` is the name given on the command line, "" for the name of the program.
+    """
+    description = root / _DESCRIPTION
     fix = "Specify the fMRIPrep output directory."
     if not root.is_dir():
         findings.refuse(root, "the derivatives directory was not found", "Check the path.")
         return None
     if root.resolve() == bids_dir.resolve():
         reason = "this directory is the raw dataset, not its derivatives"
-    elif not findings.fetched(described):
+    elif not findings.fetched(description):
         return None
     else:
         try:
-            program, version = _made_by(described)
+            program, version = _generator_of(description)
         except FileNotFoundError:
             reason = (
                 "the file is missing, so the software that generated the derivatives is unknown"
@@ -96,23 +100,25 @@ def _open(name: str, root: Path, bids_dir: Path, findings: Findings) -> Derivati
                     "Omit --derivatives. If the output and working directories (-w) are the"
                     " same, completed steps are not repeated."
                 )
-    findings.refuse(described, reason, _proposal(root) or fix)
+    findings.refuse(description, reason, _proposal(root) or fix)
     return None
 
 
-def _made_by(described: Path) -> tuple[str, str]:
-    """Program and version in a description of derivatives (PipelineDescription: fMRIPrep 20.0)."""
-    content = json.loads(described.read_text(encoding="utf-8"))
+def _generator_of(description: Path) -> tuple[str, str]:
+    """Return program and version from a dataset description.
+
+    They are in GeneratedBy, or in PipelineDescription of fMRIPrep 20.0.
+    """
+    content = json.loads(description.read_text(encoding="utf-8"))
     first = (content.get("GeneratedBy") or [content["PipelineDescription"]])[0]
     return str(first.get("Name") or "").strip(), str(first.get("Version", ""))
 
 
 def _proposal(root: Path) -> str:
-    """Propose the fMRIPrep folder that was probably meant instead of a wrong one.
+    """Propose the fMRIPrep directory that was probably meant instead of a wrong directory.
 
-    The wrong folder was made from it, or it lies in, around or beside the wrong folder.
-
-    The parent of the output folder is often named.
+    Candidates are the source datasets of the wrong directory, then its subdirectories, parents and
+    siblings. A common mistake is to name the parent of the output directory.
     """
     for linked in _linked(root):
         if _is_of_fmriprep(linked / _DESCRIPTION):
@@ -120,31 +126,32 @@ def _proposal(root: Path) -> str:
                 "Specify the fMRIPrep output directory that was used to compute these"
                 f" derivatives: {linked}."
             )
-    inner = [
+    inside = [
         *sorted(root.glob(f"*/{_DESCRIPTION}")),
         *sorted(root.glob(f"derivatives/*/{_DESCRIPTION}")),
     ]
-    around = [folder / _DESCRIPTION for folder in list(root.parents)[:3]]
-    for described in [*inner, *around, *sorted(root.parent.glob(f"*/{_DESCRIPTION}"))]:
-        if _is_of_fmriprep(described):
-            return f"Specify the fMRIPrep output directory {described.parent}."
+    parents = [folder / _DESCRIPTION for folder in list(root.parents)[:3]]
+    for description in [*inside, *parents, *sorted(root.parent.glob(f"*/{_DESCRIPTION}"))]:
+        if _is_of_fmriprep(description):
+            return f"Specify the fMRIPrep output directory {description.parent}."
     return ""
 
 
-def _is_of_fmriprep(described: Path) -> bool:
+def _is_of_fmriprep(description: Path) -> bool:
+    """Return whether a dataset description names fMRIPrep or sMRIPrep as generator."""
     try:
-        return _made_by(described)[0].lower() in _PROGRAMS
+        return _generator_of(description)[0].lower() in _PROGRAMS
     except (OSError, ValueError, LookupError, AttributeError, TypeError):
         return False
 
 
 def _linked(root: Path) -> Iterator[Path]:
-    """Yield the local source folders that a description of derivatives names."""
+    """Yield the local source directories that a dataset description names."""
     try:
         links = json.loads((root / _DESCRIPTION).read_text(encoding="utf-8"))["DatasetLinks"]
-        named = [urlsplit(str(link)) for link in links.values()]
+        urls = [urlsplit(str(link)) for link in links.values()]
     except (OSError, ValueError, LookupError, AttributeError, TypeError):
         return
-    for link in named:
-        if link.scheme in ("", "file"):
-            yield Path(os.path.normpath(root / unquote(link.path)))
+    for url in urls:
+        if url.scheme in ("", "file"):
+            yield Path(os.path.normpath(root / unquote(url.path)))

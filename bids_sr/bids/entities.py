@@ -1,4 +1,6 @@
-"""Entities in the names of BIDS files: which scan a file is of, and which files belong to it."""
+"""Entities in BIDS file names: the scan that a file belongs to, and the files that apply to a
+scan.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -44,11 +46,11 @@ RUN_KEYS = (
     "direction",
     "run",
 )
-"""Entities that tell runs apart: echoes are one run, magnitude goes without saying."""
+"""Entities that distinguish runs; echoes belong to one run, and only magnitude images are runs."""
 
 
 def stem_of(path: Path) -> str:
-    """File name of an image without extension and BIDS suffix."""
+    """Return the file name of an image without extension and BIDS suffix."""
     name = (
         path.name.removesuffix(".gz")
         .removesuffix(".nii")
@@ -59,7 +61,7 @@ def stem_of(path: Path) -> str:
 
 
 def stem_of_echoes(path: Path) -> str:
-    """Name of the run that the file of an echo belongs to: `stem_of` without the echo.
+    """Return the name of the run that an echo belongs to: `stem_of` without the echo entity.
 
     >>> stem_of_echoes(Path("sub-01_task-tap_echo-1_run-2_bold.nii.gz"))
     'sub-01_task-tap_run-2'
@@ -68,31 +70,33 @@ def stem_of_echoes(path: Path) -> str:
 
 
 def entities_of(path: Path) -> dict[str, str]:
-    """Return the entities of a file name, with pybids' long names, in the order of the name.
+    """Return the entities of a file name under their pybids names, in the order of the file name.
 
-    Labels remain text; unknown entities keep their short name.
+    Labels remain text. Unknown entities keep their short name.
     """
     pairs = (part.partition("-") for part in path.name.split("_")[:-1] if "-" in part)
     return {ENTITIES.get(key, key): value for key, _, value in pairs}
 
 
 def same_run(first: Mapping[str, str], second: Mapping[str, str], keys: Iterable[str]) -> bool:
-    """Return whether two sets of entities name one scan, as far as these keys tell.
+    """Return whether two sets of entities agree in the given keys, so that they name the same
+    scan.
 
-    Session and run are compared as numbers.
+    Session and run labels are compared as numbers. A label that is missing in one set must be
+    missing in the other set as well.
 
     >>> first, second = {"task": "tap", "run": "01"}, {"task": "tap", "run": "1", "desc": "hmc"}
     >>> same_run(first, second, ("task", "run"))
     True
-
-    True if all these labels agree; missing ones agree with missing ones.
     """
     numbered = ("session", "run")
     return all(label_of(first, key, numbered) == label_of(second, key, numbered) for key in keys)
 
 
 def label_of(entities: Mapping[str, str], key: str, numbered: tuple[str, ...] = ("run",)) -> str:
-    """Return the label of an entity ("" without one), without leading zeros if numbered."""
+    """Return the label of an entity, "" if missing, without leading zeros if the entity is
+    numbered.
+    """
     label = entities.get(key, "")
     return str(int(label)) if key in numbered and label.isdigit() else label
 
@@ -100,12 +104,12 @@ def label_of(entities: Mapping[str, str], key: str, numbered: tuple[str, ...] = 
 def applies_to(file: Path, image: Path) -> bool:
     """Return whether a sidecar or table applies to an image (inheritance principle).
 
-    It does if all entities in its name are those of the image.
+    It applies if the image has all entities in its name, with the same labels.
     """
-    own = entities_of(image)
-    return all(own.get(key) == value for key, value in entities_of(file).items())
+    image_entities = entities_of(image)
+    return all(image_entities.get(key) == value for key, value in entities_of(file).items())
 
 
 def is_magnitude(path: Path) -> bool:
-    """False for phase, real and imaginary parts."""
+    """Return whether an image is neither phase, real nor imaginary part."""
     return entities_of(path).get("part", "mag") == "mag"

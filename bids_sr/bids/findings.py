@@ -1,4 +1,4 @@
-"""Notices collected while a data set is checked; those that are errors are its problems."""
+"""Notices collected while a data set is checked; notices of level error are called problems."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bids_sr.notices import Level, Notice
 
 
 class InputError(UsageError):
-    """The data set cannot be used as it stands; `problems` holds every reason found."""
+    """Error that the data set cannot be used; `problems` lists all reasons."""
 
     def __init__(self, problems: Sequence[Notice]) -> None:
         super().__init__("\n".join(str(problem) for problem in grouped(problems)))
@@ -23,14 +23,14 @@ class InputError(UsageError):
 
 
 def refusal(what: Path | str, why: str, remedy: str) -> InputError:
-    """Make the exception for a single problem, to raise."""
+    """Return the exception for a single problem, for the caller to raise."""
     return InputError([Notice(what=str(what), why=why, remedy=remedy)])
 
 
 def absent(path: Path) -> str:
-    """Return what replaces a file not downloaded (dangling link or pointer), or "" otherwise.
+    """Return why the content of a file is missing (DataLad, Git LFS), or "" if it is not.
 
-    Phrase such as ``a pointer of git-annex``, or an empty text.
+    For example ``the file is a git-annex pointer``.
     """
     if path.is_symlink() and not path.exists():
         return "the symbolic link is broken"
@@ -46,37 +46,42 @@ def absent(path: Path) -> str:
     return "the file is a Git LFS pointer" if start.startswith(b"version https://git-lfs") else ""
 
 
-def _not_downloaded(path: Path, what: str) -> Notice:
-    code = "lfs" if "LFS" in what else "annex"
-    get = (
+def _not_downloaded(path: Path, reason: str) -> Notice:
+    """Return the problem of a file without content, with the command to download it.
+
+    `reason` is the reason from `absent`.
+    """
+    code = "lfs" if "LFS" in reason else "annex"
+    command = (
         f"`git lfs pull -I {path.name}`"
         if code == "lfs"
         else f"`datalad get {path}` (or `git annex get`)"
     )
     return Notice(
         what=str(path),
-        why=f"the file content has not been downloaded: {what}",
-        remedy=f"Download it: {get}.",
+        why=f"the file content has not been downloaded: {reason}",
+        remedy=f"Download it: {command}.",
         code=code,
     )
 
 
 def require(path: Path) -> None:
-    """Raise `InputError` for a file that was not downloaded."""
-    what = absent(path)
-    if what:
-        raise InputError([_not_downloaded(path, what)])
+    """Raise `InputError` if the content of a file was not downloaded."""
+    reason = absent(path)
+    if reason:
+        raise InputError([_not_downloaded(path, reason)])
 
 
 def grouped(problems: Iterable[Notice]) -> list[Notice]:
     """Group problems for display.
 
-    A problem of several runs is shown once, all DataLad links without a target with one command.
+    A problem shared by several runs is shown once, and all git-annex files are shown with one
+    command.
     """
-    every = list(dict.fromkeys(problem.of_all() for problem in problems))
-    links = [problem for problem in every if problem.code == "annex"]
+    distinct = list(dict.fromkeys(problem.of_all() for problem in problems))
+    links = [problem for problem in distinct if problem.code == "annex"]
     if len(links) < 2:
-        return every
+        return distinct
     top = Path(os.path.commonpath([problem.what for problem in links]))
     names = " ".join(shlex.quote(str(Path(problem.what).relative_to(top))) for problem in links)
     notice = Notice(
@@ -90,31 +95,31 @@ def grouped(problems: Iterable[Notice]) -> list[Notice]:
             " get`)."
         ),
     )
-    first = every.index(links[0])
+    first = distinct.index(links[0])
     return [
         notice if k == first else problem
-        for k, problem in enumerate(every)
+        for k, problem in enumerate(distinct)
         if k == first or problem not in links
     ]
 
 
 def counted(notices: Iterable[Notice]) -> list[Notice]:
-    """Group equal notices for display, as the first file and the number of others.
+    """Group notes and warnings for display, as the first file and the number of further files.
 
-    `notices`: notes and warnings in the order of being found.
+    Order of first appearance is kept.
     """
-    alike: dict[tuple[str, Level], dict[str, Notice]] = {}
+    groups: dict[tuple[str, Level], dict[str, Notice]] = {}
     for notice in notices:
-        alike.setdefault((notice.why, notice.level), {}).setdefault(notice.what, notice)
+        groups.setdefault((notice.why, notice.level), {}).setdefault(notice.what, notice)
     return [
-        replace(first.of_all(), what=f"{first.what} and {len(others)} more") if others else first
-        for first, *others in (each.values() for each in alike.values())
+        replace(first.of_all(), what=f"{first.what} and {len(further)} more") if further else first
+        for first, *further in (group.values() for group in groups.values())
     ]
 
 
 @dataclass(slots=True)
 class Findings:
-    """What is found while inputs are checked, each notice once, in the order of being found."""
+    """Notices about the inputs, without duplicates, in order of addition."""
 
     problems: list[Notice] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
@@ -129,69 +134,73 @@ class Findings:
 
     @contextlib.contextmanager
     def about(self, subject: str = "", run: str = "", *, code: str = "") -> Iterator[None]:
-        """Attribute notices added in the context to this participant, run and code by default.
+        """Attribute notices that are added in this context to a participant and run.
 
-        `run`: name of the run; empty for the participant alone. `code`: code of notices that are
-        added with the general one; empty changes nothing.
+        Parameters
+        ----------
+        run : str
+            Name of the run, "" for notices about the participant.
+        code : str
+            Code for notices with the general code ``input``; "" keeps the current code.
         """
-        before = self._subject, self._run, self._code
+        previous = self._subject, self._run, self._code
         self._subject = subject
         self._run = run
         self._code = code or self._code
         try:
             yield
         finally:
-            self._subject, self._run, self._code = before
+            self._subject, self._run, self._code = previous
 
     def refuse(self, what: Path | str, why: str, remedy: str = "", *, code: str = "input") -> None:
-        """Add a problem; its code gives a remedy where there is none.
+        """Add a problem; without a remedy, the remedy of the code is shown.
 
-        `code`: kind of notice, as in `bids_sr.notices.CODES`.
+        `code` is a kind of notice in `bids_sr.notices.CODES`.
         """
         self.add([Notice(what=str(what), why=why, remedy=remedy, code=code)])
 
     def refuse_option(self, what: str, why: str, remedy: str) -> None:
-        """Add a problem of an option, which stops the whole call even if one run revealed it."""
+        """Add a problem of an option, which stops the whole call even if found in one run."""
         self.add([Notice(what=what, why=why, remedy=remedy, code="option")])
 
     def tell(self, what: Path | str, why: str, *, code: str = "input") -> None:
         """Add a note.
 
-        `code`: kind of notice that readers tell apart; empty for none.
+        `code` is a kind of notice in `bids_sr.notices.CODES`.
         """
         self.add([Notice(what=str(what), why=why, level="note", code=code)])
 
     def warn(self, what: Path | str, why: str, *, code: str = "input") -> None:
         """Add a warning.
 
-        `code`: kind of notice, as in `bids_sr.notices.CODES`.
+        `code` is a kind of notice in `bids_sr.notices.CODES`.
         """
         self.add([Notice(what=str(what), why=why, level="warning", code=code)])
 
     def refuse_unless(self, forced: bool, what: Path | str, why: str, remedy: str) -> None:
-        """Add a problem, or a note where ``--force`` was given."""
+        """Add a problem, or a note if ``--force`` was given."""
         if forced:
             self.tell(what, f"{why}. Processing continues because of --force.")
         else:
             self.refuse(what, why, remedy)
 
     def fetched(self, path: Path) -> bool:
-        """False, with a problem, for a file of DataLad or Git LFS that was not downloaded.
+        """Return whether a file was downloaded (DataLad, Git LFS), and report a problem if not.
 
-        True also for a file that does not exist.
+        Files that do not exist count as downloaded.
         """
-        what = absent(path)
-        if what:
-            self.add([_not_downloaded(path, what)])
-        return not what
+        reason = absent(path)
+        if reason:
+            self.add([_not_downloaded(path, reason)])
+        return not reason
 
     def add(self, notices: Iterable[Notice]) -> None:
-        """Add what is not there yet."""
-        for each in notices:
+        """Add notices that have not been added before."""
+        for unattributed in notices:
             notice = (
-                each
-                if each.subject or not self._subject
-                else replace(each, subject=self._subject, run=self._run)
+                unattributed
+                if unattributed.subject or not self._subject
+                else replace(unattributed, subject=self._subject, run=self._run)
             )
             if notice.code == "input":
                 notice = replace(notice, code=self._code)

@@ -1,6 +1,6 @@
 """Precomputed fMRIPrep results (``--derivatives``) of participants and runs, with their checks.
 
-Names and what is kept have changed with the versions:
+File names and default outputs depend on the fMRIPrep version:
 
 ===========  ===============  ===============  ==================  ==============================
 of a run     20.0 and 20.1    20.2 to 22.0     22.1 to 23.1        since 23.2
@@ -14,8 +14,8 @@ field map                                                          boldref to it
 
 Since 26.0, ``boldref`` is ``run`` in the names of transforms and, as ``space-run``, of images.
 
-Nothing but names, headers, tables and transform files is read, and of those only what is used:
-images of DataLad that nobody needs may stay where they are.
+Only names, headers, tables and transform files of the required outputs are read, so that the
+content of other DataLad files need not be downloaded.
 """
 
 import re
@@ -38,10 +38,10 @@ from bids_sr.io.template_cache import CARRIED
 
 _TISSUES = ("GM", "WM", "CSF")
 SPACES = tuple(CARRIED)
-"""Templates of which packages carry a copy, so that a transform to them can be used without a
-download.
+"""Templates whose images are installed with a dependency, so that transforms to them can be used
+without a download.
 """
-_ANATOMIES = ("T1w", "anat")  # what the reference of a run may be registered to
+_ANATOMIES = ("T1w", "anat")  # spaces that a boldref may be registered to
 _NO_FIELDS = (*_ANATOMIES, "T2w", "session", "subject")
 _HMC = (
     "from-orig_to-boldref_mode-image_desc-hmc_xfm.txt",
@@ -78,8 +78,9 @@ _OPTIONS = {
     _ANATOMY: "fMRIPrep always writes this file to the anat directory",
     _MAPS: "fMRIPrep always writes these files to the anat directory",
 }
-"""What may be missing, and what of fMRIPrep writes it (its documentation, and lists of outputs in
-its tests).
+"""Output that may be missing → how to make fMRIPrep write it.
+
+Sources are the documentation of fMRIPrep and the lists of outputs in its tests.
 """
 
 
@@ -90,14 +91,23 @@ def precomputed_anat(
     spaces: Sequence[str],
     findings: Findings,
 ) -> PrecomputedAnat | None:
-    """The anatomy of a participant from the first folder that has it.
+    """Return the anatomical derivatives of a participant from the first directory that has them.
 
-    `images`: T1w images of the data set; the session of the first is preferred. `spaces`:
-    templates that maps go to.
+    Parameters
+    ----------
+    images : sequence of Path
+        T1w images of the data set; the session of the first one is preferred.
+    spaces : sequence of str
+        Requested templates; empty for the first supported template that has transforms.
+
+    Returns
+    -------
+    PrecomputedAnat or None
+        None if no directory has a preprocessed T1w image with a brain mask.
     """
     if sources and not any((origin.root / f"sub-{label}").is_dir() for origin in sources):
         roots = " and ".join(str(origin.root) for origin in sources)
-        there = sorted(
+        participants = sorted(
             {
                 path.name
                 for origin in sources
@@ -111,7 +121,7 @@ def precomputed_anat(
         )
         findings.refuse(
             f"sub-{label} (--derivatives)",
-            f"sub-{label} was not found in {roots} (available participants: {some(there)})",
+            f"sub-{label} was not found in {roots} (available participants: {some(participants)})",
             fix,
         )
         return None
@@ -120,16 +130,20 @@ def precomputed_anat(
         anat = _anat_of(origin, label, session, findings)
         if anat is None:
             continue
-        there = [space for space in spaces or SPACES if space in anat.spaces]
-        _check_anat(anat, there if spaces else there[:1], findings)
+        available = [space for space in spaces or SPACES if space in anat.spaces]
+        _check_anat(anat, available if spaces else available[:1], findings)
         missing = {} if anat.tpms else {_MAPS: _OPTIONS[_MAPS]}
-        lacking = [space for space in spaces if space not in there] or (
-            [] if there else list(SPACES)
+        missing_spaces = [space for space in spaces if space not in available] or (
+            [] if available else list(SPACES)
         )
-        if lacking:
-            asked = " ".join(lacking).replace("+", ":cohort-") if spaces else "MNI152NLin2009cAsym"
-            missing[f"transforms between T1w and {' or '.join(lacking)}"] = (
-                f"fMRIPrep writes these transforms with `--output-spaces {asked}`"
+        if missing_spaces:
+            output_spaces = (
+                " ".join(missing_spaces).replace("+", ":cohort-")
+                if spaces
+                else "MNI152NLin2009cAsym"
+            )
+            missing[f"transforms between T1w and {' or '.join(missing_spaces)}"] = (
+                f"fMRIPrep writes these transforms with `--output-spaces {output_spaces}`"
             )
         if missing:
             findings.tell(
@@ -152,16 +166,17 @@ def precomputed_anat(
 
 
 def _without(missing: Mapping[str, str]) -> str:
-    """What there is not, each with what would have written it."""
+    """Return missing outputs as text, with the way to make fMRIPrep write them."""
     return " and ".join(f"{name} ({option})" for name, option in missing.items())
 
 
 def _anat_of(
     origin: Derivatives, label: str, session: str | None, findings: Findings
 ) -> PrecomputedAnat | None:
-    """Return anatomical files of the participant, else of the T1w session, else the first one.
+    """Return the anatomical derivatives of a participant, or None if there is no masked T1w image.
 
-    The T1w session is the session of the participant's T1w image.
+    The folder of the participant precedes the folder of `session` (session of the T1w image in the
+    data set) and the folders of other sessions.
     """
     top = origin.root / f"sub-{label}"
     folders = [
@@ -202,51 +217,61 @@ def _anat_of(
 
 
 def _own_space(path: Path) -> bool:
+    """Return whether an image is a volume in its own space, and not in another ``space-``."""
     return not re.search("_hemi-|_space-(?!(run|orig)_)", path.name)
 
 
-def _only(files: Sequence[Path], beside: Path, ending: str) -> Path | None:
-    """The file with an ending and the entities of another one."""
-    stem = re.sub(r"_desc-preproc_T1w\..*$", "", beside.name)
+def _only(files: Sequence[Path], preproc: Path, ending: str) -> Path | None:
+    """Return the file with an ending that has the entities of a preprocessed T1w image."""
+    stem = re.sub(r"_desc-preproc_T1w\..*$", "", preproc.name)
     return next(
-        (path for path in files for e in IMAGES if path.name == f"{stem}{ending}{e}"), None
+        (
+            path
+            for path in files
+            for extension in IMAGES
+            if path.name == f"{stem}{ending}{extension}"
+        ),
+        None,
     )
 
 
 def _spaces(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """Templates to which there are transforms both ways."""
-    both: dict[str, dict[str, Path]] = {}
+    """Return template → transforms from and to T1w, for templates with both transforms."""
+    xfms: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.glob("*_mode-image_xfm.*")):
-        ends = re.search(
+        match = re.search(
             r"_from-([0-9A-Za-z]+)_to-([0-9A-Za-z+]+)_mode-image_xfm\.(h5|txt)$", path.name
         )
-        if ends and "T1w" in ends.group(1, 2):
-            space, way = (ends[2], "there") if ends[1] == "T1w" else (ends[1], "back")
-            both.setdefault(space, {})[way] = path
-    return {space: (ways["there"], ways["back"]) for space, ways in both.items() if len(ways) == 2}
+        if match and "T1w" in match.group(1, 2):
+            space, direction = (match[2], "there") if match[1] == "T1w" else (match[1], "back")
+            xfms.setdefault(space, {})[direction] = path
+    return {space: (pair["there"], pair["back"]) for space, pair in xfms.items() if len(pair) == 2}
 
 
 def _surfaces(folder: Path, image: Path) -> Iterator[tuple[str, tuple[Path, Path]]]:
-    """Surfaces beside a T1w image of which both hemispheres are there, by what they are."""
+    """Yield name and both hemispheres of the surfaces of a T1w image."""
     stem = image.name.partition("_desc-preproc_T1w")[0]
     spheres = ("desc-reg_sphere", "space-fsaverage_desc-reg_sphere")
     for ending in ("smoothwm", "white", "pial", *spheres):
-        sides = sorted(folder.glob(f"{stem}_hemi-[LR]_{ending}.surf.gii"))
-        if len(sides) == 2:
-            # versions before 23.2 have the smoothed white surface alone
-            yield ending.replace("smoothwm", "white").rpartition("_")[2], (sides[0], sides[1])
+        hemispheres = sorted(folder.glob(f"{stem}_hemi-[LR]_{ending}.surf.gii"))
+        if len(hemispheres) == 2:
+            # versions before 23.2 only write the smoothed white surface
+            yield (
+                ending.replace("smoothwm", "white").rpartition("_")[2],
+                (hemispheres[0], hemispheres[1]),
+            )
 
 
 def check_surfaces(
     label: str, anat: PrecomputedAnat | None, spaces: Sequence[Space], findings: Findings
 ) -> None:
-    """Refuse spaces of surfaces that a participant has none for, and surfaces that do not fit.
+    """Reject surface spaces for participants without surfaces, and surfaces that do not match.
 
-    `anat`: files of its anatomy; None for none.
+    `anat`: anatomical derivatives, None if there are none.
     """
     surfaces = {} if anat is None else anat.surfaces
-    asked = {space for space in spaces if space.is_surface}
-    if asked - {FSAVERAGE} and not {"white", "pial"} <= surfaces.keys():
+    surface_spaces = {space for space in spaces if space.is_surface}
+    if surface_spaces - {FSAVERAGE} and not {"white", "pial"} <= surfaces.keys():
         findings.refuse(
             f"sub-{label} (--output-spaces fsnative)",
             (
@@ -256,7 +281,7 @@ def check_surfaces(
             "Specify the fMRIPrep output directory with -d fmriprep=DIR (fMRIPrep writes"
             " surfaces unless it was run with --fs-no-reconall), or omit fsnative.",
         )
-    for hemispheres in zip(*surfaces.values(), strict=True) if asked else ():
+    for hemispheres in zip(*surfaces.values(), strict=True) if surface_spaces else ():
         counts = {_vertices(path) for path in hemispheres if findings.fetched(path)}
         if len(counts) > 1 or "" in counts:
             findings.refuse(
@@ -271,7 +296,7 @@ def check_surfaces(
 
 
 def _vertices(path: Path) -> str:
-    """Number of vertices of a surface, from the opening tag of its first array; "" for none."""
+    """Return the number of vertices from the first array of a GIFTI surface, "" if unreadable."""
     try:
         with path.open("rb") as stream:
             tags = ElementTree.iterparse(stream, events=("start",))
@@ -281,9 +306,9 @@ def _vertices(path: Path) -> str:
 
 
 def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings) -> None:
-    """Check that all images share one 3D grid and that transforms match their names.
+    """Check that all images share one 3D grid, and that transform files have the expected format.
 
-    Only transforms to the space that is used are checked.
+    Only transforms to the given spaces are checked.
     """
     grid = hd.read_header(anat.preproc, findings)
     if grid is not None and len(hd.squeeze_3d(grid)) != 3:
@@ -304,10 +329,10 @@ def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings
         if path.suffix == ".h5":
             try:
                 with path.open("rb") as stream:
-                    sound = stream.read(8) == b"\x89HDF\r\n\x1a\n"
-            except OSError:  # a folder, or no right to read it
-                sound = False
-            if not sound:
+                    is_hdf5 = stream.read(8) == b"\x89HDF\r\n\x1a\n"
+            except OSError:  # a folder, or missing read permission
+                is_hdf5 = False
+            if not is_hdf5:
                 findings.refuse(
                     path,
                     "composite transforms must be HDF5 files, but this file is not an HDF5 file",
@@ -320,21 +345,22 @@ def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings
 def precomputed_run(
     sources: Sequence[Derivatives], run: BoldRun, anat: PrecomputedAnat | None, findings: Findings
 ) -> PrecomputedRun | None:
-    """What there is of a run, from the first folder that tells its head motion.
+    """Return the derivatives of a run from the first directory with its head-motion estimates.
 
-    Without the anatomy of the participant a registration to its T1w image is of no use.
+    Without anatomical derivatives (`anat` is None), the registration to T1w is not used. None if
+    no directory has head-motion estimates.
     """
-    left = {}
+    n_files = {}
     for origin in sources:
         files = _files_of(origin, run)
         if any(name in files for name in (*_HMC, *_CONFOUNDS)):
             return _run_of(origin, run, files, anat, findings)
-        left[origin] = len(files)
+        n_files[origin] = len(files)
     if any((origin.root / f"sub-{run.entities['subject']}").is_dir() for origin in sources):
-        programs = " and ".join(origin.text for origin in left)
+        programs = " and ".join(origin.text for origin in n_files)
         text = (
             f"motion estimates for this run ({_OPTIONS[_MOTION]})"
-            if any(left.values())
+            if any(n_files.values())
             else "any files for this run"
         )
         findings.tell(
@@ -346,7 +372,10 @@ def precomputed_run(
 
 
 def _files_of(origin: Derivatives, run: BoldRun) -> dict[str, Path]:
-    """Files of a run in its own space, by what their names have beyond the run's entities."""
+    """Return the derivatives of a run in its own space, keyed by the rest of the file name.
+
+    The key lacks the entities of the run, and transforms are named as in version 23.2.
+    """
     folders = _places(origin, run)[: -1 if "session" in run.entities else None]
     paths = [
         path
@@ -354,24 +383,30 @@ def _files_of(origin: Derivatives, run: BoldRun) -> dict[str, Path]:
         for path in (folder / "func").glob("sub-*_*")
         if _own_space(path)
     ]
-    known = {path: entities_of(path) for path in paths}
-    of_run = [
-        path for path, entities in known.items() if same_run(entities, run.entities, RUN_KEYS)
+    entities_by_path = {path: entities_of(path) for path in paths}
+    run_paths = [
+        path
+        for path, entities in entities_by_path.items()
+        if same_run(entities, run.entities, RUN_KEYS)
     ]
-    # some versions leave out `dir-`, where runs do not differ in it alone
-    if not of_run and "direction" in run.entities:
+    # some versions omit `dir-` from the names if runs do not differ only in direction
+    if not run_paths and "direction" in run.entities:
         keys = tuple(key for key in RUN_KEYS if key != "direction")
-        others = [entities_of(path) for path in run.bold.parent.glob("*_bold.nii*")]
-        directions = {e.get("direction") for e in others if same_run(e, run.entities, keys)}
+        sibling_entities = [entities_of(path) for path in run.bold.parent.glob("*_bold.nii*")]
+        directions = {
+            sibling.get("direction")
+            for sibling in sibling_entities
+            if same_run(sibling, run.entities, keys)
+        }
         if directions == {run.entities["direction"]}:
-            of_run = [
-                p
-                for p, e in known.items()
-                if "direction" not in e and same_run(e, run.entities, keys)
+            run_paths = [
+                path
+                for path, labels in entities_by_path.items()
+                if "direction" not in labels and same_run(labels, run.entities, keys)
             ]
     files: dict[str, Path] = {}
-    for path in sorted(of_run, key=lambda path: ("echo" in known[path], path.name)):
-        if known[path].get("part", "mag") == "mag":
+    for path in sorted(run_paths, key=lambda path: ("echo" in entities_by_path[path], path.name)):
+        if entities_by_path[path].get("part", "mag") == "mag":
             name = re.sub(r"^.*?_(?=(from|desc|echo|part|space)-|[A-Za-z0-9]+\.)", "", path.name)
             name = re.sub(r"((echo|part)-[^_]+|space-(run|orig))_", "", name)
             files.setdefault(re.sub("(from|to)-run_", r"\1-boldref_", name), path)
@@ -379,15 +414,15 @@ def _files_of(origin: Derivatives, run: BoldRun) -> dict[str, Path]:
 
 
 def _places(origin: Derivatives, run: BoldRun) -> list[Path]:
-    """Folders of the session of a run, whose number may have leading zeros, then the one above."""
+    """Return the folders of a run's session (leading zeros are ignored) and participant."""
     top = origin.root / f"sub-{run.entities['subject']}"
     session = ("session",)
-    of_session = [
+    session_folders = [
         path
         for path in sorted(top.glob("ses-*"))
         if same_run({"session": path.name.removeprefix("ses-")}, run.entities, session)
     ]
-    return [*of_session, top]
+    return [*session_folders, top]
 
 
 def _run_of(
@@ -397,7 +432,7 @@ def _run_of(
     anat: PrecomputedAnat | None,
     findings: Findings,
 ) -> PrecomputedRun:
-    """Files of a run, checked; what is not there is told."""
+    """Return the checked derivatives of a run, and report missing outputs."""
     hmc, confounds = _first(files, _HMC), _first(files, _CONFOUNDS)
     mask = _first(files, [f"desc-brain_mask{end}" for end in IMAGES])
     coreg = _first(files, _COREG) if anat is not None else None
@@ -408,7 +443,7 @@ def _run_of(
     ]
     for path in [*references, *([] if mask is None else [mask])]:
         if path is not mask and absent(path):
-            continue  # it is only looked at
+            continue  # the image is only shown
         header = hd.read_header(path, findings)
         if header is not None:
             fix = (
@@ -423,12 +458,13 @@ def _run_of(
                 fix,
                 findings,
             )
-    there = {_MASK: mask, _COREGISTRATION: coreg or anat is None, _TABLE: confounds}
+    outputs = {_MASK: mask, _COREGISTRATION: coreg or anat is None, _TABLE: confounds}
     if coreg is not None and anat is not None:
-        own = _t1w_of(origin, run)
-        if own not in (None, anat.preproc):
+        registered_t1w = _t1w_of(origin, run)
+        if registered_t1w not in (None, anat.preproc):
             text = (
-                f"{coreg.name} registers the run to {own.name}, but the T1w image in use is"
+                f"{coreg.name} registers the run to {registered_t1w.name}, but the T1w image in"
+                " use is"
                 f" {anat.preproc.name}. The run is registered to {anat.preproc.name} by bids-sr."
             )
             findings.tell(run.bold, text)
@@ -443,7 +479,7 @@ def _run_of(
             " and the first components are used"
         )
         findings.tell(confounds, f"{text}. Copy the sidecar as well.")
-    missing = {name: _OPTIONS[name] for name, file in there.items() if not file}
+    missing = {name: _OPTIONS[name] for name, file in outputs.items() if not file}
     if missing:
         findings.tell(
             run.bold,
@@ -471,11 +507,14 @@ def _run_of(
 
 
 def _first(files: Mapping[str, Path], names: Sequence[str]) -> Path | None:
+    """Return the first of several names that exists, or None."""
     return next((files[name] for name in names if name in files), None)
 
 
 def _t1w_of(origin: Derivatives, run: BoldRun) -> Path | None:
-    """Return the T1w target of a folder's xfms of a run: the session's, else the participant's."""
+    """Return the T1w image that transforms of a run refer to: of the session, else the
+    participant.
+    """
     images = (
         path
         for folder in _places(origin, run)
@@ -488,13 +527,16 @@ def _t1w_of(origin: Derivatives, run: BoldRun) -> Path | None:
 def _field_of(
     origin: Derivatives, run: BoldRun, files: Mapping[str, Path], findings: Findings
 ) -> PrecomputedField | None:
-    """The field map that the run was corrected with."""
+    """Return the field map that a run was corrected with, or None if no field map is usable."""
     pattern = re.compile(
         r"from-boldref_to-([0-9A-Za-z]+)_mode-image(_desc-[0-9A-Za-z]+)?_xfm\.txt"
     )
-    ways = {match[1]: path for name, path in files.items() if (match := pattern.fullmatch(name))}
-    fields = {name: path for name, path in ways.items() if name not in _NO_FIELDS}
-    if not fields:  # the report shows a run before and after correction for distortion
+    targets = {
+        match[1]: path for name, path in files.items() if (match := pattern.fullmatch(name))
+    }
+    fields = {name: path for name, path in targets.items() if name not in _NO_FIELDS}
+    # the report of fMRIPrep has a figure of the run before and after distortion correction
+    if not fields:
         figures = (origin.root / f"sub-{run.entities['subject']}" / "figures").glob(
             "sub-*_desc-sdc_bold.svg"
         )
@@ -520,7 +562,9 @@ def _field_of(
         return None
     (name, xfm), folder = next(iter(fields.items())), _places(origin, run)[0] / "fmap"
     images = [
-        p for e in IMAGES for p in sorted(folder.glob(f"*_fmapid-{name}_desc-preproc_fieldmap{e}"))
+        path
+        for extension in IMAGES
+        for path in sorted(folder.glob(f"*_fmapid-{name}_desc-preproc_fieldmap{extension}"))
     ]
     if not images:
         findings.refuse(
@@ -550,15 +594,17 @@ def _field_of(
     direction = str(run.sidecar.get("PhaseEncodingDirection", ""))
     readout = _total_readout_time(run)
     if not re.fullmatch("[ijk]-?", direction) or readout is None:
-        lacking = "PhaseEncodingDirection" if readout is not None else "TotalReadoutTime"
+        missing_key = "PhaseEncodingDirection" if readout is not None else "TotalReadoutTime"
         fix = (
-            f"Add {lacking} to the sidecar of the run; it is needed to compute voxel shifts from"
+            f"Add {missing_key} to the sidecar of the run; it is needed to compute voxel shifts"
+            " from"
             " the field map."
         )
         findings.refuse(
             run.bold,
             (
-                f"{lacking} is missing or invalid in the metadata of the run, but is required to"
+                f"{missing_key} is missing or invalid in the metadata of the run, but is required"
+                " to"
                 f" apply the field map {name}"
             ),
             fix,
@@ -570,7 +616,7 @@ def _field_of(
 
 
 def _units(image: Path, findings: Findings) -> object:
-    """Units of a field map, Hz where nothing is said."""
+    """Return the unit of a field map, Hz if it is not stated."""
     sidecar = image.with_name(f"{stem_of(image)}_{suffix_of(image)}.json")
     if not findings.fetched(sidecar) or not sidecar.exists():
         return "Hz"
@@ -584,7 +630,7 @@ def _units(image: Path, findings: Findings) -> object:
 def _total_readout_time(run: BoldRun) -> float | None:
     """Return the TotalReadoutTime (s) of a run, or None.
 
-    Without it, it is derived from EffectiveEchoSpacing and the matrix; None if both are missing.
+    If missing, it is derived from EffectiveEchoSpacing and the matrix.
     """
     readout, spacing = run.sidecar.get("TotalReadoutTime"), run.sidecar.get("EffectiveEchoSpacing")
     axis = "ijk".find(str(run.sidecar.get("PhaseEncodingDirection", "?"))[:1])

@@ -1,4 +1,4 @@
-"""Models given by ``--pretrained``: their methods, their factor, and the input they need."""
+"""Models of ``--pretrained``: their methods, their factor, and the input that they require."""
 
 from pathlib import Path
 
@@ -10,39 +10,44 @@ from bids_sr.io.image_header import Triple
 from bids_sr.sr.former_names import current_names, renaming
 from bids_sr.sr.method import method_names
 
-_LARGEST = 8  # along an axis
-_LARGEST_MM = 100.0  # voxel size of a grid of structural scans
+_LARGEST = 8  # largest factor along an axis
+_LARGEST_MM = 100.0  # mm, largest voxel size of a grid of structural scans
 
 
 def check_given_models(superres: SuperRes, findings: Findings) -> None:
-    """Refuse ``--pretrained`` models that no method asks for, or two models of one method."""
-    first: dict[str, Path] = {}
+    """Reject ``--pretrained`` models of unrequested methods, and second models of a method."""
+    file_of_method: dict[str, Path] = {}
     for file in superres.pretrained:
         method = method_of_model(file)
         if method is None or method not in method_names():
-            continue  # no file, no card or no such method, which is told where the file is opened
-        where, what = f"--pretrained {file}", f"the file contains a {method} model"
+            continue  # missing files, cards and methods are reported when the model is opened
+        option, description = f"--pretrained {file}", f"the file contains a {method} model"
         renamed = renaming(read_json(file.with_suffix(".json")))
-        what = renamed or what
+        description = renamed or description
         if method not in superres.learned:
             fix = f"Add {method} to --sr-method, or omit this file from --pretrained."
             findings.refuse_option(
-                where, f"{what}, but --sr-method does not include this method", fix
+                option, f"{description}, but --sr-method does not include this method", fix
             )
-        elif method in first:
+        elif method in file_of_method:
             fix = (
                 "Specify one model per method. To compare two models, run the program twice with"
                 " different output directories."
             )
             findings.refuse_option(
-                where,
-                f"{what}, but {first[method]} already specifies a model for this method",
+                option,
+                f"{description}, but {file_of_method[method]} already specifies a model for this"
+                " method",
                 fix,
             )
         elif renamed:
-            findings.tell(where, f"{renamed}.")
-        first.setdefault(method, file)
-    if superres.n_ensemble > 1 and superres.learned and set(superres.learned) <= set(first):
+            findings.tell(option, f"{renamed}.")
+        file_of_method.setdefault(method, file)
+    if (
+        superres.n_ensemble > 1
+        and superres.learned
+        and set(superres.learned) <= set(file_of_method)
+    ):
         reason = (
             "the models of all methods are loaded from --pretrained files, so no ensemble"
             " can be trained"
@@ -53,9 +58,9 @@ def check_given_models(superres: SuperRes, findings: Findings) -> None:
 
 
 def method_of_model(model: Path) -> str | None:
-    """Return the method of a ``.safetensors`` file by its model card, or None.
+    """Return the method of a ``.safetensors`` file from its model card, or None.
 
-    It is None if the card beside the file does not name a method. Names of earlier versions are
+    None if the card next to the file does not name a method. Names of earlier versions are
     replaced by the current ones.
     """
     card = read_json(model.with_suffix(".json"))
@@ -65,8 +70,8 @@ def method_of_model(model: Path) -> str | None:
 def input_of_models(superres: SuperRes) -> ModelInput | None:
     """Return the input of the ``--pretrained`` models of structural scans, or None.
 
-    It is None unless there is such a model for every method, and the card of the first model
-    states contrasts, voxel size and slice orientation. Further models are compared with it later.
+    None unless every method has such a model, and the card of the first model states contrasts,
+    voxel size and slice orientation. Further models are compared with the first one later.
     """
     models = [pretrained_for(superres, name) for name in superres.learned]
     if not models or models[0] is None or None in models:
@@ -88,10 +93,10 @@ def input_of_models(superres: SuperRes) -> ModelInput | None:
 
 
 def factor_of_models(superres: SuperRes) -> Triple | None:
-    """Return the factor of the ``--pretrained`` models, or None without one factor for all.
+    """Return the factor of the ``--pretrained`` models, or None if they do not share one factor.
 
-    A model that was trained with several factors has none of its own, and neither has a model
-    whose method is not requested.
+    Models that were trained with several factors, and models of methods that are not requested, do
+    not count.
     """
     factors = {
         _factor_of_model(file)
@@ -102,7 +107,10 @@ def factor_of_models(superres: SuperRes) -> Triple | None:
 
 
 def _factor_of_model(model: Path) -> Triple | None:
-    """Return the one factor that a model card states; a card is checked where it is used."""
+    """Return the single factor that a model card states, or None if it is missing or invalid.
+
+    The card is checked when the model is used.
+    """
     card = read_json(model.with_suffix(".json"))
     factor = card.get("factor")
     if card.get("factors") or not isinstance(factor, list) or len(factor) != 3:
@@ -114,15 +122,13 @@ def _factor_of_model(model: Path) -> Triple | None:
 
 
 def factor_without_pair(superres: SuperRes) -> Triple | None:
-    """Return the factor that ``--sr-factor`` or the given models state, or None."""
+    """Return the factor of ``--sr-factor`` or of the given models, or None."""
     return superres.factor_by_axis or factor_of_models(superres)
 
 
 def pretrained_for(superres: SuperRes, method: str) -> Path | None:
-    """Return the ``--pretrained`` model of this method, or None.
+    """Return the first ``--pretrained`` model whose card names this method, or None.
 
     Methods without such a model are trained as usual.
-
-    First file whose card names the method, or None.
     """
     return next((file for file in superres.pretrained if method_of_model(file) == method), None)

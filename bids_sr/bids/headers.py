@@ -1,4 +1,4 @@
-"""Headers of images: matrix, voxel sizes and orientation, read without the data."""
+"""Image headers: matrix, voxel sizes and orientation, read without the image data."""
 
 import zlib
 from pathlib import Path
@@ -13,18 +13,18 @@ from bids_sr.io.image_header import Header
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
 
-LEAST_MATRIX = 4  # voxels along an axis in plane, of what is super-resolved
-_ORIENTATION_TOLERANCE_MM = 1.0  # a sform may hold shears that a qform cannot
+LEAST_MATRIX = 4  # voxels, smallest in-plane matrix of a series that is super-resolved
+_ORIENTATION_TOLERANCE_MM = 1.0  # mm; a sform may contain shears that a qform cannot represent
 READ_ERRORS = (OSError, EOFError, zlib.error, ValueError, ArithmeticError, MemoryError)
-"""What a truncated or corrupt file raises, gzip or not."""
+"""Exceptions raised for a truncated or corrupt file, gzipped or not."""
 COLORED = "the image contains RGB colors instead of a measured signal"
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
 def read_header(path: Path, findings: Findings) -> Header | None:
-    """Read the header of a NIfTI image once; why that fails becomes a problem.
+    """Read the header of a NIfTI image once, with the axes as stored.
 
-    Header with the axes as stored; None where it cannot be read or is unsound.
+    None with a problem if the header is unreadable or invalid.
     """
     if path not in findings.headers and (header := _read(path, findings)) is not None:
         findings.headers[path] = header
@@ -32,6 +32,7 @@ def read_header(path: Path, findings: Findings) -> Header | None:
 
 
 def _read(path: Path, findings: Findings) -> Header | None:
+    """Read and check the header of a NIfTI image; return None with a problem on failure."""
     import nibabel as nb
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
@@ -49,7 +50,7 @@ def _read(path: Path, findings: Findings) -> Header | None:
         zooms = tuple(float(z) for z in header.get_zooms())
         dtype = header.get_data_dtype()
         units, slice_axis = header.get_xyzt_units()[1], header.get_dim_info()[2]
-        known, apart = _orientation(image)
+        is_oriented, distance = _orientation(image)
     except (*READ_ERRORS, ImageFileError, HeaderDataError, KeyError, AttributeError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         reason = (
@@ -71,16 +72,16 @@ def _read(path: Path, findings: Findings) -> Header | None:
         reason = f"the image header is invalid: its shape is {shape}, or its affine is singular"
         findings.refuse(path, reason, "Convert the DICOM images again.")
         return None
-    if not known:
+    if not is_oriented:
         reason = (
             "left and right cannot be determined because neither qform nor sform is set in the"
             " header (both codes are 0)"
         )
         findings.refuse(path, reason, "Convert the DICOM images again; dcm2niix sets both codes.")
         return None
-    if apart > _ORIENTATION_TOLERANCE_MM:
+    if distance > _ORIENTATION_TOLERANCE_MM:
         text = (
-            f"the positions according to qform and sform differ by {apart:.3g} mm. The sform is"
+            f"the positions according to qform and sform differ by {distance:.3g} mm. The sform is"
             " used because it takes precedence when its code is set."
         )
         findings.tell(path, text)
@@ -113,7 +114,7 @@ def _orientation(image: "Nifti1Image") -> tuple[bool, float]:
 
 
 def squeeze_3d(header: Header) -> tuple[int, ...]:
-    """Shape of an image of three axes or more, without those of length one behind the third."""
+    """Return the shape of an image without trailing axes of length one behind the third axis."""
     shape = header.shape
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -121,13 +122,13 @@ def squeeze_3d(header: Header) -> tuple[int, ...]:
 
 
 def is_bold(header: Header, findings: Findings) -> bool:
-    """Whether an image can be a BOLD series as far as its header tells; a problem says why not.
+    """Return whether an image can be a BOLD series according to its header, or report a problem.
 
-    `header`: header of the image, axes in any order.
+    `header` may have its axes in any order.
     """
     path, shape = header.path, header.shape
     size = "×".join(map(str, shape))
-    before = len(findings.problems)
+    n_problems = len(findings.problems)
     if header.colored:
         findings.refuse(
             path, COLORED, "Convert the DICOM images of the original series, or exclude this file."
@@ -157,15 +158,14 @@ def is_bold(header: Header, findings: Findings) -> bool:
             ),
             fix,
         )
-    return len(findings.problems) == before
+    return len(findings.problems) == n_problems
 
 
 def is_wide(header: Header, findings: Findings) -> bool:
-    """Return whether slices (third axis) are more than single rows or columns.
+    """Return whether slices have at least four voxels along both in-plane axes, or report a
+    problem.
 
-    Otherwise a problem is added.
-
-    True for at least four voxels along both axes in plane.
+    `header` must have slices along the third axis.
     """
     x, y = header.shape[:2]
     if min(x, y) >= LEAST_MATRIX:

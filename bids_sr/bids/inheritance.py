@@ -15,17 +15,22 @@ from bids_sr.io.checksums import checksum
 
 @lru_cache(maxsize=4096)
 def _read_text(path: Path, content: str) -> str:
+    """Read a text file once per content; `content` is the checksum of the file."""
     return read_text(path, encoding="utf-8-sig")
 
 
 def read_object(path: Path) -> dict[str, object]:
-    """Read a JSON file that holds an object.
+    """Read a JSON file that contains an object.
 
-    `InputError`: it was not downloaded, cannot be read, is no JSON, or holds something else.
+    Raises
+    ------
+    InputError
+        If the file was not downloaded, cannot be read, is not valid JSON, or contains another
+        type.
     """
     require(path)
     try:
-        regular(path)  # the checksum of a pipe or device would never end
+        regular(path)  # computing the checksum of a pipe or device would never end
         value = json.loads(_read_text(path, checksum(path)))
     except (OSError, ValueError, RecursionError) as error:
         raise refusal(
@@ -41,26 +46,26 @@ def read_object(path: Path) -> dict[str, object]:
 
 
 def merged(files: Iterable[Path]) -> dict[str, object]:
-    """Content of sidecars, of which later ones take precedence; values of null are left out.
-
-    `files`: JSON files in ascending rank.
-    """
-    found: dict[str, object] = {}
+    """Merge the content of sidecars in ascending precedence, and drop null values."""
+    metadata: dict[str, object] = {}
     for file in files:
-        found.update(read_object(file))
-    return {key: value for key, value in found.items() if value is not None}
+        metadata.update(read_object(file))
+    return {key: value for key, value in metadata.items() if value is not None}
 
 
 def suffix_of(path: Path) -> str:
-    """Suffix of BIDS in a file name: ``bold``, ``events``, ``T1w``."""
+    """Return the BIDS suffix of a file name, such as ``bold``, ``events`` or ``T1w``."""
     return path.name.split(".")[0].rpartition("_")[2]
 
 
 def inherited(image: Path, root: Path, files_in: Callable[[Path], Iterable[Path]]) -> list[Path]:
     """Return the files that apply to an image by the inheritance principle.
 
-    They stand in the folder of the image or above it, and all their entities are those of the
-    image: from the root of the data set down, those with more entities later.
+    These are files in the folder of the image or above it whose entities all occur in the name of
+    the image, from the root of the data set down, and within a folder by ascending number of
+    entities.
+
+    `files_in` returns the candidates in a folder.
     """
     return [
         file
@@ -72,7 +77,7 @@ def inherited(image: Path, root: Path, files_in: Callable[[Path], Iterable[Path]
 
 
 def sidecars_on_disk(image: Path, root: Path) -> list[Path]:
-    """JSON files that apply to an image, in ascending rank: from the root of its data set down."""
+    """Return the JSON files that apply to an image in ascending precedence, from the root down."""
     suffix = suffix_of(image)
     return inherited(
         image,

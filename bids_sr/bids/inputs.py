@@ -15,15 +15,22 @@ from bids_sr.io.grids import AS_STORED, AxisOrder, Shape, size_text
 from bids_sr.io.image_header import Header, Triple
 from bids_sr.io.volume_times import middle_of_acquisition, reference_time
 
-DEFAULT_FACTORS: Triple = (2.0, 2.0, 1.0)  # unless a pair, an option or a model states it
+# fallback if no pair, option or model determines the factor
+DEFAULT_FACTORS: Triple = (2.0, 2.0, 1.0)
 
 
 @frozen
 class Pair:
-    """One contrast of a participant at two resolutions, to learn from; paths are absolute.
+    """Images of one contrast of a participant at two resolutions, for training.
 
-    `lowres`: if None, it is made of the other one by k-space truncation. `factor`: low- over
-    high-resolution voxel size, each axis. `orders`: of axes of the files, to lie as the run's.
+    Attributes
+    ----------
+    highres, lowres : Path
+        Absolute paths. If `lowres` is None, it is computed from `highres` by k-space truncation.
+    factor : Triple
+        Low-resolution voxel size divided by high-resolution voxel size, per axis.
+    orders : tuple of AxisOrder
+        Axis orders that bring the files (high, low resolution) to the axis order of the run.
     """
 
     highres: Path
@@ -38,7 +45,7 @@ class Pair:
 
     @property
     def images(self) -> tuple[Path, ...]:
-        """The images that were acquired."""
+        """Acquired images of the pair."""
         return (self.highres,) if self.lowres is None else (self.highres, self.lowres)
 
 
@@ -55,7 +62,7 @@ class LowresScan:
 
     @property
     def images(self) -> tuple[Path, ...]:
-        """The image that was acquired."""
+        """Acquired image, as a tuple."""
         return (self.path,)
 
 
@@ -63,8 +70,14 @@ class LowresScan:
 class ModelInput:
     """Input of the ``--pretrained`` models of structural scans.
 
-    `contrasts`: BIDS suffixes in the order of the channels. `mm`: voxel size of the grid.
-    `orientation`: anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``.
+    Attributes
+    ----------
+    contrasts : tuple of str
+        BIDS suffixes in the order of the channels.
+    mm : Triple
+        Voxel size of the grid.
+    orientation : str
+        Anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``.
     """
 
     contrasts: tuple[str, ...]
@@ -74,9 +87,9 @@ class ModelInput:
 
 @frozen
 class Truth:
-    """Reference for the finer maps of a run: the measured series, known effects, or both.
+    """Reference for the high-resolution maps of a run: a measured series, known effects, or both.
 
-    `activations`: condition → map in signal units, high resolution.
+    `activations` maps a condition to its high-resolution map in signal units.
     """
 
     root: Path | None = None
@@ -86,20 +99,35 @@ class Truth:
 
 @frozen
 class BoldRun:
-    """A BOLD series as header and sidecar tell it, with what belongs to it; paths are absolute.
+    """BOLD series according to header and sidecar, with its associated files; paths are absolute.
 
-    Slices lie along its third axis, whatever the order in its file. Companions of a run are BOLD
-    runs, too, with axes as near to those of the run as can be.
+    Slices are along the third axis, whatever the order in the file. Companions of a run are BOLD
+    runs as well, with an axis order as close as possible to the order of the run.
 
-    `sidecar`: after inheritance. `events`: None at rest, and where they are ignored.
-    `slice_timing`: seconds from the start of a volume, one per slice along axis 2; None: slice
-    timing is not corrected. `echoes`: file and echo time (ms) of each echo that is combined, of
-    which `bold` is the first; empty for a single echo. `factor`: acquired over high-resolution
-    voxel size, each axis. `pair`: the images of the same person that this run is super-resolved
-    with. `holdout`: a second pair, which is not trained on, where that was asked for.
-    `calibration`: short run at the high resolution that it is calibrated with. `another`: run of
-    the same task, where series of other programs are judged. `compared`: name → series of another
-    program, judged beside it.
+    Attributes
+    ----------
+    sidecar : mapping
+        Metadata after inheritance.
+    events : Path or None
+        None at rest, and if events are ignored.
+    slice_timing : tuple of float or None
+        Seconds from the start of a volume, one per slice along axis 2. If None, slice timing is
+        not corrected.
+    echoes : tuple
+        File and echo time (ms) of all combined echoes, the first being `bold`; empty for a single
+        echo.
+    factor : Triple
+        Acquired voxel size divided by high-resolution voxel size, per axis.
+    pair : Pair or None
+        Images of the same participant that this run is super-resolved with.
+    holdout : Pair or None
+        Second pair, which is not used for training (``--pair-holdout``).
+    calibration : BoldRun or None
+        Short high-resolution run that calibrates this run.
+    another : BoldRun or None
+        Run of the same task that is used to evaluate series of other programs.
+    compared : mapping
+        Name → series of another program that is compared with this run.
     """
 
     header: Header = field(repr=False)
@@ -119,7 +147,7 @@ class BoldRun:
 
     @property
     def bold(self) -> Path:
-        """Return its file; of several echoes the first."""
+        """Absolute path of the series, or of its first echo."""
         return self.header.path.absolute()
 
     @property
@@ -130,7 +158,7 @@ class BoldRun:
 
     @property
     def n_volumes(self) -> int:
-        """How many volumes it has."""
+        """Number of volumes."""
         return self.header.shape[3]
 
     @property
@@ -140,19 +168,25 @@ class BoldRun:
 
     @property
     def affine(self) -> np.ndarray:
-        """Voxel to RAS mm (4, 4)."""
+        """Transform from voxel indices to RAS mm (4, 4)."""
         return self.header.affine
 
     @property
     def axis_order(self) -> AxisOrder:
-        """Return axis of the file that each axis of the run is."""
+        """Axis of the file that becomes each axis of the run."""
         return self.header.order
 
     @property
     def entities(self) -> dict[str, str]:
-        """Long name of pybids → label, in the order of the file name; of all echoes."""
-        named = entities_of(self.bold)
-        return {k: label for k, label in named.items() if not (self.echoes and k == "echo")}
+        """Long name of pybids → label, in the order of the file name; without ``echo`` if
+        combined.
+        """
+        entity_labels = entities_of(self.bold)
+        return {
+            key: label
+            for key, label in entity_labels.items()
+            if not (self.echoes and key == "echo")
+        }
 
     @property
     def stem(self) -> str:
@@ -174,20 +208,20 @@ class BoldRun:
 
     @property
     def is_corrected(self) -> bool:
-        """Whether slice timing was corrected in it already."""
+        """Whether the series was already corrected for slice timing."""
         return bool(self.sidecar.get("SliceTimingCorrected", False))
 
     def start_time(self, fraction: float) -> float:
-        """Return the moment of a volume for which its values hold, in s after its start.
+        """Return the reference time of a volume's values, in s after the start of the volume.
 
-        It is the moment to which slice timing is corrected here, or was corrected before
-        (StartTime), else the middle of the time in which the slices of a volume are acquired.
+        This is the reference time of slice timing correction by this program, or of an earlier
+        correction (StartTime), or else the middle of the slice acquisition.
 
         Parameters
         ----------
         fraction : float
-            Moment of the slice acquisition range to which slice timing is corrected (0: first
-            slice, .5: middle, 1: last slice).
+            Reference time of the correction within the slice acquisition (0: first slice, .5:
+            middle, 1: last slice).
         """
         if self.slice_timing is not None:
             return reference_time(self.slice_timing, fraction)
@@ -203,25 +237,32 @@ class BoldRun:
 
     @property
     def images(self) -> tuple[Path, ...]:
-        """Return images that are read for this run besides those of its pairs."""
+        """Images that are read for this run, except for its pairs."""
         measured = None if self.truth is None else self.truth.series
-        others = (self.calibration, measured, self.another, *self.compared.values())
+        companions = (self.calibration, measured, self.another, *self.compared.values())
         return (
             self.bold,
             *(path for path, _ in self.echoes[1:]),
-            *(one.bold for one in others if one is not None),
+            *(companion.bold for companion in companions if companion is not None),
         )
 
 
 @frozen
 class Subject:
-    """One participant.
+    """Participant with images and runs.
 
-    `runs`: BOLD runs that are processed; empty for structural scans. `precomputed`: what another
-    program has made; its T1w image is then the first. `structural`: contrasts that ``--sr-target
-    anat`` works on. `controls`: contrasts of each session that has high-resolution scans only
-    (``--anat-control``); without low-resolution images. `lowres`: contrasts of each session that
-    has low-resolution scans only, for ``--pretrained`` models.
+    Attributes
+    ----------
+    runs : tuple of BoldRun
+        BOLD runs to process; empty for structural scans.
+    precomputed : PrecomputedAnat or None
+        Anatomical derivatives of another program. If given, `t1w` starts with its T1w image.
+    structural : tuple of Pair
+        Contrasts to super-resolve with ``--sr-target anat``.
+    controls : tuple
+        Contrasts of each session with only high-resolution scans (``--anat-control``).
+    lowres : tuple
+        Contrasts of each session with only low-resolution scans, for ``--pretrained`` models.
     """
 
     label: str
@@ -239,21 +280,23 @@ class Subject:
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
-        """The distinct pairs of the runs, in the order of the runs."""
+        """Distinct pairs of the runs, in the order of the runs."""
         return tuple(dict.fromkeys(run.pair for run in self.runs if run.pair is not None))
 
     @property
     def images(self) -> tuple[Path, ...]:
-        """Every image that is read, each once: what is checked voxel by voxel before the work."""
+        """Images that are read, without duplicates; their voxels are checked before processing."""
         scans = (*self.structural, *(scan for session in self.controls for scan in session))
         pairs = (*scans, *self.pairs, *self.holdouts.values())
         lowres = [scan for session in self.lowres for scan in session]
-        of: tuple[Pair | LowresScan | BoldRun, ...] = (*pairs, *lowres, *self.runs)
-        return tuple(dict.fromkeys([*self.t1w[:1], *(path for one in of for path in one.images)]))
+        sources: tuple[Pair | LowresScan | BoldRun, ...] = (*pairs, *lowres, *self.runs)
+        return tuple(
+            dict.fromkeys([*self.t1w[:1], *(path for source in sources for path in source.images)])
+        )
 
     @property
     def holdouts(self) -> dict[Pair, Pair]:
-        """Pair that is trained on → pair that is scored, in the order of the runs."""
+        """Training pair → held-out pair, in the order of the runs."""
         return {
             run.pair: run.holdout
             for run in self.runs
@@ -263,13 +306,20 @@ class Subject:
 
 @dataclass(slots=True)
 class Survey(Findings):
-    """Everything that file names, sidecars and headers tell, and what speaks against it.
+    """Inputs according to file names, sidecars and headers, with all notices about them.
 
-    `type_order` has for each task the trial types in the order that decides the sign of default
-    contrasts, the same for every participant of the data set.
-
-    `subjects`: with the runs that are sound. `chosen`: name → BOLD file and events table of all
-    runs chosen: tables of unsound ones are checked, too.
+    Attributes
+    ----------
+    subjects : tuple of Subject
+        Participants with their usable runs.
+    chosen : dict
+        Name of a run → BOLD file and events table, for all selected runs. Tables of unusable runs
+        are checked as well.
+    sources : tuple of Derivatives
+        Directories of ``--derivatives``.
+    type_order : dict
+        Task → trial types in the order that determines the sign of default contrasts, the same for
+        every participant of the data set.
     """
 
     subjects: tuple[Subject, ...] = ()

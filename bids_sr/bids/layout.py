@@ -1,9 +1,9 @@
-"""Index of a data set by pybids, made once for all participants.
+"""Index of a data set by pybids, built once for all participants.
 
-pybids indexes names only. Its own reading of sidecars asks the database once for every events
-table, which grows with the square of the number of participants; sidecars are read here, when they
-are needed. Its `database_path` is used, in a folder named by the files that are there, as pybids
-reads a database without asking whether it still holds.
+Only file names are indexed by pybids. With its metadata index, each events table takes another
+database query, so that the time grows with the square of the number of participants; sidecars are
+therefore read here on demand. `database_path` of pybids is used with a folder whose name depends
+on the existing files, because pybids does not check whether a stored database is up to date.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bids.layout import BIDSLayout
 
 IMAGES = (".nii.gz", ".nii")
-_FORM = "2"  # of our databases; another one is not read
+_FORM = "2"  # version of the stored databases; others are not read
 _LABEL = "[0-9A-Za-z+]+"
 _FOLDERS = ("anat", "func")
 _TABLE = r"[^/]*(?<![^_/])(?:bold|events)\.(?:json|tsv)"
@@ -37,17 +37,23 @@ KINDS: dict[str, tuple[str, str]] = {
     "t2w": ("anat", "T2w"),
     "flair": ("anat", "FLAIR"),
 }
-"""Kind of image, as ``--bids-filter-file`` names it → folder and suffix."""
+"""Kind of image in ``--bids-filter-file`` → folder and suffix."""
 _NAME_KEYS = frozenset(
     {*ENTITIES.values(), "suffix", "extension", "datatype", "fmap", "staining", "inversion"}
 )
 
 
 class Index:
-    """Index of the data set by pybids, queried once per kind of image.
+    """Index of a data set by pybids, queried once per kind of image.
 
-    `bids_dir`: root of the data set, absolute. `filters`: values of entities by their long name,
-    for each kind of image.
+    Parameters
+    ----------
+    layout : BIDSLayout
+        Layout of the data set.
+    bids_dir : Path
+        Root of the data set, absolute.
+    filters : mapping
+        Values of entities by their long name, for each kind of image.
     """
 
     def __init__(
@@ -55,18 +61,22 @@ class Index:
     ) -> None:
         self._layout, self._root, self._filters = layout, bids_dir, filters
         self._images: dict[str, dict[str, list[Path]]] = {}
-        self._beside: dict[tuple[Path, str, str], list[Path]] = {}
-        for name in layout.get(
+        self._tables: dict[tuple[Path, str, str], list[Path]] = {}
+        for file_name in layout.get(
             extension=[".json", ".tsv"], suffix=["bold", "events"], return_type="filename"
         ):
-            path = Path(name)
-            self._beside.setdefault((path.parent, suffix_of(path), path.suffix), []).append(path)
+            path = Path(file_name)
+            self._tables.setdefault((path.parent, suffix_of(path), path.suffix), []).append(path)
 
     def find(self, kind: str, label: str) -> list[Path]:
-        """Return images of a kind (bold, t1w, t2starw, ...) of a participant, sorted by name.
+        """Return the images of a participant that pass the filters, sorted by name.
 
-        `InputError`: the filter has an entity or a value that the data set has not. Returns images
-        that pass the filters; empty for none.
+        `kind` is a key of `KINDS`.
+
+        Raises
+        ------
+        InputError
+            If the filter contains an entity or value that does not occur in the data set.
         """
         if kind in self._images:
             return self._images[kind].get(label, [])
@@ -78,7 +88,7 @@ class Index:
             **self._filters.get(kind, {}),
         }
         query.pop("subject", None)
-        # pybids takes it from the whole path, also from above the data set
+        # pybids derives the datatype from the whole path, including folders above the data set
         folders = query.pop("datatype")
         folders = folders if isinstance(folders, list) else [folders]
         try:
@@ -100,22 +110,34 @@ class Index:
         return images.get(label, [])
 
     def _inherited(self, image: Path, suffix: str, extension: str) -> list[Path]:
-        if self._root not in image.parents:  # a file of another data set has what lies beside it
-            beside = image.with_name(f"{stem_of(image)}_{suffix}{extension}")
-            return [beside] * beside.is_file()
-        known = self._beside
-        return inherited(image, self._root, lambda at: known.get((at, suffix, extension), ()))
+        # files of another data set only have the file next to them
+        """Return the metadata or events files that apply to an image."""
+        if self._root not in image.parents:
+            neighbor = image.with_name(f"{stem_of(image)}_{suffix}{extension}")
+            return [neighbor] * neighbor.is_file()
+        tables = self._tables
+        return inherited(
+            image, self._root, lambda folder: tables.get((folder, suffix, extension), ())
+        )
 
     def events(self, image: Path) -> Path | None:
-        """Table of events that applies to an image: the nearest, then with the most entities."""
-        found = self._inherited(image, "events", ".tsv")
-        return max(found, key=lambda file: (len(file.parts), len(entities_of(file))), default=None)
+        """Return the events table of an image: the nearest one, then the one with the most
+        entities.
+        """
+        tables = self._inherited(image, "events", ".tsv")
+        return max(
+            tables, key=lambda file: (len(file.parts), len(entities_of(file))), default=None
+        )
 
     def sidecar(self, path: Path) -> dict[str, object]:
-        """Metadata of an image or table after inheritance; values of null are left out.
+        """Return the metadata of an image or table after inheritance, without null values.
 
-        Nearer and more specific files take precedence. `InputError`: a JSON file that applies
-        cannot be read or holds no object.
+        Nearer and more specific files take precedence.
+
+        Raises
+        ------
+        InputError
+            If a JSON file that applies cannot be read or does not contain an object.
         """
         return merged(self._inherited(path, suffix_of(path), ".json"))
 
@@ -123,30 +145,39 @@ class Index:
 def open_index(
     bids_dir: Path,
     labels: Sequence[str],
-    every: Sequence[str],
+    all_labels: Sequence[str],
     database_dir: Path | None,
     filters: Mapping[str, Mapping[str, object]],
 ) -> Index:
-    """Index what is needed: anatomical and functional files of the chosen participants.
+    """Index the anatomical and functional files of the selected participants.
 
-    With a database directory everything is indexed, as the database serves later calls with other
-    participants. It is made again once a file was added, removed or renamed.
+    With a database directory, all participants are indexed, because later calls may select others.
+    The database is rebuilt if a file was added, removed or renamed.
 
-    `bids_dir`: absolute. `database_dir`: holds one folder for each data set, or None.
+    Parameters
+    ----------
+    bids_dir : Path
+        Root of the data set, absolute.
+    labels, all_labels : sequence of str
+        Labels of the selected participants, and of all participants.
+    database_dir : Path or None
+        Directory with one folder per data set; None for an index in memory.
+    filters : mapping
+        Values of entities by their long name, for each kind of image.
     """
-    metadata = any(key not in _NAME_KEYS for query in filters.values() for key in query)
-    if metadata:  # the content of all sidecars will be read; opening a pipe would wait forever
+    indexes_metadata = any(key not in _NAME_KEYS for query in filters.values() for key in query)
+    if indexes_metadata:  # pybids then reads all sidecars, and opening a pipe would block forever
         _refuse_special_files(bids_dir)
     if database_dir is None:
-        chosen = None if set(labels) == set(every) else labels
-        layout = _layout(bids_dir, chosen, None, metadata=metadata)
+        selected = None if set(labels) == set(all_labels) else labels
+        layout = _layout(bids_dir, selected, None, metadata=indexes_metadata)
     else:
-        layout = _stored(bids_dir, database_dir, metadata=metadata)
+        layout = _stored(bids_dir, database_dir, metadata=indexes_metadata)
     return Index(layout, bids_dir, filters)
 
 
 def _refuse_special_files(bids_dir: Path) -> None:
-    """Raise InputError if a file that would be indexed is a pipe, socket or device."""
+    """Raise `InputError` if a file to index is a pipe, socket or device."""
     for entry in _listing(bids_dir):
         path = Path(entry.path)
         if path.exists() and not (path.is_file() or path.is_dir()):
@@ -160,6 +191,10 @@ def _refuse_special_files(bids_dir: Path) -> None:
 def _layout(
     bids_dir: Path, labels: Sequence[str] | None, database: Path | None, *, metadata: bool
 ) -> BIDSLayout:
+    """Index a data set with pybids, in `database` or in memory (None).
+
+    `labels` restricts the index to participants; None includes all.
+    """
     from bids.layout import BIDSLayout, BIDSLayoutIndexer
 
     indexer = BIDSLayoutIndexer(
@@ -176,12 +211,12 @@ def _layout(
             str(bids_dir), validate=False, derivatives=False, indexer=indexer, database_path=place
         )
     except UnicodeEncodeError as error:
-        odd = next(
+        bad_path = next(
             (entry.path for entry in _listing(bids_dir) if not entry.path.isprintable()), bids_dir
         )
-        shown = os.fsencode(odd).decode(errors="backslashreplace")
+        printable = os.fsencode(bad_path).decode(errors="backslashreplace")
         raise refusal(
-            shown,
+            printable,
             "the file or directory name is not valid UTF-8",
             "Rename the file or directory using only letters, digits, underscores and hyphens.",
         ) from error
@@ -194,11 +229,10 @@ def _layout(
 
 
 def _ignored(labels: Sequence[str] | None = None) -> re.Pattern[str]:
-    """Return the pattern of paths that are not indexed, relative to the root.
+    """Return a pattern that matches the paths (relative to the root) that are not indexed.
 
-    Only images, and the tables and sidecars of runs, are indexed.
-
-    Only folders of BIDS are entered, so that links which lead back up cannot be followed for ever.
+    Only images, and the tables and sidecars of runs, are indexed. Only BIDS folders are entered,
+    so that links to a parent folder do not cause an endless search.
     """
     label = _LABEL if labels is None else "(?:" + "|".join(map(re.escape, labels)) + ")"
     place = f"/sub-{label}(?:/ses-{_LABEL})?"
@@ -215,15 +249,18 @@ def _ignored(labels: Sequence[str] | None = None) -> re.Pattern[str]:
 
 
 def _stored(bids_dir: Path, database_dir: Path, *, metadata: bool) -> BIDSLayout:
-    """Return the database of this state of the data set, made if missing, replacing older ones."""
+    """Open the database for the current files of the data set, built if missing.
+
+    Databases of earlier states of the data set are removed.
+    """
     file_name = "bids-sr-" + hashlib.sha256(os.fsencode(bids_dir)).hexdigest()[:12]
     folder = database_dir / f"{file_name}-{_fingerprint(bids_dir, metadata=metadata)}"
     try:
         if not folder.is_dir():
             _make(bids_dir, folder, metadata=metadata)
-            for old in database_dir.glob(f"{file_name}-*"):
-                if old != folder:
-                    shutil.rmtree(old, ignore_errors=True)
+            for old_folder in database_dir.glob(f"{file_name}-*"):
+                if old_folder != folder:
+                    shutil.rmtree(old_folder, ignore_errors=True)
     except OSError as error:
         raise refusal(
             f"--bids-database-dir {database_dir}",
@@ -234,36 +271,36 @@ def _stored(bids_dir: Path, database_dir: Path, *, metadata: bool) -> BIDSLayout
 
 
 def _make(bids_dir: Path, folder: Path, *, metadata: bool) -> None:
-    """Make a database in a temporary place and move it into its own as a whole.
+    """Build a database in a temporary folder, and rename the folder when complete.
 
-    Another process may have been quicker.
+    If another process was faster, its database is used.
     """
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
     try:
-        made = _layout(bids_dir, None, beside, metadata=metadata)
-        made.session.close()
-        os.rename(beside, folder)
+        layout = _layout(bids_dir, None, partial, metadata=metadata)
+        layout.session.close()
+        os.rename(partial, folder)
     except OSError:
         if not folder.is_dir():
             raise
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _fingerprint(bids_dir: Path, *, metadata: bool = False) -> str:
     """Return a digest of all indexed file names and, with `metadata`, of the sidecars' content."""
-    seen = hashlib.sha256(f"{_FORM} {metadata}".encode())
+    digest = hashlib.sha256(f"{_FORM} {metadata}".encode())
     for entry in _listing(bids_dir):
-        seen.update(os.fsencode(entry.path) + b"\0")
+        digest.update(os.fsencode(entry.path) + b"\0")
         if metadata and entry.name.endswith(".json"):
-            seen.update(checksum(Path(entry.path)).encode())
-    return seen.hexdigest()[:16]
+            digest.update(checksum(Path(entry.path)).encode())
+    return digest.hexdigest()[:16]
 
 
 def _listing(bids_dir: Path) -> Iterator[os.DirEntry[str]]:
-    """Files that are indexed, in the order of their names; nothing else is looked into."""
+    """Yield the files to index, sorted by name within a folder; other folders are not entered."""
     yield from _indexed_in(bids_dir)
     for participant in _folders(bids_dir, "sub-"):
         for place in [participant, *_folders(participant, "ses-")]:
@@ -274,13 +311,17 @@ def _listing(bids_dir: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _indexed_in(folder: Path, images: tuple[str, ...] = ()) -> list[os.DirEntry[str]]:
-    found = (
-        e for e in os.scandir(folder) if e.name.endswith(images) or _TABLE_NAME.fullmatch(e.name)
+    """Return the images and tables in a folder that are indexed, sorted by name."""
+    entries = (
+        entry
+        for entry in os.scandir(folder)
+        if entry.name.endswith(images) or _TABLE_NAME.fullmatch(entry.name)
     )
-    return sorted(found, key=lambda entry: entry.name)
+    return sorted(entries, key=lambda entry: entry.name)
 
 
 def _folders(folder: Path, prefix: str) -> list[Path]:
+    """Return the subfolders whose names start with a prefix, sorted."""
     return sorted(
         Path(entry)
         for entry in os.scandir(folder)

@@ -1,6 +1,6 @@
-"""Edited masks of white-matter hyperintensities (``--wmh-reference``) by participant.
+"""Manually edited masks of white-matter hyperintensities (``--wmh-reference``) by participant.
 
-Source: attention_unet, section 4.9: masks of the high-resolution scans were edited by hand and
+Source: attention_unet, section 4.9: masks of the high-resolution scans were edited manually and
 compared with the automatic masks of all series.
 """
 
@@ -15,15 +15,16 @@ from bids_sr.config.spaces import Space
 
 _SHORT = {"subject": "sub", "session": "ses"}
 ENDING = "res-hr_label-WMH_desc-measured_mask.nii.gz"
-"""End of the name of a stored mask, and of an edited copy."""
+"""End of the file name of a stored mask, and of an edited copy."""
 
 
 def entities_of_scans(
     settings: Settings, subject: Subject, scans: Sequence[Pair | LowresScan] = ()
 ) -> dict[str, str]:
-    """Return entities that all results of structural scans have, in the order of file names.
+    """Return the entities that all results of structural scans have, in the order of file names.
 
-    `scans`: scans of one session with one resolution; empty: the pairs of the participant.
+    `scans`: scans of one session with one resolution; if empty, the pairs of the participant are
+    used.
     """
     sessions = {
         entities_of(scan.images[0]).get("session", "") for scan in scans or subject.structural
@@ -38,11 +39,13 @@ def entities_of_scans(
 def reference_name(settings: Settings, subject: Subject) -> str:
     """Return the file name of a participant's stored mask, and of an edited copy."""
     entities = entities_of_scans(settings, subject)
-    return "_".join([*(f"{_SHORT.get(k, k)}-{v}" for k, v in entities.items()), ENDING])
+    return "_".join(
+        [*(f"{_SHORT.get(key, key)}-{value}" for key, value in entities.items()), ENDING]
+    )
 
 
 def lesion_reference(settings: Settings, subject: Subject) -> Path | None:
-    """Return the edited mask of a participant; None without the option or without a file."""
+    """Return the edited mask of a participant, or None if option or file is missing."""
     folder = settings.superres.wmh_reference
     if folder is None:
         return None
@@ -51,7 +54,7 @@ def lesion_reference(settings: Settings, subject: Subject) -> Path | None:
 
 
 def stored_mask(settings: Settings, subject: Subject) -> Path:
-    """Return the path of the automatic mask that an earlier run stored, if one did."""
+    """Return the path of the automatic mask in the output directory."""
     session = entities_of_scans(settings, subject).get("session")
     folder = settings.paths.output_dir / f"sub-{subject.label}"
     folder = folder / f"ses-{session}" if session else folder

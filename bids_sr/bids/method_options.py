@@ -1,4 +1,4 @@
-"""Methods that a run can have, and options that have no effect with the chosen methods."""
+"""Applicable methods of a run, and options that have no effect with the selected methods."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,9 +16,9 @@ _GuideKind = Literal["highres", "none"]
 
 
 def guide_of(superres: SuperRes, run: BoldRun) -> _GuideKind:
-    """Return the image whose static detail variance methods add, if any.
+    """Return the image whose static detail is added by variance methods: ``highres`` or ``none``.
 
-    It is the one asked for, or that of the pair where there is one.
+    By default (``auto``), the high-resolution image of the pair is used if the run has a pair.
     """
     if superres.guide == "auto":
         return "highres" if run.pair is not None else "none"
@@ -26,18 +26,15 @@ def guide_of(superres: SuperRes, run: BoldRun) -> _GuideKind:
 
 
 def works_in_plane(name: str) -> bool:
-    """Return whether a method, or a control such as ``sdmod``, leaves slices as thick as they are.
+    """Return whether a method, or a control such as ``sdmod``, keeps the slice thickness.
 
-    Interpolations, `inject` and `ratio` make slices thinner, too.
+    Interpolation, ``inject`` and ``ratio`` can also reduce it; they are not methods in this sense.
     """
     return name in method_names() and get_method(name).ndim == 2
 
 
 def obstacle(name: str, run: BoldRun, superres: SuperRes) -> str:
-    """Why a run cannot have a method or baseline that needs not be there, or "".
-
-    Reason in words; empty where there is no obstacle.
-    """
+    """Return the reason why an optional method or baseline is not available for a run, or ""."""
     if name in PAIR_BASELINES:
         return "" if run.pair is not None else "no T2*w pair"
     if run.factor[2] != 1 and works_in_plane(name) and (superres.auto or name == SDMOD):
@@ -54,23 +51,23 @@ def obstacle(name: str, run: BoldRun, superres: SuperRes) -> str:
 
 
 def series_of_run(run: BoldRun, superres: SuperRes) -> tuple[str, ...]:
-    """Return the series of a run in order of computation, ``raw`` first, as the data allow.
+    """Return the series that a run allows in order of computation, ``raw`` first.
 
-    Baselines that take their detail from the pair or the run stand beside a method where a
-    reference judges both, and elsewhere where they are asked for.
+    By default, baselines that take their detail from the pair or the run are only computed if a
+    reference can evaluate them, or if they were selected.
     """
-    without = [
+    excluded = [
         name for name in (*superres.learned, *PAIR_BASELINES) if obstacle(name, run, superres)
     ]
     if run.truth is None and superres.baselines == "default":
-        without += [name for name in (SDMOD, *PAIR_BASELINES) if name not in superres.chosen]
-    return ("raw", *(name for name in superres.series if name not in series_names(without)))
+        excluded += [name for name in (SDMOD, *PAIR_BASELINES) if name not in superres.chosen]
+    return ("raw", *(name for name in superres.series if name not in series_names(excluded)))
 
 
 def refuse_all(findings: Findings, table: Iterable[tuple[bool, str, str, str]]) -> None:
-    """Add the problems of a table that hold: whether it does, file, reason, fix.
+    """Add the problems of a table whose condition holds.
 
-    `table`: condition, file or option, reason and remedy of each possible problem.
+    Rows of `table` contain condition, file or option, reason and remedy.
     """
     for holds, file, reason, fix in table:
         if holds:
@@ -78,7 +75,7 @@ def refuse_all(findings: Findings, table: Iterable[tuple[bool, str, str, str]]) 
 
 
 def check_guide(superres: SuperRes, subject: Subject, findings: Findings) -> None:
-    """Refuse a guide that was asked for by name and is not there."""
+    """Reject an explicitly requested guide for runs without a pair."""
     for run in subject.runs:
         if superres.run_trained and superres.guide == "highres" and run.pair is None:
             fix = (
@@ -96,7 +93,7 @@ def check_guide(superres: SuperRes, subject: Subject, findings: Findings) -> Non
 
 
 def check_options(settings: Settings, findings: Findings) -> None:
-    """Refuse options that could do nothing with the methods chosen."""
+    """Reject options that have no effect with the selected methods."""
     superres, evaluation = settings.superres, settings.evaluation
     anat = "Omit the option, or add --sr-target anat."
     smoothed = settings.preprocessing.input_smoothing
@@ -196,7 +193,7 @@ def check_options(settings: Settings, findings: Findings) -> None:
 
 
 def _check_through_slices(superres: SuperRes, findings: Findings) -> None:
-    """Refuse requested methods that work in plane if slices get thinner."""
+    """Reject slice-wise methods if the slice thickness is to be reduced."""
     factor = factor_without_pair(superres)
     if factor is None or factor[2] == 1:
         return
@@ -219,21 +216,23 @@ def _check_through_slices(superres: SuperRes, findings: Findings) -> None:
 
 
 def _check_perceptual(settings: Settings, findings: Findings) -> None:
-    """Refuse a training that needs VGG-19 features if their weights are missing.
+    """Reject training with VGG-19 features if their weights are missing.
 
-    Only these features would tie such a training to the high-resolution image.
-
-    Where the model is there already only the placebo of ``--null-checks`` is trained, on the T1w
-    image.
+    Without these features, nothing would tie the paper's training to the high-resolution image. If
+    a model exists, only the negative control of ``--null-checks`` is trained, on the T1w image.
     """
     superres, placebo = settings.superres, settings.evaluation.null_checks
     if superres.recipe != "paper":
         return
     for name in superres.learned:
-        trained = placebo or (
+        needs_training = placebo or (
             superres.model_source != "reuse" and pretrained_for(superres, name) is None
         )
-        if trained and get_method(name).needs_vgg and vgg_weights_for(superres, name) is None:
+        if (
+            needs_training
+            and get_method(name).needs_vgg
+            and vgg_weights_for(superres, name) is None
+        ):
             findings.refuse_option(
                 f"--sr-method {name} --recipe paper",
                 "the training recipe of the paper requires VGG-19 features, but the VGG-19"
@@ -245,5 +244,5 @@ def _check_perceptual(settings: Settings, findings: Findings) -> None:
 
 
 def vgg_weights_for(superres: SuperRes, method: str) -> Path | None:
-    """Return the weights of VGG-19 that the training of this method uses, or None."""
+    """Return the VGG-19 weights for the training of this method, or None."""
     return vgg19_for(get_method(method), superres.recipe, superres.vgg_weights)

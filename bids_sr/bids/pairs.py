@@ -1,6 +1,6 @@
-"""T2*-weighted pair of a run, chosen by voxel sizes or labels.
+"""Selection of a run's T2*-weighted pair by voxel sizes or labels.
 
-With ``--pair-holdout``, a second pair is kept for scoring.
+With ``--pair-holdout``, a second pair is reserved for evaluation.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,14 @@ from bids_sr.io.grids import mm_text, size_text
 from bids_sr.io.image_header import Header, Triple
 from bids_sr.series import PAIR_BASELINES
 
-# of the BOLD voxel: so far may the low-resolution image of the pair differ in plane
+# largest relative difference between the in-plane voxel sizes of the low-resolution image and the
+# BOLD run
 SIZE_TOLERANCE = 0.10
-_RATIO_TOLERANCE = 0.02  # so far may a ratio of voxel sizes lie from a simple fraction
+# largest relative difference between a ratio of voxel sizes and a simple fraction
+_RATIO_TOLERANCE = 0.02
 _MAX_DENOMINATOR = 4
 MIN_OVERLAP, _FAIR_OVERLAP = 0.10, 0.60  # share of the BOLD field of view that an image covers
-# largest factor that is taken from a pair by default, and that --sr-factor takes
+# largest factor that is derived from a pair by default, and largest factor of --sr-factor
 _MOST_BY_DEFAULT, _MOST_FACTOR = 4, 8
 _HOW_TO_CHOOSE = "Select the images by their acq- labels with --hr-acq LABEL and --lr-acq LABEL"
 _TWO = (
@@ -35,9 +37,9 @@ _TWO = (
 
 
 def simple_ratio(ratio: float) -> float | None:
-    """Return the simple fraction within 2 % of a ratio, or None.
+    """Return the simplest fraction within 2 % of a ratio, or None.
 
-    The denominator is at most 4, and the simplest fraction comes first.
+    The denominator is at most 4.
 
     >>> simple_ratio(1.99), simple_ratio(1.34), simple_ratio(1.41)
     (2.0, 1.3333333333333333, None)
@@ -49,35 +51,37 @@ def simple_ratio(ratio: float) -> float | None:
     return None
 
 
-def overlap(target: Header, other: Header) -> float:
-    """Return the share (0 to 1) of `target`'s field of view in `other`, in world coordinates.
+def overlap(target: Header, image: Header) -> float:
+    """Return the share (0 to 1) of an image's field of view that another image covers.
 
-    `ValueError`: the masks differ in shape. Share of 12 x 12 x 12 sample points inside, 0 to 1.
+    It is estimated from 12 x 12 x 12 sample points in world coordinates.
     """
-    ticks = [(np.arange(12) + 0.5) / 12 * n - 0.5 for n in target.shape[:3]]
+    ticks = [(np.arange(12) + 0.5) / 12 * size - 0.5 for size in target.shape[:3]]
     points = np.stack(np.meshgrid(*ticks, indexing="ij"), -1).reshape(-1, 3)
-    matrix = np.linalg.inv(other.affine) @ target.affine
+    matrix = np.linalg.inv(image.affine) @ target.affine
     voxels = points @ matrix[:3, :3].T + matrix[:3, 3]
-    inside = (voxels >= -0.5) & (voxels <= np.asarray(other.shape[:3]) - 0.5)
+    inside = (voxels >= -0.5) & (voxels <= np.asarray(image.shape[:3]) - 0.5)
     return float(inside.all(axis=1).mean())
 
 
 def _in_plane(header: Header) -> np.ndarray:
+    """Return the in-plane voxel sizes (mm)."""
     return np.asarray(header.zooms[:2])
 
 
-def _ratios(header: Header, other: Header, superres: SuperRes) -> np.ndarray:
-    """Return voxel sizes over those of another image, across slices only if they get thinner."""
-    ratios = np.asarray(header.zooms) / np.asarray(other.zooms)
+def _ratios(header: Header, reference: Header, superres: SuperRes) -> np.ndarray:
+    """Return voxel sizes relative to another image, in-plane only unless slices get thinner."""
+    ratios = np.asarray(header.zooms) / np.asarray(reference.zooms)
     return ratios if superres.thins_slices else ratios[:2]
 
 
 def _is_like(header: Header, bold: Header, superres: SuperRes) -> bool:
+    """Return whether an image has the resolution of the BOLD run, within the tolerance."""
     return bool(np.all(np.abs(_ratios(header, bold, superres) - 1) <= SIZE_TOLERANCE))
 
 
 def _is_finer(header: Header, bold: Header, superres: SuperRes) -> bool:
-    """Return whether all axes that get smaller voxels have smaller voxels in an image."""
+    """Return whether an image has smaller voxels than the BOLD run along super-resolved axes."""
     ratios = _ratios(header, bold, superres)
     if not superres.thins_slices:
         return bool(np.all(ratios < 1 - SIZE_TOLERANCE))
@@ -86,11 +90,12 @@ def _is_finer(header: Header, bold: Header, superres: SuperRes) -> bool:
 
 
 def _acq(header: Header) -> str:
+    """Return the acquisition label of an image, "" if it has none."""
     return entities_of(header.path).get("acquisition", "")
 
 
 def sizes(header: Header) -> str:
-    """Voxel size as text."""
+    """Return the voxel size as text."""
     return size_text(header.zooms, "×")
 
 
@@ -101,13 +106,23 @@ def choose(
     superres: SuperRes,
     findings: Findings,
 ) -> Pair | None:
-    """Choose the pair of one run of a session, whose slices lie on the third axis.
+    """Choose the pair of a run.
 
-    `session`: label of the run's session; None without sessions. `candidates`: magnitude
-    T2*-weighted images of the participant, every session, axes in any order. `findings`: takes why
-    there is no pair; it holds no problem yet. None without a problem means that there is no
-    T2*-weighted image. `UsageError`: it cannot be read, or names tasks that are not there. Pair,
-    or problems; neither without candidates.
+    Parameters
+    ----------
+    bold : Header
+        Header of the run, with slices along the third axis.
+    session : str or None
+        Session label of the run; None if the data set has no sessions.
+    candidates : sequence of Header
+        Magnitude T2*-weighted images of all sessions of the participant, with axes in any order.
+    findings : Findings
+        Collects the problems; must not contain problems yet.
+
+    Returns
+    -------
+    Pair or None
+        None if no pair fits (with a problem) or if there are no candidates (no problem).
     """
     candidates = [slice_axis.like(header, bold.affine) for header in candidates]
     by_session: dict[str | None, list[Header]] = {}
@@ -118,7 +133,7 @@ def choose(
             return None
     split = {label: _split(images, bold, superres) for label, images in by_session.items()}
     usable = {label: (high, low) for label, (high, low) in split.items() if high}
-    usable = {label: both for label, both in usable.items() if both[1]} or usable
+    usable = {label: images for label, images in usable.items() if images[1]} or usable
     if session in usable:
         usable = {session: usable[session]}
     if len(usable) > 1:
@@ -137,7 +152,7 @@ def choose(
     (high, low), *_ = usable.values()
     if len(high) == 1 and len(low) < 2:
         return _make(bold, high[0], low[0] if low else None, superres, findings)
-    names, others = (", ".join(h.path.name for h in images) for images in (high, low))
+    names, low_names = (", ".join(header.path.name for header in images) for images in (high, low))
     fix = f"{_HOW_TO_CHOOSE}."
     if any(len(set(map(_acq, images))) < len(images) for images in (high, low)):
         fix += (
@@ -145,11 +160,11 @@ def choose(
             ' and {"t2starw": {"run": 1}}, or add --pair-holdout to train on the first'
             " pair and test on the second."
         )
-    what = (
+    reason = (
         f"several T2*-weighted pairs match the run (high resolution: {names}; low resolution:"
-        f" {others or 'none'})"
+        f" {low_names or 'none'})"
     )
-    findings.refuse(bold.path, what, fix)
+    findings.refuse(bold.path, reason, fix)
     return None
 
 
@@ -160,13 +175,13 @@ def choose_two(
     superres: SuperRes,
     findings: Findings,
 ) -> tuple[Pair | None, Pair | None]:
-    """Choose the pair of a run that is trained on, and the one that is held out.
+    """Choose the pair that a run is trained on, and the held-out pair.
 
-    Images of one session and one number of a run make a pair. Those of the run's own session come
-    first, then the lowest numbers; the second is held out.
+    A pair consists of images of one session with the same ``run`` label. Pairs of the run's own
+    session come first, then the lowest run numbers; the second usable pair is held out.
 
-    Parameters are those of `choose`; a problem where there are fewer than two sound pairs of one
-    factor, and None for both.
+    The parameters have the same meaning as in `choose`. Both results are None, with a problem,
+    unless there are two usable pairs with the same factor.
     """
     groups: dict[tuple[str | None, str], list[Header]] = {}
     for header in candidates:
@@ -176,26 +191,26 @@ def choose_two(
         groups,
         key=lambda key: (key[0] != session, key[0] or "", int(key[1]) if key[1].isdigit() else 0),
     )
-    sound, reasons = list[tuple[Pair, Findings]](), list[str]()
+    usable, reasons = list[tuple[Pair, Findings]](), list[str]()
     for key in order:
         misfits = Findings()
         pair = choose(bold, key[0], groups[key], superres, misfits)
         if pair is None:
             reasons += [problem.why for problem in misfits.problems]
         else:
-            sound.append((pair, misfits))
+            usable.append((pair, misfits))
     if not candidates:
         return None, None
-    if len(sound) < 2:
-        why = "; ".join(dict.fromkeys(reasons))
+    if len(usable) < 2:
+        text = "; ".join(dict.fromkeys(reasons))
         reason = (
             "--pair-holdout requires two T2*-weighted pairs for this participant (number of pairs"
-            f" found: {len(sound)})"
+            f" found: {len(usable)})"
         )
-        findings.refuse(bold.path, reason + (f" ({why})" if why else ""), _TWO)
+        findings.refuse(bold.path, reason + (f" ({text})" if text else ""), _TWO)
         return None, None
-    (pair, first), (spare, second) = sound[:2]
-    names = [" and ".join(path.name for path in each.images) for each in (pair, spare)]
+    (pair, pair_findings), (spare, spare_findings) = usable[:2]
+    names = [" and ".join(path.name for path in candidate.images) for candidate in (pair, spare)]
     if pair.factor != spare.factor:
         reason = (
             f"the two T2*-weighted pairs have different super-resolution factors: {names[0]} and"
@@ -203,7 +218,7 @@ def choose_two(
         )
         findings.refuse(bold.path, reason, _TWO)
         return None, None
-    findings.add([*first.notices, *second.notices])
+    findings.add([*pair_findings.notices, *spare_findings.notices])
     findings.tell(bold.path, f"models are trained on {names[0]} and evaluated on {names[1]}.")
     return pair, spare
 
@@ -213,21 +228,34 @@ def _split(
 ) -> tuple[list[Header], list[Header]]:
     """Split the images of a session into high and low resolution, by label or voxel size.
 
-    The user's labels take precedence.
+    Labels of ``--hr-acq`` and ``--lr-acq`` take precedence.
     """
-    free = [h for h in images if _acq(h) not in (superres.hr_acq, superres.lr_acq)]
-    high = [h for h in free if _is_finer(h, bold, superres)]
-    low = [h for h in free if _is_like(h, bold, superres)]
+    unlabeled = [
+        header for header in images if _acq(header) not in (superres.hr_acq, superres.lr_acq)
+    ]
+    high = [header for header in unlabeled if _is_finer(header, bold, superres)]
+    low = [header for header in unlabeled if _is_like(header, bold, superres)]
     return (
-        [h for h in images if _acq(h) == superres.hr_acq] if superres.hr_acq else high,
-        [h for h in images if _acq(h) == superres.lr_acq] if superres.lr_acq else low,
+        [header for header in images if _acq(header) == superres.hr_acq]
+        if superres.hr_acq
+        else high,
+        [header for header in images if _acq(header) == superres.lr_acq]
+        if superres.lr_acq
+        else low,
     )
 
 
 def _contradicts(images: Sequence[Header], superres: SuperRes, findings: Findings) -> bool:
-    """Refuse two images whose resolutions are equal or contradict their labels."""
+    """Reject two images whose resolutions are equal or contradict their labels.
+
+    Returns whether there is a problem.
+    """
     high, low = (
-        [h for h in images if _acq(h) == label or (not label and word in _acq(h).lower())]
+        [
+            header
+            for header in images
+            if _acq(header) == label or (not label and word in _acq(header).lower())
+        ]
         for label, word in ((superres.hr_acq, "high"), (superres.lr_acq, "low"))
     )
     if len(high) != 1 or len(low) != 1:
@@ -261,29 +289,31 @@ def _contradicts(images: Sequence[Header], superres: SuperRes, findings: Finding
 def _refuse_unfit(
     bold: Header, candidates: Sequence[Header], superres: SuperRes, findings: Findings
 ) -> None:
-    listed = "; ".join(f"{h.path.name}: {sizes(h)}" for h in candidates)
-    asked = [f"acq-{label}" for label in (superres.hr_acq, superres.lr_acq) if label]
+    """Report why none of the T2*-weighted images is suitable for a run."""
+    available = "; ".join(f"{header.path.name}: {sizes(header)}" for header in candidates)
+    labels = [f"acq-{label}" for label in (superres.hr_acq, superres.lr_acq) if label]
     fix = f"Add an acq-highres_T2starw image with smaller voxels. {_HOW_TO_CHOOSE}."
-    if asked:
+    if labels:
         reason = (
-            f"no T2*-weighted image of this participant matches {' and '.join(asked)}"
-            f" (available images: {listed})"
+            f"no T2*-weighted image of this participant matches {' and '.join(labels)}"
+            f" (available images: {available})"
         )
         fix = (
             "Specify labels that occur in these file names with --hr-acq and --lr-acq, or omit"
             " the options."
         )
     elif all(
-        np.all(_in_plane(h) / _in_plane(candidates[0]) - 1 < _RATIO_TOLERANCE) for h in candidates
+        np.all(_in_plane(header) / _in_plane(candidates[0]) - 1 < _RATIO_TOLERANCE)
+        for header in candidates
     ):
         reason = (
             "the T2*-weighted images all have the same resolution, and their voxels are not"
-            f" smaller than the BOLD voxels ({sizes(bold)}): {listed}"
+            f" smaller than the BOLD voxels ({sizes(bold)}): {available}"
         )
     else:
         reason = (
             "no T2*-weighted image has smaller in-plane voxels than the BOLD run"
-            f" ({sizes(bold)}): {listed}"
+            f" ({sizes(bold)}): {available}"
         )
     findings.refuse(bold.path, reason, fix)
 
@@ -291,7 +321,11 @@ def _refuse_unfit(
 def _make(
     bold: Header, high: Header, low: Header | None, superres: SuperRes, findings: Findings
 ) -> Pair | None:
-    """Check the two images against the run and one another, and work out the factor."""
+    """Compare the two images with the run and with each other, and build the pair.
+
+    `low`: None if the low-resolution image is to be computed from `high`. Returns None with a
+    problem.
+    """
     for image in [high, low] if low else [high]:
         _check_geometry(bold, image, findings)
     if low is not None and not _is_like(low, bold, superres):
@@ -321,11 +355,11 @@ def _make(
 
 
 def is_too_fine(pair: Pair | None, superres: SuperRes, findings: Findings) -> bool:
-    """Return whether a pair has a factor that is too large to be a default, with a problem.
+    """Return whether a pair implies a factor too large for a default, and report it as a problem.
 
-    Susceptibility-weighted images have voxels of half a millimeter and less. No method was tested
-    at such factors, so the user has to request them. An image that was chosen by its label is one
-    that the user requests.
+    Susceptibility-weighted images have voxels of half a millimeter or less. No method was tested
+    at such factors, so the user has to request them, by ``--sr-factor`` or by the label of the
+    image.
     """
     if (
         pair is None
@@ -359,6 +393,7 @@ def is_too_fine(pair: Pair | None, superres: SuperRes, findings: Findings) -> bo
 
 
 def _check_geometry(bold: Header, image: Header, findings: Findings) -> None:
+    """Report an image that does not cover the BOLD field of view."""
     share = overlap(bold, image)
     if share < MIN_OVERLAP:
         reason = (
@@ -377,13 +412,13 @@ def _check_geometry(bold: Header, image: Header, findings: Findings) -> None:
 def _factor(
     bold: Header, high: Header, low: Header | None, superres: SuperRes, findings: Findings
 ) -> Triple | None:
-    """Return the ratio of voxel sizes, or None with a problem.
+    """Return the ratio of voxel sizes (low over high resolution), or None with a problem.
 
-    If the low-resolution image is made from the other one, its slices are as thick as those of
-    that image, unless --sr-factor requests thinner slices.
+    If the low-resolution image is computed from `high` (`low` is None), the slice thickness
+    remains the same unless thinner slices are requested.
     """
     lowres = low or bold
-    asked = superres.factor_by_axis
+    requested = superres.factor_by_axis
     ratios = np.asarray(lowres.zooms) / np.asarray(high.zooms)
     if low is None and not superres.thins_slices:
         if abs(ratios[2] - 1) > SIZE_TOLERANCE:
@@ -394,19 +429,19 @@ def _factor(
             findings.tell(high.path, text)
         ratios[2] = 1.0
     factors = [simple_ratio(float(ratio)) for ratio in ratios]
-    if asked is not None:
+    if requested is not None:
         limit = _RATIO_TOLERANCE if low else SIZE_TOLERANCE
-        differs = np.abs(ratios / asked - 1) > limit
-        if np.any(differs):
-            # in plane alone where that tells it, as most pairs share their slices
-            axes = slice(2) if np.any(differs[:2]) and asked[2] == 1 else slice(3)
-            stand, wanted = (
+        is_different = np.abs(ratios / requested - 1) > limit
+        if np.any(is_different):
+            # only in-plane factors if they differ, because most pairs have equal slice thickness
+            axes = slice(2) if np.any(is_different[:2]) and requested[2] == 1 else slice(3)
+            actual, expected = (
                 "×".join(f"{ratio:.3g}" for ratio in values[axes])
-                for values in (ratios, np.asarray(asked))
+                for values in (ratios, np.asarray(requested))
             )
             reason = (
                 f"the ratio between the voxel sizes of {lowres.path.name} and this image is"
-                f" {stand}, but --sr-factor is {wanted}"
+                f" {actual}, but --sr-factor is {expected}"
             )
             findings.refuse(
                 high.path,
@@ -414,15 +449,18 @@ def _factor(
                 "Omit --sr-factor, select another pair (--hr-acq, --lr-acq), or add --force and"
                 " select a method that does not require a pair.",
             )
-        factors = [*asked]
-    # the copy can be made at any factor: take a whole one if that comes near the BOLD's voxel
+        factors = [*requested]
+    # a truncated copy can have any factor; a whole number is used if close to the BOLD voxel size
     elif low is None:
-        near = [float(round(ratio)) for ratio in ratios[:2]]
-        fits = all(
-            abs(r / n - 1) <= SIZE_TOLERANCE for r, n in zip(ratios[:2], near, strict=True) if n
+        rounded = [float(round(ratio)) for ratio in ratios[:2]]
+        is_close = all(
+            abs(ratio / rounded_ratio - 1) <= SIZE_TOLERANCE
+            for ratio, rounded_ratio in zip(ratios[:2], rounded, strict=True)
+            if rounded_ratio
         )
         factors[:2] = [
-            f or (n if fits and n > 1 else None) for f, n in zip(factors[:2], near, strict=True)
+            factor or (rounded_ratio if is_close and rounded_ratio > 1 else None)
+            for factor, rounded_ratio in zip(factors[:2], rounded, strict=True)
         ]
     x, y, z = factors
     if x is None or y is None or z is None:
@@ -436,7 +474,7 @@ def _factor(
         )
         findings.refuse(high.path, reason, fix)
         return None
-    flat = superres.auto or any(map(works_in_plane, superres.methods))
+    is_slicewise = superres.auto or any(map(works_in_plane, superres.methods))
     if z < 1:
         reason = (
             "the slices of this high-resolution image are thicker than the slices of"
@@ -450,7 +488,7 @@ def _factor(
                 " low-resolution image."
             ),
         )
-    elif z != 1 and asked is None and flat:
+    elif z != 1 and requested is None and is_slicewise:
         reason = (
             f"the images of the pair differ in slice thickness ({sizes(lowres)} and"
             f" {sizes(high)}), but a slice-wise method in --sr-method cannot reduce the slice"
@@ -465,37 +503,37 @@ def _factor(
 
 
 def needs_pair(superres: SuperRes) -> tuple[str, ...]:
-    """Return requested series that need a T2*-weighted pair: methods and guided baselines.
+    """Return the requested methods and guided baselines that require a T2*-weighted pair.
 
-    A method whose model is given needs none, nor does ``auto``: a run without a pair does without
-    its methods.
-
-    Names of the series; empty where none needs a pair.
+    Methods with a given model are not included. With ``auto``, methods are not included either,
+    because a run without a pair is processed without these methods.
     """
-    trained = () if superres.auto else superres.pair_trained
-    named = tuple(name for name in superres.methods if name in PAIR_BASELINES)
-    return tuple(name for name in trained if pretrained_for(superres, name) is None) + named
+    methods = () if superres.auto else superres.pair_trained
+    baselines = tuple(name for name in superres.methods if name in PAIR_BASELINES)
+    return tuple(name for name in methods if pretrained_for(superres, name) is None) + baselines
 
 
 def refuse_without_pair(
     label: str, bolds: Sequence[Path], settings: Settings, findings: Findings
 ) -> None:
-    """Refuse runs without any T2*-weighted image, with every way out.
+    """Reject runs of a participant without any T2*-weighted image if a pair is required.
 
-    These are the runs of participants who have no such image.
+    `bolds` are the series without a pair.
     """
-    needed = needs_pair(settings.superres)
+    requesting = needs_pair(settings.superres)
     if settings.evaluation.pair_holdout:
-        needed = (*needed, "--pair-holdout")
-    elif settings.evaluation.retrospective is not None:  # which makes a pair of the run
+        requesting = (*requesting, "--pair-holdout")
+    # a retrospective experiment makes a pair from the run
+    elif settings.evaluation.retrospective is not None:
         return
-    if not needed:
+    if not requesting:
         return
-    looked = f"sub-{label}/[ses-*/]anat/*_T2starw.nii.gz"
+    pattern = f"sub-{label}/[ses-*/]anat/*_T2starw.nii.gz"
     reason = (
-        f"the selected methods ({', '.join(needed)}) require a pair of T2*-weighted images of the"
+        f"the selected methods ({', '.join(requesting)}) require a pair of T2*-weighted images of"
+        " the"
         " participant, one with the resolution of the BOLD run and one with a higher resolution,"
-        f" but no file matches {looked}"
+        f" but no file matches {pattern}"
     )
     fix = (
         "Add the pair as anat/sub-…_acq-highres_T2starw.nii.gz and"
@@ -511,7 +549,7 @@ def refuse_without_pair(
 
 
 def factor_text(factor: Triple) -> str:
-    """Return a factor in words.
+    """Return a factor as text.
 
     >>> factor_text((2.0, 2.0, 1.0)), factor_text((2.0, 2.0, 1.5))
     ('factor 2 in plane', 'factor 2×2×1.5, averaged across slices')

@@ -1,4 +1,4 @@
-"""Data model of results that another program made of a participant or a run."""
+"""Data model of the derivatives that another program computed for a participant or a run."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from bids_sr.frozen import frozen
 
 @frozen
 class Derivatives:
-    """One folder of derivatives, and what made it, as its description says.
+    """Derivatives directory, with the program that generated it according to its description.
 
-    `version`: version of that program; empty where it is not told.
+    `version` is the version of that program, "" if unknown.
     """
 
     root: Path
@@ -27,21 +27,28 @@ class Derivatives:
         return f"{self.program} {self.version}".strip()
 
     def uri(self, path: Path) -> str:
-        """BIDS URI of a file in the folder.
-
-        Address such as ``bids:fmriprep:sub-01/anat/…``.
-        """
+        """Return the BIDS URI of a file in the directory (``bids:fmriprep:sub-01/anat/…``)."""
         return f"bids:{self.name}:{path.relative_to(self.root).as_posix()}"
 
 
 @frozen
 class PrecomputedAnat:
-    """The anatomy of one participant; None and empty where there is no such file.
+    """Anatomical derivatives of a participant; missing files are None or empty.
 
-    `preproc`: T1w image without bias, on whose grid are the brain in `mask`, `dseg` (1 GM, 2 WM,
-    3 CSF) and `tpms`, the probabilities of GM, WM and CSF. `spaces`: name of a template to (file
-    that brings the T1w image there, file that brings the template back). `surfaces`: left and
-    right ``white``, ``pial`` and ``sphere``, the one registered to fsaverage.
+    Attributes
+    ----------
+    preproc : Path
+        Bias-corrected T1w image, whose grid is shared by `mask`, `dseg` and `tpms`.
+    mask : Path
+        Brain mask.
+    dseg : Path or None
+        Tissue segmentation (1 GM, 2 WM, 3 CSF).
+    tpms : tuple of Path
+        Probability maps of GM, WM and CSF.
+    spaces : mapping
+        Template → (transform from T1w to the template, transform from the template to T1w).
+    surfaces : mapping
+        ``white``, ``pial`` and ``sphere`` (registered to fsaverage) → (left, right) surface.
     """
 
     origin: Derivatives
@@ -53,9 +60,9 @@ class PrecomputedAnat:
     surfaces: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
 
     def files(self, space: str) -> dict[str, Path]:
-        """Return files that stand for outputs of the anatomical stage, by the name of the output.
+        """Return the files that replace outputs of anatomical processing, by name of the output.
 
-        `space`: name of the template whose transforms are wanted, where they are there.
+        `space`: template whose transforms are included, if available.
         """
         paths = {"t1w_preproc": self.preproc, "t1w_mask": self.mask}
         if self.tpms:
@@ -68,10 +75,18 @@ class PrecomputedAnat:
 
 @frozen
 class PrecomputedField:
-    """A field map and its place in the run's reference.
+    """Field map, with its registration to the boldref of a run.
 
-    `fieldmap`: in Hz, on a grid of its own. `xfm`: ITK text that brings the reference of the run
-    onto the field map. `phase_encoding`, `readout`: of the BOLD run, as BIDS has it, and in s.
+    Attributes
+    ----------
+    fieldmap : Path
+        Field map in Hz, on its own grid.
+    xfm : Path
+        ITK text file with the transform from the boldref to the field map.
+    phase_encoding : str
+        PhaseEncodingDirection of the BOLD run.
+    readout : float
+        TotalReadoutTime of the BOLD run (s).
     """
 
     name: str
@@ -83,11 +98,23 @@ class PrecomputedField:
 
 @frozen
 class PrecomputedRun:
-    """One BOLD run; None where there is no such file.
+    """Derivatives of a BOLD run; missing files are None.
 
-    `hmc` is ITK text, one affine a volume, and brings the volume onto the reference; without it
-    the six parameters in `confounds` tell the motion. `mask` is on the grid of the reference,
-    `coreg` brings the reference onto the T1w image, `n_dummy` volumes are marked as not steady.
+    Attributes
+    ----------
+    hmc : Path or None
+        ITK text file with one affine per volume, from the volume to the boldref. If None, head
+        motion is taken from the six motion parameters in `confounds`.
+    mask : Path or None
+        Brain mask on the grid of the boldref.
+    coreg : Path or None
+        Transform from the boldref to the T1w image.
+    confounds : Path or None
+        Confounds table.
+    n_dummy : int or None
+        Number of initial volumes marked as non-steady-state in the confounds table.
+    field : PrecomputedField or None
+        Field map that the run was corrected with.
     """
 
     origin: Derivatives
@@ -100,7 +127,7 @@ class PrecomputedRun:
 
     @property
     def files(self) -> dict[str, Path]:
-        """Return files that are used, by the name of what they stand for."""
+        """Existing files, by the name of the output that they replace."""
         paths = {"hmc_xfms": self.hmc, "bold_mask": self.mask, "boldref2t1w_xfm": self.coreg}
         paths["confounds_tsv"] = self.confounds
         if self.field is not None:
@@ -109,9 +136,8 @@ class PrecomputedRun:
 
 
 def taken_text(run: PrecomputedRun) -> str:
-    """What of a run is taken over, in words.
-
-    Words such as ``head motion, brain mask of fMRIPrep 24.1.1``.
+    """List the reused derivatives of a run as text, e.g. ``head motion, brain mask of fMRIPrep
+    24.1.1``.
     """
     files = run.files
     words = {
@@ -120,7 +146,7 @@ def taken_text(run: PrecomputedRun) -> str:
         "boldref2t1w_xfm": "registration to T1w",
     }
     words |= {"confounds_tsv": "confounds", "fieldmap": "field map"}
-    taken = [word for name, word in words.items() if name in files]
+    parts = [word for name, word in words.items() if name in files]
     if run.hmc is None:
-        taken.insert(0, "head motion (from the motion parameters in the confounds file)")
-    return f"{', '.join(taken)} of {run.origin.text}"
+        parts.insert(0, "head motion (from the motion parameters in the confounds file)")
+    return f"{', '.join(parts)} of {run.origin.text}"

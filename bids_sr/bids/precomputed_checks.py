@@ -17,8 +17,9 @@ from bids_sr.io.tables import TABLE_ERRORS, MalformedTable, split_table
 _LINEAR = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransform")
 _MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 _GRID_TOLERANCE_VOXELS, _GRID_TOLERANCE_MM = 0.25, 0.5
-"""How far apart copies of one grid may lie: the four-byte quaternion of a qform may turn an
-oblique one by 1e-3 rad.
+"""Largest distance between copies of one grid.
+
+Rounding of the float32 quaternion of a qform can rotate an oblique grid by 1e-3 rad.
 """
 _COPY_AGAIN = "Copy the file again from the fMRIPrep output directory."
 
@@ -27,32 +28,35 @@ def check_grid(
     header: Header,
     shape: Sequence[int],
     affine: np.ndarray,
-    other: str,
+    grid_name: str,
     fix: str,
     findings: Findings,
 ) -> None:
-    """Refuse an image that is not on this grid of `other`, up to rounding of the qform."""
-    own_size, run_size = (" × ".join(map(str, each[:3])) for each in (header.shape, shape))
-    apart = corners_apart(shape[:3], header.affine, shape[:3], affine)
+    """Reject an image that is not on the expected grid, up to rounding of the qform.
+
+    `shape`, `affine`: expected grid. `grid_name`: name of the image with this grid, for messages.
+    """
+    size, expected_size = (" × ".join(map(str, matrix[:3])) for matrix in (header.shape, shape))
+    distance = corners_apart(shape[:3], header.affine, shape[:3], affine)
     voxel = float(np.linalg.norm(affine[:3, :3], axis=0).min())
-    most = min(_GRID_TOLERANCE_VOXELS * voxel, _GRID_TOLERANCE_MM)
-    if own_size != run_size:
+    tolerance = min(_GRID_TOLERANCE_VOXELS * voxel, _GRID_TOLERANCE_MM)
+    if size != expected_size:
         findings.refuse(
             header.path,
-            f"the matrix size is {own_size}, but the matrix size of {other} is {run_size}",
+            f"the matrix size is {size}, but the matrix size of {grid_name} is {expected_size}",
             fix,
         )
-    elif apart > most:
+    elif distance > tolerance:
         findings.refuse(
             header.path,
-            f"the voxel positions differ from {other} by up to {apart:.2g} mm, but only"
-            f" {most:.2g} mm are allowed",
+            f"the voxel positions differ from {grid_name} by up to {distance:.2g} mm, but only"
+            f" {tolerance:.2g} mm are allowed",
             fix,
         )
 
 
 def check_transforms(path: Path, count: int, findings: Findings) -> None:
-    """Refuse what is no ITK text file of so many linear transforms with finite numbers."""
+    """Reject a file unless it is an ITK text file with `count` finite linear transforms."""
     if not findings.fetched(path):
         return
     try:
@@ -66,31 +70,33 @@ def check_transforms(path: Path, count: int, findings: Findings) -> None:
         return
     kinds = re.findall(r"^Transform:\s*(\w+?)_", text, flags=re.M)
     numbers = re.findall(r"^(?:Fixed)?Parameters:(.*)$", text, flags=re.M)
-    other = ", ".join(sorted(set(kinds) - set(_LINEAR)))
+    unsupported = ", ".join(sorted(set(kinds) - set(_LINEAR)))
     if not text.startswith("#Insight Transform File"):
         findings.refuse(path, "the file is not an ITK transform text file", _COPY_AGAIN)
-    elif other:
+    elif unsupported:
         findings.refuse(
             path,
-            f"the file contains transforms of type {other}, but affine transforms are expected",
+            f"the file contains transforms of type {unsupported}, but affine transforms are"
+            " expected",
             _COPY_AGAIN,
         )
-    elif len(numbers) != 2 * len(kinds) or not all(map(_finite, numbers)):
+    elif len(numbers) != 2 * len(kinds) or not all(map(_is_finite, numbers)):
         findings.refuse(
             path, "some transforms are incomplete or contain non-numeric values", _COPY_AGAIN
         )
     elif len(kinds) != count:
-        wanted = (
+        expectation = (
             f"{count} transforms are expected (one per volume)"
             if count > 1
             else "a single transform is expected from the file name"
         )
         findings.refuse(
-            path, f"the file contains {len(kinds)} transforms, but {wanted}", _COPY_AGAIN
+            path, f"the file contains {len(kinds)} transforms, but {expectation}", _COPY_AGAIN
         )
 
 
-def _finite(line: str) -> bool:
+def _is_finite(line: str) -> bool:
+    """Return whether a line consists of finite numbers, at least one."""
     try:
         return all(math.isfinite(float(number)) for number in line.split()) and bool(line.strip())
     except ValueError:
@@ -98,12 +104,12 @@ def _finite(line: str) -> bool:
 
 
 def check_confounds(path: Path, n_volumes: int, findings: Findings) -> int | None:
-    """Return the number of non-steady-state volumes of a confounds table, or None.
+    """Return the number of non-steady-state volumes of a confounds table, or None with a problem.
 
-    The table needs one row per volume and the six motion parameters; None if it is refused.
-    Leading rows that are marked as outliers not in the steady state count.
+    The table must have one row per volume and the six motion parameters. Leading rows that are
+    marked as non-steady-state outliers are counted.
     """
-    sidecar = path.with_suffix(".json")  # tells the mask of each component of aCompCor
+    sidecar = path.with_suffix(".json")  # contains the mask of each aCompCor component
     if not findings.fetched(path) or not findings.fetched(sidecar):
         return None
     try:
@@ -122,13 +128,17 @@ def check_confounds(path: Path, n_volumes: int, findings: Findings) -> int | Non
         fix = "Specify the fMRIPrep output for this run; both must contain all volumes."
     elif any(len(row) != len(names) for row in body):
         reason = "the rows of the table do not all have the same number of columns as the header"
-    elif odd := [
-        name for name in _MOTION if not all(_finite(row[names.index(name)]) for row in body)
+    elif invalid := [
+        name for name in _MOTION if not all(_is_finite(row[names.index(name)]) for row in body)
     ]:
-        reason = f"the column {odd[0]} contains non-numeric values"
+        reason = f"the column {invalid[0]} contains non-numeric values"
     if reason:
         findings.refuse(path, reason, fix)
         return None
-    marked = [names.index(name) for name in names if name.startswith("non_steady_state_outlier")]
-    early = [any(row[column] not in ("0", "0.0") for column in marked) for row in body]
-    return early.index(False) if False in early else len(early)
+    outlier_columns = [
+        names.index(name) for name in names if name.startswith("non_steady_state_outlier")
+    ]
+    is_outlier = [
+        any(row[column] not in ("0", "0.0") for column in outlier_columns) for row in body
+    ]
+    return is_outlier.index(False) if False in is_outlier else len(is_outlier)

@@ -12,7 +12,7 @@ from bids_sr.bids.layout import KINDS
 from bids_sr.config import Selection, nearest_name
 from bids_sr.io.atomic_files import read_text
 
-_LISTED = 20  # labels in a message
+_LISTED = 20  # maximum number of labels in a message
 _SAFE = re.compile(r"[0-9A-Za-z.+]+")
 _LABEL = re.compile(r"[0-9A-Za-z+]+")
 _ENTITY = re.compile(r"[A-Za-z]+-[0-9A-Za-z+]+")
@@ -22,23 +22,23 @@ _QUERIES = {
     "query.none": "NONE",
     "query.optional": "OPTIONAL",
 }
-"""Values of filters to what they ask of pybids; null asks for NONE."""
+"""Value in a filter → member of pybids' ``Query``; null becomes NONE."""
 _NOT_READ = ("fmap", "sbref", "roi", "dwi", "asl", "pet")
-"""Kinds of image that filter files of other programs name, too."""
+"""Image types in filter files of other programs that are not used here."""
 
 
 def check_dataset(bids_dir: Path) -> None:
     """Raise `InputError` unless the directory is the root of a BIDS data set.
 
-    It is a directory with a description that has a name.
+    The root contains a dataset description with a name.
     """
     if not bids_dir.is_dir():
-        what = (
+        reason = (
             "this path is a file, not a directory"
             if bids_dir.exists()
             else "the dataset directory was not found"
         )
-        raise refusal(bids_dir, what, "Specify the root directory of a BIDS dataset.")
+        raise refusal(bids_dir, reason, "Specify the root directory of a BIDS dataset.")
     description = bids_dir / "dataset_description.json"
     require(description)
     if not description.exists():
@@ -57,26 +57,25 @@ def check_dataset(bids_dir: Path) -> None:
 
 
 def some(labels: Sequence[str], limit: int = _LISTED) -> str:
-    """List labels for a message, the first of them where there are many.
+    """List labels for a message, ``none`` if there are none, and only the first of many.
 
     >>> some(["a", "b"])
     'a, b'
     >>> some("abcd", 2)
     'a, b and 2 more'
-
-    Labels joined by commas; ``none`` without any.
     """
-    shown = ", ".join(labels[:limit]) or "none"
-    return shown + (f" and {len(labels) - limit} more" if len(labels) > limit else "")
+    text = ", ".join(labels[:limit]) or "none"
+    return text + (f" and {len(labels) - limit} more" if len(labels) > limit else "")
 
 
 def choice(label: str, existing: Sequence[str]) -> str:
-    """The labels that there are, as a sentence; with the nearest one where not all are shown.
+    """Return the available labels as a sentence, with the most similar label if not all are
+    listed.
+
+    `existing` must be sorted.
 
     >>> choice("3", ["01", "02", "03"])
     '01, 02, 03.'
-
-    `existing`: labels to choose among, sorted.
     """
     if not existing:
         return "none; omit the option."
@@ -85,28 +84,33 @@ def choice(label: str, existing: Sequence[str]) -> str:
 
 
 def participants(bids_dir: Path, findings: Findings) -> list[str]:
-    """Return sorted labels of all participants, and report folders with invalid labels.
+    """Return the sorted labels of all participants, and report directories with invalid labels.
 
-    `InputError`: there is none.
+    Raises
+    ------
+    InputError
+        If there are no participants.
     """
-    named = sorted(p.name.removeprefix("sub-") for p in bids_dir.glob("sub-*") if p.is_dir())
-    existing = [label for label in named if _LABEL.fullmatch(label)]
+    labels_found = sorted(
+        path.name.removeprefix("sub-") for path in bids_dir.glob("sub-*") if path.is_dir()
+    )
+    existing = [label for label in labels_found if _LABEL.fullmatch(label)]
     if not existing:
         raise refusal(
             bids_dir,
             "no sub-… directories were found",
             "Specify the root directory of a BIDS dataset.",
         )
-    for label in sorted(set(named) - set(existing)):
+    for label in sorted(set(labels_found) - set(existing)):
         text = (
             "the directory is skipped because its name is not a valid BIDS label (letters,"
             " digits and +)."
         )
         findings.tell(bids_dir / f"sub-{label}", text)
-    alike: dict[str, list[str]] = {}
+    by_lowercase: dict[str, list[str]] = {}
     for label in existing:
-        alike.setdefault(label.lower(), []).append(label)
-    for labels in (each for each in alike.values() if len(each) > 1):
+        by_lowercase.setdefault(label.lower(), []).append(label)
+    for labels in (spellings for spellings in by_lowercase.values() if len(spellings) > 1):
         text = (
             f"the labels of the participants {' and '.join(labels)} differ only in case. On"
             " case-insensitive file systems (macOS, Windows), their results overwrite each other."
@@ -118,40 +122,40 @@ def participants(bids_dir: Path, findings: Findings) -> list[str]:
 def choose(
     bids_dir: Path, existing: Sequence[str], selection: Selection, findings: Findings
 ) -> list[str]:
-    """Return labels to work on, and a problem for each that was asked for and is not there.
+    """Return the labels of the selected participants; unavailable labels are reported as problems.
 
-    `selection`: settings of what to work on; without participants all are chosen. `UsageError`: it
-    cannot be read, or names tasks that are not there.
+    Without ``--participant-label``, all participants are selected.
     """
-    labels, there = selection.participant_label or existing, set(existing)
+    labels, available = selection.participant_label or existing, set(existing)
     for label in labels:
-        if label not in there:
+        if label not in available:
             fix = f"Available: {choice(label, existing)}"
             findings.refuse(
                 bids_dir / f"sub-{label}",
                 f"participant {label!r} was not found in the dataset",
                 fix,
             )
-    return [label for label in labels if label in there]
+    return [label for label in labels if label in available]
 
 
 def well_named(paths: Sequence[Path], findings: Findings) -> list[Path]:
-    """Return well-named images below ``sub-…[/ses-…]/anat`` or ``func``; report the others.
+    """Return the images with valid names and directories, and report all others as problems.
 
-    Labels end up in the names of results, so nothing but letters, digits and + may be in them.
+    Labels become part of output names, so they may only contain letters, digits and +.
     """
-    sound = []
+    valid = []
     for path in paths:
         *entities, _ = path.name.split(".")[0].split("_")
-        odd = next((part for part in entities if not _ENTITY.fullmatch(part)), None)
+        invalid_part = next((part for part in entities if not _ENTITY.fullmatch(part)), None)
         place = path.parent.parent
         folders = (
             [place.parent.name, place.name] if place.name.startswith("ses-") else [place.name]
         )
         labels = [part for part in entities if part.startswith(("sub-", "ses-"))]
-        if odd is not None:
+        if invalid_part is not None:
             reason = (
-                f"the file name contains {odd!r}, which is not a valid BIDS entity (letters, a"
+                f"the file name contains {invalid_part!r}, which is not a valid BIDS entity"
+                " (letters, a"
                 " hyphen, then letters and digits)"
             )
             findings.refuse(path, reason, "Rename the file and its sidecars.")
@@ -162,12 +166,12 @@ def well_named(paths: Sequence[Path], findings: Findings) -> list[Path]:
             )
             findings.refuse(path, reason, "Rename the file, or move it to the matching directory.")
         else:
-            sound.append(path)
-    return sound
+            valid.append(path)
+    return valid
 
 
 def magnitudes(paths: Sequence[Path], findings: Findings) -> list[Path]:
-    """Return images of magnitude; phase, real and imaginary parts are left out, which is told."""
+    """Return the magnitude images; phase, real and imaginary parts are dropped with a note."""
     for path in paths:
         if not is_magnitude(path):
             findings.tell(
@@ -183,16 +187,24 @@ def magnitudes(paths: Sequence[Path], findings: Findings) -> list[Path]:
 def bold_runs(
     paths: Sequence[Path], echo: int | None, findings: Findings
 ) -> list[tuple[Path, ...]]:
-    """Return the files of each run: its magnitude, its echoes, or the chosen echo.
+    """Return the files of each run: its series, all its echoes, or the selected echo.
 
-    A run with a phase image alone is refused.
+    A run with only phase, real or imaginary images is a problem.
 
-    `paths`: series of one participant or several, all echoes and parts. `echo`: number of the echo
-    to use; None for all of them.
+    Parameters
+    ----------
+    paths : sequence of Path
+        Series of one or several participants, with all echoes and parts.
+    echo : int or None
+        Number of the echo to use; None to use all echoes.
     """
     groups: dict[tuple[tuple[str, str], ...], list[Path]] = {}
     for path in paths:
-        key = tuple((k, v) for k, v in entities_of(path).items() if k not in ("echo", "part"))
+        key = tuple(
+            (entity, label)
+            for entity, label in entities_of(path).items()
+            if entity not in ("echo", "part")
+        )
         groups.setdefault(key, []).append(path)
     runs = []
     for files in groups.values():
@@ -202,13 +214,13 @@ def bold_runs(
 
 
 def _files_of_run(files: Sequence[Path], echo: int | None, findings: Findings) -> tuple[Path, ...]:
-    """The files of a run that are used, in the order of echoes; none with a problem."""
+    """Return the files of a run in the order of echoes; empty with a problem."""
     if not any(map(is_magnitude, files)):
         reason = "only phase, real or imaginary images were found for this run"
         findings.refuse(files[0], reason, "Add the magnitude image (part-mag).")
         return ()
     usable = sorted(magnitudes(files, findings), key=lambda path: (_echo(path), path.name))
-    names, echoes = ", ".join(p.name for p in usable), [_echo(path) for path in usable]
+    names, echoes = ", ".join(path.name for path in usable), [_echo(path) for path in usable]
     if echo is not None and echoes == [0]:
         findings.tell(
             files[0], f"--echo-idx {echo} has no effect because the run has a single echo."
@@ -236,18 +248,26 @@ def _files_of_run(files: Sequence[Path], echo: int | None, findings: Findings) -
 
 
 def _echo(path: Path) -> int:
-    """Number of the echo of a series; 0 without one."""
+    """Return the echo number of a series, 0 if it has none."""
     label = entities_of(path).get("echo", "")
     return int(label) if label.isdigit() else 0
 
 
 def read_filters(path: Path | None, findings: Findings) -> dict[str, dict[str, object]]:
-    """Read a filter file in fMRIPrep's format.
+    """Read a filter file in the format of fMRIPrep.
 
     An example is ``{"bold": {"echo": 2}, "t2starw": {"session": "hires"}}``.
 
-    `InputError`: the file is missing or no JSON, names another kind of image, or a value could
-    leave the data set. Returns queries of pybids by kind of image, null as ``Query.NONE``.
+    Returns
+    -------
+    dict
+        Kind of image → pybids query.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is not valid JSON, contains an unknown kind of image, or contains a
+        value that could lead out of the data set.
     """
     if path is None:
         return {}
@@ -287,6 +307,7 @@ def read_filters(path: Path | None, findings: Findings) -> dict[str, dict[str, o
 
 
 def _filter_value(path: Path, value: object) -> object:
+    """Return a filter value in the form that pybids expects."""
     if isinstance(value, list):
         return [_filter_value(path, item) for item in value]
     name = "NONE" if value is None else _QUERIES.get(str(value).lower())
@@ -309,13 +330,13 @@ _FIELD_MAPS = {
     "phase1": "phase images of two echoes",
     "fieldmap": "direct field mapping",
 }
-"""Suffix in a folder ``fmap`` to what it is."""
+"""BIDS suffix of a field map → description."""
 
 
 def tell_field_maps(bids_dir: Path, label: str, findings: Findings) -> None:
-    """Report the field maps of a participant, which are not used here.
+    """Report the field maps of a participant, which are not used.
 
-    Using them by sdcflows needs FSL or AFNI.
+    Field maps would require sdcflows, which needs FSL or AFNI.
     """
     folders = [
         bids_dir / f"sub-{label}" / "fmap",
@@ -337,12 +358,14 @@ def tell_field_maps(bids_dir: Path, label: str, findings: Findings) -> None:
 
 
 def first_table(bids_dir: Path, task: str) -> Path | None:
-    """First events table of a task in the data set, by name, whichever participants are chosen."""
-    participants = sorted(bids_dir.glob("sub-*"))
+    """Return the first events table of a task in the data set, whichever participants are
+    selected.
+    """
+    participant_folders = sorted(bids_dir.glob("sub-*"))
     folders = (
         folder
-        for one in participants
-        for folder in (one / "func", *sorted(one.glob("ses-*/func")))
+        for participant in participant_folders
+        for folder in (participant / "func", *sorted(participant.glob("ses-*/func")))
     )
     tables = (table for folder in folders for table in sorted(folder.glob("*_events.tsv")))
     return next((table for table in tables if entities_of(table).get("task", "") == task), None)

@@ -15,13 +15,14 @@ from bids_sr.io.fields_of_view import misfits
 
 _KEYS = ("subject", "session", "task", "run")
 _PLACES = ("derivatives/highres-reference", "derivatives/ground-truth")
-"""Where a data set keeps a reference of its own: as measured, and as known of simulated data."""
+"""Folders of references in a data set: a measured reference, and the known one of simulated data.
+"""
 _USED = (
     "this high-resolution reference was found in the dataset and is used to measure accuracy. To"
     " ignore it, specify --truth none."
 )
 _MAPS = "func/*_res-hr_contrast-*_stat-effect_desc-truth_statmap.nii*"
-"""Known activation."""
+"""File pattern of maps of known activation."""
 _FORMS = (
     "A reference is a high-resolution series named sub-…/func/sub-…_task-…_bold.nii.gz, or a set"
     " of effect maps named"
@@ -30,7 +31,7 @@ _FORMS = (
 
 
 def check_root(root: Path) -> None:
-    """Raise `InputError` if the directory of the truth is missing or holds no participant."""
+    """Raise `InputError` if the reference directory is missing or has no participants."""
     if not root.is_dir():
         raise refusal(f"--truth {root}", "directory not found", "Check the path.")
     if not any(path.is_dir() for path in root.glob("sub-*")):
@@ -48,9 +49,9 @@ def check_root(root: Path) -> None:
 def find_truth(
     root: Path, run: BoldRun, findings: Findings, *, timed: bool = True
 ) -> Truth | None:
-    """Find the truth of one run and hold it against the run.
+    """Find the reference of a run in a directory, and compare it with the run.
 
-    Reference of the run; None where something speaks against it.
+    Returns None with a problem if it is missing or does not fit.
     """
     misfits = Findings()
     truth = _checked(root, run, misfits, timed=timed)
@@ -60,13 +61,16 @@ def find_truth(
 
 
 def _checked(root: Path, run: BoldRun, findings: Findings, *, timed: bool) -> Truth | None:
+    """Return the reference of a run, with all problems."""
     label = run.entities["subject"]
     folder = root / f"sub-{label}"
     if not folder.is_dir():
-        there = query.some(sorted(path.name for path in root.glob("sub-*") if path.is_dir()))
+        participants = query.some(
+            sorted(path.name for path in root.glob("sub-*") if path.is_dir())
+        )
         fix = (
             "Specify a directory with a reference for this participant, or select participants"
-            f" with a reference (--participant-label {there})."
+            f" with a reference (--participant-label {participants})."
         )
         findings.refuse(
             folder, f"no high-resolution reference for sub-{label} was found in {root}", fix
@@ -74,12 +78,12 @@ def _checked(root: Path, run: BoldRun, findings: Findings, *, timed: bool) -> Tr
         return None
     bolds, maps = _files(root, run)
     if not bolds and not maps:
-        others = query.some(
+        names_found = query.some(
             sorted({path.name for pattern in (SERIES, _MAPS) for path in folder.rglob(pattern)})
         )
         reason = (
             f"no high-resolution reference was found for {run.stem}, only references for other"
-            f" runs ({others})"
+            f" runs ({names_found})"
         )
         findings.refuse(
             folder, reason, f"Specify the reference for this run with --truth. {_FORMS}."
@@ -96,12 +100,12 @@ def _checked(root: Path, run: BoldRun, findings: Findings, *, timed: bool) -> Tr
             findings.refuse(path, "the map is not a 3D image", "Specify one 3D map per condition.")
         elif header is not None:
             header = slice_axis.like(header, run.affine)
-            own_shape = (*run.shape, run.n_volumes)
+            run_shape = (*run.shape, run.n_volumes)
             for reason, fix in misfits(
                 header.shape[:3],
                 header.affine,
                 run.tr,
-                own_shape,
+                run_shape,
                 run.affine,
                 run.tr,
                 run.factor,
@@ -123,12 +127,23 @@ def truth_in_dataset(
     seeds: Collection[str] = (),
     strict: bool = False,
 ) -> Truth | None:
-    """Find the reference of a run in the data set itself (`_PLACES`), or report a misfit.
+    """Find the reference of a run in the data set itself (`_PLACES`), and report mismatches.
 
-    `findings`: takes notes on references that do not fit. `seeds`: names of what is mapped in a
-    run without events; known activation of anything else says nothing of it. `strict`: whether to
-    refuse a reference of another factor in plane, as --sr-factor would leave it out. Returns the
-    reference from the first place that has a sound one, or None.
+    Parameters
+    ----------
+    findings : Findings
+        Collects notes about references that do not fit.
+    seeds : collection of str
+        Names of the seeds mapped in runs without events; maps of known activation are only used
+        for these seeds.
+    strict : bool
+        Whether a reference with another in-plane factor is a problem (with ``--sr-factor``)
+        instead of a note.
+
+    Returns
+    -------
+    Truth or None
+        Reference from the first folder with a usable reference.
     """
     for place in (root / name for name in _PLACES):
         series, maps = _files(place, run)
@@ -142,10 +157,11 @@ def truth_in_dataset(
         if truth is not None:
             findings.tell(place, _USED, code="reference")
             return truth
-        if strict and any(_of_other_factor(path, run) for path in (*series, *maps)):
-            by = "×".join(f"{number:g}" for number in run.factor)
+        if strict and any(_has_other_factor(path, run) for path in (*series, *maps)):
+            factor_label = "×".join(f"{number:g}" for number in run.factor)
             reason = (
-                f"--sr-factor is {by}, but this high-resolution reference for {run.stem} has a"
+                f"--sr-factor is {factor_label}, but this high-resolution reference for"
+                f" {run.stem} has a"
                 " different super-resolution factor"
             )
             fix = (
@@ -163,18 +179,18 @@ def truth_in_dataset(
     return None
 
 
-def _of_other_factor(path: Path, run: BoldRun) -> bool:
-    """Return whether an image has another matrix in plane than the run's high-resolution grid."""
+def _has_other_factor(path: Path, run: BoldRun) -> bool:
+    """Return whether an image has another in-plane matrix than the run's high-resolution grid."""
     header = hd.read_header(path, Findings())
     if header is None or len(header.shape) < 3:
         return False
     shape = slice_axis.like(header, run.affine).shape
-    wanted = np.floor(np.multiply(run.shape, run.factor) + 0.5)
-    return any(shape[axis] != wanted[axis] for axis in (0, 1))
+    expected = np.floor(np.multiply(run.shape, run.factor) + 0.5)
+    return any(shape[axis] != expected[axis] for axis in (0, 1))
 
 
 def _files(root: Path, run: BoldRun) -> tuple[list[Path], list[Path]]:
-    """Series and maps of activation of a run in a folder of references."""
+    """Return the series and activation maps of a run in a reference directory."""
     folder = root / f"sub-{run.entities['subject']}"
-    named = run.entities
-    return series_named(folder, named, _KEYS), series_named(folder, named, _KEYS, _MAPS)
+    entities = run.entities
+    return series_named(folder, entities, _KEYS), series_named(folder, entities, _KEYS, _MAPS)

@@ -1,6 +1,6 @@
-"""Plan of ``--retrospective`` from headers: size, pair and lost volumes of each run.
+"""Plan of ``--retrospective`` from headers: size, pair and removed volumes of each run.
 
-Sizes and pairs are those of the downsampled runs.
+Sizes and pairs refer to the downsampled runs.
 """
 
 import math
@@ -16,9 +16,10 @@ from bids_sr.bids.pairs import factor_text
 from bids_sr.config import Settings
 from bids_sr.io.image_header import Triple
 
-_LEAST_AVERAGED, _SHARE_AVERAGED = 10, 0.1  # volumes whose mean stands for a T2*-weighted image
-_LEAST_KEPT = 10  # volumes of what is worked on
-_LEAST_SLICES = 2  # of a run that is downsampled across slices
+# minimum number, and share, of the volumes that are averaged as T2*-weighted image
+_LEAST_AVERAGED, _SHARE_AVERAGED = 10, 0.1
+_LEAST_KEPT = 10  # minimum number of volumes that remain for processing
+_LEAST_SLICES = 2  # minimum number of slices of a run that was downsampled across slices
 _ONE_AT_A_TIME = (
     "Process these runs in separate calls with different output directories, using"
     " --session-label, --task-id or --run-id."
@@ -26,33 +27,29 @@ _ONE_AT_A_TIME = (
 
 
 def retrospective_factor(settings: Settings) -> Triple:
-    """Return downsampled over measured voxel size along each axis.
+    """Return the downsampling factor along each axis.
 
-    It is that of ``--sr-factor`` or of the given models, else 2 in plane.
+    It is the factor of ``--sr-factor`` or of the given models, or else 2 in-plane.
     """
     return factor_without_pair(settings.superres) or DEFAULT_FACTORS
 
 
 def averaged(run: BoldRun) -> int:
-    """Number of volumes whose mean takes the place of the high-resolution image of a pair."""
+    """Return the number of volumes that are averaged as high-resolution image of a pair."""
     return max(_LEAST_AVERAGED, math.ceil(_SHARE_AVERAGED * run.n_volumes))
 
 
 def pair_place(pair: Pair) -> tuple[str | None, str | None]:
-    """Session and number of a pair, which name its images.
-
-    Labels of the entities ``ses`` and ``run`` of the high-resolution image, or None.
-    """
+    """Return the ``ses`` and ``run`` labels of the high-resolution image of a pair, or None."""
     labels = entities_of(pair.highres)
     return labels.get("session"), labels.get("run")
 
 
 def makers(subject: Subject) -> dict[str | None, BoldRun]:
-    """Return, by session, the first run without a pair, which makes the pair for all.
+    """Return, by session, the first run without a pair; the session's pair is computed from this
+    run.
 
-    The pair is made from the mean of the first volumes of that run.
-
-    Run by label of its session; empty where all runs have pairs.
+    The high-resolution image of the pair is the mean of the run's first volumes.
     """
     by_maker: dict[str | None, BoldRun] = {}
     for run in subject.runs:
@@ -62,31 +59,33 @@ def makers(subject: Subject) -> dict[str | None, BoldRun]:
 
 
 def left_out(run: BoldRun, subject: Subject, settings: Settings) -> int:
-    """Return the number of initial volumes that a run gives up.
+    """Return the number of initial volumes that are removed from a run.
 
-    These are dummy scans, where their number is given, and the volumes that make a pair.
+    These are dummy volumes, if their number is given, and volumes that are averaged for a pair.
     """
-    makes = any(run is maker for maker in makers(subject).values())
-    return (settings.preprocessing.dummy_scans or 0) + (averaged(run) if makes else 0)
+    is_averaged = any(run is maker for maker in makers(subject).values())
+    return (settings.preprocessing.dummy_scans or 0) + (averaged(run) if is_averaged else 0)
 
 
 def check_retrospective(subject: Subject, settings: Settings, findings: Findings) -> None:
-    """Refuse runs with too little left, or whose pairs would share names in one data set."""
-    for run, coarse in zip(subject.runs, foreseen(subject, settings).runs, strict=True):
-        kept, reason = max(0, run.n_volumes - left_out(run, subject, settings)), ""
-        if kept < _LEAST_KEPT:
+    """Reject runs that become too small, and pairs that would get the same name."""
+    for run, downsampled in zip(subject.runs, foreseen(subject, settings).runs, strict=True):
+        n_volumes, reason = max(0, run.n_volumes - left_out(run, subject, settings)), ""
+        if n_volumes < _LEAST_KEPT:
             reason = (
-                f"only {kept} of {run.n_volumes} volumes remain after removal of dummy scans and"
+                f"only {n_volumes} of {run.n_volumes} volumes remain after removal of dummy scans"
+                " and"
                 f" the volumes averaged to create a pair, but at least {_LEAST_KEPT} are required"
             )
-        elif min(coarse.shape[:2]) < LEAST_MATRIX:
+        elif min(downsampled.shape[:2]) < LEAST_MATRIX:
             reason = (
-                f"the downsampled copy would have {coarse.shape[0]} × {coarse.shape[1]} in-plane"
+                f"the downsampled copy would have {downsampled.shape[0]} × {downsampled.shape[1]}"
+                " in-plane"
                 f" voxels, but at least {LEAST_MATRIX} × {LEAST_MATRIX} are required"
             )
-        elif coarse.shape[2] < _LEAST_SLICES and coarse.factor[2] != 1:
+        elif downsampled.shape[2] < _LEAST_SLICES and downsampled.factor[2] != 1:
             reason = (
-                f"the downsampled copy would have {coarse.shape[2]} slice(s), but at least"
+                f"the downsampled copy would have {downsampled.shape[2]} slice(s), but at least"
                 f" {_LEAST_SLICES} are required"
             )
         if reason:
@@ -111,7 +110,10 @@ def check_retrospective(subject: Subject, settings: Settings, findings: Findings
                     f" none has, but {maker.stem} has no pair"
                 )
                 findings.refuse(run.bold, reason, _ONE_AT_A_TIME)
-            elif any(abs(a / b - 1) > 0.02 for a, b in zip(run.zooms, maker.zooms, strict=True)):
+            elif any(
+                abs(size / reference_size - 1) > 0.02
+                for size, reference_size in zip(run.zooms, maker.zooms, strict=True)
+            ):
                 reason = (
                     f"the voxel sizes differ from {maker.stem}, but the two runs share one"
                     " T2*-weighted pair"
@@ -120,17 +122,22 @@ def check_retrospective(subject: Subject, settings: Settings, findings: Findings
 
 
 def foreseen(subject: Subject, settings: Settings) -> Subject:
-    """Return the participant as downsampled, for estimates; paths remain those of the data.
+    """Return the participant after downsampling, for estimates; paths still refer to the original
+    files.
 
-    A run of which nothing is left, which is refused, counts as one volume.
-
-    Participant with smaller runs, each with a pair and its measured series as truth.
+    Each run gets a pair, and the measured series as reference. A run without remaining volumes,
+    which is rejected, counts as one volume.
     """
     factor = retrospective_factor(settings)
 
     def downsampled(run: BoldRun) -> BoldRun:
-        nx, ny, nz = (max(1, int(n / f)) for n, f in zip(run.shape, factor, strict=True))
-        dx, dy, dz = (zoom * f for zoom, f in zip(run.zooms, factor, strict=True))
+        nx, ny, nz = (
+            max(1, int(size / axis_factor))
+            for size, axis_factor in zip(run.shape, factor, strict=True)
+        )
+        dx, dy, dz = (
+            zoom * axis_factor for zoom, axis_factor in zip(run.zooms, factor, strict=True)
+        )
         n_volumes = max(1, run.n_volumes - left_out(run, subject, settings))
         pair = Pair(
             highres=(run.pair.lowres or run.pair.highres) if run.pair else run.bold,
@@ -150,10 +157,7 @@ def foreseen(subject: Subject, settings: Settings) -> Subject:
 
 
 def as_downsampled(subjects: Sequence[Subject], settings: Settings) -> tuple[Subject, ...]:
-    """Return participants as they are processed: downsampled, with ``--retrospective``.
-
-    Participants with coarser runs, or unchanged without ``--retrospective``.
-    """
+    """Return the participants as they are processed: downsampled with ``--retrospective``."""
     if settings.evaluation.retrospective is None:
         return tuple(subjects)
     return tuple(foreseen(subject, settings) for subject in subjects)
@@ -162,10 +166,12 @@ def as_downsampled(subjects: Sequence[Subject], settings: Settings) -> tuple[Sub
 def tell_retrospective(
     subjects: Sequence[Subject], settings: Settings, findings: Findings
 ) -> None:
-    """What is made, for the terminal and the report."""
-    noisy = settings.evaluation.retrospective == "noisy"
+    """Report the planned downsampling and pairs, for the terminal and the report."""
+    adds_noise = settings.evaluation.retrospective == "noisy"
     noise_text = (
-        "with thermal noise added up to the level of the run" if noisy else "without added noise"
+        "with thermal noise added up to the level of the run"
+        if adds_noise
+        else "without added noise"
     )
     factor = factor_text(retrospective_factor(settings))
     for subject in subjects:

@@ -1,4 +1,4 @@
-"""Names of BOLD runs: which can be processed, and which would share the name of a result."""
+"""Checks of BOLD file names: supported entities and distinct output names."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,43 +7,43 @@ from bids_sr.bids.entities import stem_of
 from bids_sr.bids.findings import Findings
 
 RUN_ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "part", "chunk")
-"""Entities of a raw BOLD run, which the names of its results keep."""
+"""Entities of a raw BOLD run, which the output names retain."""
 _REPLACED = "desc"
 _USE_DERIVATIVES = "Specify the raw dataset. To use fMRIPrep outputs as well, add -d fmriprep=DIR."
 
 
 def _parts(path: Path) -> list[tuple[str, str]]:
-    """Return (entity, label) of a file name, in order."""
+    """Return (entity, part of the name) pairs of a file name in order, e.g. ("run", "run-1")."""
     return [(part.partition("-")[0], part) for part in stem_of(path).split("_")]
 
 
 def check_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
-    """Return the series whose results get names of their own; report the others.
+    """Return the series whose outputs get distinct names, and report all others as problems.
 
-    The names of results keep the entities of raw BOLD runs, and replace ``desc``.
+    Output names retain the entities of raw BOLD runs, and replace ``desc``.
 
     Parameters
     ----------
     paths : Sequence[Path]
-        Series of one participant that are to be processed, with sound entities.
+        Selected series of one participant, with well-formed entities.
     findings : Findings
-        Takes the problems.
+        Collects the problems.
     """
-    sound, same_name = list[Path](), dict[str, list[Path]]()
+    usable, same_name = list[Path](), dict[str, list[Path]]()
     for path in paths:
-        foreign = [
+        unsupported = [
             part for key, part in _parts(path) if key not in RUN_ENTITIES and key != _REPLACED
         ]
-        if foreign:
+        if unsupported:
             reason = (
-                f"the file name contains {foreign[0]}, which is not allowed in the name of a"
+                f"the file name contains {unsupported[0]}, which is not allowed in the name of a"
                 " raw BOLD run"
             )
             findings.refuse(path, reason, _USE_DERIVATIVES)
             continue
-        sound.append(path)
-        kept = "_".join(part for key, part in _parts(path) if key != _REPLACED)
-        same_name.setdefault(kept, []).append(path)
+        usable.append(path)
+        name = "_".join(part for key, part in _parts(path) if key != _REPLACED)
+        same_name.setdefault(name, []).append(path)
     for name, series in same_name.items():
         if len(series) > 1:
             findings.refuse(
@@ -54,5 +54,5 @@ def check_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
                 "Select one of the series with --bids-filter-file, or distinguish them with acq-"
                 " or rec- labels.",
             )
-            sound = [path for path in sound if path not in series]
-    return sound
+            usable = [path for path in usable if path not in series]
+    return usable

@@ -1,7 +1,7 @@
-"""Months between the sessions of a participant, from the tables that BIDS has for this.
+"""Months between the sessions of a participant, from sessions or scans tables.
 
-``sub-…_sessions.tsv`` is read first, then ``…_scans.tsv``; both have the time in a column
-``acq_time``. Dates that were shifted for anonymity keep their differences.
+Times are read from the column ``acq_time`` of ``sub-…_sessions.tsv``, or else of ``…_scans.tsv``.
+Dates that were shifted for anonymization keep their differences.
 """
 
 import math
@@ -21,8 +21,8 @@ def months_of_sessions(
 ) -> dict[tuple[str, str], float]:
     """Return the months since a participant's first session, by participant and session label.
 
-    Sessions without a time are left out. A participant whose first session is not among `sessions`
-    has no month 0.
+    Sessions without a time are omitted. Month 0 may be missing for participants whose first
+    session is not among `sessions`.
 
     Parameters
     ----------
@@ -31,36 +31,41 @@ def months_of_sessions(
     sessions : Mapping[str, Iterable[str]]
         Session labels by participant (``sub-…``).
     column : str | None, optional
-        Column of the sessions' tables that has the months as numbers; None: dates in `ACQ_TIME`.
+        Numeric column of the sessions tables with the months; None for dates in `ACQ_TIME`.
 
     Raises
     ------
     UsageError
-        A table cannot be read, no table has the column, or a cell is not a number or a date.
+        If a table cannot be read, no table has the column, or a cell is not a number or a date.
     """
     months: dict[tuple[str, str], float] = {}
-    seen: set[str] = set()
+    all_columns: set[str] = set()
     for participant, labels in sessions.items():
         table = bids_dir / participant / f"{participant}_sessions.tsv"
         cells, columns = _cells(table, column or ACQ_TIME)
-        seen |= columns
+        all_columns |= columns
         if column is not None:
-            found = {label: _number(table, column, cell) for label, cell in cells.items()}
+            session_months = {label: _number(table, column, cell) for label, cell in cells.items()}
         else:
             dates = {label: _date(table, cell) for label, cell in cells.items()}
-            found = _since_first(dates or _dates_of_scans(bids_dir / participant, labels))
-        months |= {(participant, label): found[label] for label in labels if label in found}
+            session_months = _since_first(dates or _dates_of_scans(bids_dir / participant, labels))
+        months |= {
+            (participant, label): session_months[label]
+            for label in labels
+            if label in session_months
+        }
     if column is not None and not months:
-        known = ", ".join(sorted(seen - {"session_id"})) or "none"
+        available = ", ".join(sorted(all_columns - {"session_id"})) or "none"
         raise UsageError(
             f"--months {column} does not match a column in any sub-*/sub-*_sessions.tsv file",
-            f"available columns: {known}",
+            f"available columns: {available}",
             "choose one of these columns, or omit the option to use the dates in acq_time",
         )
     return months
 
 
 def _rows(table: Path) -> tuple[list[str], list[dict[str, str | None]]]:
+    """Return columns and rows of a table, empty if it does not exist."""
     try:
         columns, rows = read_rows(table)
     except FileNotFoundError:
@@ -75,7 +80,7 @@ def _rows(table: Path) -> tuple[list[str], list[dict[str, str | None]]]:
 
 
 def _cells(table: Path, column: str) -> tuple[dict[str, str], set[str]]:
-    """Return the known cells of a column by session label, and all columns of the table."""
+    """Return the non-empty cells of a column by session label, and all columns of the table."""
     columns, rows = _rows(table)
     cells = {
         (row.get("session_id") or "").removeprefix("ses-"): cell
@@ -86,6 +91,7 @@ def _cells(table: Path, column: str) -> tuple[dict[str, str], set[str]]:
 
 
 def _number(table: Path, column: str, cell: str) -> float:
+    """Return the number in a cell, or raise `UsageError`."""
     try:
         value = float(cell)
     except ValueError:
@@ -100,6 +106,7 @@ def _number(table: Path, column: str, cell: str) -> float:
 
 
 def _date(table: Path, cell: str) -> datetime:
+    """Return the date in a cell (UTC unless it has a time zone), or raise `UsageError`."""
     try:
         moment = datetime.fromisoformat(cell)
     except ValueError as error:
@@ -112,7 +119,7 @@ def _date(table: Path, cell: str) -> datetime:
 
 
 def _since_first(dates: Mapping[str, datetime]) -> dict[str, float]:
-    """Return the months since the earliest date by label; {} without dates."""
+    """Return the months since the earliest date, by label."""
     first = min(dates.values(), default=None)
     return {
         label: (date - first).total_seconds() / 86_400 / _DAYS_PER_MONTH
@@ -127,11 +134,11 @@ def _dates_of_scans(folder: Path, labels: Iterable[str]) -> dict[str, datetime]:
     for label in labels:
         table = folder / f"ses-{label}" / f"{folder.name}_ses-{label}_scans.tsv"
         _, rows = _rows(table)
-        known = [
+        scan_dates = [
             _date(table, cell)
             for row in rows
             if (cell := row.get(ACQ_TIME)) not in (None, "", "n/a")
         ]
-        if known:
-            dates[label] = min(known)
+        if scan_dates:
+            dates[label] = min(scan_dates)
     return dates

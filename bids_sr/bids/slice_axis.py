@@ -1,4 +1,4 @@
-"""Axis of the slices, and headers and sidecars in the order of axes that has slices last."""
+"""Slice axis of an image, and headers and sidecars reordered so that slices are last."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,87 +12,92 @@ _AXES = ("first", "second", "third")
 
 
 def slice_axis(header: Header, sidecar: Mapping[str, object]) -> tuple[int, str]:
-    """Return axis along which slices were acquired, and what tells it.
+    """Return the axis along which slices were acquired, and the source of this information.
 
-    In this order: SliceEncodingDirection; an axis of as many voxels as SliceTiming has entries,
-    the third before the others and not where both others have as many; the header; the one axis of
-    a single voxel; the one voxel size that differs; else the third axis.
+    Sources in order of precedence: SliceEncodingDirection; an axis with as many voxels as
+    SliceTiming has entries (the third axis if several match, none if only the other two match);
+    ``dim_info`` in the header; the only axis with a single voxel; the only axis with a different
+    voxel size; or else the third axis.
 
-    `header`: header with the axes as stored.
+    `header` has the axes as stored.
     """
     direction = str(sidecar.get("SliceEncodingDirection", "")).rstrip("-")
     if direction in ("i", "j", "k"):
         return "ijk".index(direction), "SliceEncodingDirection"
     timing = sidecar.get("SliceTiming")
-    as_many = [
+    matching = [
         axis for axis in range(3) if isinstance(timing, list) and header.shape[axis] == len(timing)
     ]
-    if 2 in as_many or len(as_many) == 1:
-        return as_many[-1], "the number of SliceTiming entries"
+    if 2 in matching or len(matching) == 1:
+        return matching[-1], "the number of SliceTiming entries"
     if header.slice_axis is not None:
         return header.slice_axis, "dim_info in the header"
     if header.shape[:3].count(1) == 1:
         return header.shape.index(1), "the single slice"
     zooms = np.asarray(header.zooms)
     for axis in (0, 1):
-        others = np.delete(zooms, axis)
-        same = abs(others[0] - others[1]) < 0.02 * others.max()
-        if same and abs(zooms[axis] - others[0]) > 0.1 * others.max():
+        remaining = np.delete(zooms, axis)
+        is_isotropic = abs(remaining[0] - remaining[1]) < 0.02 * remaining.max()
+        if is_isotropic and abs(zooms[axis] - remaining[0]) > 0.1 * remaining.max():
             return axis, "the voxel size that differs from the other two"
     return 2, "nothing else"
 
 
 def with_slices_last(header: Header, sidecar: Mapping[str, object]) -> tuple[Header, str]:
-    """Return the header in the working order of axes, and a note if it was reordered.
+    """Return the header with slices along the third axis, and a note if axes were reordered.
 
-    The sentence is empty where slices are on the third axis and those in plane near to right and
-    anterior already.
+    In-plane axes are ordered as close as possible to right and anterior. The note is "" if the
+    axes are already in this order.
 
-    `header`: header with the axes as stored.
+    `header` has the axes as stored.
     """
-    axis, told_by = slice_axis(header, sidecar)
+    axis, source = slice_axis(header, sidecar)
     order = slices_last(header.affine, axis)
     if order == header.order:
         return header, ""
-    text = f"the slice axis is {_AXES[axis]}, as determined from {told_by}"
+    text = f"the slice axis is {_AXES[axis]}, as determined from {source}"
     if axis == 2:
         text = "the in-plane axes are swapped"
-    taken = ", ".join(_AXES[axis] for axis in order)
+    axis_names = ", ".join(_AXES[axis] for axis in order)
     text += (
-        f". The image is processed with the axis order {taken}; outputs on the grids of this run"
+        f". The image is processed with the axis order {axis_names}; outputs on the grids of this"
+        " run"
         " are saved in the original axis order."
     )
     return _in_order(header, order), text
 
 
 def _in_order(header: Header, order: AxisOrder) -> Header:
-    """Header as stored → header of the same image with its axes in another order."""
+    """Return the header of the same image with its axes in another order.
+
+    `header` has the axes as stored.
+    """
     x, y, z = order
-    named = None if header.slice_axis is None else inverse(order)[header.slice_axis]
+    new_slice_axis = None if header.slice_axis is None else inverse(order)[header.slice_axis]
     shape, zooms = header.shape, header.zooms
     return replace(
         header,
         shape=(shape[x], shape[y], shape[z], *shape[3:]),
         zooms=(zooms[x], zooms[y], zooms[z]),
         affine=reordered_affine(header.affine, order),
-        slice_axis=named,
+        slice_axis=new_slice_axis,
         order=order,
     )
 
 
 def like(header: Header, affine: np.ndarray) -> Header:
-    """Return a header with its axes reordered to match those of a grid (4x4, RAS mm).
+    """Return a header with its axes reordered to match a grid (affine 4 x 4, RAS mm).
 
-    The axes of the header given may be in any order.
+    The axes of `header` may be in any order.
     """
     stored = _in_order(header, inverse(header.order))
     return _in_order(stored, nearest(stored.affine, affine))
 
 
 def sidecar_in_order(sidecar: Mapping[str, object], order: AxisOrder) -> dict[str, object]:
-    """Return the metadata of a reordered series, with axes named by their new places.
+    """Return the metadata of a reordered series, with axes named by their new positions.
 
-    `order`: stored axis that each axis in use takes.
+    `order`: stored axis that becomes each axis.
     """
     reordered = dict(sidecar)
     for key in ("SliceEncodingDirection", "PhaseEncodingDirection"):

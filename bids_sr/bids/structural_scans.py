@@ -19,25 +19,27 @@ from bids_sr.sr.method import all_methods, method_names
 
 _CONTRASTS = {KINDS[kind][1]: kind for kind in ("t1w", "t2w", "flair")}
 """BIDS suffix → kind of image in the index, in the order of the channels."""
-_LEAST = 1.5  # low- over high-resolution voxel volume; less is no second resolution
+# smallest ratio of low- to high-resolution voxel volume that counts as two resolutions
+_LEAST = 1.5
 
 
 def survey_structural(settings: Settings) -> Survey:
-    """Return participants with their structural pairs, and the problems found.
+    """Survey the structural pairs of all participants, and return problems instead of raising
+    them.
 
-    Problems are returned, not raised. Only headers are read.
+    Only headers are read.
     """
-    seen = Survey()
-    _check_methods(settings, seen)
+    survey = Survey()
+    _check_methods(settings, survey)
     try:
-        seen.subjects = _walk_scans(settings, seen)
+        survey.subjects = _walk_scans(settings, survey)
     except InputError as error:
-        seen.add(error.problems)
-    return seen
+        survey.add(error.problems)
+    return survey
 
 
 def _check_methods(settings: Settings, findings: Findings) -> None:
-    """Refuse methods without fused contrasts, and options for functional runs only."""
+    """Reject methods that do not fuse contrasts, and options that require functional runs."""
     fusing = [method.name for method in all_methods() if method.fuses]
     for name in settings.superres.chosen:
         if name not in fusing:
@@ -55,7 +57,7 @@ def _check_methods(settings: Settings, findings: Findings) -> None:
             )
     check_given_models(settings.superres, findings)
     superres, evaluation = settings.superres, settings.evaluation
-    useless = {
+    excluded = {
         "--truth": evaluation.truth_dir is not None,
         "--retrospective": evaluation.retrospective is not None,
         "--pair-holdout": evaluation.pair_holdout,
@@ -70,34 +72,35 @@ def _check_methods(settings: Settings, findings: Findings) -> None:
     refuse_all(
         findings,
         [
-            (asked, flag, "this option cannot be combined with --sr-target anat", fix)
-            for flag, asked in useless.items()
+            (is_given, flag, "this option cannot be combined with --sr-target anat", fix)
+            for flag, is_given in excluded.items()
         ],
     )
 
 
-def _walk_scans(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
+def _walk_scans(settings: Settings, findings: Findings) -> tuple[Subject, ...]:
+    """Return the participants with structural scans to process, and report problems."""
     query.check_dataset(settings.paths.bids_dir.absolute())
-    labels, index = open_dataset(settings, seen)
+    labels, index = open_dataset(settings, findings)
     subjects = []
-    given = input_of_models(settings.superres)
+    model_input = input_of_models(settings.superres)
     for label in labels:
-        single: list[str] = []
+        single_notes: list[str] = []
         lowres: tuple[tuple[LowresScan, ...], ...] = ()
         controls: tuple[tuple[Pair, ...], ...] = ()
-        with seen.about(label):
+        with findings.about(label):
             pairs = [
                 pair
                 for suffix in _CONTRASTS
-                for pair in _pairs(index, label, suffix, settings, seen, single)
+                for pair in _pairs(index, label, suffix, settings, findings, single_notes)
             ]
-            if not pairs and given is not None:
-                lowres = _lowres(index, label, given, settings, seen)
+            if not pairs and model_input is not None:
+                lowres = _lowres(index, label, model_input, settings, findings)
             if not pairs and not lowres and settings.superres.anat_control:
-                controls = _controls(index, label, settings, seen)
+                controls = _controls(index, label, settings, findings)
             if not lowres and not controls:
-                for text in single:
-                    seen.tell(f"sub-{label}", text)
+                for text in single_notes:
+                    findings.tell(f"sub-{label}", text)
         if pairs or controls or lowres:
             subjects.append(
                 Subject(
@@ -110,23 +113,26 @@ def _walk_scans(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
                 )
             )
         elif label in settings.selection.participant_label or len(labels) == 1:
-            _refuse_without_pair(label, given, seen)
+            _refuse_without_pair(label, model_input, findings)
         else:
-            with seen.about(label):
-                seen.tell(f"sub-{label}", f"{_without_pair(given)}. The participant is skipped.")
-    if labels and not subjects and not seen.problems:
-        _refuse_without_pair("*", given, seen)
+            with findings.about(label):
+                findings.tell(
+                    f"sub-{label}", f"{_without_pair(model_input)}. The participant is skipped."
+                )
+    if labels and not subjects and not findings.problems:
+        _refuse_without_pair("*", model_input, findings)
     for subject in subjects if settings.superres.train_on == "others" else ():
-        own = [pair.contrast for pair in subject.structural]
-        if own and not any(
-            each is not subject and [pair.contrast for pair in each.structural] == own
-            for each in subjects
+        contrasts = [pair.contrast for pair in subject.structural]
+        if contrasts and not any(
+            candidate is not subject
+            and [pair.contrast for pair in candidate.structural] == contrasts
+            for candidate in subjects
         ):
             reason = (
                 "--train-on others requires another participant with the same contrasts at two"
                 " resolutions, but none of the selected participants has them"
             )
-            seen.refuse(
+            findings.refuse(
                 f"sub-{subject.label}",
                 reason,
                 "Select more participants, or omit --train-on.",
@@ -134,26 +140,31 @@ def _walk_scans(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
     return tuple(subjects)
 
 
-def _without_pair(given: ModelInput | None) -> str:
-    """Return why a participant has no scans to work on, without a period."""
-    if given is None:
+def _without_pair(model_input: ModelInput | None) -> str:
+    """Return why a participant has no suitable scans, without a period.
+
+    `model_input` is the input of the ``--pretrained`` models, or None if there are none.
+    """
+    if model_input is None:
         return "training requires T1w, T2w or FLAIR scans at two resolutions, but none were found"
-    size = size_text(given.mm, " x ")
+    size = size_text(model_input.mm, " x ")
     return (
         "no T1w, T2w or FLAIR scans at two resolutions were found, and no session has"
-        f" low-resolution {'+'.join(given.contrasts)} scans for the --pretrained model of {size}"
+        f" low-resolution {'+'.join(model_input.contrasts)} scans for the --pretrained model of"
+        f" {size}"
         f" (their voxel volume must be at least {_LEAST:g} times as large)"
     )
 
 
-def _refuse_without_pair(label: str, given: ModelInput | None, findings: Findings) -> None:
-    reason = _without_pair(given)
+def _refuse_without_pair(label: str, model_input: ModelInput | None, findings: Findings) -> None:
+    """Report a participant without suitable scans as a problem."""
+    reason = _without_pair(model_input)
     fix = (
         "Add the scans (distinguished by their acq- labels), select them with --hr-acq and"
         " --lr-acq, or choose other participants. To measure volumes of high-resolution scans"
         " without super-resolution, add --anat-control."
     )
-    if given is None:
+    if model_input is None:
         fix += (
             " To super-resolve participants with low-resolution scans only, specify a model that"
             " was trained on other participants with --pretrained."
@@ -166,66 +177,73 @@ def _pairs(
     label: str,
     suffix: str,
     settings: Settings,
-    seen: Findings,
-    single: list[str],
+    findings: Findings,
+    single_notes: list[str],
 ) -> list[Pair]:
-    """The pair of one contrast, or none: its finest image and its coarsest one.
+    """Return the images of a contrast with the highest and lowest resolution, as a list of one
+    pair.
 
-    `single`: notices on contrasts with one resolution are appended here; they are shown unless
-    such scans are used.
+    Empty without a second resolution. Notes about contrasts with one resolution are appended to
+    `single_notes`; they are shown unless such scans are used.
     """
     superres = settings.superres
-    images = _images(index, label, suffix, settings, seen)
-    high = min(_of(images, superres.hr_acq), key=_volume, default=None)
-    low = max(_of(images, superres.lr_acq), key=_volume, default=None)
+    images = _images(index, label, suffix, settings, findings)
+    high = min(_with_acquisition(images, superres.hr_acq), key=_volume, default=None)
+    low = max(_with_acquisition(images, superres.lr_acq), key=_volume, default=None)
     if high is None or low is None:
         return []
     if _volume(low) < _LEAST * _volume(high):
         ratio = _volume(low) / _volume(high)
-        why = (
+        note = (
             f"{suffix} is not super-resolved because scans were found at one resolution only."
             if low.path == high.path
             else f"{suffix} is not super-resolved because the voxel volumes are too similar"
             f" ({sizes(low)} and {sizes(high)}, ratio {ratio:.3g}). The ratio must be at least"
             f" {_LEAST:g}."
         )
-        single.append(why)
+        single_notes.append(note)
         return []
     if any(header.path not in (high.path, low.path) for header in images):
         text = (
             f"{len(images)} {suffix} images were found. Only this image (the highest resolution)"
             f" and {low.path.name} (the lowest resolution) are used."
         )
-        seen.tell(high.path, text)
+        findings.tell(high.path, text)
     x, y, z = (
-        a / b for a, b in zip(slice_axis.like(low, high.affine).zooms, high.zooms, strict=True)
+        low_mm / high_mm
+        for low_mm, high_mm in zip(
+            slice_axis.like(low, high.affine).zooms, high.zooms, strict=True
+        )
     )
     return [Pair(highres=high.path, lowres=low.path, factor=(x, y, z))]
 
 
 def _images(
-    index: Index, label: str, suffix: str, settings: Settings, seen: Findings
+    index: Index, label: str, suffix: str, settings: Settings, findings: Findings
 ) -> list[Header]:
-    """Return the headers of the sound images of one contrast in the chosen sessions."""
+    """Return the headers of the usable images of a contrast in the selected sessions."""
     sessions = settings.selection.session_label
-    paths = query.well_named(index.find(_CONTRASTS[suffix], label), seen)
-    chosen = [
-        p
-        for p in paths
-        if is_magnitude(p) and (not sessions or entities_of(p).get("session", "") in sessions)
+    paths = query.well_named(index.find(_CONTRASTS[suffix], label), findings)
+    selected = [
+        path
+        for path in paths
+        if is_magnitude(path)
+        and (not sessions or entities_of(path).get("session", "") in sessions)
     ]
-    headers = (volume_header(path, seen) for path in chosen)
+    headers = (volume_header(path, findings) for path in selected)
     return [header for header in headers if header is not None]
 
 
 def _controls(
-    index: Index, label: str, settings: Settings, seen: Findings
+    index: Index, label: str, settings: Settings, findings: Findings
 ) -> tuple[tuple[Pair, ...], ...]:
-    """Return the finest scan of each contrast by session, of a participant without pairs."""
+    """Return the scan with the highest resolution per contrast and session, without pairs."""
     sessions: dict[str, list[Pair]] = {}
     for suffix in _CONTRASTS:
         by_session: dict[str, list[Header]] = {}
-        for header in _of(_images(index, label, suffix, settings, seen), settings.superres.hr_acq):
+        for header in _with_acquisition(
+            _images(index, label, suffix, settings, findings), settings.superres.hr_acq
+        ):
             session = entities_of(header.path).get("session", "")
             by_session.setdefault(session, []).append(header)
         for session, headers in by_session.items():
@@ -236,52 +254,56 @@ def _controls(
 
 
 def _lowres(
-    index: Index, label: str, given: ModelInput, settings: Settings, seen: Findings
+    index: Index, label: str, model_input: ModelInput, settings: Settings, findings: Findings
 ) -> tuple[tuple[LowresScan, ...], ...]:
-    """Return low-resolution scans for a model by session, of a participant without pairs.
+    """Return the low-resolution scans for a given model by session, of a participant without
+    pairs.
 
-    Of several scans of a contrast the finest is taken that is coarser than the model's grid.
-    Sessions without all contrasts of the model are left out.
+    If several scans of a contrast have a lower resolution than the model's grid, the scan with the
+    smallest voxels is used. Sessions that lack a contrast of the model are skipped.
     """
-    least = _LEAST * prod(given.mm)
+    min_volume = _LEAST * prod(model_input.mm)
     sessions: dict[str, dict[str, list[Header]]] = {}
-    for suffix in (suffix for suffix in _CONTRASTS if suffix in given.contrasts):
-        for header in _of(_images(index, label, suffix, settings, seen), settings.superres.lr_acq):
-            if _volume(header) >= least:
+    for suffix in (suffix for suffix in _CONTRASTS if suffix in model_input.contrasts):
+        for header in _with_acquisition(
+            _images(index, label, suffix, settings, findings), settings.superres.lr_acq
+        ):
+            if _volume(header) >= min_volume:
                 session = entities_of(header.path).get("session", "")
                 sessions.setdefault(session, {}).setdefault(suffix, []).append(header)
     complete = []
     for session, headers in sorted(sessions.items()):
         place = f"sub-{label}" + (f"_ses-{session}" if session else "")
-        if absent := [suffix for suffix in given.contrasts if suffix not in headers]:
+        if missing := [suffix for suffix in model_input.contrasts if suffix not in headers]:
             text = (
-                f"the --pretrained model requires low-resolution {'+'.join(given.contrasts)}"
-                f" scans, but no {' and no '.join(absent)} scan was found; these scans are"
+                f"the --pretrained model requires low-resolution {'+'.join(model_input.contrasts)}"
+                f" scans, but no {' and no '.join(missing)} scan was found; these scans are"
                 " skipped."
             )
-            seen.tell(place, text)
+            findings.tell(place, text)
             continue
-        finest = {suffix: min(headers[suffix], key=_volume) for suffix in given.contrasts}
+        finest = {suffix: min(headers[suffix], key=_volume) for suffix in model_input.contrasts}
         for suffix, header in finest.items():
             if (count := len(headers[suffix])) > 1:
                 text = (
                     f"{count} low-resolution {suffix} images were found; this image is used"
                     " because it has the smallest voxels."
                 )
-                seen.tell(header.path, text)
+                findings.tell(header.path, text)
         complete.append(tuple(LowresScan(path=header.path) for header in finest.values()))
     return tuple(complete)
 
 
-def _of(images: Sequence[Header], acquisition: str | None) -> list[Header]:
-    """Images of an acquisition, all of them where none was named; in the order of their names."""
-    chosen = [
-        h
-        for h in images
-        if acquisition is None or entities_of(h.path).get("acquisition") == acquisition
+def _with_acquisition(images: Sequence[Header], acquisition: str | None) -> list[Header]:
+    """Return the images with an acquisition label, sorted by name; all images if it is None."""
+    selected = [
+        header
+        for header in images
+        if acquisition is None or entities_of(header.path).get("acquisition") == acquisition
     ]
-    return sorted(chosen, key=lambda header: header.path.name)
+    return sorted(selected, key=lambda header: header.path.name)
 
 
 def _volume(header: Header) -> float:
+    """Return the voxel volume (mm³)."""
     return prod(header.zooms)

@@ -6,15 +6,15 @@ from typing import TypeGuard
 from bids_sr.bids.findings import Findings
 from bids_sr.io.image_header import Header
 
-_SHORTEST_TR = 0.02  # s; no series is measured faster
-_LONGEST_TR = 100.0  # s; a longer one is meant in milliseconds
-_TR_TOLERANCE = 1e-3  # s; headers hold float32, and some scanners round to the millisecond
+_SHORTEST_TR = 0.02  # s; shorter than any acquisition
+_LONGEST_TR = 100.0  # s; longer values are probably in milliseconds
+_TR_TOLERANCE = 1e-3  # s; headers contain float32 values, and some scanners round to milliseconds
 
 
 def likely_tr(tr: float | None) -> float | None:
-    """Return the most likely repetition time (s) of a number.
+    """Return the most likely repetition time (s) for a number whose unit may be wrong, or None.
 
-    A number that is too long or too short is taken for milliseconds.
+    The number may be off by a factor of 1000 if the time unit of a header is wrong.
     """
     guesses = (tr, tr / 1000, 1000 * tr) if tr else ()
     return next(
@@ -24,36 +24,42 @@ def likely_tr(tr: float | None) -> float | None:
 
 
 def _header_text(tr: float | None) -> str:
-    """What a header says of the repetition time (s), for a message; "" where it says nothing."""
+    """Return the repetition time (s) of a header for a message, "" if it has none."""
     likely = likely_tr(tr)
     if tr is None or likely == tr:
         return f" (header: {tr:g} s)" if tr else ""
-    meant = (
+    guess = (
         ""
         if likely is None
         else f", probably {tr:g} ms"
         if tr > likely
         else f", probably {likely:g} s"
     )
-    return f" (header: {tr:g} s{meant})"
+    return f" (header: {tr:g} s{guess})"
 
 
 def repetition_time(header: Header, value: object, findings: Findings) -> float | None:
-    """Repetition time (s) from the sidecar, held against the header; None with a problem.
+    """Return the repetition time (s) from the sidecar, or None with a problem.
 
-    `header`: header of the series, axes in any order. `value`: ``RepetitionTime`` after
-    inheritance, or None.
+    It is compared with the header.
+
+    Parameters
+    ----------
+    header : Header
+        Header of the series, with the axes in any order.
+    value : object
+        ``RepetitionTime`` after inheritance, or None.
     """
     path = header.path
     likely = likely_tr(header.tr)
-    said = _header_text(header.tr)
+    header_note = _header_text(header.tr)
     if value is None:
         hint = f"{likely:g}" if likely else "the time in seconds"
         fix = (
             f'Add "RepetitionTime": {hint} to the JSON sidecar if the run was acquired with'
             " this repetition time."
         )
-        findings.refuse(path, f"RepetitionTime is missing in the JSON sidecar{said}", fix)
+        findings.refuse(path, f"RepetitionTime is missing in the JSON sidecar{header_note}", fix)
         return None
     if (
         isinstance(value, bool)
@@ -61,7 +67,8 @@ def repetition_time(header: Header, value: object, findings: Findings) -> float 
         or not _SHORTEST_TR <= value < _LONGEST_TR
     ):
         reason = (
-            f"RepetitionTime must be a time in seconds, but the sidecar contains {value!r}{said}"
+            "RepetitionTime must be a time in seconds, but the sidecar contains"
+            f" {value!r}{header_note}"
         )
         fix = "Specify RepetitionTime in seconds in the sidecar."
         if isinstance(value, int | float) and _LONGEST_TR <= value < 1000 * _LONGEST_TR:
@@ -97,7 +104,7 @@ def repetition_time(header: Header, value: object, findings: Findings) -> float 
 
 
 def is_slice_timing(value: object, n_slices: int, tr: float) -> TypeGuard[list[float]]:
-    """Return whether SliceTiming of a sidecar has one time within TR (s) for each slice."""
+    """Return whether a SliceTiming value has one time (s) within the TR per slice."""
     return (
         isinstance(value, list)
         and len(value) == n_slices
@@ -108,10 +115,11 @@ def is_slice_timing(value: object, n_slices: int, tr: float) -> TypeGuard[list[f
 def slice_times(
     header: Header, sidecar: Mapping[str, object], tr: float, findings: Findings
 ) -> tuple[float, ...] | None:
-    """Return the slice times along axis 2 (s), or None if slice timing is not to be corrected.
+    """Return the slice times along axis 2 (s from the start of a volume), or None.
 
-    `sidecar`: metadata with axes named as in the header, which has slices on the third axis. Times
-    are from the start of a volume.
+    None if slice timing is not to be corrected; invalid slice times are reported.
+
+    `sidecar`: metadata with axes named as in the header, whose slices are along the third axis.
     """
     value = sidecar.get("SliceTiming")
     if value is None:
@@ -124,20 +132,22 @@ def slice_times(
         return None
     direction = str(sidecar.get("SliceEncodingDirection", "k"))
     if not isinstance(value, list) or not all(
-        isinstance(t, int | float) and abs(t) < 1e6 for t in value
+        isinstance(time, int | float) and abs(time) < 1e6 for time in value
     ):
-        why = "SliceTiming is not a list of times in seconds"
+        reason = "SliceTiming is not a list of times in seconds"
     elif len(value) != header.shape[2]:
-        why = f"SliceTiming has {len(value)} entries, but the image has {header.shape[2]} slices"
+        reason = (
+            f"SliceTiming has {len(value)} entries, but the image has {header.shape[2]} slices"
+        )
     elif min(value) < 0 or max(value) >= tr:
-        why = (
+        reason = (
             f"SliceTiming ranges from {min(value):g} to {max(value):g} s, which is outside the TR"
             f" of {tr:g} s"
         )
     elif direction not in ("k", "k-"):
-        why = f"the slices were acquired along axis {direction}"
+        reason = f"the slices were acquired along axis {direction}"
     else:
-        times = tuple(float(t) for t in (reversed(value) if direction == "k-" else value))
+        times = tuple(float(time) for time in (reversed(value) if direction == "k-" else value))
         return times if len(set(times)) > 1 else None
-    findings.tell(header.path, f"{why}. Slice timing is not corrected.")
+    findings.tell(header.path, f"{reason}. Slice timing is not corrected.")
     return None

@@ -1,21 +1,21 @@
-"""VolumeTiming: the times of volumes where a sidecar lists them in the place of RepetitionTime."""
+"""VolumeTiming, which lists the times of volumes instead of RepetitionTime."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.bids.findings import Findings
 
-# s; scanners round times of volumes to the millisecond
+# s; scanners round the times of volumes to milliseconds
 _TOLERANCE = 2e-3
 
 
 def read_spacing(
     path: Path, timing: object, n_volumes: int, tr: object, findings: Findings
 ) -> float | None:
-    """Return the time between volumes (s) from VolumeTiming; report a problem and return None.
+    """Return the time between volumes (s) from VolumeTiming, or None with a problem.
 
-    The filters and the noise model need volumes at equal intervals, so a series with pauses or
-    with a variable repetition time is refused.
+    Filters and noise model require equal intervals, so series with pauses or a variable repetition
+    time are rejected.
 
     Parameters
     ----------
@@ -26,11 +26,11 @@ def read_spacing(
     n_volumes : int
         Number of volumes in the file.
     tr : object
-        RepetitionTime of the sidecar (s); None if it has none.
+        RepetitionTime of the sidecar (s), None if missing.
     findings : Findings
-        Takes the problems.
+        Collects the problems.
     """
-    if not isinstance(timing, list) or not all(isinstance(t, int | float) for t in timing):
+    if not isinstance(timing, list) or not all(isinstance(time, int | float) for time in timing):
         reason, fix = "VolumeTiming is not a list of times in seconds", "Correct the sidecar."
     elif len(timing) != n_volumes:
         reason = f"VolumeTiming has {len(timing)} entries, but the series has {n_volumes} volumes"
@@ -59,7 +59,7 @@ def read_spacing(
 
 
 def _first_gap(times: Sequence[float]) -> int | None:
-    """Return the first volume after which the interval differs from the first interval."""
+    """Return the first volume followed by an interval that differs from the first one, or None."""
     if len(times) < 2 or times[1] <= times[0]:
         return 0 if len(times) > 1 else None
     usual = times[1] - times[0]

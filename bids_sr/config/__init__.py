@@ -1,6 +1,6 @@
-"""Settings of one call, and the only exception for refusals.
+"""Settings of a call, and the exception for invalid settings.
 
-The package imports nothing but the standard library.
+The package only imports the standard library.
 """
 
 from bids_sr.config.groups import Resources, Selection

@@ -1,9 +1,7 @@
 """Settings by group, with all defaults and checks.
 
-Every default is defined here and nowhere else, and every value is checked on creation.
-
-A value that cannot hold is refused with a `UsageError` when the object is built, whether it came
-from the command line, from a settings file or from Python.
+Defaults are only defined here. Values are checked when a group is created, and an invalid value
+raises `UsageError`, whether it comes from the command line, a settings file or Python.
 """
 
 import re
@@ -23,15 +21,15 @@ from bids_sr.config.values import SettingError
 from bids_sr.frozen import frozen
 
 WHICH_DATA, HOW_IT_RUNS = "which data", "how it runs"
-"""Headings of the help under which options of several groups stand."""
+"""Headings of help sections that contain options of several groups."""
 COSINE = "cosine"
 _MOST_LEGENDRE = 20
-_AUTO = "auto"  # --overlap of the two conditions of a run that has no others
+_AUTO = "auto"  # value of --overlap for the two conditions of runs with exactly two conditions
 
 
 @frozen
 class Selection(Checked):
-    """Which part of the data set is worked on; empty means everything. Labels carry no prefix."""
+    """Selection of the data to process, by labels without prefix; empty settings select all."""
 
     analysis_level: Literal["participant", "group"] = option(
         "participant",
@@ -108,24 +106,20 @@ class Selection(Checked):
             )
             self._set(name, labels)
             for label in labels:
-                why = (
+                reason = (
                     f"{label!r} is not a valid BIDS label (letters, digits and +). Separate"
                     " several labels with spaces or commas."
                 )
-                self._need(is_label(label), name, why)
+                self._need(is_label(label), name, reason)
         self._set("run_id", tuple(dict.fromkeys(self.run_id)))
 
 
 @frozen
 class Preprocessing(Checked):
-    """Settings before super-resolution.
+    """Settings of the processing before super-resolution.
 
-    `dummy_scans` None: detected. `slice_time_ref` is a fraction of the slice acquisition range.
-
-    `input_smoothing`: FWHM (mm) of a Gaussian before super-resolution and interpolation; 0 for
-    none. `echo`: of multi-echo runs the one that is used alone; None: they are combined.
-    `derivatives` are folders that another program left, as ``NAME=DIR`` or ``DIR``; what is in
-    them is not made again.
+    If `dummy_scans` is None, the number is detected. If `echo` is None, all echoes are combined.
+    Existing outputs in the folders of `derivatives` are not recomputed.
     """
 
     dummy_scans: int | None = option(
@@ -230,18 +224,20 @@ class Preprocessing(Checked):
             parse_spaces(self.output_spaces)
         except ValueError as error:
             fix = "specify output spaces as in func T1w MNI152NLin2009cAsym:res-2"
-            given = " ".join(self.output_spaces)
-            raise SettingError("preprocessing.output_spaces", given, str(error), fix) from error
+            requested = " ".join(self.output_spaces)
+            raise SettingError(
+                "preprocessing.output_spaces", requested, str(error), fix
+            ) from error
 
     @property
     def spaces(self) -> tuple[Space, ...]:
-        """The spaces that results are asked for in; none was named: that of the run alone."""
+        """Requested output spaces; the space of the run if none was requested."""
         return parse_spaces(self.output_spaces) or (Space(name=FUNC),)
 
     @property
     def templates(self) -> tuple[str, ...]:
-        """The templates among them, each once, as transforms name them."""
-        return tuple(dict.fromkeys(each.template for each in self.spaces if each.is_template))
+        """Requested templates without duplicates, named as in transforms."""
+        return tuple(dict.fromkeys(space.template for space in self.spaces if space.is_template))
 
 
 NO_CONFOUNDS = "none"  # value of --confounds
@@ -251,15 +247,13 @@ NO_CONFOUNDS = "none"  # value of --confounds
 class Activation(Checked):
     """Settings of activation maps.
 
-    `smoothing` is FWHM in mm; `low_pass` (CC path only) and `high_pass` are in Hz.
+    `low_pass` only applies to cross-correlation, and None switches the filter off. `fd_censor` and
+    `enorm_censor` are None if no volume is censored. Empty `contrasts` select the defaults of
+    `bids_sr.glm.contrasts.resolve_contrasts`. Regions in `roi` are described in
+    `bids_sr.region_names`, seeds in `bids_sr.config.seeds`.
 
-    `low_pass` None switches the filter off. `band_pass` (Hz) takes the place of both; `fd_censor`
-    (mm) and `enorm_censor` (mm and degrees) are None if no volume is censored. `contrasts` empty:
-    see `bids_sr.glm.contrasts.resolve_contrasts`. `roi`: auto, brain, names of regions joined by
-    commas, or a file; see `bids_sr.region_names`. `seeds`: of the connectivity maps of runs
-    without events, see `bids_sr.config.spaces`. `draws_cc`: true if the command line names cc;
-    without it, maps of cross-correlation are drawn if there are no others, or if a network is
-    trained as published.
+    `draws_cc` is true if ``cc`` is on the command line. Otherwise, maps of cross-correlation are
+    only drawn if there are no other maps, or if a network is trained as published.
     """
 
     contrasts: tuple[str, ...] = option(
@@ -417,9 +411,9 @@ class Activation(Checked):
             "smoothing",
             "two smoothing widths are equal after rounding to 0.1 mm",
         )
-        above = self.low_pass is None or self.low_pass > self.high_pass
+        is_above = self.low_pass is None or self.low_pass > self.high_pass
         self._need(
-            above,
+            is_above,
             "low_pass",
             "the low-pass frequency must be higher than the high-pass frequency",
         )
@@ -438,8 +432,8 @@ class Activation(Checked):
         numbers = [
             threshold for threshold in self.thresholds if threshold not in ("quarter", "fdr")
         ]
-        readable = all(re.fullmatch(r"\d+(\.\d+)?", number) for number in numbers)
-        self._need(readable, "thresholds", "expected quarter, fdr or a z value such as 3.1")
+        are_readable = all(re.fullmatch(r"\d+(\.\d+)?", number) for number in numbers)
+        self._need(are_readable, "thresholds", "expected quarter, fdr or a z value such as 3.1")
         self._need(
             _apart(map(float, numbers)),
             "thresholds",
@@ -447,15 +441,15 @@ class Activation(Checked):
         )
         self._each_once("overlap")
         if self.overlap not in ((), (_AUTO,)):
-            why = "expected two different conditions, or auto"
-            two = len(self.overlap) == 2 and _AUTO not in self.overlap
-            self._need(two, "overlap", why)
-            why = "the overlap of regions requires --activation cc and --threshold quarter"
-            self._need(self.maps_quarter, "overlap", why)
+            reason = "expected two different conditions, or auto"
+            is_pair = len(self.overlap) == 2 and _AUTO not in self.overlap
+            self._need(is_pair, "overlap", reason)
+            reason = "the overlap of regions requires --activation cc and --threshold quarter"
+            self._need(self.maps_quarter, "overlap", reason)
 
     @property
     def overlap_names(self) -> tuple[str, ...] | None:
-        """The two conditions whose regions are drawn, or () for the two of a run that has no more.
+        """Conditions whose overlap is drawn, or () for both conditions of runs with exactly two.
 
         None if no overlap is drawn.
         """
@@ -465,39 +459,38 @@ class Activation(Checked):
 
     @property
     def legendre_order(self) -> int | None:
-        """Order of the polynomials that model drift; None for cosines."""
-        found = re.fullmatch(r"legendre:(\d{1,3})", self.drift)
-        return None if found is None else int(found[1])
+        """Order of the drift polynomials; None for cosines."""
+        match = re.fullmatch(r"legendre:(\d{1,3})", self.drift)
+        return None if match is None else int(match[1])
 
     @property
     def models_time(self) -> bool:
-        """Whether the models have regressors of censored volumes, a pass band or polynomials."""
+        """Whether the models have regressors for censored volumes, a pass band or polynomials."""
         return bool(self.band_pass or self.legendre_order or self.fd_censor or self.enorm_censor)
 
     @property
     def cosine_cutoff(self) -> float:
-        """Highest frequency (Hz) of the cosines that model drift; 0 if other columns do."""
+        """Highest frequency (Hz) of the drift cosines; 0 if drift is modeled by other columns."""
         return 0.0 if self.band_pass or self.legendre_order else self.high_pass
 
     @property
     def correlation_cutoff(self) -> float | None:
-        """Low-pass cut-off (Hz) of cross-correlation; None if off or if a pass band is given."""
+        """Low-pass cutoff (Hz) of cross-correlation; None if off or if a pass band is given."""
         return None if self.band_pass else self.low_pass
 
     @property
     def maps_quarter(self) -> bool:
-        """Whether regions in the upper quarter of the range of CC are made."""
+        """Whether regions in the upper quarter of the range of cross-correlation are computed."""
         return "cc" in self.kinds and "quarter" in self.thresholds
 
 
 @frozen
 class Evaluation(Checked):
-    """What tells whether the finer maps are true.
+    """Settings of the evaluation against high-resolution references and negative controls.
 
-    `truth`: high-resolution reference, a folder (excludes `retrospective`, which makes one), auto
-    (in the data), none. `null_checks`: whether placebos are made. `margin`: of the equivalence
-    test; None: a tenth of B-spline to measured. `protocol`: column or sidecar key of
-    the acquisition protocol of structural scans.
+    A reference directory in `truth` excludes `retrospective`, which creates a reference. If
+    `margin` is None, it is one tenth of the difference between B-spline interpolation and the
+    measured series.
     """
 
     truth: str = option(
@@ -582,29 +575,29 @@ class Evaluation(Checked):
     )
 
     def _check(self) -> None:
-        why = (
+        reason = (
             "with this option, the original series is the high-resolution reference, so a"
             " reference directory cannot be specified in evaluation.truth (--truth)"
         )
-        self._need(self.truth_dir is None or self.retrospective is None, "retrospective", why)
-        why = (
+        self._need(self.truth_dir is None or self.retrospective is None, "retrospective", reason)
+        reason = (
             "series of other programs cannot be compared with a downsampled run; omit"
             " evaluation.retrospective"
         )
-        self._need(not self.compare or self.retrospective is None, "compare", why)
+        self._need(not self.compare or self.retrospective is None, "compare", reason)
 
     @property
     def truth_dir(self) -> Path | None:
-        """The folder that `truth` names."""
+        """Reference directory; None if `truth` is ``auto`` or ``none``."""
         return None if self.truth in ("auto", "none") else Path(self.truth)
 
 
 @frozen
 class Resources(Checked):
-    """What the machine gives. None: all processors, one thread a node, the memory that is free.
+    """Resources of the machine.
 
-    `use_plugin` is a file that says how nodes become jobs of a cluster, see
-    `bids_sr.config.machine`.
+    None means all processors, one thread per node, and the available memory. The plugin file
+    `use_plugin` is described in `bids_sr.config.plugin`.
     """
 
     nprocs: int | None = option(
@@ -649,15 +642,15 @@ class Resources(Checked):
 
     def _check(self) -> None:
         fits = self.omp_nthreads is None or self.nprocs is None or self.omp_nthreads <= self.nprocs
-        why = (
+        reason = (
             "the number of threads per step cannot be larger than the number of processors"
             f" (nprocs is {self.nprocs})"
         )
-        self._need(fits, "omp_nthreads", why)
+        self._need(fits, "omp_nthreads", reason)
 
 
 def sessions_option() -> int:
-    """Of all commands that write reports, as a field has it."""
+    """Return the field for the number of sessions per report, shared by all report commands."""
     return option(
         4,
         "--aggregate-session-reports N",
@@ -670,10 +663,11 @@ def sessions_option() -> int:
 
 @frozen
 class Run(Checked):
-    """How this one call runs, what it stores and what it tells.
+    """Settings of a single call: output files, reports and messages.
 
-    `level`: see `bids_sr.config.section`. `strict`: one run that cannot be done stops all.
-    `verbosity`: 0 stages, 1 details, 2 everything.
+    Storage levels are described in `bids_sr.config.levels`. With `strict`, a run that cannot be
+    processed stops the whole call. `verbosity` is 0 for stages, 1 for details and 2 for
+    everything.
     """
 
     config_file: Path | None = option(
@@ -690,7 +684,7 @@ class Run(Checked):
         "",
         "--preset NAME",
         "settings of a published analysis. Options on the command line take precedence over the"
-        f" preset: {'; '.join(f'{each.name} ({each.title})' for each in PRESETS.values())}",
+        f" preset: {'; '.join(f'{preset.name} ({preset.title})' for preset in PRESETS.values())}",
         decides=False,
         once=True,
     )
@@ -815,6 +809,6 @@ class Run(Checked):
 
 
 def _apart(values: Iterable[float]) -> bool:
-    """Whether values differ in tenths, which is what names of files hold of them."""
+    """Return whether values differ after rounding to tenths, as in file names."""
     tenths = [round(value * 10) for value in values]
     return len(set(tenths)) == len(tenths)

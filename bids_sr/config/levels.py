@@ -1,8 +1,8 @@
-"""Levels of storage: which series and maps of a run each level stores.
+"""Storage levels: the series and maps of a run that each level saves.
 
-Every level makes the same results and the same report, and decides which of them become files.
-What is stored is known from the settings alone, before anything runs. What a user named beyond the
-defaults is stored at the standard level, too.
+All levels compute the same results and report, and only determine which results become files. The
+stored files follow from the settings alone, before processing. Outputs that a user requests beyond
+the defaults are also stored at the standard level.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,36 +13,42 @@ from bids_sr.series import BASELINES, MEASURED, RAW, series_names
 
 Level = Literal["minimal", "standard", "full"]
 _LEVELS: tuple[Level, ...] = get_args(Level)
-"""From the fewest files to the most."""
+"""Levels by ascending number of files."""
 SMOOTHING, THRESHOLDS = (0.0, 5.0), ("quarter", "fdr")
-"""Widths (mm FWHM) and thresholds that nobody named."""
+"""Default smoothing widths (mm FWHM) and thresholds."""
 _CORRELATED, _FITTED, _GROUP = ("cc",), ("t", "effect", "variance"), ("t", "effect")
 
 
-def reaches(asked: Level, least: Level) -> bool:
-    """Whether what is stored from one level up is stored at the level that was asked for."""
-    return _LEVELS.index(asked) >= _LEVELS.index(least)
+def reaches(level: Level, lowest: Level) -> bool:
+    """Return whether outputs stored from level `lowest` upward are stored at `level`."""
+    return _LEVELS.index(level) >= _LEVELS.index(lowest)
 
 
-def series_level(name: str, asked_for: Collection[str]) -> Level:
-    """The smallest level at which a series is stored.
+def series_level(name: str, requested: Collection[str]) -> Level:
+    """Return the lowest level that stores a series.
 
-    The acquired one and those of the methods always; baselines and the measured one can be made
-    again. `asked_for`: names of the methods and baselines that were asked for.
+    The acquired series and the series of methods are always stored. Baselines that were not
+    requested and the measured series are only stored at the full level, because they can be
+    recomputed.
+
+    `requested` contains the names of the requested methods and baselines.
     """
-    can_be_made_again = name == MEASURED or (name in BASELINES and name not in asked_for)
-    return "full" if can_be_made_again else "minimal"
+    is_recomputable = name == MEASURED or (name in BASELINES and name not in requested)
+    return "full" if is_recomputable else "minimal"
 
 
-def _maps_level(name: str, asked_for: Collection[str], baselines: str) -> Level:
-    """The smallest level at which maps of a series are stored; `baselines` as of the settings."""
-    always = name in (RAW, MEASURED, "bspline") or name not in BASELINES
-    return "standard" if always or name in asked_for or baselines != "default" else "full"
+def _maps_level(name: str, requested: Collection[str], baselines: str) -> Level:
+    """Return the lowest level that stores maps of a series.
+
+    `baselines` is the setting of the same name.
+    """
+    is_standard = name in (RAW, MEASURED, "bspline") or name not in BASELINES
+    return "standard" if is_standard or name in requested or baselines != "default" else "full"
 
 
 @frozen
-class _Stored:
-    """Maps by statistic and regions by threshold (as in the settings) stored at one smoothing."""
+class _StoredStats:
+    """Statistics and thresholds (as in the settings) that are stored at a smoothing width."""
 
     stats: Sequence[str] = ()
     thresholds: Sequence[str] = ()
@@ -50,14 +56,23 @@ class _Stored:
 
 @frozen
 class StoredMaps:
-    """Settings that decide which maps become files.
+    """Settings that determine which maps become files.
 
-    The fields are named as the settings; `methods` includes the named baselines.
+    Fields have the names of the settings; `methods` includes the requested baselines.
 
-    `baselines`: which baselines are compared: ``default`` or ``all``. `kinds`: maps to make:
-    ``cc`` (correlation), ``glm`` (linear model), or both. `correlation`: whether correlation is
-    stored beside the linear model at the standard level. `minus_others`: contrasts that nobody
-    asked for, stored of the acquired and the primary series alone at the standard level.
+    Attributes
+    ----------
+    baselines : str
+        Compared baselines, ``default`` or ``all``.
+    kinds : sequence of str
+        Maps to compute: ``cc`` (correlation) and ``glm`` (linear model).
+    correlation : bool
+        Whether correlation is stored in addition to the linear model at the standard level.
+    primary : str
+        Name of the exported series.
+    minus_others : collection of str
+        Default contrasts that the standard level only stores for the acquired and the exported
+        series.
     """
 
     level: Level
@@ -70,48 +85,60 @@ class StoredMaps:
     primary: str = ""
     minus_others: Collection[str] = ()
 
-    def of(self, series: str) -> Mapping[float, _Stored]:
-        """What is stored of every contrast of a series, by FWHM (mm).
+    def of(self, series: str) -> Mapping[float, _StoredStats]:
+        """Return the outputs stored for every contrast of a series, by FWHM (mm).
 
-        Full: everything. Standard: t, effect and its variance (not of baselines) at the smallest
-        width, t and effect, which the group level reads, at the smallest width above 0.
-        Correlation, with the region of the first threshold, is stored where nothing else is mapped
-        or `correlation` says so. Widths that were named get what the smallest gets, and thresholds
-        that were named have their regions.
+        At the full level, everything is stored. At the standard level, these are t, effect and
+        variance (except for baselines) at the smallest width, and t and effect at the smallest
+        width above 0, which the group level reads. Correlation, with the region of the first
+        threshold, is stored if no linear model is mapped or if `correlation` is true. Requested
+        widths get the same statistics as the smallest width, and requested thresholds get their
+        regions.
         """
         if not reaches(
             self.level, _maps_level(series, series_names(self.methods), self.baselines)
         ):
             return {}
-        correlated, fitted = "cc" in self.kinds, "glm" in self.kinds
-        every = (*(_CORRELATED if correlated else ()), *((*_FITTED, "z") if fitted else ()))
-        possible = [
-            each for each in self.thresholds if (correlated if each == "quarter" else fitted)
+        has_correlation, has_model = "cc" in self.kinds, "glm" in self.kinds
+        all_stats = (
+            *(_CORRELATED if has_correlation else ()),
+            *((*_FITTED, "z") if has_model else ()),
+        )
+        thresholds = [
+            threshold
+            for threshold in self.thresholds
+            if (has_correlation if threshold == "quarter" else has_model)
         ]
         if self.level == "full":
-            return {width: _Stored(stats=every, thresholds=possible) for width in self.smoothing}
-        can_be_made_again = series_level(series, series_names(self.methods)) == "full"
-        least_fitted = _GROUP if can_be_made_again else _FITTED
-        correlated = correlated and (self.correlation or not fitted)
-        unnamed = possible[:1] if correlated else ()
-        most = _Stored(
-            stats=[*(_CORRELATED if correlated else ()), *(least_fitted if fitted else ())],
-            thresholds=unnamed if tuple(self.thresholds) == THRESHOLDS else possible,
+            return {
+                width: _StoredStats(stats=all_stats, thresholds=thresholds)
+                for width in self.smoothing
+            }
+        is_recomputable = series_level(series, series_names(self.methods)) == "full"
+        model_stats = _GROUP if is_recomputable else _FITTED
+        has_correlation = has_correlation and (self.correlation or not has_model)
+        default_thresholds = thresholds[:1] if has_correlation else ()
+        smallest_outputs = _StoredStats(
+            stats=[*(_CORRELATED if has_correlation else ()), *(model_stats if has_model else ())],
+            thresholds=default_thresholds if tuple(self.thresholds) == THRESHOLDS else thresholds,
         )
         if tuple(sorted(self.smoothing)) != SMOOTHING:
-            return dict.fromkeys(self.smoothing, most)
-        least, above = sorted(self.smoothing)
-        return {least: most, above: _Stored(stats=_GROUP if fitted else _CORRELATED)}
+            return dict.fromkeys(self.smoothing, smallest_outputs)
+        smallest, larger = sorted(self.smoothing)
+        return {
+            smallest: smallest_outputs,
+            larger: _StoredStats(stats=_GROUP if has_model else _CORRELATED),
+        }
 
     def leaves_out(self, series: str) -> Collection[str]:
-        """Return the contrasts of which nothing is stored of a series."""
-        every = self.level == "full" or series in (RAW, self.primary)
-        return () if every else self.minus_others
+        """Return the contrasts without any stored output for a series."""
+        has_all = self.level == "full" or series in (RAW, self.primary)
+        return () if has_all else self.minus_others
 
     def holds(self, series: str, contrast: str, fwhm_mm: float, stat: str) -> bool:
-        """Whether the map of a contrast and statistic is stored of a series at one smoothing."""
+        """Return whether the map of a contrast and statistic is stored for a series and width."""
         return contrast not in self.leaves_out(series) and any(
-            stat in own.stats
-            for width, own in self.of(series).items()
+            stat in outputs.stats
+            for width, outputs in self.of(series).items()
             if round(10 * (width - fwhm_mm)) == 0
         )

@@ -1,10 +1,11 @@
-"""A lock against two runs over one participant in one output or one working directory.
+"""Locks against simultaneous runs of a participant in the same output or working directory.
 
-One small file for each participant in both directories names who holds it. Whether its holder
-still runs is told without comparing clocks: on the same machine by the process, elsewhere by
-whether the holder touches the file while it is watched. A run whose lock was taken from it,
-because its machine slept, interrupts itself. The library filelock has no such heartbeat: it trusts
-``flock``, which several network file systems of clusters keep on one host alone.
+A small file per participant in both directories identifies the lock holder. Whether the holder is
+still running is determined without comparing clocks: by its process on the same machine, and
+otherwise by watching whether the holder updates the file. A run that has lost its lock, for
+example because its machine was suspended, interrupts itself. The library filelock has no such
+heartbeat: it relies on ``flock``, which several network file systems of clusters only apply within
+a host.
 """
 
 import contextlib
@@ -32,38 +33,39 @@ _FOLDER = "locks"
 
 @frozen
 class _Holder:
-    """Who holds a lock."""
+    """Run that holds a lock."""
 
-    run: str  # identifier, the name of its logs
+    run: str  # identifier, the name of the log directory
     host: str
     pid: int
-    began: str  # as text for people; never compared
-    # one start of one system and one numbering of its processes; "" where that is unknown
+    began: str  # as text for users; never compared
+    # identifier of the boot and of the process namespace; "" if unknown
     machine: str
-    # when the process began, as the kernel counts; tells it from a later one of the same number
+    # kernel start time of the process, which distinguishes it from a later process with the same
+    # number
     ticks: str
 
     def __str__(self) -> str:
         return f"run {self.run} on {self.host}, process {self.pid}, since {self.began}"
 
 
-def _myself(run: str) -> _Holder:
-    """This process as a holder."""
-    began = time.strftime("%Y-%m-%d %H:%M:%S")
+def _own_holder(run: str) -> _Holder:
+    """Return this process as a lock holder."""
+    start = time.strftime("%Y-%m-%d %H:%M:%S")
     machine = _machine()
     ticks = _ticks(os.getpid()) or ""
     return _Holder(
         run=run,
         host=socket.gethostname(),
         pid=os.getpid(),
-        began=began,
+        began=start,
         machine=machine,
         ticks=ticks,
     )
 
 
 def _machine() -> str:
-    """One start of this system and one numbering of processes: containers count their own."""
+    """Return an identifier of the boot and of the process namespace (containers differ)."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -86,28 +88,34 @@ def _ticks(pid: int) -> str | None:
 
 
 def _read_holder(path: Path) -> _Holder | None:
-    """Who holds a lock; None where the file is not there or cannot be read."""
+    """Return the holder of a lock; None if the file is missing or unreadable."""
     try:
         return _Holder(**read_json(path))
     except TypeError:
         return None
 
 
-def _still_runs(path: Path, holder: _Holder | None) -> bool:
-    """Return whether a lock's holder still runs; takes `_WATCH_S` if it died elsewhere."""
+def _is_running(path: Path, holder: _Holder | None) -> bool:
+    """Return whether the holder of a lock is still running.
+
+    It takes `_WATCH_S` to find that a holder on another machine has stopped.
+    """
     if holder is not None and holder.machine and holder.machine == _machine():
         return _ticks(holder.pid) == holder.ticks
-    first = _beat(path)
-    until = time.monotonic() + _WATCH_S
-    while first is not None and time.monotonic() < until:
+    first_beat = _beat(path)
+    deadline = time.monotonic() + _WATCH_S
+    while first_beat is not None and time.monotonic() < deadline:
         time.sleep(min(0.5, _BEAT_S / 10))
-        if _beat(path) != first:
+        if _beat(path) != first_beat:
             return path.exists()
     return False
 
 
 def _beat(path: Path) -> int | None:
-    """Time stamp of a lock; opened, because network file systems ask their server only then."""
+    """Return the time stamp of a lock.
+
+    The file is opened, because network file systems otherwise return cached values.
+    """
     try:
         with path.open("rb") as stream:
             return os.fstat(stream.fileno()).st_mtime_ns
@@ -119,29 +127,43 @@ def _beat(path: Path) -> int | None:
 def output_lock(
     output_dir: Path, work_dir: Path | None, *, participants: Sequence[str] | None, run_uuid: str
 ) -> Iterator[None]:
-    """Hold the locks of participants (all or none) in both directories while the block runs.
+    """Hold the locks of all participants in both directories within the context.
 
-    `participants` are labels; None is the group level, which has a lock of its own. Raises
-    `UsageError` where another run holds one, naming it and the way out; nothing is left behind.
+    Parameters
+    ----------
+    work_dir : Path or None
+        Directory of intermediate files; None locks only the output directory.
+    participants : sequence of str or None
+        Labels of the participants; None for the lock of the group level.
+    run_uuid : str
+        Identifier of the run.
 
-    `work_dir`: folder of intermediate files; None locks the results alone.
+    Raises
+    ------
+    UsageError
+        If another run holds one of the locks; the message names the run and a remedy. No locks are
+        left behind.
     """
     names = ["group"] if participants is None else [f"sub-{label}" for label in participants]
     folders = [output_dir / "logs" / _FOLDER] + (
         [work_dir / _FOLDER] if work_dir is not None else []
     )
-    made = {parent for folder in folders for parent in folder.parents if not parent.exists()}
-    holder = _myself(run_uuid)
-    held: list[Path] = []
-    stop = threading.Event()
-    beats = threading.Thread(target=_keep_beating, args=(held, holder, stop), daemon=True)
+    new_folders = {
+        parent for folder in folders for parent in folder.parents if not parent.exists()
+    }
+    holder = _own_holder(run_uuid)
+    own_locks: list[Path] = []
+    stop_event = threading.Event()
+    heartbeat = threading.Thread(
+        target=_keep_beating, args=(own_locks, holder, stop_event), daemon=True
+    )
     try:
-        locked: list[Path] = []
+        foreign_locks: list[Path] = []
         for path in (folder / f"{name}.lock" for name in names for folder in folders):
-            (held if _lock(path, holder) else locked).append(path)
-        if locked:
-            names_taken = ", ".join(dict.fromkeys(path.stem for path in locked))
-            lines = [f"{path}: {_read_holder(path) or 'an unknown run'}" for path in locked]
+            (own_locks if _lock(path, holder) else foreign_locks).append(path)
+        if foreign_locks:
+            names_taken = ", ".join(dict.fromkeys(path.stem for path in foreign_locks))
+            lines = [f"{path}: {_read_holder(path) or 'an unknown run'}" for path in foreign_locks]
             raise UsageError(
                 f"another run is working on {names_taken}",
                 "Two simultaneous runs would write to the same files. " + "; ".join(lines),
@@ -150,32 +172,35 @@ def output_lock(
                 " --participant-label. If you are sure that the other run is no longer running,"
                 " delete the lock file named above",
             )
-        beats.start()
+        heartbeat.start()
         yield
     finally:
-        stop.set()
-        for path in held:
+        stop_event.set()
+        for path in own_locks:
             if _read_holder(path) == holder:
                 path.unlink(missing_ok=True)
-        for folder in [*folders, *sorted(made, key=lambda path: len(path.parts), reverse=True)]:
-            with contextlib.suppress(OSError):  # in use, or with content
+        for folder in [
+            *folders,
+            *sorted(new_folders, key=lambda path: len(path.parts), reverse=True),
+        ]:
+            with contextlib.suppress(OSError):  # in use, or not empty
                 folder.rmdir()
 
 
 def _lock(path: Path, holder: _Holder) -> bool:
-    """Make one lock file; False where another run holds it."""
+    """Create a lock file; return False if another run holds it."""
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _create(path, json.dumps(asdict(holder), indent=1) + "\n")
             return True
         except FileExistsError:
-            other = _read_holder(path)
-            if _still_runs(path, other):
+            other_holder = _read_holder(path)
+            if _is_running(path, other_holder):
                 return False
-            _take_away(path, other)
+            _remove_stale(path, other_holder)
         except FileNotFoundError:
-            continue  # another run has just removed the directory that it left empty
+            continue  # another run has just removed the empty directory
         except OSError as error:
             raise UsageError(
                 f"cannot write {path}", str(error), "choose a writable directory"
@@ -183,7 +208,7 @@ def _lock(path: Path, holder: _Holder) -> bool:
 
 
 def _create(path: Path, text: str) -> None:
-    """Write a file that must not be there."""
+    """Write a new file; an existing file is an error."""
     with path.open("x", encoding="utf-8") as stream:
         try:
             stream.write(text)
@@ -193,32 +218,32 @@ def _create(path: Path, text: str) -> None:
             raise
 
 
-def _take_away(path: Path, dead: _Holder | None) -> None:
-    """Remove the lock of a run that ended without removing it, and no other's."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+def _remove_stale(path: Path, stopped_holder: _Holder | None) -> None:
+    """Remove the lock of a stopped run, unless another run has taken it over."""
+    renamed = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        os.rename(path, aside)
+        os.rename(path, renamed)
     except FileNotFoundError:
-        return  # another run was quicker
-    if _read_holder(aside) == dead:
+        return  # another run was faster
+    if _read_holder(renamed) == stopped_holder:
         _LOGGER.warning(
             "%s: taking over the lock of %s, which is no longer running.",
             path,
-            dead or "an unknown run",
+            stopped_holder or "an unknown run",
         )
     elif not path.exists():
-        os.rename(aside, path)  # another run was quicker and holds it now
+        os.rename(renamed, path)  # another run was faster and holds the lock now
         return
-    aside.unlink(missing_ok=True)
+    renamed.unlink(missing_ok=True)
 
 
-def _keep_beating(held: Sequence[Path], holder: _Holder, stop: threading.Event) -> None:
-    """Show that this run is alive; interrupt it where a lock is no longer its own."""
-    while not stop.wait(_BEAT_S):
-        for path in held:
+def _keep_beating(own_locks: Sequence[Path], holder: _Holder, stop_event: threading.Event) -> None:
+    """Update the locks of this run regularly, and interrupt it if a lock has been lost."""
+    while not stop_event.wait(_BEAT_S):
+        for path in own_locks:
             with contextlib.suppress(OSError):
                 os.utime(path)
-            if stop.is_set() or _read_holder(path) == holder or _unreachable(path):
+            if stop_event.is_set() or _read_holder(path) == holder or _is_unreachable(path):
                 continue
             _LOGGER.error(
                 "%s: another run has taken over this lock, so this run stops.",
@@ -228,8 +253,8 @@ def _keep_beating(held: Sequence[Path], holder: _Holder, stop: threading.Event) 
             return
 
 
-def _unreachable(path: Path) -> bool:
-    """Whether the file system does not answer now; that is no loss of a lock."""
+def _is_unreachable(path: Path) -> bool:
+    """Return whether the file system does not respond, which does not mean a lost lock."""
     try:
         return not path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""What this machine lets the program have: processors, memory and a GPU.
+"""Resources available to the program: processors, memory and a GPU.
 
-A container, a SLURM job and a mask of processors each give less than the machine has, and a
-program that takes what the machine has is throttled or killed. The smallest of all limits counts.
+Containers, SLURM jobs and processor masks may provide less than the machine has, and a program
+that exceeds these limits is throttled or killed. The smallest limit therefore applies.
 """
 
 import math
@@ -12,17 +12,17 @@ from pathlib import Path
 
 from bids_sr.config.memory import SHARED_GB
 
-# what the first version of control groups says where there is no limit is larger
+# control groups of version 1 report a larger value if there is no limit
 _UNLIMITED = 2.0**60
-_SHARE = 0.9  # of the memory that is free, the rest is left to others
+_SHARE = 0.9  # share of the free memory; the rest is left to other programs
 _ASK_TORCH = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 3)"
 
 
 def processors(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> int:
-    """How many processors this process may keep busy; `root` is where ``proc`` and ``sys`` are.
+    """Return the number of processors that this process may use.
 
-    The least of the mask of processors, the quota of every control group above the process, and
-    what SLURM granted.
+    It is the minimum of the processor mask, the quotas of all control groups of the process, and
+    the processors granted by SLURM. `root` contains ``proc`` and ``sys``.
     """
     limits: list[float] = [len(os.sched_getaffinity(0))]
     for folder in _groups(root, "cpu"):
@@ -34,55 +34,58 @@ def processors(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) 
             )
         if quota is not None and period and quota > 0:
             limits.append(quota / period)
-    if granted := _slurm_processors(environ):
-        limits.append(granted)
+    if slurm_limit := _slurm_processors(environ):
+        limits.append(slurm_limit)
     return max(1, math.floor(min(limits) + 1e-6))
 
 
 def memory_gb(
     root: Path = Path("/"), environ: Mapping[str, str] = os.environ, *, free: bool = True
 ) -> float:
-    """Return the memory that may be used now (GB), or all that there is.
+    """Return the memory that may be used now (GB), or with `free` False the total memory.
 
-    What may be used is nine tenths of the free memory, within every limit on this process.
+    Usable memory is nine tenths of the free memory, within all limits of this process.
     """
-    known = "MemAvailable:" if free else "MemTotal:"
+    key = "MemAvailable:" if free else "MemTotal:"
     kilobytes = {
-        w[0]: float(w[1]) for w in map(str.split, _lines(root / "proc/meminfo")) if len(w) > 1
+        fields[0]: float(fields[1])
+        for fields in map(str.split, _lines(root / "proc/meminfo"))
+        if len(fields) > 1
     }
-    sizes = [kilobytes[known] * 1024 if known in kilobytes else 4e9 if free else math.inf]
+    sizes = [kilobytes[key] * 1024 if key in kilobytes else 4e9 if free else math.inf]
     for folder in _groups(root, "memory"):
         for names in (
             ("memory.max", "memory.current"),
             ("memory.limit_in_bytes", "memory.usage_in_bytes"),
         ):
-            limit, used = (_words(folder / name, 1)[0] for name in names)
+            limit, usage = (_words(folder / name, 1)[0] for name in names)
             if limit is not None and limit < _UNLIMITED:
-                sizes.append(limit - (max(0.0, (used or 0.0) - _cached(folder)) if free else 0))
+                sizes.append(limit - (max(0.0, (usage or 0.0) - _cached(folder)) if free else 0))
     gigabytes = (_SHARE if free else 1) * max(0.0, min(sizes)) / 1e9
-    granted = _granted_gb(environ)
-    if free and sums_resident(root, environ):  # fork server and first worker beside the program
-        granted = max(0.0, _SHARE * granted - 2 * SHARED_GB)
-    return min(gigabytes, granted)
+    slurm_gb = _granted_gb(environ)
+    # fork server and first worker, in addition to the program
+    if free and sums_resident(root, environ):
+        slurm_gb = max(0.0, _SHARE * slurm_gb - 2 * SHARED_GB)
+    return min(gigabytes, slurm_gb)
 
 
 def sums_resident(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether SLURM limits memory and no control group does: what processes share counts for each.
+    """Return whether only SLURM limits the memory, so that shared memory counts for each process.
 
-    False also outside of jobs.
+    It is False if a control group sets the same limit, and outside of jobs.
     """
     return _granted_gb(environ) < memory_gb(root, {}, free=False)
 
 
 def _granted_gb(environ: Mapping[str, str]) -> float:
     """Return the memory granted by SLURM on this node (GB), infinite without job or limit."""
-    a_node = _number(environ.get("SLURM_MEM_PER_NODE"))
-    a_processor = _number(environ.get("SLURM_MEM_PER_CPU"))
-    if not a_node and a_processor:
-        a_node = a_processor * (
+    node_mib = _number(environ.get("SLURM_MEM_PER_NODE"))
+    processor_mib = _number(environ.get("SLURM_MEM_PER_CPU"))
+    if not node_mib and processor_mib:
+        node_mib = processor_mib * (
             _number(environ.get("SLURM_CPUS_ON_NODE")) or _slurm_processors(environ) or 1.0
         )
-    return a_node * 2**20 / 1e9 if a_node else math.inf
+    return node_mib * 2**20 / 1e9 if node_mib else math.inf
 
 
 def has_gpu(
@@ -90,14 +93,14 @@ def has_gpu(
     environ: Mapping[str, str] = os.environ,
     ask: Callable[[], bool] | None = None,
 ) -> bool:
-    """Whether torch can use a CUDA device that ``CUDA_VISIBLE_DEVICES`` does not hide.
+    """Return whether torch can use a CUDA device that ``CUDA_VISIBLE_DEVICES`` does not hide.
 
-    Only where there is a device, `ask` asks torch, in a process of its own, as this one has no use
-    for it.
+    If there is a device, torch is queried by `ask`, by default in a separate process, because this
+    process does not need torch.
     """
-    shown = environ.get("CUDA_VISIBLE_DEVICES")
-    if shown is not None and (
-        not shown.strip() or shown.strip().startswith("-1") or shown == "NoDevFiles"
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and (
+        not visible.strip() or visible.strip().startswith("-1") or visible == "NoDevFiles"
     ):
         return False
     devices = root / "dev"
@@ -116,17 +119,16 @@ def has_gpu(
 
 
 def _slurm_processors(environ: Mapping[str, str]) -> float | None:
-    """Return the processors per task of a SLURM job, or those of the node if unspecified."""
+    """Return the processors per task of a SLURM job, or per node if unspecified."""
     return _number(environ.get("SLURM_CPUS_PER_TASK")) or _number(
         environ.get("SLURM_CPUS_ON_NODE")
     )
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """Return this process's control group directories (both versions), from its own upward.
+    """Yield the control group directories of this process (both versions), from its own upward.
 
-    In a container the path that ``/proc`` tells is that of the host, and only the root of the tree
-    is there.
+    In a container, the path in ``/proc`` refers to the host, and only the root of the tree exists.
     """
     for line in _lines(root / "proc/self/cgroup"):
         number, names, path = line.split(":", 2)
@@ -141,8 +143,8 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
             )
         else:
             continue
-        here = top / path.strip("/")
-        for folder in (here, *here.parents):
+        group = top / path.strip("/")
+        for folder in (group, *group.parents):
             yield folder
             if folder == top:
                 break
@@ -162,6 +164,7 @@ def _cached(folder: Path) -> float:
 
 
 def _lines(path: Path) -> list[str]:
+    """Return the lines of a file, none if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -169,12 +172,13 @@ def _lines(path: Path) -> list[str]:
 
 
 def _words(path: Path, count: int) -> list[float | None]:
-    """The numbers in a file of one line; None for those that are absent or no number (``max``)."""
+    """Return the first numbers in a file; None for missing words and words such as ``max``."""
     words = " ".join(_lines(path)).split()
-    return [_number(words[k]) if k < len(words) else None for k in range(count)]
+    return [_number(words[index]) if index < len(words) else None for index in range(count)]
 
 
 def _number(text: str | None) -> float | None:
+    """Return a text as a number, None if it is not numeric."""
     try:
         return float(text) if text is not None else None
     except ValueError:

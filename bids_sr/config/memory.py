@@ -10,35 +10,50 @@ from dataclasses import fields
 from bids_sr.frozen import frozen
 
 BASE_GB = 0.60
-"""What the program holds, with the fork server whose libraries all workers share."""
+"""Memory of the program and its fork server, whose libraries are shared by all workers."""
 
 WORKER_GB = 0.25
-"""What a worker holds of its own between two steps."""
+"""Memory of a waiting worker that is not shared."""
 
 SHARED_GB = 0.45
-"""What fork server and workers share, and a sum of resident memory counts once for each."""
+"""Memory shared by fork server and workers, which a sum of resident memory counts for each
+process.
+"""
 
 _HEADROOM = 1.15
-"""Over what was measured: other data sets, and what the allocator keeps for itself."""
+"""Safety factor for other data sets and for memory retained by the allocator."""
 
 _DENSE_AT_ONCE = 0.52
-"""Millions of voxels above which a volume goes through a wide network in parts."""
+"""Millions of voxels above which a volume passes a dense network in parts."""
 
 
 @frozen
 class Sizes:
-    """Millions of voxels of the T1w image, the acquired volume and the high-resolution volume.
+    """Sizes of the largest images, in millions of voxels; 0 if there is no such image.
 
-    The T1w image is the largest one, with 0 voxels if there is none.
-
-    `scans` are those of the largest high-resolution scan of ``--sr-target anat``, and 0 otherwise;
-    `trained` those of all heads that one network is trained on; `learned` those of the
-    high-resolution volume where a method learns from the run's own volumes, and 0 otherwise;
-    `measured` those of it where a run has a measured reference; `dense` those where a dense
-    network of recipe `paper` works; `spaces` those of a run's grids in other spaces, all of them
-    together; `calibrated` millions of values that are held of a run with a calibration, see
-    `held_of_calibrated`, and 0 without one. `threads`: further threads that each hold the matrices
-    of a slice, where maps of a run are applied.
+    Attributes
+    ----------
+    scans : float
+        Largest high-resolution scan of ``--sr-target anat``.
+    trained : float
+        All heads that one network is trained on.
+    t1w : float
+        Largest T1w image.
+    low, high : float
+        Acquired and high-resolution volume.
+    learned : float
+        High-resolution volume, if a method learns from the run's own volumes.
+    measured : float
+        High-resolution volume, if a run has a measured reference.
+    dense : float
+        High-resolution volume, if a dense network of recipe ``paper`` is used.
+    spaces : float
+        Sum of a run's grids in other spaces.
+    calibrated : float
+        Millions of values held in memory for a run with a calibration run, see
+        `held_of_calibrated`.
+    threads : int
+        Further threads while maps of a run are applied; each thread holds the matrices of a slice.
     """
 
     scans: float = 0.0
@@ -55,25 +70,24 @@ class Sizes:
 
     @property
     def dense_piece(self) -> float:
-        """What of that goes through the network at once when it is applied."""
+        """Voxels (millions) that pass a dense network at once when it is applied."""
         return min(self.dense, _DENSE_AT_ONCE)
 
 
 @frozen
 class Need:
-    """Memory that a kind of step adds (GB): a constant, and a value per million voxels.
+    """Memory that a kind of step adds (GB): a constant, and values per million voxels of `Sizes`.
 
-    There is one such value for each grid. `t1w` alone needs a T1w image.
-
-    `always`: memory whatever the sizes are (GB). `low`: memory for a million voxels of the
-    acquired volume (GB). `high`: memory for a million voxels of the high-resolution volume (GB).
-    `scans`: memory for a million voxels of a structural scan (GB). `trained`: memory for a million
-    voxels of all heads trained on (GB). `learned`: memory for a million high-resolution voxels of
-    a run learned from (GB). `measured`: memory for a million more with a measured reference (GB).
-    `dense`: memory for a million voxels that a dense network trains on (GB). `dense_piece`: memory
-    for a million voxels in a dense network at once (GB). `spaces`: memory for a million voxels of
-    grids in other spaces (GB). `calibrated`: memory for a million values held with a calibration
-    (GB). `threads`: memory for each further thread (GB).
+    Attributes
+    ----------
+    always : float
+        Memory independent of sizes (GB).
+    t1w, low, high, scans, trained, learned, measured, dense, dense_piece, spaces : float
+        Memory per million voxels of the size with the same name (GB).
+    calibrated : float
+        Memory per million values held for a calibration run (GB).
+    threads : float
+        Memory per further thread (GB).
     """
 
     always: float = 0.03
@@ -91,23 +105,20 @@ class Need:
     threads: float = 0.0
 
     def gigabytes(self, sizes: Sizes) -> float:
-        """With head room, 15 percent more than measured, on grids of these sizes."""
+        """Return the memory (GB) for images of these sizes, 15 % more than measured."""
         grids = [item.name for item in fields(self) if item.name != "always"]
         return _HEADROOM * (
             self.always + sum(getattr(self, name) * getattr(sizes, name) for name in grids)
         )
 
     def is_there(self, sizes: Sizes) -> bool:
-        """Whether data of these sizes have the grids that it works on.
-
-        `sizes`: millions of voxels of the largest images.
-        """
-        asked = ("t1w", "scans", "trained", "learned")
-        return all(getattr(sizes, name) for name in asked if getattr(self, name))
+        """Return whether the grids that the step requires exist among the sizes."""
+        required = ("t1w", "scans", "trained", "learned")
+        return all(getattr(sizes, name) for name in required if getattr(self, name))
 
 
 def held_of_calibrated(high: float) -> float:
-    """Return the values (millions) held in memory by a calibrated method.
+    """Return the values (millions) that a calibrated method holds in memory.
 
     These are patterns (`high` million voxels) and the matrices of a tile; see
     `bids_sr.sr.variance.prior`.
@@ -116,16 +127,17 @@ def held_of_calibrated(high: float) -> float:
 
 
 def step_gb(need: Need, sizes: Sizes) -> float:
-    """Memory that the process of a step holds at the peak (GB), an idle worker's included."""
+    """Return the peak memory (GB) of the process of a step, including an idle worker."""
     return WORKER_GB + need.gigabytes(sizes)
 
 
 def workers_that_fit(
     mem_gb: float, nprocs: int, largest: float, worker_gb: float = WORKER_GB
 ) -> int:
-    """Return the workers that fit beside the largest step, all waiting; 0 if none fits.
+    """Return the number of workers that fit in memory with the largest step; 0 if none does.
 
-    `largest` (GB) is that of the process of this step, `worker_gb` that of a worker that waits.
+    `largest` (GB) is the memory of the process of this step, `worker_gb` the memory of a waiting
+    worker.
     """
     room = mem_gb - BASE_GB - largest
     return 0 if room < -1e-9 else min(nprocs, 1 + math.floor(room / worker_gb + 1e-9))
@@ -134,7 +146,6 @@ def workers_that_fit(
 def for_steps_gb(mem_gb: float, workers: int, worker_gb: float = WORKER_GB) -> float:
     """Return the memory (GB) that concurrent steps may declare together within `mem_gb`.
 
-    It is what is left beside the program and all workers but one, which take `worker_gb` (GB)
-    while they wait.
+    It excludes the program and all workers but one, which take `worker_gb` (GB) while they wait.
     """
     return mem_gb - BASE_GB - worker_gb * (workers - 1)

@@ -1,4 +1,4 @@
-"""Paths of one call: data, results, and working directory."""
+"""Paths of a call: data, results, and working directory."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from bids_sr.frozen import frozen
 
 @frozen
 class Paths(Checked):
-    """Paths of the data, the results and the work folder, which allows resuming a run."""
+    """Paths of data, results and working directory, which allows resuming a run."""
 
     bids_dir: Path = argument("bids_dir", "root directory of the BIDS dataset")
     output_dir: Path = argument("output_dir", "output directory for the derivatives")
@@ -24,10 +24,10 @@ class Paths(Checked):
 
     @property
     def retrospective_dir(self) -> Path:
-        """Where ``--retrospective`` makes the coarser data set that is then worked on."""
+        """Data set with downsampled runs that ``--retrospective`` creates and processes."""
         return self.output_dir / "sourcedata" / "retrospective"
 
     @property
     def retrospective_truth_dir(self) -> Path:
-        """Where it keeps the measured volumes, the truth of that data set."""
+        """Directory of the measured series, which are the reference for this data set."""
         return self.output_dir / "sourcedata" / "retrospective-truth"

@@ -1,6 +1,6 @@
-"""Plugin file (``--use-plugin``): run steps on this machine or as SLURM jobs, and how.
+"""Plugin file (``--use-plugin``), which determines whether steps run locally or as SLURM jobs.
 
-It is TOML, or YAML as Nipype and fMRIPrep have it.
+The file is in TOML, or in YAML as for Nipype and fMRIPrep.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ _UNUSED = {
     "raise_insufficient",
     "scheduler",
 }
-"""Arguments of Nipype's plugins that are taken and do nothing."""
+"""Accepted arguments of Nipype plugins that have no effect."""
 _OWN = {
     "-a": "--array",
     "-d": "--dependency",
@@ -37,9 +37,7 @@ _OWN = {
     "-Q": "--quiet",
     "-H": "--hold",
 }
-"""Options of sbatch, short and long, that the plugin sets itself or that would make it wait in
-vain.
-"""
+"""Short and long options of sbatch that the plugin sets, or that would make it wait in vain."""
 _REFUSED_OPTIONS = {
     *_OWN.values(),
     "--wrap",
@@ -53,17 +51,33 @@ _REFUSED_OPTIONS = {
 
 @frozen
 class Plugin(Checked):
-    """How the steps of a run reach a processor.
+    """Settings of the plugin file.
 
-    ``MultiProc``: processes of this machine; ``SLURM``: one job a step, submitted when its turn
-    has come. With `join_small` steps of small tables run in the program that submits.
+    With ``MultiProc``, steps run in processes of this machine; with ``SLURM``, each step is a job
+    that is submitted when its inputs are complete.
 
-    `unused`: arguments of Nipype in the file that have no effect here. `sbatch_args`, `gpu_args`:
-    of every job, and more for steps that use a GPU. `template`: first lines of job scripts, or a
-    file with them, relative to the plugin file. `time_minutes`: time limit; None: the
-    partition's. `memory_extra_gb`: what a process takes beyond its step's. `max_jobs`: under way
-    at one time. `poll_seconds`: between two questions to the queue. `grace_seconds`: that a file
-    may take to be seen from another host. `patience_seconds`: that SLURM may be silent.
+    Attributes
+    ----------
+    unused : tuple of str
+        Arguments of Nipype in the file that have no effect.
+    sbatch_args, gpu_args : tuple of str
+        Arguments for all jobs, and further arguments for steps that use a GPU.
+    template : str
+        First lines of job scripts, or a file with these lines, relative to the plugin file.
+    time_minutes : float or None
+        Time limit; None for the limit of the partition.
+    memory_extra_gb : float
+        Memory of a process beyond the memory of its step.
+    join_small : bool
+        Whether steps with small tables run in the submitting program.
+    max_jobs : int
+        Maximum number of jobs at a time.
+    poll_seconds : float
+        Interval between queries of the queue.
+    grace_seconds : float
+        Time until a file must be visible on another host.
+    patience_seconds : float
+        Time for which SLURM may not respond.
     """
 
     plugin: Literal["MultiProc", "SLURM"] = "MultiProc"
@@ -90,7 +104,7 @@ class Plugin(Checked):
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """Read the file, raising `UsageError` for unreadable or unknown entries."""
+        """Read the file; raise `UsageError` for unreadable or unknown entries."""
         tables = read_tables(path, "plugin file", yaml=(".yml", ".yaml"))
         if not isinstance(tables, dict):
             raise UsageError(
@@ -98,7 +112,8 @@ class Plugin(Checked):
             )
         arguments = tables.pop("plugin_args", None) or {}
         _refuse_unknown(tables, ("plugin", "plugin_args"), path)
-        # the same, by its name in fMRIPrep's files, and as Nipype submits it all at once
+        # the same plugin under its name in fMRIPrep files, and the variant of Nipype that submits
+        # all jobs at once
         name = str(tables.get("plugin")).removeprefix("Legacy").removesuffix("Graph")
         if name not in _NAMES:
             fix = nearest_name(name, _NAMES) or 'write plugin = "SLURM" on the first line'
@@ -110,34 +125,38 @@ class Plugin(Checked):
                 "specify the plugin arguments in a table [plugin_args]",
             )
         unused = tuple(sorted(_UNUSED & arguments.keys()))
-        options = {each: value for each, value in arguments.items() if each not in unused}
-        every = {item.name for item in dataclasses.fields(cls)} - {"plugin", "unused"}
-        known = _OF_MULTIPROC if name == "MultiProc" else every - _OF_MULTIPROC
-        _refuse_unknown(options, sorted(known), path)
-        if isinstance(text := options.get("sbatch_args"), str):  # as Nipype has it
+        options = {
+            argument: value for argument, value in arguments.items() if argument not in unused
+        }
+        all_names = {item.name for item in dataclasses.fields(cls)} - {"plugin", "unused"}
+        allowed = _OF_MULTIPROC if name == "MultiProc" else all_names - _OF_MULTIPROC
+        _refuse_unknown(options, sorted(allowed), path)
+        if isinstance(text := options.get("sbatch_args"), str):  # one string, as in Nipype
             try:
                 options["sbatch_args"] = shlex.split(text)
             except ValueError as error:
                 raise UsageError(f"sbatch_args in {path}: {error}") from error
-        found = cls(**{**options, "plugin": name, "unused": unused})
-        return dataclasses.replace(found, template=_template(found.template, path))
+        plugin = cls(**{**options, "plugin": name, "unused": unused})
+        return dataclasses.replace(plugin, template=_template(plugin.template, path))
 
     @property
     def is_cluster(self) -> bool:
-        """Whether steps become jobs."""
+        """Whether steps become jobs of a cluster."""
         return self.plugin != "MultiProc"
 
 
-def _refuse_unknown(values: dict[str, object], known: Sequence[str], path: Path) -> None:
+def _refuse_unknown(values: dict[str, object], allowed: Sequence[str], path: Path) -> None:
+    """Raise `UsageError` for the first unknown key."""
     for name in values:
-        if name not in known:
-            fix = nearest_name(str(name), known) or f"choose from {', '.join(known)}"
+        if name not in allowed:
+            fix = nearest_name(str(name), allowed) or f"choose from {', '.join(allowed)}"
             raise UsageError(
                 f"unknown key {name!r} in {path}", "the plugin does not have this setting", fix
             )
 
 
 def _check_arguments(name: str, arguments: tuple[str, ...]) -> None:
+    """Raise `UsageError` for arguments of sbatch that the plugin sets, or that are not split."""
     for word in arguments:
         option = word.partition("=")[0]
         option = _OWN.get(word[:2], option) if not word.startswith("--") else option
@@ -148,26 +167,26 @@ def _check_arguments(name: str, arguments: tuple[str, ...]) -> None:
                 "omit it",
             )
         if word.startswith("-") and " " in word and "=" not in word:
-            head, _, rest = word.partition(" ")
-            why = "each string is passed as a single argument and is not split at spaces"
+            head, _, value = word.partition(" ")
+            reason = "each string is passed as a single argument and is not split at spaces"
             raise UsageError(
-                f"plugin_args.{name}: {word!r}", why, f'write two strings, "{head}", "{rest}"'
+                f"plugin_args.{name}: {word!r}", reason, f'write two strings, "{head}", "{value}"'
             )
 
 
-def _template(text: str, beside: Path) -> str:
-    """The lines themselves; a text of one line that is no script names a file."""
+def _template(text: str, plugin_file: Path) -> str:
+    """Return the first lines of job scripts; a single line that is not a script is a file name."""
     if text.startswith("#!") or "\n" in text or not text:
         return text
-    path = Path(os.path.abspath(beside)).parent / Path(text).expanduser()
+    path = Path(os.path.abspath(plugin_file)).parent / Path(text).expanduser()
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        why = (
+        reason = (
             f"the job template {path} cannot be read: {getattr(error, 'strerror', None) or error}"
         )
         raise UsageError(
             f"plugin_args.template: {text}",
-            why,
+            reason,
             "specify a template file, or a template that begins with #!",
         ) from error

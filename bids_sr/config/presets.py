@@ -1,7 +1,7 @@
-"""Presets: the settings of a published analysis under one name.
+"""Presets: the settings of a published analysis under a name.
 
-A preset is plain data: values of settings, each with its source. It fills in what the user did not
-give; an option on the command line always has precedence.
+A preset is plain data: values of settings, each with its source. Presets only replace settings
+that were not specified on the command line.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,25 +12,26 @@ from bids_sr.frozen import frozen
 Values = Mapping[str, Mapping[str, object]]
 """Values of settings by group and name."""
 Setting = tuple[str, str]
-"""Group and name of a setting, as ``("activation", "kinds")``."""
+"""Group and name of a setting, such as ``("activation", "kinds")``."""
 
 
 @frozen
 class Choice:
-    """Value of one setting in a preset.
+    """Value of a setting in a preset.
 
     Parameters
     ----------
     setting : Setting
-        Setting that the value is of.
+        Group and name of the setting.
     value : object
-        Value as the setting has it.
+        Value of the setting.
     option : str
-        The same as an option of the command line.
+        Equivalent command-line option.
     source : str
-        Where the published text states it, or why it was chosen if the text does not.
+        Source in the published text, or the reason for the choice if the text does not state it.
     needs : Setting | None, optional
-        Setting without which another choice of the same setting applies; None for none.
+        Setting that must have a value; otherwise, the next choice for `setting` applies. None if
+        the choice always applies.
     """
 
     setting: Setting
@@ -49,14 +50,14 @@ class AnalysisPreset:
     name : str
         Value of ``--preset``.
     title : str
-        What is reproduced, with its reference.
+        Reproduced analysis, with its reference.
     choices : tuple[Choice, ...]
-        Values that the preset fills in. If several are of one setting, the first applies whose
-        needs are met.
+        Values of the preset. Among several choices for a setting, the first one whose needs are
+        met applies.
     yours : tuple[str, ...]
-        What the preset leaves to the user, and why.
+        Choices that the preset leaves to the user, with reasons.
     cost : str
-        What the preset costs, and the option that makes it cheaper.
+        Computational cost of the preset, and an option that reduces the cost.
     """
 
     name: str
@@ -161,23 +162,23 @@ OTA2022 = AnalysisPreset(
     ),
 )
 
-PRESETS: Mapping[str, AnalysisPreset] = {each.name: each for each in (OTA2022,)}
+PRESETS: Mapping[str, AnalysisPreset] = {preset.name: preset for preset in (OTA2022,)}
 """Presets by name."""
 
 
 def find_preset(name: str) -> AnalysisPreset:
-    """Return a preset by name; raise `SettingError` with the list of presets if it is unknown."""
+    """Return a preset by name; raise `SettingError` with all names if it is unknown."""
     if name in PRESETS:
         return PRESETS[name]
-    known = ", ".join(PRESETS)
+    available = ", ".join(PRESETS)
     fix = nearest_name(name, PRESETS) or (
-        f"choose one of the available presets, or omit --preset: {known}"
+        f"choose one of the available presets, or omit --preset: {available}"
     )
-    raise SettingError("run.preset", name, f"available presets: {known}", fix)
+    raise SettingError("run.preset", name, f"available presets: {available}", fix)
 
 
 def applied_choices(preset: AnalysisPreset, values: Values) -> Iterator[Choice]:
-    """Yield one choice per setting of a preset: the first whose needs are met by the values."""
+    """Yield the first choice per setting of a preset whose needs are met by `values`."""
     decided: set[Setting] = set()
     for choice in preset.choices:
         if choice.setting not in decided and (choice.needs is None or _has(values, choice.needs)):
@@ -186,32 +187,33 @@ def applied_choices(preset: AnalysisPreset, values: Values) -> Iterator[Choice]:
 
 
 def _has(values: Values, setting: Setting) -> bool:
+    """Return whether a setting has a value."""
     group, name = setting
     return values.get(group, {}).get(name) is not None
 
 
 def with_preset(
-    preset: AnalysisPreset, values: Values, given: Values
+    preset: AnalysisPreset, values: Values, command_line: Values
 ) -> dict[str, dict[str, object]]:
-    """Return values in which a preset replaces all settings that were not given as options.
+    """Return values in which a preset replaces all settings that were not specified as options.
 
     Parameters
     ----------
     preset : AnalysisPreset
         Preset whose choices are filled in.
     values : Values
-        All values known so far, for example those of an earlier settings file.
-    given : Values
-        Values of the command line, which have precedence over the preset.
+        All values so far, for example from an earlier settings file.
+    command_line : Values
+        Values from the command line, which take precedence over the preset.
 
     Returns
     -------
     dict[str, dict[str, object]]
-        Values by group and name; neither argument is changed.
+        Values by group and name; the arguments are not modified.
     """
     completed = {group: dict(names) for group, names in values.items()}
     for choice in applied_choices(preset, values):
         group, name = choice.setting
-        if name not in given.get(group, {}):
+        if name not in command_line.get(group, {}):
             completed.setdefault(group, {})[name] = choice.value
     return completed

@@ -1,4 +1,4 @@
-"""Conversion of option text to values, refusing invalid text with the valid forms."""
+"""Conversion of option text to values; invalid text is rejected with the valid forms."""
 
 import argparse
 import re
@@ -6,15 +6,16 @@ from pathlib import Path
 
 from bids_sr.config.values import split_named
 
-# sigma 1.5, read as mm or as 3.75 mm pixels, as full width at half maximum
+# full width at half maximum of sigma = 1.5, in mm or in pixels of 3.75 mm
 _PAPER_SMOOTHING_MM = (3.5, 13.2)
 _GIGABYTES = {"k": 1 / 2**20, "m": 1 / 2**10, "g": 1.0, "t": 2.0**10}
 
 
 def gigabytes(text: str, unit: str = "g") -> float:
-    """Read a size of memory in GB.
+    """Return a memory size in GB.
 
-    Examples are ``8``, ``8G``, ``1.5 GB``, ``512M`` and ``2000MiB``.
+    Examples are ``8``, ``8G``, ``1.5 GB``, ``512M`` and ``2000MiB``. `unit` applies to numbers
+    without a unit.
 
     >>> gigabytes("512M"), gigabytes("512", "m"), gigabytes("8G", "m")
     (0.5, 0.5, 8.0)
@@ -25,7 +26,7 @@ def gigabytes(text: str, unit: str = "g") -> float:
             f"{text!r} is not a memory size. Specify for example 8, 8G or 512M."
         )
     size = float(match[1]) * _GIGABYTES[match[2] or unit]
-    if size > 2000 and not match[2]:  # such a number is one of MB
+    if size > 2000 and not match[2]:  # such a number is probably in MB
         raise argparse.ArgumentTypeError(
             f"{text} would be interpreted as {size:g} GB. Specify {text}M or {text}G instead."
         )
@@ -33,7 +34,7 @@ def gigabytes(text: str, unit: str = "g") -> float:
 
 
 class Memory(argparse.Action):
-    """Store a size of memory in GB; the option's name tells the unit of a bare number."""
+    """Action that stores a memory size in GB; ``--mem-mb`` takes bare numbers as MB."""
 
     def __call__(
         self,
@@ -50,14 +51,14 @@ class Memory(argparse.Action):
 
 
 def labels(text: str) -> tuple[str, ...]:
-    """Read labels that are separated by commas or spaces; ``@FILE`` is read from a file.
+    """Return labels separated by commas or spaces, or read from ``@FILE``.
 
-    Of a table, such as ``participants.tsv``, the first column counts.
+    In a table such as ``participants.tsv``, the first column is used.
 
     >>> labels("sub-01,sub-02"), labels("01 02")
     (('sub-01', 'sub-02'), ('01', '02'))
     """
-    listed = text
+    content = text
     if text.startswith("@"):
         try:
             table = Path(text[1:]).expanduser().read_text(encoding="utf-8-sig")
@@ -65,20 +66,20 @@ def labels(text: str) -> tuple[str, ...]:
             raise argparse.ArgumentTypeError(
                 f"the file {text[1:]} cannot be read: {error}"
             ) from error
-        mark = "," if table.startswith("participant_id,") else "\t"
-        listed = " ".join(line.partition(mark)[0] for line in table.splitlines())
-    found = re.findall(r"[^\s,]+", listed.removeprefix("participant_id"))
-    if not found:
+        separator = "," if table.startswith("participant_id,") else "\t"
+        content = " ".join(line.partition(separator)[0] for line in table.splitlines())
+    names = re.findall(r"[^\s,]+", content.removeprefix("participant_id"))
+    if not names:
         raise argparse.ArgumentTypeError(
             f"{text!r} does not contain any labels. To process all participants, omit the option."
         )
-    return tuple(found)
+    return tuple(names)
 
 
 def path(text: str) -> Path:
-    """Read a path, refusing an empty one.
+    """Return a path; an empty path is an error.
 
-    An empty path, as from an unset shell variable, would mean the current directory.
+    An empty path, for example from an unset shell variable, would mean the current directory.
     """
     if not text:
         raise argparse.ArgumentTypeError("the path must not be empty")
@@ -86,20 +87,18 @@ def path(text: str) -> Path:
 
 
 def folder(text: str) -> str:
-    """Read a folder, or a word such as ``auto``, as it is written.
+    """Return the text of a folder, or a word such as ``auto``; an empty text is an error.
 
     ``./auto`` is a folder and not the word.
-
-    Same text, not empty.
     """
     path(text)
     return text
 
 
 def named_file(text: str) -> str:
-    """Read ``NAME=FILE`` or ``NAME=DIR``; both are needed."""
-    name, where = split_named(text)
-    if not name or not where.strip():
+    """Return the text of ``NAME=FILE`` or ``NAME=DIR``; name and path are required."""
+    name, location = split_named(text)
+    if not name or not location.strip():
         raise argparse.ArgumentTypeError(
             f"{text!r} does not have the form NAME=PATH, such as NORDIC=PATH"
         )
@@ -107,7 +106,7 @@ def named_file(text: str) -> str:
 
 
 def run_number(text: str) -> int:
-    """Read the number of a run: ``1``, ``01``, ``run-01``."""
+    """Return the number of a run, written as ``1``, ``01`` or ``run-01``."""
     digits = text.removeprefix("run-")
     if not (digits.isascii() and digits.isdigit()):
         raise argparse.ArgumentTypeError(
@@ -116,15 +115,16 @@ def run_number(text: str) -> int:
     return int(digits)
 
 
-def _number(text: str, otherwise: str) -> float:
+def _number(text: str, expected: str) -> float:
+    """Return a number, or raise `ArgumentTypeError` with a description of the valid forms."""
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a {otherwise}") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a {expected}") from None
 
 
 def widths(text: str) -> tuple[float, ...]:
-    """Read a smoothing width: mm FWHM, or ``paper`` for the two readings of the paper's sigma."""
+    """Return smoothing widths (mm FWHM); ``paper`` gives both readings of the paper's sigma."""
     return (
         _PAPER_SMOOTHING_MM
         if text == "paper"
@@ -133,7 +133,7 @@ def widths(text: str) -> tuple[float, ...]:
 
 
 def fraction(text: str) -> float:
-    """Read a fraction, or ``start`` or ``middle``."""
+    """Return a fraction, also written as ``start`` or ``middle``."""
     words = {"start": 0.0, "middle": 0.5}
     return (
         words[text] if text in words else _number(text, "number, and is neither start nor middle")
@@ -141,5 +141,5 @@ def fraction(text: str) -> float:
 
 
 def frequency(text: str) -> float | None:
-    """Read a cut-off in Hz; ``none`` switches the filter off."""
+    """Return a cutoff frequency in Hz; ``none`` switches the filter off."""
     return None if text == "none" else _number(text, "frequency in Hz or the word none")

@@ -7,16 +7,16 @@ from bids_sr.notices import UsageError
 
 
 def check_regions(atlas: str, roi: str, seeds: tuple[str, ...]) -> None:
-    """Refuse an atlas that is not there, and regions and seeds that are not of it.
+    """Reject a missing atlas, and regions and seeds that it does not contain.
 
-    AAL2 itself is looked for when it is needed.
+    AAL2 is only searched when it is needed.
     """
     try:
         if not region_names.is_aal2(atlas):
             region_names.find_atlas(atlas)
     except UsageError as error:
-        told = error.notice
-        raise SettingError("activation.atlas", atlas, told.why, told.remedy) from error
+        notice = error.notice
+        raise SettingError("activation.atlas", atlas, notice.why, notice.remedy) from error
     _check_roi(roi, atlas)
     for text in seeds if seeds != (COMPONENTS,) else ():
         try:
@@ -27,20 +27,21 @@ def check_regions(atlas: str, roi: str, seeds: tuple[str, ...]) -> None:
 
 
 def _check_roi(roi: str, atlas: str) -> None:
+    """Reject a region of interest that is neither a file nor in the atlas."""
     try:
         region_names.region_labels(roi, atlas)
     except region_names.UnknownRegion as error:
         groups = tuple(region_names.GROUPS) if region_names.is_aal2(atlas) else ()
         choices = ", ".join(["auto", "brain", *groups, f"labels of {atlas}"])
-        why = f"{error} is not a known region; expected {choices}, or a mask file"
+        reason = f"{error} is not a known region; expected {choices}, or a mask file"
         if not groups and error.name in region_names.GROUPS:
-            why = (
+            reason = (
                 f"{error} is a group of AAL2 labels, but the selected atlas is {atlas}; expected"
                 f" {choices}, or a mask file"
             )
-        known = (*groups, "brain", *region_names.atlas_labels(atlas))
+        names = (*groups, "brain", *region_names.atlas_labels(atlas))
         fix = (
-            nearest_name(error.name, known)
+            nearest_name(error.name, names)
             or "specify a mask file including its directory, such as ./mask.nii.gz"
         )
-        raise SettingError("activation.roi", roi, why, fix) from error
+        raise SettingError("activation.roi", roi, reason, fix) from error

@@ -1,6 +1,6 @@
-"""Options of all commands as fields: default, flags, help, effect on results, and check.
+"""Options of all commands as fields with default, flags, help, effect on results, and check.
 
-The effect states whether the field decides the results.
+The effect is whether results depend on the option.
 """
 
 import operator
@@ -16,28 +16,28 @@ _T = TypeVar("_T")
 
 @frozen
 class _Option:
-    """What is known of a setting besides its default and its type."""
+    """Properties of a setting other than its default and type."""
 
-    # with the name of the value, as they stand in the help; the name alone is a positional
-    # argument; none: no option fills it
+    # flags with the name of the value, as in the help. A name without a dash is a positional
+    # argument, and "" means that the setting is not an option
     flags: str = ""
     help: str = ""
-    common: bool = False  # whether --help shows it; --help-all shows all
-    decides: bool = True  # whether a result depends on it
-    # whether it belongs to one call, and is not taken from an older settings file
+    common: bool = False  # whether --help includes the option; --help-all includes all options
+    decides: bool = True  # whether a result depends on the option
+    # whether the option applies to a single call and is not read from an earlier settings file
     once: bool = False
-    # the heading under which it stands in the help, where that is not its group's
+    # heading in the help, if not the heading of the group
     among: str = ""
-    # bounds of a number, or of each of several
+    # bounds of a number, or of all numbers in a tuple
     above: float | None = None
     least: float | None = None
     most: float | None = None
-    # to `argparse`, beyond what the type of the setting tells
+    # further arguments for `argparse`
     how: Mapping[str, object] = field(default_factory=dict)
 
 
 def _documented(help: str) -> dict[str, object]:
-    """The metadata by which a help text stands in the docstring of its class."""
+    """Return the field metadata that adds a help text to the docstring of the class."""
     return {"doc": f"{help[0].upper()}{help[1:]}."} if help else {}
 
 
@@ -55,37 +55,37 @@ def option(
     most: float | None = None,
     **how: object,
 ) -> _T:
-    """A field of a group of settings: its default, and what `_Option` says of it.
+    """Return a field of a group of settings, with its option.
 
     Parameters
     ----------
     default : T
-        Value where the user gives none.
+        Default value.
     flags : str, optional
-        Flags with the name of the value; empty for no option.
+        Flags with the name of the value; "" if the setting is not an option.
     help : str, optional
-        Text of the help for the option.
+        Help text of the option.
     common : bool, optional
-        Whether ``--help`` shows it, and not ``--help-all`` alone.
+        Whether ``--help`` includes the option; ``--help-all`` includes all options.
     decides : bool, optional
-        Whether a result depends on it.
+        Whether a result depends on the option.
     once : bool, optional
-        Whether it is of one call, and never taken from older settings.
+        Whether the option applies to a single call and is never read from earlier settings.
     among : str, optional
-        Group of options it stands with in the help; empty for its own.
+        Group of options in the help; "" for the group of the setting.
     above : float | None, optional
-        Bound that a number has to exceed; None for none.
+        Lower bound that a number must exceed; None if unbounded.
     least : float | None, optional
-        Smallest number that is allowed; None for any.
+        Smallest valid number; None if unbounded.
     most : float | None, optional
-        Largest number that is allowed; None for any.
+        Largest valid number; None if unbounded.
     **how : object
         Further arguments for the option's declaration in argparse.
 
     Returns
     -------
     T
-        Field of a dataclass, with all this in its metadata.
+        Field of a dataclass with these properties in its metadata.
     """
     metadata = _Option(
         flags=flags,
@@ -103,7 +103,7 @@ def option(
 
 
 def argument(flags: str, help: str, **how: object) -> Any:
-    """A field without a default: a positional argument, or an option that has to be given."""
+    """Return a field without a default: a positional argument or a required option."""
     return field(
         metadata={"option": _Option(flags=flags, help=help, decides=False, once=True, how=how)}
         | _documented(help)
@@ -111,13 +111,13 @@ def argument(flags: str, help: str, **how: object) -> Any:
 
 
 def option_of(item: "Field[Any]") -> _Option:
-    """What `option` said of a field."""
-    found: _Option = item.metadata["option"]
-    return found
+    """Return the option properties of a field."""
+    properties: _Option = item.metadata["option"]
+    return properties
 
 
 class Checked:
-    """Base class of options, which converts values to their annotated types and checks them."""
+    """Base class of options that converts values to their annotated types and checks them."""
 
     __slots__ = ()
 
@@ -130,48 +130,50 @@ class Checked:
         self._check()
 
     def _where(self, name: str) -> str:
-        """A setting as messages name it."""
+        """Return the name of a setting in messages."""
         return f"{type(self).__name__.lower()}.{name}"
 
     def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)  # only while the object is being made
+        """Set a field of the frozen object, during initialization only."""
+        object.__setattr__(self, name, value)  # only during initialization
 
     def _check(self) -> None:
-        """Refuse values that have the right type and still cannot hold."""
+        """Raise `SettingError` for invalid values of the right type; subclasses override it."""
 
-    def _need(self, holds: bool, name: str, why: str) -> None:
+    def _need(self, holds: bool, name: str, reason: str) -> None:
+        """Raise `SettingError` for a setting unless a condition holds."""
         if not holds:
             value = getattr(self, name)
-            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            known = option_of(next(item for item in fields(self) if item.name == name))  # type: ignore[arg-type]
+            text = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            properties = option_of(next(item for item in fields(self) if item.name == name))  # type: ignore[arg-type]
             fix = "change that value"
-            if known.flags:
+            if properties.flags:
                 fix = (
-                    f"change the value. {known.flags} accepts: {known.help}. See also bids-sr"
+                    f"change the value. {properties.flags} accepts: {properties.help}. See also"
+                    " bids-sr"
                     " --help-all"
                 )
-            raise SettingError(self._where(name), shown, why, fix)
+            raise SettingError(self._where(name), text, reason, fix)
 
-    def _check_bounds(self, name: str, known: _Option) -> None:
+    def _check_bounds(self, name: str, properties: _Option) -> None:
+        """Raise `SettingError` if a number is out of bounds."""
         value = getattr(self, name)
         numbers = value if isinstance(value, tuple) else (value,)
-        for word, bound, holds in (
-            ("a value above", known.above, operator.gt),
-            ("at least", known.least, operator.ge),
-            ("at most", known.most, operator.le),
+        for word, bound, compare in (
+            ("a value above", properties.above, operator.gt),
+            ("at least", properties.least, operator.ge),
+            ("at most", properties.most, operator.le),
         ):
             if bound is not None and value is not None:
-                within = all(holds(number, bound) for number in numbers)
-                self._need(within, name, f"expected {word} {bound}")
+                is_within = all(compare(number, bound) for number in numbers)
+                self._need(is_within, name, f"expected {word} {bound}")
 
     def _each_once(self, *names: str) -> None:
+        """Remove duplicates from settings with several values."""
         for name in names:
             self._set(name, tuple(dict.fromkeys(getattr(self, name))))
 
 
 def is_label(text: str) -> bool:
-    """Whether a text is a label of BIDS: letters, digits and ``+``.
-
-    False also for an empty text.
-    """
+    """Return whether a text is a BIDS label: letters, digits and ``+``, at least one of them."""
     return text.isascii() and text.replace("+", "0").isalnum()

@@ -1,8 +1,8 @@
 """Seeds of connectivity maps (``--seeds``): names, MNI coordinates and atlas labels.
 
-The networks are those of the paper (TV self-supervision, section 3.3); it gives no coordinates,
-which are those of Van Dijk et al. 2010 (J Neurophysiol 103:297), table 1, left hemisphere where
-there are two.
+The default networks are taken from the paper (TV self-supervision, section 3.3), which does not
+give coordinates. Coordinates are from Van Dijk et al. 2010 (J Neurophysiol 103:297), table 1, left
+hemisphere for bilateral regions.
 """
 
 import math
@@ -14,9 +14,9 @@ from functools import lru_cache
 from bids_sr.config.values import split_named
 from bids_sr.region_names import AAL2, atlas_labels, region_labels
 
-_DEFAULT_RADIUS_MM = 6.0  # the paper's 3 mm are less than one voxel of most runs
+_DEFAULT_RADIUS_MM = 6.0  # mm; the 3 mm in the paper are less than a voxel of most runs
 _MAX_RADIUS_MM = 30.0
-COMPONENTS = "components"  # the leading temporal components of the run, instead of seeds
+COMPONENTS = "components"  # leading temporal components of the run, instead of seeds
 _FORM = re.compile(r"([A-Za-z][A-Za-z0-9]*)=(-?[\d.]+),(-?[\d.]+),(-?[\d.]+)(?:,([\d.]+))?")
 
 
@@ -25,7 +25,7 @@ _Point = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """Seed: a sphere in the template, or atlas labels.
+    """Seed of a connectivity map: a sphere in the template, or atlas labels.
 
     A sphere has a name (letters and digits), a center (RAS mm, MNI) and a radius (mm).
     """
@@ -45,39 +45,37 @@ KNOWN = {
         Seed("auditory", (-43.0, -26.0, 12.0)),
     )
 }
-"""Seeds that can be named alone."""
+"""Predefined seeds by name."""
 DEFAULT_SEEDS = ("motor", "defaultMode", "visual")
 N_COMPONENTS = 3
 
 
-def seeds_of(named: tuple[str, ...], *, with_anat: bool, atlas: str = AAL2) -> tuple[Seed, ...]:
-    """Return the seeds that the user named for a run.
+def seeds_of(texts: tuple[str, ...], *, with_anat: bool, atlas: str = AAL2) -> tuple[Seed, ...]:
+    """Return the requested seeds of a run.
 
-    There are none where the leading temporal components of the run take their place.
-
-    That is where they were asked for, or no T1w image leads to the template in which seeds are
-    given.
+    Empty if the leading temporal components of the run are mapped instead, that is, if they were
+    requested, or if there is no T1w image for registration to the template of the seeds.
     """
     return (
         ()
-        if not with_anat or named == (COMPONENTS,)
-        else tuple(parse_seed(each, atlas) for each in named)
+        if not with_anat or texts == (COMPONENTS,)
+        else tuple(parse_seed(text, atlas) for text in texts)
     )
 
 
 def seed_names(seeds: tuple[Seed, ...]) -> tuple[str, ...]:
-    """Return names of the seeds of a run, or of its temporal components where there are none.
+    """Return the names of the seeds of a run, or of its temporal components if there are no seeds.
 
     >>> seed_names(seeds_of(("motor", "hand=-38,-24,58"), with_anat=True)), seed_names(())[0]
     (('motor', 'hand'), 'component1')
     """
     return tuple(seed.name for seed in seeds) or tuple(
-        f"component{k}" for k in range(1, N_COMPONENTS + 1)
+        f"component{number}" for number in range(1, N_COMPONENTS + 1)
     )
 
 
 def count_mapped(names: Collection[str]) -> int:
-    """Return how many of a run's contrasts are mapped: temporal components only without others.
+    """Return how many contrasts of a run are mapped; components count only without others.
 
     >>> count_mapped(["motor", "visual", "component1", "component2"]), count_mapped(["component1"])
     (2, 1)
@@ -87,10 +85,10 @@ def count_mapped(names: Collection[str]) -> int:
 
 @lru_cache
 def parse_seed(text: str, atlas: str = AAL2) -> Seed:
-    """Read a seed from ``NAME=x,y,z``, ``NAME=x,y,z,radius`` (mm) or labels of the atlas.
+    """Parse a seed: ``NAME=x,y,z``, ``NAME=x,y,z,radius`` (mm), or labels of the atlas.
 
-    Labels are as for ``--roi``: ``Calcarine_L``, ``precentral`` (both sides),
-    ``NAME=Calcarine_L,Cuneus_L``.
+    Labels are the same as for ``--roi``: ``Calcarine_L``, ``precentral`` (both sides),
+    ``NAME=Calcarine_L,Cuneus_L``. Raises `ValueError` for other text.
 
     >>> parse_seed("visual").center, parse_seed("hand=-38,-24,58,3").radius_mm
     ((-30.0, -88.0, 0.0), 3.0)
@@ -123,18 +121,18 @@ def parse_seed(text: str, atlas: str = AAL2) -> Seed:
 
 
 def _atlas_seed(text: str, atlas: str) -> Seed | None:
-    """A seed of labels of the atlas, or None for text of another form."""
+    """Return a seed of atlas labels, or None for text of another form."""
     name, labels = split_named(text)
     name = re.sub(r"[^A-Za-z0-9]", "", name or labels)
     if not re.match(r"[A-Za-z]", name) or not atlas_labels(atlas):
         return None
     try:
-        found = region_labels(labels, atlas)
+        seed_labels = region_labels(labels, atlas)
     except ValueError:
         return None
-    return Seed(name, labels=found) if found else None
+    return Seed(name, labels=seed_labels) if seed_labels else None
 
 
 def known_names(atlas: str = AAL2) -> tuple[str, ...]:
-    """All that can be named alone."""
+    """Return the names of predefined seeds and the labels of the atlas."""
     return (*KNOWN, *atlas_labels(atlas))

@@ -1,4 +1,4 @@
-"""All settings of one call: from options or a file, written, resolved for a machine, compared."""
+"""Settings of a call: reading, writing, completion for the machine, and comparison."""
 
 import dataclasses
 import json
@@ -23,18 +23,17 @@ _UNUSED = "the selected settings do not use this option"
 _T = TypeVar("_T")
 
 
-def _group(made_by: Callable[[], _T], title: str) -> _T:
-    """A group of settings and what heads its options in the help."""
-    return field(default_factory=made_by, metadata={"title": title})
+def _group(group_class: Callable[[], _T], title: str) -> _T:
+    """Return a field for a group of settings, with the heading of its options in the help."""
+    return field(default_factory=group_class, metadata={"title": title})
 
 
 @frozen
 class Settings:
-    """All settings of one call.
+    """All settings of a call.
 
-    See the groups for their meaning and `usage.md` for the options.
-
-    `paths`: directories of data, results and intermediate files.
+    The meaning of settings is documented in their groups, and the options in `usage.md`. `paths`
+    contains the directories of data, results and intermediate files.
     """
 
     paths: Paths
@@ -48,12 +47,11 @@ class Settings:
 
     @property
     def figures_dir(self) -> Path:
-        """Return the root of the folders of figures.
+        """Root of the folders that contain figures.
 
-        It is the root of all results, or below the full level a folder of the work directory.
-
-        From there they are packed, see `bids_sr.report.assembler`. Other results have
-        another folder.
+        It is the output directory at the full level, and otherwise a folder in the working
+        directory that depends on the output directory. Figures are embedded from there, see
+        `bids_sr.report.assembler`.
         """
         out, work = self.paths.output_dir, self.paths.work_dir
         if self.run.level == "full" or work is None:
@@ -62,9 +60,10 @@ class Settings:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Mapping[str, object]]) -> Self:
-        """Build settings from ``{group: {name: value}}``; what is absent keeps its default.
+        """Build settings from ``{group: {name: value}}``; missing values have their defaults.
 
-        Methods that were not named are those of the target: structural scans have their own.
+        The default methods depend on the target: structural scans have other methods than BOLD
+        runs.
         """
         for group, names in values.items():
             _check_keys(group, names)
@@ -77,13 +76,13 @@ class Settings:
 
     @classmethod
     def from_toml(cls, path: Path) -> Self:
-        """Read exactly what `to_toml` wrote."""
+        """Read settings from a file written by `to_toml`."""
         return cls.from_mapping(read_toml(path))
 
     def to_toml(self) -> str:
         """Return the text of the settings file.
 
-        A value of None whose default is None is left out.
+        A setting is omitted if its value and its default are None.
         """
         lines = []
         for group in dataclasses.fields(self):
@@ -97,17 +96,17 @@ class Settings:
         return "\n".join(lines)
 
     def summary(self) -> list[str]:
-        """Return the settings as lines to print, one per group; a star marks non-defaults."""
+        """Return the settings as text, one line per group; a star marks non-default values."""
         lines = []
         for group in dataclasses.fields(self):
             section = getattr(self, group.name)
-            shown = []
+            entries = []
             for item in dataclasses.fields(section):
                 value = getattr(section, item.name)
                 text = " ".join(map(str, value)) or "-" if isinstance(value, tuple) else str(value)
                 star = "" if item.default in (value, dataclasses.MISSING) else "*"
-                shown.append(f"{item.name}={text}{star}")
-            lines.append(f"{group.name:<14}{', '.join(shown)}")
+                entries.append(f"{item.name}={text}{star}")
+            lines.append(f"{group.name:<14}{', '.join(entries)}")
         return lines
 
     def resolved(self, *, run_uuid: str) -> Self:
@@ -115,9 +114,9 @@ class Settings:
         values: dict[str, dict[str, Any]] = {
             group: {
                 name: _absolute(value) if isinstance(value, Path) else value
-                for name, value in found.items()
+                for name, value in group_values.items()
             }
-            for group, found in dataclasses.asdict(self).items()
+            for group, group_values in dataclasses.asdict(self).items()
         }
         paths, activation, resources = values["paths"], values["activation"], values["resources"]
         run = values["run"]
@@ -132,65 +131,67 @@ class Settings:
         if self.evaluation.truth_dir is not None:
             values["evaluation"]["truth"] = str(_absolute(self.evaluation.truth_dir))
         values["superres"]["pretrained"] = tuple(map(_absolute, self.superres.pretrained))
-        named = (
+        name_and_folder = (
             (name, str(_absolute(Path(folder))))
             for name, folder in map(split_named, self.preprocessing.derivatives)
         )
         values["preprocessing"]["derivatives"] = tuple(
-            "=".join(filter(None, each)) for each in named
+            "=".join(filter(None, parts)) for parts in name_and_folder
         )
         if resources["use_plugin"] is not None:
             from bids_sr.config.plugin import Plugin
 
             plugin = Plugin.from_file(resources["use_plugin"])
             unused += [(f"{name} in the plugin file", _UNUSED) for name in plugin.unused]
-            if not plugin.is_cluster:  # what it holds are two of the options
+            if not plugin.is_cluster:  # its settings are options as well
                 resources["use_plugin"] = None
                 resources["nprocs"] = resources["nprocs"] or plugin.n_procs
                 resources["mem_gb"] = resources["mem_gb"] or plugin.memory_gb
         if resources["nprocs"] is None:
             resources["nprocs"] = machine.processors()
-        # small batches train several times slower on two threads
+        # small batches train several times slower with two threads
         if resources["omp_nthreads"] is None:
             resources["omp_nthreads"] = 1
-        asked = self.preprocessing.ignore
-        ignored = tuple(each for each in asked if each in ("slicetiming", "events"))
-        unused += [(f"--ignore {each}", _UNUSED) for each in asked if each not in ignored]
-        values["preprocessing"]["ignore"] = ignored
+        requested = self.preprocessing.ignore
+        effective = tuple(name for name in requested if name in ("slicetiming", "events"))
+        unused += [(f"--ignore {name}", _UNUSED) for name in requested if name not in effective]
+        values["preprocessing"]["ignore"] = effective
         if run["reports_only"] or self.selection.analysis_level == "group":
-            of_steps = {
+            step_options = {
                 "--clean-workdir": run["clean_workdir"],
                 "--md-only-boilerplate": run["md_only_boilerplate"],
                 "--model": activation["stats_model"],
             }
-            unused += [(flag, _UNUSED) for flag, given in of_steps.items() if given]
+            unused += [(flag, _UNUSED) for flag, is_given in step_options.items() if is_given]
         run["dry_run"] |= run["graph"]
         run["run_uuid"], run["without_effect"] = run_uuid, unused
         return self.from_mapping(values)
 
 
 def _sha256(content: bytes) -> str:
+    """Return the SHA-256 digest as hexadecimal digits."""
     import hashlib
 
     return hashlib.sha256(content).hexdigest()
 
 
 def _absolute(path: Path) -> Path:
+    """Return an absolute path with the home directory expanded."""
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def _check_keys(group: str, names: object) -> None:
-    """Raise `UsageError`, naming the nearest key, if a setting ``group.name`` does not exist."""
-    known = [
+    """Raise `UsageError` with the most similar key if a setting ``group.name`` does not exist."""
+    existing = [
         f"{section}.{name}"
         for section, cls in get_type_hints(Settings).items()
         for name in get_type_hints(cls)
     ]
-    asked = [f"{group}.{name}" for name in names] if isinstance(names, Mapping) else [group]
-    for key in asked or ([group] if group not in get_type_hints(Settings) else []):
-        if key not in known:
+    keys = [f"{group}.{name}" for name in names] if isinstance(names, Mapping) else [group]
+    for key in keys or ([group] if group not in get_type_hints(Settings) else []):
+        if key not in existing:
             fix = (
-                nearest_name(key, known)
+                nearest_name(key, existing)
                 or f"available groups: {', '.join(get_type_hints(Settings))}"
             )
             raise UsageError(f"unknown setting {key!r}", "unknown setting", fix)
@@ -199,15 +200,19 @@ def _check_keys(group: str, names: object) -> None:
 def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str, object]]:
     """Read a settings file as ``{group: {name: value}}``.
 
-    With `reusable_only` what belongs to the call that wrote the file (its directories, its
-    identifier, a dry run) is left out. Raises `UsageError` for a file that cannot be read, is no
-    TOML, or has an unknown key.
+    With `reusable_only`, settings of the call that wrote the file (directories, identifier, dry
+    run) are omitted.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read, is not valid TOML, or has an unknown key.
     """
     tables = read_tables(path, "settings file")
     for group, names in tables.items():
         _check_keys(group, names)
     superres = tables.get("superres", {})
-    if isinstance(superres.get("pretrained"), str):  # before 0.2 there could be one model alone
+    if isinstance(superres.get("pretrained"), str):  # before version 0.2, there was only one model
         superres["pretrained"] = [superres["pretrained"]]
     if not reusable_only:
         return tables
@@ -221,8 +226,8 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
     }
 
 
-def _decisive(settings: Settings) -> dict[str, object]:
-    """Return the settings that decide the results, by ``group.name``.
+def _result_settings(settings: Settings) -> dict[str, object]:
+    """Return the settings that determine the results, by ``group.name``.
 
     Files are represented by their content, and lists as sets, except for the factor.
     """
@@ -231,11 +236,13 @@ def _decisive(settings: Settings) -> dict[str, object]:
         section = getattr(settings, group.name)
         names = (item.name for item in dataclasses.fields(section) if option_of(item).decides)
         values |= {f"{group.name}.{name}": _plain(getattr(section, name)) for name in names}
-    if settings.preprocessing.derivatives:  # what was taken over decides, not where it lies
+    # only the use of derivatives matters, not their location
+    if settings.preprocessing.derivatives:
         values["preprocessing.derivatives"] = "taken over"
     if settings.superres.calibration_file is not None:
         values["superres.calibration"] = _plain(settings.superres.calibration_file)
-    # its numbers have an order, and one number is written as before there could be three
+    # the numbers of a factor are ordered, and a single number is represented as in earlier
+    # versions
     factor = settings.superres.factor
     values["superres.factor"] = list(factor) if len(factor) > 1 else next(iter(factor), None)
     roi = settings.activation.roi
@@ -244,6 +251,7 @@ def _decisive(settings: Settings) -> dict[str, object]:
 
 
 def _plain(value: object) -> Any:
+    """Return a value in a form that can be compared and written as JSON."""
     if isinstance(value, tuple):
         return sorted(map(_plain, value))
     if isinstance(value, RecipeChange):
@@ -254,21 +262,21 @@ def _plain(value: object) -> Any:
 
 
 def analysis_digest(settings: Settings) -> str:
-    """Twelve hexadecimal digits that are equal where the settings that decide the results are.
+    """Return twelve hexadecimal digits that are equal for settings with the same results.
 
-    Method, preprocessing, activation, evaluation, seed and sloppiness count; paths, the selection
-    of data and the machine do not. A model, weights or a region given as a file count by their
-    content.
+    They depend on methods, preprocessing, activation, evaluation, seed and ``--sloppy``, but not
+    on paths, data selection or machine. A model, weights or a region given as a file are
+    represented by their content.
     """
-    text = json.dumps(_decisive(settings), sort_keys=True)
+    text = json.dumps(_result_settings(settings), sort_keys=True)
     return _sha256(text.encode("utf-8"))[:12]
 
 
-def differing(settings: Settings, other: Settings) -> dict[str, str]:
-    """Decisive settings in which two calls differ, by ``group.name``: ``this and that``."""
-    a, b = _decisive(settings), _decisive(other)
+def differing(settings: Settings, other_settings: Settings) -> dict[str, str]:
+    """Return the settings that lead to different results, by ``group.name``, as ``A and B``."""
+    first, second = _result_settings(settings), _result_settings(other_settings)
     return {
-        key: f"{a.get(key)} and {b.get(key)}"
-        for key in sorted(a.keys() | b.keys())
-        if a.get(key) != b.get(key)
+        key: f"{first.get(key)} and {second.get(key)}"
+        for key in sorted(first.keys() | second.keys())
+        if first.get(key) != second.get(key)
     }

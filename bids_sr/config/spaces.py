@@ -1,7 +1,7 @@
-"""Spaces of the results, as ``--output-spaces`` names them in niworkflows' syntax.
+"""Output spaces, written as for ``--output-spaces`` in the syntax of niworkflows.
 
-Here only the form is read, with the standard library, so that a settings file and ``--help`` need
-nothing else. Whether a template has that resolution or cohort is checked once the run begins
+Only the form is checked here, using the standard library, so that settings files and ``--help``
+need nothing else. Resolution and cohort of a template are checked when the run starts
 (`bids_sr.preflight.checks`).
 """
 
@@ -13,24 +13,30 @@ from bids_sr.frozen import frozen
 FUNC, T1W = "func", "T1w"
 _OF_SURFACES = ("fsaverage", "fsnative", "fsLR", "onavg")
 _NATIVE, _MNI152 = "native", "MNI152NLin2009cAsym"
-_OTHERS = {
+_SYNONYMS = {
     "anat": T1W,
     "run": FUNC,
     "bold": FUNC,
     "boldref": FUNC,
     "fsaverage5": "fsaverage:den-10k",
 }
-"""Words of other programs for spaces that are no template."""
+"""Names of other programs for spaces that are not templates."""
 
 
 @frozen
 class Space:
-    """A space, and the grid in it that results are sampled on.
+    """Space of results, with its sampling grid.
 
-    `name`: ``func`` (that of the run), ``T1w``, a template, ``fsnative`` or ``fsaverage``.
-    `resolution`: label of the template's grid; empty for the voxel size of the series. `cohort`:
-    label of the template's cohort; empty for none. `density`: label of the number of vertices of a
-    template's surfaces; empty for volumes.
+    Attributes
+    ----------
+    name : str
+        ``func`` (space of the run), ``T1w``, a template, ``fsnative`` or ``fsaverage``.
+    resolution : str
+        Label of the template grid; "" for the voxel size of the series.
+    cohort : str
+        Label of the template cohort, "" if it has none.
+    density : str
+        Label of the number of vertices of a template surface; "" for volumes.
     """
 
     name: str
@@ -40,19 +46,20 @@ class Space:
 
     @property
     def is_surface(self) -> bool:
-        """Whether the space is that of surfaces, which maps alone are written on."""
+        """Whether the space is a surface; only maps are written on surfaces."""
         return self in _SURFACES.values()
 
     @property
     def is_template(self) -> bool:
-        """Whether the space is that of a template, of volumes."""
+        """Whether the space is a volumetric template."""
         return self.name not in (FUNC, T1W) and not self.is_surface
 
     @property
     def template(self) -> str:
-        """Name of the template with its cohort, as names of transforms have it.
+        """Name of the template with its cohort, as in the names of transforms.
 
-        Of fsaverage it is the template that leads to it where no registration sphere does.
+        For fsaverage, it is the template used for the transformation if there is no registration
+        sphere.
 
         >>> Space(name="MNIPediatricAsym", cohort="2").template
         'MNIPediatricAsym+2'
@@ -61,7 +68,7 @@ class Space:
 
     @property
     def entities(self) -> dict[str, str]:
-        """Return entities of files in the space; none for the space of the run.
+        """Entities of files in the space; empty for the space of the run.
 
         >>> Space(name="MNI152NLin2009cAsym", resolution="2").entities
         {'space': 'MNI152NLin2009cAsym', 'res': '2'}
@@ -75,8 +82,8 @@ class Space:
         return {name: label for name, label in labels.items() if label}
 
     def __str__(self) -> str:
-        told = {"cohort": self.cohort, "res": self.resolution, "den": self.density}
-        return ":".join([self.name, *(f"{key}-{label}" for key, label in told.items() if label)])
+        labels = {"cohort": self.cohort, "res": self.resolution, "den": self.density}
+        return ":".join([self.name, *(f"{key}-{label}" for key, label in labels.items() if label)])
 
 
 FSAVERAGE = Space(name="fsaverage", density="10k")
@@ -84,15 +91,15 @@ _SURFACES = {str(space): space for space in (Space(name="fsnative"), FSAVERAGE)}
 
 
 def _parse_space(text: str) -> Iterator[Space]:
-    """The spaces that a text names: several resolutions or cohorts of a template are several.
+    """Yield the spaces in a text, one per combination of cohort and resolution.
 
-    >>> [str(each) for each in _parse_space("MNIPediatricAsym:cohort-1:res-1:res-2")]
+    >>> [str(space) for space in _parse_space("MNIPediatricAsym:cohort-1:res-1:res-2")]
     ['MNIPediatricAsym:cohort-1:res-1', 'MNIPediatricAsym:cohort-1:res-2']
-    >>> [str(each) for each in _parse_space("MNI152NLin2009cAsym:res-native")]
+    >>> [str(space) for space in _parse_space("MNI152NLin2009cAsym:res-native")]
     ['MNI152NLin2009cAsym']
     """
     name, *parts = text.split(":")
-    name = _OTHERS.get(name, name)
+    name = _SYNONYMS.get(name, name)
     if (surface := ":".join((name, *parts))) in _SURFACES:
         yield _SURFACES[surface]
         return
@@ -123,17 +130,14 @@ def _parse_space(text: str) -> Iterator[Space]:
 
 
 def parse_spaces(texts: Iterable[str]) -> tuple[Space, ...]:
-    """All spaces that are named, each once.
-
-    `texts`: spaces as the user wrote them, each maybe several.
-    """
+    """Return all spaces in the texts of ``--output-spaces``; duplicates raise `ValueError`."""
     spaces: list[Space] = []
     for text in texts:
         try:
-            found = list(_parse_space(text))
+            parsed = list(_parse_space(text))
         except ValueError as error:
             raise ValueError(f"{text}: {error}") from None
-        for space in found:
+        for space in parsed:
             if space in spaces:
                 raise ValueError(f"{text}: duplicate space {space}")
             spaces.append(space)

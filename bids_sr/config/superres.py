@@ -1,4 +1,4 @@
-"""Settings of super-resolution, and which methods and series they request."""
+"""Settings of super-resolution, and the methods and series that they request."""
 
 from pathlib import Path
 from typing import Literal
@@ -13,40 +13,39 @@ from bids_sr.sr.recipe_changes import ChangeError, RecipeChange, check_changes
 
 _AUTO = "auto"
 _AUTO_METHODS: dict[str, tuple[str, ...]] = {"bold": ("srgan", "sbl"), "anat": ("srgan",)}
-"""What `auto` may stand for, by target."""
+"""Methods that `auto` may select, by target."""
 _THROUGH_SLICES = ("tv",)
-"""What `auto` stands for if slices get thinner: a 3D method that needs no finer image."""
+"""Methods that `auto` selects if slices get thinner: 3D methods without high-resolution image."""
 
 
 def _check_method(name: str) -> None:
-    """Refuse an unknown method or baseline."""
+    """Raise `UsageError` for an unknown method or baseline."""
     learned = offered_methods()
     baselines = tuple(BASELINES)
-    what = f"{name!r} is not a super-resolution method"
+    problem = f"{name!r} is not a super-resolution method"
     if name not in learned + baselines:
-        why = (
+        available = (
             f"available methods: {', '.join(learned)}; available baselines: {', '.join(baselines)}"
         )
         raise UsageError(
-            what, why, nearest_name(name, learned + baselines) or "choose one of these methods"
+            problem,
+            available,
+            nearest_name(name, learned + baselines) or "choose one of these methods",
         )
 
 
 @frozen
 class SuperRes(Checked):
-    """How resolution is raised.
+    """Settings of super-resolution.
 
-    `methods`: names, or `auto`: what the data of each run allow. `factor`: acquired over
-    high-resolution voxel size, one number (in plane) or three (the last one across slices); empty:
-    that of the T2*w pair, the calibration or the given model, else 2 in plane. `target`: BOLD
-    runs, or structural scans, whose contrasts are fused. For these are `train_on`, a participant's
-    own scans or those of all others of the call, and `anat_align`, the transforms that bring the
-    scans of a head together, and `anat_scale`, how they are scaled to [0, 1]. `anat_mask`,
-    `anat_tools`, `lesion_template` and `wmh_reference` also apply to structural scans only.
-    `recipe`: of methods that have no `paper-mse` of their own it is `paper`. `recipe_changes`:
-    settings of methods' recipes that take another value. `calibration`:
-    short high-resolution run that tells where others fluctuate: auto, none, an acq- label, or a
-    file.
+    `methods` contains names, or ``auto`` for all methods that the data of a run allow. `factor` is
+    the acquired divided by the high-resolution voxel size: one number (in-plane) or three numbers
+    (the last one across slices). If it is empty, the factor is taken from the T2*w pair, the
+    calibration run or the given model, and is 2 in-plane otherwise.
+
+    Methods without recipe ``paper-mse`` use ``paper`` instead. `recipe_changes` replaces single
+    settings of recipes. `train_on` and the options whose names begin with ``anat`` apply only to
+    structural scans (`target` ``anat``), as do `lesion_template` and `wmh_reference`.
     """
 
     target: Literal["bold", "anat"] = option(
@@ -258,13 +257,13 @@ class SuperRes(Checked):
             bool(self.methods), "methods", "at least one method or baseline must be specified"
         )
         self._check_factor()
-        kept = self.recipe == "paper" and kept_vgg19().is_file()
+        has_vgg = self.recipe == "paper" and kept_vgg19().is_file()
         try:
             check_changes(
                 self.recipe_changes,
                 self.learned,
                 self.recipe,
-                vgg=kept or self.vgg_weights is not None,
+                vgg=has_vgg or self.vgg_weights is not None,
             )
         except ChangeError as error:
             raise SettingError(
@@ -272,29 +271,31 @@ class SuperRes(Checked):
             ) from None
 
     def _check_factor(self) -> None:
-        """Refuse a factor of two numbers, or one that changes nothing."""
+        """Raise `SettingError` for a factor of two numbers, or a factor without effect."""
         count = len(self.factor)
-        why = ""
+        reason = ""
         if count not in (0, 1, 3):
-            why = (
+            reason = (
                 f"{count} numbers were given, but one number (in-plane) or three numbers (x, y"
                 " and across slices) are expected"
             )
         elif count and max(self.factor) == 1:
-            why = "at least one number must be above 1, otherwise the voxel size would not change"
-        if why:
+            reason = (
+                "at least one number must be above 1, otherwise the voxel size would not change"
+            )
+        if reason:
             fix = (
                 "use --sr-factor 2 for smaller in-plane voxels, or --sr-factor 2 2 2 for thinner"
                 " slices as well"
             )
-            shown = " ".join(f"{number:g}" for number in self.factor)
-            raise SettingError(self._where("factor"), shown, why, fix)
+            text = " ".join(f"{number:g}" for number in self.factor)
+            raise SettingError(self._where("factor"), text, reason, fix)
         if count == 3 and self.factor[0] == self.factor[1] and self.factor[2] == 1:
             self._set("factor", self.factor[:1])  # equal factors are equal settings
 
     @property
     def factor_by_axis(self) -> tuple[float, float, float] | None:
-        """Requested acquired over high-resolution voxel size along each axis, or None."""
+        """Requested acquired divided by high-resolution voxel size along each axis, or None."""
         if not self.factor:
             return None
         x, y, z = self.factor if len(self.factor) == 3 else (*self.factor, *self.factor, 1.0)
@@ -307,65 +308,67 @@ class SuperRes(Checked):
 
     @property
     def aligns_to_template(self) -> bool:
-        """Whether structural scans are brought into the space of a template."""
+        """Whether structural scans are registered to a template."""
         return self.anat_align.startswith("template")
 
     @property
     def auto(self) -> bool:
-        """Whether each run gets the methods that its data allow."""
+        """Whether the methods depend on the data of each run."""
         return _AUTO in self.methods
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """Return methods and baselines by their names; with `auto` all that a run may get."""
-        found: tuple[str, ...] = ()
+        """Names of the requested methods and baselines; `auto` stands for all its methods."""
+        auto_methods: tuple[str, ...] = ()
         if self.auto:
-            found = _THROUGH_SLICES if self.thins_slices else _AUTO_METHODS[self.target]
-        return tuple(dict.fromkeys((*found, *(name for name in self.methods if name != _AUTO))))
+            auto_methods = _THROUGH_SLICES if self.thins_slices else _AUTO_METHODS[self.target]
+        return tuple(
+            dict.fromkeys((*auto_methods, *(name for name in self.methods if name != _AUTO)))
+        )
 
     @property
     def learned(self) -> tuple[str, ...]:
-        """The methods that train or load a model."""
+        """Requested methods that train or load a model."""
         return tuple(name for name in self.chosen if name not in BASELINES)
 
     @property
     def pair_trained(self) -> tuple[str, ...]:
-        """The methods that learn from a T2*w pair, one model for all runs of the pair."""
+        """Requested methods that are trained on a T2*w pair, for all runs of the pair."""
         return tuple(name for name in self.learned if name in methods_trained_on("pair", "images"))
 
     @property
     def run_trained(self) -> tuple[str, ...]:
-        """The methods and controls that find the variance maps of a run, for each run its own."""
-        found = methods_trained_on("series")
+        """Requested methods and controls that estimate variance maps for each run."""
+        series_methods = methods_trained_on("series")
         return tuple(
-            name for name in dict.fromkeys((*self.learned, *self.series)) if name in found
+            name for name in dict.fromkeys((*self.learned, *self.series)) if name in series_methods
         )
 
     @property
     def calibrated(self) -> bool:
-        """Whether a calibration would enter any method."""
+        """Whether any requested method uses a calibration run."""
         return any(get_method(name).calibrated for name in self.run_trained)
 
     @property
     def volume_trained(self) -> tuple[str, ...]:
-        """The methods that train one model for each run on its own acquired volumes."""
+        """Requested methods that train one model per run on its own acquired volumes."""
         return tuple(name for name in self.learned if name in methods_trained_on("self"))
 
     @property
     def calibration_file(self) -> Path | None:
-        """The file that `calibration` names, where it names one."""
+        """File in `calibration`, or None if it is not a file."""
         return Path(self.calibration) if self.calibration.endswith((".nii", ".nii.gz")) else None
 
     @property
     def scaling_of_scans(self) -> Literal["percentile", "range"]:
-        """The scaling of structural scans, chosen by the recipe if none was named."""
+        """Scaling of structural scans, which by default depends on the recipe."""
         if self.anat_scale != "auto":
             return self.anat_scale
         return "percentile" if self.recipe == "fast" else "range"
 
     @property
     def recipe_text(self) -> str:
-        """The recipe and what was changed in it, for reports."""
+        """Recipe with its changes, for reports."""
         return " ".join([self.recipe, *map(str, self.recipe_changes)])
 
     @property
@@ -374,32 +377,30 @@ class SuperRes(Checked):
         return self.recipe != "fast" and any(get_method(name).large for name in self.learned)
 
     def models_to_reuse(self, output_dir: Path) -> Path | None:
-        """Return where to look for models.
+        """Return the directory of models to reuse, or None if no models are to be reused.
 
-        With reuse and no directory given, these are the models in the output directory itself.
-
-        Folder with models; None where none was named or asked for.
+        With ``--model-source reuse`` but without ``--model-dir``, it is in the output directory.
         """
-        own = output_dir / "sourcedata" / "models"
-        return self.model_dir or (own if self.model_source == "reuse" else None)
+        output_models = output_dir / "sourcedata" / "models"
+        return self.model_dir or (output_models if self.model_source == "reuse" else None)
 
     @property
     def series(self) -> tuple[str, ...]:
-        """Every series that is made besides ``raw``, baselines first.
+        """Names of all computed series except ``raw``, baselines first.
 
-        Where only baselines were asked for, those that need a pair are left out unless named, so
-        that data without a pair can be run. `sdmod` works in plane, and is left out if slices get
-        thinner.
+        If only baselines were requested, baselines that need a pair are omitted unless requested
+        by name, so that data without a pair can be processed. `sdmod` works in-plane and is
+        omitted if slices get thinner.
         """
         baselines = DEFAULT_BASELINES if self.baselines == "default" else tuple(BASELINES)
         if self.thins_slices:
             baselines = tuple(name for name in baselines if name != SDMOD)
         if not self.learned:
-            extra = (
-                tuple(b for b in baselines if b not in PAIR_BASELINES)
+            further = (
+                tuple(name for name in baselines if name not in PAIR_BASELINES)
                 if self.baselines == "all"
                 else ()
             )
-            return tuple(dict.fromkeys(self.chosen + extra))
-        named = tuple(name for name in self.chosen if name not in self.learned)
-        return tuple(dict.fromkeys(baselines + named + series_names(self.learned)))
+            return tuple(dict.fromkeys(self.chosen + further))
+        requested = tuple(name for name in self.chosen if name not in self.learned)
+        return tuple(dict.fromkeys(baselines + requested + series_names(self.learned)))

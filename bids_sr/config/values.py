@@ -1,4 +1,4 @@
-"""Values from files of others: read, checked, converted to their types, and written as TOML."""
+"""Values from files: reading, checking, conversion to annotated types, and writing as TOML."""
 
 import dataclasses
 import json
@@ -13,21 +13,23 @@ from bids_sr.notices import UsageError
 from bids_sr.sr.recipe_changes import ChangeError, RecipeChange
 
 _LARGEST = sys.float_info.max
-_CLOSE = 0.75  # of `difflib`, from which a name is proposed for another
+# smallest similarity (`difflib`) of a name that is proposed instead of an unknown name
+_CLOSE = 0.75
 
 
 class SettingError(UsageError):
-    """A value that a setting (``group.name``) cannot have."""
+    """Error that a setting (``group.name``) has an invalid value."""
 
     def __init__(self, setting: str, value: object, why: str, fix: str) -> None:
         super().__init__(f"{setting}: {value}", why, fix)
         self.setting, self.value = setting, value
 
 
-def read_tables(path: Path, what: str, yaml: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a file of TOML, or of YAML by the ending of its name.
+def read_tables(path: Path, kind: str, yaml: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a TOML file, or a YAML file if its extension is in `yaml`.
 
-    Values by key; of YAML whatever it holds.
+    Returns the values by key; a YAML file may also contain another type. `kind` names the kind of
+    file in messages.
     """
     import tomllib
 
@@ -39,17 +41,17 @@ def read_tables(path: Path, what: str, yaml: Sequence[str] = ()) -> dict[str, An
     try:
         return parse(read_text(path).replace("\r\n", "\n"))
     except OSError as error:
-        why = f"the file cannot be read: {error.strerror}"
+        reason = f"the file cannot be read: {error.strerror}"
         fix = "check the path"
-        raise UsageError(f"{what} {path}", why, fix) from error
+        raise UsageError(f"{kind} {path}", reason, fix) from error
     except (ValueError, RecursionError, YAMLError) as error:
-        why = f"the file is not valid {form}: {error}"
+        reason = f"the file is not valid {form}: {error}"
         fix = "correct the line that is mentioned in this message"
-        raise UsageError(f"{what} {path}", why, fix) from error
+        raise UsageError(f"{kind} {path}", reason, fix) from error
 
 
-def nearest_name(name: str, known: Iterable[str]) -> str:
-    """Return ``did you mean 'x'?`` for the known name closest to `name`, or an empty string.
+def nearest_name(name: str, names: Iterable[str]) -> str:
+    """Return ``did you mean 'x'?`` with the known name most similar to `name`, or "".
 
     >>> nearest_name("--smoth", ["--smoothing", "--strict"])
     "did you mean '--smoothing'?"
@@ -59,34 +61,38 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
     "did you mean 'Precentral_L'?"
     >>> nearest_name("--notrack", ["--force", "--truth"])
     ''
-
-    Question to the user, or an empty text.
     """
     word = name.lstrip("-").lower()
-    bare = {each.lstrip("-").lower(): each for each in known}
-    part = [
-        each
-        for each in bare
-        if len(word) > 2 and (each.startswith(word) or each.endswith((f".{word}", f"-{word}")))
+    bare = {known_name.lstrip("-").lower(): known_name for known_name in names}
+    partial_matches = [
+        candidate
+        for candidate in bare
+        if len(word) > 2
+        and (candidate.startswith(word) or candidate.endswith((f".{word}", f"-{word}")))
     ]
-    close = part
-    if len(part) != 1:
+    matches = partial_matches
+    if len(partial_matches) != 1:
         from difflib import get_close_matches
 
-        close = get_close_matches(word, list(bare), n=1, cutoff=_CLOSE)
-    return f"did you mean {bare[close[0]]!r}?" if close else ""
+        matches = get_close_matches(word, list(bare), n=1, cutoff=_CLOSE)
+    return f"did you mean {bare[matches[0]]!r}?" if matches else ""
 
 
 def as_annotated(value: object, hint: object, where: str) -> object:
-    """Return `value` as the annotation `hint` asks for.
+    """Return `value` converted to the annotation `hint`.
 
-    A list becomes a tuple, a number a tuple of one number, text a path, an integer a float, a
-    mapping an object of a class where that is meant; the word ``none`` stands for a number that is
-    not set. Raises `UsageError`, naming `where`, if the value is nothing of the kind.
+    Lists become tuples, single numbers tuples, text becomes a path, integers become floats, and
+    mappings become objects of a dataclass. The word ``none`` means a number that is not set.
+
+    Raises
+    ------
+    SettingError
+        If the value cannot be converted; `where` names the setting.
     """
     origin = typing.get_origin(hint)
     args = typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):  # the latter where a Literal is one of the two
+    # typing.Union if one of the two types is a Literal
+    if origin in (types.UnionType, typing.Union):
         inner = next(arg for arg in args if arg is not type(None))
         if value is None or (value == "none" and inner in (int, float)):
             return None
@@ -131,7 +137,10 @@ def as_annotated(value: object, hint: object, where: str) -> object:
 
 
 def as_toml(value: object) -> str:
-    """Write one value as TOML. JSON escapes strings as TOML does, but for the delete character."""
+    """Return a value as TOML.
+
+    Strings are escaped as in JSON, which differs from TOML only in the delete character.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -142,9 +151,9 @@ def as_toml(value: object) -> str:
 
 
 def split_named(text: str) -> tuple[str, str]:
-    """Split an option's ``NAME=VALUE`` into name and value.
+    """Split ``NAME=VALUE`` of an option into name and value.
 
-    The name is "" where there is none, as in a path that holds ``=``.
+    The name is "" if it is missing, as in a path that contains ``=``.
 
     >>> split_named("fmriprep=out"), split_named("./a=b"), split_named("tap-rest=map.nii.gz")
     (('fmriprep', 'out'), ('', './a=b'), ('tap-rest', 'map.nii.gz'))

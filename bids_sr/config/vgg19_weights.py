@@ -1,8 +1,8 @@
-"""Weights of VGG-19 on this machine: where they are kept, and which trainings use them.
+"""Weights of VGG-19 on this machine: location, and training that uses them.
 
-``bids-sr-models vgg19`` puts them there (`bids_sr.cli.models.vgg19`). A file that happens to be on
-the machine must not change what an analysis does, so it serves only recipes that are published
-with features of VGG-19 in the place of squared error.
+The weights are installed by ``bids-sr-models vgg19`` (`bids_sr.cli.models.vgg19`). Because a file
+that happens to exist must not change an analysis, they are only used for recipes published with
+VGG-19 features instead of squared error.
 """
 
 import os
@@ -11,46 +11,46 @@ from pathlib import Path
 from bids_sr.sr.method import Method, recipe_name
 
 VGG19_VARIABLE = "BIDS_SR_VGG19"
-"""Environment variable that names another file."""
+"""Environment variable with the path of another file."""
 VGG19_COMMAND = "bids-sr-models vgg19"
 VGG19_SOURCE = "vgg19-dcbb9e9d.pth"
-"""Name of torchvision's file; the SHA-256 of its content begins with the digits."""
+"""File name of the weights in torchvision; the SHA-256 of the content begins with its digits."""
 VGG19_DIGITS = "dcbb9e9d"
 
 
 def kept_vgg19() -> Path:
-    """Return the path of the kept weights (.safetensors); the file need not exist."""
-    if given := os.environ.get(VGG19_VARIABLE):
-        return Path(os.path.expanduser(given))
+    """Return the path of the installed weights (.safetensors); the file need not exist."""
+    if custom_path := os.environ.get(VGG19_VARIABLE):
+        return Path(os.path.expanduser(custom_path))
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.path.expanduser(cache), "bids-sr", VGG19_SOURCE).with_suffix(".safetensors")
 
 
-def vgg19_for(method: Method, recipe: str, given: Path | None) -> Path | None:
-    """Return the weights of VGG-19 that a training uses.
+def vgg19_for(method: Method, recipe: str, user_file: Path | None) -> Path | None:
+    """Return the VGG-19 weights that a training uses.
 
     Parameters
     ----------
     method : Method
-        Method that is trained.
+        Trained method.
     recipe : str
-        Name of the recipe, as ``--recipe`` gives it.
-    given : Path | None
-        File that the user names with ``--vgg-weights``.
+        Name of the recipe, as for ``--recipe``.
+    user_file : Path | None
+        File of ``--vgg-weights``.
 
     Returns
     -------
     Path | None
-        `given` if the loss has a perceptual term. Without `given`, the kept file, if it exists and
-        the recipe is the published one (``paper``) and
-        `bids_sr.sr.recipe.Recipe.taught_by_vgg`. Otherwise None.
+        `user_file` if the loss has a perceptual term. Without `user_file`, the installed file, if
+        it exists, the recipe is ``paper``, and the published training uses VGG-19
+        (`bids_sr.sr.recipe.Recipe.taught_by_vgg`). Otherwise None.
     """
     name = recipe_name(method, recipe)
-    trained = method.recipes.get(name)
-    if trained is None or not trained.perceptual:
+    method_recipe = method.recipes.get(name)
+    if method_recipe is None or not method_recipe.perceptual:
         return None
-    if given is not None:
-        return given
-    kept = kept_vgg19()
-    published = name == "paper" and trained.taught_by_vgg
-    return kept if published and kept.is_file() else None
+    if user_file is not None:
+        return user_file
+    installed = kept_vgg19()
+    is_published = name == "paper" and method_recipe.taught_by_vgg
+    return installed if is_published and installed.is_file() else None

@@ -285,9 +285,10 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         """Order the steps by participant, then by the verdict that depends on them.
 
         Steps on a participant's longest path to a verdict come first, so that a long training
-        occupies one worker while the others work on the first verdict. Then steps before the first
-        verdict are followed by steps before the next verdict, then by other results, and finally by figures and files. Within these groups, the step with the longest
-        remaining path comes first. The path of a step before a verdict ends at the verdict.
+        occupies one worker while the others work on the first verdict. Steps before the first
+        verdict are followed by steps before the next verdict, then by other results, and finally
+        by figures and files. Within these groups, the step with the longest remaining path comes
+        first. The path of a step before a verdict ends at the verdict.
         """
         super()._generate_dependency_list(graph)
         participant_order: dict[str, int] = {}
@@ -352,7 +353,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
     def _send_procs_to_workers(
         self, updatehash: bool = False, graph: "DiGraph[Node]" = None
     ) -> None:
-        """Submit ready tasks; if nothing has changed since the last call, wait until a step ends."""
+        """Submit ready tasks; if nothing has changed since the last call, wait for a step."""
         previous = self._state()
         if previous == self._settled:
             self._news.wait(_LOOK_AGAIN_S)

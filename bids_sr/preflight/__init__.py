@@ -1,8 +1,8 @@
-"""Preflight: everything that can be known to go wrong is said at once, before anything is written.
+"""Preflight: all foreseeable problems are reported together before anything is written.
 
-`check` reads headers, sidecars and tables; `check_machine` asks whether this machine can do it,
-which the one that only submits jobs need not; `check_data` reads the voxels, at the start of a
-participant's work.
+`check` reads headers, sidecars and tables. `check_machine` checks memory and device of the machine
+that processes the data, which need not be the machine that submits jobs. `check_data` reads the
+voxels at the start of a participant's processing.
 """
 
 from bids_sr.preflight.checks import check, without, without_unfit_references

@@ -1,4 +1,4 @@
-"""Preflight of BOLD runs and of structural scans: one pass over headers and tables."""
+"""Preflight of BOLD runs and of structural scans in one pass over headers and tables."""
 
 import re
 from collections.abc import Sequence
@@ -48,22 +48,22 @@ from bids_sr.preflight.validator import validate
 
 
 def check(settings: Settings) -> Plan:
-    """Plan a call and collect every problem; reads headers, sidecars and tables only.
+    """Plan a call and collect all problems, reading only headers, sidecars and tables.
 
-    Nothing is written but a template that is asked for and not here, into TemplateFlow's folder,
-    and not by a dry run.
+    Nothing is written, except that a missing template is downloaded to the TemplateFlow directory
+    unless the call is a dry run.
     """
     findings = Findings()
     directories.check_places(settings, findings)
     places = {str(settings.paths.output_dir), str(settings.paths.work_dir)}
-    # said before the data set is indexed
+    # reported before the data set is indexed, which takes longer
     if any(problem.what in places for problem in findings.problems):
         return Plan(problems=tuple(findings.problems))
     if settings.superres.target == "anat":
         return _check_structural(settings, findings)
-    surveyed = survey(settings)
-    _warn_of_missing_events(surveyed, settings, findings)
-    findings.add_all(surveyed)
+    data_set = survey(settings)
+    _warn_of_missing_events(data_set, settings, findings)
+    findings.add_all(data_set)
     tell_recipe(settings.superres, findings)
     tell_vgg19(settings.superres, findings)
     tell_missing_features(settings.superres, findings)
@@ -74,42 +74,44 @@ def check(settings: Settings) -> Plan:
             " usage without reducing the processing time."
         )
         findings.tell(f"--nprocs {resources.nprocs}", text)
-    types = {}  # of each run whose table is sound, in the order that the data set shares
-    lengths = {run.bold: run.duration for one in surveyed.subjects for run in one.runs}
-    for run in (run for one in surveyed.subjects for run in one.runs):
+    types = {}  # modeled types of each run with a valid table, in the order shared by the data set
+    lengths = {run.bold: run.duration for subject in data_set.subjects for run in subject.runs}
+    for run in (run for subject in data_set.subjects for run in subject.runs):
         with findings.about(run.entities["subject"], run.stem):
             for series in filter(None, (run, run.calibration)):
                 refuse_phase(series, findings)
                 warn_of_header(series, findings)
-    for name, (bold, table) in surveyed.chosen.items():
+    for name, (bold, table) in data_set.chosen.items():
         if table is None:
             continue
-        named = entities_of(bold)
-        with findings.about(named["subject"], name, code="events"):
+        entities = entities_of(bold)
+        with findings.about(entities["subject"], name, code="events"):
             names = events.check_events(table, bold, lengths.get(bold), findings)
         if names:
-            order = surveyed.type_order.get(named.get("task", ""), ())
+            order = data_set.type_order.get(entities.get("task", ""), ())
             types[bold] = events.ordered(names, order)
     events.warn_of_alike_types(types, findings)
-    seeds = _seeds_of_runs(surveyed, settings, findings)
-    asked: Sequence[str | tuple[str, Contrast]] = settings.activation.contrasts
-    of_model_confounds: list[str] | None = None
+    seeds = _seeds_of_runs(data_set, settings, findings)
+    requested: Sequence[str | tuple[str, Contrast]] = settings.activation.contrasts
+    model_confounds: list[str] | None = None
     if settings.activation.stats_model is not None:
         from bids_sr.preflight.stats_model import read_model
 
-        of_model, of_model_confounds = read_model(settings.activation.stats_model, types, findings)
-        asked = (*of_model, *asked)
-    nuisance = confound_checks.chosen_confounds(settings, of_model_confounds, findings)
-    of_events = run_model.contrasts_of_runs(types, asked, findings)
-    check_overlap(settings, of_events, findings)
-    contrasts = of_events | {
+        model_contrasts, model_confounds = read_model(
+            settings.activation.stats_model, types, findings
+        )
+        requested = (*model_contrasts, *requested)
+    nuisance = confound_checks.chosen_confounds(settings, model_confounds, findings)
+    event_contrasts = run_model.contrasts_of_runs(types, requested, findings)
+    check_overlap(settings, event_contrasts, findings)
+    contrasts = event_contrasts | {
         bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()
     }
     types |= seeds
     for run in (
         run
-        for one in as_downsampled(surveyed.subjects, settings)
-        for run in one.runs
+        for subject in as_downsampled(data_set.subjects, settings)
+        for run in subject.runs
         if run.bold in types
     ):
         with findings.about(run.entities["subject"], run.stem, code="events"):
@@ -125,48 +127,57 @@ def check(settings: Settings) -> Plan:
                 )
                 and run_model.is_estimable(run, contrasts.get(run.bold, {}), settings, findings)
             ):
-                del types[run.bold]  # its blocks are not worth the time
+                del types[run.bold]  # a check of its blocks would take time without benefit
     with findings.about(code="method"):
-        check_methods(settings, as_downsampled(surveyed.subjects, settings), findings)
-    _check_beside(settings, surveyed, findings)
-    tell_unused_reference(settings, surveyed.subjects, findings)
+        check_methods(settings, as_downsampled(data_set.subjects, settings), findings)
+    _check_dataset(settings, data_set, findings)
+    tell_unused_reference(settings, data_set.subjects, findings)
     subjects = tuple(
-        one for one in surveyed.subjects if any(run.bold in contrasts for run in one.runs)
+        subject
+        for subject in data_set.subjects
+        if any(run.bold in contrasts for run in subject.runs)
     )
     subjects = with_compared(subjects, settings, findings)
     left_out: dict[str, tuple[Notice, ...]] = {}
     if not settings.run.strict:
-        subjects, left_out, problems = exclude(findings.problems, surveyed.chosen, subjects)
+        subjects, left_out, problems = exclude(findings.problems, data_set.chosen, subjects)
         findings = Findings(problems=list(problems), notices=findings.notices)
     plan = Plan(
         subjects=subjects,
         contrasts=contrasts,
-        type_order=surveyed.type_order,
+        type_order=data_set.type_order,
         left_out=left_out,
-        sources=surveyed.sources,
+        sources=data_set.sources,
         nuisance=nuisance,
     )
     return _costed(plan, frozenset(types), settings, findings)
 
 
-def _check_beside(settings: Settings, surveyed: Survey, findings: Findings) -> None:
-    """Check by the validator what was chosen, and spaces and regions that were asked for."""
-    subjects = surveyed.subjects
-    labels = {one.label for one in subjects if one.has_scans}
-    labels |= {entities_of(bold)["subject"] for bold, _ in surveyed.chosen.values()}
+def _check_dataset(settings: Settings, data_set: Survey, findings: Findings) -> None:
+    """Validate the selected files, and check the requested spaces and regions."""
+    subjects = data_set.subjects
+    labels = {subject.label for subject in subjects if subject.has_scans}
+    labels |= {entities_of(bold)["subject"] for bold, _ in data_set.chosen.values()}
     if labels and not settings.selection.skip_bids_validation:
         with findings.about(code="validator"):
-            validate(settings.paths.bids_dir.absolute(), labels, surveyed.chosen, findings)
-    without_anat = [one.label for one in subjects if not (one.t1w or one.has_scans)]
+            validate(settings.paths.bids_dir.absolute(), labels, data_set.chosen, findings)
+    without_anat = [
+        subject.label for subject in subjects if not (subject.t1w or subject.has_scans)
+    ]
     with findings.about(code="space"):
         check_spaces(
-            settings, findings, labels=[one.label for one in subjects], without_anat=without_anat
+            settings,
+            findings,
+            labels=[subject.label for subject in subjects],
+            without_anat=without_anat,
         )
         regions.check_region(settings, findings)
 
 
 def is_rest(task: str) -> bool:
-    """Return whether a task label says rest: a word of it, in camel case, and not a part of one.
+    """Return whether a task label denotes rest by one of its words (in camel case).
+
+    A word that only contains "rest" does not count.
 
     Examples
     --------
@@ -180,13 +191,13 @@ def is_rest(task: str) -> bool:
     )
 
 
-def _warn_of_missing_events(surveyed: Survey, settings: Settings, findings: Findings) -> None:
-    """Warn of task runs without events.
+def _warn_of_missing_events(data_set: Survey, settings: Settings, findings: Findings) -> None:
+    """Warn of task runs without events, which are mapped as resting-state runs.
 
-    They would be mapped as resting-state runs without notice; BIDS identifies rest by the label.
+    BIDS identifies resting-state runs by the task label.
     """
-    asked = "events" not in settings.preprocessing.ignore
-    for name, (bold, table) in surveyed.chosen.items() if asked else ():
+    uses_events = "events" not in settings.preprocessing.ignore
+    for name, (bold, table) in data_set.chosen.items() if uses_events else ():
         if table is None and not is_rest(entities_of(bold).get("task", "rest")):
             text = (
                 f"{name}_events.tsv was not found, so the run is analyzed as resting state"
@@ -198,39 +209,44 @@ def _warn_of_missing_events(surveyed: Survey, settings: Settings, findings: Find
 
 
 def _seeds_of_runs(
-    surveyed: Survey, settings: Settings, findings: Findings
+    data_set: Survey, settings: Settings, findings: Findings
 ) -> dict[Path, tuple[str, ...]]:
-    """Names of the seeds of each run without events."""
-    named = settings.activation.seeds
-    found_in = {}
-    for subject in surveyed.subjects:
+    """Return the names of the seeds of each run without events."""
+    seeds = settings.activation.seeds
+    names_by_run = {}
+    for subject in data_set.subjects:
         names = seed_names(
-            seeds_of(named, with_anat=bool(subject.t1w), atlas=settings.activation.atlas)
+            seeds_of(seeds, with_anat=bool(subject.t1w), atlas=settings.activation.atlas)
         )
         rest = [run for run in subject.runs if run.events is None]
-        found_in.update(dict.fromkeys((run.bold for run in rest), names))
-        if rest and not subject.t1w and named != (COMPONENTS,):
+        names_by_run.update(dict.fromkeys((run.bold for run in rest), names))
+        if rest and not subject.t1w and seeds != (COMPONENTS,):
             text = (
                 "no T1w image was found, so the seed regions cannot be located. Seeds are the"
                 " leading temporal components of the run instead."
             )
             with findings.about(subject.label):
                 findings.tell(f"sub-{subject.label}", text)
-    return found_in
+    return names_by_run
 
 
-def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, findings: Findings) -> Plan:
+def _costed(plan: Plan, valid: frozenset[Path], settings: Settings, findings: Findings) -> Plan:
     """Return the plan with series and cost of the remaining runs.
 
-    `sound` are the BOLD files whose tables are valid.
+    `valid` contains the BOLD files with valid tables.
     """
     subjects = as_downsampled(plan.subjects, settings)
-    by_run = {
-        run.bold: series_of_run(run, settings.superres) for one in subjects for run in one.runs
+    series_by_run = {
+        run.bold: series_of_run(run, settings.superres)
+        for subject in subjects
+        for run in subject.runs
     }
-    made = {name for names in by_run.values() for name in names}
-    series = ("raw", *(name for name in settings.superres.series if name in made or not made))
-    plan = replace(plan, series=series, series_by_run=by_run)
+    computed = {name for names in series_by_run.values() for name in names}
+    series = (
+        "raw",
+        *(name for name in settings.superres.series if name in computed or not computed),
+    )
+    plan = replace(plan, series=series, series_by_run=series_by_run)
     cost = Estimate()
     unsplit = frozenset[Path]()
     if plan.subjects:
@@ -241,19 +257,19 @@ def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, findings: Fi
     if settings.evaluation.retrospective is not None:
         tell_retrospective(plan.subjects, settings, findings)
     else:
-        for run in (run for run in plan.runs if run.bold in sound):
+        for run in (run for run in plan.runs if run.bold in valid):
             with findings.about(run.entities["subject"], run.stem, code="events"):
                 if not run_model.can_be_split(
                     run, settings, findings, n_seeds=len(plan.contrasts[run.bold])
                 ):
                     unsplit |= {run.bold}
-                other = run.another
+                another = run.another
                 if (
-                    other is not None
-                    and other.events is not None
-                    and not run_model.can_be_split(other, settings, findings)
+                    another is not None
+                    and another.events is not None
+                    and not run_model.can_be_split(another, settings, findings)
                 ):
-                    unsplit |= {other.bold}
+                    unsplit |= {another.bold}
     return replace(
         plan,
         estimate=cost,
@@ -264,9 +280,10 @@ def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, findings: Fi
 
 
 def without(plan: Plan, problems: Sequence[Notice]) -> Plan:
-    """Return the plan without the runs that problems stop.
+    """Return the plan without the runs that problems affect.
 
-    The plan itself is returned where problems stop more, or where there are none.
+    The plan is returned unchanged if a problem affects the whole call, or if there are no
+    problems.
     """
     files = {run.stem: (run.bold, *files_of(run)) for run in plan.runs}
     subjects, left_out, remaining = exclude(problems, files, plan.subjects)
@@ -278,66 +295,81 @@ def without(plan: Plan, problems: Sequence[Notice]) -> Plan:
 def without_unfit_references(
     plan: Plan, problems: Sequence[Notice]
 ) -> tuple[Plan, tuple[Notice, ...]]:
-    """Drop references found automatically, not named, where their voxels do not fit the run.
+    """Drop automatically found references whose voxels do not match the run.
 
-    Returns the plan, whose warnings tell what was taken, and problems that are of no reference.
+    Returns
+    -------
+    plan : Plan
+        Plan whose warnings mention the dropped references.
+    problems : tuple of Notice
+        Problems that do not concern such references.
     """
     unfit = {(Path(problem.what), problem.subject, problem.run): problem for problem in problems}
     findings = Findings()
     subjects = []
-    seen = set[Notice]()
+    dropped = set[Notice]()
     for subject in plan.subjects:
         runs = []
         for run in subject.runs:
             path = run.truth.series.bold if run.truth and run.truth.series else None
             owners = ((subject.label, run.stem), (subject.label, ""))
-            why = next(
-                (unfit[path, *each] for each in owners if path and (path, *each) in unfit), None
+            problem = next(
+                (unfit[path, *owner] for owner in owners if path and (path, *owner) in unfit), None
             )
-            if path is not None and why is not None:
-                seen.add(why)
+            if path is not None and problem is not None:
+                dropped.add(problem)
                 with findings.about(run.entities["subject"], run.stem):
                     findings.tell(
                         path,
                         f"this high-resolution reference cannot be used for {run.stem}:"
-                        f" {why.why}. {why.remedy}",
+                        f" {problem.why}. {problem.remedy}",
                     )
                 run = replace(run, truth=None)
             runs.append(run)
         subjects.append(replace(subject, runs=tuple(runs)))
-    if not seen:
+    if not dropped:
         return plan, tuple(problems)
-    used = {str(run.truth.root) for one in subjects for run in one.runs if run.truth is not None}
-    known = [
-        notice for notice in plan.warnings if notice.code != "reference" or notice.what in used
+    used_roots = {
+        str(run.truth.root)
+        for subject in subjects
+        for run in subject.runs
+        if run.truth is not None
+    }
+    notices = [
+        notice
+        for notice in plan.warnings
+        if notice.code != "reference" or notice.what in used_roots
     ]
-    plan = replace(plan, subjects=tuple(subjects), warnings=(*known, *findings.notices))
-    return plan, tuple(problem for problem in problems if problem not in seen)
+    plan = replace(plan, subjects=tuple(subjects), warnings=(*notices, *findings.notices))
+    return plan, tuple(problem for problem in problems if problem not in dropped)
 
 
 def _check_structural(settings: Settings, findings: Findings) -> Plan:
-    """Plan a call and collect all problems in `findings`; reads headers only, writes nothing."""
-    surveyed = survey_structural(settings)
-    findings.add_all(surveyed)
+    """Plan the processing of structural scans, and collect all problems in `findings`.
+
+    Only headers are read, and nothing is written.
+    """
+    data_set = survey_structural(settings)
+    findings.add_all(data_set)
     tell_missing_features(settings.superres, findings)
     for name in settings.superres.learned:
         file = pretrained_for(settings.superres, name)
-        for subject in surveyed.subjects:
+        for subject in data_set.subjects:
             if file is not None and subject.lowres:
                 _check_model_of_lowres(settings, subject, file, findings)
             if not subject.structural:
                 continue
-            header = surveyed.headers.get(subject.structural[0].highres)
+            header = data_set.headers.get(subject.structural[0].highres)
             if file is not None and header is not None:
                 _check_model(settings, subject, header, file, findings)
-    subjects = surveyed.subjects
+    subjects = data_set.subjects
     check_tools(settings, findings)
     check_lesion_template(settings, subjects, findings)
     check_lesion_references(settings, subjects, findings)
     plan = Plan(subjects=subjects, series=("bspline", *settings.superres.chosen))
     cost = estimate(plan, settings)
     if subjects:
-        _check_beside(settings, surveyed, findings)
+        _check_dataset(settings, data_set, findings)
         with findings.about(code="room"):
             directories.check_room(settings, cost, findings)
             check_memory(settings, cost.sizes, settings.resources.mem_gb, findings)
@@ -349,9 +381,10 @@ def _check_structural(settings: Settings, findings: Findings) -> Plan:
 def _check_model(
     settings: Settings, subject: Subject, header: Header, file: Path, findings: Findings
 ) -> None:
-    """Return why a model does not serve a participant.
+    """Reject a model that cannot be applied to a participant with pairs.
 
-    This is judged from the model card and the header of the scan that is the frame.
+    The model card is compared with the contrasts and with `header`, the high-resolution scan that
+    defines the grid.
     """
     from bids_sr.sr.models.card import ModelError, read_card
     from bids_sr.sr.training.fused import SAME_GRID, joined
@@ -362,7 +395,7 @@ def _check_model(
     try:
         card = read_card(file)
     except ModelError:
-        return  # told by `check_pretrained`
+        return  # reported by `check_pretrained`
     if (channels := card.channels) != len(contrasts):
         reason = (
             f"the number of contrasts required by the model is {channels} ({card.contrast}), but"
@@ -380,20 +413,22 @@ def _check_model(
 def _check_model_of_lowres(
     settings: Settings, subject: Subject, file: Path, findings: Findings
 ) -> None:
-    """Refuse a model that does not serve the grid of low-resolution scans.
+    """Reject a model that cannot be applied to the grid of low-resolution scans.
 
-    The grid and the contrasts are those of the first model, so only alignment, intensities and
-    further models can differ.
+    Grid and contrasts are taken from the first model, so only alignment, intensities and further
+    models can differ.
     """
     from bids_sr.sr.training.fused import SAME_GRID, joined
 
-    given = input_of_models(settings.superres)
-    assert given is not None, "low-resolution scans can only be processed with pretrained models"
-    x, y, z = given.mm
-    across = ("R-L", "P-A", "I-S").index(given.orientation)
+    model_input = input_of_models(settings.superres)
+    assert model_input is not None, (
+        "low-resolution scans can only be processed with pretrained models"
+    )
+    x, y, z = model_input.mm
+    across = ("R-L", "P-A", "I-S").index(model_input.orientation)
     axes = [axis for axis in range(3) if axis != across] + [across]
     affine = np.eye(4)
     affine[:3, :3] = np.eye(3)[:, axes] * (x, y, z)
     where = f"sub-{subject.label} with --pretrained {file}"
-    contrasts = joined(given.contrasts)
+    contrasts = joined(model_input.contrasts)
     check_card(file, affine, contrasts, SAME_GRID, where, findings, settings.superres)

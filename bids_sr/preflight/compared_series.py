@@ -1,4 +1,4 @@
-"""Series of other programs compared with a run (``--compare``): names, files and grids."""
+"""Series of other programs to compare with a run (``--compare``): names, files and grids."""
 
 from __future__ import annotations
 
@@ -18,29 +18,31 @@ _LABEL = ":desc-"
 
 
 def _why_no_name(name: str) -> str:
-    """Why a name cannot be that of a compared series; "" where it can.
+    """Return why a name cannot be used for a compared series, or "" if it can.
 
-    >>> why_no_name("NORDIC")
+    >>> _why_no_name("NORDIC")
     ''
     """
     if not (name.isascii() and name.isalnum()):
         return f"the name {name!r} contains characters other than letters and digits"
-    if kind_of(name) != "method" or name in {each.replace("-", "") for each in offered_methods()}:
+    if kind_of(name) != "method" or name in {
+        method.replace("-", "") for method in offered_methods()
+    }:
         return f"the name {name!r} is reserved for a series computed by bids-sr"
     return ""
 
 
 def _split(text: str) -> tuple[str, Path, str]:
-    """Name, path and label of ``NAME=PATH`` or ``NAME=PATH:desc-LABEL``.
+    """Split ``NAME=PATH`` or ``NAME=PATH:desc-LABEL`` into name, absolute path and label.
 
     >>> _split("tedana=out:desc-optcomDenoised")
     ('tedana', PosixPath('out'), 'optcomDenoised')
     """
-    name, where = split_named(text)
-    path = Path(where)
+    name, location = split_named(text)
+    path = Path(location)
     label = ""
-    if not path.exists() and _LABEL in where:
-        folder, _, label = where.rpartition(_LABEL)
+    if not path.exists() and _LABEL in location:
+        folder, _, label = location.rpartition(_LABEL)
         path = Path(folder)
     return name, path.absolute(), label
 
@@ -48,7 +50,7 @@ def _split(text: str) -> tuple[str, Path, str]:
 def with_compared(
     subjects: Sequence[Subject], settings: Settings, findings: Findings
 ) -> tuple[Subject, ...]:
-    """Return participants with the series their runs are compared with, and report problems."""
+    """Return participants whose runs have their compared series, and report problems."""
     named_files = [_split(text) for text in settings.evaluation.compare]
     if not named_files or not _named_well(named_files, settings, findings):
         return tuple(subjects)
@@ -62,11 +64,13 @@ def with_compared(
         reason = f"{files[0].name} is a single series, but {len(runs)} runs are selected ({names})"
         findings.refuse_option("--compare", reason, fix)
         return tuple(subjects)
-    out = []
+    result = []
     for name, path, _ in named_files:
         if path.is_dir() and not any(_candidates(path, run) for run in runs):
-            there = (
-                ", ".join(each.name for each in sorted(path.rglob("func/*_bold.nii*"))[:4])
+            series_found = (
+                ", ".join(
+                    series_path.name for series_path in sorted(path.rglob("func/*_bold.nii*"))[:4]
+                )
                 or "none"
             )
             fix = (
@@ -77,66 +81,71 @@ def with_compared(
                 f"--compare {name}={path}",
                 (
                     "the directory does not contain a series for any of the selected runs"
-                    f" (series found: {there})"
+                    f" (series found: {series_found})"
                 ),
                 fix,
             )
     for subject in subjects:
-        found_runs = []
+        compared_runs = []
         for run in subject.runs:
             with findings.about(subject.label, run.stem):
                 compared = _series_of(run, named_files, findings)
-                other = _another_run(run, settings, findings) if compared else None
-            found_runs.append(replace(run, compared=compared, another=other))
-        out.append(replace(subject, runs=tuple(found_runs)))
-    return tuple(out)
+                another = _another_run(run, settings, findings) if compared else None
+            compared_runs.append(replace(run, compared=compared, another=another))
+        result.append(replace(subject, runs=tuple(compared_runs)))
+    return tuple(result)
 
 
 def _another_run(run: BoldRun, settings: Settings, findings: Findings) -> BoldRun | None:
-    """Return the nearest-numbered other acquired run of the same task, grid and trial types."""
+    """Return another acquired run with the same task, grid and trial types, or None.
+
+    The run with the nearest number is chosen.
+    """
     if run.events is None or run.echoes:
         return None
     keys = set(ENTITIES.values()) - {"run"}
     root = settings.paths.bids_dir.absolute()
-    fitting = [
-        one
+    candidates = [
+        candidate
         for path in series_named(run.bold.parent, run.entities, keys, "*_bold.nii*")
         if path != run.bold
-        # what does not qualify is passed over
-        and (one := companion("another", path, root, run, Findings())) is not None
+        # problems of unsuitable runs are not reported
+        and (candidate := companion("another", path, root, run, Findings())) is not None
     ]
 
     def number(run: BoldRun) -> int:
         return int(label) if (label := run.entities.get("run", "0")).isdigit() else 0
 
-    chosen = min(
-        fitting, key=lambda one: (abs(number(one) - number(run)), one.bold.name), default=None
+    nearest = min(
+        candidates,
+        key=lambda candidate: (abs(number(candidate) - number(run)), candidate.bold.name),
+        default=None,
     )
-    if chosen is not None:
+    if nearest is not None:
         text = (
             f"series that other programs computed from {run.bold.name} are compared with this run"
             " below the acquired Nyquist frequency."
         )
-        findings.tell(chosen.bold, text)
-    return chosen
+        findings.tell(nearest.bold, text)
+    return nearest
 
 
 def _named_well(
     compared: Sequence[tuple[str, Path, str]], settings: Settings, findings: Findings
 ) -> bool:
-    """Whether names and paths can be used at all."""
-    before = len(findings.problems)
+    """Return whether the names and paths of ``--compare`` can be used, and report problems."""
+    n_problems = len(findings.problems)
     names = [name for name, _, _ in compared]
     for name, path, label in compared:
         option = f"--compare {name}={path}"
-        if why := _why_no_name(name):
-            taken = f"{', '.join(BASELINES)}, {', '.join(offered_methods())}, raw, measured"
+        if reason := _why_no_name(name):
+            reserved = f"{', '.join(BASELINES)}, {', '.join(offered_methods())}, raw, measured"
             findings.refuse_option(
                 option,
-                why,
+                reason,
                 (
                     "Choose another name that consists of letters and digits. These names are"
-                    f" reserved: {taken}."
+                    f" reserved: {reserved}."
                 ),
             )
         elif names.count(name) > 1:
@@ -165,27 +174,27 @@ def _named_well(
             ),
             fix,
         )
-    return len(findings.problems) == before
+    return len(findings.problems) == n_problems
 
 
 def _series_of(
     run: BoldRun, compared: Sequence[tuple[str, Path, str]], findings: Findings
 ) -> dict[str, BoldRun]:
-    """The compared series of a run that can be used, by their names."""
-    out = {}
+    """Return the usable compared series of a run by name."""
+    series_by_name = {}
     for name, path, label in compared:
         misfits = Findings()
-        file = path if path.is_file() else _found_in(path, label, name, run, misfits)
+        file = path if path.is_file() else _find_series(path, label, name, run, misfits)
         root = path if path.is_dir() else path.parent
-        one = None if file is None else companion("compared", file, root, run, misfits)
+        series = None if file is None else companion("compared", file, root, run, misfits)
         findings.add_all(misfits)
-        if one is not None:
-            out[name] = one
-    return out
+        if series is not None:
+            series_by_name[name] = series
+    return series_by_name
 
 
 def _candidates(folder: Path, run: BoldRun) -> list[Path]:
-    """Series of a run in a folder of derivatives, whatever was done to them."""
+    """Return all series of a run in a derivatives directory, whatever their processing."""
     keys = [
         key
         for key in RUN_KEYS
@@ -194,38 +203,42 @@ def _candidates(folder: Path, run: BoldRun) -> list[Path]:
     return series_named(folder / f"sub-{run.entities['subject']}", run.entities, keys)
 
 
-def _found_in(
+def _find_series(
     folder: Path, label: str, name: str, run: BoldRun, findings: Findings
 ) -> Path | None:
-    """Return a run's series in a derivatives folder; report and skip runs without one."""
-    mine = _candidates(folder, run)
-    if not mine:
+    """Return a run's series in a derivatives directory; report and skip runs without a series."""
+    candidates = _candidates(folder, run)
+    if not candidates:
         findings.tell(
             folder,
             f"the directory does not contain a series for {run.stem}, so this run is not compared"
             f" with {name}.",
         )
         return None
-    chosen = (
-        [path for path in mine if entities_of(path).get("desc", "") == label] if label else mine
+    labeled = (
+        [path for path in candidates if entities_of(path).get("desc", "") == label]
+        if label
+        else candidates
     )
-    if not chosen:
-        there = ", ".join(sorted({f"desc-{entities_of(path).get('desc', '')}" for path in mine}))
+    if not labeled:
+        available = ", ".join(
+            sorted({f"desc-{entities_of(path).get('desc', '')}" for path in candidates})
+        )
         findings.refuse(
             folder,
             f"the directory does not contain a desc-{label} series for {run.stem}",
-            f"Available: {there}.",
+            f"Available: {available}.",
         )
         return None
-    # in a template's space nothing lies on the grid of the run
+    # series in template space are not on the grid of the run
     native = [
         path
-        for path in chosen
+        for path in labeled
         if not entities_of(path).get("space", "").startswith(("MNI", "fs", "T1w"))
     ]
-    native = native or chosen
+    native = native or labeled
     if len(native) > 1:
-        listed = ", ".join(path.name for path in native)
+        names = ", ".join(path.name for path in native)
         labels = sorted({entities_of(path).get("desc", "") for path in native} - {""})
         fix = (
             f"--compare {name}={folder}{_LABEL}{labels[0]}"
@@ -234,7 +247,7 @@ def _found_in(
         )
         findings.refuse(
             folder,
-            f"several series in this directory match {run.stem}: {listed}",
+            f"several series in this directory match {run.stem}: {names}",
             f"Select one of these series with {fix}.",
         )
         return None

@@ -1,7 +1,7 @@
-"""Confounds that enter the linear models of a run: which were chosen, and whether they are usable.
+"""Confounds of the linear models of a run: selection, and checks of precomputed tables.
 
-Confounds of another program are read before the run, so that a table that the models could not use
-is refused, or changed with a note, before any work.
+Confounds of another program are read before processing, so that an unusable table is rejected, or
+changed with a note, at once.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ from bids_sr.preflight.stats_model import is_confound
 def chosen_confounds(
     settings: Settings, of_model: Sequence[str] | None, findings: Findings
 ) -> list[str] | None:
-    """Return the confounds that were chosen, as `model_confounds` takes them; None: the default.
+    """Return the selected confounds as `model_confounds` takes them; None for the default.
 
-    `--confounds` has precedence over a model.
+    ``--confounds`` takes precedence over the confounds of a BIDS Stats Model.
 
-    `of_model`: confounds of the BIDS Stats Model; None if no model was given.
+    `of_model` contains the confounds of the model, and is None if no model was given.
     """
     from bids_sr.glm.model_confounds import CONFOUND_SETS
 
@@ -46,13 +46,13 @@ def chosen_confounds(
 
 
 def are_usable(run: BoldRun, chosen: Sequence[str] | None, findings: Findings) -> bool:
-    """Return whether the confounds that another program made for a run can enter its models.
+    """Return whether the precomputed confounds of a run can be included in its models.
 
-    Columns that are used are checked, and no others. Motion columns that are missing or incomplete
-    are computed later from the six parameters, and components without a value in every volume are
-    skipped; notes say so. A chosen column with missing values is refused.
+    Only the columns in use are checked. Missing or incomplete motion columns are later recomputed
+    from the six parameters, and components with missing values are omitted; both are reported as
+    notes. A selected column with missing values is a problem.
 
-    `chosen`: see `chosen_confounds`.
+    `chosen` is the result of `chosen_confounds`.
     """
     path = None if run.precomputed is None else run.precomputed.confounds
     if path is None or not path.exists():
@@ -62,7 +62,7 @@ def are_usable(run: BoldRun, chosen: Sequence[str] | None, findings: Findings) -
     from bids_sr.glm.model_confounds import COMPCOR_VOLUMES, COMPONENTS_SET, CONFOUND_SETS
 
     if any(problem.what == str(path) for problem in findings.problems):
-        return False  # refused by `bids_sr.bids.precomputed_checks.check_confounds`
+        return False  # rejected by `bids_sr.bids.precomputed_checks.check_confounds`
     frame = read_frame(path)
     table, computed, text = as_numbers(frame)
     if computed:
@@ -72,11 +72,11 @@ def are_usable(run: BoldRun, chosen: Sequence[str] | None, findings: Findings) -
             f" ({_listed(computed)}).",
         )
     names = list(CONFOUND_SETS if chosen is None else chosen)
-    of_text = [name for name in text if any(matching([name], one) for one in names)]
-    if of_text:
+    text_columns = [name for name in text if any(matching([name], pattern) for pattern in names)]
+    if text_columns:
         findings.refuse(
             path,
-            f"confounds must be numeric, but text was found in {_listed(of_text)}",
+            f"confounds must be numeric, but text was found in {_listed(text_columns)}",
             "Correct the confounds table, or choose other confounds with --confounds.",
         )
         return False
@@ -96,8 +96,8 @@ def are_usable(run: BoldRun, chosen: Sequence[str] | None, findings: Findings) -
                 f"values are missing (n/a) in {_listed(gaps)}, so these components are omitted"
                 f" from the linear models. {rest}",
             )
-    used = dict.fromkeys(one for name in names for one in matching(map(str, table), name))
-    incomplete = [name for name in used if not is_complete(table[name])]
+    columns = dict.fromkeys(column for name in names for column in matching(map(str, table), name))
+    incomplete = [name for name in columns if not is_complete(table[name])]
     if incomplete:
         findings.refuse(
             path,
@@ -114,12 +114,12 @@ def are_usable(run: BoldRun, chosen: Sequence[str] | None, findings: Findings) -
 
 
 def count_confounds(run: BoldRun, chosen: Sequence[str] | None) -> int:
-    """Return how many columns of a run's confounds the linear model has at least.
+    """Return the minimum number of confounds in the linear model of a run.
 
-    Components of runs without a table of another program are not counted, as their number is known
-    later. `are_usable` has to hold.
+    Components that are computed by this program are not counted, because their number is not known
+    yet. A precomputed table must satisfy `are_usable`.
 
-    `chosen`: see `chosen_confounds`.
+    `chosen` is the result of `chosen_confounds`.
     """
     from bids_sr.glm.model_confounds import COMPONENTS_SET, MOTION, MOTION_SET, model_confounds
 
@@ -132,12 +132,12 @@ def count_confounds(run: BoldRun, chosen: Sequence[str] | None) -> int:
         return MOTION_REGRESSORS
     sets = {MOTION_SET: MOTION, COMPONENTS_SET: ()}
     columns = (*MOTION, *(name for name in chosen if name not in sets))
-    return len({one for name in chosen for one in sets.get(name, matching(columns, name))})
+    return len({column for name in chosen for column in sets.get(name, matching(columns, name))})
 
 
 def _listed(names: Sequence[str]) -> str:
     """Return ``column x`` or ``columns x, y and 3 more`` for a message."""
-    most = 4
-    shown = ", ".join(names[:most])
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"column {shown}" if len(names) == 1 else f"columns {shown}{more}"
+    limit = 4
+    text = ", ".join(names[:limit])
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return f"column {text}" if len(names) == 1 else f"columns {text}{more}"

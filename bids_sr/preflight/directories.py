@@ -1,4 +1,4 @@
-"""Directories and files given as options: write access, owner, free space and models."""
+"""Checks of directories and files given as options: write access, owner, free space and models."""
 
 import os
 import shutil
@@ -18,12 +18,14 @@ from bids_sr.sr.method import get_method, recipe_name
 from bids_sr.version import __version__
 
 _OWN = frozenset({"logs", "sourcedata"})
-"""Folders that a stopped call, SLURM and `bids-sr-models` leave before there is a description."""
-_SPARE_GB = 0.2  # for logs and figures, which no estimate counts
+"""Folders that stopped calls, SLURM and `bids-sr-models` create before a dataset description
+exists.
+"""
+_SPARE_GB = 0.2  # space for logs and figures, which the estimate does not include
 
 
 def _existing_parent(path: Path) -> Path:
-    """The path itself or the nearest directory above it that exists."""
+    """Return the path, or the nearest parent directory that exists."""
     path = path.absolute()
     while not os.path.lexists(path) and path != path.parent:
         path = path.parent
@@ -33,13 +35,13 @@ def _existing_parent(path: Path) -> Path:
 def check_places(settings: Settings, findings: Findings) -> None:
     """Report unusable directories, and problems with files and models given as options.
 
-    A directory is unusable if it cannot be written or if results and data would mix in it.
+    A directory is unusable if it is not writable, or if results and data would be mixed.
     """
     bids, out, work = settings.paths.bids_dir, settings.paths.output_dir, settings.paths.work_dir
-    before = len(findings.problems)
+    n_problems = len(findings.problems)
     root = bids.resolve()
     derivatives = (bids / "derivatives").resolve()
-    for what, path in (("the output directory", out), ("the working directory", work)):
+    for description, path in (("the output directory", out), ("the working directory", work)):
         if path is None:
             continue
         place = path.resolve()
@@ -47,7 +49,8 @@ def check_places(settings: Settings, findings: Findings) -> None:
             place == derivatives or not place.is_relative_to(derivatives)
         ):
             reason = (
-                f"{what} must not be inside the dataset {bids}, because the dataset is never"
+                f"{description} must not be inside the dataset {bids}, because the dataset is"
+                " never"
                 " modified"
             )
             fix = (
@@ -57,16 +60,16 @@ def check_places(settings: Settings, findings: Findings) -> None:
             findings.refuse(path, reason, fix)
         elif root.is_relative_to(place) and bids != settings.paths.retrospective_dir:
             fix = "Choose an empty directory that does not contain the dataset."
-            findings.refuse(path, f"{what} must not contain the dataset {bids}", fix)
-        _check_writable(what, path, findings)
-    # what an earlier run, of another user perhaps, has left in the output
-    if len(findings.problems) == before:
+            findings.refuse(path, f"{description} must not contain the dataset {bids}", fix)
+        _check_writable(description, path, findings)
+    # an earlier run, possibly of another user, may have left files in the output directory
+    if len(findings.problems) == n_problems:
         check_owner(settings, findings)
-        _check_writable("the log directory", out / "logs", findings, only_there=True)
+        _check_writable("the log directory", out / "logs", findings, only_existing=True)
         for label in settings.selection.participant_label or ("*",):
             for path in sorted(out.glob(f"sub-{label}")):
                 _check_writable(
-                    "the output directory of a participant", path, findings, only_there=True
+                    "the output directory of a participant", path, findings, only_existing=True
                 )
     for file in (*settings.superres.pretrained, settings.superres.vgg_weights):
         if file is not None and not file.is_file():
@@ -87,43 +90,48 @@ def check_places(settings: Settings, findings: Findings) -> None:
 
 
 def _check_cluster(file: Path, findings: Findings) -> None:
-    """A plugin file that asks for a cluster which is not there."""
-    absent = [
+    """Report a plugin file on a machine without the SLURM commands."""
+    missing = [
         name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None
     ]
-    if absent:
+    if missing:
         fix = "Run the program on a computer with the SLURM commands, or omit --use-plugin."
         findings.refuse(
-            file, f"the SLURM commands {', '.join(absent)} were not found on the PATH", fix
+            file, f"the SLURM commands {', '.join(missing)} were not found on the PATH", fix
         )
 
 
 def check_owner(settings: Settings, findings: Findings) -> None:
-    """Refuse an output directory whose files are not those of this program and data set."""
+    """Reject an output directory with files of another program, version or data set."""
     paths = settings.paths
     out = paths.output_dir
     file = paths.output_dir / "dataset_description.json"
     fix = f"Choose an empty directory, such as {paths.bids_dir / 'derivatives/bids-sr'}."
     if not file.exists():
         entries = out.iterdir() if out.is_dir() else ()
-        others = [path for path in entries if path.name[0] != "." and path != paths.work_dir]
-        ours = any(out.glob("logs/*/settings.toml"))  # a call that was stopped
-        if others and not ours and not all(path.name in _OWN for path in others):
+        unrelated = [path for path in entries if path.name[0] != "." and path != paths.work_dir]
+        has_logs = any(out.glob("logs/*/settings.toml"))  # left by a stopped call
+        if unrelated and not has_logs and not all(path.name in _OWN for path in unrelated):
             reason = (
-                f"the output directory is not empty (it contains {min(others).name}) and was not"
+                f"the output directory is not empty (it contains {min(unrelated).name}) and was"
+                " not"
                 " created by bids-sr"
             )
             findings.refuse(out, reason, fix)
         return
     marker = read_json(file)
-    made = marker.get("GeneratedBy")
-    by = made[0] if isinstance(made, list) and made and isinstance(made[0], dict) else {}
-    name, version = str(by.get("Name", "")), str(by.get("Version", ""))
+    generators = marker.get("GeneratedBy")
+    generator = (
+        generators[0]
+        if isinstance(generators, list) and generators and isinstance(generators[0], dict)
+        else {}
+    )
+    name, version = str(generator.get("Name", "")), str(generator.get("Version", ""))
     links = marker.get("DatasetLinks")
     source = str(links.get("raw", "")) if isinstance(links, dict) else ""
     data = Path(unquote(source.removeprefix("file://")))
     data = (out / data).resolve()
-    known = {paths.bids_dir.resolve(), paths.retrospective_dir.resolve()}
+    expected = {paths.bids_dir.resolve(), paths.retrospective_dir.resolve()}
     if name != RESULTS:
         findings.refuse(
             out,
@@ -142,33 +150,33 @@ def check_owner(settings: Settings, findings: Findings) -> None:
             ),
             fix,
         )
-    elif source and data not in known and (data / file.name).is_file():
+    elif source and data not in expected and (data / file.name).is_file():
         findings.refuse(
             out, f"the output directory contains results of another dataset, {data}", fix
         )
 
 
 def _check_earlier_results(settings: Settings, findings: Findings) -> None:
-    """Report earlier results of other data, or missing results that a report needs.
+    """Report earlier results with the same names, and missing figures for ``--reports-only``.
 
-    Results of other data have the same names, such as those of a downsampled copy.
+    Results with and without ``--retrospective`` have the same names.
     """
     out = settings.paths.output_dir
-    retrospective = settings.evaluation.retrospective is not None
+    is_retrospective = settings.evaluation.retrospective is not None
     if any(out.glob("sub-*/func/*")):
-        downsampled = settings.paths.bids_dir == settings.paths.retrospective_dir
-        made = settings.paths.retrospective_dir.is_dir()
+        is_downsampled = settings.paths.bids_dir == settings.paths.retrospective_dir
+        has_retrospective = settings.paths.retrospective_dir.is_dir()
         fix = (
             "Choose another output directory, because the output files have the same names"
             " with and without --retrospective."
         )
-        if made and not downsampled and not retrospective:
+        if has_retrospective and not is_downsampled and not is_retrospective:
             findings.refuse(
                 out,
                 "the output directory contains results of an earlier run with --retrospective",
                 fix,
             )
-        elif retrospective and not made:
+        elif is_retrospective and not has_retrospective:
             findings.refuse(
                 out,
                 "the output directory contains results of an earlier run without --retrospective",
@@ -185,16 +193,16 @@ def _check_earlier_results(settings: Settings, findings: Findings) -> None:
 
 
 def _check_models(settings: Settings, findings: Findings) -> None:
-    """A model that is to be used and is not there, or has no card."""
+    """Report models that are to be used but are missing or lack a card."""
     superres = settings.superres
-    before = len(findings.problems)
+    n_problems = len(findings.problems)
     check_pretrained(superres, findings)
     folder = superres.models_to_reuse(settings.paths.output_dir)
-    untold = [name for name in superres.learned if pretrained_for(superres, name) is None]
+    unspecified = [name for name in superres.learned if pretrained_for(superres, name) is None]
     if (
-        len(findings.problems) > before
+        len(findings.problems) > n_problems
         or superres.model_source != "reuse"
-        or not untold
+        or not unspecified
         or folder is None
     ):
         return
@@ -209,15 +217,15 @@ def _check_models(settings: Settings, findings: Findings) -> None:
             fix,
         )
         return
-    _check_renamed(superres, untold, folder, findings)
+    _check_renamed(superres, unspecified, folder, findings)
 
 
 def _check_renamed(
     superres: SuperRes, methods: Sequence[str], folder: Path, findings: Findings
 ) -> None:
-    """Refuse to reuse models that have the name of a requested method, but are another network.
+    """Reject reused models whose method name now denotes another network.
 
-    `methods`: methods whose model has to be in the folder.
+    `methods` need a model from the folder.
     """
     cards = {file: read_json(file.with_suffix(".json")) for file in folder.rglob("*.safetensors")}
     current = {file: current_names(card) for file, card in cards.items()}
@@ -230,9 +238,10 @@ def _check_renamed(
             and current[file] != (method, recipe)
         ]
         if former and (method, recipe) not in current.values():
-            other = current[former[0]][0]
+            current_name = current[former[0]][0]
             fix = (
-                f"Use --sr-method {other} to apply this model, or omit --model-source reuse to"
+                f"Use --sr-method {current_name} to apply this model, or omit --model-source"
+                " reuse to"
                 f" train a new {method} model."
             )
             reason = renaming(cards[former[0]])
@@ -240,19 +249,27 @@ def _check_renamed(
 
 
 def _check_writable(
-    what: str, path: Path, findings: Findings, *, only_there: bool = False
+    description: str, path: Path, findings: Findings, *, only_existing: bool = False
 ) -> None:
+    """Report a directory that cannot be created or written.
+
+    `description` describes the directory in messages. With `only_existing`, a missing directory is
+    accepted.
+    """
     parent = _existing_parent(path)
     fix = "Choose another directory, or change the permissions of this directory."
-    if only_there and not path.is_dir():
+    if only_existing and not path.is_dir():
         return
     if not parent.is_dir():
-        findings.refuse(path, f"{what} cannot be created because {parent} is not a directory", fix)
+        findings.refuse(
+            path, f"{description} cannot be created because {parent} is not a directory", fix
+        )
     elif not os.access(parent, os.W_OK | os.X_OK):
         findings.refuse(
             path,
             (
-                f"{what} is not writable: write permission is missing for {parent}, or the file"
+                f"{description} is not writable: write permission is missing for {parent}, or the"
+                " file"
                 " system is read-only"
             ),
             fix,
@@ -260,9 +277,9 @@ def _check_writable(
 
 
 def check_room(settings: Settings, estimate: Estimate, findings: Findings) -> None:
-    """Report disks that are too small, counting what an earlier run of this call has written.
+    """Report disks with too little space, including the files of an earlier run of this call.
 
-    `estimate`: disk that the call takes in both directories (GB).
+    `estimate` contains the size (GB) of both directories.
     """
     needs: dict[int, tuple[Path, float, list[Path]]] = {}
     paths = settings.paths
@@ -272,8 +289,8 @@ def check_room(settings: Settings, estimate: Estimate, findings: Findings) -> No
     ):
         if path is not None:
             parent = _existing_parent(path)
-            _, so_far, others = needs.setdefault(parent.stat().st_dev, (parent, 0.0, []))
-            needs[parent.stat().st_dev] = (parent, so_far + gigabytes, [*others, path])
+            _, used, earlier = needs.setdefault(parent.stat().st_dev, (parent, 0.0, []))
+            needs[parent.stat().st_dev] = (parent, used + gigabytes, [*earlier, path])
     for parent, need, places in needs.values():
         free = shutil.disk_usage(parent).free / 1e9
         if free < need + _SPARE_GB and free + sum(map(_written_gb, places)) < need + _SPARE_GB:
@@ -287,11 +304,11 @@ def check_room(settings: Settings, estimate: Estimate, findings: Findings) -> No
 
 
 def _gb(size: float) -> str:
-    """A size in GB as text."""
+    """Return a size (GB) as text."""
     return f"{size:.1f} GB" if size >= 1 else f"{size:.2f} GB"
 
 
 def _written_gb(path: Path) -> float:
-    """Size of the files in a directory (GB)."""
+    """Return the size of the files in a directory (GB)."""
     files = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
     return sum(os.lstat(file).st_size for file in files) / 1e9

@@ -1,9 +1,8 @@
-"""Memory and disk from image sizes, and check of this machine's memory and device.
+"""Estimates of memory and disk space from image sizes, and checks of memory and device.
 
-Memory is the peak of all processes together, which does not grow with the number of volumes
-because nodes stream, except where a calibration is used; disk counts what lies in the working
-directory (float32, uncompressed) and in the results. Time is declared by steps, which are not
-known here.
+Memory is the peak of all processes together. It does not grow with the number of volumes because
+nodes stream, except with a calibration run. Disk space includes the working directory (float32,
+uncompressed) and the results. Time is declared by the steps, which are not known here.
 """
 
 import math
@@ -27,12 +26,14 @@ from bids_sr.series import series_names
 from bids_sr.sr.method import get_method
 from bids_sr.steps.memory import largest_gb
 
-_SPACE_SHARE = 0.5  # of a volume in another space that the field of view of a run fills, at most
-_BESIDE_GB = 0.1  # that a step beside the largest one adds on average
-_EFFECTS_SHARE = (0.75, 0.06)  # of a series, the effects of the first and of any other
+# largest share of a volume in another space that the field of view of a run fills
+_SPACE_SHARE = 0.5
+_BESIDE_GB = 0.1  # average memory of a step that runs in parallel with the largest step
+# share of a series: effects of the first series, and of each further series
+_EFFECTS_SHARE = (0.75, 0.06)
 _TEMPLATE_GB = 0.12
 _T1W_COPIES = 6.5
-_MAP_COPIES = 5.5  # of each contrast: five statistics, and regions
+_MAP_COPIES = 5.5  # copies per contrast: five statistics, and regions
 _REGION_COPIES = 0.1
 _OVERHEAD_GB = 0.03
 _COMPRESSION = 0.85
@@ -41,34 +42,42 @@ _FIGURES_GB = 0.02
 _TRANSFORMS_GB = 0.007
 _CORE_USE = 0.85
 _CORES_A_RUN = 2.5
-_BRAIN_BOX_MM3 = 4.5e6  # of a grid around the brain of a template, with its rim
+_BRAIN_BOX_MM3 = 4.5e6  # mm³, grid around the brain of a template, with margin
 
 
 def _run_gigabytes(run: BoldRun) -> tuple[float, float]:
-    """Size of the series as float32 (GB), on the acquired and on the high-resolution grid."""
+    """Return the size of a series as float32 (GB) on the acquired and the high-resolution grid."""
     low = float(np.prod(run.shape)) * run.n_volumes * 4e-9
     return low, low * float(np.prod(run.factor))
 
 
-def _kept(gigabytes: float) -> float:
-    """Size of a series in the working directory (GB), by that as float32."""
+def _stored_gb(gigabytes: float) -> float:
+    """Return the size (GB) of a series in the working directory, given its size as float32.
+
+    Large series are stored with half the precision.
+    """
     return gigabytes / 2 if gigabytes * 1e9 > LARGE else gigabytes
 
 
 def _scans(subject: Subject) -> tuple[Pair, ...]:
-    """Return structural scans on grids of their own: pairs, and high-resolution scans only."""
+    """Return the structural pairs, and the high-resolution scans without a counterpart."""
     return (*subject.structural, *(scan for session in subject.controls for scan in session))
 
 
 def _sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
-    """The largest grid of each kind, of all participants."""
-    every = tuple(subjects)
-    runs = [run for one in every for run in one.runs]
-    scans = max((_millions(pair.highres) for one in every for pair in _scans(one)), default=0.0)
-    given = input_of_models(settings.superres)
-    if given is not None:
-        lowres = [scan for one in every for session in one.lowres for scan in session]
-        scans = max([scans, *(_millions_at(scan.path, given.mm) for scan in lowres)])
+    """Return the largest grid of each kind among all participants."""
+    participants = tuple(subjects)
+    runs = [run for subject in participants for run in subject.runs]
+    scans = max(
+        (_millions(pair.highres) for subject in participants for pair in _scans(subject)),
+        default=0.0,
+    )
+    model_input = input_of_models(settings.superres)
+    if model_input is not None:
+        lowres = [
+            scan for subject in participants for session in subject.lowres for scan in session
+        ]
+        scans = max([scans, *(_millions_at(scan.path, model_input.mm) for scan in lowres)])
     high = max((math.prod(run.shape) * math.prod(run.factor) / 1e6 for run in runs), default=0.0)
     calibrated = (
         [run for run in runs if run.calibration is not None]
@@ -77,15 +86,23 @@ def _sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
     )
     return Sizes(
         scans=scans,
-        trained=scans * (max(1, len(every) - 1) if settings.superres.train_on == "others" else 1),
-        t1w=max((_millions(one.t1w[0]) for one in every if one.t1w), default=0.0),
+        trained=scans
+        * (max(1, len(participants) - 1) if settings.superres.train_on == "others" else 1),
+        t1w=max(
+            (_millions(subject.t1w[0]) for subject in participants if subject.t1w), default=0.0
+        ),
         low=max((math.prod(run.shape) / 1e6 for run in runs), default=0.0),
         high=high,
         learned=high if settings.superres.volume_trained else 0.0,
         measured=high if any(run.truth is not None for run in runs) else 0.0,
         dense=high if settings.superres.dense else 0.0,
         spaces=max(
-            (_elsewhere(run, settings) for one in every if one.t1w for run in one.runs),
+            (
+                _voxels_in_spaces(run, settings)
+                for subject in participants
+                if subject.t1w
+                for run in subject.runs
+            ),
             default=0.0,
         ),
         calibrated=held_of_calibrated(high) if calibrated else 0.0,
@@ -93,8 +110,8 @@ def _sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
     )
 
 
-def _elsewhere(run: BoldRun, settings: Settings) -> float:
-    """Return the voxels (millions) of one volume of a run, summed over the other spaces."""
+def _voxels_in_spaces(run: BoldRun, settings: Settings) -> float:
+    """Return the voxels (millions) of a volume of a run, summed over the other output spaces."""
     around_brain = _BRAIN_BOX_MM3 / (math.prod(run.zooms) / math.prod(run.factor))
     grids = [
         grid_of(space.template, space.resolution) if space.resolution else None
@@ -105,7 +122,7 @@ def _elsewhere(run: BoldRun, settings: Settings) -> float:
 
 
 def _millions_at(path: Path, mm: Triple) -> float:
-    """Millions of voxels that the field of view of an image has at another voxel size (mm)."""
+    """Return the voxels (millions) in the field of view of an image at another voxel size (mm)."""
     header = read_header(path, Findings())
     if header is None:
         return 0.0
@@ -113,15 +130,15 @@ def _millions_at(path: Path, mm: Triple) -> float:
 
 
 def _millions(path: Path) -> float:
-    """Millions of voxels of an image; a file that cannot be read is complained of elsewhere."""
+    """Return the voxels (millions) of an image, 0 if unreadable (reported elsewhere)."""
     header = read_header(path, Findings())
     return 0.0 if header is None else math.prod(header.shape[:3]) / 1e6
 
 
 def estimate(plan: Plan, settings: Settings) -> Estimate:
-    """Estimate memory and disk of a plan, and how many processors are busy.
+    """Estimate memory, disk space and the number of busy processors of a plan.
 
-    Cost without time; nothing without participants.
+    The estimate does not include time, and is empty without participants.
     """
     sizes = _sizes_of(plan.subjects, settings)
     if not plan.runs:
@@ -130,9 +147,9 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
     nprocs = settings.resources.nprocs or 1
     limit = settings.resources.mem_gb
     workers = nprocs if limit is None else max(1, workers_that_fit(limit, nprocs, largest))
-    # need none of each other
-    side_by_side = len(plan.runs) * max(1, len(plan.series)) * len(settings.activation.smoothing)
-    peak = BASE_GB + largest + (min(workers, side_by_side) - 1) * (WORKER_GB + _BESIDE_GB)
+    # these are independent of each other
+    n_independent = len(plan.runs) * max(1, len(plan.series)) * len(settings.activation.smoothing)
+    peak = BASE_GB + largest + (min(workers, n_independent) - 1) * (WORKER_GB + _BESIDE_GB)
     return Estimate(
         processors=max(1.0, min(_CORE_USE * workers, _CORES_A_RUN * len(plan.runs))),
         sizes=sizes,
@@ -151,16 +168,18 @@ def _work(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     extras = (superres.n_ensemble - 1) * len(superres.learned)
     if settings.evaluation.null_checks:
         extras += sum(len(get_method(name).placebos) for name in superres.learned)
-    first, other = _EFFECTS_SHARE
+    first, further = _EFFECTS_SHARE
     for run in plan.runs:
         low, high = _run_gigabytes(run)
         series = plan.series_of(run)
         by_other_programs = len(run.compared) + bool(run.another)
-        made = extras + bool(run.truth and run.truth.series)
-        # imported (at most; as float32), in time, in space (`raw`)
-        total += low + _kept(low) * (2 if run.slice_timing else 1)
-        total += _kept(high) * (len(series) - 1 + made)
-        total += high * (by_other_programs + first + other * max(0, len(series) - 2 + made))
+        extra_series = extras + bool(run.truth and run.truth.series)
+        # import (at most, as float32), after slice timing, and resampled (`raw`)
+        total += low + _stored_gb(low) * (2 if run.slice_timing else 1)
+        total += _stored_gb(high) * (len(series) - 1 + extra_series)
+        total += high * (
+            by_other_programs + first + further * max(0, len(series) - 2 + extra_series)
+        )
         volumes = (low + high * (len(series) - 1)) / run.n_volumes
         total += widths * _MAP_COPIES * _contrasts(plan, run) * volumes
         if run.calibration is not None and superres.calibrated:
@@ -170,17 +189,18 @@ def _work(plan: Plan, settings: Settings, sizes: Sizes) -> float:
 
 
 def _in_spaces(plan: Plan, settings: Settings) -> float:
-    """Millions of voxels in all volumes of the primary series in other spaces."""
+    """Return the voxels (millions) in all volumes of the exported series in other spaces."""
     runs = (run for subject in plan.subjects if subject.t1w for run in subject.runs)
-    return sum(_elsewhere(run, settings) * run.n_volumes for run in runs)
+    return sum(_voxels_in_spaces(run, settings) * run.n_volumes for run in runs)
 
 
 def _contrasts(plan: Plan, run: BoldRun) -> int:
+    """Return the number of contrasts of a run, at least 1."""
     return max(1, len(plan.contrasts.get(run.bold, {})))
 
 
 def _results(plan: Plan, settings: Settings, sizes: Sizes) -> float:
-    """Return the size of stored outputs (GB) by level; links to a file take no space."""
+    """Return the size of outputs (GB) at the storage level; links to files take no space."""
     superres, activation, level = settings.superres, settings.activation, settings.run.level
     stored = StoredMaps(
         level=level,
@@ -201,8 +221,8 @@ def _results(plan: Plan, settings: Settings, sizes: Sizes) -> float:
         for name in plan.series_of(run):
             size = low if name == "raw" else high
             maps = sum(
-                len(own.stats) + _REGION_COPIES * len(own.thresholds)
-                for own in stored.of(name).values()
+                len(kind_maps.stats) + _REGION_COPIES * len(kind_maps.thresholds)
+                for kind_maps in stored.of(name).values()
             )
             total += _MAP_COMPRESSION * maps * contrasts * size / run.n_volumes
             if reaches(level, series_level(name, series_names(superres.chosen))):
@@ -211,43 +231,43 @@ def _results(plan: Plan, settings: Settings, sizes: Sizes) -> float:
 
 
 def _structural(plan: Plan, settings: Settings, sizes: Sizes) -> Estimate:
-    """Memory and disk, from the numbers of voxels of the high-resolution scans."""
+    """Return memory and disk space from the voxel numbers of high-resolution structural scans."""
     superres = settings.superres
-    people = len(plan.subjects)
+    n_participants = len(plan.subjects)
     methods = len(superres.chosen)
     scans = [
         scan
         for subject in plan.subjects
-        for scan in (*_scans(subject), *(one for session in subject.lowres for one in session))
+        for scan in (*_scans(subject), *(scan for session in subject.lowres for scan in session))
     ]
     voxels = len(scans) * sizes.scans
     copies = 2 + methods + (2 if superres.baselines == "all" else 1)
     return Estimate(
-        processors=min(people, settings.resources.nprocs or 1),
+        processors=min(n_participants, settings.resources.nprocs or 1),
         memory_gb=BASE_GB + largest_gb(sizes),
         sizes=sizes,
-        work_gb=6 * voxels * 4e-3 + (0.1 * methods + 0.02) * people,
-        output_gb=copies * voxels * 2e-3 + 0.05 * methods * people,
+        work_gb=6 * voxels * 4e-3 + (0.1 * methods + 0.02) * n_participants,
+        output_gb=copies * voxels * 2e-3 + 0.05 * methods * n_participants,
     )
 
 
 def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
-    """Report what the machine that does the work, not one that submits it, lacks for it.
+    """Return problems with memory or GPU of the machine that processes the data.
 
-    Problems with memory or GPU; none with a plugin.
+    With a plugin, jobs run on other machines, and nothing is checked.
     """
     findings = Findings()
     resources = settings.resources
     if resources.use_plugin is None:
         limit = resources.mem_gb or 0
-        there = machine.memory_gb(free=False)
-        if limit > there:
+        total = machine.memory_gb(free=False)
+        if limit > total:
             reason = (
-                f"the memory limit of {limit:g} GB exceeds the {there:.1f} GB of this machine or"
+                f"the memory limit of {limit:g} GB exceeds the {total:.1f} GB of this machine or"
                 " job"
             )
-            most = int(there)
-            fix = f"Use at most --mem-gb {most} (--mem-mb {1024 * most})."
+            limit_gb = int(total)
+            fix = f"Use at most --mem-gb {limit_gb} (--mem-mb {1024 * limit_gb})."
             findings.refuse_option(_as_given(limit), reason, fix)
         free = None if resources.mem_gb is not None else machine.memory_gb()
         check_memory(settings, _sizes_of(plan.subjects, settings), free, findings)
@@ -263,14 +283,15 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
 
 
 def _as_given(mem_gb: float) -> str:
-    short = round(mem_gb, 2) == mem_gb
-    return f"--mem {mem_gb:g}" if short else f"--mem {1024 * mem_gb:.0f}M"
+    """Return the memory limit (GB) as the option ``--mem``."""
+    is_short = round(mem_gb, 2) == mem_gb
+    return f"--mem {mem_gb:g}" if is_short else f"--mem {1024 * mem_gb:.0f}M"
 
 
 def check_memory(
     settings: Settings, sizes: Sizes, memory_gb: float | None, findings: Findings
 ) -> None:
-    """Report memory too small for the largest step alone; `memory_gb`: None if not known."""
+    """Report memory that is too small for the largest step; `memory_gb` is None if not known."""
     need = BASE_GB + largest_gb(sizes)
     if settings.resources.use_plugin is not None or memory_gb is None or memory_gb >= need:
         return

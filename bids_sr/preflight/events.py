@@ -1,4 +1,4 @@
-"""Events tables of BOLD runs: read, and checked against the length of the run."""
+"""Events tables of BOLD runs, with checks against the length of the run."""
 
 import math
 import unicodedata
@@ -11,9 +11,9 @@ from bids_sr.glm.contrasts import ALL, ALL_TYPE, NO_TIME, UNNAMED, modeled_types
 from bids_sr.io.atomic_files import read_text
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 
-_MIN_ONSET = -24.0  # s; the hemodynamic response of anything that ended before has faded
-_ASTRAY_S = 3600.0  # so far from the run no event can lie that was meant for it
-# share of events after the end of the run beyond which the table is not that of the run
+_MIN_ONSET = -24.0  # s; the hemodynamic response to earlier events has faded at the first volume
+_ASTRAY_S = 3600.0  # s, distance from the run beyond which onsets or units must be wrong
+# largest share of events after the end of the run; beyond, the table belongs to another run
 _MOST_LATE = 0.5
 _MOST_EVENTS = 50_000
 _WHERE = (
@@ -29,6 +29,8 @@ _IGNORE = (
 
 @frozen
 class _Row:
+    """Event of a table with its line number; onset and duration in s."""
+
     line: int
     onset: float
     duration: float
@@ -38,9 +40,10 @@ class _Row:
 def check_events(
     table: Path, bold: Path, duration: float | None, findings: Findings
 ) -> tuple[str, ...]:
-    """Return the modeled trial types of a run in order of appearance; empty with a problem.
+    """Return the modeled trial types of a run in order of appearance, or () with a problem.
 
-    `duration`: of the run (s), against which events are checked; None where it is not known.
+    `duration` is the length of the run (s), or None if it is not known; events are then not
+    compared with it.
     """
     misfits = Findings()
     rows = _read(table, misfits)
@@ -58,19 +61,19 @@ def check_events(
         )
         misfits.refuse(table, reason, f"{_WHERE}.")
     if duration is not None:
-        known = set(types)
-        modeled = [row for row in rows if row.trial_type in known]
+        modeled_names = set(types)
+        modeled = [row for row in rows if row.trial_type in modeled_names]
         types = _against_length(modeled, types, table, bold, duration, misfits)
     findings.add_all(misfits)
     return () if misfits.problems else types
 
 
 def warn_of_alike_types(types: Mapping[Path, Sequence[str]], findings: Findings) -> None:
-    """Warn of trial types, in one run or in several, whose names look or read alike.
+    """Warn of trial types, in one run or several, whose names look or sound alike.
 
-    They differ in case, in spaces, in invisible characters, or in how Unicode composes an accent.
+    Such names differ in case, spaces, invisible characters, or Unicode composition of accents.
 
-    `types`: modeled trial types by BOLD file.
+    `types` maps BOLD files to modeled trial types.
     """
     spellings: dict[str, dict[str, Path]] = {}
     for bold, names in types.items():
@@ -78,10 +81,11 @@ def warn_of_alike_types(types: Mapping[Path, Sequence[str]], findings: Findings)
             spellings.setdefault(_plain(name), {}).setdefault(name, bold)
     for group in spellings.values():
         if len(group) > 1:
-            written = ", ".join(sorted(map(ascii, group)))
+            names_text = ", ".join(sorted(map(ascii, group)))
             findings.warn(
                 next(iter(group.values())),
-                f"the trial types {written} differ only in case, spaces, invisible characters or"
+                f"the trial types {names_text} differ only in case, spaces, invisible characters"
+                " or"
                 " Unicode representation and are modeled as different conditions. If they are"
                 " the same condition, correct the events tables.",
                 code="events",
@@ -89,10 +93,12 @@ def warn_of_alike_types(types: Mapping[Path, Sequence[str]], findings: Findings)
 
 
 def _plain(name: str) -> str:
-    """Return a name without case, spaces, and invisible characters, accents in one form."""
+    """Return a name without case, spaces and invisible characters, with composed accents."""
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
     invisible = ("Cc", "Cf", "Zs")
-    return "".join(one for one in folded if unicodedata.category(one) not in invisible)
+    return "".join(
+        character for character in folded if unicodedata.category(character) not in invisible
+    )
 
 
 def _against_length(
@@ -103,25 +109,28 @@ def _against_length(
     duration: float,
     findings: Findings,
 ) -> tuple[str, ...]:
-    """Types with events in the run, of which the duration (s) is known."""
-    astray = [
+    """Return the trial types with events during the run, and report all other events.
+
+    `duration` is the length of the run (s).
+    """
+    distant = [
         row
         for row in rows
         if row.onset < -_ASTRAY_S or row.onset + row.duration > duration + _ASTRAY_S
     ]
-    if astray:
+    if distant:
         findings.refuse(
             table,
             "the events table contains events more than one hour before the start or after the end"
-            f" of {bold.name} ({len(astray)} in total, the first with an onset of"
-            f" {astray[0].onset:g} s and a duration of {astray[0].duration:g} s in line"
-            f" {astray[0].line})",
+            f" of {bold.name} ({len(distant)} in total, the first with an onset of"
+            f" {distant[0].onset:g} s and a duration of {distant[0].duration:g} s in line"
+            f" {distant[0].line})",
             "Check that onsets and durations are in seconds and that onsets are relative to the"
             " first volume.",
         )
     late = [row for row in rows if row.onset >= duration]
     if late:
-        what = (
+        description = (
             f"the events table contains events that begin after the end of {bold.name} at"
             f" {duration:g} s ({len(late)} of {len(rows)}, the first in line {late[0].line}:"
             f" {late[0].trial_type!r} at {late[0].onset:g} s)"
@@ -131,43 +140,44 @@ def _against_length(
                 "Check that onsets are in seconds relative to the first volume, that the events"
                 " table belongs to this run and that the series is complete."
             )
-            findings.refuse(table, what, fix)
+            findings.refuse(table, description, fix)
         else:
-            findings.tell(table, f"{what}. These events are not modeled.")
-    over = [row for row in rows if row.onset < duration < row.onset + row.duration - 1e-3]
-    if over:
-        many = "1 event" if len(over) == 1 else f"{len(over)} events"
+            findings.tell(table, f"{description}. These events are not modeled.")
+    truncated = [row for row in rows if row.onset < duration < row.onset + row.duration - 1e-3]
+    if truncated:
+        count_text = "1 event" if len(truncated) == 1 else f"{len(truncated)} events"
         text = (
             f"durations that extend beyond the end of the run ({duration:g} s) will be truncated"
-            f" ({many})."
+            f" ({count_text})."
         )
         findings.tell(table, text)
-    counting = {
+    types_within = {
         row.trial_type
         for row in rows
         if row.onset + row.duration > _MIN_ONSET and row.onset < duration
     }
-    after = {row.trial_type for row in late}
+    late_types = {row.trial_type for row in late}
     for name in types:
-        if name not in counting:
-            where = "after the end" if name in after else "more than 24 s before the start"
+        if name not in types_within:
+            position = "after the end" if name in late_types else "more than 24 s before the start"
             findings.tell(
                 table,
                 (
                     f"the trial type {name!r} is not modeled because all of its events are"
-                    f" {where} of the run."
+                    f" {position} of the run."
                 ),
             )
-    if types and not counting and len(late) <= _MOST_LATE * len(rows):
+    if types and not types_within and len(late) <= _MOST_LATE * len(rows):
         findings.refuse(
             table,
             "all events are more than 24 s before the first volume",
             "Check that onsets are in seconds relative to the first volume.",
         )
-    return tuple(name for name in types if name in counting)
+    return tuple(name for name in types if name in types_within)
 
 
 def _read(path: Path, findings: Findings) -> list[_Row]:
+    """Read the rows of an events table, and report problems."""
     if not findings.fetched(path):
         return []
     try:
@@ -181,8 +191,10 @@ def _read(path: Path, findings: Findings) -> list[_Row]:
         return []
     missing = [name for name in ("onset", "duration") if name not in columns]
     if missing:
-        have = ", ".join(str(name) for name in columns) or "none"
-        reason = f"required columns are missing: {', '.join(missing)} (existing columns: {have})"
+        existing = ", ".join(str(name) for name in columns) or "none"
+        reason = (
+            f"required columns are missing: {', '.join(missing)} (existing columns: {existing})"
+        )
         fix = f"{_WHERE}. Columns must be separated by tabs."
         findings.refuse(path, reason, fix if columns else f"{fix} {_IGNORE}")
         return []
@@ -207,29 +219,30 @@ def _read(path: Path, findings: Findings) -> list[_Row]:
         )
         for _, record in records:
             record["trial_type"] = UNNAMED
-    timeless = {
+    untimed_lines = {
         line
         for line, record in records
         if modeled_types([record["trial_type"]])
         and any((record[name] or "").strip().lower() in NO_TIME for name in ("onset", "duration"))
     }
-    if timeless:
+    if untimed_lines:
         findings.tell(
             path,
-            f"{len(timeless)} of {len(records)} events are not modeled because their onset or"
-            f" duration is n/a (first event: line {min(timeless)}).",
+            f"{len(untimed_lines)} of {len(records)} events are not modeled because their onset or"
+            f" duration is n/a (first event: line {min(untimed_lines)}).",
         )
-        records = [(line, record) for line, record in records if line not in timeless]
+        records = [(line, record) for line, record in records if line not in untimed_lines]
     rows = [
         row for line, record in records if (row := _row(path, line, record, findings)) is not None
     ]
     rows = _without_repetitions(rows, path, findings)
-    if brief := sum(row.duration == 0 for row in rows):
-        of = "all" if brief == len(rows) else f"{brief} of {len(rows)}"
+    if n_brief := sum(row.duration == 0 for row in rows):
+        count_text = "all" if n_brief == len(rows) else f"{n_brief} of {len(rows)}"
         findings.tell(
             path,
             (
-                f"{of} events have zero duration and are modeled as impulses with an area of 1 s,"
+                f"{count_text} events have zero duration and are modeled as impulses with an area"
+                " of 1 s,"
                 " as in SPM."
             ),
         )
@@ -243,19 +256,19 @@ def _read(path: Path, findings: Findings) -> list[_Row]:
             ),
             fix,
         )
-    wide = next((line for line, record in records if "" in record), None)
-    if wide is not None:
+    wide_line = next((line for line, record in records if "" in record), None)
+    if wide_line is not None:
         fix = "Each line must have the same number of cells as the header line."
-        findings.refuse(path, f"line {wide} has more cells than the header line", fix)
+        findings.refuse(path, f"line {wide_line} has more cells than the header line", fix)
     return rows
 
 
 def _without_repetitions(rows: Sequence[_Row], path: Path, findings: Findings) -> list[_Row]:
-    """Drop events that are listed twice, and report them and overlapping events of one type."""
+    """Drop repeated events, and report repeated and overlapping events of the same type."""
     unique = {(row.onset, row.duration, row.trial_type): row for row in reversed(rows)}
-    kept = [row for row in rows if unique[row.onset, row.duration, row.trial_type] is row]
+    distinct = [row for row in rows if unique[row.onset, row.duration, row.trial_type] is row]
     modeled = set(modeled_types(row.trial_type for row in rows))
-    lines = {row.line for row in kept}
+    lines = {row.line for row in distinct}
     repeated = [row for row in rows if row.trial_type in modeled and row.line not in lines]
     if repeated:
         findings.tell(
@@ -264,12 +277,12 @@ def _without_repetitions(rows: Sequence[_Row], path: Path, findings: Findings) -
             f" as another event (first event: line {repeated[0].line}). Each event is modeled"
             " only once.",
         )
-    _tell_overlaps([row for row in kept if row.trial_type in modeled], path, findings)
-    return kept
+    _tell_overlaps([row for row in distinct if row.trial_type in modeled], path, findings)
+    return distinct
 
 
 def _tell_overlaps(rows: Sequence[_Row], path: Path, findings: Findings) -> None:
-    """Report events that begin before an earlier event of their type has ended."""
+    """Report events that begin before an earlier event of the same type has ended."""
     overlapping, latest = dict[str, list[_Row]](), dict[str, float]()
     for row in sorted(rows, key=lambda row: row.onset):
         if row.onset < latest.get(row.trial_type, -math.inf) - 1e-3:
@@ -288,11 +301,11 @@ def _tell_overlaps(rows: Sequence[_Row], path: Path, findings: Findings) -> None
 def _row(
     path: Path, line: int, record: Mapping[str, str | None], findings: Findings
 ) -> _Row | None:
-    """Parse a row of the table; only the first three unsound rows become problems."""
+    """Parse a row of the table; only the first three invalid rows become problems."""
     onset, duration = seconds(record["onset"]), seconds(record["duration"])
     name = (record["trial_type"] or "").strip()
     fix = ""
-    if unsound := bool(modeled_types([name])) and (
+    if is_invalid := bool(modeled_types([name])) and (
         onset is None or duration is None or duration < 0
     ):
         reason = (
@@ -304,15 +317,15 @@ def _row(
         findings.refuse(path, reason, fix)
     return (
         None
-        if unsound
+        if is_invalid
         else _Row(line=line, onset=onset or 0.0, duration=duration or 0.0, trial_type=name)
     )
 
 
 def ordered(types: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
-    """Return types in the order that the data set shares; unknown ones come last, by name."""
-    own, shared = set(types), set(order)
+    """Return trial types in the order shared by the data set, then unknown types by name."""
+    present, shared = set(types), set(order)
     return (
-        *(name for name in order if name in own),
+        *(name for name in order if name in present),
         *sorted(name for name in types if name not in shared),
     )

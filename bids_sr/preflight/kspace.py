@@ -1,7 +1,8 @@
-"""Check that a run is full k-space up to the Nyquist limit of its voxels, which methods assume.
+"""Check that k-space is filled up to the Nyquist limit of the voxels, as methods assume.
 
-Sidecar fields tell what was set, the spectrum of changes between volumes what is there: noise
-reaches as far as k-space was acquired, at about one level unless it was filtered.
+Sidecar fields contain the scanner settings, and the spectrum of changes between volumes shows the
+actual extent: noise extends as far as k-space was acquired, at a constant level unless it was
+filtered.
 """
 
 from collections.abc import Iterator
@@ -12,12 +13,13 @@ from bids_sr.bids import BoldRun, Findings
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import reordered
 
-_FULL = 0.95  # of a matrix or of the limit; scanners leave out a line or two
-_EMPTY = 0.75  # of the limit: little is left to learn from where nothing lies beyond
-# radius at .1 of the power over that at .5: to 1.35 where cut off, from 1.5 on where smoothed
+_FULL = 0.95  # share of a matrix or of the Nyquist limit; scanners omit one or two lines
+_EMPTY = 0.75  # share of the Nyquist limit, below which little detail remains to be learned
+# radius at 10 % power divided by radius at 50 % power: up to 1.35 if truncated, 1.5 or more if
+# smoothed
 _STEEP = 1.4
-_WEAK = 0.18  # of the power at low frequencies; .19 and more at the edge of runs as acquired
-_LEAST = 24  # voxels along an axis, below which its spectrum has too few points
+_WEAK = 0.18  # power relative to low frequencies; .19 or more at the edge of acquired runs
+_LEAST = 24  # voxels along an axis; fewer give too few points of its spectrum
 _VOLUMES, _SLICES = 16, 16
 _NOT_THERE = (
     "the acquired Nyquist frequency differs from the Nyquist frequency implied by the voxel size"
@@ -25,7 +27,7 @@ _NOT_THERE = (
 
 
 def refuse_phase(run: BoldRun, findings: Findings) -> None:
-    """Refuse a phase image that is named as a magnitude, by ImageType of its sidecar."""
+    """Reject a phase image (ImageType in its sidecar) that is named as a magnitude image."""
     kinds = run.sidecar.get("ImageType")
     words = {str(kind).upper() for kind in kinds} if isinstance(kinds, list) else set()
     if words & {"P", "PHASE"} and not words & {"M", "MAGNITUDE"}:
@@ -40,7 +42,7 @@ def refuse_phase(run: BoldRun, findings: Findings) -> None:
 
 
 def warn_of_header(run: BoldRun, findings: Findings) -> None:
-    """Warn of sidecar fields by which the voxels are finer than what was acquired."""
+    """Warn of sidecar fields that imply voxels smaller than the acquired resolution."""
     part = _number(run, "PartialFourier")
     if 0 < part < 1:
         text = (
@@ -56,11 +58,11 @@ def warn_of_header(run: BoldRun, findings: Findings) -> None:
             " frequency implied by the voxel size. Finer detail is interpolated, not measured."
         )
         findings.warn(run.bold, text)
-    made = _number(run, "ReconMatrixPE")
+    recon_matrix = _number(run, "ReconMatrixPE")
     voxels = _voxels(run)[0]
-    if made and made != voxels:
+    if recon_matrix and recon_matrix != voxels:
         text = (
-            f"ReconMatrixPE is {made:g}, but the image has {voxels} voxels along the"
+            f"ReconMatrixPE is {recon_matrix:g}, but the image has {voxels} voxels along the"
             " phase-encoding direction, so the image was resampled, cropped or padded. If it was"
             f" resampled, {_NOT_THERE}, and detail near the acquired Nyquist frequency is weak or"
             " missing."
@@ -69,21 +71,21 @@ def warn_of_header(run: BoldRun, findings: Findings) -> None:
 
 
 def _number(run: BoldRun, name: str) -> float:
-    """Value of a sidecar field; 0 where it is none that is finite."""
+    """Return the value of a sidecar field, or 0 unless it is a finite number."""
     value = run.sidecar.get(name)
-    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
-    return float(value) if good else 0.0  # type: ignore[arg-type]
+    is_valid = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
+    return float(value) if is_valid else 0.0  # type: ignore[arg-type]
 
 
 def _voxels(run: BoldRun) -> tuple[int, int]:
-    """Voxels along phase encoding and along readout; the fewer and the more if unknown."""
+    """Return the voxels along phase encoding and readout; smaller number first if unknown."""
     x, y = run.shape[:2]
     direction = str(run.sidecar.get("PhaseEncodingDirection", ""))[:1]
     return (x, y) if direction == "i" else (y, x) if direction == "j" else (min(x, y), max(x, y))
 
 
 def _acquired(run: BoldRun) -> Iterator[tuple[str, float, float]]:
-    """Yield each field with fewer samples than voxels, its samples and these voxels."""
+    """Yield name, samples and voxels of each field with fewer samples than voxels."""
     phase, readout = _voxels(run)
     for name, voxels in (
         ("AcquisitionMatrixPE", _number(run, "ReconMatrixPE") or phase),
@@ -94,19 +96,22 @@ def _acquired(run: BoldRun) -> Iterator[tuple[str, float, float]]:
 
 
 def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
-    """Refuse a run whose k-space is seen to be empty far below its limit; warn of a weak edge."""
+    """Reject a run with empty k-space far below its Nyquist limit, and warn of a weak edge.
+
+    With `forced`, empty k-space becomes a note.
+    """
     spectra = [
-        ("ijk"[run.axis_order[axis]], *each)
-        for axis, each in enumerate(_edges(_some_slices(run)))
-        if each is not None
+        ("ijk"[run.axis_order[axis]], *edge_values)
+        for axis, edge_values in enumerate(_edges(_some_slices(run)))
+        if edge_values is not None
     ]
-    said = [acquired / voxels for _, acquired, voxels in _acquired(run)]
+    shares = [acquired / voxels for _, acquired, voxels in _acquired(run)]
     empty = [
-        f"{end:.0%} along {name}"
-        for name, half, end, _ in spectra
-        if end <= _EMPTY and (end < _STEEP * half or min(said, default=1) <= _EMPTY)
+        f"{extent:.0%} along {name}"
+        for name, half, extent, _ in spectra
+        if extent <= _EMPTY and (extent < _STEEP * half or min(shares, default=1) <= _EMPTY)
     ]
-    weak = [f"{edge:.0%} along {name}" for name, _, end, edge in spectra if edge < _WEAK]
+    weak = [f"{edge:.0%} along {name}" for name, _, extent, edge in spectra if edge < _WEAK]
     if empty:
         findings.refuse_unless(
             forced,
@@ -117,7 +122,7 @@ def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
             "Reconstruct the run with the acquired matrix size and without interpolation, or"
             " process the interpolated run with --force.",
         )
-    elif weak and not said:  # else the header has said it
+    elif weak and not shares:  # otherwise already reported from the sidecar
         text = (
             f"at the edge of k-space, the power of signal changes is only {' and '.join(weak)}"
             " relative to low frequencies, so the run was probably filtered, smoothed or"
@@ -128,33 +133,42 @@ def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
 
 
 def _some_slices(run: BoldRun) -> Array:
-    """Slices of successive volumes, an even number after a tenth of the run (X, Y, Z, T)."""
+    """Return slices of an even number of successive volumes (X, Y, Z, T) after 10 % of the run."""
     from bids_sr.io.nifti import SeriesReader
 
     start, step = run.n_volumes // 10, -(-run.shape[2] // _SLICES)
     count = min(_VOLUMES, run.n_volumes - start) // 2 * 2
     with SeriesReader(run.bold, allow_nan=True) as reader:
-        volumes = (reader.volume(t) for t in range(start, start + count))
-        return np.stack([reordered(v, run.axis_order)[:, :, ::step] for v in volumes], axis=-1)
+        volumes = (reader.volume(index) for index in range(start, start + count))
+        return np.stack(
+            [reordered(volume, run.axis_order)[:, :, ::step] for volume in volumes], axis=-1
+        )
 
 
 def _edges(volumes: Array) -> list[tuple[float, float, float] | None]:
-    """Radii at which a half and a tenth of the power is left, and power at the edge, by axis.
+    """Measure the extent of k-space along both in-plane axes.
 
-    Radii in units of the Nyquist limit, power of changes from volume to volume over that at low
-    frequencies; None for an axis of few voxels or without changes. The mean image weights the
-    changes, so that the background, whose magnitudes have no band, does not count; medians over
-    slices and volumes leave out spikes.
+    Changes between successive volumes are weighted by the mean image, so that the background,
+    whose magnitudes are not band-limited, does not contribute. Medians over slices and volumes are
+    used to exclude spikes.
+
+    Returns
+    -------
+    list of (half, end, edge) or None
+        Radii, relative to the Nyquist limit, at which half and a tenth of the power at low
+        frequencies remain, and power at the edge relative to low frequencies. None for an axis
+        with few voxels or without changes.
     """
     changes = (volumes[..., ::2] - volumes[..., 1::2]) * volumes.mean(axis=-1, keepdims=True)
     power = np.median(np.abs(np.fft.fft2(changes, axes=(0, 1))) ** 2, axis=(2, 3))
     edges: list[tuple[float, float, float] | None] = []
-    for along in (power, power.T):
-        if min(along.shape) < _LEAST:
+    for axis_power in (power, power.T):
+        if min(axis_power.shape) < _LEAST:
             edges.append(None)
             continue
-        radius, across = (np.abs(2 * np.fft.fftfreq(n)) for n in along.shape)
-        line = along[:, across > 0.3].mean(axis=1)  # where physiology is weakest
+        radius, other_radius = (np.abs(2 * np.fft.fftfreq(size)) for size in axis_power.shape)
+        # frequencies with the weakest physiological noise
+        line = axis_power[:, other_radius > 0.3].mean(axis=1)
         level = line[(radius > 0.05) & (radius <= 0.25)].mean()
         if not level > 0:
             edges.append(None)

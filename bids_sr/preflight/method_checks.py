@@ -1,4 +1,4 @@
-"""Checks of methods and models by headers: slices, patches, factors and model cards."""
+"""Checks of methods and models from headers: slices, patches, factors and model cards."""
 
 from __future__ import annotations
 
@@ -32,17 +32,18 @@ _LOAD = (
 
 
 def check_pretrained(superres: SuperRes, findings: Findings) -> None:
-    """Refuse ``--pretrained`` models that are damaged, foreign, or not as their cards say."""
+    """Reject ``--pretrained`` models that are damaged, foreign or differ from their cards."""
     reasons = {}
     for file in superres.pretrained if superres.learned else ():
-        if file.is_file() and file.suffix == ".safetensors":  # others are refused as no such file
+        # missing files and other formats are reported elsewhere
+        if file.is_file() and file.suffix == ".safetensors":
             try:
                 verify(file)
                 reasons[file] = ""
             except ModelError as error:
                 reasons[file] = str(error)
-    sound = [file for file, reason in reasons.items() if not reason]
-    reasons |= dict(zip(sound, _networks_refuse(sound), strict=True))
+    intact = [file for file, reason in reasons.items() if not reason]
+    reasons |= dict(zip(intact, _refusals(intact), strict=True))
     fix = (
         "Specify the .safetensors file of a model. Its model card (a .json file with the same"
         " name) must be in the same directory, and both files must be unmodified."
@@ -51,7 +52,7 @@ def check_pretrained(superres: SuperRes, findings: Findings) -> None:
         findings,
         [(bool(reason), f"--pretrained {file}", reason, fix) for file, reason in reasons.items()],
     )
-    for file in sound:
+    for file in intact:
         changes = changes_of(superres.recipe_changes, method_of_model(file) or "")
         if changes:
             findings.refuse_option(
@@ -62,29 +63,30 @@ def check_pretrained(superres: SuperRes, findings: Findings) -> None:
             )
 
 
-def _networks_refuse(files: Sequence[Path]) -> list[str]:
-    """For each file why weights do not fit the network that their card names, or "".
+def _refusals(files: Sequence[Path]) -> list[str]:
+    """Return for each file why its weights do not fit the network on its card, or "".
 
-    Asked in a process of its own, so that this one, from which workers are forked, stays small;
-    not where torch is here already. What that process cannot tell (no memory for it, say) is left
-    to the step that loads the model.
+    Models are loaded in a separate process, unless torch is already imported, so that this process
+    stays small for forking workers. If that process fails (for example for lack of memory),
+    problems are left to the step that loads the model.
     """
     if "torch" in sys.modules or not files:
         return [refusal(file) for file in files]
     command = [sys.executable or "python3", "-c", _LOAD, *map(str, files)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     except (OSError, subprocess.TimeoutExpired):
         return [""] * len(files)
-    told: list[str] = json.loads(done.stdout) if done.returncode == 0 else [""] * len(files)
-    return told
+    reasons: list[str] = (
+        json.loads(process.stdout) if process.returncode == 0 else [""] * len(files)
+    )
+    return reasons
 
 
 def refusal(file: str | Path) -> str:
-    """Why a model cannot be loaded, or "".
+    """Return why a model cannot be loaded, or "" if it can.
 
-    `file`: weights of the model (.safetensors), with the card beside them. Reason in words, or an
-    empty text.
+    `file` contains the weights of the model (.safetensors); the model card must be next to it.
     """
     try:
         load_model(Path(file))
@@ -94,16 +96,16 @@ def refusal(file: str | Path) -> str:
 
 
 def check_methods(settings: Settings, subjects: Sequence[Subject], findings: Findings) -> None:
-    """Report methods that cannot work on the runs and models trained on other images."""
+    """Report methods that cannot process the runs, and models trained on other images."""
     superres = settings.superres
     if not superres.learned:
         return
     runs = [run for subject in subjects for run in subject.runs]
-    before = len(findings.problems)
+    n_problems = len(findings.problems)
     for run in runs:
         with findings.about(run.entities["subject"], run.stem):
             _check_slices(superres, run, findings)
-    if len(findings.problems) > before:
+    if len(findings.problems) > n_problems:
         return
     files = [
         file
@@ -113,22 +115,23 @@ def check_methods(settings: Settings, subjects: Sequence[Subject], findings: Fin
     for run in runs:
         with findings.about(run.entities["subject"], run.stem):
             for file in files:
-                where = f"{run.bold} with --pretrained {file}"
+                source = f"{run.bold} with --pretrained {file}"
                 check_card(
-                    file, np.asarray(run.affine), "bold", run.factor, where, findings, superres
+                    file, np.asarray(run.affine), "bold", run.factor, source, findings, superres
                 )
             if superres.model_source != "reuse":
                 _check_patches(settings, run, findings)
 
 
 def tell_recipe(superres: SuperRes, findings: Findings) -> None:
-    """What recipe `paper` does otherwise than it did, and than the other recipes do."""
+    """Report how recipe ``paper`` differs from its former version and from other recipes."""
     if superres.recipe != "paper" or superres.model_source == "reuse":
         return
-    limited = superres.max_train_minutes is not None
-    until = " until --max-train-minutes is reached" * limited
+    is_limited = superres.max_train_minutes is not None
+    limit_text = " until --max-train-minutes is reached" * is_limited
     text = (
-        f"the model is trained as published{until}: the loss uses VGG-19 features without squared"
+        f"the model is trained as published{limit_text}: the loss uses VGG-19 features without"
+        " squared"
         " error, all slices are used for training, and training is not stopped early. Held-out"
         " accuracy is therefore not reported. The former --recipe paper is now named --recipe"
         " paper-mse, also in settings files."
@@ -139,21 +142,21 @@ def tell_recipe(superres: SuperRes, findings: Findings) -> None:
 
 
 def tell_vgg19(superres: SuperRes, findings: Findings) -> None:
-    """Tell which weights of VGG-19 a training uses, also if nobody named them."""
+    """Report the VGG-19 weights that training uses, whether named or found by default."""
     for name in superres.learned if superres.model_source != "reuse" else ():
         weights = vgg_weights_for(superres, name)
         if weights is not None and pretrained_for(superres, name) is None:
-            kept = "" if superres.vgg_weights else f" (stored by {VGG19_COMMAND})"
+            origin = "" if superres.vgg_weights else f" (stored by {VGG19_COMMAND})"
             findings.tell(
                 f"--sr-method {name} --recipe {superres.recipe}",
-                f"VGG-19 weights are loaded from {weights}{kept}.",
+                f"VGG-19 weights are loaded from {weights}{origin}.",
             )
 
 
 def tell_missing_features(superres: SuperRes, findings: Findings) -> None:
-    """Report trainings whose loss lacks features of VGG-19 because there are no weights.
+    """Report methods whose training loss lacks VGG-19 features because the weights are missing.
 
-    Of the methods that run by default, in which the term is optional, nothing is reported.
+    For default methods, whose loss includes the features optionally, only warnings are reported.
     """
     if superres.model_source == "reuse":
         return
@@ -171,9 +174,10 @@ def tell_missing_features(superres: SuperRes, findings: Findings) -> None:
 
 
 def _check_slices(superres: SuperRes, run: BoldRun, findings: Findings) -> None:
-    """Report runs of one slice, which 3D methods and networks cannot use.
+    """Report runs with a single slice that methods cannot process.
 
-    A 3D method needs a volume and a network needs slices to hold out; variance maps need neither.
+    3D methods require several slices, and so does the training of networks (for held-out slices).
+    Slice-wise methods that are trained on the run, or have a given model, process single slices.
     """
     for name in superres.learned if run.shape[2] == 1 else ():
         if obstacle(name, run, superres):
@@ -183,7 +187,7 @@ def _check_slices(superres: SuperRes, run: BoldRun, findings: Findings) -> None:
             name in superres.run_trained or pretrained_for(superres, name) is not None
         ):
             continue
-        why = "is a 3D method" if ndim == 3 else "requires held-out slices for training"
+        reason = "is a 3D method" if ndim == 3 else "requires held-out slices for training"
         fix = (
             "Use only baselines (--sr-method bspline zerofill), or a slice-wise method with"
             " --pretrained MODEL."
@@ -192,7 +196,7 @@ def _check_slices(superres: SuperRes, run: BoldRun, findings: Findings) -> None:
             run.bold,
             (
                 f"super-resolution by {name} is not possible because the run has a single slice,"
-                f" but {name} {why}"
+                f" but {name} {reason}"
             ),
             fix,
         )
@@ -207,7 +211,7 @@ def check_card(
     findings: Findings,
     superres: SuperRes,
 ) -> None:
-    """Refuse a model whose card says that it was trained on other images than these."""
+    """Reject a model whose card states that it was trained on different images."""
     try:
         check_model(
             read_card(file),
@@ -219,19 +223,25 @@ def check_card(
             force=superres.force,
         )
     except ModelError:
-        return  # told by `check_pretrained`
+        return  # reported by `check_pretrained`
     except UsageError as error:
-        told = error.notice
-        findings.refuse(where, f"{told.what}: {told.why}", told.remedy)
+        notice = error.notice
+        findings.refuse(where, f"{notice.what}: {notice.why}", notice.remedy)
 
 
 def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None:
-    """Report training patches larger in plane than their images; thin slabs reduce them."""
+    """Report training patches that are larger in-plane than the images.
+
+    Along the slice axis, patches are reduced to thin slabs automatically.
+    """
     superres = settings.superres
-    x, y, _ = (int(n * f + 0.5) for n, f in zip(run.shape, run.factor, strict=True))
+    x, y, _ = (
+        int(size * axis_factor + 0.5)
+        for size, axis_factor in zip(run.shape, run.factor, strict=True)
+    )
     for name in (*superres.pair_trained, *superres.volume_trained):
         method = get_method(name)
-        other = "paper" if superres.recipe == "fast" else "fast"
+        other_recipe = "paper" if superres.recipe == "fast" else "fast"
         recipe_label = recipe_name(method, superres.recipe)
         if recipe_label not in method.recipes:
             findings.refuse(
@@ -241,17 +251,17 @@ def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None
             )
             continue
         recipe = changed_recipe(method, recipe_label, superres.recipe_changes)
-        away = obstacle(name, run, superres) or pretrained_for(superres, name) is not None
-        if recipe.flat_patch is None or away or recipe.fits(x, y):
+        not_trained = obstacle(name, run, superres) or pretrained_for(superres, name) is not None
+        if recipe.flat_patch is None or not_trained or recipe.fits(x, y):
             continue
         sides = " × ".join(map(str, recipe.flat_patch))
-        fits = other in method.recipes and get_recipe(method, other).fits(x, y)
-        whole = "dcnet" if run.factor[2] == 1 else "tv --recipe fast"
-        fix = f"Choose a method that is trained on whole slices ({whole})."
+        fits = other_recipe in method.recipes and get_recipe(method, other_recipe).fits(x, y)
+        whole_slice_method = "dcnet" if run.factor[2] == 1 else "tv --recipe fast"
+        fix = f"Choose a method that is trained on whole slices ({whole_slice_method})."
         if any(change.field == "patch" for change in changes_of(superres.recipe_changes, name)):
             fix += f" Alternatively, use a smaller patch size for --set {name}.patch."
         elif fits:
-            fix += f" Alternatively, use --recipe {other}."
+            fix += f" Alternatively, use --recipe {other_recipe}."
         findings.refuse(
             f"{run.bold} with --sr-method {name} --recipe {superres.recipe}",
             f"the training patches of {sides} voxels are larger than the slices of {x} × {y}"

@@ -1,9 +1,9 @@
-"""Check of the spaces of ``--output-spaces``, fetching templates that are not local.
+"""Checks of ``--output-spaces``, with download of missing templates.
 
-What this machine has is looked up in a moment. For any other template niworkflows says whether
-there is such a space, and TemplateFlow's own client brings the images: both take seconds to
-import, and their first import lays out TemplateFlow's folder with empty files, so that neither is
-imported for what is here.
+Templates on this machine are found quickly. For other templates, niworkflows checks whether the
+space exists, and the client of TemplateFlow downloads the images. Importing both takes seconds and
+fills the TemplateFlow directory with empty files, so they are only imported if a template is
+missing.
 """
 
 import contextlib
@@ -42,7 +42,10 @@ _OTHER_SPACE = "Choose another output space, or omit this space."
 def check_spaces(
     settings: Settings, findings: Findings, *, labels: Sequence[str], without_anat: Sequence[str]
 ) -> None:
-    """Refuse spaces that results cannot be had in; fetch templates, except for a dry run."""
+    """Reject unavailable output spaces, and download templates unless the call is a dry run.
+
+    `labels` lists the participants, `without_anat` the participants without T1w image.
+    """
     spaces = [space for space in settings.preprocessing.spaces if space.name != FUNC]
     if spaces and labels and set(labels) <= set(without_anat):
         reason = "all output spaces except func require a T1w image, but no participant has one"
@@ -60,7 +63,7 @@ def check_spaces(
 
 
 def _check_template(space: Space, findings: Findings, *, dry: bool) -> None:
-    """Refuse a template or resolution that is neither stored locally nor available."""
+    """Reject a template or resolution that is neither stored locally nor available."""
     where = f"--output-spaces {space}"
     if not is_here(space.template):
         with _templateflow(where, findings) as client:
@@ -83,10 +86,11 @@ def _check_template(space: Space, findings: Findings, *, dry: bool) -> None:
 
 
 def _refuse_resolution(
-    space: Space, where: str, known: dict[str, float], findings: Findings
+    space: Space, where: str, available: dict[str, float], findings: Findings
 ) -> None:
-    listed = ", ".join(
-        f"res-{label}" + (f" ({mm:g} mm)" if mm else "") for label, mm in known.items()
+    """Report a resolution that the template does not have; `available` maps resolutions to mm."""
+    names = ", ".join(
+        f"res-{label}" + (f" ({mm:g} mm)" if mm else "") for label, mm in available.items()
     )
     fix = (
         f"Use {space.template.replace('+', ':cohort-')} without a resolution to keep the voxel"
@@ -95,13 +99,13 @@ def _refuse_resolution(
     findings.refuse_option(
         where,
         f"the resolution {space.resolution} is not available for this template (available:"
-        f" {listed or 'no named resolution'})",
+        f" {names or 'no named resolution'})",
         fix,
     )
 
 
 def _is_known(space: Space, where: str, findings: Findings) -> bool:
-    """Return whether niworkflows knows a space, and its cohort is given only if required."""
+    """Return whether a space exists in niworkflows, with a cohort only if required."""
     from niworkflows.utils.spaces import SpatialReferences
 
     spec = {"cohort": space.cohort} if space.cohort else {}
@@ -122,9 +126,10 @@ def _is_known(space: Space, where: str, findings: Findings) -> bool:
 
 
 def _has_resolution(space: Space, where: str, client: Any, findings: Findings) -> bool:
-    own = {"cohort": space.cohort} if space.cohort else {}
+    """Return whether the template has the requested resolution, and report a problem if not."""
+    cohort = {"cohort": space.cohort} if space.cohort else {}
     labels = {
-        str(label).lstrip("0") for label in client.get_resolutions(template=space.name, **own)
+        str(label).lstrip("0") for label in client.get_resolutions(template=space.name, **cohort)
     }
     if space.resolution and space.resolution not in labels:
         sizes = described_resolutions(space.template)
@@ -137,14 +142,15 @@ def _has_resolution(space: Space, where: str, client: Any, findings: Findings) -
 
 @contextlib.contextmanager
 def _templateflow(where: str, findings: Findings) -> Iterator[Any]:
-    """Return TemplateFlow's client while no other process fetches.
+    """Provide the client of TemplateFlow while no other process downloads.
 
-    The client is None, with a problem, where its folder cannot be used.
+    The client is None, with a problem, if the TemplateFlow directory is not writable.
     """
     home = templateflow_home()
     try:
         home.mkdir(parents=True, exist_ok=True)
-        # no file of ours: the client takes a folder with a file for laid out
+        # the directory is locked, not a lock file: the client regards a directory with any file as
+        # set up
         folder = os.open(home, os.O_RDONLY)
         fcntl.flock(folder, fcntl.LOCK_EX)
         with warnings.catch_warnings():
@@ -169,9 +175,9 @@ def _templateflow(where: str, findings: Findings) -> Iterator[Any]:
 
 
 def _fetch(space: Space, where: str, client: Any, findings: Findings) -> None:
-    """Fetch a template's T1w image, brain mask, tissue maps and the requested grid.
+    """Download a template's T1w image, brain mask, tissue maps and the requested grid.
 
-    Tissue maps are fetched only where the template has them.
+    Tissue maps are only downloaded if the template has them.
     """
     labels = {
         str(label).lstrip("0"): label for label in client.get_resolutions(template=space.name)
@@ -188,16 +194,17 @@ def _fetch(space: Space, where: str, client: Any, findings: Findings) -> None:
         files = [Path(path) for path in client.ls(space.name, **query)]
         missing = [path for path in files if not path.is_file() or path.stat().st_size == 0]
         if not files and image in _IMAGES:
-            what = "T1w image" if image is _IMAGES[0] else "brain mask"
+            image_name = "T1w image" if image is _IMAGES[0] else "brain mask"
             findings.refuse_option(
                 where,
-                f"the template does not include a {what}, which is required for registration",
+                f"the template does not include a {image_name}, which is required for"
+                " registration",
                 _OTHER_SPACE,
             )
             return
         try:
             client.get(space.name, **query)
-        # the client lets through what its several ways of fetching raise
+        # the client does not catch exceptions of its different download methods
         except Exception as error:
             for path in missing:
                 _empty(path)
@@ -212,9 +219,9 @@ def _fetch(space: Space, where: str, client: Any, findings: Findings) -> None:
 
 
 def _empty(path: Path) -> None:
-    """Empty a partly written file, which would be taken for a complete one.
+    """Empty a partly written file, which would be regarded as complete.
 
-    A DataLad link does not count as a file of its own.
+    Symbolic links (DataLad) are left unchanged.
     """
     if path.is_file() and not path.is_symlink():
         path.write_bytes(b"")
@@ -223,6 +230,7 @@ def _empty(path: Path) -> None:
 def _refuse_fetch(
     files: Sequence[Path], error: Exception, template: str, where: str, findings: Findings
 ) -> None:
+    """Report a template that could not be downloaded."""
     name = (
         files[0].relative_to(templateflow_home())
         if files[0].is_relative_to(templateflow_home())

@@ -1,4 +1,4 @@
-"""Check before any work that the runs have the two conditions of ``--overlap``."""
+"""Check of the two conditions of ``--overlap`` before processing."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,30 +12,34 @@ from bids_sr.glm.contrasts import Contrasts, camel, single_conditions
 def check_overlap(
     settings: Settings, contrasts: Mapping[Path, Contrasts], findings: Findings
 ) -> None:
-    """Refuse conditions that no run maps; note the runs of which no overlap is drawn.
+    """Reject conditions that no run maps, and report runs without an overlap figure.
 
     Parameters
     ----------
     settings : Settings
         Settings of the call.
     contrasts : Mapping[Path, Contrasts]
-        Contrasts of each run that has events, by its series.
+        BOLD file → contrasts, for runs with events.
     findings : Findings
-        Where problems and notes are added.
+        Collects problems and notes.
     """
     names = settings.activation.overlap_names
     if names is None or not contrasts:
         return
-    without = {
-        bold: single_conditions(found)
-        for bold, found in contrasts.items()
-        if condition_pair(names, found) is None
+    conditions_by_run = {
+        bold: single_conditions(run_contrasts)
+        for bold, run_contrasts in contrasts.items()
+        if condition_pair(names, run_contrasts) is None
     }
-    if names and len(without) == len(contrasts):
-        mapped = list(dict.fromkeys(name for own in without.values() for name in own))
+    if names and len(conditions_by_run) == len(contrasts):
+        mapped = list(
+            dict.fromkeys(
+                name for run_conditions in conditions_by_run.values() for name in run_conditions
+            )
+        )
         findings.refuse_option(f"--overlap {' '.join(names)}", *_why_unknown(names, mapped))
         return
-    for bold, conditions in without.items():
+    for bold, conditions in conditions_by_run.items():
         mapped_text = ", ".join(conditions) or "none"
         if names:
             text = (
@@ -57,13 +61,13 @@ def _why_unknown(names: Sequence[str], mapped: Sequence[str]) -> tuple[str, str]
         return "the two conditions are not mapped in the same run", (
             "choose two conditions that are mapped in the same run"
         )
-    listed = ", ".join(mapped) or "none"
-    why = (
+    available = ", ".join(mapped) or "none"
+    reason = (
         f"no run contains the contrast of {' or '.join(unknown)} against rest (mapped conditions:"
-        f" {listed})"
+        f" {available})"
     )
     fix = (
         nearest_name(unknown[0], mapped)
         or "choose two of these conditions, or add the missing conditions to --contrasts"
     )
-    return why, fix
+    return reason, fix

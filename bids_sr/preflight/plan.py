@@ -16,7 +16,7 @@ from bids_sr.notices import Notice
 
 @frozen
 class Row:
-    """Cost of one stage over all runs: processor minutes and peak memory (GB)."""
+    """Cost of a stage over all runs: processor minutes and peak memory (GB)."""
 
     stage: str
     minutes: float
@@ -25,10 +25,22 @@ class Row:
 
 @frozen
 class Estimate:
-    """Cost of a call; time, on idle processors of 2024, is known with its steps (`cli.progress`).
+    """Cost of a call; `cli.progress` adds the time, which is declared by the steps.
 
-    `minutes`: wall clock on the processors given, of which `processors` are busy on average.
-    `memory_gb`: peak of all processes. `sizes`: of the largest images, which memory follows.
+    Attributes
+    ----------
+    minutes : float
+        Wall-clock time on idle processors of 2024.
+    processors : float
+        Average number of busy processors.
+    memory_gb : float
+        Peak of all processes.
+    sizes : Sizes
+        Largest images, which determine the memory.
+    work_gb, output_gb : float
+        Disk space for intermediate files and for results.
+    rows : tuple of Row
+        Cost by stage.
     """
 
     minutes: float = 0.0
@@ -42,16 +54,30 @@ class Estimate:
 
 @frozen
 class Plan:
-    """What a call will do.
+    """Plan of a call.
 
-    `contrasts` are BOLD file → contrast name → trial type → weight; `type_order` is task → trial
-    types in the order that decides the sign of default contrasts; `series_by_run` names of a BOLD
-    file those of `series` that are made of it, and runs that are not in it have all.
-
-    `problems`: why it cannot start; empty if it can. `warnings`: what is done otherwise than
-    expected, for the terminal and the report. `unsplit`: BOLD files of runs with too few blocks
-    for split halves. `left_out`: name of a run not worked on → why. `nuisance`: columns of the
-    confounds in the linear models; None: motion and aCompCor.
+    Attributes
+    ----------
+    problems : tuple of Notice
+        Reasons why the call cannot start.
+    warnings : tuple of Notice
+        Warnings and notes about unexpected processing, for the terminal and the report.
+    series : tuple of str
+        Series that are computed.
+    contrasts : mapping
+        BOLD file → contrast name → trial type → weight.
+    series_by_run : mapping
+        BOLD file → series of this run. Runs that are not included have all `series`.
+    unsplit : frozenset of Path
+        BOLD files of runs with too few blocks for split halves.
+    left_out : mapping
+        Name of a skipped run → reasons.
+    type_order : mapping
+        Task → trial types in the order that determines the sign of default contrasts.
+    sources : tuple of Derivatives
+        Directories of ``--derivatives``.
+    nuisance : list of str or None
+        Columns of the confounds in the linear models. If None, motion and aCompCor are used.
     """
 
     subjects: tuple[Subject, ...] = ()
@@ -69,41 +95,45 @@ class Plan:
 
     @property
     def runs(self) -> tuple[BoldRun, ...]:
-        """Return runs of all participants."""
+        """Runs of all participants."""
         return tuple(run for subject in self.subjects for run in subject.runs)
 
     def series_of(self, run: BoldRun) -> tuple[str, ...]:
-        """Return series of one run."""
+        """Return the series of a run."""
         return self.series_by_run.get(run.bold, self.series)
 
 
 def _stopped_by(problem: Notice, files: Mapping[str, Sequence[Path | None]]) -> Collection[str]:
-    """Names of the runs that a problem stops; none where it stops the whole call.
+    """Return the names of the runs that a problem stops; empty if it stops the whole call.
 
-    One bad run does not stop the others. A problem of a run stops that run (by the name it has
-    where it could not be opened), one of a participant the runs that use the image, else all its
-    runs. Everything else stops the whole call.
+    A problem of a run stops this run (known by the problem's run name if it could not be opened).
+    A problem of a participant stops the runs that use the file, or else all runs of the
+    participant. All other problems stop the whole call.
     """
     if not problem.subject or problem.code == "option":
         return ()
     series = {name: bold for name, (bold, *_) in files.items() if bold is not None}
     if problem.run:
-        names = [n for n, bold in series.items() if problem.run in (n, stem_of_echoes(bold))]
+        names = [
+            name for name, bold in series.items() if problem.run in (name, stem_of_echoes(bold))
+        ]
         return names or [problem.run]
-    own = [n for n, bold in series.items() if entities_of(bold)["subject"] == problem.subject]
-    return [name for name in own if Path(problem.what) in files[name]] or own
+    subject_runs = [
+        name for name, bold in series.items() if entities_of(bold)["subject"] == problem.subject
+    ]
+    return [name for name in subject_runs if Path(problem.what) in files[name]] or subject_runs
 
 
 def files_of(run: BoldRun) -> set[Path | None]:
-    """Return a run's files by any name: echoes, reference, calibration, pairs, brain mask.
+    """Return all files of a run: events, echoes, reference, calibration, pairs and brain mask.
 
-    Files, with None among them where one is missing.
+    The set contains None if events or mask are missing.
     """
     pairs = [pair for pair in (run.pair, run.holdout) if pair is not None]
-    known = {} if run.truth is None else run.truth.activations
+    activations = {} if run.truth is None else run.truth.activations
     mask = None if run.precomputed is None else run.precomputed.mask
-    of_pairs = (path for pair in pairs for path in pair.images)
-    return {run.events, *run.images, *of_pairs, *known.values(), mask}
+    pair_images = (path for pair in pairs for path in pair.images)
+    return {run.events, *run.images, *pair_images, *activations.values(), mask}
 
 
 def exclude(
@@ -111,32 +141,44 @@ def exclude(
     files: Mapping[str, Sequence[Path | None]],
     subjects: Sequence[Subject],
 ) -> tuple[tuple[Subject, ...], dict[str, tuple[Notice, ...]], tuple[Notice, ...]]:
-    """Exclude the runs that problems stop from all chosen runs.
+    """Exclude the runs that problems stop.
 
-    The participants hold the runs that are sound so far. Returns participants with what is left;
-    name of a run → what stops it, in the order of names; and the problems that stop the whole
-    call, or all of them where no run is left.
+    Parameters
+    ----------
+    files : mapping
+        Name of a run → its BOLD file and further files, for all selected runs.
+    subjects : sequence of Subject
+        Participants with the runs that are valid so far.
+
+    Returns
+    -------
+    subjects : tuple of Subject
+        Participants with the remaining runs.
+    left_out : dict
+        Name of a run → problems that stop it, sorted by name.
+    problems : tuple of Notice
+        Problems that stop the whole call. If no run remains, all problems are returned.
     """
     stopped: dict[str, tuple[Notice, ...]] = {}
-    whole = []
+    call_problems = []
     for problem in problems:
-        found = _stopped_by(problem, files)
-        if not found:
-            whole.append(problem)
-        for name in found:
+        run_names = _stopped_by(problem, files)
+        if not run_names:
+            call_problems.append(problem)
+        for name in run_names:
             stopped[name] = (*stopped.get(name, ()), problem)
-    left = tuple(
-        replace(one, runs=tuple(run for run in one.runs if run.stem not in stopped))
-        for one in subjects
+    remaining = tuple(
+        replace(subject, runs=tuple(run for run in subject.runs if run.stem not in stopped))
+        for subject in subjects
     )
-    left = tuple(one for one in left if one.runs)
-    if whole or not left:
+    remaining = tuple(subject for subject in remaining if subject.runs)
+    if call_problems or not remaining:
         return tuple(subjects), {}, tuple(problems)
-    return left, dict(sorted(stopped.items())), ()
+    return remaining, dict(sorted(stopped.items())), ()
 
 
 def left_out_text(left_out: Mapping[str, Sequence[Notice]]) -> list[str]:
-    """Return a line for each excluded run with reason and fix; shared reasons are given once."""
+    """Return the skipped runs with reason and remedy; runs with equal reasons are grouped."""
     by_problem: dict[Notice, list[str]] = {}
     for run, problems in left_out.items():
         for problem in problems:

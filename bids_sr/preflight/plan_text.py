@@ -20,17 +20,17 @@ from bids_sr.series import SDMOD
 
 
 def duration(minutes: float) -> str:
-    """A time in words.
+    """Return a time in minutes as text, rounded to whole minutes.
 
     >>> duration(.4), duration(4.4), duration(135)
     ('under 1 min', 'about 4 min', 'about 2 h 15 min')
-
-    `minutes`: time (min), rounded to whole minutes.
     """
-    whole = round(minutes)
-    if whole < 1:
+    rounded = round(minutes)
+    if rounded < 1:
         return "under 1 min"
-    return f"about {whole} min" if whole < 60 else f"about {whole // 60} h {whole % 60} min"
+    return (
+        f"about {rounded} min" if rounded < 60 else f"about {rounded // 60} h {rounded % 60} min"
+    )
 
 
 _MOST_NAMED = 3
@@ -39,33 +39,33 @@ _NOTICEABLE = 1.5
 
 
 def format_problems(problems: Sequence[Notice]) -> str:
-    """All problems, each with its file, reason and fix."""
-    shown = grouped(problems)
-    many = "1 problem" if len(shown) == 1 else f"{len(shown)} problems"
-    head = f"{many} with the input; nothing was written."
-    return "\n".join([head, *(str(problem) for problem in shown)])
+    """Return all problems as text, each with its file, reason and remedy."""
+    groups = grouped(problems)
+    count_text = "1 problem" if len(groups) == 1 else f"{len(groups)} problems"
+    head = f"{count_text} with the input; nothing was written."
+    return "\n".join([head, *(str(problem) for problem in groups)])
 
 
 def dry_run_text(plan: Plan, settings: Settings) -> str:
-    """Return a description of what would run and the estimate of its cost.
+    """Return a description of a planned call and its estimated cost.
 
     It lists participants, runs, pairs, series, contrasts and smoothing.
     """
-    every = notes(plan, settings)
-    notices = [f"{each.level}: {each}" for each in every]
-    n_warnings = sum(each.level == "warning" for each in every)
+    plan_notices = notes(plan, settings)
+    notices = [f"{notice.level}: {notice}" for notice in plan_notices]
+    n_warnings = sum(notice.level == "warning" for notice in plan_notices)
     lines = [
         f"dataset  {settings.paths.bids_dir}",
         f"results  {settings.paths.output_dir}",
         *notices[:n_warnings],
     ]
-    for subject in (each for each in plan.subjects if each.structural):
+    for subject in (candidate for candidate in plan.subjects if candidate.structural):
         lines.append(f"sub-{subject.label}: structural scans")
         lines += [
             f"  {pair.contrast}: {' from '.join(path.name for path in pair.images)}"
             for pair in subject.structural
         ]
-    for subject in (each for each in plan.subjects if each.controls):
+    for subject in (candidate for candidate in plan.subjects if candidate.controls):
         lines.append(
             f"sub-{subject.label}: only high-resolution scans were found; volumes are"
             " measured per session"
@@ -73,13 +73,13 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
         lines += [
             "  " + ", ".join(scan.highres.name for scan in session) for session in subject.controls
         ]
-    for subject in (each for each in plan.subjects if each.lowres):
+    for subject in (candidate for candidate in plan.subjects if candidate.lowres):
         lines.append(
             f"sub-{subject.label}: only low-resolution scans were found; the --pretrained"
             " model is applied"
         )
         lines += ["  " + ", ".join(scan.path.name for scan in scans) for scans in subject.lowres]
-    for subject in (each for each in plan.subjects if not each.has_scans):
+    for subject in (candidate for candidate in plan.subjects if not candidate.has_scans):
         lines.append(f"sub-{subject.label}: T1w {subject.t1w[0].name if subject.t1w else 'none'}")
         for run in subject.runs:
             lines += [f"  {line}" for line in _run_lines(run, subject, plan, settings)]
@@ -104,16 +104,19 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
     return "\n".join([*lines, *cost, *notices[n_warnings:]])
 
 
-def _cost_table(cost: Estimate, slower: float = 1.0) -> list[str]:
-    """Return a table of stages with wall-clock minutes, memory and total."""
-    minutes = _adding_up([row.minutes / cost.processors * slower for row in cost.rows], 1)
-    shown = [(row.stage, row.memory_gb) for row in cost.rows] + [("total", cost.memory_gb)]
-    wide = max(len(stage) for stage, _ in shown)
+def _cost_table(cost: Estimate, slowdown: float = 1.0) -> list[str]:
+    """Return a table of stages with wall-clock minutes and memory, and their total.
+
+    `slowdown` is the slowdown relative to idle processors.
+    """
+    minutes = _round_to_sum([row.minutes / cost.processors * slowdown for row in cost.rows], 1)
+    rows = [(row.stage, row.memory_gb) for row in cost.rows] + [("total", cost.memory_gb)]
+    width = max(len(stage) for stage, _ in rows)
     return [
-        f"  {'':<{wide}}{'wall-clock min':>16}{'GB memory':>12}",
+        f"  {'':<{width}}{'wall-clock min':>16}{'GB memory':>12}",
         *(
-            f"  {stage:<{wide}}{time:16.1f}{memory:12.1f}"
-            for (stage, memory), time in zip(shown, [*minutes, sum(minutes)], strict=True)
+            f"  {stage:<{width}}{time:16.1f}{memory:12.1f}"
+            for (stage, memory), time in zip(rows, [*minutes, sum(minutes)], strict=True)
         ),
         (
             "  The memory of each stage is the maximum across its steps. The total includes all"
@@ -122,10 +125,10 @@ def _cost_table(cost: Estimate, slower: float = 1.0) -> list[str]:
     ]
 
 
-def _adding_up(values: Iterable[float], digits: int) -> list[float]:
-    """Values rounded so that their sum is the rounded sum.
+def _round_to_sum(values: Iterable[float], digits: int) -> list[float]:
+    """Round values so that their sum is the rounded sum.
 
-    >>> _adding_up([0.14, 0.14, 0.14], 1)
+    >>> _round_to_sum([0.14, 0.14, 0.14], 1)
     [0.1, 0.2, 0.1]
     """
     ends = [round(end, digits) for end in accumulate(values, initial=0.0)]
@@ -145,11 +148,11 @@ def _advice(plan: Plan, settings: Settings) -> list[str]:
             " docs/acquire.md)."
         )
     if not any(run.truth is not None for run in runs):
-        tested = "only the self-test at half the resolution can be performed"
+        limitation = "only the self-test at half the resolution can be performed"
         if any(run.factor[2] != 1 for run in runs):
-            tested = "accuracy cannot be measured"
+            limitation = "accuracy cannot be measured"
         advice.append(
-            f"without a high-resolution reference, {tested}. To measure accuracy, use"
+            f"without a high-resolution reference, {limitation}. To measure accuracy, use"
             " --retrospective, which downsamples the runs, super-resolves them and compares the"
             " results with the original runs."
         )
@@ -157,45 +160,49 @@ def _advice(plan: Plan, settings: Settings) -> list[str]:
 
 
 def notes(plan: Plan, settings: Settings) -> list[Notice]:
-    """Return warnings and notes with advice, warnings first, equal ones counted.
+    """Return warnings, notes and advice, with equal notices grouped and warnings first.
 
-    Files of the dataset are named by their path in it.
+    Files of the data set are named by their relative path.
     """
     root = settings.paths.bids_dir
     relative = (
         (
-            replace(each, what=str(place.relative_to(root)))
-            if root in (place := Path(each.what)).parents
-            else each
+            replace(notice, what=str(place.relative_to(root)))
+            if root in (place := Path(notice.what)).parents
+            else notice
         )
-        for each in plan.warnings
+        for notice in plan.warnings
     )
-    return sorted(counted(relative), key=lambda each: each.level != "warning") + [
+    return sorted(counted(relative), key=lambda notice: notice.level != "warning") + [
         Notice(what="", why=text, level="note", code="advice") for text in _advice(plan, settings)
     ]
 
 
 def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -> list[str]:
+    """Return the description of a run in a dry run, as lines."""
     timing = "with slice timing" if run.slice_timing else "no slice timing"
     size = f"{_times(run.shape)} voxels of {_times(run.zooms)} mm, {run.n_volumes} volumes"
     lines = [f"{run.stem}: {size}, TR {run.tr:g} s, {timing}"]
     if run.truth is not None:
-        known = [run.truth.series.bold.name] if run.truth.series else []
-        known += [f"effect of {name}" for name in run.truth.activations]
-        where = "" if run.truth.root is None else f" in {run.truth.root}"
-        lines.append(f"  high-resolution reference: {', '.join(known)}{where}")
+        references = [run.truth.series.bold.name] if run.truth.series else []
+        references += [f"effect of {name}" for name in run.truth.activations]
+        location = "" if run.truth.root is None else f" in {run.truth.root}"
+        lines.append(f"  high-resolution reference: {', '.join(references)}{location}")
     if run.pair is not None:
         low = run.pair.lowres.name if run.pair.lowres else "its k-space-truncated copy"
     lines.append(
         f"  T2*w pair: {'none' if run.pair is None else f'{run.pair.highres.name} and {low}'}"
     )
     calibration = "none"
-    if (found := run.calibration) is not None:
+    if (calibration_run := run.calibration) is not None:
         task = (
-            "" if found.events is None else f", with the task ({found.events.name}) regressed out"
+            ""
+            if calibration_run.events is None
+            else f", with the task ({calibration_run.events.name}) regressed out"
         )
         calibration = (
-            f"{found.bold.name}, {found.n_volumes} volumes of {_times(found.zooms)} mm{task}"
+            f"{calibration_run.bold.name}, {calibration_run.n_volumes} volumes of"
+            f" {_times(calibration_run.zooms)} mm{task}"
         )
     lines.append(f"  calibration: {calibration}")
     if run.precomputed is not None:
@@ -212,45 +219,45 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
                 f" {', '.join(contrasts)}"
             ),
         ]
-    shown = (
-        name if dict(w) == {name: 1} else f"{name} = {_formula(w)}"
-        for name, w in contrasts.items()
+    contrast_texts = (
+        name if dict(weights) == {name: 1} else f"{name} = {_formula(weights)}"
+        for name, weights in contrasts.items()
     )
-    return [*lines, f"  contrasts: {'; '.join(shown)}"]
+    return [*lines, f"  contrasts: {'; '.join(contrast_texts)}"]
 
 
 def _choice_text(run: BoldRun, settings: Settings) -> str:
-    """Return the methods and the factor of a run, with reasons."""
+    """Return the methods and the factor of a run as text, with reasons."""
     superres = settings.superres
     names = [name for name in superres.chosen if not obstacle(name, run, superres)]
-    why = []
+    reason_list = []
     if superres.auto and superres.thins_slices:
-        why.append(
+        reason_list.append(
             "the default method is tv because the slices become thinner; srgan and sbl are"
             " slice-wise methods"
         )
     elif superres.auto and run.pair is None:
-        why.append("srgan requires a T2*w pair, but no pair was found")
+        reason_list.append("srgan requires a T2*w pair, but no pair was found")
     elif superres.auto and set(superres.learned) - set(names):
-        why.append("a single slice is not enough to train a network")
+        reason_list.append("a single slice is not enough to train a network")
     if run.factor[2] != 1 and (run.truth is not None or superres.baselines == "all"):
-        why.append(f"the baseline {SDMOD} is skipped because the slices become thinner")
+        reason_list.append(f"the baseline {SDMOD} is skipped because the slices become thinner")
     if settings.evaluation.retrospective is None:
-        why.append(_why_factor(run, settings))
-    reasons = f" ({'; '.join(why)})" if why else ""
+        reason_list.append(_why_factor(run, settings))
+    reasons = f" ({'; '.join(reason_list)})" if reason_list else ""
     retrospective = settings.evaluation.retrospective is not None
     factor = retrospective_factor(settings) if retrospective else run.factor
     return f"{', '.join(names) or 'none'} by {_times(factor, 'g')}{reasons}"
 
 
 def choice_lines(plan: Plan, settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield a title (``method`` or ``contrasts``) and its text; runs processed alike share one.
+    """Yield a title (``method`` or ``contrasts``) and its text; runs with equal text are grouped.
 
     Runs are named if there are several. Nothing is yielded with ``--retrospective``, because the
     dataset that it creates has a plan of its own.
     """
     runs: dict[tuple[str, str], list[str]] = {}
-    # the data set that it makes is planned for itself
+    # the data set of a retrospective experiment has its own plan
     if settings.evaluation.retrospective is not None:
         return
     for run in plan.runs:
@@ -265,6 +272,7 @@ def choice_lines(plan: Plan, settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def _why_factor(run: BoldRun, settings: Settings) -> str:
+    """Return the source of a run's super-resolution factor, as text."""
     if run.pair is not None:
         return "factor from the T2*w pair"
     if settings.superres.factor:
@@ -281,24 +289,29 @@ def _why_factor(run: BoldRun, settings: Settings) -> str:
 
 
 def _times(values: Iterable[float], form: str = ".3g") -> str:
+    """Return numbers joined by "×"."""
     return "×".join(
         str(value) if isinstance(value, int) else f"{round(value, 4):{form}}" for value in values
     )
 
 
 def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> str:
-    number = next(k for k, each in enumerate(subject.runs) if each is run)
-    made = foreseen(subject, settings).runs[number]
-    n_volumes = made.n_volumes
+    """Return the planned downsampling of a run as text."""
+    number = next(index for index, candidate in enumerate(subject.runs) if candidate is run)
+    downsampled = foreseen(subject, settings).runs[number]
+    n_volumes = downsampled.n_volumes
     if settings.preprocessing.dummy_scans is None and not run.echoes:
         from bids_sr.glm.nonsteady import nonsteady_at_start
 
         n_volumes -= (
             nonsteady_at_start(run.bold)
-            if any(run is each for each in makers(subject).values())
+            if any(run is candidate for candidate in makers(subject).values())
             else 0
         )
-    size = f"{_times(made.shape)} voxels of {_times(made.zooms)} mm, {n_volumes} volumes"
+    size = (
+        f"{_times(downsampled.shape)} voxels of {_times(downsampled.zooms)} mm, {n_volumes}"
+        " volumes"
+    )
     factor = _times(retrospective_factor(settings), "g")
     return (
         f"this run will be downsampled by {factor} ({settings.evaluation.retrospective}) to {size}"
@@ -306,17 +319,18 @@ def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> s
 
 
 def _formula(weights: Mapping[str, float]) -> str:
+    """Return a contrast as a formula of trial types."""
     if len(weights) > 1 and all(
         abs(weight * len(weights) - 1) < 1e-6 for weight in weights.values()
     ):
         return f"mean of {', '.join(weights)}"
-    (first_name, first), *others = sorted(weights.items(), key=lambda each: -each[1])
+    (first_name, first_weight), *rest_weights = sorted(weights.items(), key=lambda item: -item[1])
     if (
-        first == 1
-        and len(others) > 1
-        and all(abs(weight * len(others) + 1) < 1e-6 for _, weight in others)
+        first_weight == 1
+        and len(rest_weights) > 1
+        and all(abs(weight * len(rest_weights) + 1) < 1e-6 for _, weight in rest_weights)
     ):
-        return f"{first_name} - mean of {', '.join(name for name, _ in others)}"
+        return f"{first_name} - mean of {', '.join(name for name, _ in rest_weights)}"
     terms: list[str] = []
     for name, weight in weights.items():
         sign = "-" if weight < 0 else "+" if terms else ""
@@ -326,14 +340,14 @@ def _formula(weights: Mapping[str, float]) -> str:
 
 
 def cost_text(plan: Plan, settings: Settings) -> str:
-    """Time, memory and disk of a plan in a sentence, the time as this machine is loaded now."""
+    """Return time, memory and disk space of a plan as a sentence, for the current load."""
     cost = plan.estimate
     workers = settings.resources.nprocs or 1
-    slower, busy = pace_now(cost.processors)
-    why = f" (machine busy: {busy:.1f} times slower)" if busy >= _NOTICEABLE else ""
-    on = "1 process" if workers == 1 else f"{workers} processes"
+    slowdown, busy = pace_now(cost.processors)
+    load_text = f" (machine busy: {busy:.1f} times slower)" if busy >= _NOTICEABLE else ""
+    processes = "1 process" if workers == 1 else f"{workers} processes"
     return (
-        f"{duration(cost.minutes * slower)} of wall-clock time with {on}{why},"
+        f"{duration(cost.minutes * slowdown)} of wall-clock time with {processes}{load_text},"
         f" {cost.memory_gb:.1f} GB of memory, {cost.work_gb:.1f} GB of disk space for"
         f" intermediate files and {cost.output_gb:.1f} GB for results (level"
         f" {settings.run.level})"

@@ -1,4 +1,4 @@
-"""Check before any work that a high-resolution reference is compared with anything."""
+"""Check that a high-resolution reference can be compared with some map."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from bids_sr.config import Settings
 def tell_unused_reference(
     settings: Settings, subjects: Sequence[Subject], findings: Findings
 ) -> None:
-    """Note known activation with which nothing is compared, because no linear model is fitted."""
+    """Report known activation that is not used because no linear model is fitted."""
     if "glm" in settings.activation.kinds:
         return
     truths = [run.truth for subject in subjects for run in subject.runs if run.truth is not None]

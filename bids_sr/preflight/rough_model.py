@@ -1,6 +1,7 @@
-"""Nearly the model of a run: enough to see at once that it can be estimated.
+"""Approximate model of a run, sufficient to decide quickly that most models are estimable.
 
-The model itself is nilearn's, whose import takes longer than all other checks of a data set.
+The exact model is computed by nilearn, whose import takes longer than all other checks of a data
+set.
 """
 
 from collections.abc import Collection
@@ -13,33 +14,44 @@ from bids_sr.io.arrays import Float
 if TYPE_CHECKING:
     from bids_sr.glm.regressors import Events
 
-_BRIEF_S = 0.5  # shorter events may be too weak for nilearn's sampling of them
-_APART = 0.05  # least singular value of columns of length one: none is near a mix of others
+_BRIEF_S = 0.5  # s; nilearn may sample shorter events too weakly
+# smallest singular value of columns scaled to length one: no column is close to a mixture of
+# others
+_APART = 0.05
 
 
 def rough_courses(events: "Events", times: Float) -> dict[str, Float]:
-    """Return the response of SPM to each condition, its integral in closed form.
+    """Return the response of SPM to each condition, integrated in closed form.
 
-    `times`: times of the volumes (s). Returns time series (T,) by condition, within about .01 of
-    `Events.courses` for sustained blocks.
+    Parameters
+    ----------
+    times : Float
+        Times of the volumes (s).
+
+    Returns
+    -------
+    dict
+        Condition → time series (T,), within about .01 of `Events.courses` for sustained blocks.
     """
     courses = {}
     spans = events.spans()
     for name in events.conditions:
         onsets, durations = np.array(spans[name]).T
         since = times[:, None] - onsets
-        until = since - np.maximum(durations, _BRIEF_S)
-        courses[name] = (_reached(since) - _reached(until)).sum(axis=1)
+        since_end = since - np.maximum(durations, _BRIEF_S)
+        courses[name] = (_plateau_share(since) - _plateau_share(since_end)).sum(axis=1)
     return courses
 
 
 def surely_estimable(
     events: "Events", conditions: Collection[str], times: Float, tr: float, high_pass: float
 ) -> bool:
-    """Return whether a look at the rough model suffices; else ask nilearn's.
+    """Return whether the approximate model shows that the exact model is estimable.
 
-    `times`: times of the volumes that count (s). Returns False where conditions lack events or are
-    alike, events are brief, or volumes are few.
+    If False, the exact model decides. It is False for conditions that lack events or resemble each
+    other, brief events, and few volumes.
+
+    `times` are the times of the volumes without dummies (s).
     """
     courses = rough_courses(events, times)
     if not courses.keys() >= set(conditions) or (events.table["duration"] < _BRIEF_S).any():
@@ -48,14 +60,16 @@ def surely_estimable(
     waves = np.arange(int(2 * len(times) * tr * high_pass) + 2)
     drift = np.cos(np.pi * np.outer(volumes, waves) / len(times))
     matrix = np.column_stack([*courses.values(), drift])
-    if matrix.shape[1] >= len(times) or any(np.ptp(each) < _APART for each in courses.values()):
+    if matrix.shape[1] >= len(times) or any(
+        np.ptp(course) < _APART for course in courses.values()
+    ):
         return False
     singular = np.linalg.svd(matrix / np.linalg.norm(matrix, axis=0), compute_uv=False)
     return bool(singular[-1] > _APART)
 
 
-def _reached(since: Float) -> Float:
-    """Share of its plateau that the response to a block has reached so many seconds later."""
+def _plateau_share(since: Float) -> Float:
+    """Return the response to a block `since` seconds after its onset, relative to its plateau."""
     from scipy.special import gammainc
 
     after = np.maximum(since, 0.0)

@@ -1,4 +1,4 @@
-"""Linear model of each run before any work: contrasts, estimability, and halves of blocks."""
+"""Linear model of a run before processing: contrasts, estimability, and split halves of blocks."""
 
 import contextlib
 import math
@@ -17,28 +17,29 @@ from bids_sr.preflight.rough_model import rough_courses, surely_estimable
 if TYPE_CHECKING:
     import pandas as pd
 
-# s; a shorter half of a run holds no half period of the fastest of slow fluctuations, .1 Hz
+# s; a shorter half does not contain half a period of the fastest of the slow fluctuations (.1 Hz)
 _HALF_AT_REST = 5.0
 MOTION_REGRESSORS = 12  # six parameters and their derivatives
-_MOST_VOLUMES = 5000  # beyond, building the model takes longer than all other checks
-_MOST_UNSTEADY = 25  # volumes that can be found not to be steady, at most
-_MOST_DUMMIES = 10  # volumes that may turn out not to be in the steady state
-_UNSURE = 0.1  # of a share, by which the rough response may be wrong
-_NEEDED = 2  # blocks of a condition: one for each half
+_MOST_VOLUMES = 5000  # for more volumes, building the model takes longer than all other checks
+_MOST_UNSTEADY = 25  # largest number of initial volumes that can be detected as non-steady-state
+# number of initial volumes that may be detected as non-steady-state in runs at rest
+_MOST_DUMMIES = 10
+_UNSURE = 0.1  # largest error of a share that is computed from the approximate response
+_NEEDED = 2  # blocks of a condition, one per half
 
 
 def dummies_of(run: BoldRun, settings: Settings) -> int:
-    """Return the number of volumes of a run that are not in the steady state, as it will be used.
+    """Return the number of dummy volumes that will be removed from a run.
 
-    If neither an option nor another program states it, the first volumes are read. 0 if they
-    cannot be read, which the check of all voxels reports.
+    If neither an option nor another program states it, the first volumes are read. It is 0 if they
+    cannot be read, which the voxel checks report.
     """
-    given = settings.preprocessing.dummy_scans
-    if given is None and run.precomputed is not None:
-        given = run.precomputed.n_dummy
-    if given is not None:
-        return given
-    if run.echoes:  # echoes are combined before volumes are counted
+    n_dummy = settings.preprocessing.dummy_scans
+    if n_dummy is None and run.precomputed is not None:
+        n_dummy = run.precomputed.n_dummy
+    if n_dummy is not None:
+        return n_dummy
+    if run.echoes:  # non-steady-state volumes are detected after the echoes have been combined
         return 0
     from bids_sr.glm.nonsteady import nonsteady_at_start
 
@@ -56,12 +57,11 @@ def is_long_enough(
     *,
     n_confounds: int = MOTION_REGRESSORS,
 ) -> bool:
-    """Return whether a run has enough volumes for its own model.
+    """Return whether a run has enough volumes for its linear model, and report a problem if not.
 
-    The model consists of trial types or seeds, confounds, drift and the mean.
-
-    Without events the seeds are cleared of that model whatever maps are made, and slow
-    fluctuations are mapped too.
+    The model consists of trial types or seeds (`n_types`), confounds, drift and mean. It is also
+    fitted to runs without events, to remove confounds before connectivity is computed, and these
+    runs must last long enough for slow fluctuations.
     """
     dummies = settings.preprocessing.dummy_scans or 0
     rows, columns = _size_of_model(run, dummies, n_types + n_confounds, settings)
@@ -70,18 +70,18 @@ def is_long_enough(
         rows, columns = _size_of_model(run, dummies, n_types + n_confounds, settings)
     if settings.activation.models_time:
         return _is_long_enough_for_time_model(run, columns, rows, settings, findings)
-    needed = columns + 1 if run.events is None or "glm" in settings.activation.kinds else 3
-    what = f"{run.n_volumes} volumes" + (f" minus {dummies} dummy volumes" if dummies else "")
+    n_needed = columns + 1 if run.events is None or "glm" in settings.activation.kinds else 3
+    length = f"{run.n_volumes} volumes" + (f" minus {dummies} dummy volumes" if dummies else "")
     reason = ""
-    if rows < needed:
+    if rows < n_needed:
         reason = (
-            f"the linear model has {columns} regressors and requires at least {needed} volumes,"
-            f" but the run has {what}"
+            f"the linear model has {columns} regressors and requires at least {n_needed} volumes,"
+            f" but the run has {length}"
         )
     elif run.events is None and rows // 2 * run.tr < _HALF_AT_REST - 1e-6:
         reason = (
             f"a run without events must last at least {2 * _HALF_AT_REST:g} s, but the run has"
-            f" {what} at a TR of {run.tr:g} s"
+            f" {length} at a TR of {run.tr:g} s"
         )
     if reason:
         findings.refuse(
@@ -95,7 +95,7 @@ def is_long_enough(
 def _size_of_model(
     run: BoldRun, dummies: int, n_regressors: int, settings: Settings
 ) -> tuple[int, int]:
-    """Return the rows of a run's linear model, and its columns: regressors, drift and the mean."""
+    """Return rows and columns (regressors, drift and mean) of a run's linear model."""
     rows = run.n_volumes - dummies
     drift = math.floor(2 * rows * run.tr * settings.activation.cosine_cutoff)
     return rows, n_regressors + drift + 1
@@ -104,12 +104,12 @@ def _size_of_model(
 def _is_long_enough_for_time_model(
     run: BoldRun, columns: int, rows: int, settings: Settings, findings: Findings
 ) -> bool:
-    """Return whether censoring and filters leave a run enough volumes, as far as it is known.
+    """Return whether enough volumes remain after censoring and filtering, as far as known.
 
-    Censored volumes are known before the run only if head motion is taken over from another
-    program; else `bids_sr.steps.motion.model_time` stops the run once motion has been estimated.
+    Censored volumes are only known if another program estimated head motion; otherwise,
+    `bids_sr.steps.motion.model_time` stops the run after motion estimation.
 
-    `columns`: regressors besides those of the temporal model; `rows`: volumes less dummies.
+    `columns` counts the regressors without the temporal model, `rows` the volumes without dummies.
     """
     from bids_sr.glm.confounds import MOTION
     from bids_sr.glm.imported_confounds import as_numbers
@@ -123,20 +123,22 @@ def _is_long_enough_for_time_model(
     )
     from bids_sr.io.tables import read_frame
 
-    how = settings.activation
-    model = time_model(how.fd_censor, how.enorm_censor, how.band_pass, how.drift)
-    kept = rows
+    activation = settings.activation
+    model = time_model(
+        activation.fd_censor, activation.enorm_censor, activation.band_pass, activation.drift
+    )
+    n_remaining = rows
     table = None if run.precomputed is None else run.precomputed.confounds
     if table is not None and model.censors:
         confounds = read_frame(table)
         if {*MOTION} <= set(confounds):
-            kept -= int(
+            n_remaining -= int(
                 censored_volumes(as_numbers(confounds)[0], model)[run.n_volumes - rows :].sum()
             )
     columns += column_count(rows, run.tr, model)
     try:
-        least_s = LEAST_AT_REST_S if run.events is None else 0.0
-        check_volumes(kept, rows, columns, model, tr=run.tr, least_s=least_s)
+        min_seconds = LEAST_AT_REST_S if run.events is None else 0.0
+        check_volumes(n_remaining, rows, columns, model, tr=run.tr, least_s=min_seconds)
     except TooFewVolumes as error:
         findings.refuse(run.bold, error.reason, error.fix)
         return False
@@ -148,47 +150,47 @@ def contrasts_of_runs(
     requested: Sequence[str | tuple[str, Contrast]],
     findings: Findings,
 ) -> dict[Path, dict[str, Contrast]]:
-    """Return contrasts of each run.
+    """Return the contrasts of each run.
 
-    A contrast asked for must fit one run at least; in runs that lack one of its trial types it is
-    left out, which is said.
+    A requested contrast must be possible in at least one run. For runs without one of its trial
+    types it is omitted, with a note.
 
-    `requested`: contrasts as the user wrote them, or name and weights as ``--model`` has them;
-    empty: the default ones.
+    `requested` contains contrasts as written by the user, or name and weights from ``--model``; if
+    empty, default contrasts are used.
     """
-    fitting: dict[Path, list[str | tuple[str, Contrast]]] = {path: [] for path in types}
-    everything = tuple(dict.fromkeys(name for names in types.values() for name in names))
-    unfit = not requested
+    texts_by_run: dict[Path, list[str | tuple[str, Contrast]]] = {path: [] for path in types}
+    all_types = tuple(dict.fromkeys(name for names in types.values() for name in names))
+    is_reported = not requested
     for text in requested:
-        fits = 0
-        where = f"--contrasts {text}" if isinstance(text, str) else f"--model, contrast {text[0]}"
+        n_runs = 0
+        option = f"--contrasts {text}" if isinstance(text, str) else f"--model, contrast {text[0]}"
         for path, names in types.items():
             with contextlib.suppress(UsageError):
                 resolve_contrasts(names, [text])
-                fitting[path].append(text)
-                fits += 1
-        if 0 < fits < len(types):
+                texts_by_run[path].append(text)
+                n_runs += 1
+        if 0 < n_runs < len(types):
             findings.tell(
-                where,
-                f"the contrast is computed for {fits} of {len(types)} runs; the other runs lack"
+                option,
+                f"the contrast is computed for {n_runs} of {len(types)} runs; the other runs lack"
                 " at least one of its trial types.",
             )
-        elif not fits:
-            unfit = True
+        elif not n_runs:
+            is_reported = True
             try:
-                resolved = resolve_contrasts(everything, [text])
+                resolved = resolve_contrasts(all_types, [text])
             except UsageError as error:
-                findings.refuse_option(where, error.notice.why, error.notice.remedy)
+                findings.refuse_option(option, error.notice.why, error.notice.remedy)
                 continue
             names = ", ".join(name for weights in resolved.values() for name in weights)
             reason = f"no run contains all trial types of the contrast ({names})"
             findings.refuse_option(
-                where,
+                option,
                 reason,
                 "Use trial types that occur in the same run; contrasts are computed within runs.",
             )
-    for path, texts in fitting.items():
-        if not texts and not unfit:
+    for path, texts in texts_by_run.items():
+        if not texts and not is_reported:
             reason = (
                 "none of the requested contrasts can be computed for this run, so the run would"
                 " not have any activation maps"
@@ -197,10 +199,10 @@ def contrasts_of_runs(
                 findings.refuse(
                     path, reason, "Exclude the run (--task-id, --run-id), or add a contrast."
                 )
-            unfit = True  # the first of them tells enough
+            is_reported = True  # the first run is sufficient as an example
     return {
         path: resolve_contrasts(types[path], texts) if texts or not requested else {}
-        for path, texts in fitting.items()
+        for path, texts in texts_by_run.items()
     }
 
 
@@ -210,11 +212,10 @@ def is_estimable(
     settings: Settings,
     findings: Findings,
 ) -> bool:
-    """Return whether the linear model of a run is estimable, motion apart.
+    """Return whether the linear model of a run is estimable without head motion.
 
-    The events table of the run has to be sound; a problem says why the model is not estimable.
-
-    False with a problem; True where it is not tried.
+    If it is not, a problem gives the reason. Runs for which it is not tested (no events, no linear
+    model, or many volumes) count as estimable. The events table must be valid.
     """
     if (
         "glm" not in settings.activation.kinds
@@ -228,14 +229,14 @@ def is_estimable(
     events = read_events(run.events)
     dummies = settings.preprocessing.dummy_scans or 0
     high_pass = settings.activation.cosine_cutoff
-    asked = {name for weights in contrasts.values() for name in weights}
+    conditions = {name for weights in contrasts.values() for name in weights}
     start_time = run.start_time(settings.preprocessing.slice_time_ref)
     times = frame_times(run.n_volumes, run.tr, start_time=start_time)[dummies:]
-    how = settings.activation
-    filtered = bool(how.band_pass or how.legendre_order)
-    if not filtered and surely_estimable(events, asked, times, run.tr, high_pass):
+    activation = settings.activation
+    is_filtered = bool(activation.band_pass or activation.legendre_order)
+    if not is_filtered and surely_estimable(events, conditions, times, run.tr, high_pass):
         return True
-    table = _filter_columns(run, dummies, settings) if filtered else None
+    table = _filter_columns(run, dummies, settings) if is_filtered else None
     try:
         design = build_design(
             events,
@@ -264,10 +265,10 @@ def _filter_columns(run: BoldRun, dummies: int, settings: Settings) -> "pd.DataF
 
     from bids_sr.glm.time_columns import time_columns, time_model
 
-    how = settings.activation
-    still = pd.DataFrame(index=range(run.n_volumes))
-    model = time_model(None, None, how.band_pass, how.drift)
-    return time_columns(still, model, tr=run.tr, n_dummy=dummies)[0]
+    activation = settings.activation
+    no_motion = pd.DataFrame(index=range(run.n_volumes))
+    model = time_model(None, None, activation.band_pass, activation.drift)
+    return time_columns(no_motion, model, tr=run.tr, n_dummy=dummies)[0]
 
 
 def tell_nyquist(run: BoldRun, settings: Settings, findings: Findings) -> None:
@@ -287,7 +288,7 @@ def can_be_split(
 ) -> bool:
     """Return whether any condition of a run has blocks for two halves.
 
-    The events table of the run has to be sound; conditions without such blocks are reported.
+    Conditions without such blocks are reported. The events table must be valid.
     """
     dummies = settings.preprocessing.dummy_scans or 0
     if run.events is None:
@@ -304,49 +305,49 @@ def can_be_split(
     shares = response_shares(blocks, times, run.tr, rough_courses)
     if any(abs(share - MIN_SHARE) < _UNSURE for share in shares):
         shares = response_shares(blocks, times, run.tr)
-    modeled = sum(share > 0 for share in shares)
-    if modeled > _room_for_blocks(run, settings, dummies) - _MOST_UNSTEADY:
-        room = _room_for_blocks(run, settings, dummies_of(run, settings))
-        if modeled > room:
-            most = fewer_units(events, run.tr, dummies, room)
+    n_modeled = sum(share > 0 for share in shares)
+    if n_modeled > _room_for_blocks(run, settings, dummies) - _MOST_UNSTEADY:
+        max_blocks = _room_for_blocks(run, settings, dummies_of(run, settings))
+        if n_modeled > max_blocks:
+            max_units = fewer_units(events, run.tr, dummies, max_blocks)
             text = (
-                f"{run.n_volumes} volumes are not enough to estimate {modeled} blocks separately"
+                f"{run.n_volumes} volumes are not enough to estimate {n_modeled} blocks separately"
             )
-            if most is None:
+            if max_units is None:
                 findings.tell(run.events, f"{text}. Split-half analysis is skipped.")
                 return False
             findings.tell(
                 run.events,
                 f"{text}. Split halves are composed of groups of consecutive blocks instead.",
             )
-            blocks = find_blocks(events, most)
+            blocks = find_blocks(events, max_units)
             shares = response_shares(blocks, times, run.tr)
     for block, share in zip(blocks, shares, strict=True):
         counts[block.condition] += share >= MIN_SHARE
-    few = [
+    too_few = [
         f"{name} ({count} block{'s' * (count != 1)})"
         for name, count in counts.items()
         if count < _NEEDED
     ]
-    if few and len(few) < len(counts):
+    if too_few and len(too_few) < len(counts):
         findings.tell(
             run.events,
             "split-half analysis requires at least two blocks per condition within the run and"
-            f" excludes these conditions: {', '.join(few)}.",
+            f" excludes these conditions: {', '.join(too_few)}.",
         )
-    elif few:
-        what = (
+    elif too_few:
+        reason = (
             "split-half analysis requires at least two blocks per condition within the run, but"
-            f" no condition has two: {', '.join(few)}"
+            f" no condition has two: {', '.join(too_few)}"
         )
-        findings.tell(run.events, f"{what}. Split-half analysis is skipped.")
-    return not few or len(few) < len(counts)
+        findings.tell(run.events, f"{reason}. Split-half analysis is skipped.")
+    return not too_few or len(too_few) < len(counts)
 
 
 def _has_segments(
     run: BoldRun, settings: Settings, findings: Findings, dummies: int, n_seeds: int
 ) -> bool:
-    """Return whether a run without events has segments for two halves; a note says if not."""
+    """Return whether a run without events has segments for two halves, and report if not."""
     from bids_sr.glm.seeds import LEAST_SEGMENTS, segment_count
 
     reason = ""
@@ -363,14 +364,16 @@ def _has_segments(
 
 
 def _room_for_blocks(run: BoldRun, settings: Settings, dummies: int) -> int:
-    """Return how many blocks a run has room for beside motion, drift and the temporal model.
+    """Return the number of blocks that the degrees of freedom of a run allow.
 
-    One degree of freedom is left for residuals.
+    Motion, drift and temporal model are included, and one degree of freedom is left for residuals.
     """
     from bids_sr.glm.time_columns import column_count, time_model
 
-    how = settings.activation
+    activation = settings.activation
     rows, columns = _size_of_model(run, dummies, MOTION_REGRESSORS, settings)
-    if how.models_time:
-        columns += column_count(rows, run.tr, time_model(None, None, how.band_pass, how.drift))
+    if activation.models_time:
+        columns += column_count(
+            rows, run.tr, time_model(None, None, activation.band_pass, activation.drift)
+        )
     return rows - columns - 1

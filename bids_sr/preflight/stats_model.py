@@ -1,7 +1,7 @@
-"""BIDS Stats Model of the run level, read by pybids: its contrasts and confounds.
+"""BIDS Stats Model at the run level, read by pybids: contrasts and confounds.
 
-The rest of the model is fixed here: every trial type convolved with SPM's response, drift and
-mean, each run on its own. A model that asks for more is refused, and not fitted in part.
+The rest of the model is fixed: trial types convolved with the response of SPM, drift and mean,
+fitted to each run separately. A model with other components is rejected as a whole.
 """
 
 import json
@@ -17,51 +17,52 @@ from bids_sr.bids.entities import entities_of, same_run
 from bids_sr.glm.contrasts import Contrast, camel
 from bids_sr.io.atomic_files import read_text
 
-_TYPE = "trial_type."  # what `Factor` puts before the name of a trial type
-# columns that X may have; wildcards mean those of the run
+_TYPE = "trial_type."  # prefix that `Factor` adds to trial types
+# valid columns of X; wildcards select columns of the run
 _COLUMN = re.compile(
     r"1|intercept|trial_type\..+|csf_wm|rmsd|(std_)?dvars|framewise_displacement|\w+[*?\[].*"
     r"|((trans|rot)_[xyz]|global_signal|csf|white_matter)(_derivative1)?(_power2)?"
     r"|([acwt]_comp_cor_|cosine|motion_outlier|non_steady_state_outlier)\d\d"
 )
-_OF_TYPE = re.compile(r"1|intercept|trial_type\..+")  # those of them that are not confounds
+_OF_TYPE = re.compile(r"1|intercept|trial_type\..+")  # valid columns that are not confounds
 _NO_CONFOUND = ("1", "intercept", _TYPE, "cosine")  # mean and drift are part of every model
 
 
 def is_confound(name: str) -> bool:
-    """Return whether a name, possibly with wildcards, can be one of a column of confounds."""
+    """Return whether a name, possibly with wildcards, can refer to a column of confounds."""
     return bool(_COLUMN.fullmatch(name)) and not _OF_TYPE.fullmatch(name)
 
 
 def read_model(
     path: Path, types: Mapping[Path, Iterable[str]], findings: Findings
 ) -> tuple[list[tuple[str, Contrast]], list[str]]:
-    """Return the contrasts of a model, as `resolve_contrasts` takes them, and its confounds.
+    """Return contrasts (as `resolve_contrasts` takes them) and confound columns of a model.
 
-    Names and weights of contrasts, and columns of the confounds, some with wildcards; none where
-    the model is refused.
+    Columns may contain wildcards. Both lists are empty if the model is rejected.
     """
     from bids.modeling import BIDSStatsModelsNode
     from bids.modeling.statsmodels import validate_model
     from bids.utils import convert_JSON
 
-    every = dict.fromkeys(_TYPE + name for names in types.values() for name in names).keys()
+    all_types = dict.fromkeys(_TYPE + name for names in types.values() for name in names).keys()
     try:
         document = convert_JSON(json.loads(read_text(path)))
         validate_model(document)
-        nodes = [BIDSStatsModelsNode(**each) for each in document["nodes"]]
-        single = nodes[0].dummy_contrasts
+        nodes = [BIDSStatsModelsNode(**node) for node in document["nodes"]]
+        dummy_contrasts = nodes[0].dummy_contrasts
         columns = map(str, nodes[0].model["x"])
         contrasts = [
-            {"name": name, "condition_list": [name], "weights": [1]} | single
-            for name in (single.get("contrasts", every) if single else ())
+            {"name": name, "condition_list": [name], "weights": [1]} | dummy_contrasts
+            for name in (dummy_contrasts.get("contrasts", all_types) if dummy_contrasts else ())
         ] + nodes[0].contrasts
-        refused = [*_asks_more(nodes, document.get("input", {}), types, every, contrasts)]
-        if not refused:
+        reasons = [
+            *_unsupported_features(nodes, document.get("input", {}), types, all_types, contrasts)
+        ]
+        if not reasons:
             confounds = [name for name in columns if not name.startswith(_NO_CONFOUND)]
             return list(map(_weighted, contrasts)), confounds
     except OSError as error:
-        refused = [f"the model file cannot be read ({error.strerror})"]
+        reasons = [f"the model file cannot be read ({error.strerror})"]
     except (
         ValueError,
         ArithmeticError,
@@ -70,34 +71,38 @@ def read_model(
         AttributeError,
         RuntimeError,
     ) as error:
-        refused = [f"the file is not a valid BIDS Stats Model ({error!r})"]
-    for why in refused:
+        reasons = [f"the file is not a valid BIDS Stats Model ({error!r})"]
+    for reason in reasons:
         fix = (
             "Change the model as described in docs/recipes/stats_model.md, or fit it to the"
             " super-resolved series with FitLins."
         )
-        findings.refuse_option(f"--model {path}", why, fix)
+        findings.refuse_option(f"--model {path}", reason, fix)
     return [], []
 
 
 def _weighted(contrast: Mapping[str, Any]) -> tuple[str, Contrast]:
-    found: Contrast = {}
+    """Return name and weights of a contrast of the model."""
+    weights: Contrast = {}
     for term, weight in zip(contrast["condition_list"], contrast["weights"], strict=True):
         name = term.removeprefix(_TYPE)
-        found[name] = found.get(name, 0.0) + float(Fraction(weight))
-    if not any(found.values()):
+        weights[name] = weights.get(name, 0.0) + float(Fraction(weight))
+    if not any(weights.values()):
         raise ValueError(f"all weights of the contrast {contrast['name']} are zero")
-    return camel(contrast["name"].removeprefix(_TYPE)), found
+    return camel(contrast["name"].removeprefix(_TYPE)), weights
 
 
-def _asks_more(
+def _unsupported_features(
     nodes: Sequence[Any],
     chosen: Mapping[str, Any],
     types: Iterable[Path],
-    every: Set[str],
+    all_types: Set[str],
     contrasts: Iterable[Mapping[str, Any]],
 ) -> Iterator[str]:
-    """What is asked for besides t contrasts of trial types, with confounds, in each run."""
+    """Yield each feature of a model beyond t contrasts of trial types with confounds, per run.
+
+    `chosen` is the Input of the model, `all_types` contains the prefixed trial types of all runs.
+    """
     node = nodes[0]
     runs = {bold.name: entities_of(bold) for bold in types}
     if not runs:
@@ -106,22 +111,25 @@ def _asks_more(
             " runs, or omit --model"
         )
         return
-    if [each.level for each in nodes] != ["run"]:
+    if [level_node.level for level_node in nodes] != ["run"]:
         yield (
             "only the run level is supported, but the model has the levels"
-            f" {', '.join(each.level for each in nodes)}"
+            f" {', '.join(level_node.level for level_node in nodes)}"
         )
     for key, labels in chosen.items():
-        named = [{key: str(label)} for label in labels]
-        out = [
-            name for name, own in runs.items() if not any(same_run(own, n, [key]) for n in named)
+        selections = [{key: str(label)} for label in labels]
+        excluded = [
+            name
+            for name, entities in runs.items()
+            if not any(same_run(entities, selection, [key]) for selection in selections)
         ]
-        if out:
+        if excluded:
             yield (
-                f"the model Input excludes {out[0]} by {key}. Select the same runs on the command"
+                f"the model Input excludes {excluded[0]} by {key}. Select the same runs on the"
+                " command"
                 " line, for example with --task-id"
             )
-    if len({tuple(map(own.get, node.group_by)) for own in runs.values()}) < len(runs):
+    if len({tuple(map(entities.get, node.group_by)) for entities in runs.values()}) < len(runs):
         yield "GroupBy combines several runs, but bids-sr fits each run separately"
     if {"type": "glm", **node.model, "x": []} != {"type": "glm", "x": []}:
         yield (
@@ -141,16 +149,18 @@ def _asks_more(
             name = instruction["name"]
             yield f"the transformation {name} is not supported, or not supported with these inputs"
     columns = list(map(str, node.model["x"]))
-    for where, names in (("X", columns), ("Convolve", convolved)):
-        if absent := every - {one for name in names for one in matching(every, name)}:
+    for field, names in (("X", columns), ("Convolve", convolved)):
+        if missing := all_types - {
+            type_name for name in names for type_name in matching(all_types, name)
+        }:
             yield (
-                f"{where} must include all trial types, but the following are missing:"
-                f" {', '.join(sorted(absent))}"
+                f"{field} must include all trial types, but the following are missing:"
+                f" {', '.join(sorted(missing))}"
             )
-    if strange := [name for name in columns if not _COLUMN.fullmatch(name)]:
+    if unknown := [name for name in columns if not _COLUMN.fullmatch(name)]:
         yield (
-            f"X contains columns that are neither trial types nor confounds: {', '.join(strange)}"
+            f"X contains columns that are neither trial types nor confounds: {', '.join(unknown)}"
         )
     for instruction in contrasts:
-        if instruction.get("test") != "t" or not every >= {*instruction["condition_list"]}:
+        if instruction.get("test") != "t" or not all_types >= {*instruction["condition_list"]}:
             yield f"contrast {instruction['name']} is not a t-test of trial types"

@@ -1,4 +1,4 @@
-"""Checks of the options of structural scans: programs of FSL, and the template of lesions."""
+"""Checks of the options of structural scans: FSL programs, lesion template and edited masks."""
 
 import shutil
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ from bids_sr.notices import UsageError
 
 
 def check_tools(settings: Settings, findings: Findings) -> None:
-    """Refuse ``--anat-tools fsl`` if a program of FSL is not on the PATH."""
+    """Reject ``--anat-tools fsl`` if a program of FSL is not on the PATH."""
     if settings.superres.anat_tools != "fsl":
         return
     from bids_sr.registration.fsl import PROGRAMS
 
-    absent = [name for name in PROGRAMS if shutil.which(name) is None]
-    if absent:
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
         findings.refuse_option(
             "--anat-tools fsl",
-            f"the FSL programs {', '.join(absent)} were not found on the PATH",
+            f"the FSL programs {', '.join(missing)} were not found on the PATH",
             "Install FSL (https://fsl.fmrib.ox.ac.uk/fsl/docs/) and add its bin directory to the"
             " PATH. To use N4 bias field correction and the template brain mask instead of FSL,"
             " omit the option.",
@@ -32,7 +32,7 @@ def check_tools(settings: Settings, findings: Findings) -> None:
 
 
 def _with_flair(subjects: Sequence[Subject]) -> list[Subject]:
-    """Return the participants who have FLAIR scans at two resolutions."""
+    """Return the participants with FLAIR scans at two resolutions."""
     return [
         subject
         for subject in subjects
@@ -43,41 +43,41 @@ def _with_flair(subjects: Sequence[Subject]) -> list[Subject]:
 def check_lesion_template(
     settings: Settings, subjects: Sequence[Subject], findings: Findings
 ) -> None:
-    """Refuse a lesion template that cannot be used, before any work."""
+    """Reject an unusable lesion template."""
     file = settings.superres.lesion_template
     if file is None:
         return
-    where = f"--lesion-template {file}"
+    option = f"--lesion-template {file}"
     if subjects and not _with_flair(subjects):
         findings.refuse_option(
-            where,
+            option,
             "white-matter hyperintensities are segmented on FLAIR scans, but no participant has"
             " FLAIR scans at two resolutions",
             "Omit the option.",
         )
     space = next(iter(settings.preprocessing.templates), SPACES[0])
     if problem := _problem(file, space):
-        why, fix = problem
-        findings.refuse_option(where, why, fix)
+        reason, fix = problem
+        findings.refuse_option(option, reason, fix)
 
 
 def check_lesion_references(
     settings: Settings, subjects: Sequence[Subject], findings: Findings
 ) -> None:
-    """Refuse a folder without any edited mask, and masks that cannot be used, before any work."""
+    """Reject a directory without edited masks, and unusable masks."""
     folder = settings.superres.wmh_reference
     if folder is None:
         return
-    where = f"--wmh-reference {folder}"
+    option = f"--wmh-reference {folder}"
     if not folder.is_dir():
-        findings.refuse_option(where, "the directory was not found", "Check the path.")
+        findings.refuse_option(option, "the directory was not found", "Check the path.")
         return
-    concerned = _with_flair(subjects)
-    files = {one.label: lesion_reference(settings, one) for one in concerned}
+    with_flair = _with_flair(subjects)
+    files = {subject.label: lesion_reference(settings, subject) for subject in with_flair}
     if subjects and not any(files.values()):
-        expected = [reference_name(settings, one) for one in concerned]
+        expected = [reference_name(settings, subject) for subject in with_flair]
         findings.refuse_option(
-            where,
+            option,
             (
                 "the directory does not contain an edited lesion mask for the selected"
                 f" participants; the expected file name is {expected[0]}"
@@ -86,20 +86,20 @@ def check_lesion_references(
             else "no participant has FLAIR scans at two resolutions",
             "Name the edited masks like the masks written by bids-sr, or omit the option.",
         )
-    for one in concerned:
-        file = files[one.label]
-        if file is not None and (why := _unfit_mask(file, stored_mask(settings, one))):
+    for subject in with_flair:
+        file = files[subject.label]
+        if file is not None and (reason := _unfit_mask(file, stored_mask(settings, subject))):
             findings.refuse_option(
                 str(file),
-                why,
+                reason,
                 "Edit a copy of the lesion mask that was written by an earlier run.",
             )
 
 
 def _unfit_mask(file: Path, stored: Path) -> str:
-    """Return why an edited mask cannot be used; "" if it can.
+    """Return why an edited mask cannot be used, "" if it can.
 
-    `stored`: mask of an earlier run, whose grid is compared if the file exists.
+    If the mask `stored` of an earlier run exists, its grid is compared.
     """
     from nibabel.filebasedimages import ImageFileError
 
@@ -114,24 +114,24 @@ def _unfit_mask(file: Path, stored: Path) -> str:
     if data.ndim != 3:
         return f"the image has {data.ndim} dimensions {data.shape}, but a 3D mask is expected"
     if stored.is_file():
-        own, own_affine = load_image(stored)
-        if not same_grid(data.shape, affine, own.shape, own_affine):
+        stored_data, stored_affine = load_image(stored)
+        if not same_grid(data.shape, affine, stored_data.shape, stored_affine):
             return (
                 f"the mask grid {data.shape} differs in size or position from the grid"
-                f" {own.shape} of {stored}"
+                f" {stored_data.shape} of {stored}"
             )
     return ""
 
 
 def _problem(file: Path, space: str) -> tuple[str, str] | None:
-    """Return why a file is no lesion template in a space, and what to do; None if it is one."""
+    """Return why a file is not a lesion template in a space, with the remedy; None if it is."""
     from nibabel.affines import apply_affine
     from nibabel.filebasedimages import ImageFileError
 
     from bids_sr.io.nifti import load_image
     from bids_sr.registration.templates import TemplateError, load_template
 
-    give = (
+    fix = (
         f"Specify a lesion map in {space}, that is, a 3D NIfTI image with values above 0 where"
         " lesions occur."
     )
@@ -142,26 +142,26 @@ def _problem(file: Path, space: str) -> tuple[str, str] | None:
     except (UsageError, OSError, EOFError, ValueError, ImageFileError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         reason = first_line.removeprefix(f"{file}: ")
-        return f"the file cannot be read as a NIfTI image ({reason})", give
+        return f"the file cannot be read as a NIfTI image ({reason})", fix
     if data.ndim != 3:
         return (
             f"the image has {data.ndim} dimensions {data.shape}, but a 3D image is expected"
-        ), give
+        ), fix
     voxels = np.argwhere(data > 0)
     if not len(voxels):
-        return "the image is empty: all voxel values are 0 or negative", give
+        return "the image is empty: all voxel values are 0 or negative", fix
     try:
         brain = load_template(space).mask
     except TemplateError:
-        return None  # refused with the spaces
-    at = np.round(apply_affine(np.linalg.inv(brain.affine), apply_affine(affine, voxels))).astype(
-        int
-    )
-    within = ((at >= 0) & (at < brain.data.shape)).all(axis=1)
-    if not brain.data[tuple(at[within].T)].any():
-        why = (
+        return None  # reported with the output spaces
+    indices = np.round(
+        apply_affine(np.linalg.inv(brain.affine), apply_affine(affine, voxels))
+    ).astype(int)
+    is_inside = ((indices >= 0) & (indices < brain.data.shape)).all(axis=1)
+    if not brain.data[tuple(indices[is_inside].T)].any():
+        explanation = (
             f"all voxels above 0 are outside the brain in {space}, so the image is probably in"
             " another space"
         )
-        return why, f"{give} To use another template, specify --output-spaces."
+        return explanation, f"{fix} To use another template, specify --output-spaces."
     return None

@@ -1,4 +1,4 @@
-"""BIDS validator of the BIDS community, run on the dataset as an offline program."""
+"""Validation of the data set with the official BIDS validator, run as an offline program."""
 
 import json
 import os
@@ -17,23 +17,23 @@ from bids_sr.io.tables import column
 
 _PROGRAM = "bids-validator-deno"
 _TIMEOUT_S = 600.0
-_SHOWN = 3  # files named for each kind of error
-_LONGEST = 200  # characters of what it says of one
+_SHOWN = 3  # number of files named per kind of error
+_LONGEST = 200  # characters of the description of an error
 _Issue = Mapping[str, str]
 _Runs = Mapping[str, Sequence[Path | None]]
-"""Name of a run → its series, and other files of it."""
+"""Name of a run → its BOLD file and further files."""
 _PARTICIPANTS = "participants.tsv"
-# in codes of errors about participants that are not listed, or listed twice
+# part of the codes of errors about participants that are not listed, or listed twice
 _OF_ROWS = ("PARTICIPANT_ID", "UNIQUE")
 
 
 def _find_validator() -> Path | None:
-    """The program beside the running Python, or on PATH."""
-    beside = Path(sys.executable).parent / _PROGRAM
-    if beside.is_file():
-        return beside
-    found = shutil.which(_PROGRAM)
-    return Path(found) if found else None
+    """Return the validator next to the Python interpreter or on the PATH, or None."""
+    neighbor = Path(sys.executable).parent / _PROGRAM
+    if neighbor.is_file():
+        return neighbor
+    program = shutil.which(_PROGRAM)
+    return Path(program) if program else None
 
 
 def validate(
@@ -43,25 +43,23 @@ def validate(
     findings: Findings,
     timeout_s: float = _TIMEOUT_S,
 ) -> None:
-    """Run the validator and collect its errors as problems, one for each kind.
+    """Run the validator, and add its errors as problems, one per kind.
 
-    If the validator does not answer, a notice says why.
-
-    Errors of others than these runs of these participants are left out, as are those of files with
-    a problem already.
+    If the validator fails, a note gives the reason. Errors that concern other participants or
+    runs, or files that already have a problem, are omitted.
     """
     program = _find_validator()
-    endless = next(_special_files(bids_dir), None)
+    special_file = next(_special_files(bids_dir), None)
     if program is None:
         findings.tell(
             bids_dir, f"the dataset was not validated because {_PROGRAM} is not installed."
         )
-    elif endless is not None:
+    elif special_file is not None:
         text = (
             "the dataset was not validated because it contains a pipe or device file, which the"
             " BIDS validator cannot read."
         )
-        findings.tell(endless, text)
+        findings.tell(special_file, text)
     else:
         try:
             issues, messages = _run(program, bids_dir, timeout_s)
@@ -82,7 +80,7 @@ def validate(
 
 
 def _special_files(folder: Path) -> Iterator[Path]:
-    """Return pipes, sockets and devices below a folder, or that a link there leads to.
+    """Yield pipes, sockets and devices below a folder, directly or as the target of a link.
 
     Links to folders are not followed.
     """
@@ -98,8 +96,8 @@ def _special_files(folder: Path) -> Iterator[Path]:
 
 
 def _run(program: Path, bids_dir: Path, timeout_s: float) -> tuple[list[_Issue], dict[str, str]]:
-    """What the validator finds, and what its codes mean."""
-    # so that nothing is written to a home directory
+    """Return the issues of the validator, and the description of its codes."""
+    # the validator would otherwise write to the home directory
     with tempfile.TemporaryDirectory(prefix="bids-sr-") as cache:
         environment = {
             **os.environ,
@@ -107,19 +105,20 @@ def _run(program: Path, bids_dir: Path, timeout_s: float) -> tuple[list[_Issue],
             "DENO_NO_UPDATE_CHECK": "1",
             "NO_COLOR": "1",
         }
-        done = subprocess.run(
+        process = subprocess.run(
             [program, "--format", "json", "--ignoreWarnings", bids_dir.absolute()],
             capture_output=True,
             timeout=timeout_s,
             env=environment,
             check=False,
         )
-    start = done.stdout.find(b"{")
+    start = process.stdout.find(b"{")
     if start < 0:
         raise ValueError(
-            (done.stderr or done.stdout).decode(errors="replace").strip()[-300:] or "no answer"
+            (process.stderr or process.stdout).decode(errors="replace").strip()[-300:]
+            or "no answer"
         )
-    report = json.loads(done.stdout[start:])
+    report = json.loads(process.stdout[start:])
     if not isinstance(report, dict) or "issues" not in report:
         raise ValueError("the validator output does not have the expected format")
     return report["issues"].get("issues", []), report["issues"].get("codeMessages", {})
@@ -133,16 +132,18 @@ def _problems_of(
     runs: _Runs,
     findings: Findings,
 ) -> None:
-    """Turn report errors into problems, one for each kind; `messages` explains the codes."""
-    known = {Path(problem.what) for problem in findings.problems}
+    """Add the errors of a report as problems, one per kind; `messages` describes the codes."""
+    files_with_problems = {Path(problem.what) for problem in findings.problems}
     kinds: dict[tuple[str, str, tuple[str, str]], list[_Issue]] = {}
-    for issue in (each for each in issues if each.get("severity") == "error"):
-        if bids_dir / _place(issue) in known:  # which our own checks state more plainly
+    for issue in (candidate for candidate in issues if candidate.get("severity") == "error"):
+        if (
+            bids_dir / _place(issue) in files_with_problems
+        ):  # described more clearly by our own checks
             continue
         code, key = str(issue.get("code", "")), str(issue.get("subCode", ""))
-        for whose in _owners(issue, bids_dir, participants, runs):
-            kinds.setdefault((code, key, whose), []).append(issue)
-    for (code, key, whose), issues in kinds.items():
+        for owner in _owners(issue, bids_dir, participants, runs):
+            kinds.setdefault((code, key, owner), []).append(issue)
+    for (code, key, owner), issues in kinds.items():
         files = [str(bids_dir / _place(issue)) for issue in issues]
         more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
         text = shorten(
@@ -150,7 +151,7 @@ def _problems_of(
             _LONGEST,
             placeholder=" …",
         )
-        with findings.about(*whose):
+        with findings.about(*owner):
             findings.refuse(
                 ", ".join(files[:_SHOWN]) + more,
                 f"BIDS validator: {text or 'error'} [{code}{': ' + key if key else ''}]",
@@ -159,6 +160,7 @@ def _problems_of(
 
 
 def _place(issue: _Issue) -> Path:
+    """Return the path of an issue, relative to the data set."""
     return Path(str(issue.get("location", "")).lstrip("/"))
 
 
@@ -168,32 +170,34 @@ def _owners(
     participants: Collection[str],
     runs: _Runs,
 ) -> list[tuple[str, str]]:
-    """Return the participant and run of an error, empty for the whole dataset.
+    """Return (participant, run) of an error; ("", "") if it concerns the whole data set.
 
-    None is returned where all files of the error belong to others.
+    The run is "" if the error concerns a participant. The list is empty if the error only concerns
+    participants or runs that were not selected.
     """
     place = _place(issue)
-    whose = (
+    folders = (
         {place.parts[0]} if len(place.parts) > 1 and place.parts[0].startswith("sub-") else set()
     )
     if place == Path(_PARTICIPANTS):
         listed = column(bids_dir / place, "participant_id")
         line = int(issue.get("line") or 0) - 2
-        there = {path.name for path in bids_dir.glob("sub-*")}
-        whose = there & set(listed[line : line + 1]) if line >= 0 else set()
-        if not whose and any(kind in str(issue.get("code", "")) for kind in _OF_ROWS):
-            whose = {name for name in there if listed and listed.count(name) != 1}
-    named = entities_of(place)
-    if "task" in named:
-        keys = named.keys() & set(RUN_KEYS)
-        known = ((name, entities_of(bold)) for name, (bold, *_) in runs.items() if bold)
+        existing = {path.name for path in bids_dir.glob("sub-*")}
+        folders = existing & set(listed[line : line + 1]) if line >= 0 else set()
+        if not folders and any(kind in str(issue.get("code", "")) for kind in _OF_ROWS):
+            folders = {name for name in existing if listed and listed.count(name) != 1}
+    entities = entities_of(place)
+    if "task" in entities:
+        keys = entities.keys() & set(RUN_KEYS)
+        entities_by_run = ((name, entities_of(bold)) for name, (bold, *_) in runs.items() if bold)
         return [
-            (own["subject"], name)
-            for name, own in known
-            if (not whose or f"sub-{own['subject']}" in whose) and same_run(named, own, keys)
+            (run_entities["subject"], name)
+            for name, run_entities in entities_by_run
+            if (not folders or f"sub-{run_entities['subject']}" in folders)
+            and same_run(entities, run_entities, keys)
         ]
     return (
-        sorted((label, "") for label in participants if f"sub-{label}" in whose)
-        if whose
+        sorted((label, "") for label in participants if f"sub-{label}" in folders)
+        if folders
         else [("", "")]
     )

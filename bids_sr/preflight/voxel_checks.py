@@ -1,10 +1,10 @@
-"""Voxel checks: one pass through each image, and comparison of truth with its run.
+"""Voxel checks: one pass through each image, and comparison of references with their runs.
 
 One volume is held in memory at a time.
 
-Downsampled to the resolution of the run, the truth has to look like it, and to change from a
-volume to the next as it does. Noise and physiology of one run are those of no other, so that the
-second tells runs of one head apart.
+Downsampled to the resolution of the run, a reference must resemble the run, and its changes
+between successive volumes must correlate with the changes in the run. Noise and physiology differ
+between runs, so the changes distinguish runs of the same head.
 """
 
 import gzip
@@ -26,31 +26,36 @@ from bids_sr.preflight.plan import Plan
 from bids_sr.sr.matrices import acquire
 
 _CHUNK = 1 << 20
-_PLACES = 10  # in time, at each of which two volumes that follow one another are read
-_ALIKE = 0.5  # correlation over voxels below which it is another head, or the same one elsewhere
-# correlation of changes below which it is another run; it was .25 and more with much noise added
+_PLACES = 10  # number of time points with two successive volumes each
+_ALIKE = 0.5  # smallest spatial correlation; lower values indicate another head or a displacement
+# smallest correlation of changes; lower values indicate another run (at least .25 with strong
+# added noise)
 _TOGETHER = 0.1
-_MOST_GAIN = 1.25  # of the signal of a reference over that of its run
-# fewer or more make no brain, whatever the coil, the slab and the age
+_MOST_GAIN = 1.25  # largest ratio between the signals of a reference and its run
+# voxels; fewer cannot be a brain, whatever the coil, slab and age
 _MASK_VOXELS = 50
-_BRIGHT = 0.25  # of the 98th percentile
+_BRIGHT = 0.25  # brightness threshold relative to the 98th percentile
 
 _Array = npt.NDArray[np.float64]
 
 
 def check_data(plan: Plan, *, forced: bool = False) -> tuple[Notice, ...]:
-    """Return damaged, constant or nonfinite images, reading each once and writing nothing.
+    """Check the voxels of all images, reading each image once and writing nothing.
 
-    Brain masks of another program are read too: those that can be no brain's are returned, and
-    runs whose k-space does not reach the limit of the voxels.
+    Damaged, constant and non-finite images are reported, as well as implausible brain masks of
+    other programs, and runs whose k-space ends below the Nyquist limit of the voxels.
 
-    `forced`: whether ``--force`` was given, by which empty k-space becomes a note. Returns
-    problems, then warnings and notes, each with its participant or run.
+    `forced` (``--force``) turns empty k-space into a note.
+
+    Returns
+    -------
+    tuple of Notice
+        Problems, then warnings and notes, each with its participant or run.
     """
     findings = Findings()
     runs = plan.runs
     calibrations = {run.calibration.bold for run in runs if run.calibration}
-    compared = {each.bold for run in runs for each in run.compared.values()}
+    compared = {series.bold for run in runs for series in run.compared.values()}
     for subject in plan.subjects:
         masks = [run.precomputed.mask for run in subject.runs if run.precomputed is not None]
         masks += [] if subject.precomputed is None else [subject.precomputed.mask]
@@ -60,33 +65,33 @@ def check_data(plan: Plan, *, forced: bool = False) -> tuple[Notice, ...]:
                 _check_image(path, findings, or_else, may_mask=path in compared)
             for path in dict.fromkeys(mask for mask in masks if mask is not None):
                 _check_mask(path, findings)
-    unsound = {Path(problem.what) for problem in findings.problems}
+    invalid = {Path(problem.what) for problem in findings.problems}
     for subject in plan.subjects:
         pairs = (*subject.structural, *subject.pairs, *subject.holdouts.values())
         images = [*subject.t1w[:1], *(path for pair in pairs for path in pair.images)]
         images += [scan.path for session in subject.lowres for scan in session]
         with findings.about(subject.label):
-            for path in (one for one in dict.fromkeys(images) if one not in unsound):
+            for path in (image for image in dict.fromkeys(images) if image not in invalid):
                 _check_anatomical(path, findings)
     for run in runs:
-        if unsound.isdisjoint(run.images):
+        if invalid.isdisjoint(run.images):
             with findings.about(run.entities["subject"], run.stem):
                 _check_mean(run, findings)
                 _check_truth(run, findings)
                 _check_compared(run, findings)
-                for one in filter(None, (run, run.calibration)):
-                    check_kspace(one, findings, forced=forced)
+                for series in filter(None, (run, run.calibration)):
+                    check_kspace(series, findings, forced=forced)
     return (*findings.problems, *findings.notices)
 
 
-_NEGATIVE = 0.1  # share of the sum of absolute values; interpolation leaves a few negative values
+_NEGATIVE = 0.1  # share of the sum of absolute values; interpolation causes a few negative values
 
 
 def _check_mean(run: BoldRun, findings: Findings) -> None:
-    """Refuse a series of which the mean was subtracted, or that is no magnitude."""
+    """Reject a series whose mean was subtracted, or that is not a magnitude series."""
     numbers = sorted({0, run.n_volumes // 2, run.n_volumes - 1})
     volumes = _some_volumes(run.bold, numbers, run.axis_order)
-    # per volume: the first may be so much brighter that its sum hides the others
+    # by volume, because the first may be so bright that its sum would hide all others
     negative = float(np.median([_negative_share(volumes[number]) for number in numbers]))
     if negative > _NEGATIVE:
         findings.refuse(
@@ -110,27 +115,28 @@ def _check_mean(run: BoldRun, findings: Findings) -> None:
         )
 
 
-_PADDED = 0.01  # least share of the voxels; fewer are artifacts
-_BRIGHTER = 2.0  # a saturated head has the value of its brightest voxels
+_PADDED = 0.01  # smallest share of voxels; smaller shares are artifacts
+# smallest ratio to bright voxels; a saturated head has the value of its brightest voxels
+_BRIGHTER = 2.0
 
 
 def _padding(volumes: list[_Array]) -> tuple[float, float] | None:
-    """Return the value and the share of voxels with one value far from all others, or None."""
+    """Return value and share of voxels that have one value far from all others, or None."""
     values = np.stack(volumes)
     values = values[np.isfinite(values)]
-    found, counts = np.unique(values, return_counts=True)
+    levels, counts = np.unique(values, return_counts=True)
     index = int(counts.argmax())
-    value, share = float(found[index]), counts[index] / values.size
-    others = values[values != value]
-    if share < _PADDED or not others.size:
+    value, share = float(levels[index]), counts[index] / values.size
+    remaining = values[values != value]
+    if share < _PADDED or not remaining.size:
         return None
-    bright = float(np.percentile(np.abs(others), 98))
-    far = value > _BRIGHTER * bright or value < -0.5 * bright
-    return (value, float(share)) if far else None
+    bright_level = float(np.percentile(np.abs(remaining), 98))
+    is_far = value > _BRIGHTER * bright_level or value < -0.5 * bright_level
+    return (value, float(share)) if is_far else None
 
 
 def _check_anatomical(path: Path, findings: Findings) -> None:
-    """Refuse a T1w, T2*w or other structural image whose brain is not bright on a dark ground."""
+    """Reject a structural image whose voxel values are largely negative."""
     from bids_sr.io.nifti import load_image
 
     negative = _negative_share(load_image(path)[0])
@@ -146,14 +152,14 @@ def _check_anatomical(path: Path, findings: Findings) -> None:
 
 
 def _negative_share(values: Array) -> float:
-    """Return the share of the sum of absolute finite values that negative ones have, 0 to 1."""
+    """Return the negative share (0 to 1) of the sum of absolute finite values."""
     values = values[np.isfinite(values)].astype(np.float64)
     total = float(np.abs(values).sum())
     return -float(values[values < 0].sum()) / total if total > 0 else 0.0
 
 
 def _check_mask(path: Path, findings: Findings) -> None:
-    """Problems of a brain mask of another program: no brain in it, or more than a brain."""
+    """Report a precomputed brain mask that is empty, too large, or covers the whole image."""
     try:
         (values,) = _volumes(path)
         import nibabel as nb
@@ -163,18 +169,19 @@ def _check_mask(path: Path, findings: Findings) -> None:
         fix = "Copy the file again from its source, and compare file size and checksum."
         findings.refuse(path, f"the brain mask is truncated or corrupt ({error})", fix)
         return
-    inside = int(np.count_nonzero(values > 0))
+    n_inside = int(np.count_nonzero(values > 0))
     reason = ""
-    if inside < _MASK_VOXELS:
+    if n_inside < _MASK_VOXELS:
         reason = (
-            f"the number of voxels in the brain mask is {inside}, but at least {_MASK_VOXELS}"
+            f"the number of voxels in the brain mask is {n_inside}, but at least {_MASK_VOXELS}"
             " voxels are expected"
         )
-    elif inside == values.size:
+    elif n_inside == values.size:
         reason = "the brain mask covers the whole field of view"
-    elif inside * voxel_ml > LARGEST_BRAIN_ML:
+    elif n_inside * voxel_ml > LARGEST_BRAIN_ML:
         reason = (
-            f"the volume of the brain mask is {inside * voxel_ml:.0f} ml, but human brains are at"
+            f"the volume of the brain mask is {n_inside * voxel_ml:.0f} ml, but human brains are"
+            " at"
             f" most {LARGEST_BRAIN_ML:g} ml"
         )
     if reason:
@@ -188,9 +195,9 @@ def _check_mask(path: Path, findings: Findings) -> None:
 def _check_image(
     path: Path, findings: Findings, or_else: str = "", *, may_mask: bool = False
 ) -> None:
-    """Problems of the voxels of one image; memory is that of a volume.
+    """Report problems with the voxels of an image, holding one volume in memory.
 
-    `or_else` is a further way out; with `may_mask` NaN is left to `_check_compared`.
+    `or_else` is an alternative remedy. With `may_mask`, NaN is left to `_check_compared`.
     """
     not_finite = list[int]()
     flat = list[int]()
@@ -198,7 +205,8 @@ def _check_image(
     count = 0
     try:
         for volume in _volumes(path):
-            low, high = volume.min(), volume.max()  # both carry a NaN along
+            # minimum and maximum are NaN if any voxel is NaN
+            low, high = volume.min(), volume.max()
             if not (np.isfinite(low) and np.isfinite(high)):
                 not_finite.append(count)
             elif low == high:
@@ -214,7 +222,7 @@ def _check_image(
         return
     fix = f"Convert the DICOM images again, or exclude this image.{or_else}"
     if not_finite and not may_mask:
-        where = (
+        volumes_text = (
             ""
             if count == 1
             else f" in {len(not_finite)} of {count} volumes ({_numbers(not_finite)})"
@@ -223,7 +231,7 @@ def _check_image(
             "Convert the image again without NaN masking, or replace NaN and infinite values by"
             f" 0.{or_else}"
         )
-        findings.refuse(path, f"the image contains NaN or infinite values{where}", fix)
+        findings.refuse(path, f"the image contains NaN or infinite values{volumes_text}", fix)
     elif len(flat) == count:
         findings.refuse(path, "the image is constant: all voxels have the same value", fix)
     elif flat:
@@ -241,8 +249,9 @@ def _check_image(
 
 
 def _numbers(indices: list[int]) -> str:
-    shown = ", ".join(str(index) for index in indices[:5])
-    return f"counted from 0: {shown}" + (" …" if len(indices) > 5 else "")
+    """Return the first volume numbers as text."""
+    text = ", ".join(str(index) for index in indices[:5])
+    return f"counted from 0: {text}" + (" …" if len(indices) > 5 else "")
 
 
 def _volumes(path: Path) -> Iterator[np.ndarray]:
@@ -253,7 +262,7 @@ def _volumes(path: Path) -> Iterator[np.ndarray]:
     header = image.header
     dtype = header.get_data_dtype()
     shape = image.shape
-    # a header that was read has none
+    # the header of a loaded image does not contain them
     slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
     if not np.isfinite([slope, intercept]).all():
         raise ValueError("the scaling factor in the image header is not finite")
@@ -270,7 +279,7 @@ def _volumes(path: Path) -> Iterator[np.ndarray]:
 
 
 def _check_range(values: np.ndarray, slope: float, intercept: float) -> None:
-    """Raise ValueError where finite voxels, once scaled, overflow single precision.
+    """Raise `ValueError` if finite voxels overflow single precision after scaling.
 
     Images are processed in single precision.
     """
@@ -284,62 +293,73 @@ def _check_range(values: np.ndarray, slope: float, intercept: float) -> None:
 
 
 def _open(path: Path) -> BinaryIO:
+    """Open a file for reading, decompressed if gzipped."""
     if path.suffix == ".gz":
         return gzip.open(path, "rb")  # type: ignore[return-value]
     return path.open("rb")
 
 
 def _exactly(stream: BinaryIO, size: int) -> bytearray:
+    """Read a number of bytes; raise `EOFError` if the stream ends earlier."""
     buffer = bytearray(size)
     view = memoryview(buffer)
     filled = 0
     while filled < size:
-        got = stream.readinto(view[filled : filled + _CHUNK])  # type: ignore[attr-defined]
-        if not got:
+        n_read = stream.readinto(view[filled : filled + _CHUNK])  # type: ignore[attr-defined]
+        if not n_read:
             raise EOFError(f"the file is truncated: {size - filled} bytes are missing")
-        filled += got
+        filled += n_read
     return buffer
 
 
 def _check_truth(run: BoldRun, findings: Findings) -> None:
-    """Compare the voxels of the truth with those of the run.
+    """Compare the voxels of a measured reference with the run.
 
-    Both are sound images with the same number of volumes.
+    Both images must be valid and have the same number of volumes.
     """
     from bids_sr.spatial.similarity import correlation
 
     if run.truth is None or (measured := run.truth.series) is None:
         return
     starts = np.unique(np.linspace(0, run.n_volumes - 2, _PLACES).round().astype(int))
-    numbers = sorted({int(t) for start in starts for t in (start, start + 1)})
+    numbers = sorted({int(index) for start in starts for index in (start, start + 1)})
     acquired = _some_volumes(run.bold, numbers, run.axis_order)
-    other = _some_volumes(measured.bold, numbers, measured.axis_order)
-    factor = tuple(n / m for n, m in zip(other[numbers[0]].shape, run.shape, strict=True))
-    low = {t: acquire(v, np.eye(4), factor=factor, magnitude=True)[0] for t, v in other.items()}
-    mean = np.mean([acquired[t] for t in numbers], axis=0)
-    inside = mean > _BRIGHT * np.percentile(mean, 98)
-    lowered = np.mean([low[t] for t in numbers], axis=0)[inside]
-    alike = correlation(mean[inside], lowered)
-    gain = float(np.median(lowered / mean[inside]))
+    highres = _some_volumes(measured.bold, numbers, measured.axis_order)
+    factor = tuple(
+        high_size / low_size
+        for high_size, low_size in zip(highres[numbers[0]].shape, run.shape, strict=True)
+    )
+    low = {
+        index: acquire(volume, np.eye(4), factor=factor, magnitude=True)[0]
+        for index, volume in highres.items()
+    }
+    mean = np.mean([acquired[index] for index in numbers], axis=0)
+    in_head = mean > _BRIGHT * np.percentile(mean, 98)
+    low_mean = np.mean([low[index] for index in numbers], axis=0)[in_head]
+    similarity = correlation(mean[in_head], low_mean)
+    gain = float(np.median(low_mean / mean[in_head]))
     changes = [
-        np.concatenate([(v[t + 1] - v[t])[inside] for t in map(int, starts)])
-        for v in (acquired, low)
+        np.concatenate(
+            [(volumes[index + 1] - volumes[index])[in_head] for index in map(int, starts)]
+        )
+        for volumes in (acquired, low)
     ]
-    together = correlation(*changes)
+    coupling = correlation(*changes)
     fix = (
         "Specify the high-resolution reference of this run with --truth, or ignore the reference"
         " with --truth none."
     )
-    if alike < _ALIKE:
+    if similarity < _ALIKE:
         reason = (
-            f"the downsampled reference differs from {run.bold.name} (correlation {alike:.2f},"
+            f"the downsampled reference differs from {run.bold.name} (correlation"
+            f" {similarity:.2f},"
             f" but at least {_ALIKE:g} is expected). The reference may be misaligned or belong to"
             " another participant"
         )
         findings.refuse(measured.bold, reason, fix)
-    elif together < _TOGETHER:
+    elif coupling < _TOGETHER:
         reason = (
-            f"the time series do not match {run.bold.name} (correlation {together:.2f}, but at"
+            f"the time series do not match {run.bold.name} (correlation {coupling:.2f}, but at"
             f" least {_TOGETHER:g} is expected). The reference may belong to another run"
         )
         findings.refuse(measured.bold, reason, fix)
@@ -357,9 +377,9 @@ def _check_truth(run: BoldRun, findings: Findings) -> None:
 
 
 def _check_compared(run: BoldRun, findings: Findings) -> None:
-    """Compare the voxels of compared series with those of the run.
+    """Compare the voxels of series of other programs with the run.
 
-    All are sound images with the same number of volumes.
+    All images must be valid and have the same number of volumes.
     """
     if not run.compared:
         return
@@ -372,13 +392,13 @@ def _check_compared(run: BoldRun, findings: Findings) -> None:
     )
 
     numbers = moments(run.n_volumes)
-    # most like the combined echoes
+    # the middle echo resembles the combined echoes most
     middle = run.echoes[len(run.echoes) // 2][0] if run.echoes else run.bold
     volumes = _some_volumes(middle, numbers, run.axis_order)
     for compared in run.compared.values():
         try:
             refuse_other_nan(_volumes(compared.bold))
-            seen = align_volumes(
+            alignment = align_volumes(
                 volumes, _some_volumes(compared.bold, numbers, compared.axis_order), run.affine
             )
         except ComparedError as error:
@@ -386,13 +406,15 @@ def _check_compared(run: BoldRun, findings: Findings) -> None:
                 compared.bold, str(error), "Check that the series was computed from this run."
             )
             continue
-        if refused := refusal_of(seen):
-            findings.refuse(compared.bold, *refused)
+        if reason_and_fix := refusal_of(alignment):
+            findings.refuse(compared.bold, *reason_and_fix)
 
 
 def _some_volumes(path: Path, numbers: list[int], order: AxisOrder) -> dict[int, _Array]:
-    """Some volumes of a series with their axes in this order, in one forward pass."""
+    """Return some volumes of a series by number, with axes in the given order, in one pass."""
     from bids_sr.io.nifti import SeriesReader
 
     with SeriesReader(path, allow_nan=True) as reader:
-        return {t: reordered(reader.volume(t).astype(np.float64), order) for t in numbers}
+        return {
+            index: reordered(reader.volume(index).astype(np.float64), order) for index in numbers
+        }

@@ -9,13 +9,14 @@ from bids_sr.config.memory import Need, Sizes, step_gb
 
 
 def _of_t1w(always: float, t1w: float) -> Need:
+    """Return the memory of a step that only depends on the T1w image."""
     return Need(always=always, t1w=t1w, high=0.0)
 
 
-# Ten dense layers keep some 2,000 channels of whole volumes for their gradients
-# (``benchmarks/results/dense_memory.md``)
+# Ten dense layers keep about 2,000 channels of whole volumes for their gradients
+# (``benchmarks/results/dense_memory.md``).
 _DENSE_TRAINING = 14.0
-# Points of float32, a volume and its copies; see `bids_sr.spatial.output_grids`
+# Points as float32, a volume and its copies; see `bids_sr.spatial.output_grids`.
 _SPACES = 0.03
 SEGMENT = _of_t1w(0.31, 0.032)
 REGION = _of_t1w(0.05, 0.052)
@@ -24,17 +25,18 @@ TRAIN = Need(always=0.3, high=0.2, dense=_DENSE_TRAINING)
 TRAIN_ON_VOLUMES = Need(always=0.45, high=0.0, learned=0.6, dense=_DENSE_TRAINING)
 VARIANCE = Need(always=0.1, high=0.57)
 SERIES = Need(always=0.06, high=0.25, dense_piece=1.6, spaces=_SPACES)
-# 0.21 and 0.30 GB for a second thread on 64 x 64 x 34 voxels, without and with a calibration
+# 0.21 and 0.30 GB for a second thread with 64 x 64 x 34 voxels, without and with a calibration run
 RESOLVE = replace(SERIES, calibrated=4e-3, threads=0.27)
-# 100 volumes as float32, those of the brain once more, and a slice in double precision
+# 100 volumes as float32, another copy of the brain voxels, and a slice in double precision
 CALIBRATE = Need(always=0.06, high=0.7)
-# 25 blocks: 0.32 GB on 0.79 million voxels, 0.91 GB where those measured are compared
+# 25 blocks: 0.32 GB for 0.79 million voxels, 0.91 GB with a comparison to measured effects
 MAPS = Need(always=0.06, high=0.23)
 EFFECTS = Need(always=0.06, high=0.33, measured=0.76)
 TO_TEMPLATE = Need(always=0.35, spaces=_SPACES)
-# No less than was measured on three contrasts of a million voxels (`benchmarks/resources.py`), and
-# for a million voxels more as many float32 arrays as a step holds at one time; registration alone,
-# on 1.2 million voxels: 0.44 GB rigidly, 0.76 GB with a deformation, with the libraries
+# At least the memory measured for three contrasts of a million voxels (`benchmarks/resources.py`);
+# per further million voxels, the float32 arrays that a step holds at the same time. Registration
+# without other steps takes 0.44 GB (rigid) and 0.76 GB (deformable) for 1.2 million voxels,
+# including libraries.
 PREPARE_SCANS, TRAIN_ON_SCANS = Need(always=0.45, scans=0.16), Need(always=0.6, trained=0.12)
 RESOLVE_SCANS, MEASURE_SCANS = Need(always=0.35, scans=0.12), Need(always=0.25, scans=0.30)
 LARGEST = (
@@ -53,14 +55,9 @@ LARGEST = (
     RESOLVE_SCANS,
     MEASURE_SCANS,
 )
-"""Of the steps of every graph none needs more than these, so that preflight need not import the
-steps.
-"""
+"""Largest needs among the steps of all graphs, so that preflight does not import the steps."""
 
 
 def largest_gb(sizes: Sizes) -> float:
-    """The step that needs most (GB).
-
-    Memory of its process at the peak (GB).
-    """
+    """Return the peak memory (GB) of the process of the largest step."""
     return max(step_gb(need, sizes) for need in LARGEST if need.is_there(sizes))

@@ -34,7 +34,7 @@ from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import Step
 from bids_sr.pipeline.store import store
 from bids_sr.preflight import Plan
-from bids_sr.preflight.pace import REFERENCE_S, _processors_had, kernel_seconds, pace_now
+from bids_sr.preflight.pace import REFERENCE_S, _available_processors, kernel_seconds, pace_now
 from bids_sr.report import index_page
 from bids_sr.report.index_page import write_index
 from bids_sr.report.participants_page import _neighbors_of, _reported
@@ -206,7 +206,7 @@ def test_the_pace_of_a_machine(
 ) -> None:
     assert 0 < kernel_seconds() < 5
     monkeypatch.setattr("bids_sr.preflight.pace.kernel_seconds", lambda: kernel_s)
-    monkeypatch.setattr("bids_sr.preflight.pace._processors_had", lambda threads: had)
+    monkeypatch.setattr("bids_sr.preflight.pace._available_processors", lambda threads: had)
     assert pace_now.__wrapped__(processors) == (slower, busy)
 
 
@@ -216,12 +216,12 @@ def test_busy_processors_are_seen_at_once_and_idle_ones_are_not_taken_for_busy()
     keep, alone = os.sched_getaffinity(0), 0.0
     os.sched_setaffinity(0, {mine})
     try:
-        alone = _processors_had(1)
+        alone = _available_processors(1)
         spin = [sys.executable, "-c", "while True: pass"]
         others = [subprocess.Popen(spin) for _ in range(3)]
         try:
             time.sleep(0.2)
-            shared = _processors_had(1)
+            shared = _available_processors(1)
         finally:
             for each in others:
                 each.kill()

@@ -28,7 +28,7 @@ def _held(place: Path, *labels: str, out: str = "out", work: str = "work"):
 def _left_by(path: Path, **changes: object) -> Path:
     """A lock as another run left it."""
     path.parent.mkdir(parents=True)
-    facts = {**lock.asdict(lock._myself("theirs")), **changes}
+    facts = {**lock.asdict(lock._own_holder("theirs")), **changes}
     path.write_text(json.dumps(facts))
     return path
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bids_sr.config import Settings
-from bids_sr.config.settings import _decisive, analysis_digest, differing
+from bids_sr.config.settings import _result_settings, analysis_digest, differing
 
 
 def settings(**groups: dict[str, Any]) -> Settings:
@@ -72,7 +72,7 @@ def test_files_count_by_their_content(tmp_path: Path) -> None:
 def test_of_how_it_runs_only_seed_and_sloppiness_decide() -> None:
     names = [
         key
-        for key in _decisive(settings())
+        for key in _result_settings(settings())
         if key.split(".")[0] in ("paths", "selection", "resources", "run")
     ]
     assert names == ["resources.random_seed", "run.sloppy"]
