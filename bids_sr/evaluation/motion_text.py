@@ -50,7 +50,7 @@ def motion_text(displacement: Sequence[float]) -> str:
 
     >>> motion_text([float("nan"), 0.1, 0.9, 0.8])
     'Large head motion: the mean framewise displacement (FD) is 0.60 mm, and FD exceeds 0.5 mm in\
-     67 % of the volumes.'
+ 67 % of the volumes.'
     >>> motion_text([0.1, 0.2])
     ''
 
