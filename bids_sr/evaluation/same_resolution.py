@@ -98,7 +98,7 @@ def same_resolution(
         Width of the Gaussian (FWHM, mm), 20 at most; 0 if the other series is not smoother; NaN if
         its smoothness cannot be estimated.
     """
-    step = [max(1, round(change)) for change in factor[:2]]
+    step = [max(1, round(ratio)) for ratio in factor[:2]]
     target_width = _smoothness(other, mask, step)
 
     def smoothness_gap(fwhm_mm: float) -> float:

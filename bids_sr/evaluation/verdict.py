@@ -92,7 +92,7 @@ class Verdict:
             facts["motion_text"] = self.motion
         if self.not_applied:
             facts["not_applied_text"] = self.not_applied_text
-        facts["sentences"] = [_plain(line) for line in self.sentences]
+        facts["sentences"] = [_plain(sentence) for sentence in self.sentences]
         facts["limits"] = list(self.limits)
         return facts
 

@@ -337,7 +337,7 @@ def overlay_figure(
         )
         for name, image in maps.items()
     }
-    rows = [slices.row_of(name, cuts, *background_layers, image) for name, image in layers.items()]
+    rows = [slices.row_of(name, cuts, *background_layers, layer) for name, layer in layers.items()]
     return slices.image_figure(rows, scale=next(iter(layers.values())), label=label)
 
 
@@ -429,8 +429,8 @@ def beyond_figure(
         (
             "",
             [
-                Panel(cut=cut, shown=[image], title=titles[name] * (cut is cuts[0]))
-                for name, image in layers.items()
+                Panel(cut=cut, shown=[layer], title=titles[name] * (cut is cuts[0]))
+                for name, layer in layers.items()
             ],
         )
         for cut in cuts
@@ -527,7 +527,7 @@ def series_figure(
     box = slices.part_of(region_box, region_box.mean(axis=0), _PART_MM)
     position = (index + 0.5) * float(ras_region.zooms[2])
     brain_cut, close_cut = (
-        Cut(axis=2, at=position, box=image) for image in (slices.box_of(brain, 8.0), box)
+        Cut(axis=2, at=position, box=part_box) for part_box in (slices.box_of(brain, 8.0), box)
     )
     outlines = (
         []

@@ -388,7 +388,8 @@ def image_figure(
             )
         if outlines or fills:
             handles: list[Artist] = [
-                Line2D([], [], color=panel.color, lw=1.6, label=panel.name) for panel in outlines
+                Line2D([], [], color=outline.color, lw=1.6, label=outline.name)
+                for outline in outlines
             ]
             handles += [Rectangle((0, 0), 1, 1, color=fills[name], label=name) for name in fills]
             fig.legend(

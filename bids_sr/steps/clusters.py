@@ -84,7 +84,7 @@ def list_clusters(
             )
         clusters = largest_clusters(image.data, region.volume.data > 0.5, image.affine)
         rows += cluster_rows(
-            clusters, where, affine=image.affine, atlas=atlases[grid], names=names, beside=beside
+            clusters, where, affine=image.affine, atlas=atlases[grid], names=names, maps=beside
         )
         peaks = [at for each in clusters for at in each.peaks]
         points += [apply_affine(image.affine, at) for at in peaks]
