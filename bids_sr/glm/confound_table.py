@@ -86,8 +86,10 @@ def gather(
     tuple[pd.DataFrame, Described]
         Table, one row per volume, NaN if a value is undefined; and descriptions by column.
 
-    Raises ------ ValueError If rows and volumes differ in number, or if the mask is empty or on
-    another grid.
+    Raises
+    ------
+    ValueError
+        If rows and volumes differ in number, or if the mask is empty or on another grid.
     """
     volumes = reader.shape[3]
     if (
