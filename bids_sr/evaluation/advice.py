@@ -1,4 +1,4 @@
-"""How users of the program, of one command, or of Python get what a verdict lacks."""
+"""Advice on obtaining missing references, worded for each interface of the program."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,13 +9,11 @@ from bids_sr.frozen import frozen
 
 @frozen
 class Advice:
-    """How readers of the limits get what is missing.
+    """Advice on how to obtain what an evaluation lacks.
 
-    The words differ between the command line and Python.
-
-    `other_run`: another acquired run of the task, and a reference beyond the acquired band, for
-    series of other programs. `fine_run`: how to get a reference beyond the acquired band for other
-    programs.
+    `other_run` and `fine_run` concern series of other programs: they advise how to obtain a second
+    run of the task, and a reference above the acquired Nyquist frequency. Wording differs between
+    the command line and Python.
     """
 
     reference: str
@@ -60,4 +58,4 @@ _PYTHON = Advice(
 )
 Audience = Literal["program", "command", "python"]
 ADVICE: Mapping[Audience, Advice] = {"program": PROGRAM, "command": COMMAND, "python": _PYTHON}
-"""Advice for readers of ``bids-sr``, ``bids-sr-evaluate`` and `bids_sr.Evaluator`."""
+"""Advice for users of ``bids-sr``, ``bids-sr-evaluate`` and `bids_sr.Evaluator`."""

@@ -1,49 +1,59 @@
 """Agreement of effect maps with a reference.
 
-It is computed from inner products of block maps, with intervals over resampled blocks.
+Agreement is computed from inner products of block maps, with intervals over resampled blocks.
 
-Effects of a run, of its halves and of its contrasts are sums of the effects of single blocks.
-Their agreement over voxels follows from inner products of the block maps alone: three small
-matrices for each set of voxels and each band. A *reference* is block maps of its own (`targets`)
-and, for each contrast, *ways* of comparing: weights of the blocks of the series (source), of the
-reference (target), and of its twin, which shares no noise with either and so tells the energy of
-the reference without its noise:
+Effects of a run, of its halves and of its contrasts are sums of effects of single blocks. Their
+agreement over voxels only depends on inner products of the block maps: three small matrices per
+set of voxels and band. A *reference* consists of its own block maps (`targets`) and, for each
+contrast, of *ways* of comparing: weights of the blocks of the series (source), of the reference
+(target), and of its twin. The twin does not share noise with the source or the target and
+therefore measures the energy of the reference without noise:
 
     reference             source       target         twin
     measured halves       half a       half b         half a of the measured series
-    known activation      whole run    the truth      the truth
-    another run           whole run    half b of it   half a of it
-    measured map          whole run    whole run      (correlation alone: noise is shared)
+    known activation      whole run    known map      known map
+    another run           whole run    its half b     its half a
+    measured map          whole run    whole run      (only correlation: noise is shared)
 
-With e from the source, t from the target and T its true map, all less their mean over the voxels,
+Let e be the effect of the source, t of the target, and T the true map of the target, all with
+their mean over the voxels subtracted. Then
 
     r                     <e, t> / (|e| |t|)
     explained variance    1 - |e - T|² / |T|²  =  (2 <e, t> - <e, e>) / <twin, t>
     recovered amplitude   <e, t> / <twin, t>, the slope of e over T
-    correct fraction      <e, t> |<e, t>| / (<e, e> <twin, t>): how much of the energy of e is the
-    truth's, the square
-                          of the correlation with the true map (attenuation corrected), with r's
-                          sign
+    correct fraction      <e, t> |<e, t>| / (<e, e> <twin, t>): fraction of the energy of e that is
+                          true. It is the square of the correlation with the true map
+                          (corrected for attenuation), with the sign of r.
 
-because <e, t> estimates <e, T> without bias, and <e, e> is taken as it is, noise included. So the
-target's noise does not penalize a series but its own does: a measured half explains 2 - 1/r
-of the variance, where r is the correlation of the halves, and not 1. A map of zeros explains 0, a
-wrong map less than 0; the correlation is blind to amplitude. What changes between the halves
-(habituation, motion), or between runs, counts as error of the series.
+because <e, t> is an unbiased estimate of <e, T>, and <e, e> includes noise. Noise in the target
+therefore does not penalize a series, but noise in the series does: a measured half explains
+2 - 1/r of the variance, not 1, if r is the correlation of the halves. A map of zeros explains 0,
+and a wrong map less than 0; the correlation does not depend on amplitude. Changes between halves
+or runs (habituation, motion) count as error of the series.
 
 Resampling only changes the weights, identically for every series, so that differences between
-series have intervals. Blocks are drawn with replacement within condition and half (within half and
-sign of the contrast, where a condition has a single block there); where that leaves one block
-alone, there is no interval. A block drawn c times from n weighs 1 + s·sqrt(n/(n - 1))·(c - 1),
-with s = 1/5, and the deviations from the resamples' mean are divided by s. The usual bootstrap, s
-= 1, fails: repeated blocks average out less noise, which lowers the correlation of every
-resample; its percentile interval held the expected correlation in 1 to 99 % of simulated runs,
-this one in 88 to 99 % (2 to 12 blocks a half; 88 to 91 % with two). Those of the other statistics
-held it in 88 to 99 % with three blocks a half and more, and in 71 to 83 % with two, where they are
-too narrow; those of differences in 88 to 98 and 71 to 87 %. Against known activation (two
-conditions, 4, 8, 12 and 24 blocks) they held it in 78 to 83, 89 to 94, 94 to 96 and 93 to 96 %. An
-interval says what other blocks of the same run would give, in the same voxels, and, where networks
-of several seeds were trained, what another seed would (`_vary_seeds`).
+series have intervals. Blocks are drawn with replacement within condition and half, or within half
+and sign of the contrast if a condition has a single block in a half. There is no interval if a
+single block still remains. A block drawn c times from n has the weight
+1 + s·sqrt(n/(n - 1))·(c - 1), with s = 1/5, and deviations from the mean over resamples are
+divided by s. The usual bootstrap (s = 1) fails: repeated blocks average out less noise, which
+lowers the correlation of every resample.
+
+Coverage of the 95 % intervals in simulated runs:
+
+===========================  ==================  ==================
+statistic                    2 blocks per half   3 to 12 per half
+===========================  ==================  ==================
+correlation                  88 to 91 %          88 to 99 %
+other statistics             71 to 83 %          88 to 99 %
+differences                  71 to 87 %          88 to 98 %
+===========================  ==================  ==================
+
+The percentile interval of the usual bootstrap covered the expected correlation in 1 to 99 %.
+Relative to known activation (two conditions; 4, 8, 12 and 24 blocks), coverage was 78 to 83, 89
+to 94, 94 to 96 and 93 to 96 %. An interval describes the variation over other blocks of the same
+run in the same voxels and, if networks were trained with several seeds, over seeds
+(`_vary_seeds`).
 """
 
 import logging
@@ -66,14 +76,14 @@ from bids_sr.series import series as series_named
 _STATISTICS = ("r", "ev", "amplitude", "correct_fraction")
 _LOGGER = logging.getLogger(__name__)
 _STEP = 0.2
-# voxels whose inner products are summed in the maps' own precision; the sums are double
+# voxels whose inner products are summed in the precision of the maps; sums of chunks are double
 _CHUNK = 16384
 
 
 class Key(NamedTuple):
-    """One score of a series against a reference.
+    """Key of a score of a series relative to a reference.
 
-    `band`: spatial frequencies: ``all``, or ``within`` or ``beyond`` the acquired Nyquist limit.
+    `band` is ``all``, or ``within`` or ``beyond`` the acquired Nyquist frequency.
     """
 
     statistic: str
@@ -83,17 +93,16 @@ class Key(NamedTuple):
 
 
 _Scores = dict[Key, Float]
-"""(ways, 1 + n_boot) by key: each way of comparing in the run itself, then in its resamples."""
+"""Scores (ways, 1 + n_boot) by key: of the run itself, then of its resamples."""
 
 
 @frozen
 class Way:
-    """Weights for summing block maps, (1 + n_boot, blocks).
+    """Weights for sums of block maps, (1 + n_boot, blocks).
 
-    The first are those of the run itself, the others those of resamples.
-
-    `source`: of the series. `target`: of the reference. `twin`: of it, sharing no noise with
-    either.
+    The first row has the weights of the run itself, the other rows the weights of resamples.
+    `source` weights blocks of the series, `target` blocks of the reference; `twin` weights blocks
+    of the reference that do not share noise with `source` or `target`.
     """
 
     contrast: str
@@ -104,10 +113,16 @@ class Way:
 
 @frozen
 class ComparedVoxels:
-    """A set of voxels, and what is compared in it.
+    """Set of voxels, and the comparisons that are made in it.
 
-    `name`: of the region, such as ``brain`` or ``active40``. `voxels`: (N,) of those in the brain.
-    `ways`: weights of block maps, for each comparison that is made there.
+    Attributes
+    ----------
+    name : str
+        Name of the region, such as ``brain`` or ``active40``.
+    voxels : Mask
+        Selection among the N voxels of the brain (N,).
+    ways : Sequence[Way]
+        Weights of block maps for each comparison.
     """
 
     name: str
@@ -116,29 +131,38 @@ class ComparedVoxels:
 
 
 def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return pairs (method, what it is compared with).
+    """Return pairs of a method and a series that the method is compared with.
 
-    It is compared with every baseline, control and other method, and with its own variants.
+    A method is compared with every baseline, control and other method, and with its own variants,
+    but not with ensemble members or the measured series.
     """
     return [
-        (method, other)
+        (method, comparator)
         for method in names
-        for other in names
+        for comparator in names
         if kind_of(method) == "method"
-        and other != method
-        and kind_of(other) not in ("member", "measured")
-        and (not series_named(other).variant or is_variant_of(other, (method,)))
+        and comparator != method
+        and kind_of(comparator) not in ("member", "measured")
+        and (not series_named(comparator).variant or is_variant_of(comparator, (method,)))
     ]
 
 
 @frozen
 class Reference:
-    """What series are held against.
+    """Reference that series are compared with.
 
-    `targets`: by band, maps of its blocks in the N voxels of the brain, (N, B). `units`: number of
-    blocks used, by contrast; empty without intervals. `itself`: series that it was made from, if
-    left unscored; empty for none. `has_controls`: whether denoising controls are made of the
-    B-spline series.
+    Attributes
+    ----------
+    targets : Mapping[str, Real]
+        Block maps of the reference in the N voxels of the brain, (N, B), by band.
+    units : Mapping[str, int]
+        Number of blocks used by contrast; empty if intervals are not computed.
+    pairs : Callable
+        Returns the pairs of series whose differences are computed.
+    itself : str
+        Series that the reference was computed from, which is not scored; "" if there is none.
+    has_controls : bool
+        Whether denoised controls are computed from the B-spline series.
     """
 
     name: str
@@ -152,27 +176,35 @@ class Reference:
     _grams: dict[tuple[str, int], Float] = field(default_factory=dict, init=False)
 
     def scores(self, maps: Mapping[str, Float32]) -> _Scores:
-        """Return scores of one series, of its block maps by band, (N, B) as of `targets`.
+        """Return the scores of one series.
 
-        Values by key (ways, 1 + n_boot); NaN in regions below ten voxels.
+        Parameters
+        ----------
+        maps : Mapping[str, Float32]
+            Block maps of the series by band, (N, B), in the voxels of `targets`.
+
+        Returns
+        -------
+        dict[Key, Float]
+            Scores (ways, 1 + n_boot); NaN in regions with fewer than ten voxels.
         """
         by_key: dict[Key, list[Float]] = {}
         for band, target in self.targets.items():
             for index, region in enumerate(self.regions):
-                enough = int(region.voxels.sum()) >= LEAST_VOXELS
-                if enough:
-                    own_effects, true = maps[band][region.voxels].T, target[region.voxels].T
+                is_large = int(region.voxels.sum()) >= LEAST_VOXELS
+                if is_large:
+                    series_maps, target_maps = maps[band][region.voxels].T, target[region.voxels].T
                     if (band, index) not in self._grams:
-                        self._grams[band, index] = _inner_products(true, true)
+                        self._grams[band, index] = _inner_products(target_maps, target_maps)
                     inner = (
-                        _inner_products(own_effects, own_effects),
-                        _inner_products(own_effects, true),
+                        _inner_products(series_maps, series_maps),
+                        _inner_products(series_maps, target_maps),
                         self._grams[band, index],
                     )
                 for way in region.ways:
-                    made = _statistics(way, *inner) if enough else {}
+                    values_by_statistic = _statistics(way, *inner) if is_large else {}
                     for name in self.statistics:
-                        values = made.get(name, np.full(len(way.source), math.nan))
+                        values = values_by_statistic.get(name, np.full(len(way.source), math.nan))
                         by_key.setdefault(Key(name, band, way.contrast, region.name), []).append(
                             values
                         )
@@ -180,37 +212,45 @@ class Reference:
 
 
 def _inner_products(a: Real, b: Real) -> Float:
-    """Return (A, B) inner products of the rows of (A, N) and (B, N), less their means.
+    """Return inner products (A, B) of centered maps.
 
-    The rows are maps, each less its own mean over the N voxels.
-
-    `b`: other maps over the same voxels, one a row (B, N). The sums are in double precision.
+    Maps are the rows of `a` (A, N) and `b` (B, N); the mean over the N voxels is subtracted from
+    each map. Sums over chunks of voxels are in double precision.
 
     >>> _inner_products(np.array([[1.0, 3.0]]), np.array([[0.0, 4.0]]))
     array([[4.]])
     """
-    out = np.zeros((len(a), len(b)))
+    products = np.zeros((len(a), len(b)))
     mean_a, mean_b = (x.mean(axis=1, dtype=np.float64)[:, None].astype(x.dtype) for x in (a, b))
     for start in range(0, a.shape[1], _CHUNK):
-        at = slice(start, start + _CHUNK)
-        out += (a[:, at] - mean_a) @ (b[:, at] - mean_b).T
-    return out
+        chunk = slice(start, start + _CHUNK)
+        products += (a[:, chunk] - mean_a) @ (b[:, chunk] - mean_b).T
+    return products
 
 
 def _statistics(way: Way, values: Float, cross: Float, target: Float) -> dict[str, Float]:
-    """Return all `_STATISTICS`, (1 + n_boot,); NaN where a divisor is not surely above 0.
+    """Return all `_STATISTICS`, (1 + n_boot,); NaN unless the divisor is reliably above 0.
 
-    `way`: weights of the blocks in the run itself and in its resamples. `values, cross, target`:
-    inner products of the block maps of the series among themselves, with those of the reference
-    (columns), and of these among themselves.
+    Parameters
+    ----------
+    way : Way
+        Weights of the blocks in the run itself and in its resamples.
+    values : ndarray
+        Inner products of the series' block maps.
+    cross : ndarray
+        Inner products of block maps of the series (rows) and the reference (columns).
+    target : ndarray
+        Inner products of the reference's block maps.
 
+    Examples
+    --------
     >>> once = np.ones((1, 1))
     >>> way = Way(contrast="a", source=once, target=once, twin=once)
-    >>> found = _statistics(way, once, 2 * once, 4 * once)
-    >>> {name: float(values[0]) for name, values in found.items()}
+    >>> scores = _statistics(way, once, 2 * once, 4 * once)
+    >>> {name: float(values[0]) for name, values in scores.items()}
     {'r': 1.0, 'ev': 0.75, 'amplitude': 0.5, 'correct_fraction': 1.0}
     """
-    shared, energy, whole, true = (
+    shared, energy, target_energy, true_energy = (
         np.einsum("kb,kb->k", left @ gram, right)
         for left, gram, right in (
             (way.source, cross, way.target),
@@ -219,62 +259,81 @@ def _statistics(way: Way, values: Float, cross: Float, target: Float) -> dict[st
             (way.twin, target, way.target),
         )
     )
-    if not true[0] > 0 or (len(true) > 1 and not interval(true)[0] > 0):
-        true = np.full_like(true, math.nan)
-    energy, whole = np.maximum(energy, 0), np.maximum(whole, 0)
+    if not true_energy[0] > 0 or (len(true_energy) > 1 and not interval(true_energy)[0] > 0):
+        true_energy = np.full_like(true_energy, math.nan)
+    energy, target_energy = np.maximum(energy, 0), np.maximum(target_energy, 0)
     ratios = {
-        "r": (shared, np.sqrt(energy * whole)),
-        "ev": (2 * shared - energy, true),
-        "amplitude": (shared, true),
-        "correct_fraction": (shared * np.abs(shared), energy * true),
+        "r": (shared, np.sqrt(energy * target_energy)),
+        "ev": (2 * shared - energy, true_energy),
+        "amplitude": (shared, true_energy),
+        "correct_fraction": (shared * np.abs(shared), energy * true_energy),
     }
     return {
-        name: np.divide(top, below, out=np.full_like(top, math.nan), where=below > 0)
-        for name, (top, below) in ratios.items()
+        name: np.divide(
+            numerator, divisor, out=np.full_like(numerator, math.nan), where=divisor > 0
+        )
+        for name, (numerator, divisor) in ratios.items()
     }
 
 
 def _strata(blocks: Sequence[Block], weights: Float) -> list[list[int]]:
-    """Blocks that may stand for one another in one half, for weights (B,) of that half."""
+    """Return groups of exchangeable blocks in one half.
+
+    Blocks with nonzero `weights` (B,) are grouped by condition, or by sign of their weight if a
+    condition has a single block.
+    """
     by_condition: dict[str, list[int]] = {}
     by_sign: dict[bool, list[int]] = {}
     for index in np.flatnonzero(weights):
         by_condition.setdefault(blocks[index].condition, []).append(int(index))
         by_sign.setdefault(bool(weights[index] > 0), []).append(int(index))
-    alone = any(len(part) < 2 for part in by_condition.values())
-    return list(by_sign.values()) if alone else list(by_condition.values())
+    has_single_block = any(len(indices) < 2 for indices in by_condition.values())
+    return list(by_sign.values()) if has_single_block else list(by_condition.values())
 
 
 def resampled(
     blocks: Sequence[Block], weights: Float, n_boot: int, seed: int, contrast: str
 ) -> Float:
-    """Return weights of blocks (H, B), then those of resampled blocks, (H, 1 + n_boot, B).
+    """Return block weights of the run, then of its resamples, (H, 1 + n_boot, B).
 
-    The first are alone where none can be resampled.
+    Parameters
+    ----------
+    blocks : Sequence[Block]
+        Blocks of the run.
+    weights : ndarray
+        Weights of the blocks in each half (H, B).
+    n_boot : int
+        Number of resamples.
+    seed : int
+        Seed of the draws. Draws only depend on `seed` and `contrast`.
+    contrast : str
+        Name of the contrast.
 
-    The draws follow from seed and contrast, whatever other contrasts and series there are.
-
-    `weights`: weights of the blocks in each half (H, B).
+    Returns
+    -------
+    ndarray
+        Weights; (H, 1, B) if the blocks cannot be resampled.
     """
-    strata = [_strata(blocks, each) for each in weights]
-    if any(len(part) < 2 for parts in strata for part in parts):
+    strata = [_strata(blocks, half_weights) for half_weights in weights]
+    if any(len(group) < 2 for groups in strata for group in groups):
         return weights[:, None]
     rng = np.random.default_rng([seed, *contrast.encode()])
-    out = np.repeat(weights[:, None], 1 + n_boot, axis=1)
-    for half, parts in enumerate(strata):
-        for part in parts:
-            n = len(part)
+    resampled_weights = np.repeat(weights[:, None], 1 + n_boot, axis=1)
+    for half, groups in enumerate(strata):
+        for group in groups:
+            n = len(group)
             counts = rng.multinomial(n, np.full(n, 1 / n), size=n_boot)
-            out[half, 1:][:, part] *= 1 + _STEP * math.sqrt(n / (n - 1)) * (counts - 1)
-    return out
+            resampled_weights[half, 1:][:, group] *= 1 + _STEP * math.sqrt(n / (n - 1)) * (
+                counts - 1
+            )
+    return resampled_weights
 
 
 def interval(values: Float) -> tuple[float, float]:
-    """Return the 95 % interval of a value (first) from small resampling steps (the rest).
+    """Return the 95 % interval of a value (first element) from its resamples (other elements).
 
-    It is NaN without any, or where one is not known.
-
-    See the module's text.
+    Ends are NaN if there are no resamples or if a resample is not finite. See the docstring of
+    this module.
     """
     value = float(values[0])
     draws = values[1:]
@@ -285,16 +344,20 @@ def interval(values: Float) -> tuple[float, float]:
 
 
 def _vary_seeds(scores: Mapping[str, _Scores], seed: int) -> None:
-    """Let the resamples of networks with other seeds (`sblSeed1`) vary with the seed, in place.
+    """Add the variation between training seeds to the resamples of networks, in place.
 
-    This holds for every network with members of other seeds.
+    A method is affected if it has members that were trained with other seeds (such as `sblSeed1`).
+    Each resample gains the deviation of a randomly drawn member from the members' mean, multiplied
+    by the step of the block bootstrap and by sqrt(M/(M - 1)). The interval then includes the
+    variance of a single seed (not of a mean over seeds) in addition to the variance over blocks.
+    Draws only depend on `seed` and the method.
 
-    Each resample gains the drawn member's deviation from the members' mean, in the same small step
-    as blocks and by sqrt(M/(M - 1)), so that the interval has the variance of one seed (not of a
-    mean over seeds) beside that of blocks. The drawn members follow from `seed` and the method,
-    the same for all its statistics.
-
-    `scores`: values by key for each series; those of resamples are changed.
+    Parameters
+    ----------
+    scores : Mapping[str, dict[Key, Float]]
+        Scores by series and key; resamples are changed.
+    seed : int
+        Seed of the draws.
     """
     for method in [name for name in scores if kind_of(name) == "method"]:
         names = [
@@ -310,64 +373,82 @@ def _vary_seeds(scores: Mapping[str, _Scores], seed: int) -> None:
         rng = np.random.default_rng([seed, *method.encode()])
         sizes = sorted({values.shape[1] - 1 for values in scores[method].values()} - {0})
         picks = {size: rng.integers(len(names), size=size) for size in sizes}
-        for key, of_method in scores[method].items():
+        for key, method_scores in scores[method].items():
             ways = np.array([scores[name][key][:, 0] for name in names])
-            if of_method.shape[1] - 1 in picks and np.isfinite(ways).all():
-                apart = (ways - ways.mean(axis=0)) * _STEP * math.sqrt(len(ways) / (len(ways) - 1))
-                of_method[:, 1:] += apart[picks[of_method.shape[1] - 1]].T
+            if method_scores.shape[1] - 1 in picks and np.isfinite(ways).all():
+                deviations = (
+                    (ways - ways.mean(axis=0)) * _STEP * math.sqrt(len(ways) / (len(ways) - 1))
+                )
+                method_scores[:, 1:] += deviations[picks[method_scores.shape[1] - 1]].T
 
 
-def _best_the_other_way(tried: Mapping[float, _Scores]) -> tuple[_Scores, dict[Key, float]]:
-    """Score a control, each way at the setting that scores best the *other* way.
+def _cross_validate_settings(tried: Mapping[float, _Scores]) -> tuple[_Scores, dict[Key, float]]:
+    """Score a control at cross-validated settings, and return the mean settings.
 
-    The mean of both settings is returned too.
+    Each comparison uses the setting that scores best in the *other* comparison. A control
+    therefore has more freedom than a user. The setting is chosen per region, band and contrast: by
+    correlation for the correlation, by explained variance for statistics that depend on amplitude.
 
-    That gives a control more freedom than a user has. The setting is chosen for each region, band
-    and contrast: for the correlation by the correlation, for all that counts amplitude by the
-    explained variance.
-
-    `tried`: scores, two ways each, by setting (width in mm, or number of components).
+    Parameters
+    ----------
+    tried : Mapping[float, dict[Key, Float]]
+        Scores with two ways each, by setting (width in mm, or number of components).
     """
     scores: _Scores = {}
     settings: dict[Key, float] = {}
-    made, values = list(tried), list(tried.values())
+    options, values = list(tried), list(tried.values())
     for key in values[0]:
         leading = key if key.statistic == "r" else key._replace(statistic="ev")
-        ways = np.array([found[leading][:, 0] for found in values])
+        ways = np.array([setting_scores[leading][:, 0] for setting_scores in values])
         if np.isfinite(ways).all():
-            at = ways.argmax(axis=0)[::-1]
-            scores[key] = np.stack([values[k][key][way] for way, k in enumerate(at)])
-            settings[key] = sum(made[k] for k in at) / len(at)
+            chosen = ways.argmax(axis=0)[::-1]
+            scores[key] = np.stack([values[k][key][way] for way, k in enumerate(chosen)])
+            settings[key] = sum(options[k] for k in chosen) / len(chosen)
     return scores, settings
 
 
-def _controls_of(
+def _score_controls(
     run: RunEffects, reference: Reference, bspline: Effects
 ) -> dict[str, tuple[_Scores, dict[Key, float]]]:
-    """Return scores and settings, by control, of denoising controls of the B-spline series."""
-    tried: dict[str, dict[float, _Scores]] = {}
+    """Return scores and settings of denoised controls of the B-spline series, by control."""
+    scores_by_control: dict[str, dict[float, _Scores]] = {}
     for control, setting, betas in denoised(bspline):
-        tried.setdefault(control, {})[setting] = reference.scores(
+        scores_by_control.setdefault(control, {})[setting] = reference.scores(
             run.banded(betas, list(reference.targets))
         )
-    return {control: _best_the_other_way(by_setting) for control, by_setting in tried.items()}
+    return {
+        control: _cross_validate_settings(by_setting)
+        for control, by_setting in scores_by_control.items()
+    }
 
 
 def agreement_rows(
     run: RunEffects, *references: Callable[[RunEffects], Reference | None]
 ) -> list[MetricRow]:
-    """Return the metric rows of all series of a run against references.
+    """Return metric rows of all series of a run relative to references, including differences.
 
-    Rows of the differences between series are among them. One series is in memory at a time.
+    One series is in memory at a time.
 
-    `*references`: make a reference of the run, see `bids_sr.evaluation.references`; None
-    where there is none. `ValueError`: series of different runs or grids.
+    Parameters
+    ----------
+    run : RunEffects
+        Block effects of all series of the run.
+    *references : Callable[[RunEffects], Reference | None]
+        Functions that return a reference of the run, see `bids_sr.evaluation.references`, or None
+        if it is not available.
+
+    Raises
+    ------
+    ValueError
+        If series are from different runs or on different grids.
     """
     run.warn_of_little()
     rows: list[MetricRow] = []
-    for among, told in run.in_common_voxels():
-        made = [found for make in references if (found := make(among)) is not None]
-        rows += [row for row in _rows_of(among, made) if not told or row.series in told]
+    for subset, reported in run.in_common_voxels():
+        available = [reference for make in references if (reference := make(subset)) is not None]
+        rows += [
+            row for row in _yield_rows(subset, available) if not reported or row.series in reported
+        ]
     if rows and not any(math.isfinite(row.value) for row in rows):
         _LOGGER.warning(
             "The agreement with the reference is not defined for the contrasts %s.",
@@ -376,34 +457,38 @@ def agreement_rows(
     return rows
 
 
-def _rows_of(run: RunEffects, references: Sequence[Reference]) -> Iterator[MetricRow]:
-    """Rows in the same voxels for all series."""
+def _yield_rows(run: RunEffects, references: Sequence[Reference]) -> Iterator[MetricRow]:
+    """Yield the rows of all series in the same voxels."""
     scores: list[dict[str, _Scores]] = [{} for _ in references]
     bands = list(dict.fromkeys(band for reference in references for band in reference.targets))
     for name, betas, effects in run.series() if references else ():
         maps = run.banded(betas, bands)
-        for reference, of_reference in zip(references, scores, strict=True):
+        for reference, reference_scores in zip(references, scores, strict=True):
             if name != reference.itself:
-                of_reference[name] = reference.scores(maps)
+                reference_scores[name] = reference.scores(maps)
             if name == "bspline" and reference.has_controls:
-                for control, (control_scores, settings) in _controls_of(
+                for control, (control_scores, settings) in _score_controls(
                     run, reference, effects
                 ).items():
-                    of_reference[control] = control_scores
+                    reference_scores[control] = control_scores
                     yield from _setting_rows(control, settings)
-    for reference, of_reference in zip(references, scores, strict=True):
-        _vary_seeds(of_reference, run.seed)
-        for name, control_scores in of_reference.items():
+    for reference, reference_scores in zip(references, scores, strict=True):
+        _vary_seeds(reference_scores, run.seed)
+        for name, control_scores in reference_scores.items():
             for key, values in control_scores.items():
                 yield _row(reference, name, key, values.mean(axis=0))
-        for name, other in reference.pairs(list(of_reference)):
-            for key in (each for each in of_reference[name] if each in of_reference[other]):
-                less = of_reference[name][key] - of_reference[other][key]
-                yield _row(reference, name, key, less.mean(axis=0), minus=other)
+        for name, comparator in reference.pairs(list(reference_scores)):
+            for key in (
+                key for key in reference_scores[name] if key in reference_scores[comparator]
+            ):
+                differences = reference_scores[name][key] - reference_scores[comparator][key]
+                yield _row(reference, name, key, differences.mean(axis=0), minus=comparator)
 
 
 def _setting_rows(control: str, settings: Mapping[Key, float]) -> Iterator[MetricRow]:
-    """What a control was given for the correlation beyond the acquired Nyquist limit."""
+    """Yield rows of a control's settings, chosen by correlation beyond the acquired Nyquist
+    frequency.
+    """
     name = "control_fwhm" if control == SMOOTH else "control_rank"
     for key, value in settings.items():
         if (key.statistic, key.band) == ("r", "beyond"):
@@ -418,11 +503,10 @@ def _setting_rows(control: str, settings: Mapping[Key, float]) -> Iterator[Metri
 
 
 def _row(reference: Reference, series: str, key: Key, values: Float, minus: str = "") -> MetricRow:
-    """A value (first) with the interval that its resamples (rest) give.
+    """Return the row of a value (first element) with an interval from its resamples (others).
 
-    What a measured half explains of the other, 2 - 1/r, is n/a where it is below 0: its own noise
-    is then larger than the detail that repeats, and as a level beside other series it would read
-    as if these were more accurate.
+    Explained variance of a measured half, 2 - 1/r, is n/a if it is below 0: noise then exceeds the
+    reproducible detail, and the value would make other series appear more accurate.
     """
     value, (low, high) = float(values[0]), interval(values)
     if key.statistic == "r" and not minus and math.isfinite(low):

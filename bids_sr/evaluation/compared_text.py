@@ -1,4 +1,4 @@
-"""Verdicts on series of other programs, in words."""
+"""Wording of verdicts on series of other programs."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ _HEADS: Mapping[Status, str] = {
 
 
 def compared_headline(name: str, status: Status) -> str:
-    """Whether a series of another program is more accurate than the acquired one."""
+    """Return a sentence on whether another program's series is more accurate than acquired."""
     return (
         f"{name} {_HEADS[status]}."
         if status in _HEADS
@@ -72,17 +72,26 @@ _ON_ACQUIRED_GRID = (
 
 
 def compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer: bool) -> str:
-    """Return findings and numbers on another program's series in one band.
+    """Return the findings on another program's series in one band, with their values.
 
-    `fwhm_mm` is that of its control.
+    Parameters
+    ----------
+    claim : Claim
+        Decision for the band.
+    fwhm_mm : float
+        Smoothing of the control at the same resolution (FWHM, mm).
+    counts : bool
+        Whether a gain counts; if False, the text explains why it does not.
+    finer : bool
+        Whether the series is on a finer grid than the acquired series.
     """
     if claim.evidence is None or claim.decision is None or (claim.kind == "beyond" and not finer):
         return _ON_ACQUIRED_GRID
     where = "the brain" if claim.region == "brain" else region_text(claim.region)
     smoothed = f"the acquired series smoothed to about its resolution ({fwhm_mm:.1f} mm)"
     numbers = [f"explained variance {value_text(row, '.2f')} in {where}" for row in _level(claim)]
-    for each in claim.comparisons:
-        row = each.row
+    for comparison in claim.comparisons:
+        row = comparison.row
         over = "the acquired series" + " in the brain" * (row.region != claim.region)
         if row.minus != same_name(claim.series):
             numbers.append(f"{value_text(row, '+.2f')} over {over}")
@@ -93,17 +102,17 @@ def compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer: bool) ->
         contrary = (
             "its noise or wrong detail outweighs this gain" if ahead else "it is more accurate"
         )
-        said = (
+        finding = (
             f"the series is {'more' if ahead else 'less'} accurate in {where}, but over the whole"
             f" brain {contrary}"
         )
     else:
-        said = _WHY[claim.why] if claim.why else _FOUND[claim.kind, claim.decision]
+        finding = _WHY[claim.why] if claim.why else _FOUND[claim.kind, claim.decision]
     better = claim.kind == "within" and claim.decision == "better"
-    said += ", also at the same resolution" if better and fwhm_mm > 0 else ""
-    said += _NOT_COUNTED if claim.decision == "better" and not counts else ""
+    finding += ", also at the same resolution" if better and fwhm_mm > 0 else ""
+    finding += _NOT_COUNTED if claim.decision == "better" and not counts else ""
     return (
-        f"{capital(_BAND[claim.kind])}, {said}: {', '.join(numbers)}. The reference is"
+        f"{capital(_BAND[claim.kind])}, {finding}: {', '.join(numbers)}. The reference is"
         f" {claim.evidence.reference.words}."
     )
 
@@ -114,9 +123,9 @@ def _level(claim: Claim) -> list[MetricRow]:
 
 
 def compared_lacking(kind: Kind, advice: Advice, *, finer: bool) -> str:
-    """Why a band of a series of another program is not assessed, and what to scan.
+    """Return why a band of another program's series was not assessed, and the data required.
 
-    `kind`: band, ``within`` or ``beyond`` the acquired Nyquist limit.
+    The band `kind` is ``within`` or ``beyond`` the acquired Nyquist frequency.
     """
     if kind == "beyond" and not finer:
         return _ON_ACQUIRED_GRID
@@ -130,15 +139,15 @@ def compared_lacking(kind: Kind, advice: Advice, *, finer: bool) -> str:
 
 
 def compared_place(facts: Mapping[str, object]) -> list[str]:
-    """What has to be known of how a series of another program lies on the run."""
-    out = []
+    """Return sentences on the position and coverage of another program's series."""
+    sentences = []
     if facts.get("shift") and facts.get("frame") == "as acquired":
-        out.append(f"The series is shifted by {facts['shift']} of the acquired grid.")
-    if left_out := int(str(facts.get("left_out", 0))):
+        sentences.append(f"The series is shifted by {facts['shift']} of the acquired grid.")
+    if excluded := int(str(facts.get("left_out", 0))):
         total = int(str(facts["brain_voxels"]))
-        out.append(
-            f"{left_out:,} of {total:,} brain voxels ({100 * left_out / total:.2g} %) were"
+        sentences.append(
+            f"{excluded:,} of {total:,} brain voxels ({100 * excluded / total:.2g} %) were"
             " excluded from the evaluation because they have no signal in this series or in the"
             " acquired series."
         )
-    return out
+    return sentences

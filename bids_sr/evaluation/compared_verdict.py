@@ -1,23 +1,26 @@
-"""Verdict on series of other programs.
+"""Verdict on series of other programs relative to the acquired series.
 
-Is each more accurate than the acquired series, in which band, and by how much?
+A series is compared with the acquired series (`zerofill`, whose band is unchanged) and with the
+acquired series smoothed to the same resolution (for example `NORDICSame`). The measure is
+explained variance of a reference in voxels with signal in this series.
 
-A series is held against the acquired one (`zerofill`, whose band is that of the acquisition,
-untouched) and against the acquired one smoothed to the same resolution (`NORDICSame`), by the
-variance of a reference that they explain, in the voxels in which it has signal. *Within* the
-acquired Nyquist limit it must explain some and exceed both to be more accurate: smoothing, and
-noise removal that smoothing does as well, are no gain. *Beyond* the limit, where the acquisition
-saw nothing, its detail must explain variance of the reference; detail that explains less than none
-is invented. A series on the acquired grid has no detail there, and none is looked for. Where noise
-exceeds the effect, any smaller copy of a series explains more: within the limit a gain counts only
-where the correlation rises, too.
+Within the acquired band, a series is more accurate if its explained variance is above 0 and
+exceeds the explained variance of both comparators. Smoothing, and denoising that is not better
+than smoothing, is therefore not a gain. If noise exceeds the effect, any scaled-down copy of a
+series explains more variance; a gain within the band counts only if the correlation also
+increases.
 
-References, the best first: known activation; for detail beyond the limit a series measured at the
-high resolution; for the band within it another acquired run of the task. A measured series of the
-same scan holds, within the acquired band, the noise of the acquired series, and a program that has
-seen the whole run carries noise of one half of the blocks into the other: there a gain is said and
-not counted, while a loss, which this cannot explain, is. Halves of a series against one another
-are never counted, for the same reason.
+Beyond the acquired Nyquist frequency, where the acquired series has no information, detail must
+explain variance of the reference; detail with negative explained variance is false. A series on
+the acquired grid has no such detail, and this band is not assessed.
+
+References, the strongest first, are known activation; for detail beyond the Nyquist frequency, a
+series measured at the high resolution; and for the acquired band, another acquired run of the
+task. Within the acquired band, a measured series of the same scan contains the noise of the
+acquired series, and a program that processes the whole run transfers noise between halves of the
+blocks. A gain over this reference is reported but not counted. A loss is counted because shared
+noise cannot explain a loss. For the same reason, agreement between halves of the same series is
+never counted.
 """
 
 import math
@@ -43,21 +46,21 @@ from bids_sr.metrics.rows import MetricRow
 from bids_sr.series import ACQUIRED_BAND, same_name
 
 _MARGIN = 0.02
-"""Differences of explained variance below it count as none."""
+"""Smallest difference of explained variance that counts as a difference."""
 ON_ACQUIRED = "acquired"
-"""What the facts of a series say of its grid where that is the acquired one."""
+"""Value of ``grid`` in the facts of a series on the acquired grid."""
 COMPARED = "compared_fwhm"
-"""The statistic that every compared series of a run has in its table."""
+"""Statistic of the table row that every compared series has."""
 _KINDS: tuple[Kind, ...] = ("within", "beyond")
 
 
 @frozen
 class _ComparedVerdict:
-    """What can be said of one series.
+    """Verdict on one series of another program.
 
-    `text`: the same with bands and numbers, and what to scan where something is not assessed.
-    `claims`: what was decided within and beyond the acquired Nyquist limit. `fwhm_mm`: smoothing
-    of the control at the same resolution; NaN: there is none.
+    `headline` is the verdict as one sentence; `text` adds results by band and advice for bands
+    that were not assessed. `fwhm_mm` is the smoothing of the control at the same resolution; NaN
+    if there is no control. `facts` describe the alignment of the series with the run.
     """
 
     name: str
@@ -69,18 +72,18 @@ class _ComparedVerdict:
     facts: Mapping[str, object]
 
     def to_json(self) -> dict[str, object]:
-        """Return it as plain values; no width of a control that is not there."""
-        by_kind = {each.kind: each for each in self.claims if each.evidence is not None}
+        """Return the verdict as plain values; the width is None if there is no control."""
+        by_kind = {claim.kind: claim for claim in self.claims if claim.evidence is not None}
         return {
             "name": self.name,
             "status": self.status,
             "headline": self.headline,
             "text": self.text,
-            "decisions": {kind: each.decision for kind, each in by_kind.items()},
+            "decisions": {kind: claim.decision for kind, claim in by_kind.items()},
             "references": {
-                kind: each.evidence.reference.words
-                for kind, each in by_kind.items()
-                if each.evidence
+                kind: claim.evidence.reference.words
+                for kind, claim in by_kind.items()
+                if claim.evidence
             },
             "same_resolution_fwhm_mm": self.fwhm_mm if math.isfinite(self.fwhm_mm) else None,
             "frame": dict(self.facts),
@@ -88,21 +91,21 @@ class _ComparedVerdict:
 
     @property
     def rows(self) -> list[MetricRow]:
-        """For the table of the evaluation."""
+        """Rows of this verdict for the table of the evaluation."""
         return [
             MetricRow(series=self.name, statistic=COMPARED, value=self.fwhm_mm),
             *(
                 MetricRow(
                     series=self.name,
                     statistic="compared",
-                    band=each.kind,
+                    band=claim.kind,
                     minus=ACQUIRED_BAND,
-                    region=each.region,
-                    contrast=each.evidence.contrast,
-                    value=WORTH[each.decision],
+                    region=claim.region,
+                    contrast=claim.evidence.contrast,
+                    value=WORTH[claim.decision],
                 )
-                for each in self.claims
-                if each.evidence is not None and each.decision is not None
+                for claim in self.claims
+                if claim.evidence is not None and claim.decision is not None
             ),
         ]
 
@@ -116,29 +119,41 @@ def compared_verdict(
     advice: evaluation_advice.Advice,
     margin: float | None = None,
 ) -> _ComparedVerdict:
-    """Say whether a series is more accurate than the acquired one.
+    """Decide whether a series is more accurate than the acquired series.
 
-    `facts`: how it lies on the run, as `bids_sr.registration.compared_frame.Alignment.facts` tells
-    it. `margin`: differences of explained variance below it count as none; None: `_MARGIN`.
+    Parameters
+    ----------
+    name : str
+        Name of the series.
+    rows : Sequence[MetricRow]
+        Metric rows of the run.
+    fwhm_mm : float
+        Smoothing of the control at the same resolution (FWHM, mm); NaN if there is no control.
+    facts : Mapping[str, object]
+        Alignment with the run, see `bids_sr.registration.compared_frame.Alignment.facts`.
+    advice : Advice
+        Advice on missing references.
+    margin : float | None
+        Smallest difference of explained variance that counts; None for `_MARGIN`.
     """
     finer = facts.get("grid") != ON_ACQUIRED
     claims = [
-        _claim(kind, name, rows, _MARGIN if margin is None else margin, finer=finer)
+        _make_claim(kind, name, rows, _MARGIN if margin is None else margin, finer=finer)
         for kind in _KINDS
     ]
-    decided = [each for each in claims if each.decision is not None]
+    decided = [claim for claim in claims if claim.decision is not None]
     status = _status(claims)
     parts = [compared_text.compared_headline(name, status)]
     parts += [
-        compared_text.compared_band(each, fwhm_mm, counts=_counts(each), finer=finer)
-        for each in decided
+        compared_text.compared_band(claim, fwhm_mm, counts=_counts(claim), finer=finer)
+        for claim in decided
     ]
     parts += [
-        compared_text.compared_lacking(each.kind, advice, finer=finer)
-        for each in claims
-        if each not in decided
+        compared_text.compared_lacking(claim.kind, advice, finer=finer)
+        for claim in claims
+        if claim not in decided
     ]
-    if any(each.kind == "within" and each.holds and not _counts(each) for each in decided):
+    if any(claim.kind == "within" and claim.holds and not _counts(claim) for claim in decided):
         parts.append(f"To assess the accuracy in this band, {advice.other_run}.")
     return _ComparedVerdict(
         name=name,
@@ -151,85 +166,91 @@ def compared_verdict(
     )
 
 
-def _claim(
+def _make_claim(
     kind: Kind, name: str, rows: Sequence[MetricRow], margin: float, *, finer: bool
 ) -> Claim:
-    """Return what the strongest reference says of a band, by active voxels first.
+    """Return the decision on a band from the strongest reference.
 
-    The whole brain may not say the contrary.
+    Active voxels decide first, but the decision is "unclear" if the whole brain contradicts them.
     """
     evidence = strongest(kind, rows, [name])
-    known = {} if evidence is None else evidence.known(name)
-    if evidence is None or not known:
+    levels = {} if evidence is None else evidence.known(name)
+    if evidence is None or not levels:
         return Claim(kind=kind, series=name, decision=None)
     by_region: dict[str, tuple[Decision, Why]] = {
-        region: _within(evidence, level, margin)
+        region: _decide_within(evidence, level, margin)
         if kind == "within"
-        else _beyond(evidence, level, margin, finer=finer)
-        for region, level in known.items()
+        else _decide_beyond(evidence, level, margin, finer=finer)
+        for region, level in levels.items()
     }
     contrary = {"better", "worse"} <= {decision for decision, _ in by_region.values()}
-    sure = [
+    decisive = [
         region for region, (decision, why) in by_region.items() if decision in ("better", "worse")
     ]
-    explained = [region for region, (_, why) in by_region.items() if why]
-    region = next(iter([*([] if contrary else [*sure, *explained]), *by_region]))
-    decided: tuple[Decision, Why] = ("unclear", "contrary") if contrary else by_region[region]
-    places = [(ACQUIRED_BAND, region), *[(same_name(name), region)] * (kind == "within")]
-    places += [(ACQUIRED_BAND, evidence.brain)] * contrary
+    justified = [region for region, (_, why) in by_region.items() if why]
+    region = next(iter([*([] if contrary else [*decisive, *justified]), *by_region]))
+    decision_why: tuple[Decision, Why] = ("unclear", "contrary") if contrary else by_region[region]
+    comparisons = [(ACQUIRED_BAND, region), *[(same_name(name), region)] * (kind == "within")]
+    comparisons += [(ACQUIRED_BAND, evidence.brain)] * contrary
     return Claim(
         kind=kind,
         series=name,
-        decision=decided[0],
+        decision=decision_why[0],
         evidence=evidence,
         region=region,
-        why=decided[1],
+        why=decision_why[1],
         comparisons=tuple(
-            evidence.compare(name, other, where, margin)
-            for other, where in places
-            if evidence.row(name, where, other) is not None
+            evidence.compare(name, other, place, margin)
+            for other, place in comparisons
+            if evidence.row(name, place, other) is not None
         ),
     )
 
 
 def _counts(claim: Claim) -> bool:
-    """Whether a gain over the acquired series counts.
+    """Return True if a gain over the acquired series counts.
 
-    It does not against a measured series of the same scan, which shares its noise.
+    A gain over a measured series of the same scan does not count because both share noise.
     """
     return claim.evidence is None or (claim.kind, claim.evidence.reference) != ("within", HALVES)
 
 
-def _sure(comparison: Comparison, margin: float) -> Decision:
-    """What a difference says; one that is sure and smaller than the margin is none."""
+def _decide_difference(comparison: Comparison, margin: float) -> Decision:
+    """Return the decision on a difference; a detectable difference below the margin is "same"."""
     small = comparison.decision in ("better", "worse") and abs(comparison.row.value) < margin
     return "same" if small else comparison.decision
 
 
-def _within(evidence: Evidence, level: MetricRow, margin: float) -> tuple[Decision, Why]:
-    """Whether a series is more accurate in the acquired band, and what rules out its gain."""
+def _decide_within(evidence: Evidence, level: MetricRow, margin: float) -> tuple[Decision, Why]:
+    """Decide whether a series is more accurate in the acquired band, with the reason if not."""
     name, region = level.series, level.region
-    over = _sure(evidence.compare(name, ACQUIRED_BAND, region, margin), margin)
+    over = _decide_difference(evidence.compare(name, ACQUIRED_BAND, region, margin), margin)
     if over != "better":
         return over, ""
-    likeness = evidence.row(name, region, ACQUIRED_BAND, "r")
-    if likeness is not None and not likeness.lower > 0:
+    correlation_gain = evidence.row(name, region, ACQUIRED_BAND, "r")
+    if correlation_gain is not None and not correlation_gain.lower > 0:
         return "same", "size"
     if evidence.row(name, region, same_name(name)) is None:
         return "unclear", "no control"
-    if _sure(evidence.compare(name, same_name(name), region, margin), margin) != "better":
+    if (
+        _decide_difference(evidence.compare(name, same_name(name), region, margin), margin)
+        != "better"
+    ):
         return "same", "smoothed"
     return ("better", "") if level.lower > 0 else ("same", "nothing")
 
 
-def _beyond(
+def _decide_beyond(
     evidence: Evidence, level: MetricRow, margin: float, *, finer: bool
 ) -> tuple[Decision, Why]:
-    """Whether a series has true detail beyond the acquired band.
+    """Decide whether a series has true detail beyond the acquired band, with the reason if not.
 
-    Less noise than the acquired series leaks is no such detail.
+    A series that contains less noise beyond the band than the acquired series leaks does not have
+    true detail.
     """
-    over = _sure(evidence.compare(level.series, ACQUIRED_BAND, level.region, margin), margin)
+    over = _decide_difference(
+        evidence.compare(level.series, ACQUIRED_BAND, level.region, margin), margin
+    )
     if not finer or (over == "worse" and abs(level.value) < margin):
         return "same", "no detail"
     if over == "worse":
@@ -238,23 +259,26 @@ def _beyond(
 
 
 def _status(claims: Sequence[Claim]) -> Status:
-    """What the bands say together."""
-    decided = [each for each in claims if each.decision is not None]
-    counted = {"same" if each.holds and not _counts(each) else each.decision for each in decided}
-    judged = any(_counts(each) or each.why == "smoothed" for each in decided)
-    lacking = any(each.why == "no control" for each in decided)
+    """Combine the decisions on both bands into a status."""
+    decided_claims = [claim for claim in claims if claim.decision is not None]
+    decisions = {
+        "same" if claim.holds and not _counts(claim) else claim.decision
+        for claim in decided_claims
+    }
+    is_assessed = any(_counts(claim) or claim.why == "smoothed" for claim in decided_claims)
+    lacks_control = any(claim.why == "no control" for claim in decided_claims)
     if (
-        not decided
-        or (counted == {"same"} and not judged)
-        or (lacking and not counted & {"better", "worse"})
+        not decided_claims
+        or (decisions == {"same"} and not is_assessed)
+        or (lacks_control and not decisions & {"better", "worse"})
     ):
         return "not assessed"
-    if {"better", "worse"} <= counted:
+    if {"better", "worse"} <= decisions:
         return "mixed"
     return (
         "more accurate"
-        if "better" in counted
+        if "better" in decisions
         else "less accurate"
-        if "worse" in counted
+        if "worse" in decisions
         else "not more accurate"
     )

@@ -1,4 +1,4 @@
-"""Block effects of all series of a run, one by one, on one grid, and controls made of them."""
+"""Block effects of all series of a run on one grid, and control series derived from them."""
 
 import logging
 import math
@@ -22,26 +22,35 @@ from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
 
 _SAME_RATIOS = (1 / 1.5, 1.0, 1.5)
-"""Of the smoothing that gives the acquired series the smoothness of a compared one; one of them is
-its control.
-"""
+"""Candidate widths of a compared series' smoothed control, relative to its estimated width."""
 _CONTROL_FWHM_MM = tuple(map(float, range(9)))
-"""Widths (mm) that the control `bsplineSmooth` chooses from."""
+"""mm, FWHM candidates of the control `bsplineSmooth`."""
 LEAST_VOXELS = 10
-"""Of a region; over fewer nothing is correlated."""
+"""Smallest number of voxels in a region for which correlations are computed."""
 _LOGGER = logging.getLogger(__name__)
 
 
 @frozen
 class RunEffects:
-    """Effects of the blocks of all series of a run, and where and how they are compared.
+    """Block effects of all series of a run, and the settings of their comparison.
 
-    `files`: by series, as `bids_sr.glm.block_effects.save_effects` writes them. `mask`, `affine`,
-    `roi`: on the high-resolution grid. `factor`: acquired over high-resolution voxel by axis.
-    `acquired_t`: by contrast, t of the whole acquired run, unsmoothed, as a cubic B-spline on the
-    high-resolution grid (X, Y, Z); empty where it was not mapped. `same_widths`: smoothing (mm
-    FWHM) that gives the acquired series the smoothness of series of other programs, by their
-    names; NaN where it is not known. With them the acquired band is scored by itself, too.
+    Attributes
+    ----------
+    files : Mapping[str, Path]
+        Files of `bids_sr.glm.block_effects.save_effects` by series.
+    mask, roi : Mask
+        Brain and region of interest on the high-resolution grid (X, Y, Z).
+    affine : Float
+        Voxel-to-RAS-mm matrix of this grid (4, 4).
+    factor : Sequence[float]
+        Acquired over high-resolution voxel size by axis.
+    acquired_t : Mapping[str, Float32]
+        t maps of the whole acquired run by contrast, unsmoothed, interpolated to the
+        high-resolution grid by cubic B-splines (X, Y, Z); empty if no t map was computed.
+    same_widths : Mapping[str, float]
+        Smoothing (mm FWHM) that gives the acquired series the smoothness of a series of another
+        program, by the name of this series; NaN if unknown. If the mapping is not empty, the
+        acquired band is also scored.
     """
 
     files: Mapping[str, Path]
@@ -57,7 +66,7 @@ class RunEffects:
 
     @property
     def bands(self) -> tuple[str, ...]:
-        """Spatial frequency bands: all, beyond and within the acquired Nyquist limit."""
+        """Spatial frequency bands: all, beyond and within the acquired Nyquist frequency."""
         finer = max(self.factor) > 1
         return (
             "all",
@@ -67,38 +76,53 @@ class RunEffects:
 
     @property
     def regions(self) -> dict[str, Mask]:
-        """Return voxels of the brain, and of its part in the region of interest."""
+        """Voxels of the brain, and of the region of interest within the brain."""
         return {"brain": self.mask, "roi": self.roi & self.mask}
 
     def first(self) -> Effects:
-        """Return effects of the measured series, else of the first."""
+        """Return the effects of the measured series, or of the first series if not measured."""
         return load_effects(self.files.get(MEASURED, next(iter(self.files.values()))))
 
     def banded(self, betas: Real, bands: Sequence[str]) -> dict[str, Real]:
-        """Block maps (X, Y, Z, B) in the N voxels of the mask, (N, B), by band.
+        """Return block maps in the N voxels of the mask, (N, B), by band.
 
-        The filters take whole slices; they come before the mask, whose edge would be fine detail.
+        Parameters
+        ----------
+        betas : ndarray
+            Block maps on the high-resolution grid (X, Y, Z, B).
+        bands : Sequence[str]
+            Spatial frequencies: ``all``, ``within`` or ``beyond``.
 
-        `betas`: block maps on the high-resolution grid (X, Y, Z, B). `bands`: spatial frequencies:
-        ``all``, ``within`` or ``beyond``.
+        Notes
+        -----
+        Filters are applied to complete slices before masking, because the edge of a mask would add
+        detail.
         """
-        whole = betas[self.mask]
+        masked = betas[self.mask]
         if max(self.factor) <= 1 or set(bands) == {"all"}:
-            return dict.fromkeys(bands, whole)
+            return dict.fromkeys(bands, masked)
         beyond = beyond_nyquist(betas, self.factor)[self.mask]
-        return {band: {"all": whole, "beyond": beyond}.get(band, whole - beyond) for band in bands}
+        return {
+            band: {"all": masked, "beyond": beyond}.get(band, masked - beyond) for band in bands
+        }
 
     def series(self) -> Iterator[tuple[str, Float32, Effects]]:
-        """Name, block maps on the high-resolution grid, and effects of one series after the other.
+        """Yield name, block maps on the high-resolution grid, and effects of one series after
+        another.
 
-        The acquired series (`zerofill`) is followed by copies smoothed to the resolution of
+        The acquired series (`zerofill`) is followed by copies smoothed to the resolution of each
         compared series.
+
+        Raises
+        ------
+        ValueError
+            If the effects were estimated from different blocks.
         """
         first = self.first()
-        wanted = [_signature(block) for block in first.blocks]
+        signature = [_signature(block) for block in first.blocks]
         for path in self.files.values():
             effects = load_effects(path)
-            if [_signature(block) for block in effects.blocks] != wanted:
+            if [_signature(block) for block in effects.blocks] != signature:
                 raise ValueError(
                     f"the effects of {effects.series} and {first.series} were estimated from "
                     "different blocks. All effects must be from the same run, events and "
@@ -111,27 +135,37 @@ class RunEffects:
                     yield same_name(compared), smoothed(betas, effects.zooms, width), effects
 
     def in_common_voxels(self) -> Iterator[tuple["RunEffects", tuple[str, ...]]]:
-        """Yield the run in the brain, then each compared series that lacks signal there.
+        """Yield the run in the brain, then once per compared series that lacks signal there.
 
-        Such a series is taken in the voxels that it has.
+        Such a series is evaluated in its voxels with signal, and compared only with the acquired
+        series in the same voxels.
 
-        It is held against the acquired series in the same voxels, and against no other. With each
-        comes the names of the series that are told of it; none for all.
+        Yields
+        ------
+        tuple[RunEffects, tuple[str, ...]]
+            Run limited to common voxels, and the names of the series to report from it; () for all
+            series.
         """
         inside = {
             name: load_effects(self.files[name]).mask & self.mask
             for name in self.same_widths
             if name in self.files
         }
-        apart = {name: own for name, own in inside.items() if not np.array_equal(own, self.mask)}
-        yield self._among([name for name in self.files if name not in apart]), ()
-        for name, own in apart.items():
+        incomplete = {
+            name: signal_mask
+            for name, signal_mask in inside.items()
+            if not np.array_equal(signal_mask, self.mask)
+        }
+        yield self._subset([name for name in self.files if name not in incomplete]), ()
+        for name, signal_mask in incomplete.items():
             reference = MEASURED if MEASURED in self.files else "bspline"
-            among = [each for each in (reference, ACQUIRED_BAND, name) if each in self.files]
-            yield replace(self._among(among), mask=own), (name, same_name(name))
+            compared_names = [
+                series for series in (reference, ACQUIRED_BAND, name) if series in self.files
+            ]
+            yield replace(self._subset(compared_names), mask=signal_mask), (name, same_name(name))
 
     def warn_of_little(self) -> None:
-        """Warn once for all contrasts of a small ROI and of conditions with too few blocks."""
+        """Warn if the ROI is small, and log conditions with too few blocks, for all contrasts."""
         inside = int(self.regions["roi"].sum())
         if inside < LEAST_VOXELS:
             _LOGGER.warning(
@@ -140,41 +174,42 @@ class RunEffects:
                 inside,
             )
         first = self.first()
-        without: dict[str, list[str]] = {}
+        contrasts_by_missing: dict[str, list[str]] = {}
         for name, weights in self.contrasts.items():
-            lost = ", ".join(missing_conditions(first.blocks, weights))
+            missing = ", ".join(missing_conditions(first.blocks, weights))
             if first.halves(weights) is None:
-                # the plan has told of runs of which none can be split
+                # The plan has already reported runs without any contrast that can be split.
                 _LOGGER.info(
                     "The contrast %s cannot be split into halves (%s).",
                     name,
-                    lost or "not estimable",
+                    missing or "not estimable",
                 )
-            elif lost:
-                without.setdefault(lost, []).append(name)
-        for lost, names in without.items():
-            # the plan has told of these, too
+            elif missing:
+                contrasts_by_missing.setdefault(missing, []).append(name)
+        for missing, names in contrasts_by_missing.items():
+            # The plan has already reported these trial types.
             _LOGGER.info(
                 "Trial types with too few blocks are excluded from the split-half analysis of the "
                 "contrasts %s: %s",
                 ", ".join(names),
-                lost,
+                missing,
             )
 
-    def _among(self, names: Sequence[str]) -> "RunEffects":
-        """The run with some of its series."""
+    def _subset(self, names: Sequence[str]) -> "RunEffects":
+        """Return the run with a subset of its series."""
         widths = {name: width for name, width in self.same_widths.items() if name in names}
         return replace(self, files={name: self.files[name] for name in names}, same_widths=widths)
 
 
 def on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[str, Float32]:
-    """Return the series name and its block maps on the high-resolution grid.
+    """Return the series name and its block maps (X, Y, Z, B) on the high-resolution grid.
 
-    The acquired series' maps are brought there by a spline.
+    Maps of the acquired series are interpolated by splines; the name is then ``rawSpline``.
 
-    ValueError where a series other than raw lies on another grid.
-
-    Name, ``rawSpline`` after interpolation, and block maps (X, Y, Z, B).
+    Raises
+    ------
+    ValueError
+        If a series other than `raw` is on another grid.
     """
     if effects.betas.shape[:3] == tuple(shape) and np.allclose(effects.affine, affine, atol=1e-3):
         return effects.series, effects.betas
@@ -189,12 +224,11 @@ def on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[st
 
 
 def denoised(bspline: Effects) -> Iterator[tuple[str, float, Float32]]:
-    """Yield controls from the B-spline series: name, setting, block maps (X, Y, Z, B).
+    """Yield denoised controls of the B-spline series: name, setting, block maps (X, Y, Z, B).
 
-    Each control is made at each of its settings.
-
-    `bsplineSmooth` is smoothed in space (mm FWHM), `bsplinePca` reduced to few temporal components
-    (their number). What they reach is not resolution.
+    `bsplineSmooth` is smoothed in space (setting: FWHM in mm), and `bsplinePca` is reduced to a
+    few temporal components (setting: their number). Each control is yielded once per setting.
+    Gains of these controls are due to denoising, not to resolution.
     """
     for width in _CONTROL_FWHM_MM:
         yield SMOOTH, width, smoothed(bspline.betas, bspline.zooms, width)
@@ -203,23 +237,22 @@ def denoised(bspline: Effects) -> Iterator[tuple[str, float, Float32]]:
 
 
 def control_width(acquired: Effects, inside: Mask, fwhm_mm: float) -> float:
-    """Return the control's smoothing (mm), the width at which halves of the blocks agree best.
+    """Return the smoothing (mm) of a compared series' control at the same resolution.
 
-    It is the control of a compared series.
-
-    How smooth a series is cannot be known exactly; no claim shall rest on a control that is a
-    little too sharp, or too smooth. Of `_SAME_RATIOS` that is taken at which the smoothed effect
-    of one half of the blocks of the acquired series lies nearest to the effect of the other half,
-    both ways: no reference is asked.
+    The smoothness of a series is only known approximately, and no claim should depend on a control
+    that is slightly too sharp or too smooth. Among widths around `fwhm_mm` (`_SAME_RATIOS`), the
+    function chooses the width at which the smoothed effect of one half of the blocks is closest to
+    the unsmoothed effect of the other half, summed over both directions. The reference is not
+    used.
 
     Parameters
     ----------
     acquired : Effects
         Block effects of the acquired series.
     inside : Mask
-        Voxels in which that one is judged.
+        Voxels of the compared series' evaluation (X, Y, Z).
     fwhm_mm : float
-        Smoothing that gives the acquired series the smoothness of the compared one.
+        Smoothing that gives the acquired series the smoothness of the compared series.
 
     Returns
     -------
@@ -232,25 +265,30 @@ def control_width(acquired: Effects, inside: Mask, fwhm_mm: float) -> float:
     ]
     if not fwhm_mm or not all(half.shape[-1] for half in halves):
         return fwhm_mm
-    first, other = (half.mean(axis=-1) for half in halves)
+    half_a, half_b = (half.mean(axis=-1) for half in halves)
 
-    def apart(width: float) -> float:
-        both = (
-            smooth(first, acquired.zooms, width) - other,
-            smooth(other, acquired.zooms, width) - first,
+    def squared_distance(width: float) -> float:
+        differences = (
+            smooth(half_a, acquired.zooms, width) - half_b,
+            smooth(half_b, acquired.zooms, width) - half_a,
         )
-        return sum(float(np.square(each[inside], dtype=np.float64).sum()) for each in both)
+        return sum(
+            float(np.square(difference[inside], dtype=np.float64).sum())
+            for difference in differences
+        )
 
-    return min((ratio * fwhm_mm for ratio in _SAME_RATIOS), key=apart)
+    return min((ratio * fwhm_mm for ratio in _SAME_RATIOS), key=squared_distance)
 
 
 def smoothed(betas: Float32, zooms: Sequence[float], fwhm_mm: float) -> Float32:
-    """Block maps (X, Y, Z, B), each smoothed by a Gaussian (mm)."""
-    return np.stack([smooth(each, zooms, fwhm_mm) for each in np.moveaxis(betas, -1, 0)], axis=-1)
+    """Smooth each of the block maps (X, Y, Z, B) with a Gaussian (FWHM in mm)."""
+    return np.stack(
+        [smooth(block_map, zooms, fwhm_mm) for block_map in np.moveaxis(betas, -1, 0)], axis=-1
+    )
 
 
 def _signature(block: Block) -> tuple[object, ...]:
-    """What makes a block the same in two files; times to the millisecond."""
+    """Return properties that identify a block in two files; times are rounded to milliseconds."""
     return (
         block.condition,
         block.half,
@@ -260,23 +298,29 @@ def _signature(block: Block) -> tuple[object, ...]:
 
 
 def save_fine_effects(run: RunEffects, path: Path) -> Path:
-    """Write each series' effect beyond the acquired Nyquist limit, in the box around the brain.
+    """Write effects of all series beyond the acquired Nyquist frequency, cropped to the brain.
 
-    It is that of ``all`` where there is one, else of the first contrast that can be split; signal
-    units, mean of both halves. Keys: ``contrast``, ``affine`` (of the box), ``mask``, ``series``
-    (names of all but ensemble members; none where no contrast can be split, or no axis was made
-    finer) and ``beyond_NAME`` (X, Y, Z) of each of these.
+    The contrast is ``all`` if it can be estimated, else the first contrast that can. Effects are
+    means over both halves, in signal units.
+
+    Keys of the file are ``contrast``; ``affine`` of the crop; ``mask``; ``series``, the names of
+    all series except ensemble members; and ``beyond_NAME`` (X, Y, Z) for each of these series.
+    ``series`` is empty if no contrast can be estimated or if no axis is super-resolved.
     """
     first = run.first()
     mask = run.mask
-    whole = {name: first.whole(weights) for name, weights in run.contrasts.items()}
-    able = [name for name, weights in whole.items() if weights is not None]
-    contrast = "all" if "all" in able else next(iter(able), "")
+    weights_by_contrast = {name: first.whole(weights) for name, weights in run.contrasts.items()}
+    estimable = [name for name, weights in weights_by_contrast.items() if weights is not None]
+    contrast = "all" if "all" in estimable else next(iter(estimable), "")
     box = bounding_box(mask if mask.any() else np.ones_like(mask))
-    moved = np.array(run.affine, dtype=np.float64)
-    moved[:3, 3] += moved[:3, :3] @ [part.start for part in box]
-    arrays: dict[str, Any] = {"contrast": np.array(contrast), "affine": moved, "mask": mask[box]}
-    weights = whole.get(contrast)
+    crop_affine = np.array(run.affine, dtype=np.float64)
+    crop_affine[:3, 3] += crop_affine[:3, :3] @ [part.start for part in box]
+    arrays: dict[str, Any] = {
+        "contrast": np.array(contrast),
+        "affine": crop_affine,
+        "mask": mask[box],
+    }
+    weights = weights_by_contrast.get(contrast)
     names = []
     if weights is not None and max(run.factor) > 1:
         for file in [file for series, file in run.files.items() if kind_of(series) != "member"]:

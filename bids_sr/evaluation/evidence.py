@@ -1,11 +1,10 @@
-"""What the evaluation of a run holds on its series, and what a difference allows to say.
+"""Evidence on the accuracy of a run's series, and claims that it supports.
 
-The strongest reference comes first.
-
-A claim is about one series: that it shows true detail (*function*), more of it than its placebos
-(*specific*), or better images (*image*); of a series of another program, that it is more accurate
-than the acquired one *within* or *beyond* the acquired Nyquist limit. Each rests on the strongest
-reference that has values of the series.
+A claim is about one series: that it shows true detail (*function*), that it shows more true detail
+than its placebos (*specific*), or that its volumes are more accurate (*image*). A claim about a
+series of another program is that it is more accurate than the acquired series *within* or *beyond*
+the acquired Nyquist frequency. Each claim rests on the strongest reference that has values of the
+series.
 """
 
 import math
@@ -22,24 +21,24 @@ Status = Literal[
     "more accurate", "not more accurate", "less accurate", "mixed", "not assessed", "not applied"
 ]
 Kind = Literal["function", "specific", "image", "within", "beyond"]
-"""What a claim is about."""
+"""Subject of a claim."""
 Why = Literal["", "smoothed", "size", "nothing", "no control", "no detail", "contrary"]
-"""What keeps a difference from the acquired series from being a gain, or a loss from being false
+"""Reason why a difference from the acquired series is not a gain, or why a loss is not false
 detail.
 """
 WORTH: Mapping[Decision, float] = {"better": 1.0, "same": 0.0, "worse": -1.0, "unclear": math.nan}
-"""Decisions in the table."""
-# of the gap between bspline and measured: a difference within it counts as none
+"""Decisions as numbers in the table."""
+# fraction of the gap between bspline and measured; smaller differences count as equivalent
 _MARGIN_SHARE = 0.1
 APPLIED = "verdict_applied"
 _MAIN_TENTHS = 40
 ACQUIRED_ACTIVE = "acquired40"
-"""Region of voxels that the acquired run shows active, |t| > 4, on the high-resolution grid."""
+"""Region of voxels active in the acquired run, |t| > 4, on the high-resolution grid."""
 
 
 @frozen
 class _ReferenceKind:
-    """What series are held against, and by which statistic."""
+    """Reference that series are compared with, and the statistic of the comparison."""
 
     name: str  # as in the column `reference`
     words: str
@@ -60,12 +59,11 @@ STRONGEST: Mapping[Kind, tuple[_ReferenceKind, ...]] = {
         _ReferenceKind(name="measured", words="the measured volumes", statistic="psnr"),
         _ReferenceKind(name="heldOut", words="a held-out pair", statistic="psnr"),
     ),
-    # a program may have carried noise of the measured run from one half of the blocks into the
-    # other
+    # A program may transfer noise of the measured run from one half of the blocks to the other.
     "within": (KNOWN, _OTHER, HALVES),
     "beyond": (KNOWN, HALVES),
 }
-"""References that can carry a claim, the strongest first."""
+"""References that can support a claim, the strongest first."""
 _BAND: Mapping[Kind, str] = {
     "function": "beyond",
     "image": MISSING,
@@ -75,20 +73,21 @@ _BAND: Mapping[Kind, str] = {
 
 
 def _decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
-    """Return what the interval of a difference (larger is better) allows to say.
+    """Return the decision that the 95 % interval of a difference supports; larger is better.
 
-    Differences within ± margin count as none.
+    The decision is ``same`` if the interval lies within ± margin, even if it excludes 0; otherwise
+    ``better`` or ``worse`` if the interval excludes 0; otherwise ``unclear``.
 
-    ``same`` where the interval lies inside the margin, also where it excludes 0 (a difference that
-    does not matter); else ``better`` or ``worse`` where it excludes 0; else ``unclear``. NaN: no
-    interval, or a margin that is not known.
-
-    `lower`: lower end of the 95 % interval; NaN without one. `upper`: upper end of the 95 %
-    interval; NaN without one.
+    Parameters
+    ----------
+    lower, upper : float
+        Ends of the 95 % interval; NaN if there is no interval.
+    margin : float
+        Equivalence margin; NaN if it is unknown.
     """
     if not (math.isfinite(lower) and math.isfinite(upper)):
         return "unclear"
-    if -margin <= lower and upper <= margin:  # False for NaN
+    if -margin <= lower and upper <= margin:  # False if the margin is NaN
         return "same"
     if lower > 0:
         return "better"
@@ -96,30 +95,31 @@ def _decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
 
 
 def below_zero(row: MetricRow) -> bool:
-    """Whether a share's interval, or its value without one, lies below 0; NaN does not.
+    """Return True if the interval of an explained fraction, or a value without an interval, is
+    below
+    0.
 
-    True for harm; without an interval the value decides.
+    NaN is not below 0.
     """
     return row.upper < 0 if math.isfinite(row.upper) else row.value < 0
 
 
 def tenths_of(region: str) -> int:
-    """Ten times the |t| of an active region.
+    """Return ten times the |t| threshold of an active region; 0 for other regions.
 
     >>> tenths_of("active40"), tenths_of("active"), tenths_of("brain")
     (40, 0, 0)
-
-    Ten times the threshold of |t|; 0 for other regions.
     """
     name, number = region[:6], region[6:]
     return int(number) if name == "active" and number.isdigit() else 0
 
 
 def main_regions(regions: Iterable[str]) -> tuple[str, ...]:
-    """Return the truly active voxels, else those active in the acquired run, then the brain.
+    """Return the region of active voxels and the brain, whichever are available.
 
-    Where neither is there, those of the measured |t| nearest to 4. Most of the brain holds noise
-    alone.
+    Truly active voxels are preferred, then voxels active in the acquired run, then voxels with a
+    measured |t| above the threshold closest to 4. Active voxels come first because most of the
+    brain contains only noise. If neither is available, the first region is returned.
 
     >>> main_regions(["brain", "roi", "active25", "active50"]), main_regions(["roi"])
     (('active50', 'brain'), ('roi',))
@@ -136,7 +136,7 @@ def main_regions(regions: Iterable[str]) -> tuple[str, ...]:
 
 @frozen
 class Comparison:
-    """A difference between two series, and what it allows to say of the first."""
+    """Difference between two series, and the decision that it supports on the first."""
 
     row: MetricRow
     decision: Decision
@@ -144,10 +144,11 @@ class Comparison:
 
 @frozen
 class Evidence:
-    """Agreement of all series with one reference, for one contrast at the least smoothing.
+    """Agreement of all series with one reference, for one contrast at the smallest smoothing.
 
-    `band`: spatial frequencies: ``within`` or ``beyond``; ``n/a`` for images. `no_detail`: whether
-    the measured reference has no reproducible detail, so that no accuracy is known.
+    `band` is ``within`` or ``beyond`` the acquired Nyquist frequency, or ``n/a`` for images.
+    `rows` are keyed by (statistic, series, minus, region). `no_detail` is True if the measured
+    reference has no reproducible detail, so that accuracy is unknown.
     """
 
     reference: _ReferenceKind
@@ -160,79 +161,82 @@ class Evidence:
 
     @property
     def brain(self) -> str:
-        """Region that decides: the brain, or active voxels where the reference lacks detail."""
+        """Deciding region: the brain, or active voxels if the reference has no detail in the
+        brain.
+        """
         return self.regions[-1]
 
     def row(
         self, series: str, region: str = "", minus: str = MISSING, statistic: str = ""
     ) -> MetricRow | None:
-        """Return a value in a region (default: the first), or a difference.
+        """Return the row of a series, or of a difference between two series; None if it is
+        missing.
 
-        The difference is turned where the table has it the other way round.
+        If the table contains only the reversed difference, its sign is changed.
 
-        `region`: name of the region; empty for the first one. `minus`: name of the series that is
-        subtracted; ``n/a`` for none. `statistic`: name of the statistic; empty for that of the
-        reference.
+        Parameters
+        ----------
+        series : str
+            Name of the series.
+        region : str
+            Name of the region; "" for the first region.
+        minus : str
+            Name of the series that is subtracted; ``n/a`` for the series itself.
+        statistic : str
+            Name of the statistic; "" for the statistic of the reference.
         """
-        place = statistic or self.reference.statistic, region or self.regions[0]
-        measured = self.rows.get((place[0], series, minus, place[1]))
+        cell = statistic or self.reference.statistic, region or self.regions[0]
+        row = self.rows.get((cell[0], series, minus, cell[1]))
         if (
-            measured is None
-            and (other := self.rows.get((place[0], minus, series, place[1]))) is not None
+            row is None
+            and (reversed_row := self.rows.get((cell[0], minus, series, cell[1]))) is not None
         ):
             return replace(
-                other,
+                reversed_row,
                 series=series,
                 minus=minus,
-                value=-other.value,
-                lower=-other.upper,
-                upper=-other.lower,
+                value=-reversed_row.value,
+                lower=-reversed_row.upper,
+                upper=-reversed_row.lower,
             )
-        return measured
+        return row
 
     def value(self, series: str, region: str = "", statistic: str = "") -> float:
-        """Return it as `row`, the value alone; NaN where there is none.
-
-        `region`: name of the region; empty for the first one. `statistic`: name of the statistic;
-        empty for that of the reference.
-        """
-        found = self.row(series, region, statistic=statistic)
-        return math.nan if found is None else found.value
+        """Return the value of a series, see `row`; NaN if it is missing."""
+        row = self.row(series, region, statistic=statistic)
+        return math.nan if row is None else row.value
 
     def known(self, series: str) -> dict[str, MetricRow]:
-        """Return values of a series by region, where it has one.
-
-        Rows with a finite value; empty where there is none.
-        """
+        """Return the rows of a series with finite values, by region."""
         rows = {region: self.row(series, region) for region in self.regions}
         return {name: row for name, row in rows.items() if row and math.isfinite(row.value)}
 
     def levels(self) -> list[MetricRow]:
-        """Return values of the series themselves, by its statistic."""
-        return [row for row in self._own() if row.minus == MISSING]
+        """Return the values of series, without differences, in the statistic of the reference."""
+        return [row for row in self._main_rows() if row.minus == MISSING]
 
     def series(self) -> list[str]:
-        """All that occur, as values or subtracted."""
+        """Return the names of all series in the rows, including subtracted series."""
         return list(
-            dict.fromkeys(name for _, *both, _ in self.rows for name in both if name != MISSING)
+            dict.fromkeys(name for _, *pair, _ in self.rows for name in pair if name != MISSING)
         )
 
     def defines(self, series: Sequence[str]) -> bool:
-        """Whether any of the series has a value by its statistic."""
-        return any(row.series in series and math.isfinite(row.value) for row in self._own())
+        """Return True if any of the series has a finite value in the reference's statistic."""
+        return any(row.series in series and math.isfinite(row.value) for row in self._main_rows())
 
     def is_sure(self) -> bool:
-        """Whether any difference has an interval."""
-        return any(row.minus != MISSING and math.isfinite(row.lower) for row in self._own())
+        """Return True if any difference has an interval."""
+        return any(row.minus != MISSING and math.isfinite(row.lower) for row in self._main_rows())
 
-    def _own(self) -> list[MetricRow]:
+    def _main_rows(self) -> list[MetricRow]:
         return [row for row in self.rows.values() if row.statistic == self.reference.statistic]
 
     def margin(self, region: str) -> float:
-        """A tenth of the gap between bspline and measured; NaN without either or a gap.
+        """Return the equivalence margin: a tenth of the gap between bspline and measured.
 
-        It is the difference that counts as none, in the unit of the statistic. `region`: empty for
-        the first one.
+        The margin is in the unit of the statistic; NaN if either value is missing or if there is
+        no gap. `region` is "" for the first region.
         """
         gap = self.value("measured", region) - self.value("bspline", region)
         return _MARGIN_SHARE * gap if gap > 0 else math.nan
@@ -240,11 +244,10 @@ class Evidence:
     def compare(
         self, series: str, other: str, region: str = "", margin: float = math.nan
     ) -> Comparison:
-        """Compare one series with another one.
+        """Compare one series with another series.
 
-        Where the table does not compare them, they are compared by their values, and undecided.
-
-        `region`: name of the region; empty for the first one.
+        If the rows do not contain the difference, it is computed from both values and is
+        undecided, because it has no interval. `region` is "" for the first region.
         """
         row = self.row(series, region, other)
         if row is None:
@@ -263,11 +266,10 @@ class Evidence:
 
 @frozen
 class Claim:
-    """What the evidence says of one series.
+    """Claim about one series, and the decision that the evidence supports.
 
-    `decision`: better: it holds; None: that cannot be said. `evidence`: agreement with the
-    reference that it rests on; None for none. `why`: what keeps a difference from counting; empty
-    for nothing.
+    `decision` is "better" if the claim holds, and None if it could not be decided. `evidence` is
+    None if there is no reference. `why` is the reason why a difference does not count, or "".
     """
 
     kind: Kind
@@ -280,79 +282,90 @@ class Claim:
 
     @property
     def holds(self) -> bool | None:
-        """Whether it may be made; None where that cannot be said."""
+        """Whether the claim holds; None if it could not be decided."""
         return None if self.decision is None else self.decision == "better"
 
     @property
     def unbeaten(self) -> list[str]:
-        """Return series that this one does not exceed."""
+        """Names of series that this series does not exceed."""
         return list(
-            dict.fromkeys(each.row.minus for each in self.comparisons if each.decision != "better")
+            dict.fromkeys(
+                comparison.row.minus
+                for comparison in self.comparisons
+                if comparison.decision != "better"
+            )
         )
 
 
 def _gather(
     kind: Kind, reference: _ReferenceKind, rows: Iterable[MetricRow], series: Sequence[str]
 ) -> Evidence | None:
-    """What the rows hold on any of the series against one reference; None where that is nothing.
+    """Return the evidence of the rows on any of the series, from one reference; None if empty.
 
-    The contrast is ``all`` (every condition against rest) where there is one, else the first, of
-    those for which any of the series has a value; the smoothing is the least, regions are those
-    with a value.
+    The contrast is ``all`` (every condition against rest) if it exists, else the first contrast
+    with values of these series. The smoothing is the smallest of this contrast, and only regions
+    with values are included.
     """
-    every = [row for row in rows if row.reference == reference.name and row.band == _BAND[kind]]
+    candidates = [
+        row for row in rows if row.reference == reference.name and row.band == _BAND[kind]
+    ]
     if kind == "within":
-        # the acquired map, which selects these voxels, has the noise of this band
-        every = [row for row in every if row.region != ACQUIRED_ACTIVE]
-    rows_of_statistic = [row for row in every if row.statistic == reference.statistic]
-    asked = [row for row in rows_of_statistic if row.series in series]
-    if kind in ("within", "beyond"):  # the acquired series has values wherever this one has any
-        rows_of_statistic = asked = [
-            row for row in asked if row.minus == MISSING and math.isfinite(row.value)
+        # The acquired map, which defines these voxels, contains the noise of this band.
+        candidates = [row for row in candidates if row.region != ACQUIRED_ACTIVE]
+    rows_of_statistic = [row for row in candidates if row.statistic == reference.statistic]
+    series_rows = [row for row in rows_of_statistic if row.series in series]
+    if kind in ("within", "beyond"):  # The acquired series has values if this series has any.
+        rows_of_statistic = series_rows = [
+            row for row in series_rows if row.minus == MISSING and math.isfinite(row.value)
         ]
-    if not asked:
+    if not series_rows:
         return None
     order = list(dict.fromkeys(row.contrast for row in rows_of_statistic))
     contrasts = {
-        row.contrast for row in [row for row in asked if math.isfinite(row.value)] or asked
+        row.contrast
+        for row in [row for row in series_rows if math.isfinite(row.value)] or series_rows
     }
     contrast = min(contrasts, key=lambda name: (name != "all", order.index(name)))
     width = min(row.fwhm_mm for row in rows_of_statistic if row.contrast == contrast)
-    there = [row for row in rows_of_statistic if (row.contrast, row.fwhm_mm) == (contrast, width)]
+    selected = [
+        row for row in rows_of_statistic if (row.contrast, row.fwhm_mm) == (contrast, width)
+    ]
     return Evidence(
         reference=reference,
         band=_BAND[kind],
         contrast=contrast,
         fwhm_mm=width,
         regions=main_regions(
-            row.region for row in [row for row in there if math.isfinite(row.value)] or there
+            row.region for row in [row for row in selected if math.isfinite(row.value)] or selected
         ),
         rows={
             (row.statistic, row.series, row.minus, row.region): row
-            for row in every
+            for row in candidates
             if (row.contrast, row.fwhm_mm) == (contrast, width)
         },
     )
 
 
 def strongest(kind: Kind, rows: Sequence[MetricRow], series: Sequence[str]) -> Evidence | None:
-    """Return the rows' strongest evidence on any series; on methods, preferably with intervals.
+    """Return the strongest evidence on any of the series; None if the rows contain none.
 
-    A measured reference whose halves have no detail in common has no values: then no map of it is
-    evidence, as its detail is noise (`Evidence.no_detail`).
-
-    `kind`: what the claim is about, such as ``function`` or ``within``. Returns None where no row
-    is about it.
+    For claims of function, evidence with intervals is preferred. A measured reference whose halves
+    share no detail has no values. Maps of this reference are then not used either, because their
+    detail is noise (`Evidence.no_detail`).
     """
-    every = (_gather(kind, reference, rows, series) for reference in STRONGEST[kind])
-    candidates = [each for each in every if each is not None]
-    defined = [each for each in candidates if each.defines(series)]
+    gathered = (_gather(kind, reference, rows, series) for reference in STRONGEST[kind])
+    candidates = [candidate for candidate in gathered if candidate is not None]
+    with_values = [candidate for candidate in candidates if candidate.defines(series)]
     noisy = kind == "function" and any(
-        each.reference is HALVES for each in candidates if each not in defined
+        candidate.reference is HALVES for candidate in candidates if candidate not in with_values
     )
-    usable = [each for each in defined if not (noisy and each.reference is MAPS)]
-    sure = [each for each in usable if kind == "function" and each.is_sure()]
-    evidence = next(iter([*sure, *usable, *candidates]), None)
+    usable = [
+        candidate for candidate in with_values if not (noisy and candidate.reference is MAPS)
+    ]
+    with_intervals = [
+        candidate for candidate in usable if kind == "function" and candidate.is_sure()
+    ]
+    evidence = next(iter([*with_intervals, *usable, *candidates]), None)
     return (
         evidence
         if evidence is None
@@ -361,41 +374,38 @@ def strongest(kind: Kind, rows: Sequence[MetricRow], series: Sequence[str]) -> E
 
 
 def accuracy(rows: Sequence[MetricRow], methods: Sequence[str]) -> Evidence | None:
-    """Return the strongest evidence on the methods' function, None if accuracy is not known.
-
-    Agreement with one reference beyond the acquired Nyquist limit, or None.
-    """
-    found = strongest("function", rows, methods)
-    return None if found is None or found.no_detail else found
+    """Return the strongest evidence on the methods' function; None if accuracy is unknown."""
+    evidence = strongest("function", rows, methods)
+    return None if evidence is None or evidence.no_detail else evidence
 
 
 def was_applied(card: Mapping[str, object]) -> bool:
-    """Whether, by its card, a model applies what was found instead of zero filling."""
+    """Return True unless the model card records that the model was replaced by zero filling."""
     held_out = card.get("held_out")
     model = held_out.get("model", "") if isinstance(held_out, Mapping) else ""
     return card.get("applied") is not False and not str(model).lower().startswith("zero filling")
 
 
 def derives_from(series: str, not_applied: Sequence[str]) -> bool:
-    """Whether a series is from a method not applied, its placebo, or its other-seed member.
+    """Return True if a series is from a method that was not applied, its placebo or its member.
 
-    `not_applied`: names of methods that fell back to zero filling.
+    `not_applied` are the names of methods that fell back to zero filling.
     """
     return series in not_applied or is_variant_of(series, not_applied)
 
 
 def applied_methods(rows: Iterable[MetricRow], *, applied: bool = True) -> list[str]:
-    """Return methods that the rows of the verdict say were applied, or were not."""
+    """Return the methods that were applied or, with ``applied=False``, were not applied."""
     return [row.series for row in rows if row.statistic == APPLIED and (row.value > 0) == applied]
 
 
 def compared_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
-    """Return the rows without those of comparisons with methods not applied."""
+    """Return the rows without differences that involve methods that were not applied."""
     rows = list(rows)
     idle = applied_methods(rows, applied=False)
     return [
         row
         for row in rows
         if row.minus == MISSING
-        or not any(derives_from(each, idle) for each in (row.series, row.minus))
+        or not any(derives_from(name, idle) for name in (row.series, row.minus))
     ]

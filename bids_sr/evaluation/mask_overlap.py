@@ -1,4 +1,4 @@
-"""Overlap of the brain masks of two series, each from the mean of its own series.
+"""Overlap of the brain masks of series, each mask computed from the series' temporal mean.
 
 Source: TV self-supervision, which compares the brain masks of original and reconstructed series.
 """
@@ -21,12 +21,12 @@ def jaccard(first: Mask, second: Mask) -> float:
     >>> jaccard(np.array([True, True, False]), np.array([False, True, True]))
     0.3333333333333333
     """
-    either = int((first | second).sum())
-    return int((first & second).sum()) / either if either else math.nan
+    union_size = int((first | second).sum())
+    return int((first & second).sum()) / union_size if union_size else math.nan
 
 
 def mask_of_mean(mean: Real, affine: Float) -> Mask | None:
-    """Return the brain mask of a series' mean (X, Y, Z); None if it has no brain."""
+    """Return the brain mask of a temporal mean image (X, Y, Z); None if no brain is found."""
     try:
         return brain_mask(np.asarray(mean), affine)
     except MaskError:
@@ -36,26 +36,26 @@ def mask_of_mean(mean: Real, affine: Float) -> Mask | None:
 def mask_rows(
     masks: Mapping[str, Mask | None], references: Mapping[str, Volume]
 ) -> list[MetricRow]:
-    """Return the Jaccard index of each series' mask with the mask of each reference.
+    """Return the Jaccard index of the mask of each series with the mask of each reference.
 
     Parameters
     ----------
     masks : Mapping[str, Mask | None]
         Masks (X, Y, Z) by series, on one grid; None gives n/a.
     references : Mapping[str, Volume]
-        Mask of the acquired and, if there is one, of the measured series, by name, on the same
-        grid.
+        Masks of the acquired series and, if available, of the measured series, by name, on the
+        same grid.
 
     Returns
     -------
     list[MetricRow]
-        One row per series and reference; none of a series with itself.
+        One row per pair of a series and a different reference.
     """
     rows: list[MetricRow] = []
-    for reference, other in references.items():
+    for reference, reference_mask in references.items():
         for series, mask in masks.items():
             if series != reference:
-                value = math.nan if mask is None else jaccard(mask, other.data)
+                value = math.nan if mask is None else jaccard(mask, reference_mask.data)
                 rows += metric_rows(
                     series, {"mask_jaccard": value}, reference=reference, region="brain"
                 )
@@ -63,7 +63,7 @@ def mask_rows(
 
 
 def onto_grid(mask: Mask, affine: Float, grid: Volume) -> Volume:
-    """Return a mask on another grid of its field of view: voxels at least half inside."""
+    """Resample a mask to another grid; interpolated values of at least .5 are inside."""
     values = sample_volume(
         mask.astype(np.float32), affine, grid.data.shape, grid.affine, None, order=1
     )

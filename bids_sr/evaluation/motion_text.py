@@ -1,4 +1,4 @@
-"""Head motion of a run, in words, and whether it was large."""
+"""Summary of head motion in a run, and a sentence if the motion was large."""
 
 import math
 from collections.abc import Sequence
@@ -6,39 +6,47 @@ from collections.abc import Sequence
 from bids_sr.metrics.number_text import number
 
 MOVED_MM, MOVED_SHARE = 0.5, 0.2
-"""Framewise displacement (mm) of a volume that moved, and the share of such volumes that is said
-before all else.
+"""Framewise displacement (mm) of a moved volume, and share of moved volumes; motion of a run is
+large if its mean displacement or its share of moved volumes is at least this value.
 """
 
 
 def moved(displacement: Sequence[float]) -> tuple[float, float] | None:
-    """Return mean displacement (mm) and share of moved volumes among the known; None without.
+    """Return the mean framewise displacement (mm) and the share of volumes that moved.
 
     >>> moved([float("nan"), 0.2, 0.8])
     (0.5, 0.5)
 
-    `displacement`: framewise displacement of each volume (mm); NaN where not known.
+    Parameters
+    ----------
+    displacement : Sequence[float]
+        Framewise displacement of each volume (mm); NaN values are ignored.
+
+    Returns
+    -------
+    tuple[float, float] | None
+        Mean and share; None if no value is finite.
     """
-    known = [value for value in displacement if math.isfinite(value)]
+    finite = [value for value in displacement if math.isfinite(value)]
     return (
-        (sum(known) / len(known), sum(value > MOVED_MM for value in known) / len(known))
-        if known
+        (sum(finite) / len(finite), sum(value > MOVED_MM for value in finite) / len(finite))
+        if finite
         else None
     )
 
 
 def moved_much(displacement: Sequence[float]) -> bool:
-    """Whether the head moved so much that it is said before all else.
+    """Return True if the head moved so much that the verdict starts with it.
 
-    `displacement`: framewise displacement of each volume (mm); NaN where not known. True from a
-    mean of 0.5 mm, or 20 percent of moved volumes.
+    Motion is large if the mean framewise displacement is at least 0.5 mm or if at least 20 % of
+    the volumes moved. NaN values of `displacement` (mm, per volume) are ignored.
     """
     mean, share = moved(displacement) or (0.0, 0.0)
     return mean >= MOVED_MM or share >= MOVED_SHARE
 
 
 def motion_text(displacement: Sequence[float]) -> str:
-    """That the head moved much, where it did, from framewise displacements (mm); else empty.
+    """Return a sentence on large head motion, or "" if motion was not large.
 
     >>> motion_text([float("nan"), 0.1, 0.9, 0.8])
     'Large head motion: the mean framewise displacement (FD) is 0.60 mm, and FD exceeds 0.5 mm in\
@@ -46,7 +54,7 @@ def motion_text(displacement: Sequence[float]) -> str:
     >>> motion_text([0.1, 0.2])
     ''
 
-    `displacement`: framewise displacement of each volume (mm); NaN where not known.
+    NaN values of `displacement` (framewise displacement in mm, per volume) are ignored.
     """
     if not moved_much(displacement):
         return ""

@@ -1,9 +1,9 @@
 """Negative controls (placebos) of each method.
 
-A placebo is the method itself with one thing exchanged that the method claims to use: the model of
-this subject, the contrast it learned from, or the map of where the run fluctuates. Detail that a
-placebo reproduces is attributable to none of these. Whether such detail is true is another
-question, which only a truth answers.
+A placebo runs the method with one input exchanged that the method claims to use: the participant's
+model, the contrast that the model was trained on, or the map of the run's fluctuations. Detail
+that a placebo reproduces is therefore not attributable to this input. Placebos do not show whether
+the detail is true; only a comparison with known activation or a measured reference does.
 """
 
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from bids_sr.series import series_name
 from bids_sr.sr.method import Placebo, all_methods
 
 PLACEBOS: Mapping[str, Placebo] = {
-    series_name(method.name, each.suffix): replace(each, method=series_name(method.name))
+    series_name(method.name, placebo.suffix): replace(placebo, method=series_name(method.name))
     for method in all_methods()
-    for each in method.placebos
+    for placebo in method.placebos
 }
-"""Placebos by the names of their series."""
+"""Placebos by name of their series."""
 
 
 def placebos_of(method: str) -> tuple[str, ...]:
-    """Return names of the placebo series of a method, in the order of the table.
+    """Return the names of a method's placebo series, in the order of the method's definition.
 
-    Names of series; empty for a method without placebos.
+    The tuple is empty if the method has no placebos.
     """
     return tuple(name for name, placebo in PLACEBOS.items() if placebo.method == method)

@@ -1,10 +1,10 @@
-"""Quality-control flags: reasons why the method failed in the paper, checked in every run.
+"""Quality-control flags: reasons for failure of the method in the paper, checked in every run.
 
-The paper names four reasons why the overlap rose in 7 of 30 subjects: the task was not done (CC
-above .5 in the brain and below in the motor area), activation very broad, artifacts in the pair,
-motor area misregistered. To these comes distortion, which misleads methods that follow edges. A
-flag asks for a look at the data; it proves nothing. Flags on activation are evaluated on the
-acquired series, so that none depends on a method.
+The paper gives four reasons for a larger overlap in 7 of 30 participants: the task was not done
+(CC above .5 in the brain and below in the motor area), activation was very broad, the pair had
+artifacts, or the motor area was misregistered. Distortion is added here because it misleads
+methods that follow edges. A flag is a reason to inspect the data, not proof of a problem. Flags on
+activation are computed from the acquired series, so that they do not depend on a method.
 """
 
 import math
@@ -22,21 +22,21 @@ from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MISSING, MetricRow
 
-# Share of the brain with CC of at least .5. One condition of real data reaches 1 %, all six of
-# them together 7 %.
+# fraction of the brain with CC of at least .5. In real data, single conditions reach 1 %, and six
+# conditions together 7 %.
 _BROAD_SHARE = 0.1
-# Without correlation maps: share of the brain that is active at a false discovery rate of .05
-# (real data: 9 %).
+# fraction of the brain, used without correlation maps: active at a false discovery rate of .05
+# (real data: 9 %)
 _BROAD_FDR_SHARE = 0.3
-# How much higher CC is just outside the region of interest than inside it; maps of one run differ
-# by less at random.
+# CC just outside the region of interest minus CC inside it. Random differences within a run are
+# smaller.
 _MISPLACED_CC = 0.1
-# A slice's residual beyond this many robust standard deviations above the median slice, this ratio
-# to it, and this share of the mean signal: noise alone makes 1 to 2 % in the phantom, nearly
-# nothing where one member is a copy.
+# Limits of a slice residual: robust standard deviations above the median slice, ratio to the
+# median slice, and fraction of the mean signal. Noise alone makes residuals of 1 to 2 % in the
+# phantom, and almost 0 if one image of the pair is a copy of the other.
 SLICE_SD, SLICE_RATIO, SLICE_LEAST = 5.0, 2.0, 0.03
-# Mean signal outside the head at half a field of view from it, over that in the head, above the
-# rest of the background
+# fraction of the mean signal in the head: mean signal at half a field of view from the head, minus
+# the remaining background
 _GHOST_SHARE = 0.1
 _MIN_SLICES = 5
 _MIN_VOXELS = 20
@@ -44,10 +44,10 @@ _MIN_VOXELS = 20
 
 @frozen
 class Flag:
-    """One flag of quality control.
+    """One quality-control flag.
 
-    `raised`: None where it could not be evaluated. `series`: series that it is about; ``run`` for
-    no single one.
+    `raised` is None if the flag could not be evaluated. `series` is ``run`` for flags that do not
+    concern a single series.
     """
 
     name: str
@@ -58,14 +58,11 @@ class Flag:
 
     @property
     def remedy(self) -> str:
-        """What to do where it is raised."""
+        """Advice on what to do if the flag is raised."""
         return FLAGS[self.name].remedy.format(series=self.series)
 
     def row(self) -> MetricRow:
-        """Return it as a row of the evaluation: 1, 0, or n/a.
-
-        Row of the statistic of the flag; NaN where it is not known.
-        """
+        """Return the flag as an evaluation row: 1, 0, or NaN (n/a) if it was not evaluated."""
         value = math.nan if self.raised is None else float(self.raised)
         return MetricRow(
             series=self.series, statistic=f"flag_{self.name}", value=value, contrast=self.contrast
@@ -73,14 +70,15 @@ class Flag:
 
 
 def raised_flags(rows: Iterable[MetricRow]) -> dict[str, list[str]]:
-    """Return the series for which each flag is raised, of the flags that could be evaluated.
+    """Return the series that raised each flag, in the order of `FLAGS`.
 
-    The flags are in the order of `FLAGS`; one that is not raised has no series.
+    Flags that were evaluated but not raised have an empty list; flags that were not evaluated are
+    omitted.
     """
     names = {f"flag_{name}": name for name in FLAGS}
-    known = [row for row in rows if row.statistic in names and math.isfinite(row.value)]
-    flagged = {names[row.statistic]: list[str]() for row in known}
-    for row in known:
+    evaluated = [row for row in rows if row.statistic in names and math.isfinite(row.value)]
+    flagged = {names[row.statistic]: list[str]() for row in evaluated}
+    for row in evaluated:
         if row.value > 0:
             flagged[names[row.statistic]].append(row.series)
     return {name: flagged[name] for name in FLAGS if name in flagged}
@@ -90,12 +88,19 @@ _PAIR_IMAGES = {"lowres": "low-resolution", "highres": "high-resolution"}
 
 
 def _task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
-    """Flag a task that was not done: CC > .5 in the brain, but nowhere in the ROI.
+    """Flag a task that was not done: CC > .5 in the brain, but not in the region of interest.
 
-    "Task not done" are the paper's words.
+    The paper calls this reason "task not done". The flag is not evaluated unless there are brain
+    voxels inside and outside the region.
 
-    `cc`: map of correlation with the condition (3D, -1 to 1). The flag is unknown without voxels
-    inside and outside.
+    Parameters
+    ----------
+    cc : ndarray
+        Map of correlation with the condition (X, Y, Z), -1 to 1.
+    roi, mask : ndarray
+        Region of interest and brain (X, Y, Z, boolean).
+    contrast : str
+        Name of the condition's contrast.
     """
     inside = roi & mask
     outside = mask & ~roi
@@ -105,24 +110,38 @@ def _task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
         " inside and outside the region cannot be compared."
     )
     if inside.any() and outside.any():
-        here, elsewhere = float(cc[inside].max()), float(cc[outside].max())
+        roi_cc, other_cc = float(cc[inside].max()), float(cc[outside].max())
         text = (
-            f"For the contrast {contrast}, the highest cross-correlation (CC) is {here:.2f} in"
-            f" the region of interest and {elsewhere:.2f} elsewhere in the brain."
+            f"For the contrast {contrast}, the highest cross-correlation (CC) is {roi_cc:.2f} in"
+            f" the region of interest and {other_cc:.2f} elsewhere in the brain."
         )
-        raised = here < ACTIVE_CC < elsewhere
+        raised = roi_cc < ACTIVE_CC < other_cc
     return Flag(name="task_not_done", raised=raised, text=text, contrast=contrast, series="raw")
 
 
 def _broad_flag(
     contrast: str, mask: Mask, *, cc: Real | None = None, fdr: Mask | None = None
 ) -> Flag:
-    """Flag very broad activation: CC ≥ .5 in a tenth of the brain.
+    """Flag very broad activation: CC ≥ .5 in more than a tenth of the brain.
 
-    Without CC, it is 30 % of the brain active at FDR .05.
+    Without a correlation map, the criterion is FDR-significant activation in more than 30 % of the
+    brain.
 
-    `cc`: map of correlation with the condition (3D, -1 to 1), or None. `fdr`: voxels active at FDR
-    .05 (3D, boolean), used without correlation; or None.
+    Parameters
+    ----------
+    contrast : str
+        Name of the contrast.
+    mask : ndarray
+        Brain (X, Y, Z, boolean).
+    cc : ndarray | None
+        Map of correlation with the condition (X, Y, Z), -1 to 1.
+    fdr : ndarray | None
+        Voxels active at FDR .05 (X, Y, Z, boolean), used if `cc` is None.
+
+    Raises
+    ------
+    ValueError
+        If both maps are None.
     """
     if cc is not None:
         share = float((cc[mask] >= ACTIVE_CC).mean())
@@ -147,90 +166,124 @@ def _broad_flag(
 def _misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: str) -> Flag:
     """Flag a misplaced region of interest.
 
-    CC just outside it, up to 10 mm, is .5 or more and clearly higher than inside.
+    The flag is raised if CC within 10 mm around the region is at least .5 and exceeds CC inside
+    the region by more than .1. It is not evaluated if there are no brain voxels inside or around
+    the region.
 
-    `cc`: map of correlation with the condition (3D, -1 to 1). The flag is unknown where brain is
-    lacking in or around the region.
+    Parameters
+    ----------
+    cc : ndarray
+        Map of correlation with the condition (X, Y, Z), -1 to 1.
+    roi, mask : ndarray
+        Region of interest and brain (X, Y, Z, boolean).
+    affine : ndarray
+        Voxel-to-RAS-mm matrix (4, 4).
+    contrast : str
+        Name of the condition's contrast.
     """
     inside = roi & mask
     around = ring(roi, mask, affine)
     raised = None
     text = "The region of interest or its surroundings contain no brain voxels."
     if inside.any() and around.any():
-        here, near = float(cc[inside].max()), float(cc[around].max())
+        roi_cc, ring_cc = float(cc[inside].max()), float(cc[around].max())
         text = (
-            f"For the contrast {contrast}, the highest cross-correlation (CC) is {here:.2f} in"
-            f" the region of interest and {near:.2f} within {REACH_MM:g} mm around this region."
+            f"For the contrast {contrast}, the highest cross-correlation (CC) is {roi_cc:.2f} in"
+            f" the region of interest and {ring_cc:.2f} within {REACH_MM:g} mm around this region."
         )
-        raised = near >= ACTIVE_CC and near - here > _MISPLACED_CC
+        raised = ring_cc >= ACTIVE_CC and ring_cc - roi_cc > _MISPLACED_CC
     return Flag(name="roi_misplaced", raised=raised, text=text, contrast=contrast, series="raw")
 
 
 def _slice_residuals(lowres: Real, degraded: Real, mask: Mask) -> Float:
-    """Return rms residual of lowres and degraded highres over the mean in the mask, by slice.
+    """Return the RMS difference between the images of a pair in each slice, over the mean signal.
 
-    One gain for the whole image (least squares) makes the two comparable; a gain a slice would
-    hide a bad slice. NaN for slices with few voxels of the mask.
+    The images are scaled by one gain for all slices (least squares); a gain per slice would hide a
+    bad slice.
 
-    `degraded`: high-resolution image of the pair, downsampled to the same grid (3D).
+    Parameters
+    ----------
+    lowres : ndarray
+        Low-resolution image (X, Y, Z).
+    degraded : ndarray
+        High-resolution image, downsampled to the same grid.
+    mask : ndarray
+        Voxels to compare on this grid.
+
+    Returns
+    -------
+    ndarray
+        One value per slice (Z,); NaN in slices with fewer than 20 voxels of the mask.
     """
-    low, other = np.asarray(lowres, dtype=np.float64), np.asarray(degraded, dtype=np.float64)
-    power = float((other[mask] ** 2).sum())
-    gain = float((low[mask] * other[mask]).sum()) / power if power else 0.0
-    rest = low - gain * other
+    low, high = np.asarray(lowres, dtype=np.float64), np.asarray(degraded, dtype=np.float64)
+    power = float((high[mask] ** 2).sum())
+    gain = float((low[mask] * high[mask]).sum()) / power if power else 0.0
+    residual = low - gain * high
     scale = float(low[mask].mean())
-    out = np.full(low.shape[2], np.nan)
+    residuals = np.full(low.shape[2], np.nan)
     for k in range(low.shape[2]):
         if mask[:, :, k].sum() >= _MIN_VOXELS and scale > 0:
-            out[k] = np.sqrt(np.mean(rest[:, :, k][mask[:, :, k]] ** 2)) / scale
-    return out
+            residuals[k] = np.sqrt(np.mean(residual[:, :, k][mask[:, :, k]] ** 2)) / scale
+    return residuals
 
 
 def _outlying_slices(residuals: Float) -> list[int]:
-    """Return slices with a residual far above the others', by median and MAD.
+    """Return the slices whose residual is far above the median residual of all slices.
 
-    MAD is the median absolute deviation.
+    Parameters
+    ----------
+    residuals : ndarray
+        Residual over mean signal, one value per slice; NaN if unknown.
 
-    `residuals`: over mean signal, one value a slice; NaN where unknown. Returns numbers of slices,
-    counted from 0; none with fewer than five known.
+    Returns
+    -------
+    list[int]
+        Slice numbers, counted from 0; empty if fewer than five residuals are known.
     """
-    known = residuals[np.isfinite(residuals)]
-    if len(known) < _MIN_SLICES:
+    finite = residuals[np.isfinite(residuals)]
+    if len(finite) < _MIN_SLICES:
         return []
-    middle = float(np.median(known))
-    spread = 1.4826 * float(np.median(np.abs(known - middle)))
-    limit = max(middle + SLICE_SD * spread, SLICE_RATIO * middle, SLICE_LEAST)
+    median = float(np.median(finite))
+    spread = 1.4826 * float(np.median(np.abs(finite - median)))
+    limit = max(median + SLICE_SD * spread, SLICE_RATIO * median, SLICE_LEAST)
     return [int(k) for k in np.flatnonzero(np.nan_to_num(residuals, nan=-np.inf) > limit)]
 
 
 def _ghost_share(image: Real, head: Mask) -> float:
-    """Return the share of the ghost at half a field of view.
+    """Return the amplitude of a ghost at half a field of view, relative to the head.
 
-    It is the mean background signal there above the other background, over the mean signal in the
-    head.
+    The amplitude is the mean background signal at half a field of view from the head minus the
+    mean of the remaining background, over the mean signal in the head. Because the phase-encoding
+    direction may be unknown, both in-plane axes are examined.
 
-    The larger one of the two in-plane axes, as the direction of phase encoding may be unknown; NaN
-    where the head fills the image. It is below 0 where the rest is brighter.
+    Parameters
+    ----------
+    image : ndarray
+        Image including background (X, Y, Z); its magnitude is used.
+    head : ndarray
+        Voxels of the head (X, Y, Z, boolean).
 
-    `image`: image with its background (3D, real), of which magnitudes are taken. `head`: voxels of
-    the head on the same grid (3D, boolean).
+    Returns
+    -------
+    float
+        The larger value of both axes. It is below 0 if the remaining background is brighter, and
+        NaN if there is too little background.
     """
     values = np.abs(np.asarray(image, dtype=np.float64))
     inside = float(values[head].mean()) if head.any() else 0.0
     shares = []
     for axis in (0, 1):
         shifted = np.roll(head, head.shape[axis] // 2, axis=axis)
-        ghost, rest = shifted & ~head, ~shifted & ~head
-        if min(int(ghost.sum()), int(rest.sum())) >= _MIN_VOXELS and inside > 0:
-            shares.append((float(values[ghost].mean()) - float(values[rest].mean())) / inside)
+        ghost, background = shifted & ~head, ~shifted & ~head
+        if min(int(ghost.sum()), int(background.sum())) >= _MIN_VOXELS and inside > 0:
+            shares.append(
+                (float(values[ghost].mean()) - float(values[background].mean())) / inside
+            )
     return max(shares, default=math.nan)
 
 
 def artifact_flag(lowres: Real, degraded: Real, mask: Mask, head: Mask) -> Flag:
-    """Flag slices in which the pair disagrees far more than in others, or a ghost in either.
-
-    `degraded` is highres downsampled to the resolution of lowres; `head` is everything that gives
-    signal.
+    """Flag ghosts and disagreeing slices in the images of a pair.
 
     Parameters
     ----------
@@ -246,18 +299,18 @@ def artifact_flag(lowres: Real, degraded: Real, mask: Mask, head: Mask) -> Flag:
     Returns
     -------
     Flag
-        Flag of the pair, with slices and ghosts that were found.
+        Flag of the pair; its text lists slices and ghosts.
     """
     bad = _outlying_slices(_slice_residuals(lowres, degraded, mask))
     ghosts = {"lowres": _ghost_share(lowres, head), "highres": _ghost_share(degraded, head)}
-    worst = [
+    ghost_texts = [
         f"the {_PAIR_IMAGES[name]} image has a ghost with {100 * share:.0f} % of the signal"
         for name, share in ghosts.items()
         if share > _GHOST_SHARE
     ]
     reasons = [
         f"the images disagree in slices {', '.join(map(str, bad))} (numbered from 0)"
-    ] * bool(bad) + worst
+    ] * bool(bad) + ghost_texts
     text = (
         f"In the T2* pair, {'; '.join(reasons)}."
         if reasons
@@ -267,32 +320,32 @@ def artifact_flag(lowres: Real, degraded: Real, mask: Mask, head: Mask) -> Flag:
 
 
 def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | None:
-    """Flag edges of boldref and highres over half a voxel apart; None where not measured.
+    """Flag edges of the boldref and the high-resolution image over half a voxel apart.
 
-    The voxel is an acquired one.
-
-    Where the rows have the flag already, it gets its text and is not evaluated again.
+    The limit is half an acquired voxel. If the rows already contain the flag, its value is kept
+    and only its text is regenerated. None if the distance was not measured.
     """
     values = {row.statistic: row.value for row in rows}
-    apart = values.get("edge_mismatch", math.nan)
-    if not math.isfinite(apart):
+    gap = values.get("edge_mismatch", math.nan)
+    if not math.isfinite(gap):
         return None
     limit = acquired_mm / 2
     text = (
-        f"The edges in the boldref and in the T2*-weighted image are {apart:.1f} mm apart (limit:"
+        f"The edges in the boldref and in the T2*-weighted image are {gap:.1f} mm apart (limit:"
         f" half an acquired voxel, {limit:.1f} mm)."
     )
     return Flag(
-        name="distortion", raised=bool(values.get("flag_distortion", apart > limit)), text=text
+        name="distortion",
+        raised=bool(values.get("flag_distortion", gap > limit)),
+        text=text,
     )
 
 
 def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
-    """Flag methods whose fine detail is worse than none.
+    """Flag methods whose added detail is wrong.
 
-    Their explained variance of a reference, or their tested share, is below 0.
-
-    A method of which neither is known has no flag, not even one that is down.
+    The flag is raised if a method's explained variance of a reference or its self-test score is
+    below 0. Methods without a known value have no flag.
     """
     evidence = accuracy(rows, methods)
     flags = []
@@ -304,9 +357,11 @@ def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
             else []
         )
         tested = (row for row in rows if row.statistic == TESTED and row.series == method)
-        known = [row for row in (*levels, *tested) if row is not None and math.isfinite(row.value)]
-        below = [row for row in known if below_zero(row)]
-        if known:
+        values = [
+            row for row in (*levels, *tested) if row is not None and math.isfinite(row.value)
+        ]
+        below = [row for row in values if below_zero(row)]
+        if values:
             worst = "; ".join(_harm_text(row) for row in below)
             text = (
                 f"The detail added by {method} is wrong ({worst})."
@@ -333,9 +388,10 @@ def activation_flags(
     affine: Float,
     fdr: Mapping[str, Mask] | None = None,
 ) -> list[Flag]:
-    """Return the flags on the acquired series' CC maps, three for each condition.
+    """Return quality-control flags on the correlation maps of the acquired series.
 
-    Without CC, there is breadth alone, by FDR regions.
+    There are three flags per condition. Conditions without a correlation map are only tested for
+    broad activation, by their FDR regions.
 
     Parameters
     ----------
@@ -348,7 +404,7 @@ def activation_flags(
     affine : Float
         Voxel-to-world matrix of the maps (4 x 4, RAS+ mm).
     fdr : Mapping[str, Mask] | None, optional
-        Regions active at FDR .05 by condition (3D each); None for none.
+        Regions active at FDR .05 by condition (3D each).
 
     Returns
     -------

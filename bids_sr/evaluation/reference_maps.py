@@ -1,18 +1,21 @@
-"""Agreement of whole-run maps with the measured high-resolution series or with known activation.
+"""Agreement of whole-run maps with a measured high-resolution series or known activation.
 
-Measured: maps at one smoothing against its maps at the same smoothing. Both contain the same
-physiology, and where the acquired series was made of the measured one, the same noise: these
-metrics say how alike the maps are, split halves how much of that is signal. Known activation has
-no noise and is never smoothed; truly active is 25 % of its maximum and more, and how well voxels
-are found is asked of it alone. Of seeds, voxels count as connected where their correlation is .5
-or more (TV self-supervision, section 3.3). The true network is where activation is known to be, or
-the voxels whose correlation is .5 or more in the measured series (Table 3 of that paper); the
-share sorted alike, false discoveries and overlap are of those. What is not defined is NaN (n/a in
-the table).
+Maps of a series are compared with maps of the measured series at the same smoothing. Both contain
+the same physiology and, if the acquired series was computed from the measured series, the same
+noise. These metrics therefore describe the similarity of maps; split halves show how much of this
+similarity is signal. Known activation has no noise and is never smoothed. Its active voxels have
+at least 25 % of its maximum, and only known activation is used to score the detection of active
+voxels.
 
-Maps of activation end at the mask, whose edge is detail that all series share (it lifts the
-correlation of a denoised B-spline from .03 to .07 in the brain): metrics beyond the acquired
-Nyquist limit come from the effects of blocks.
+For seeds, voxels count as connected if their correlation is at least .5 (TV self-supervision,
+section 3.3). The true network consists of the voxels with known activation or, in the measured
+series, of the voxels with a correlation of at least .5 (Table 3 of that paper). Accuracy, false
+discovery rate and Jaccard index are relative to this network. Undefined values are NaN (n/a in
+tables).
+
+Activation maps end at the edge of the mask. This edge is detail that all series share; it raises
+the correlation of a denoised B-spline series from .03 to .07 in the brain. Metrics beyond the
+acquired Nyquist frequency are therefore computed from block effects, not from maps.
 """
 
 import logging
@@ -46,81 +49,115 @@ MEASURED_MAP = "measuredMap"
 
 
 def _ranking(score: Real, active: Mask) -> tuple[Array, float, float]:
-    """Rank voxels (N,) by their score, the first of equals first, and tell how well that does.
+    """Rank voxels (N,) by score, and compute how well the ranking detects active voxels.
 
-    `active`: voxels that are truly active (N, boolean). Returns numbers of the voxels by falling
-    score, mean precision at truly active voxels, ties together, NaN where none is, and area under
-    the ROC curve, the chance that active voxels outscore inactive ones, ties half, NaN without
-    both.
+    Parameters
+    ----------
+    score : ndarray
+        Score of each voxel (N,).
+    active : ndarray
+        Truly active voxels (N, boolean).
+
+    Returns
+    -------
+    tuple[ndarray, float, float]
+        Indices of the voxels in order of decreasing score, ties in their original order; average
+        precision with tied voxels counted together, NaN if no voxel is active; and area under the
+        ROC curve, the probability that an active voxel has a higher score than an inactive voxel
+        with ties counted half, NaN unless both kinds exist.
     """
     order = np.argsort(-score, kind="stable")
     ranked = score[order]
-    counts = np.flatnonzero(np.diff(ranked, append=np.nan)) + 1  # up to the last of equals
+    # Each count ends at the last of equal scores.
+    counts = np.flatnonzero(np.diff(ranked, append=np.nan)) + 1
     hits = np.cumsum(active[order])[counts - 1]
-    gained, false = np.diff(hits, prepend=0), np.diff(counts - hits, prepend=0)
-    total = gained.sum()
-    others = false.sum()
-    precision = float((gained * hits / counts).sum() / total) if total else math.nan
-    area = (false * (hits - gained / 2)).sum()
-    return order, precision, float(area / (total * others)) if total and others else math.nan
+    new_hits, new_misses = np.diff(hits, prepend=0), np.diff(counts - hits, prepend=0)
+    total = new_hits.sum()
+    misses = new_misses.sum()
+    precision = float((new_hits * hits / counts).sum() / total) if total else math.nan
+    area = (new_misses * (hits - new_hits / 2)).sum()
+    return order, precision, float(area / (total * misses)) if total and misses else math.nan
 
 
 def _detection(t: Float32, active: Mask, region: Mask, affine: Float) -> dict[str, float]:
-    """Return how well t finds the truly active voxels of a region, (X, Y, Z).
+    """Score how well t detects the truly active voxels of a region.
 
-    They are compared with as many voxels in which t is highest.
+    The detected voxels are the voxels with the highest t, as many as are truly active.
 
-    `active`: voxels that are truly active (3D, boolean). `region`: voxels to choose from (3D,
-    boolean). Returns average precision, AUC, Dice and distance of centroids (mm), by name.
+    Parameters
+    ----------
+    t : ndarray
+        t map (X, Y, Z).
+    active, region : ndarray
+        Truly active voxels, and voxels to choose from (X, Y, Z, boolean).
+    affine : ndarray
+        Voxel-to-RAS-mm matrix (4, 4).
+
+    Returns
+    -------
+    dict[str, float]
+        Average precision, AUC, Dice index and distance between centroids (mm), by statistic; NaN
+        if undefined.
     """
-    true = active & region
-    found = np.zeros(t.shape, dtype=bool)
+    active_inside = active & region
+    detected = np.zeros(t.shape, dtype=bool)
     order, precision, auc = _ranking(t[region], active[region])
-    found.ravel()[np.flatnonzero(region)[order[: int(true.sum())]]] = True
-    overlap = dice(true, found)
-    here = centroid(true, affine)
-    there = centroid(found, affine)
+    detected.ravel()[np.flatnonzero(region)[order[: int(active_inside.sum())]]] = True
+    overlap = dice(active_inside, detected)
+    active_centroid = centroid(active_inside, affine)
+    detected_centroid = centroid(detected, affine)
     return {
         "average_precision": precision,
         "auc": auc,
         "active_dice": math.nan if overlap is None else overlap,
         "active_distance": (
-            math.nan if here is None or there is None else float(np.linalg.norm(here - there))
+            math.nan
+            if active_centroid is None or detected_centroid is None
+            else float(np.linalg.norm(active_centroid - detected_centroid))
         ),
     }
 
 
-def _sorting(mask: Mask, true: Mask) -> dict[str, float]:
-    """Return accuracy, false discovery rate and Jaccard index of voxels (N,), NaN if none found.
+def _score_network(mask: Mask, true: Mask) -> dict[str, float]:
+    """Return accuracy, false discovery rate and Jaccard index of a mask of voxels (N,).
 
-    `mask`: voxels that were found active (N, boolean). `true`: voxels that are truly active (N,
-    boolean). Returns shares from 0 to 1 by name; NaN where one is not defined.
-
-    >>> _sorting(np.array([True, True, False, False]), np.array([True, False, False, False]))
+    >>> _score_network(np.array([True, True, False, False]), np.array([True, False, False, False]))
     {'accuracy': 0.75, 'fdr': 0.5, 'jaccard': 0.5}
+
+    Parameters
+    ----------
+    mask : ndarray
+        Detected voxels (N, boolean).
+    true : ndarray
+        Truly active voxels (N, boolean).
+
+    Returns
+    -------
+    dict[str, float]
+        Values from 0 to 1 by statistic; NaN if undefined.
     """
-    both, either, count = int((mask & true).sum()), int((mask | true).sum()), int(mask.sum())
+    shared, union, detected = int((mask & true).sum()), int((mask | true).sum()), int(mask.sum())
     return {
         "accuracy": float(np.mean(mask == true)) if mask.size else math.nan,
-        "fdr": 1 - both / count if count else math.nan,
-        "jaccard": both / either if either else math.nan,
+        "fdr": 1 - shared / detected if detected else math.nan,
+        "jaccard": shared / union if union else math.nan,
     }
 
 
 @frozen
 class _TrueEffect:
-    """What is true of one contrast."""
+    """Reference effect of one contrast."""
 
-    effect: Float32  # (X, Y, Z) true effect
-    t: Float32 | None  # (X, Y, Z) of the measured series, None for known activation
-    # (X, Y, Z) truly active voxels, of a seed its network; None for the measured series
+    effect: Float32  # (X, Y, Z) reference effect
+    t: Float32 | None  # (X, Y, Z) t of the measured series; None for known activation
+    # (X, Y, Z) truly active voxels, or a seed's network; None for the measured series
     active: Mask | None
-    # (X, Y, Z) network of a seed, which maps of correlation are compared with; None: no such map
+    # (X, Y, Z) network of a seed, the reference of correlation maps; None for conditions
     connected: Mask | None = None
 
 
 def _measured_truth(maps: Mapping[tuple[str, str], Float32], contrast: str) -> _TrueEffect | None:
-    """Truth of one contrast from the measured maps, or None where they are missing."""
+    """Return the reference effect of a contrast from measured maps; None if maps are missing."""
     if (contrast, "t") not in maps or (contrast, "effect") not in maps:
         return None
     cc = maps.get((contrast, "cc"))
@@ -137,10 +174,22 @@ def known_truths(
     contrasts: Contrasts,
     grid: Volume,
 ) -> dict[str, _TrueEffect]:
-    """Truth of every contrast that is known or follows from known conditions.
+    """Return the reference effects of all contrasts that are known or follow from known
+    conditions.
 
-    `known` has the image of a contrast and its voxel-to-RAS-mm matrix, in the frame of the
-    grid, a brain mask.
+    Parameters
+    ----------
+    known : Mapping[str, tuple[Float32, Float]]
+        Image and voxel-to-RAS-mm matrix by contrast, in the frame of `grid`.
+    contrasts : Contrasts
+        Weights of conditions by contrast.
+    grid : Volume
+        Brain mask on the high-resolution grid; effects are 0 outside.
+
+    Returns
+    -------
+    dict[str, _TrueEffect]
+        Reference effects by contrast; unknown contrasts are omitted.
     """
     on_grid = {
         name: (
@@ -150,14 +199,14 @@ def known_truths(
         )
         for name, (values, affine) in known.items()
     }
-    single = {
+    contrast_of_condition = {
         next(c for c, w in contrasts[name].items() if w): name
         for name in single_conditions(contrasts)
     }
-    out = {}
+    effects = {}
     for name, weights in contrasts.items():
         parts = {
-            condition: single.get(condition, condition)
+            condition: contrast_of_condition.get(condition, condition)
             for condition, weight in weights.items()
             if weight
         }
@@ -170,10 +219,14 @@ def known_truths(
             )
         else:
             continue
-        top = float(effect.max())
-        active = grid.data & (effect >= _TRUE_SHARE * top) if top > 0 else np.zeros_like(grid.data)
-        out[name] = _TrueEffect(effect=effect, t=None, active=active, connected=active)
-    return out
+        largest = float(effect.max())
+        active = (
+            grid.data & (effect >= _TRUE_SHARE * largest)
+            if largest > 0
+            else np.zeros_like(grid.data)
+        )
+        effects[name] = _TrueEffect(effect=effect, t=None, active=active, connected=active)
+    return effects
 
 
 def _contrast_metrics(
@@ -185,26 +238,26 @@ def _contrast_metrics(
 ) -> _Metrics:
     """Return the metrics of one contrast of one series.
 
-    The regions to find active voxels in are brain and roi.
+    Detection and network metrics are computed in the brain and the region of interest only.
     """
-    out: _Metrics = {}
+    metrics: _Metrics = {}
     t, effect, cc = (maps.get((contrast, stat)) for stat in ("t", "effect", "cc"))
     for region, voxels in regions.items():
         if t is not None and truth.t is not None:
-            out[contrast, region, "r_t"] = correlation(t, truth.t, voxels)
+            metrics[contrast, region, "r_t"] = correlation(t, truth.t, voxels)
         if effect is not None:
-            out[contrast, region, "r"] = correlation(effect, truth.effect, voxels)
+            metrics[contrast, region, "r"] = correlation(effect, truth.effect, voxels)
         if region not in ("brain", "roi"):
             continue
         if t is not None and truth.active is not None:
-            found = _detection(t, truth.active, voxels, affine)
-            out |= {(contrast, region, name): value for name, value in found.items()}
+            detection = _detection(t, truth.active, voxels, affine)
+            metrics |= {(contrast, region, name): value for name, value in detection.items()}
         if cc is not None and truth.connected is not None:
-            sorted_ = _sorting(cc[voxels] >= _CONNECTED, truth.connected[voxels])
-            out |= {
+            sorted_ = _score_network(cc[voxels] >= _CONNECTED, truth.connected[voxels])
+            metrics |= {
                 (contrast, region, f"connected_{name}"): value for name, value in sorted_.items()
             }
-    return out
+    return metrics
 
 
 def _foci_metrics(
@@ -214,33 +267,36 @@ def _foci_metrics(
     roi: Mask,
     affine: Float,
 ) -> _Metrics:
-    """Return the contrast of two conditions' true foci in the ROI, over the true one.
+    """Return the contrast between the foci of two conditions in the ROI, relative to the truth.
 
-    1 is the truth.
+    A value of 1 is the contrast of the reference.
     """
-    out: _Metrics = {}
+    metrics: _Metrics = {}
     for a, b in combinations(conditions, 2):
         if not {a, b} <= truths.keys() or (a, "effect") not in maps or (b, "effect") not in maps:
             continue
-        at, to = (
+        focus_a, focus_b = (
             peak(t.effect if t.t is None else t.t, roi, affine) for t in (truths[a], truths[b])
         )
-        if at is None or to is None:
-            out[f"{a}+{b}", "roi", "foci_contrast"] = math.nan
+        if focus_a is None or focus_b is None:
+            metrics[f"{a}+{b}", "roi", "foci_contrast"] = math.nan
             continue
-        contrast_seen, true = (
-            float((x[at.index] - y[at.index]) + (y[to.index] - x[to.index]))
+        observed, true = (
+            float((x[focus_a.index] - y[focus_a.index]) + (y[focus_b.index] - x[focus_b.index]))
             for x, y in (
                 (maps[a, "effect"], maps[b, "effect"]),
                 (truths[a].effect, truths[b].effect),
             )
         )
-        out[f"{a}+{b}", "roi", "foci_contrast"] = contrast_seen / true if true > 0 else math.nan
-    return out
+        metrics[f"{a}+{b}", "roi", "foci_contrast"] = observed / true if true > 0 else math.nan
+    return metrics
 
 
 def _regions(truth: _TrueEffect, grid: Volume, roi: Mask) -> dict[str, Mask]:
-    """Voxels to correlate over; the active ones by either sign where the truth has a t."""
+    """Return the voxels to correlate over, by region.
+
+    For the measured series, active voxels are selected by the absolute value of t.
+    """
     masks = {"brain": grid.data, "roi": roi}
     if truth.active is not None:
         masks["active"] = truth.active
@@ -249,13 +305,13 @@ def _regions(truth: _TrueEffect, grid: Volume, roi: Mask) -> dict[str, Mask]:
     return masks
 
 
-def _rows_of(
+def _yield_rows(
     metrics: Mapping[str, _Metrics], reference: str, fwhm_mm: float
 ) -> Iterator[MetricRow]:
-    """Rows of every series and, against a measured map, what each has over the B-spline."""
+    """Yield rows of every series and, for the measured map, differences to the B-spline series."""
     base = metrics.get(REFERENCE, {}) if reference == MEASURED_MAP else {}
-    for series, found in metrics.items():
-        for (contrast, region, statistic), value in found.items():
+    for series, series_metrics in metrics.items():
+        for (contrast, region, statistic), value in series_metrics.items():
             row = MetricRow(
                 series=series,
                 statistic=statistic,
@@ -280,33 +336,33 @@ def truth_rows(
     roi: Mask,
     known: Mapping[str, tuple[Float32, Float]],
 ) -> list[MetricRow]:
-    """Return all metric rows of whole-run maps against the truth.
+    """Return all metric rows of whole-run maps relative to the measured map and known activation.
 
-    The true maps and those of one series at a time are in memory.
+    Reference maps and the maps of one series are in memory at a time.
 
     Parameters
     ----------
     files : Mapping[float, Mapping[str, Mapping[tuple[str, str], File]]]
-        FWHM (mm) to series to (contrast, stat) to what `load` takes; t and effect, on the grid.
+        Map files by FWHM (mm), series and (contrast, stat); t, effect and correlation maps on the
+        high-resolution grid.
     load : Callable[[File], Float32]
         Reads a map (3D) from its file or artifact.
     contrasts : Contrasts
         Weights of conditions (at rest: seeds) by contrast.
     grid, roi : Volume
-        Brain on the high-resolution grid, and region of interest.
+        Brain mask on the high-resolution grid, and region of interest.
     known : Mapping[str, tuple[Float32, Float]]
-        Activation by contrast, with its affine; ValueError for measured maps on another grid than
-        `grid`.
+        Known activation by contrast, with its voxel-to-RAS-mm matrix.
 
     Returns
     -------
     list[MetricRow]
-        Rows of all series, references and smoothings.
+        Rows of all series, references and smoothing widths.
 
     Raises
     ------
     ValueError
-        Maps of the measured series lie on another grid.
+        If maps of the measured series are on another grid.
     """
     roi = roi & grid.data
     if not roi.any():
@@ -315,7 +371,7 @@ def truth_rows(
             "region are set to n/a."
         )
     conditions = single_conditions(contrasts)
-    fixed = known_truths(known, contrasts, grid)
+    known_effects = known_truths(known, contrasts, grid)
     rows: list[MetricRow] = []
     for fwhm_mm, by_series in files.items():
         measured = {key: load(path) for key, path in by_series.get(MEASURED, {}).items()}
@@ -323,39 +379,42 @@ def truth_rows(
             raise ValueError(
                 "the maps of the measured series are not on the grid of the high-resolution mask"
             )
-        made = {name: _measured_truth(measured, name) for name in contrasts}
-        truths = {MEASURED_MAP: {n: t for n, t in made.items() if t is not None}, "truth": fixed}
+        measured_truths = {name: _measured_truth(measured, name) for name in contrasts}
+        truths = {
+            MEASURED_MAP: {n: t for n, t in measured_truths.items() if t is not None},
+            "truth": known_effects,
+        }
         metrics: dict[str, dict[str, _Metrics]] = {
-            name: {} for name, true in truths.items() if true
+            name: {} for name, effects in truths.items() if effects
         }
         for series, paths in by_series.items():
             maps = {key: load(path) for key, path in paths.items()}
             for reference, by_name in metrics.items():
                 if (series, reference) == (MEASURED, MEASURED_MAP):
                     continue
-                true = truths[reference]
-                metrics_of = _Metrics()
-                for name, truth in true.items():
-                    metrics_of |= _contrast_metrics(
+                effects = truths[reference]
+                series_metrics = _Metrics()
+                for name, truth in effects.items():
+                    series_metrics |= _contrast_metrics(
                         maps, name, truth, _regions(truth, grid, roi), grid.affine
                     )
-                by_name[series] = metrics_of | _foci_metrics(
-                    maps, true, conditions, roi, grid.affine
+                by_name[series] = series_metrics | _foci_metrics(
+                    maps, effects, conditions, roi, grid.affine
                 )
         for reference, by_name in metrics.items():
-            rows += _rows_of(by_name, reference, fwhm_mm)
+            rows += _yield_rows(by_name, reference, fwhm_mm)
     return rows
 
 
 def replaced(rows: Sequence[MetricRow], by: Sequence[MetricRow]) -> list[MetricRow]:
-    """Replace rows that others tell anew by these.
+    """Replace rows by new rows of the same quantity; all new rows come last.
 
-    The others come last: values with an interval replace bare ones.
+    Values with an interval replace values without an interval in this way.
     """
-    told = {_what(row) for row in by}
-    return [*(row for row in rows if _what(row) not in told), *by]
+    quantities = {_quantity(row) for row in by}
+    return [*(row for row in rows if _quantity(row) not in quantities), *by]
 
 
-def _what(row: MetricRow) -> tuple[object, ...]:
+def _quantity(row: MetricRow) -> tuple[object, ...]:
     at = row.fwhm_mm, row.contrast, row.region
     return row.series, row.minus, row.statistic, row.band, row.reference, *at

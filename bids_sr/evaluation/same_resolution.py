@@ -1,10 +1,11 @@
-"""Smoothing that gives the acquired series the smoothness of another one, as a control.
+"""Spatial smoothing that gives the acquired series the smoothness of another series.
 
-Smoothness is that of what changes from a volume to the next: the correlation of voxels of the
-brain that lie one acquired voxel apart in plane, as estimates of the full width at half maximum
-take it. Changes of the acquired series are smoothed until they have that of the other one. A
-denoiser that takes away noise that neighbors do not share raises the smoothness of what is left,
-as smoothing does; its control is smoothed by as much.
+The smoothed series is the control at the same resolution. Smoothness is estimated from differences
+between successive volumes: it is the correlation of brain voxels one acquired voxel apart in
+plane, as in common estimates of the full width at half maximum. The differences of the acquired
+series are smoothed until their smoothness equals the smoothness of the other series. A denoiser
+that removes noise that neighboring voxels do not share makes the remaining signal smoother, as
+smoothing does; its control is then smoothed accordingly.
 """
 
 import math
@@ -18,16 +19,15 @@ from bids_sr.io.nifti import SeriesReader
 
 _WIDEST_MM = 20.0
 _PAIRS = 8
-"""Moments of a run, evenly spaced, at each of which two volumes that follow one another are looked
-at.
-"""
+"""Number of pairs of successive volumes, evenly spaced over the run, that are examined."""
 _EXACT_MM, _ALIKE = 0.02, 1e-3
 
 
 def changes_of(series: SeriesReader, n_dummy: int) -> list[Array]:
-    """Return changes from a volume to the next at `_PAIRS` moments of a series, (X, Y, Z) each.
+    """Return differences between successive volumes of a series, (X, Y, Z) each.
 
-    At most eight images of change (signal units).
+    There are at most `_PAIRS` differences, evenly spaced over the volumes after the dummies, in
+    signal units.
     """
     starts = np.unique(np.linspace(n_dummy, series.shape[3] - 2, _PAIRS).round().astype(int))
     return [
@@ -37,29 +37,41 @@ def changes_of(series: SeriesReader, n_dummy: int) -> list[Array]:
 
 
 def _smoothness(changes: Sequence[Array], mask: Mask, step: Sequence[int]) -> float:
-    """Return the mean correlation of mask voxels `step` voxels apart, along x and along y.
+    """Return the correlation of mask voxels `step` voxels apart, averaged over the x and y axes.
 
-    It is the mean of both axes, from -1 to 1; NaN where it is not defined.
+    Parameters
+    ----------
+    changes : Sequence[ndarray]
+        Differences between successive volumes (X, Y, Z).
+    mask : ndarray
+        Voxels to correlate (X, Y, Z).
+    step : Sequence[int]
+        Distance in voxels along x and y.
 
-    `changes`: changes from a volume to the next (3D each).
+    Returns
+    -------
+    float
+        Mean correlation, from -1 to 1; NaN if it is undefined along an axis.
     """
-    widths = []
+    correlations = []
     for axis in (0, 1):
         n = mask.shape[axis]
-        here, there = (
+        lower, upper = (
             tuple(part if k == axis else slice(None) for k in range(3))
             for part in (slice(0, n - step[axis]), slice(step[axis], n))
         )
-        both = mask[here] & mask[there]
-        products, first, other = 0.0, 0.0, 0.0
+        both = mask[lower] & mask[upper]
+        products, first, second = 0.0, 0.0, 0.0
         for change in changes:
-            a = change[here][both]
-            b = change[there][both]
+            a = change[lower][both]
+            b = change[upper][both]
             products += float(a @ b)
             first += float(a @ a)
-            other += float(b @ b)
-        widths.append(products / math.sqrt(first * other) if first * other > 0 else math.nan)
-    return sum(widths) / len(widths)
+            second += float(b @ b)
+        correlations.append(
+            products / math.sqrt(first * second) if first * second > 0 else math.nan
+        )
+    return sum(correlations) / len(correlations)
 
 
 def same_resolution(
@@ -69,41 +81,41 @@ def same_resolution(
     zooms: Sequence[float],
     factor: Sequence[float],
 ) -> float:
-    """Gaussian (FWHM, mm) that gives the acquired series the smoothness of the other.
-
-    0 where that is no smoother; NaN where its smoothness cannot be told.
+    """Return the FWHM (mm) that gives the acquired series the smoothness of the other series.
 
     Parameters
     ----------
     acquired, other : Sequence[Array]
-        Changes of both series on the high-resolution grid, see `changes_of`.
+        Differences of both series on the high-resolution grid, see `changes_of`.
     mask, zooms : Mask
-        (X, Y, Z) brain, and voxel sizes (mm) of that grid.
+        Brain mask (X, Y, Z) and voxel sizes (mm) of the high-resolution grid.
     factor : Sequence[float]
-        Acquired over high-resolution voxel by axis.
+        Acquired over high-resolution voxel size by axis.
 
     Returns
     -------
     float
-        Width of the Gaussian (FWHM, mm), 20 at most.
+        Width of the Gaussian (FWHM, mm), 20 at most; 0 if the other series is not smoother; NaN if
+        its smoothness cannot be estimated.
     """
-    step = [max(1, round(each)) for each in factor[:2]]
+    step = [max(1, round(ratio)) for ratio in factor[:2]]
     target_width = _smoothness(other, mask, step)
 
-    def lacking(fwhm_mm: float) -> float:
+    def smoothness_gap(fwhm_mm: float) -> float:
         return (
-            _smoothness([smooth(each, zooms, fwhm_mm) for each in acquired], mask, step)
+            _smoothness([smooth(change, zooms, fwhm_mm) for change in acquired], mask, step)
             - target_width
         )
 
     if not math.isfinite(target_width):
         return math.nan
-    if not lacking(0.0) < -_ALIKE:
+    if not smoothness_gap(0.0) < -_ALIKE:
         return 0.0
-    from scipy import optimize  # long to import, and few runs have a compared series
+    # scipy.optimize is slow to import, and few runs have a compared series
+    from scipy import optimize
 
     return (
         _WIDEST_MM
-        if lacking(_WIDEST_MM) < 0
-        else float(optimize.brentq(lacking, 0.0, _WIDEST_MM, xtol=_EXACT_MM))
+        if smoothness_gap(_WIDEST_MM) < 0
+        else float(optimize.brentq(smoothness_gap, 0.0, _WIDEST_MM, xtol=_EXACT_MM))
     )

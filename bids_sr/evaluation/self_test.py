@@ -1,9 +1,10 @@
-"""Self-test of a run at half the resolution, where the acquired volumes are the reference.
+"""Self-test of a run at half the resolution, with the acquired volumes as the reference.
 
-It decides whether a method is applied. It is no measurement of accuracy: it is made at voxels
-twice as large as acquired (or by whatever factor), and nothing that a run tells without its
-reference was found to tell much from little (``benchmarks/results/people_word.md``). Where
-there is no reference, what measured runs had is told, as a range.
+The self-test decides whether a method is applied. It does not measure accuracy, because its voxels
+are larger than the acquired voxels by the factor of super-resolution. No property of a run without
+a high-resolution reference was found to predict its accuracy well
+(``benchmarks/results/people_word.md``). For such runs, reports therefore give the range of
+accuracy in measured runs.
 """
 
 import math
@@ -29,17 +30,19 @@ NOT_ACCURACY = (
     " accuracy of an activation map."
 )
 MOST_THERMAL_NOISE = 0.0105
-"""Over the mean signal, of runs as they were acquired (``benchmarks/results/gate.md``)."""
+"""Largest thermal noise over mean signal in acquired runs
+(``benchmarks/results/gate.md``).
+"""
 _SAME_MM = 1e-3
 
 
 class _Earlier(NamedTuple):
-    """Ranges of `sbl`'s explained variance beyond the acquired Nyquist limit in measured runs."""
+    """Ranges of `sbl`'s explained variance above the acquired Nyquist frequency in real runs."""
 
-    # in voxels active in the acquired run, and over the brain
+    # voxels active in the acquired run, and brain
     active: str
     brain: str
-    where: str  # over what these are
+    where: str  # runs and contrasts of these ranges
 
 
 EARLIER: Mapping[bool, _Earlier] = {
@@ -52,20 +55,18 @@ EARLIER: Mapping[bool, _Earlier] = {
         where="4 runs of 3 participants, contrast of all events",
     ),
 }
-"""Without and with a calibration (``benchmarks/results``: people_runs, people_contrasts)."""
+"""Ranges without and with calibration (``benchmarks/results``: people_runs, people_contrasts)."""
 UNCALIBRATED = "47 to 54 %"
-"""In the same voxels, without a calibration in the contrast and the runs that stand for those with
-one.
-"""
+"""Range of the calibrated contrast and runs in the same voxels, but without calibration."""
 
 
 @frozen
 class OneLevelDown:
-    """What was tested one level down: shares of the squared error of zero filling.
+    """Results of the self-test: reductions of squared error relative to zero filling.
 
-    `sizes`: voxel sizes one level down and as acquired, in words; None where they are not known.
-    `calibrated`: whether a calibration run made the map. `thermal_noise`: standard deviation over
-    the mean signal of the brain; 0 where it is not known.
+    `sizes` has the voxel sizes of the self-test and of the acquisition as text; None if they are
+    unknown. `thermal_noise` is the standard deviation over the mean signal of the brain; 0 if it
+    is unknown.
     """
 
     tested: Mapping[str, MetricRow] = field(default_factory=dict)
@@ -77,68 +78,87 @@ class OneLevelDown:
 
     @property
     def acquired_text(self) -> str:
-        """Voxel size of the run, such as ``6 mm``; in words if it is not known."""
+        """Acquired voxel size, such as ``6 mm``; "the acquired voxels" if it is unknown."""
         return f"{self.sizes[1]} mm" if self.sizes else "the acquired voxels"
 
     @property
     def where_text(self) -> str:
-        """Name of the test with its voxel sizes: ``in the self-test (12 → 6 mm)``."""
+        """Test name as a prepositional phrase: ``in the self-test (12 → 6 mm)``."""
         return f"in the {self.test_text}"
 
     @property
     def test_text(self) -> str:
-        """Name of the test with its voxel sizes: ``self-test (12 → 6 mm)``."""
+        """Test name with voxel sizes: ``self-test (12 → 6 mm)``."""
         levels = f" ({self.sizes[0]} → {self.sizes[1]} mm)" if self.sizes else ""
         return f"self-test{levels}"
 
     def best(self, methods: Sequence[str]) -> str:
-        """Method with the largest tested share; the last (the default) where none was tested.
+        """Return the method with the highest self-test score.
 
-        Name of the series; empty without any method.
+        The last method, the default, is returned if no method was tested; "" if `methods` is
+        empty.
         """
-        known = [name for name in methods if name in self.tested]
+        tested = [name for name in methods if name in self.tested]
         return (
-            max(known, key=lambda name: self.tested[name].value)
-            if known
+            max(tested, key=lambda name: self.tested[name].value)
+            if tested
             else next(reversed(methods), "")
         )
 
 
 def _sizes(facts: Mapping[str, object]) -> tuple[str, str] | None:
-    """Voxel sizes one level down and as acquired, of the axes that differ."""
-    start, to = (
+    """Return self-test and acquired voxel sizes, for axes with different sizes."""
+    lower_mm, acquired_mm = (
         np.array(cast("Sequence[float]", facts.get(key, ()))) for key in ("from_mm", "to_mm")
     )
-    apart = np.abs(start - to) > _SAME_MM
-    if not apart.any():
+    differs = np.abs(lower_mm - acquired_mm) > _SAME_MM
+    if not differs.any():
         return None
-    acquired, two = (
-        " × ".join(map(mm_text, each[:1] if np.ptp(each) < _SAME_MM else each))
-        for each in (start[apart], to[apart])
+    acquired, lower = (
+        " × ".join(map(mm_text, sizes[:1] if np.ptp(sizes) < _SAME_MM else sizes))
+        for sizes in (lower_mm[differs], acquired_mm[differs])
     )
-    return acquired, two
+    return acquired, lower
 
 
 def one_level_down(
     rows: Iterable[MetricRow], facts: Mapping[str, object] | None = None
 ) -> OneLevelDown | None:
-    """Return the rows and facts of a run's test one level down, or None without either.
+    """Return the self-test results of a run.
 
-    `facts`: content of ``one_level_down.json`` by key; None without such a file.
+    Parameters
+    ----------
+    rows : Iterable[MetricRow]
+        Metric rows of the run; other statistics are ignored.
+    facts : Mapping[str, object] | None
+        Content of ``one_level_down.json``; None if the file does not exist.
+
+    Returns
+    -------
+    OneLevelDown | None
+        Results; None if neither rows nor facts contain any.
     """
     facts = facts or {}
     rows = [row for row in rows if row.statistic == TESTED and math.isfinite(row.value)]
     series = cast("Mapping[str, object]", facts.get("series", {}))
-    said = {name: each for name, each in series.items() if isinstance(each, Mapping)}
-    if not rows and not said:
+    facts_by_series = {
+        name: series_facts
+        for name, series_facts in series.items()
+        if isinstance(series_facts, Mapping)
+    }
+    if not rows and not facts_by_series:
         return None
     return OneLevelDown(
         tested={row.series: row for row in rows},
-        reasons={name: str(each["reason"]) for name, each in said.items() if each.get("reason")},
+        reasons={
+            name: str(series_facts["reason"])
+            for name, series_facts in facts_by_series.items()
+            if series_facts.get("reason")
+        },
         calibrations={
-            name: str(each["calibration"])
-            for name, each in said.items()
-            if each.get("calibration")
+            name: str(series_facts["calibration"])
+            for name, series_facts in facts_by_series.items()
+            if series_facts.get("calibration")
         },
         sizes=_sizes(facts),
         calibrated=bool(facts.get("calibrated")),

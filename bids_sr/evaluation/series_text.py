@@ -1,4 +1,4 @@
-"""Description of each series in a line: the definition of its method, baseline or control."""
+"""One-line descriptions of series: the definition of their method, baseline or control."""
 
 from bids_sr.evaluation.negative_controls import PLACEBOS
 from bids_sr.series import ACQUIRED, BASELINES, MEASURED, PCA, SAME, SMOOTH, series
@@ -23,14 +23,14 @@ _FIXED = {
 
 
 def description_of(name: str) -> str:
-    """One line on a series: what makes it; "" for one that no method or baseline makes.
+    """Return a one-line description of a series, without a period.
 
     >>> description_of("zerofill")
     'baseline: in-plane zero filling of k-space'
     >>> description_of("nobody")
     ''
 
-    Phrase without a period, or an empty text.
+    The text is "" if the name is not a known series.
     """
     if name in BASELINES:
         return f"baseline: {BASELINES[name]}"
@@ -38,11 +38,11 @@ def description_of(name: str) -> str:
         return f"negative control for {PLACEBOS[name].method}: {PLACEBOS[name].instead}"
     if name in _FIXED:
         return _FIXED[name]
-    known = series(name)
-    if known.variant == SAME:
-        return f"acquired series (zerofill), smoothed to the resolution of {known.method}"
-    member = ", trained with another seed" if known.kind == "member" else ""
-    summary = summary_of(known.method)
+    parsed_name = series(name)
+    if parsed_name.variant == SAME:
+        return f"acquired series (zerofill), smoothed to the resolution of {parsed_name.method}"
+    member = ", trained with another seed" if parsed_name.kind == "member" else ""
+    summary = summary_of(parsed_name.method)
     return f"method: {summary}{member}" if summary else ""
 
 

@@ -1,4 +1,4 @@
-"""Change of t statistics by a perturbation of the series, in units of the noise of t."""
+"""Change of t statistics caused by a perturbation of the series, relative to the noise of t."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ from bids_sr.io.arrays import Array, Float
 
 
 def _t(fit: StreamedFit, weights: Float, dof: int) -> Float:
-    """t (V,) of weights of the columns of a fit; 0 where a voxel does not vary."""
+    """Return t (V,) of a contrast; 0 in voxels without residual variance."""
     error = np.sqrt(fit.residual_variance(dof) * (weights @ weights))
     return np.divide(fit.products @ weights, error, out=np.zeros(len(error)), where=error > 0)
 
@@ -21,20 +21,17 @@ def t_change(
     design: Design,
     contrasts: Contrasts,
 ) -> dict[str, float]:
-    """Return the RMS change of t over voxels, by contrast.
+    """Return the root-mean-square change of t over voxels, by contrast.
 
-    1 is the noise of t. One volume of each is in memory.
-
-    For each row of the design, which holds a constant, `pairs` has values (V,) of the one form and
-    of the other. ValueError for another number of volumes than rows, DesignError for a contrast
-    that cannot be estimated.
+    A change of 1 is as large as the noise of t. Only one volume of each series is in memory.
 
     Parameters
     ----------
     pairs : Iterable[tuple[Array, Array]]
-        Values of each volume in one form and in the other (V, each).
+        Values (V,) of one volume in the first and in the second series, for each row of the
+        design.
     design : Design
-        Model of the run, dummies left out.
+        Model of the run without dummy volumes; it contains a constant.
     contrasts : Contrasts
         Weights of conditions (at rest: seeds) by contrast.
 
@@ -46,7 +43,9 @@ def t_change(
     Raises
     ------
     ValueError
-        The volumes differ in number from the rows of the design.
+        If the number of volumes differs from the number of rows of the design.
+    DesignError
+        If a contrast is not estimable.
     """
     left, sizes, right = np.linalg.svd(design.matrix, full_matrices=False)
     basis = left[:, : design.rank]
@@ -68,6 +67,6 @@ def t_change(
     changes = {}
     for name, weights in contrasts.items():
         vector = contrast_vector(design, name, weights) @ back
-        one, other = (_t(fit, vector, design.dof) for fit in fits)
-        changes[name] = float(np.sqrt(np.mean((other - one) ** 2)))
+        first, second = (_t(fit, vector, design.dof) for fit in fits)
+        changes[name] = float(np.sqrt(np.mean((second - first) ** 2)))
     return changes

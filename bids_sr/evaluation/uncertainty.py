@@ -1,8 +1,8 @@
 """Standard deviation of the effect between members of an ensemble.
 
-Members differ in the seed of their training only. Their standard deviation shows what chance in
-training decides; what all members share (the same pair, the same method, the same blind spot) it
-cannot see.
+Members differ only in the seed of their training. Their standard deviation therefore measures the
+random component of training; it does not contain errors that all members share, such as errors of
+the pair or of the method.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,9 +16,14 @@ from bids_sr.io.arrays import Float, Mask, Real
 
 
 def spread(members: Iterable[Real]) -> Real:
-    """Standard deviation (n - 1) between members, one in memory at a time (Welford's update).
+    """Return the standard deviation (n - 1) between members.
 
-    ValueError for fewer than two members, or grids that differ.
+    Welford's algorithm keeps a single member in memory.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two members, or if their shapes differ.
     """
     mean: Real = np.zeros(())
     squares: Real = np.zeros(())
@@ -29,9 +34,9 @@ def spread(members: Iterable[Real]) -> Real:
                 f"all members of the ensemble must have the same shape, got {mean.shape} and "
                 f"{member.shape}"
             )
-        away = np.asarray(member, dtype=np.float64) - mean
-        mean = mean + away / count
-        squares = squares + away * (member - mean)
+        deviation = np.asarray(member, dtype=np.float64) - mean
+        mean = mean + deviation / count
+        squares = squares + deviation * (member - mean)
     if count < 2:
         raise ValueError(
             f"the spread of an ensemble cannot be computed from {count} member(s). Use "
@@ -47,25 +52,45 @@ def spread_of_effect(
     mask: Mask,
     affine: Float,
 ) -> Real | None:
-    """Return the spread of a contrast's effect over both halves' blocks, None if too few.
+    """Return the standard deviation of a contrast's effect between ensemble members.
 
-    `effects`: of the method. `members`: effects files of the further members, of which one is held
-    at a time. `mask, affine`: brain on the high-resolution grid. `ValueError`: effects on another
-    grid, or no further member. Returns the standard deviation (3D, signal units), or None.
+    Parameters
+    ----------
+    effects : Effects
+        Block effects of the method's series.
+    members : Sequence[Path]
+        Effects files of the other members; they are loaded one at a time.
+    weights : Mapping[str, float]
+        Weights of the contrast by condition.
+    mask, affine : ndarray
+        Brain mask on the high-resolution grid (X, Y, Z), and the grid's voxel-to-RAS-mm matrix (4,
+        4).
+
+    Returns
+    -------
+    ndarray | None
+        Standard deviation (X, Y, Z) in signal units, over the blocks of both halves; None if there
+        are too few blocks.
+
+    Raises
+    ------
+    ValueError
+        If effects are on another grid, or if `members` is empty.
     """
-    whole = effects.whole(weights)
-    if whole is None:
+    block_weights = effects.whole(weights)
+    if block_weights is None:
         return None
     return spread(
-        _effect(each, whole, mask, affine) for each in chain([effects], map(load_effects, members))
+        _effect(member, block_weights, mask, affine)
+        for member in chain([effects], map(load_effects, members))
     )
 
 
 def _effect(effects: Effects, weights: Float, mask: Mask, affine: Float) -> Real:
     if effects.mask.shape != mask.shape or not np.allclose(effects.affine, affine, atol=1e-3):
-        name, own = effects.series, effects.mask.shape
+        name, shape = effects.series, effects.mask.shape
         raise ValueError(
-            f"the effects of {name} (shape {own}) are not on the grid of the mask (shape "
+            f"the effects of {name} (shape {shape}) are not on the grid of the mask (shape "
             f"{mask.shape})"
         )
     return effects.effect(weights)

@@ -1,13 +1,16 @@
-"""Verdict of a run: better than, the same as, or worse than what, in which metric, and how sure.
+"""Verdict on a run: which methods are more accurate than which comparators, and how certain.
 
-*Image quality* says that single images look more like those of a finer acquisition; a network must
-beat ``inject``, which plainly carries static detail over. *Function* says that the map of activity
-shows true BOLD detail (of neurons or of the veins that drain them); it may be claimed only against
-a reference, by a method that explains variance of it, and more than every baseline, denoising
-control and the plain arithmetic there is (`zerofill`, `sdmod`), each by an interval above 0. What
-a placebo reaches as well is not attributable to this participant's own data. A method that fell
-back to zero filling was not applied: it is named first and not compared. Without a reference the
-verdict has the test of the run one level of resolution down in its place.
+*Image quality* means that single volumes are more similar to volumes of a high-resolution
+acquisition. A network must exceed ``inject``, which only adds static detail.
+
+*Function* means that activation maps contain true BOLD detail (neuronal or from draining veins).
+It can only be claimed relative to a reference: explained variance must be above 0 and exceed every
+baseline, every denoising control and simple arithmetic (`zerofill`, `sdmod`), each with an
+interval above 0.
+
+A gain that a placebo also reaches is not attributable to this participant's own data. A method
+that fell back to zero filling was not applied; it is reported first and is not compared. Without a
+reference, the verdict reports the self-test at half the resolution instead.
 """
 
 import math
@@ -43,13 +46,21 @@ from bids_sr.series import CONTROLS, IMAGE_REFERENCES, PLAIN
 
 @frozen
 class Verdict:
-    """Verdict of a run.
+    """Verdict on a run.
 
-    `lines`: one line per method, with its status. `best`: the applied method that explains most of
-    the reference, or has the highest self-test score; "" if none was applied. `not_applied`:
-    methods whose series are zero filled; they are reported first and compared with nothing.
-    `motion`: sentence on large head motion; "" if it is not large. `not_applied_text`: which
-    methods were not applied, and their self-test; "" if all were applied.
+    Attributes
+    ----------
+    lines : tuple[VerdictLine, ...]
+        One line per method, with its status.
+    best : str
+        Applied method with the highest explained variance or, without a reference, the highest
+        self-test score; "" if no method was applied.
+    not_applied : tuple[str, ...]
+        Methods whose series are zero filled; they are reported first and not compared.
+    motion : str
+        Sentence on large head motion; "" if motion was not large.
+    not_applied_text : str
+        Methods that were not applied and their self-test; "" if all were applied.
     """
 
     lines: tuple[text.VerdictLine, ...]
@@ -65,62 +76,64 @@ class Verdict:
 
     @property
     def headline(self) -> str:
-        """All lines as one text."""
-        return " ".join(each.text for each in self.lines)
+        """Text of all lines."""
+        return " ".join(line.text for line in self.lines)
 
     def to_json(self) -> VerdictFacts:
-        """Return headline, status, sentences and limits as plain values, None for undefined."""
-        told = VerdictFacts(
+        """Return headline, status, sentences and limitations as plain values; None for NaN."""
+        facts = VerdictFacts(
             headline=self.headline,
-            lines=[{"text": each.text, "status": each.status} for each in self.lines],
+            lines=[{"text": line.text, "status": line.status} for line in self.lines],
             status=self.status,
             best=self.best,
             not_applied=list(self.not_applied),
         )
         if self.motion:
-            told["motion_text"] = self.motion
+            facts["motion_text"] = self.motion
         if self.not_applied:
-            told["not_applied_text"] = self.not_applied_text
-        told["sentences"] = [_plain(each) for each in self.sentences]
-        told["limits"] = list(self.limits)
-        return told
+            facts["not_applied_text"] = self.not_applied_text
+        facts["sentences"] = [_plain(sentence) for sentence in self.sentences]
+        facts["limits"] = list(self.limits)
+        return facts
 
 
 def _plain(sentence: Sentence) -> dict[str, object]:
-    """A sentence with the row that it is on."""
+    """Return a sentence and its row as plain values, None for NaN."""
     if sentence.row is None:
         return {"text": sentence.text, "series": sentence.series}
     row = {name: None if value != value else value for name, value in asdict(sentence.row).items()}
     return {"text": sentence.text, "decision": sentence.decision or "", **row}
 
 
-def _together(comparisons: Iterable[Comparison]) -> Decision | None:
-    """Combine comparisons: better where all are, worse where any is, None without any."""
-    decisions = {each.decision for each in comparisons}
+def _combine(comparisons: Iterable[Comparison]) -> Decision | None:
+    """Combine decisions: better if all are better, worse if any is worse, None if empty."""
+    decisions = {comparison.decision for comparison in comparisons}
     if not decisions:
         return None
     return "better" if decisions == {"better"} else "worse" if "worse" in decisions else "unclear"
 
 
-def _function(
+def _claim_function(
     evidence: Evidence | None, method: str, references: Sequence[str], margins: Mapping[str, float]
 ) -> Claim:
-    """Whether a method shows true detail.
+    """Return the claim that a method shows true detail.
 
-    It is better than all in the main region, and worse than none in the active one.
+    The claim holds if the method exceeds all references in the deciding region, is not worse than
+    any of them in the others, and has explained variance above 0 (not required of map
+    correlations).
     """
     if evidence is None:
         return Claim(kind="function", series=method, decision=None)
     comparisons = [
-        evidence.compare(method, other, region, margins[region])
+        evidence.compare(method, reference, region, margins[region])
         for region in reversed(evidence.regions)
-        for other in references
+        for reference in references
     ]
-    level = evidence.row(method, evidence.brain)
-    explains = evidence.reference is MAPS or (level is not None and level.lower > 0)
-    decision = _together(comparisons[: len(references)]) or "unclear"
+    row = evidence.row(method, evidence.brain)
+    has_true_detail = evidence.reference is MAPS or (row is not None and row.lower > 0)
+    decision = _combine(comparisons[: len(references)]) or "unclear"
     if decision == "better" and not (
-        explains and all(each.decision != "worse" for each in comparisons)
+        has_true_detail and all(comparison.decision != "worse" for comparison in comparisons)
     ):
         decision = "unclear"
     return Claim(
@@ -133,134 +146,154 @@ def _function(
 
 
 def specific(evidence: Evidence | None, method: str) -> Claim:
-    """Whether a method's gain is attributable to this participant's data.
+    """Return the claim that a method's gain is specific to this participant's data.
 
-    It is where the gain is above 0 for every placebo there is.
+    The claim holds if the method exceeds every placebo that was run. It is undecided if no placebo
+    was compared.
 
-    `evidence`: agreement with the strongest reference; None for none. The claim is undecided where
-    no placebo was compared.
+    Parameters
+    ----------
+    evidence : Evidence | None
+        Agreement with the strongest reference; None if there is no reference.
+    method : str
+        Series name of the method.
     """
     comparisons: list[Comparison] = []
     if evidence is not None and evidence.reference is not MAPS:
-        there = [
+        placebos = [
             name
             for name in placebos_of(method)
             if evidence.row(method, evidence.brain, name) is not None
         ]
-        comparisons = [evidence.compare(method, name, evidence.brain) for name in there]
+        comparisons = [evidence.compare(method, name, evidence.brain) for name in placebos]
     return Claim(
         kind="specific",
         series=method,
-        decision=_together(comparisons),
+        decision=_combine(comparisons),
         comparisons=tuple(comparisons),
         evidence=evidence,
     )
 
 
-def _image(rows: Sequence[MetricRow], method: str) -> Claim:
-    """Return image quality against measured volumes, else on a second pair.
+def _claim_image(rows: Sequence[MetricRow], method: str) -> Claim:
+    """Return the claim on image quality, from measured volumes or else from a held-out pair.
 
-    It is not known where either reference is absent.
+    The claim is undecided if neither reference is available, or if the method exceeds only some of
+    the baselines because the others were not compared.
     """
     evidence = strongest("image", rows, [method])
     if evidence is None:
         return Claim(kind="image", series=method, decision=None)
-    there = [name for name in IMAGE_REFERENCES if evidence.row(method, minus=name) is not None]
-    comparisons = tuple(evidence.compare(method, name) for name in there)
-    decision = _together(comparisons)
-    lacking = decision == "better" and len(comparisons) < len(IMAGE_REFERENCES)
+    baselines = [name for name in IMAGE_REFERENCES if evidence.row(method, minus=name) is not None]
+    comparisons = tuple(evidence.compare(method, name) for name in baselines)
+    decision = _combine(comparisons)
+    incomplete = decision == "better" and len(comparisons) < len(IMAGE_REFERENCES)
     return Claim(
         kind="image",
         series=method,
-        decision=None if lacking else decision,
+        decision=None if incomplete else decision,
         comparisons=comparisons,
         evidence=evidence,
     )
 
 
-def _best(
+def _best_method(
     evidence: Evidence | None,
     claims: Sequence[Claim],
     methods: Sequence[str],
-    tested: OneLevelDown | None,
+    self_test: OneLevelDown | None,
 ) -> str:
-    """Return the method with the highest level in active voxels (else the first region).
+    """Return the method with the highest level in active voxels (else in the first region).
 
-    It is one of those for which the claim holds.
-
-    Where it holds for none, of all; the last of those that are equal. Without a reference the one
-    that explains most one level down, else the last, which is the default.
+    Methods with a confirmed claim are preferred; among equal methods, the last is chosen. Without
+    a reference, the method with the highest self-test score is returned, or the last method (the
+    default) if there is no self-test. "" if there are no methods.
     """
-    known = [each.series for each in claims if each.kind == "function" and each.holds] or list(
-        methods
-    )
+    candidates = [
+        claim.series for claim in claims if claim.kind == "function" and claim.holds
+    ] or list(methods)
     if evidence is None:
-        return tested.best(known) if tested is not None else next(reversed(known), "")
+        return (
+            self_test.best(candidates) if self_test is not None else next(reversed(candidates), "")
+        )
 
     def level(method: str) -> float:
         value = evidence.value(method)
         return value if math.isfinite(value) else -math.inf
 
-    return max(reversed(known), key=level, default="")
+    return max(reversed(candidates), key=level, default="")
 
 
 def _sentences(
     claims: Sequence[Claim],
     evidence: Evidence | None,
     methods: Sequence[str],
-    tested: OneLevelDown | None,
+    self_test: OneLevelDown | None,
     margins: Mapping[str, float],
 ) -> list[Sentence]:
-    """Return the sentences on which a verdict rests.
+    """Return the sentences that support a verdict.
 
-    They are on levels, comparisons, the methods beside one another, and the test one level down.
+    They report levels, comparisons, comparisons between methods, and the self-test.
     """
-    out = []
+    sentences = []
     if evidence is not None:
-        out = [
+        sentences = [
             Sentence(words.basis(evidence)),
             *words.levels(evidence, (*methods, "bspline", "measured")),
         ]
     for claim in claims:
-        out += map(words.comparison, claim.comparisons)
-        if claim.kind == "specific" and (said := words.specific_text(claim, in_full=True)):
-            out.append(Sentence(said, series=claim.series))
+        sentences += map(words.comparison, claim.comparisons)
+        if claim.kind == "specific" and (
+            specific_sentence := words.specific_text(claim, in_full=True)
+        ):
+            sentences.append(Sentence(specific_sentence, series=claim.series))
     if evidence is not None:
-        out += [
-            words.comparison(evidence.compare(one, other, region, margins[region]))
+        sentences += [
+            words.comparison(evidence.compare(first, second, region, margins[region]))
             for region in evidence.regions
-            for one, other in combinations([name for name in methods if name not in PLAIN], 2)
-            if evidence.row(one, region, other) is not None
+            for first, second in combinations([name for name in methods if name not in PLAIN], 2)
+            if evidence.row(first, region, second) is not None
         ]
-    return out + ([] if tested is None else words.tested(tested, methods))
+    return sentences + ([] if self_test is None else words.tested(self_test, methods))
 
 
 def _rows(
     evidence: Evidence | None, claims: Sequence[Claim], margins: Mapping[str, float]
 ) -> list[MetricRow]:
-    """Decisions and claims as rows of the evaluation."""
-    out = []
+    """Return decisions and claims as rows of the evaluation."""
+    rows = []
     if evidence is not None:
-        place: dict[str, Any] = {"contrast": evidence.contrast, "fwhm_mm": evidence.fwhm_mm}
+        common_cells: dict[str, Any] = {"contrast": evidence.contrast, "fwhm_mm": evidence.fwhm_mm}
         for claim in claims:
-            for each in claim.comparisons if claim.kind == "function" else ():
-                cells: dict[str, Any] = {"minus": each.row.minus, "region": each.row.region}
-                value = WORTH[each.decision]
-                out.append(
+            for comparison in claim.comparisons if claim.kind == "function" else ():
+                cells: dict[str, Any] = {
+                    "minus": comparison.row.minus,
+                    "region": comparison.row.region,
+                }
+                value = WORTH[comparison.decision]
+                rows.append(
                     MetricRow(
-                        series=claim.series, statistic="verdict", value=value, **cells, **place
+                        series=claim.series,
+                        statistic="verdict",
+                        value=value,
+                        **cells,
+                        **common_cells,
                     )
                 )
         for region, margin in margins.items():
-            out.append(
+            rows.append(
                 MetricRow(
-                    series="run", statistic="verdict_margin", value=margin, region=region, **place
+                    series="run",
+                    statistic="verdict_margin",
+                    value=margin,
+                    region=region,
+                    **common_cells,
                 )
             )
     for claim in claims:
         value = math.nan if claim.holds is None else float(claim.holds)
-        out.append(MetricRow(series=claim.series, statistic=f"verdict_{claim.kind}", value=value))
-    return out
+        rows.append(MetricRow(series=claim.series, statistic=f"verdict_{claim.kind}", value=value))
+    return rows
 
 
 def make_verdict(
@@ -274,51 +307,67 @@ def make_verdict(
     displacement: Sequence[float] = (),
     one_level: Mapping[str, object] | None = None,
 ) -> Verdict:
-    """Say what the evaluation of a run allows to say.
+    """Return the verdict that the metric rows of a run support.
 
-    The main region is the brain, or where the reference has no reproducible detail there, active
-    voxels, and the headline says so; in the active region a method may be unclear, but not worse,
-    to claim function.
+    The deciding region is the brain or, if the reference has no reproducible detail there, active
+    voxels. To claim function, a method may be undecided in active voxels, but not worse.
 
-    `methods, baselines`: under evaluation; all baselines and controls must be beaten before
-    function may be claimed. `not_applied`: methods that fell back to zero filling; they, their
-    placebos and their members are left out. `advice`: how the reader gets what the limits name as
-    missing. `displacement`: (V,) framewise displacement of each volume (mm); NaN where it is not
-    known. `one_level`: facts of the test one level down, as
-    `bids_sr.evaluation.self_test.one_level_down` takes them. `margin`: differences within ± this
-    count as none, in the unit of the evidence; None: a tenth of the gap between bspline and
-    measured.
+    Parameters
+    ----------
+    rows : Sequence[MetricRow]
+        Metric rows of the run.
+    methods, baselines : Sequence[str]
+        Series under evaluation. A method must exceed all baselines and controls for a claim of
+        function.
+    margin : float | None
+        Differences within ± this value count as equivalent, in the unit of the evidence; None for
+        a tenth of the gap between `bspline` and `measured`.
+    not_applied : Sequence[str]
+        Methods that fell back to zero filling. These methods, their placebos and their members are
+        excluded.
+    advice : Advice
+        Advice on missing references and controls.
+    displacement : Sequence[float]
+        Framewise displacement of each volume (mm); NaN if unknown.
+    one_level : Mapping[str, object] | None
+        Facts of the self-test, see `bids_sr.evaluation.self_test.one_level_down`.
     """
     idle = [method for method in methods if method in not_applied]
-    below = one_level_down(rows, one_level)
-    why = [] if below is None else [sentence.text for sentence in words.tested(below, idle)]
+    idle_test = one_level_down(rows, one_level)
+    idle_reasons = (
+        [] if idle_test is None else [sentence.text for sentence in words.tested(idle_test, idle)]
+    )
     methods = [method for method in methods if method not in idle]
     rows = [
         row
         for row in rows
         if not (derives_from(row.series, idle) or derives_from(row.minus, idle))
     ]
-    detail, evidence = strongest("function", rows, methods), accuracy(rows, methods)
-    tested, margins = one_level_down(rows, one_level), {}
+    detail_evidence, evidence = strongest("function", rows, methods), accuracy(rows, methods)
+    self_test, margins = one_level_down(rows, one_level), {}
     references = list(baselines)
     if evidence is not None:
         margins = {
             name: evidence.margin(name) if margin is None else margin for name in evidence.regions
         }
-        there = evidence.series()
+        evidence_series = evidence.series()
         references = list(
-            dict.fromkeys([*baselines, *(name for name in (*PLAIN, *CONTROLS) if name in there)])
+            dict.fromkeys(
+                [*baselines, *(name for name in (*PLAIN, *CONTROLS) if name in evidence_series)]
+            )
         )
     claims = []
     for method in methods:
         claims.append(
-            _function(evidence, method, [name for name in references if name != method], margins)
+            _claim_function(
+                evidence, method, [name for name in references if name != method], margins
+            )
         )
-        claims += [specific(evidence, method), _image(rows, method)]
+        claims += [specific(evidence, method), _claim_image(rows, method)]
     status: Status = "not applied" if idle and not methods else "not assessed"
     if methods and evidence is not None:
         status = "not more accurate"
-        if any(each.holds for each in claims if each.kind == "function"):
+        if any(claim.holds for claim in claims if claim.kind == "function"):
             status = "more accurate"
     lines = [
         text.VerdictLine(
@@ -326,19 +375,21 @@ def make_verdict(
         )
     ]
     if methods:
-        lines = text.verdict_lines(claims, detail, tested)
-    least = margins[evidence.brain] if evidence is not None else math.nan
-    raised = [name for name, up in raised_flags(rows).items() if up]
+        lines = text.verdict_lines(claims, detail_evidence, self_test)
+    deciding_margin = margins[evidence.brain] if evidence is not None else math.nan
+    flags = [name for name, series in raised_flags(rows).items() if series]
     return Verdict(
         lines=tuple(lines),
         status=status,
-        best=_best(evidence, claims, methods, tested),
+        best=_best_method(evidence, claims, methods, self_test),
         not_applied=tuple(idle),
         claims=tuple(claims),
-        sentences=tuple(_sentences(claims, evidence, methods, tested, margins)),
-        limits=tuple(text.limits(claims, detail, least, raised, advice, tested)),
+        sentences=tuple(_sentences(claims, evidence, methods, self_test, margins)),
+        limits=tuple(
+            text.limits(claims, detail_evidence, deciding_margin, flags, advice, self_test)
+        ),
         motion=motion_text.motion_text(displacement),
-        not_applied_text=" ".join(filter(None, [words.idle_text(idle), *why])),
+        not_applied_text=" ".join(filter(None, [words.idle_text(idle), *idle_reasons])),
         rows=(
             *_rows(evidence, claims, margins),
             *(MetricRow(series=name, statistic=APPLIED, value=1.0) for name in methods),

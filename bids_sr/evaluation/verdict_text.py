@@ -1,4 +1,4 @@
-"""What may be claimed of the series of a run, and what not: headlines and limits."""
+"""Headlines and limitations of the verdict on a run."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -38,7 +38,7 @@ _NOT_MEASURED = "Accuracy was not measured in this run."
 
 @frozen
 class VerdictLine:
-    """One line of a verdict, with the status that decides its mark."""
+    """One line of a verdict; its status determines its symbol."""
 
     text: str
     status: Status
@@ -49,15 +49,23 @@ def verdict_lines(
 ) -> list[VerdictLine]:
     """Return the verdict of a run, one line per method.
 
-    `evidence`: agreement with the strongest reference; None without a reference. `one_level`:
-    results of the self-test; None if it was not run.
+    Parameters
+    ----------
+    claims : Sequence[Claim]
+        Claims on all methods.
+    evidence : Evidence | None
+        Agreement with the strongest reference; None if there is no reference.
+    one_level : OneLevelDown | None
+        Results of the self-test; None if it was not run.
     """
-    on_function = [each for each in claims if each.kind == "function"]
+    function_claims = [claim for claim in claims if claim.kind == "function"]
     if evidence is None or evidence.no_detail:
-        methods = [each.series for each in on_function]
-        lines = _unmeasured(methods, one_level or OneLevelDown(), no_detail=evidence is not None)
+        methods = [claim.series for claim in function_claims]
+        lines = _unmeasured_lines(
+            methods, one_level or OneLevelDown(), no_detail=evidence is not None
+        )
     else:
-        lines = _compared(on_function, evidence, claims)
+        lines = _compared_lines(function_claims, evidence, claims)
     if good := _series(claims, "image", holds=True):
         text = (
             f"Single volumes reconstructed by {names(good)} are closer to the reference than those"
@@ -69,34 +77,41 @@ def verdict_lines(
 
 def _series(claims: Sequence[Claim], kind: Kind, *, holds: bool | None) -> list[str]:
     """Return the series whose claim of a kind holds, does not hold, or is undecided (None)."""
-    return [each.series for each in claims if each.kind == kind and each.holds is holds]
+    return [claim.series for claim in claims if claim.kind == kind and claim.holds is holds]
 
 
-def _compared(
-    claims: Sequence[Claim], evidence: Evidence, every: Sequence[Claim]
+def _compared_lines(
+    claims: Sequence[Claim], evidence: Evidence, all_claims: Sequence[Claim]
 ) -> list[VerdictLine]:
     """Return one line per method compared with a reference, methods with a gain first.
 
-    `claims`: on the function of each method. `every`: all claims of the run.
+    Parameters
+    ----------
+    claims : Sequence[Claim]
+        Claims on detail (*function*), one per method.
+    evidence : Evidence
+        Agreement with the strongest reference.
+    all_claims : Sequence[Claim]
+        All claims of the run.
     """
     place = "" if evidence.brain in ("brain", MISSING) else f" in {region_text(evidence.brain)}"
-    others = {each.row.minus for claim in claims for each in claim.comparisons}
-    rivals = names(["interpolation", *["denoising"] * bool(others & set(CONTROLS))])
+    comparators = {comparison.row.minus for claim in claims for comparison in claim.comparisons}
+    rivals = names(["interpolation", *["denoising"] * bool(comparators & set(CONTROLS))])
     detail = f"detail beyond the acquired resolution{place} better than {rivals}"
-    won = [each for each in claims if each.holds]
-    lost = [each for each in claims if each.holds is False]
+    gains = [claim for claim in claims if claim.holds]
+    losses = [claim for claim in claims if claim.holds is False]
     lines = []
-    for claim in won:
-        said = [f"{claim.series} recovers {detail}."]
-        said += [
-            specific_text(each)
-            for each in every
-            if each.kind == "specific" and each.series == claim.series
+    for claim in gains:
+        sentences = [f"{claim.series} recovers {detail}."]
+        sentences += [
+            specific_text(candidate)
+            for candidate in all_claims
+            if candidate.kind == "specific" and candidate.series == claim.series
         ]
-        lines.append(VerdictLine(text=" ".join(filter(None, said)), status="more accurate"))
-    if not won:
+        lines.append(VerdictLine(text=" ".join(filter(None, sentences)), status="more accurate"))
+    if not gains:
         lines.append(VerdictLine(text=f"No method recovers {detail}.", status="not more accurate"))
-    for claim in lost:
+    for claim in losses:
         value = _value_text(claim, evidence)
         text = f"{claim.series} {_reason(claim, evidence)}{f' ({value})' if value else ''}."
         lines.append(VerdictLine(text=text, status="not more accurate"))
@@ -104,27 +119,27 @@ def _compared(
 
 
 def _value_text(claim: Claim, evidence: Evidence) -> str:
-    """Return the values of a method by region, first the region that decides.
+    """Return the values of a method by region; the region that decides comes first.
 
     For example, ``explained variance: 0 % [−5, 3] in the whole brain, 6 % [4, 9] in active
     voxels``; "" if there is no value.
     """
-    known = evidence.known(claim.series)
+    rows_by_region = evidence.known(claim.series)
     parts = []
-    for region in sorted(known, key=lambda name: name != evidence.brain):
-        row = known[region]
+    for region in sorted(rows_by_region, key=lambda name: name != evidence.brain):
+        row = rows_by_region[region]
         form = "" if row.statistic == "r" else ".0%"
         ends = interval(row.lower, row.upper, form, unit=False)
         value = f"{number(row.value, form)} {ends}".rstrip()
         name = active_words(region)[0]
-        where = f"the {name}" if region in ("brain", "roi") else name
-        parts.append(f"{value} in {where}")
+        region_name = f"the {name}" if region in ("brain", "roi") else name
+        parts.append(f"{value} in {region_name}")
     label = statistic(evidence.reference.statistic).label
     return f"{label}: {', '.join(parts)}" if parts else ""
 
 
 def _reason(claim: Claim, evidence: Evidence) -> str:
-    """Return why a method is not more accurate, as a predicate."""
+    """Return the predicate that explains why a method is not more accurate."""
     row = evidence.row(claim.series, evidence.brain)
     if row is not None and below_zero(row):
         return "adds wrong detail: its explained variance is below 0"
@@ -137,33 +152,40 @@ def _reason(claim: Claim, evidence: Evidence) -> str:
 
 
 _NAMED = 2
-"""Baselines that a line of the verdict names: the strongest of those that are not exceeded."""
+"""Number of baselines in a verdict line: the strongest that the method does not exceed."""
 
 
 def _sortable(value: float) -> float:
-    """Return a value; the smallest of all for NaN."""
+    """Return a sort key for a value; NaN sorts first."""
     return value if math.isfinite(value) else -math.inf
 
 
-def _unmeasured(
+def _unmeasured_lines(
     methods: Sequence[str], one_level: OneLevelDown, *, no_detail: bool
 ) -> list[VerdictLine]:
-    """Return how to use maps of unknown accuracy.
+    """Return lines on the use of maps of unknown accuracy.
 
-    `no_detail`: there is a reference, but it has no reproducible detail.
+    Parameters
+    ----------
+    methods : Sequence[str]
+        Methods that were applied.
+    one_level : OneLevelDown
+        Results of the self-test.
+    no_detail : bool
+        Whether the reference exists but has no reproducible detail.
     """
-    harm = [
+    harmful = [
         name for name in methods if name in one_level.tested and below_zero(one_level.tested[name])
     ]
-    rest = [name for name in methods if name not in harm]
-    why = _NO_DETAIL if no_detail else _NOT_MEASURED
+    usable = [name for name in methods if name not in harmful]
+    reason = _NO_DETAIL if no_detail else _NOT_MEASURED
     use = (
-        f" Treat the {names(rest)} maps as interpolated maps, and do not interpret detail finer"
+        f" Treat the {names(usable)} maps as interpolated maps, and do not interpret detail finer"
         f" than {one_level.acquired_text}."
-        if rest
+        if usable
         else ""
     )
-    lines = [VerdictLine(text=why + use, status="not assessed")]
+    lines = [VerdictLine(text=reason + use, status="not assessed")]
     lines += [
         VerdictLine(
             text=(
@@ -172,7 +194,7 @@ def _unmeasured(
             ),
             status="not more accurate",
         )
-        for name in harm
+        for name in harmful
     ]
     return lines
 
@@ -196,55 +218,67 @@ def limits(
     advice: Advice,
     one_level: OneLevelDown | None,
 ) -> list[str]:
-    """Return the limitations of a verdict; `raised` are names of flags.
+    """Return the limitations of a verdict.
 
-    `evidence`: agreement with the strongest reference; None without a reference. `one_level`:
-    results of the self-test; None if it was not run.
+    Parameters
+    ----------
+    claims : Sequence[Claim]
+        Claims on all methods.
+    evidence : Evidence | None
+        Agreement with the strongest reference; None if there is no reference.
+    margin : float
+        Equivalence margin in the unit of the evidence; NaN if it is unknown.
+    raised : Iterable[str]
+        Names of raised quality-control flags.
+    advice : Advice
+        Advice on missing references and controls.
+    one_level : OneLevelDown | None
+        Results of the self-test; None if it was not run.
     """
     accurate = evidence is not None and not evidence.no_detail
-    out = []
+    texts = []
     if one_level is not None and one_level.tested and (one_level.calibrated or not accurate):
-        out.append(CALIBRATED if one_level.calibrated else NOT_ACCURACY)
+        texts.append(CALIBRATED if one_level.calibrated else NOT_ACCURACY)
     if one_level is not None and one_level.tested and one_level.thermal_noise > MOST_THERMAL_NOISE:
-        out.append(
+        texts.append(
             f"Thermal noise is {one_level.thermal_noise:.1%} of the signal, more than in all runs"
             f" with measured accuracy (at most {MOST_THERMAL_NOISE:.1%}). The accuracy measured in"
             " these runs therefore does not apply, and the self-test may accept a map with wrong"
             " detail."
         )
     if evidence is None and _series(claims, "function", holds=None):
-        out.append(
+        texts.append(
             f"This run has no high-resolution reference. To measure accuracy, {advice.reference}."
         )
     if evidence is not None:
-        out += _limits_of(evidence, margin) if accurate else [_NO_AGREEMENT, _VEINS]
+        texts += _reference_limits(evidence, margin) if accurate else [_NO_AGREEMENT, _VEINS]
     if accurate and _series(claims, "function", holds=True):
-        out.append(_BEYOND_ALONE)
+        texts.append(_BEYOND_ALONE)
     if accurate and "srgan" in _series(claims, "function", holds=False):
-        out.append("The published training recipe for srgan was never run to completion.")
+        texts.append("The published training recipe for srgan was never run to completion.")
     if _series(claims, "image", holds=None):
-        out.append(
+        texts.append(
             "Image quality relative to bspline and inject was not assessed. This comparison"
             f" requires both series and {advice.images}."
         )
     if accurate and (lacking := _series(claims, "specific", holds=None)):
-        out.append(
+        texts.append(
             f"No negative controls were run for {names(lacking)}, so it is unknown whether the"
             f" gain is specific to this participant. {advice.controls}"
         )
-    out.append(f"Interpolated maps and maps from networks {NO_ERROR}")
-    up = [FLAGS[name].failed for name in raised]
-    out += [f"These quality checks failed: {'; '.join(up)}."] if up else []
+    texts.append(f"Interpolated maps and maps from networks {NO_ERROR}")
+    failed_checks = [FLAGS[name].failed for name in raised]
+    texts += [f"These quality checks failed: {'; '.join(failed_checks)}."] if failed_checks else []
     return [
-        *out,
+        *texts,
         "These results are from one run of one participant. Test at the group level whether they"
         " generalize.",
     ]
 
 
-def _limits_of(evidence: Evidence, margin: float) -> list[str]:
+def _reference_limits(evidence: Evidence, margin: float) -> list[str]:
     """Return the limitations of a comparison with a reference."""
-    out = (
+    texts = (
         []
         if any(row.has_interval for row in evidence.rows.values() if row.minus != MISSING)
         else ["Differences without a confidence interval are inconclusive."]
@@ -252,27 +286,27 @@ def _limits_of(evidence: Evidence, margin: float) -> list[str]:
     for region in evidence.regions:
         measured = evidence.row("measured", region)
         if measured is not None and not math.isfinite(measured.value):
-            out.append(
+            texts.append(
                 f"In the region '{region_text(region)}', the explained variance of the measured"
                 f" series is not defined because the series has {TOO_LITTLE}. The values of the"
                 " other series are not affected."
             )
-    out.append(_VEINS)
-    out += (
+    texts.append(_VEINS)
+    texts += (
         ["The denoised B-spline series were not compared with the known activation."]
         if evidence.reference is KNOWN
         else []
     )
     if not math.isfinite(margin):
-        out.append(
+        texts.append(
             "Equivalence cannot be claimed because no equivalence margin was specified, and a"
             " margin cannot be derived without a measured series."
         )
-    return out
+    return texts
 
 
 def said_first(verdict: VerdictFacts) -> list[str]:
-    """Return the sentences that precede a verdict: large motion, methods that were not applied."""
+    """Return sentences that precede a verdict: large motion, and methods not applied."""
     texts = verdict.get("motion_text"), verdict.get("not_applied_text")
     return [text for text in texts if text]
 
@@ -280,11 +314,11 @@ def said_first(verdict: VerdictFacts) -> list[str]:
 def verdict_line(verdict: VerdictFacts) -> str:
     """Return a verdict in one line.
 
-    Large head motion and methods that were not applied come before the headline, verdicts on
-    series of other programs after it.
+    Sentences on large head motion and on methods that were not applied precede the headline;
+    verdicts on series of other programs follow it.
     """
-    others = [each["headline"] for each in verdict.get("compared", [])]
+    compared_headlines = [compared["headline"] for compared in verdict.get("compared", [])]
     headline = verdict.get("headline", "")
-    if others and headline == NOTHING_COMPARED:
+    if compared_headlines and headline == NOTHING_COMPARED:
         headline = ""
-    return " ".join(filter(None, [*said_first(verdict), headline, *others]))
+    return " ".join(filter(None, [*said_first(verdict), headline, *compared_headlines]))

@@ -1,16 +1,17 @@
-"""PSNR and SSIM of single volumes against the measured high-resolution volumes of the same run.
+"""PSNR and SSIM of single volumes, with the measured high-resolution volumes as the reference.
 
-Both are taken inside the brain, volume by volume, relative to *one* data range: the 99th
-percentile inside the brain of the mean over time of the measured volumes that are scored. Smooth
-images are favored, as always by these two metrics.
+Both scores are computed inside the brain, volume by volume, with one data range for all series:
+the 99th percentile inside the brain of the temporal mean of the measured volumes that are scored.
+Both metrics favor smooth images.
 
-Volumes that follow one another are alike, so the interval of a mean over volumes comes from
-stretches of consecutive scored volumes, about as long as there are stretches, drawn with
-replacement from the run taken as a circle. Deviations are widened by sqrt(m/(m - 1)), as m
-stretches give a variance too small by (m - 1)/m, and by Student's t with m - 1 degrees of freedom
-over the normal distribution. Of simulated runs of 60 volumes, each correlated by .6 with the one
-before, the interval holds the mean in 92 % (drawing single volumes: 65 %), by .9 in 72 %. The same
-stretches are drawn for all series, so that gains are paired.
+Successive volumes are similar. The interval of a mean over volumes therefore comes from a circular
+block bootstrap: segments of consecutive scored volumes are drawn with replacement. A segment has
+about sqrt(n) of the n volumes. Deviations are multiplied by sqrt(m/(m - 1)) for m segments,
+because the variance over m segments is too small by the factor (m - 1)/m, and by the ratio of
+Student's t with m - 1 degrees of freedom to the normal distribution. In simulated runs of 60
+volumes, the interval contains the mean in 92 % if successive volumes are correlated with r = .6
+(drawing single volumes: 65 %), and in 72 % if r = .9. The same segments are drawn for all series,
+so that gains are paired.
 """
 
 import math
@@ -28,13 +29,16 @@ from bids_sr.series import IMAGE_REFERENCES, MEASURED
 
 _SCORES = ("psnr", "ssim")
 _PERCENTILE = 99
-_LEAST_VOLUMES = 4  # two stretches of two
+_LEAST_VOLUMES = 4  # two segments of two volumes
 
 
 def _scored_volumes(n_volumes: int, n_dummy: int, at_most: int) -> list[int]:
-    """Return evenly spaced volumes after the dummies, first and last included.
+    """Return the numbers of evenly spaced volumes after the dummies, including first and last.
 
-    Raises ValueError where no volume is left.
+    Raises
+    ------
+    ValueError
+        If no volume can be scored.
     """
     if not 0 <= n_dummy < n_volumes or at_most < 1:
         raise ValueError(
@@ -46,40 +50,60 @@ def _scored_volumes(n_volumes: int, n_dummy: int, at_most: int) -> list[int]:
     return [int(t) for t in np.linspace(n_dummy, n_volumes - 1, count).round()]
 
 
-def _stretches(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp], int]:
-    """Return the volumes of n_boot resamples of n, (n_boot, n), and stretches in each.
+def _draw_segments(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp], int]:
+    """Draw block-bootstrap resamples of n volumes.
 
-    The second is the number of stretches. There are none with too few volumes.
+    Returns
+    -------
+    tuple[ndarray, int]
+        Positions among the scored volumes, (n_boot, n), and the number of segments per resample;
+        (0, n) and 0 if there are too few volumes.
     """
     if n < _LEAST_VOLUMES:
         return np.zeros((0, n), dtype=np.intp), 0
     length = round(math.sqrt(n))
     count = math.ceil(n / length)
     starts = np.random.default_rng(seed).integers(0, n, (n_boot, count))
-    volumes = (starts[..., None] + np.arange(length)) % n
-    return volumes.reshape(n_boot, -1)[:, :n], count
+    positions = (starts[..., None] + np.arange(length)) % n
+    return positions.reshape(n_boot, -1)[:, :n], count
 
 
 def _mean_interval(values: Float, drawn: npt.NDArray[np.intp], count: int) -> tuple[float, float]:
     """Return the 95 % interval of the mean of values (n,) over volumes.
 
-    It comes from the resamples of `_stretches`, and is NaN without them.
+    Parameters
+    ----------
+    values : ndarray
+        One value per scored volume (n,).
+    drawn : ndarray
+        Positions of the resampled volumes, one resample per row (n_boot, n).
+    count : int
+        Number of segments per resample.
 
-    `drawn`: positions among the volumes, one resample a row (n_boot, n).
+    Returns
+    -------
+    tuple[float, float]
+        Lower and upper end; NaN if there are no resamples or if a value is not finite.
     """
     if not len(drawn) or not np.isfinite(values).all():
         return math.nan, math.nan
     mean = float(values.mean())
-    wide = math.sqrt(count / (count - 1)) * special.stdtrit(count - 1, 0.975)
-    wide /= special.ndtri(0.975)
-    low, high = np.quantile(values[drawn].mean(axis=1) - mean, [0.025, 0.975]) * wide
+    widening = math.sqrt(count / (count - 1)) * special.stdtrit(count - 1, 0.975)
+    widening /= special.ndtri(0.975)
+    low, high = np.quantile(values[drawn].mean(axis=1) - mean, [0.025, 0.975]) * widening
     return mean + float(low), mean + float(high)
 
 
 def _measured_range(reader: SeriesReader, volumes: list[int], mask: Mask) -> float:
-    """99th percentile inside the mask of the mean of some volumes, read one at a time.
+    """Return the data range: the 99th percentile of the mean of measured volumes inside the mask.
 
-    ValueError where the mask is empty or lies on another grid, or the percentile is not positive.
+    Volumes are read one at a time.
+
+    Raises
+    ------
+    ValueError
+        If the mask is empty or has another shape than the series, or if the percentile is not
+        positive.
     """
     if mask.shape != reader.shape[:3] or not mask.any():
         raise ValueError(
@@ -89,10 +113,10 @@ def _measured_range(reader: SeriesReader, volumes: list[int], mask: Mask) -> flo
     total = np.zeros(mask.shape)
     for t in volumes:
         total += reader.volume(t)
-    top = float(np.percentile(total[mask] / len(volumes), _PERCENTILE))
-    if not top > 0:
+    percentile = float(np.percentile(total[mask] / len(volumes), _PERCENTILE))
+    if not percentile > 0:
         raise ValueError(f"{reader.path}: the series has no signal within the brain mask")
-    return top
+    return percentile
 
 
 def volume_scores(
@@ -103,23 +127,20 @@ def volume_scores(
     n_dummy: int,
     max_volumes: int,
 ) -> dict[str, dict[str, Float]]:
-    """Return PSNR (dB) and SSIM of each volume, (n,), of every series.
+    """Return PSNR (dB) and SSIM of each scored volume, (n,), for every series.
 
-    PSNR is infinite for a volume that equals the measured one.
-
-    Two volumes are held at a time.
+    PSNR is infinite if a volume equals the measured volume. Two volumes are in memory at a time.
 
     Parameters
     ----------
     readers : Mapping[str, SeriesReader]
-        By series, on the grid of the mask, with the volumes of `measured`; ValueError names a file
-        that is not.
+        Series by name, on the grid of the measured series and with the same number of volumes.
     measured : SeriesReader
         Series measured at the high resolution (4D).
     mask : Mask
-        (X, Y, Z).
+        Brain mask (X, Y, Z).
     n_dummy : int
-        Number of volumes at the start that are not in the steady state.
+        Number of non-steady-state volumes at the start.
     max_volumes : int
         Largest number of volumes to score.
 
@@ -131,7 +152,8 @@ def volume_scores(
     Raises
     ------
     ValueError
-        A series has another grid or number of volumes than the measured one.
+        If a series has another grid or number of volumes than the measured series; the message
+        names its file.
     """
     for reader in readers.values():
         if reader.shape != measured.shape or not np.allclose(
@@ -143,15 +165,15 @@ def volume_scores(
             )
     volumes = _scored_volumes(measured.shape[3], n_dummy, max_volumes)
     data_range = _measured_range(measured, volumes, mask)
-    shown = mask.any(axis=(0, 1))  # slices without brain are not compared
-    inside = mask[..., shown]
+    has_brain = mask.any(axis=(0, 1))  # slices without brain are not compared
+    inside = mask[..., has_brain]
     by_series: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}
     for t in volumes:
-        truth = measured.volume(t)[..., shown]
+        truth = measured.volume(t)[..., has_brain]
         for name, reader in readers.items():
-            image = reader.volume(t)[..., shown]
-            how = {"data_range": data_range, "mask": inside}
-            by_series[name].append((psnr(truth, image, **how), ssim(truth, image, **how)))  # type: ignore[arg-type]
+            image = reader.volume(t)[..., has_brain]
+            options = {"data_range": data_range, "mask": inside}
+            by_series[name].append((psnr(truth, image, **options), ssim(truth, image, **options)))  # type: ignore[arg-type]
     return {
         name: dict(zip(_SCORES, np.array(scores).T, strict=True))
         for name, scores in by_series.items()
@@ -163,7 +185,7 @@ def image_rows(
 ) -> list[MetricRow]:
     """Return mean image scores of every series, and gains over `bspline` and `inject`.
 
-    All are of the same volumes, and gains are given where those two are there.
+    Gains are paired by volume and are computed over the baselines that were scored.
 
     Parameters
     ----------
@@ -172,19 +194,19 @@ def image_rows(
     seed : int, optional
         Seed of the resampling.
     n_boot : int, optional
-        Number of resamples of stretches.
+        Number of resamples.
 
     Returns
     -------
     list[MetricRow]
-        Rows with intervals, values before gains; empty without series.
+        Rows with 95 % intervals, values before gains; empty if there are no series.
 
     Raises
     ------
     ValueError
-        Series have different numbers of scored volumes.
+        If series have different numbers of scored volumes.
     """
-    sizes = {len(each["psnr"]) for each in scores.values()}
+    sizes = {len(values_by_score["psnr"]) for values_by_score in scores.values()}
     if len(sizes) > 1:
         raise ValueError(
             "all series must have the same number of scored volumes, got "
@@ -192,7 +214,7 @@ def image_rows(
         )
     if not sizes:
         return []
-    drawn, count = _stretches(sizes.pop(), n_boot, seed)
+    drawn, count = _draw_segments(sizes.pop(), n_boot, seed)
 
     def row(series: str, statistic: str, values: Float, minus: str = MISSING) -> MetricRow:
         low, high = _mean_interval(values, drawn, count)
@@ -208,14 +230,18 @@ def image_rows(
             n=count or None,
         )
 
-    rows = [row(s, name, own[name]) for s, own in scores.items() for name in _SCORES]
-    for series, own in scores.items():
-        for other in (name for name in IMAGE_REFERENCES if name in scores and name != series):
+    rows = [
+        row(s, name, values_by_score[name])
+        for s, values_by_score in scores.items()
+        for name in _SCORES
+    ]
+    for series, values_by_score in scores.items():
+        for baseline in (name for name in IMAGE_REFERENCES if name in scores and name != series):
             for name in _SCORES:
-                a = own[name]
-                b = scores[other][name]
+                a = values_by_score[name]
+                b = scores[baseline][name]
                 gain = np.subtract(
                     a, b, out=np.full(len(a), math.nan), where=np.isfinite(a) & np.isfinite(b)
                 )
-                rows.append(row(series, name, gain, other))
+                rows.append(row(series, name, gain, baseline))
     return rows

@@ -9,12 +9,12 @@ from bids_sr.io.arrays import Mask, Real
 
 @frozen
 class VoxelCorrelation:
-    """Pearson's r, Spearman's rho, and the line second = slope * first + intercept.
+    """Pearson and Spearman correlation of two images, with the least-squares line.
 
-    `slope` is in units of the second image per unit of the first, `voxels` the number of voxels.
-    `p_independent` is the two-sided p value of r for as many independent observations as there are
-    voxels. Neighboring voxels are not independent, so it is far too small; it is the value that
-    papers print.
+    The line is ``second = slope * first + intercept``; `slope` is in units of the second image per
+    unit of the first. `p_independent` is the two-sided p value of `r` with every voxel counted as
+    an independent observation. Neighboring voxels are not independent, so this p value is far too
+    small; it is reported because papers report it.
     """
 
     r: float
@@ -28,9 +28,18 @@ class VoxelCorrelation:
 def correlate_voxels(first: Real, second: Real, mask: Mask) -> VoxelCorrelation:
     """Correlate two images over the voxels of a mask (mouse-sr, figure 6F and G).
 
-    `first`, `second`: images on one grid, in any units. `mask`: voxels that count (boolean, same
-    shape). ValueError for fewer than three voxels, values that are not finite, or an image that
-    is constant in the mask.
+    Parameters
+    ----------
+    first, second : ndarray
+        Images on one grid, in any units.
+    mask : ndarray
+        Voxels to compare (boolean, same shape).
+
+    Raises
+    ------
+    ValueError
+        If the mask has fewer than three voxels, or if an image has non-finite values or is
+        constant within the mask.
     """
     x, y = (np.asarray(image[mask], dtype=np.float64) for image in (first, second))
     if len(x) < 3:

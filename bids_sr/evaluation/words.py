@@ -1,9 +1,8 @@
-"""Sentences on accuracy, made here and nowhere else.
+"""Sentences on accuracy: on comparisons, claims, runs, and series of other programs.
 
-They are on a comparison, a claim, a run, or a series of another program.
-
-Every one is made of a decided claim (`bids_sr.evaluation.evidence.Claim`) and the rows that
-it rests on. Values in brackets are 95 % intervals.
+All sentences on accuracy are worded in this module. Each is derived from a decided claim
+(`bids_sr.evaluation.evidence.Claim`) and the rows that support it. Values in brackets are 95 %
+intervals.
 """
 
 import math
@@ -32,11 +31,11 @@ DECISIONS: Mapping[str, tuple[str, str, str]] = {
     "same": ("=", "equivalent", "is equivalent to"),
     "worse": ("▼", "lower", "is less accurate than"),
     "unclear": ("?", "no detectable difference", "does not differ detectably from"),
-    # of a size, where neither is better
+    # sizes: neither direction is better
     "larger": ("", "larger", "is larger than"),
     "smaller": ("", "smaller", "is smaller than"),
 }
-"""Sign of each decision, what it says of a difference, and of the series compared."""
+"""Symbol, label of a difference, and verb phrase for a series, by decision."""
 _PLURAL: Mapping[str, str] = {
     "better": "are more accurate than",
     "same": "are equivalent to",
@@ -52,28 +51,27 @@ MARKS: Mapping[str, tuple[str, str]] = {
     "not assessed": ("?", "open"),
     "not applied": ("○", "idle"),
 }
-"""Symbol and class of each status; the symbol tells it without the color."""
+"""Symbol and CSS class by status; symbols distinguish all statuses without color."""
 BANDS: Mapping[str, str] = {
     "beyond": "above the acquired Nyquist frequency",
     "all": "signal units",
     "within": "below the acquired Nyquist frequency",
 }
 TOO_LITTLE = "too little reproducible detail (correlation between its two halves below .5)"
-"""Why a measured series has no explained variance, 2 - 1/r, if this would be below 0."""
+"""Reason for an undefined explained variance of a measured series, 2 - 1/r below 0."""
 
 _REFERENCES = {
-    (each.name, each.statistic == "psnr"): each.words
+    (reference.name, reference.statistic == "psnr"): reference.words
     for references in STRONGEST.values()
-    for each in references
+    for reference in references
 }
 
 
 class Sentence(NamedTuple):
-    """Statement, with the value or comparison that it is on.
+    """Sentence, with the value or comparison that it describes.
 
-    Where there is neither, it has the series that it is about.
-
-    `decision`: what the difference allows to say; None without a difference.
+    `decision` is None if the sentence is not on a difference. A sentence without `row` names its
+    series in `series`.
     """
 
     text: str
@@ -83,7 +81,7 @@ class Sentence(NamedTuple):
 
 
 def names(which: Iterable[str], last: str = "and") -> str:
-    """Return names in a sentence.
+    """Join names to an enumeration.
 
     >>> names(["a", "b", "c"], "or"), names(["a"])
     ('a, b or c', 'a')
@@ -93,7 +91,7 @@ def names(which: Iterable[str], last: str = "and") -> str:
 
 
 def capital(text: str) -> str:
-    """A text that begins a sentence."""
+    """Return a text with its first letter capitalized."""
     return text[:1].upper() + text[1:]
 
 
@@ -113,20 +111,17 @@ def active_words(region: str) -> tuple[str, str]:
 
 
 def region_text(region: str) -> str:
-    """A region in words; nothing for none.
-
-    Words for the region; a name that is not known stays.
-    """
+    """Return a region in words; the name itself if it has no words, "" for n/a."""
     if tenths := tenths_of(region):
         return f"voxels active in one half of the reference (|t| > {tenths / 10:g})"
-    known = {
+    region_names = {
         ACQUIRED_ACTIVE: "voxels active in the acquired run (|t| > 4)",
         "roi": "region of interest",
         "active": "truly active voxels",
         "brain": "whole brain",
         MISSING: "",
     }
-    return known.get(region, region)
+    return region_names.get(region, region)
 
 
 def against(row: MetricRow) -> str:
@@ -136,38 +131,38 @@ def against(row: MetricRow) -> str:
 
 
 def measure_text(row: MetricRow) -> str:
-    """What a value measures: its statistic, and the spatial frequencies where they are a part."""
+    """Return the name of a row's statistic, followed by its frequency band if it has one."""
     name = statistic(row.statistic).label or row.statistic
     return f"{name} {BANDS[row.band]}" if row.band in ("within", "beyond") else name
 
 
 def value_text(row: MetricRow, form: str = "") -> str:
-    """A value with its interval, in its unit.
+    """Return a value with its interval and unit.
 
-    `form`: format of the numbers, such as ``.2f``; empty for the usual one.
+    `form` is the format of the numbers, such as ``.2f``; "" uses the default format.
     """
     return estimate(row.value, row.lower, row.upper, form) + (" dB" if row.unit == "dB" else "")
 
 
 def comparison(compared: Comparison) -> Sentence:
-    """A difference between two series, or between a method and one of its placebos."""
+    """Return a sentence on the difference between two series or a method and its placebo."""
     row = compared.row
     placebo = PLACEBOS.get(compared.row.minus)
-    other = f"the same method with {placebo.instead}" if placebo else row.minus
+    comparator = f"the same method with {placebo.instead}" if placebo else row.minus
     images = row.statistic == "psnr"
-    where = against(row) if images else region_text(row.region)
+    place = against(row) if images else region_text(row.region)
     if math.isfinite(row.value):
         form = "+.2f" if images else "+.3f"
-        decided = DECISIONS[compared.decision][2]
-        shown = value_text(row, form)
+        verb_phrase = DECISIONS[compared.decision][2]
+        value = value_text(row, form)
         if images:
             decision = _PLURAL[compared.decision]
-            text = f"Individual volumes of {row.series} {decision} {other} volumes"
-            text += f" (difference in PSNR {where}: {shown})".replace("  ", " ")
+            text = f"Individual volumes of {row.series} {decision} {comparator} volumes"
+            text += f" (difference in PSNR {place}: {value})".replace("  ", " ")
         else:
-            text = f"{row.series} {decided} {other}: {shown}, {where}"
+            text = f"{row.series} {verb_phrase} {comparator}: {value}, {place}"
     else:
-        text = f"{row.series} was not compared with {other}, {where}"
+        text = f"{row.series} was not compared with {comparator}, {place}"
     text += "."
     if placebo and compared.decision == "better":
         text += f" This part of the gain depends on {placebo.attributable_to}."
@@ -180,120 +175,127 @@ def comparison(compared: Comparison) -> Sentence:
 
 
 def specific_text(claim: Claim, *, in_full: bool = False) -> str:
-    """Tell whether a gain is attributable to this participant's own data.
+    """Return sentences on whether a gain is specific to this participant's own data.
 
-    The text is empty where no control analysis was run.
+    The text is "" if no negative control was run. With `in_full`, controls that were not run are
+    listed.
     """
     if claim.holds is None:
         return ""
-    reach = claim.unbeaten
-    there = [each.row.minus for each in claim.comparisons]
+    unbeaten = claim.unbeaten
+    compared = [comparison.row.minus for comparison in claim.comparisons]
     if claim.holds:
         text = f"Part of the gain from {claim.series} is specific to this participant's own data."
     else:
-        shared = names((PLACEBOS[name].attributable_to for name in reach), "or")
-        verb = "reach" if len(reach) > 1 else "reaches"
+        inputs = names((PLACEBOS[name].attributable_to for name in unbeaten), "or")
+        verb = "reach" if len(unbeaten) > 1 else "reaches"
         text = (
-            f"The gain from {claim.series} was not found to depend on {shared}: {names(reach)}"
+            f"The gain from {claim.series} was not found to depend on {inputs}: {names(unbeaten)}"
             f" {verb} the same gain."
         )
-    lacking = [name for name in placebos_of(claim.series) if name not in there]
+    lacking = [name for name in placebos_of(claim.series) if name not in compared]
     if not (in_full and lacking):
         return text
-    many = len(lacking) > 1
+    plural = len(lacking) > 1
     return (
-        f"{text} The negative control{'s' * many} {names(lacking)} {'were' if many else 'was'}"
+        f"{text} The negative control{'s' * plural} {names(lacking)} {'were' if plural else 'was'}"
         " not run."
     )
 
 
-def levels(evidence: Evidence, of: Iterable[str]) -> list[Sentence]:
-    """How much of the detail each series has, in active voxels first."""
+def levels(evidence: Evidence, series: Iterable[str]) -> list[Sentence]:
+    """Return a sentence per series on how much of the true detail it has, active voxels first."""
     sentences = []
-    for name in of:
-        if known := evidence.known(name):
-            (region, first), *others = known.items()
+    for name in series:
+        if rows_by_region := evidence.known(name):
+            (region, first), *other_regions = rows_by_region.items()
             texts = [f"{name}: {value_text(first, '.3f')}, {region_text(region)}"]
             texts += [
                 f"{words} {number(value, '.3f')}"
                 for words, value in beside(evidence, name, region)
             ]
-            texts += [f"{region_text(where)} {number(row.value, '.3f')}" for where, row in others]
+            texts += [
+                f"{region_text(name)} {number(row.value, '.3f')}" for name, row in other_regions
+            ]
             sentences.append(Sentence("; ".join(texts) + ".", first))
     return sentences
 
 
 def beside(evidence: Evidence, series: str, region: str) -> list[tuple[str, float]]:
-    """Name and value of what is told beside explained variance, as far as it is known.
+    """Return labels and values of further statistics of a series in a region.
 
-    `region`: name of the region; empty for the first one. Label and value of each other statistic;
-    none beside a correlation.
+    `region` is "" for the first region. Only finite values are returned, and only if the main
+    statistic is explained variance.
     """
-    others = ("r", "amplitude", "correct_fraction") if evidence.reference.statistic == "ev" else ()
-    values = ((statistic(name).label, evidence.value(series, region, name)) for name in others)
+    statistics = (
+        ("r", "amplitude", "correct_fraction") if evidence.reference.statistic == "ev" else ()
+    )
+    values = ((statistic(name).label, evidence.value(series, region, name)) for name in statistics)
     return [(text, value) for text, value in values if math.isfinite(value)]
 
 
 def basis(evidence: Evidence) -> str:
-    """What the levels are, and what they are held against."""
+    """Return sentences that define the levels and the reference."""
     smooth = f", {evidence.fwhm_mm:g} mm FWHM" if evidence.fwhm_mm else ""
-    text = [
+    sentences = [
         f"The reference is {evidence.reference.words}, and the contrast is"
         f" {evidence.contrast}{smooth}."
     ]
     if evidence.reference is HALVES:
-        text.append(
+        sentences.append(
             "The effect of each series in one half of the task blocks was compared with the effect"
             " in the reference in the other half, with a correction for noise in the reference."
         )
     if evidence.reference.statistic == "ev":
-        text.append(
+        sentences.append(
             "Explained variance is computed for detail (the effect above the acquired Nyquist"
             " frequency). A value of 1 means that the series contains all of the true detail, 0"
             " that it contains none, and a value below 0 that its detail is wrong."
         )
     else:
-        text.append(
+        sentences.append(
             "Values are correlations between maps above the acquired Nyquist frequency. Noise that"
             " is common to both maps counts as agreement."
         )
-    text.append(
+    sentences.append(
         "Values in brackets are 95 % confidence intervals from resampled blocks. The intervals do"
         " not include the uncertainty in the selection of active voxels and in the prior SD map."
     )
-    return " ".join(text)
+    return " ".join(sentences)
 
 
 def tested(one_level: OneLevelDown, methods: Collection[str]) -> list[Sentence]:
-    """What was tested one level down, and what became of a calibration; it compares nothing."""
-    out = [
+    """Return sentences on the self-test of methods and on their calibrations."""
+    sentences = [
         Sentence(f"{capital(one_level.where_text)}, {share_text(row)}.", row)
         for name, row in one_level.tested.items()
         if name in methods
     ]
-    told = {
+    calibration_texts = {
         name: f"Calibration of {name}: {text}" for name, text in one_level.calibrations.items()
     }
-    both = [
-        *told.items(),
+    notes = [
+        *calibration_texts.items(),
         *((name, text) for name in methods if (text := untested(one_level, name))),
     ]
-    return out + [Sentence(f"{text}.", series=name) for name, text in both if name in methods]
+    return sentences + [
+        Sentence(f"{text}.", series=name) for name, text in notes if name in methods
+    ]
 
 
 def untested(one_level: OneLevelDown, method: str) -> str:
-    """Why a method was not tested one level down; empty where it was.
+    """Return why a method was not included in the self-test, as a clause without a period.
 
-    Clause without a period, or an empty text.
+    The text is "" if there is no reason on record.
     """
-    why = one_level.reasons.get(method, "").rstrip(".")
-    return f"{method} was not included in the {one_level.test_text}: {why}" if why else ""
+    reason = one_level.reasons.get(method, "").rstrip(".")
+    return f"{method} was not included in the {one_level.test_text}: {reason}" if reason else ""
 
 
 def share_text(row: MetricRow) -> str:
     """Return the change of squared error in the self-test relative to zero filling, as a clause.
 
-    The clause is in the past tense and has the interval, if there is one.
+    The clause is in the past tense and includes the interval if there is one.
     """
     span = " to ".join(ends(row.lower, row.upper, ".0%"))
     over = f"95 % interval over {row.n or 'the'} segments of the run: {span} %" if span else ""
@@ -313,10 +315,7 @@ def share_text(row: MetricRow) -> str:
 
 
 def idle_text(not_applied: Sequence[str]) -> str:
-    """Which methods were not applied; empty for none.
-
-    `not_applied`: names of methods that fell back to zero filling.
-    """
+    """Return a sentence on methods that fell back to zero filling; "" if there are none."""
     if not not_applied:
         return ""
     if len(not_applied) > 1:

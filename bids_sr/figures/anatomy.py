@@ -1,4 +1,4 @@
-"""Figures of anatomical images with outlines, and of registrations before and after."""
+"""Figures of anatomical images with outlines, and of images before and after registration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,18 +13,18 @@ from bids_sr.figures.slices import Outline
 from bids_sr.io.volume import Volume
 
 _Views = Sequence[tuple[int, int]]
-"""Pairs of an axis (0 sagittal, 1 coronal, 2 axial) and a number of planes across it."""
+"""Pairs of an axis (0 sagittal, 1 coronal, 2 axial) and a number of planes along this axis."""
 _MIXED_VIEWS: _Views = ((2, 4), (1, 3), (0, 2))
 _MOSAIC_VIEWS: _Views = ((2, 9), (1, 9), (0, 9))
 AXIAL_VIEWS: _Views = ((2, 10),)
 _SHORTEST_MM, MARGIN_MM = 15.0, 6.0
 
 
-def _thin(outlines: Sequence[Outline]) -> list[Outline]:
-    return [replace(each, width=0.6, shortest_mm=_SHORTEST_MM) for each in outlines]
+def _thin_outlines(outlines: Sequence[Outline]) -> list[Outline]:
+    return [replace(outline, width=0.6, shortest_mm=_SHORTEST_MM) for outline in outlines]
 
 
-def _inside(image: Volume, mask: Volume | None) -> Volume:
+def _mask_or_nonzero(image: Volume, mask: Volume | None) -> Volume:
     return image.like(image.data != 0) if mask is None else mask
 
 
@@ -35,16 +35,23 @@ def mosaic_figure(
     mask: Volume | None,
     views: _Views = _MOSAIC_VIEWS,
 ) -> Figure:
-    """One image in rows of axial, coronal and sagittal planes, with outlines.
+    """Plot planes of one image in three orientations, with outlines.
 
-    `mask` is where planes are chosen and the gray scale is taken (None: where the image is not
-    zero); `views` has one row each.
-
-    `image`: image in any unit of intensity (3D).
+    Parameters
+    ----------
+    image : Volume
+        Image in any unit of intensity (3D).
+    outlines : Sequence[Outline]
+        Outlines drawn on every plane.
+    mask : Volume | None
+        Voxels that determine the range of planes and the gray scale; None for voxels that are not
+        0.
+    views : Sequence[tuple[int, int]]
+        Axis and number of planes of each row.
     """
-    inside = _inside(image, mask)
+    inside = _mask_or_nonzero(image, mask)
     gray = slices.gray(image, inside)
-    lines = _thin(outlines)
+    lines = _thin_outlines(outlines)
     rows = [
         slices.row_of("", slices.spread_cuts(inside, MARGIN_MM, view), gray, *lines)
         for view in views
@@ -61,22 +68,34 @@ def registration_figure(
 ) -> Figure:
     """Plot the reference and the moving image before and after registration in rows.
 
-    The outlines of the reference are on all three.
+    Outlines of the reference are drawn on all rows. The last row contains the reference and the
+    registered image, which blinks while the pointer is on the figure.
 
-    In the last row the reference lies below the registered image, which blinks while the pointer
-    is on the figure.
+    Parameters
+    ----------
+    images : Mapping[str, Volume]
+        Reference, moving image, and registered image by name, on one grid.
+    outlines : Sequence[Outline]
+        Outlines of the reference; a contour that does not follow an edge indicates
+        misregistration.
+    mask : Volume | None
+        Voxels that determine the range of planes and the gray scale; None for voxels that are not
+        0.
+    views : Sequence[tuple[int, int]]
+        Axis and number of planes of each group of columns.
 
-    `images`: reference, before, after, by name, on one grid, else `FigureInputError` is raised.
-    `outlines`: drawn from the reference, so that a contour off the edge means an image off its
-    place.
+    Raises
+    ------
+    FigureInputError
+        If the images have different shapes.
     """
-    if len(shapes := {each.data.shape for each in images.values()}) > 1:
+    if len(shapes := {image.data.shape for image in images.values()}) > 1:
         raise FigureInputError(f"images of shapes {sorted(shapes)} are not on one grid")
     reference, *_ = images.values()
-    inside = _inside(reference, mask)
-    lines = _thin(outlines)
-    layers = [slices.gray(each, inside) for each in images.values()]
-    stacks = [[each] for each in layers[:-1]] + [[layers[0], replace(layers[-1], blinks=True)]]
+    inside = _mask_or_nonzero(reference, mask)
+    lines = _thin_outlines(outlines)
+    layers = [slices.gray(image, inside) for image in images.values()]
+    stacks = [[image] for image in layers[:-1]] + [[layers[0], replace(layers[-1], blinks=True)]]
     cuts = slices.spread_cuts(inside, MARGIN_MM, *views)
     rows = [
         slices.row_of(name, cuts, *stack, *lines)
@@ -89,15 +108,17 @@ def registration_figure(
 
 
 def isolines(image: Volume, mask: Volume | None = None) -> list[Outline]:
-    """Return outlines of an image without tissue maps.
+    """Return two outlines of an image: the edge of the head, and bright inner structures.
 
-    They follow the edge of the head and its bright inner structures.
+    They serve as contours if there are no tissue maps. The levels are 45 % of the median and the
+    88th percentile of the lightly smoothed image inside the mask.
 
-    Levels are 45 % of the median signal, and the 88th percentile, of the lightly smoothed image
-    inside the mask.
-
-    `image`: image in any unit of intensity (3D). `mask`: voxels of the head or brain (3D); None:
-    those above the mean.
+    Parameters
+    ----------
+    image : Volume
+        Image in any unit of intensity (3D).
+    mask : Volume | None
+        Voxels of the head or brain; None or empty for voxels above the mean.
     """
     from scipy import ndimage
 

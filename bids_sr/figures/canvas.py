@@ -1,4 +1,4 @@
-"""Style shared by all figures: colors, fonts, sheets, color scales."""
+"""Style of all figures: colors, fonts, sheets and color scales."""
 
 from contextlib import AbstractContextManager
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 INK, SOFT, GRID = "#1f2933", "#5b6770", "#d5dade"
-# Okabe and Ito's palette: distinct for color-blind readers too
+# palette of Okabe and Ito, which color-blind readers can distinguish
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
     "#0072b2",
     "#e69f00",
@@ -21,8 +21,9 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
     "#f0e442",
 )
 ROI_COLOR, FRAME_COLOR = "#00e5ff", YELLOW
-"""Of the outline of the region of interest (light blue) and of the frame around what is enlarged
-(yellow).
+"""Colors of the outline of the region of interest (light blue), and of the frame around an
+enlarged
+part (yellow).
 """
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -45,8 +46,9 @@ _STYLE: dict[Any, Any] = {
 }
 FLICKER = "flicker"
 FAINT, WASH, PAPER = "#eceff1", "#f7f9fb", "#fffffe"
-"""Of lines behind curves, of panels that are to be looked at first, and of what covers lines as
-paper would.
+"""Colors of lines behind curves, of the background of emphasized panels, and of paper-colored
+areas
+that hide lines.
 """
 DARK = {
     "#ffffff": "#14181b",
@@ -57,30 +59,32 @@ DARK = {
     WASH: "#1e2429",
     PAPER: "#14181b",
 }
-"""Paper, text and lines of a figure to their colors in a dark page; colors of data stay."""
+"""Colors of paper, text and lines, and their counterparts on a dark page; data colors do not
+change.
+"""
 
 
 class FigureInputError(ValueError):
-    """Arrays that cannot be drawn together; the message names the shapes."""
+    """Error in the arrays of a figure; the message includes their shapes."""
 
 
 def style(*, literal: bool = False) -> AbstractContextManager[None]:
-    """Apply our matplotlib settings, for making *and* saving a figure.
+    """Apply our matplotlib settings; use for creating *and* for saving a figure.
 
-    `literal` keeps dollar signs in names as they are.
+    With `literal`, dollar signs in names are not parsed as formulas.
     """
     return mpl.rc_context({**_STYLE, "text.parse_math": False} if literal else _STYLE)
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure (inches) without global state, so that several threads may draw."""
+    """Return an empty figure (size in inches) without global state, for use in several threads."""
     fig = Figure(figsize=(width, height))
     FigureCanvasAgg(fig)
     return fig
 
 
 def blank(ax: Axes) -> None:
-    """Leave only the picture: no ticks, no frame."""
+    """Remove ticks and frame of an axes."""
     ax.set_xticks([])
     ax.set_yticks([])
     for spine in ax.spines.values():
@@ -90,7 +94,7 @@ def blank(ax: Axes) -> None:
 def color_bar(
     fig: Figure, image: ScalarMappable, box: tuple[float, float, float, float], label: str
 ) -> None:
-    """A thin scale in figure coordinates (left, bottom, width, height)."""
+    """Add a narrow color bar at a position in figure coordinates (left, bottom, width, height)."""
     cax = fig.add_axes(box)
     bar = fig.colorbar(image, cax=cax, orientation="horizontal" if box[2] > box[3] else "vertical")
     bar.set_label(label, fontsize=8)
@@ -99,9 +103,9 @@ def color_bar(
 
 
 def units_text(percent: float | None) -> str:
-    """Return the unit of an effect, and how many of it are one percent.
+    """Return the unit of an effect, with the number of units that equal one percent.
 
-    `percent` is the percentage of one unit (None: unknown).
+    `percent` is the percentage that equals one unit; None if it is unknown.
     """
     return (
         f"signal units; {1 / percent:.3g} = 1 % of the brain's mean signal"
@@ -111,6 +115,6 @@ def units_text(percent: float | None) -> str:
 
 
 def light_grid(ax: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
-    """Faint lines behind curves."""
+    """Draw faint grid lines behind curves."""
     ax.grid(axis=axis, color=FAINT, lw=0.6)
     ax.set_axisbelow(True)

@@ -1,6 +1,6 @@
-"""Figures of super-resolved images beside a high-resolution reference.
+"""Figures of super-resolved images and a high-resolution reference.
 
-A slice, an enlarged region and the differences of each method (attention-unet, figure 7;
+They show a slice, an enlarged region and the differences of each method (attention-unet, figure 7;
 gan-cpce-circle, figures 4 and 5), and the joint histogram of two images.
 """
 
@@ -18,8 +18,8 @@ from bids_sr.io.arrays import Array, Mask, Real
 from bids_sr.io.volume import Volume
 
 _CELL = 2.1  # inches, width and height of a panel
-_REGION = 1 / 3  # side of the enlarged region, relative to the width of the mask
-_PERCENTILE = 99.5  # of the absolute differences: the end of their color scale
+_REGION = 1 / 3  # fraction of the mask width, side of the enlarged region
+_PERCENTILE = 99.5  # percentile of absolute differences, end of their color scale
 _COLUMNS = ("slice", "enlarged", "input − target", "output − target", "output − input")
 
 
@@ -33,8 +33,8 @@ def comparison_figure(
 ) -> Figure:
     """Draw slice, enlarged region and three differences, one row per method.
 
-    All images are drawn with one gray scale, all differences with one color scale, in the unit of
-    the reference. The region is the one where the reference varies most.
+    All images share one gray scale and all differences share one color scale, in the unit of the
+    reference. The enlarged region is the square with the largest variance of the reference.
 
     Parameters
     ----------
@@ -47,25 +47,27 @@ def comparison_figure(
     interpolated : Real
         Low-resolution image interpolated linearly to the grid of the reference: the input.
     mask : Mask
-        Voxels of the brain (X, Y, Z), to choose the slice by.
+        Brain (X, Y, Z); the slice with the most brain voxels is drawn.
     methods : Mapping[str, Real]
         Super-resolved images, the outputs, by name.
 
     Returns
     -------
     Figure
-        Rows of the target and of each method; left is left.
+        One row for the target and one per method; left is left.
     """
-    inside = _turned(mask.astype(np.float32), affine) > 0.5
+    inside = _reorient(mask.astype(np.float32), affine) > 0.5
     z = middle_slice(inside)
-    target, source = (_turned(image, affine)[..., z] for image in (reference, interpolated))
-    outputs = {name: _turned(image, affine)[..., z] for name, image in methods.items()}
+    target, source = (_reorient(image, affine)[..., z] for image in (reference, interpolated))
+    outputs = {name: _reorient(image, affine)[..., z] for name, image in methods.items()}
     corner, side = busiest_region(target, inside[..., z])
     part = tuple(slice(start, start + side) for start in corner)
     low, high = (float(v) for v in np.percentile(target[inside[..., z]], [1, 99.5]))
     low = min(low, float(np.percentile(target, 1)))
-    apart = np.abs(np.stack([source - target, *(image - target for image in outputs.values())]))
-    most = float(np.percentile(apart[:, inside[..., z]], _PERCENTILE)) or 1.0
+    differences = np.abs(
+        np.stack([source - target, *(image - target for image in outputs.values())])
+    )
+    largest_difference = float(np.percentile(differences[:, inside[..., z]], _PERCENTILE)) or 1.0
     with s.style(literal=True):
         rows = len(outputs) + 1
         fig = s.new_figure(_CELL * len(_COLUMNS) + 0.6, _CELL * rows + 0.9)
@@ -87,10 +89,14 @@ def comparison_figure(
                 if column >= len(panels):
                     ax.set_visible(False)
                     continue
-                shown, signed = panels[column] or (image, False)
-                limits = {"vmin": -most, "vmax": most} if signed else {"vmin": low, "vmax": high}
+                pixels, signed = panels[column] or (image, False)
+                limits = (
+                    {"vmin": -largest_difference, "vmax": largest_difference}
+                    if signed
+                    else {"vmin": low, "vmax": high}
+                )
                 drawn = ax.imshow(
-                    shown.T,
+                    pixels.T,
                     origin="lower",
                     cmap="RdBu_r" if signed else "gray",
                     interpolation="nearest",
@@ -117,55 +123,68 @@ def comparison_figure(
 
 
 def middle_slice(mask: Mask) -> int:
-    """Return the slice (third axis) with the most voxels of the mask."""
+    """Return the index of the slice (third axis) with the most voxels of the mask."""
     return int(np.argmax(mask.sum(axis=(0, 1))))
 
 
 def busiest_region(image: Array, mask: Mask) -> tuple[tuple[int, int], int]:
-    """Return corner and side (pixels) of the square in which a slice varies most.
+    """Return corner and side (pixels) of the square with the largest variance in a slice.
 
-    It is chosen from the reference alone, so that no method is preferred, and lies inside the box
-    around the mask.
+    The square is chosen only from the reference, so that no method is preferred, and is inside the
+    bounding box of the mask.
 
-    `image`: slice of the reference (X, Y). `mask`: voxels of the brain (X, Y).
+    Parameters
+    ----------
+    image : ndarray
+        Slice of the reference (X, Y).
+    mask : ndarray
+        Brain (X, Y).
     """
-    across = np.flatnonzero(mask.any(axis=1))
-    along = np.flatnonzero(mask.any(axis=0))
+    x_filled = np.flatnonzero(mask.any(axis=1))
+    y_filled = np.flatnonzero(mask.any(axis=0))
     box = [
-        (int(where[0]), int(where[-1]) + 1) if len(where) else (0, n)
-        for where, n in zip((across, along), image.shape, strict=True)
+        (int(filled[0]), int(filled[-1]) + 1) if len(filled) else (0, n)
+        for filled, n in zip((x_filled, y_filled), image.shape, strict=True)
     ]
     side = max(2, round(_REGION * min(b - a for a, b in box)))
     values = np.where(mask, image, image[mask].mean() if mask.any() else image.mean())
     values = values.astype(np.float64)
     mean = uniform_filter(values, side, origin=0)
-    spread = uniform_filter(values**2, side) - mean**2
+    variance = uniform_filter(values**2, side) - mean**2
     half = side // 2
     (x0, x1), (y0, y1) = box
-    allowed = np.full(image.shape, -np.inf)
+    candidates = np.full(image.shape, -np.inf)
     inner = (
         slice(x0 + half, max(x1 - side + half, x0 + half) + 1),
         slice(y0 + half, max(y1 - side + half, y0 + half) + 1),
     )
-    allowed[inner] = spread[inner]
-    x, y = np.unravel_index(int(np.argmax(allowed)), image.shape)
+    candidates[inner] = variance[inner]
+    x, y = np.unravel_index(int(np.argmax(candidates)), image.shape)
     start = [
-        min(max(int(at) - half, 0), n - side) for at, n in zip((x, y), image.shape, strict=True)
+        min(max(int(position) - half, 0), n - side)
+        for position, n in zip((x, y), image.shape, strict=True)
     ]
     return (start[0], start[1]), side
 
 
-def _turned(image: Real, affine: Array) -> Array:
-    """Return an image in the closest RAS order."""
+def _reorient(image: Real, affine: Array) -> Array:
+    """Return an image in the closest RAS orientation."""
     return np.asarray(canonical(Volume(np.asarray(image, np.float32), affine)).data)
 
 
 def correlation_histogram(
-    names: tuple[str, str], first: Real, second: Real, found: VoxelCorrelation
+    names: tuple[str, str], first: Real, second: Real, fit: VoxelCorrelation
 ) -> Figure:
     """Draw the joint histogram of two images with the regression line.
 
-    `names`: labels of the axes. `first`, `second`: values of the voxels (n,).
+    Parameters
+    ----------
+    names : tuple[str, str]
+        Labels of the axes.
+    first, second : ndarray
+        Values of the voxels (n,).
+    fit : VoxelCorrelation
+        Correlation and regression line of both images.
     """
     with s.style(literal=True):
         fig = s.new_figure(4.2, 3.8)
@@ -173,8 +192,8 @@ def correlation_histogram(
         ax = fig.add_axes((0.17, 0.14, 0.78, 0.76))
         ax.hexbin(first, second, gridsize=60, bins="log", cmap="viridis", mincnt=1)
         ends = np.array([float(first.min()), float(first.max())])
-        ax.plot(ends, found.slope * ends + found.intercept, color=s.RED, lw=1.2)
+        ax.plot(ends, fit.slope * ends + fit.intercept, color=s.RED, lw=1.2)
         ax.set_xlabel(names[0], fontsize=8)
         ax.set_ylabel(names[1], fontsize=8)
-        ax.set_title(f"r = {found.r:.3f}, {found.voxels} voxels", fontsize=9)
+        ax.set_title(f"r = {fit.r:.3f}, {fit.voxels} voxels", fontsize=9)
     return fig

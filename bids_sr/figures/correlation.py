@@ -18,20 +18,21 @@ from bids_sr.metrics.number_text import number
 from bids_sr.report.evaluation_rows import series_text
 
 _COLORS = LinearSegmentedColormap.from_list("bids-sr-cc", MAP_COLORS[len(MAP_COLORS) // 2 :])
-_LEAST_SPAN = 0.2  # least length of the color scale, if all values are low
+_LEAST_SPAN = 0.2  # smallest range of the color scale
 _CLOSE_MM = (64.0, 56.0)
-"""Width and height of the enlarged part of a plane."""
+"""mm, width and height of the enlarged part of a plane"""
 
 
 def correlation_figure(
     maps: Mapping[str, Volume],
     scene: Scene,
 ) -> Figure:
-    """Plot positive values of one condition's maps: an axial and a sagittal plane, each enlarged.
+    """Plot positive cross-correlation of one condition in an axial and a sagittal plane.
 
-    There is one row per series, with its highest value in the region of interest. Both planes pass
-    through the highest value of the first map, so that no series chooses its own planes. All rows
-    share one color scale, from the threshold (see `shown_above`) to the highest of these values.
+    Each plane is also shown enlarged. There is one row per series, labeled with its highest value
+    in the region of interest. Both planes pass through the highest value of the first map, so that
+    no series chooses its own planes. All rows share one color scale, from the threshold (see
+    `shown_above`) to the highest of these values.
 
     Parameters
     ----------
@@ -48,67 +49,70 @@ def correlation_figure(
     Raises
     ------
     FigureInputError
-        There is no map.
+        If `maps` is empty.
     """
     if not maps:
         raise FigureInputError("no cross-correlation map to draw")
     first = next(iter(maps))
     center = highest_point(maps[first], scene.roi)
-    whole = slices.box_of(scene.mask, 3.0)
+    brain_box = slices.box_of(scene.mask, 3.0)
     cuts: list[tuple[Cut, Array | None]] = []
     for axis in (2, 0):  # axial, sagittal
-        close = _box_around(whole, center, axis)
-        at = float(center[axis])
-        cuts.append((Cut(axis=axis, at=at, box=whole), close))
-        cuts.append((Cut(axis=axis, at=at, box=close), None))
+        zoom_box = _box_around(brain_box, center, axis)
+        position = float(center[axis])
+        cuts.append((Cut(axis=axis, at=position, box=brain_box), zoom_box))
+        cuts.append((Cut(axis=axis, at=position, box=zoom_box), None))
     low = shown_above(maps[first], scene.mask)
-    peaks = {name: _peak(each, scene.roi) for name, each in maps.items()}
+    peaks = {name: _peak(image, scene.roi) for name, image in maps.items()}
     high = max(low + _LEAST_SPAN, math.ceil(10 * max(peaks.values())) / 10)
     rows: list[Row] = []
-    for name, each in maps.items():
-        values = np.nan_to_num(each.data)
-        visible = each.like(np.where(values > low, values, math.nan))
-        shown = scene.around(Layer(image=visible, low=low, high=high, colors=_COLORS, alpha=0.92))
-        panels = [Panel(cut=cut, shown=shown, framed=framed) for cut, framed in cuts]
+    for name, image in maps.items():
+        values = np.nan_to_num(image.data)
+        visible = image.like(np.where(values > low, values, math.nan))
+        layers = scene.around(Layer(image=visible, low=low, high=high, colors=_COLORS, alpha=0.92))
+        panels = [Panel(cut=cut, shown=layers, framed=framed) for cut, framed in cuts]
         rows.append((f"{series_text(name)}\npeak {number(peaks[name], '.2f')}", panels))
     scale = Layer(image=scene.mask, low=low, high=high, colors=_COLORS)
     return slices.image_figure(rows, scale=scale, label=f"CC; shown where CC > {low:g}")
 
 
 def _peak(image: Volume, roi: Volume) -> float:
-    """Return the highest value of a map in the region of interest, on any grid; -1 if none is."""
+    """Return the highest value of a map in the region of interest; -1 if no value is finite.
+
+    Both images may have different grids.
+    """
     inside = slices.canonical(image).data[slices.repeated(roi, image) > 0]
     return float(np.max(inside[np.isfinite(inside)], initial=-1.0))
 
 
 def shown_above(first: Volume, mask: Volume) -> float:
-    """Return the threshold of CC for all rows, from the values of the first map in the brain.
+    """Return the CC threshold of all rows, from the first map's values in the brain.
 
-    It is their median and twice their spread, at least .25 and at most .5, from which on a voxel
-    counts as active. Short and strongly filtered runs have high correlations by chance. The spread
-    is 1.48 times the median distance from the median, which a broad activation hardly changes.
-
-    `first`: map on any grid of the field of view of `mask`, which is the brain.
+    The threshold is the median plus two standard deviations, limited to .25 to .5; a voxel with CC
+    of at least .5 counts as active. The threshold adapts because short or strongly filtered runs
+    have high correlations by chance. The standard deviation is estimated as 1.48 times the median
+    absolute deviation, which hardly depends on broad activation. `first` may be on another grid
+    than the brain mask.
     """
     inside = slices.canonical(first).data[slices.repeated(mask, first) > 0]
-    known = inside[np.isfinite(inside)]
-    if not known.size:
+    finite = inside[np.isfinite(inside)]
+    if not finite.size:
         return CC_DISPLAY.threshold
-    middle = float(np.median(known))
-    spread = 1.4826 * float(np.median(np.abs(known - middle)))
-    return round(float(np.clip(middle + 2 * spread, CC_DISPLAY.threshold, ACTIVE_CC)), 2)
+    median = float(np.median(finite))
+    spread = 1.4826 * float(np.median(np.abs(finite - median)))
+    return round(float(np.clip(median + 2 * spread, CC_DISPLAY.threshold, ACTIVE_CC)), 2)
 
 
-def _box_around(whole: Array, center: Float, axis: int) -> Array:
+def _box_around(full_box: Array, center: Float, axis: int) -> Array:
     """Return the corners (2, 3; mm) of a part of a box around a point.
 
-    The part has the size `_CLOSE_MM` in the plane across `axis` and is moved inwards at the edges
-    of the box.
+    The part has the size `_CLOSE_MM` in the plane perpendicular to `axis`. It is shifted inward at
+    the edges of the box.
     """
-    box = whole.copy()
-    across = [each for each in range(3) if each != axis]
-    for each, size in zip(across, _CLOSE_MM, strict=True):
-        low, high = whole[:, each]
-        start = np.clip(center[each] - size / 2, low, max(low, high - size))
-        box[:, each] = start, min(start + size, high)
+    box = full_box.copy()
+    in_plane_axes = [in_plane_axis for in_plane_axis in range(3) if in_plane_axis != axis]
+    for in_plane_axis, size in zip(in_plane_axes, _CLOSE_MM, strict=True):
+        low, high = full_box[:, in_plane_axis]
+        start = np.clip(center[in_plane_axis] - size / 2, low, max(low, high - size))
+        box[:, in_plane_axis] = start, min(start + size, high)
     return box

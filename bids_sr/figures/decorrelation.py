@@ -1,4 +1,4 @@
-"""Figure of the curves that give the effective resolution (mouse-sr, figure 6C)."""
+"""Figure of the decorrelation curves that determine effective resolution (mouse-sr, figure 6C)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,12 +14,12 @@ from bids_sr.quality.decorrelation import decorrelation_curves
 def decorrelation_figure(
     title: str, images: Mapping[str, Real], zooms: Sequence[float], mask: Mask
 ) -> Figure:
-    """Draw the decorrelation curves of one slice of each image, with its cut-off frequency.
+    """Draw the decorrelation curves of one slice of each image, with the cut-off frequency.
 
-    Curves are those of Descloux et al. 2019: without a filter (black), after high-pass filters
-    (gray), and once more around the maximum (blue). Crosses are their maxima, the dashed line is
-    the cut-off K. The spectrum (purple) is the radial mean of log |Fourier transform|, scaled from
-    0 to 1.
+    The curves follow Descloux et al. 2019: without a filter (black), after high-pass filters
+    (gray), and refined around the maximum (blue). Crosses mark their maxima, and the dashed line
+    marks the cut-off frequency K. The spectrum (purple) is the radial mean of log |Fourier
+    transform|, scaled from 0 to 1.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def decorrelation_figure(
     zooms : Sequence[float]
         Voxel size along each axis (mm).
     mask : Mask
-        Voxels of the brain (X, Y, Z), to choose the slice by.
+        Brain (X, Y, Z); the slice with the most brain voxels is drawn.
 
     Returns
     -------
@@ -76,8 +76,8 @@ def _draw_curves(ax: Axes, name: str, image: Real, zoom: float) -> None:
     for curve in curves.refined:
         ax.plot(curves.fine_radii, curve, color=s.BLUE, lw=0.7)
     ax.plot(curves.radii, curves.plain, color=s.INK, lw=1.2)
-    for at, height in curves.maxima:
-        ax.plot(at, height, "x", color=s.BLUE, ms=4)
+    for radius, height in curves.maxima:
+        ax.plot(radius, height, "x", color=s.BLUE, ms=4)
     if curves.cutoff is None:
         ax.set_title(f"{name}: no maximum below the limit", fontsize=7)
         return

@@ -15,7 +15,7 @@ from bids_sr.glm.design import Design
 from bids_sr.metrics.number_text import number
 
 _Blocks = Mapping[str, Sequence[tuple[float, float]]]
-"""Onset and duration (s) of each event, by condition; none of a seed."""
+"""Onset and duration (s) of each event by condition; empty for seeds."""
 _GROUPS = {
     "trans_": "head motion",
     "rot_": "head motion",
@@ -23,31 +23,39 @@ _GROUPS = {
     "drift": "drift",
     "constant": "drift",
 }
-"""Kind of a column of the design, by how its name begins."""
+"""Label of a group of columns of the design, by the beginning of the column name."""
 _ROW_INCH, _LEAST_INCH = 0.27, 1.9
 
 
 def design_figure(design: Design, blocks: _Blocks, contrasts: Contrasts) -> Figure:
-    """Plot each condition's events and response in a row, design matrix and contrast weights.
+    """Plot events and responses, design matrix and contrast weights of a run.
 
-    Volumes of the matrix go down; every column is divided by its largest magnitude.
+    Rows of the design matrix are volumes, from top to bottom; every column is divided by its
+    largest absolute value.
 
-    `blocks`: onset and duration (s) of each event by condition; empty at rest.
+    Parameters
+    ----------
+    design : Design
+        Model of the run.
+    blocks : Mapping[str, Sequence[tuple[float, float]]]
+        Onset and duration (s) of each event by condition; empty at rest.
+    contrasts : Mapping
+        Weights by contrast and condition.
     """
     body = max(_LEAST_INCH, _ROW_INCH * max(len(design.conditions), len(contrasts)))
     with s.style(literal=True):
         fig = s.new_figure(12.0, body + 1.3)
-        tall = fig.get_figheight()
+        height = fig.get_figheight()
         right_in = 0.2 + 0.085 * max(map(len, contrasts), default=0)
-        place = {
+        margins = {
             "left": 0.09,
             "right": 1 - right_in / 12.0,
-            "top": 1 - 0.8 / tall,
-            "bottom": 0.5 / tall,
+            "top": 1 - 0.8 / height,
+            "bottom": 0.5 / height,
             "wspace": 0.14,
         }
         widths = [1.4, 0.9, 0.2 + 0.07 * len(design.conditions)]
-        left, middle, right = fig.subplots(1, 3, gridspec_kw={**place, "width_ratios": widths})
+        left, middle, right = fig.subplots(1, 3, gridspec_kw={**margins, "width_ratios": widths})
         _draw_events(left, design, blocks)
         _draw_matrix(middle, design)
         _draw_contrasts(right, design, contrasts)
@@ -55,12 +63,15 @@ def design_figure(design: Design, blocks: _Blocks, contrasts: Contrasts) -> Figu
 
 
 def _draw_contrasts(ax: Axes, design: Design, contrasts: Contrasts) -> None:
-    """Draw the contrast weights, a row for each contrast and a column for each condition.
+    """Draw the contrast weights, one row per contrast and one column per condition.
 
-    Each weight is a number in a color; the cell is empty where it is 0.
+    Weights are numbers in colored cells; cells are empty if the weight is 0.
     """
     weights = np.array(
-        [[own.get(name, 0.0) for name in design.conditions] for own in contrasts.values()]
+        [
+            [condition_weights.get(name, 0.0) for name in design.conditions]
+            for condition_weights in contrasts.values()
+        ]
     )
     ax.imshow(weights, cmap="RdBu_r", vmin=-2, vmax=2, aspect="auto", interpolation="none")
     for row, column in np.argwhere(weights):
@@ -84,7 +95,7 @@ def _draw_contrasts(ax: Axes, design: Design, contrasts: Contrasts) -> None:
 
 
 def _draw_events(ax: Axes, design: Design, blocks: _Blocks) -> None:
-    """A row each condition: events as bars, the column of the design above them."""
+    """Draw one row per condition: events as bars, with the column of the design matrix above."""
     count = len(design.matrix)
     time = (design.n_dummy + np.arange(count) + 0.5) * design.tr
     for row, name in enumerate(design.conditions):
@@ -92,8 +103,8 @@ def _draw_events(ax: Axes, design: Design, blocks: _Blocks) -> None:
             (onset, max(duration, 0.2 * design.tr)) for onset, duration in blocks.get(name, ())
         ]
         ax.broken_barh(spans, (row + 0.36, -0.72), facecolor=s.SKY, alpha=0.55, lw=0)
-        course = design.matrix[:, row] / max(float(np.abs(design.matrix[:, row]).max()), 1e-12)
-        ax.plot(time, row + 0.36 - 0.72 * course, color=s.INK, lw=1.0)
+        response = design.matrix[:, row] / max(float(np.abs(design.matrix[:, row]).max()), 1e-12)
+        ax.plot(time, row + 0.36 - 0.72 * response, color=s.INK, lw=1.0)
     ax.set_yticks(range(len(design.conditions)), design.conditions, fontsize=8.5)
     ax.set_ylim(len(design.conditions) - 0.4, -0.6)
     ax.set_xlim(0, (design.n_dummy + count) * design.tr)
@@ -102,22 +113,22 @@ def _draw_events(ax: Axes, design: Design, blocks: _Blocks) -> None:
     ax.spines["left"].set_visible(False)
     ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
     ax.set_xlabel("time (s)", fontsize=8)
-    what = "events (blue) and predicted response" if blocks else "time series of the seeds"
-    ax.set_title(what, fontsize=9, loc="left", pad=6)
+    title = "events (blue) and predicted response" if blocks else "time series of the seeds"
+    ax.set_title(title, fontsize=9, loc="left", pad=6)
 
 
 def _draw_matrix(ax: Axes, design: Design) -> None:
-    """The matrix as an image, with the kinds of its columns above."""
+    """Draw the design matrix as an image, with labels of groups of columns above."""
     scale = np.maximum(np.abs(design.matrix).max(axis=0), 1e-12)
-    edges = (0, design.matrix.shape[1], design.n_dummy + len(design.matrix), design.n_dummy)
-    look: dict[str, Any] = {
+    extent = (0, design.matrix.shape[1], design.n_dummy + len(design.matrix), design.n_dummy)
+    image_options: dict[str, Any] = {
         "cmap": "gray",
         "vmin": -1,
         "vmax": 1,
         "aspect": "auto",
         "interpolation": "none",
     }
-    ax.imshow(design.matrix / scale, extent=edges, **look)
+    ax.imshow(design.matrix / scale, extent=extent, **image_options)
     start = 0
     for name, columns in groupby(design.columns, key=lambda column: _kind(column, design)):
         stop = start + len(list(columns))
@@ -129,7 +140,7 @@ def _draw_matrix(ax: Axes, design: Design) -> None:
             lw=1.2,
             clip_on=False,
         )
-        turned: dict[str, Any] = (
+        text_options: dict[str, Any] = (
             {"rotation": 30, "ha": "left"} if stop - start < 4 else {"ha": "center"}
         )
         ax.text(
@@ -139,7 +150,7 @@ def _draw_matrix(ax: Axes, design: Design) -> None:
             transform=ax.get_xaxis_transform(),
             fontsize=8,
             va="bottom",
-            **turned,
+            **text_options,
         )
         start = stop
     ax.set_xticks([])

@@ -1,8 +1,8 @@
-"""Figures of the evaluation table: forest plots of halves and placebos; agreement with the truth.
+"""Figures of the evaluation table: forest plots of split halves, placebos, and whole-run maps.
 
-Points are colored *and* shaped by what a series is, so that neither a gray print nor a color-blind
-reader loses anything; the values stand beside them, because a figure that cannot be read off is
-decoration.
+Color *and* shape of a point depend on the kind of its series, so that figures can be read in gray
+and by color-blind readers. Values are printed beside the points, so that the figures can also be
+used as tables.
 """
 
 import math
@@ -31,7 +31,7 @@ _KIND_STYLE: Mapping[Kind, tuple[str, str]] = {
     "run": (s.SOFT, "o"),
 }
 _Key = Any
-"""What the panels of a row are of: statistic and band, or one of the other columns."""
+"""Key of a column of panels: statistic and band, or the value of another column of the table."""
 _Columns = Mapping[_Key, str]
 _EXPLAINED: _Columns = {
     ("ev", "beyond"): "explained variance above Nyquist",
@@ -49,7 +49,7 @@ _WHOLE_RUN: _Columns = {
 
 
 def of_halves(rows: Iterable[MetricRow], reference: str = "measured") -> list[MetricRow]:
-    """Agreement of halves with the measured ones, or another reference, no differences."""
+    """Return agreement of split halves with a reference, without differences between series."""
     return [
         row
         for row in rows
@@ -60,13 +60,13 @@ def of_halves(rows: Iterable[MetricRow], reference: str = "measured") -> list[Me
 
 
 def of_whole_run(rows: Iterable[MetricRow]) -> list[MetricRow]:
-    """Agreement with measured maps of the whole run, or with known activation; no differences."""
+    """Return agreement of whole-run maps with a reference, without differences between series."""
     return [
         row for row in rows if row.reference in ("measuredMap", "truth") and not row.is_difference
     ]
 
 
-def _forest(
+def _plot_forest(
     rows: Sequence[MetricRow],
     columns: Mapping[_Key, str],
     column_of: Callable[[MetricRow], _Key],
@@ -76,20 +76,20 @@ def _forest(
     label: str,
     one_scale: bool = False,
 ) -> Figure:
-    """A line for each series or difference, a row of panels for each region."""
+    """Plot one line per series or difference, and one row of panels per region."""
     order = evaluation_rows.series_of(rows, names)
     shown = sorted(
         (row for row in rows if row.series in order), key=lambda row: order.index(row.series)
     )
     lines: dict[str, str] = {}
     grid: dict[str, dict[_Key, dict[str, list[Point]]]] = {}
-    looks: dict[Kind, Point] = {}
+    points_by_kind: dict[Kind, Point] = {}
     for row in shown:
         line = f"{row.series} − {row.minus}" if row.is_difference else row.series
         lines[line] = line if row.is_difference else evaluation_rows.series_text(row.series)
         kind = evaluation_rows.kind_of(row.minus if row.is_difference else row.series)
         color, marker = _KIND_STYLE[kind]
-        looks[kind] = Point(value=0, color=color, marker=marker, lower=0, upper=0)
+        points_by_kind[kind] = Point(value=0, color=color, marker=marker, lower=0, upper=0)
         point = Point(
             value=row.value,
             color=color,
@@ -100,9 +100,9 @@ def _forest(
             text=number(row.value),
         )
         panel = grid.setdefault(row.region, {}).setdefault(column_of(row), {})
-        panel.setdefault(line, [point])  # of several that answer, the first
+        panel.setdefault(line, [point])  # If several rows have the same place, the first is drawn.
     regions = main_regions(grid)
-    there = {key for region in regions for key in grid[region]}
+    available = {key for region in regions for key in grid[region]}
     panels = [
         [
             ForestPanel(
@@ -112,11 +112,11 @@ def _forest(
                 strong=key == strong,
             )
             for key, title in columns.items()
-            if key in there
+            if key in available
         ]
         for region in regions
     ]
-    legend = {evaluation_rows.KIND_TEXT[kind]: look for kind, look in looks.items()}
+    legend = {evaluation_rows.KIND_TEXT[kind]: look for kind, look in points_by_kind.items()}
     if any(row.is_difference for row in shown):
         legend["interval includes 0"] = Point(value=0, color=s.SOFT, marker="o", hollow=True)
     return forest_figure(
@@ -149,28 +149,27 @@ def agreement_figure(
     names: Sequence[str] = (),
     reference: str = "measured",
 ) -> Figure:
-    """Plot the agreement of halves, a column for each scale and a row for each region.
+    """Plot the agreement of split halves, one column per spatial scale and one row per region.
 
-    Every series is shown in the order of `names`; only scales that occur have a column.
-
-    `statistic` is ev (r beyond the limit stands beside it, with measured halves) or r.
+    Series are shown in the order of `names`, and scales without values are omitted. For explained
+    variance with measured halves, r above the Nyquist frequency is shown in addition.
     """
     columns = {(statistic, band): BANDS[band] for band in BANDS}
     if statistic == "ev" and reference == "measured":
         columns = dict(_EXPLAINED)
-    shown = [
+    selected = [
         row
         for row in of_halves(rows, reference)
-        if row.contrast == contrast and _measure(row) in columns
+        if row.contrast == contrast and _measure_key(row) in columns
     ]
-    sure = any(math.isfinite(row.lower) for row in shown)
-    return _forest(
-        shown,
+    has_intervals = any(math.isfinite(row.lower) for row in selected)
+    return _plot_forest(
+        selected,
         columns,
-        _measure,
+        _measure_key,
         names=names,
         strong=(statistic, "beyond"),
-        label="value with its 95 % interval" if sure else "",
+        label="value with its 95 % interval" if has_intervals else "",
     )
 
 
@@ -181,73 +180,72 @@ def contrasts_figure(
     contrasts: Sequence[str],
     names: Sequence[str] = (),
 ) -> Figure:
-    """The highest band for several contrasts: a column each contrast, a row each region.
+    """Plot agreement above the Nyquist frequency, one column per contrast and one row per region.
 
-    `names`: names of series in the order shown; others follow.
+    `names` are the first series in display order; other series follow.
     """
-    shown = [
+    selected = [
         row
         for row in of_halves(rows)
-        if _measure(row) == (statistic, "beyond") and row.contrast in contrasts
+        if _measure_key(row) == (statistic, "beyond") and row.contrast in contrasts
     ]
-    return _forest(
-        shown,
+    return _plot_forest(
+        selected,
         dict(zip(contrasts, contrasts, strict=True)),
         lambda row: row.contrast,
         names=names,
-        label=measure_text(shown[0]) if shown else "",
+        label=measure_text(selected[0]) if selected else "",
         one_scale=True,
     )
 
 
 def placebo_figure(rows: Sequence[MetricRow], *, contrast: str) -> Figure:
-    """Plot what each method explains beyond its placebos, a column for each band.
+    """Plot the gain of each method over its placebos, one column per band.
 
-    Markers are hollow where the interval contains 0.
+    Markers are hollow if the interval includes 0.
     """
-    shown = [row for row in rows if row.contrast == contrast and row.band in BANDS]
-    return _forest(
-        shown,
+    selected = [row for row in rows if row.contrast == contrast and row.band in BANDS]
+    return _plot_forest(
+        selected,
         BANDS,
         lambda row: row.band,
-        names=sorted({row.series for row in shown}),
+        names=sorted({row.series for row in selected}),
         strong="beyond",
         label=f"method − negative control: difference in {registered('ev').label}, 95 % interval",
     )
 
 
-def _measure(row: MetricRow) -> tuple[str, str]:
+def _measure_key(row: MetricRow) -> tuple[str, str]:
     return row.statistic, row.band
 
 
 def truth_figure(
     rows: Sequence[MetricRow], *, contrast: str, reference: str, names: Sequence[str] = ()
 ) -> Figure | None:
-    """Agreement of whole-run maps with a reference, a line each series and a point each smoothing.
+    """Plot agreement of whole-run maps with a reference, one line per series.
 
-    Points are not joined: what lies between two widths was not measured. Those of smoothed maps
-    are hollow. None where no statistic of it is defined.
-
-    `names`: names of series in the order shown; others follow.
+    There is one point per smoothing width; points are not joined because widths in between were
+    not measured. Points of smoothed maps are hollow. `names` are the first series in display
+    order; other series follow. None is returned if no statistic has a finite value.
     """
-    of_reference = [
+    reference_rows = [
         row for row in of_whole_run(rows) if (row.contrast, row.reference) == (contrast, reference)
     ]
-    region = next(iter(main_regions(row.region for row in of_reference)), "")
-    of_reference = [
+    region = next(iter(main_regions(row.region for row in reference_rows)), "")
+    reference_rows = [
         row
-        for row in of_reference
+        for row in reference_rows
         if row.region == region and math.isfinite(row.value) and row.series != "measured"
     ]
-    shown = [key for key in _WHOLE_RUN if key in map(_measure, of_reference)]
-    series = evaluation_rows.series_of(of_reference, names)
-    if not shown or not series:
+    statistics = [key for key in _WHOLE_RUN if key in map(_measure_key, reference_rows)]
+    series = evaluation_rows.series_of(reference_rows, names)
+    if not statistics or not series:
         return None
-    markers = dict(zip(sorted({row.fwhm_mm for row in of_reference}), "osD^vP", strict=False))
+    markers = dict(zip(sorted({row.fwhm_mm for row in reference_rows}), "osD^vP", strict=False))
     panels = []
-    for key in shown:
+    for key in statistics:
         points: dict[str, list[Point]] = {}
-        for row in (row for row in of_reference if _measure(row) == key):
+        for row in (row for row in reference_rows if _measure_key(row) == key):
             color = _KIND_STYLE[evaluation_rows.kind_of(row.series)][0]
             marker = markers.get(row.fwhm_mm, "P")
             point = Point(value=row.value, color=color, marker=marker, hollow=row.fwhm_mm > 0)

@@ -1,6 +1,6 @@
-"""Forest plots: a row for each label, points with intervals, values beside them.
+"""Forest plots: one line per label, with points, intervals and values.
 
-The panels are arranged side by side and in rows.
+A figure consists of rows of panels.
 """
 
 import math
@@ -19,20 +19,21 @@ from bids_sr.figures.canvas import FigureInputError
 from bids_sr.frozen import frozen
 
 Dashes = tuple[float, tuple[float, ...]]
-"""Offset, and lengths of line and gap by turns."""
+"""Offset, and alternating lengths of dashes and gaps."""
 _LOWEST = -1.5
-"""The scale goes no lower: explained variance has no lower end, and one series far worse than none
-would flatten it.
+"""Lower limit of the value axis. Explained variance has no lower bound, and a single series with
+very
+wrong detail would compress the axis.
 """
 
 
 @frozen
 class Point:
-    """A value with its interval, its look, and the text at the right of its line.
+    """Value with its interval, appearance, and label.
 
-    `value`: place of the point; NaN is not drawn. `lower`: lower end of the interval; NaN for
-    none. `upper`: upper end of the interval; NaN for none. `hollow`: whether it is an outline,
-    filled with the color of the paper. `text`: text at the right of its line; empty for none.
+    `value` is the position; NaN is not drawn. `lower` and `upper` are the ends of the interval;
+    NaN if there is no interval. A `hollow` point is an outline filled with the background color.
+    `text` is printed at the right end of the line.
     """
 
     value: float
@@ -46,13 +47,20 @@ class Point:
 
 @frozen
 class ForestPanel:
-    """One panel; the `strong` one, bold and on a tinted ground, is to be looked at first.
+    """Panel of a forest plot.
 
-    Points are by label (one without a point that has a value is marked n/a); lines are vertical:
-    name to color, dashes and place. What lies within the `margin` counts as equal to 0 and is
-    shaded.
-
-    `title`: text above the panel; empty for none.
+    Attributes
+    ----------
+    title : str
+        Text above the panel.
+    points : Mapping[str, Sequence[Point]]
+        Points by label; labels without a finite value are marked n/a.
+    lines : Mapping[str, tuple[str, Dashes, float]]
+        Color, dashes and position of vertical lines by name.
+    strong : bool
+        Whether the panel is emphasized by a bold title and a tinted background.
+    margin : float
+        Equivalence margin; values within ± this margin are shaded. NaN for no shading.
     """
 
     title: str
@@ -74,10 +82,33 @@ def forest_figure(
     lowest: float = _LOWEST,
     row_inch: float = 0.19,
 ) -> Figure:
-    """Return points with intervals, a line each label.
+    """Plot points with intervals, one line per label.
 
-    `grid, row_names`: rows of panels and their headings; `FigureInputError` is raised without any.
-    `labels`: key of the points, in order from above, to the text at the left.
+    Parameters
+    ----------
+    grid : Sequence[Sequence[ForestPanel]]
+        Rows of panels.
+    labels : Mapping[str, str]
+        Text at the left by key of the points, from top to bottom.
+    legend : Mapping[str, Point]
+        Appearance of a point by name.
+    row_names : Sequence[str]
+        Headings of the rows of panels; may be empty.
+    xlabel : str
+        Label of the value axis.
+    one_scale : bool
+        Whether all panels share one value axis; otherwise the panels of a column do.
+    from_zero : bool
+        Whether the value axis includes 0.
+    lowest : float
+        Lower limit of the value axis.
+    row_inch : float
+        Height of a line (inches).
+
+    Raises
+    ------
+    FigureInputError
+        If `grid` or `labels` are empty.
     """
     if not grid or not labels:
         raise FigureInputError("no values of the evaluation to draw")
@@ -85,27 +116,30 @@ def forest_figure(
     gap = 0.6 if row_names else 0.3
     panels = [panel for row in grid for panel in row]
     texts = [
-        len(point.text) for panel in panels for each in panel.points.values() for point in each
+        len(point.text)
+        for panel in panels
+        for points_by_label in panel.points.values()
+        for point in points_by_label
     ]
-    beside = max(texts, default=0)
+    text_width = max(texts, default=0)
     with s.style(literal=True):
         fig = s.new_figure(12.0, (body + gap) * len(grid) + 0.72)
-        tall = fig.get_figheight()
+        height = fig.get_figheight()
         left = min(0.33, 0.03 + 0.0062 * max(map(len, labels.values())))
-        # values stand between the panels, and at their right
-        right = 0.99 - 0.005 * max(beside, 7)
-        spaces = {"left": left, "right": right, "bottom": 0.7 / tall, "top": 1 - gap / tall}
+        # Values are printed between the panels and at the right edge.
+        right = 0.99 - 0.005 * max(text_width, 7)
+        spaces = {"left": left, "right": right, "bottom": 0.7 / height, "top": 1 - gap / height}
         grid_spec = {
             **spaces,
-            "wspace": 0.06 * (len(grid[0]) if beside else 2),
+            "wspace": 0.06 * (len(grid[0]) if text_width else 2),
             "hspace": gap / body,
         }
         axes = np.asarray(
             fig.subplots(len(grid), len(grid[0]), squeeze=False, gridspec_kw=grid_spec)
         )
-        for number, (row, of_row) in enumerate(zip(axes, grid, strict=True)):
-            for column, (ax, panel) in enumerate(zip(row, of_row, strict=True)):
-                _panel(
+        for number, (row, panel_row) in enumerate(zip(axes, grid, strict=True)):
+            for column, (ax, panel) in enumerate(zip(row, panel_row, strict=True)):
+                _draw_panel(
                     ax,
                     panel,
                     labels if column == 0 else dict.fromkeys(labels, ""),
@@ -113,18 +147,18 @@ def forest_figure(
                     lowest,
                 )
             if row_names:
-                top = row[0].get_position().y1 + 0.24 / tall
+                top = row[0].get_position().y1 + 0.24 / height
                 fig.text(
                     0.012, top, row_names[number], fontsize=9.5, fontweight="bold", va="bottom"
                 )
-        fig.text((left + right) / 2, 0.36 / tall, xlabel, fontsize=8, ha="center")
+        fig.text((left + right) / 2, 0.36 / height, xlabel, fontsize=8, ha="center")
         for column in axes.reshape(1, -1) if one_scale else axes.T:
             _share_limits(column, from_zero, lowest)
-        _legend(fig, legend, panels)
+        _draw_legend(fig, legend, panels)
     return fig
 
 
-def _panel(
+def _draw_panel(
     ax: Axes, panel: ForestPanel, labels: Mapping[str, str], from_zero: bool, lowest: float
 ) -> None:
     ax.set_ylim(len(labels) - 0.4, -0.6)
@@ -145,15 +179,19 @@ def _panel(
     for color, dashes, place in panel.lines.values():
         if math.isfinite(place):
             ax.axvline(place, color=color, lw=1.0, ls=dashes, zorder=1)
-    look: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "fontsize": 7, "va": "center"}
+    text_options: dict[str, Any] = {
+        "transform": ax.get_yaxis_transform(),
+        "fontsize": 7,
+        "va": "center",
+    }
     for height, key in enumerate(labels):
-        known = [point for point in panel.points.get(key, ()) if math.isfinite(point.value)]
-        for point in known:
+        finite = [point for point in panel.points.get(key, ()) if math.isfinite(point.value)]
+        for point in finite:
             _draw_point(ax, height, point)
-            before = "◂ " if point.text and point.value < lowest else ""
-            ax.text(1.01, height, before + point.text, color=s.INK, **look)
-        if not known:
-            ax.text(1.01, height, "n/a", color=s.SOFT, **look)
+            prefix = "◂ " if point.text and point.value < lowest else ""
+            ax.text(1.01, height, prefix + point.text, color=s.INK, **text_options)
+        if not finite:
+            ax.text(1.01, height, "n/a", color=s.SOFT, **text_options)
 
 
 def _draw_point(ax: Axes, height: int, point: Point) -> None:
@@ -167,9 +205,11 @@ def _draw_point(ax: Axes, height: int, point: Point) -> None:
 
 
 def _share_limits(axes: Sequence[Axes], from_zero: bool, lowest: float) -> None:
-    """One scale, which holds zero where it is wanted and goes no lower than told."""
-    found = np.array([(ax.dataLim.x0, ax.dataLim.x1) for ax in axes])
-    ends = [*found[np.isfinite(found).all(axis=1)].ravel(), *([0.0] if from_zero else [])] or [0.0]
+    """Give axes one value axis that includes 0 if requested and does not go below `lowest`."""
+    limits = np.array([(ax.dataLim.x0, ax.dataLim.x1) for ax in axes])
+    ends = [*limits[np.isfinite(limits).all(axis=1)].ravel(), *([0.0] if from_zero else [])] or [
+        0.0
+    ]
     low, high = max(min(ends), lowest), max(ends)
     span = (high - low) or 1.0
     for ax in axes:
@@ -177,8 +217,8 @@ def _share_limits(axes: Sequence[Axes], from_zero: bool, lowest: float) -> None:
         ax.xaxis.set_major_locator(MaxNLocator(5))
 
 
-def _legend(fig: Figure, legend: Mapping[str, Point], panels: Sequence[ForestPanel]) -> None:
-    """Looks of points, with a line where they have intervals, and of vertical lines."""
+def _draw_legend(fig: Figure, legend: Mapping[str, Point], panels: Sequence[ForestPanel]) -> None:
+    """Draw the legend of points, intervals and vertical lines."""
     handles = []
     for name, look in legend.items():
         face = s.PAPER if look.hollow else look.color

@@ -1,4 +1,4 @@
-"""Simplification of lines as a compiled loop. Import it only while figures are drawn."""
+"""Line simplification as a compiled loop; import this module only while figures are drawn."""
 
 import math
 from typing import Any
@@ -10,17 +10,24 @@ from bids_sr.io.compiled_loops import compiled
 
 
 @compiled("void(float64[:,::1], float64, boolean[::1])")
-def mark_corners(chain: Float, tolerance: float, kept: Any) -> None:
-    """Mark the points of a chain (N, 2) that keep it within a distance of all its points.
+def mark_corners(chain: Float, tolerance: float, marks: Any) -> None:
+    """Mark the points of a line (N, 2) that approximate it within a tolerance.
 
-    Algorithm of Douglas and Peucker (1973): a part of the chain is a straight line unless one of
-    its points is farther than the tolerance from it; the farthest point then divides it. Distances
-    are to the segment between its ends.
+    Algorithm of Douglas and Peucker (1973): a section is replaced by a straight segment unless one
+    of its points is farther than the tolerance from the segment; the farthest point then divides
+    the section.
 
-    `kept`: array (N,), all False, in which the marks are set; both ends are always marked.
+    Parameters
+    ----------
+    chain : ndarray
+        Points (N, 2).
+    tolerance : float
+        Largest distance of a point from the simplified line, in the unit of the points.
+    marks : ndarray
+        Array (N,), all False; marked points become True. Both ends are always marked.
     """
-    kept[0] = kept[-1] = True
-    ends = np.empty(len(chain), np.int64)  # of parts that follow the current one, nearest last
+    marks[0] = marks[-1] = True
+    ends = np.empty(len(chain), np.int64)  # ends of pending sections, the next section last
     ends[0] = len(chain) - 1
     count = 1
     start = 0
@@ -33,10 +40,10 @@ def mark_corners(chain: Float, tolerance: float, kept: Any) -> None:
         for k in range(start + 1, end):
             dx, dy = chain[k, 0] - x, chain[k, 1] - y
             to_end_x, to_end_y = dx - along_x, dy - along_y
-            beside = (
+            is_between = (
                 dx * along_x + dy * along_y > 0 and to_end_x * along_x + to_end_y * along_y < 0
             )
-            if beside:
+            if is_between:
                 distance = abs(dx * along_y - dy * along_x) / length
             else:
                 distance = min(math.hypot(dx, dy), math.hypot(to_end_x, to_end_y))
@@ -46,6 +53,6 @@ def mark_corners(chain: Float, tolerance: float, kept: Any) -> None:
             start = end
             count -= 1
         else:
-            kept[corner] = True
+            marks[corner] = True
             ends[count] = corner
             count += 1

@@ -1,8 +1,8 @@
-"""Scrollable maps in the page: small NIfTI volumes in one HTML fragment for ``viewer.js``.
+"""Interactive map viewer: an HTML fragment with small NIfTI volumes for ``viewer.js``.
 
-Each map stays on the grid that it has, so that a finer map is never shown through the voxels of
-another. Values near 0 are left out, as noise is what does not compress; what is left is as fine as
-a color scale can show.
+Each map keeps its own grid, so that a high-resolution map is not resampled to the voxels of
+another map. Values near 0 are set to 0 because noise does not compress. The remaining values are
+stored in steps that a color scale can just resolve.
 """
 
 import base64
@@ -25,82 +25,94 @@ from bids_sr.io.volume import Volume
 from bids_sr.report.markup import render
 
 _STEPS = 127
-"""Of the color scale, on either side of 0."""
+"""Number of steps of the color scale on each side of 0."""
 _LEAST = {"t": 2.5, "cc": 0.15, "effect": 0.0}
-"""Values below this are left out, by statistic."""
+"""Smallest absolute value in the viewer, by statistic; smaller values are set to 0."""
 _MOST = {"t": 12.0, "cc": 1.0, "effect": 1.0}
 """Upper end of the threshold slider, by statistic."""
 _DIGITS = {"t": 1, "cc": 2}
-"""Decimals of values and of the threshold, by statistic; the slider moves in steps of the last
-one.
+"""Number of decimals of values and of the threshold, by statistic; the step of the slider is one
+unit
+of the last decimal.
 """
 MAX_BYTES, PAGE_BYTES = 2_600_000, 5_200_000
-"""Of the maps of one run and of all runs of a page, in base64: the first contrasts and smoothings
-are kept, those left out are named. The rest of a page of 8 MB is for its figures."""
-_LEVEL = 6  # of gzip; 9 takes a multiple of the time for hardly fewer bytes
+"""Bytes of base64: limits for the maps of one run, and of all runs on a page. The first contrasts
+and
+smoothing widths are included, and the names of the others are listed. The rest of a page of 8 MB
+is for figures.
+"""
+_LEVEL = 6  # gzip level; level 9 takes several times as long and saves few bytes
 _TALLEST_PX, _MARGIN_MM = 400, 9.0
 TITLES = {"raw": "acquired", "bspline": "B-spline", "measured": "measured (reference)"}
 
 _Maps = Mapping[tuple[str, str], Mapping[str, Volume]]
-"""Maps of one run by contrast and smoothing (in words), of each series in display order."""
+"""Maps of one run by contrast and smoothing (in words), for each series in display order."""
 _MNI_STEP_MM = 10.0
-"""Distance of the points whose MNI coordinates are known; the viewer interpolates between them."""
+"""mm, distance between points with MNI coordinates; the viewer interpolates between points."""
 
 
 def mni_nodes(shape: Sequence[int], affine: Array) -> Array:
     """Return points (X, Y, Z, 3; RAS mm) over a RAS grid, at most `_MNI_STEP_MM` apart.
 
-    Points from edge to edge, at least two along each axis.
+    The points cover the field of view from edge to edge, with at least two points along each axis.
     """
     zooms = voxel_sizes(affine)
     counts = [
         max(2, math.ceil(n * zoom / _MNI_STEP_MM) + 1)
         for n, zoom in zip(shape, zooms, strict=True)
     ]
-    along = [np.linspace(-0.5, n - 0.5, count) for n, count in zip(shape, counts, strict=True)]
-    voxels = np.stack(np.meshgrid(*along, indexing="ij"), axis=-1)
+    axis_points = [
+        np.linspace(-0.5, n - 0.5, count) for n, count in zip(shape, counts, strict=True)
+    ]
+    voxels = np.stack(np.meshgrid(*axis_points, indexing="ij"), axis=-1)
     return voxels @ np.asarray(affine)[:3, :3].T + np.asarray(affine)[:3, 3]
 
 
 def map_key(contrast: str, smoothing: str, series: str) -> str:
-    """By which the viewer finds a map."""
+    """Return the key of a map in the viewer."""
     return f"{contrast}|{smoothing}|{series}"
 
 
 def room_of(n_runs: int) -> int:
-    """Return bytes for the maps of each run where a page holds several."""
+    """Return the bytes available for the maps of each run on a page with several runs."""
     return min(MAX_BYTES, PAGE_BYTES // max(1, n_runs))
 
 
-def _slope_of(top: float, threshold: float) -> float:
-    """The least slope that reaches `top`, with `threshold` midway between two steps.
+def _step_size(top: float, threshold: float) -> float:
+    """Return the smallest step of stored values that reaches `top` and respects `threshold`.
 
-    A value is then rounded to a step on its own side of the threshold, so that just the voxels are
-    shown that pass it.
+    The threshold is midway between two stored values. Stored values are then on the same side of
+    the threshold as the original values, so that exactly the voxels above the threshold are shown.
     """
     if threshold <= 0 or top <= threshold:
         return max(top, threshold, 1e-12) / _STEPS
     return threshold / (math.floor(_STEPS * threshold / top + 0.5) - 0.5)
 
 
-def packed(image: Volume, *, slope: float, about: str = "") -> str:
-    """Encode an image in RAS order as int8 ``.nii.gz`` in base64.
+def packed(image: Volume, *, slope: float, description: str = "") -> str:
+    """Encode an image in RAS orientation as an int8 ``.nii.gz`` file in base64.
 
-    `about` goes in its header; the bytes are reproducible.
+    Equal images give equal bytes.
 
-    `image`: image in any orientation (3D); NaN becomes 0. `slope`: step of the stored values;
-    those beyond 127 steps are cut off.
+    Parameters
+    ----------
+    image : Volume
+        Image in any orientation (3D); NaN becomes 0.
+    slope : float
+        Step of the stored values; values are clipped at 127 steps.
+    description : str
+        Description in the NIfTI header (ASCII).
     """
     volume = slices.canonical(image)
     steps = np.clip(np.rint(np.nan_to_num(volume.data) / slope), -_STEPS, _STEPS).astype(np.int8)
     nifti = nib.Nifti1Image(steps, volume.affine)
     nifti.header.set_slope_inter(slope, 0)
-    nifti.header["descrip"] = about.encode("ascii")
+    nifti.header["descrip"] = description.encode("ascii")
     return base64.b64encode(gzip.compress(nifti.to_bytes(), _LEVEL, mtime=0)).decode("ascii")
 
 
-def _box(mask: Volume) -> list[list[float]]:
-    """Return the ends of the brain with a margin, as fractions of the RAS field of view."""
+def _brain_box(mask: Volume) -> list[list[float]]:
+    """Return the brain's bounding box with a margin, as fractions of the RAS field of view."""
     shares = slices.box_of(mask, _MARGIN_MM) / slices.field_of_view(mask)[1]
     return [[round(float(end), 4) for end in side] for side in shares.T]
 
@@ -117,27 +129,43 @@ def viewer_html(
     mni: Array | None = None,
     definitions: Sequence[tuple[str, str]] = (),
 ) -> Markup:
-    """The viewer of a run as a fragment; nothing where there is no map.
+    """Return the map viewer of a run as an HTML fragment; empty if there are no maps.
 
-    `background` and `mask` share a grid; `files` are those of whole maps, relative to the page, by
-    `map_key`; `first_series` is shown first, at the peak of the first
-    map of all; `room` is for the maps, in bytes of base64, which the first contrast and smoothing
-    have in any case; `mni` holds MNI coordinates (mm; X, Y, Z, 3) of points spread evenly over the
-    background's field of view in RAS order, from edge to edge, as `mni_nodes` lays them out;
-    `definitions` are the labels and descriptions of the series.
+    Parameters
+    ----------
+    maps : Mapping[tuple[str, str], Mapping[str, Volume]]
+        Maps by contrast and smoothing, for each series in display order.
+    background, mask : Volume
+        Anatomical background and brain, on one grid.
+    display : Display
+        Statistic, threshold and color scale.
+    files : Mapping[str, str]
+        Paths of the complete maps relative to the page, by `map_key`.
+    first_series : str
+        Series that is shown first, at the peak of the first map.
+    room : int
+        Limit for the maps in bytes of base64; the first contrast and smoothing are always
+        included.
+    mni : ndarray | None
+        MNI coordinates (mm; X, Y, Z, 3) of the points of `mni_nodes` over the background's field
+        of view.
+    definitions : Sequence[tuple[str, str]]
+        Labels and descriptions of the series.
     """
     if not maps:
         return Markup("")
     statistic = display.statistic
     least = _LEAST.get(display.statistic, 0.0)
-    volumes, limits, left_out = _volumes(maps, display, room)
+    volumes, limits, omitted = _encode_maps(maps, display, room)
     start, *_ = maps
-    series = list(dict.fromkeys(name for own in maps.values() for name in own))
-    shown = (name for name in (first_series, "bspline", *series) if name in maps[start])
+    series = list(
+        dict.fromkeys(name for maps_by_series in maps.values() for name in maps_by_series)
+    )
+    candidates = (name for name in (first_series, "bspline", *series) if name in maps[start])
     digits = _DIGITS.get(statistic, 2)
     low, high = slices.gray_limits(background, mask)
-    below = slices.canonical(background)
-    at = peak_voxel(next(iter(maps[start].values())), mask)
+    ras_background = slices.canonical(background)
+    peak = peak_voxel(next(iter(maps[start].values())), mask)
     content: dict[str, Any] = {
         "statistic": statistic,
         "least": least,
@@ -152,9 +180,11 @@ def viewer_html(
         "smoothings": list(dict.fromkeys(smoothing for _, smoothing in limits)),
         "series": series,
         "titles": TITLES,
-        "first": {"contrast": start[0], "smoothing": start[1], "series": next(shown)},
-        "at": [round((k + 0.5) / n, 5) for k, n in zip(at, below.data.shape, strict=True)],
-        "box": _box(mask),
+        "first": {"contrast": start[0], "smoothing": start[1], "series": next(candidates)},
+        "at": [
+            round((k + 0.5) / n, 5) for k, n in zip(peak, ras_background.data.shape, strict=True)
+        ],
+        "box": _brain_box(mask),
         "maps": volumes,
         "files": {key: file for key, file in files.items() if key in volumes},
         "background": packed(
@@ -175,44 +205,51 @@ def viewer_html(
         + f" Values of {name} < {least:g} are not included in this page." * (least > 0)
     )
     return render(
-        "viewer", Markup(text), shown_values, left_out, bool(content["files"]), definitions
+        "viewer", Markup(text), shown_values, omitted, bool(content["files"]), definitions
     )
 
 
-def _volumes(
+def _encode_maps(
     maps: _Maps, display: Display, room: int
 ) -> tuple[dict[str, str], dict[tuple[str, str], float], list[str]]:
-    """Return the maps that fit by `map_key`, the color scale ends, and what is left out.
+    """Encode the maps that fit into the limit.
 
-    The ends of the color scales are by contrast and smoothing.
+    Returns
+    -------
+    tuple[dict[str, str], dict[tuple[str, str], float], list[str]]
+        Encoded maps by `map_key`; ends of the color scales by contrast and smoothing; and names of
+        contrasts and smoothing widths that were omitted.
     """
     statistic = display.statistic
     least = _LEAST.get(display.statistic, 0.0)
-    about = f"bids-sr preview: |{statistic}| < {least:g} set to 0, rounded to 8 bit; not the map"
+    description = (
+        f"bids-sr preview: |{statistic}| < {least:g} set to 0, rounded to 8 bit; not the map"
+    )
     volumes: dict[str, str] = {}
     limits: dict[tuple[str, str], float] = {}
-    left_out: list[str] = []
-    # all contrasts without smoothing before any with
+    omitted: list[str] = []
+    # All contrasts without smoothing come before contrasts with smoothing.
     widths = list(dict.fromkeys(smoothing for _, smoothing in maps))
     for contrast, smoothing in sorted(maps, key=lambda key: widths.index(key[1])):
-        images = dict(maps[contrast, smoothing])  # those of the last one need not be held
+        images = dict(maps[contrast, smoothing])  # The dictionary releases images after use.
         limit = common_scale(images.values(), display.floor)
         top = max(
-            limit, *(float(np.nanmax(np.abs(each.data), initial=0.0)) for each in images.values())
+            limit,
+            *(float(np.nanmax(np.abs(image.data), initial=0.0)) for image in images.values()),
         )
-        slope = _slope_of(top, display.threshold)
-        made = {}
+        slope = _step_size(top, display.threshold)
+        encoded = {}
         for name, image in images.items():
-            known = np.nan_to_num(np.asarray(image.data, dtype=np.float32))
-            shown = np.where(np.abs(known) < least, np.float32(0), known)
-            made[map_key(contrast, smoothing, name)] = packed(
-                image.like(shown), slope=slope, about=about
+            values = np.nan_to_num(np.asarray(image.data, dtype=np.float32))
+            thresholded = np.where(np.abs(values) < least, np.float32(0), values)
+            encoded[map_key(contrast, smoothing, name)] = packed(
+                image.like(thresholded), slope=slope, description=description
             )
-        size = sum(map(len, made.values()))
+        size = sum(map(len, encoded.values()))
         if size > room and volumes:
-            left_out.append(f"{contrast}, {smoothing}")
+            omitted.append(f"{contrast}, {smoothing}")
             continue
         room -= size
-        volumes |= made
+        volumes |= encoded
         limits[contrast, smoothing] = round(limit, 3)
-    return volumes, limits, left_out
+    return volumes, limits, omitted

@@ -1,4 +1,4 @@
-"""Figures of series and maps: all of them side by side, on one scale, in the same planes."""
+"""Figures of series and statistical maps, side by side in the same planes and on one scale."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,11 +24,10 @@ from bids_sr.report.evaluation_rows import series_text
 
 @frozen
 class Display:
-    """Display of a statistic: values hidden up to a threshold, and the color scale end.
+    """Display of a statistic: threshold and color scale.
 
-    |value| up to `threshold` is not drawn; the color scale ends at `floor` or above.
-
-    `unit`: unit of the values; empty for pure numbers.
+    Absolute values up to `threshold` are not drawn. The color scale ends at `floor` or above.
+    `unit` is "" for dimensionless values.
     """
 
     statistic: str
@@ -38,13 +37,13 @@ class Display:
 
     @property
     def label(self) -> str:
-        """What a color scale is of."""
-        shown = f"{self.statistic} ({self.unit})" if self.unit else self.statistic
-        return f"{shown}; shown where |{self.statistic}| > {self.threshold:g}"
+        """Label of the color scale."""
+        name = f"{self.statistic} ({self.unit})" if self.unit else self.statistic
+        return f"{name}; shown where |{self.statistic}| > {self.threshold:g}"
 
 
 T_DISPLAY = Display(statistic="t", threshold=3.1, floor=6.0)
-"""|t| > 3.1: p < .001, one-sided, uncorrected, for many degrees of freedom."""
+"""|t| > 3.1 corresponds to one-sided p < .001, uncorrected, for many degrees of freedom."""
 CC_DISPLAY = Display(statistic="cc", threshold=0.25, floor=0.6)
 _FDR_COLOR = "white"
 MAP_COLORS = (
@@ -59,24 +58,25 @@ MAP_COLORS = (
     "#ffc64a",
     "#fff6b3",
 )
-"""Blue below 0, orange above, as color-blind readers tell them; light far from 0, never as dark as
-a brain.
+"""Blue below 0 and orange above, distinguishable by color-blind readers. Extreme values are light,
+and no color is as dark as the brain.
 """
 _MAP_CMAP = LinearSegmentedColormap.from_list("bids-sr-maps", MAP_COLORS)
 _N_PLANES = 9
 ZOOM_MM = (72.0, 62.0)
 _CLOSE_MM = 64.0
 _PART_MM = (110.0, 80.0)
-"""Size (x, y) of the enlarged part of the first screen; width of that beside maps; size of a part
-of one slice.
+"""mm: size (x, y) of the enlarged part on the first screen; width of the enlarged part beside
+maps;
+size of a part of a slice
 """
 _TALL = 3.2
-"""Height of a panel (inches) that none exceeds where few are shown in one part of a slice."""
+"""inches, largest height of a panel in figures of a part of a slice"""
 
 
 @frozen
 class Scene:
-    """What lies below the maps of a run, on one grid: signal, brain and region of interest."""
+    """Images below the maps of a run, on one grid: signal, brain and region of interest."""
 
     background: Volume
     mask: Volume
@@ -84,112 +84,115 @@ class Scene:
 
     @property
     def roi_is_brain(self) -> bool:
-        """True where the region is the whole brain (nothing to outline or to zoom into)."""
+        """Whether the region is about the whole brain, with nothing to outline or enlarge."""
         return slices.is_brain(self.roi.data, self.mask.data)
 
     def around(self, over: Layer, *lines: Outline) -> list[Layer | Outline]:
-        """Return layers of a map over the signal, with outlines.
+        """Return a map layer over the signal, with outlines.
 
-        The outlines are those of the region, where it is smaller than the brain, and the given
-        others.
+        The region of interest is outlined unless it is about the whole brain; `lines` follow.
         """
         roi = [] if self.roi_is_brain else [Outline(image=self.roi, color=s.ROI_COLOR)]
         return [slices.gray(self.background, self.mask), over, *roi, *lines]
 
 
-def _largest(values: Array, percent: float) -> float:
-    """End of a color scale: a percentile of the known values, above 0."""
-    known = np.abs(values[np.isfinite(values)])
-    return max(float(np.percentile(known, percent)) if known.size else 0.0, 1e-12)
+def _scale_end(values: Array, percent: float) -> float:
+    """Return the end of a color scale: a percentile of finite absolute values, above 0."""
+    absolute = np.abs(values[np.isfinite(values)])
+    return max(float(np.percentile(absolute, percent)) if absolute.size else 0.0, 1e-12)
 
 
-def _on_one_scale(
+def _scale_maps(
     maps: Mapping[str, Volume], display: Display, limit: float | None, *, alpha: float
 ) -> dict[str, Layer]:
-    """Maps without the values up to the threshold."""
+    """Return layers of maps on one color scale, without values up to the threshold."""
     high = limit or common_scale(maps.values(), display.floor)
     scaled = {}
     for name, image in maps.items():
         values = np.nan_to_num(image.data)
-        shown = image.like(np.where(np.abs(values) > display.threshold, values, np.nan))
-        scaled[name] = Layer(image=shown, low=-high, high=high, colors=_MAP_CMAP, alpha=alpha)
+        thresholded = image.like(np.where(np.abs(values) > display.threshold, values, np.nan))
+        scaled[name] = Layer(
+            image=thresholded, low=-high, high=high, colors=_MAP_CMAP, alpha=alpha
+        )
     return scaled
 
 
 def common_scale(maps: Iterable[Volume], floor: float) -> float:
-    """Return the common upper end of the color scale of a contrast's maps.
+    """Return the upper end of the color scale of a contrast's maps.
 
-    It holds for one contrast, statistic and smoothing, wherever its maps are shown.
-
-    The median over all series of the 99.9th percentile of |value| where it is not 0, in two
-    digits, or the floor. Overview, viewer and figures of activation take it from all series,
-    whichever of them they show, so that one color is one value on the page.
+    It is the median over maps of the 99.9th percentile of nonzero absolute values, rounded to two
+    digits, but at least `floor`. Pass the maps of all series of a contrast, statistic and
+    smoothing, even if only some are drawn; a color then has the same meaning in overview, viewer
+    and activation figures.
     """
-    known = [np.abs(each.data[np.isfinite(each.data) & (each.data != 0)]) for each in maps]
-    tops = [float(np.percentile(values, 99.9)) for values in known if values.size]
-    return max(floor, float(f"{np.median(tops):.2g}")) if tops else floor
+    absolute = [np.abs(image.data[np.isfinite(image.data) & (image.data != 0)]) for image in maps]
+    percentiles = [float(np.percentile(values, 99.9)) for values in absolute if values.size]
+    return max(floor, float(f"{np.median(percentiles):.2g}")) if percentiles else floor
 
 
 def _informative_planes(scene: Scene, first: Volume, count: int) -> list[float]:
-    """Return axial planes (mm), ascending, where the *first* map peaks in the region.
+    """Return positions (mm) of axial planes with strong values of the *first* map in the region.
 
-    The planes are some distance apart.
-
-    One map (on any grid of the same field of view) chooses for all, so that no method shows its
-    own best slices.
+    One map chooses the planes for all series, so that methods are not shown in their own best
+    planes. Planes are some distance apart and in ascending order. The first map may be on any grid
+    of the field of view.
     """
-    area, chooser = slices.canonical(scene.roi), slices.canonical(first)
+    ras_region, ras_map = slices.canonical(scene.roi), slices.canonical(first)
     strength = np.sort(
-        np.abs(np.nan_to_num(chooser.data)).reshape(-1, chooser.data.shape[2]), axis=0
+        np.abs(np.nan_to_num(ras_map.data)).reshape(-1, ras_map.data.shape[2]), axis=0
     )[-20:].mean(0)
-    heights, places = (
-        (np.arange(each.data.shape[2]) + 0.5) * each.zooms[2] for each in (area, chooser)
+    heights, positions = (
+        (np.arange(image.data.shape[2]) + 0.5) * image.zooms[2] for image in (ras_region, ras_map)
     )
-    score = np.interp(heights, places, strength)
-    inside = score * (area.data > 0).any(axis=(0, 1))
+    score = np.interp(heights, positions, strength)
+    inside = score * (ras_region.data > 0).any(axis=(0, 1))
     score = inside if inside.any() else score + 1e-6
-    apart = max(1, int(np.count_nonzero(score) / (2.0 * count)))
-    return [float(heights[k]) for k in slices.strongest_planes(score, count, apart)]
+    separation = max(1, int(np.count_nonzero(score) / (2.0 * count)))
+    return [float(heights[k]) for k in slices.strongest_planes(score, count, separation)]
 
 
 def peak_voxel(first: Volume, mask: Volume) -> tuple[int, int, int]:
-    """Return the voxel of largest |value| in a brain mask, where overview and viewer open.
+    """Return the voxel with the largest absolute value in a brain mask.
 
-    `first` may be on any grid of the same field of view as `mask`, whose indices in RAS order
-    these are.
+    Overview and viewer open at this voxel. `first` may be on another grid of the field of view.
 
-    Indices along right, anterior and superior, counted from 0.
+    Returns
+    -------
+    tuple[int, int, int]
+        Indices in the mask in RAS order (right, anterior, superior), counted from 0.
     """
-    found = slices.repeated(first.like(np.abs(np.nan_to_num(first.data))), mask) * (
+    magnitude = slices.repeated(first.like(np.abs(np.nan_to_num(first.data))), mask) * (
         slices.canonical(mask).data > 0
     )
-    x, y, z = (int(k) for k in np.unravel_index(np.argmax(found), found.shape))
+    x, y, z = (int(k) for k in np.unravel_index(np.argmax(magnitude), magnitude.shape))
     return x, y, z
 
 
 def highest_point(image: Volume, region: Volume) -> Float:
-    """Return the center of the voxel of highest positive value in a region, (3,).
+    """Return the center of the voxel with the highest positive value in a region, (3,).
 
-    `image` may be on any grid of the same field of view as `region`. In mm along right, anterior
-    and superior, from the corner of the region's grid, as planes of `bids_sr.figures.slices` are.
+    The position is in mm along right, anterior and superior from the corner of the region's grid,
+    as in `bids_sr.figures.slices`. `image` may be on another grid of the field of view.
     """
     positive = image.like(np.nan_to_num(image.data).clip(0))
     return (np.array(peak_voxel(positive, region)) + 0.5) * slices.canonical(region).zooms
 
 
-def _close_up(scene: Scene, first: Volume, places: Sequence[float], whole: Array) -> Array:
-    """Return a box around the peak of a map in the region, for the planes shown.
+def _close_up(scene: Scene, first: Volume, positions: Sequence[float], brain_box: Array) -> Array:
+    """Return a box around the peak of a map in the region, within the planes shown.
 
-    Its ratio of height to width is that of `whole`.
+    The aspect ratio of the box equals the aspect ratio of `whole`.
     """
-    area = slices.canonical(scene.roi)
-    planes = (np.array(places) // area.zooms[2]).astype(int)
-    shown = np.zeros(area.data.shape)
-    shown[:, :, planes] = area.data[:, :, planes] > 0
-    x, y, _ = peak_voxel(first, Volume(shown, area.affine))
-    wide, high, _ = np.ptp(whole, axis=0)
+    ras_region = slices.canonical(scene.roi)
+    planes = (np.array(positions) // ras_region.zooms[2]).astype(int)
+    region_in_planes = np.zeros(ras_region.data.shape)
+    region_in_planes[:, :, planes] = ras_region.data[:, :, planes] > 0
+    x, y, _ = peak_voxel(first, Volume(region_in_planes, ras_region.affine))
+    box_width, box_height, _ = np.ptp(brain_box, axis=0)
     return slices.part_of(
-        whole, (np.array([x, y, 0]) + 0.5) * area.zooms, (_CLOSE_MM, _CLOSE_MM * high / wide)
+        brain_box,
+        (np.array([x, y, 0]) + 0.5) * ras_region.zooms,
+        (_CLOSE_MM, _CLOSE_MM * box_height / box_width),
     )
 
 
@@ -202,26 +205,40 @@ def activation_figure(
     limit: float | None = None,
     significant: Mapping[str, Volume] | None = None,
 ) -> Figure:
-    """Plot maps of one contrast on any grid of the scene's field of view, a row for each series.
+    """Plot maps of one contrast in the same planes, one row per series.
 
-    The columns are the same planes, whole and zoomed into the region.
+    Each plane is shown completely and zoomed into the region; if the region is about the whole
+    brain, twice as many planes are shown instead. The first map determines the planes.
 
-    The first map chooses the planes; one color scale, which ends at `limit` (default:
-    `common_scale` of the maps), and one threshold hold for all rows. Where the region is the
-    brain, twice `n_slices` planes take the place of the zoom. Raises `FigureInputError` without a
-    map.
+    Parameters
+    ----------
+    maps : Mapping[str, Volume]
+        Maps by series, on any grid of the scene's field of view.
+    scene : Scene
+        Signal, brain and region of interest below the maps.
+    display : Display
+        Statistic, threshold and color scale.
+    n_slices : int
+        Number of planes.
+    limit : float | None
+        End of the color scale; None for the `common_scale` of the maps.
+    significant : Mapping[str, Volume] | None
+        Masks of FDR-significant voxels by series, which are outlined.
 
-    `significant`: masks of the region of the false discovery rate, by series, which are outlined.
+    Raises
+    ------
+    FigureInputError
+        If `maps` is empty.
     """
     if not maps:
         raise FigureInputError("no map to draw")
     first = next(iter(maps.values()))
-    whole = slices.box_of(scene.mask, 3.0)
-    places = _informative_planes(scene, first, 2 * n_slices if scene.roi_is_brain else n_slices)
-    cuts = slices.cuts(places, whole)
+    brain_box = slices.box_of(scene.mask, 3.0)
+    positions = _informative_planes(scene, first, 2 * n_slices if scene.roi_is_brain else n_slices)
+    cuts = slices.cuts(positions, brain_box)
     if not scene.roi_is_brain:
-        cuts += slices.cuts(places, _close_up(scene, first, places, whole))
-    layers = _on_one_scale(maps, display, limit, alpha=0.92)
+        cuts += slices.cuts(positions, _close_up(scene, first, positions, brain_box))
+    layers = _scale_maps(maps, display, limit, alpha=0.92)
     regions = significant or {}
     rows: list[Row] = []
     for name, layer in layers.items():
@@ -241,40 +258,54 @@ def zoomed_figure(
     at: tuple[int, int, int] | None = None,
     region: Volume | None = None,
 ) -> Figure:
-    """Plot maps of one part of one axial plane side by side on one color scale.
+    """Plot a part of one axial plane in all maps, side by side on one color scale.
 
-    The position of that part in the plane is shown at the left.
+    The first panel shows the complete plane with a frame around the part.
 
-    `limit` ends the color scale (default: `common_scale` of the maps); `at` is the voxel of the
-    scene, in RAS order, in the middle (default: the peak of the first map, that of the acquired
-    series). Raises `FigureInputError` without a map.
+    Parameters
+    ----------
+    maps : Mapping[str, Volume]
+        Maps by title.
+    scene : Scene
+        Signal, brain and region of interest below the maps.
+    display : Display
+        Statistic, threshold and color scale.
+    limit : float | None
+        End of the color scale; None for the `common_scale` of the maps.
+    at : tuple[int, int, int] | None
+        Voxel at the center, in RAS order; None for the peak of the first map.
+    region : Volume | None
+        Mask that is outlined, such as FDR-significant voxels.
 
-    `scene`: signal, brain and region of interest below the maps.
+    Raises
+    ------
+    FigureInputError
+        If `maps` is empty.
     """
     if not maps:
         raise FigureInputError("no map to draw")
     brain = slices.canonical(scene.mask)
     voxel = at or peak_voxel(next(iter(maps.values())), scene.mask)
     center = (np.array(voxel) + 0.5) * brain.zooms
-    whole = slices.box_of(scene.mask, 3.0)
-    box = slices.part_of(whole, center, ZOOM_MM)
-    layers = _on_one_scale(maps, display, limit, alpha=0.95)
+    brain_box = slices.box_of(scene.mask, 3.0)
+    box = slices.part_of(brain_box, center, ZOOM_MM)
+    layers = _scale_maps(maps, display, limit, alpha=0.95)
     lines = [] if region is None else [Outline(image=region, color=_FDR_COLOR, width=0.8)]
-    stacks = {name: scene.around(each, *lines) for name, each in layers.items()}
+    layers_by_name = {name: scene.around(layer, *lines) for name, layer in layers.items()}
     z = float(brain.affine[2] @ [*voxel, 1])
-    far = Panel(
-        cut=Cut(axis=2, at=center[2], box=whole),
-        shown=next(iter(stacks.values())),
+    overview_panel = Panel(
+        cut=Cut(axis=2, at=center[2], box=brain_box),
+        shown=next(iter(layers_by_name.values())),
         framed=box,
         place=slices.coordinate(2, z),
     )
-    near = [
-        Panel(cut=Cut(axis=2, at=center[2], box=box), shown=each, title=name)
-        for name, each in stacks.items()
+    zoom_panels = [
+        Panel(cut=Cut(axis=2, at=center[2], box=box), shown=layer, title=name)
+        for name, layer in layers_by_name.items()
     ]
     scale = next(iter(layers.values()))
     return slices.image_figure(
-        [("", [far, *near])], scale=scale, label=display.label, tallest=_TALL
+        [("", [overview_panel, *zoom_panels])], scale=scale, label=display.label, tallest=_TALL
     )
 
 
@@ -285,28 +316,28 @@ def overlay_figure(
     *,
     label: str,
 ) -> Figure:
-    """Plot nonnegative maps in the brain over an image, one per row, on one scale.
+    """Plot nonnegative maps in the brain over an image, one row per map, on one scale.
 
-    The scale ends at the 99th percentile in the brain over all maps. Maps, mask and image share a
-    grid. `FigureInputError` without a map.
+    The scale ends at the largest 99th percentile of any map in the brain. Maps, mask and
+    background share a grid. `FigureInputError` is raised if there is no map.
     """
     if not maps:
         raise FigureInputError(f"there is no map with the label {label}")
     inside = mask.data > 0
-    high = max(_largest(each.data[inside], 99) for each in maps.values())
-    below = [slices.gray(background, mask)] if background else []
+    scale_end = max(_scale_end(image.data[inside], 99) for image in maps.values())
+    background_layers = [slices.gray(background, mask)] if background else []
     cuts = slices.spread_cuts(mask, 3.0, (2, _N_PLANES))
     layers = {
         name: Layer(
-            image=each.like(np.where(inside, each.data, np.nan)),
+            image=image.like(np.where(inside, image.data, np.nan)),
             low=0.0,
-            high=high,
+            high=scale_end,
             colors="viridis",
             alpha=0.9,
         )
-        for name, each in maps.items()
+        for name, image in maps.items()
     }
-    rows = [slices.row_of(name, cuts, *below, each) for name, each in layers.items()]
+    rows = [slices.row_of(name, cuts, *background_layers, layer) for name, layer in layers.items()]
     return slices.image_figure(rows, scale=next(iter(layers.values())), label=label)
 
 
@@ -318,15 +349,15 @@ def variance_figure(
     n_slices: int = _N_PLANES,
     source: str = "the acquired series",
 ) -> Figure:
-    """Plot the standard deviation of fluctuations in signal units, below the anatomy.
+    """Plot the standard deviation of fluctuations (signal units) below the anatomy.
 
-    Mask and anatomy are on its grid.
+    Mask and background are on the grid of `weight`.
     """
-    shown = weight.like(np.where(mask.data > 0, weight.data, np.nan))
-    scale = Layer(image=shown, low=0.0, high=_largest(shown.data, 99), colors="inferno")
+    masked = weight.like(np.where(mask.data > 0, weight.data, np.nan))
+    scale = Layer(image=masked, low=0.0, high=_scale_end(masked.data, 99), colors="inferno")
     cuts = slices.spread_cuts(mask, 2.0, (2, n_slices))
     anatomy = [slices.gray(background, mask)] if background else []
-    rows = [slices.row_of("", cuts, each) for each in (*anatomy, scale)]
+    rows = [slices.row_of("", cuts, layer) for layer in (*anatomy, scale)]
     label = f"standard deviation of the fluctuations (signal units), estimated from {source}"
     return slices.image_figure(rows, scale=scale, label=label)
 
@@ -339,62 +370,82 @@ def beyond_figure(
     score: str,
     percent: float | None = None,
 ) -> Figure:
-    """Plot effects (signal units) that only the highest band holds, for each series.
+    """Plot effects (signal units) above the acquired Nyquist frequency, for each series.
 
-    All series share one color scale.
+    All series share one color scale, which depends on the last map. The last map also determines
+    two planes, at least two slices apart, and the part of each plane with the strongest values.
 
-    The last map chooses two planes, at least two apart, and a part of each: where it is strongest.
-    `scores` are written beside a series' name, as values of `score`; one unit is so many `percent`
-    of the brain's mean signal. Raises `FigureInputError` without a map.
+    Parameters
+    ----------
+    maps : Mapping[str, Volume]
+        Effects by series, on one grid.
+    mask : Volume
+        Brain on this grid.
+    scores : Mapping[str, float]
+        Values of `score` by series, printed beside the names.
+    score : str
+        Name of the score.
+    percent : float | None
+        Percentage of the brain's mean signal that equals one signal unit; None if it is unknown.
+
+    Raises
+    ------
+    FigureInputError
+        If `maps` is empty.
     """
     if not maps:
         raise FigureInputError("no map above the acquired Nyquist frequency to draw")
-    shown = {
-        name: each.like(np.where(mask.data > 0, each.data, np.nan)) for name, each in maps.items()
+    masked = {
+        name: image.like(np.where(mask.data > 0, image.data, np.nan))
+        for name, image in maps.items()
     }
-    last = slices.canonical(list(shown.values())[-1])
-    whole = slices.box_of(mask, 3.0)
+    last = slices.canonical(list(masked.values())[-1])
+    brain_box = slices.box_of(mask, 3.0)
     energy = np.square(np.nan_to_num(last.data))
     planes = slices.strongest_planes(energy.sum(axis=(0, 1)), 2, 2) or [energy.shape[2] // 2]
     boxes = [
-        slices.part_of(whole, _center(energy[:, :, k]) * last.zooms, _PART_MM) for k in planes
+        slices.part_of(brain_box, _center_of_mass(energy[:, :, k]) * last.zooms, _PART_MM)
+        for k in planes
     ]
     cuts = [
         Cut(axis=2, at=(k + 0.5) * last.zooms[2], box=box)
         for k, box in zip(planes, boxes, strict=True)
     ]
-    # of the last alone: a series gone wild would make the others pale
-    high = max(_largest(slices.cut_out(last, cut)[0], 99) for cut in cuts)
+    # A single implausible series would otherwise make all others pale.
+    high = max(_scale_end(slices.cut_out(last, cut)[0], 99) for cut in cuts)
     layers = {
-        name: Layer(image=each, low=-high, high=high, colors="RdBu_r")
-        for name, each in shown.items()
+        name: Layer(image=image, low=-high, high=high, colors="RdBu_r")
+        for name, image in masked.items()
     }
-    known = {name: value for name in shown if math.isfinite(value := scores.get(name, math.nan))}
+    finite_scores = {
+        name: value for name in masked if math.isfinite(value := scores.get(name, math.nan))
+    }
     titles = {
-        name: series_text(name) + (f" ({number(known[name])})" if name in known else "")
-        for name in shown
+        name: series_text(name)
+        + (f" ({number(finite_scores[name])})" if name in finite_scores else "")
+        for name in masked
     }
     rows = [
         (
             "",
             [
-                Panel(cut=cut, shown=[each], title=titles[name] * (cut is cuts[0]))
-                for name, each in layers.items()
+                Panel(cut=cut, shown=[layer], title=titles[name] * (cut is cuts[0]))
+                for name, layer in layers.items()
             ],
         )
         for cut in cuts
     ]
     label = (
         "effect above the acquired Nyquist frequency"
-        f" ({s.units_text(percent)}){f'; in brackets: {score}' if known else ''}"
+        f" ({s.units_text(percent)}){f'; in brackets: {score}' if finite_scores else ''}"
     )
     return slices.image_figure(
         rows, scale=next(iter(layers.values())), label=label, tallest=_TALL, ground=s.GRID
     )
 
 
-def _center(weights: Array) -> Array:
-    """Middle of a plane (x, y, 0; voxels from its corner), by weight."""
+def _center_of_mass(weights: Array) -> Array:
+    """Return the center of mass of a plane (x, y, 0; voxels from its corner)."""
     return np.array(
         [
             *(
@@ -407,13 +458,10 @@ def _center(weights: Array) -> Array:
 
 
 def pair_figure(images: Mapping[str, Volume], mask: Volume | None) -> Figure:
-    """Plot two registered images in rows, each with its voxel size.
+    """Plot two registered images in rows, such as the training pair, with their voxel sizes.
 
-    An example is the pair that the network learns from.
-
-    The mask, on the grid of the first, chooses the planes.
-
-    `mask`: voxels that choose the planes (3D); None or empty takes the whole image.
+    `mask`, on the grid of the first image, determines the planes and the gray scale. The whole
+    image is used if the mask is None or empty.
     """
     first = next(iter(images.values()))
     inside = (
@@ -422,7 +470,8 @@ def pair_figure(images: Mapping[str, Volume], mask: Volume | None) -> Figure:
     cuts = slices.spread_cuts(inside, 5.0, (2, _N_PLANES))
     rows = []
     for name, image in images.items():
-        size = size_text(slices.canonical(image).zooms, unit="\u00a0mm")  # on one line
+        # A no-break space keeps the size on one line.
+        size = size_text(slices.canonical(image).zooms, unit="\u00a0mm")
         rows.append(slices.row_of(f"{name}\n{size}", cuts, slices.gray(image, inside)))
     return slices.image_figure(rows)
 
@@ -434,63 +483,78 @@ def series_figure(
     mask: Volume | None = None,
     reference: str = "bspline",
 ) -> Figure:
-    """Plot a slice of one volume in all series: whole, enlarged and as a difference.
+    """Plot a slice of one volume in all series: complete, enlarged, and minus a reference series.
 
-    The difference is to the series `reference`.
+    Parameters
+    ----------
+    series : Mapping[str, Volume]
+        Volumes by series, in order of columns, on the high-resolution grid or (acquired series) on
+        the acquired grid.
+    roi : Volume
+        Region of interest on the high-resolution grid; it determines slice and enlarged part.
+    mask : Volume | None
+        Brain on this grid; None for the region of interest.
+    reference : str
+        Series that is subtracted.
 
-    `series`: columns from left to right; all on the high-resolution grid, but for those on the
-    acquired grid.
+    Raises
+    ------
+    FigureInputError
+        If the reference series is missing or on another grid.
     """
     brain, base = mask or roi, series.get(reference)
     if base is None or base.data.shape != roi.data.shape:
         raise FigureInputError(
             f"no series {reference!r} on the grid {roi.data.shape} among {list(series)}"
         )
-    fine = {name: each for name, each in series.items() if each.data.shape == roi.data.shape}
-    changes = {name: each.like(each.data - base.data) for name, each in fine.items()}
+    high_resolution = {
+        name: image for name, image in series.items() if image.data.shape == roi.data.shape
+    }
+    changes = {name: image.like(image.data - base.data) for name, image in high_resolution.items()}
     low, high = slices.gray_limits(base, brain)
-    # a change of the whole gray scale would be shown white in a figure of identical series, hence
-    # not below 1 %
-    most = max(
+    # A minimum of 1 % of the gray scale keeps differences white if all series are identical.
+    largest_change = max(
         [
             0.01 * (high - low),
-            *(_largest(each.data[brain.data > 0], 99) for each in changes.values()),
+            *(_scale_end(image.data[brain.data > 0], 99) for image in changes.values()),
         ]
     )
-    area = slices.canonical(roi)
-    index = int(np.argmax((area.data > 0).sum(axis=(0, 1))))
-    in_plane = np.zeros(area.data.shape, bool)
-    in_plane[:, :, index] = area.data[:, :, index] > 0
-    near = slices.box_of(Volume(in_plane, area.affine), 8.0)
-    box = slices.part_of(near, near.mean(axis=0), _PART_MM)
-    at = (index + 0.5) * float(area.zooms[2])
-    whole, close = (Cut(axis=2, at=at, box=each) for each in (slices.box_of(brain, 8.0), box))
-    outlined = (
+    ras_region = slices.canonical(roi)
+    index = int(np.argmax((ras_region.data > 0).sum(axis=(0, 1))))
+    in_plane = np.zeros(ras_region.data.shape, bool)
+    in_plane[:, :, index] = ras_region.data[:, :, index] > 0
+    region_box = slices.box_of(Volume(in_plane, ras_region.affine), 8.0)
+    box = slices.part_of(region_box, region_box.mean(axis=0), _PART_MM)
+    position = (index + 0.5) * float(ras_region.zooms[2])
+    brain_cut, close_cut = (
+        Cut(axis=2, at=position, box=part_box) for part_box in (slices.box_of(brain, 8.0), box)
+    )
+    outlines = (
         []
         if slices.is_brain(roi.data, brain.data)
         else [Outline(image=roi, color=s.ROI_COLOR, width=0.6)]
     )
-    signal = {name: Layer(image=each, low=low, high=high) for name, each in series.items()}
+    signal = {name: Layer(image=image, low=low, high=high) for name, image in series.items()}
     change = {
-        name: Layer(image=each, low=-most, high=most, colors="RdBu_r")
-        for name, each in changes.items()
+        name: Layer(image=image, low=-largest_change, high=largest_change, colors="RdBu_r")
+        for name, image in changes.items()
     }
     top = [
-        Panel(cut=whole, shown=[signal[name]], title=series_text(name), framed=box)
+        Panel(cut=brain_cut, shown=[signal[name]], title=series_text(name), framed=box)
         for name in series
     ]
-    middle = [Panel(cut=close, shown=[signal[name], *outlined]) for name in series]
+    middle = [Panel(cut=close_cut, shown=[signal[name], *outlines]) for name in series]
     bottom = [
         (
-            Panel(cut=close, shown=[change[name]])
+            Panel(cut=close_cut, shown=[change[name]])
             if name in change
             else Panel(
-                cut=close,
+                cut=close_cut,
                 shown=[],
-                words=f"acquired grid\n{size_text(slices.canonical(each).zooms)}",
+                words=f"acquired grid\n{size_text(slices.canonical(image).zooms)}",
             )
         )
-        for name, each in series.items()
+        for name, image in series.items()
     ]
     rows = {"signal": top, "enlarged": middle, f"minus\n{reference}": bottom}
     return slices.image_figure(
@@ -504,32 +568,42 @@ def series_figure(
 def surface_figure(
     values: Sequence[Array], surfaces: Sequence[tuple[Array, Array]], display: Display, title: str
 ) -> Figure:
-    """Plot a map on both hemispheres, each from outside and from inside.
+    """Plot a map on both hemispheres, each from the lateral and the medial side.
 
-    `values`: values at the vertices of the left and the right hemisphere (N,); NaN is not drawn.
-    `surfaces`: vertices (N, 3; RAS+ mm) and triangles (F, 3) of both.
+    Parameters
+    ----------
+    values : Sequence[ndarray]
+        Values at the vertices (N,) of the left and the right hemisphere; NaN is not drawn.
+    surfaces : Sequence[tuple[ndarray, ndarray]]
+        Vertices (N, 3; RAS mm) and triangles (F, 3) of both hemispheres.
+    display : Display
+        Statistic, threshold and color scale.
+    title : str
+        Title of the figure.
     """
-    high = max(display.floor, float(f"{_largest(np.concatenate(values), 99.9):.2g}"))
+    high = max(display.floor, float(f"{_scale_end(np.concatenate(values), 99.9):.2g}"))
     scale = ScalarMappable(Normalize(-high, high), _MAP_CMAP)
     fig = s.new_figure(slices.WIDTH, 2.8)
     fig.set_label(title)
     fig.suptitle(title)
     for column in range(4):
-        (points, faces), own = surfaces[column // 2], values[column // 2]
+        (points, faces), hemisphere_values = surfaces[column // 2], values[column // 2]
         corners = points[faces]
-        shown = own[faces].mean(axis=1)
+        face_values = hemisphere_values[faces].mean(axis=1)
         normals = np.cross(*np.diff(corners, axis=1).swapaxes(0, 1))
         light = np.abs(normals[:, :1]) / np.linalg.norm(normals, axis=1, keepdims=True)
-        above = np.abs(shown)[:, None] > display.threshold
-        colors = (0.4 + 0.6 * light) * np.where(above, scale.to_rgba(shown)[:, :3], 0.75)
-        # seen from the left or from the right, what is nearest is drawn last
+        is_shown = np.abs(face_values)[:, None] > display.threshold
+        colors = (0.4 + 0.6 * light) * np.where(is_shown, scale.to_rgba(face_values)[:, :3], 0.75)
+        # The nearest triangles, seen from the left or the right, are drawn last.
         from_right = 1 if column % 2 else -1
         order = np.argsort(from_right * corners[..., 0].mean(axis=1))
-        flat: Any = corners[order][..., 1:] * [from_right, 1]
+        polygons: Any = corners[order][..., 1:] * [from_right, 1]
         ax = fig.add_axes((0.01 + 0.235 * column, 0.02, 0.225, 0.86))
-        drawn = PolyCollection(flat, facecolors=colors[order], linewidths=0, antialiaseds=False)
-        drawn.set_rasterized(True)
-        ax.add_collection(drawn)
+        collection = PolyCollection(
+            polygons, facecolors=colors[order], linewidths=0, antialiaseds=False
+        )
+        collection.set_rasterized(True)
+        ax.add_collection(collection)
         ax.autoscale_view()
         ax.set_aspect("equal")
         s.blank(ax)

@@ -1,4 +1,4 @@
-"""Figures of a run over time: head motion, and carpet plots."""
+"""Figures of a run over time: head motion and carpet plots."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,9 @@ def _column(table: Mapping[str, Array], *names: str) -> Array | None:
     return next((np.asarray(table[name], dtype=float) for name in names if name in table), None)
 
 
-def _tidy(ax: Axes, label: str, *, last: bool, n_dummy: int, end: float, step: float) -> None:
+def _style_axes(
+    ax: Axes, label: str, *, last: bool, n_dummy: int, end: float, step: float
+) -> None:
     ax.set_ylabel(label, fontsize=8)
     ax.tick_params(labelsize=7, labelbottom=last)
     ax.set_xlim(-step / 2, end + step / 2)
@@ -28,10 +30,10 @@ def _tidy(ax: Axes, label: str, *, last: bool, n_dummy: int, end: float, step: f
 
 
 def _summary(values: Array, unit: str) -> str:
-    known = values[np.isfinite(values)]
+    finite = values[np.isfinite(values)]
     return (
-        f"mean {known.mean():.2f}\nmax {known.max():.2f} {unit}".strip()
-        if known.size
+        f"mean {finite.mean():.2f}\nmax {finite.max():.2f} {unit}".strip()
+        if finite.size
         else "not available"
     )
 
@@ -39,12 +41,21 @@ def _summary(values: Array, unit: str) -> str:
 def motion_figure(
     table: Mapping[str, Array], tr: float, *, n_dummy: int = 0, kept: Mask | None = None
 ) -> Figure:
-    """Plot translations, rotations, FD and DVARS over the run, with a TR of `tr` s.
+    """Plot translations, rotations, FD and DVARS of a run.
 
-    `table` has columns of the confounds table by name: ``trans_x…`` (mm), ``rot_x…`` (rad),
-    ``framewise_displacement`` (mm), ``std_dvars`` or ``dvars``; a missing column leaves its panel
-    with a note. The first `n_dummy` volumes are shaded. `kept`: volumes that are not censored
-    (T,); the others are shaded red, and mean and maximum are of the kept ones; None: all.
+    Parameters
+    ----------
+    table : Mapping[str, ndarray]
+        Columns of the confounds table: ``trans_x…`` (mm), ``rot_x…`` (rad),
+        ``framewise_displacement`` (mm), and ``std_dvars`` or ``dvars``. The panel of a missing
+        column contains a note.
+    tr : float
+        Repetition time (s).
+    n_dummy : int
+        Number of non-steady-state volumes at the start, which are shaded.
+    kept : ndarray | None
+        Volumes that are not censored (T,); None if no volume is censored. Censored volumes are
+        shaded in red and excluded from mean and maximum.
     """
     panels = (
         ("Translation\n(mm)", [_column(table, f"trans_{a}") for a in "xyz"]),
@@ -61,19 +72,21 @@ def motion_figure(
     n_volumes = max((len(np.asarray(c)) for c in table.values()), default=1)
     time = np.arange(n_volumes) * tr
     counted = np.arange(n_volumes) >= n_dummy
-    left_out = np.zeros(n_volumes, dtype=bool) if kept is None else counted & ~np.asarray(kept)
-    counted &= ~left_out
+    censored = np.zeros(n_volumes, dtype=bool) if kept is None else counted & ~np.asarray(kept)
+    counted &= ~censored
     with s.style():
         fig = s.new_figure(12.0, 3.7)
         grid = {"left": 0.075, "right": 0.9, "top": 0.985, "bottom": 0.1, "hspace": 0.14}
         axes = fig.subplots(4, 1, gridspec_kw=grid)
         for ax, (label, curves) in zip(axes, panels, strict=True):
-            _tidy(ax, label, last=ax is axes[-1], n_dummy=n_dummy, end=time[-1], step=tr)
-            for volume in np.flatnonzero(left_out):
-                at = time[volume]
-                ax.axvspan(at - tr / 2, at + tr / 2, color=s.RED, alpha=0.25, lw=0)
-            known = [curve for curve in curves if curve is not None]
-            if len(known) < len(curves):
+            _style_axes(ax, label, last=ax is axes[-1], n_dummy=n_dummy, end=time[-1], step=tr)
+            for volume in np.flatnonzero(censored):
+                volume_time = time[volume]
+                ax.axvspan(
+                    volume_time - tr / 2, volume_time + tr / 2, color=s.RED, alpha=0.25, lw=0
+                )
+            available = [curve for curve in curves if curve is not None]
+            if len(available) < len(curves):
                 ax.text(
                     0.5,
                     0.5,
@@ -83,8 +96,8 @@ def motion_figure(
                     color=s.SOFT,
                 )
                 continue
-            for curve, axis, color in zip(known, "xyz", _AXIS_COLORS, strict=False):
-                single = len(known) == 1
+            for curve, axis, color in zip(available, "xyz", _AXIS_COLORS, strict=False):
+                single = len(available) == 1
                 ax.plot(
                     time,
                     curve,
@@ -94,7 +107,7 @@ def motion_figure(
                 )
                 if single:
                     text = _summary(curve[counted], "mm" if "mm" in label else "")
-                    text = f"kept volumes:\n{text}" if left_out.any() else text
+                    text = f"kept volumes:\n{text}" if censored.any() else text
                     ax.text(1.01, 0.5, text, transform=ax.transAxes, va="center", fontsize=8)
             if len(curves) > 1:
                 ax.legend(
@@ -102,29 +115,30 @@ def motion_figure(
                 )
             if label.startswith("FD"):
                 ax.axhline(0.5, color=s.RED, lw=0.7, ls=(0, (4, 3)))
-        shades = {"gray: non-steady": n_dummy > 0, "red: censored": bool(left_out.any())}
-        shown = ", ".join(text for text, there in shades.items() if there)
-        axes[-1].set_xlabel(f"Time (s); {shown} volumes" if shown else "Time (s)", fontsize=8)
+        shading_labels = {"gray: non-steady": n_dummy > 0, "red: censored": bool(censored.any())}
+        shading_text = ", ".join(text for text, is_used in shading_labels.items() if is_used)
+        axes[-1].set_xlabel(
+            f"Time (s); {shading_text} volumes" if shading_text else "Time (s)", fontsize=8
+        )
     return fig
 
 
 def carpet_rows(series: Array, n_dummy: int = 0) -> Array:
-    """Return linearly detrended, standardized voxel time series (voxels, T); float32.
+    """Return detrended and standardized voxel time series (voxels, T) as float32.
 
-    Each row is in units of its own standard deviation.
-
-    The first `n_dummy` volumes are left out of trend, mean and deviation, so that their high
-    signal does not hide the rest; constant rows become zero.
+    A linear trend is removed, and each row is divided by its standard deviation. The first
+    `n_dummy` volumes are excluded from trend, mean and standard deviation, so that their high
+    signal does not hide the remaining volumes. Constant rows become 0.
     """
     time = np.linspace(-1, 1, series.shape[1])
     design = np.stack([np.ones_like(time), time], axis=1)
     fitted, *_ = np.linalg.lstsq(design[n_dummy:], series[:, n_dummy:].T, rcond=None)
-    rest = series - (design @ fitted).T
-    deviation = rest[:, n_dummy:].std(axis=1, keepdims=True)
-    # rounding leaves a constant row a deviation of its own, hence not just zero
+    residual = series - (design @ fitted).T
+    deviation = residual[:, n_dummy:].std(axis=1, keepdims=True)
+    # Rounding errors give constant rows a small deviation.
     varies = deviation > 1e-6 * np.abs(series).mean(axis=1, keepdims=True)
     return np.divide(
-        rest, deviation, out=np.zeros_like(rest, dtype=np.float64), where=varies
+        residual, deviation, out=np.zeros_like(residual, dtype=np.float64), where=varies
     ).astype(np.float32)
 
 
@@ -136,12 +150,21 @@ def carpet_figure(
     traces: Mapping[str, Array],
     n_dummy: int = 0,
 ) -> Figure:
-    """Plot time series of sampled voxels, sorted by tissue, under explanatory traces.
+    """Plot time series of sampled voxels, sorted by tissue, below explanatory traces.
 
-    The traces explain the stripes of the time series.
-
-    `rows`: (voxels, T) of `carpet_rows`, by tissue. `tissues`: name and number of rows of each
-    group, top to bottom. `traces`: curves of length T to draw above, by label.
+    Parameters
+    ----------
+    rows : ndarray
+        Rows of `carpet_rows` (voxels, T), sorted by tissue.
+    tissues : Sequence[tuple[str, int]]
+        Name and number of rows of each group, from top to bottom.
+    tr : float
+        Repetition time (s).
+    traces : Mapping[str, ndarray]
+        Curves (T,) above the carpet by label, such as motion; they help to explain stripes in the
+        carpet.
+    n_dummy : int
+        Number of non-steady-state volumes at the start, which are shaded.
     """
     n_volumes = rows.shape[1]
     time = np.arange(n_volumes) * tr
@@ -161,7 +184,7 @@ def carpet_figure(
         for ax, (label, curve), color in zip(
             axes, traces.items(), (s.INK, s.PURPLE, s.GREEN, s.RED), strict=False
         ):
-            _tidy(ax, label, last=False, n_dummy=n_dummy, end=time[-1], step=tr)
+            _style_axes(ax, label, last=False, n_dummy=n_dummy, end=time[-1], step=tr)
             ax.plot(time, np.asarray(curve, dtype=float), color=color, lw=0.9)
             ax.yaxis.label.set(rotation=0, ha="right", va="center")
         ax = axes[-1]
@@ -170,8 +193,8 @@ def carpet_figure(
             rows, cmap="gray", vmin=-2, vmax=2, aspect="auto", interpolation="none", extent=edges
         )
         s.blank(ax)
-        for each in axes:
-            each.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+        for trace_ax in axes:
+            trace_ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
         ax.tick_params(labelsize=7)
         ax.set_xlabel(f"Time (s); {rows.shape[0]} voxels shown", fontsize=8)
         start = 0
@@ -184,8 +207,16 @@ def carpet_figure(
                 "color": color,
             }
             ax.fill_between([-0.012, -0.004], start, start + count, **strip)
-            middle, beside = start + count / 2, ax.get_yaxis_transform()
-            ax.text(-0.018, middle, name, transform=beside, ha="right", va="center", fontsize=8)
+            center, label_transform = start + count / 2, ax.get_yaxis_transform()
+            ax.text(
+                -0.018,
+                center,
+                name,
+                transform=label_transform,
+                ha="right",
+                va="center",
+                fontsize=8,
+            )
             start += count
             if start < rows.shape[0]:
                 ax.axhline(start, color=color, lw=0.8)

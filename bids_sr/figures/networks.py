@@ -22,10 +22,10 @@ _COLORS = LinearSegmentedColormap.from_list("bids-sr-r", MAP_COLORS)
 
 
 def network_figure(maps: Mapping[str, Volume], scene: Scene) -> Figure:
-    """Plot the correlation maps of one seed: an axial and a sagittal plane, each with two panels.
+    """Plot the correlation maps of one seed in an axial and a sagittal plane.
 
-    The first panel of a plane shows all correlations in the brain, the second those of .5 and
-    more. There is one row per series, with the share of its brain voxels at .5 and more. Both
+    Each plane has two panels: all correlations in the brain, and correlations of at least .5.
+    There is one row per series, labeled with the fraction of brain voxels of at least .5. Both
     planes pass through the highest value of the first map, so that no series chooses its own
     planes. All panels share one color scale from -1 to 1.
 
@@ -44,7 +44,7 @@ def network_figure(maps: Mapping[str, Volume], scene: Scene) -> Figure:
     Raises
     ------
     FigureInputError
-        There is no map.
+        If `maps` is empty.
     """
     if not maps:
         raise FigureInputError("no seed correlation map to draw")
@@ -55,14 +55,18 @@ def network_figure(maps: Mapping[str, Volume], scene: Scene) -> Figure:
     for name, image in maps.items():
         inside = slices.canonical(image).data, slices.repeated(scene.mask, image) > 0
         values = np.where(inside[1], inside[0], np.nan)
-        whole = slices.canonical(image).like(values)
-        network = whole.like(np.where(np.nan_to_num(values, nan=-1) >= ACTIVE_CC, values, np.nan))
+        brain_map = slices.canonical(image).like(values)
+        network = brain_map.like(
+            np.where(np.nan_to_num(values, nan=-1) >= ACTIVE_CC, values, np.nan)
+        )
         panels = [
-            Panel(cut=cut, shown=scene.around(_layer(shown)), framed=None)
+            Panel(cut=cut, shown=scene.around(_layer(layer_image)), framed=None)
             for cut in cuts
-            for shown in (whole, network)
+            for layer_image in (brain_map, network)
         ]
-        rows.append((f"{series_text(name)}\n{number(_share(values), '.1%')} at .5", panels))
+        rows.append(
+            (f"{series_text(name)}\n{number(_active_fraction(values), '.1%')} at .5", panels)
+        )
     return slices.image_figure(
         rows,
         scale=_layer(scene.mask),
@@ -74,7 +78,7 @@ def _layer(image: Volume) -> Layer:
     return Layer(image=image, low=-1.0, high=1.0, colors=_COLORS, alpha=0.85)
 
 
-def _share(values: np.ndarray) -> float:
-    """Return the share of the finite values that are .5 or more; NaN if none is finite."""
-    known = values[np.isfinite(values)]
-    return float((known >= ACTIVE_CC).mean()) if known.size else float("nan")
+def _active_fraction(values: np.ndarray) -> float:
+    """Return the fraction of finite values that are at least .5; NaN if no value is finite."""
+    finite = values[np.isfinite(values)]
+    return float((finite >= ACTIVE_CC).mean()) if finite.size else float("nan")

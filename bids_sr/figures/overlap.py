@@ -19,13 +19,13 @@ from bids_sr.metrics.number_text import number
 from bids_sr.report.evaluation_rows import series_text
 
 _FIRST, _SECOND, _BOTH = s.ORANGE, s.BLUE, s.PURPLE
-"""Colors of voxels of the first condition only, of the second only, and of both."""
+"""Colors of voxels of the first condition, of the second condition, and of both."""
 _MARGIN_MM, _LEAST_MM, _APART_MM = 14.0, 64.0, 4.0
-"""Around the regions of the first series in the enlarged part; least width of that part; least
-distance of two planes.
+"""mm: margin around the regions of the first series in the enlarged part, smallest width of this
+part, and smallest distance between planes.
 """
-_MOST_SHARE = 0.6  # of the width of the brain, for the enlarged part
-_TALLEST = 3.0  # inches, of a panel
+_MOST_SHARE = 0.6  # fraction of the brain width, largest width of the enlarged part
+_TALLEST = 3.0  # inches, largest height of a panel
 
 
 def overlap_figure(
@@ -35,11 +35,11 @@ def overlap_figure(
     *,
     n_slices: int = 3,
 ) -> Figure:
-    """Plot voxels of two conditions' regions, a row per series, whole and enlarged.
+    """Plot the active regions of two conditions, one row per series.
 
-    The regions of the first series choose planes and the enlarged part for all rows. The Dice
-    coefficient of all voxels, not of the drawn planes alone, is written beside the name of the
-    series.
+    Each plane is shown completely and enlarged. Planes and the enlarged part are chosen for all
+    rows from the regions of the first series. Rows are labeled with the Dice coefficient of all
+    voxels, not only of the planes drawn.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def overlap_figure(
     Raises
     ------
     FigureInputError
-        There is no series, or no region of the first series has a voxel.
+        If there are no series, or if all regions of the first series are empty.
     """
     if not regions:
         raise FigureInputError(f"no series has regions of {' and '.join(conditions)}")
@@ -71,15 +71,15 @@ def overlap_figure(
         raise FigureInputError(
             f"the regions of {' and '.join(conditions)} are empty in {next(iter(labels))}"
         )
-    whole = slices.box_of(scene.mask, 3.0)
-    places = _planes(first, n_slices)
-    cuts = slices.cuts(places, whole) + slices.cuts(places, _close_up(first, whole))
+    brain_box = slices.box_of(scene.mask, 3.0)
+    positions = _planes(first, n_slices)
+    cuts = slices.cuts(positions, brain_box) + slices.cuts(positions, _close_up(first, brain_box))
     colors = ListedColormap([_FIRST, _SECOND, _BOTH])
     rows: list[Row] = []
     for name, label in labels.items():
-        shown = label.like(np.where(label.data > 0, label.data, math.nan))
-        layer = Layer(image=shown, low=0.5, high=3.5, colors=colors, alpha=0.9)
-        score = dice(*(each.data > 0.5 for each in regions[name]))
+        colored_labels = label.like(np.where(label.data > 0, label.data, math.nan))
+        layer = Layer(image=colored_labels, low=0.5, high=3.5, colors=colors, alpha=0.9)
+        score = dice(*(region.data > 0.5 for region in regions[name]))
         text = "Dice n/a" if score is None else f"Dice {number(score, '.2f')}"
         rows.append(slices.row_of(f"{series_text(name)}\n{text}", cuts, *scene.around(layer)))
     a, b = conditions
@@ -93,29 +93,31 @@ def overlap_figure(
 
 
 def overlap_labels(first: Volume, second: Volume) -> Volume:
-    """Return 1 for voxels of the first mask only, 2 for the second only, 3 for both, else 0."""
+    """Return labels: 1 only in the first mask, 2 only in the second, 3 in both, 0 elsewhere."""
     return first.like((first.data > 0.5) * 1 + (second.data > 0.5) * 2)
 
 
 def _planes(first: Volume, count: int) -> list[float]:
-    """Return places (mm) of the axial planes in which the regions of a series are largest."""
-    turned = slices.canonical(first)
-    thickness = float(turned.zooms[2])
-    area = (turned.data > 0).sum(axis=(0, 1))
-    apart = max(1, math.ceil(_APART_MM / thickness))
-    return [(k + 0.5) * thickness for k in slices.strongest_planes(area, count, apart)]
+    """Return positions (mm) of the axial planes with the largest regions."""
+    ras_image = slices.canonical(first)
+    thickness = float(ras_image.zooms[2])
+    area = (ras_image.data > 0).sum(axis=(0, 1))
+    separation = max(1, math.ceil(_APART_MM / thickness))
+    return [(k + 0.5) * thickness for k in slices.strongest_planes(area, count, separation)]
 
 
-def _close_up(first: Volume, whole: Array) -> Array:
-    """Return the corners (2, 3; mm) of a part around the middle of the regions of a series.
+def _close_up(first: Volume, brain_box: Array) -> Array:
+    """Return the corners (2, 3; mm) of a part of a box around the center of the regions.
 
-    It holds them all unless they need more than `_MOST_SHARE` of the width of `whole`. Its ratio
-    of height to width is the ratio of `whole`, so that rows keep their columns.
+    The part contains all regions unless they require more than `_MOST_SHARE` of the width of the
+    box. Its aspect ratio equals the aspect ratio of the box, so that columns stay aligned.
     """
-    wide, high, _ = np.ptp(whole, axis=0)
-    needed_x, needed_y, _ = np.ptp(slices.box_of(first, _MARGIN_MM), axis=0)
-    needed = max(needed_x, needed_y * wide / high)
-    width = float(np.clip(needed, min(_LEAST_MM, wide), max(_LEAST_MM, _MOST_SHARE * wide)))
-    turned = slices.canonical(first)
-    middle = (np.median(np.argwhere(turned.data > 0), axis=0) + 0.5) * turned.zooms
-    return slices.part_of(whole, middle, (width, width * high / wide))
+    box_width, box_height, _ = np.ptp(brain_box, axis=0)
+    required_x, required_y, _ = np.ptp(slices.box_of(first, _MARGIN_MM), axis=0)
+    required_width = max(required_x, required_y * box_width / box_height)
+    width = float(
+        np.clip(required_width, min(_LEAST_MM, box_width), max(_LEAST_MM, _MOST_SHARE * box_width))
+    )
+    ras_image = slices.canonical(first)
+    center = (np.median(np.argwhere(ras_image.data > 0), axis=0) + 0.5) * ras_image.zooms
+    return slices.part_of(brain_box, center, (width, width * box_height / box_width))

@@ -1,12 +1,12 @@
-"""Figures of images: rows of panels, each a part of a plane of some images above one another.
+"""Figures of image slices: rows of panels, each with images and outlines in a part of a plane.
 
-Images are shown in *neurological* orientation (left is left) after the affine has been read:
-arrays are brought to the closest RAS order by flips and swaps. Pixels are drawn as acquired, never
-smoothed by the viewer, because smoothness is what the figures are there to reveal.
+Images are shown in *neurological* orientation (left is left) according to their affine: arrays are
+reordered to the closest RAS orientation by flips and axis swaps. Pixels are never interpolated,
+because the figures are used to judge smoothness.
 
-All images of a figure cover one field of view, each on its own grid. Places are in mm along the
-axes of the field of view in RAS order, from its lower corner, so that they hold for all grids,
-oblique ones too.
+All images of a figure cover the same field of view, each on its own grid. Positions are in mm
+along the axes of the field of view in RAS order, relative to its lower corner. They are therefore
+valid for all grids, including oblique grids.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,23 +33,25 @@ from bids_sr.io.volume import Volume
 from bids_sr.metrics.number_text import number
 
 WIDTH, _TALLEST = 12.0, 2.0
-"""Of a figure, and of a panel unless the figure says otherwise (inches)."""
-_GAP, _HEAD = 0.02, 0.24  # inches: between panels, and for their titles
-_NAME = 11  # characters in a line of the name of a row
-# at the left and right of a plane across x, y or z
+"""inches: width of a figure, and default limit for the height of a panel"""
+_GAP, _HEAD = 0.02, 0.24  # inches: gap between panels, and height of panel titles
+_NAME = 11  # characters per line in the name of a row
+# labels at the left and right edge of a plane perpendicular to x, y or z
 _EDGE_LETTERS = (("P", "A"), ("L", "R"), ("L", "R"))
 _OBLIQUE_MM = 5.0
-"""Where a coordinate changes by more than this over a slice, that of its center is said to be so.
+"""mm; if the coordinate varies by more than this over a slice, it is labeled as the coordinate of
+the
+center.
 """
-# how far an outline may lie from the exact one: not to be seen, at half of the points
+# mm, tolerance of simplified outlines: an invisible change that saves half of the points
 _NEAR_MM = 0.3
 
 
 @frozen
 class Layer:
-    """An image as pixels on a scale from `low` to `high`; NaN is not drawn.
+    """Image drawn as pixels, with a color scale from `low` to `high`; NaN is transparent.
 
-    One that `blinks` does so while the pointer, or the focus of the keyboard, is on the figure.
+    A layer with `blinks` blinks while the pointer or the keyboard focus is on the figure.
     """
 
     image: Volume
@@ -62,12 +64,10 @@ class Layer:
 
 @frozen
 class Outline:
-    """Outline at `level` of an image or mask, without pieces below `shortest_mm`.
+    """Contour of an image, mask or probability map at `level`.
 
-    The image may be a probability.
-
-    Specks of a noisy image would make files large and hide the rest. `name` is for the legend;
-    empty for none.
+    Pieces shorter than `shortest_mm` are omitted, because specks of noisy images make files large
+    and clutter the figure. `name` is the label in the legend and may be "".
     """
 
     image: Volume
@@ -80,11 +80,11 @@ class Outline:
 
 @frozen
 class Cut:
-    """Part of the plane across an axis at `at` (mm) that lies within a box.
+    """Part of a plane inside a box.
 
-    `axis`: axis across the plane: 0 sagittal, 1 coronal, 2 axial. `at`: place along that axis from
-    the lower edge (mm, RAS order). `box`: lowest and highest corner of what is shown (2, 3; mm,
-    RAS order).
+    `axis` is perpendicular to the plane: 0 sagittal, 1 coronal, 2 axial. `at` is the position of
+    the plane along this axis (mm from the lower edge, RAS order). `box` has the lowest and highest
+    corner of the part (2, 3; mm, RAS order).
     """
 
     axis: int
@@ -93,19 +93,17 @@ class Cut:
 
     @property
     def sides(self) -> Array:
-        """Left, right, and bottom, top (2, 2; mm)."""
-        return self.box[:, _across(self.axis)].T
+        """Left and right edge, bottom and top edge (2, 2; mm)."""
+        return self.box[:, _in_plane_axes(self.axis)].T
 
 
 @frozen
 class Panel:
-    """Layers drawn on top of one another in a cut.
+    """Layers in a cut, drawn on top of each other.
 
-    Without any of them, only the title and centered text are drawn.
-
-    `shown`: images and outlines in the order drawn; empty for words alone. `title`: text above the
-    panel; empty for none. `framed`: corners of a box that another panel enlarges (2, 3; mm); None
-    for none. `place`: position of the plane in words; None takes its coordinate.
+    `shown` are the images and outlines in drawing order; if it is empty, only `title` and the
+    centered text `words` are drawn. `framed` has the corners of a box that another panel enlarges
+    (2, 3; mm). `place` is the position label; None for the coordinate of the plane.
     """
 
     cut: Cut
@@ -117,35 +115,32 @@ class Panel:
 
 
 Row = tuple[str, Sequence[Panel]]
-"""What stands at the left of a row of panels, and the panels, which are equally high."""
+"""Label at the left of a row of panels, and the panels, which have equal heights."""
 
 
 def canonical(image: Volume) -> Volume:
-    """Reorder an image to be closest to RAS; raise `FigureInputError` where it is not 3D."""
+    """Return an image in the closest RAS orientation; raise `FigureInputError` if it is not 3D."""
     if image.data.ndim != 3:
         raise s.FigureInputError(
             f"a figure needs a 3D image, this one has shape {image.data.shape}"
         )
     transform = nib.orientations.io_orientation(image.affine)
-    back = nib.orientations.inv_ornt_aff(transform, image.data.shape)
-    turned = nib.orientations.apply_orientation(np.asarray(image.data), transform)
-    return Volume(turned, np.asarray(image.affine, dtype=float) @ back)
+    to_original = nib.orientations.inv_ornt_aff(transform, image.data.shape)
+    ras_data = nib.orientations.apply_orientation(np.asarray(image.data), transform)
+    return Volume(ras_data, np.asarray(image.affine, dtype=float) @ to_original)
 
 
 def field_of_view(image: Volume) -> Array:
-    """Lowest and highest corner (2, 3; mm) of all of an image.
+    """Return the lowest and highest corner (2, 3; mm) of an image's field of view.
 
-    Zeros, and the lengths along right, anterior and superior (mm).
+    The lowest corner is 0; the highest corner has the lengths along right, anterior and superior.
     """
-    turned = canonical(image)
-    return np.array([np.zeros(3), turned.data.shape * turned.zooms])
+    ras_image = canonical(image)
+    return np.array([np.zeros(3), ras_image.data.shape * ras_image.zooms])
 
 
 def repeated(image: Volume, target: Volume) -> Array:
-    """Resample values in RAS order to another grid of the field of view.
-
-    Each voxel takes the value of the one it lies in.
-    """
+    """Resample values in RAS order to another grid of the field of view, by nearest neighbor."""
     data, shape = canonical(image).data, canonical(target).data.shape
     for axis in range(3):
         n = data.shape[axis]
@@ -158,69 +153,79 @@ def repeated(image: Volume, target: Volume) -> Array:
 
 
 def gray(image: Volume, mask: Volume | None = None) -> Layer:
-    """Return an image in gray.
-
-    Black is 0 or the 1st percentile, white is 1.15 times the 99th inside the mask.
-
-    `image`: image in any unit of intensity (3D). `mask`: voxels that set the scale (3D); None or
-    empty takes all.
-    """
+    """Return a gray layer of an image; see `gray_limits` for its scale."""
     low, high = gray_limits(image, mask)
     return Layer(image=image, low=low, high=high)
 
 
 def gray_limits(image: Volume, mask: Volume | None = None) -> tuple[float, float]:
-    """Black and white of a gray scale; the mask may be on another grid of the field of view.
+    """Return the values drawn in black and white.
 
-    `image`: image in any unit of intensity (3D). `mask`: voxels that set the scale (3D); None or
-    empty takes all.
+    Black is 0 or the 1st percentile, whichever is lower; white is 1.15 times the 99th percentile.
+
+    Parameters
+    ----------
+    image : Volume
+        Image in any unit of intensity (3D).
+    mask : Volume | None
+        Voxels that determine the percentiles, on any grid of the field of view. All voxels are
+        used if the mask is None or empty.
     """
     inside = image.data.ravel()
     if mask is not None and np.any(mask.data):
-        same = mask.data.shape == image.data.shape
+        same_shape = mask.data.shape == image.data.shape
         inside = (
-            image.data[mask.data > 0] if same else canonical(image).data[repeated(mask, image) > 0]
+            image.data[mask.data > 0]
+            if same_shape
+            else canonical(image).data[repeated(mask, image) > 0]
         )
     inside = inside[np.isfinite(inside)]
     if not inside.size:
         return 0.0, 1.0
-    first, last = np.percentile(inside, [1, 99])
-    low = min(0.0, float(first))
-    high = 1.15 * float(last)
+    percentile_1, percentile_99 = np.percentile(inside, [1, 99])
+    low = min(0.0, float(percentile_1))
+    high = 1.15 * float(percentile_99)
     return low, high if high > low else low + 1.0
 
 
 def is_brain(region: Array, brain: Array) -> bool:
-    """Return whether a region is roughly the whole brain, with nothing to outline or enlarge.
+    """Return True if a region covers at least 90 % as many voxels as the brain.
 
-    `region`: voxels of the region (boolean, any shape). `brain`: voxels of the brain (boolean, any
-    shape).
+    Such a region is neither outlined nor enlarged. Both arguments are boolean arrays of any shape.
     """
     return bool(np.count_nonzero(region) >= 0.9 * np.count_nonzero(brain))
 
 
 def box_of(mask: Volume, margin_mm: float) -> Array:
-    """Return the corners (2, 3; mm) of a mask with a margin.
+    """Return the corners (2, 3; mm, RAS order) of a mask's bounding box with a margin.
 
-    They are inside the field of view, and are those of all of it where the mask is empty.
-
-    Lowest and highest corner (2, 3; mm, RAS order).
+    The box is limited to the field of view; it is the complete field of view if the mask is empty.
     """
-    whole = field_of_view(mask)
-    turned = canonical(mask)
-    filled = np.argwhere(turned.data > 0)
+    full_box = field_of_view(mask)
+    ras_mask = canonical(mask)
+    filled = np.argwhere(ras_mask.data > 0)
     if not len(filled):
-        return whole
-    found = np.array([filled.min(axis=0), filled.max(axis=0) + 1]) * turned.zooms
-    return np.clip(found + np.array([[-margin_mm], [margin_mm]]), *whole)
+        return full_box
+    corners = np.array([filled.min(axis=0), filled.max(axis=0) + 1]) * ras_mask.zooms
+    return np.clip(corners + np.array([[-margin_mm], [margin_mm]]), *full_box)
 
 
 def part_of(box: Array, center: Array, size_mm: tuple[float, float]) -> Array:
-    """A box no larger in x and y than a size around a point (mm), inside another.
+    """Return a part of a box around a point, limited in x and y.
 
-    `box`: lowest and highest corner that hold the result (2, 3; mm). `center`: point in the middle
-    (3,; mm); near an edge the result is moved inward. Lowest and highest corner (2, 3; mm),
-    unchanged along z.
+    Parameters
+    ----------
+    box : ndarray
+        Lowest and highest corner of the box (2, 3; mm).
+    center : ndarray
+        Center of the part (3,; mm); the part is shifted inward at the edges of the box.
+    size_mm : tuple[float, float]
+        Largest size of the part along x and y (mm).
+
+    Returns
+    -------
+    ndarray
+        Lowest and highest corner of the part (2, 3; mm); z is unchanged.
     """
     part = box.copy()
     size = np.minimum(size_mm, np.ptp(box, axis=0)[:2])
@@ -230,45 +235,51 @@ def part_of(box: Array, center: Array, size_mm: tuple[float, float]) -> Array:
 
 
 def _spread_planes(mask: Volume, count: int, axis: int = 2) -> list[float]:
-    """Return places (mm) of planes spread over a mask, its ends excluded.
+    """Return positions (mm) of planes that are spread over a mask, in ascending order.
 
-    The fewer the planes, the more of the ends is excluded; where the mask is empty, they are
-    spread over all of it.
-
-    `axis`: axis across the planes: 0 sagittal, 1 coronal, 2 axial. Places ascend from the lower
-    edge (mm, RAS order).
+    The ends of the mask are avoided, by a larger margin if there are fewer planes. If the mask is
+    empty, planes are spread over the field of view. `axis` is perpendicular to the planes: 0
+    sagittal, 1 coronal, 2 axial.
     """
-    turned = canonical(mask)
-    filled = np.flatnonzero(turned.data.any(axis=tuple(_across(axis))))
-    first, last = (filled[0], filled[-1]) if filled.size else (0, turned.data.shape[axis] - 1)
+    ras_mask = canonical(mask)
+    filled = np.flatnonzero(ras_mask.data.any(axis=tuple(_in_plane_axes(axis))))
+    first, last = (filled[0], filled[-1]) if filled.size else (0, ras_mask.data.shape[axis] - 1)
     margin = max(0.12, 0.5 / (count + 0.5)) * (last - first)
-    planes = {round(each) for each in np.linspace(first + margin, last - margin, count)}
-    return [(k + 0.5) * float(turned.zooms[axis]) for k in sorted(planes)]
+    planes = {round(position) for position in np.linspace(first + margin, last - margin, count)}
+    return [(k + 0.5) * float(ras_mask.zooms[axis]) for k in sorted(planes)]
 
 
 def strongest_planes(strength: Array, count: int, apart: int) -> list[int]:
-    """Return ascending indices of the strongest planes (above 0) at least `apart` apart."""
+    """Return ascending indices of the planes with highest positive strength.
+
+    Any two planes are at least `apart` planes apart.
+    """
     chosen: list[int] = []
     for k in np.argsort(-strength, kind="stable"):
-        if strength[k] > 0 and all(abs(int(k) - other) >= apart for other in chosen):
+        if strength[k] > 0 and all(abs(int(k) - chosen_plane) >= apart for chosen_plane in chosen):
             chosen.append(int(k))
     return sorted(chosen[:count])
 
 
 def cuts(places: Sequence[float], box: Array, axis: int = 2) -> list[Cut]:
-    """Return planes across an axis, each within a box.
+    """Return planes perpendicular to an axis, each within a box.
 
-    `places`: places of the planes from the lower edge (mm, RAS order). `box`: lowest and highest
-    corner of what is shown (2, 3; mm). `axis`: axis across the planes: 0 sagittal, 1 coronal, 2
-    axial.
+    Parameters
+    ----------
+    places : Sequence[float]
+        Positions of the planes (mm from the lower edge, RAS order).
+    box : ndarray
+        Lowest and highest corner of the parts (2, 3; mm).
+    axis : int
+        0 sagittal, 1 coronal, 2 axial.
     """
     return [Cut(axis=axis, at=at, box=box) for at in places]
 
 
 def spread_cuts(mask: Volume, margin_mm: float, *views: tuple[int, int]) -> list[Cut]:
-    """Return planes of some views (axis, number of planes) that are spread over a mask, cut to it.
+    """Return planes of several views that are spread over a mask, cropped to the mask.
 
-    `*views`: axis in RAS order and number of planes of each view.
+    Each of `views` is an axis in RAS order and a number of planes.
     """
     box = box_of(mask, margin_mm)
     return [
@@ -277,9 +288,16 @@ def spread_cuts(mask: Volume, margin_mm: float, *views: tuple[int, int]) -> list
 
 
 def row_of(name: str, cuts: Sequence[Cut], *shown: Layer | Outline) -> Row:
-    """The same images in several cuts.
+    """Return a row with the same images in several cuts.
 
-    `name`: text at the left; empty for none. `cuts`: parts of planes from left to right.
+    Parameters
+    ----------
+    name : str
+        Label at the left; may be "".
+    cuts : Sequence[Cut]
+        Parts of planes from left to right.
+    *shown : Layer | Outline
+        Images and outlines in drawing order.
     """
     return name, [Panel(cut=cut, shown=shown) for cut in cuts]
 
@@ -297,33 +315,49 @@ def image_figure(
 ) -> Figure:
     """Plot rows of panels.
 
-    Those of a row share a scale of length, and rows of equal cuts are aligned in columns.
+    Panels of a row share a scale of length, and rows with equal cuts are aligned in columns.
+    Position and sides are labeled if the plane differs from adjacent panels at the left and above.
 
-    Position and sides are written where a panel shows another plane than those at its left and
-    above.
-
-    `scale, label`: whose scale of colors stands below, and what it is of. `outlines, note`: which
-    are named below, and what else is said there. `tallest`: height of a panel (inches) that none
-    exceeds where there are few. `fills`: colors of areas by the name that the legend gives them.
+    Parameters
+    ----------
+    rows : Sequence[Row]
+        Label and panels of each row.
+    scale : Layer | None
+        Layer whose color scale is drawn below the panels; None if no color scale is drawn.
+    label : str
+        Label of the color scale.
+    outlines : Sequence[Outline]
+        Outlines in the legend.
+    fills : Mapping[str, str]
+        Colors of areas in the legend by name.
+    note : str
+        Text below the panels.
+    tallest : float
+        Largest height of a panel (inches), for figures with few panels.
+    ground : str
+        Background color of panels.
     """
     names = ["\n".join(fill(line, _NAME) for line in name.split("\n")) for name, _ in rows]
     panels = [row for _, row in rows]
     left = 0.02 + max(0.13 * bool(name) + 0.07 * max(map(len, name.split("\n"))) for name in names)
     columns = max(map(len, panels))
-    # a row of fewer panels is not enlarged for it
-    shares = [
-        np.mean([np.divide(*np.ptp(each.cut.sides, axis=1)) for each in row]) for row in panels
+    # Rows with fewer panels are not enlarged.
+    aspect_ratios = [
+        np.mean([np.divide(*np.ptp(panel.cut.sides, axis=1)) for panel in row]) for row in panels
     ]
-    heights = (WIDTH - left - _GAP * columns) / (columns * np.array(shares))
-    heights *= min(1.0, tallest / heights.max())  # alike for all rows, which keeps columns
+    heights = (WIDTH - left - _GAP * columns) / (columns * np.array(aspect_ratios))
+    # A common factor for all rows keeps columns aligned.
+    heights *= min(1.0, tallest / heights.max())
     heads = [_HEAD * any(panel.title for panel in row) for row in panels]
-    below = 0.62 if scale else 0.36 if outlines or fills or note else 0.02
-    tall = below + sum(heights) + sum(heads) + _GAP * len(rows)
+    footer_height = 0.62 if scale else 0.36 if outlines or fills or note else 0.02
+    figure_height = footer_height + sum(heights) + sum(heads) + _GAP * len(rows)
     with s.style(literal=True):
-        fig = s.new_figure(WIDTH, tall)
-        ax = fig.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(0, tall), autoscale_on=False)
+        fig = s.new_figure(WIDTH, figure_height)
+        ax = fig.add_axes(
+            (0, 0, 1, 1), xlim=(0, WIDTH), ylim=(0, figure_height), autoscale_on=False
+        )
         ax.set_axis_off()
-        top = tall
+        top = figure_height
         for number, (row, height, head) in enumerate(zip(panels, heights, heads, strict=True)):
             top -= height + head + _GAP
             ax.text(
@@ -335,24 +369,27 @@ def image_figure(
                 fontsize=9,
                 linespacing=1.4,
             )
-            x, before = left, None
-            above = panels[number - 1] if number else ()
+            x, left_cut = left, None
+            upper_row = panels[number - 1] if number else ()
             for column, panel in enumerate(row):
                 drawing = _Drawing(ax, panel.cut, x, top, height)
                 drawing.draw(panel, ground)
-                over = above[column].cut if column < len(above) else None
+                upper_cut = upper_row[column].cut if column < len(upper_row) else None
                 drawing.mark(
                     panel,
-                    [cut for cut in (before, over) if cut],
+                    [cut for cut in (left_cut, upper_cut) if cut],
                     s.INK if ground != "black" else "white",
                 )
-                before, x = panel.cut, x + drawing.width + _GAP
+                left_cut, x = panel.cut, x + drawing.width + _GAP
         if scale:
             colors = ScalarMappable(Normalize(scale.low, scale.high), scale.colors)
-            s.color_bar(fig, colors, (0.36, 0.4 / tall, 0.28, 0.09 / tall), label)
+            s.color_bar(
+                fig, colors, (0.36, 0.4 / figure_height, 0.28, 0.09 / figure_height), label
+            )
         if outlines or fills:
             handles: list[Artist] = [
-                Line2D([], [], color=each.color, lw=1.6, label=each.name) for each in outlines
+                Line2D([], [], color=outline.color, lw=1.6, label=outline.name)
+                for outline in outlines
             ]
             handles += [Rectangle((0, 0), 1, 1, color=fills[name], label=name) for name in fills]
             fig.legend(
@@ -362,15 +399,14 @@ def image_figure(
                 fontsize=8,
                 bbox_to_anchor=(0.045, 0.0),
             )
-        fig.text(0.995, 0.12 / tall, note, ha="right", va="bottom", fontsize=7.5, color=s.INK)
+        fig.text(
+            0.995, 0.12 / figure_height, note, ha="right", va="bottom", fontsize=7.5, color=s.INK
+        )
     return fig
 
 
 class _Drawing:
-    """A panel on the sheet: its lower left corner (inches) and its scale.
-
-    The scale converts mm of the field of view to inches.
-    """
+    """Panel at a position on the sheet: lower left corner (inches) and inches per mm."""
 
     def __init__(self, ax: Axes, cut: Cut, x: float, y: float, height: float) -> None:
         self.ax, self.cut, self.x, self.y, self.height = ax, cut, x, y, height
@@ -379,12 +415,17 @@ class _Drawing:
         self.width = float(self._inches * (self._right - self._left))
 
     def draw(self, panel: Panel, ground: str) -> None:
-        """Ground, images, outlines and frame; title and words."""
+        """Draw background, images, outlines and frame, or title and text only."""
         center = self.x + self.width / 2
         self.ax.text(center, self.y + self.height + 0.05, panel.title, ha="center", fontsize=9.5)
         if not panel.shown:
-            look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "color": s.SOFT}
-            self.ax.text(center, self.y + self.height / 2, panel.words, **look)
+            text_options: dict[str, Any] = {
+                "ha": "center",
+                "va": "center",
+                "fontsize": 8,
+                "color": s.SOFT,
+            }
+            self.ax.text(center, self.y + self.height / 2, panel.words, **text_options)
             return
         sheet = Rectangle(
             (self.x, self.y), self.width, self.height, facecolor=ground, lw=0, zorder=-1
@@ -394,7 +435,7 @@ class _Drawing:
             values, (left, right, bottom, top) = cut_out(image.image, self.cut)
             x, y = self._on_sheet(np.array([left, right]), np.array([bottom, top]))
             if isinstance(image, Layer):
-                drawn = self.ax.imshow(
+                artist = self.ax.imshow(
                     values,
                     origin="lower",
                     extent=(*x, *y),
@@ -405,13 +446,13 @@ class _Drawing:
                     vmax=image.high,
                     alpha=image.alpha,
                 )
-                drawn.set_clip_path(sheet)
+                artist.set_clip_path(sheet)
                 if image.blinks:
-                    drawn.set_gid(f"{s.FLICKER}-{len(self.ax.images)}")
+                    artist.set_gid(f"{s.FLICKER}-{len(self.ax.images)}")
             else:
                 self._outline(values, x, y, image, sheet)
         if panel.framed is not None:
-            (left, right), (bottom, top) = panel.framed[:, _across(self.cut.axis)].T
+            (left, right), (bottom, top) = panel.framed[:, _in_plane_axes(self.cut.axis)].T
             (x0, x1), (y0, y1) = self._on_sheet(np.array([left, right]), np.array([bottom, top]))
             self.ax.add_patch(
                 Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=s.FRAME_COLOR, lw=1.3)
@@ -421,36 +462,36 @@ class _Drawing:
         return self.x + (x - self._left) * self._inches, self.y + (y - self._bottom) * self._inches
 
     def _outline(self, values: Array, x: Array, y: Array, line: Outline, sheet: Rectangle) -> None:
-        """One path for all pieces, which is a third of the size of several."""
+        """Draw an outline as one path, which is a third of the size of separate paths."""
         values = values.astype(float)
         if not values.size or not np.nanmin(values) < line.level < np.nanmax(values):
             return
         rows, columns = values.shape
-        across = x[0] + (np.arange(columns) + 0.5) * (x[1] - x[0]) / columns
-        up = y[0] + (np.arange(rows) + 0.5) * (y[1] - y[0]) / rows
-        near, shortest = _NEAR_MM * self._inches, line.shortest_mm * self._inches
-        found = contour_generator(across, up, values).lines(line.level)
-        lines = [simplified(np.asarray(line), near) for line in found]
-        kept = [
-            each
-            for each in lines
-            if np.linalg.norm(np.diff(each, axis=0), axis=1).sum() >= shortest
+        x_centers = x[0] + (np.arange(columns) + 0.5) * (x[1] - x[0]) / columns
+        y_centers = y[0] + (np.arange(rows) + 0.5) * (y[1] - y[0]) / rows
+        tolerance, shortest = _NEAR_MM * self._inches, line.shortest_mm * self._inches
+        contours = contour_generator(x_centers, y_centers, values).lines(line.level)
+        lines = [simplified(np.asarray(line), tolerance) for line in contours]
+        long_lines = [
+            contour
+            for contour in lines
+            if np.linalg.norm(np.diff(contour, axis=0), axis=1).sum() >= shortest
         ]
-        if kept:
-            path = Path.make_compound_path(*map(Path, kept))
-            drawn = PathPatch(
+        if long_lines:
+            path = Path.make_compound_path(*map(Path, long_lines))
+            patch = PathPatch(
                 path, fill=False, edgecolor=line.color, lw=line.width, capstyle="round"
             )
-            self.ax.add_artist(drawn)
-            drawn.set_clip_path(sheet)
+            self.ax.add_artist(patch)
+            patch.set_clip_path(sheet)
 
-    def mark(self, panel: Panel, beside: Sequence[Cut], color: str) -> None:
-        """Write position and sides where no adjacent cut has the same plane or axis."""
-        axis, at = self.cut.axis, self.cut.at
+    def mark(self, panel: Panel, adjacent: Sequence[Cut], color: str) -> None:
+        """Label position and sides unless an adjacent cut has the same plane or axis."""
+        axis, position = self.cut.axis, self.cut.at
         if not panel.shown:
             return
-        if all(each.axis != axis for each in beside):
-            look: dict[str, Any] = {
+        if all(cut.axis != axis for cut in adjacent):
+            text_options: dict[str, Any] = {
                 "fontsize": 7,
                 "color": color,
                 "va": "center",
@@ -460,11 +501,17 @@ class _Drawing:
                 (0.015, 0.985), _EDGE_LETTERS[axis], ("left", "right"), strict=True
             ):
                 self.ax.text(
-                    self.x + share * self.width, self.y + self.height / 2, letter, ha=side, **look
+                    self.x + share * self.width,
+                    self.y + self.height / 2,
+                    letter,
+                    ha=side,
+                    **text_options,
                 )
-        if all((each.axis, each.at) != (axis, at) for each in beside):
+        if all((cut.axis, cut.at) != (axis, position) for cut in adjacent):
             text = (
-                _place_of(panel.shown[0].image, self.cut) if panel.place is None else panel.place
+                _position_label(panel.shown[0].image, self.cut)
+                if panel.place is None
+                else panel.place
             )
             self.ax.text(
                 self.x + 0.03,
@@ -478,56 +525,56 @@ class _Drawing:
 
 
 def simplified(chain: Array, tolerance: float) -> Array:
-    """Return the corners of a chain of points (N, 2) that stay within a distance of all points."""
+    """Return points of a line (N, 2) that approximate all points within a tolerance."""
     from bids_sr.figures.line_loops import mark_corners
 
     chain = np.ascontiguousarray(chain, np.float64)
-    kept = np.zeros(len(chain), bool)
-    mark_corners(chain, tolerance, kept)
-    return chain[kept]
+    marks = np.zeros(len(chain), bool)
+    mark_corners(chain, tolerance, marks)
+    return chain[marks]
 
 
-def _place_of(image: Volume, cut: Cut) -> str:
-    """Coordinate (RAS mm) of the middle of a plane in words."""
-    turned = canonical(image)
-    shape = np.array(turned.data.shape)
-    middle = (shape - 1) / 2.0
-    middle[cut.axis] = _index(turned, cut)
+def _position_label(image: Volume, cut: Cut) -> str:
+    """Return the label of a plane's position: the coordinate of its center (RAS mm)."""
+    ras_image = canonical(image)
+    shape = np.array(ras_image.data.shape)
+    center = (shape - 1) / 2.0
+    center[cut.axis] = _plane_index(ras_image, cut)
     oblique = (
-        np.abs(turned.affine[cut.axis, :3]) @ (shape * (np.arange(3) != cut.axis)) > _OBLIQUE_MM
+        np.abs(ras_image.affine[cut.axis, :3]) @ (shape * (np.arange(3) != cut.axis)) > _OBLIQUE_MM
     )
     return coordinate(
-        cut.axis, float(turned.affine[cut.axis] @ [*middle, 1])
+        cut.axis, float(ras_image.affine[cut.axis] @ [*center, 1])
     ) + " (center)" * bool(oblique)
 
 
 def coordinate(axis: int, millimeters: float) -> str:
-    """A coordinate (RAS mm) along an axis in words."""
+    """Return a coordinate (RAS mm) along an axis as text."""
     return f"{'xyz'[axis]} = {number(millimeters, '+.0f')} mm"
 
 
-def _across(axis: int) -> list[int]:
-    return [each for each in range(3) if each != axis]
+def _in_plane_axes(axis: int) -> list[int]:
+    return [in_plane_axis for in_plane_axis in range(3) if in_plane_axis != axis]
 
 
-def _index(turned: Volume, cut: Cut) -> int:
-    return int(np.clip(cut.at // turned.zooms[cut.axis], 0, turned.data.shape[cut.axis] - 1))
+def _plane_index(ras_image: Volume, cut: Cut) -> int:
+    return int(np.clip(cut.at // ras_image.zooms[cut.axis], 0, ras_image.data.shape[cut.axis] - 1))
 
 
 def cut_out(image: Volume, cut: Cut) -> tuple[Array, tuple[float, ...]]:
-    """Return the values of the voxels in a cut, rows upward, and their edges.
+    """Return the voxel values in a cut, with rows from bottom to top, and its edges.
 
-    The edges are (left, right, bottom, top; mm).
+    The edges are (left, right, bottom, top; mm) and coincide with edges of voxels.
     """
-    turned = canonical(image)
-    where: list[Any] = [_index(turned, cut)] * 3
+    ras_image = canonical(image)
+    index: list[Any] = [_plane_index(ras_image, cut)] * 3
     edges: list[float] = []
-    for axis in _across(cut.axis):
-        zoom = float(turned.zooms[axis])
-        n = turned.data.shape[axis]
+    for axis in _in_plane_axes(cut.axis):
+        zoom = float(ras_image.zooms[axis])
+        n = ras_image.data.shape[axis]
         low, high = cut.box[:, axis] / zoom
         start = max(int(np.floor(low + 1e-3)), 0)
         stop = min(int(np.ceil(high - 1e-3)), n)
-        where[axis] = slice(start, stop)
+        index[axis] = slice(start, stop)
         edges += [start * zoom, stop * zoom]
-    return turned.data[tuple(where)].T, tuple(edges)
+    return ras_image.data[tuple(index)].T, tuple(edges)

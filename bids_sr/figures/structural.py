@@ -1,4 +1,4 @@
-"""Figures of super-resolved structural scans: series, classes and attention maps."""
+"""Figures of super-resolved structural scans: series, tissue classes and attention maps."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,18 +16,18 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 
 _TALL = 3.5
-"""Height of a panel (inches) that none exceeds where few are shown."""
+"""inches, largest height of a panel"""
 
 
 def _stored_slice(grid: Volume, index: int, box: Array) -> Cut:
-    """The cut of a slice of a grid, counted along the third axis of its array."""
-    axis, direction = (int(each) for each in nib.orientations.io_orientation(grid.affine)[2])
+    """Return the cut of a slice, counted along the third axis of the array."""
+    axis, direction = (int(value) for value in nib.orientations.io_orientation(grid.affine)[2])
     k = index if direction > 0 else grid.data.shape[2] - 1 - index
     return Cut(axis=axis, at=(k + 0.5) * float(grid.zooms[2]), box=box)
 
 
 def _middle_coronal(mask: Volume) -> Cut:
-    """Return the coronal plane in the middle of a mask, cut to it."""
+    """Return the coronal plane through the center of a mask, cropped to the mask."""
     box = slices.box_of(mask, MARGIN_MM)
     return Cut(axis=1, at=float(box[:, 1].mean()), box=box)
 
@@ -40,10 +40,24 @@ def scans_figure(
 ) -> Figure:
     """Plot a slice of each contrast (rows) in each series (columns).
 
-    The measured scan comes last, followed by the remaining difference to it. Without measured
-    scans, the gray scale of a contrast is taken from the first series.
+    Measured scans are in the last columns, followed by their difference to the last series.
+    Without measured scans, the gray scale of a contrast is taken from the first series.
 
-    `index`: slice along the third axis of the arrays; None: the middle coronal plane.
+    Parameters
+    ----------
+    series : Mapping[str, Mapping[str, Volume]]
+        Scans by series and contrast, on one grid.
+    measured : Mapping[str, Volume]
+        Measured high-resolution scans by contrast; may be empty.
+    mask : Volume
+        Brain on the same grid.
+    index : int | None
+        Slice along the third axis of the arrays; None for the middle coronal plane.
+
+    Raises
+    ------
+    FigureInputError
+        If `series` is empty or a scan has another shape than the mask.
     """
     shape = mask.data.shape
     if not series or any(
@@ -59,21 +73,21 @@ def scans_figure(
     rows: list[Row] = []
     for contrast, gray in (measured or series[first]).items():
         low, high = slices.gray_limits(gray, mask)
-        shown = {
+        layers = {
             name: Layer(image=scans[contrast], low=low, high=high)
             for name, scans in series.items()
         }
         if contrast in measured:
             change = gray.like(series[last][contrast].data - gray.data)
-            shown |= {
+            layers |= {
                 "measured": Layer(image=gray, low=low, high=high),
                 f"{last} − measured": Layer(
                     image=change, low=-0.25 * high, high=0.25 * high, colors="RdBu_r"
                 ),
             }
         panels = [
-            Panel(cut=cut, shown=[each], title="" if rows else name)
-            for name, each in shown.items()
+            Panel(cut=cut, shown=[layer], title="" if rows else name)
+            for name, layer in layers.items()
         ]
         rows.append((contrast, panels))
     return slices.image_figure(rows, tallest=_TALL)
@@ -82,7 +96,7 @@ def scans_figure(
 _LESIONS, _MEASURED_LESIONS = "hyperintensities", "hyperintensities, measured scan"
 _RED, _GREEN, _BLUE = "#e6262b", "#2ca02c", "#2f6fde"
 _CLASS_COLORS = {"CSF": (1, _RED), "veins and sinuses": (2, _GREEN), "pial layer": (3, _BLUE)}
-"""Labels of classes that are drawn, with the colors of attention_unet, figure 11."""
+"""Label and color of each tissue class, as in attention_unet, figure 11."""
 
 
 def classes_figure(
@@ -92,57 +106,72 @@ def classes_figure(
     mask: Volume,
     index: int,
 ) -> Figure:
-    """Plot a contrast with masks of lesions in a slice, and with tissue classes in a coronal one.
+    """Plot a contrast with lesion masks in a stored slice, and tissue classes in a coronal plane.
 
-    Each plane has a row without and a row with masks. Source: attention_unet, figures 11 and 12.
+    Each plane has a row without and a row with masks. The figure follows figures 11 and 12 of
+    attention_unet.
 
     Parameters
     ----------
     scans : Mapping[str, Volume]
-        One contrast in each series (columns); the measured scan is called ``measured``.
+        Scans of one contrast by series (columns); the measured scan has the key ``measured``.
     lesions : Mapping[str, Volume]
-        White-matter hyperintensities of each series (3D, boolean).
+        White-matter hyperintensities by series (3D, boolean).
     classes : Mapping[str, Volume]
-        Labels of each series: 1 CSF, 2 veins and sinuses, 3 pial layer; empty for no such rows.
+        Labels by series: 1 CSF, 2 veins and sinuses, 3 pial layer. If the mapping is empty, rows
+        of classes are omitted.
     mask : Volume
-        Voxels of the scans that remained (3D, boolean).
+        Brain mask of the scans (3D, boolean).
     index : int
         Slice along the third axis of the arrays.
+
+    Raises
+    ------
+    FigureInputError
+        If `scans` is empty or a scan has another shape than the mask.
     """
-    if not scans or any(each.data.shape != mask.data.shape for each in scans.values()):
+    if not scans or any(image.data.shape != mask.data.shape for image in scans.values()):
         raise FigureInputError(
             "no series to draw, or a series is not on the grid of the brain mask"
         )
     low, high = slices.gray_limits(scans.get("measured", next(iter(scans.values()))), mask)
-    below = {name: Layer(image=scan, low=low, high=high) for name, scan in scans.items()}
+    backgrounds = {name: Layer(image=scan, low=low, high=high) for name, scan in scans.items()}
     axial = _stored_slice(mask, index, slices.box_of(mask, MARGIN_MM))
-    over = {
-        name: [_colored(each, each.data > 0, s.YELLOW if name == "measured" else _RED)]
-        for name, each in lesions.items()
+    overlays = {
+        name: [_color_voxels(image, image.data > 0, s.YELLOW if name == "measured" else _RED)]
+        for name, image in lesions.items()
     }
-    titled = [Panel(cut=axial, shown=[layer], title=name) for name, layer in below.items()]
+    title_panels = [
+        Panel(cut=axial, shown=[layer], title=name) for name, layer in backgrounds.items()
+    ]
     rows: list[Row] = [
-        ("", titled),
+        ("", title_panels),
         (
             "lesions",
-            [Panel(cut=axial, shown=[below[name], *over.get(name, [])]) for name in scans],
+            [
+                Panel(cut=axial, shown=[backgrounds[name], *overlays.get(name, [])])
+                for name in scans
+            ],
         ),
     ]
     fills = {_LESIONS: _RED, _MEASURED_LESIONS: s.YELLOW}
     if classes:
         coronal = _middle_coronal(mask)
-        over = {
+        overlays = {
             name: [
-                _colored(each, each.data == label, color)
+                _color_voxels(image, image.data == label, color)
                 for label, color in _CLASS_COLORS.values()
             ]
-            for name, each in classes.items()
+            for name, image in classes.items()
         }
         rows += [
-            ("", [Panel(cut=coronal, shown=[layer]) for layer in below.values()]),
+            ("", [Panel(cut=coronal, shown=[layer]) for layer in backgrounds.values()]),
             (
                 "classes",
-                [Panel(cut=coronal, shown=[below[name], *over.get(name, [])]) for name in scans],
+                [
+                    Panel(cut=coronal, shown=[backgrounds[name], *overlays.get(name, [])])
+                    for name in scans
+                ],
             ),
         ]
         fills |= {
@@ -152,8 +181,8 @@ def classes_figure(
     return slices.image_figure(rows, tallest=_TALL, fills=fills)
 
 
-def _colored(image: Volume, voxels: Array, color: str) -> Layer:
-    """Return voxels in one color; the others are not drawn."""
+def _color_voxels(image: Volume, voxels: Array, color: str) -> Layer:
+    """Return a layer of voxels in one color; other voxels are transparent."""
     values = image.like(np.where(voxels, 1.0, np.nan))
     return Layer(image=values, low=0.0, high=1.0, colors=ListedColormap([color]), alpha=0.7)
 
@@ -161,36 +190,44 @@ def _colored(image: Volume, voxels: Array, color: str) -> Layer:
 def explanation_figure(
     image: Volume, masks: Sequence[Volume], maps: Mapping[str, Volume], index: int
 ) -> Figure:
-    """Plot attention masks of the gates and maps of the critic over one slice.
+    """Plot attention masks of the gates and relevance maps of the critic over one slice.
 
-    The masks go from low to high resolution, then the maps follow.
+    Parameters
+    ----------
+    image : Volume
+        Scan below the maps (3D).
+    masks : Sequence[Volume]
+        Attention of each gate (3D, 0 to 1) on the grid of the image, from low to high resolution.
+    maps : Mapping[str, Volume]
+        Maps by title; they share a color scale that starts at 0.
+    index : int
+        Slice along the third axis of the array.
 
-    Masks go from 0 to 1, maps by title from 0 up, on one scale of their own; `index` is the
-    slice's along the third axis of the array. Raises `FigureInputError` where there is nothing to
-    show.
-
-    `masks`: attention of each gate (3D, 0 to 1) on the grid of the image.
+    Raises
+    ------
+    FigureInputError
+        If there are neither masks nor maps.
     """
-    shown = [
+    overlays = [
         (f"attention, gate {number} of {len(masks)}", mask, 1.0)
         for number, mask in enumerate(masks, 1)
     ]
-    top = max((float(each.data.max()) for each in maps.values()), default=0.0) or 1.0
-    shown += [(title, each, top) for title, each in maps.items()]
-    if not shown:
+    largest = max((float(image.data.max()) for image in maps.values()), default=0.0) or 1.0
+    overlays += [(title, image, largest) for title, image in maps.items()]
+    if not overlays:
         raise FigureInputError("no attention masks and no maps of a critic to draw")
     cut = _stored_slice(image, index, slices.field_of_view(image))
-    below = slices.gray(image)
+    background = slices.gray(image)
     panels = [
         Panel(
             cut=cut,
             title=title,
             shown=[
-                below,
-                Layer(image=values, low=0.0, high=most, colors="inferno", alpha=0.6),
+                background,
+                Layer(image=values, low=0.0, high=upper, colors="inferno", alpha=0.6),
             ],
         )
-        for title, values, most in shown
+        for title, values, upper in overlays
     ]
     return slices.image_figure(
         [("", panels[k : k + 4]) for k in range(0, len(panels), 4)], tallest=_TALL

@@ -1,4 +1,4 @@
-"""Figures as SVG files that are small and reproducible."""
+"""Compact and reproducible SVG files of figures."""
 
 import base64
 import io
@@ -14,11 +14,11 @@ from bids_sr.figures.canvas import DARK, FLICKER, style
 from bids_sr.io import atomic_files
 
 _MANY_PIXELS, _JPEG_QUALITY = 15_000, 88
-"""Gray images of more pixels than this (anatomy, carpets) are JPEG, a fifth of the size; maps stay
-lossless.
+"""Gray images with more pixels (anatomy, carpets) are encoded as JPEG at a fifth of the size; maps
+are lossless.
 """
 _FONTS = "'DejaVu Sans', Verdana, Arial, sans-serif"
-"""Of the text of a figure, which is measured with the first."""
+"""Fonts of the text in a figure; layout is computed with the first font."""
 _FLICKER_CSS = (
     "<style>@keyframes f{0%,49%{opacity:1}50%,100%{opacity:0}}svg:hover"
     f" [id^={FLICKER}],svg:focus [id^={FLICKER}]{{animation:f 1.4s step-end infinite}}@media"
@@ -40,12 +40,12 @@ _IMAGE = re.compile(
 
 
 def save_svg(fig: Figure, path: Path) -> Path:
-    """Write a figure as `svg_text`."""
+    """Write a figure as SVG, see `svg_text`."""
     return atomic_files.write_whole(path, svg_text(fig))
 
 
 def save_figure(fig: Figure, path: Path) -> Path:
-    """Write a figure as SVG or as PNG (150 dpi on white), by the suffix of the path."""
+    """Write a figure as SVG or PNG (150 dpi on white), according to the file extension."""
     if path.suffix == ".svg":
         return save_svg(fig, path)
     buffer = io.BytesIO()
@@ -55,26 +55,26 @@ def save_figure(fig: Figure, path: Path) -> Path:
 
 
 def svg_text(fig: Figure) -> str:
-    """A figure as SVG: same figure, same text; images stay pixels inside it.
+    """Return a figure as SVG text; equal figures give equal text.
 
-    The text begins with the declaration and the ``<svg`` tag on one line and states no width, so
-    that it scales. Text is text, and an image that is drawn many times is there once. Paper, text
-    and lines are light or dark as the page is. The figure's label becomes its title, which the
-    report reads out to those who cannot see it. Artists with an id that begins with ``flicker``
-    blink while the pointer or the focus of the keyboard is on the figure.
+    The text begins with the declaration and the ``<svg`` tag on one line. It does not set a width,
+    so that the figure scales. Text remains text, images are embedded as pixels, and repeated
+    images are stored once. Colors of paper, text and lines follow the light or dark mode of the
+    page. The label of the figure becomes the title for screen readers. Artists whose id begins
+    with ``flicker`` blink while the pointer or the keyboard focus is on the figure.
     """
     buffer = io.StringIO()
-    about: dict[str, str | None] = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    metadata: dict[str, str | None] = {"Date": None, "Creator": None, "Format": None, "Type": None}
     if fig.get_label():
-        about["Title"] = str(fig.get_label())
+        metadata["Title"] = str(fig.get_label())
     with style():
-        fig.savefig(buffer, format="svg", metadata=about)
+        fig.savefig(buffer, format="svg", metadata=metadata)
     text = buffer.getvalue()
     start = text.index("<svg")
     head, body = text[start : text.index(">", start) + 1], text[text.index(">", start) + 1 :]
     head = re.sub(r' (width|height)="[^"]*"', "", head)
-    body = re.sub(r' d="[^"]*"', lambda found: _short_path(_BREAK.sub("", found[0])), body)
-    body = _once(_PNG.sub(lambda found: _smaller_image(found[1]), body))
+    body = re.sub(r' d="[^"]*"', lambda match: _shorten_path(_BREAK.sub("", match[0])), body)
+    body = _deduplicate_images(_PNG.sub(lambda match: _compress_image(match[1]), body))
     body = body.replace("'DejaVu Sans'", _FONTS)
     body = _paper_css() + body
     if FLICKER in body:
@@ -83,20 +83,20 @@ def svg_text(fig: Figure) -> str:
 
 
 def _paper_css() -> str:
-    """Style by which a figure is light or dark as the page is that it stands in."""
-    (light, dark), *others = DARK.items()
+    """Return the CSS that adapts a figure to a light or dark page."""
+    (light, dark), *color_pairs = DARK.items()
     rules = [
-        f"[style*='{kind}: {old}']{{{kind}:{new}!important}}"
-        for old, new in others
-        for kind in ("fill", "stroke")
+        f"[style*='{attribute}: {light_color}']{{{attribute}:{dark_color}!important}}"
+        for light_color, dark_color in color_pairs
+        for attribute in ("fill", "stroke")
     ]
     return _PAPER_CSS.format(light, dark, "".join(rules))
 
 
-def _short_path(path: str) -> str:
-    """Shorten a path of straight lines to half of its characters by relative points.
+def _shorten_path(path: str) -> str:
+    """Shorten a path of straight lines by relative coordinates, to about half of its length.
 
-    Each point is relative to the one before it; curves are kept as given.
+    Paths with curves keep absolute coordinates.
     """
     path = _LONG_NUMBER.sub(r"\1", path)
     if not _LINES.fullmatch(path.strip()):
@@ -106,45 +106,46 @@ def _short_path(path: str) -> str:
         if end:
             parts += "z"
             continue
-        at = round(10 * float(right)), round(10 * float(down))
-        move = at if command == "M" else (at[0] - x, at[1] - y)
+        point = round(10 * float(right)), round(10 * float(down))
+        move = point if command == "M" else (point[0] - x, point[1] - y)
         parts += ("M" if command == "M" else "l") + " ".join(f"{value / 10:g}" for value in move)
-        x, y = at
+        x, y = point
     return f' d="{parts.replace(" -", "-")}"'
 
 
-def _once(body: str) -> str:
-    """The same SVG, where an image that occurs again is a reference to its first occurrence.
+def _deduplicate_images(body: str) -> str:
+    """Return the SVG with repeated images replaced by references to their first occurrence.
 
-    The place of each is on a group around it, because a reference would bring that of the first
-    along.
+    The position of each image is set by a group around it, because a reference would inherit the
+    position of the first occurrence.
     """
-    first: dict[tuple[str, str], str] = {}
+    id_by_image: dict[tuple[str, str], str] = {}
 
     def reference(match: re.Match[str]) -> str:
         places = re.findall(r'\s*transform="[^"]*"', match["rest"])
         rest = re.sub(r'\s*transform="[^"]*"', "", match["rest"])
-        known = first.get((match["data"], rest))
-        if known is None:
-            first[match["data"], rest] = match["id"]
-            drawn = f'<image xlink:href="{match["data"]}" id="{match["id"]}"{rest}/>'
-        else:  # matplotlib names equal images alike
-            own = "" if known == match["id"] else f' id="{match["id"]}"'
-            drawn = f'<use xlink:href="#{known}"{own}/>'
-        return f"<g{''.join(places)}>{drawn}</g>"
+        first_id = id_by_image.get((match["data"], rest))
+        if first_id is None:
+            id_by_image[match["data"], rest] = match["id"]
+            element = f'<image xlink:href="{match["data"]}" id="{match["id"]}"{rest}/>'
+        else:  # matplotlib gives equal images equal ids
+            id_attribute = "" if first_id == match["id"] else f' id="{match["id"]}"'
+            element = f'<use xlink:href="#{first_id}"{id_attribute}/>'
+        return f"<g{''.join(places)}>{element}</g>"
 
     return _IMAGE.sub(reference, body)
 
 
-@lru_cache(maxsize=512)  # the backgrounds of maps are in the figures of all contrasts
-def _smaller_image(encoded: str) -> str:
-    """Return a URI of the same pixels in fewer bytes.
+@lru_cache(maxsize=512)  # Backgrounds of maps occur in the figures of all contrasts.
+def _compress_image(encoded: str) -> str:
+    """Return a data URI of the same image in fewer bytes.
 
-    It holds gray values, a palette of up to 256 colors, or a JPEG for large gray images.
+    The format is PNG with gray values or with a palette of up to 256 colors, or JPEG for large
+    gray images. Images with more colors are returned unchanged.
     """
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
         pixels = np.ascontiguousarray(image.convert("RGBA"))
-    # level 9 takes six times as long for 1 % fewer bytes
+    # Level 9 takes six times as long and saves 1 %.
     kind, options = "png", {"compress_level": 6}
     if (pixels[..., 3] == 255).all() and (pixels[..., :2] == pixels[..., 1:3]).all():
         small = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
@@ -156,7 +157,7 @@ def _smaller_image(encoded: str) -> str:
         colors = np.unique(values)
         if len(colors) > 256:
             return "data:image/png;base64," + encoded
-        # faster than the inverse of `unique`, which sorts all pixels
+        # Searching is faster than the inverse of `unique`, which sorts all pixels.
         index = np.searchsorted(colors, values).astype(np.uint8)
         small = Image.fromarray(index, mode="P")
         small.putpalette(colors.tobytes(), "RGBA")

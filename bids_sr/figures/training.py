@@ -1,4 +1,4 @@
-"""Figure of a training: held-out PSNR and losses against training step."""
+"""Figure of training progress: held-out PSNR and losses by training step."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,25 +18,32 @@ _LEVEL_COLORS = (s.ORANGE, s.GREEN, s.PURPLE, s.SKY, s.RED)
 
 
 def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) -> Figure:
-    """Held-out PSNR against training step with the baselines' levels, and the training losses.
+    """Plot held-out PSNR, the PSNR of baselines, and training losses by training step.
 
-    A second phase, training again on all slices without held-out ones, counts from the start; the
-    first one is shown.
+    If training continued on all slices without held-out slices, its step count starts again at 0;
+    only the first phase is drawn.
 
-    `columns`: of the training log: ``iteration``, ``psnr`` and the losses, NaN where a row has no
-    such value; a log without rows is that of a model that came without its log. `card`: of the
-    model; its ``held_out`` has the levels and the iteration of the weights kept.
+    Parameters
+    ----------
+    columns : Mapping[str, ndarray]
+        Training log: ``iteration``, ``psnr`` and losses, NaN if a row has no value. Columns
+        without rows mean that the model has no training log.
+    card : Mapping[str, object]
+        Model card; its ``held_out`` entry has scores of baselines and the iteration of the saved
+        weights.
     """
-    # columns without rows have no type
+    # columns without rows have no data type
     columns = {name: np.asarray(v, dtype=float) for name, v in columns.items() if name != "phase"}
     steps = columns["iteration"]
-    again = np.flatnonzero(np.diff(steps) < 0)
-    if again.size:
-        columns = {name: values[: again[0] + 1] for name, values in columns.items()}
-        steps = steps[: again[0] + 1]
+    restarts = np.flatnonzero(np.diff(steps) < 0)
+    if restarts.size:
+        columns = {name: values[: restarts[0] + 1] for name, values in columns.items()}
+        steps = steps[: restarts[0] + 1]
     curves = {str(card.get("method", NETWORK)): columns["psnr"]} if "psnr" in columns else {}
     held_out = mapped(card.get("held_out"))
-    levels = {name: each["psnr"] for name, each in scores_of(held_out).items() if name != NETWORK}
+    levels = {
+        name: scores["psnr"] for name, scores in scores_of(held_out).items() if name != NETWORK
+    }
     chosen = real(held_out.get("iteration"))
     with s.style():
         fig = s.new_figure(12.0, 2.7)
@@ -50,9 +57,9 @@ def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) ->
         }
         quality, loss = fig.subplots(1, 2, gridspec_kw=grid)
         for (name, values), color in zip(curves.items(), (s.BLUE, s.RED, s.SKY), strict=False):
-            known = np.isfinite(values)
+            finite = np.isfinite(values)
             quality.plot(
-                steps[known], values[known], color=color, lw=1.6, marker="o", ms=3, label=name
+                steps[finite], values[finite], color=color, lw=1.6, marker="o", ms=3, label=name
             )
         if curves and not any(np.isfinite(values).any() for values in curves.values()):
             quality.text(
@@ -83,14 +90,14 @@ def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) ->
 
 def _draw_losses(ax: Axes, steps: Array, losses: Mapping[str, Array]) -> None:
     ax.set(xlabel="iteration", ylabel="training loss")
-    known = {name: np.isfinite(values) for name, values in losses.items()}
-    if not any(each.any() for each in known.values()):
+    finite = {name: np.isfinite(values) for name, values in losses.items()}
+    if not any(is_finite.any() for is_finite in finite.values()):
         ax.text(0.5, 0.5, "no loss was logged", transform=ax.transAxes, ha="center", color=s.SOFT)
         return
     colors = (s.INK, s.BLUE, s.RED, s.GREEN, s.PURPLE, s.ORANGE)
     for (name, values), color in zip(losses.items(), colors, strict=False):
-        if known[name].any():
-            ax.plot(steps[known[name]], values[known[name]], color=color, lw=1.0, label=name)
-    if all((values[known[name]] > 0).all() for name, values in losses.items()):
+        if finite[name].any():
+            ax.plot(steps[finite[name]], values[finite[name]], color=color, lw=1.0, label=name)
+    if all((values[finite[name]] > 0).all() for name, values in losses.items()):
         ax.set_yscale("log")
     ax.legend(**_BESIDE)

@@ -1,8 +1,9 @@
-"""Activation maps of one series: correlation and general linear model, in bounded memory.
+"""Activation maps of one series: correlation and general linear model, with limited memory.
 
-The same code, model, mask and scale serve every series (raw, baselines, methods), so that a
-difference between their maps is a difference between the series. Detrending and low-pass belong to
-the correlation; the linear model gets the unfiltered series, with drift and motion as regressors.
+Code, model, mask and scale are the same for every series (raw, baselines, methods), so that
+differences between maps are differences between series. Detrending and the low-pass filter only
+apply to the correlation; the linear model fits the unfiltered series with drift and motion
+regressors.
 """
 
 import logging
@@ -35,20 +36,19 @@ from bids_sr.io.nifti import SeriesReader
 _LOGGER = logging.getLogger(__name__)
 
 
-_CORRELATED = 512  # voxels at once, so that the tasks are seldom filtered again
+_CORRELATED = 512  # voxels per correlation; larger batches filter the task regressors less often
 _STATS: Mapping[str, tuple[str, ...]] = {"cc": ("cc",), "glm": ("effect", "variance", "t", "z")}
 
 
 @frozen
 class ActivationSettings:
-    """Settings of activation maps: the linear model of a run, the same for all of its series.
+    """Settings of activation maps: kinds of maps, and the linear model of all series of a run.
 
-    They also say what is mapped.
-
-    `start_time`: moment of a volume for which its values hold (s after its start); None: the
-    middle of TR. `block_bytes`: memory for a block of voxels; no result depends on it. `low_pass`:
-    hz, correlation only; None: none. `correlation_confounds`: whether confounds are regressed out
-    of the time series that are correlated; the linear model always has them.
+    `start_time` is the reference time of a volume (s after its start); None for the middle of TR.
+    `block_bytes` is the memory for a block of voxels and does not change results. `low_pass` is
+    the cut-off for the correlation (Hz); None to disable the filter. With `correlation_confounds`,
+    confounds are regressed out of time series before the correlation; the linear model always
+    includes them.
     """
 
     tr: float
@@ -63,9 +63,10 @@ class ActivationSettings:
     correlation_confounds: bool = False
 
     def design(self, events: Regressors, n_volumes: int, confounds: pd.DataFrame | None) -> Design:
-        """See `build_design`.
+        """Return the design of a run, see `build_design`.
 
-        `confounds`: confounds of the run, one row a volume; None: none enter the model.
+        `confounds` has one row per volume; None for a model without confounds. A warning is logged
+        for conditions without events inside the run.
         """
         design = build_design(
             events,
@@ -77,30 +78,30 @@ class ActivationSettings:
             confounds=confounds,
             confound_names=self.confound_names,
         )
-        if silent := sorted(set(events.conditions) - set(design.conditions)):
+        if unmodeled := sorted(set(events.conditions) - set(design.conditions)):
             _LOGGER.warning(
                 "The conditions %s have no events inside the run and are not modeled.",
-                ", ".join(silent),
+                ", ".join(unmodeled),
             )
         return design
 
 
 class _MapsInMask(Mapping[tuple[str, str], Float32]):
-    """Maps by (contrast, stat), of which the voxels in the mask are held.
+    """Maps by (contrast, stat), stored as mask voxels only.
 
-    Each is put on its grid whenever it is asked for.
+    A map is put on its grid whenever it is looked up.
     """
 
     def __init__(self, values: Mapping[str, Float32], names: Sequence[str], mask: Mask) -> None:
         self._values, self._shape = values, mask.shape
-        # maps have X contiguous, as in a file
+        # Maps have contiguous X, as in files.
         self._places = places_in_volume(mask)
         self._rows = {(name, stat): row for row, name in enumerate(names) for stat in values}
 
     def __getitem__(self, key: tuple[str, str]) -> Float32:
-        whole = np.zeros(math.prod(self._shape), dtype=np.float32)
-        whole[self._places] = self._values[key[1]][self._rows[key]]
-        return whole.reshape(self._shape, order="F")
+        volume = np.zeros(math.prod(self._shape), dtype=np.float32)
+        volume[self._places] = self._values[key[1]][self._rows[key]]
+        return volume.reshape(self._shape, order="F")
 
     def __contains__(self, key: object) -> bool:
         return key in self._rows
@@ -114,11 +115,11 @@ class _MapsInMask(Mapping[tuple[str, str], Float32]):
 
 @frozen
 class ActivationMaps:
-    """Maps by (contrast, stat), each (X, Y, Z) float32 and 0 outside the mask.
+    """Activation maps of one series at one smoothing width.
 
-    The stat is cc, effect, variance, t or z. Maps are made anew whenever they are looked up.
-
-    `noise_order`: lags of the noise model (0: white), None where there is no linear model.
+    `maps` are (X, Y, Z) float32 by (contrast, stat) and 0 outside the mask; stat is cc, effect,
+    variance, t or z. Maps are regenerated whenever they are looked up. `noise_order` is the number
+    of lags of the noise model (0 for white noise); None if there is no linear model.
     """
 
     maps: Mapping[tuple[str, str], Float32]
@@ -134,7 +135,7 @@ def _fit(
     mask: Mask,
     zooms: Sequence[float],
 ) -> tuple[dict[str, Float32], int | None]:
-    """Values by stat, (contrasts, voxels) float32; order of noise."""
+    """Return values by stat, (contrasts, voxels) float32, and the order of the noise model."""
     stats = [stat for kind in settings.kinds for stat in _STATS[kind]]
     values = {
         stat: np.zeros((len(vectors), len(signals.first)), dtype=np.float32) for stat in stats
@@ -154,9 +155,9 @@ def _fit(
         noise_order = noise.order
     for voxels, block in signals.blocks(settings.block_bytes):
         if temporal is not None:
-            for part in parts_of(block.shape[1], _CORRELATED):
-                at = slice(voxels.start + part.start, voxels.start + part.stop)
-                values["cc"][:, at] = cross_correlation(block[:, part], tasks, temporal)
+            for batch in parts_of(block.shape[1], _CORRELATED):
+                columns = slice(voxels.start + batch.start, voxels.start + batch.stop)
+                values["cc"][:, columns] = cross_correlation(block[:, batch], tasks, temporal)
         if model is not None:
             fitted = model.fit(block, voxels)
             for stat in _STATS["glm"]:
@@ -175,39 +176,42 @@ def map_activation(
     confounds: pd.DataFrame | None = None,
     seen: Callable[[list[Float32]], None] | None = None,
 ) -> dict[float, ActivationMaps]:
-    """Return maps of all contrasts of one series, by smoothing (FWHM, mm).
+    """Return maps of all contrasts of one series, by smoothing width (FWHM, mm).
 
     The series is read once.
 
     Parameters
     ----------
     reader : SeriesReader
-        The series in BOLD signal units, dummies included.
+        Series in BOLD signal units, including dummies.
     mask : Mask
-        (X, Y, Z) on the series' grid.
+        Brain on the series' grid (X, Y, Z).
     events : Regressors
-        Events, or seeds in their place.
+        Events, or seeds instead of events.
     contrasts : Contrasts
         Weights of conditions (at rest: seeds) by contrast.
     settings : ActivationSettings
         Settings of the correlation and of the linear model.
     scratch : Path
-        Folder of scratch files (4 bytes · volumes · mask voxels for each width), removed at the
-        end.
+        Folder of scratch files (4 bytes · volumes · mask voxels per width), which are removed at
+        the end.
     confounds : pd.DataFrame | None, optional
-        One row a volume.
+        Confounds of the run, one row per volume.
     seen : Callable[[list[Float32]], None] | None, optional
-        What else is done with the volumes that are read, some at a time.
+        Function that is called with each batch of volumes that are read.
 
     Returns
     -------
     dict[float, ActivationMaps]
-        Maps of the kinds asked for, with the design.
+        Maps of the requested kinds, with the design.
 
     Raises
     ------
-    DesignError : see `build_design` and `contrast_vector`; ValueError : the mask is empty or lies
-        on another grid
+    DesignError
+        If the design cannot be built or a contrast is not estimable, see `build_design` and
+        `contrast_vector`.
+    ValueError
+        If the mask is empty or on another grid.
     """
     design = settings.design(events, reader.shape[3], confounds)
     vectors = np.array(
@@ -223,8 +227,8 @@ def map_activation(
         start=settings.n_dummy,
         seen=seen,
     ) as signals:
-        for width, each in signals.items():
-            values, noise_order = _fit(each, design, vectors, settings, mask, reader.zooms)
+        for width, time_series in signals.items():
+            values, noise_order = _fit(time_series, design, vectors, settings, mask, reader.zooms)
             maps = _MapsInMask(values, list(contrasts), mask)
             by_width[width] = ActivationMaps(maps=maps, design=design, noise_order=noise_order)
     return by_width

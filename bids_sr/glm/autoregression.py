@@ -1,16 +1,17 @@
 """Autoregressive noise from GLM residuals: expectation, scatter and inversion.
 
-For residuals e = R y, with R off the columns of the design and V the covariance of the noise, sums
-of lag products are
+For residuals e = R y, with the projection R that removes the columns of the design and the noise
+covariance V, lag products have the expectation
 
     E[sum_t e_t e_(t+l)] = tr(R S_l R V),  S_l the shift by l
 
-which is linear in the autocovariances of the noise (Worsley et al. 2002); here V goes on beyond
-the lags that are looked at, as an autoregressive process does. The lag product over the power,
-r_l, is a ratio of two quadratic forms in normal variables: its mean differs from the ratio of the
-means, and its scatter from voxel to voxel is known, both to second order and for this design. Of
-noise of .35 in 60 volumes with 17 confounds, the autocorrelation comes out .02 too low without
-that bias and .002 with it, and t too often beyond its threshold by a tenth.
+which is linear in the autocovariances of the noise (Worsley et al. 2002). Here V extends beyond
+the estimated lags, as the covariance of an autoregressive process does. The ratio r_l of lag
+product and power is a ratio of two quadratic forms in normal variables. Its mean differs from the
+ratio of the means; this bias and its scatter over voxels are known to second order for a given
+design. For noise with an autocorrelation of .35 in 60 volumes with 17 confounds, the estimated
+autocorrelation is too low by .02 without this correction and by .002 with the correction, and t
+exceeds its threshold a tenth too often without it.
 """
 
 from collections.abc import Sequence
@@ -22,178 +23,209 @@ from scipy.linalg import toeplitz
 
 from bids_sr.io.arrays import Float
 
-# largest partial autocorrelation: a process nearer to a random walk is not told from drift
+# largest partial autocorrelation; processes closer to a random walk cannot be distinguished from
+# drift
 _PARTIAL = 0.97
 _ROUNDS = 12
-_RENEW = 3  # rounds that share a Jacobian
-_SHORTER = 0.3  # length of a step after one that leads away
-_STRIDE = 0.2  # largest change of an autocorrelation in a round
+_RENEW = 3  # rounds per Jacobian
+_SHORTER = 0.3  # factor of the step length after a step that increases the error
+_STRIDE = 0.2  # largest change of an autocorrelation per round
 _CLOSE = 1e-6
-_SAME = 0.01  # error of a ratio up to which a process that comes near is taken: half a node apart
+# largest error of a ratio (half the distance of nodes) for which the closest process is accepted
+_SAME = 0.01
 _NEARER = np.array(
     [0.98, 0.95, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2, 0.1]
-)  # of the way from white noise
+)  # fractions of the distance from white noise
 _NUDGE = 1e-4
 _DAMPING = 1e-3
 
 
 def levinson(rho: Float) -> tuple[list[Float], Float]:
-    """Best linear predictors from 0, 1 … p earlier samples (Levinson 1947, Durbin 1960).
+    """Return the best linear predictors from 0, 1 … p earlier samples (Levinson 1947, Durbin
+    1960).
 
-    From autocorrelations (M, p) at lags 1 … p, partial ones within ±.97: for each order k weights
-    (M, k), of the latest sample first, and (M, p + 1) shares of the variance that are left.
+    Parameters
+    ----------
+    rho : ndarray
+        Autocorrelations (M, p) at lags 1 … p. Partial autocorrelations are limited to ±.97.
+
+    Returns
+    -------
+    tuple[list[ndarray], ndarray]
+        Weights (M, k) for each order k, latest sample first; and remaining fractions of the
+        variance (M, p + 1).
     """
     count, order = rho.shape
     predictors = [np.zeros((count, 0))]
-    left = np.ones((count, order + 1))
+    remaining = np.ones((count, order + 1))
     for k in range(1, order + 1):
-        last = predictors[-1]
-        partial = (rho[:, k - 1] - (last * rho[:, : k - 1][:, ::-1]).sum(axis=1)) / left[:, k - 1]
+        previous = predictors[-1]
+        partial = (rho[:, k - 1] - (previous * rho[:, : k - 1][:, ::-1]).sum(axis=1)) / remaining[
+            :, k - 1
+        ]
         partial = np.clip(partial, -_PARTIAL, _PARTIAL)[:, None]
-        predictors.append(np.hstack([last - partial * last[:, ::-1], partial]))
-        left[:, k] = left[:, k - 1] * (1 - partial[:, 0] ** 2)
-    return predictors, left
+        predictors.append(np.hstack([previous - partial * previous[:, ::-1], partial]))
+        remaining[:, k] = remaining[:, k - 1] * (1 - partial[:, 0] ** 2)
+    return predictors, remaining
 
 
 def autocorrelations(predictors: Sequence[Float], n: int) -> Float:
     """Return autocorrelations (M, n) at lags 0 … n - 1 from the predictors of `levinson`.
 
-    `predictors`: weights for each order from 0 to p.
+    `predictors` are the weights for each order from 0 to p.
     """
     order = len(predictors) - 1
-    out = np.ones((len(predictors[-1]), n))
+    rho = np.ones((len(predictors[-1]), n))
     for k in range(1, n):
         weights = predictors[min(k, order)]
-        out[:, k] = (weights * out[:, k - weights.shape[1] : k][:, ::-1]).sum(axis=1)
-    return out
+        rho[:, k] = (weights * rho[:, k - weights.shape[1] : k][:, ::-1]).sum(axis=1)
+    return rho
 
 
-def _moved(columns: Float, by: int) -> Float:
-    """Columns moved in time, row t holding t + by; zero where there is none."""
-    out = np.zeros_like(columns)
+def _shift_rows(columns: Float, by: int) -> Float:
+    """Shift columns in time: row t contains row t + by, or 0 beyond the ends."""
+    shifted = np.zeros_like(columns)
     if by >= 0:
-        out[: len(columns) - by] = columns[by:]
+        shifted[: len(columns) - by] = columns[by:]
     else:
-        out[-by:] = columns[:by]
-    return out
+        shifted[-by:] = columns[:by]
+    return shifted
 
 
 def _diagonal_sums(a: Float, b: Float) -> Float:
-    """Return sums over both k-th diagonals of a bᵀ, for k = 0 … T - 1.
-
-    The diagonals are k steps off the main one. The matrix is not built.
-    """
+    """Return sums over both k-th diagonals of a bᵀ, for k = 0 … T - 1, without building a bᵀ."""
     n = len(a)
     spectra = np.conj(np.fft.rfft(a, 2 * n, axis=0)) * np.fft.rfft(b, 2 * n, axis=0)
     full = np.fft.irfft(spectra.sum(axis=1), 2 * n)
-    out = full[:n].copy()
-    out[1:] += full[:n:-1]
-    return out
+    sums = full[:n].copy()
+    sums[1:] += full[:n:-1]
+    return sums
 
 
 def expected_products(basis: Float, order: int) -> Float:
-    """Return expected lag products of residuals from noise autocovariances, (order + 1, T).
+    """Return the matrix (order + 1, T) of expected lag products of residuals.
 
-    Row l, times the noise's autocovariances at lags 0 … T - 1, is E[sum_t e_t e_(t+l)]; `basis` is
-    an orthonormal basis (T, P) of the design.
+    The product of row l with the autocovariances of the noise at lags 0 … T - 1 is E[sum_t e_t
+    e_(t+l)]. `basis` is an orthonormal basis (T, P) of the design.
     """
-    out = np.empty((order + 1, len(basis)))
+    products = np.empty((order + 1, len(basis)))
     for lag in range(order + 1):
-        later = _moved(basis, lag)
-        out[lag] = _diagonal_sums(basis @ (basis.T @ later) - later, basis) - _diagonal_sums(
-            basis, _moved(basis, -lag)
-        )
-        out[lag, lag] += len(basis) - lag
-    return out
+        shifted_basis = _shift_rows(basis, lag)
+        products[lag] = _diagonal_sums(
+            basis @ (basis.T @ shifted_basis) - shifted_basis, basis
+        ) - _diagonal_sums(basis, _shift_rows(basis, -lag))
+        products[lag, lag] += len(basis) - lag
+    return products
 
 
-def _seen(rho: Float, products: Float) -> Float:
-    """Return ratios (M, p) of expected lag products to expected power.
+def _residual_ratios(rho: Float, products: Float) -> Float:
+    """Return ratios (M, p) of expected lag products and expected power of residuals.
 
-    They are for noise autocorrelations (M, p).
+    `rho` are the autocorrelations (M, p) of the noise.
     """
     moments = autocorrelations(levinson(rho)[0], products.shape[1]) @ products.T
     return moments[:, 1:] / moments[:, :1]
 
 
 def slopes(rho: Float, products: Float) -> Float:
-    """Return the derivatives of `_seen` by the noise autocorrelations, (M, p, p).
+    """Return derivatives of residual ratios with respect to noise autocorrelations, (M, p, p).
 
-    What is seen of the noise is the second axis, and its autocorrelations are the third axis.
-
-    `products`: factors of the autocovariances, as of `expected_products` (p + 1, T).
+    The second axis has the ratios, and the third axis the autocorrelations. `products` is the
+    matrix of `expected_products` (p + 1, T).
     """
-    found = _seen(rho, products)
+    ratios = _residual_ratios(rho, products)
     return np.stack(
-        [(_seen(rho + _NUDGE * row, products) - found) / _NUDGE for row in np.eye(rho.shape[1])],
+        [
+            (_residual_ratios(rho + _NUDGE * row, products) - ratios) / _NUDGE
+            for row in np.eye(rho.shape[1])
+        ],
         axis=2,
     )
 
 
 def unseen(target: Float, products: Float) -> Float:
-    """Return autocorrelations (M, p) of the noise with the residual ratios `target` (M, p).
+    """Return noise autocorrelations (M, p) from the ratios of residuals.
 
-    The ratios are as `_seen` gives them. Some ratios are not those of any stationary process:
-    averages of few voxels, or nodes beside all voxels. If no process comes within .01 of them,
-    they are brought toward those of white noise in the same design, as far as needed (`_NEARER`).
-    The process that Newton's steps end at would be near a random walk at several lags, and turn
-    rounding errors into effects.
+    Some ratios do not belong to any stationary process, for example averages of few voxels, or
+    lattice nodes outside the voxels. If no process has ratios within .01, the ratios are moved
+    toward the ratios of white noise in the same design, as far as necessary (`_NEARER`).
+    Otherwise, Newton's method would end near a random walk at several lags, and rounding errors
+    would become effects.
 
-    `products`: factors of the autocovariances, as of `expected_products` (p + 1, T).
+    Parameters
+    ----------
+    target : ndarray
+        Ratios of lag products and power of residuals (M, p).
+    products : ndarray
+        Matrix of `expected_products` (p + 1, T).
     """
-    rho, error = _unseen_if_possible(target, products)
-    lost = np.flatnonzero(error > _SAME)
-    if not len(lost):
+    rho, error = _invert_if_possible(target, products)
+    failed = np.flatnonzero(error > _SAME)
+    if not len(failed):
         return rho
-    white = _seen(np.zeros((1, target.shape[1])), products)
-    nearer = white + np.multiply.outer(_NEARER, target[lost] - white)
-    possible, errors = _unseen_if_possible(nearer.reshape(-1, target.shape[1]), products)
-    possible, errors = possible.reshape(nearer.shape), errors.reshape(nearer.shape[:2])
-    # the farthest from white noise that is possible, as are all nearer ones
-    rho[lost] = 0.0
-    reached = np.ones(len(lost), dtype=bool)
-    for row, found in zip(possible[::-1], errors[::-1] <= _SAME, strict=True):
-        reached &= found
-        rho[lost[reached]] = row[reached]
+    white = _residual_ratios(np.zeros((1, target.shape[1])), products)
+    moved_targets = white + np.multiply.outer(_NEARER, target[failed] - white)
+    possible, errors = _invert_if_possible(moved_targets.reshape(-1, target.shape[1]), products)
+    possible, errors = (
+        possible.reshape(moved_targets.shape),
+        errors.reshape(moved_targets.shape[:2]),
+    )
+    # The ratios farthest from white noise are taken for which all closer ratios are possible as
+    # well.
+    rho[failed] = 0.0
+    reachable = np.ones(len(failed), dtype=bool)
+    for row, is_possible in zip(possible[::-1], errors[::-1] <= _SAME, strict=True):
+        reachable &= is_possible
+        rho[failed[reachable]] = row[reachable]
     return rho
 
 
-def _unseen_if_possible(target: Float, products: Float) -> tuple[Float, Float]:
-    """Return autocorrelations as `unseen` and the largest error (M,) of the ratios.
+def _invert_if_possible(target: Float, products: Float) -> tuple[Float, Float]:
+    """Return autocorrelations as `unseen`, and the largest errors (M,) of their ratios.
 
-    By Newton's steps, each from the nearest process so far; after a step that leads away the next
-    is shorter.
+    Newton's method starts each step from the closest process so far. Steps are shortened after a
+    step that increases the error.
     """
     rho = target.copy()
     order = target.shape[1]
     best = rho.copy()
-    least = np.full(len(rho), np.inf)
-    nearest = np.zeros_like(target)  # error of `best`
+    best_size = np.full(len(rho), np.inf)
+    best_error = np.zeros_like(target)  # error of `best`
     length = np.ones((len(rho), 1))
     slope = np.zeros(0)
-    for turn in range(_ROUNDS):
-        error = target - _seen(rho, products)
+    for round_ in range(_ROUNDS):
+        error = target - _residual_ratios(rho, products)
         size = np.abs(error).max(axis=1)
-        better = size < least
-        best[better], nearest[better], least[better] = rho[better], error[better], size[better]
+        better = size < best_size
+        best[better], best_error[better], best_size[better] = (
+            rho[better],
+            error[better],
+            size[better],
+        )
         length[~better] *= _SHORTER
-        if least.max() < _CLOSE:
+        if best_size.max() < _CLOSE:
             break
-        if turn % _RENEW == 0:
+        if round_ % _RENEW == 0:
             slope = slopes(best, products) + _DAMPING * np.eye(order)
-        step = np.linalg.solve(slope, nearest[:, :, None])[:, :, 0]
+        step = np.linalg.solve(slope, best_error[:, :, None])[:, :, 0]
         step *= np.minimum(1, _STRIDE / np.maximum(np.abs(step).max(axis=1, keepdims=True), 1e-12))
         rho = autocorrelations(levinson(best + length * step)[0], order + 1)[:, 1:]
-    return autocorrelations(levinson(best)[0], order + 1)[:, 1:], least
+    return autocorrelations(levinson(best)[0], order + 1)[:, 1:], best_size
 
 
 def sampling(rho: Float, basis: Float) -> tuple[Float, Float]:
-    """Mean and scatter of one voxel's ratios r_l of lag products to power, under normal noise.
+    """Return bias (p,) and covariance (p, p) of a voxel's ratios of lag products and power.
 
-    For autocorrelations (p,) of the noise and an orthonormal basis (T, P) of the design: (p,)
-    E[r_l] less the ratio of expectations, and (p, p) covariance, both to second order in 1 /
-    degrees of freedom: two quadratic forms e'Ae and e'Be have the covariance 2 tr(A Σ B Σ), Σ = R
-    V R.
+    The bias is E[r_l] minus the ratio of the expectations. Both are computed for normal noise to
+    second order in 1 / degrees of freedom: two quadratic forms e'Ae and e'Be have the covariance 2
+    tr(A Σ B Σ), with Σ = R V R.
+
+    Parameters
+    ----------
+    rho : ndarray
+        Autocorrelations of the noise (p,).
+    basis : ndarray
+        Orthonormal basis of the design (T, P).
     """
     n, order = len(basis), len(rho)
     noise = toeplitz(autocorrelations(levinson(rho[None])[0], n)[0])
@@ -212,48 +244,52 @@ def sampling(rho: Float, basis: Float) -> tuple[Float, Float]:
 
 
 def _shifted_traces(noise: Float, order: int) -> Float:
-    """Return tr(L_k N L_l N) for a symmetric N and lags k, l = 0 … order, (order + 1, order + 1).
+    """Return tr(L_k N L_l N) of a symmetric N for lags k, l = 0 … order, (order + 1, order + 1).
 
-    L_k is half the shift by k and half that by -k. The traces are sums of products of N and of N
-    moved by k rows and by l columns either way, which spectra of the rows give for all l at once.
+    L_k is the mean of the shifts by k and by -k. The traces are sums of products of N and of N
+    shifted by k rows and by ±l columns; spectra of the rows give them for all l at once.
     """
     n = len(noise)
     size = fft.next_fast_len(n + order, real=True)
     spectra = fft.rfft(noise, size, axis=1)
     mirrored = spectra.conj()
-    out = np.empty((order + 1, order + 1))
+    traces = np.empty((order + 1, order + 1))
     for k in range(order + 1):
         sums = np.einsum("tf,tf->f", mirrored[: n - k], spectra[k:])
         products = fft.irfft(sums, size)
-        out[k] = (products[: order + 1] + products[-np.arange(order + 1)]) / 2
-    return out
+        traces[k] = (products[: order + 1] + products[-np.arange(order + 1)]) / 2
+    return traces
 
 
 def orthonormal(matrix: Float) -> Float:
-    """Orthonormal basis of a matrix' columns, (T, rank).
+    """Return an orthonormal basis of the columns of a matrix, (T, rank).
 
-    `matrix`: columns of the design (T, P), which may repeat each other.
+    Columns of the matrix (T, P) may be collinear.
     """
-    left, sizes, _ = np.linalg.svd(matrix, full_matrices=False)
-    return left[:, sizes > 1e-10 * sizes[0]]
+    basis, singular_values, _ = np.linalg.svd(matrix, full_matrices=False)
+    return basis[:, singular_values > 1e-10 * singular_values[0]]
 
 
 def effective_dof(dof: float, uncertainty: npt.ArrayLike) -> Float:
-    """Return the effective degrees of freedom of t.
-
-    They hold where the autocorrelation of a voxel's noise is not quite that of the model that it
-    shares.
+    """Return the effective degrees of freedom of t for voxels that share a noise model.
 
     The variance of an effect has two factors: the dispersion of the whitened residuals, known to
-    2/dof, and the factor k that the design makes of the noise's autocorrelation. Where a voxel's
-    own autocorrelation scatters about that of its model (`bids_sr.glm.noise`), log k
-    scatters too. To first order log variance then has the variance
+    2/dof, and a factor k that depends on the design and on the autocorrelation of the noise. If
+    autocorrelations of voxels scatter around their model (`bids_sr.glm.noise`), log k scatters as
+    well. To first order, the log variance then has the variance
 
         2/dof + (d log k / d rho)' C (d log k / d rho)
 
-    with C the covariance of the autocorrelations, and t has the degrees of freedom of the scaled
-    chi-square with that spread (Satterthwaite 1946; the step that Kenward and Roger 1997 take for
-    mixed models). In homogeneous noise C is 0; a voxel alone in its mask has the error of its own
-    estimate. `uncertainty` is the variance of log k; estimates below 0 count as 0.
+    with the covariance C of the autocorrelations, and t has the degrees of freedom of the scaled
+    chi-square with this variance (Satterthwaite 1946; the approach of Kenward and Roger 1997 for
+    mixed models). C is 0 in homogeneous noise. For a single voxel in its mask, C is the error of
+    its own estimate.
+
+    Parameters
+    ----------
+    dof : float
+        Residual degrees of freedom.
+    uncertainty : ndarray
+        Variance of log k; negative estimates count as 0.
     """
     return 2 / (2 / dof + np.maximum(uncertainty, 0.0))

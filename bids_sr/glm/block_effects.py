@@ -1,12 +1,13 @@
-"""Effects of the blocks of one series, whole slices, in one pass over the file.
+"""Block effects of one series for complete slices, in one pass over the file.
 
-Every metric of the split halves is a function of these few maps: effects of halves and of
-contrasts are sums of them, smoothing and Fourier filters are linear, and resampled blocks are
-other weights.
+All split-half metrics are functions of these few maps: effects of halves and of contrasts are
+weighted sums of the maps, smoothing and Fourier filters are linear, and resampled blocks only
+change the weights.
 
-The temporal components of a series (for the denoising control) are the leading eigenvectors of its
-T x T matrix of inner products inside the mask, each voxel's mean taken off; a series that keeps K
-of them has the block effects ``maps[..., :K] @ loadings[:K]``. They need one pass more.
+Temporal components of a series (for the denoising control) are the leading eigenvectors of its T x
+T matrix of inner products inside the mask, with each voxel's mean subtracted. A series that keeps
+K components has the block effects ``maps[..., :K] @ loadings[:K]``. Components require a second
+pass.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,13 +35,24 @@ _STORED = ("affine", "mask", "betas", "mean", "covariance", "leak", "pca_maps", 
 class Effects:
     """Effects of B blocks of one series.
 
-    `betas`: (X, Y, Z, B) signal change of a sustained block, unit of the series, whole slices.
-    `mean`: (X, Y, Z) mean over time. `blocks`: blocks, covariance, leak: see
-    `bids_sr.glm.blocks.BlockDesign`. `covariance`: covariance of the effects for noise of
-    variance one (B, B). `leak`: distance of each effect from an estimable one (B, P); zeros:
-    estimable. `smooth_variance`: (X, Y, Z) of the residuals after smoothing with 4 mm FWHM, or
-    None. `pca_maps`: pca_maps, pca_loadings: (X, Y, Z, K) and (K, B), empty without ranks.
-    `pca_loadings`: block effects of each temporal component (K, B); empty without ranks.
+    Attributes
+    ----------
+    betas : ndarray
+        Signal change of a sustained block in complete slices (X, Y, Z, B), unit of the series.
+    mean : ndarray
+        Mean over time (X, Y, Z).
+    blocks : tuple[Block, ...]
+        Blocks, see `bids_sr.glm.blocks.BlockDesign`.
+    covariance : ndarray
+        Covariance of the effects for noise of variance one (B, B).
+    leak : ndarray
+        Deviation of each effect from an estimable effect (B, P); zeros if the effect is estimable.
+    smooth_variance : ndarray | None
+        Variance of the residuals after smoothing with 4 mm FWHM (X, Y, Z); None if not computed.
+    pca_maps : ndarray
+        Maps of temporal components (X, Y, Z, K); empty if there are no ranks.
+    pca_loadings : ndarray
+        Block effects of each temporal component (K, B); empty if there are no ranks.
     """
 
     series: str
@@ -62,40 +74,29 @@ class Effects:
         return voxel_sizes(self.affine).tolist()
 
     def halves(self, weights: Mapping[str, float]) -> Float | None:
-        """Return the weights of the blocks in each half's effect, (2, B).
-
-        The value is None where the contrast cannot be split.
-        """
+        """Return the block weights in the effect of each half, (2, B); None without two halves."""
         return half_weights(self.blocks, weights, self.leak)
 
     def whole(self, weights: Mapping[str, float]) -> Float | None:
-        """Return the weights of the blocks in the mean effect of both halves, (B,).
-
-        The value is None where the contrast cannot be split.
+        """Return the block weights in the mean effect of both halves, (B,); None if it has no
+        halves.
         """
         halves = self.halves(weights)
         return None if halves is None else halves.mean(axis=0)
 
     def effect(self, block_weights: Float) -> Float32:
-        """A sum of block effects, (X, Y, Z), for weights (B,).
-
-        Map of the effect in the unit of the series.
-        """
+        """Return a weighted sum of block effects, (X, Y, Z), in the unit of the series."""
         return self.betas @ block_weights.astype(np.float32)
 
     def reduced(self, rank: int) -> Float32:
-        """Return block effects (X, Y, Z, B) from the `rank` leading temporal components.
-
-        The series keeps these components alone.
-        """
+        """Return block effects (X, Y, Z, B) of the `rank` leading temporal components."""
         return self.pca_maps[..., :rank] @ self.pca_loadings[:rank].astype(np.float32)
 
     def smooth_t(self, block_weights: Float) -> Float32:
         """Return t (X, Y, Z) of a sum of block effects after smoothing with 4 mm FWHM.
 
-        The fit is ordinary least squares.
-
-        Map of t, 0 where a voxel does not vary.
+        t is from ordinary least squares, and 0 in constant voxels. ValueError if the variance of
+        the smoothed series was not computed.
         """
         if self.smooth_variance is None:
             raise ValueError(
@@ -116,9 +117,9 @@ def temporal_components(
     scratch: Path,
     censored: Sequence[int] = (),
 ) -> Float:
-    """Return the leading eigenvectors of the inner products in time, (rows, count).
+    """Return the leading temporal eigenvectors of a series, (rows, count).
 
-    The inner products are those of the series. Signs are arbitrary but fixed.
+    Signs are arbitrary but reproducible.
 
     Parameters
     ----------
@@ -127,28 +128,28 @@ def temporal_components(
     mask : Mask
         Voxels of the brain on the grid of the series (3D, boolean).
     start : int
-        Number of the first volume, counted from 0.
+        First volume, counted from 0.
     count : int
         Number of components.
     scratch : Path
-        Folder of a scratch file, which is removed in the end.
+        Folder of a scratch file, which is removed at the end.
     censored : Sequence[int], optional
-        Volumes that do not count, in which the components are 0; counted from 0.
+        Volumes that are not used, counted from 0; components are 0 in these volumes.
 
     Returns
     -------
     Float
-        Courses of length one, the strongest first.
+        Time series of unit length, the strongest first.
     """
     with extract_time_series(reader, mask, scratch, start=start) as signals:
-        (courses,) = signals.values()
-        gram = np.zeros((courses.n_times, courses.n_times))
-        kept = np.ones(courses.n_times, dtype=bool)
-        kept[[volume - start for volume in censored]] = False
-        for _, block in courses.blocks():
+        (time_series,) = signals.values()
+        gram = np.zeros((time_series.n_times, time_series.n_times))
+        uncensored = np.ones(time_series.n_times, dtype=bool)
+        uncensored[[volume - start for volume in censored]] = False
+        for _, block in time_series.blocks():
             y = block.astype(np.float64)
-            y -= y.mean(axis=0) if kept.all() else y[kept].mean(axis=0)
-            y[~kept] = 0
+            y -= y.mean(axis=0) if uncensored.all() else y[uncensored].mean(axis=0)
+            y[~uncensored] = 0
             gram += y @ y.T
     vectors = np.linalg.eigh(gram)[1][:, ::-1][:, :count]
     return vectors * np.where(vectors[np.abs(vectors).argmax(axis=0), np.arange(count)] < 0, -1, 1)
@@ -164,24 +165,23 @@ def block_effects(
     with_t: bool = False,
     scratch: Path = Path(),
 ) -> Effects:
-    """Return effects of all blocks of one series.
+    """Return the effects of all blocks of one series.
 
     Parameters
     ----------
     reader, mask : SeriesReader
-        (X, Y, Z, T) in BOLD signal units, dummies included; (X, Y, Z). ValueError where they do
-        not fit.
+        Series (X, Y, Z, T) in BOLD signal units, including dummies, and brain (X, Y, Z).
     design : BlockDesign
-        Model of the run with one regressor for each block.
+        Model of the run with one regressor per block.
     series : str
         Name of the series.
     pca_ranks : Sequence[int], optional
-        Numbers of temporal components for `Effects.reduced`; those beyond the rank of the series
-        are left out.
+        Numbers of temporal components for `Effects.reduced`; numbers above the rank of the series
+        are omitted.
     with_t : bool, optional
-        Also what `Effects.smooth_t` needs.
+        Whether the variance for `Effects.smooth_t` is computed.
     scratch : Path, optional
-        Folder of a scratch file, used with pca_ranks only.
+        Folder of a scratch file, used only with `pca_ranks`.
 
     Returns
     -------
@@ -191,7 +191,7 @@ def block_effects(
     Raises
     ------
     ValueError
-        Series, mask and model do not fit in shape or number of volumes.
+        If series, mask and model differ in shape or number of volumes.
     """
     shape = reader.shape[:3]
     rows = len(design.matrix)
@@ -203,7 +203,7 @@ def block_effects(
             "volumes."
         )
     ranks = tuple(sorted({int(k) for k in pca_ranks if 0 < k < rows - len(design.censored)}))
-    # the weights of a block lie in the space of the model: they alone read its effect off
+    # Weights of a block are in the space of the model; their product with a series is its effect.
     count = len(design.blocks)
     columns = design.weights
     if ranks:
@@ -213,43 +213,43 @@ def block_effects(
                 temporal_components(reader, mask, start, ranks[-1], scratch, design.censored),
             ]
         )
-    sums, smoothed = _stream(
+    sums, smoothed = _accumulate(
         reader, start, columns.astype(np.float32), design.basis if with_t else None
     )
-    late: dict[str, Any] = {}
+    optional: dict[str, Any] = {}
     if smoothed is not None:
-        late["smooth_variance"] = _on_grid(smoothed.residual_variance(design.dof), shape)
+        optional["smooth_variance"] = _to_maps(smoothed.residual_variance(design.dof), shape)
     if ranks:
-        late |= {
+        optional |= {
             "ranks": ranks,
-            "pca_maps": _on_grid(sums.products[:, count:], shape),
+            "pca_maps": _to_maps(sums.products[:, count:], shape),
         }
-        late["pca_loadings"] = columns[:, count:].T @ design.weights
+        optional["pca_loadings"] = columns[:, count:].T @ design.weights
     return Effects(
         series=series,
         affine=reader.affine,
         mask=mask,
-        betas=_on_grid(sums.products[:, :count], shape),
-        mean=_on_grid(sums.mean, shape),
+        betas=_to_maps(sums.products[:, :count], shape),
+        mean=_to_maps(sums.mean, shape),
         blocks=design.blocks,
         covariance=design.covariance,
         leak=design.leak,
-        **late,
+        **optional,
     )
 
 
-def _on_grid(values: Real, shape: tuple[int, ...]) -> Float32:
-    """Values of voxels in the order in which volumes are stored, (N,) or (N, B), on their grid."""
-    on_grid = values.reshape(*shape[::-1], *values.shape[1:]).swapaxes(0, 2)
-    return np.ascontiguousarray(on_grid, dtype=np.float32)
+def _to_maps(values: Real, shape: tuple[int, ...]) -> Float32:
+    """Return voxel values in storage order, (N,) or (N, B), as maps."""
+    maps = values.reshape(*shape[::-1], *values.shape[1:]).swapaxes(0, 2)
+    return np.ascontiguousarray(maps, dtype=np.float32)
 
 
-def _stream(
+def _accumulate(
     reader: SeriesReader, start: int, columns: Float32, basis: Float | None
 ) -> tuple[StreamedFit, StreamedFit | None]:
-    """Sums over the series and, with an orthonormal basis, over the smoothed series.
+    """Return running sums over the series and, with an orthonormal basis, the smoothed series.
 
-    Voxels are in the order in which volumes are stored.
+    Voxels are in storage order.
     """
     first = reader.volume(start)
     sums = StreamedFit(columns, first.ravel(order="F"))
@@ -264,13 +264,13 @@ def _stream(
     for batch in in_batches(reader.volumes(start)):
         sums.add(np.stack([volume.ravel(order="F") for volume in batch]))
         if smoothed is not None:
-            fine = [smooth(volume, reader.zooms, _ACTIVE_FWHM_MM) for volume in batch]
-            smoothed.add(np.stack([volume.ravel(order="F") for volume in fine]))
+            smoothed_volumes = [smooth(volume, reader.zooms, _ACTIVE_FWHM_MM) for volume in batch]
+            smoothed.add(np.stack([volume.ravel(order="F") for volume in smoothed_volumes]))
     return sums, smoothed
 
 
 def save_effects(effects: Effects, path: Path) -> Path:
-    """Write effects as .npz, whole or not at all."""
+    """Write effects to a .npz file, atomically."""
     blocks = effects.blocks
     arrays = {name: getattr(effects, name) for name in _STORED}
     if effects.smooth_variance is not None:
@@ -290,13 +290,13 @@ def save_effects(effects: Effects, path: Path) -> Path:
 
 
 def load_mean(path: Path) -> tuple[Float32, Float]:
-    """Read the mean over time (X, Y, Z) and its affine from what `save_effects` wrote."""
+    """Read the temporal mean (X, Y, Z) and its affine from a file of `save_effects`."""
     with np.load(path, allow_pickle=False) as data:
         return data["mean"], data["affine"]
 
 
 def load_effects(path: Path) -> Effects:
-    """Read what `save_effects` wrote."""
+    """Read effects from a file of `save_effects`."""
     with np.load(path, allow_pickle=False) as data:
         events = data["event"]
         blocks = tuple(
@@ -306,7 +306,8 @@ def load_effects(path: Path) -> Effects:
                 share=float(share),
                 used=bool(used),
                 events=tuple(
-                    (float(on), float(length)) for _, on, length in events[events[:, 0] == index]
+                    (float(onset), float(length))
+                    for _, onset, length in events[events[:, 0] == index]
                 ),
             )
             for index, (name, half, share, used) in enumerate(

@@ -1,12 +1,13 @@
-"""Blocks of a run, its two halves, and a model with one regressor for each block.
+"""Blocks of a run, its two halves, and a model with one regressor per block.
 
-The halves are made of blocks: first, third, … of each condition against second, fourth, …, so that
-both halves hold every condition and drift weighs on both alike. Consecutive events of one trial
-type with short gaps are one sustained block; where that leaves many short trials, the unit is a
-chunk of consecutive trials of one condition.
+Halves consist of alternate blocks: the first, third, … block of each condition, and the second,
+fourth, … block. Both halves thus contain all conditions and are equally affected by drift.
+Consecutive events of one trial type with short gaps are one sustained block. If this gives many
+short trials, chunks of consecutive trials of one condition are the units.
 
-A block of which the run saw too little is modeled and not used: the standard error of its effect
-is a multiple of the others' (13 times, for a block of 16 s that ended 12 s before the run).
+A block whose response is mostly outside the run is modeled but not used, because the standard
+error of its effect is many times larger than for other blocks (13 times for a block of 16 s that
+ended 12 s before the run).
 """
 
 import logging
@@ -30,23 +31,24 @@ _LOGGER = logging.getLogger(__name__)
 
 _MAX_GAP_S = 3.0
 _MAX_UNITS = 40
-LEAST_CHUNKS, LEAST_TRIALS = 8, 16  # of a condition that is one block of so many trials
-# Share of a block's response (its squares, summed over time) that must lie inside the run
+# number of chunks of a condition, and of trials that are required for chunks
+LEAST_CHUNKS, LEAST_TRIALS = 8, 16
+# fraction of a block's response (squared and summed over time) that must be inside the run
 MIN_SHARE = 0.5
-_AFTER_S = 40.0  # how long a response goes on after its block
+_AFTER_S = 40.0  # s, duration of the response after a block
 _ESTIMABLE = 1e-6
 
 
 class TooFewBlocks(ValueError):
-    """Blocks that cannot be split in two halves; the message names the run and the fix."""
+    """Blocks that cannot be split in two halves; the message names the run and the remedy."""
 
 
 @frozen
 class Block:
-    """One unit of a run.
+    """Unit of a run: a block, a chunk of trials, or a segment of seeds.
 
-    `share`: of its response that lies inside the run, 0–1. `used`: whether it counts; else it is
-    modeled and weighs nothing.
+    `events` are onsets and durations (s). `share` is the fraction of the response inside the run,
+    0 to 1. A block that is not `used` is modeled, but has no weight.
     """
 
     condition: str
@@ -58,14 +60,24 @@ class Block:
 
 @frozen
 class BlockDesign:
-    """Model of a run with one regressor per block, and how block effects are read off a series.
+    """Model of a run with one regressor per block, and the weights that estimate block effects.
 
-    `matrix`: (rows, P); blocks that occur in it, confounds, drift, constant; dummies have no row.
-    `weights`: (rows, B); a voxel's time series times these is the effect of each block.
-    `covariance`: (B, B); of the effects, for noise of variance one. `leak`: (B, P); how far each
-    effect's row of the resolution matrix is from its unit vector; zeros where the effect can be
-    told from everything else. `basis`: (rows, rank) orthonormal columns that span the model.
-    `censored`: volumes that the model does not use, counted from 0 with the dummies.
+    Attributes
+    ----------
+    matrix : ndarray
+        Design matrix (rows, P): modeled blocks, confounds, drift and constant; dummies have no
+        row.
+    weights : ndarray
+        Weights (rows, B); their product with a voxel's time series is the effect of each block.
+    covariance : ndarray
+        Covariance of the effects for noise of variance one (B, B).
+    leak : ndarray
+        Deviation of each effect's row of the resolution matrix from its unit vector (B, P); zeros
+        if the effect is estimable.
+    basis : ndarray
+        Orthonormal columns that span the model (rows, rank).
+    censored : tuple[int, ...]
+        Volumes that the model does not use, counted from 0 including dummies.
     """
 
     blocks: tuple[Block, ...]
@@ -80,14 +92,15 @@ class BlockDesign:
 
 
 def find_blocks(events: Events, most: int = _MAX_UNITS) -> list[Block]:
-    """Return units of a run in order of the onset of their first event, halves not yet assigned.
+    """Return the units of a run in order of their first onset, without assigned halves.
 
-    Consecutive events of one type with at most `_MAX_GAP_S` between end and onset are one block;
-    above `most` of these, chunks of consecutive blocks of one condition are the units. So are
-    chunks of its events if all events of a condition would be one block (quick trials of one kind
-    throughout the run), which could not be split.
+    Consecutive events of one type are one block if at most `_MAX_GAP_S` is between the end of an
+    event and the next onset. If there are more than `most` blocks, the units are chunks of
+    consecutive blocks of a condition. If all events of a condition form one block, which could not
+    be split (such as rapid trials of one type throughout the run), the units are chunks of its
+    events.
 
-    `most`: number of units, exceeded only if the conditions are so many that two of each are more.
+    `most` is the largest number of units. It is only exceeded if two units per condition are more.
     """
     table = events.table.sort_values("onset", kind="stable")
     spans: list[tuple[str, float, float]] = []
@@ -102,69 +115,74 @@ def find_blocks(events: Events, most: int = _MAX_UNITS) -> list[Block]:
     timed: dict[str, list[tuple[float, float]]] = {}
     for name, start, end in spans:
         timed.setdefault(name, []).append((start, end - start))
-    count = max(2, most // len(timed) // 2 * 2)  # even, so that both halves get as many
+    # an even number, so that both halves have equally many units
+    count = max(2, most // len(timed) // 2 * 2)
     if len(spans) <= most:
         units = [
-            (name, [event]) for name, all_ in timed.items() if len(all_) > 1 for event in all_
+            (name, [event])
+            for name, condition_spans in timed.items()
+            if len(condition_spans) > 1
+            for event in condition_spans
         ]
-        for name in (name for name, all_ in timed.items() if len(all_) == 1):
-            own = table[table["trial_type"].astype(str) == name]
-            trials = [(float(row.onset), float(row.duration)) for row in own.itertuples()]
-            parts = LEAST_CHUNKS if len(trials) >= LEAST_TRIALS else 1
+        for name in (name for name, condition_spans in timed.items() if len(condition_spans) == 1):
+            condition_events = table[table["trial_type"].astype(str) == name]
+            trials = [
+                (float(row.onset), float(row.duration)) for row in condition_events.itertuples()
+            ]
+            n_chunks = LEAST_CHUNKS if len(trials) >= LEAST_TRIALS else 1
             if most < _MAX_UNITS:
-                parts = min(parts, count)
+                n_chunks = min(n_chunks, count)
             units += [
-                (name, list(part))
-                for part in (_chunks(trials, parts) if parts > 1 else [timed[name]])
+                (name, list(unit_events))
+                for unit_events in (_chunks(trials, n_chunks) if n_chunks > 1 else [timed[name]])
             ]
     else:
         units = [
-            (name, list(part)) for name, all_ in timed.items() for part in _chunks(all_, count)
+            (name, list(unit_events))
+            for name, condition_spans in timed.items()
+            for unit_events in _chunks(condition_spans, count)
         ]
     units.sort(key=lambda unit: unit[1][0][0])
-    return [Block(condition=name, events=tuple(part)) for name, part in units]
+    return [Block(condition=name, events=tuple(unit_events)) for name, unit_events in units]
 
 
 def _chunks(trials: Sequence[tuple[float, float]], count: int) -> list[list[tuple[float, float]]]:
-    """At most `count` runs of consecutive trials, as equal in number as can be."""
+    """Return at most `count` lists of consecutive trials of about equal length."""
     edges = np.linspace(0, len(trials), min(count, len(trials)) + 1).round().astype(int)
     return [list(trials[a:b]) for a, b in pairwise(edges)]
 
 
 def _assign_halves(blocks: Sequence[Block]) -> list[Block]:
-    """Used blocks of each condition in halves 0, 1, 0, 1, … in order of time.
+    """Assign used blocks of each condition to halves 0, 1, 0, 1, … in order of time.
 
     >>> [block.half for block in _assign_halves([Block(condition=c, events=()) for c in "aabab"])]
     [0, 1, 0, 0, 1]
     """
-    seen: Counter[str] = Counter()
-    out = []
+    n_used: Counter[str] = Counter()
+    assigned = []
     for block in blocks:
-        out.append(replace(block, half=seen[block.condition] % 2))
-        seen[block.condition] += block.used
-    return out
+        assigned.append(replace(block, half=n_used[block.condition] % 2))
+        n_used[block.condition] += block.used
+    return assigned
 
 
 def _check_split(blocks: Sequence[Block], source: str) -> None:
-    """Refuse blocks of which no condition has two.
-
-    TooFewBlocks names the source. Warns of conditions that have one.
-    """
+    """Raise `TooFewBlocks` if no condition has two used blocks; log conditions with fewer."""
     if not blocks:
         raise TooFewBlocks(f"{source}: the run is too short for a split-half analysis")
     counts = dict.fromkeys((block.condition for block in blocks), 0)
     for block in blocks:
         counts[block.condition] += block.used
-    alone = [name for name, count in counts.items() if count < 2]
-    if len(alone) == len(counts):
+    unsplit = [name for name, count in counts.items() if count < 2]
+    if len(unsplit) == len(counts):
         raise TooFewBlocks(
             f"{source}: a split-half analysis requires at least one condition with two blocks "
             "inside the run, but no condition has two "
             f"({', '.join(f'{name}: {counts[name]}' for name in counts)}). Acquire more "
             "blocks, or skip the split-half analysis"
         )
-    for name in alone:
-        _LOGGER.info(  # the plan has told it
+    for name in unsplit:
+        _LOGGER.info(  # The plan has already reported this condition.
             "%s: the condition %s has only %d block inside the run and is excluded from the "
             "split-half analysis, which requires two blocks",
             source,
@@ -173,8 +191,8 @@ def _check_split(blocks: Sequence[Block], source: str) -> None:
         )
 
 
-def _events(blocks: Sequence[Block]) -> Events:
-    """Events whose trial type is the block's number."""
+def _block_events(blocks: Sequence[Block]) -> Events:
+    """Return events with the index of the block as trial type."""
     rows = [
         (start, length, f"{index:05d}")
         for index, block in enumerate(blocks)
@@ -183,15 +201,15 @@ def _events(blocks: Sequence[Block]) -> Events:
     return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
 
 
-def _within(blocks: Sequence[Block], seeds: Seeds, tr: float) -> Seeds:
-    """Time series of seeds within each block, by its number."""
-    parts = {
+def _segment_regressors(blocks: Sequence[Block], seeds: Seeds, tr: float) -> Seeds:
+    """Return time series of seeds within each block, by index of the block."""
+    regressors = {
         f"{k:05d}": within(
             seeds.table[block.condition].to_numpy(dtype=np.float64), tr, *block.events[0]
         )
         for k, block in enumerate(blocks)
     }
-    return Seeds(pd.DataFrame(parts))
+    return Seeds(pd.DataFrame(regressors))
 
 
 def response_shares(
@@ -200,27 +218,28 @@ def response_shares(
     tr: float,
     courses: Callable[[Events, Float], Mapping[str, Float]] = Events.courses,
 ) -> list[float]:
-    """Share of each block's squared response that falls on evenly spaced times (s).
+    """Return the fraction of each block's squared response that is within evenly spaced times.
 
-    Only blocks near the ends of the run are worked out: the response to any other lies inside it.
+    Only blocks near the ends of the run are computed, because responses of all other blocks are
+    inside.
 
     Parameters
     ----------
     blocks : Sequence[Block]
         Blocks of the run in order of time.
     times : Float
-        Times of the volumes that count (s).
+        Times of the volumes that are used (s).
     tr : float
         Repetition time, TR (s).
     courses : Callable[[Events, Float], Mapping[str, Float]], optional
-        Gives the responses.
+        Function that returns the responses.
 
     Returns
     -------
     list[float]
-        Share from 0 to 1 of each block.
+        Fraction from 0 to 1 for each block.
     """
-    cut = [
+    near_ends = [
         index
         for index, block in enumerate(blocks)
         if any(
@@ -229,32 +248,43 @@ def response_shares(
         )
     ]
     shares = [1.0] * len(blocks)
-    if not cut:
+    if not near_ends:
         return shares
-    near = [blocks[index] for index in cut]
-    first = min(start for block in near for start, _ in block.events)
-    last = max(start + length for block in near for start, length in block.events) + _AFTER_S
-    before = max(0, int(np.ceil((times[0] - first) / tr)))
-    after = max(0, int(np.ceil((last - times[-1]) / tr)))
-    wide = times[0] + tr * np.arange(-before, len(times) + after)
-    inside = slice(before, before + len(times))
-    for index, signal in zip(cut, courses(_events(near), wide).values(), strict=True):
+    blocks_near_ends = [blocks[index] for index in near_ends]
+    first = min(start for block in blocks_near_ends for start, _ in block.events)
+    last = (
+        max(start + length for block in blocks_near_ends for start, length in block.events)
+        + _AFTER_S
+    )
+    n_before = max(0, int(np.ceil((times[0] - first) / tr)))
+    n_after = max(0, int(np.ceil((last - times[-1]) / tr)))
+    extended_times = times[0] + tr * np.arange(-n_before, len(times) + n_after)
+    inside = slice(n_before, n_before + len(times))
+    for index, signal in zip(
+        near_ends, courses(_block_events(blocks_near_ends), extended_times).values(), strict=True
+    ):
         shares[index] = float((signal[inside] ** 2).sum() / max((signal**2).sum(), 1e-300))
     return shares
 
 
-def _shares_kept(
-    blocks: Sequence[Block], events: Regressors, times: Float, kept: Mask, tr: float, n_dummy: int
+def _uncensored_shares(
+    blocks: Sequence[Block],
+    events: Regressors,
+    times: Float,
+    uncensored: Mask,
+    tr: float,
+    n_dummy: int,
 ) -> list[float]:
-    """Return the share of each block's squared response in the run that is not censored.
+    """Return the fraction of each block's squared response in volumes that are not censored.
 
-    Of a segment of seeds it is the share of its volumes. `times`, `kept`: of all volumes (T,).
+    For segments of seeds, it is the fraction of volumes. `times` and `kept` refer to all volumes
+    (T,).
     """
     if isinstance(events, Seeds):
         spans = [(round(s / tr), round((s + t) / tr)) for ((s, t),) in (b.events for b in blocks)]
-        return [float(kept[first:last].mean()) for first, last in spans]
-    responses = [r[n_dummy:] ** 2 for r in _events(blocks).courses(times).values()]
-    return [float(r[kept[n_dummy:]].sum() / max(r.sum(), 1e-300)) for r in responses]
+        return [float(uncensored[first:last].mean()) for first, last in spans]
+    responses = [r[n_dummy:] ** 2 for r in _block_events(blocks).courses(times).values()]
+    return [float(r[uncensored[n_dummy:]].sum() / max(r.sum(), 1e-300)) for r in responses]
 
 
 def block_design(
@@ -269,48 +299,49 @@ def block_design(
     confounds: pd.DataFrame | None = None,
     confound_names: Sequence[str] = MOTION,
 ) -> BlockDesign:
-    """Return the model of a run with one regressor for each block.
+    """Return the model of a run with one regressor per block.
 
-    Further parameters are those of `build_design`.
-
-    A block with less than `min_share` of its response inside the run does not count; 0 uses every
-    block. If the run has too few volumes for a regressor per block, consecutive blocks of a
-    condition are joined until one degree of freedom is left, down to two units per condition.
+    If the run has too few volumes for a regressor per block, consecutive blocks of a condition are
+    joined until one degree of freedom remains, with at least two units per condition.
 
     Parameters
     ----------
     events : Regressors
         Events of the task, or time series of seeds at rest.
     n_volumes : int
-        Number of all volumes of the series, dummies included.
+        Number of all volumes of the series, including dummies.
     tr : float
         Repetition time, TR (s).
     n_dummy : int, optional
         Number of volumes at the start that are not in the steady state.
     start_time : float | None, optional
-        Moment of a volume for which its values hold (s after its start); None: the middle of TR.
+        Reference time of a volume (s after its start); None for the middle of TR.
     min_share : float, optional
-        Share of a block's response (0 to 1) that makes it count.
+        Fraction of a block's response (0 to 1) that must be inside the run for the block to be
+        used. 0 uses every block.
     high_pass : float, optional
         Cut-off of the drift model (Hz); 0 for a straight line.
     confounds : pd.DataFrame | None, optional
-        Confounds of the run, one row a volume; None: none enter the model.
+        Confounds of the run, one row per volume; None for a model without confounds.
     confound_names : Sequence[str], optional
-        Names of the confounds that enter the model.
+        Names of the confounds in the model.
 
     Returns
     -------
     BlockDesign
-        Model, blocks with their halves, and how effects are read off.
+        Model, blocks with their halves, and weights of the effects.
 
     Raises
     ------
-    TooFewBlocks : no condition has two blocks inside the run, or two are more than it has room for
-    DesignError : the model cannot be built
+    TooFewBlocks
+        If no condition has two blocks inside the run, or if the model has too few volumes for two
+        blocks per condition.
+    DesignError
+        If the model cannot be built.
     """
-    most: int | None = None
+    max_units: int | None = None
     while True:
-        units = _units(events, tr, n_dummy, most)
+        units = _find_units(events, tr, n_dummy, max_units)
         try:
             return _block_design(
                 events,
@@ -325,8 +356,8 @@ def block_design(
                 confound_names=confound_names,
             )
         except TooManyColumns as error:
-            most = fewer_units(events, tr, n_dummy, len(units) - error.excess)
-            if most is None:
+            max_units = fewer_units(events, tr, n_dummy, len(units) - error.excess)
+            if max_units is None:
                 raise TooFewBlocks(
                     f"{events.source}: a split-half analysis, in which every block has its own "
                     f"regressor, is not possible, because {error}. Acquire more volumes, or skip "
@@ -335,22 +366,23 @@ def block_design(
 
 
 def fewer_units(events: Regressors, tr: float, n_dummy: int, room: int) -> int | None:
-    """Return the limit of units by which a run has at most as many as its model has room for.
+    """Return the largest limit of units for which the number of units does not exceed `room`.
 
-    The limit is the highest one; None if the run cannot be divided into so few units.
+    `room` is the number of units that the model can fit. None is returned if the run cannot be
+    divided into so few units.
     """
-    for most in range(room, 1, -1):
-        if len(_units(events, tr, n_dummy, most)) <= room:
-            return most
+    for limit in range(room, 1, -1):
+        if len(_find_units(events, tr, n_dummy, limit)) <= room:
+            return limit
     return None
 
 
-def _units(events: Regressors, tr: float, n_dummy: int, most: int | None) -> list[Block]:
-    """Return blocks of a task or segments of seeds, at most so many if that is possible."""
+def _find_units(events: Regressors, tr: float, n_dummy: int, limit: int | None) -> list[Block]:
+    """Return blocks of a task or segments of seeds, at most `most` if possible."""
     if isinstance(events, Seeds):
-        spans = events.segments(tr, n_dummy, most)
+        spans = events.segments(tr, n_dummy, limit)
         return [Block(condition=name, events=(span,)) for name, span in spans]
-    return find_blocks(events) if most is None else find_blocks(events, most)
+    return find_blocks(events) if limit is None else find_blocks(events, limit)
 
 
 def _block_design(
@@ -366,9 +398,12 @@ def _block_design(
     confounds: pd.DataFrame | None,
     confound_names: Sequence[str],
 ) -> BlockDesign:
-    """Return the model of `block_design` with these blocks or segments.
+    """Return the model of `block_design` for given blocks or segments.
 
-    `TooManyColumns`: they leave no degree of freedom.
+    Raises
+    ------
+    TooManyColumns
+        If no degrees of freedom remain.
     """
     times = frame_times(n_volumes, tr, start_time=start_time)
     shares = (
@@ -376,13 +411,13 @@ def _block_design(
         if isinstance(events, Seeds)
         else response_shares(candidates, times[n_dummy:], tr)
     )
-    kept = kept_volumes(
+    uncensored = kept_volumes(
         None if confounds is None else confounds[[c for c in confounds if c in confound_names]],
         n_volumes,
     )
-    if not kept[n_dummy:].all():
-        left = _shares_kept(candidates, events, times, kept, tr, n_dummy)
-        shares = [share * part for share, part in zip(shares, left, strict=True)]
+    if not uncensored[n_dummy:].all():
+        uncensored_shares = _uncensored_shares(candidates, events, times, uncensored, tr, n_dummy)
+        shares = [share * part for share, part in zip(shares, uncensored_shares, strict=True)]
     blocks = [
         replace(b, share=s, used=s >= min_share and s > 0)
         for b, s in zip(candidates, shares, strict=True)
@@ -391,21 +426,27 @@ def _block_design(
         if not block.used:
             part = f"{1 - block.share:.0%}" if block.share >= 0.005 else "all"
             onset = block.events[0][0]
-            where = "before the steady state" if 0 <= onset < n_dummy * tr else "outside the run"
-            if not kept[n_dummy:].all():
-                where += " or in censored volumes"
-            words = (events.source, block.condition, onset, part, where)
-            # one before the run begins is that of a longer recording, and nobody's mistake
+            location = (
+                "before the steady state" if 0 <= onset < n_dummy * tr else "outside the run"
+            )
+            if not uncensored[n_dummy:].all():
+                location += " or in censored volumes"
+            message_values = (events.source, block.condition, onset, part, location)
+            # Blocks before the run began belong to a longer recording and are not an error.
             level = logging.INFO if onset < 0 else logging.WARNING
             _LOGGER.log(
                 level,
                 "%s: the %s block at %.1f s is excluded from the split-half analysis, because %s "
                 "of the response is %s. Check the onset of the block.",
-                *words,
+                *message_values,
             )
     blocks = _assign_halves(blocks)
     _check_split(blocks, events.source)
-    regressors = _within(blocks, events, tr) if isinstance(events, Seeds) else _events(blocks)
+    regressors = (
+        _segment_regressors(blocks, events, tr)
+        if isinstance(events, Seeds)
+        else _block_events(blocks)
+    )
     design = build_design(
         regressors,
         n_volumes=n_volumes,
@@ -416,36 +457,38 @@ def _block_design(
         confounds=confounds,
         confound_names=confound_names,
     )
-    read_off = _read_off(
+    read_off = _weigh_effects(
         blocks, design.matrix, [int(name) for name in design.conditions], n_dummy, design.dof
     )
     return replace(read_off, censored=design.censored)
 
 
-def _read_off(
+def _weigh_effects(
     blocks: Sequence[Block], matrix: Float, modeled: Sequence[int], n_dummy: int, dof: int
 ) -> BlockDesign:
-    """How effects are read off; blocks without a column get zeros and do not count."""
+    """Return the model with the weights of block effects; blocks without a column are not used."""
     inverse = np.linalg.pinv(matrix)
     b, rows, columns = len(blocks), *matrix.shape
     weights, leak, covariance = np.zeros((rows, b)), np.zeros((b, columns)), np.zeros((b, b))
-    at = np.asarray(modeled, dtype=int)
-    own = np.arange(len(at))
-    weights[:, at] = inverse[own].T
-    leak[at] = inverse[own] @ matrix - np.eye(columns)[own]
-    covariance[np.ix_(at, at)] = inverse[own] @ inverse[own].T
-    left, sizes, _ = np.linalg.svd(matrix, full_matrices=False)
-    kept = [
+    block_indices = np.asarray(modeled, dtype=int)
+    column_indices = np.arange(len(block_indices))
+    weights[:, block_indices] = inverse[column_indices].T
+    leak[block_indices] = inverse[column_indices] @ matrix - np.eye(columns)[column_indices]
+    covariance[np.ix_(block_indices, block_indices)] = (
+        inverse[column_indices] @ inverse[column_indices].T
+    )
+    left_vectors, singular_values, _ = np.linalg.svd(matrix, full_matrices=False)
+    checked_blocks = [
         replace(block, used=block.used and index in set(modeled))
         for index, block in enumerate(blocks)
     ]
     return BlockDesign(
-        blocks=tuple(kept),
+        blocks=tuple(checked_blocks),
         matrix=matrix,
         weights=weights,
         covariance=covariance,
         leak=leak,
-        basis=left[:, : rows - dof] if sizes[0] > 0 else left,
+        basis=left_vectors[:, : rows - dof] if singular_values[0] > 0 else left_vectors,
         n_dummy=n_dummy,
         dof=dof,
     )
@@ -454,40 +497,42 @@ def _read_off(
 def half_weights(
     blocks: Sequence[Block], weights: Mapping[str, float], leak: Float | None = None
 ) -> Float | None:
-    """Return the block weights in each half's effect, (2, B), None if the contrast has no halves.
+    """Return the block weights in the effect of each half, (2, B); None if there are no halves.
 
-    A half's effect is the mean over a condition's blocks in that half, then the contrast of
-    conditions, scaled as `scaled_weights` scales it. A condition without a used block in either
-    half is left out of both, and the weights of the others on its side of the contrast grow to
-    make up for it; a contrast that loses a side cannot be split, nor one that the model cannot
-    estimate, as its `leak` tells (see `BlockDesign`).
+    The effect of a half is the mean over a condition's blocks in this half, followed by the
+    contrast of conditions, scaled as in `scaled_weights`. A condition without a used block in
+    either half is excluded from both halves, and the weights of the other conditions on its side
+    of the contrast are increased accordingly. A contrast cannot be split if it loses a side, or if
+    it is not estimable according to `leak` (see `BlockDesign`).
     """
     scaled = scaled_weights(weights)
-    count = Counter((block.condition, block.half) for block in blocks if block.used)
-    present = {name: w for name, w in scaled.items() if count[name, 0] and count[name, 1]}
+    n_used = Counter((block.condition, block.half) for block in blocks if block.used)
+    in_both_halves = {name: w for name, w in scaled.items() if n_used[name, 0] and n_used[name, 1]}
     sums = {
         sign: (
             sum(w for w in scaled.values() if w * sign > 0),
-            sum(w for w in present.values() if w * sign > 0),
+            sum(w for w in in_both_halves.values() if w * sign > 0),
         )
         for sign in (1, -1)
     }
-    if any(whole != 0 and left == 0 for whole, left in sums.values()):
+    if any(full_sum != 0 and present_sum == 0 for full_sum, present_sum in sums.values()):
         return None
-    grown = {
+    rescaled = {
         name: w * sums[1 if w > 0 else -1][0] / sums[1 if w > 0 else -1][1]
-        for name, w in present.items()
+        for name, w in in_both_halves.items()
     }
-    out = np.zeros((2, len(blocks)))
+    weights_by_half = np.zeros((2, len(blocks)))
     for index, block in enumerate(blocks):
-        if block.used and block.condition in grown:
-            out[block.half, index] = grown[block.condition] / count[block.condition, block.half]
-    if leak is not None and np.abs(out @ leak).max() > _ESTIMABLE:
+        if block.used and block.condition in rescaled:
+            weights_by_half[block.half, index] = (
+                rescaled[block.condition] / n_used[block.condition, block.half]
+            )
+    if leak is not None and np.abs(weights_by_half @ leak).max() > _ESTIMABLE:
         return None
-    return out
+    return weights_by_half
 
 
 def missing_conditions(blocks: Sequence[Block], weights: Mapping[str, float]) -> list[str]:
-    """Return conditions of a contrast that have no used block in one of the halves."""
-    have = {(block.condition, block.half) for block in blocks if block.used}
-    return [name for name, w in weights.items() if w and not {(name, 0), (name, 1)} <= have]
+    """Return conditions of a contrast without a used block in one of the halves."""
+    available = {(block.condition, block.half) for block in blocks if block.used}
+    return [name for name, w in weights.items() if w and not {(name, 0), (name, 1)} <= available]

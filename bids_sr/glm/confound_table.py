@@ -1,11 +1,10 @@
-"""Confounds table of a BOLD run, named, defined and described as in fMRIPrep.
+"""Confounds table of a BOLD run, with the names, definitions and descriptions of fMRIPrep.
 
-Readers of fMRIPrep's table can thus take it as it is.
-
-ExpandModel and SpikeRegressors of niworkflows, and CompCor of nipype, define the columns; tests
-hold each column to theirs. Their code is not called: CompCor holds the whole series and a
-decomposition of its voxels in memory, where here slabs add up to one matrix of volumes by volumes,
-and the expansion is a difference and a square.
+Programs that read the table of fMRIPrep can therefore read this table unchanged. Columns are
+defined by ExpandModel and SpikeRegressors of niworkflows and by CompCor of nipype; tests compare
+each column with theirs. Their code is not called: CompCor holds the complete series and a
+decomposition of its voxels in memory, whereas slabs of voxels are summed here to one matrix of
+volumes by volumes, and the expansions are differences and squares.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,18 +30,18 @@ from bids_sr.io.arrays import Array, Float, Mask
 from bids_sr.io.nifti import SeriesReader
 
 Described = dict[str, dict[str, object]]
-"""Description, unit and what else is known of each column, by its name."""
+"""Description, unit and further metadata of each column, by its name."""
 
-_AT_LEAST = 5  # components of each mask: XCP-D reads as many, and the linear model
+_AT_LEAST = 5  # components per mask, the number that XCP-D and the linear model read
 _SIGNALS = ("global_signal", "csf", "white_matter")
-"""Mean signals that are expanded as head motion is."""
-# of the variance that the components of a mask explain together, unless all are asked for
+"""Mean signals that are expanded in the same way as head motion."""
+# fraction of variance that the components of a mask explain together, unless all are requested
 _SHARE = 0.5
 
 
 _Noise = tuple[str, str, dict[str, object], Mask]
-"""Mask whose components are taken: the prefix of their names, where it lies, what the sidecar says
-of it, and its voxels.
+"""Mask of a component analysis: prefix of component names, location in words, metadata for the
+sidecar, and voxels.
 """
 
 
@@ -58,37 +57,39 @@ def gather(
     std_dvars: float = 1.5,
     all_components: bool = False,
 ) -> tuple[pd.DataFrame, Described]:
-    """Return confounds table of a motion-corrected series and the description of its columns.
+    """Return the confounds table of a motion-corrected series, with column descriptions.
 
     Parameters
     ----------
     reader : SeriesReader
         Motion-corrected series (uncompressed).
     mask : Mask
-        Brain, on its grid.
+        Brain on the grid of the series.
     motion : pd.DataFrame
-        One row a volume with the columns MOTION (mm, rad).
+        Motion parameters, one row per volume, with the columns MOTION (mm, rad).
     matrices : Array
-        (T, 4, 4), one a volume; take a point of the reference to where it lies in the volume (RAS
-        mm).
+        Transforms of points of the boldref to each volume (T, 4, 4; RAS mm).
     tpms : Sequence[Array] | None, optional
-        Gray matter, white matter, cerebrospinal fluid on the grid; None leaves tissue signals and
-        aCompCor out.
+        Probabilities of gray matter, white matter and cerebrospinal fluid on the grid; None to
+        omit tissue signals and aCompCor.
     n_dummy : int, optional
-        Volumes at the start that are not steady.
+        Number of volumes at the start that are not in the steady state.
     fd_mm, std_dvars : float, optional
-        A volume above one of them is a motion outlier, with a column of its own.
+        Thresholds of framewise displacement (mm) and standardized DVARS. A volume above either
+        threshold has a motion-outlier column.
     all_components : bool, optional
-        Every component of CompCor, instead of those that explain half of the variance.
+        Whether all CompCor components are included; otherwise the first components that explain
+        half of the variance, but at least five.
 
     Returns
     -------
     tuple[pd.DataFrame, Described]
-        (table, one row a volume, NaN where a column is not defined; descriptions by column).
+        Table, one row per volume, NaN if a value is undefined; and descriptions by column.
 
     Raises
     ------
-    ValueError : rows and volumes differ in number, or the mask is empty
+    ValueError
+        If rows and volumes differ in number, or if the mask is empty or on another grid.
     """
     volumes = reader.shape[3]
     if (
@@ -102,7 +103,11 @@ def gather(
             f"has {int(mask.sum())} voxels on a {mask.shape} grid."
         )
     tissues = (
-        {name: each for name, each in tissue_masks(tpms, mask).items() if each.any()}
+        {
+            name: tissue_mask
+            for name, tissue_mask in tissue_masks(tpms, mask).items()
+            if tissue_mask.any()
+        }
         if tpms is not None
         else {}
     )
@@ -111,7 +116,7 @@ def gather(
         reader,
         {
             "global_signal": mask,
-            **{averaged[k]: each for k, each in tissues.items() if k in averaged},
+            **{averaged[k]: tissue_mask for k, tissue_mask in tissues.items() if k in averaged},
         },
     )
     center = reader.affine[:3] @ [*((np.array(reader.shape[:3]) - 1) / 2), 1]
@@ -121,8 +126,8 @@ def gather(
     columns |= _expansions(columns)
     described = describe(columns)
     if volumes - n_dummy > 2:
-        columns |= _drifts(volumes, n_dummy, reader.tr, described)
-        for noise in _noises(reader, mask, tissues, n_dummy):
+        columns |= _drift_columns(volumes, n_dummy, reader.tr, described)
+        for noise in _compcor_masks(reader, mask, tissues, n_dummy):
             columns |= _components(reader, noise, n_dummy, described, all_of_them=all_components)
     columns |= _outliers(columns, described, fd_mm, std_dvars)
     table = pd.DataFrame(columns)
@@ -133,33 +138,34 @@ def gather(
 def _expansions(columns: Mapping[str, Array]) -> dict[str, Float]:
     """Return squares, differences and squared differences of motion and mean signals.
 
-    Differences are backward. What is absent of the head motion and mean signals is left out.
+    Differences are backward. Signals that are missing in `columns` are skipped.
     """
-    out: dict[str, Float] = {}
+    expansions: dict[str, Float] = {}
     for name in (*MOTION, *_SIGNALS):
         if name in columns:
             change = derivative(columns[name])
-            out |= {
+            expansions |= {
                 f"{name}_derivative1": change,
                 f"{name}_power2": np.asarray(columns[name]) ** 2,
             }
-            out[f"{name}_derivative1_power2"] = change**2
-    return out
+            expansions[f"{name}_derivative1_power2"] = change**2
+    return expansions
 
 
 def _outliers(
     columns: Mapping[str, Array], described: Described, fd_mm: float, std_dvars: float
 ) -> dict[str, Float]:
-    """Return one column per outlier volume (1 there, else 0); add their descriptions.
+    """Return one column per outlier volume (1 in this volume, else 0), and describe them.
 
-    An outlier moved or changed too much.
+    A volume is an outlier if its framewise displacement or its standardized DVARS exceeds the
+    threshold. Descriptions are added to `described`.
     """
-    far = columns["framewise_displacement"] > fd_mm
-    changed = columns["std_dvars"] > std_dvars
-    out: dict[str, Float] = {}
-    for k, volume in enumerate(np.flatnonzero(far | changed)):
+    large_displacement = columns["framewise_displacement"] > fd_mm
+    large_dvars = columns["std_dvars"] > std_dvars
+    outliers: dict[str, Float] = {}
+    for k, volume in enumerate(np.flatnonzero(large_displacement | large_dvars)):
         name = f"motion_outlier{k:02d}"
-        out[name] = (np.arange(len(far)) == volume).astype(np.float64)
+        outliers[name] = (np.arange(len(large_displacement)) == volume).astype(np.float64)
         described[name] = {
             "Description": (
                 f"1 in volume {volume} and 0 elsewhere; framewise displacement exceeds "
@@ -167,11 +173,11 @@ def _outliers(
             ),
             "Units": "arbitrary",
         }
-    return out
+    return outliers
 
 
 def mark_nonsteady(table: pd.DataFrame, described: Described, n_dummy: int) -> None:
-    """Add a column for each volume that is not in steady state, and its description."""
+    """Add a column for each non-steady-state volume to the table, and its description."""
     for k in range(n_dummy):
         name = f"non_steady_state_outlier{k:02d}"
         table[name] = (np.arange(len(table)) == k).astype(np.float64)
@@ -184,13 +190,15 @@ def mark_nonsteady(table: pd.DataFrame, described: Described, n_dummy: int) -> N
         }
 
 
-def _drifts(volumes: int, n_dummy: int, tr: float, described: Described) -> dict[str, Float]:
+def _drift_columns(
+    volumes: int, n_dummy: int, tr: float, described: Described
+) -> dict[str, Float]:
     """Return the unit-length cosines removed before CompCor, 0 in non-steady-state volumes."""
-    out: dict[str, Float] = {}
+    regressors: dict[str, Float] = {}
     cosines = slow_cosines(volumes - n_dummy, tr)[:, 1:]
     for k, values in enumerate((cosines / np.linalg.norm(cosines, axis=0)).T):
         period = 2 * (volumes - n_dummy) * tr / (k + 1)
-        out[f"cosine{k:02d}"] = np.concatenate([np.zeros(n_dummy), values])
+        regressors[f"cosine{k:02d}"] = np.concatenate([np.zeros(n_dummy), values])
         described[f"cosine{k:02d}"] = {
             "Description": (
                 f"Discrete cosine regressor with a period of {period:.4g} s, removed before "
@@ -198,62 +206,70 @@ def _drifts(volumes: int, n_dummy: int, tr: float, described: Described) -> dict
             ),
             "Units": "arbitrary",
         }
-    return out
+    return regressors
 
 
-def _noises(
+def _compcor_masks(
     reader: SeriesReader, mask: Mask, tissues: Mapping[str, Mask], n_dummy: int
 ) -> Iterator[_Noise]:
-    """Masks of CompCor that have voxels: deep in the tissues, and what fluctuates most."""
+    """Yield the nonempty masks of CompCor: deep tissue voxels, and the most variable voxels."""
     deep = {
         "deep": ("a", "combined", "voxels deep inside white matter and cerebrospinal fluid"),
         "deep_white_matter": ("w", "WM", "voxels deep inside white matter"),
         "deep_csf": ("c", "CSF", "voxels deep inside cerebrospinal fluid"),
     }
-    for name, (prefix, mask_name, where) in deep.items():
+    for name, (prefix, mask_name, location) in deep.items():
         if name in tissues:
-            yield prefix, where, {"Method": "aCompCor", "Mask": mask_name}, tissues[name]
-    most = most_variable(reader, mask, n_dummy)
-    yield "t", "the voxels with the highest temporal variance", {"Method": "tCompCor"}, most
+            yield prefix, location, {"Method": "aCompCor", "Mask": mask_name}, tissues[name]
+    variable_voxels = most_variable(reader, mask, n_dummy)
+    yield (
+        "t",
+        "the voxels with the highest temporal variance",
+        {"Method": "tCompCor"},
+        variable_voxels,
+    )
 
 
 def _components(
     reader: SeriesReader, noise: _Noise, n_dummy: int, described: Described, *, all_of_them: bool
 ) -> dict[str, Float]:
-    """Return a mask's components, 0 in non-steady-state volumes; add their descriptions."""
-    prefix, where, about, mask = noise
+    """Return the components of a mask, 0 in non-steady-state volumes, and describe them.
+
+    Descriptions are added to `described`.
+    """
+    prefix, place, metadata, mask = noise
     basis = drift_basis(reader.shape[3] - n_dummy, reader.tr)
     components, singular, share = principal_components(slabs_of(reader, mask, n_dummy), basis)
     explained = np.cumsum(share)
-    enough = max(int(np.searchsorted(explained, _SHARE)) + 1, _AT_LEAST)
-    out: dict[str, Float] = {}
-    for k in range(len(share) if all_of_them else min(enough, len(share))):
+    n_components = max(int(np.searchsorted(explained, _SHARE)) + 1, _AT_LEAST)
+    regressors: dict[str, Float] = {}
+    for k in range(len(share) if all_of_them else min(n_components, len(share))):
         name = f"{prefix}_comp_cor_{k:02d}"
-        out[name] = np.concatenate([np.zeros(n_dummy), components[:, k]])
+        regressors[name] = np.concatenate([np.zeros(n_dummy), components[:, k]])
         described[name] = {
             "Description": (
-                f"Component {k} of {about['Method']}, computed from {where} ({int(mask.sum())} "
+                f"Component {k} of {metadata['Method']}, computed from {place} ({int(mask.sum())} "
                 f"voxels) after high-pass filtering (cut-off period {CUTOFF_S:g} s); 0 in "
                 "non-steady-state volumes"
             ),
             "Units": "arbitrary",
-            **about,
+            **metadata,
             "Retained": True,
             "SingularValue": float(singular[k]),
             "VarianceExplained": float(share[k]),
             "CumulativeVarianceExplained": float(explained[k]),
         }
-    return out
+    return regressors
 
 
 def describe(columns: Iterable[str]) -> Described:
-    """Description and unit of the columns that do not depend on the data.
+    """Return description and unit of columns whose description does not depend on the data.
 
-    `columns`: names of columns; those that are not known are left out.
+    Unknown columns are skipped.
     """
     axes = {"x": "left to right", "y": "posterior to anterior", "z": "inferior to superior"}
     signal = "scanner intensity units"
-    fixed = {
+    definitions = {
         "global_signal": ("Mean signal within the brain mask", signal),
         "csf": ("Mean signal within cerebrospinal fluid", signal),
         "white_matter": ("Mean signal within white matter", signal),
@@ -282,36 +298,36 @@ def describe(columns: Iterable[str]) -> Described:
             "mm",
         ),
     }
-    for axis, way in axes.items():
-        fixed[f"trans_{axis}"] = (
-            f"Translation of the head's center relative to the boldref, from {way} (RAS+)",
+    for axis, direction in axes.items():
+        definitions[f"trans_{axis}"] = (
+            f"Translation of the head's center relative to the boldref, from {direction} (RAS+)",
             "mm",
         )
-        fixed[f"rot_{axis}"] = (
+        definitions[f"rot_{axis}"] = (
             (
-                f"Right-handed rotation of the head relative to the boldref about the {way} "
+                f"Right-handed rotation of the head relative to the boldref about the {direction} "
                 "axis through the head's center (component of the rotation vector)"
             ),
             "rad",
         )
     for name in (*MOTION, *_SIGNALS):
-        unit = fixed[name][1]
-        fixed[f"{name}_derivative1"] = (
+        unit = definitions[name][1]
+        definitions[f"{name}_derivative1"] = (
             f"Change in {name} from the previous volume",
             f"{unit} per volume",
         )
-        fixed[f"{name}_power2"] = (f"Square of {name}", f"({unit})^2")
-        fixed[f"{name}_derivative1_power2"] = (
+        definitions[f"{name}_power2"] = (f"Square of {name}", f"({unit})^2")
+        definitions[f"{name}_derivative1_power2"] = (
             f"Square of {name}_derivative1",
             f"({unit} per volume)^2",
         )
     means = {*_SIGNALS, "csf_wm"}
     return {
         name: {
-            "Description": fixed[name][0],
-            "Units": fixed[name][1],
+            "Description": definitions[name][0],
+            "Units": definitions[name][1],
             **({"Method": "Mean"} if name in means else {}),
         }
         for name in columns
-        if name in fixed
+        if name in definitions
     }

@@ -1,4 +1,4 @@
-"""Confounds of a BOLD run: head motion, change between volumes, tissues, noise components."""
+"""Confounds of a BOLD run: head motion, signal changes, tissue signals, noise components."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -13,19 +13,16 @@ from bids_sr.spatial.same_results import with_sign
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 HEAD_RADIUS_MM = 50.0
-_BALL_MM = 80.0  # radius of the ball of `rms_displacement`, that of FSL
-_ROWS = 4  # rows of a slice worked on at once: a few MB over 900 volumes
-_FEW = 20  # voxels: a tissue mask with fewer is taken at a lower probability
+_BALL_MM = 80.0  # mm, radius of the ball of `rms_displacement`, as in FSL
+_ROWS = 4  # rows of a slice per slab: a few MB for 900 volumes
+_FEW = 20  # voxels; smaller tissue masks are taken at a lower probability
 
 
 def framewise_displacement(params: Array) -> Float:
-    """Return framewise displacement (mm), first value NaN.
+    """Return framewise displacement (mm), (T,); the first value is NaN.
 
-    It is the sum of absolute changes of the parameters (T, 6; mm, rad).
-
-    Rotations become displacements on a sphere of 50 mm. Source: power2012, framewise displacement.
-
-    `params`: six motion parameters, one row a volume (T, 6; mm, rad).
+    Framewise displacement is the sum of absolute changes of the motion parameters (T, 6; mm, rad).
+    Rotations are converted to displacements on a sphere of 50 mm. Source: power2012.
     """
     change = np.abs(np.diff(np.asarray(params, dtype=np.float64), axis=0))
     change[:, 3:] *= HEAD_RADIUS_MM
@@ -33,11 +30,16 @@ def framewise_displacement(params: Array) -> Float:
 
 
 def rms_displacement(matrices: Array, center: Array) -> Float:
-    """Return RMS displacement (mm) since the previous volume over a ball of 80 mm, first NaN.
+    """Return RMS displacement (mm) from the previous volume in a ball of 80 mm; first value NaN.
 
-    `matrices` (T, 4, 4) take a point of the reference to where it lies in the volume; `center` is
-    that of the ball, RAS mm. Source: jenkinson2002, of which the published form is the average
-    over the ball in closed form.
+    Source: jenkinson2002. The published formula is the mean over the ball in closed form.
+
+    Parameters
+    ----------
+    matrices : ndarray
+        Transforms of points of the boldref to each volume (T, 4, 4; RAS mm).
+    center : ndarray
+        Center of the ball (3,; RAS mm).
     """
     change = np.linalg.inv(matrices[1:]) @ matrices[:-1]
     turn = change[:, :3, :3] - np.eye(3)
@@ -47,53 +49,46 @@ def rms_displacement(matrices: Array, center: Array) -> Float:
 
 
 def derivative(values: Array) -> Float:
-    """Backward difference, first value NaN."""
+    """Return backward differences; the first value is NaN."""
     values = np.asarray(values, dtype=np.float64)
     return np.concatenate([[np.nan], np.diff(values)])
 
 
 def _first_autocorrelation(series: Array) -> Float:
-    """Lag-one autocorrelation (N,) of the rows (N, T), mean removed; 0 for a constant row.
-
-    `series`: time series, one voxel a row (N, T).
-    """
+    """Return the lag-one autocorrelation (N,) of time series (N, T); 0 for constant series."""
     centered = series - series.mean(axis=1, keepdims=True)
     power = (centered**2).sum(axis=1)
     return (centered[:, 1:] * centered[:, :-1]).sum(axis=1) / np.where(power > 0, power, 1.0)
 
 
 def _robust_sd(series: Array) -> Float:
-    """Standard deviation (N,) of the rows (N, T) from the quartiles.
-
-    `series`: time series, one voxel a row (N, T).
-    """
+    """Return the standard deviation (N,) of time series (N, T), estimated from quartiles."""
     high, low = np.percentile(series, [75, 25], axis=1)
     return (high - low) / 1.3489795
 
 
 def dvars(volumes: Iterable[Array], mask: Mask) -> Float:
-    """Return DVARS over the mask (signal units), first value NaN.
+    """Return DVARS in the mask (signal units), (T,); the first value is NaN.
 
-    It is the root mean square of each volume's change. Source: power2012.
+    DVARS is the root mean square change from the previous volume. Source: power2012.
     """
-    out: list[float] = []
-    before: Array | None = None
+    values: list[float] = []
+    previous: Array | None = None
     for volume in volumes:
-        now = volume[mask].astype(np.float64)
-        out.append(np.nan if before is None else float(np.sqrt(((now - before) ** 2).mean())))
-        before = now
-    return np.array(out)
+        current = volume[mask].astype(np.float64)
+        values.append(
+            np.nan if previous is None else float(np.sqrt(((current - previous) ** 2).mean()))
+        )
+        previous = current
+    return np.array(values)
 
 
 def expected_change(slabs: Iterable[Array]) -> float:
-    """Return the mean over voxels of sqrt(2 (1 - ar1)) sd, from slabs (N, T).
+    """Return the expected change between volumes of a stationary series (signal units).
 
-    This is the change that a stationary series has by itself.
-
-    Source: nichols2017, standardized DVARS: robust standard deviation, AR(1).
-
-    `slabs`: time series in parts, one voxel a row (N, T). Change in signal units; NaN without
-    voxels.
+    The value is the mean over voxels of sqrt(2 (1 - ar1)) · SD, with a robust standard deviation
+    and the lag-one autocorrelation. Source: nichols2017, standardized DVARS. `slabs` are time
+    series of some voxels, one voxel per row (N, T). NaN if there are no voxels.
     """
     total, count = 0.0, 0
     for series in slabs:
@@ -105,30 +100,35 @@ def expected_change(slabs: Iterable[Array]) -> float:
 
 
 def tissue_masks(tpms: Sequence[Array], mask: Mask) -> dict[str, Mask]:
-    """Return masks of CSF and white matter inside the brain `mask`, and of their deep parts.
+    """Return masks of CSF and white matter in the brain, and of their deep parts, by name.
 
-    From probabilities of gray matter, white matter and fluid. `deep_csf`, `deep_white_matter` and,
-    of both together, `deep` hold no voxel that touches gray matter. On low-resolution grids few
-    voxels are pure: where a mask has less than 20 voxels the probability asked for is lowered in
-    steps, and what is deep may touch gray matter.
+    The masks `deep_csf`, `deep_white_matter` and, for both tissues, `deep` exclude voxels next to
+    gray matter. Low-resolution grids have few pure voxels. If a mask has fewer than 20 voxels, the
+    probability limit is lowered in steps, and deep voxels may be next to gray matter. Masks may be
+    empty.
 
-    Voxels of each tissue (3D, boolean) by name, maybe none.
+    Parameters
+    ----------
+    tpms : Sequence[ndarray]
+        Probabilities of gray matter, white matter and CSF (X, Y, Z).
+    mask : ndarray
+        Brain (X, Y, Z, boolean).
     """
     gm, wm, csf = (np.asarray(p, dtype=np.float64) for p in tpms)
 
-    def pure(probability: Array, where: Mask) -> Mask:
-        kept = np.zeros_like(where)
-        for least in (0.95, 0.9, 0.8, 0.7, 0.6, 0.5):
-            kept = (probability >= least) & where
-            if kept.sum() >= _FEW:
+    def pure(probability: Array, region: Mask) -> Mask:
+        selected = np.zeros_like(region)
+        for limit in (0.95, 0.9, 0.8, 0.7, 0.6, 0.5):
+            selected = (probability >= limit) & region
+            if selected.sum() >= _FEW:
                 break
-        return kept
+        return selected
 
-    apart = mask & ~ndimage.binary_dilation(gm > 0.5)
+    away_from_gm = mask & ~ndimage.binary_dilation(gm > 0.5)
 
-    def deep(probability: Array, otherwise: Array) -> Mask:
-        found = pure(probability, apart)
-        return found if found.sum() >= _FEW else pure(otherwise, mask)
+    def deep(probability: Array, fallback: Array) -> Mask:
+        deep_voxels = pure(probability, away_from_gm)
+        return deep_voxels if deep_voxels.sum() >= _FEW else pure(fallback, mask)
 
     return {
         "csf": pure(csf, mask),
@@ -140,41 +140,51 @@ def tissue_masks(tpms: Sequence[Array], mask: Mask) -> dict[str, Mask]:
 
 
 def principal_components(slabs: Iterable[Array], basis: Float) -> tuple[Float, Float, Float]:
-    """Return the unit-variance temporal components of many voxels, the largest first.
+    """Return the temporal principal components of many voxels, the strongest first.
 
-    The voxels are processed in parts and are never all held in memory.
-
-    `basis`: (T, K) orthonormal, removed first (constant, slow cosines, ramp). (components (T, C),
-    unit length, largest entry positive, as many as the voxels have rank; singular values (C,) of
-    the series, each of standard deviation 1; share of variance (C,)) Source: behzadi2007,
+    Voxels are processed in slabs and never held in memory together. Source: behzadi2007,
     anatomical CompCor.
+
+    Parameters
+    ----------
+    slabs : Iterable[ndarray]
+        Time series of some voxels (N, T).
+    basis : ndarray
+        Orthonormal columns (T, K) that are regressed out first (constant, slow cosines, trend).
+
+    Returns
+    -------
+    tuple[ndarray, ndarray, ndarray]
+        Components (T, C) of unit length with positive largest entry, as many as the rank of the
+        voxels; singular values (C,) of the series scaled to unit standard deviation; and fractions
+        of variance (C,).
     """
     gram = np.zeros((len(basis), len(basis)))
     for series in slabs:
-        left = series - (series @ basis) @ basis.T
-        norm = np.linalg.norm(left, axis=1, keepdims=True)
-        # what float32 rounding leaves of a constant voxel is no fluctuation
-        steady = norm[:, 0] > 1e-6 * np.maximum(np.linalg.norm(series, axis=1), 1e-30)
-        left = left[steady] / norm[steady]
-        gram += left.T @ left
+        residual = series - (series @ basis) @ basis.T
+        norm = np.linalg.norm(residual, axis=1, keepdims=True)
+        # Float32 rounding leaves small residuals in constant voxels.
+        varies = norm[:, 0] > 1e-6 * np.maximum(np.linalg.norm(series, axis=1), 1e-30)
+        residual = residual[varies] / norm[varies]
+        gram += residual.T @ residual
     values, vectors = np.linalg.eigh(gram)
-    keep = np.argsort(values)[::-1]
-    keep = keep[values[keep] > 1e-9 * max(float(values.max()), 1e-300)]
-    vectors = with_sign(vectors[:, keep])
+    order = np.argsort(values)[::-1]
+    order = order[values[order] > 1e-9 * max(float(values.max()), 1e-300)]
+    vectors = with_sign(vectors[:, order])
     total = float(np.trace(gram)) or 1.0
-    return vectors, np.sqrt(len(gram) * np.maximum(values[keep], 0)), values[keep] / total
+    return vectors, np.sqrt(len(gram) * np.maximum(values[order], 0)), values[order] / total
 
 
 def slabs_of(reader: SeriesReader, mask: Mask, first: int) -> Iterator[Array]:
-    """Yield (N, T - first) float64 series of the mask's voxels, some rows of a slice at a time.
+    """Yield time series (N, T - first) of mask voxels, float64, some rows of a slice at a time.
 
-    Of a slice only the rows that have voxels are read.
+    Rows of a slice without mask voxels are not read.
     """
     for z in range(reader.shape[2]):
-        within = np.flatnonzero(mask[:, :, z].any(axis=0))
-        if not len(within):
+        filled_rows = np.flatnonzero(mask[:, :, z].any(axis=0))
+        if not len(filled_rows):
             continue
-        begin, end = within[0] // _ROWS * _ROWS, within[-1] + 1
+        begin, end = filled_rows[0] // _ROWS * _ROWS, filled_rows[-1] + 1
         slab = reader.slab(z, z + 1, rows=slice(begin, end), volumes=slice(first, None))[:, :, 0]
         for y in range(begin, end, _ROWS):
             inside = mask[:, y : min(y + _ROWS, end), z]
@@ -183,63 +193,60 @@ def slabs_of(reader: SeriesReader, mask: Mask, first: int) -> Iterator[Array]:
 
 
 def most_variable(reader: SeriesReader, mask: Mask, first: int) -> Mask:
-    """Return the 2 % of mask voxels with the largest variance about a parabola, in one pass.
+    """Return the 2 % of mask voxels with the largest variance around a parabola, in one pass.
 
     Source: behzadi2007, tCompCor.
     """
-    steady = reader.shape[3] - first
-    slow = np.linalg.qr(np.vander(np.linspace(-1, 1, steady), 3))[0]
-    fit = StreamedFit(slow, reader.volume(first)[mask].astype(np.float64))
+    n_steady = reader.shape[3] - first
+    trends = np.linalg.qr(np.vander(np.linspace(-1, 1, n_steady), 3))[0]
+    fit = StreamedFit(trends, reader.volume(first)[mask].astype(np.float64))
     for batch in in_batches(reader.volumes(start=first)):
         fit.add(np.stack([volume[mask] for volume in batch]))
-    left = fit.residual_variance(1)
-    found = np.zeros_like(mask)
-    found[mask] = left >= np.percentile(left, 98)
-    return found
+    variance = fit.residual_variance(1)
+    selected = np.zeros_like(mask)
+    selected[mask] = variance >= np.percentile(variance, 98)
+    return selected
 
 
 def mean_signals(reader: SeriesReader, masks: dict[str, Mask]) -> tuple[dict[str, Float], Float]:
-    """Return the mean signal of each (non-empty) mask and DVARS in the first, in one pass.
+    """Return the mean signal of each mask, and DVARS in the first mask, in one pass.
 
-    `masks`: voxels to average by name (3D, boolean); the first is for DVARS.
+    `masks` are nonempty voxel sets (X, Y, Z, boolean) by name.
     """
-    out: dict[str, list[float]] = {name: [] for name in masks}
+    signals: dict[str, list[float]] = {name: [] for name in masks}
 
     def volumes() -> Iterable[Array]:
         for volume in reader.volumes():
             for name, mask in masks.items():
-                out[name].append(float(volume[mask].mean(dtype=np.float64)))
+                signals[name].append(float(volume[mask].mean(dtype=np.float64)))
             yield volume
 
     change = dvars(volumes(), next(iter(masks.values())))
-    return {name: np.array(values) for name, values in out.items()}, change
+    return {name: np.array(values) for name, values in signals.items()}, change
 
 
 def motion_table(params: Array, residual: Array) -> pd.DataFrame:
-    """The six parameters (T, 6; mm, rad) and the residual of the estimate (T,) as a table.
-
-    `params`: six motion parameters, one row a volume (T, 6; mm, rad).
-    """
+    """Return the six motion parameters (T, 6; mm, rad) and the residual (T,) as a table."""
     table = pd.DataFrame(np.asarray(params), columns=list(MOTION))
     return table.assign(residual=np.asarray(residual))
 
 
 def motion_columns(motion: pd.DataFrame) -> dict[str, Float]:
     """Return the six motion parameters, their backward differences and FD, by column name."""
-    out: dict[str, Float] = {}
+    columns: dict[str, Float] = {}
     for name in MOTION:
         values = motion[name].to_numpy(dtype=np.float64)
-        out[name] = values
-        out[f"{name}_derivative1"] = derivative(values)
-    out["framewise_displacement"] = framewise_displacement(
-        np.stack([out[n] for n in MOTION], axis=1)
+        columns[name] = values
+        columns[f"{name}_derivative1"] = derivative(values)
+    columns["framewise_displacement"] = framewise_displacement(
+        np.stack([columns[n] for n in MOTION], axis=1)
     )
-    return out
+    return columns
 
 
 def is_complete(values: pd.Series) -> bool:
-    """Return whether a confound has a number in every volume after the first.
+    """Return True if a confound has a number in every volume after the first.
 
-    In the first volume, derivatives have none.
+    Derivatives are undefined in the first volume.
     """
     return bool(np.isfinite(values.to_numpy(dtype=np.float64)[1:]).all())

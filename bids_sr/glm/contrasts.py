@@ -1,7 +1,8 @@
 """Contrasts: weights of trial types in each named comparison.
 
-Preflight resolves the contrasts of every run before work starts and the activation stage uses the
-result, so that a misspelt name is refused at once and means the same thing everywhere.
+Preflight resolves the contrasts of every run before processing starts, and the activation stage
+uses the result. A misspelled name is therefore rejected early, and contrasts have the same meaning
+everywhere.
 """
 
 import difflib
@@ -14,32 +15,31 @@ from itertools import combinations
 from bids_sr.notices import UsageError
 
 NOT_MODELED = frozenset({"rest", "baseline", "fixation", "n/a", "nan", ""})
-"""Names (lower case) of rows that are the implicit baseline: no regressor is made of them."""
+"""Lower-case trial types that belong to the implicit baseline and have no regressor."""
 
 UNNAMED = "task"
-"""Trial type of every row of a table without the column ``trial_type``, which BIDS leaves
-optional.
-"""
+"""Trial type of all rows if the table has no column ``trial_type``, which is optional in BIDS."""
 
 NO_TIME = frozenset({"n/a", "nan", ""})
-"""Onsets and durations (lower case) of rows that are left out: when they happened is unknown."""
+"""Lower-case onsets and durations of rows that are skipped because their time is unknown."""
 
 MAX_TYPES_FOR_PAIRS, MAX_TYPES_FOR_OTHERS = 3, 8
-"""Up to so many trial types every pair, or each with the mean of the others, is compared by
-default.
+"""Largest number of trial types for default contrasts: of all pairs, and of each type with the
+mean
+of the others.
 """
 
 Contrast = dict[str, float]
-"""Weight of each trial type; types that are not named weigh nothing."""
+"""Weight of each trial type; other types have weight 0."""
 Contrasts = Mapping[str, Mapping[str, float]]
 """Contrasts by name."""
 
 ALL = "all"
-"""Contrast of the mean of all trial types."""
+"""Name of the contrast of the mean of all trial types."""
 ALL_TYPE = "typeAll"
-"""Contrast of a trial type that is named ``all``."""
+"""Name of the contrast of a trial type that is called ``all``."""
 
-_LONGEST_LABEL = 80  # letters, as it becomes part of file names
+_LONGEST_LABEL = 80  # characters, because labels are part of file names
 _SYMBOLS = {
     "+": "plus",
     "-": "minus",
@@ -65,27 +65,23 @@ _UNKNOWN = re.compile(r"\s*([^+*\-\s]+)")
 
 
 def modeled_types(column: Iterable[object]) -> tuple[str, ...]:
-    """Return the trial types that get a regressor, in order of first appearance.
+    """Return the trial types with a regressor, in order of first appearance.
 
-    Missing values may be NaN, None or ``n/a``.
-
-    Names without repetition; rest and missing values are left out.
+    Rest and missing values (NaN, None or ``n/a``) are skipped.
     """
-    seen: dict[str, None] = {}
+    trial_types: dict[str, None] = {}
     for value in column:
         name = "" if value is None else str(value).strip()
         if name.lower() not in NOT_MODELED:
-            seen.setdefault(name)
-    return tuple(seen)
+            trial_types.setdefault(name)
+    return tuple(trial_types)
 
 
 def seconds(text: str | None) -> float | None:
-    """A time of an events table, or None for text that is no finite number.
+    """Return a time of an events table; None if the text is not a finite number.
 
     >>> seconds("12.5"), seconds("n/a"), seconds("inf")
     (12.5, None, None)
-
-    `text`: cell of the table; None for an empty one.
     """
     try:
         value = float(text or "")
@@ -95,11 +91,10 @@ def seconds(text: str | None) -> float | None:
 
 
 def camel(name: str) -> str:
-    """Return a name in letters and digits only, as for the entity ``contrast-``.
+    """Return a name in letters and digits, as for the entity ``contrast-``.
 
-    Other scripts are transliterated.
-
-    Which trial type a label stands for is told by the weights in the sidecar of every map.
+    Other scripts are transliterated. The sidecar of every map lists the weights, so that trial
+    types can be identified.
 
     >>> camel("left hand"), camel("-1"), camel("1.5"), camel("левая рука"), camel("%")
     ('leftHand', 'minus1', '1dot5', 'levayaRuka', 'percent')
@@ -118,7 +113,7 @@ def camel(name: str) -> str:
 
 
 def shortened(label: str, name: str) -> str:
-    """Return a label for file names; a long one is cut and ends in a checksum of the name."""
+    """Return a label for file names; long labels are cut and end in a checksum of the name."""
     if len(label) <= _LONGEST_LABEL:
         return label
     return label[: _LONGEST_LABEL - 8] + hashlib.sha256(name.encode()).hexdigest()[:8]
@@ -130,25 +125,27 @@ def _capital(name: str) -> str:
 
 
 def _default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
-    """Each trial type against rest, the mean of all (``all``), and comparisons.
+    """Return each trial type against rest, the mean of all types (``all``), and comparisons.
 
-    Two or three types are compared in pairs, first less second; four to eight each with the mean
-    of the others; more not at all.
+    Two or three types are compared in pairs, the first minus the second. For four to eight types,
+    each is compared with the mean of the others. There are no comparisons of more types.
     """
     contrasts: dict[str, Contrast] = {}
     count = len(trial_types)
     for name in dict.fromkeys(trial_types):
         label = camel(name)
-        # `all` is the mean of all types, also if one of them has this name
-        _add(contrasts, ALL_TYPE if label == ALL and count > 1 else label, {name: 1.0})
+        # `all` is the mean of all types, even if a type has this name.
+        _add_contrast(contrasts, ALL_TYPE if label == ALL and count > 1 else label, {name: 1.0})
     if count > 1:
-        _add(contrasts, ALL, dict.fromkeys(trial_types, 1.0 / count))
+        _add_contrast(contrasts, ALL, dict.fromkeys(trial_types, 1.0 / count))
     if count <= MAX_TYPES_FOR_PAIRS:
         for first, second in combinations(trial_types, 2):
-            _add(contrasts, f"{camel(first)}Minus{_capital(second)}", {first: 1.0, second: -1.0})
+            _add_contrast(
+                contrasts, f"{camel(first)}Minus{_capital(second)}", {first: 1.0, second: -1.0}
+            )
     elif count <= MAX_TYPES_FOR_OTHERS:
         for trial_type in trial_types:
-            _add(
+            _add_contrast(
                 contrasts,
                 f"{camel(trial_type)}MinusOthers",
                 dict.fromkeys(trial_types, -1.0 / (count - 1)) | {trial_type: 1.0},
@@ -157,7 +154,7 @@ def _default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
 
 
 def minus_others(contrasts: Contrasts) -> tuple[str, ...]:
-    """Return the contrasts of one condition with the mean of three or more."""
+    """Return the contrasts of one condition with the mean of three or more other conditions."""
     return tuple(
         name
         for name, weights in contrasts.items()
@@ -167,7 +164,7 @@ def minus_others(contrasts: Contrasts) -> tuple[str, ...]:
 
 
 def single_conditions(contrasts: Contrasts) -> list[str]:
-    """Return contrasts of one condition against rest: those whose overlap is of interest."""
+    """Return the contrasts of one condition against rest, which are compared for overlap."""
     return [
         name
         for name, weights in contrasts.items()
@@ -178,27 +175,36 @@ def single_conditions(contrasts: Contrasts) -> list[str]:
 def resolve_contrasts(
     trial_types: Sequence[str], requested: Sequence[str | tuple[str, Contrast]] = ()
 ) -> dict[str, Contrast]:
-    """Return weights of every contrast of a run, by name, in the order requested.
+    """Return the weights of every contrast of a run by name, in the order requested.
 
-    `requested`: forms ``thumb``, ``thumb-little``, ``thumb+little``,
-    ``name=0.5*thumb-0.5*little``, ``all`` (mean of all types); a plain sum weighs each term by 1;
-    or name and weights; empty: `_default_contrasts`. `UsageError`: a term is not a trial type (the
-    nearest is suggested), or the text has another form.
+    Parameters
+    ----------
+    trial_types : Sequence[str]
+        Trial types of the run.
+    requested : Sequence[str | tuple[str, Contrast]]
+        Names with weights, or texts such as ``thumb``, ``thumb-little``, ``thumb+little``,
+        ``name=0.5*thumb-0.5*little``, and ``all`` (mean of all types). Terms without a factor have
+        weight 1. If empty, `_default_contrasts` are used.
+
+    Raises
+    ------
+    UsageError
+        If a term is not a trial type (the closest is suggested), or if the text cannot be parsed.
     """
     if not requested:
         return _default_contrasts(trial_types)
     resolved: dict[str, Contrast] = {}
-    for each in requested:
-        name, weights = _parse(each, trial_types) if isinstance(each, str) else each
+    for request in requested:
+        name, weights = _parse(request, trial_types) if isinstance(request, str) else request
         if unknown := weights.keys() - set(trial_types):
-            raise _unknown(name, min(unknown), 0, trial_types)
+            raise _unknown_term(name, min(unknown), 0, trial_types)
         if weights not in resolved.values():
-            _add(resolved, name, weights)
+            _add_contrast(resolved, name, weights)
     return resolved
 
 
-def _add(contrasts: dict[str, Contrast], name: str, weights: Contrast) -> None:
-    """Put a contrast under a name of its own: two types may shorten to the same letters."""
+def _add_contrast(contrasts: dict[str, Contrast], name: str, weights: Contrast) -> None:
+    """Add a contrast under a unique name; two types may be shortened to the same letters."""
     name = shortened(name, name)
     unique, number = name, 2
     joint = "x" if name[-1].isdigit() else ""
@@ -210,7 +216,7 @@ def _add(contrasts: dict[str, Contrast], name: str, weights: Contrast) -> None:
 
 def _parse(text: str, trial_types: Sequence[str]) -> tuple[str, Contrast]:
     expression = text.strip()
-    # a name may itself hold a dash or a plus
+    # A trial type may contain a minus or plus sign.
     if expression in trial_types and (expression != ALL or len(trial_types) == 1):
         return camel(expression), {expression: 1.0}
     named = _NAMED.match(expression)
@@ -220,7 +226,7 @@ def _parse(text: str, trial_types: Sequence[str]) -> tuple[str, Contrast]:
         return (named.group(1) if named else ALL), weights
     if body.strip() == ALL_TYPE and ALL in trial_types and ALL_TYPE not in trial_types:
         return (named.group(1) if named else ALL_TYPE), {ALL: 1.0}
-    terms = _terms(text, body, trial_types)
+    terms = _parse_terms(text, body, trial_types)
     weights = {}
     for trial_type, weight in terms:
         weights[trial_type] = weights.get(trial_type, 0.0) + weight
@@ -230,10 +236,10 @@ def _parse(text: str, trial_types: Sequence[str]) -> tuple[str, Contrast]:
             "all weights of the contrast are zero",
             "Specify at least one nonzero weight, for example `thumb-little`.",
         )
-    return (named.group(1) if named else _name_of(terms)), weights
+    return (named.group(1) if named else _contrast_name(terms)), weights
 
 
-def _terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple[str, float]]:
+def _parse_terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple[str, float]]:
     terms: list[tuple[str, float]] = []
     position = 0
     by_length = sorted(trial_types, key=len, reverse=True)
@@ -248,9 +254,9 @@ def _terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple[str, 
         position = sign.end() if sign else position
         weight = _WEIGHT.match(body, position)
         position = weight.end() if weight else position
-        name = next((t for t in by_length if _stands_at(body, position, t)), None)
+        name = next((t for t in by_length if _is_term_at(body, position, t)), None)
         if name is None:
-            raise _unknown(text, body, position, trial_types)
+            raise _unknown_term(text, body, position, trial_types)
         factor = float(weight.group(1)) if weight else 1.0
         terms.append((name, -factor if sign and sign.group(1) == "-" else factor))
         position += len(name)
@@ -263,12 +269,12 @@ def _terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple[str, 
     return terms
 
 
-def _stands_at(body: str, position: int, name: str) -> bool:
-    rest = body[position + len(name) :].lstrip()
-    return body.startswith(name, position) and (not rest or rest[0] in "+-")
+def _is_term_at(body: str, position: int, name: str) -> bool:
+    remainder = body[position + len(name) :].lstrip()
+    return body.startswith(name, position) and (not remainder or remainder[0] in "+-")
 
 
-def _unknown(text: str, body: str, position: int, trial_types: Sequence[str]) -> UsageError:
+def _unknown_term(text: str, body: str, position: int, trial_types: Sequence[str]) -> UsageError:
     word = _UNKNOWN.match(body, position)
     if word is None:
         return UsageError(
@@ -283,7 +289,7 @@ def _unknown(text: str, body: str, position: int, trial_types: Sequence[str]) ->
             f"a `+` or `-` sign is missing after {name!r}",
             "Join the terms of the contrast with `+` or `-`.",
         )
-    have = (
+    available_types = (
         f"The trial types of this run are {', '.join(trial_types)}."
         if trial_types
         else "This run has no trial types."
@@ -291,21 +297,21 @@ def _unknown(text: str, body: str, position: int, trial_types: Sequence[str]) ->
     return UsageError(
         f"contrast {text!r}",
         f"{name!r} is not a trial type of this run",
-        " ".join(filter(None, [have, _suggestion(name, trial_types)])),
+        " ".join(filter(None, [available_types, _suggestion(name, trial_types)])),
     )
 
 
-def _suggestion(word: str, known: Iterable[str]) -> str:
-    """Text that proposes the nearest known name, or nothing where none is near."""
-    names = list(known)
+def _suggestion(word: str, candidates: Iterable[str]) -> str:
+    """Return a sentence that proposes the closest known name, or "" if no name is close."""
+    names = list(candidates)
     lower = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(word.lower(), list(lower), n=1, cutoff=0.75)
-    return f"Did you mean {lower[near[0]]!r}?" if near else ""
+    matches = difflib.get_close_matches(word.lower(), list(lower), n=1, cutoff=0.75)
+    return f"Did you mean {lower[matches[0]]!r}?" if matches else ""
 
 
-def _name_of(terms: Sequence[tuple[str, float]]) -> str:
-    (first, weight), *others = terms
+def _contrast_name(terms: Sequence[tuple[str, float]]) -> str:
+    (first, weight), *other_terms = terms
     name = camel(first) if weight > 0 else "minus" + _capital(first)
     return name + "".join(
-        ("Plus" if w > 0 else "Minus") + _capital(trial_type) for trial_type, w in others
+        ("Plus" if w > 0 else "Minus") + _capital(trial_type) for trial_type, w in other_terms
     )

@@ -1,4 +1,4 @@
-"""Correlation of filtered time series with regressors."""
+"""Correlation of temporally filtered series with regressors."""
 
 import numpy as np
 
@@ -13,20 +13,35 @@ _Filter = tuple[Float, Float | None]
 
 
 def temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:
-    """Return linear detrending and a low-pass for n samples, tr seconds apart.
+    """Return the temporal filter for n samples: linear detrending, and a low-pass filter.
 
-    Two sets of time series: constant and slope (T, 2), and the cosines kept (T, K), detrended, or
-    None where nothing is filtered out. A low-pass of None, 0 or at or above the Nyquist frequency
-    (Hz) is detrending alone; ValueError where it leaves no cosine, as the run is shorter than half
-    a period.
+    The filter precedes the correlation with the task in the activation maps of the paper. Source:
+    STSS-SRfMRI (stss-srfmri), equation 1, on vectors with their mean subtracted; for raw signals
+    the equation is nearly constant, because their mean dominates. The paper does not state a
+    cut-off. The default of 0.1 Hz passes most of the canonical response, and respiration is above
+    it. The low-pass filter is the projection on cosines (DCT-II) up to the cut-off; it has no
+    phase and no transient, and treats both ends alike. The time series of the task is filtered in
+    the same way. Blocks of other conditions remain in the time series, as in the paper; only the
+    GLM models them.
 
-    They come before the correlation with the task, the activation map of the paper. Source:
-    STSS-SRfMRI (stss-srfmri), equation 1, on vectors without their mean: of raw signals the
-    equation is nearly constant, as all of them are mostly mean. The paper names no cut-off of the
-    low-pass; 0.1 Hz is ours: the canonical response passes little above it, and respiration lies
-    above it. It is the projection on cosines (DCT-II) up to the cut-off: no phase, no start-up,
-    the same at both ends. The task's time series is detrended and filtered alike. Blocks of other
-    conditions stay in the time series, as in the paper; only the GLM takes them out.
+    Parameters
+    ----------
+    n : int
+        Number of samples.
+    tr : float
+        Repetition time (s).
+    low_pass : float | None
+        Cut-off (Hz); None, 0 or a value of at least the Nyquist frequency for detrending only.
+
+    Returns
+    -------
+    tuple[ndarray, ndarray | None]
+        Constant and slope (T, 2), and the detrended cosines that pass the filter (T, K) or None.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two cosines pass the filter.
     """
     slope = np.arange(n) - (n - 1) / 2
     trend = np.column_stack([np.full(n, n**-0.5), slope / np.linalg.norm(slope)])
@@ -42,12 +57,11 @@ def temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:
 
 
 def filter_of_design(design: Design, low_pass: float | None, confounds: bool) -> _Filter:
-    """Return the filter of correlations for a design with columns of the temporal model.
+    """Return the correlation filter for a design with columns of the temporal model.
 
-    Constant, slope, these columns and the cosines above the low-pass are regressed out together,
-    so that censored volumes have no weight and nothing is interpolated before filtering.
-
-    `confounds`: whether the confounds of the design are regressed out with them.
+    Constant, slope, these columns and the cosines above the low-pass cut-off are regressed out
+    jointly. Censored volumes thus have no weight, and no values are interpolated before filtering.
+    With `confounds`, the confounds of the design are also regressed out.
     """
     names = (
         nuisance_columns(design.columns, design.conditions)
@@ -68,8 +82,8 @@ def filter_of_design(design: Design, low_pass: float | None, confounds: bool) ->
     return trend, None
 
 
-def _filtered(signals: Float, temporal: _Filter) -> Float:
-    """Filtered time series (T, N), or what they are in units of the band's cosines, (K, N)."""
+def _apply_filter(signals: Float, temporal: _Filter) -> Float:
+    """Return filtered time series (T, N), or coefficients of the pass-band cosines (K, N)."""
     trend, band = temporal
     if band is None:
         return signals - trend @ (trend.T @ signals)
@@ -77,15 +91,24 @@ def _filtered(signals: Float, temporal: _Filter) -> Float:
 
 
 def cross_correlation(signals: Real, tasks: Float, temporal: _Filter) -> Float:
-    """Return CC = x·y / (|x| |y|), (C, N), of filtered signals (T, N) and tasks (T, C).
+    """Return CC = x·y / (|x| |y|), (C, N), of filtered signals and tasks.
 
-    It is 0 where a voxel does not vary.
+    Parameters
+    ----------
+    signals : ndarray
+        Time series, one voxel per column (T, N).
+    tasks : ndarray
+        Predicted time series, one contrast per column (T, C).
+    temporal : tuple[ndarray, ndarray | None]
+        Filter of `temporal_filter` or `filter_of_design`.
 
-    `signals`: time series, one voxel a column (T, N). `tasks`: predicted time series, one contrast
-    a column (T, C). Correlations from -1 to 1, one contrast a row.
+    Returns
+    -------
+    ndarray
+        Correlations from -1 to 1, one contrast per row; 0 for constant voxels.
     """
-    # less the first volume, as single precision is enough for what changes
-    x, y = (_filtered(values - values[0], temporal) for values in (tasks, signals))
+    # The first volume is subtracted because single precision suffices for changes.
+    x, y = (_apply_filter(values - values[0], temporal) for values in (tasks, signals))
     x_norm, y_norm = np.linalg.norm(x, axis=0), np.linalg.norm(y, axis=0)
     flat = y_norm <= FLAT * np.sqrt(len(signals)) * largest_size(signals)
     scale = x_norm[:, None] * np.where(flat, 1.0, y_norm)[None, :]

@@ -1,14 +1,13 @@
-"""Design matrices: what the events predict, slow drift, and head motion.
+"""Design matrices: predicted responses, drift, and head motion.
 
-Choices that the paper leaves open and that are ours:
+The paper leaves these choices open:
 
-- The response is SPM's canonical double gamma (the paper used SPM12), without
-  derivatives. It sums to one, so that a block that outlasts it has a plateau of one: an effect is
-  the change of the signal, in the series' own units, that a sustained block makes, for shorter
-  events too.
-- Volume t is dated t·TR + start_time, in every series of a run alike: the moment to which slice
-  timing was corrected, else the middle of the time in which a volume is acquired.
-- Dummy volumes keep their place in time and lose their row.
+- The response is SPM's canonical double gamma (the paper used SPM12), without derivatives. It sums
+  to one, so that the plateau of a sustained block is one. An effect is therefore the signal change
+  of a sustained block, in the unit of the series, also for shorter events.
+- The time of volume t is t·TR + start_time in all series of a run: the reference time of
+  slice-timing correction, or else the middle of the acquisition of a volume.
+- Dummy volumes are removed from the matrix, but not from the time axis.
 """
 
 import logging
@@ -25,20 +24,26 @@ from bids_sr.glm.time_columns import kept_volumes
 from bids_sr.io.arrays import Float
 
 _LOGGER = logging.getLogger(__name__)
-# A regressor below this share of the plateau of its longest event carries no information: the
-# condition is not in the run. The plateau of an event shorter than 1 s is its area.
+# fraction of the plateau of a condition's longest event; weaker regressors carry no information,
+# and their condition is not in the run. The plateau of an event shorter than 1 s is its area.
 _SILENT = 1e-3
 
 
 @frozen
 class Design:
-    """The model of one run, rows of dummy volumes left out.
+    """Model of one run, without rows of dummy volumes.
 
-    `matrix`: (rows, columns) float64, read-only; conditions first, then confounds, drift,
-    constant. `conditions`: names of the columns that are conditions; their plateau is one. `rank`:
-    of the matrix; below the number of columns where confounds or conditions repeat each other.
-    `censored`: volumes that the model does not use, counted from 0 with the dummies; the matrix
-    has a column for each (`bids_sr.glm.time_columns`).
+    Attributes
+    ----------
+    matrix : ndarray
+        Design matrix (rows, columns), read-only: conditions, confounds, drift and constant.
+    conditions : tuple[str, ...]
+        Names of the columns that are conditions; the plateau of a sustained block is one.
+    rank : int
+        Rank of the matrix; it is below the number of columns if columns are collinear.
+    censored : tuple[int, ...]
+        Volumes that the model does not use, counted from 0 including dummies. The matrix has a
+        column for each of them (`bids_sr.glm.time_columns`).
     """
 
     matrix: Float
@@ -52,24 +57,24 @@ class Design:
 
     @property
     def dof(self) -> int:
-        """Return degrees of freedom of the residuals: rows less rank.
+        """Degrees of freedom of the residuals: rows minus rank.
 
-        A censored volume is a row and a column, and gives none.
+        Censored volumes do not add degrees of freedom, because each is a row and a column.
         """
         return self.matrix.shape[0] - self.rank
 
 
 def frame_times(n_volumes: int, tr: float, *, start_time: float | None = None) -> Float:
-    """Return the time of each volume, (n_volumes,), in s after the first volume began.
+    """Return the time of each volume, (n_volumes,), in s after the start of the first volume.
 
     Parameters
     ----------
     n_volumes : int
-        Number of volumes, dummies included.
+        Number of volumes, including dummies.
     tr : float
         Repetition time (s).
     start_time : float | None, optional
-        Moment of a volume for which its values hold (s after its start); None: the middle of TR.
+        Reference time of a volume (s after its start); None for the middle of TR.
     """
     offset = tr / 2 if start_time is None else start_time
     return np.asarray(np.arange(n_volumes) * tr + offset, dtype=np.float64)
@@ -78,10 +83,13 @@ def frame_times(n_volumes: int, tr: float, *, start_time: float | None = None) -
 def _confound_columns(
     table: pd.DataFrame | None, names: Sequence[str], n_volumes: int
 ) -> dict[str, Float]:
-    """Confounds by name, (n_volumes,) each; the first row of a derivative, n/a, is 0.
+    """Return confounds by name, (n_volumes,) each; an undefined first value is replaced by 0.
 
-    DesignError for a name that is no column, a table of another length, or values that are missing
-    further down.
+    Raises
+    ------
+    DesignError
+        If a column is missing, if the table has another number of rows, or if values are missing
+        after the first volume.
     """
     if table is None or not names:
         return {}
@@ -116,35 +124,39 @@ def build_design(
     confounds: pd.DataFrame | None = None,
     confound_names: Sequence[str] = MOTION,
 ) -> Design:
-    """Build the model of a run.
+    """Return the model of a run.
 
     Parameters
     ----------
     events : Regressors
-        Events, or seeds in their place.
+        Events, or seeds instead of events.
     n_volumes : int
-        Of the series, dummies included; and those at its start, which are left out.
+        Number of volumes of the series, including dummies.
     tr : float
         Repetition time (s).
     n_dummy : int, optional
-        Of the series, dummies included; and those at its start, which are left out.
+        Number of volumes at the start that are not in the steady state and have no row.
     start_time : float | None, optional
-        Moment of a volume for which its values hold (s after its start), such as the one to which
-        slice timing was corrected; None: the middle of TR.
+        Reference time of a volume (s after its start), such as the reference time of slice-timing
+        correction; None for the middle of TR.
     high_pass : float, optional
-        Hz; drift is modeled by cosines up to this frequency, by a straight line where it is 0.
+        Cut-off frequency (Hz). Drift is modeled by cosines up to this frequency, or by a straight
+        line if it is 0.
     confounds, confound_names : pd.DataFrame | None, optional
-        Table of n_volumes rows and which of its columns enter; standardized, constants left out.
+        Table with n_volumes rows, and the names of the columns that enter the model. Confounds are
+        standardized, and constant columns are omitted.
 
     Returns
     -------
     Design
-        Model whose conditions have an event inside the run.
+        Model with the conditions that have an event inside the run.
 
     Raises
     ------
-    DesignError : no row is left, or confounds do not fit
-    TooManyColumns : no degree of freedom is left
+    DesignError
+        If too few volumes remain, or if the confounds do not match the run.
+    TooManyColumns
+        If no degrees of freedom remain.
     """
     from nilearn.glm.first_level import make_first_level_design_matrix
 
@@ -154,22 +166,24 @@ def build_design(
             "volumes; at least 3 steady-state volumes are required"
         )
     times = frame_times(n_volumes, tr, start_time=start_time)
-    kept = {name: values[n_dummy:] for name, values in events.courses(times).items()}
-    used = set(confound_names)
-    within_run = None if confounds is None else confounds[[c for c in confounds if c in used]]
-    counted = kept_volumes(within_run, n_volumes)[n_dummy:]
-    if not counted.any():
+    responses = {name: values[n_dummy:] for name, values in events.courses(times).items()}
+    names_in_model = set(confound_names)
+    within_run = (
+        None if confounds is None else confounds[[c for c in confounds if c in names_in_model]]
+    )
+    uncensored = kept_volumes(within_run, n_volumes)[n_dummy:]
+    if not uncensored.any():
         raise DesignError("all volumes of the run are censored, so no model can be fitted")
     plateaus = {
         name: min(1.0, max(duration or IMPULSE_S for _, duration in spans))
         for name, spans in events.spans().items()
     }
-    silent = [
+    absent = [
         name
-        for name, values in kept.items()
-        if np.abs(values[counted]).max() < _SILENT * plateaus.get(name, 1.0)
+        for name, values in responses.items()
+        if np.abs(values[uncensored]).max() < _SILENT * plateaus.get(name, 1.0)
     ]
-    parts = {name: values for name, values in kept.items() if name not in silent}
+    parts = {name: values for name, values in responses.items() if name not in absent}
     conditions = tuple(parts)
     for name, values in _confound_columns(confounds, confound_names, n_volumes).items():
         inside = values[n_dummy:]
@@ -178,7 +192,8 @@ def build_design(
         if spread > 1e-12 * max(1.0, float(np.abs(inside).max())):
             parts[name] = centered / spread
     with warnings.catch_warnings():
-        # a cut-off beyond Nyquist is told by our own error on dof
+        # A cut-off above the Nyquist frequency is reported by the error on degrees of freedom
+        # below.
         warnings.simplefilter("ignore", UserWarning)
         drift = make_first_level_design_matrix(
             times[n_dummy:],
@@ -190,7 +205,7 @@ def build_design(
     columns = (*parts, *(str(name) for name in drift.columns))
     rank = int(np.linalg.matrix_rank(matrix))
     if rank >= matrix.shape[0]:
-        censored = int((~counted).sum())
+        censored = int((~uncensored).sum())
         raise TooManyColumns(
             f"the design matrix has rank {rank - censored}, but the model can use only "
             f"{matrix.shape[0] - censored} volumes; more volumes than the rank are required",
@@ -211,26 +226,24 @@ def build_design(
         tr=tr,
         high_pass=high_pass,
         rank=rank,
-        censored=tuple(n_dummy + int(row) for row in np.flatnonzero(~counted)),
+        censored=tuple(n_dummy + int(row) for row in np.flatnonzero(~uncensored)),
     )
 
 
 def nuisance_columns(columns: Sequence[str], conditions: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns of a design that are confounds or of the temporal model.
+    """Return the columns of a design that are confounds or belong to the temporal model.
 
-    Drift by cosines and the constant are not among them.
+    Conditions, cosine drift and the constant are excluded.
     """
-    of_drift = ("drift", "constant")
-    return tuple(c for c in columns if c not in conditions and not c.startswith(of_drift))
+    drift_prefixes = ("drift", "constant")
+    return tuple(c for c in columns if c not in conditions and not c.startswith(drift_prefixes))
 
 
 def scaled_weights(weights: Mapping[str, float]) -> dict[str, float]:
-    """Return weights divided by the sum of the positive or the negative ones, whichever is larger.
+    """Return weights divided by the larger of the positive and the negative sum of weights.
 
-    t, z and CC do not change; the effect becomes a mean over conditions (``all``) or a difference
-    of two means, in the unit of one sustained block.
-
-    New weights by name; those of 0 are left out.
+    t, z and CC do not change. The effect becomes a mean over conditions (``all``) or a difference
+    of two means, in the unit of one sustained block. Weights of 0 are omitted.
 
     >>> scaled_weights({"thumb": 1.0, "little": -2.0})
     {'thumb': 0.5, 'little': -1.0}
@@ -245,15 +258,12 @@ def scaled_weights(weights: Mapping[str, float]) -> dict[str, float]:
 
 
 def contrast_vector(design: Design, name: str, weights: Mapping[str, float]) -> Float:
-    """Return weights over the design's columns, (columns,).
-
-    DesignError for a condition without an event inside the run, or a contrast that the design
-    cannot estimate (its vector is not a combination of the design's rows).
+    """Return the weights of a contrast over the design's columns, (columns,).
 
     Parameters
     ----------
     design : Design
-        Model of the run, dummies left out.
+        Model of the run.
     name : str
         Name of the contrast, for messages.
     weights : Mapping[str, float]
@@ -262,12 +272,13 @@ def contrast_vector(design: Design, name: str, weights: Mapping[str, float]) -> 
     Returns
     -------
     Float
-        Scaled weights, 0 for all but conditions.
+        Scaled weights; 0 for columns that are not conditions.
 
     Raises
     ------
     DesignError
-        A condition has no event inside the run, or the design cannot estimate the contrast.
+        If a condition has no event inside the run, or if the contrast is not estimable, that is,
+        not a combination of the design's rows.
     """
     vector = np.zeros(len(design.columns))
     for condition, weight in scaled_weights(weights).items():

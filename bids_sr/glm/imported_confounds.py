@@ -1,4 +1,4 @@
-"""Confounds that fMRIPrep has made, taken over as they are."""
+"""Import of confounds from fMRIPrep."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,18 @@ from bids_sr.io.tables import read_frame
 
 
 def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, Described]:
-    """Return all columns of fMRIPrep's table under their own names, with their JSON descriptions.
+    """Return all columns of fMRIPrep's confounds table with their JSON descriptions.
 
-    Components of anatomical CompCor in white matter and cerebrospinal fluid together stand before
-    those of one tissue, so that the first of the table are those that enter the linear model.
-    Volumes that are not steady are those of this run: `--dummy-scans` wins over the table. Columns
-    of text are left out, and motion columns that the table lacks are computed; see `as_numbers`.
+    Combined aCompCor components (white matter and cerebrospinal fluid) precede the components of
+    single tissues, so that the linear model takes the first components of the table.
+    Non-steady-state columns are replaced according to `n_dummy`: `--dummy-scans` takes precedence
+    over the table. Text columns are dropped, and missing motion columns are computed; see
+    `as_numbers`.
 
     Parameters
     ----------
     path : Path
-        The table; the JSON beside it tells of which mask each component of aCompCor is.
+        Confounds table; its JSON sidecar lists the mask of each aCompCor component.
     n_dummy : int
         Number of volumes at the start that are not in the steady state.
     origin : str
@@ -33,12 +34,12 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
     Returns
     -------
     tuple[pd.DataFrame, Described]
-        Confounds, one row a volume, and a description of each column.
+        Confounds, one row per volume, and the description of each column.
 
     Raises
     ------
     ValueError
-        A column of head motion is missing.
+        If a column of head motion is missing.
     """
     frame = read_frame(path)
     missing = [name for name in MOTION if name not in frame]
@@ -46,45 +47,47 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
         raise ValueError(
             f"{path}: the confounds table lacks required columns: {', '.join(missing)}"
         )
-    theirs, computed, _ = as_numbers(frame)
-    told = read_json(path.with_suffix(".json"))
-    said = {name: about for name, about in told.items() if isinstance(about, dict)}
-    components = _in_order(
-        [name for name in theirs if re.fullmatch(r"a_comp_cor_\d+", name)], said
+    imported, computed, _ = as_numbers(frame)
+    sidecar = read_json(path.with_suffix(".json"))
+    entries = {name: entry for name, entry in sidecar.items() if isinstance(entry, dict)}
+    components = _sort_components(
+        [name for name in imported if re.fullmatch(r"a_comp_cor_\d+", name)], entries
     )
-    others = [
+    other_columns = [
         name
-        for name in theirs
+        for name in imported
         if name not in components and not name.startswith("non_steady_state_outlier")
     ]
-    table = theirs[[*others, *components]]
-    # theirs is of a series scaled to a median of 1000
-    known = describe(name for name in others if name != "dvars")
-    described: Described = {name: {**known.get(name, {}), **said.get(name, {})} for name in table}
-    for name, about in described.items():
-        about.setdefault("Description", f"{name}, taken from {origin}")
-        about.setdefault("Units", "arbitrary")
+    table = imported[[*other_columns, *components]]
+    # DVARS of fMRIPrep is computed from a series scaled to a median of 1000.
+    descriptions = describe(name for name in other_columns if name != "dvars")
+    described: Described = {
+        name: {**descriptions.get(name, {}), **entries.get(name, {})} for name in table
+    }
+    for name, entry in described.items():
+        entry.setdefault("Description", f"{name}, taken from {origin}")
+        entry.setdefault("Units", "arbitrary")
     for name in MOTION:
-        what = (
+        movement = (
             f"rotation about {name[-1]}"
             if name.startswith("rot")
             else f"translation along {name[-1]}"
         )
-        described[name]["Description"] = f"Head motion: {what}, taken from {origin}"
+        described[name]["Description"] = f"Head motion: {movement}, taken from {origin}"
     mark_nonsteady(table, described, n_dummy)
-    for name, about in described.items():
-        about["Origin"] = (
+    for name, entry in described.items():
+        entry["Origin"] = (
             f"computed by bids-sr from the head motion of {origin}" if name in computed else origin
         )
     return table, described
 
 
 def as_numbers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str], list[str]]:
-    """Return a confounds table of another program in numbers, with every motion column.
+    """Return a confounds table of another program as numbers, with all motion columns.
 
-    The derivatives of the six motion parameters and framewise displacement are part of every
-    evaluation. If the table has no such column, or one without a number in some volume after the
-    first, it is computed from the six parameters, which have to be complete.
+    Every evaluation uses the derivatives of the six motion parameters and framewise displacement.
+    If such a column is missing or has missing values after the first volume, it is computed from
+    the six parameters, which must be complete.
 
     Parameters
     ----------
@@ -94,8 +97,8 @@ def as_numbers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str], list[str]]
     Returns
     -------
     tuple[pd.DataFrame, list[str], list[str]]
-        Table with missing values as NaN, names of the motion columns that were computed, and names
-        of the columns of text, which the table lacks.
+        Table with missing values as NaN, names of computed motion columns, and names of dropped
+        text columns.
     """
     columns, text = dict[str, pd.Series](), list[str]()
     for name, values in frame.items():
@@ -113,12 +116,13 @@ def as_numbers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str], list[str]]
     return table, computed, [name for name in text if name not in computed]
 
 
-def _in_order(names: Sequence[str], said: Mapping[str, dict[str, object]]) -> list[str]:
-    """Components of aCompCor by their numbers, those of both tissues together first.
+def _sort_components(names: Sequence[str], entries: Mapping[str, dict[str, object]]) -> list[str]:
+    """Sort aCompCor components by number, combined components first.
 
-    fMRIPrep 20 counts CSF, white matter, both: there the first of them may be the 98th.
+    fMRIPrep 20 numbers the components of CSF, white matter and both in this order; the first
+    combined component may then have the number 98.
     """
-    masks = {name: said.get(name, {}).get("Mask", "combined") for name in names}
+    masks = {name: entries.get(name, {}).get("Mask", "combined") for name in names}
     return sorted(
         names, key=lambda name: (masks[name] != "combined", int(name.rpartition("_")[2]))
     )

@@ -1,7 +1,7 @@
-"""Metrics of activation maps: sizes, peaks, condition overlap, map correlation, series comparison.
+"""Metrics of activation maps: sizes, peaks, overlap of conditions, comparison of series.
 
-The acquired series is compared on the high-resolution grid as its *map* brought up by a cubic
-spline, ``rawSpline``: what finer voxels alone make of it.
+For comparisons on the high-resolution grid, *maps* of the acquired series are interpolated by
+cubic splines (``rawSpline``). They show the influence of smaller voxels without super-resolution.
 """
 
 import math
@@ -26,7 +26,8 @@ Regions = Mapping[tuple[str, str], tuple[Mask, float | None]]
 def find_regions(maps: _Maps, mask: Mask, roi: Mask, thresholds: Sequence[Threshold]) -> Regions:
     """Return regions by (contrast, threshold label), for every map that a threshold applies to.
 
-    Voxels (3D, boolean) and threshold, None where there is none.
+    Each region consists of its voxels (X, Y, Z, boolean) and the threshold; None if the rule does
+    not give a threshold.
     """
     return {
         (name, threshold.label): threshold.region(maps[name, stat], mask, roi)
@@ -41,7 +42,7 @@ def _distance(a: Float | None, b: Float | None) -> float | None:
 
 
 def correlation(a: Float32, b: Float32, mask: Mask) -> float:
-    """Pearson correlation over the mask; NaN where either map is constant in it."""
+    """Return the Pearson correlation in the mask; NaN if either map is constant."""
     x = a[mask].astype(np.float64)
     y = b[mask].astype(np.float64)
     if len(x) < 2 or not x.std() or not y.std():
@@ -50,32 +51,34 @@ def correlation(a: Float32, b: Float32, mask: Mask) -> float:
 
 
 def _peaks(maps: _Maps, name: str, roi: Mask, affine: Float) -> dict[str, Peak]:
-    """Highest voxel in the ROI of each map of a contrast that has one."""
+    """Return the highest voxel in the ROI for each map of a contrast; maps without a peak are
+    omitted.
+    """
     peaks = {
         stat: peak(maps[name, stat], roi, affine)
         for stat in ("t", "cc", "z")
         if (name, stat) in maps
     }
-    return {stat: at for stat, at in peaks.items() if at is not None}
+    return {stat: peak_voxel for stat, peak_voxel in peaks.items() if peak_voxel is not None}
 
 
 def _contrast_metrics(
     maps: _Maps, name: str, mask: Mask, peaks: Mapping[str, Peak]
 ) -> dict[str, float | None]:
-    """Peaks of one contrast, by measure."""
-    out: dict[str, float | None] = {}
+    """Return peak values and positions of one contrast, by statistic."""
+    metrics: dict[str, float | None] = {}
     for stat in ("cc", "t", "z"):
         if (name, stat) in maps:
-            out[f"peak_{stat}"] = peaks[stat].value if stat in peaks else None
+            metrics[f"peak_{stat}"] = peaks[stat].value if stat in peaks else None
     main = peaks.get("t", peaks.get("cc"))
     for index, axis in enumerate("xyz"):
-        out[f"peak_at_{axis}"] = None if main is None else float(main.position[index])
+        metrics[f"peak_at_{axis}"] = None if main is None else float(main.position[index])
     if (name, "effect") in maps:
-        out["peak_effect"] = None if main is None else float(maps[name, "effect"][main.index])
+        metrics["peak_effect"] = None if main is None else float(maps[name, "effect"][main.index])
     for stat in ("cc", "t"):
         if (name, stat) in maps:
-            out[f"brain_peak_{stat}"] = float(maps[name, stat][mask].max())
-    return out
+            metrics[f"brain_peak_{stat}"] = float(maps[name, stat][mask].max())
+    return metrics
 
 
 def _region_metrics(
@@ -83,7 +86,7 @@ def _region_metrics(
 ) -> dict:
     """Return size and location of one region, by statistic.
 
-    `per_acquired` is the number of its voxels in one acquired voxel.
+    `per_acquired` is the number of voxels of this grid per acquired voxel.
     """
     voxel = float(abs(np.linalg.det(affine[:3, :3])))
     center = centroid(region & roi, affine)
@@ -93,7 +96,7 @@ def _region_metrics(
         "volume": count * voxel,
         "size_acquired_voxels": count / per_acquired,
     }
-    places = {
+    positions = {
         f"centroid_{axis}": None if center is None else float(center[i])
         for i, axis in enumerate("xyz")
     }
@@ -101,31 +104,36 @@ def _region_metrics(
         "threshold_value": threshold,
         **sizes,
         "roi_volume": int((region & roi).sum()) * voxel,
-        **places,
+        **positions,
     }
 
 
 def _pair_metrics(
-    maps: _Maps, pair: tuple[str, str], at: Peak | None, to: Peak | None
+    maps: _Maps, pair: tuple[str, str], first_peak: Peak | None, second_peak: Peak | None
 ) -> dict[str, float | None]:
-    """Return the distance between two conditions' peaks, and their excess at their own peaks.
+    """Return the distance between the peaks of two conditions, and their effect separation.
 
-    The excess tells how far each condition exceeds the other at its own peak.
+    The effect separation is half the difference of the effect differences at both peaks; it is
+    positive if each condition exceeds the other condition at its own peak.
     """
-    apart = None if at is None or to is None else _distance(at.position, to.position)
-    out: dict[str, float | None] = {"peak_distance": apart}
+    distance = (
+        None
+        if first_peak is None or second_peak is None
+        else _distance(first_peak.position, second_peak.position)
+    )
+    metrics: dict[str, float | None] = {"peak_distance": distance}
     if (pair[0], "effect") in maps:
         first, second = (maps[name, "effect"] for name in pair)
-        out["effect_separation"] = (
+        metrics["effect_separation"] = (
             None
-            if at is None or to is None
+            if first_peak is None or second_peak is None
             else (
-                float(first[at.index] - second[at.index])
-                - float(first[to.index] - second[to.index])
+                float(first[first_peak.index] - second[first_peak.index])
+                - float(first[second_peak.index] - second[second_peak.index])
             )
             / 2
         )
-    return out
+    return metrics
 
 
 def activation_rows(
@@ -140,22 +148,23 @@ def activation_rows(
     fwhm_mm: float,
     per_acquired: float,
 ) -> list[MetricRow]:
-    """All rows of one series at one smoothing.
+    """Return all metric rows of one series at one smoothing width.
 
     Parameters
     ----------
     maps, regions : _Maps
-        By (contrast, stat) and by (contrast, threshold label); on one grid.
+        Maps by (contrast, stat) and regions by (contrast, threshold label), on one grid.
     contrasts : Contrasts
         Weights of conditions (at rest: seeds) by contrast.
     mask, roi, affine : Mask
-        (X, Y, Z) brain and region of interest; voxel to RAS mm.
+        Brain and region of interest (X, Y, Z); voxel to RAS mm.
     series : str
         Name of the series.
     fwhm_mm : float
         Gaussian smoothing of the maps (FWHM, mm).
     per_acquired : float
-        Voxels of this grid in one acquired voxel; 1 for raw (paper units divide by it).
+        Number of voxels of this grid per acquired voxel; 1 for raw. Sizes in units of the paper
+        are divided by this number.
 
     Returns
     -------
@@ -164,38 +173,38 @@ def activation_rows(
     """
     rows: list[MetricRow] = []
 
-    def add(contrast: str, figures: Mapping[str, float | None], threshold: str = MISSING) -> None:
+    def add(contrast: str, metrics: Mapping[str, float | None], threshold: str = MISSING) -> None:
         rows.extend(
             metric_rows(
-                series, figures, fwhm_mm=fwhm_mm, contrast=contrast, threshold=threshold.lower()
+                series, metrics, fwhm_mm=fwhm_mm, contrast=contrast, threshold=threshold.lower()
             )
         )
 
     add(MISSING, {"mask_voxels": int(mask.sum()), "roi_voxels": int((roi & mask).sum())})
     peaks = {name: _peaks(maps, name, roi & mask, affine) for name in contrasts}
-    for name, own in peaks.items():
-        add(name, _contrast_metrics(maps, name, mask, own))
+    for name, contrast_peaks in peaks.items():
+        add(name, _contrast_metrics(maps, name, mask, contrast_peaks))
     for (name, label), (region, threshold) in regions.items():
         add(name, _region_metrics(region, threshold, roi, affine, per_acquired), label)
     for a, b in combinations(single_conditions(contrasts), 2):
-        at, to = (peaks[name].get("t", peaks[name].get("cc")) for name in (a, b))
-        add(f"{a}+{b}", _pair_metrics(maps, (a, b), at, to))
+        first_peak, second_peak = (peaks[name].get("t", peaks[name].get("cc")) for name in (a, b))
+        add(f"{a}+{b}", _pair_metrics(maps, (a, b), first_peak, second_peak))
         for label in dict.fromkeys(key[1] for key in regions):
             first = regions[a, label][0]
             second = regions[b, label][0]
             distance = _distance(centroid(first & roi, affine), centroid(second & roi, affine))
-            # Overlap inside the ROI for every threshold: the paper's regions end there
+            # Overlap is limited to the ROI because the regions of the paper are.
             overlap = dice(first & roi, second & roi)
             add(f"{a}+{b}", {"dice": overlap, "centroid_distance": distance}, label)
     return rows
 
 
 def _nearest_inside(mask: Mask) -> Array:
-    """Return the flat index of the nearest voxel in the mask, for each voxel (X, Y, Z).
+    """Return the flat index of the nearest mask voxel, for each voxel (X, Y, Z).
 
-    Distances are in voxels. Statistics outside the mask are zeros, not data, and would pull down
-    the border of a map that is interpolated; with these indices, they take the nearest value. If
-    the mask is empty, each voxel is its own nearest voxel.
+    Distances are in voxels. Statistics outside the mask are zeros instead of data and would lower
+    an interpolated map at the border. With these indices, voxels outside take the nearest value
+    inside. If the mask is empty, each voxel is its own nearest voxel.
     """
     if mask.any():
         nearest = ndimage.distance_transform_edt(
@@ -207,20 +216,20 @@ def _nearest_inside(mask: Mask) -> Array:
 
 
 def _upsample_maps(maps: _Maps, source: Volume, target: Volume) -> dict[tuple[str, str], Float32]:
-    """Return maps as cubic splines on another grid, 0 outside its mask; by (contrast, stat).
+    """Return maps interpolated by cubic splines to another grid, 0 outside its mask.
 
-    `source` and `target` are brain masks in one frame. No value exceeds the extremes of the map
-    inside the source's mask: where a spline overshoots, a correlation could be larger than 1, and
-    a peak would be made by the interpolation.
+    `source` and `target` are brain masks in one frame. Values are limited to the range of the map
+    inside the source mask: overshoots of a spline could give correlations above 1 or peaks that do
+    not exist in the map.
     """
-    raised = {}
+    upsampled = {}
     nearest = _nearest_inside(source.data)
     for key, values in maps.items():
         filled = np.take(values, nearest)
-        fine = sample_volume(filled, source.affine, target.data.shape, target.affine)
-        fine = np.clip(fine, filled.min(), filled.max())
-        raised[key] = np.where(target.data, fine, 0).astype(np.float32)
-    return raised
+        interpolated = sample_volume(filled, source.affine, target.data.shape, target.affine)
+        interpolated = np.clip(interpolated, filled.min(), filled.max())
+        upsampled[key] = np.where(target.data, interpolated, 0).astype(np.float32)
+    return upsampled
 
 
 def raised_rows(
@@ -234,34 +243,34 @@ def raised_rows(
     fwhm_mm: float,
     per_acquired: float,
 ) -> list[MetricRow]:
-    """Return metrics of acquired-series maps upsampled to the high-resolution grid (`rawSpline`).
+    """Return metrics of acquired-series maps interpolated to the high-resolution grid.
 
-    All maps are of one smoothing.
+    The series is named `rawSpline`; all maps have the same smoothing.
 
     Parameters
     ----------
     maps : _Maps
-        On the acquired grid, by (contrast, stat).
+        Maps on the acquired grid by (contrast, stat).
     contrasts, thresholds : Contrasts
-        As the maps were made with.
+        Contrasts of the maps, and thresholds of the regions.
     acquired, fine : Volume
-        Brain on both grids.
+        Brain masks on the acquired and on the high-resolution grid.
     roi : Mask
-        On the high-resolution grid.
+        Region of interest on the high-resolution grid.
     fwhm_mm : float
         Gaussian smoothing of the maps (FWHM, mm).
     per_acquired : float
-        High-resolution voxels in one acquired voxel.
+        Number of high-resolution voxels per acquired voxel.
 
     Returns
     -------
     list[MetricRow]
         Rows on contrasts, regions and pairs of conditions.
     """
-    raised = _upsample_maps(maps, acquired, fine)
+    upsampled = _upsample_maps(maps, acquired, fine)
     return activation_rows(
-        raised,
-        find_regions(raised, fine.data, roi, thresholds),
+        upsampled,
+        find_regions(upsampled, fine.data, roi, thresholds),
         contrasts,
         mask=fine.data,
         roi=roi,

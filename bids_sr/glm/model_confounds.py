@@ -1,4 +1,4 @@
-"""Confounds that enter the linear model of a run, chosen from its table by name or by set."""
+"""Confounds in the linear model of a run, selected from its table by name or by set."""
 
 from collections.abc import Sequence
 from fnmatch import filter as matching
@@ -15,32 +15,33 @@ MOTION = tuple(
     for axis in "xyz"
 )
 MOTION_SET, COMPONENTS_SET = CONFOUND_SETS = ("motion", "acompcor")
-"""Sets of confounds that can be named together."""
-COMPCOR_VOLUMES = 50  # with fewer, no components enter a model
+"""Names of predefined sets of confounds."""
+COMPCOR_VOLUMES = 50  # volumes; shorter runs have no components in their model
 _N_COMPONENTS = 5
 
 
 def model_confounds(
     table: pd.DataFrame | None, named: Sequence[str] | None = None
 ) -> tuple[str, ...]:
-    """Return the confounds that enter the model, those of the table that are named.
+    """Return the names of the confounds in the model of a run.
 
-    By default these are motion, its derivatives and the first five aCompCor components. Without
-    tissue maps there are no aCompCor components. The columns of the temporal model
-    (`bids_sr.glm.time_columns`) always enter.
+    By default, these are head motion, its derivatives, and the first five aCompCor components,
+    which require tissue maps. Columns of the temporal model (`bids_sr.glm.time_columns`) are
+    always included.
 
-    Without the components breathing and pulse stay in the residuals of smoothed series, and twice
-    as many voxels as nominal pass p < .001 where the phantom is silent. Runs of fewer than 50
-    volumes cannot spare the regressors, and components without a value in some volume after the
-    first are skipped.
+    Without the components, respiration and pulse remain in the residuals of smoothed series; twice
+    as many voxels as nominal then pass p < .001 where the phantom has no activation. Runs of fewer
+    than 50 volumes cannot afford these regressors. Components with a missing value in any volume
+    after the first are skipped.
 
     Parameters
     ----------
     table : pd.DataFrame | None
-        Confounds of the run, one row per volume; None: none enter the model.
+        Confounds of the run, one row per volume; None for a model without confounds.
     named : Sequence[str] | None, optional
-        Columns, some with wildcards, and the sets ``motion`` (six parameters and derivatives) and
-        ``acompcor`` (see above). Names that the table lacks are skipped. None: both sets.
+        Columns, possibly with wildcards, and the sets ``motion`` (six parameters and derivatives)
+        and ``acompcor`` (see above). Names that are not in the table are skipped. None for both
+        sets.
 
     Returns
     -------
@@ -53,12 +54,12 @@ def model_confounds(
     if named is None:
         chosen = [*MOTION, *sets[COMPONENTS_SET]]
     else:
-        chosen = [one for name in named for one in sets.get(name, matching(table, name))]
+        chosen = [column for name in named for column in sets.get(name, matching(table, name))]
     return tuple(dict.fromkeys((*chosen, *time_column_names(table))))
 
 
 def _components(table: pd.DataFrame) -> tuple[str, ...]:
-    """Return the first aCompCor components that have a value in every volume after the first."""
+    """Return the first aCompCor components with a value in every volume after the first."""
     if len(table) < COMPCOR_VOLUMES:
         return ()
     names = [name for name in table if name.startswith("a_comp_cor") and is_complete(table[name])]

@@ -1,4 +1,4 @@
-"""Number of non-steady-state volumes at the start of a run."""
+"""Detection of non-steady-state volumes at the start of a run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,38 +8,38 @@ import numpy as np
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import SeriesReader
 
-_LOOKED_AT = 50  # volumes that may hold the transient at the start
+_LOOKED_AT = 50  # volumes that are examined for the transient
 
 
 def _count_nonsteady(signal: Sequence[float] | Array) -> int:
-    """Number of volumes at the start that are brighter than the rest: not yet in steady state.
+    """Return the number of volumes at the start that are brighter than the rest.
 
-    Median and median absolute deviation come from the second half of (up to 50) means of volumes,
-    where the transient is over. A volume is counted while its modified z score (Iglewicz and
-    Hoaglin) is above 3.5 and it is 1 % brighter than this median and than that of the ten volumes
-    after it, so that neither a drift nor a quiet signal makes dummies; the first that is not ends
-    the count.
+    Median and median absolute deviation are computed from the second half of (up to 50) volume
+    means, after the transient. A volume is counted as long as its modified z score (Iglewicz and
+    Hoaglin) exceeds 3.5 and as it is 1 % brighter than this median and than the median of the ten
+    following volumes. Drift and quiet signals are therefore not counted. Counting stops at the
+    first volume that does not meet the criteria.
     """
     values = np.asarray(signal, dtype=np.float64)[:_LOOKED_AT]
     if len(values) < 6:
         return 0
-    late = values[len(values) // 2 :]
-    center = float(np.median(late))
-    spread = float(np.median(np.abs(late - center))) / 0.6745
-    after = np.array(
+    second_half = values[len(values) // 2 :]
+    center = float(np.median(second_half))
+    spread = float(np.median(np.abs(second_half - center))) / 0.6745
+    following_median = np.array(
         [np.median(values[k + 1 : k + 11]) for k in range(len(values) - 1)] + [values[-1]]
     )
-    excess = np.minimum(values - center, values - after)
+    excess = np.minimum(values - center, values - following_median)
     outlying = (values - center > 3.5 * spread) & (excess > 0.01 * abs(center))
     outlying[len(values) // 2 :] = False
     return int(np.argmin(outlying)) if not outlying.all() else len(values)
 
 
 def nonsteady_at_start(path: Path) -> int:
-    """Count non-steady-state volumes of an acquired series, from its first volumes alone.
+    """Count non-steady-state volumes of an acquired series from its first volumes.
 
-    The signal is that of the head above the background, so that a hot voxel, padding or an offset
-    does not matter.
+    The signal is the mean of head voxels above the background, so that very bright voxels, padding
+    and offsets have no influence.
     """
     with SeriesReader(path) as reader:
         stop = min(_LOOKED_AT, reader.shape[3])
@@ -54,7 +54,7 @@ def nonsteady_at_start(path: Path) -> int:
         mean = total[varying] / stop
         background, bright = np.percentile(mean, [2, 98])
         head = np.zeros(reader.shape[:3], dtype=bool)
-        # up to the brightness that vessels have; beyond are hot voxels
+        # The upper limit is the brightness of vessels and excludes very bright voxels.
         head[varying] = (mean > background + 0.3 * (bright - background)) & (
             mean < background + 3 * (bright - background)
         )

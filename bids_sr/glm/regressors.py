@@ -1,7 +1,4 @@
-"""Regressors of interest of a run's linear model: task events or, if there are none, seeds.
-
-The seeds enter as time series.
-"""
+"""Regressors of interest of a run: task events or, in runs without events, seed time series."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,16 +18,16 @@ _TIMES = ("onset", "duration")
 
 
 class DesignError(ValueError):
-    """A design that cannot be built, or a contrast that it cannot estimate.
+    """A design that cannot be built, or a contrast that the design cannot estimate.
 
     The message names the condition or column.
     """
 
 
 class TooManyColumns(DesignError):
-    """A design without degrees of freedom.
+    """A design without residual degrees of freedom.
 
-    `excess`: reduction of the rank that leaves one degree of freedom.
+    `excess` is the smallest reduction of the rank that leaves one degree of freedom.
     """
 
     def __init__(self, message: str, excess: int) -> None:
@@ -38,38 +35,38 @@ class TooManyColumns(DesignError):
         self.excess = excess
 
 
-_OVERSAMPLING = 50  # samples of the stimulus per TR, nilearn's default
-IMPULSE_S = 1.0  # area of an event of duration 0, as in SPM
+_OVERSAMPLING = 50  # samples of the stimulus per TR, the default of nilearn
+IMPULSE_S = 1.0  # s, area of an event of duration 0, as in SPM
 
 
 def _amplitudes(events: pd.DataFrame, grid: Float) -> Float:
-    """Return heights of events that give brief ones their area.
+    """Return amplitudes of events that give brief events their nominal area.
 
-    A sampled event has a whole number of steps, at least one, and the height 1 would give it the
-    area of these.
+    A sampled event lasts a whole number of steps, at least one. With an amplitude of 1, its area
+    would be this number of steps.
 
     Parameters
     ----------
     events : pd.DataFrame
         Columns onset and duration (s).
-    grid : Float
-        Times at which nilearn samples the stimulus (s), evenly spaced.
+    grid : ndarray
+        Sampling times of the stimulus in nilearn (s), evenly spaced.
     """
     durations = events["duration"].to_numpy(dtype=np.float64)
     onsets = events["onset"].to_numpy(dtype=np.float64)
     step = float(grid[1] - grid[0])
     n_steps = np.searchsorted(grid, onsets + durations) - np.searchsorted(grid, onsets)
     areas = np.where(durations > 0, durations, IMPULSE_S)
-    # the rounding of a longer event is below 2 %, and its plateau has to be 1
+    # Longer events are rounded by less than 2 %, and their plateau must be 1.
     brief = durations < _OVERSAMPLING * step
     return np.where(brief, areas / (np.maximum(n_steps, 1) * step), 1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Events:
-    """The events of a run that are modeled, one at least.
+    """Modeled events of a run, at least one.
 
-    `table`: onset (s), duration (s), trial_type.
+    `table` has the columns onset (s), duration (s) and trial_type.
     """
 
     table: pd.DataFrame
@@ -79,49 +76,65 @@ class Events:
     def of(
         cls, columns: Sequence[str], rows: Iterable[TableRow], where: str, source: str = "events"
     ) -> "Events":
-        """Those of a table of text; `where` names it in a DesignError.
+        """Return the modeled events of a table of text.
 
-        Rows named rest, baseline, fixation or n/a, or without onset or duration, are left out, and
-        so are repetitions of an event; without a column trial_type all rows are of one type.
+        Rows of the trial types rest, baseline, fixation or n/a, rows without onset or duration,
+        and repeated events are skipped. Without a column trial_type, all rows have the same type.
+
+        Parameters
+        ----------
+        columns : Sequence[str]
+            Names of the columns.
+        rows : Iterable[TableRow]
+            Line number and cells of each row.
+        where : str
+            Name of the file in error messages.
+        source : str
+            Name of the file in log messages.
+
+        Raises
+        ------
+        DesignError
+            If onset or duration is missing or not a number, or if no event remains.
         """
         if missing := [name for name in _TIMES if name not in columns]:
             raise DesignError(
                 f"{where}: the events table lacks required columns: {', '.join(missing)}. It "
                 f"contains the columns {', '.join(map(str, columns))}"
             )
-        kept = []
+        modeled_rows = []
         for line, row in rows:
             cells = [row[name] or "" for name in _TIMES]
-            named = modeled_types([row.get("trial_type", UNNAMED)])
-            if not named or any(cell.strip().lower() in NO_TIME for cell in cells):
+            trial_types = modeled_types([row.get("trial_type", UNNAMED)])
+            if not trial_types or any(cell.strip().lower() in NO_TIME for cell in cells):
                 continue
             for name, cell in zip(_TIMES, cells, strict=True):
                 if seconds(cell) is None:
                     raise DesignError(
                         f"{where}: the {name} in line {line} is not a number, but {cell!r}"
                     )
-            kept.append((*map(seconds, cells), *named))
-        if not kept:
+            modeled_rows.append((*map(seconds, cells), *trial_types))
+        if not modeled_rows:
             raise DesignError(
                 f"{where}: the events table contains no events that can be modeled. Rows "
                 "without onset or duration and rows of the trial types "
                 f"{', '.join(sorted(filter(None, NOT_MODELED)))} are not modeled"
             )
-        # an event that is listed twice would halve its effect
-        unique = list(dict.fromkeys(kept))
+        # The effect of an event that is listed twice would be halved.
+        unique = list(dict.fromkeys(modeled_rows))
         return cls(pd.DataFrame(unique, columns=[*_TIMES, "trial_type"]), source)
 
     @property
     def conditions(self) -> list[str]:
-        """Trial types, by name."""
+        """Trial types in alphabetical order."""
         return [str(name) for name in sorted(self.table["trial_type"].unique())]
 
     def contrasts(self, weights: Mapping[str, _Weights]) -> dict[str, _Weights]:
-        """The contrasts that can be made: all, as the plan has left out those that cannot."""
+        """Return all contrasts; the plan has already removed contrasts that are not estimable."""
         return dict(weights)
 
     def spans(self) -> dict[str, list[tuple[float, float]]]:
-        """Return (onset, duration) in s of the events of each condition."""
+        """Return onset and duration (s) of the events of each condition."""
         return {
             str(name): list(zip(rows["onset"], rows["duration"], strict=True))
             for name, rows in self.table.groupby("trial_type")
@@ -130,14 +143,16 @@ class Events:
     def courses(self, times: Float) -> dict[str, Float]:
         """Return the convolved on/off time series of each condition at given times (s).
 
-        The plateau of a sustained block is one. The area under a shorter event is its duration; an
-        event of duration 0 is an impulse of area 1 s, as in SPM. (nilearn samples the stimulus at
-        1/50 of TR, and gives events shorter than that, also those of duration 0, this duration.)
+        The plateau of a sustained block is one. The area of a shorter event is its duration; an
+        event of duration 0 is an impulse with an area of 1 s, as in SPM. (nilearn samples the
+        stimulus at 1/50 of TR and extends shorter events, including events of duration 0, to one
+        sample.) The response to events before the run is included in the model, however early they
+        are. Events that begin after the last volume are not included.
 
-        Events before the run count: what they leave behind in the first volumes is part of the
-        model, however early. Those that begin after the last volume do not.
-
-        Time series (T,) by condition; zeros where no event has begun.
+        Returns
+        -------
+        dict[str, ndarray]
+            Time series (T,) by condition; 0 if no event has begun.
         """
         from nilearn.glm.first_level import compute_regressor
 
@@ -164,7 +179,8 @@ class Events:
 class Seeds:
     """Seed time series of a run without events, in place of the conditions of a task.
 
-    `table`: A column a seed, a row a volume; NaN in volumes that do not count.
+    `table` has one column per seed and one row per volume; NaN in volumes that are not used.
+    `measured` are the time series before standardization.
     """
 
     table: pd.DataFrame
@@ -173,12 +189,9 @@ class Seeds:
 
     @classmethod
     def of(cls, table: pd.DataFrame, source: str = "seeds") -> "Seeds":
-        """Standardize each seed to mean 0 and SD 1 over the volumes that count.
+        """Standardize each seed to mean 0 and SD 1 over the volumes that are used.
 
-        A constant seed becomes 0.
-
-        `table`: time series, one seed a column; NaN in volumes that do not count. Standardized
-        time series, with the measured ones.
+        Constant seeds become 0. `table` has one seed per column; NaN in volumes that are not used.
 
         >>> Seeds.of(pd.DataFrame({"motor": [np.nan, 1.0, 3.0]})).table["motor"].tolist()
         [nan, -1.0, 1.0]
@@ -189,23 +202,22 @@ class Seeds:
 
     @property
     def conditions(self) -> list[str]:
-        """Return names of the seeds, in the order of the table."""
+        """Names of the seeds, in the order of the table."""
         return [str(name) for name in self.table]
 
     def contrasts(self, chosen: Mapping[str, _Weights]) -> dict[str, _Weights]:
-        """The contrasts that can be made: those whose seeds lie in the field of view."""
-        there = set(self.conditions)
-        return {name: weights for name, weights in chosen.items() if set(weights) <= there}
+        """Return the contrasts whose seeds are in the field of view."""
+        available = set(self.conditions)
+        return {name: weights for name, weights in chosen.items() if set(weights) <= available}
 
     def spans(self) -> dict[str, list[tuple[float, float]]]:
-        """A seed has no events.
-
-        Always an empty dictionary.
-        """
+        """Return an empty dictionary, because seeds have no events."""
         return {}
 
     def courses(self, times: Float) -> dict[str, Float]:
-        """Return each seed's time series (T,), its own regressor; 0 in volumes left out."""
+        """Return the time series (T,) of each seed as its regressor; 0 in volumes that are not
+        used.
+        """
         if len(self.table) != len(times):
             raise DesignError(
                 f"the seed time series have {len(self.table)} values, but the series has "
@@ -217,19 +229,18 @@ class Seeds:
         }
 
     def segments(
-        self, tr: float, n_dummy: int, most: int | None = None
+        self, tr: float, n_dummy: int, max_pairs: int | None = None
     ) -> list[tuple[str, tuple[float, float]]]:
-        """Return seed and (start, length) in s of each segment; none if the run is too short.
+        """Return seed, start and length (s) of each segment in order of time.
 
-        The segments are in order of time.
-
-        `most`: number of pairs of seed and segment, exceeded only by `LEAST_SEGMENTS` segments;
-        None: see `segment_count`.
+        The list is empty if the run is too short. `most` limits the number of pairs of seed and
+        segment, unless fewer than `LEAST_SEGMENTS` segments would remain; None for the default of
+        `segment_count`.
         """
         n_seeds = len(self.table.columns)
         count = segment_count(len(self.table) - n_dummy, n_seeds, tr)
-        if most is not None and count:
-            count = min(count, max(LEAST_SEGMENTS, most // n_seeds // 2 * 2))
+        if max_pairs is not None and count:
+            count = min(count, max(LEAST_SEGMENTS, max_pairs // n_seeds // 2 * 2))
         edges = (
             np.linspace(n_dummy, len(self.table), count + 1).round() * tr if count else np.zeros(0)
         )
@@ -237,7 +248,7 @@ class Seeds:
         return [(name, span) for span in spans for name in self.conditions]
 
     def write(self, path: Path) -> None:
-        """Write what was measured as BIDS has it, seven digits."""
+        """Write the measured time series as a BIDS table with seven digits."""
         measured = self.table if self.measured is None else self.measured
         measured.to_csv(
             path, sep="\t", index=False, na_rep="n/a", float_format="%.7g", lineterminator="\n"
@@ -248,7 +259,7 @@ Regressors = Events | Seeds
 
 
 def read_events(path: Path) -> Events:
-    """Read an events file; DesignError where it cannot be modeled, see `Events.of`."""
+    """Read an events file; raise DesignError if it cannot be modeled, see `Events.of`."""
     try:
         columns, rows = read_rows(path)
     except TABLE_ERRORS as error:
@@ -259,10 +270,7 @@ def read_events(path: Path) -> Events:
 
 
 def read_regressors(path: Path) -> Regressors:
-    """Read seeds from a file with the suffix ``timeseries``, events from any other.
-
-    Events of the task, or time series of seeds at rest.
-    """
+    """Read seeds from a file with the suffix ``timeseries``, or events from any other file."""
     if not str(path).endswith("_timeseries.tsv"):
         return read_events(path)
     return Seeds.of(read_frame(path).astype(np.float64), path.name)

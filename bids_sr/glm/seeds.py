@@ -1,13 +1,13 @@
-"""Seed-based connectivity: the seeds of a run without events replace the conditions of a task.
+"""Seed-based connectivity: seeds replace the conditions of a task in runs without events.
 
-A seed's time series, read once from the acquired series, is the regressor of all series of the
-run; their maps are then maps of correlation and of a linear model as those of a task, and every
-control of the evaluation holds for them too. Halves of the run are made of segments: a segment's
-regressor is the seed within it, its own mean taken off.
+The time series of a seed in the acquired series is the regressor for all series of the run. Maps
+of correlation and of the linear model are then computed as for a task, and all controls of the
+evaluation apply. Halves of a run consist of segments; the regressor of a segment is the seed's
+time series within it, minus its mean.
 
-Source: seed-correlation maps of TV self-supervision, section 3.3. The choice of seeds as
-regressors of one model beside motion and drift, instead of band-passed residuals, is ours: it is
-the model that runs with events get.
+Source: seed-correlation maps of TV self-supervision, section 3.3. That paper correlates
+band-passed residuals. Here, seeds are regressors in a model with motion and drift, the same model
+as for runs with events.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from nibabel.affines import apply_affine
 from bids_sr.io.arrays import Float, Mask
 from bids_sr.io.nifti import SeriesReader
 
-_SEGMENT_S = 30.0  # about the length of a block of a task
+_SEGMENT_S = 30.0  # s, about the length of a task block
 MOST_SEGMENTS, LEAST_SEGMENTS = 20, 4
 LEAST_S, LEAST_ROWS = 90.0, 40
 _ROWS_PER_REGRESSOR = 5
@@ -33,77 +33,94 @@ def seed_voxels(
     *,
     nearest: bool = False,
 ) -> Mask:
-    """Return the mask voxels whose centers lie within the radius of a seed.
+    """Return the mask voxels whose centers are within the radius of a seed.
 
-    If no voxel lies there, it is the nearest voxel within a voxel's diagonal.
+    If there are no such voxels, the nearest voxel is returned if it is within the length of a
+    voxel diagonal.
 
     Parameters
     ----------
     mask : Mask
-        (X, Y, Z) brain.
+        Brain (X, Y, Z).
     affine : Float
-        (4, 4) voxel to RAS mm.
+        Voxel-to-RAS-mm matrix (4, 4).
     center_mm : Sequence[float]
-        Of the seed, RAS mm of the mask.
+        Center of the seed (RAS mm of the mask).
     radius_mm : float
         Radius of the sphere (mm).
     nearest : bool, optional
-        Whether the nearest voxel is taken at any distance.
+        Whether the nearest voxel is accepted at any distance.
 
     Returns
     -------
     Mask
-        Voxels of the seed (3D, boolean), one at least.
+        Voxels of the seed (3D, boolean), at least one.
 
     Raises
     ------
-    ValueError : the seed lies outside the mask
+    ValueError
+        If the seed is outside the mask.
     """
-    at = np.argwhere(mask)
-    if not len(at):
+    indices = np.argwhere(mask)
+    if not len(indices):
         raise ValueError("the brain mask is empty")
-    away = np.linalg.norm(apply_affine(affine, at) - center_mm, axis=1)
+    distances = np.linalg.norm(apply_affine(affine, indices) - center_mm, axis=1)
     diagonal = float(np.linalg.norm(affine[:3, :3].sum(axis=1)))
-    chosen = away <= radius_mm + 1e-6
-    if not chosen.any() and (nearest or away.min() <= diagonal):
-        chosen = away == away.min()
+    chosen = distances <= radius_mm + 1e-6
+    if not chosen.any() and (nearest or distances.min() <= diagonal):
+        chosen = distances == distances.min()
     if not chosen.any():
         limit = max(radius_mm, diagonal)
         raise ValueError(f"the brain mask contains no voxels within {limit:.3g} mm of the seed")
-    out = np.zeros(mask.shape, dtype=bool)
-    out[tuple(at[chosen].T)] = True
-    return out
+    seed = np.zeros(mask.shape, dtype=bool)
+    seed[tuple(indices[chosen].T)] = True
+    return seed
 
 
 def without(
     table: pd.DataFrame, nuisance: Float, n_dummy: int = 0, censored: Sequence[int] = ()
 ) -> pd.DataFrame:
-    """Subtract from time series what nuisance regressors explain of them.
+    """Subtract the least-squares fit of nuisance regressors from time series.
 
-    Dummy and censored volumes are NaN; the latter are counted from 0.
+    The standard deviation of the residuals is then the amplitude of the fluctuations that are
+    mapped, and effects are signal changes per standard deviation of a seed. t does not change,
+    because the model contains the same regressors.
 
-    Their standard deviation is then that of what the maps are about, and effects are changes of
-    the signal per standard deviation of a seed's own fluctuation; t does not change, as the model
-    has the same regressors. `nuisance` is (rows after the dummies, regressors), a constant among
-    them.
+    Parameters
+    ----------
+    table : pd.DataFrame
+        Time series, one row per volume.
+    nuisance : ndarray
+        Regressors (rows after the dummies, regressors), including a constant.
+    n_dummy : int
+        Number of dummy volumes, which become NaN.
+    censored : Sequence[int]
+        Censored volumes, counted from 0, which become NaN.
 
-    Residuals in a table of the same shape.
+    Returns
+    -------
+    pd.DataFrame
+        Residuals in a table of the same shape.
     """
-    out = table.astype(np.float64)
-    values = out.iloc[n_dummy:].to_numpy()
-    out.iloc[:n_dummy] = np.nan
-    out.iloc[n_dummy:] = values - nuisance @ np.linalg.lstsq(nuisance, values, rcond=None)[0]
-    out.iloc[list(censored)] = np.nan
-    return out
+    residuals = table.astype(np.float64)
+    values = residuals.iloc[n_dummy:].to_numpy()
+    residuals.iloc[:n_dummy] = np.nan
+    residuals.iloc[n_dummy:] = values - nuisance @ np.linalg.lstsq(nuisance, values, rcond=None)[0]
+    residuals.iloc[list(censored)] = np.nan
+    return residuals
 
 
 def seed_series(reader: SeriesReader, seeds: Mapping[str, Mask], n_dummy: int = 0) -> pd.DataFrame:
-    """Return mean time series of seeds (X, Y, Z) by name, one row per volume.
+    """Return mean time series of seeds by name, one row per volume.
 
-    Dummy volumes are NaN.
-
-    `seeds`: voxels of each seed (3D, boolean) by name. `ValueError`: no seed lies in the field of
-    view.
+    Parameters
+    ----------
+    reader : SeriesReader
+        Acquired series (X, Y, Z, T).
+    seeds : Mapping[str, ndarray]
+        Voxels of each seed (X, Y, Z, boolean).
+    n_dummy : int
+        Number of dummy volumes, which become NaN.
     """
     flat = {name: np.flatnonzero(voxels) for name, voxels in seeds.items()}
     values = np.full((reader.shape[3], len(flat)), np.nan)
@@ -114,12 +131,11 @@ def seed_series(reader: SeriesReader, seeds: Mapping[str, Mask], n_dummy: int = 
 
 
 def segment_count(n_rows: int, n_seeds: int, tr: float) -> int:
-    """Return the number of segments of a run: some 30 s each, even, and four or more.
+    """Return the number of segments of a run: even, at least four, and about 30 s each.
 
-    There are few enough of them for the model.
-
-    0 for less than 90 s, or fewer volumes than 40 or three times the regressors of the fewest
-    segments.
+    The number is limited so that the model keeps enough volumes per regressor. It is 0 if the run
+    is shorter than 90 s, or has fewer than 40 volumes or fewer than three volumes per regressor
+    with the smallest number of segments.
     """
     if n_rows * tr < LEAST_S or n_rows < max(LEAST_ROWS, 3 * LEAST_SEGMENTS * n_seeds):
         return 0
@@ -130,15 +146,21 @@ def segment_count(n_rows: int, n_seeds: int, tr: float) -> int:
 
 
 def within(regressor: Float, tr: float, start: float, length: float) -> Float:
-    """A regressor within one segment, the mean of the segment taken off, and 0 outside it.
+    """Return a regressor within one segment, with the segment's mean subtracted and 0 elsewhere.
 
-    `regressor`: time series of a seed (T,), dummies included; NaN in censored volumes, which are 0
-    in the result.
+    Parameters
+    ----------
+    regressor : ndarray
+        Time series of a seed (T,), including dummies; NaN in censored volumes, which become 0.
+    tr : float
+        Repetition time (s).
+    start, length : float
+        Start and duration of the segment (s).
     """
     first, last = round(start / tr), round((start + length) / tr)
-    out = np.zeros_like(regressor)
+    segment_regressor = np.zeros_like(regressor)
     values = regressor[first:last]
-    known = ~np.isnan(values)
-    if known.any():
-        out[first:last] = np.where(known, values - values[known].mean(), 0)
-    return out
+    is_known = ~np.isnan(values)
+    if is_known.any():
+        segment_regressor[first:last] = np.where(is_known, values - values[is_known].mean(), 0)
+    return segment_regressor

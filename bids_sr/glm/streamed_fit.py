@@ -1,4 +1,4 @@
-"""Least squares over volumes that come one by one, without their series in memory."""
+"""Least squares over volumes that arrive in batches, without the series in memory."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -9,23 +9,28 @@ import numpy as np
 from bids_sr.io.arrays import Array, Float
 
 _Volume = TypeVar("_Volume")
-_AT_ONCE = 16  # volumes
-_STRIP = 8192  # voxels whose sums stay in the processor's cache
+_AT_ONCE = 16  # volumes per batch
+_STRIP = 8192  # voxels whose sums stay in the CPU cache
 
 
 def in_batches(volumes: Iterable[_Volume]) -> Iterator[list[_Volume]]:
-    """Take several volumes at a time, as sums over them go faster."""
-    left = iter(volumes)
-    while batch := list(islice(left, _AT_ONCE)):
+    """Yield lists of successive volumes; sums over several volumes are faster."""
+    iterator = iter(volumes)
+    while batch := list(islice(iterator, _AT_ONCE)):
         yield batch
 
 
 class StreamedFit:
-    """Running sums over volumes: y, y², and y times each column of a basis.
+    """Running sums over volumes: y, y², and the products of y with each column of a basis.
 
-    Here y is the signal less the first volume. Products have the precision of the basis.
+    Here y is the signal minus the first volume. Products have the precision of the basis.
 
-    `basis`: (rows, columns), orthonormal.
+    Parameters
+    ----------
+    basis : ndarray
+        Orthonormal columns (rows, columns).
+    first : ndarray
+        First volume, in any shape.
     """
 
     def __init__(self, basis: Array, first: Array) -> None:
@@ -37,15 +42,15 @@ class StreamedFit:
         self.products = np.zeros((n, basis.shape[1]), dtype=basis.dtype)
 
     def add(self, volumes: Array) -> None:
-        """The next volumes, (n, voxels)."""
-        part = self.basis[self.rows : self.rows + len(volumes)]
+        """Add the next volumes, (n, voxels)."""
+        basis_rows = self.basis[self.rows : self.rows + len(volumes)]
         self.rows += len(volumes)
         for start in range(0, self.first.size, _STRIP):
-            at = slice(start, start + _STRIP)
-            y = volumes[:, at] - self.first[at]
-            self.total[at] += y.sum(axis=0)
-            self.squares[at] += np.einsum("tn,tn->n", y, y)
-            self.products[at] += y.T @ part
+            strip = slice(start, start + _STRIP)
+            y = volumes[:, strip] - self.first[strip]
+            self.total[strip] += y.sum(axis=0)
+            self.squares[strip] += np.einsum("tn,tn->n", y, y)
+            self.products[strip] += y.T @ basis_rows
 
     @property
     def mean(self) -> Float:
@@ -53,9 +58,10 @@ class StreamedFit:
         return self.first + self.total / self.rows
 
     def residual_variance(self, dof: int, rank: int | None = None) -> Float:
-        """Of the residuals, (voxels,), where the first `rank` columns (all) span the model.
+        """Return the variance of residuals from the first `rank` columns, (voxels,).
 
-        Variance in squared signal units, at least 0.
+        `dof` are the degrees of freedom. All columns are used if `rank` is None. The variance is
+        at least 0.
         """
         fitted = self.products[:, :rank]
         explained = np.einsum("nr,nr->n", fitted, fitted, dtype=np.float64)

@@ -1,21 +1,21 @@
 """Regressors of the temporal model that censor volumes, filter by frequency and remove drift.
 
-All are columns of the confounds table, so that every model of a run gets the same ones: maps,
-seeds, effects of blocks, controls, and the measured reference.
+All regressors are columns of the confounds table, so that all models of a run use the same
+regressors: maps, seeds, block effects, controls and the measured reference.
 
-- `censored…`: 1 in one volume and 0 elsewhere. A model with this column estimates everything else
-  from the other volumes: least squares and generalized least squares give the same estimates,
-  residuals and degrees of freedom as without the row, and the noise keeps its distance in time
-  across the gap. Nothing is interpolated.
+- `censored…`: 1 in one volume and 0 elsewhere. A model with this column estimates all other
+  parameters from the other volumes. Least squares and generalized least squares give the same
+  estimates, residuals and degrees of freedom as without the row, and noise keeps its distance in
+  time across the gap. Values are not interpolated.
 - `band_stop…`: cosines (DCT-II) outside a pass band. The filter is thus part of the model
-  (simultaneous regression, as in AFNI's 3dTproject), which counts the degrees of freedom that it
-  costs and does not bring back what other regressors removed (Lindquist et al. 2019).
-- `legendre…`: Legendre polynomials over the run, in place of slow cosines.
+  (simultaneous regression, as in AFNI's 3dTproject), which accounts for its degrees of freedom and
+  does not reintroduce signal that other regressors removed (Lindquist et al. 2019).
+- `legendre…`: Legendre polynomials over the run, instead of slow cosines.
 
-Volumes before the steady state have no row in a model; here they are 0.
+Non-steady-state volumes have no row in a model; columns are 0 in these volumes.
 
-Source of the thresholds: power2012 (framewise displacement) and the Euclidean norm of the motion
-derivatives of AFNI's 1d_tool.py, in mm and degrees.
+Sources of the thresholds: power2012 for framewise displacement, and AFNI's 1d_tool.py for the
+Euclidean norm of motion derivatives, in mm and degrees.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,14 +28,14 @@ from bids_sr.glm.confounds import MOTION
 from bids_sr.io.arrays import Array, Float, Mask
 
 CENSORED, BAND_STOP, LEGENDRE = "censored", "band_stop", "legendre"
-LEAST_AT_REST_S = 10.0  # as preflight asks of every run without events
+LEAST_AT_REST_S = 10.0  # s, the limit that preflight also requires of every run without events
 _PREFIXES = (CENSORED, BAND_STOP, LEGENDRE)
 
 
 class TooFewVolumes(ValueError):
-    """A run of which censoring or filtering leaves too few volumes for its model.
+    """A run with too few volumes for its model after censoring or filtering.
 
-    `reason`: what is wrong. `fix`: what to do.
+    `reason` is the problem, and `fix` the remedy.
     """
 
     def __init__(self, reason: str, fix: str) -> None:
@@ -45,12 +45,12 @@ class TooFewVolumes(ValueError):
 
 @frozen
 class TimeModel:
-    """Options of the temporal model of a run.
+    """Options of the temporal model of a run; None turns an option off.
 
-    `fd_censor`: volumes with a framewise displacement above this (mm) are censored.
-    `enorm_censor`: volumes with a Euclidean norm of the motion derivatives (mm, degrees) at or
-    above this are censored. `band_pass`: lowest and highest frequency that remain (Hz).
-    `legendre`: order of the polynomials that model drift. None: off.
+    Volumes are censored if their framewise displacement (mm) is above `fd_censor`, or if the
+    Euclidean norm of the motion derivatives (mm, degrees) is at least `enorm_censor`. `band_pass`
+    are the lowest and highest frequency that pass (Hz). `legendre` is the order of the polynomials
+    that model drift.
     """
 
     fd_censor: float | None = None
@@ -65,7 +65,7 @@ class TimeModel:
 
     @property
     def words(self) -> str:
-        """Filters of the model in words; slow cosines if no other filter is given."""
+        """Filters of the model in words; "slow cosines" if no other filter is given."""
         parts = []
         if self.band_pass is not None:
             parts.append(
@@ -77,7 +77,7 @@ class TimeModel:
 
     @property
     def rules(self) -> str:
-        """The rules of censoring in words; "" if nothing is censored."""
+        """Censoring rules in words; "" if no volumes are censored."""
         rules = []
         if self.fd_censor is not None:
             rules.append(f"framewise displacement above {self.fd_censor:g} mm")
@@ -97,7 +97,14 @@ def time_model(
 ) -> TimeModel:
     """Return the temporal model that options describe.
 
-    `band_pass`: lowest and highest frequency (Hz); empty for none. `drift`: cosine, or legendre:N.
+    Parameters
+    ----------
+    fd_censor, enorm_censor : float | None
+        Limits of `TimeModel`.
+    band_pass : Sequence[float]
+        Lowest and highest frequency (Hz); empty to turn the filter off.
+    drift : str
+        ``cosine`` or ``legendre:N``.
     """
     kind, _, order = drift.partition(":")
     low_high = tuple(map(float, band_pass))
@@ -110,12 +117,10 @@ def time_model(
 
 
 def motion_norm(params: Array) -> Float:
-    """Return the Euclidean norm of the motion derivatives, first value NaN.
+    """Return the Euclidean norm of the motion derivatives, (T,); the first value is NaN.
 
-    It is the root of the sum of squared backward differences, rotations in degrees, as AFNI's
-    1d_tool.py computes it.
-
-    `params`: six motion parameters, one row per volume (T, 6; mm, rad).
+    The norm is the root of the sum of squared backward differences, with rotations in degrees, as
+    in AFNI's 1d_tool.py. `params` are six motion parameters, one row per volume (T, 6; mm, rad).
     """
     change = np.diff(np.asarray(params, dtype=np.float64), axis=0)
     change[:, 3:] = np.degrees(change[:, 3:])
@@ -123,33 +128,38 @@ def motion_norm(params: Array) -> Float:
 
 
 def censored_volumes(confounds: pd.DataFrame, model: TimeModel) -> Mask:
-    """Return which volumes a model censors, (T,); the first volume never is.
+    """Return a mask of censored volumes, (T,); the first volume is never censored.
 
-    `confounds`: six motion parameters and framewise_displacement, one row per volume.
+    `confounds` has the six motion parameters and framewise_displacement, one row per volume.
     """
-    out = np.zeros(len(confounds), dtype=bool)
+    censored = np.zeros(len(confounds), dtype=bool)
     if model.fd_censor is not None:
-        out |= confounds["framewise_displacement"].to_numpy(dtype=np.float64) > model.fd_censor
+        censored |= (
+            confounds["framewise_displacement"].to_numpy(dtype=np.float64) > model.fd_censor
+        )
     if model.enorm_censor is not None:
         norm = motion_norm(confounds[list(MOTION)].to_numpy(dtype=np.float64))
-        out |= norm >= model.enorm_censor
-    return out
+        censored |= norm >= model.enorm_censor
+    return censored
 
 
 def cosines_outside(n: int, tr: float, low: float, high: float) -> tuple[Float, Float]:
     """Return cosines (DCT-II) of n samples below and above a pass band, and their frequencies.
 
-    The constant is left out. Returns (n, K) of amplitude 1, and (K,) in Hz.
+    Returns
+    -------
+    tuple[ndarray, ndarray]
+        Cosines of amplitude 1, without the constant (n, K), and frequencies (K,) in Hz.
     """
     order = np.arange(1, n)
     frequency = order / (2 * n * tr)
-    kept = (frequency < low * (1 - 1e-9)) | (frequency > high * (1 + 1e-9))
-    cosines = np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * order[kept] / n)
-    return cosines, frequency[kept]
+    is_outside = (frequency < low * (1 - 1e-9)) | (frequency > high * (1 + 1e-9))
+    cosines = np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * order[is_outside] / n)
+    return cosines, frequency[is_outside]
 
 
 def column_count(n: int, tr: float, model: TimeModel) -> int:
-    """Return the number of columns of a model besides censored volumes, for n steady volumes."""
+    """Return the number of columns of a model for n steady volumes, without censored volumes."""
     band = 0 if model.band_pass is None else cosines_outside(n, tr, *model.band_pass)[1].size
     return band + (model.legendre or 0)
 
@@ -159,7 +169,7 @@ def time_columns(
 ) -> tuple[pd.DataFrame, dict[str, dict[str, object]]]:
     """Return the columns of a temporal model, one row per volume, and their descriptions.
 
-    `confounds`: six motion parameters and framewise_displacement of the run.
+    `confounds` has the six motion parameters and framewise_displacement of the run.
     """
     n_volumes = len(confounds)
     rows = n_volumes - n_dummy
@@ -204,40 +214,40 @@ def time_columns(
 
 
 def time_column_names(names: Sequence[object] | pd.DataFrame | None) -> tuple[str, ...]:
-    """Return those of some columns that belong to the temporal model; none of None."""
+    """Return the names of columns that belong to the temporal model; () if `names` is None."""
     if names is None:
         return ()
     return tuple(str(name) for name in names if str(name).startswith(_PREFIXES))
 
 
 def kept_volumes(table: pd.DataFrame | None, n_volumes: int) -> Mask:
-    """Return which volumes are not censored, (n_volumes,), from the columns of a table."""
-    kept = np.ones(n_volumes, dtype=bool)
+    """Return a mask of volumes that are not censored, (n_volumes,), from a confounds table."""
+    uncensored = np.ones(n_volumes, dtype=bool)
     for name in time_column_names(table):
         if table is not None and name.startswith(CENSORED):
-            kept[table[name].to_numpy() != 0] = False
-    return kept
+            uncensored[table[name].to_numpy() != 0] = False
+    return uncensored
 
 
 def check_volumes(
     kept: int, n_steady: int, n_columns: int, model: TimeModel, *, tr: float, least_s: float = 0.0
 ) -> None:
-    """Raise `TooFewVolumes` if the volumes kept are too few for a model.
+    """Raise `TooFewVolumes` if too few volumes remain for a model.
 
     Parameters
     ----------
     kept : int
-        Number of steady volumes that are not censored.
+        Number of steady-state volumes that are not censored.
     n_steady : int
-        Number of steady volumes.
+        Number of steady-state volumes.
     n_columns : int
-        Number of regressors, censored volumes not counted.
+        Number of regressors, without regressors of censored volumes.
     model : TimeModel
         Options, for the message.
     tr : float
         Repetition time (s).
     least_s : float, optional
-        Time that has to remain (s).
+        Smallest duration of the remaining volumes (s).
     """
     censored = n_steady - kept
     text = f"the run has only {n_steady} steady-state volumes"
@@ -261,19 +271,22 @@ def check_volumes(
 
 
 def _fix(model: TimeModel) -> str:
-    """Return the options that would leave more volumes, in a sentence."""
+    """Return a sentence with the options that would leave more volumes."""
     options = {
         "a higher --fd-censor": model.fd_censor,
         "a higher --enorm-censor": model.enorm_censor,
         "a wider --band-pass": model.band_pass,
         "a lower order of --drift": model.legendre,
     }
-    given = [text for text, value in options.items() if value is not None]
-    return f"Use {' or '.join(given)}, or exclude the run with --task-id or --run-id."
+    applicable = [text for text, value in options.items() if value is not None]
+    return f"Use {' or '.join(applicable)}, or exclude the run with --task-id or --run-id."
 
 
 def censoring_facts(kept: Mask, model: TimeModel) -> Mapping[str, object]:
-    """Return the numbers of a run's censoring; `kept` are its steady volumes (T,)."""
+    """Return the counts of a run's censoring.
+
+    `kept` is a mask of uncensored volumes among the steady-state volumes (T,).
+    """
     count = int((~kept).sum())
     return {
         "rules": model.rules,

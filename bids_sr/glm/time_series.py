@@ -1,8 +1,8 @@
-"""Time series of the voxels in a mask, in blocks of voxels, from a file read volume by volume.
+"""Time series of mask voxels, in blocks of voxels, from a file that is read volume by volume.
 
-The first pass smooths each volume and appends its mask voxels to a scratch file, one for each
-width; the second reads such a file in blocks whose size follows from a budget in bytes, so that
-memory depends neither on the length of a run nor on the mask.
+The first pass smooths each volume and appends its mask voxels to a scratch file per smoothing
+width. The second pass reads the file in blocks of voxels. The size of a block depends on a memory
+limit in bytes, so that memory depends neither on the length of a run nor on the mask.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,23 +22,23 @@ from bids_sr.spatial.masks import bounding_box
 
 
 def places_in_volume(mask: Mask) -> NDArray[np.intp]:
-    """Return where a volume with X contiguous has the voxels of a mask, (N,).
+    """Return the positions of mask voxels in a volume with contiguous X, (N,).
 
-    The voxels are ordered as in `numpy.flatnonzero(mask)`.
+    Voxels are in the order of `numpy.flatnonzero(mask)`.
     """
     return np.arange(mask.size).reshape(mask.shape, order="F")[mask]
 
 
-# Relative to the largest value; float32 itself resolves 1.2e-7, so less than this is rounding and
-# not a signal.
+# fraction of the largest value. The resolution of float32 is 1.2e-7, so that smaller changes are
+# rounding errors.
 FLAT = 1e-6
 BLOCK_BYTES = 64 * 2**20
-# the block as read, and twice, once in double precision, while all of it is fitted
+# bytes: the block as read, and a copy in single and in double precision during the fit
 _BYTES_PER_VALUE = 4 + 4 + 8
 
 
 def largest_size(signals: Real) -> Real:
-    """Return the largest absolute value of each voxel (N,), without copying the series (T, N)."""
+    """Return the largest absolute value of each voxel (N,) without a copy of the series (T, N)."""
     return np.maximum(signals.max(axis=0, initial=0), -signals.min(axis=0, initial=0))
 
 
@@ -46,9 +46,9 @@ def largest_size(signals: Real) -> Real:
 class VoxelTimeSeries:
     """Scratch file of time series, (n_times, n_voxels) in C order.
 
-    The voxels are ordered as in `numpy.flatnonzero(mask)`. `first`: values at the first time, of
-    which the file has the differences in half precision, in units of `step`; without a step it has
-    the values in single precision.
+    Voxels are in the order of `numpy.flatnonzero(mask)`. `first` has the values at the first time.
+    If `step` is not 0, the file contains differences from these values in half precision, in units
+    of `step`; otherwise it contains values in single precision.
     """
 
     path: Path
@@ -57,25 +57,25 @@ class VoxelTimeSeries:
     step: float
 
     def blocks(self, budget: int = BLOCK_BYTES) -> Iterator[tuple[slice, Float32]]:
-        """Yield (voxels, time series (n_times, n)) in blocks until all voxels are covered.
+        """Yield blocks of voxels and their time series (n_times, n) until all voxels are covered.
 
-        Fitting a block takes about `budget` bytes.
+        `budget` is the approximate memory for fitting a block (bytes).
         """
         width = max(1, budget // (self.n_times * _BYTES_PER_VALUE))
         size = 2 if self.step else 4  # bytes
         with open(self.path, "rb", buffering=0) as stream:
             for start in range(0, len(self.first), width):
-                here = slice(start, min(start + width, len(self.first)))
-                block = np.empty((self.n_times, here.stop - start), np.float32)
-                differences = np.empty(here.stop - start, np.float16)
+                voxels = slice(start, min(start + width, len(self.first)))
+                block = np.empty((self.n_times, voxels.stop - start), np.float32)
+                differences = np.empty(voxels.stop - start, np.float16)
                 for t, values in enumerate(block):
                     stored = differences if self.step else values
                     stream.seek(size * (t * len(self.first) + start))
                     if stream.readinto(stored.data.cast("B")) != stored.nbytes:
                         raise OSError(f"{self.path}: the scratch file is truncated")
                     if self.step:
-                        values[:] = from_half(stored, self.first[here], self.step)
-                yield here, block
+                        values[:] = from_half(stored, self.first[voxels], self.step)
+                yield voxels, block
 
 
 @contextmanager
@@ -88,10 +88,35 @@ def extract_time_series(
     start: int = 0,
     seen: Callable[[list[Float32]], None] | None = None,
 ) -> Iterator[dict[float, VoxelTimeSeries]]:
-    """Write smoothed time series of the mask's voxels, from volume `start` on, to scratch files.
+    """Write smoothed time series of mask voxels, from volume `start` on, to scratch files.
 
-    The series is read once for all widths, and the files are removed at the end. Each takes 4
-    bytes · volumes · voxels, a large one half of them.
+    The series is read once for all widths, and the files are removed on exit. A file has 4 bytes ·
+    volumes · voxels, or half as many if it is large.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        Series (X, Y, Z, T).
+    mask : ndarray
+        Voxels to extract (X, Y, Z).
+    folder : Path
+        Folder of the scratch files.
+    smoothing : Sequence[float]
+        Widths (FWHM, mm).
+    start : int
+        First volume, counted from 0.
+    seen : Callable | None
+        Function that is called with each batch of unsmoothed volumes.
+
+    Yields
+    ------
+    dict[float, VoxelTimeSeries]
+        Time series by width.
+
+    Raises
+    ------
+    ValueError
+        If the mask is empty or has another shape than the volumes.
     """
     if mask.shape != reader.shape[:3]:
         raise ValueError(
@@ -101,7 +126,7 @@ def extract_time_series(
     if not mask.any():
         raise ValueError(f"{reader.path}: the mask is empty")
     box = bounding_box(mask)
-    whole, in_box = places_in_volume(mask), places_in_volume(mask[box])
+    positions, box_positions = places_in_volume(mask), places_in_volume(mask[box])
     count = reader.shape[3] - start
     paths = {width: folder / f"time_series_{width:g}mm.raw" for width in smoothing}
     firsts: dict[float, Float32] = {}
@@ -110,17 +135,17 @@ def extract_time_series(
         with ExitStack() as files:
             streams = {width: files.enter_context(open(at, "wb")) for width, at in paths.items()}
             for batch in in_batches(reader.volumes(start)):
-                step = step if firsts else step_of((count, len(whole)), batch[0])
+                step = step if firsts else step_of((count, len(positions)), batch[0])
                 for volume, (width, stream) in product(batch, streams.items()):
-                    kept = (
-                        smooth(volume, reader.zooms, width, box).ravel(order="F")[in_box]
+                    values = (
+                        smooth(volume, reader.zooms, width, box).ravel(order="F")[box_positions]
                         if width
-                        else volume.ravel(order="F")[whole]
+                        else volume.ravel(order="F")[positions]
                     )
-                    first = firsts.setdefault(width, kept)
+                    first = firsts.setdefault(width, values)
                     if step:
-                        kept = in_half(kept, first, step, reader.path)
-                    stream.write(kept.data.cast("B"))
+                        values = in_half(values, first, step, reader.path)
+                    stream.write(values.data.cast("B"))
                 if seen is not None:
                     seen(batch)
         yield {

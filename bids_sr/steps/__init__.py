@@ -1,1 +1,1 @@
-"""The steps of the pipeline, one function each, by what they are about."""
+"""Steps of the pipeline, one function each, in modules by subject."""

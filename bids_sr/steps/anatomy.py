@@ -1,4 +1,4 @@
-"""T1w: bias field, brain mask, normalization, tissues, atlas and region of interest."""
+"""T1w image: bias field, brain mask, normalization, tissues, atlas and region of interest."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -45,24 +45,26 @@ BRAIN_SIDECAR = {"Description": "brain mask of the T1w image", "Type": "Brain"}
     cost=Cost(always=1.0, t1w=0.2),
 )
 def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
-    """Load a template that is on this machine; nothing is downloaded.
+    """Load a template that is available on this computer, without downloads.
 
-    Skull-stripped T1w template, 0 to about 1; its brain; gray and white matter, none where the
-    template has no maps.
+    Returns
+    -------
+    tuple[Image, Mask, list[Image]]
+        Skull-stripped T1w template with values from 0 to about 1; its brain; and maps of gray and
+        white matter, empty if the template has none.
     """
-    found = templates.load_template(template_space)
-    return found.t1, found.mask, found.tissues
+    loaded = templates.load_template(template_space)
+    return loaded.t1, loaded.mask, loaded.tissues
 
 
 @step(
     makes="t1w_head", memory=Need(always=0.02, t1w=0.018, high=0.0), cost=Cost(always=2.0, t1w=0.4)
 )
 def correct_head(t1w_file: File, *, random_seed: int) -> Image:
-    """Bring a T1w image to right, anterior, superior, and divide it by the bias field of the head.
+    """Reorient a T1w image to RAS, and divide it by the bias field of the head.
 
-    N4 on 5 mm voxels; negative values are set to zero. A series gives its first volume.
-
-    `t1w_file`: T1w image as acquired (NIfTI, 3D or 4D).
+    N4 runs on 5 mm voxels; negative values are set to 0. If the file is a series, the first volume
+    is used. `t1w_file` is the T1w image as acquired (NIfTI, 3D or 4D).
     """
     return unbiased(in_ras(load(t1w_file)), None, seed=random_seed, iterations=(20, 15))
 
@@ -75,16 +77,16 @@ def correct_head(t1w_file: File, *, random_seed: int) -> Image:
 def correct_brain(t1w_head: Image, t1w_mask: Mask, *, random_seed: int, sloppy: bool) -> Image:
     """Divide a T1w image by the bias field estimated in its brain.
 
-    The bias field of the head, known before, is only a first estimate.
+    The input was already divided by the bias field of the head, which is only a first estimate.
     """
     rounds = (20, 20) if sloppy else (20, 20, 20)
     return unbiased(t1w_head, t1w_mask.data, seed=random_seed, iterations=rounds)
 
 
 def describe_mask(template_space: str) -> str:
-    """Say how the T1w image was corrected and its brain found.
+    """Return methods text of bias correction and brain extraction.
 
-    `template_space`: name of the template as in TemplateFlow, cohort after a plus sign.
+    `template_space` is the name of the template as in TemplateFlow, cohort after a plus sign.
     """
     return (
         "The T1-weighted (T1w) image was corrected for intensity non-uniformity with N4 [@n4]."
@@ -107,12 +109,20 @@ def mask_brain(
     random_seed: int,
     sloppy: bool,
 ) -> tuple[Mask, Transforms, Facts]:
-    """Brain mask of a T1w image: the template's, carried over and fitted to the tissue.
+    """Segment the brain in a T1w image by adapting the brain mask of the template.
 
-    `t1w_head`: T1w without bias: head, defaced head or brain. `template_mask`: voxels of the brain
-    in the template (3D, boolean). Returns the brain on the grid of the T1w image; the affine that
-    takes a template point to its T1w point, (1, 4, 4) in RAS mm; figures of the mask, and what
-    speaks against it.
+    Parameters
+    ----------
+    t1w_head : Image
+        Bias-corrected T1w image: head, defaced head or brain.
+    template_mask : Mask
+        Brain in the template (3D, boolean).
+
+    Returns
+    -------
+    tuple[Mask, Transforms, Facts]
+        Brain on the grid of the T1w image; affine transform of template points to T1w points (1,
+        4, 4; RAS mm); and metrics of the mask, with doubts about its plausibility.
     """
     mask, affine, check = brain_from_head(
         t1w_head,
@@ -135,11 +145,10 @@ def find_start(
     random_seed: int,
     sloppy: bool,
 ) -> Transforms:
-    """Return only the affine of `mask_brain`, to start the registration to the template.
+    """Return the affine of `mask_brain`, which starts the registration to the template.
 
-    It is for a mask that is known without the starting point of that search.
-
-    `template_mask`: voxels of the brain in the template (3D, boolean).
+    This step is for brain masks from other sources. `template_mask` is the brain in the template
+    (3D, boolean).
     """
     return mask_brain(
         t1w_preproc, template, template_mask, here=here, random_seed=random_seed, sloppy=sloppy
@@ -147,7 +156,7 @@ def find_start(
 
 
 def doubted(check: dict[str, object]) -> dict[str, object]:
-    """Return figures of a brain mask, with a warning of a doubtful one."""
+    """Return the metrics of a brain mask, and log a warning if the mask is implausible."""
     if doubts := texts(check["brain_doubts"]):
         _LOGGER.warning(
             "The brain mask of the T1w image is implausible: %s. aCompCor components and"
@@ -181,11 +190,18 @@ def normalize_t1w(
     random_seed: int,
     sloppy: bool,
 ) -> tuple[File, File, Image]:
-    """Affine and SyN registration of the T1w brain to the template, as two composite transforms.
+    """Register the T1w brain to the template (affine and SyN), as two composite transforms.
 
-    `start_xfm`: affine, takes a template point to its T1w point. Returns what resamples T1w-space
-    images into the template, and template-space images onto the T1w image (.h5); T1w image in
-    template space, 2 mm.
+    Parameters
+    ----------
+    start_xfm : Transforms
+        Affine transform of template points to T1w points.
+
+    Returns
+    -------
+    tuple[File, File, Image]
+        Transform that resamples T1w images to the template; transform that resamples template
+        images to the T1w image (.h5); and T1w image in template space, 2 mm.
     """
     forward, inverse = normalize(
         t1w_preproc,
@@ -219,12 +235,15 @@ def segment_tissues(
     *,
     random_seed: int,
 ) -> tuple[Image, list[Image]]:
-    """Segment three tissues by a Gaussian mixture with the template's tissue maps as priors.
+    """Segment three tissues with a Gaussian mixture model.
 
-    The priors are used where the template has such maps.
-
-    `std2t1w_xfm`: transform file that brings template images onto the T1w image.
-    `template_priors`: gray and white matter maps of the template (3D each); empty for none.
+    Parameters
+    ----------
+    std2t1w_xfm : File
+        Transform that resamples template images to the T1w image.
+    template_priors : Sequence[Image]
+        Maps of gray and white matter in the template (3D), used as priors; empty to segment
+        without priors.
     """
     priors = None
     if template_priors:
@@ -234,19 +253,27 @@ def segment_tissues(
     probabilities = tissue_probabilities(t1w_preproc.data, t1w_mask.data, priors)
     affine = t1w_preproc.affine
     return Volume(segmentation(probabilities), affine), [
-        Volume(each, affine) for each in probabilities
+        Volume(probability, affine) for probability in probabilities
     ]
 
 
 def describe_atlas(atlas: str, template_space: str) -> tuple[dict[str, str], dict[str, object]]:
-    """Return entities and metadata of an atlas on the T1w grid, without the extension.
+    """Return entities (without the extension) and metadata of an atlas on the T1w grid.
 
-    `template_space`: name of the template as in TemplateFlow, cohort after a plus sign.
+    `template_space` is the name of the template as in TemplateFlow, cohort after a plus sign.
     """
-    found = find_atlas(atlas, template_space)
-    entities = {"atlas": found.name, **({"desc": found.desc} if found.desc else {})}
-    license_of: dict[str, object] = {"License": found.license} if found.license else {}
-    sidecar = {"Description": f"labels of the {found.name} atlas in T1w space", **license_of}
+    atlas_files = find_atlas(atlas, template_space)
+    entities = {
+        "atlas": atlas_files.name,
+        **({"desc": atlas_files.desc} if atlas_files.desc else {}),
+    }
+    license_entry: dict[str, object] = (
+        {"License": atlas_files.license} if atlas_files.license else {}
+    )
+    sidecar = {
+        "Description": f"labels of the {atlas_files.name} atlas in T1w space",
+        **license_entry,
+    }
     return {**entities, "suffix": "dseg"}, sidecar
 
 
@@ -265,20 +292,28 @@ def place_atlas(
     template_space: str,
     random_seed: int,
 ) -> tuple[Image, Image, Table, list[File]]:
-    """The atlas as it is, on the T1w grid, its labels, and what leads there from the T1w image.
+    """Resample an atlas to the T1w image, and return its labels and transforms.
 
-    A file is taken to be in template space, or else in the space of the T1w image, as a mask of
-    `define_region` is.
+    An atlas file in template space is transformed; otherwise it is assumed to be in the space of
+    the T1w image, as in `define_region`.
 
-    `std2t1w_xfm`: transform file that brings template images onto the T1w image. `template_space`:
-    name of the template as in TemplateFlow, cohort after a plus sign. Returns the label image; the
-    same on the T1w grid; columns index and name; what takes T1w points to the space of the atlas,
-    none where it is T1w space.
+    Parameters
+    ----------
+    std2t1w_xfm : File
+        Transform that resamples template images to the T1w image.
+    template_space : str
+        Name of the template as in TemplateFlow, cohort after a plus sign.
+
+    Returns
+    -------
+    tuple[Image, Image, Table, list[File]]
+        Label image; label image on the T1w grid; table with the columns index and name; and
+        transforms of T1w points to the space of the atlas, empty if this is T1w space.
     """
     atlas_files = find_atlas(atlas, template_space)
     image = load(atlas_files.image)
-    own = is_file(atlas) and not templates.in_template_space(image, template, t1w_preproc)
-    xfms = [] if own else [std2t1w_xfm]
+    in_t1w_space = is_file(atlas) and not templates.in_template_space(image, template, t1w_preproc)
+    xfms = [] if in_t1w_space else [std2t1w_xfm]
     labels = on_t1w(image, t1w_preproc, xfms, seed=random_seed, interpolator="nearestNeighbor")
     table = pd.DataFrame(
         {"index": list(atlas_files.labels.values()), "name": list(atlas_files.labels)}
@@ -293,11 +328,11 @@ def place_atlas(
 
 
 def describe_region(roi: str, atlas: str) -> str:
-    """Say what the region of interest was."""
-    named = f"defined by the labels {roi.replace(',', ', ')} of the {atlas_title(atlas)}"
+    """Return methods text of the definition of the region of interest."""
+    from_labels = f"defined by the labels {roi.replace(',', ', ')} of the {atlas_title(atlas)}"
     return (
         "The region of interest was"
-        f" {_REGIONS.get(roi, 'a mask provided by the user' if is_file(roi) else named)}."
+        f" {_REGIONS.get(roi, 'a mask provided by the user' if is_file(roi) else from_labels)}."
     )
 
 
@@ -320,16 +355,25 @@ def define_region(
     atlas: str,
     random_seed: int,
 ) -> tuple[Mask, Mask, list[File]]:
-    """The region of interest on the T1w grid, its source and what leads there.
+    """Return the region of interest on the T1w grid, its source, and transforms between them.
 
-    A file is taken to be in template space when its field of view matches that of an MNI image
-    (the template's, or the common boxes of the MNI152 family; edges within 5 mm); otherwise in the
-    scanner space of the T1w image.
+    A file is assumed to be in template space if its field of view matches an MNI image (the
+    template, or common boxes of the MNI152 family; edges within 5 mm), otherwise in the scanner
+    space of the T1w image.
 
-    `std2t1w_xfm`: transform file that brings template images onto the T1w image. `atlas_source,
-    atlas_labels, atlas_xfms`: label image, its table, what takes T1w points to it; for names
-    alone. Returns the region on the T1w grid; region in the space in which it was given; what
-    takes T1w points to that space, none where it is T1w space.
+    Parameters
+    ----------
+    std2t1w_xfm : File
+        Transform that resamples template images to the T1w image.
+    atlas_source, atlas_labels, atlas_xfms : Image | None
+        Label image, its table, and transforms of T1w points to its space; only required for label
+        names.
+
+    Returns
+    -------
+    tuple[Mask, Mask, list[File]]
+        Region on the T1w grid; region in its original space; and transforms of T1w points to this
+        space, empty if it is T1w space.
     """
     names = region_labels(roi, atlas)
     if names and atlas_source is not None and atlas_labels is not None:
@@ -344,16 +388,16 @@ def define_region(
 
 
 def describe_imported_anatomy(origin: str, template_space: str, files: Collection[str]) -> str:
-    """What the methods text says of an anatomy that another program has made.
+    """Return methods text of anatomical derivatives of another program.
 
-    `template_space`: name of the template as in TemplateFlow, cohort after a plus sign.
+    `template_space` is the name of the template as in TemplateFlow, cohort after a plus sign.
     """
     imported = ["the preprocessed T1-weighted image", "the brain mask"]
-    made = ""
+    computed = ""
     if "gm" in files:
         imported.append("the tissue maps")
     else:
-        made = (
+        computed = (
             "Tissues were segmented with a Gaussian mixture model that uses the tissue"
             " probability maps of the template as priors [@unifiedseg; @fast]. "
         )
@@ -364,6 +408,6 @@ def describe_imported_anatomy(origin: str, template_space: str, files: Collectio
             f"spatially normalized to the {template_space} template [@icbm2009] with the SyN"
             " algorithm in ANTs [@ants]"
         )
-        made = f"The T1-weighted image was {registered}. {made}"
+        computed = f"The T1-weighted image was {registered}. {computed}"
     listed = f"{', '.join(imported[:-1])} and {imported[-1]}"
-    return f"Anatomical derivatives were taken from {origin} [@fmriprep]: {listed}. {made}"
+    return f"Anatomical derivatives were taken from {origin} [@fmriprep]: {listed}. {computed}"

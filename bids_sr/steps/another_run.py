@@ -1,6 +1,6 @@
-"""Another acquired run of the same task, a reference for series of other programs.
+"""Another acquired run of the same task, as a reference for series of other programs.
 
-Its noise is independent of theirs.
+Its noise is independent of the noise in these series.
 """
 
 from functools import partial
@@ -49,7 +49,7 @@ OTHER_RUN_TEXT = (
     " computed in voxels that were active in one half of the second run, and corrected for noise"
     " with the covariance between the two halves. "
 )
-"""Methods text of a run with such a reference."""
+"""Methods text of a run with this reference."""
 
 
 @step(
@@ -77,11 +77,19 @@ def measure_other_run(
     start_time: float,
     random_seed: int,
 ) -> Effects:
-    """Effect of every block of another run, on the high-resolution grid of the run under test.
+    """Estimate block effects of another run on the high-resolution grid of the evaluated run.
 
-    `stc` to `regressors`: of the other run, on its grid. `boldref`, `bold_mask`, `bold_mask_hr`:
-    of the run under test, which it is registered to. `start_time`: moment of a volume for which
-    its values hold (s after its start). `time_columns`: columns of the other run's temporal model.
+    Parameters
+    ----------
+    stc : Series
+        Series of the other run; `other_ref`, `head_mask`, `hmc_xfms`, `motion` and `regressors`
+        also belong to this run.
+    boldref, bold_mask, bold_mask_hr : Image
+        Boldref and brain of the evaluated run, which the other run is registered to.
+    time_columns : Confounds | None
+        Columns of the temporal model of the other run.
+    start_time : float
+        Reference time of a volume (s after its start).
     """
     import pandas as pd
 
@@ -93,7 +101,7 @@ def measure_other_run(
         seed=random_seed,
         prefix=str(here / "other_run"),
     )
-    onto = refine(boldref, other_ref, bold_mask.data, fit.xfm)
+    xfm = refine(boldref, other_ref, bold_mask.data, fit.xfm)
     shape, affine = bold_mask_hr.data.shape, bold_mask_hr.affine
     target = here / "other.nii"
     with threadpool_limits(1):
@@ -102,7 +110,7 @@ def measure_other_run(
         ) as writer:
             upsample = make_upsampler(ACQUIRED_BAND, UpsamplerInputs(factor=factor))
             super_resolve_series(
-                stc, writer, upsample, hmc_xfms @ onto, shape, affine, factor=factor
+                stc, writer, upsample, hmc_xfms @ xfm, shape, affine, factor=factor
             )
         confounds = pd.DataFrame(motion_columns(motion))
         if time_columns is not None:
@@ -117,12 +125,12 @@ def measure_other_run(
             confounds=confounds,
             confound_names=(*MODEL_MOTION, *time_column_names(time_columns)),
         )
-        with SeriesReader(target) as placed:
-            measured = block_effects(
-                placed, bold_mask_hr.data, design, series=ACQUIRED_BAND, with_t=True
+        with SeriesReader(target) as resampled:
+            effects = block_effects(
+                resampled, bold_mask_hr.data, design, series=ACQUIRED_BAND, with_t=True
             )
     target.unlink()
-    return measured
+    return effects
 
 
 @step(makes="other_rows", memory=EFFECTS, cost=Cost(always=2.0))
@@ -138,11 +146,10 @@ def compare_with_other_run(
     random_seed: int,
     n_boot: int = N_BOOT,
 ) -> Rows:
-    """Compare other programs' series and the acquired one with another acquired run.
+    """Compare series of other programs and the acquired series with another run of the task.
 
-    The comparison is within the acquired band.
-
-    `same_widths`: see `bids_sr.steps.compared_series.match_resolution`.
+    The comparison is limited to the acquired band. For `same_widths`, see
+    `bids_sr.steps.compared_series.match_resolution`.
     """
     run = run_effects(
         effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed

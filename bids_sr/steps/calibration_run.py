@@ -1,8 +1,8 @@
-"""The calibration of a run: where it lies to the run, and how it fluctuates.
+"""Calibration run: registration to the run, and fluctuations.
 
-Its head motion is estimated by the steps of `bids_sr.steps.motion`, in a scope of its own. Nothing
-that is wrong with a calibration ends the program: what cannot be used is written down (``usable``,
-``reason``), and the run is super-resolved without it.
+Head motion of the calibration run is estimated by the steps of `bids_sr.steps.motion`. Problems
+with a calibration run do not stop the program: they are recorded (``usable``, ``reason``), and the
+run is super-resolved without calibration.
 """
 
 import logging
@@ -33,7 +33,7 @@ CALIBRATION_XFM_SIDECAR = {
 
 
 def describe_calibration(*, with_events: bool) -> str:
-    """What the methods text says of a calibration, whose task is known or not."""
+    """Return methods text of a calibration run; `with_events` is True if its task is modeled."""
     task = " and, if half of the degrees of freedom remained, task effects" if with_events else ""
     return (
         "The spatial distribution of signal fluctuations was measured in a short run at the high"
@@ -62,17 +62,25 @@ def register_calibration(
     factor: Factor,
     random_seed: int,
 ) -> tuple[Transforms, Facts]:
-    """Rigid registration of the run's reference and the calibration's.
+    """Register the boldrefs of a run and of its calibration run rigidly.
 
-    `known_calibration_xfm`: takes a boldref point to its calibration point; then none is
-    estimated. `factor`: voxel of the run over that of the calibration, by axis. Returns such a
-    transform, (1, 4, 4) in RAS mm, and size and quality of the registration, or ``reason``, where
-    there is none.
+    Parameters
+    ----------
+    known_calibration_xfm : Transforms | None
+        Transform of boldref points to calibration points that is used without estimation.
+    factor : Factor
+        Voxel size of the run over voxel size of the calibration run, by axis.
+
+    Returns
+    -------
+    tuple[Transforms, Facts]
+        Transform of boldref points to calibration points (1, 4, 4; RAS mm), and size and quality
+        of the registration, or ``reason`` if registration failed.
     """
     if known_calibration_xfm is not None:
         xfm = known_calibration_xfm[0]
-        found = agreement(boldref, bold_mask.data, calibration_ref, head_mask.data, xfm, factor)
-        return xfm[None], found
+        facts = agreement(boldref, bold_mask.data, calibration_ref, head_mask.data, xfm, factor)
+        return xfm[None], facts
     try:
         xfm, facts = register_to_calibration(
             boldref,
@@ -92,7 +100,7 @@ def register_calibration(
 
 @step(
     makes=("calibration_patterns", "calibration_facts"),
-    # 100 volumes as float32, those of the brain once more, and a slice in double precision
+    # 100 volumes as float32, a copy of their brain voxels, and a slice in double precision
     memory=CALIBRATE,
     cost=Cost(always=2.0, high=30.0),
 )
@@ -107,16 +115,25 @@ def measure_calibration(
     n_dummy: int,
     tr: float,
 ) -> tuple[Image, Facts]:
-    """Return fluctuations of a calibration, or the reason why it has none that can be used.
+    """Return the fluctuations of a calibration run, or the reason why they cannot be used.
 
-    `bold` to `motion`, `n_dummy`, `tr`: of the calibration. `calibration_events`: BIDS events of
-    it; without them no task is taken out. Returns principal components of the fluctuations on its
-    own grid (X, Y, Z, C), signal units, strongest first, one of nothing if not usable; ``usable``,
-    ``reason``, and everything that was measured.
+    Parameters
+    ----------
+    bold : Series
+        Series of the calibration run; `hmc_xfms`, `motion`, `n_dummy` and `tr` also belong to it.
+    calibration_events : File | None
+        BIDS events of the calibration run; None if no task is regressed out.
+
+    Returns
+    -------
+    tuple[Image, Facts]
+        Principal components of the fluctuations on the grid of the calibration run (X, Y, Z, C) in
+        signal units, the strongest first, or one map of zeros if they cannot be used; and facts
+        with ``usable``, ``reason`` and all measurements.
     """
     facts = dict(calibration_registration)
-    nothing = np.zeros((1, *bold.shape[:3]), dtype=np.float32)
-    patterns = nothing
+    zeros = np.zeros((1, *bold.shape[:3]), dtype=np.float32)
+    patterns = zeros
     facts |= {
         "voxel_mm": [round(mm, 4) for mm in bold.zooms],
         "tr_s": tr,
@@ -125,7 +142,7 @@ def measure_calibration(
     }
     try:
         if "reason" not in facts:
-            patterns, told_facts = calibration_patterns(
+            patterns, pattern_facts = calibration_patterns(
                 bold,
                 head_mask.data,
                 hmc_xfms,
@@ -135,11 +152,11 @@ def measure_calibration(
                 tr=tr,
                 events=calibration_events,
             )
-            facts |= told_facts
+            facts |= pattern_facts
     except SeriesError as error:
         facts["reason"] = str(error)
     if facts.get("reason"):
-        patterns = nothing
+        patterns = zeros
         _LOGGER.warning("The calibration run is not used, and %s: %s", _WITHOUT, facts["reason"])
     facts = {"usable": not facts.get("reason"), "reason": "", **facts}
     series = Volume(np.ascontiguousarray(np.moveaxis(patterns, 0, -1)), bold.affine, bold.header)

@@ -1,4 +1,4 @@
-"""Largest active clusters of each series, and what changes their size."""
+"""Largest active clusters of each series, with their peaks and atlas labels."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,11 +27,11 @@ from bids_sr.series import MEASURED, RAW
 from bids_sr.sr.method import Cost
 from bids_sr.steps.activation import sorted_maps
 
-_SEED = 1  # of antspyx, which draws nothing when it resamples
+_SEED = 1  # seed of antspyx, which does not use random numbers for resampling
 
 
 def describe_clusters(atlas: str | None) -> str:
-    """Return methods text of the clusters; `atlas`: its name, None if missing."""
+    """Return methods text of the clusters; `atlas` is the name of the atlas or None."""
     labels = "" if atlas is None else f", with the nearest labels of the {atlas_title(atlas)}"
     return (
         f"The ten largest clusters of each map and their local peaks were reported{labels}."
@@ -53,17 +53,20 @@ def list_clusters(
     *,
     method_names: Sequence[str],
 ) -> tuple[Table, Facts]:
-    """List the largest active clusters of each series, by contrast and smoothing.
+    """List the largest active clusters of each series, by contrast and smoothing width.
 
-    The series are raw, bspline, the methods and measured.
+    The series are raw, bspline, the methods and measured. Active voxels are defined by the false
+    discovery rate, a threshold of z, or the upper quarter as in the paper, the first of these that
+    was requested. With a T1w image, peaks have MNI coordinates and atlas labels.
 
-    Active is what the false discovery rate leaves, else a threshold of z, else the quarter of the
-    paper, whichever of them was requested. With a T1w image peaks are in MNI coordinates and have
-    labels of the atlas.
-
-    `boldref2t1w_xfm, std2t1w_xfm`: take a T1w point to its boldref point, and to its template
-    point; none without a T1w image. `error_maps`: error of the reconstruction, of series with a
-    prior, and their reliable regions.
+    Parameters
+    ----------
+    boldref2t1w_xfm : Transforms | None
+        Transform of T1w points to boldref points; None if there is no T1w image.
+    std2t1w_xfm : File | None
+        Transform of T1w points to template points; None if there is no T1w image.
+    error_maps : list[Map] | None
+        Reconstruction error of series with a prior, and their reliable regions.
     """
     chain, to_atlas, names = [], [], {}
     if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
@@ -74,9 +77,11 @@ def list_clusters(
     atlases: dict[tuple[float, ...], Array | None] = {}
     rows: list[dict[str, str]] = []
     points: list[Array] = []
-    wanted = (RAW, "bspline", *method_names, MEASURED)
-    for where, found, region, beside in _thresholded([*maps, *(error_maps or ())], wanted):
-        image = found.volume
+    listed_series = (RAW, "bspline", *method_names, MEASURED)
+    for shared_cells, statmap, region, peak_maps in _select_maps(
+        [*maps, *(error_maps or ())], listed_series
+    ):
+        image = statmap.volume
         grid = (*image.data.shape, *image.affine.ravel())
         if grid not in atlases:
             atlases[grid] = (
@@ -84,20 +89,27 @@ def list_clusters(
             )
         clusters = largest_clusters(image.data, region.volume.data > 0.5, image.affine)
         rows += cluster_rows(
-            clusters, where, affine=image.affine, atlas=atlases[grid], names=names, beside=beside
+            clusters,
+            shared_cells,
+            affine=image.affine,
+            atlas=atlases[grid],
+            names=names,
+            maps=peak_maps,
         )
-        peaks = [at for each in clusters for at in each.peaks]
-        points += [apply_affine(image.affine, at) for at in peaks]
+        peaks = [peak for cluster in clusters for peak in cluster.peaks]
+        points += [apply_affine(image.affine, peak) for peak in peaks]
     scanner = np.array(points).reshape(-1, 3)
-    at = apply_to_points(scanner.tolist(), chain, seed=_SEED) if chain and points else scanner
-    table = placed(rows, at, scanner, "MNI" if chain else "scanner")
+    coordinates = (
+        apply_to_points(scanner.tolist(), chain, seed=_SEED) if chain and points else scanner
+    )
+    table = placed(rows, coordinates, scanner, "MNI" if chain else "scanner")
     return pd.DataFrame(table, columns=list(COLUMNS)), {
         name: dict(text) for name, text in COLUMNS.items()
     }
 
 
 def _atlas_on(image: Volume, atlas: Volume, chain: Sequence[Path]) -> Array:
-    """Labels of the atlas on the grid of a map."""
+    """Return the labels of the atlas on the grid of a map."""
     grid = Volume(image.data, image.affine)
     labels = atlas.like(atlas.data.astype(np.float32))
     return (
@@ -105,46 +117,50 @@ def _atlas_on(image: Volume, atlas: Volume, chain: Sequence[Path]) -> Array:
     )
 
 
-def _thresholded(
+def _select_maps(
     maps: Sequence[Derivative], series_names: Sequence[str]
 ) -> Iterator[tuple[dict[str, str], Derivative, Derivative, dict[str, Array]]]:
-    """Yield what a map is of, the map, its region, and the maps beside it, series by series.
+    """Yield for each map its shared cells, map, region and further maps, series by series.
 
-    Where t with the error of the reconstruction is mapped, that and its region are taken.
+    If maps of t with reconstruction error exist, these maps and their regions are used.
     """
     stats, regions = sorted_maps(maps)
-    of_others = ("Quarter", "Reliable")
-    kinds = list(dict.fromkeys(kind for _, kind, _ in regions if kind not in of_others))
+    other_kinds = ("Quarter", "Reliable")
+    kinds = list(dict.fromkeys(kind for _, kind, _ in regions if kind not in other_kinds))
     kind = "Fdr" if "Fdr" in kinds else [*kinds, "Quarter"][0]
     stat = (
-        "t" if any(found == "t" for _, found, _ in stats) else "cc" if kind == "Quarter" else "z"
+        "t"
+        if any(stat_name == "t" for _, stat_name, _ in stats)
+        else "cc"
+        if kind == "Quarter"
+        else "z"
     )
-    for (contrast, each_kind, fwhm_mm), by_series in regions.items():
-        own = stats.get((contrast, stat, fwhm_mm), {})
-        for series in series_names if each_kind == kind else ():
-            if series in own and series in by_series:
+    for (contrast, region_kind, fwhm_mm), by_series in regions.items():
+        maps_by_series = stats.get((contrast, stat, fwhm_mm), {})
+        for series in series_names if region_kind == kind else ():
+            if series in maps_by_series and series in by_series:
                 total = stats.get((contrast, "tTotal", fwhm_mm), {}).get(series)
-                sure = regions.get((contrast, "Reliable", fwhm_mm), {}).get(series)
-                shown = own[series]
+                reliable = regions.get((contrast, "Reliable", fwhm_mm), {}).get(series)
+                statmap = maps_by_series[series]
                 region = by_series[series]
-                kept = kind
-                if total is not None and sure is not None:
-                    shown, region, kept = total, sure, "Reliable"
-                where = {
+                threshold = kind
+                if total is not None and reliable is not None:
+                    statmap, region, threshold = total, reliable, "Reliable"
+                shared_cells = {
                     "series": series,
                     "fwhm_mm": f"{fwhm_mm:g}",
                     "contrast": contrast,
-                    "threshold": kept,
-                    "statistic": shown.entities["stat"],
+                    "threshold": threshold,
+                    "statistic": statmap.entities["stat"],
                 }
-                there = {
+                further_maps = {
                     name: stats[contrast, name, fwhm_mm][series]
                     for name in ("effect", "variance", "sd", "wrongsign")
                     if series in stats.get((contrast, name, fwhm_mm), {})
                 }
-                # of a cluster all of the latter are read, of the others its peaks
-                beside = {
-                    name: each.volume.data if name == "wrongsign" else each.voxels
-                    for name, each in there.items()
+                # Only the sign error is averaged over clusters and therefore read completely.
+                peak_maps = {
+                    name: further_map.volume.data if name == "wrongsign" else further_map.voxels
+                    for name, further_map in further_maps.items()
                 }
-                yield where, shown, region, beside
+                yield shared_cells, statmap, region, peak_maps

@@ -1,6 +1,6 @@
-"""Series of other programs: brought to the grid of their run, and controls of equal smoothness.
+"""Series of other programs: alignment with their run, and controls of equal smoothness.
 
-The place of each series is found first; the series is interpolated once.
+The position of each series is determined first, and the series is then interpolated once.
 """
 
 import math
@@ -31,11 +31,11 @@ from bids_sr.steps.memory import EFFECTS, SERIES
 
 _AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
 UPSAMPLING = ACQUIRED_BAND
-"""How a series on the acquired grid is upsampled: as the acquired one, its band untouched."""
+"""Upsampling of series on the acquired grid: zero filling, as for the acquired series."""
 
 
 def describe_compared(names: Sequence[str]) -> str:
-    """Return methods text of the compared series of a run."""
+    """Return methods text of series of other programs."""
     return (
         f"Series from other programs ({enumerated(list(names))}) were compared with the acquired"
         " series. To determine whether these series had been corrected for head motion, some of"
@@ -52,9 +52,9 @@ def describe_compared(names: Sequence[str]) -> str:
 def import_compared(
     bold_file: File, here: Path = HERE, *, tr: float, axis_order: AxisOrder
 ) -> Series:
-    """Copy a compared series as `bids_sr.steps.motion.import_series` does, with NaN set to 0.
+    """Copy a compared series as in `bids_sr.steps.motion.import_series`, with NaN set to 0.
 
-    `bold_file`: BOLD series as its program wrote it (NIfTI, 4D).
+    `bold_file` is the BOLD series in the format of its program (NIfTI, 4D).
     """
     copy_series(bold_file, here / "bold.nii", order=axis_order, tr=tr, masked=True)
     return SeriesReader(here / "bold.nii")
@@ -70,23 +70,34 @@ def align_compared(
     *,
     series_name: str,
 ) -> tuple[Transforms, Facts, Mask]:
-    """Find where the volumes of a compared series lie, and its mask.
+    """Determine the frame of the volumes of a compared series, and the voxels with signal.
 
-    They lie as acquired, or with the head motion undone.
+    Volumes are either in the acquired positions, or head motion was corrected.
 
-    `hmc_xfms`: of the run; take a boldref point to where it lies in each volume (RAS mm).
-    `ComparedError`: it is shifted, of another run or head, or in no frame of the run.
-    `compared_xfms`: as `hmc_xfms`, of the compared series. `compared_signal`: voxels of the
-    acquired grid in which both series have signal.
+    Parameters
+    ----------
+    hmc_xfms : Transforms
+        Transforms of boldref points to points of each volume of the run (T, 4, 4; RAS mm).
+
+    Returns
+    -------
+    tuple[Transforms, Facts, Mask]
+        Transforms of boldref points to points of the compared series; facts on the alignment; and
+        voxels of the acquired grid with signal in both series.
+
+    Raises
+    ------
+    ComparedError
+        If the series is shifted, is from another run or head, or is not in a frame of the run.
     """
-    seen = checked(bold, compared)
-    facts = seen.facts() | {
+    alignment = checked(bold, compared)
+    facts = alignment.facts() | {
         "grid": ON_ACQUIRED if compared.shape[:3] == bold.shape[:3] else "finer",
         "brain_voxels": int(bold_mask.data.sum()),
-        "left_out": int((bold_mask.data & ~seen.both).sum()),
+        "left_out": int((bold_mask.data & ~alignment.both).sum()),
     }
-    xfms = poses_of(seen, hmc_xfms, compared, boldref, bold_mask.data)
-    return xfms, {series_name: facts}, bold_mask.like(seen.both)
+    xfms = poses_of(alignment, hmc_xfms, compared, boldref, bold_mask.data)
+    return xfms, {series_name: facts}, bold_mask.like(alignment.both)
 
 
 @step(makes=("series", "compared_mask"), memory=SERIES, cost=Cost(volumes=0.05))
@@ -104,28 +115,37 @@ def place_compared(
     factor: Factor,
     series_name: str,
 ) -> tuple[Series, Mask]:
-    """A compared series on the high-resolution grid of the run, each volume interpolated once.
+    """Resample a compared series to the high-resolution grid, with one interpolation per volume.
 
-    It is in signal units of the run; where it has no signal, that of the acquired one is taken, as
-    filters see whole slices. `stc`, `acquired`: the series and the run as acquired, both corrected
-    in time. `distortion`: of the run; what had its motion undone is taken to have that undone,
-    too.
+    The result is in signal units of the run. Voxels without signal take the signal of the acquired
+    series, because filters need complete slices.
+
+    Parameters
+    ----------
+    stc, acquired : Series
+        Compared series and acquired series after slice-timing correction.
+    distortion : Distortion | None
+        Distortion of the run. It is only corrected if head motion was not corrected in the series;
+        motion-corrected series are assumed to be undistorted.
     """
     facts = compared_facts[series_name]
     assert isinstance(facts, dict)
     as_acquired = facts["frame"] == "as acquired"
     scale = float(facts["scale"])
     offset = float(facts["offset"])
-    own_factor = factor if stc.shape[:3] == acquired.shape[:3] else _AS_ACQUIRED
+    series_factor = factor if stc.shape[:3] == acquired.shape[:3] else _AS_ACQUIRED
     upsample = make_upsampler(
-        UPSAMPLING if own_factor == factor else "raw", UpsamplerInputs(factor=own_factor)
+        UPSAMPLING if series_factor == factor else "raw", UpsamplerInputs(factor=series_factor)
     )
     shape, affine = bold_mask_hr.data.shape, bold_mask_hr.affine
-    mask, least = bold_mask_hr, float(facts["least_signal"]) if facts["left_out"] else 0.0
-    lacks = np.mean(list(read_moments(stc).values()), axis=0) <= least
+    mask, smallest_signal = (
+        bold_mask_hr,
+        float(facts["least_signal"]) if facts["left_out"] else 0.0,
+    )
+    lacks_signal = np.mean(list(read_moments(stc).values()), axis=0) <= smallest_signal
     if facts["left_out"]:
         middle = compared_xfms[len(compared_xfms) // 2]
-        there = sample_volume(
+        signal_fraction = sample_volume(
             compared_signal.data.astype(np.float32),
             compared_signal.affine,
             shape,
@@ -133,19 +153,25 @@ def place_compared(
             middle,
             order=1,
         )
-        mask = bold_mask_hr.like(bold_mask_hr.data & (there > 0.5))
+        mask = bold_mask_hr.like(bold_mask_hr.data & (signal_fraction > 0.5))
     (x, y, z), (u, v, w) = stc.shape[:3], acquired.shape[:3]
     moments = zip(acquired.volumes(), hmc_xfms, strict=True)
 
-    def whole(volume: Array, pose: Array) -> Array:
-        """The next volume, in the signal of the run, upsampled."""
+    def upsample_filled(volume: Array, pose: Array) -> Array:
+        """Scale the next volume to the signal of the run, fill voxels without signal, and upsample
+        it.
+        """
         own_volume, xfm = next(moments)
         volume = np.float32(scale) * volume + np.float32(offset)
-        if lacks.any():
-            given = upsampled(UPSAMPLING, own_volume, (x / u, y / v, z / w))
-            back = np.eye(4) if as_acquired else xfm @ np.linalg.inv(pose)
+        if lacks_signal.any():
+            acquired_volume = upsampled(UPSAMPLING, own_volume, (x / u, y / v, z / w))
+            acquired_xfm = np.eye(4) if as_acquired else xfm @ np.linalg.inv(pose)
             volume = np.where(
-                lacks, sample_volume(given, stc.affine, given.shape, stc.affine, back), volume
+                lacks_signal,
+                sample_volume(
+                    acquired_volume, stc.affine, acquired_volume.shape, stc.affine, acquired_xfm
+                ),
+                volume,
             )
         return upsample(volume, pose)
 
@@ -159,11 +185,11 @@ def place_compared(
         super_resolve_series(
             stc,
             writer,
-            PlainUpsampler(function=whole),
+            PlainUpsampler(function=upsample_filled),
             compared_xfms,
             shape,
             affine,
-            factor=own_factor,
+            factor=series_factor,
             distortion=distortion if as_acquired else None,
         )
     return SeriesReader(target), mask
@@ -179,25 +205,24 @@ def match_resolution(
     n_dummy: int,
     compared_names: Sequence[str],
 ) -> Facts:
-    """Find the smoothing (mm FWHM) that makes the acquired series each compared one's control.
+    """Return the smoothing (mm FWHM) of the acquired series that is each compared series' control.
 
-    The results are by the names of the compared series; None where smoothness cannot be measured.
-
-    `series, effects`: compared ones, and `zerofill`, which stands for the acquired one, on the
+    Widths are by name of the compared series; None if smoothness cannot be estimated. `series` and
+    `effects` contain the compared series and `zerofill` (the acquired series) on the
     high-resolution grid.
     """
     zooms = bold_mask_hr.zooms.tolist()
     widths: dict[str, object] = {}
     with threadpool_limits(1):
         acquired = changes_of(series[UPSAMPLING], n_dummy)
-        own_effects = load_effects(effects[UPSAMPLING])
+        acquired_effects = load_effects(effects[UPSAMPLING])
         for name in compared_names:
             inside = load_effects(effects[name]).mask & bold_mask_hr.data
             width = same_resolution(
                 acquired, changes_of(series[name], n_dummy), inside, zooms, factor
             )
             widths[name] = (
-                round(control_width(own_effects, inside, width), 2)
+                round(control_width(acquired_effects, inside, width), 2)
                 if math.isfinite(width)
                 else None
             )

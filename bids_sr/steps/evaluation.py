@@ -1,4 +1,4 @@
-"""Evaluation of finer series: effects of blocks, split halves, measured and known truth."""
+"""Evaluation of super-resolved series: block effects, split halves, whole-run references."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ UNSPLIT = (
     "The run had too few blocks for a split-half analysis, so the reproducibility of detail was"
     " not measured. "
 )
-"""Methods text of a run in the place of that of `compare_halves`."""
+"""Methods text of a run without split halves, in place of the text of `compare_halves`."""
 ONE_LEVEL_DOWN = (
     "Methods that estimate variance maps were also tested without a high-resolution reference"
     " (self-test). For this test, the acquired volumes were downsampled by the super-resolution"
@@ -51,10 +51,10 @@ ONE_LEVEL_DOWN = (
     " The self-test score is the reduction in squared error relative to zero filling, with a"
     " confidence interval from segments of the run. "
 )
-"""Methods text of a run with a method that estimates variances."""
+"""Methods text of a run with a method that estimates variance maps."""
 N_BOOT = 1000
 _MOST_VOLUMES = 60
-"""Evenly spaced volumes of which single images are scored, at most."""
+"""Largest number of evenly spaced volumes for scores of single images."""
 
 
 @step(makes="effects", memory=EFFECTS, cost=Cost(always=0.1, volumes=0.008))
@@ -73,14 +73,22 @@ def measure_effects(
     has_measured: bool,
     effect_confounds: Sequence[str] = MOTION,
 ) -> File:
-    """Return the file of the effects of every block of a run in one series, whole slices.
+    """Estimate the effects of every block of a run in one series, for complete slices.
 
     Steps that compare series read the files one at a time.
 
-    `series, mask`: in BOLD signal units, dummies included; brain on its grid. `start_time`: moment
-    of a volume for which its values hold (s after its start). `has_measured`: whether the run has
-    a measured series, which controls of the B-spline one are held against. `effect_confounds`:
-    names of confounds, besides the columns of the temporal model; head motion and its derivatives.
+    Parameters
+    ----------
+    series, mask : Series
+        Series in BOLD signal units, including dummies, and brain on its grid.
+    start_time : float
+        Reference time of a volume (s after its start).
+    has_measured : bool
+        Whether the run has a measured series; temporal components are then computed for controls
+        of the B-spline series.
+    effect_confounds : Sequence[str]
+        Names of confounds, in addition to columns of the temporal model; by default head motion
+        and its derivatives.
     """
     design = block_design(
         regressors,
@@ -106,14 +114,14 @@ def measure_effects(
 
 
 def check_blocks(regressors: Regressors, n_volumes: int, tr: float, high_pass: float) -> None:
-    """Raise `TooFewBlocks` where no condition has two blocks inside a run."""
+    """Raise `TooFewBlocks` if no condition has two blocks inside a run."""
     block_design(regressors, n_volumes=n_volumes, tr=tr, high_pass=high_pass)
 
 
 def widths_of(same_widths: Mapping[str, object] | None) -> dict[str, float]:
-    """Smoothing (mm) by the name of a compared series; empty where there is none.
+    """Return smoothing widths (mm) by name of the compared series; {} if there are none.
 
-    `same_widths`: the same (FWHM, mm), with None for unknown ones, which become NaN.
+    `same_widths` contains the widths (FWHM, mm); unknown widths (None) become NaN.
     """
     return {
         name: math.nan if width is None else float(str(width))
@@ -132,9 +140,9 @@ def run_effects(
     seed: int,
     maps: Sequence[Map] = (),
 ) -> RunEffects:
-    """Return effects of all series of a run and how they are compared, from what steps are given.
+    """Return the effects of all series of a run with the settings of their comparison.
 
-    `same_widths`: smoothing (FWHM, mm) by compared series; None in it for unknown ones.
+    `same_widths` are smoothing widths (FWHM, mm) by compared series; None for unknown widths.
     """
     return RunEffects(
         files=effects,
@@ -147,9 +155,12 @@ def run_effects(
         seed=seed,
         acquired_t={
             contrast: sample_volume(
-                each.volume.data, each.volume.affine, mask.data.shape, mask.affine
+                statmap.volume.data, statmap.volume.affine, mask.data.shape, mask.affine
             )
-            for (contrast, _), each in by_smoothing(maps, ("t",)).get(0, {}).get(RAW, {}).items()
+            for (contrast, _), statmap in by_smoothing(maps, ("t",))
+            .get(0, {})
+            .get(RAW, {})
+            .items()
         },
         same_widths=widths_of(same_widths),
     )
@@ -165,9 +176,9 @@ def gather_fine_effects(
     contrasts: Contrasts,
     factor: Factor,
 ) -> File:
-    """Return effects beyond the acquired Nyquist limit in every series (.npz), for the figures.
+    """Write effects above the acquired Nyquist frequency in every series (.npz), for figures.
 
-    `effects`: of all series on the high-resolution grid; they are read one at a time.
+    `effects` are files of all series on the high-resolution grid, which are read one at a time.
     """
     run = run_effects(effects, bold_mask_hr, roi_hr, None, contrasts, factor, 0, 0)
     with threadpool_limits(1):
@@ -188,7 +199,7 @@ def _bands_text(factor: Factor) -> str:
 
 
 def describe_halves(factor: Factor, *, at_rest: bool) -> str:
-    """Return methods text of `compare_halves`; `at_rest`: whether the run has no events."""
+    """Return methods text of `compare_halves`; `at_rest` is True if the run has no events."""
     blocks = "Segments of the run" if at_rest else "Blocks of each condition"
     return (
         f"{blocks} were split into two halves for cross-validation. The effect in one half was"
@@ -214,11 +225,16 @@ def compare_halves(
     random_seed: int,
     n_boot: int = N_BOOT,
 ) -> Rows:
-    """Return effects of one half of the blocks against the measured effects of the other half.
+    """Compare effects of one half of the blocks with measured effects of the other half.
 
-    `effects`: of all series on the high-resolution grid, `measured` among them; they are read one
-    at a time. `same_widths`: smoothing (mm) that gives the acquired series the smoothness of those
-    of other programs, by name.
+    Parameters
+    ----------
+    effects : dict[str, File]
+        Block effects of all series on the high-resolution grid, including `measured`, which are
+        read one at a time.
+    same_widths : Facts | None
+        Smoothing (mm) that gives the acquired series the smoothness of series of other programs,
+        by name.
     """
     run = run_effects(
         effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed, maps
@@ -228,7 +244,7 @@ def compare_halves(
 
 
 def describe_known_activation(factor: Factor) -> str:
-    """Return methods text of a run whose activation is known, without a measured series."""
+    """Return methods text of a comparison with known activation, without a measured series."""
     return (
         "Unsmoothed effects of the whole run were compared with known activation,"
         f" {_bands_text(factor)}. Confidence intervals were computed by resampling blocks, with"
@@ -251,19 +267,25 @@ def compare_with_truth(
     random_seed: int,
     n_boot: int = N_BOOT,
 ) -> Rows:
-    """Compare maps of the whole run with measured ones and with known activation.
+    """Compare maps of the whole run with measured maps and known activation.
 
-    `effects`: of all series, for figures beyond Nyquist and intervals: the finest band needs whole
-    slices. `truth_maps`: known activation by contrast, on any grid in the frame of the mask.
+    Parameters
+    ----------
+    effects : dict[str, File] | None
+        Block effects of all series, for intervals and metrics above the Nyquist frequency, which
+        require complete slices.
+    truth_maps : dict[str, Image] | None
+        Known activation by contrast, on any grid in the frame of the mask.
     """
-    known = {name: (each.data, each.affine) for name, each in (truth_maps or {}).items()}
-    found = by_smoothing(maps, ("t", "effect", "cc") if at_rest else ("t", "effect"))
-    finer = {
-        width: {name: own[name] for name in own if name != RAW} for width, own in found.items()
+    known = {name: (image.data, image.affine) for name, image in (truth_maps or {}).items()}
+    maps_by_width = by_smoothing(maps, ("t", "effect", "cc") if at_rest else ("t", "effect"))
+    hr_maps = {
+        width: {name: maps_by_series[name] for name in maps_by_series if name != RAW}
+        for width, maps_by_series in maps_by_width.items()
     }
     rows = truth_rows(
-        finer,
-        lambda each: each.volume.data,
+        hr_maps,
+        lambda statmap: statmap.volume.data,
         contrasts,
         grid=bold_mask_hr,
         roi=roi_hr.data,
@@ -289,12 +311,12 @@ def compare_images(
     random_seed: int,
     n_boot: int = N_BOOT,
 ) -> Rows:
-    """Compare single volumes of baselines and methods with the measured ones.
+    """Compare single volumes of baselines and methods with measured volumes.
 
     The metrics are PSNR and SSIM inside the brain.
     """
     readers = {
-        name: one for name, one in series.items() if kind_of(name) in ("baseline", "method")
+        name: reader for name, reader in series.items() if kind_of(name) in ("baseline", "method")
     }
     scores = volume_scores(
         readers, series[MEASURED], bold_mask_hr.data, n_dummy=n_dummy, max_volumes=_MOST_VOLUMES
@@ -311,59 +333,67 @@ def gather_tested(
     voxel: tuple[float, float, float],
     factor: Factor,
 ) -> tuple[Rows, Facts]:
-    """Gather what the series explain of their own run one level of resolution down.
+    """Combine the self-test results of all series, with reasons for series that were not tested.
 
-    It is also told why some series were not tried.
-
-    Rows of the evaluation, and shares with intervals, or the reason why there is none, by series;
-    zero filling is 0.
+    Returns
+    -------
+    tuple[Rows, Facts]
+        Rows of the evaluation; and scores with intervals, or the reason why a score is missing, by
+        series. The score of zero filling is 0.
     """
-    tried = {
-        name: each for table in tested for name, each in table.items() if isinstance(each, dict)
+    results = {
+        name: result
+        for table in tested
+        for name, result in table.items()
+        if isinstance(result, dict)
     }
     names = [name for name in series_names if name != "zerofill"]
     by_name = {
-        name: tried.get(name) or {"reason": _why_not(name, network_names, voxel, factor)}
+        name: results.get(name) or {"reason": _reason_untested(name, network_names, voxel, factor)}
         for name in names
     }
-    known = {name: each for name, each in by_name.items() if "share" in each}
+    scored = {name: result for name, result in by_name.items() if "share" in result}
     facts = {
         "from_mm": [round(mm * f, 4) for mm, f in zip(voxel, factor, strict=True)],
         "to_mm": [round(mm, 4) for mm in voxel],
-        "stretches": max((each["stretches"] for each in known.values()), default=0),
-        "stretch_volumes": max((each["stretch_volumes"] for each in known.values()), default=0),
-        "calibrated": any(each.get("calibrated", False) for each in known.values()),
-        "thermal_noise": max((each.get("thermal_noise", 0) for each in known.values()), default=0),
+        "stretches": max((result["stretches"] for result in scored.values()), default=0),
+        "stretch_volumes": max(
+            (result["stretch_volumes"] for result in scored.values()), default=0
+        ),
+        "calibrated": any(result.get("calibrated", False) for result in scored.values()),
+        "thermal_noise": max(
+            (result.get("thermal_noise", 0) for result in scored.values()), default=0
+        ),
         "series": {
             name: {
                 key: value
-                for key, value in each.items()
+                for key, value in result.items()
                 if key not in ("stretches", "stretch_volumes", "thermal_noise")
             }
-            for name, each in by_name.items()
+            for name, result in by_name.items()
         },
     }
-    nothing = float("nan")
+    nan = float("nan")
     rows = [
         MetricRow(
             series=name,
             statistic=TESTED,
             reference="oneLevelDown",
-            value=each["share"],
+            value=result["share"],
             region="brain",
-            lower=each.get("lower", nothing),
-            upper=each.get("upper", nothing),
-            n=each["stretches"] or None,
+            lower=result.get("lower", nan),
+            upper=result.get("upper", nan),
+            n=result["stretches"] or None,
         )
-        for name, each in known.items()
+        for name, result in scored.items()
     ]
     return rows, facts
 
 
-def _why_not(
+def _reason_untested(
     name: str, networks: Sequence[str], voxel: Sequence[float], factor: Sequence[float]
 ) -> str:
-    """Why a series was not tried one level down."""
+    """Return why a series was not tested at half the resolution."""
     if name in networks:
         sizes = (
             [mm * f**power for mm, f in zip(voxel, factor, strict=True)] for power in (-1, 0, 1)
@@ -389,13 +419,21 @@ def _why_not(
 
 @step(makes=("evaluation", "evaluation_columns"), small=True)
 def join_evaluation(rows: list[Rows], verdict_rows: Rows) -> tuple[Rows, Facts]:
-    """Join all figures of the evaluation of a run in one table.
+    """Combine all rows of a run's evaluation in one table.
 
-    The verdict does not wait for figures that it does not need.
+    The verdict does not depend on rows that it does not require and is therefore available
+    earlier.
 
-    `rows`: tables in the order of the result, flags last; the `verdict_rows` follow. Returns every
-    figure with its interval, without comparisons with methods that were not applied, and a
-    description of the columns.
+    Parameters
+    ----------
+    rows : list[Rows]
+        Tables in the order of the result, flags last; `verdict_rows` follow.
+
+    Returns
+    -------
+    tuple[Rows, Facts]
+        All rows, without comparisons with methods that were not applied; and descriptions of the
+        columns.
     """
-    every = compared_rows([*(row for table in rows for row in table), *verdict_rows])
-    return every, columns_json(row.statistic for row in every)
+    compared = compared_rows([*(row for table in rows for row in table), *verdict_rows])
+    return compared, columns_json(row.statistic for row in compared)

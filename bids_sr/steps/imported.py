@@ -1,4 +1,4 @@
-"""Import of other programs' estimates into the form that other steps read; none are estimated."""
+"""Import of estimates of other programs, in the form that other steps require."""
 
 from collections.abc import Sequence
 
@@ -44,10 +44,17 @@ _OF_ANATOMY = Need(always=0.05, t1w=0.030, high=0.0)
     memory=_OF_ANATOMY,
 )
 def import_anatomy(t1w_file: File, given_t1w_mask: File) -> tuple[Image, Mask, Facts]:
-    """Copy an anatomy to uncompressed images; values stay as they are.
+    """Copy anatomical images to uncompressed images with unchanged values.
 
-    `t1w_file, given_t1w_mask`: T1w without bias, and its brain. Returns both, and figures of the
-    mask with what speaks against it.
+    Parameters
+    ----------
+    t1w_file, given_t1w_mask : File
+        Bias-corrected T1w image, and its brain mask.
+
+    Returns
+    -------
+    tuple[Image, Mask, Facts]
+        Both images; and metrics of the mask, with doubts about its plausibility.
     """
     t1w, mask = load(t1w_file), load(given_t1w_mask)
     inside = mask.like(mask.data > 0.5)
@@ -61,7 +68,7 @@ def import_tissues(
 ) -> tuple[Image, list[Image]]:
     """Copy tissue labels (1 GM, 2 WM, 3 CSF) and probabilities.
 
-    Labels that are not given are derived from the probabilities.
+    Missing labels are derived from the probabilities.
     """
     maps = [load(path) for path in given_tpms]
     labels = (
@@ -85,31 +92,30 @@ def show_in_template(
     *,
     random_seed: int,
 ) -> tuple[File, File, Image]:
-    """Resample the T1w image to template space (2 mm) through given transforms.
+    """Resample the T1w image to template space (2 mm) with given transforms.
 
-    The transforms are returned unchanged.
-
-    `given_std2t1w_xfm`: transform file that brings template images onto the T1w image.
+    The transforms are returned unchanged. `given_t1w2std_xfm` resamples images to the template,
+    and `given_std2t1w_xfm` resamples template images to the T1w image.
     """
     grid = two_mm_grid(template)
-    seen = Volume(apply(t1w_preproc, grid, [given_t1w2std_xfm], seed=random_seed), grid.affine)
-    return given_t1w2std_xfm, given_std2t1w_xfm, seen
+    std_t1w = Volume(apply(t1w_preproc, grid, [given_t1w2std_xfm], seed=random_seed), grid.affine)
+    return given_t1w2std_xfm, given_std2t1w_xfm, std_t1w
 
 
 def describe_motion(origin: str, *, rebuilt: bool) -> str:
     """Return methods text of head motion of another program.
 
-    `origin`: name of the program with its version. `rebuilt`: whether transforms are made of the
-    parameters among its confounds.
+    `origin` is the name of the program with its version. `rebuilt` is True if transforms are
+    computed from motion parameters in its confounds.
     """
-    what = (
+    imported = (
         "the head-motion parameters (converted to transforms from the six parameters reported by"
         " MCFLIRT)"
         if rebuilt
         else "the head-motion transforms"
     )
     return (
-        f"For each run, {what} were taken from {origin} [@fmriprep]. Volumes were not"
+        f"For each run, {imported} were taken from {origin} [@fmriprep]. Volumes were not"
         " resampled at this stage. The boldref was computed as the mean of the steady-state"
         " volumes after applying these transforms."
     )
@@ -124,16 +130,22 @@ def import_motion(
     *,
     n_dummy: int,
 ) -> tuple[Transforms, Table, Image]:
-    """Import head motion of another program, and average volumes by it into a reference.
+    """Import head motion of another program, and compute the boldref.
 
-    The reference is in the run's own units.
+    Parameters
+    ----------
+    given_hmc_xfms : Transforms
+        Transforms to the boldref, one per volume (RAS mm).
+    given_boldref : Image | None
+        Boldref of these transforms; None to average the steady-state volumes.
 
-    `given_hmc_xfms`: one a volume, onto the reference (RAS mm). `given_boldref`: reference that
-    the transforms belong to, where it takes the place of the mean. Returns one rigid transform a
-    volume, boldref point to its point in it; six parameters (mm, rad) and no residual, one row a
-    volume; mean of steady volumes brought into register by them.
+    Returns
+    -------
+    tuple[Transforms, Table, Image]
+        Rigid transforms of boldref points to points of each volume; six motion parameters (mm,
+        rad) and an empty residual, one row per volume; and the boldref in signal units of the run.
     """
-    return _in_register(bold, given_hmc_xfms, distortion, n_dummy, given_boldref)
+    return _import_transforms(bold, given_hmc_xfms, distortion, n_dummy, given_boldref)
 
 
 @step(makes=("hmc_xfms", "motion", "boldref"))
@@ -145,23 +157,29 @@ def rebuild_motion(
     n_dummy: int,
     axis_order: AxisOrder,
 ) -> tuple[Transforms, Table, Image]:
-    """Return it as `import_motion`, from a table of confounds with the parameters of MCFLIRT.
+    """Import head motion as `import_motion`, from a confounds table with parameters of MCFLIRT.
 
-    `axis_order` is the axis of the file that each axis of the series is: the parameters hold for
-    those of the file.
-
-    `distortion`: shift of the signal along the phase encoding of the run.
+    Parameters
+    ----------
+    axis_order : AxisOrder
+        Axis of the file for each axis of the series; the parameters refer to the axes of the file.
+    distortion : Distortion | None
+        Shift of the signal along the phase-encoding axis of the run.
     """
     parameters = given_confounds[list(MOTION)].to_numpy(np.float64)
-    still = mean_in_reference(bold, np.tile(np.eye(4), (bold.shape[3], 1, 1)), n_dummy=n_dummy)
-    back = inverse(axis_order)
-    matrices = motion_of_mcflirt(
-        parameters, reordered(still, back), reordered_affine(bold.affine, back)
+    uncorrected_mean = mean_in_reference(
+        bold, np.tile(np.eye(4), (bold.shape[3], 1, 1)), n_dummy=n_dummy
     )
-    return _in_register(bold, matrices, distortion, n_dummy)
+    to_file_order = inverse(axis_order)
+    matrices = motion_of_mcflirt(
+        parameters,
+        reordered(uncorrected_mean, to_file_order),
+        reordered_affine(bold.affine, to_file_order),
+    )
+    return _import_transforms(bold, matrices, distortion, n_dummy)
 
 
-def _in_register(
+def _import_transforms(
     bold: SeriesReader,
     matrices: Array,
     warp: Distortion | None,
@@ -182,7 +200,7 @@ def _in_register(
 
 
 def describe_distortion(origin: str) -> str:
-    """Return methods text of the correction by a field map of another program."""
+    """Return methods text of distortion correction with a field map of another program."""
     return (
         f"Susceptibility distortion was corrected with the field map from {origin}."
         " The shift along the phase-encoding axis (field multiplied by total readout time) was"
@@ -201,11 +219,18 @@ def field_to_shift(
     readout: float,
     phase_encoding: str,
 ) -> Distortion:
-    """How far a field (Hz) shifts the signal of a run, on the boldref's grid.
+    """Return the shift of a run's signal by a field (Hz), on the grid of the boldref.
 
-    `boldref2fmap_xfm`: takes a field map point to its boldref point (RAS mm). `readout`: total
-    readout time (s). `phase_encoding`: as BIDS has it, such as ``j-``. See
-    `bids_sr.spatial.resampling`.
+    See `bids_sr.spatial.resampling`.
+
+    Parameters
+    ----------
+    boldref2fmap_xfm : Transforms
+        Transform of field map points to boldref points (RAS mm).
+    readout : float
+        Total readout time (s).
+    phase_encoding : str
+        Phase-encoding direction as in BIDS, such as ``j-``.
     """
     field, xfm, (x, y, z, _) = load(fieldmap), invert(boldref2fmap_xfm[0]), bold.shape
     return voxel_shift(
@@ -222,10 +247,10 @@ def import_coreg(
     *,
     origin: str,
 ) -> tuple[Transforms, Facts]:
-    """Take over a registration of BOLD and T1w, and measure how well the brains agree by it.
+    """Import a registration of BOLD and T1w images, and measure the agreement of the brains.
 
-    `given_boldref2t1w_xfm`: boldref onto the T1w image: takes a T1w point to its boldref point
-    (RAS mm). Returned with size and quality of the registration.
+    `given_boldref2t1w_xfm` maps T1w points to boldref points (RAS mm). The transform is returned
+    with size and quality of the registration.
     """
     facts = facts_of_coreg(boldref, t1w_preproc, t1w_mask.data, given_boldref2t1w_xfm[0])
     return given_boldref2t1w_xfm[:1], facts | {"bold_t1w_origin": origin}
@@ -235,9 +260,9 @@ def import_coreg(
 def import_mask(
     boldref: Image, given_bold_mask: File, *, factor: Factor, origin: str
 ) -> tuple[Mask, Mask, Facts]:
-    """Take over a brain mask, and bring it to the high-resolution grid.
+    """Import a brain mask, and resample it to the high-resolution grid.
 
-    `given_bold_mask`: brain on the grid of the run, axes in any order.
+    `given_bold_mask` is on the grid of the run, with axes in any order.
     """
     mask = load_like(given_bold_mask, boldref)
     inside = mask.data > 0.5
@@ -261,6 +286,6 @@ def import_confounds(
 ) -> tuple[Confounds, Facts]:
     """Import a confounds table, one row per volume, with all columns and descriptions.
 
-    `given_confounds`: table (TSV) of another program, any JSON file beside it.
+    `given_confounds` is a table (TSV) of another program; its JSON sidecar is read if it exists.
     """
     return take_over(given_confounds, n_dummy=n_dummy, origin=origin)

@@ -1,4 +1,4 @@
-"""Summary of a run's metrics: quality-control flags, the verdict, and all metrics in one table."""
+"""Summary of the metrics of a run: quality-control flags, and the verdict."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -40,8 +40,8 @@ from bids_sr.steps.evaluation import widths_of
 from bids_sr.steps.region_growth import judged_contrasts
 
 
-def _applied(methods: Sequence[str], card_file: Mapping[str, Facts] | None) -> list[str]:
-    """Methods but those whose card says that zero filling was used in their place."""
+def _applied_methods(methods: Sequence[str], card_file: Mapping[str, Facts] | None) -> list[str]:
+    """Return the methods whose model card does not record a replacement by zero filling."""
     cards = card_file or {}
     return [name for name in methods if name not in cards or was_applied(cards[name])]
 
@@ -62,12 +62,20 @@ def raise_flags(
     method_names: Sequence[str],
     at_rest: bool,
 ) -> tuple[Facts, Rows]:
-    """Look for what was wrong where the paper's method failed.
+    """Check for known reasons of failure of the paper's method.
 
-    `bold_mask, roi_bold`: brain, and region of interest as registration placed it, on the acquired
-    grid. `train_highres, train_lowres, pair_mask`: the pair in one frame, and its brain on the
-    grid of lowres. Returns flags in words (name, raised, text, remedy, contrast, series) under
-    "flags", and rows flag_* that the tables lack: 1 or 0, n/a where it is not known.
+    Parameters
+    ----------
+    bold_mask, roi_bold : Mask
+        Brain and registered region of interest on the acquired grid.
+    train_highres, train_lowres, pair_mask : Image | None
+        T2* pair in one frame, and its brain on the low-resolution grid.
+
+    Returns
+    -------
+    tuple[Facts, Rows]
+        Flags in words (name, raised, text, remedy, contrast, series) under "flags"; and rows of
+        flags that the tables lack: 1 or 0, or n/a if a flag could not be evaluated.
     """
     names = judged_contrasts({} if at_rest else contrasts)
     all_rows = [row for table in rows for row in table]
@@ -76,47 +84,49 @@ def raise_flags(
     distortion = distortion_flag(all_rows, acquired)
     flags = [
         *activation_flags(
-            _of_raw(stats, "cc", names),
+            _maps_of_raw(stats, "cc", names),
             roi_bold.data,
             bold_mask.data,
             bold_mask.affine,
-            {name: each > 0.5 for name, each in _of_raw(regions, "Fdr", names).items()},
+            {name: region > 0.5 for name, region in _maps_of_raw(regions, "Fdr", names).items()},
         ),
         *_pair_flags(train_highres, train_lowres, pair_mask, factor),
         *([distortion] if distortion else []),
-        *harm_flags(all_rows, _applied(method_names, card_file)),
+        *harm_flags(all_rows, _applied_methods(method_names, card_file)),
     ]
-    known = {(row.series, row.statistic, row.contrast) for row in all_rows}
+    existing_rows = {(row.series, row.statistic, row.contrast) for row in all_rows}
     flag_rows = [
         row
         for flag in flags
-        if ((row := flag.row()).series, row.statistic, row.contrast) not in known
+        if ((row := flag.row()).series, row.statistic, row.contrast) not in existing_rows
     ]
     return {"flags": [{**asdict(flag), "remedy": flag.remedy} for flag in flags]}, flag_rows
 
 
-def _of_raw(
+def _maps_of_raw(
     maps: Mapping[tuple[str, str, float], Mapping[str, Derivative]],
     stat: str,
     names: Sequence[str],
 ) -> dict[str, Array]:
-    """One kind of maps or regions of raw at its widest smoothing, by contrast of those named."""
+    """Return maps or regions of one kind for raw at the largest smoothing width, by contrast."""
     return {
-        contrast: own[RAW].volume.data
-        for (contrast, kind, _), own in sorted(maps.items(), key=lambda each: each[0][2])
-        if kind == stat and contrast in names and RAW in own
+        contrast: maps_by_series[RAW].volume.data
+        for (contrast, kind, _), maps_by_series in sorted(
+            maps.items(), key=lambda item: item[0][2]
+        )
+        if kind == stat and contrast in names and RAW in maps_by_series
     }
 
 
 def _pair_flags(
     highres: Image | None, lowres: Image | None, pair_mask: Mask | None, factor: Factor
 ) -> list[Flag]:
-    """The pair's flag, where there is a pair."""
+    """Return the flag of the pair; empty if there is no pair."""
     if highres is None or lowres is None or pair_mask is None:
         return []
-    degraded, made = acquire(highres.data, highres.affine, factor=factor)
+    degraded, degraded_affine = acquire(highres.data, highres.affine, factor=factor)
     if degraded.shape != lowres.data.shape:
-        degraded = sample_volume(degraded, made, lowres.data.shape, lowres.affine)
+        degraded = sample_volume(degraded, degraded_affine, lowres.data.shape, lowres.affine)
     head = head_mask(lowres.data, lowres.affine) | pair_mask.data
     return [artifact_flag(lowres.data, degraded, pair_mask.data, head)]
 
@@ -136,16 +146,27 @@ def judge(
     compared_names: Sequence[str] = (),
     audience: Audience = "program",
 ) -> tuple[Verdict, Rows]:
-    """Say in plain words what the evaluation of a run allows to say.
+    """Return the verdict on a run: its headline, sentences and limitations.
 
-    `rows`: tables that the verdict needs, flags among them. `method_names, series_names`:
-    series under judgment, and all of the plan, of which the others must be beaten. `audience`:
-    whom the limits tell how to get what is missing. `margin`: differences within it count as none;
-    None: told from the measured series. Returns headline, sentences and limits in words, and the
-    decisions as rows of the evaluation.
+    Parameters
+    ----------
+    rows : list[Rows]
+        Tables that the verdict requires, including flags.
+    method_names, series_names : Sequence[str]
+        Evaluated methods, and all series of the plan; a method must exceed all others.
+    margin : float | None
+        Differences within ± this value count as equivalent; None to derive the margin from the
+        measured series.
+    audience : Audience
+        Interface that advice on missing references is worded for.
+
+    Returns
+    -------
+    tuple[Verdict, Rows]
+        Headline, sentences and limitations; and decisions as rows of the evaluation.
     """
     all_rows = [row for table in rows for row in table]
-    applied = _applied(method_names, card_file)
+    applied = _applied_methods(method_names, card_file)
     verdict = make_verdict(
         all_rows,
         methods=method_names,
@@ -156,25 +177,28 @@ def judge(
         displacement=[float(mm) for mm in confounds["framewise_displacement"]],
         one_level=one_level_down,
     )
-    known = {
-        name: each
+    facts_by_series = {
+        name: facts
         for table in compared_facts
-        for name, each in table.items()
-        if isinstance(each, Mapping)
+        for name, facts in table.items()
+        if isinstance(facts, Mapping)
     }
     widths = widths_of(same_widths)
-    others = [
+    compared_verdicts = [
         compared_verdict(
             name,
             all_rows,
             fwhm_mm=widths.get(name, math.nan),
-            facts=known.get(name, {}),
+            facts=facts_by_series.get(name, {}),
             advice=ADVICE[audience],
             margin=margin,
         )
         for name in compared_names
     ]
-    told = verdict.to_json()
-    if others:
-        told["compared"] = [each.to_json() for each in others]
-    return told, [*verdict.rows, *(row for each in others for row in each.rows)]
+    verdict_facts = verdict.to_json()
+    if compared_verdicts:
+        verdict_facts["compared"] = [compared.to_json() for compared in compared_verdicts]
+    return verdict_facts, [
+        *verdict.rows,
+        *(row for compared in compared_verdicts for row in compared.rows),
+    ]

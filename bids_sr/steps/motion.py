@@ -1,4 +1,4 @@
-"""Import, hmc, slice timing, non-steady volumes, reference and confounds of one BOLD run."""
+"""Import, head motion, slice timing, non-steady-state volumes, boldref and confounds of a run."""
 
 import logging
 from collections.abc import Sequence
@@ -54,24 +54,28 @@ MOTION_TEXT = (
     " gain and a quadratic intensity bias were estimated at the same time. Volumes were not"
     " resampled at this stage."
 )
-"""Methods text of head motion that is estimated."""
+"""Methods text of head-motion estimation."""
 
 
 @step(makes="bold", cost=Cost(volumes=0.02))
 def import_series(
     bold_file: File, here: Path = HERE, *, tr: float, axis_order: AxisOrder
 ) -> Series:
-    """Copy a series to an uncompressed file with slices on the third axis, one volume in memory.
+    """Copy a series to an uncompressed file with slices on the third axis, volume by volume.
 
-    `bold_file`: BOLD run as stored (NIfTI, 4D). `axis_order`: axis of the file that each axis of
-    the series is; see `bids_sr.io.grids`.
+    Parameters
+    ----------
+    bold_file : File
+        BOLD run as stored (NIfTI, 4D).
+    axis_order : AxisOrder
+        Axis of the file for each axis of the series; see `bids_sr.io.grids`.
     """
     copy_series(bold_file, here / "bold.nii", order=axis_order, tr=tr)
     return SeriesReader(here / "bold.nii")
 
 
 def describe_echoes(echo_times: Sequence[float]) -> str:
-    """Return methods text of echoes that are combined; `echo_times` are in ms."""
+    """Return methods text of the combination of echoes; `echo_times` are in ms."""
     times = enumerated([f"{ms:g}" for ms in echo_times])
     return (
         f"As the first step, the echoes of the run (echo times {times} ms) were optimally"
@@ -84,10 +88,19 @@ def describe_echoes(echo_times: Sequence[float]) -> str:
 def combine_echoes(
     echo_files: list[File], here: Path = HERE, *, echo_times: Sequence[float]
 ) -> File:
-    """Optimal combination of the echoes of a run, by tedana; `echo_times` are in ms.
+    """Combine the echoes of a run optimally with tedana.
 
-    `echo_files`: series of the echoes on one grid (NIfTI, 4D each). Series in place of a run with
-    a single echo (NIfTI, 4D).
+    Parameters
+    ----------
+    echo_files : list[File]
+        Series of the echoes on one grid (NIfTI, 4D).
+    echo_times : Sequence[float]
+        Echo times (ms).
+
+    Returns
+    -------
+    File
+        Combined series (NIfTI, 4D).
     """
     from bids_sr.spatial import multi_echo
 
@@ -99,7 +112,7 @@ def combine_echoes(
 def count_dummies(bold: Series, *, dummy_scans: int | None) -> int:
     """Count the non-steady-state volumes at the start, unless their number is given.
 
-    `dummy_scans`: number that the user gave; None detects it.
+    `dummy_scans` is the number given by the user; None to detect it.
     """
     count = nonsteady_at_start(bold.path) if dummy_scans is None else dummy_scans
     if count > bold.shape[3] - 2:
@@ -111,9 +124,9 @@ def count_dummies(bold: Series, *, dummy_scans: int | None) -> int:
 
 
 def describe_boldref(dummy_scans: int | None) -> str:
-    """Return methods text of a reference that is estimated.
+    """Return methods text of the boldref.
 
-    `dummy_scans`: volumes at the start that are not steady; None: their number is estimated.
+    `dummy_scans` is the given number of non-steady-state volumes; None if it is detected.
     """
     dummies = (
         "Non-steady-state volumes were detected from the global signal"
@@ -128,18 +141,16 @@ def describe_boldref(dummy_scans: int | None) -> str:
 
 @step(makes="boldref", cost=Cost(always=0.7, volumes=0.0125))
 def average_volumes(bold: Series, *, n_dummy: int) -> Image:
-    """Average steady volumes after bringing them into register."""
+    """Average the steady-state volumes after registration to each other."""
     return Volume(make_boldref(bold, n_dummy=n_dummy), bold.affine, bold.header)
 
 
 @step(makes="head_mask")
 def mask_head(boldref: Image) -> Mask:
-    """Segment the brain in the reference.
+    """Segment the brain in the boldref without a T1w image (X, Y, Z, boolean).
 
-    Slices at the edge of the field of view count.
-
-    Voxels of the brain, without help of a T1w image (3D, boolean). Warns of a head smaller than
-    any human's.
+    Slices at the edge of the field of view are included. A warning is logged if the head is
+    smaller than a human head.
     """
     mask = brain_mask(boldref.data, boldref.affine)
     if (scale := head_scale(mask, boldref.affine)) < 1:
@@ -159,19 +170,32 @@ def mask_head(boldref: Image) -> Mask:
 def estimate_motion(
     bold: Series, boldref: Image, head_mask: Mask, *, n_dummy: int
 ) -> tuple[Transforms, Table]:
-    """Estimate the head's pose in every volume; no image is resampled.
+    """Estimate the head position in every volume without resampling.
 
-    `bold, boldref`: series as acquired, uncompressed; reference on its grid. `head_mask`: voxels
-    of the brain, without help of a T1w image (3D, boolean). `ValueError`: there is not a single
-    volume. Transforms, one a volume, that take a boldref point to where it lies in that volume
-    (RAS mm); trans_x, y, z (mm), rot_x, y, z (rad) and residual, one row a volume.
+    Parameters
+    ----------
+    bold, boldref : Series
+        Acquired series (uncompressed), and boldref on its grid.
+    head_mask : Mask
+        Brain, segmented without a T1w image (3D, boolean).
+
+    Returns
+    -------
+    tuple[Transforms, Table]
+        Transforms of boldref points to points of each volume (RAS mm); and trans_x, y, z (mm),
+        rot_x, y, z (rad) and residual, one row per volume.
+
+    Raises
+    ------
+    ValueError
+        If there are no volumes.
     """
-    found = estimate_run(bold, boldref.data, head_mask.data, n_dummy=n_dummy)
-    return found.matrices, motion_table(found.params, found.residual)
+    estimate = estimate_run(bold, boldref.data, head_mask.data, n_dummy=n_dummy)
+    return estimate.matrices, motion_table(estimate.params, estimate.residual)
 
 
 def describe_slice_timing(start_time: float) -> str:
-    """Return methods text of slices that are brought to a moment (s after the volume's start)."""
+    """Return methods text of slice-timing correction to `start_time` (s after volume start)."""
     return (
         "Slice-timing correction was performed with cubic spline interpolation in time. All"
         f" slices were shifted to {start_time:.4g} s after the start of the volume."
@@ -187,10 +211,14 @@ def correct_slice_timing(
     start_time: float,
     n_dummy: int,
 ) -> Series:
-    """Bring all slices to one moment of the volume, in time only.
+    """Interpolate all slices in time to the same moment of the volume.
 
-    `slice_times, start_time`: acquisition time of each slice along the third axis, and the moment
-    to which they are brought (s after the start of a volume).
+    Parameters
+    ----------
+    slice_times : Sequence[float]
+        Acquisition time of each slice along the third axis (s after the start of a volume).
+    start_time : float
+        Target time of the interpolation (s after the start of a volume).
     """
     with SeriesWriter(
         here / "stc.nii",
@@ -217,9 +245,9 @@ def describe_input_smoothing(input_smoothing: float) -> str:
 
 @step(makes="stc", cost=Cost(volumes=0.01))
 def smooth_acquired(unsmoothed: Series, here: Path = HERE, *, input_smoothing: float) -> Series:
-    """Smooth every volume on the acquired grid, from which all series are then made.
+    """Smooth every volume on the acquired grid before all other series are computed.
 
-    `input_smoothing`: FWHM (mm).
+    `input_smoothing` is the width of the Gaussian (FWHM, mm).
     """
     first = smooth(unsmoothed.volume(0), unsmoothed.zooms, input_smoothing)
     with SeriesWriter(
@@ -239,29 +267,36 @@ def smooth_acquired(unsmoothed: Series, here: Path = HERE, *, input_smoothing: f
 def find_motion_left(
     bold: Series, boldref: Image, bold_mask: Mask, *, n_dummy: int
 ) -> tuple[int, float]:
-    """Look for head motion in a series whose volumes are said to be in register.
+    """Return the largest remaining head motion in a series that is assumed to be registered.
 
-    Of the first steady, the middle and the last volume the one farthest from the reference, and
-    its rms displacement (mm).
+    Returns
+    -------
+    tuple[int, float]
+        Volume that is farthest from the boldref among the first steady-state, the middle and the
+        last volume; and its RMS displacement (mm).
     """
-    at = sorted({n_dummy, (n_dummy + bold.shape[3]) // 2, bold.shape[3] - 1})
+    volumes = sorted({n_dummy, (n_dummy + bold.shape[3]) // 2, bold.shape[3] - 1})
     with np.errstate(all="ignore"):
-        found = hmc.estimate_motion(
-            (bold.volume(t) for t in at), boldref.data, bold_mask.data, bold.affine
+        estimate = hmc.estimate_motion(
+            (bold.volume(t) for t in volumes), boldref.data, bold_mask.data, bold.affine
         )
-    far = moved_mm(found.matrices, bold_mask.data, bold.affine)
-    return at[int(far.argmax())], float(far.max())
+    displacements = moved_mm(estimate.matrices, bold_mask.data, bold.affine)
+    return volumes[int(displacements.argmax())], float(displacements.max())
 
 
 @step(makes="confounds")
 def motion_confounds(motion: Table, known_confounds: Confounds | None = None) -> Confounds:
-    """Return confounds of head motion alone, for a run without a table of all.
+    """Return confounds of head motion, for a run without a complete confounds table.
 
-    `known_confounds`: columns that take the place of these, or stand beside them. Returns
-    parameters, their backward differences and framewise displacement, one row a volume.
+    `known_confounds` are columns that replace these columns or are added. The table has motion
+    parameters, their backward differences and framewise displacement, one row per volume.
     """
-    own = pd.DataFrame(motion_columns(motion))
-    return own if known_confounds is None else own.assign(**dict(known_confounds.items()))
+    motion_table_columns = pd.DataFrame(motion_columns(motion))
+    return (
+        motion_table_columns
+        if known_confounds is None
+        else motion_table_columns.assign(**dict(known_confounds.items()))
+    )
 
 
 def describe_time_model(model: time_columns.TimeModel) -> str:
@@ -291,9 +326,9 @@ def describe_time_model(model: time_columns.TimeModel) -> str:
 def describe_censored(
     model: time_columns.TimeModel, folders: Sequence[Path], unfinished: int
 ) -> str:
-    """Return methods text with the numbers of the runs whose volumes have been censored.
+    """Return methods text with the numbers of censored volumes.
 
-    `folders`: folders of the steps `model_time` that have ended.
+    `folders` are the folders of finished `model_time` steps.
     """
     text = describe_time_model(model)
     if not model.censors:
@@ -326,21 +361,38 @@ def model_time(
     contrasts: Contrasts,
     nuisance: list[str] | None,
 ) -> tuple[Confounds, Facts, Confounds, Facts]:
-    """Add columns that censor volumes, filter by frequency and model drift.
+    """Add confounds that censor volumes, filter by frequency, and model drift.
 
-    Returns the confounds with these columns, the description of all columns, these columns alone,
-    and numbers of the censoring. `TooFewVolumes`: the volumes kept are too few for the model.
+    Parameters
+    ----------
+    gathered_confounds, gathered_columns : Confounds
+        Confounds of the run and their descriptions.
+    fd_censor, enorm_censor : float | None
+        Thresholds of censoring (mm; mm and degrees); None to disable a threshold.
+    band_pass : Sequence[float]
+        Lowest and highest frequency that pass (Hz); empty to disable the filter.
+    drift : str
+        ``cosine`` or ``legendre:N``.
+    high_pass : float
+        Cut-off of the cosines that model drift (Hz); 0 if the added columns model drift.
+    nuisance : list[str] | None
+        Columns of the confounds in the model; None for motion and aCompCor.
 
-    `gathered_confounds`, `gathered_columns`: confounds of the run and their descriptions.
-    `fd_censor`, `enorm_censor`: thresholds of censoring (mm; mm and degrees); None: off.
-    `band_pass`: lowest and highest frequency that remain (Hz); empty: all. `drift`: cosine, or
-    legendre:N. `high_pass`: cut-off of the cosines that model drift (Hz); 0: these columns do.
-    `nuisance`: columns of the confounds that enter the model; None: motion and aCompCor.
+    Returns
+    -------
+    tuple[Confounds, Facts, Confounds, Facts]
+        Confounds with the added columns; descriptions of all columns; only the added columns; and
+        counts of censored volumes.
+
+    Raises
+    ------
+    TooFewVolumes
+        If too few volumes remain for the model.
     """
     model = time_columns.time_model(fd_censor, enorm_censor, band_pass, drift)
     added, described = time_columns.time_columns(gathered_confounds, model, tr=tr, n_dummy=n_dummy)
     table = pd.concat([gathered_confounds, added], axis=1)
-    kept = time_columns.kept_volumes(added, len(table))[n_dummy:]
+    uncensored = time_columns.kept_volumes(added, len(table))[n_dummy:]
     names = [
         name
         for name in model_confounds(table, nuisance)
@@ -348,18 +400,18 @@ def model_time(
     ]
     conditions = {name for weights in contrasts.values() for name, w in weights.items() if w}
     time_columns.check_volumes(
-        int(kept.sum()),
-        len(kept),
+        int(uncensored.sum()),
+        len(uncensored),
         (count_mapped(conditions) if at_rest else len(conditions))
         + len(names)
         + 1
-        + max(1, int(2 * len(kept) * tr * high_pass)),
+        + max(1, int(2 * len(uncensored) * tr * high_pass)),
         model,
         tr=tr,
         least_s=time_columns.LEAST_AT_REST_S if at_rest else 0.0,
     )
-    facts = dict(time_columns.censoring_facts(kept, model))
-    facts["volumes"] = [n_dummy + int(row) for row in np.flatnonzero(~kept)]
+    facts = dict(time_columns.censoring_facts(uncensored, model))
+    facts["volumes"] = [n_dummy + int(row) for row in np.flatnonzero(~uncensored)]
     facts["model"] = model.words
     return table, {**(gathered_columns or {}), **described}, added, facts
 
@@ -374,7 +426,7 @@ _NO_TISSUES = (
 def describe_confounds(
     *, with_anat: bool, fd_spike_threshold: float, dvars_spike_threshold: float
 ) -> str:
-    """Return methods text of confounds; `with_anat`: whether there are maps of tissues."""
+    """Return methods text of confounds; `with_anat` is True if there are tissue maps."""
     signals = "brain, white matter and cerebrospinal fluid" if with_anat else "the brain"
     return (
         "The following confounds were computed: the six head-motion parameters and the mean"
@@ -402,18 +454,33 @@ def gather_confounds(
     dvars_spike_threshold: float,
     return_all_components: bool,
 ) -> tuple[Confounds, Facts]:
-    """Gather motion, tissue signals and CompCor in one table, named and described as in fMRIPrep.
+    """Compute motion, tissue-signal and CompCor confounds, named and described as in fMRIPrep.
 
-    `preproc`: motion-corrected series on the acquired grid, uncompressed. `motion`: six motion
-    parameters (mm, rad) and residual, one row a volume. `hmc_xfms`: one a volume; take a boldref
-    point to where it lies in that volume (RAS mm). `registration`: tissue maps are not used where
-    it doubts the brain of the T1w image. `fd_spike_threshold, dvars_spike_threshold`: mm, and of
-    std_dvars; above one of them a volume is a motion outlier. `return_all_components`: every
-    component of CompCor, instead of those that explain half of the variance. Returns confounds,
-    one row a volume; description and unit of each column.
+    Parameters
+    ----------
+    preproc : Series
+        Motion-corrected series on the acquired grid (uncompressed).
+    motion : Table
+        Six motion parameters (mm, rad) and residual, one row per volume.
+    hmc_xfms : Transforms
+        Transforms of boldref points to points of each volume (RAS mm).
+    registration : Facts | None
+        Registration facts; tissue maps are not used if the brain mask of the T1w image is
+        implausible.
+    fd_spike_threshold, dvars_spike_threshold : float
+        Thresholds of framewise displacement (mm) and standardized DVARS; a volume above either
+        threshold is a motion outlier.
+    return_all_components : bool
+        Whether all CompCor components are included; otherwise the first components that explain
+        half of the variance.
+
+    Returns
+    -------
+    tuple[Confounds, Facts]
+        Confounds, one row per volume; and description and unit of each column.
     """
     doubtful = registration is not None and registration.get("brain_doubts")
-    tpms = [] if doubtful else [each.data for each in tpms_bold or ()]
+    tpms = [] if doubtful else [probability.data for probability in tpms_bold or ()]
     table, described = confound_table.gather(
         preproc,
         bold_mask.data,
@@ -427,5 +494,7 @@ def gather_confounds(
     )
     if tpms:
         return table, described
-    why = "the brain mask of the T1w image is implausible" if doubtful else "there is no T1w image"
-    return table, {"Description": _NO_TISSUES.format(why=why), **described}
+    reason = (
+        "the brain mask of the T1w image is implausible" if doubtful else "there is no T1w image"
+    )
+    return table, {"Description": _NO_TISSUES.format(why=reason), **described}

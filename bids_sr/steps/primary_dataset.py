@@ -1,7 +1,4 @@
-"""Derivatives that only the data set of the primary series has, for use by other programs.
-
-They are beside what is also stored among all results.
-"""
+"""Derivatives that are only in the dataset of the exported series, for use by other programs."""
 
 from collections.abc import Sequence
 
@@ -55,20 +52,18 @@ SPACE_MASK_SIDECAR = {
     cost=Cost(volumes=0.005),
 )
 def average_series(series: Series, *, n_dummy: int) -> Image:
-    """Average the steady volumes of a series on its own grid.
+    """Average the steady-state volumes of a series on its own grid.
 
-    The result is a reference with the resolution of the series.
-
-    Mean over the steady volumes (3D, float32).
+    The mean (X, Y, Z, float32) is a boldref with the resolution of the series.
     """
     return Volume(series.mean(n_dummy).astype(np.float32), series.affine, series.header)
 
 
 @step(makes="t1w2boldref_xfm")
 def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
-    """Return the xfm that takes a boldref point to its T1w point.
+    """Return the transform of boldref points to T1w points (1, 4, 4; RAS mm).
 
-    With it, other programs need not invert the registration.
+    Other programs can then use the registration without inverting it.
     """
     return np.asarray(invert(boldref2t1w_xfm[0]))[None]
 
@@ -79,23 +74,26 @@ def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
     cost=Cost(always=0.1),
 )
 def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
-    """Name the probabilities of gray matter, white matter and CSF, which come in this order."""
+    """Label the probabilities of gray matter, white matter and CSF, which are in this order."""
     entities = ({"label": tissue, "suffix": "probseg"} for tissue in _TISSUES)
-    return [Derivative(each, own) for each, own in zip(t1w_tpms, entities, strict=True)]
+    return [
+        Derivative(probability, entity)
+        for probability, entity in zip(t1w_tpms, entities, strict=True)
+    ]
 
 
 @step(makes=("space_boldref", "space_mask"), memory=TO_TEMPLATE, cost=Cost(always=2.0))
 def show_in_space(
     series_mean: Image, bold_mask_hr: Mask, space_grid: SpaceGrid
 ) -> tuple[Image, Mask]:
-    """The mean of a series in another space, and its brain there.
+    """Resample the mean of a series, and its brain mask, to another space.
 
-    Voxels beyond the field of view of the run are 0, and outside the brain.
+    Voxels outside the field of view of the run are 0 and not in the mask.
     """
     mask, affine = bold_mask_hr.data, bold_mask_hr.affine
-    seen = space_grid.sampled(spline_coefficients(series_mean.data), series_mean.affine)
+    resampled = space_grid.sampled(spline_coefficients(series_mean.data), series_mean.affine)
     (brain,) = space_grid.of_maps([(mask.astype(np.float32), False)], mask, affine)
-    return Volume(space_grid.filled(seen), space_grid.affine), Volume(
+    return Volume(space_grid.filled(resampled), space_grid.affine), Volume(
         brain >= 0.5, space_grid.affine
     )
 
@@ -110,14 +108,17 @@ def mask_in_template(
     resolution: str,
     random_seed: int,
 ) -> Mask:
-    """The brain of the T1w image in a template, which XCP-D asks for beside the BOLD there.
+    """Resample the brain mask of the T1w image to a template, which XCP-D requires with BOLD.
 
-    `template_space`: name of the template as in TemplateFlow, cohort after a plus sign.
-    `resolution`: label of the template's resolution; "" for the grid of the template that the
-    registration used.
+    Parameters
+    ----------
+    template_space : str
+        Name of the template as in TemplateFlow, cohort after a plus sign.
+    resolution : str
+        Resolution label of the template; "" for the grid of the template in the registration.
     """
-    found = template_cache.grid_of(template_space, resolution) if resolution else None
-    shape, affine = found or (template.data.shape, template.affine)
+    resolution_grid = template_cache.grid_of(template_space, resolution) if resolution else None
+    shape, affine = resolution_grid or (template.data.shape, template.affine)
     grid = Volume(np.zeros(shape, dtype=np.float32), affine)
     brain = t1w_mask.like(t1w_mask.data.astype(np.float32))
     return Volume(apply(brain, grid, [t1w2std_xfm], seed=random_seed) >= 0.5, affine)

@@ -1,4 +1,4 @@
-"""Guards against false detail: uncertainty, precision, edges, masks and unlike images."""
+"""Checks against false detail: uncertainty, precision, edges, masks and training domain."""
 
 import logging
 from collections.abc import Sequence
@@ -46,19 +46,19 @@ from bids_sr.steps.memory import EFFECTS
 
 _LOGGER = logging.getLogger(__name__)
 _LARGEST_CHANGE = 0.01
-"""Of t, in units of its noise, that a lower precision may make."""
+"""Largest change of t by a lower precision, in units of the noise of t."""
 _TRIED_SLICES = 3
-"""On which it is tried, all volumes of each."""
+"""Number of slices for the test of a lower precision, in all volumes."""
 _UNCERTAINTY = (
     "Standard deviation of the effect across models that were trained with different random"
     " seeds. It reflects random variation in training, but not errors that all models have"
     " in common"
 )
-"""What the map of an ensemble's uncertainty says of itself."""
+"""Description of uncertainty maps in sidecars."""
 
 
 def describe_uncertainty(methods: Sequence[str], members: int) -> str:
-    """Return methods text of the uncertainty of methods with an ensemble of so many members."""
+    """Return methods text of the uncertainty from ensembles with `members` models."""
     return (
         f"The uncertainty of {enumerated(methods)} was estimated as the standard deviation of the"
         f" effect between {members} models trained with different random seeds. Errors that are"
@@ -76,12 +76,14 @@ def measure_uncertainty(
     contrasts: Contrasts,
     axis_order: AxisOrder,
 ) -> tuple[Rows, list[Map]]:
-    """Return a method's uncertainty: the SD of the effect between members of its ensemble."""
+    """Return the uncertainty of a method: the SD of the effect between members of its ensemble."""
     mask, affine = bold_mask_hr.data, bold_mask_hr.affine
-    of_method = load_effects(effects)
+    method_effects = load_effects(effects)
     rows, maps = [], []
     for name, weights in contrasts.items():
-        spread = spread_of_effect(of_method, list(member_effects.values()), weights, mask, affine)
+        spread = spread_of_effect(
+            method_effects, list(member_effects.values()), weights, mask, affine
+        )
         if spread is None:
             _LOGGER.warning(
                 "%s: the contrast %s cannot be computed from the task blocks, so its"
@@ -130,16 +132,15 @@ def measure_uncertainty(
 
 @step(makes="domain_rows", small=True)
 def check_domain(model_file: File, boldref: Image, bold_mask: Mask, *, series_name: str) -> Rows:
-    """Check whether the run resembles a network's training data.
+    """Compare the intensities and edges of a run with the training data of a network.
 
-    Its intensities and its amount of edges are compared.
-
-    Rows of both differences and a flag; none for cards without such data.
+    The rows contain both differences and a flag; there are no rows if the model card lacks these
+    data.
     """
-    found = domain_difference(read_card(model_file), boldref.data, bold_mask.data)
-    if found is None:
+    difference = domain_difference(read_card(model_file), boldref.data, bold_mask.data)
+    if difference is None:
         return []
-    distance, edges, warnings = found
+    distance, edges, warnings = difference
     for text in warnings:
         _LOGGER.warning("%s: %s", series_name, text)
     values = {
@@ -179,18 +180,26 @@ def guard_precision(
     start_time: float,
     nuisance: list[str] | None,
 ) -> tuple[Precision, Rows]:
-    """Choose the network's precision, fp32 or bf16: the lower one only where it leaves t alone.
+    """Return the precision of a network, fp32 or bf16; bf16 only if it hardly changes t.
 
-    ``fp32`` tries nothing. ``auto`` tries bf16 on CUDA devices and takes it where it passes;
-    elsewhere it is fp32. ``bf16`` is tried, and refused where it fails unless forced. Variance
-    maps of the run are applied in fp32 whatever is asked for.
+    ``fp32`` is used without a test. ``auto`` tests bf16 on CUDA devices and uses it if it passes;
+    on other devices, the precision is fp32. ``bf16`` is tested, and rejected if the test fails
+    unless `force` is set. Variance maps of the run are always applied in fp32.
 
-    `start_time`: moment of a volume for which its values hold (s after its start). `nuisance`:
-    columns of the confounds that enter the model; None: motion and aCompCor. `ValueError`: bf16
-    was asked for and changes t, and nothing is forced.
+    Parameters
+    ----------
+    start_time : float
+        Reference time of a volume (s after its start).
+    nuisance : list[str] | None
+        Columns of the confounds in the model; None for motion and aCompCor.
+
+    Raises
+    ------
+    ValueError
+        If bf16 was requested and changes t, and `force` is not set.
     """
-    where = choose_device(device)
-    if not (precision == "bf16" or (precision == "auto" and where.startswith("cuda"))):
+    chosen_device = choose_device(device)
+    if not (precision == "bf16" or (precision == "auto" and chosen_device.startswith("cuda"))):
         return "fp32", []
     if read_card(model_file).trained_on == "series":
         _LOGGER.info(
@@ -207,7 +216,7 @@ def guard_precision(
         confounds=confounds,
         confound_names=model_confounds(confounds, nuisance),
     )
-    t_change = _change_of_t(
+    t_change = _measure_t_change(
         stc,
         boldref,
         bold_mask,
@@ -216,7 +225,7 @@ def guard_precision(
         regressors.contrasts(contrasts),
         factor,
         series_name,
-        where,
+        chosen_device,
         omp_nthreads,
     )
     change = max(t_change.values())
@@ -225,21 +234,21 @@ def guard_precision(
         _refuse_or_warn(series_name, change, asked=precision == "bf16", force=force)
     rows = [
         row
-        for name, each in t_change.items()
+        for name, value in t_change.items()
         for row in metric_rows(
-            series_name, {"precision_change": each}, contrast=name, region="brain"
+            series_name, {"precision_change": value}, contrast=name, region="brain"
         )
     ]
     return "bf16" if passes or (precision == "bf16" and force) else "fp32", rows
 
 
-def _refuse_or_warn(series_name: str, change: float, *, asked: bool, force: bool) -> None:
+def _refuse_or_warn(series_name: str, change: float, *, is_requested: bool, force: bool) -> None:
     text = (
         f"{series_name}: bf16 precision changes the t values by {change:.3g} standard deviations"
         " of their noise (root mean square for the worst contrast); at most"
         f" {_LARGEST_CHANGE:g} is allowed"
     )
-    if asked and not force:
+    if is_requested and not force:
         raise ValueError(
             f"{text}. Use --precision fp32 or auto, or override this check with --force."
         )
@@ -248,7 +257,7 @@ def _refuse_or_warn(series_name: str, change: float, *, asked: bool, force: bool
     )
 
 
-def _change_of_t(
+def _measure_t_change(
     stc: SeriesReader,
     boldref: Volume,
     bold_mask: Volume,
@@ -260,7 +269,7 @@ def _change_of_t(
     device: str,
     threads: int,
 ) -> dict[str, float]:
-    """Change of t from fp32 to bf16, by contrast, on some slices of all volumes."""
+    """Return the change of t from fp32 to bf16, by contrast, in some slices of all volumes."""
     slices = some_slices(bold_mask.data, _TRIED_SLICES)
     inside = fine_mask(bold_mask.data, slices, factor)
     scale = float(np.percentile(boldref.data[bold_mask.data], 99))
@@ -268,8 +277,8 @@ def _change_of_t(
         factor=factor, scale=scale, precision="fp32", device=device, threads=threads
     )
     full, lower = (
-        make_upsampler(series_name, each, load_model(model_file))
-        for each in (acquired, replace(acquired, precision="bf16"))
+        make_upsampler(series_name, inputs, load_model(model_file))
+        for inputs in (acquired, replace(acquired, precision="bf16"))
     )
     with threadpool_limits(threads):
         return t_change(
@@ -294,16 +303,16 @@ def compare_edges(
     phase_encoding: str,
     guided_names: Sequence[str],
 ) -> Rows:
-    """Measure how far boldref edges lie from T2*-weighted ones: susceptibility distortion.
+    """Measure the distance between edges in the boldref and the T2*w image (distortion).
 
-    `phase_encoding`: direction as in BIDS; "" where it is not known. Returns rows of median and
-    90th percentile (mm), and of the flag.
+    `phase_encoding` is the direction as in BIDS; "" if it is unknown. The rows contain median and
+    90th percentile (mm), and the flag.
     """
     axis = {"i": 0, "j": 1}.get(phase_encoding[:1])
     sizes = boldref.zooms
-    seen = sample_volume(boldref.data, boldref.affine, guide_hr.data.shape, guide_hr.affine)
+    boldref_hr = sample_volume(boldref.data, boldref.affine, guide_hr.data.shape, guide_hr.affine)
     mismatch = edge_mismatch(
-        seen,
+        boldref_hr,
         guide_hr.data,
         bold_mask_hr.data,
         guide_hr.affine,
@@ -332,10 +341,17 @@ COMPARED_MASKS = (
 def compare_masks(
     preproc: Series, effects: dict[str, File], bold_mask_hr: Mask, *, n_dummy: int
 ) -> Rows:
-    """Compare the brain mask of each series' own mean with the acquired and the measured one.
+    """Compare the brain mask of each series with the masks of acquired and measured series.
 
-    `preproc`: acquired series, head motion undone. `effects`: of all series on the high-resolution
-    grid, whose means are read one at a time.
+    Each mask is computed from the mean of the series.
+
+    Parameters
+    ----------
+    preproc : Series
+        Motion-corrected acquired series.
+    effects : dict[str, File]
+        Block effects of all series on the high-resolution grid, whose means are read one at a
+        time.
     """
     total = np.zeros(preproc.shape[:3], dtype=np.float64)
     for volume in preproc.volumes(n_dummy):
@@ -351,7 +367,7 @@ def compare_masks(
 
 
 def _edge_warning(mismatch: Mismatch, limit: float, guided: Sequence[str]) -> str:
-    """What the user should know; nothing where the edges agree."""
+    """Return a warning about distortion; "" if the edges agree."""
     if np.isnan(mismatch.median):
         return (
             "Too few edges of the boldref were found in the T2*-weighted image to measure"

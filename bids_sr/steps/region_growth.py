@@ -1,4 +1,4 @@
-"""Growth of the region of interest into activity of the acquired series."""
+"""Growth of the region of interest into activation of the acquired series."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +16,12 @@ from bids_sr.steps.memory import MAPS
 
 
 def judged_contrasts(contrasts: Contrasts) -> list[str]:
-    """Return conditions against rest, or all contrasts where there is none."""
+    """Return the conditions against rest, or all contrasts if there are none."""
     return single_conditions(contrasts) or list(contrasts)
 
 
 def describe_growth(smoothing: Sequence[float]) -> str:
-    """Return methods text of the region's growth; `smoothing`: of the maps (FWHM, mm)."""
+    """Return methods text of the region's growth; `smoothing` are widths of maps (FWHM, mm)."""
     return (
         "The region of interest was extended by up to 10 mm into adjacent voxels if the"
         f" correlation between the acquired series (smoothed by {max(smoothing):g} mm"
@@ -49,14 +49,20 @@ def grow_region(
     low_pass: float | None,
     start_time: float,
 ) -> tuple[Mask, Mask, Facts]:
-    """Grow the region of interest into activity of the acquired series that its border cuts off.
+    """Grow the region of interest into activation of the acquired series that its border cuts.
 
-    Correlation at the widest smoothing is followed, of conditions against rest. The facts are the
-    voxels added on the acquired grid, the correlation from which they were, and the reach (mm).
+    The criterion is the correlation at the largest smoothing width, for conditions against rest.
+    The facts are the number of voxels added on the acquired grid, the correlation threshold, and
+    the largest distance (mm).
 
-    `low_pass`: cut-off of the low-pass filter (Hz); None if missing. `start_time`: moment of a
-    volume for which its values hold (s after its start). `time_columns`: columns of the temporal
-    model; None: the run has none.
+    Parameters
+    ----------
+    low_pass : float | None
+        Cut-off of the low-pass filter (Hz); None to disable the filter.
+    start_time : float
+        Reference time of a volume (s after its start).
+    time_columns : Confounds | None
+        Columns of the temporal model; None if the run has none.
     """
     settings = ActivationSettings(
         kinds=("cc",),
@@ -68,11 +74,14 @@ def grow_region(
         high_pass=0.0,
         start_time=start_time,
     )
-    (found,) = fitted(
+    (maps_at_width,) = fitted(
         preproc, bold_mask.data, regressors, contrasts, settings, here, time_columns
     ).values()
     highest = np.max(
-        [found.maps[name, "cc"] for name in judged_contrasts(regressors.contrasts(contrasts))],
+        [
+            maps_at_width.maps[name, "cc"]
+            for name in judged_contrasts(regressors.contrasts(contrasts))
+        ],
         axis=0,
     )
     try:
@@ -83,7 +92,7 @@ def grow_region(
             " region with --roi"
         ) from error
     added = grown & ~roi_bold.data
-    fine = carry_over(
+    grown_hr = carry_over(
         added, roi_bold.affine, roi_bold_hr.data, bold_mask_hr.data, roi_bold_hr.affine
     )
     facts = {
@@ -91,4 +100,4 @@ def grow_region(
         "roi_grown_level": round(level, 3),
         "roi_grown_max_mm": REACH_MM,
     }
-    return Volume(grown, roi_bold.affine), Volume(fine, roi_bold_hr.affine), facts
+    return Volume(grown, roi_bold.affine), Volume(grown_hr, roi_bold_hr.affine), facts

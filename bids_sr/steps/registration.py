@@ -1,7 +1,7 @@
-"""Registration of BOLD, T2*-weighted pair and T1w, and masks, tissues and regions carried over.
+"""Registration of BOLD, T2*-weighted pair and T1w; resampling of masks, tissues and regions.
 
-The name of a transform says which image it resamples, as with antsApplyTransforms: `A2B` takes a
-point of B to where it lies in A. Transforms are (1, 4, 4), RAS mm.
+Names of transforms follow antsApplyTransforms: `A2B` resamples images from A to B and therefore
+maps points of B to points of A. Transforms are (1, 4, 4), RAS mm.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ _PAIR = ("train_highres", "train_lowres", "pair_mask", "highres2lowres_xfm", "pa
 
 
 def describe_member(which: Literal["high", "low"]) -> dict[str, object]:
-    """Return metadata of a member of the pair in the frame of the other."""
+    """Return metadata of one image of the pair in the frame of the other image."""
     text = (
         f"{which}-resolution image of the T2*-weighted pair, registered to the other image"
         " of the pair; used for training"
@@ -38,12 +38,12 @@ def describe_member(which: Literal["high", "low"]) -> dict[str, object]:
 
 
 def _slices_text(factor: Factor) -> str:
-    """Return what was done across slices besides truncating k-space in plane, or ""."""
+    """Return a phrase on slices for texts about k-space truncation; "" if slices are unchanged."""
     return "" if factor[2] == 1 else " in plane and averaging slices"
 
 
 def describe_registered_pair(factor: Factor) -> str:
-    """Say how the members of a pair were registered."""
+    """Return methods text of the registration of the pair."""
     return (
         "The high- and low-resolution T2*-weighted images (T2* pair) were coregistered with a"
         " rigid transform that maximizes mutual information in ANTs [@ants]. This transform was"
@@ -54,7 +54,7 @@ def describe_registered_pair(factor: Factor) -> str:
 
 
 def describe_truncated_pair(factor: Factor) -> str:
-    """Say how the low-resolution image of a pair was made of the other."""
+    """Return methods text of a low-resolution image that was computed from the other image."""
     return (
         "The low-resolution image of the T2*-weighted pair was computed from the high-resolution"
         f" image by truncating its k-space{_slices_text(factor)}."
@@ -73,16 +73,23 @@ def register_pair(
     lowres_order: AxisOrder = AS_STORED,
     registered: bool = False,
 ) -> tuple[Image, Image, Mask, Transforms, Facts]:
-    """Bring the members of the pair into one frame.
+    """Register the images of the pair, and resample the high-resolution image if necessary.
 
-    Resample highres only where it is out of register.
+    Parameters
+    ----------
+    highres_file, lowres_file : File
+        T2*-weighted images at both resolutions, as acquired.
+    highres_order, lowres_order : AxisOrder
+        Axis of the file for each axis of the runs, see `bids_sr.io.grids`.
+    registered : bool
+        Whether positions are taken from the headers without registration.
 
-    `highres_file, lowres_file`: T2*-weighted images at both resolutions, as acquired.
-    `highres_order, lowres_order`: axis of the file that each axis of the runs is, see
-    `bids_sr.io.grids`. `registered`: their headers tell how they lie to each other, and nothing is
-    estimated. Returns highres in the frame of lowres, on its high-resolution grid; lowres; head in
-    lowres; what takes a lowres point to its point in highres as acquired; offset of the pair, and
-    whether it was resampled.
+    Returns
+    -------
+    tuple[Image, Image, Mask, Transforms, Facts]
+        High-resolution image on its grid in the frame of the low-resolution image; low-resolution
+        image; head in this image; transform of its points to points of the acquired
+        high-resolution image; and offset of the pair, with a note if it was resampled.
     """
     images = load(highres_file, highres_order), load(lowres_file, lowres_order)
     prefix = str(here / "pair_")
@@ -93,9 +100,9 @@ def register_pair(
 def truncate_pair(
     highres_file: File, *, factor: Factor, highres_order: AxisOrder = AS_STORED
 ) -> tuple[Image, Image, Mask, Transforms, Facts]:
-    """Make the low-resolution member of a pair from the other; see `register_pair`.
+    """Compute the low-resolution image of a pair from the other image; see `register_pair`.
 
-    `highres_file`: high-resolution image of the T2*w pair as acquired (3D).
+    `highres_file` is the high-resolution image of the T2*w pair as acquired (3D).
     """
     return truncated_pair(load(highres_file, highres_order), factor)
 
@@ -122,9 +129,12 @@ REGION_TEXT = (
 def register_to_t1w(
     boldref: Image, t1w_preproc: Image, t1w_mask: Mask, *, here: Path = HERE, random_seed: int
 ) -> tuple[Transforms, Facts]:
-    """Register boldref and T1w brain rigidly by mutual information, estimated on the BOLD grid.
+    """Register boldref and T1w brain rigidly by mutual information on the BOLD grid.
 
-    What takes a T1w point to its boldref point; size and quality of the registration.
+    Returns
+    -------
+    tuple[Transforms, Facts]
+        Transform of T1w points to boldref points; and size and quality of the registration.
     """
     xfm, facts = bold_to_anat.register_to_t1w(
         in_ras(boldref), t1w_preproc, t1w_mask.data, seed=random_seed, prefix=str(here / "coreg_")
@@ -146,11 +156,19 @@ def register_to_pair(
     factor: Factor,
     random_seed: int,
 ) -> tuple[Transforms, Image, Facts]:
-    """Rigid registration of highres to boldref; the pair's own offset tells where to start.
+    """Register the high-resolution T2*w image to the boldref rigidly.
 
-    `highres2lowres_xfm`: takes a lowres point to its highres point; where the search starts.
-    Returns what takes a boldref point to its highres point; highres on the high-resolution grid of
-    boldref, for masks and report; size and quality of the registration.
+    Parameters
+    ----------
+    highres2lowres_xfm : Transforms | None
+        Transform of low-resolution points to high-resolution points of the pair, where the search
+        starts.
+
+    Returns
+    -------
+    tuple[Transforms, Image, Facts]
+        Transform of boldref points to high-resolution points; T2*w image on the high-resolution
+        grid of the boldref, for masks and report; and size and quality of the registration.
     """
     highres = load_like(highres_file, boldref)
     start = None if highres2lowres_xfm is None else highres2lowres_xfm[0]
@@ -177,14 +195,24 @@ def mask_bold(
     *,
     factor: Factor,
 ) -> tuple[Mask, Mask, Facts]:
-    """Brain mask of the BOLD: its own, kept to the T1w brain where that fits.
+    """Segment the brain in the boldref, limited to the T1w brain if both agree.
 
-    Brain on the grid of boldref, and on its high-resolution grid; agreement of the masks, and
-    which was taken. `ValueError`: the mask is larger than any brain.
+    Returns
+    -------
+    tuple[Mask, Mask, Facts]
+        Brain on the grid of the boldref, and on its high-resolution grid; and agreement of both
+        masks, with the choice that was made.
+
+    Raises
+    ------
+    ValueError
+        If the mask is larger than any human brain.
     """
     brain = None if t1w_mask is None or boldref2t1w_xfm is None else (t1w_mask, boldref2t1w_xfm[0])
-    low, high, fine_affine, facts = combined_masks(boldref, factor, brain)
-    volume_ml = float(low.sum()) * abs(float(np.linalg.det(boldref.affine[:3, :3]))) / 1000
+    acquired_mask, fine_mask, fine_affine, facts = combined_masks(boldref, factor, brain)
+    volume_ml = (
+        float(acquired_mask.sum()) * abs(float(np.linalg.det(boldref.affine[:3, :3]))) / 1000
+    )
     if volume_ml > LARGEST_BRAIN_ML:
         raise ValueError(
             f"The volume of the BOLD brain mask is {volume_ml:.0f} ml; expected at most"
@@ -192,7 +220,7 @@ def mask_bold(
             " Check that the series is a magnitude image and that its mean was not"
             " subtracted."
         )
-    return Volume(low, boldref.affine), Volume(high, fine_affine), facts
+    return Volume(acquired_mask, boldref.affine), Volume(fine_mask, fine_affine), facts
 
 
 @step(
@@ -210,11 +238,18 @@ def region_to_bold(
     here: Path = HERE,
     random_seed: int,
 ) -> tuple[Mask, Mask, Facts]:
-    """Resample an ROI to the BOLD by one concatenated transform and one interpolation per grid.
+    """Resample a region of interest to the BOLD grids, with a single interpolation per grid.
 
-    `roi_xfms`: from T1w points to the space of `roi_source`; none: that is T1w space. Returns the
-    region on the grid of boldref, and on its high-resolution grid, inside the brain; share of the
-    region in the field of view, and whether the brain took its place.
+    Parameters
+    ----------
+    roi_xfms : Sequence[File]
+        Transforms of T1w points to the space of `roi_source`; empty if this is T1w space.
+
+    Returns
+    -------
+    tuple[Mask, Mask, Facts]
+        Region on the grid of the boldref, and on its high-resolution grid, within the brain; and
+        the fraction of the region in the field of view, with a note if the brain is used instead.
     """
     (low, high), facts = region_on_bold(
         roi_source,
@@ -231,13 +266,20 @@ def region_to_bold(
 def tissues_to_bold(
     boldref: Image, t1w_tpms: Sequence[Image], boldref2t1w_xfm: Transforms
 ) -> list[Image]:
-    """Return mean tissue probabilities over each BOLD voxel, with tissues in the given order.
+    """Return mean tissue probabilities in each BOLD voxel, with tissues in the given order.
 
-    `t1w_tpms`: probabilities of gray matter, white matter and CSF in T1w voxels (3D each).
-    `boldref2t1w_xfm`: transform of a T1w point to its boldref point (1, 4, 4; RAS+ mm).
+    Parameters
+    ----------
+    t1w_tpms : Sequence[Image]
+        Probabilities of gray matter, white matter and CSF in the T1w image (3D).
+    boldref2t1w_xfm : Transforms
+        Transform of T1w points to boldref points (1, 4, 4; RAS mm).
     """
     xfm, shape = invert(boldref2t1w_xfm[0]), boldref.data.shape
-    shares = (coverage(each.data, each.affine, shape, boldref.affine, xfm) for each in t1w_tpms)
+    shares = (
+        coverage(probability.data, probability.affine, shape, boldref.affine, xfm)
+        for probability in t1w_tpms
+    )
     return [Volume(share, boldref.affine) for share in shares]
 
 
@@ -249,36 +291,36 @@ def gather_registration(
     region_facts: Facts | None = None,
     guide_facts: Facts | None = None,
 ) -> Facts:
-    """Size and quality of the registrations of a run, its masks and its region, as one.
+    """Combine the facts on registrations, masks and region of a run.
 
-    `brain_facts`: figures of the T1w brain mask, with doubts about it. `region_facts`: share of
-    the region of interest in the field of view.
+    `brain_facts` are metrics of the T1w brain mask, with doubts about its plausibility.
+    `region_facts` include the fraction of the region of interest in the field of view.
     """
-    found: dict[str, object] = {}
+    combined: dict[str, object] = {}
     for facts in (mask_facts, brain_facts, coreg_facts, region_facts, guide_facts):
-        found |= facts or {}
-    return found
+        combined |= facts or {}
+    return combined
 
 
 def describe_registration(*, to_t1w: bool, to_pair: bool) -> str:
-    """What the methods text says of the registrations of a run that are estimated here.
+    """Return methods text of registrations that are estimated here; "" if there are none.
 
-    `to_pair`: whether the run is registered to the high-resolution T2*w image here. The text is
-    empty for neither.
+    `to_t1w` and `to_pair` are True if the run is registered to the T1w image and to the
+    high-resolution T2*w image.
     """
-    others = ["to the skull-stripped T1w image"] if to_t1w else []
-    others += ["to the high-resolution T2*-weighted image"] if to_pair else []
-    if not others:
+    targets = ["to the skull-stripped T1w image"] if to_t1w else []
+    targets += ["to the high-resolution T2*-weighted image"] if to_pair else []
+    if not targets:
         return ""
     return (
-        f"The boldref was coregistered {enumerated(others)} with rigid transforms that maximize"
+        f"The boldref was coregistered {enumerated(targets)} with rigid transforms that maximize"
         " mutual information in ANTs [@ants]."
     )
 
 
 def describe_imported_registration(origin: str, *, mask: bool, to_t1w: bool) -> str:
-    """Sentence of the methods text on an imported mask or registration; empty for neither."""
+    """Return methods text of an imported mask or registration; "" if neither is imported."""
     imported = {"the brain mask of the run": mask, "the registration to the T1w image": to_t1w}
-    found = " and ".join(words for words, is_imported in imported.items() if is_imported)
-    verb = "were" if " and " in found else "was"
-    return f"For each run, {found} {verb} taken from {origin} [@fmriprep]." if found else ""
+    listed = " and ".join(phrase for phrase, is_imported in imported.items() if is_imported)
+    verb = "were" if " and " in listed else "was"
+    return f"For each run, {listed} {verb} taken from {origin} [@fmriprep]." if listed else ""

@@ -1,4 +1,4 @@
-"""Time series of seeds and of temporal components of a run without events."""
+"""Time series of seeds, and of temporal components, of a run without events."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -38,11 +38,11 @@ from bids_sr.spatial.itk_files import write_itk
 from bids_sr.sr.method import Cost
 
 _LOGGER = logging.getLogger(__name__)
-_ANTS_SEED = 1  # nothing that ANTs does here is random
+_ANTS_SEED = 1  # seed of ANTs, which does not use random numbers here
 
 
 def describe_seeds(seeds: Sequence[Seed], atlas: str) -> str:
-    """Return methods text of seeds that replace events; `atlas`: atlas of those with labels."""
+    """Return methods text of seeds that replace events; `atlas` is the atlas of labels."""
     spheres = [
         f"{seed.name} ({' '.join(f'{mm:g}' for mm in seed.center)}; {seed.radius_mm:g} mm)"
         for seed in seeds
@@ -87,14 +87,28 @@ def seed_series(
 ) -> tuple[Regressors, Facts]:
     """Return mean time series of seeds, after regression of drift and confounds.
 
-    Seeds are spheres and atlas regions that are given in the template.
+    Seeds are spheres and atlas regions defined in template space. If all seeds are outside the
+    brain mask, temporal components are returned instead.
 
-    `preproc`: acquired series, head motion undone, dummies included. `boldref2t1w_xfm`: takes a
-    T1w point to its boldref point (RAS mm). `t1w2std_xfm`: takes a template point to its T1w
-    point; without it, seeds are spheres whose centers are given in the frame of the run. `tr,
-    high_pass`: repetition time (s); slower (Hz) is drift. `start_time`: moment of a volume for
-    which its values hold (s after its start). A column a seed, a row a volume; what the columns
-    are, and where.
+    Parameters
+    ----------
+    preproc : Series
+        Motion-corrected acquired series, including dummies.
+    boldref2t1w_xfm : Transforms | None
+        Transform of T1w points to boldref points (RAS mm).
+    t1w2std_xfm : File | None
+        Transform of template points to T1w points; None if seed centers are in the frame of the
+        run.
+    tr, high_pass : float
+        Repetition time (s), and cut-off of drift (Hz).
+    start_time : float
+        Reference time of a volume (s after its start).
+
+    Returns
+    -------
+    tuple[Regressors, Facts]
+        Time series with one column per seed and one row per volume; and descriptions and positions
+        of the columns.
     """
     frame = _Frame(
         here=here,
@@ -112,11 +126,13 @@ def seed_series(
             " field of view with --seeds NAME=x,y,z.",
             ", ".join(seed.name for seed in seeds),
         )
-        components, about = _components(preproc, bold_mask, here, confounds, n_dummy, len(seeds))
-        return components, {**facts, **about}
+        components, component_facts = _components(
+            preproc, bold_mask, here, confounds, n_dummy, len(seeds)
+        )
+        return components, {**facts, **component_facts}
     measured = glm_seeds.seed_series(preproc, voxels, n_dummy)
     return (
-        _cleaned(
+        _regress_nuisance(
             measured,
             confounds,
             tr=tr,
@@ -129,7 +145,7 @@ def seed_series(
     )
 
 
-def _cleaned(
+def _regress_nuisance(
     measured: pd.DataFrame,
     confounds: pd.DataFrame,
     *,
@@ -139,7 +155,7 @@ def _cleaned(
     start_time: float,
     nuisance: list[str] | None,
 ) -> Seeds:
-    """Return time series of seeds without drift and the confounds of the linear model."""
+    """Return seed time series after regression of drift and the confounds of the linear model."""
     design = build_design(
         Seeds.of(measured),
         n_volumes=len(measured),
@@ -158,7 +174,7 @@ OWN_SEEDS_TEXT = (
     "Seed time series were extracted separately from each series, so each map shows the"
     " correlation with the seed time series of the same series.\n"
 )
-"""Methods text of seeds whose time series are those of each series."""
+"""Methods text of seed time series that are extracted from each series."""
 
 
 @step(makes=("own_regressors", "own_seeds_columns"), cost=Cost(volumes=0.02))
@@ -181,13 +197,21 @@ def own_seed_series(
     start_time: float,
     nuisance: list[str] | None,
 ) -> tuple[Regressors, Facts]:
-    """Return time series of the seeds extracted from a super-resolved or measured series.
+    """Return seed time series extracted from a super-resolved or measured series.
 
-    The series has the seeds that the acquired series has. If the acquired series has none, its
-    temporal components are returned, which are the same for all series.
+    The seeds are the seeds of the acquired series. If the acquired series has temporal components
+    instead of seeds, its components are returned for all series.
 
-    `series`, `mask`: series with all of its volumes, and the brain on its grid. `regressors`:
-    time series of the acquired series. Other for parameters see `seed_series`.
+    Parameters
+    ----------
+    series, mask : Series
+        Series with all of its volumes, and brain on its grid.
+    regressors : Regressors
+        Time series of the acquired series.
+
+    Notes
+    -----
+    Other parameters are as in `seed_series`.
     """
     chosen = [seed for seed in seeds if seed.name in regressors.conditions]
     if not chosen:
@@ -204,7 +228,7 @@ def own_seed_series(
     voxels, facts = _place_seeds(chosen, mask, points, regions, nearest=True)
     measured = glm_seeds.seed_series(series, voxels, n_dummy)
     return (
-        _cleaned(
+        _regress_nuisance(
             measured,
             confounds,
             tr=tr,
@@ -219,10 +243,7 @@ def own_seed_series(
 
 @frozen
 class _Frame:
-    """Where a run lies in relation to the template in which seeds are given.
-
-    See `seed_series` for the transforms and the atlas.
-    """
+    """Transforms and atlas that locate template seeds in a run, as in `seed_series`."""
 
     here: Path
     boldref2t1w_xfm: Array | None
@@ -234,7 +255,7 @@ class _Frame:
     def places(self, seeds: Sequence[Seed], mask: Volume) -> tuple[Float, dict[str, Array]]:
         """Return centers of seeds in the frame of the run, and voxels of atlas seeds.
 
-        Centers are (n, 3), RAS mm; voxels are on the grid of the mask, by the name of the seed.
+        Centers are (n, 3), RAS mm; voxels are on the grid of the mask, by name of the seed.
         """
         if self.boldref2t1w_xfm is None or self.t1w2std_xfm is None:
             points: Float = np.array([seed.center for seed in seeds])
@@ -244,18 +265,20 @@ class _Frame:
             return points, {}
         chain = boldref_onward(self.boldref2t1w_xfm[0], self.atlas_xfms, self.here)
         numbers = dict(zip(self.atlas_labels["name"], self.atlas_labels["index"], strict=True))
-        named = {
+        regions = {
             seed.name: atlas_region(self.atlas_source, seed.labels, numbers)
             for seed in seeds
             if seed.labels
         }
-        return points, {name: _on_mask(region, mask, chain) for name, region in named.items()}
+        return points, {
+            name: _voxels_in_region(region, mask, chain) for name, region in regions.items()
+        }
 
 
 def _points_in_run(seeds: Sequence[Seed], boldref2t1w: Array, t1w2std: Path, here: Path) -> Float:
-    """Centers of seeds in the frame of the boldref, (n, 3), RAS mm."""
+    """Return centers of seeds in the frame of the boldref, (n, 3), RAS mm."""
     write_itk(here / "boldref2t1w.txt", boldref2t1w)
-    # the other way round than for an image of the template
+    # Points are transformed in the direction opposite to images.
     chain = [here / "boldref2t1w.txt", t1w2std]
     return apply_to_points([seed.center for seed in seeds], chain, seed=_ANTS_SEED)
 
@@ -268,11 +291,23 @@ def _place_seeds(
     *,
     nearest: bool = False,
 ) -> tuple[dict[str, Array], dict[str, dict[str, object]]]:
-    """Return voxels of the seeds that lie in the field of view, and what is told of every one.
+    """Return voxels of the seeds inside the field of view, and descriptions of all seeds.
 
-    `seeds`: spheres and atlas regions, given in template space. `points`: center of each in the
-    run's frame (RAS mm). `nearest`: whether the nearest voxel stands for a sphere without voxels,
-    whatever its distance. Returns voxels by seed (3D, boolean), and description of each.
+    Parameters
+    ----------
+    seeds : Sequence[Seed]
+        Spheres and atlas regions.
+    points : ndarray
+        Centers in the frame of the run (n, 3; RAS mm).
+    regions : Mapping[str, ndarray]
+        Voxels of atlas seeds by name.
+    nearest : bool
+        Whether the nearest voxel represents a sphere without voxels, at any distance.
+
+    Returns
+    -------
+    tuple[dict[str, ndarray], dict[str, dict[str, object]]]
+        Voxels by seed (X, Y, Z, boolean), and metadata of each seed.
     """
     voxels: dict[str, Array] = {}
     facts: dict[str, dict[str, object]] = {}
@@ -289,35 +324,35 @@ def _place_seeds(
                 voxels[seed.name] = glm_seeds.seed_voxels(
                     bold_mask.data, bold_mask.affine, point, seed.radius_mm, nearest=nearest
                 )
-            within = (
+            location = (
                 "with the specified labels"
                 if seed.labels
                 else (f"within {seed.radius_mm:g} mm of the seed coordinates")
             )
-            about = (
-                f"mean time series of {int(voxels[seed.name].sum())} voxels {within}, after"
+            description = (
+                f"mean time series of {int(voxels[seed.name].sum())} voxels {location}, after"
                 " regression of drift and confounds"
             )
         except ValueError as error:
             _LOGGER.warning("The seed %s is skipped: %s", seed.name, error)
-            about = f"skipped: {error}"
-        facts[seed.name] = {"Description": about}
+            description = f"skipped: {error}"
+        facts[seed.name] = {"Description": description}
         if seed.labels:
             facts[seed.name]["Labels"] = list(seed.labels)
         else:
             facts[seed.name] |= {
-                "CenterMNI": _rounded(seed.center),
-                "CenterBoldref": _rounded(point),
+                "CenterMNI": _round_mm(seed.center),
+                "CenterBoldref": _round_mm(point),
             }
     return voxels, facts
 
 
-def _rounded(point: Sequence[float] | Float) -> list[float]:
+def _round_mm(point: Sequence[float] | Float) -> list[float]:
     return [round(float(mm), 3) for mm in point]
 
 
-def _on_mask(region: Volume, mask: Volume, chain: Sequence[Path]) -> Array:
-    """Voxels of the mask whose center `chain` takes into a region."""
+def _voxels_in_region(region: Volume, mask: Volume, chain: Sequence[Path]) -> Array:
+    """Return the mask voxels whose center is transformed into a region by `chain`."""
     moving = region.like(region.data.astype(np.float32))
     reference = mask.like(mask.data.astype(np.float32))
     inside = apply(moving, reference, chain, seed=_ANTS_SEED, interpolator="nearestNeighbor") > 0.5
@@ -340,10 +375,15 @@ def component_series(
     *,
     n_dummy: int,
 ) -> tuple[Regressors, Facts]:
-    """Return the leading temporal components of a run, in the place of seeds; as `seed_series`.
+    """Return the leading temporal components of a run, in place of seeds, as `seed_series`.
 
-    `preproc`: acquired series, head motion undone (4D). `time_columns`: columns of the temporal
-    model, of which the censored volumes do not count; None: all steady volumes count.
+    Parameters
+    ----------
+    preproc : Series
+        Motion-corrected acquired series (4D).
+    time_columns : Confounds | None
+        Columns of the temporal model, whose censored volumes are not used; None to use all
+        steady-state volumes.
     """
     return _components(preproc, bold_mask, here, time_columns, n_dummy, N_COMPONENTS)
 
@@ -356,16 +396,16 @@ def _components(
     n_dummy: int,
     count: int,
 ) -> tuple[Seeds, Facts]:
-    """Return at most so many leading temporal components of a run, and what they are."""
-    kept = kept_volumes(time_columns, preproc.shape[3])
-    kept[:n_dummy] = False
-    censored = [int(volume) for volume in np.flatnonzero(~kept) if volume >= n_dummy]
+    """Return at most `count` leading temporal components of a run, and their descriptions."""
+    used = kept_volumes(time_columns, preproc.shape[3])
+    used[:n_dummy] = False
+    censored = [int(volume) for volume in np.flatnonzero(~used) if volume >= n_dummy]
     count = min(count, N_COMPONENTS)
-    found = temporal_components(preproc, bold_mask.data, n_dummy, count, here, censored)
-    values = np.full((preproc.shape[3], found.shape[1]), np.nan)
-    values[n_dummy:] = found
-    values[~kept] = np.nan
-    names = seed_names(())[: found.shape[1]]
+    components = temporal_components(preproc, bold_mask.data, n_dummy, count, here, censored)
+    values = np.full((preproc.shape[3], components.shape[1]), np.nan)
+    values[n_dummy:] = components
+    values[~used] = np.nan
+    names = seed_names(())[: components.shape[1]]
     facts = {
         name: {"Description": "leading temporal component of the acquired series"}
         for name in names

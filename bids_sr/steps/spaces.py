@@ -1,4 +1,4 @@
-"""Grids in the spaces of ``--output-spaces``, and maps resampled to them."""
+"""Grids in the spaces of ``--output-spaces``, and maps resampled to these grids."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from bids_sr.steps.memory import TO_TEMPLATE
 
 
 def _series_zooms(boldref: Volume, factor: Factor) -> Array:
-    """Voxel sizes (mm) of the super-resolved series along right, anterior and superior."""
+    """Return voxel sizes (mm) of the super-resolved series along right, anterior and superior."""
     return zooms_in_ras(hr_grid(boldref.data.shape, boldref.affine, factor)[1])
 
 
@@ -33,9 +33,9 @@ def grid_in_t1w(
     factor: Factor,
     space_entities: Mapping[str, str],
 ) -> SpaceGrid:
-    """A grid around the brain of the T1w image, with the voxels of the super-resolved series.
+    """Return a grid around the T1w brain, with the voxel size of the super-resolved series.
 
-    `boldref2t1w_xfm`: (1, 4, 4), takes a T1w point to its boldref point.
+    `boldref2t1w_xfm` maps T1w points to boldref points (1, 4, 4; RAS mm).
     """
     shape, affine = grid_around(t1w_mask.data, t1w_mask.affine, _series_zooms(boldref, factor))
     matrix, reference = boldref2t1w_xfm[0], boldref.data.shape
@@ -62,12 +62,11 @@ def grid_in_template(
     space_entities: Mapping[str, str],
     random_seed: int,
 ) -> SpaceGrid:
-    """Return a grid in a template.
+    """Return a grid in template space.
 
-    It is the template's own of that resolution, or one around its brain with the voxels of the
-    series.
-
-    `template_space`: name of the template as in TemplateFlow, cohort after a plus sign.
+    It is the template's grid of the given resolution, or a grid around the template brain with the
+    voxel size of the series if `resolution` is "". `template_space` is the name of the template as
+    in TemplateFlow, cohort after a plus sign.
     """
     shape, affine = grid_around(
         template_mask.data, template_mask.affine, _series_zooms(boldref, factor)
@@ -95,31 +94,39 @@ def grid_in_template(
 def maps_to_spaces(
     maps: list[Map], mask: Mask, space_grids: list[SpaceGrid], *, here: Path = HERE
 ) -> list[Map]:
-    """Resample maps to other spaces by one interpolation through the concatenated transforms.
+    """Resample maps to other spaces with a single interpolation through concatenated transforms.
 
-    Masks stay masks.
+    Masks remain masks. Entities and metadata of the resampled maps include the space.
 
-    `maps, mask`: on one grid in the frame of the boldref; brain there, outside which they are 0.
-    Entities and metadata of the maps made tell the space.
+    Parameters
+    ----------
+    maps : list[Map]
+        Maps on one grid in the frame of the boldref.
+    mask : Mask
+        Brain on this grid; values outside are 0.
     """
-    about = {"Resolution": "map resampled by a single linear interpolation"}
-    carried = []
-    for placed in space_grids:
-        labels = [each.entities["suffix"] in ("mask", "dseg") for each in maps]
+    metadata = {"Resolution": "map resampled by a single linear interpolation"}
+    resampled_maps = []
+    for space_grid in space_grids:
+        labels = [statmap.entities["suffix"] in ("mask", "dseg") for statmap in maps]
         images = (
-            (each.volume.data, is_label) for each, is_label in zip(maps, labels, strict=True)
+            (statmap.volume.data, is_label) for statmap, is_label in zip(maps, labels, strict=True)
         )
-        for each, data in zip(maps, placed.of_maps(images, mask.data, mask.affine), strict=True):
-            # which is that of the run
-            own = {name: label for name, label in each.entities.items() if name != "res"}
-            named = Derivative(None, {**own, **placed.entities}, {**each.sidecar, **about})
-            save_image(data, placed.affine, path := here / f"{named.name}.nii")
-            carried.append(Derivative(path, named.entities, named.sidecar))
-    return carried
+        for statmap, data in zip(
+            maps, space_grid.of_maps(images, mask.data, mask.affine), strict=True
+        ):
+            # `res` is the resolution of the run.
+            entities = {name: label for name, label in statmap.entities.items() if name != "res"}
+            named = Derivative(
+                None, {**entities, **space_grid.entities}, {**statmap.sidecar, **metadata}
+            )
+            save_image(data, space_grid.affine, path := here / f"{named.name}.nii")
+            resampled_maps.append(Derivative(path, named.entities, named.sidecar))
+    return resampled_maps
 
 
 def describe_spaces(spaces: Sequence[str]) -> str:
-    """What the methods text says of the spaces of the results."""
+    """Return methods text of the spaces of the results."""
     return (
         f"The super-resolved series and the maps were also resampled to {enumerated(spaces)}. For"
         " the series, the registration and head-motion transforms of each volume were"

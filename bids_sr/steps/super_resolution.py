@@ -1,7 +1,4 @@
-"""Steps that make the series of a run, and a pair of another contrast.
-
-The series are raw, the baselines, the methods and the measured one.
-"""
+"""Steps that compute the series of a run (raw, baselines, methods, measured) and a T1w pair."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -45,24 +42,25 @@ from bids_sr.sr.recipe_changes import RecipeChange, changed_recipe, changes_of, 
 from bids_sr.steps.memory import RESOLVE, SERIES
 
 _AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
-_SAMPLE_MM = 1.0  # of a finer image, before it is averaged over the voxels of the pair's grid
+# mm, spacing of samples of a high-resolution image that are averaged over pair voxels
+_SAMPLE_MM = 1.0
 
 
-def _undone(corrected: bool) -> str:
+def _corrections_text(corrected: bool) -> str:
     return f"head motion{' and susceptibility distortion' if corrected else ''}"
 
 
 def describe_all_series(names: Sequence[str], corrected: bool, thinner: bool = False) -> str:
-    """Return the methods text shared by all series but the acquired one, and of the baselines.
+    """Return the methods text shared by all series except the acquired series, with baselines.
 
     Parameters
     ----------
     names : Sequence[str]
         Series of the run.
     corrected : bool
-        Whether susceptibility distortion is undone, too.
+        Whether susceptibility distortion is also corrected.
     thinner : bool, optional
-        Whether slices of the high-resolution grid are thinner than the acquired ones.
+        Whether slices of the high-resolution grid are thinner than acquired slices.
 
     Returns
     -------
@@ -75,12 +73,12 @@ def describe_all_series(names: Sequence[str], corrected: bool, thinner: bool = F
         baselines += " Across slices, cubic spline interpolation was used instead of zero filling."
     return (
         "All other series were resampled to the high-resolution grid with a single interpolation"
-        f" per volume, which also corrected for {_undone(corrected)}.{baselines}\n"
+        f" per volume, which also corrected for {_corrections_text(corrected)}.{baselines}\n"
     )
 
 
 def describe_series(name: str) -> str:
-    """Return methods text of one series; baselines stand together in `describe_all_series`."""
+    """Return methods text of one series; "" for baselines, see `describe_all_series`."""
     if name in BASELINES:
         return ""
     if method_of_series(name).trained_on == "series":
@@ -107,32 +105,32 @@ def series_sidecar(
     Parameters
     ----------
     name : str
-        Name of the series; `raw` for the acquired one.
+        Name of the series; `raw` for the acquired series.
     task_name : str
         Name of the task.
     tr : float
         Repetition time (s).
     start_time : float
-        Moment of a volume for which its values hold (s after its start).
+        Reference time of a volume (s after its start).
     slice_timing_corrected : bool
         Whether slice timing was corrected, here or before.
     input_smoothing : float
-        FWHM (mm) of the smoothing of the acquired series; 0 for none.
+        Smoothing of the acquired series (FWHM, mm); 0 if it was not smoothed.
     resolution : str, default=""
-        What the resolution rests on; empty on the acquired grid.
+        Description of the resolution; "" for the acquired grid.
 
     Returns
     -------
     dict[str, object]
         Metadata by key.
     """
-    made = (
+    computed = (
         "on the acquired grid"
         if name == RAW
         else f"on the high-resolution grid, computed with {name}"
     )
     return {
-        "Description": f"BOLD series corrected for head motion, {made}",
+        "Description": f"BOLD series corrected for head motion, {computed}",
         "TaskName": task_name,
         "RepetitionTime": tr,
         "SkullStripped": False,
@@ -144,17 +142,17 @@ def series_sidecar(
 
 
 def fine_resolution(name: str, factor: Factor, axis_order: AxisOrder) -> str:
-    """Return what a sidecar says of the resolution of a series on the high-resolution grid.
+    """Return the sidecar's description of resolution for a series on the high-resolution grid.
 
-    `axis_order`: axis of the file that each axis of the run is.
+    `axis_order` is the axis of the file for each axis of the run.
     """
     in_file = [factor[axis] for axis in inverse(axis_order)]
-    finer = f"voxels {'x'.join(f'{each:g}' for each in in_file)} times smaller"
-    return f"acquired field of view with {finer}, computed with {name}"
+    voxel_text = f"voxels {'x'.join(f'{ratio:g}' for ratio in in_file)} times smaller"
+    return f"acquired field of view with {voxel_text}, computed with {name}"
 
 
 def resolution_elsewhere(name: str) -> str:
-    """Return what a sidecar says of the resolution of a series in another space."""
+    """Return the sidecar's description of resolution for a series in another space."""
     return (
         f"super-resolved with {name} on the acquired field of view, then"
         " resampled to this space by a single interpolation"
@@ -165,17 +163,17 @@ _INTERPOLATION = Cost(volumes=0.025)
 
 
 def cost_of_series(name: str, recipe: RecipeName, changes: Sequence[RecipeChange]) -> Cost:
-    """Return the processor time of a series, whose model was trained with a recipe.
+    """Return the processor time of a series whose model was trained with a recipe.
 
-    `changes`: settings of recipes of any method that were changed.
+    `changes` are changed recipe settings of any method.
     """
     if name in BASELINES:
         return _INTERPOLATION
     method = method_of_series(name)
     added = method.cost(recipe).series
-    if own := changes_of(tuple(changes), method.name):
+    if method_changes := changes_of(tuple(changes), method.name):
         added *= width_ratio(
-            changed_recipe(method, recipe, ()), changed_recipe(method, recipe, own)
+            changed_recipe(method, recipe, ()), changed_recipe(method, recipe, method_changes)
         )
     return Cost(volumes=_INTERPOLATION.volumes + added)
 
@@ -183,11 +181,11 @@ def cost_of_series(name: str, recipe: RecipeName, changes: Sequence[RecipeChange
 def describe_raw(corrected: bool) -> str:
     """Return methods text of the acquired series.
 
-    `corrected`: whether susceptibility distortion is undone, too.
+    `corrected` is True if susceptibility distortion is also corrected.
     """
     return (
         "The acquired series was resampled once on its own grid to correct for"
-        f" {_undone(corrected)}."
+        f" {_corrections_text(corrected)}."
     )
 
 
@@ -204,13 +202,21 @@ def undo_motion(
     *,
     here: Path = HERE,
 ) -> Series:
-    """Make the raw series: undo head motion on the acquired grid.
+    """Compute the raw series: correct head motion on the acquired grid.
 
-    This uses the same code as for every other series.
+    The code is the same as for every other series.
 
-    `hmc_xfms`: (T, 4, 4) boldref point to its point in each volume (RAS mm). `distortion`: of the
-    volumes; it is undone by the same interpolation. Returns the series on the grid of the boldref,
-    in signal units.
+    Parameters
+    ----------
+    hmc_xfms : Transforms
+        Transforms of boldref points to points of each volume (T, 4, 4; RAS mm).
+    distortion : Distortion | None
+        Distortion of the volumes, which is corrected by the same interpolation.
+
+    Returns
+    -------
+    Series
+        Series on the grid of the boldref, in signal units.
     """
     upsampler = make_upsampler(RAW, UpsamplerInputs(factor=_AS_ACQUIRED))
     write_series(
@@ -254,37 +260,62 @@ def super_resolve(
     displaced: Displaced = "",
     draws: bool = False,
 ) -> tuple[Series, list[Map], Facts, Series | None, Series | None]:
-    """One series on the high-resolution grid: upsampled where it was acquired, interpolated once.
+    """Compute one series on the high-resolution grid, with a single interpolation per volume.
 
-    `model_file`: weights of a trained method, with the card beside them. `zerofilled`: the
-    zero-filled series, to which variance methods add; None: it is made here. `highres_file`:
-    T2*-weighted image as acquired, for `inject` and `ratio`, and for variance methods where its
-    static detail is added. `highres2boldref_xfm`: (1, 4, 4) takes a boldref point to its highres
-    point. `space_grids`: grids in other spaces that the upsampled volumes are brought to as well.
-    `data_consistency`: "enforce" puts what was acquired back into its band of k-space.
-    `precision`: arithmetic of the network: ``fp32``, ``bf16``, or ``auto`` to choose. `displaced`:
-    placebo: variance maps that are mirrored or shifted. `draws`: whether to draw the
-    reconstruction's error, of maps of a run that are a prior. `UsageError`: the model is for
-    another resolution, contrast, orientation or factor. `InferenceError`: the mask is empty, or
-    something that the series needs is not there. Makes the series on the boldref's high-resolution
-    grid, head motion undone, in signal units, and on each other grid, by one interpolation of the
-    upsampled volumes; `series_facts`: whether a run-trained method was applied, and what the
-    series is where it was not; `error_draws`, `acquired_draws`: draws of the error (4D, unit
-    scale), and what is acquired of them; see `bids_sr.sr.variance.in_reference`; None without.
+    Volumes are upsampled on their acquired grid and then interpolated.
+
+    Parameters
+    ----------
+    model_file : File | None
+        Weights of a trained method, with the model card in the same folder.
+    zerofilled : Series | None
+        Zero-filled series that variance methods add detail to; None to compute it here.
+    highres_file : File | None
+        T2*-weighted image as acquired, for `inject` and `ratio`, and for variance methods with
+        static detail.
+    highres2boldref_xfm : Transforms | None
+        Transform of boldref points to points of this image (1, 4, 4).
+    space_grids : Sequence[SpaceGrid]
+        Grids in other spaces; upsampled volumes are also interpolated to these grids.
+    data_consistency : Keeping
+        "enforce" restores the acquired data in their band of k-space.
+    precision : Precision
+        Arithmetic of the network: ``fp32``, ``bf16``, or ``auto`` to choose.
+    displaced : Displaced
+        Placebo: mirrored or shifted variance maps.
+    draws : bool
+        Whether samples of the reconstruction error are drawn; only for variance maps of the run.
+
+    Returns
+    -------
+    tuple[Series, list[Map], Facts, Series | None, Series | None]
+        Motion-corrected series on the high-resolution grid, in signal units; series on each other
+        grid; `series_facts`, whether a run-trained method was applied; and samples of the
+        reconstruction error (4D, unit scale) and their acquired part, see
+        `bids_sr.sr.variance.in_reference`, or None if no samples are drawn.
+
+    Raises
+    ------
+    UsageError
+        If the model is for another resolution, contrast, orientation or factor.
+    InferenceError
+        If the mask is empty, or if a required input is missing.
     """
     model = None if model_file is None else load_model(model_file)
-    of_run = model is not None and model.card.trained_on == "series"
+    run_trained = model is not None and model.card.trained_on == "series"
     if model is not None:
         check_model(model.card, stc.affine, "bold", factor, force=force)
-    application = _applied(model) if of_run else {}
+    application = _application_entries(model) if run_trained else {}
     guided = series_name in PAIR_BASELINES
-    if of_run:
+    if run_trained:
         guided = highres_file is not None and bool(application["Applied"])
     acquired = UpsamplerInputs(
         factor=factor,
         affine=stc.affine,
         guide=(
-            _guide(series_name, highres_file, highres2boldref_xfm, distortion) if guided else None
+            _posed_guide(series_name, highres_file, highres2boldref_xfm, distortion)
+            if guided
+            else None
         ),
         distortion=distortion,
         displaced=displaced,
@@ -293,12 +324,12 @@ def super_resolve(
         threads=omp_nthreads,
     ).in_run(boldref.data, boldref.affine, bold_mask.data)
     named = [
-        Derivative(None, {**each.entities, "desc": "preproc", "suffix": "bold"})
-        for each in space_grids
+        Derivative(None, {**space_grid.entities, "desc": "preproc", "suffix": "bold"})
+        for space_grid in space_grids
     ]
-    files = [here / f"{each.name}.nii" for each in named]
-    elsewhere, target = dict(zip(files, space_grids, strict=True)), here / "series.nii"
-    upsampling = (series_name, acquired, model) if not of_run else ("zerofill", acquired)
+    files = [here / f"{derivative.name}.nii" for derivative in named]
+    space_targets, target = dict(zip(files, space_grids, strict=True)), here / "series.nii"
+    upsampling = (series_name, acquired, model) if not run_trained else ("zerofill", acquired)
     write = partial(
         write_series,
         stc,
@@ -306,38 +337,43 @@ def super_resolve(
         xfms=hmc_xfms,
         reference_affine=boldref.affine,
         factor=factor,
-        # where slices get thinner, zero filling does not keep their means by itself
-        consistency="enforce" if of_run and factor[2] != 1 else data_consistency,
+        # If slices become thinner, zero filling alone does not preserve their means.
+        consistency="enforce" if run_trained and factor[2] != 1 else data_consistency,
         distortion=distortion,
         threads=omp_nthreads,
     )
-    if model is not None and of_run:
+    if model is not None and run_trained:
         from bids_sr.sr.variance.in_reference import detail_of
 
         if zerofilled is None:
             write(target=here / "zerofilled.nii")
-        filled = zerofilled or SeriesReader(here / "zerofilled.nii")
-        drawn = (here / "error_draws.nii", here / "acquired_draws.nii") if draws else None
-        detail_of(model, acquired, stc.shape[:3]).add(filled, target, drawn, seed=random_seed)
-        if elsewhere:
-            made = SeriesReader(target)
+        zerofilled_series = zerofilled or SeriesReader(here / "zerofilled.nii")
+        draw_files = (here / "error_draws.nii", here / "acquired_draws.nii") if draws else None
+        detail_of(model, acquired, stc.shape[:3]).add(
+            zerofilled_series, target, draw_files, seed=random_seed
+        )
+        if space_targets:
+            hr_series = SeriesReader(target)
             write(
                 target=None,
-                elsewhere=elsewhere,
-                added=lambda t: made.volume(t) - filled.volume(t),
+                elsewhere=space_targets,
+                added=lambda t: hr_series.volume(t) - zerofilled_series.volume(t),
             )
         (here / "zerofilled.nii").unlink(missing_ok=True)
     else:
-        write(target=target, elsewhere=elsewhere)
-    others = [Derivative(path, each.entities) for path, each in zip(files, named, strict=True)]
-    errors, seen = (
+        write(target=target, elsewhere=space_targets)
+    space_series = [
+        Derivative(path, derivative.entities)
+        for path, derivative in zip(files, named, strict=True)
+    ]
+    errors, acquired_draws = (
         SeriesReader(path) if path.exists() else None
         for path in (here / "error_draws.nii", here / "acquired_draws.nii")
     )
-    return SeriesReader(target), others, application, errors, seen
+    return SeriesReader(target), space_series, application, errors, acquired_draws
 
 
-def _applied(model: LoadedModel | None) -> dict[str, object]:
+def _application_entries(model: LoadedModel | None) -> dict[str, object]:
     """Return sidecar entries on a run-trained method: whether it was applied."""
     if model is None or was_applied(model.card.json):
         return {"Applied": True}
@@ -348,13 +384,13 @@ def _applied(model: LoadedModel | None) -> dict[str, object]:
     }
 
 
-def _guide(
+def _posed_guide(
     name: str,
     highres_file: Path | None,
     highres2boldref_xfm: Array | None,
     distortion: Distortion | None,
 ) -> PosedImage:
-    """The high-resolution image, in whatever pose it is asked for."""
+    """Return the high-resolution image, which can be resampled to any head position."""
     if highres_file is None or highres2boldref_xfm is None:
         raise InferenceError(f"{name} requires highres_file and highres2boldref_xfm")
     data, affine = load_image(highres_file)
@@ -380,11 +416,10 @@ def place_measured(
     *,
     here: Path = HERE,
 ) -> Series:
-    """The measured series on the high-resolution grid of the run, head motion of the run undone.
+    """Resample the measured series to the high-resolution grid, with the head motion of the run.
 
-    Nothing is estimated from it, so that it stays a reference.
-
-    `hmc_xfms, distortion`: of the run under test; see `undo_motion`.
+    No parameters are estimated from the measured series, so that it remains an independent
+    reference. `hmc_xfms` and `distortion` are from the evaluated run; see `undo_motion`.
     """
     upsampler = make_upsampler(RAW, UpsamplerInputs(factor=_AS_ACQUIRED))
     write_series(
@@ -411,9 +446,9 @@ def another_contrast(
     *,
     factor: Factor,
 ) -> tuple[Image, Image]:
-    """A training pair of the subject's T1w image, at the resolutions of the run and in its frame.
+    """Compute a training pair from the T1w image, at both resolutions and in the frame of the run.
 
-    `boldref2t1w_xfm`: (1, 4, 4) takes a T1w point to its boldref point (RAS mm).
+    `boldref2t1w_xfm` maps T1w points to boldref points (1, 4, 4; RAS mm).
     """
     xfm = None if boldref2t1w_xfm is None else invert(boldref2t1w_xfm[0])
     shape, grid = hr_grid(boldref.data.shape[:3], boldref.affine, factor)
@@ -435,23 +470,23 @@ def another_contrast(
 
 
 def placebos_text(names: Sequence[str]) -> str:
-    """Return methods text of the placebos among series, by their names.
-
-    Sentence of the methods text; empty without placebos.
-    """
-    changed = {
+    """Return methods text of the placebos among series; "" if there are none."""
+    changes_by_suffix = {
         "Mirror": "left-right mirrored variance maps",
         "Shift": "shifted variance maps",
     }
-    changed["T1w"] = (
+    changes_by_suffix["T1w"] = (
         "a network trained on the T1w image and its k-space-truncated copy instead of the T2* pair"
     )
-    repeated: dict[str, list[str]] = {}
+    changes_by_method: dict[str, list[str]] = {}
     for name in names:
         if name in PLACEBOS:
-            how = changed.get(
+            change = changes_by_suffix.get(
                 PLACEBOS[name].suffix, "a model that was not trained on this participant"
             )
-            repeated.setdefault(PLACEBOS[name].method, []).append(f"with {how}")
-    listed = [f"{method} was repeated {enumerated(ways)}" for method, ways in repeated.items()]
+            changes_by_method.setdefault(PLACEBOS[name].method, []).append(f"with {change}")
+    listed = [
+        f"{method} was repeated {enumerated(method_changes)}"
+        for method, method_changes in changes_by_method.items()
+    ]
     return f"As negative controls, {'; '.join(listed)}. " if listed else ""

@@ -1,4 +1,4 @@
-"""Maps on the cortical surface, at vertices of fsaverage placed in a participant."""
+"""Projection of maps to the cortical surface, at fsaverage vertices in participant space."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from bids_sr.sr.method import Cost
 
 _SIDES = ("left", "right")
 _RIBBON = ("white_left", "white_right", "pial_left", "pial_right")
-_NEAR = 12  # vertices of a sphere that a point between them is interpolated from
+_NEAR = 12  # number of sphere vertices for the interpolation of a point between them
 _SURFACES = Need(always=0.3, high=0.05)
 _MNI305_TO_152 = (
     (0.9975, -0.0073, 0.0176, -0.0429),
@@ -24,8 +24,9 @@ _MNI305_TO_152 = (
     (-0.0130, -0.0093, 0.9971, 1.1840),
     (0, 0, 0, 1),
 )
-"""Takes a point of fsaverage to its point in MNI152 (RAS mm), as FreeSurfer's documentation of
-its coordinate systems has it.
+"""Transform of fsaverage (MNI305) points to MNI152 points (RAS mm), from FreeSurfer's
+documentation
+of coordinate systems.
 """
 
 
@@ -35,7 +36,7 @@ FSAVERAGE_TEXT = (
     " spherical registration, if available. Otherwise, they were transformed to the T1w image"
     " via MNI152 space.\n"
 )
-"""Methods text of the surface fsaverage."""
+"""Methods text of the fsaverage surface."""
 
 
 @step(
@@ -51,36 +52,51 @@ def place_fsaverage(
     here: Path = HERE,
     random_seed: int,
 ) -> list[File]:
-    """Place the vertices of fsaverage in a participant, by registered spheres if there are any.
+    """Place the vertices of fsaverage in a participant, with registered spheres if available.
 
-    `t1w2std_xfm`: takes a point of an MNI152 template to its T1w point, which is used without
-    spheres. `given_surfaces`: white and pial surfaces of the participant, each left and right.
-    Returns white and pial surfaces with the vertices of fsaverage, each left and right, in the
-    frame of the T1w image.
+    Parameters
+    ----------
+    t1w2std_xfm : File
+        Transform of points of an MNI152 template to T1w points; it is only used without spheres.
+    given_surfaces : list[File] | None
+        White and pial surfaces of the participant, each left and right.
+    given_spheres : list[File] | None
+        Registered spheres of the participant, left and right.
+
+    Returns
+    -------
+    list[File]
+        White and pial surfaces with the vertices of fsaverage, each left and right, in the frame
+        of the T1w image.
     """
     from nilearn.datasets import fetch_surf_fsaverage
     from nilearn.surface import load_surf_mesh
     from nilearn.surface.surface import mesh_to_gifti
     from scipy.interpolate import RBFInterpolator
 
-    fsaverage, placed = fetch_surf_fsaverage("fsaverage5"), []
+    fsaverage, surface_files = fetch_surf_fsaverage("fsaverage5"), []
     for k, name in enumerate(_RIBBON):
         points, faces = load_surf_mesh(fsaverage[name])
         if given_surfaces and given_spheres:
-            # all spheres are of one radius
+            # All spheres have the same radius.
             target, _ = load_surf_mesh(fsaverage[f"sphere_{_SIDES[k % 2]}"])
-            (own, _), (sphere, _) = _mesh(given_surfaces[k]), load_surf_mesh(given_spheres[k % 2])
-            points = RBFInterpolator(sphere, own, neighbors=_NEAR, kernel="linear")(target)
+            (surface_points, _), (sphere, _) = (
+                _mesh(given_surfaces[k]),
+                load_surf_mesh(given_spheres[k % 2]),
+            )
+            points = RBFInterpolator(sphere, surface_points, neighbors=_NEAR, kernel="linear")(
+                target
+            )
         else:
             in_mni = apply_affine(_MNI305_TO_152, points)
             points = carry_points(in_mni, [t1w2std_xfm], seed=random_seed)
         mesh_to_gifti(points.astype("float32"), faces, here / f"{name}.surf.gii")
-        placed.append(here / f"{name}.surf.gii")
-    return placed
+        surface_files.append(here / f"{name}.surf.gii")
+    return surface_files
 
 
 def describe_surface_maps(surface: str) -> str:
-    """Return methods text of the maps on a surface; `surface`: name of its space."""
+    """Return methods text of the maps on a surface; `surface` is the name of its space."""
     return (
         f"Maps were also projected to the {surface} surface with"
         " nilearn [@nilearn], by averaging samples at ten depths between the white and the pial"
@@ -99,45 +115,58 @@ def maps_to_surfaces(
     space_entities: Mapping[str, str],
     surface_uris: Sequence[str],
 ) -> list[Map]:
-    """Average statistical maps across the cortical ribbon, each by one interpolation.
+    """Average statistical maps across the cortical ribbon, with a single linear interpolation.
 
-    `maps, mask`: on one grid in the frame of the boldref; brain there, outside which they are 0.
-    `surfaces`: white and pial surfaces, each left and right, in the frame of the T1w image.
-    `boldref2t1w_xfm`: takes a T1w point to its boldref point (1, 4, 4; RAS+ mm). Returns files of
-    values at the vertices (GIFTI), those of the left hemisphere first.
+    Parameters
+    ----------
+    maps : list[Map]
+        Maps on one grid in the frame of the boldref.
+    mask : Mask
+        Brain on this grid; values outside are 0.
+    surfaces : Sequence[File]
+        White and pial surfaces, each left and right, in the frame of the T1w image.
+    boldref2t1w_xfm : Transforms
+        Transform of T1w points to boldref points (1, 4, 4; RAS mm).
+
+    Returns
+    -------
+    list[Map]
+        Files of values at the vertices (GIFTI), left hemisphere first.
     """
     from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
 
-    statmaps = [each for each in maps if each.entities["suffix"] == "statmap"]
-    affine, on_surfaces = invert(boldref2t1w_xfm[0]) @ mask.affine, []
+    statmaps = [statmap for statmap in maps if statmap.entities["suffix"] == "statmap"]
+    affine, surface_maps = invert(boldref2t1w_xfm[0]) @ mask.affine, []
     for side, uri, *files in zip(_SIDES, surface_uris, surfaces, surfaces[2:], strict=False):
         white, pial = map(_mesh, files)
-        about = {
+        metadata = {
             "SpatialReference": uri,
             "Resolution": "map averaged across the cortical ribbon, with a single linear"
             " interpolation",
             "Density": f"{len(white[0])} vertices",
         }
         meta = GiftiMetaData({"AnatomicalStructurePrimary": f"Cortex{side.title()}"})
-        images = (each.volume.data for each in statmaps)
+        images = (statmap.volume.data for statmap in statmaps)
         values = ribbon_means(images, mask.data, affine, white, pial)
-        for each, data in zip(statmaps, values, strict=True):
-            own = {key: label for key, label in each.entities.items() if key != "res"}
-            entities = {"hemi": side[0].upper(), **space_entities, **own}
-            named = Derivative(None, entities, {**each.sidecar, **about})
+        for statmap, data in zip(statmaps, values, strict=True):
+            entities_in_volume = {
+                key: label for key, label in statmap.entities.items() if key != "res"
+            }
+            entities = {"hemi": side[0].upper(), **space_entities, **entities_in_volume}
+            named = Derivative(None, entities, {**statmap.sidecar, **metadata})
             array = GiftiDataArray(data, datatype="float32")
             GiftiImage(darrays=[array], meta=meta).to_filename(
                 path := here / f"{named.name}.func.gii"
             )
-            on_surfaces.append(Derivative(path, named.entities, named.sidecar))
-    return on_surfaces
+            surface_maps.append(Derivative(path, named.entities, named.sidecar))
+    return surface_maps
 
 
 def _mesh(file: File) -> tuple[Array, Array]:
-    """Vertices (N, 3; RAS mm of the scanner) and triangles (F, 3) of a GIFTI file.
+    """Return vertices (N, 3; scanner RAS mm) and triangles (F, 3) of a GIFTI file.
 
-    FreeSurfer's own surfaces count from the center of its volume (``VolGeomC_*``); fMRIPrep has
-    added that, and says 0 or nothing.
+    Coordinates in FreeSurfer surfaces are relative to the center of the volume (``VolGeomC_*``).
+    In surfaces from fMRIPrep, the center is already added, and the metadata is 0 or missing.
     """
     from nibabel.gifti import GiftiImage
 

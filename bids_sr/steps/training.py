@@ -1,7 +1,4 @@
-"""Steps for training on the pair or on volumes of the run, variance maps, and tests on a pair.
-
-The variance maps are of the run; the tests score another pair.
-"""
+"""Training on the pair or on volumes of the run, variance maps, and tests on a second pair."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -54,22 +51,22 @@ if TYPE_CHECKING:
     from bids_sr.sr.variance.run_data import RunData
 
 Model = tuple[File, File, File]
-"""Weights or maps (safetensors), their card beside them (JSON), the log of training (TSV)."""
+"""Weights or maps (safetensors), their model card (JSON), and the training log (TSV)."""
 Source = Literal["auto", "train", "reuse"]
 MODEL = ("model_file", "card_file", "log_file")
 
 
 LOG_COLUMNS: Mapping[str, object] = data_of("columns.json")["training"]
-"""Metadata of the log of a training: what its columns are."""
+"""Metadata of the columns of a training log."""
 
 
 @frozen
 class TrainingSettings:
-    """How a model is trained, or which one is taken in its place.
+    """Settings of the training of a model, or of the choice of a trained model.
 
-    `model_dir`: folder of models to reuse; it may be missing. `pretrained`: model that was trained
-    before; None if missing. `vgg_weights`: file of VGG-19 weights; None leaves out the perceptual
-    loss. `max_train_minutes`: None sets no limit.
+    `model_dir` is the folder of reusable models, which may not exist. `pretrained` is a previously
+    trained model; None to train or reuse one. `vgg_weights` is a file of VGG-19 weights; None to
+    train without the perceptual loss. `max_train_minutes` is None if there is no limit.
     """
 
     method: str
@@ -89,14 +86,14 @@ class TrainingSettings:
 
     @property
     def is_given(self) -> bool:
-        """Whether the model was trained before, and is named by the call or stored for reuse."""
+        """Whether the model was trained before, and is specified or stored for reuse."""
         return is_given(self.pretrained, self.model_source)
 
 
 def is_given(pretrained: Path | None, model_source: Source) -> bool:
-    """Return whether a model is one that was trained before.
+    """Return True if the model was trained before.
 
-    False where it is to be trained, or found among those of this output.
+    It is False if the model will be trained, or may be found among models of this output.
     """
     return pretrained is not None or model_source == "reuse"
 
@@ -110,47 +107,47 @@ def describe_network(
     sources: Sequence[str] = (),
     unfinished: int = 0,
 ) -> str:
-    """Return the sentences on networks, before or after they are trained or taken.
+    """Return the sentences on networks, before or after they are trained or reused.
 
     Parameters
     ----------
     training : TrainingSettings
-        How the networks are trained.
+        Settings of the training.
     cards : Sequence[ModelCard]
-        Cards of the models that exist; empty before training.
+        Cards of existing models; empty before training.
     data : str
         Training data of a network that this run trains, as a noun phrase.
     features : bool, optional
-        Whether a network that has still to be trained has weights of VGG-19.
+        Whether weights of VGG-19 are available for training.
     sources : Sequence[str], optional
-        Names of the files from which models were taken; empty if unknown.
+        Names of the files of reused models; empty if unknown.
     unfinished : int, optional
-        Steps that have not ended.
+        Number of unfinished training steps.
 
     Returns
     -------
     str
-        Sentences in the future tense without cards, else in the past tense.
+        Sentences in the future tense if there are no cards, otherwise in the past tense.
     """
     method, recipe = get_method(training.method), training.recipe
     if training.is_given:
-        return _given_text(training.pretrained, method, cards, sources, unfinished)
-    what = method.described(recipe)
+        return _reuse_text(training.pretrained, method, cards, sources, unfinished)
+    network_text = method.described(recipe)
     if not cards:
         plan = planned_sentences(
             method, recipe, features=features, minutes=training.max_train_minutes
         )
         return (
             f"The network {method.name} will be trained on {data} with the recipe"
-            f" {recipe_name(method, recipe)}. This network is {what}. {plan}"
+            f" {recipe_name(method, recipe)}. This network is {network_text}. {plan}"
         ).strip() + describe_changes(training)
     return (
-        f"The network {method.name} was trained on {data}. This network is {what}."
+        f"The network {method.name} was trained on {data}. This network is {network_text}."
         f" {training_sentences(cards)}{_unfinished_text(unfinished)}"
     )
 
 
-def _given_text(
+def _reuse_text(
     pretrained: Path | None,
     method: Method,
     cards: Sequence[ModelCard],
@@ -158,28 +155,28 @@ def _given_text(
     unfinished: int,
 ) -> str:
     """Return the sentences on networks that were trained before."""
-    taken = {*sources} or ({pretrained.name} if pretrained is not None else set())
-    names = sorted(taken)
+    file_names = {*sources} or ({pretrained.name} if pretrained is not None else set())
+    names = sorted(file_names)
     files = f"file {enumerated(names)}" if len(names) == 1 else f"files {enumerated(names)}"
-    of_file = f" ({files})" if names else ""
+    file_text = f" ({files})" if names else ""
     recipes = {card.recipe for card in cards}
     what = method.described(recipes.pop()) if len(recipes) == 1 else method.about
-    network = f"A previously trained network, {method.name}{of_file},"
+    network = f"A previously trained network, {method.name}{file_text},"
     if not cards:
         return f"{network} will be used. This network is {what}."
-    says = (
+    card_phrase = (
         "According to its model card, the network was"
         if len(cards) == 1
         else "According to their model cards, the networks were"
     )
     return (
-        f"{network} was used. This network is {what}. {says} trained on {data_text(cards)}."
+        f"{network} was used. This network is {what}. {card_phrase} trained on {data_text(cards)}."
         f" {training_sentences(cards)}{_unfinished_text(unfinished)}"
     )
 
 
 def _unfinished_text(unfinished: int) -> str:
-    """Return how many more trainings there will be, with a space before; "" for none."""
+    """Return a sentence on the number of remaining trainings, after a space; "" if none remain."""
     if not unfinished:
         return ""
     return f" {unfinished} more {'network' if unfinished == 1 else 'networks'} will be trained."
@@ -188,9 +185,9 @@ def _unfinished_text(unfinished: int) -> str:
 def cards_in(
     method: str, folders: Sequence[Path]
 ) -> tuple[tuple[ModelCard, ...], tuple[str, ...]]:
-    """Return the cards of the models in folders of steps, and names of files they were taken from.
+    """Return the cards of models in folders of steps, and names of the files of reused models.
 
-    A model that a step trained itself has no such name.
+    Models that a step trained itself have no file name.
     """
     cards = tuple(read_card(weights_in(folder, method)) for folder in folders)
     notes = (source_in(folder) for folder in folders)
@@ -203,7 +200,7 @@ _PAIR = "the participant's own pair of T2*-weighted images"
 
 
 def describe_changes(training: TrainingSettings) -> str:
-    """Return a sentence on settings of the recipe that the call changed; "" without any."""
+    """Return a sentence on changed settings of the recipe; "" if no setting was changed."""
     if not training.recipe_changes:
         return ""
     method = get_method(training.method)
@@ -212,7 +209,7 @@ def describe_changes(training: TrainingSettings) -> str:
 
 
 def describe_pair_network(training: TrainingSettings) -> str:
-    """Say how a network will be trained on a pair."""
+    """Return methods text of a network that will be trained on a pair."""
     features = training.vgg_weights is not None
     return describe_network(training, (), data=_PAIR, features=features)
 
@@ -220,7 +217,7 @@ def describe_pair_network(training: TrainingSettings) -> str:
 def describe_networks_of_pairs(
     training: TrainingSettings, folders: Sequence[Path], unfinished: int
 ) -> str:
-    """Say how networks were trained on pairs, from the folders of the steps that have ended."""
+    """Return methods text of networks trained on pairs, from the folders of finished steps."""
     cards, sources = cards_in(training.method, folders)
     return describe_network(training, cards, data=_PAIR, sources=sources, unfinished=unfinished)
 
@@ -230,23 +227,23 @@ def _volumes_data(count: str) -> str:
 
 
 def describe_volume_network(training: TrainingSettings) -> str:
-    """Say how a network will be trained on volumes of the run."""
+    """Return methods text of a network that will be trained on volumes of the run."""
     return describe_network(training, (), data=_volumes_data(f"up to {VOLUMES}"))
 
 
 def describe_networks_of_volumes(
     training: TrainingSettings, folders: Sequence[Path], unfinished: int
 ) -> str:
-    """Say how networks were trained on volumes, from the folders of the steps that have ended."""
+    """Return methods text of networks trained on volumes, from the folders of finished steps."""
     cards, sources = cards_in(training.method, folders)
     data = _volumes_data(images_text(cards))
     return describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
 
 
 def describe_variance(training: TrainingSettings, *, calibrated: bool) -> str:
-    """Say how variance maps are estimated and tested; "" for a control.
+    """Return methods text of the estimation and test of variance maps; "" for a control.
 
-    `calibrated`: whether a calibration run enters.
+    `calibrated` is True if a calibration run is used.
     """
     method = get_method(training.method)
     if method.control:
@@ -276,10 +273,11 @@ def describe_variance(training: TrainingSettings, *, calibrated: bool) -> str:
 
 
 def recipe_of_slices(method: Method, recipe: str, factor: Factor) -> Recipe | None:
-    """Return the recipe for slices that were acquired one by one and get thinner, or None.
+    """Return the recipe for multislice acquisitions with thinner super-resolved slices, or None.
 
-    Recipes of 3D methods that assume a crop of k-space assume it in plane only: across slices, the
-    scanner averages over the slice. Published recipes with another assumption keep theirs.
+    Recipes of 3D methods that simulate low resolution by cropping k-space do so only in plane,
+    because the scanner averages signal across the slice. Published recipes with another simulation
+    are unchanged.
     """
     settings = get_recipe(method, recipe_name(method, recipe))
     if factor[2] == 1 or settings.degradation != "kspace":
@@ -297,13 +295,30 @@ def train_or_reuse(
     force: bool,
     second: TrainingImages = (),
 ) -> Model:
-    """Train or find the model that is wanted, and refuse one that does not fit.
+    """Train or reuse the requested model, and check that it matches the images.
 
-    `here`: folder of the model; the folder of its checkpoints is beside it. `affine, contrast`:
-    grid (voxel -> RAS mm) and BIDS suffix of what the model has to serve; it is not asked where
-    there is no grid. `second`: images of a pair that is not trained on, whose PSNR the log shows.
-    `ModelError`: there is no such model, and none can be trained. `UsageError`: it is for other
-    images.
+    Parameters
+    ----------
+    training : TrainingRequest
+        Request for a model.
+    data : TrainingData | None
+        Training data; None if a trained model is required.
+    here : Path
+        Folder of the model; checkpoints are in a folder next to it.
+    affine, contrast : ndarray | None, str
+        Grid (voxel to RAS mm) and BIDS suffix of the images; the model is not checked if the
+        affine is None.
+    force : bool
+        Whether mismatches are only logged.
+    second : TrainingImages
+        Images of a held-out pair, whose PSNR is logged.
+
+    Raises
+    ------
+    ModelError
+        If the model does not exist and cannot be trained.
+    UsageError
+        If the model is for other images.
     """
     from threadpoolctl import threadpool_limits
 
@@ -357,7 +372,7 @@ def _variance_cost(
 def training_work(
     method: str, recipe: RecipeName, recipe_changes: tuple[RecipeChange, ...]
 ) -> float:
-    """Return the work of training relative to that of the unchanged recipe."""
+    """Return the work of training relative to the unchanged recipe."""
     if not recipe_changes:
         return 1.0
     trained = get_method(method)
@@ -397,15 +412,25 @@ def train_on_pair(
     force: bool = False,
     sloppy: bool = False,
 ) -> Model:
-    """Train a network on the subject's pair, or take one that was.
+    """Train a network on the participant's T2* pair, or reuse a trained network.
 
-    `train_highres`: high-resolution image on the fine grid of `train_lowres`, in its pose.
-    `train_lowres, pair_mask`: low-resolution image, and head or brain on its grid.
-    `second_highres, second_lowres, second_mask`: another pair of the same factor, in its own
-    frame, whose PSNR the log of training shows; None without --pair-holdout. `model_dir`:
-    where models to reuse lie; it may be missing. `vgg_weights`: file of VGG-19 weights; None
-    leaves out the perceptual loss. `TrainingDataError, ModelError, UsageError`: see
-    `train_or_reuse`.
+    Parameters
+    ----------
+    train_highres : Image | None
+        High-resolution image on the fine grid of `train_lowres`, in its position.
+    train_lowres, pair_mask : Image | None
+        Low-resolution image, and head or brain on its grid.
+    second_highres, second_lowres, second_mask : Image | None
+        Held-out pair with the same factor, in its own frame, whose PSNR is logged; None if there is none.
+    model_dir : Path | None
+        Folder of reusable models, which may not exist.
+    vgg_weights : Path | None
+        File of VGG-19 weights; None to train without the perceptual loss.
+
+    Raises
+    ------
+    TrainingDataError, ModelError, UsageError
+        See `train_or_reuse`.
     """
     training = TrainingRequest(
         method=get_method(method),
@@ -444,9 +469,8 @@ def train_on_pair(
 def _training_pair(highres: Volume, lowres: Volume, mask: Volume, factor: Factor) -> TrainingImage:
     """Return the images of a pair in one frame, as used for training.
 
-    Raise TrainingDataError where that is impossible.
-
-    `highres`: high-resolution image on the fine grid of lowres, in its pose (3D).
+    `highres` is the high-resolution image on the fine grid of the low-resolution image, in its
+    position (3D). TrainingDataError is raised if the images do not match.
     """
     return pair_image(
         lowres.data, highres.data, np.asarray(mask.data > 0.5), lowres.affine, factor
@@ -480,7 +504,7 @@ def train_on_volumes(
     force: bool = False,
     sloppy: bool = False,
 ) -> Model:
-    """Train a network on volumes of the run it is for, or take a model that was given for it."""
+    """Train a network on volumes of the run that it super-resolves, or reuse a trained network."""
     training = TrainingRequest(
         method=get_method(method),
         recipe=recipe,
@@ -529,16 +553,28 @@ def estimate_variance(
     force: bool = False,
     sloppy: bool = False,
 ) -> tuple[File, File, File, Image, Facts]:
-    """Find where a run fluctuates on the high-resolution grid, or use maps found before.
+    """Estimate where a run fluctuates on the high-resolution grid, or reuse variance maps.
 
-    `preproc`: series on its acquired grid, head motion undone. `hmc_xfms`: (T, 4, 4) boldref point
-    to its point in each volume (RAS mm); what follows head motion is taken out.
-    `boldref2calibration_xfm`: (1, 4, 4) takes a boldref point to its point in the calibration.
-    `interpolations`: plain ones that are tried one level down beside it. `model_source`: whether
-    to estimate (``train``), to ``reuse`` maps, or either (``auto``). `model_file`, `card_file`,
-    `log_file`: maps, their card, rounds of the estimation. `weight`: standard deviation of the
-    fluctuations on the high-resolution grid, signal units. `tested`: what each series explains one
-    level of resolution down, or why that is not known.
+    Parameters
+    ----------
+    preproc : Series
+        Motion-corrected series on its acquired grid.
+    hmc_xfms : Transforms | None
+        Transforms of boldref points to points of each volume (T, 4, 4; RAS mm); fluctuations that
+        follow head motion are regressed out.
+    boldref2calibration_xfm : Transforms | None
+        Transform of boldref points to calibration points (1, 4, 4; RAS mm).
+    interpolations : tuple[str, ...]
+        Interpolations that are also tested at half the resolution.
+    model_source : Source
+        Whether maps are estimated (``train``), reused (``reuse``), or either (``auto``).
+
+    Returns
+    -------
+    tuple[File, File, File, Image, Facts]
+        Maps; model card; log of the estimation; standard deviation of the fluctuations on the
+        high-resolution grid (signal units); and self-test results of each series, or reasons why
+        they are missing.
     """
     from threadpoolctl import threadpool_limits
 
@@ -584,39 +620,42 @@ def estimate_variance(
             training, data, here, data.affine, force=force
         )
         model = load_model(model_file)
-        tested = _tested(training.method, model.card, data, interpolations)
-    return model_file, card_file, log_file, _weight(model, data), tested
+        tested = _self_test_results(training.method, model.card, data, interpolations)
+    return model_file, card_file, log_file, _prior_sd_map(model, data), tested
 
 
-def _tested(
+def _self_test_results(
     method: Method, card: ModelCard, data: "RunData", interpolations: tuple[str, ...]
 ) -> Facts:
-    """Return what the map and plain interpolations explain one level down, by series."""
+    """Return the self-test results of the map and of interpolations, by series."""
     from bids_sr.sr.variance.fit_variance import tested_entry, why_untried
     from bids_sr.sr.variance.one_level_down import try_interpolation
 
-    own_share: Facts = {
+    map_result: Facts = {
         "reason": "the variance maps were estimated from another run, or by an earlier version"
         " of bids-sr"
     }
     if card.data_sha256 == data.checksums() and "tested" in card.held_out:
-        own_share = {**part_of(card.held_out, "tested"), "applied": card.json.get("applied", True)}
-    shares = {series_name(method.name): own_share}
+        map_result = {
+            **part_of(card.held_out, "tested"),
+            "applied": card.json.get("applied", True),
+        }
+    results = {series_name(method.name): map_result}
     for name in interpolations:
         try:
-            shares[name] = tested_entry(try_interpolation(data.trial(), name), data.volumes)
+            results[name] = tested_entry(try_interpolation(data.trial(), name), data.volumes)
         except (SeriesError, ResolutionError) as error:
-            shares[name] = {"reason": why_untried(error)}
-    return shares
+            results[name] = {"reason": why_untried(error)}
+    return results
 
 
-def _weight(model: LoadedModel, data: "RunData") -> Volume:
-    """Root of the summed squared maps on the boldref's high-resolution grid."""
+def _prior_sd_map(model: LoadedModel, data: "RunData") -> Volume:
+    """Return the root of the summed squared maps on the boldref's high-resolution grid."""
     from bids_sr.sr.operators import to_volume
     from bids_sr.sr.variance.in_reference import onto_grid
 
     shape, affine = hr_grid(data.statistics.mean.shape, data.affine, data.factor)
-    # half precision does not hold the squares
+    # The squares exceed the range of half precision.
     stored = model.generator.get_buffer("weight").float()
     maps = onto_grid(stored, shape)
     return Volume(to_volume(maps.square().sum(0).sqrt()), affine)
@@ -645,11 +684,10 @@ def score_pair(
     omp_nthreads: int,
     device: Device,
 ) -> Rows:
-    """Super-resolve a held-out pair's coarse image and compare it with the fine one.
+    """Super-resolve the low-resolution image of a held-out pair, and score the result.
 
-    The baselines are compared beside it.
-
-    `precision`: arithmetic of the network: ``fp32``, ``bf16``, or ``auto`` to choose.
+    Baselines are scored in the same way. `precision` is the arithmetic of the network: ``fp32``,
+    ``bf16``, or ``auto`` to choose.
     """
     from threadpoolctl import threadpool_limits
 
@@ -660,7 +698,7 @@ def score_pair(
     truth = pair.gain * train_highres.data
     scores = {}
     scale = float(np.percentile(train_lowres.data[pair_mask.data > 0.5], 99))
-    coarse = UpsamplerInputs(
+    inputs = UpsamplerInputs(
         factor=factor,
         affine=train_lowres.affine,
         scale=scale,
@@ -670,7 +708,7 @@ def score_pair(
     )
     with threadpool_limits(omp_nthreads):
         for name in (*VALIDATION_BASELINES, label):
-            upsampler = make_upsampler(name, coarse, model if name == label else None)
+            upsampler = make_upsampler(name, inputs, model if name == label else None)
             image = upsampler(train_lowres.data, np.eye(4))
             scores[name] = slice_scores(image, truth, pair.mask, data_range=scale)
     return holdout_rows(scores, label, seed=random_seed)

@@ -1,4 +1,4 @@
-"""Figures of the report, a function each; see `bids_sr.pipeline.step`."""
+"""Figures of the report, one function each; see `bids_sr.pipeline.step`."""
 
 from importlib import import_module
 from pkgutil import iter_modules
@@ -8,8 +8,8 @@ from bids_sr.report.sections import Shown
 
 
 def declared() -> list[Shown]:
-    """Return declarations of all figures, in the order of their modules and lines."""
-    modules = sorted(each.name for each in iter_modules(__path__, f"{__name__}."))
-    found = (value for name in modules for value in vars(import_module(name)).values())
-    steps = dict.fromkeys(each for each in found if isinstance(each, FigureStep))
-    return [shown for each in steps for shown in each.shown]
+    """Return the declarations of all figures, in the order of their modules and lines."""
+    modules = sorted(module.name for module in iter_modules(__path__, f"{__name__}."))
+    values = (value for name in modules for value in vars(import_module(name)).values())
+    steps = dict.fromkeys(value for value in values if isinstance(value, FigureStep))
+    return [shown for figure_step in steps for shown in figure_step.shown]

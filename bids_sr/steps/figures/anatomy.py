@@ -1,4 +1,4 @@
-"""Figures of the participant: what was found, the anatomy, and the pair."""
+"""Figures of a participant: summary, anatomy, and T2* pair."""
 
 from collections.abc import Iterator, Mapping
 
@@ -14,9 +14,9 @@ from bids_sr.steps.figures.display_grids import binary, grid_of, native_or_displ
     Shown("summary", "summary", suffix=ANATOMICAL, html=True, missing="summary of the subject")
 )
 def summarize_subject(*, subject_facts: Mapping[str, object]) -> Content:
-    """What was found and what was done.
+    """Show the inputs of a participant, with warnings and notes.
 
-    `subject_facts`: what is known of the participant, with warnings and notes.
+    `subject_facts` has the entries of the summary.
     """
     from bids_sr.report.facts import facts_html
 
@@ -47,12 +47,16 @@ def draw_brain(
     t1w_tpms: list[Image] | None = None,
     roi_t1w: Mask | None = None,
 ) -> Content:
-    """Draw brain mask, tissues (GM, WM, CSF probabilities) and ROI on the T1w image.
+    """Draw brain mask, tissues and region of interest on the T1w image.
 
-    The ROI is drawn where it is smaller than the brain.
+    The region of interest is outlined unless it is about the whole brain.
 
-    `t1w_tpms`: probabilities of gray matter, white matter and CSF in T1w voxels (3D each).
-    `roi_t1w`: voxels of the region of interest in the T1w image (3D, boolean).
+    Parameters
+    ----------
+    t1w_tpms : list[Image] | None
+        Probabilities of gray matter, white matter and CSF in the T1w image (3D).
+    roi_t1w : Mask | None
+        Region of interest in the T1w image (3D, boolean).
     """
     from bids_sr.figures.anatomy import mosaic_figure
     from bids_sr.figures.canvas import PURPLE, RED, ROI_COLOR, YELLOW
@@ -60,15 +64,15 @@ def draw_brain(
 
     colors = (("brain mask", RED), ("gray matter", YELLOW), ("white matter", PURPLE))
     grid = native_or_display(t1w_mask)
-    shown = [onto(each, *grid) for each in [t1w_mask, *(t1w_tpms or ())[:2]]]
+    images = [onto(image, *grid) for image in [t1w_mask, *(t1w_tpms or ())[:2]]]
     lines = [
-        Outline(name=name, image=d, color=color)
-        for (name, color), d in zip(colors, shown, strict=False)
+        Outline(name=name, image=image, color=color)
+        for (name, color), image in zip(colors, images, strict=False)
     ]
     region = onto(roi_t1w, *grid) if roi_t1w else None
-    if region and not is_brain(region.data > 0.5, shown[0].data > 0.5):
+    if region and not is_brain(region.data > 0.5, images[0].data > 0.5):
         lines.append(Outline(name="region of interest", image=region, color=ROI_COLOR))
-    return mosaic_figure(onto(t1w_preproc, *grid), lines, mask=shown[0])
+    return mosaic_figure(onto(t1w_preproc, *grid), lines, mask=images[0])
 
 
 @figure(
@@ -91,14 +95,18 @@ def draw_brain(
 def draw_normalization(
     t1w_preproc: Image, std_t1w: Image, template: Image, template_mask: Mask | None = None
 ) -> Content:
-    """T1w against the template, before and after normalization.
+    """Draw the registration of the T1w image to the template, before and after.
 
-    `std_t1w`: T1w image in template space, with voxels of 2 mm (3D). `template_mask`: voxels of
-    the brain in the template (3D, boolean).
+    Parameters
+    ----------
+    std_t1w : Image
+        T1w image in template space, with voxels of 2 mm (3D).
+    template_mask : Mask | None
+        Brain in the template (3D, boolean).
     """
     from bids_sr.figures.anatomy import isolines, registration_figure
 
-    before, after = (onto(each, *grid_of(template)) for each in (t1w_preproc, std_t1w))
+    before, after = (onto(image, *grid_of(template)) for image in (t1w_preproc, std_t1w))
     images = {"template": template, "T1w before": before, "T1w after": after}
     return registration_figure(images, isolines(template, template_mask), mask=template_mask)
 
@@ -143,13 +151,18 @@ def draw_pair(
     highres_file: Image | None = None,
     pair_facts: Facts | None = None,
 ) -> Iterator[Drawn]:
-    """Draw the T2*w pair as used for training, and its alignment before and after.
+    """Draw the T2*w pair as used for training, and its registration before and after.
 
-    The pair is shown in the frame of lowres.
+    The images are in the frame of the low-resolution image.
 
-    `train_highres`: high-resolution image of the T2*w pair in the frame of lowres (3D).
-    `pair_mask`: voxels of the head in lowres (3D, boolean). `highres_file`: high-resolution image
-    of the T2*w pair as acquired (3D).
+    Parameters
+    ----------
+    train_highres : Image
+        High-resolution image in the frame of the low-resolution image (3D).
+    pair_mask : Mask | None
+        Head in the low-resolution image (3D, boolean).
+    highres_file : Image | None
+        High-resolution image as acquired (3D).
     """
     from bids_sr.figures.anatomy import AXIAL_VIEWS, isolines, registration_figure
     from bids_sr.figures.maps import pair_figure

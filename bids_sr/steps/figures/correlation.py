@@ -1,4 +1,4 @@
-"""Figure of the maps of cross-correlation of a run in axial and sagittal planes."""
+"""Figure of cross-correlation maps of a run in axial and sagittal planes."""
 
 from collections.abc import Iterator, Sequence
 
@@ -50,10 +50,10 @@ def draw_correlation(
     series_names: Sequence[str],
     contrasts: Contrasts,
 ) -> Iterator[Drawn]:
-    """Draw maps of cross-correlation of each condition at each smoothing.
+    """Draw the cross-correlation maps of each condition at each smoothing width.
 
-    Acquired, B-spline, methods and measured are drawn. `guide_hr`: high-resolution T2*w image as
-    background (3D); None takes boldref.
+    The figures contain the acquired, B-spline and measured series, and the methods. `guide_hr` is
+    the high-resolution T2*w image as background (3D); None for the boldref.
     """
     from bids_sr.figures.correlation import correlation_figure
     from bids_sr.figures.maps import CC_DISPLAY

@@ -1,4 +1,4 @@
-"""Grids on which images are shown, and images brought onto them."""
+"""Display grids of figures, and resampling of images to them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,7 @@ _Grid = tuple[Shape, Float]
 
 
 def grid_of(image: Volume) -> _Grid:
-    """The grid of an image itself.
-
-    Numbers of voxels (x, y, z) and voxel-to-world matrix (RAS+ mm).
-    """
+    """Return the shape and the voxel-to-RAS-mm matrix of an image."""
     x, y, z = image.data.shape
     return (x, y, z), image.affine
 
@@ -31,43 +28,45 @@ def grid_of(image: Volume) -> _Grid:
 def onto(
     image: Volume, shape: Sequence[int], affine: Float, xfm: Array | None = None, *, order: int = 1
 ) -> Volume:
-    """Resample an image to a display grid, linearly by default, zero outside.
+    """Resample an image to a display grid, with 0 outside the image.
 
-    ``xfm`` takes a grid point to its point in the image.
-
-    `order`: order of the spline: 0 (nearest), 1 (linear) or 3 (cubic).
+    Parameters
+    ----------
+    shape, affine : Sequence[int], ndarray
+        Display grid, with its voxel-to-RAS-mm matrix.
+    xfm : ndarray | None
+        Transform of points of the grid to points of the image; None for the identity.
+    order : int
+        Order of the spline: 0 (nearest neighbor), 1 (linear) or 3 (cubic).
     """
     data = np.asarray(image.data, dtype=np.float32)
-    same = data.shape == tuple(shape) and np.allclose(image.affine, affine, atol=1e-4)
-    if xfm is None and same:
+    same_grid = data.shape == tuple(shape) and np.allclose(image.affine, affine, atol=1e-4)
+    if xfm is None and same_grid:
         return Volume(data, affine)
-    seen = sample_volume(data, image.affine, shape, affine, xfm, order=order, zero_outside=True)
-    return Volume(seen, affine)
+    resampled = sample_volume(
+        data, image.affine, shape, affine, xfm, order=order, zero_outside=True
+    )
+    return Volume(resampled, affine)
 
 
 def binary(mask: Volume) -> Volume:
-    """A mask that was interpolated, as a mask again.
-
-    Voxels with values above 0.5 (3D, boolean).
-    """
+    """Return the voxels of an interpolated mask with values above .5 (3D, boolean)."""
     return mask.like(mask.data > 0.5)
 
 
 def percent_of(boldref: Volume | None, bold_mask: Volume | None) -> float | None:
-    """Return the factor from signal to percent of the mean signal of the run's brain.
+    """Return the factor from signal to percent of the brain's mean signal.
 
-    It is None without the reference of the run.
+    The factor is None if there is no boldref.
     """
     return percent_scale(boldref.data, bold_mask.data) if boldref and bold_mask else None
 
 
 def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> _Grid:
-    """Return an isotropic grid that holds a mask and a margin of 12 mm.
+    """Return an isotropic grid that contains a mask with a margin of 12 mm.
 
-    It lies along the axes of the mask's image and is never finer than that image.
-
-    `zoom`: smallest edge length of the grid's voxels (mm). Returns numbers of voxels (x, y, z) and
-    voxel-to-world matrix (RAS+ mm).
+    The grid is parallel to the axes of the mask, and its voxels are at least as large as the
+    smallest voxel size of the mask. `zoom` is the smallest voxel size of the grid (mm).
     """
     filled = np.argwhere(mask.data > 0)
     if not len(filled):
@@ -84,11 +83,9 @@ def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> _Grid:
 
 
 def native_or_display(mask: Volume) -> _Grid:
-    """Return a mask's own grid, or an isotropic 1 mm one where voxels are much finer.
+    """Return the grid of a mask, or an isotropic 1 mm grid if its voxels are much smaller.
 
-    The mask's own grid costs no interpolation.
-
-    Numbers of voxels (x, y, z) and voxel-to-world matrix (RAS+ mm).
+    The grid of the mask avoids interpolation.
     """
     if mask.zooms.min() < _FINE_MM:
         return display_grid(mask, zoom=1.0)

@@ -1,4 +1,4 @@
-"""Figures of the evaluation: verdict, agreement with the truth, control analyses."""
+"""Figures of the evaluation: verdict, agreement with the reference, control analyses."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,11 +18,12 @@ from bids_sr.steps.figures.display_grids import percent_of
 
 MAX_CONTRASTS = 4
 _SCORED = ("ev", "r")
-"""What is written beside a map beyond the Nyquist limit, the strongest evidence first; nothing
-without a truth.
+"""Statistics printed beside maps above the Nyquist frequency, the preferred first; not used
+without a
+reference.
 """
 _VALUES = ("evaluation",)
-"""The table that holds all values."""
+"""Table with all values."""
 
 
 @figure(
@@ -177,23 +178,28 @@ def draw_evaluation(
     has_truth: bool,
     series_names: Sequence[str],
 ) -> Iterator[Drawn]:
-    """Verdict, agreement with the truth, negative controls.
+    """Draw verdict, agreement with the reference, and negative controls.
 
-    `boldref, bold_mask`: reference of the run and brain on its grid, for effects in percent.
-    `halves_figures`: effects beyond the Nyquist limit of each series, for the maps. `has_truth`:
-    whether high-resolution BOLD or activation is known.
+    Parameters
+    ----------
+    boldref, bold_mask : Image
+        Boldref and brain on its grid, for effects in percent.
+    halves_figures : File | None
+        Effects above the Nyquist frequency of all series (.npz), for the maps.
+    has_truth : bool
+        Whether high-resolution BOLD or known activation is available.
     """
     from bids_sr.report.metric_tables import HELD_OUT, IMAGES, MASKS, NETWORKS, tables_html
     from bids_sr.report.verdict_html import verdict_html
 
     yield Drawn("verdict", verdict_html(verdict, evaluation, run_maps_figures.raised(flags)))
     if has_truth:
-        yield from _agreement(evaluation, series_names)
+        yield from _draw_agreement(evaluation, series_names)
     if halves_figures:
         percent = percent_of(boldref, bold_mask)
-        yield from _beyond(evaluation, halves_figures, _SCORED if has_truth else (), percent)
-    yield from _truth(evaluation, series_names)
-    yield from _negative_controls(evaluation)
+        yield from _draw_beyond(evaluation, halves_figures, _SCORED if has_truth else (), percent)
+    yield from _draw_truth(evaluation, series_names)
+    yield from _draw_negative_controls(evaluation)
     for reference, table, desc in (
         ("measured", IMAGES, "images"),
         ("heldOut", HELD_OUT, "holdout"),
@@ -212,34 +218,37 @@ def draw_evaluation(
             yield Drawn(desc, tables_html(tables, evaluation, series_names))
 
 
-def _agreement(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
-    """Draw agreement with the measured halves: the first contrast in full, others in brief.
+def _draw_agreement(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
+    """Draw agreement with the measured halves: all bands of the first contrast, one of the others.
 
-    Of the others only the highest band is drawn.
-
-    It is of the explained variance, or of r where that is not defined.
+    For contrasts other than the first, only detail above the Nyquist frequency is drawn. The
+    statistic is explained variance, or r if explained variance is undefined.
     """
     from bids_sr.figures.evaluation import agreement_figure, contrasts_figure, of_halves
 
-    every = of_halves(rows)
+    half_rows = of_halves(rows)
     for statistic in ("ev", "r"):
-        if shown := [row for row in every if row.statistic == statistic]:
+        if shown := [row for row in half_rows if row.statistic == statistic]:
             first, *_ = contrasts_of(shown)
             drawn = agreement_figure(rows, statistic=statistic, contrast=first, names=names)
             yield Drawn("splithalf", drawn)
             beyond = contrasts_of(row for row in shown if row.band == "beyond")
-            if others := [contrast for contrast in beyond if contrast != first][:MAX_CONTRASTS]:
-                drawn = contrasts_figure(rows, statistic=statistic, contrasts=others, names=names)
+            if other_contrasts := [contrast for contrast in beyond if contrast != first][
+                :MAX_CONTRASTS
+            ]:
+                drawn = contrasts_figure(
+                    rows, statistic=statistic, contrasts=other_contrasts, names=names
+                )
                 yield Drawn("splithalfContrasts", drawn)
             return
 
 
-def _beyond(
+def _draw_beyond(
     rows: Sequence[MetricRow], path: Path, statistics: Sequence[str], percent: float | None
 ) -> Iterator[Drawn]:
-    """Effects beyond the Nyquist limit side by side, where they were kept.
+    """Draw effects above the Nyquist frequency side by side.
 
-    `statistics` are written beside them, the first that is known.
+    The values of the first available statistic of `statistics` are printed beside the maps.
     """
     from bids_sr.figures.evaluation import of_halves
     from bids_sr.figures.maps import beyond_figure
@@ -247,32 +256,36 @@ def _beyond(
     with np.load(path, allow_pickle=False) as arrays:
         names = arrays["series"].tolist()
         contrast = str(arrays["contrast"])
-        own = [row for row in of_halves(rows) if (row.contrast, row.band) == (contrast, "beyond")]
-        own = [row for row in own if row.statistic in statistics]
-        region = next(iter(main_regions(row.region for row in own)), "brain")
+        scores_rows = [
+            row for row in of_halves(rows) if (row.contrast, row.band) == (contrast, "beyond")
+        ]
+        scores_rows = [row for row in scores_rows if row.statistic in statistics]
+        region = next(iter(main_regions(row.region for row in scores_rows)), "brain")
         scored = [
-            [row for row in own if (row.statistic, row.region) == (each, region)]
-            for each in statistics
+            [row for row in scores_rows if (row.statistic, row.region) == (statistic, region)]
+            for statistic in statistics
         ]
         lead = next(filter(None, scored), [])
         scores = {row.series: row.value for row in reversed(lead)}
-        what = f"{STATISTICS[lead[0].statistic].label}, {region_text(region)}" if lead else ""
+        score_label = (
+            f"{STATISTICS[lead[0].statistic].label}, {region_text(region)}" if lead else ""
+        )
         mask = Volume(arrays["mask"], arrays["affine"])
-        shown = shown_series(names, scores)
-        maps = {name: mask.like(arrays[f"beyond_{name}"]) for name in shown}
+        series = shown_series(names, scores)
+        maps = {name: mask.like(arrays[f"beyond_{name}"]) for name in series}
     if maps:
         yield Drawn(
-            "beyond", beyond_figure(maps, mask, scores=scores, score=what, percent=percent)
+            "beyond", beyond_figure(maps, mask, scores=scores, score=score_label, percent=percent)
         )
 
 
-def _truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
-    """Agreement of whole-run maps with the measured ones, else with known activation."""
+def _draw_truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
+    """Draw agreement of whole-run maps with the measured maps, or else with known activation."""
     from bids_sr.figures.evaluation import of_whole_run, truth_figure
 
-    own = of_whole_run(rows)
+    whole_run_rows = of_whole_run(rows)
     for reference in ("measuredMap", "truth"):
-        if contrasts := contrasts_of(row for row in own if row.reference == reference):
+        if contrasts := contrasts_of(row for row in whole_run_rows if row.reference == reference):
             if drawn := truth_figure(
                 rows, contrast=contrasts[0], reference=reference, names=names
             ):
@@ -280,7 +293,7 @@ def _truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
             return
 
 
-def _negative_controls(rows: Sequence[MetricRow]) -> Iterator[Drawn]:
+def _draw_negative_controls(rows: Sequence[MetricRow]) -> Iterator[Drawn]:
     from bids_sr.figures.evaluation import placebo_figure
     from bids_sr.report.metric_tables import placebo_html
 

@@ -1,4 +1,4 @@
-"""Figure of the prior SD maps of a run."""
+"""Figure of the prior SD map of a run."""
 
 from collections.abc import Mapping
 
@@ -29,20 +29,23 @@ from bids_sr.steps.figures.display_grids import binary, grid_of, onto
 def draw_variance(
     weight: Image, tested: Facts, bold_mask_hr: Mask, boldref: Image, guide_hr: Image | None = None
 ) -> Content:
-    """Draw where a run fluctuates on the high-resolution grid, below an anatomical image.
+    """Draw the prior SD map of a run on the high-resolution grid, below an anatomical image.
 
-    The anatomical image may be on any grid.
-
-    `weight`: temporal standard deviation on the high-resolution grid (3D, signal units). `tested`:
-    what each series explains one level of resolution down. `guide_hr`: high-resolution T2*w image
-    as background (3D); None takes boldref.
+    Parameters
+    ----------
+    weight : Image
+        Temporal standard deviation on the high-resolution grid (3D, signal units).
+    tested : Facts
+        Self-test results by series; they record whether a calibration run was used.
+    guide_hr : Image | None
+        High-resolution T2*w image as background (3D); None for the boldref.
     """
     from bids_sr.figures.maps import variance_figure
 
     grid = grid_of(weight)
     anatomy = onto(guide_hr or boldref, *grid)
     calibrated = any(
-        isinstance(each, Mapping) and each.get("calibrated") for each in tested.values()
+        isinstance(result, Mapping) and result.get("calibrated") for result in tested.values()
     )
     source = f"the acquired series{' and the calibration' * calibrated}"
     return variance_figure(weight, binary(onto(bold_mask_hr, *grid)), anatomy, source=source)

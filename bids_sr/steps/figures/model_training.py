@@ -1,4 +1,4 @@
-"""Figures of a training: its curve, and the scores of its held-out slices."""
+"""Figures of training: training curves and model cards."""
 
 from collections.abc import Iterator
 
@@ -27,8 +27,8 @@ from bids_sr.sr.former_names import current_names, renaming
     Shown("card", "superres-training", suffix=PAIR, html=True),
 )
 def draw_training(log_file: Table, card_file: Facts, *, method_label: str = "") -> Iterator[Drawn]:
-    """The training curve with levels of plain interpolation, and what the model's card says."""
-    yield from _training("", log_file, card_file, method_label)
+    """Draw the training curve with the PSNR of interpolation, and the model card."""
+    yield from _draw_training("", log_file, card_file, method_label)
 
 
 @figure(
@@ -49,16 +49,18 @@ def draw_training(log_file: Table, card_file: Facts, *, method_label: str = "") 
 def draw_volume_training(
     log_file: Table, card_file: Facts, *, series_name: str
 ) -> Iterator[Drawn]:
-    """The training of one series on the volumes of the run, and its model's card."""
-    yield from _training("volume", log_file, card_file, series_name)
+    """Draw the training curve of a series that was trained on volumes of the run, and its model
+    card.
+    """
+    yield from _draw_training("volume", log_file, card_file, series_name)
 
 
-def _training(stem: str, log: Table, card: Card, label: str) -> Iterator[Drawn]:
+def _draw_training(stem: str, log: Table, card: Card, label: str) -> Iterator[Drawn]:
     from bids_sr.figures.training import training_figure
     from bids_sr.report.facts import card_html
 
     columns = {str(name): values.to_numpy() for name, values in log.items()}
-    if renaming(card):  # a model of an earlier version
+    if renaming(card):  # model cards of earlier versions
         card = {**card, "method": current_names(card)[0]}
     yield Drawn(f"{stem}training", training_figure(columns, card), label=label)
     yield Drawn(f"{stem}card", card_html(card), label=label)

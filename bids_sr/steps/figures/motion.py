@@ -1,4 +1,4 @@
-"""Figures of a run as it was acquired: what was acquired, head motion, and the carpet plot."""
+"""Figures of an acquired run: summary, head motion, and carpet plot."""
 
 from collections.abc import Iterator, Mapping
 
@@ -13,16 +13,16 @@ from bids_sr.report.sections import Shown
 
 _MAX_CARPET_ROWS = 1500
 _TRACES = {"FD (mm)": "framewise_displacement", "DVARS": "std_dvars", "global": "global_signal"}
-"""Confounds that are drawn above the carpet, by what they are called there."""
+"""Names of the confounds above the carpet plot, by label."""
 
 
 @figure(Shown("runsummary", "motion", html=True, missing="summary of the run"))
 def summarize_run(
     censoring: Facts | None = None, *, run_facts: Mapping[str, object], n_dummy: int
 ) -> Content:
-    """Return what was acquired, and how many volumes are left out.
+    """Return a summary of the acquired run with its numbers of excluded volumes.
 
-    `censoring`: numbers of censored volumes; None if none was to be censored.
+    `censoring` has the counts of censored volumes; None if censoring was not requested.
     """
     from bids_sr.report.facts import facts_html
 
@@ -77,12 +77,13 @@ def draw_motion(
 
     columns = {str(name): values.to_numpy(dtype=float) for name, values in confounds.items()}
     tissues = {
-        name: each.data for name, each in zip(("GM", "WM", "CSF"), tpms_bold or (), strict=False)
+        name: probability.data
+        for name, probability in zip(("GM", "WM", "CSF"), tpms_bold or (), strict=False)
     }
     rows, groups = carpet(preproc, bold_mask.data, tissues)
     tr = preproc.tr or 1.0
-    kept = kept_volumes(confounds, preproc.shape[3])
-    yield Drawn("motion", motion_figure(columns, tr, n_dummy=n_dummy, kept=kept))
+    uncensored = kept_volumes(confounds, preproc.shape[3])
+    yield Drawn("motion", motion_figure(columns, tr, n_dummy=n_dummy, kept=uncensored))
     traces = {label: columns[name] for label, name in _TRACES.items() if name in columns}
     yield Drawn(
         "carpet",
@@ -93,18 +94,30 @@ def draw_motion(
 def carpet(
     series: SeriesReader, mask: Array, tissues: Mapping[str, Array]
 ) -> tuple[Array, list[tuple[str, int]]]:
-    """Time series of a thinned set of voxels, grouped by tissue; only these voxels are read.
+    """Return time series of a subset of voxels, grouped by tissue; only these voxels are read.
 
-    `mask`, `tissues`: (X, Y, Z) on the grid of the series; probabilities by name, in the order of
-    the groups; none: one group, ``brain``. Returns (voxels, T) float32 with at most
-    ``_MAX_CARPET_ROWS`` rows; name and size of each group.
+    Parameters
+    ----------
+    series : SeriesReader
+        Series (X, Y, Z, T).
+    mask : ndarray
+        Brain on the grid of the series (X, Y, Z).
+    tissues : Mapping[str, ndarray]
+        Tissue probabilities on this grid, in the order of the groups. If empty, all voxels
+        form one group, ``brain``.
+
+    Returns
+    -------
+    tuple[ndarray, list[tuple[str, int]]]
+        Time series (voxels, T) with at most ``_MAX_CARPET_ROWS`` rows; and name and size of each
+        group.
     """
     inside = np.asarray(mask) > 0
     groups = {"brain": np.flatnonzero(inside)}
     if tissues:
-        stack = np.stack([np.asarray(each) for each in tissues.values()])
-        label = np.where(inside & (stack.max(axis=0) > 0.5), stack.argmax(axis=0), -1)
-        groups = {name: np.flatnonzero(label == k) for k, name in enumerate(tissues)}
+        stack = np.stack([np.asarray(probability) for probability in tissues.values()])
+        tissue_index = np.where(inside & (stack.max(axis=0) > 0.5), stack.argmax(axis=0), -1)
+        groups = {name: np.flatnonzero(tissue_index == k) for k, name in enumerate(tissues)}
     total = sum(len(voxels) for voxels in groups.values())
     step = max(1, -(-total // _MAX_CARPET_ROWS))
     groups = {name: voxels[::step] for name, voxels in groups.items() if len(voxels[::step])}

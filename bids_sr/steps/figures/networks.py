@@ -13,7 +13,7 @@ from bids_sr.steps.memory import MAPS
 
 
 def networks_cost(contrasts: Contrasts) -> Cost:
-    """Return the processor time of `draw_networks`, which the number of seeds decides."""
+    """Return the processor time of `draw_networks`, which depends on the number of seeds."""
     return Cost(always=0.5, high=0.1 * count_mapped(contrasts))
 
 
@@ -47,10 +47,10 @@ def draw_networks(
     *,
     series_names: Sequence[str],
 ) -> Iterator[Drawn]:
-    """Draw the correlation maps of each seed at each smoothing.
+    """Draw the correlation maps of each seed at each smoothing width.
 
-    Acquired, B-spline, methods and measured are drawn. `guide_hr`: high-resolution T2*w image as
-    background (3D); None takes boldref.
+    The figures contain the acquired, B-spline and measured series, and the methods. `guide_hr` is
+    the high-resolution T2*w image as background (3D); None for the boldref.
     """
     from bids_sr.figures.networks import network_figure
 

@@ -1,4 +1,4 @@
-"""Figure of the active regions of two conditions and of their overlap."""
+"""Figure of the active regions of two conditions and their overlap."""
 
 from collections.abc import Iterator, Sequence
 
@@ -44,12 +44,17 @@ def draw_overlap(
     series_names: Sequence[str],
     overlap_pair: Sequence[str],
 ) -> Iterator[Drawn]:
-    """Draw the regions of two conditions at each smoothing.
+    """Draw the active regions of two conditions at each smoothing width.
 
-    Acquired, B-spline, methods and measured are drawn. `overlap_pair`: names of the two
-    contrasts. `guide_hr`: high-resolution T2*w image as
-    background (3D); None takes boldref. Nothing is drawn at a smoothing at which the acquired
-    series has no region.
+    The figures contain the acquired, B-spline and measured series, and the methods. A width is
+    skipped if the first of these series has no active region.
+
+    Parameters
+    ----------
+    overlap_pair : Sequence[str]
+        Names of the two contrasts.
+    guide_hr : Image | None
+        High-resolution T2*w image as background (3D); None for the boldref.
     """
     from bids_sr.figures.canvas import FigureInputError
     from bids_sr.figures.overlap import overlap_figure

@@ -42,12 +42,17 @@ def draw_quality(
     guide_hr: Image | None = None,
     uncertainty_maps: list[Map] | None = None,
 ) -> Iterator[Drawn]:
-    """Draw flags and metrics of the quality control, and uncertainty as maps, a row each series.
+    """Draw flags and metrics of the quality control, and uncertainty maps with one row per series.
 
-    `boldref, bold_mask`: reference of the run and brain on its grid, for effects in percent.
-    `uncertainty_maps`: standard deviation between ensemble members, by contrast and method; None
-    without ensembles. `guide_hr`: high-resolution T2*w image as background (3D); None takes
-    boldref.
+    Parameters
+    ----------
+    boldref, bold_mask : Image
+        Boldref and brain on its grid, for effects in percent.
+    uncertainty_maps : list[Map] | None
+        Standard deviation between ensemble members, by contrast and method; None if there are no
+        ensembles.
+    guide_hr : Image | None
+        High-resolution T2*w image as background (3D); None for the boldref.
     """
     from bids_sr.figures.canvas import units_text
     from bids_sr.figures.maps import overlay_figure
@@ -60,17 +65,19 @@ def draw_quality(
         f" ({units_text(percent_of(boldref, bold_mask))})"
     )
     grid = grid_of(bold_mask_hr)
-    for contrast, of_series in _by_contrast(uncertainty_maps or ()).items():
-        maps = {name: onto(each.volume, *grid) for name, each in of_series.items()}
+    for contrast, maps_by_series in _by_contrast(uncertainty_maps or ()).items():
+        maps = {name: onto(image.volume, *grid) for name, image in maps_by_series.items()}
         background = onto(guide_hr or boldref, *grid)
         drawn = overlay_figure(maps, bold_mask_hr, background, label=label)
         yield Drawn("uncertainty", drawn, contrast=contrast)
 
 
 def _by_contrast(maps: Iterable[Derivative]) -> dict[str, dict[str, Derivative]]:
-    """Contrast to series to map; of many contrasts, that of all and the first ones."""
+    """Return maps by contrast and series, limited to the contrast of all conditions and the first
+    ones.
+    """
     by_contrast: dict[str, dict[str, Derivative]] = {}
-    for each in maps:
-        by_contrast.setdefault(each.entities["contrast"], {})[each.entities["desc"]] = each
+    for image in maps:
+        by_contrast.setdefault(image.entities["contrast"], {})[image.entities["desc"]] = image
     shown = sorted(by_contrast, key=lambda name: name != "all")[:MAX_CONTRASTS]
-    return {name: of_series for name, of_series in by_contrast.items() if name in shown}
+    return {name: maps_by_series for name, maps_by_series in by_contrast.items() if name in shown}

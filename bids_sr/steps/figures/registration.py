@@ -1,4 +1,4 @@
-"""Figures of what a run was registered to: the T1w image, the pair and the calibration."""
+"""Figures of the registrations of a run: to the T1w image, the pair and the calibration run."""
 
 from collections.abc import Iterator, Mapping
 
@@ -23,7 +23,7 @@ from bids_sr.steps.figures.display_grids import binary, display_grid, grid_of, o
     ),
 )
 def show_registration(registration: Facts) -> Content:
-    """How well the run was registered, with a warning for whatever seems wrong."""
+    """Show the quality of the registrations of a run, with warnings about implausible values."""
     from bids_sr.report.registration_facts import registration_html
 
     return registration_html(registration)
@@ -54,10 +54,14 @@ def draw_coregistration(
     boldref2t1w_xfm: Transforms,
     t1w_tpms: list[Image] | None = None,
 ) -> Content:
-    """BOLD reference against T1w, before and after registration.
+    """Draw the registration of the boldref to the T1w image, before and after.
 
-    `boldref2t1w_xfm`: transform of a T1w point to its boldref point (1, 4, 4; RAS+ mm).
-    `t1w_tpms`: probabilities of gray matter, white matter and CSF in T1w voxels (3D each).
+    Parameters
+    ----------
+    boldref2t1w_xfm : Transforms
+        Transform of T1w points to boldref points (1, 4, 4; RAS mm).
+    t1w_tpms : list[Image] | None
+        Probabilities of gray matter, white matter and CSF in the T1w image (3D).
     """
     from bids_sr.figures.anatomy import registration_figure
     from bids_sr.figures.canvas import PURPLE, RED
@@ -99,9 +103,9 @@ def draw_guide(
     highres_file: Image | None = None,
     bold_mask_hr: Mask | None = None,
 ) -> Content:
-    """Draw highres T2*w against the boldref, before and after registration.
+    """Draw the high-resolution T2*w image and the boldref, before and after registration.
 
-    `guide_hr` is the highres T2*w image on the high-resolution grid.
+    `guide_hr` is the registered T2*w image on the high-resolution grid.
     """
     from bids_sr.figures.anatomy import AXIAL_VIEWS, isolines, registration_figure
 
@@ -142,16 +146,20 @@ def draw_calibration(
     calibration_facts: Facts,
     tested: Facts,
 ) -> Iterator[Drawn]:
-    """The calibration against the run, and what became of it.
+    """Draw the registration of a calibration run, and the result of the calibration.
 
-    `boldref2calibration_xfm`: transform of a boldref point to its calibration point (1, 4, 4; RAS+
-    mm). `tested`: of the series that it entered, see `estimate_variance`.
+    Parameters
+    ----------
+    boldref2calibration_xfm : Transforms
+        Transform of boldref points to calibration points (1, 4, 4; RAS mm).
+    tested : Facts
+        Self-test results of `estimate_variance`, which record the use of the calibration run.
     """
     from bids_sr.figures.anatomy import AXIAL_VIEWS, isolines, registration_figure
     from bids_sr.report.registration_facts import calibration_html
 
     ratio = boldref.zooms / calibration_ref.zooms
-    grid = hr_grid(boldref.data.shape, boldref.affine, [max(float(each), 1.0) for each in ratio])
+    grid = hr_grid(boldref.data.shape, boldref.affine, [max(float(size), 1.0) for size in ratio])
     matrix = np.asarray(boldref2calibration_xfm[0])
     inside = binary(onto(bold_mask, *grid))
     reference = onto(boldref, *grid)
@@ -165,7 +173,8 @@ def draw_calibration(
         "calibrationreg", registration_figure(images, lines, mask=inside, views=AXIAL_VIEWS)
     )
     use = next(
-        (each.get("calibration") for each in tested.values() if isinstance(each, Mapping)), None
+        (result.get("calibration") for result in tested.values() if isinstance(result, Mapping)),
+        None,
     )
     voxel_mm = float(boldref.zooms[:2].max())
     yield Drawn("calibrationfacts", calibration_html({**calibration_facts, "use": use}, voxel_mm))

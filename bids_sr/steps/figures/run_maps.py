@@ -1,4 +1,4 @@
-"""Maps of a run by what their entities say, and as rows of figures."""
+"""Maps of a run, sorted by contrast, statistic, smoothing and series for figures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bids_sr.figures.maps import Display, Scene
 
 SHOWN, KINDS = (RAW, "bspline"), ("method", "measured")
-"""Series and kinds of series of which every map is drawn."""
+"""Series, and kinds of series, whose maps are always drawn."""
 _OfSeries = dict[str, Derivative]
 
 
@@ -25,8 +25,8 @@ _OfSeries = dict[str, Derivative]
 class ShownMaps:
     """Maps and regions of a run by series.
 
-    `stats`: maps by series for each contrast, statistic and smoothing (FWHM, mm). `regions`: masks
-    by series for each contrast, kind and smoothing.
+    `stats` are maps by contrast, statistic and smoothing (FWHM, mm), then by series. `regions` are
+    masks by contrast, kind and smoothing, then by series.
     """
 
     stats: dict[tuple[str, str, float], _OfSeries]
@@ -34,87 +34,82 @@ class ShownMaps:
 
     @property
     def display(self) -> Display:
-        """How its maps are shown: those of t, or of cc where there are none."""
+        """Display of the maps: t, or cc if there are no t maps."""
         from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY
 
         return T_DISPLAY if any(stat == "t" for _, stat, _ in self.stats) else CC_DISPLAY
 
     def leading(self, judged: str) -> str:
-        """Return the contrast that the verdict is about.
+        """Return the contrast of the verdict, or else the contrast of all conditions or the first
+        one.
 
-        Without one, it is that of all conditions, or the first that was mapped.
-
-        `judged`: contrast of the evidence for the verdict; empty for none.
+        `judged` is the contrast of the verdict's evidence, or "". "" is returned if there are no
+        maps.
         """
         mapped = list(dict.fromkeys(contrast for contrast, _, _ in self.stats))
         return next((name for name in (judged, "all", *mapped) if name in mapped), "")
 
 
 def sort_maps(maps: Iterable[Derivative]) -> ShownMaps:
-    """Order maps by contrast, statistic or region, smoothing and series.
-
-    Maps in another space are left out.
+    """Sort maps by contrast, statistic or region, smoothing and series; maps in other spaces are
+    skipped.
     """
     stats, regions = sorted_maps(maps)
     return ShownMaps(stats=stats, regions=regions)
 
 
 def judged_contrast(rows: Sequence[MetricRow], verdict: VerdictFacts) -> str:
-    """Return the contrast of the evidence that a verdict rests on.
-
-    It is empty where no method was applied or none was compared.
-    """
+    """Return the contrast of the evidence for a verdict, or "" if there is no such evidence."""
     evidence = strongest("function", rows, [verdict["best"]]) if verdict["best"] else None
     return "" if evidence is None else evidence.contrast
 
 
 def all_names(series_names: Sequence[str]) -> tuple[str, ...]:
-    """Return series in the order shown: as acquired, those of the plan, measured.
+    """Return all names of series in display order, from ``raw`` to ``measured``.
 
-    Names from ``raw`` to ``measured``, whether they exist or not.
+    The names include series that may not exist.
     """
     return (RAW, *series_names, MEASURED)
 
 
 def ordered(names: Iterable[str], series_names: Sequence[str]) -> list[str]:
-    """Return types in the order that the data set shares; unknown ones come last, by name."""
-    known = list(dict.fromkeys(names))
-    wanted = all_names(series_names)
-    return [name for name in wanted if name in known] + [
-        name for name in known if name not in wanted
+    """Return names in the shared display order; unknown names are last, in the given order."""
+    unique_names = list(dict.fromkeys(names))
+    display_order = all_names(series_names)
+    return [name for name in display_order if name in unique_names] + [
+        name for name in unique_names if name not in display_order
     ]
 
 
 def compared(names: Iterable[str], series_names: Sequence[str]) -> list[str]:
     """Return the series whose maps are drawn: acquired, B-spline, methods and measured.
 
-    Where there are none of these, all series are returned.
+    All series are returned if there are none of these.
     """
-    known = ordered(names, series_names)
-    return [name for name in known if name in SHOWN or kind_of(name) in KINDS] or known
+    sorted_names = ordered(names, series_names)
+    return [
+        name for name in sorted_names if name in SHOWN or kind_of(name) in KINDS
+    ] or sorted_names
 
 
 def scene_of(background: Volume, mask: Volume, roi: Volume) -> Scene:
-    """Background (on any grid), brain and region of a run.
-
-    It is what maps are drawn upon, on the grid of the mask.
-    """
+    """Return background (on any grid), brain and region of interest, on the grid of the mask."""
     from bids_sr.figures.maps import Scene
 
     return Scene(background=onto(background, *grid_of(mask)), mask=mask, roi=roi)
 
 
 def color_limit(maps: Iterable[Derivative], floor: float) -> float:
-    """Return the color scale limit for one contrast, statistic and smoothing, over all series.
+    """Return the end of the color scale for one contrast, statistic and smoothing.
 
-    Largest magnitude on the scale, in units of the maps.
+    `maps` are the maps of all series; `floor` is the smallest end, in units of the maps.
     """
     from bids_sr.figures.maps import common_scale
 
-    return common_scale((each.volume for each in maps), floor)
+    return common_scale((statmap.volume for statmap in maps), floor)
 
 
 def raised(flags: Facts) -> list[Mapping[str, object]]:
-    """Return flags of a run in words."""
-    found = flags["flags"]
-    return found if isinstance(found, list) else []
+    """Return the quality-control flags of a run as text entries."""
+    entries = flags["flags"]
+    return entries if isinstance(entries, list) else []

@@ -1,4 +1,4 @@
-"""Figures of the series of a run: a slice of each, and the quality of the super-resolved one."""
+"""Figures of the series of a run: a slice of each, and quality of the super-resolved series."""
 
 from collections.abc import Iterator, Sequence
 
@@ -37,7 +37,7 @@ def draw_slice(
     *,
     series_names: Sequence[str],
 ) -> Content:
-    """Draw a slice of the middle volume: acquired, baselines, super-resolved, and difference."""
+    """Draw a slice of the middle volume in all series, and differences from B-spline."""
     from bids_sr.figures.maps import series_figure
 
     names = run_maps_figures.all_names(series_names)
@@ -82,11 +82,12 @@ def draw_output(
     *,
     n_dummy: int = 0,
 ) -> Iterator[Drawn]:
-    """Draw tSNR maps, acquired and super-resolved, and the latter's carpet plot.
+    """Draw tSNR maps of the acquired and the super-resolved series, and a carpet plot of the
+    latter.
 
-    Super-resolved is the best method of the verdict, or else the last of `series`.
-
-    `series, tsnr`: those of the methods, or of B-spline where there are none; of tSNR raw's too.
+    The super-resolved series is the best method of the verdict, or else the last of `series`.
+    `series` and `tsnr` contain the methods, or B-spline if there are none; `tsnr` also contains
+    raw.
     """
     from bids_sr.figures.maps import overlay_figure
     from bids_sr.figures.motion import carpet_figure, carpet_rows
@@ -100,8 +101,8 @@ def draw_output(
         "madetsnr", overlay_figure(ratios, bold_mask_hr, label="temporal signal-to-noise ratio")
     )
     tissues = {
-        tissue: onto(each, *grid).data
-        for tissue, each in zip(("GM", "WM", "CSF"), tpms_bold or (), strict=False)
+        tissue: onto(probability, *grid).data
+        for tissue, probability in zip(("GM", "WM", "CSF"), tpms_bold or (), strict=False)
     }
     rows, groups = carpet(series[name], bold_mask_hr.data, tissues)
     yield Drawn(

@@ -1,4 +1,4 @@
-"""Figures of structural scans that were super-resolved together."""
+"""Figures of structural scans: super-resolved, measured, and without low-resolution scans."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -27,8 +27,8 @@ from bids_sr.steps.structural.scans import by_series, stacked, suffixes_of, untr
 def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Content:
     """Show the tissue volumes of one session of a participant without low-resolution scans.
 
-    `scan_facts`: alignment and position of each scan. `session`: label of the session; "" without
-    one.
+    `scan_facts` has alignment and position of each scan. `session` is the session label, or "" if
+    there are no sessions.
     """
     from bids_sr.report.facts import facts_html
     from bids_sr.report.markup import joined, render
@@ -83,12 +83,20 @@ def draw_lowres(
     *,
     session: str,
 ) -> Iterator[Drawn]:
-    """Draw input and super-resolved scans of a session without a high-resolution scan.
+    """Draw input and super-resolved scans of a session without high-resolution scans.
 
-    `coarse_scans`: low-resolution scans on the grid of the model by cubic spline. `other_scans`:
-    the same by other interpolations. `scan_mask`: voxels that remain of the scans (3D, boolean).
-    `scan_facts`: alignment and position of each scan. `session`: label of the session; "" without
-    one.
+    Parameters
+    ----------
+    coarse_scans : list[Map]
+        Low-resolution scans, interpolated to the grid of the model by cubic splines.
+    other_scans : list[Map]
+        Low-resolution scans from other interpolations.
+    scan_mask : Mask
+        Mask of the scans (3D, boolean).
+    scan_facts : Facts
+        Alignment and position of each scan.
+    session : str
+        Session label; "" if there are no sessions.
     """
     from bids_sr.figures.structural import scans_figure
     from bids_sr.report.facts import facts_html
@@ -107,7 +115,7 @@ def draw_lowres(
         name: {key: scan_mask.like(scan) for key, scan in scans.items()}
         for name, scans in by_series([*other_scans, *coarse_scans, *made_scans]).items()
     }
-    index = _shown_slice(scan_mask.data, ())
+    index = _select_slice(scan_mask.data, ())
     yield Drawn("lowresslice", scans_figure(series, {}, scan_mask, index))
     yield Drawn("lowrescoronal", scans_figure(series, {}, scan_mask, None))
     positions = f"Position relative to the first scan ({scan_facts['align']})"
@@ -198,40 +206,45 @@ def draw_scans(
     *,
     subject_facts: Mapping[str, object],
 ) -> Iterator[Drawn]:
-    """Draw the result, series side by side in a held-out slice, metrics, and misalignment.
+    """Draw overview, slices of all series, lesions and tissue classes, metrics, and positions.
 
-    The misalignment is how far the scans lay from each other.
-
-    `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean). `scan_classes`:
-    classes and lesions of all series. `scan_facts`: alignment, position of each scan, and
-    intensities that became 1.
+    Parameters
+    ----------
+    scan_mask : Mask
+        Brain on the grid of the scans (3D, boolean).
+    scan_classes : list[Map]
+        Tissue classes and lesions of all series.
+    scan_facts : Facts
+        Alignment, position of each scan, and intensities that were scaled to 1.
     """
     from bids_sr.figures.structural import classes_figure, scans_figure
     from bids_sr.report.facts import facts_html
     from bids_sr.report.metric_tables import SCANS, tables_html
     from bids_sr.report.scans_overview import scans_overview_html
 
-    who = f"sub-{subject_facts['Participant']}"
-    yield Drawn("scansoverview", scans_overview_html(scan_metrics, who, suffixes_of(fine_scans)))
-    found = by_series([*coarse_scans, *other_scans, *made_scans, *fine_scans])
+    participant = f"sub-{subject_facts['Participant']}"
+    yield Drawn(
+        "scansoverview", scans_overview_html(scan_metrics, participant, suffixes_of(fine_scans))
+    )
+    scans_by_series = by_series([*coarse_scans, *other_scans, *made_scans, *fine_scans])
     series = {
         name: {key: scan_mask.like(scan) for key, scan in scans.items()}
-        for name, scans in found.items()
+        for name, scans in scans_by_series.items()
     }
     measured = series.pop("measured")
-    index = _shown_slice(
+    index = _select_slice(
         scan_mask.data, untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
     )
     yield Drawn("scans", scans_figure(series, measured, scan_mask, index))
     yield Drawn("scanscoronal", scans_figure(series, measured, scan_mask, None))
     if "FLAIR" in measured:
-        made = dict.fromkeys(each.entities["desc"] for each in made_scans)
-        flairs = {name: series[name]["FLAIR"] for name in (_drawn_input(series), *made)}
+        method_names = dict.fromkeys(scan.entities["desc"] for scan in made_scans)
+        flairs = {name: series[name]["FLAIR"] for name in (_input_series(series), *method_names)}
         kinds = {
             suffix: {
-                each.entities["desc"]: each.volume
-                for each in scan_classes
-                if each.entities["suffix"] == suffix
+                scan.entities["desc"]: scan.volume
+                for scan in scan_classes
+                if scan.entities["suffix"] == suffix
             }
             for suffix in ("mask", "dseg")
         }
@@ -289,13 +302,18 @@ def explain_scans(
     *,
     method_label: str = "",
 ) -> Iterator[Drawn]:
-    """Draw what the gates pass, what the critic looks at, and the course of training.
+    """Draw attention gates, Grad-CAM maps of the critic, training curve and model card.
 
-    Of gates and critic nothing is drawn for a network without either.
+    Attention and Grad-CAM maps are only drawn if the network has gates or a critic.
 
-    `coarse_scans`: coarse scans on the fine grid by cubic spline, one for each contrast.
-    `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean). `fine_scans`: measured
-    scans of high resolution; None without any.
+    Parameters
+    ----------
+    coarse_scans : list[Map]
+        Low-resolution scans on the high-resolution grid (cubic spline), one per contrast.
+    scan_mask : Mask
+        Brain on the grid of the scans (3D, boolean).
+    fine_scans : list[Map] | None
+        Measured high-resolution scans; None if there are none.
     """
     from bids_sr.figures.structural import explanation_figure
     from bids_sr.figures.training import training_figure
@@ -304,21 +322,26 @@ def explain_scans(
     from bids_sr.sr.training.fused import explain_slice
 
     affine = scan_mask.affine
-    kept: list[int] = []
+    held_out: list[int] = []
     if fine_scans:
-        kept = untrained_slices(fine_scans, coarse_scans, scan_mask, [card_file])
-    index = _shown_slice(scan_mask.data, kept)
+        held_out = untrained_slices(fine_scans, coarse_scans, scan_mask, [card_file])
+    index = _select_slice(scan_mask.data, held_out)
     low, high = stacked(coarse_scans), stacked(fine_scans) if fine_scans else None
-    seen = explain_slice(load_model(model_file), low, high, scan_mask.data, affine, index)
-    shown = (("made", seen.critic_made, "super-resolved"), ("fine", seen.critic_fine, "measured"))
+    explanation = explain_slice(load_model(model_file), low, high, scan_mask.data, affine, index)
+    critic_maps = (
+        ("made", explanation.critic_made, "super-resolved"),
+        ("fine", explanation.critic_fine, "measured"),
+    )
     maps = {
-        f"critic, {text} (score {seen.scores[key]:.2f})": m
-        for key, m, text in shown
+        f"critic, {text} (score {explanation.scores[key]:.2f})": m
+        for key, m, text in critic_maps
         if m is not None
     }
-    if len(seen.masks) or maps:
-        slabs = {title: Volume(each[..., None], affine) for title, each in maps.items()}
-        gates = [Volume(each[..., None], affine) for each in seen.masks]
+    if len(explanation.masks) or maps:
+        slabs = {
+            title: Volume(slice_values[..., None], affine) for title, slice_values in maps.items()
+        }
+        gates = [Volume(gate[..., None], affine) for gate in explanation.masks]
         drawn = explanation_figure(made_scans[0].volume, gates, slabs, index)
         yield Drawn("attention", drawn, label=method_label)
     if len(log_file):
@@ -327,14 +350,16 @@ def explain_scans(
     yield Drawn("scancard", card_html(card_file), label=method_label)
 
 
-def _drawn_input(series: Collection[str]) -> str:
-    """Return the interpolation that stands for the input: trilinear, as in attention_unet."""
+def _input_series(series: Collection[str]) -> str:
+    """Return the series shown as the input: trilinear if available, as in attention_unet."""
     return "linear" if "linear" in series else "bspline"
 
 
-def _shown_slice(mask: Array, held_out: Sequence[int]) -> int:
-    """Return the held-out slice nearest to .6 of the brain's height; of all slices without any."""
+def _select_slice(mask: Array, held_out: Sequence[int]) -> int:
+    """Return the held-out slice closest to .6 of the brain's height; any slice if none was held
+    out.
+    """
     filled = np.flatnonzero(mask.any((0, 1)))
-    wanted = filled[0] + 0.6 * (filled[-1] - filled[0])
-    kept = [z for z in held_out if z in filled] or list(filled)
-    return int(min(kept, key=lambda z: abs(z - wanted)))
+    target = filled[0] + 0.6 * (filled[-1] - filled[0])
+    candidates = [z for z in held_out if z in filled] or list(filled)
+    return int(min(candidates, key=lambda z: abs(z - target)))

@@ -27,13 +27,13 @@ from bids_sr.steps.structural.scans import (
 _LOGGER = logging.getLogger(__name__)
 
 
-def _by_fast(suffixes: Sequence[str], tools: Tools) -> bool:
-    """Return whether FAST segments tissues for the quality metrics, which needs a T1w scan."""
+def _uses_fast(suffixes: Sequence[str], tools: Tools) -> bool:
+    """Return True if FAST segments tissues for the quality metrics, which requires a T1w scan."""
     return tools == "fsl" and "T1w" in suffixes
 
 
 def describe_measures(suffixes: Sequence[str], tools: Tools) -> str:
-    """Say how super-resolved scans were compared with measured ones."""
+    """Return methods text of the comparison of super-resolved scans with measured scans."""
     fast = (
         " For the image quality metrics, tissues were segmented in the brain-extracted"
         " high-resolution T1w scan with FSL FAST [@fast]."
@@ -43,13 +43,13 @@ def describe_measures(suffixes: Sequence[str], tools: Tools) -> str:
         " that were not used for training. The comparison included error metrics, peak"
         " signal-to-noise ratio (PSNR), structural similarity (SSIM), image quality metrics,"
         " tissues segmented with Atropos [@ants], and segmentations of CSF, veins, pial layer and"
-        f" white-matter hyperintensities [@attention_unet].{fast * _by_fast(suffixes, tools)}"
+        f" white-matter hyperintensities [@attention_unet].{fast * _uses_fast(suffixes, tools)}"
     )
 
 
 def describe_tissues(suffixes: Sequence[str], align: Align, tools: Tools) -> dict[str, object]:
-    """Return metadata of the tissues of the measured scans."""
-    program = "FAST" if _by_fast(suffixes, tools) else "Atropos"
+    """Return metadata of the tissue segmentation of the measured scans."""
+    program = "FAST" if _uses_fast(suffixes, tools) else "Atropos"
     return {
         "Resolution": grid_text(suffixes[0], align),
         "Description": (
@@ -80,27 +80,41 @@ def measure_scans(
     anat_tools: Tools,
     random_seed: int,
 ) -> tuple[Rows, Facts, Image, list[Map]]:
-    """Compare super-resolved and interpolated scans with the fine ones.
+    """Compare super-resolved and interpolated scans with the measured high-resolution scans.
 
-    The metrics are on similarity, quality, tissues and lesions.
+    The metrics are on similarity, image quality, tissues and lesions.
 
-    `coarse_scans`: coarse scans on the fine grid by cubic spline, one for each contrast.
-    `scan_mask`: voxels that remain of the scans, on their grid (3D, boolean). `scan_brain`: voxels
-    of the brain there. `scan_facts`: contains the matrix to the template. `card_file`: cards of
-    their models, which list the slices that these have not seen, and the number of parameters.
-    `given_lesion_template`: where lesions occur, in template space; None: everywhere.
-    `given_wmh_reference`: edited mask of white-matter hyperintensities in the fine scans, which
-    volumes and overlaps are compared with; None: the automatic mask. Returns the
-    table of metrics; what its columns mean; tissues of the fine scans, 1 GM, 2 WM, 3 CSF; classes
-    of all series (`CLASS_LABELS`) and their white-matter hyperintensities.
+    Parameters
+    ----------
+    coarse_scans : list[Map]
+        Low-resolution scans on the high-resolution grid (cubic spline), one per contrast.
+    scan_mask, scan_brain : Mask
+        Mask of the scans, and brain, on their grid (3D, boolean).
+    scan_facts : Facts
+        Facts with the matrix to the template.
+    card_file : list[Facts]
+        Model cards, which list held-out slices and the number of parameters.
+    given_lesion_template : File | None
+        Locations of lesions in template space; None for lesions in any location.
+    given_wmh_reference : File | None
+        Edited mask of white-matter hyperintensities in the measured scans, the reference for
+        volumes and overlaps; None for the automatic mask.
+
+    Returns
+    -------
+    tuple[Rows, Facts, Image, list[Map]]
+        Table of metrics; descriptions of its columns; tissues of the measured scans (1 GM, 2 WM, 3
+        CSF); and classes (`CLASS_LABELS`) and white-matter hyperintensities of all series.
     """
     series = by_series([*coarse_scans, *other_scans, *made_scans])
-    found = by_series(fine_scans)["measured"]
-    measured = {suffix: found[suffix] for suffix in suffixes}
-    edited = None if given_wmh_reference is None else _edited(given_wmh_reference, scan_mask)
+    scans = by_series(fine_scans)["measured"]
+    measured = {suffix: scans[suffix] for suffix in suffixes}
+    edited = (
+        None if given_wmh_reference is None else _read_edited_mask(given_wmh_reference, scan_mask)
+    )
     slices = untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
     likely = _likely_lesions(given_lesion_template, scan_mask, scan_facts)
-    rows, labels, classes = _measured_rows(
+    rows, labels, classes = _measure_rows(
         measured,
         series,
         scan_mask.data,
@@ -112,53 +126,57 @@ def measure_scans(
         by_fast=_tissues_by_fast(measured, scan_brain, here) if anat_tools == "fsl" else None,
         seed=random_seed,
     )
-    rows += _sizes(card_file)
+    rows += _parameter_rows(card_file)
     columns = columns_json(row.statistic for row in rows)
     dseg = Volume(labels, scan_mask.affine)
-    about = {key: value for key, value in fine_scans[0].sidecar.items() if key in ("Resolution",)}
-    return rows, columns, dseg, _class_images(classes, scan_mask.affine, about)
+    common_metadata = {
+        key: value for key, value in fine_scans[0].sidecar.items() if key in ("Resolution",)
+    }
+    return rows, columns, dseg, _class_images(classes, scan_mask.affine, common_metadata)
 
 
 CLASS_LABELS = {"csfSpaces": 1, "veins": 2, "pial": 3, "brainTissue": 4}
-"""Labels of the classes of all contrasts together; 0 is no class."""
+"""Labels of classes that are segmented from all contrasts together; 0 is background."""
 
 
 def _class_images(
     classes: Mapping[str, Mapping[str, Mapping[str, Array]]],
     affine: Array,
-    about: Mapping[str, object],
+    common_metadata: Mapping[str, object],
 ) -> list[Derivative]:
-    """Return classes of each series as label images, and its hyperintensities as a mask.
+    """Return class labels of each series, and masks of white-matter hyperintensities.
 
-    `about`: entries of all sidecars.
+    `about` has the metadata that all sidecars share.
     """
     images = []
-    for name, masks_of in classes["all"].items():
-        labels = np.zeros(next(iter(masks_of.values())).shape, np.uint8)
-        for label, voxels in masks_of.items():
+    for name, masks_by_class in classes["all"].items():
+        labels = np.zeros(next(iter(masks_by_class.values())).shape, np.uint8)
+        for label, voxels in masks_by_class.items():
             labels[voxels] = CLASS_LABELS[label]
         entities = {"res": "hr", "desc": name, "label": "classes", "suffix": "dseg"}
         legend = "1 CSF-filled spaces, 2 veins and sinuses, 3 pial layer, 4 brain tissue"
         sidecar = {
-            **about,
+            **common_metadata,
             "Description": "segmentation based on the T1w, T2w and FLAIR scans"
             f" together: {legend}",
         }
         images.append(Derivative(Volume(labels, affine, dtype="uint8"), entities, sidecar))
-    for name, masks_of in classes["FLAIR"].items():
+    for name, masks_by_class in classes["FLAIR"].items():
         entities = {"res": "hr", "desc": name, "label": "WMH", "suffix": "mask"}
         sidecar = {
-            **about,
+            **common_metadata,
             "Type": "Lesion",
             "Description": "white-matter hyperintensities, segmented automatically in the FLAIR"
             " scan",
         }
-        images.append(Derivative(Volume(masks_of["wmh"], affine), entities, sidecar))
+        images.append(Derivative(Volume(masks_by_class["wmh"], affine), entities, sidecar))
     return images
 
 
-def _edited(file: Path, grid: Volume) -> Array:
-    """Read an edited mask on the grid of the scans (3D, boolean); refuse one on another grid."""
+def _read_edited_mask(file: Path, grid: Volume) -> Array:
+    """Return an edited mask (3D, boolean); raise `UsageError` if it is not on the grid of the
+    scans.
+    """
     from bids_sr.io.fields_of_view import same_grid
     from bids_sr.io.nifti import load_image
     from bids_sr.notices import UsageError
@@ -176,10 +194,16 @@ def _edited(file: Path, grid: Volume) -> Array:
 
 
 def _likely_lesions(file: Path | None, grid: Volume, facts: Mapping[str, object]) -> Array | None:
-    """Return voxels in which lesions occur, by the nearest voxel of a template (3D, boolean).
+    """Return voxels where lesions are likely, resampled by nearest neighbor (3D, boolean).
 
-    `file`: template; None returns None (everywhere). `facts`: its ``to_template`` is the matrix
-    from a point of the grid to its point in the template (RAS mm).
+    Parameters
+    ----------
+    file : Path | None
+        Template of lesion locations; None to return None (lesions in any location).
+    grid : Volume
+        Grid of the scans.
+    facts : Mapping[str, object]
+        Facts whose ``to_template`` maps points of the grid to points of the template (RAS mm).
     """
     if file is None:
         return None
@@ -187,7 +211,7 @@ def _likely_lesions(file: Path | None, grid: Volume, facts: Mapping[str, object]
     from bids_sr.spatial.resampling import sample_volume
 
     prior = load(file)
-    found = sample_volume(
+    resampled = sample_volume(
         (prior.data > 0).astype(np.float32),
         prior.affine,
         grid.data.shape,
@@ -196,14 +220,14 @@ def _likely_lesions(file: Path | None, grid: Volume, facts: Mapping[str, object]
         order=0,
         zero_outside=True,
     )
-    return np.asarray(found > 0.5)
+    return np.asarray(resampled > 0.5)
 
 
 CONTROL_MEASURES_TEXT = (
     "For participants without low-resolution scans, tissue volumes were measured in each"
     " session to assess the variability of volumes over time [@attention_unet]."
 )
-"""Methods text of the measures of scans of a high resolution only."""
+"""Methods text of measures of high-resolution scans without low-resolution scans."""
 
 
 @step(
@@ -223,14 +247,19 @@ def measure_control(
     anat_tools: Tools,
     random_seed: int,
 ) -> tuple[Rows, Facts, Image]:
-    """Measure tissue volumes and quality of high-resolution scans that nothing is compared with.
+    """Measure tissue volumes and image quality of high-resolution scans without comparison.
 
-    `scan_mask`, `scan_brain`, `scan_facts`, `given_lesion_template`: as in `measure_scans`.
-    Returns the table of metrics; what its columns mean; tissues of the scans, 1 GM, 2 WM, 3 CSF.
+    The parameters are as in `measure_scans`.
+
+    Returns
+    -------
+    tuple[Rows, Facts, Image]
+        Table of metrics; descriptions of its columns; and tissues of the scans (1 GM, 2 WM, 3
+        CSF).
     """
-    found = by_series(fine_scans)["measured"]
-    measured = {suffix: found[suffix] for suffix in suffixes}
-    rows, labels, _ = _measured_rows(
+    scans = by_series(fine_scans)["measured"]
+    measured = {suffix: scans[suffix] for suffix in suffixes}
+    rows, labels, _ = _measure_rows(
         measured,
         {},
         scan_mask.data,
@@ -244,8 +273,8 @@ def measure_control(
     return rows, columns_json(row.statistic for row in rows), Volume(labels, scan_mask.affine)
 
 
-def _sizes(cards: Sequence[Mapping[str, object]]) -> list[MetricRow]:
-    """Return a row per network with its number of parameters, if its card has it."""
+def _parameter_rows(cards: Sequence[Mapping[str, object]]) -> list[MetricRow]:
+    """Return a row with the number of parameters of each network whose card lists it."""
     return [
         row
         for card in cards
@@ -256,7 +285,7 @@ def _sizes(cards: Sequence[Mapping[str, object]]) -> list[MetricRow]:
     ]
 
 
-def _measured_rows(
+def _measure_rows(
     measured: Mapping[str, Array],
     series: Mapping[str, Mapping[str, Array]],
     mask: Array,
@@ -269,14 +298,37 @@ def _measured_rows(
     by_fast: Mapping[str, Array] | None = None,
     seed: int,
 ) -> tuple[list[MetricRow], Array, dict[str, dict[str, dict[str, Array]]]]:
-    """All rows of the table, the tissues of the measured scans (1 GM, 2 WM, 3 CSF), and classes.
+    """Return all metric rows, the tissues of the measured scans, and classes.
 
-    `slices`: that images are compared in with the fine ones. `brain`: voxels in which tissues are
-    segmented; None: `mask`. `likely`: voxels in which lesions occur; None: everywhere. `edited`:
-    hyperintensities of the measured scans by hand; None: found automatically. `by_fast`: tissues
-    of the measured scans for the quality metrics; None: by Atropos, as for volumes and overlaps,
-    which use the same program for all series. Classes are masks by contrast (``all``, ``FLAIR``),
-    series and class.
+    Parameters
+    ----------
+    measured : Mapping[str, ndarray]
+        Measured scans by contrast.
+    series : Mapping[str, Mapping[str, ndarray]]
+        Other scans by series and contrast.
+    mask : ndarray
+        Mask of the scans (X, Y, Z).
+    affine : ndarray
+        Voxel-to-RAS-mm matrix (4, 4).
+    slices : Sequence[int]
+        Slices for the comparison of images with the measured scans.
+    brain : ndarray | None
+        Voxels for tissue segmentation; None for `mask`.
+    likely : ndarray | None
+        Voxels where lesions are likely; None to allow lesions in all voxels.
+    edited : ndarray | None
+        Edited hyperintensities of the measured scans; None for automatic segmentation.
+    by_fast : Mapping[str, ndarray] | None
+        Tissues of the measured scans for the quality metrics; None for Atropos. Volumes and
+        overlaps use Atropos for all series.
+    seed : int
+        Seed of the segmentation.
+
+    Returns
+    -------
+    tuple[list[MetricRow], ndarray, dict[str, dict[str, dict[str, ndarray]]]]
+        Rows; tissue labels (1 GM, 2 WM, 3 CSF); and masks by contrast (``all``, ``FLAIR``), series
+        and class.
     """
     from bids_sr.quality.classes import lesions, segmentations
     from bids_sr.quality.image_quality import likeness, quality
@@ -284,45 +336,46 @@ def _measured_rows(
     from bids_sr.registration.tissues import NAMES
 
     zooms = voxel_sizes(affine).tolist()
-    every = {"measured": measured, **series}
+    all_series = {"measured": measured, **series}
     inside = mask if brain is None else brain
-    around = None if np.array_equal(inside, mask) else mask
+    wider_mask = None if np.array_equal(inside, mask) else mask
     by_scan = {
         name: tissues
-        for name, scans in every.items()
+        for name, scans in all_series.items()
         if (tissues := _tissues(scans, inside, affine, seed, name))
     }
-    own_tissues = by_scan.get("measured", {}) if by_fast is None else by_fast
+    measured_tissues = by_scan.get("measured", {}) if by_fast is None else by_fast
     rows: list[MetricRow] = []
-    drawn: dict[str, dict[str, dict[str, Array]]] = {"all": {}, "FLAIR": {}}
+    classes: dict[str, dict[str, dict[str, Array]]] = {"all": {}, "FLAIR": {}}
     for contrast, truth in measured.items():
         images = {name: scans[contrast] for name, scans in series.items()}
         rows += likeness(contrast, images, truth, mask, slices)
-        rows += quality(contrast, {"measured": truth, **images}, mask, own_tissues, zooms)
+        rows += quality(contrast, {"measured": truth, **images}, mask, measured_tissues, zooms)
     if "measured" in by_scan:
         rows += segmentations("all", by_scan, mask, zooms)
     if set(CONTRASTS) <= set(measured):
-        drawn["all"] = {
-            name: segment_multispectral(scans, inside, around) for name, scans in every.items()
+        classes["all"] = {
+            name: segment_multispectral(scans, inside, wider_mask)
+            for name, scans in all_series.items()
         }
-        rows += segmentations("all", drawn["all"], mask, zooms)
+        rows += segmentations("all", classes["all"], mask, zooms)
     if "FLAIR" in measured:
-        flairs = {name: scans["FLAIR"] for name, scans in every.items()}
-        drawn["FLAIR"] = lesions(flairs, inside, zooms, likely)
-        compared = drawn["FLAIR"] | ({} if edited is None else {"measured": {"wmh": edited}})
-        rows += segmentations("FLAIR", compared, mask, zooms)
+        flairs = {name: scans["FLAIR"] for name, scans in all_series.items()}
+        classes["FLAIR"] = lesions(flairs, inside, zooms, likely)
+        lesion_masks = classes["FLAIR"] | ({} if edited is None else {"measured": {"wmh": edited}})
+        rows += segmentations("FLAIR", lesion_masks, mask, zooms)
     labels = np.zeros(mask.shape, np.uint8)
     for label, tissue in enumerate(NAMES, 1):
-        labels[own_tissues.get(tissue, np.zeros(mask.shape, bool))] = label
-    return rows, labels, drawn
+        labels[measured_tissues.get(tissue, np.zeros(mask.shape, bool))] = label
+    return rows, labels, classes
 
 
 def _tissues_by_fast(
     measured: Mapping[str, Array], brain: Volume, here: Path
 ) -> dict[str, Array] | None:
-    """Return tissue masks of the high-resolution T1w scan by FAST; None without such a scan.
+    """Return tissue masks of the high-resolution T1w scan from FAST; None if there is no T1w.
 
-    They are empty if FAST fails.
+    The dictionary is empty if FAST fails.
     """
     from bids_sr.registration import fsl
 
@@ -343,9 +396,9 @@ def _tissues_by_fast(
 def _tissues(
     scans: Mapping[str, Array], mask: Array, affine: Array, seed: int, name: str
 ) -> dict[str, Array]:
-    """Return tissue masks, empty where the tissues cannot be told apart.
+    """Return tissue masks; the dictionary is empty if segmentation fails.
 
-    This failure is no reason to lose all other measures.
+    A failure is only logged, so that all other measures are kept.
     """
     from bids_sr.registration import tissues
 

@@ -1,4 +1,4 @@
-"""Structural scans of one head, brought into one frame, grid and intensity scale."""
+"""Preparation of the structural scans of one head: common frame, grid and intensity scale."""
 
 import itertools
 import logging
@@ -47,7 +47,7 @@ _ALIGNED = {
     ),
     "template-rigid": _TO_TEMPLATE % "rigid transforms",
     "template": _TO_TEMPLATE % "affine transforms",
-    # the step to the template maximizes another metric than mutual information
+    # The registration to the template maximizes a metric other than mutual information.
     "template-warp": (
         "aligned to the high-resolution {} scan, which was aligned to the template, with affine"
         " transforms and symmetric deformations in ANTs [@ants]; cropped to the intracranial"
@@ -74,7 +74,7 @@ _UNITS = {
     "range": "intensities scaled to the range from 0 to 1, where 0 and 1 are the minimum and"
     " maximum of the brain-extracted scan",
 }
-"""Descriptions of the intensities in sidecars."""
+"""Descriptions of intensities in sidecars."""
 _TIMES_AS_LONG = {
     "rigid": 1.0,
     "affine": 1.5,
@@ -83,15 +83,17 @@ _TIMES_AS_LONG = {
     "template": 1.5,
     "template-warp": 2.5,
 }
-"""Of the preparation: an affine measured; others by their further iterations."""
+"""Processor time relative to a rigid alignment; the value for affine was measured, the others are
+estimated from numbers of iterations.
+"""
 
 
 def describe_preparation(
     suffixes: Sequence[str], align: Align, scale: Scale, extracted: Extracted, tools: Tools
 ) -> str:
-    """Say how scans of both resolutions were brought together.
+    """Return methods text of the preparation of scans of both resolutions.
 
-    `suffixes`: BIDS suffix of each contrast; the first is the frame.
+    `suffixes` are the BIDS suffixes of the contrasts; the first defines the frame.
     """
     first, contrasts = suffixes[0], " and ".join(suffixes)
     aligned = _ALIGNED[align].format(first)
@@ -129,7 +131,7 @@ def describe_scan_mask(
 ) -> dict[str, object]:
     """Return metadata of the mask of the scans.
 
-    `of_model`: whether the grid is that of a model rather than of the high-resolution scan.
+    `of_model` is True if the grid is from a model instead of the high-resolution scan.
     """
     grid = _grid_of_model if of_model else grid_text
     resolution = grid(suffixes[0], align)
@@ -163,31 +165,41 @@ def prepare_scans(
 ) -> _Scans:
     """Bring the scans of one head into one frame, onto one grid and to [0, 1].
 
-    `highres_files, lowres_files`: fine and coarse scan of each contrast, as acquired.
-    `template_mask`: voxels of the brain in the template (3D, boolean). `suffixes`: BIDS suffix of
-    each; the first is the frame. Returns fine scans on one grid; coarse scans there by cubic
-    spline; all contrasts by each of the other interpolations, in order; what remains of the scans
-    on that grid (`anat_mask`); brain there; position of each scan, the intensities that became 1,
-    and the way to the template.
+    Parameters
+    ----------
+    highres_files, lowres_files : list[File]
+        High- and low-resolution scan of each contrast, as acquired.
+    template_mask : Mask
+        Brain in the template (3D, boolean).
+    suffixes : tuple[str, ...]
+        BIDS suffix of each contrast; the first defines the frame.
+
+    Returns
+    -------
+    tuple[list[Map], list[Map], list[Map], Mask, Mask, Facts]
+        High-resolution scans on one grid; low-resolution scans on this grid by cubic splines; all
+        contrasts from each of the other interpolations, in order; mask of the scans (`anat_mask`);
+        brain; and position of each scan, intensities that were scaled to 1, and the transform to
+        the template.
     """
     from bids_sr.registration import structural_preparation
     from bids_sr.registration.ants import load
 
-    others = _other_interpolations(baselines, anat_align)
+    interpolations = _other_interpolations(baselines, anat_align)
     scans = {
         (name, kind): load(path)
         for name, *paths in zip(suffixes, highres_files, lowres_files, strict=True)
         for kind, path in zip(("highres", "lowres"), paths, strict=True)
     }
     unbias, extract_brain, align_linear = _external_tools(anat_tools, anat_align, here)
-    made = structural_preparation.prepare(
+    prepared = structural_preparation.prepare(
         scans,
         template,
         template_mask.data,
         seed=random_seed,
         prefix=str(here / "scans_"),
         sloppy=sloppy,
-        interpolations=("bspline", *others),
+        interpolations=("bspline", *interpolations),
         align=anat_align,
         scale=anat_scale,
         extracted=anat_mask,
@@ -195,33 +207,36 @@ def prepare_scans(
         extract_brain=extract_brain,
         align_linear=align_linear,
     )
-    about = {
+    metadata = {
         "Resolution": grid_text(suffixes[0], anat_align),
         "SkullStripped": True,
         "Description": _UNITS[anat_scale],
     }
     series = {
-        name: [scan_of(Volume(stack[each], made.affine), name, each, about) for each in suffixes]
-        for name, stack in {"measured": made.hr, **made.lr}.items()
+        name: [
+            scan_of(Volume(stack[suffix], prepared.affine), name, suffix, metadata)
+            for suffix in suffixes
+        ]
+        for name, stack in {"measured": prepared.hr, **prepared.lr}.items()
     }
-    facts = made.record(anat_align)
-    if (cropped := made.facts.get("template", {}).get("brain_cropped_percent", 0.0)) > 1:
+    facts = prepared.record(anat_align)
+    if (cropped := prepared.facts.get("template", {}).get("brain_cropped_percent", 0.0)) > 1:
         _LOGGER.warning(
             "The brain extends beyond the intracranial mask of the template, so %.1f %% of the"
             " brain is cropped. Use --anat-align template to scale the brain to the size of the"
             " template.",
             cropped,
         )
-    rest = [scan for name in others for scan in series[name]]
-    mask, brain = (Volume(each, made.affine) for each in (made.mask, made.brain))
-    return series["measured"], series["bspline"], rest, mask, brain, facts
+    other_scans = [scan for name in interpolations for scan in series[name]]
+    mask, brain = (Volume(voxels, prepared.affine) for voxels in (prepared.mask, prepared.brain))
+    return series["measured"], series["bspline"], other_scans, mask, brain, facts
 
 
 def _other_interpolations(baselines: str, anat_align: Align) -> tuple[str, ...]:
-    """Return the interpolations to the grid besides the cubic spline, in order."""
+    """Return the interpolations other than the cubic spline, in order."""
     if baselines != "all":
         return ("linear",)
-    # a deformation is interpolated by splines only
+    # Deformations are only interpolated by splines.
     warped = anat_align in ("nonlinear", "template-warp")
     return ("linear", "nearest") if warped else ("linear", "lanczos", "nearest")
 
@@ -231,7 +246,7 @@ def _external_tools(
 ) -> "tuple[Unbias | None, ExtractBrain | None, AlignLinear | None]":
     """Return functions for bias correction, brain extraction and trilinear alignment with FSL.
 
-    `here`: directory for their files. None, None, None if `anat_tools` is ``ants``.
+    They are None if `anat_tools` is ``ants``. `here` is the directory for their files.
     """
     if anat_tools == "ants":
         return None, None, None
@@ -256,7 +271,7 @@ CONTROL_PREPARATION_TEXT = (
     "High-resolution scans of participants without low-resolution scans were preprocessed in"
     " the same way."
 )
-"""Methods text of the preparation of scans of a high resolution only."""
+"""Methods text of the preparation of high-resolution scans without low-resolution scans."""
 
 
 @step(
@@ -280,16 +295,26 @@ def prepare_control(
 ) -> tuple[list[Map], Mask, Mask, Facts]:
     """Bring the high-resolution scans of one session into one frame and to [0, 1].
 
-    `highres_files`: scan of each contrast, as acquired. `template_mask`: voxels of the brain in
-    the template (3D, boolean). `suffixes`: BIDS suffix of each; the first is the frame. Returns
-    the scans on one grid; what remains of the scans there (`anat_mask`); brain there; position of
-    each scan, and the matrix to the template.
+    Parameters
+    ----------
+    highres_files : list[File]
+        Scan of each contrast, as acquired.
+    template_mask : Mask
+        Brain in the template (3D, boolean).
+    suffixes : tuple[str, ...]
+        BIDS suffix of each contrast; the first defines the frame.
+
+    Returns
+    -------
+    tuple[list[Map], Mask, Mask, Facts]
+        Scans on one grid; mask of the scans (`anat_mask`); brain; and position of each scan and
+        the matrix to the template.
     """
     from bids_sr.registration import structural_preparation
     from bids_sr.registration.ants import load
 
     unbias, extract_brain, _ = _external_tools(anat_tools, anat_align, here)
-    made = structural_preparation.prepare(
+    prepared = structural_preparation.prepare(
         {
             (name, "highres"): load(path)
             for name, path in zip(suffixes, highres_files, strict=True)
@@ -305,16 +330,17 @@ def prepare_control(
         unbias=unbias,
         extract_brain=extract_brain,
     )
-    about = {
+    metadata = {
         "Resolution": grid_text(suffixes[0], anat_align),
         "SkullStripped": True,
         "Description": _UNITS[anat_scale].replace("low-resolution", "high-resolution"),
     }
     scans = [
-        scan_of(Volume(made.hr[each], made.affine), "measured", each, about) for each in suffixes
+        scan_of(Volume(prepared.hr[suffix], prepared.affine), "measured", suffix, metadata)
+        for suffix in suffixes
     ]
-    facts = made.record(anat_align)
-    mask, brain = (Volume(voxels, made.affine) for voxels in (made.mask, made.brain))
+    facts = prepared.record(anat_align)
+    mask, brain = (Volume(voxels, prepared.affine) for voxels in (prepared.mask, prepared.brain))
     return scans, mask, brain, facts
 
 
@@ -325,7 +351,7 @@ _SCALED_ALONE = {
 
 
 def _grid_of_model(first: str, align: str) -> str:
-    """Describe the grid of scans without a high-resolution counterpart, for sidecars."""
+    """Return the description of a grid without a high-resolution scan, for sidecars."""
     if align.startswith("template"):
         return "grid with the voxel size of the model, covering the template brain"
     return f"grid with the voxel size of the model, covering the low-resolution {first} scan"
@@ -339,9 +365,10 @@ def describe_lowres_preparation(
     tools: Tools,
     grid_mm: Sequence[float],
 ) -> str:
-    """Say how scans of a low resolution only were brought to the grid of a model.
+    """Return methods text of the preparation of low-resolution scans for the grid of a model.
 
-    `suffixes`: BIDS suffix of each contrast; the first is the frame. `grid_mm`: voxel size (mm).
+    `suffixes` are the BIDS suffixes of the contrasts; the first defines the frame. `grid_mm` is
+    the voxel size (mm).
     """
     aligned = _ALIGNED[align].replace("high-resolution", "low-resolution").format(suffixes[0])
     size = " × ".join(f"{mm:g}" for mm in grid_mm)
@@ -382,32 +409,45 @@ def prepare_lowres(
     random_seed: int,
     sloppy: bool,
 ) -> tuple[list[Map], list[Map], Mask, Facts]:
-    """Bring low-resolution scans of one head onto a grid of a model's voxel size and to [0, 1].
+    """Bring low-resolution scans of one head onto a grid with a model's voxel size and to [0, 1].
 
-    `lowres_files`: scan of each contrast, as acquired. `template_mask`: voxels of the brain in the
-    template (3D, boolean). `suffixes`: BIDS suffix of each scan; the grid is around the first.
-    `grid_mm`: voxel size of the images that the model was trained on (mm). `grid_orientation`:
-    anatomical axis across the slices of the model. Returns scans by cubic spline; by each of the
-    other interpolations, in order; what remains of the scans on the grid (`anat_mask`); alignment,
-    position of each scan, and the intensities that became 1.
+    Parameters
+    ----------
+    lowres_files : list[File]
+        Scan of each contrast, as acquired.
+    template_mask : Mask
+        Brain in the template (3D, boolean).
+    suffixes : tuple[str, ...]
+        BIDS suffix of each contrast; the grid is placed around the first scan.
+    grid_mm : tuple[float, float, float]
+        Voxel size of the training images of the model (mm).
+    grid_orientation : str
+        Anatomical axis perpendicular to the slices of the model.
+
+    Returns
+    -------
+    tuple[list[Map], list[Map], Mask, Facts]
+        Scans by cubic splines; scans from each of the other interpolations, in order; mask of the
+        scans (`anat_mask`); and alignment, position of each scan, and intensities that were scaled
+        to 1.
     """
     from bids_sr.registration import structural_preparation
     from bids_sr.registration.ants import load
     from bids_sr.registration.model_grid import grid_around
 
-    others = _other_interpolations(baselines, anat_align)
+    interpolations = _other_interpolations(baselines, anat_align)
     scans = {
         (name, "lowres"): load(path) for name, path in zip(suffixes, lowres_files, strict=True)
     }
     unbias, extract_brain, align_linear = _external_tools(anat_tools, anat_align, here)
-    made = structural_preparation.prepare(
+    prepared = structural_preparation.prepare(
         scans,
         template,
         template_mask.data,
         seed=random_seed,
         prefix=str(here / "scans_"),
         sloppy=sloppy,
-        interpolations=("bspline", *others),
+        interpolations=("bspline", *interpolations),
         align=anat_align,
         scale=anat_scale,
         extracted=anat_mask,
@@ -416,15 +456,18 @@ def prepare_lowres(
         extract_brain=extract_brain,
         align_linear=align_linear,
     )
-    about = {
+    metadata = {
         "Resolution": _grid_of_model(suffixes[0], anat_align),
         "SkullStripped": True,
         "Description": _UNITS[anat_scale],
     }
     series = {
-        name: [scan_of(Volume(stack[each], made.affine), name, each, about) for each in suffixes]
-        for name, stack in made.lr.items()
+        name: [
+            scan_of(Volume(stack[suffix], prepared.affine), name, suffix, metadata)
+            for suffix in suffixes
+        ]
+        for name, stack in prepared.lr.items()
     }
-    rest = [scan for name in others for scan in series[name]]
-    facts = {"units": made.units, "align": anat_align, "offsets": made.facts}
-    return series["bspline"], rest, Volume(made.mask, made.affine), facts
+    other_scans = [scan for name in interpolations for scan in series[name]]
+    facts = {"units": prepared.units, "align": anat_align, "offsets": prepared.facts}
+    return series["bspline"], other_scans, Volume(prepared.mask, prepared.affine), facts

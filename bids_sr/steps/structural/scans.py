@@ -1,8 +1,7 @@
-"""Structural scans as artifacts: one map per series and contrast, stacked or sorted.
+"""Structural scans as artifacts: one map per series and contrast.
 
-Scans are maps with entities of their own: `desc` is the series (measured, an interpolation, a
-method), the suffix the contrast. All of one head lie on one grid, in [0, 1], nothing outside the
-brain.
+The entity `desc` of a scan is its series (measured, an interpolation or a method), and the suffix
+is the contrast. All scans of a head are on one grid, scaled to [0, 1], and 0 outside the mask.
 """
 
 import shutil
@@ -33,7 +32,7 @@ def grid_text(first: str, align: str) -> str:
 
 
 def emptied(folder: Path) -> Path:
-    """Return a new, empty folder in place of any of that name."""
+    """Return a new, empty folder; an existing folder of this name is removed."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
@@ -45,24 +44,21 @@ def scan_of(image: Volume, series: str, suffix: str, about: Mapping[str, object]
 
 
 def stacked(scans: Sequence[Derivative]) -> Float32:
-    """Return scans of one head as channels, (C, X, Y, Z).
-
-    Values of the scans in this order (float32).
-    """
-    return np.stack([each.volume.data for each in scans])
+    """Return the values of scans of one head as channels, (C, X, Y, Z) float32."""
+    return np.stack([scan.volume.data for scan in scans])
 
 
 def suffixes_of(scans: Sequence[Derivative]) -> list[str]:
     """Return the contrasts of scans (BIDS suffixes), in order."""
-    return [each.entities["suffix"] for each in scans]
+    return [scan.entities["suffix"] for scan in scans]
 
 
 def by_series(scans: Sequence[Derivative]) -> dict[str, dict[str, Array]]:
-    """Return images of scans by series and contrast."""
-    found: dict[str, dict[str, Array]] = {}
-    for each in scans:
-        found.setdefault(each.entities["desc"], {})[each.entities["suffix"]] = each.volume.data
-    return found
+    """Return the images of scans by series and contrast."""
+    images: dict[str, dict[str, Array]] = {}
+    for scan in scans:
+        images.setdefault(scan.entities["desc"], {})[scan.entities["suffix"]] = scan.volume.data
+    return images
 
 
 def untrained_slices(
@@ -71,13 +67,13 @@ def untrained_slices(
     mask: Volume,
     cards: Sequence[Mapping[str, object]],
 ) -> list[int]:
-    """Return slices of a head that none of the models was trained on.
+    """Return the slices of a head that were not used to train any of the models.
 
-    Numbers of the slices along the third axis, counted from 0.
+    Slices are counted from 0 along the third axis.
     """
     from bids_sr.sr.training.fused import contrast_image, held_out_slices
 
-    own = contrast_image(
+    image = contrast_image(
         stacked(fine), stacked(coarse), mask.data, mask.affine, suffixes_of(fine), "own"
     )
-    return held_out_slices(cards, mask.data.shape[2], own.checksum())
+    return held_out_slices(cards, mask.data.shape[2], image.checksum())

@@ -1,4 +1,4 @@
-"""Training on structural scans, and super-resolution with contrasts as channels of one network."""
+"""Training on structural scans, and super-resolution with contrasts as channels of a network."""
 
 import math
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ from bids_sr.steps.training import (
     training_work,
 )
 
-_TRAINING_S = (220.0, 400_000.0)  # for a million voxels of all contrasts, recipes fast and paper
+_TRAINING_S = (220.0, 400_000.0)  # s per million voxels of all contrasts, recipes fast and paper
 
 
-def _together(method: str) -> str:
+def _channels_text(method: str) -> str:
     return (
         f"The network {method} super-resolved all contrasts together (as channels), slice by"
         " slice."
@@ -43,23 +43,23 @@ def _training_scans(heads: str, *, of_others: bool) -> str:
 
 
 def describe_scan_network(training: TrainingSettings, *, of_others: bool) -> str:
-    """Say how a network will be trained on scans.
+    """Return methods text of a network that will be trained on scans.
 
-    `of_others`: whether the scans are those of other participants.
+    `of_others` is True if the scans are from other participants.
     """
     data, features = _training_scans("the", of_others=of_others), training.vgg_weights is not None
     text = describe_network(training, (), data=data, features=features)
-    return f"{text} {_together(training.method)}"
+    return f"{text} {_channels_text(training.method)}"
 
 
 def describe_networks_of_scans(
     training: TrainingSettings, folders: Sequence[Path], unfinished: int, *, of_others: bool
 ) -> str:
-    """Say how networks were trained on scans, from the folders of the steps that have ended."""
+    """Return methods text of networks trained on scans, from the folders of finished steps."""
     cards, sources = cards_in(training.method, folders)
     data = _training_scans(images_text(cards), of_others=of_others)
     text = describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
-    return f"{text} {_together(training.method)}"
+    return f"{text} {_channels_text(training.method)}"
 
 
 def _cost_of_training(
@@ -104,12 +104,18 @@ def train_on_scans(
     force: bool,
     sloppy: bool,
 ) -> Model:
-    """Train a network on all contrasts of one head or of several, or take one that was trained.
+    """Train a network on all contrasts of one or several heads, or reuse a trained network.
 
-    `heads_fine, heads_coarse`: scans of all heads, contrast by contrast. `heads_masks`: brain of
-    each head by its name; None without heads, and a trained model is then needed. `suffixes`:
-    contrasts of the participant, which are those of the heads. `vgg_weights`: file of VGG-19
-    weights; None leaves out the perceptual loss.
+    Parameters
+    ----------
+    heads_fine, heads_coarse : list[Map] | None
+        High- and low-resolution scans of all heads, contrast by contrast.
+    heads_masks : dict[str, Mask] | None
+        Brain of each head by its name; None if a trained model is used.
+    suffixes : tuple[str, ...]
+        Contrasts of the participant; the heads have the same contrasts.
+    vgg_weights : Path | None
+        File of VGG-19 weights; None to train without the perceptual loss.
     """
     from bids_sr.sr.models.request import TrainingRequest
     from bids_sr.sr.training.fused import SAME_GRID, contrast_image, joined
@@ -118,9 +124,9 @@ def train_on_scans(
     count = len(heads_fine) // max(1, len(heads_masks))
     suffixes = tuple(suffixes_of(heads_fine[:count])) or suffixes
     heads = []
-    for place, (name, mask) in enumerate(heads_masks.items()):
-        own = slice(place * count, (place + 1) * count)
-        fine, coarse = stacked(heads_fine[own]), stacked(heads_coarse[own])
+    for position, (name, mask) in enumerate(heads_masks.items()):
+        scan_range = slice(position * count, (position + 1) * count)
+        fine, coarse = stacked(heads_fine[scan_range]), stacked(heads_coarse[scan_range])
         heads.append(contrast_image(fine, coarse, mask.data, mask.affine, suffixes, name))
     training = TrainingRequest(
         method=get_method(method),
@@ -162,14 +168,19 @@ def super_resolve_scans(
 ) -> list[Map]:
     """Super-resolve all contrasts of one head together.
 
-    `coarse_scans`: coarse scans on the fine grid by cubic spline, one for each contrast.
-    `suffixes`: BIDS suffix of each.
-    `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean).
+    Parameters
+    ----------
+    coarse_scans : list[Map]
+        Low-resolution scans on the high-resolution grid (cubic spline), one per contrast.
+    suffixes : tuple[str, ...]
+        BIDS suffix of each contrast.
+    scan_mask : Mask
+        Brain on the grid of the scans (3D, boolean).
     """
     from bids_sr.sr.models.model import load_model
     from bids_sr.sr.training.fused import super_resolve_contrasts
 
-    made = super_resolve_contrasts(
+    images = super_resolve_contrasts(
         load_model(model_file),
         stacked(coarse_scans),
         scan_mask.data,
@@ -179,5 +190,5 @@ def super_resolve_scans(
     )
     return [
         scan_of(Volume(image, scan_mask.affine), method, suffix, scan.sidecar)
-        for image, suffix, scan in zip(made, suffixes, coarse_scans, strict=True)
+        for image, suffix, scan in zip(images, suffixes, coarse_scans, strict=True)
     ]

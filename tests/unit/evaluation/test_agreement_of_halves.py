@@ -11,7 +11,7 @@ from shortnames import against_of, measure_of
 from bids_sr.evaluation.agreement import (
     Key,
     Way,
-    _best_the_other_way,
+    _cross_validate_settings,
     _inner_products,
     _statistics,
     agreement_rows,
@@ -373,7 +373,7 @@ def test_a_control_takes_the_setting_that_wins_the_other_way_round(run):
     def one(*ways):
         return {key: np.array(ways)[:, None]}
 
-    scores, settings = _best_the_other_way(
+    scores, settings = _cross_validate_settings(
         {0.0: one(0.1, 0.5), 2.0: one(0.4, 0.3), 4.0: one(0.2, 0.6)}
     )
     assert settings[key] == 3.0

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.evaluation.reference_maps import _sorting
+from bids_sr.evaluation.reference_maps import _score_network
 from bids_sr.glm.activation_maps import ActivationSettings, map_activation
 from bids_sr.glm.regressors import Seeds
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -45,7 +45,7 @@ def test_two_networks_are_found_again(tmp_path: Path) -> None:
         effect = found.maps[name, "effect"]
         assert effect[where == number].mean() == pytest.approx(12, rel=0.05)
         assert np.abs(effect[where != number].mean()) < 0.3
-        told = _sorting((found.maps[name, "cc"] >= 0.5).ravel(), (where == number).ravel())
+        told = _score_network((found.maps[name, "cc"] >= 0.5).ravel(), (where == number).ravel())
         assert told["accuracy"] > 0.98
         assert told["fdr"] < 0.02
         assert told["jaccard"] > 0.95
@@ -54,8 +54,8 @@ def test_two_networks_are_found_again(tmp_path: Path) -> None:
 def test_nothing_found_has_no_false_discovery_rate() -> None:
     none = np.zeros(4, dtype=bool)
     some = np.array([True, False, False, False])
-    found = _sorting(none, some)
+    found = _score_network(none, some)
     assert found["accuracy"] == 0.75
     assert np.isnan(found["fdr"])
     assert found["jaccard"] == 0.0
-    assert np.isnan(_sorting(none, none)["jaccard"])
+    assert np.isnan(_score_network(none, none)["jaccard"])

@@ -10,9 +10,9 @@ from shortnames import against_of, measure_of
 from skimage.metrics import structural_similarity
 
 from bids_sr.evaluation.volume_scores import (
+    _draw_segments,
     _mean_interval,
     _scored_volumes,
-    _stretches,
     image_rows,
     volume_scores,
 )
@@ -137,7 +137,7 @@ def test_intervals_allow_for_volumes_that_are_alike():
     only.
     """
     rng = np.random.default_rng(1)
-    drawn, count = _stretches(60, 400, 0)
+    drawn, count = _draw_segments(60, 400, 0)
     assert count == 8
     held = 0
     for _ in range(300):

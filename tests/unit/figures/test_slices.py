@@ -83,7 +83,7 @@ def test_a_point_is_drawn_where_it_lies_whatever_the_storage_order(orientation):
     assert np.allclose((volume.affine @ [column, row, z, 1])[:3], [10, 20, 30])
     assert np.all(np.diag(volume.affine)[:3] > 0)
     assert edges == (0, volume.data.shape[0], 0, volume.data.shape[1])
-    assert slices._place_of(image, cut) == "z = +30 mm"
+    assert slices._position_label(image, cut) == "z = +30 mm"
 
 
 def test_left_is_drawn_on_the_left_and_front_above():
@@ -116,7 +116,7 @@ def test_the_coordinate_of_an_oblique_slice_is_said_to_be_that_of_its_center(til
     image = Volume(np.zeros((20, 20, 5)), affine)
     thick = float(image.zooms[2])
     cut = slices.Cut(axis=2, at=2.5 * thick, box=slices.field_of_view(image))
-    assert slices._place_of(image, cut) == text
+    assert slices._position_label(image, cut) == text
 
 
 def test_a_volume_must_have_three_axes():
@@ -231,7 +231,7 @@ def test_colors_survive_the_smaller_png():
             pixels[..., 3] = 255
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, format="png")
-        small = svg_files._smaller_image(base64.b64encode(buffer.getvalue()).decode())
+        small = svg_files._compress_image(base64.b64encode(buffer.getvalue()).decode())
         again = np.asarray(
             Image.open(io.BytesIO(base64.b64decode(small.partition(",")[2]))).convert("RGBA")
         )
@@ -247,7 +247,7 @@ def test_a_map_of_many_colors_is_a_palette_of_few_bytes():
     assert 100 < len(np.unique(pixels.reshape(-1, 4), axis=0)) <= 256
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="png")
-    small = svg_files._smaller_image(base64.b64encode(buffer.getvalue()).decode())
+    small = svg_files._compress_image(base64.b64encode(buffer.getvalue()).decode())
     content = base64.b64decode(small.partition(",")[2])
     again = Image.open(io.BytesIO(content))
     assert again.mode == "P"

@@ -51,7 +51,7 @@ def test_expected_products_are_the_traces():
 def test_what_residuals_hide_is_found_again(rho):
     true = rho ** np.arange(1, 5)[None]
     products = autoregression.expected_products(basis(120), 4)
-    seen = autoregression._seen(true, products)
+    seen = autoregression._residual_ratios(true, products)
     assert np.abs(seen - true).max() > 0.03
     np.testing.assert_allclose(autoregression.unseen(seen, products), true, atol=1e-4)
 
@@ -74,7 +74,9 @@ def test_bias_and_scatter_of_a_voxel_are_those_of_simulation():
         axis=0
     )
     true = rho ** np.arange(1, 4)
-    seen = autoregression._seen(true[None], autoregression.expected_products(space, 3))[0]
+    seen = autoregression._residual_ratios(true[None], autoregression.expected_products(space, 3))[
+        0
+    ]
     bias, covariance = autoregression.sampling(true, space)
     error = ratios.std(axis=1) / np.sqrt(count)
     assert (np.abs(ratios.mean(axis=1) - seen) > 10 * error)[:2].all()  # the ratio's bias is there

@@ -43,7 +43,7 @@ def test_uncertainty_is_that_of_the_logarithm_of_the_variance():
     rho = drawn[:, None] ** np.arange(1, 4)
     noise = Noise.shared(np.zeros(1, dtype=np.intp), rho.mean(axis=0)[None], np.cov(rho.T)[None])
     found = ContrastModel(design.matrix, vector, noise, rank=design.rank)
-    logs = np.log([found._factors(each)[0] for each in rho[:400]])
+    logs = np.log([found._variance_factors(each)[0] for each in rho[:400]])
     stated = 2 / found._solve(0).effective[0] - 2 / found.dof
     # 400 draws know a variance to 7 %; the rest is curvature
     assert stated == pytest.approx(logs.var(), rel=0.25)

@@ -16,7 +16,7 @@ from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.steps.activation import map_series, sorted_maps
 from bids_sr.steps.evaluation import join_evaluation
-from bids_sr.steps.judgment import _of_raw, judge, raise_flags
+from bids_sr.steps.judgment import _maps_of_raw, judge, raise_flags
 from bids_sr.steps.region_growth import grow_region
 
 CONTRASTS = {
@@ -106,7 +106,7 @@ def raw_maps(files, tmp_path_factory) -> tuple[list[Derivative], list[MetricRow]
     return maps, rows
 
 
-def test_correlation_maps_are_those_of_raw_at_its_widest_smoothing():
+def test_correlation_maps_are_those_maps_of_raw_at_its_widest_smoothing():
     def own(desc, contrast="thumb", stat="cc"):
         return mapped(
             Volume(np.zeros((1, 1, 1)), np.eye(4)),
@@ -121,7 +121,7 @@ def test_correlation_maps_are_those_of_raw_at_its_widest_smoothing():
         own("raw", "all"),
         mapped("region", {"label": "thumb", "desc": "rawQuarter", "suffix": "mask"}),
     ]
-    found = _of_raw(sorted_maps(maps)[0], "cc", ["thumb"])
+    found = _maps_of_raw(sorted_maps(maps)[0], "cc", ["thumb"])
     assert list(found) == ["thumb"]
     assert found["thumb"] is maps[1].volume.data
 

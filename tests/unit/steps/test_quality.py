@@ -198,7 +198,7 @@ def test_bf16_is_tried_with_the_confounds_of_the_maps(
     table = pd.DataFrame(np.random.default_rng(1).random((40, 13)), columns=[*MOTION, "csf"])
     designs: list[Design] = []
     monkeypatch.setattr(
-        quality, "_change_of_t", lambda *given: designs.append(given[4]) or {"a": 0.0}
+        quality, "_measure_t_change", lambda *given: designs.append(given[4]) or {"a": 0.0}
     )
     for nuisance, n in ((None, 12), (["csf"], 1)):
         given = {**bold, "confounds": table, "nuisance": nuisance}

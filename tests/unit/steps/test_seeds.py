@@ -19,8 +19,8 @@ from bids_sr.registration.bold_to_anat import boldref_onward
 from bids_sr.registration.templates import atlas_region
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.steps.seeds import (
-    _on_mask,
     _place_seeds,
+    _voxels_in_region,
     component_series,
     own_seed_series,
     seed_series,
@@ -229,7 +229,9 @@ def test_a_region_of_the_atlas_lies_where_a_sphere_at_its_center_lies(tmp_path: 
     points = apply_to_points([seed.center for seed in seeds], chain, seed=1)
     back = boldref_onward(boldref2t1w, [tmp_path / "std2t1w.txt"], tmp_path)
     brain = Volume(np.ones(shape, dtype=bool), affine)
-    voxels, _ = _place_seeds(seeds, brain, points, {"region": _on_mask(region, brain, back)})
+    voxels, _ = _place_seeds(
+        seeds, brain, points, {"region": _voxels_in_region(region, brain, back)}
+    )
     sphere, own = (
         np.argwhere(voxels[name]).mean(0) @ affine[:3, :3].T + affine[:3, 3]
         for name in ("sphere", "region")

@@ -14,7 +14,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.registration.pair_frames import truncated_pair
 from bids_sr.sr.matrices import acquire
 from bids_sr.sr.method import get_method
-from bids_sr.steps.evaluation import _why_not, describe_halves, describe_known_activation
+from bids_sr.steps.evaluation import _reason_untested, describe_halves, describe_known_activation
 from bids_sr.steps.registration import _slices_text
 from bids_sr.steps.super_resolution import (
     another_contrast,
@@ -84,12 +84,12 @@ def test_texts_name_the_axes_of_a_comparison():
 
 
 def test_reasons_and_sidecars_have_the_sizes_of_all_axes():
-    text = _why_not("tv", ["tv"], (6.0, 6.0, 5.0), THIN)
+    text = _reason_untested("tv", ["tv"], (6.0, 6.0, 5.0), THIN)
     assert text == (
         "the network was trained to super-resolve 6×6×5 mm data to 3×3×2.5 mm; a self-test from"
         " 12×12×10 mm to 6×6×5 mm would require a separately trained network"
     )
-    assert "6 mm data to 3 mm" in _why_not("srgan", ["srgan"], (6.0, 6.0, 5.0), FLAT)
+    assert "6 mm data to 3 mm" in _reason_untested("srgan", ["srgan"], (6.0, 6.0, 5.0), FLAT)
     assert (
         fine_resolution("tv", THIN, (0, 1, 2))
         == "acquired field of view with voxels 2x2x2 times smaller, computed with tv"

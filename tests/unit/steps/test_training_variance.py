@@ -441,5 +441,5 @@ def test_maps_kept_in_half_precision_make_a_finite_one():
     data = SimpleNamespace(
         statistics=SimpleNamespace(mean=np.zeros((4, 4, 3))), affine=np.eye(4), factor=FACTOR
     )
-    made = training._weight(SimpleNamespace(generator=network), data)
+    made = training._prior_sd_map(SimpleNamespace(generator=network), data)
     np.testing.assert_allclose(made.data, 400 * 2**0.5, rtol=1e-3)

@@ -264,7 +264,7 @@ def test_a_head_that_was_trained_on_whole_leaves_no_slice_to_judge_by():
 
 
 def test_measures_of_the_measured_scan_itself_are_perfect(prepared):
-    rows, labels, _ = structural_measures._measured_rows(
+    rows, labels, _ = structural_measures._measure_rows(
         prepared.hr,
         {"same": prepared.hr, "bspline": prepared.lr["bspline"]},
         prepared.mask,
@@ -293,7 +293,7 @@ def test_without_tissues_the_other_measures_remain(prepared, monkeypatch):
         raise RuntimeError("Atropos failed")
 
     monkeypatch.setattr(tissues, "segment_tissues", fails)
-    rows, labels, _ = structural_measures._measured_rows(
+    rows, labels, _ = structural_measures._measure_rows(
         prepared.hr,
         {"bspline": prepared.lr["bspline"]},
         prepared.mask,
@@ -616,7 +616,7 @@ def test_tissues_are_segmented_in_the_brain_only_where_more_of_the_scans_remains
         name: np.where(around, 0.6 + random.normal(0, 0.05, SHAPE), 0).astype(np.float32)
         for name in ("T1w", "T2w", "FLAIR")
     }
-    rows, _, classes = structural_measures._measured_rows(
+    rows, _, classes = structural_measures._measure_rows(
         scans, {}, around, AFFINE, [], brain=prepared.mask, seed=0
     )
     assert set(classes["all"]["measured"]) == set(CLASSES)
