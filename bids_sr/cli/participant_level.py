@@ -122,7 +122,7 @@ def _worked(
     outcome = RunOutcome()
     labels = [subject.label for subject in plan.subjects]
     with packed_figures(settings.figures_dir, out, labels):
-        if left := finish.left():
+        if left := finish.unfinished():
             mark_unfinished(out, labels)
             finish.note(left)
             outcome = _executed(graph, settings, plan, say, left)

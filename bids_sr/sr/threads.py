@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 _Item = TypeVar("_Item")
-_Result = TypeVar("_Made")
+_Result = TypeVar("_Result")
 
 
 @contextmanager

@@ -79,8 +79,10 @@ def register_calibration(
     """
     if known_calibration_xfm is not None:
         xfm = known_calibration_xfm[0]
-        facts = agreement(boldref, bold_mask.data, calibration_ref, head_mask.data, xfm, factor)
-        return xfm[None], facts
+        known_facts = agreement(
+            boldref, bold_mask.data, calibration_ref, head_mask.data, xfm, factor
+        )
+        return xfm[None], known_facts
     try:
         xfm, facts = register_to_calibration(
             boldref,
