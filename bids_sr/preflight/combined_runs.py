@@ -56,8 +56,8 @@ class RunGroup:
     without: Mapping[str, Mapping[str, str]]
 
     @property
-    def task(self) -> str:
-        """Label of the task with further entities, for messages."""
+    def label(self) -> str:
+        """Entities of the combined maps as in their names."""
         shown = {key: label for key, label in self.entities.items() if key != "datatype"}
         return "_".join(f"{_SHORT.get(key, key)}-{label}" for key, label in shown.items())
 
@@ -130,8 +130,7 @@ def warn_of_left_out(
                 text = f"not combined with the other runs of its task: {group.left_out[name]}."
             elif reasons:
                 text = (
-                    "combined with the other runs of its task only in part:"
-                    f" {'; '.join(reasons)}."
+                    f"combined with the other runs of its task only in part: {'; '.join(reasons)}."
                 )
             if text:
                 told.add(run.bold)
