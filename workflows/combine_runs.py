@@ -93,6 +93,7 @@ def combine_participant(
             Part.MAPS,
             combined_runs.describe_combination(
                 over_sessions=any(one.group.over_sessions for one in combined),
+                in_spaces=any(bool(run.series.grids) for run in processed),
                 with_error=any(
                     own.error_maps is not None
                     for run in processed
@@ -165,7 +166,8 @@ def _combine_group(
                 n_maps = len(contrasts) * len(planned.settings.activation.smoothing)
                 expect_cost(maps[series], Cost(always=0.5, high=0.6 * n_maps))
                 outputs.keep(maps[series], among=stored)
-                outputs.keep(space_maps[series], among=stored)
+                if any(bool(run.series.grids) for run in members.values()):
+                    outputs.keep(space_maps[series], among=stored)
     return CombinedRuns(
         group=group,
         first=first,
