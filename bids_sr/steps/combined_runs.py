@@ -240,7 +240,6 @@ class _Combination:
     runs: Mapping[str, Mapping[str, str]]
     left_out: Mapping[str, str]
     without: Mapping[str, Mapping[str, str]]
-    stored: Sequence[Mapping[str, str]]
     percent: bool
 
 
@@ -260,7 +259,6 @@ def combine_maps(
     runs: Mapping[str, Mapping[str, str]],
     left_out: Mapping[str, str],
     without: Mapping[str, Mapping[str, str]],
-    stored: Sequence[Mapping[str, str]],
     thresholds: Sequence[str],
     calibrated: bool,
     percent: bool,
@@ -285,8 +283,6 @@ def combine_maps(
         Reason by the name of a run that is left out.
     without : Mapping[str, Mapping[str, str]]
         Reason by the name of a run and contrast that is left out.
-    stored : Sequence[Mapping[str, str]]
-        Entities of the stored maps of runs, each a choice.
     thresholds : Sequence[str]
         Thresholds of active regions.
     calibrated : bool
@@ -305,7 +301,6 @@ def combine_maps(
         runs=runs,
         left_out=left_out,
         without=without,
-        stored=stored,
         percent=percent,
     )
     covered: dict[str, list[float]] = {}
@@ -526,16 +521,15 @@ def _region(
 def _sources(
     combination: _Combination, told: Mapping[str, object], entities: Mapping[str, str]
 ) -> dict[str, object]:
-    """Return URIs of the stored maps of the combined runs, as metadata; {} if none is stored.
+    """Return URIs of the maps of the combined runs, as metadata.
 
-    They are the maps of the same statistic, or the effects if the runs have no such map.
+    They are the maps of the same statistic, which are stored at the same levels, or the effects if
+    the runs have no such map.
     """
     weights = told["RunWeights"]
     assert isinstance(weights, Mapping)
     stat = "effect" if entities["stat"] == "personsd" else entities["stat"]
     own = {key: label for key, label in entities.items() if label != FRAME} | {"stat": stat}
-    if not any(choice.items() <= own.items() for choice in combination.stored):
-        return {}
     paths = (
         derivative_path({**combination.runs[name], **own, "extension": ".nii.gz"})
         for name in weights

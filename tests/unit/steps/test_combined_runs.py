@@ -21,7 +21,6 @@ RUNS = {
     name: {"subject": "01", "task": "tap", "run": name[-1], "datatype": "func"}
     for name in ("run-1", "run-2", "run-3")
 }
-STORED = [{"suffix": "statmap", "stat": stat, "desc": "sbl"} for stat in ("effect", "variance")]
 
 
 def brain():
@@ -86,7 +85,6 @@ def combine(folder, carried, **changed):
         "runs": {name: RUNS[name] for name in names},
         "left_out": {},
         "without": {},
-        "stored": STORED,
         "thresholds": ["quarter", "fdr", "3.1"],
         "calibrated": False,
         "percent": False,
@@ -208,7 +206,8 @@ def test_sidecars_say_which_runs_and_how(tmp_path, two):
     ]
     assert "NotAppliedIn" not in about
     assert "Run" not in about
-    assert "Sources" not in made["t"].sidecar  # which is not stored of the runs
+    assert "_stat-t_" in made["t"].sidecar["Sources"][0]
+    assert "_stat-effect_" in made["sblFdr"].sidecar["Sources"][0]
     for stat in ("variance", "t", "z", "sd", "wrongsign", "sblFdr"):
         assert made[stat].sidecar["RunWeights"] == about["RunWeights"]
     assert made["effect"].entities == {
