@@ -90,7 +90,7 @@ class _Whitened:
     effective: Float
 
 
-def _t_to_z(t: Float, dof: float | Float) -> Float:
+def t_to_z(t: Float, dof: float | Float) -> Float:
     """Convert t to normal deviates with the same tail probability, |z| ≤ 37.
 
     If there are many degrees of freedom and |t| ≤ 10, z is computed from an expansion with a
@@ -199,7 +199,7 @@ class ContrastModel:
         dict[str, ndarray]
             ``effect`` is the signal change of a sustained block in the unit of the series, and
             ``variance`` its variance. ``t`` is 0 for constant voxels. ``z`` is the normal deviate
-            with the same tail probability (`_t_to_z`) and ``effective`` degrees of freedom; these
+            with the same tail probability (`t_to_z`) and ``effective`` degrees of freedom; these
             are fewer than `dof` if voxels with the same noise model differ in their noise.
         """
         from bids_sr.spatial.lag_products import add_lag_products, center
@@ -255,7 +255,7 @@ class ContrastModel:
             "effect": effect,
             "variance": variance,
             "t": t,
-            "z": np.stack([_t_to_z(*row) for row in zip(t, effective, strict=True)]),
+            "z": np.stack([t_to_z(*row) for row in zip(t, effective, strict=True)]),
             "effective": effective,
         }
         original_order = np.argsort(sort_order)
