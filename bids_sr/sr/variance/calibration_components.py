@@ -106,11 +106,12 @@ def calibration_components(
 def _patterns(
     series: Array, steady: Array, brain_change: Array, drift: Array, task: Array | None
 ) -> Array:
-    """Return the strongest components of the steady volumes as read-only images on the whole grid.
+    """Return the strongest components as read-only images on the whole grid.
 
-    Components are computed within the brain, `brain_change` (T', N). Drift and task are regressed
-    out. Head motion is not regressed out: with twenty volumes, much of the variance that
-    correlates with head motion is signal, and volumes with motion spikes were excluded.
+    Components are computed from the steady volumes within the brain, `brain_change` (T', N). Drift
+    and task are regressed out. Head motion is not regressed out: with twenty volumes, much of the
+    variance that correlates with head motion is signal, and volumes with motion spikes were
+    excluded.
     """
     columns = (
         np.asarray(drift)[steady]
@@ -214,8 +215,9 @@ def _outlying(square: Array, steady: Array, ratio: float) -> Array:
 def _regressors(
     steady: Array, drift: Array, motion: Array | None, task: Array | None
 ) -> tuple[Array, tuple[int, int, int]]:
-    """Return orthonormal regressors over the steady volumes, and the numbers for drift, motion and
-    task.
+    """Return orthonormal regressors over the steady volumes, and their number by type.
+
+    The types are drift, head motion and task.
     """
     n = int(steady.sum())
     basis = _calibration_basis(np.asarray(drift)[steady])

@@ -1,18 +1,19 @@
 """Estimation of a run's prior SD maps w on the high-resolution grid from acquired data only.
 
-The maps increase the marginal likelihood of the acquired components, ``y_c ~ N(0, D C D' + s2
-I)``. This is the model of sparse Bayesian learning (Tipping 2001; Wipf and Rao 2004): all
-components share the prior variance. Because the iteration is stopped after a few smoothed steps, w
-is neither sparse nor a maximum of the likelihood.
+The maps increase the marginal likelihood of the acquired components,
+``y_c ~ N(0, D C D' + s2 I)``. This is the model of sparse Bayesian learning (Tipping 2001; Wipf
+and Rao 2004): all components share the prior variance. Because the iteration is stopped after a
+few smoothed steps, w is neither sparse nor a maximum of the likelihood.
 
 An update compares the data with samples from the current prior. With ``a = (D C D' + s2 I)^-1 y``
-and ``b = D' a``, the derivative of the log likelihood with respect to log w_q is ``<b W_q K_q W_q
-b>`` over the data minus the same term over samples, voxel by voxel. Hence, w_q is multiplied by a
-power of their ratio, and determinants are not required. For a sample, a is ``L'^-1 white``, with
-the Cholesky factor L of the covariance, so many samples are inexpensive. Components have nearly
-equal weight, as each is a sample of the regions with fluctuations. The likelihood alone would fit
-noise. Therefore, ratios are smoothed by less than a voxel, and log w is slightly smoothed.
-Settings were optimized in one participant at lower resolution (``benchmarks/people.py settings``).
+and ``b = D' a``, the derivative of the log likelihood with respect to log w_q is
+``<b W_q K_q W_q b>`` over the data minus the same term over samples, voxel by voxel. Hence, w_q is
+multiplied by a power of their ratio, and determinants are not required. For a sample, a is
+``L'^-1 white``, with the Cholesky factor L of the covariance, so many samples are inexpensive.
+Components have nearly equal weight, as each is a sample of the regions with fluctuations. The
+likelihood alone would fit noise. Therefore, ratios are smoothed by less than a voxel, and log w is
+slightly smoothed. Settings were optimized in one participant at lower resolution
+(``benchmarks/people.py settings``).
 """
 
 import math

@@ -142,10 +142,10 @@ def _fitted(data: RunData, recipe: VarianceRecipe, seed: int) -> CalibrationFit 
 def _gate(
     method: Method, recipe: VarianceRecipe, data: RunData, seed: int
 ) -> tuple[bool, CalibrationFit | None, dict[str, object]]:
-    """Return whether the maps are used, the fit of the calibration, and card entries on the
-    self-test.
+    """Return the result of the self-test.
 
-    See `one_level_down` and `outer_band` for the tests.
+    The result consists of the decision whether the maps are used, the fit of the calibration, and
+    card entries. See `one_level_down` and `outer_band` for the tests.
     """
     threshold, fallback = recipe.least_explained, "zero filling: "
     why = "this control is always applied, without an applicability test"

@@ -1,9 +1,10 @@
 """Detail that prior SD maps add to the zero-filled series of a run, on the boldref grid.
 
-The zero-filled series was resampled to boldref before. In-plane downsampling yields the data of
-all volumes in the same pose, and the signal change is the difference to the temporal median. A
-single slice of all volumes is read, super-resolved with the reconstructed change above the
-acquired Nyquist frequency, and written, to limit memory use.
+The zero-filled series has already been resampled to boldref. In-plane downsampling yields the data
+of all volumes in the same pose, and the signal change is the difference from the temporal median.
+To limit memory use, the slices are processed one at a time: a slice of all volumes is read, detail
+above the acquired Nyquist frequency is reconstructed from its change and added, and the slice is
+written.
 """
 
 from collections.abc import Callable, Sequence

@@ -114,7 +114,7 @@ def _added_by(prior: Prior | Modulation, level: Level) -> _Added:
 
 
 def _added_by_interpolation(name: str, level: Level) -> _Added:
-    """Return the function that computes the difference between an interpolation and zero filling.
+    """Return the function that computes the difference of an interpolation from zero filling.
 
     The difference is not limited to frequencies above the acquired Nyquist frequency.
     """
@@ -208,8 +208,9 @@ def try_maps(
     patterns: Tensor | None = None,
     weights: Sequence[float] = (0.0,),
 ) -> dict[float, Explained]:
-    """Return the self-test scores of prior SD maps, each estimated from one half and tested on the
-    other.
+    """Return the self-test scores of prior SD maps.
+
+    The map of each half is tested on the other half.
 
     Parameters
     ----------
@@ -261,7 +262,7 @@ def map_of(
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorsBelow:
-    """Run at lower in-plane resolution, with its reconstruction errors and samples from its prior.
+    """Downsampled run with its reconstruction errors, and samples from its prior.
 
     Parameters
     ----------

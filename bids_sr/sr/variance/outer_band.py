@@ -64,8 +64,7 @@ class Predicted:
         return _standard_error(np.subtract(self.having, self.without))
 
     def exceeds(self, reference: "Predicted") -> bool:
-        """Return whether the prediction is clearly better than at another position, in the same
-        tiles.
+        """Return whether the prediction is clearly better than another in the same tiles.
 
         The difference must exceed 0.003 and two standard errors.
         """

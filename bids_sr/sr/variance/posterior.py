@@ -72,7 +72,7 @@ def error_draws(
 def effect_scale(
     effect: Array, variance: Array, power: Array, mask: Mask, zooms: Sequence[float]
 ) -> Float32:
-    """Return tau^2 of a contrast from its effect and variance on the acquired grid.
+    """Return the scale tau^2 of a contrast from its effect and variance on the acquired grid.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ from bids_sr.sr.variance.temporal_components import SeriesError, TemporalStatist
 
 # Width of the surroundings of the brain (acquired voxels), and fraction of dark voxels there for a
 # masked run. Dark means an intensity below a fraction of the brain's intensity. The fraction of
-# dark voxels was .999 in a masked run, and .02 to .04 in three runs as acquired.
+# dark voxels was .999 in a masked run, and .02 to .04 in three participants without masking.
 _SURROUNDINGS, _MIN_DARK, _DARK = 2, 0.5, 0.01
 # smallest number of volumes in a half; with fewer, variance estimates are mostly noise
 _MIN_HALF = 15
