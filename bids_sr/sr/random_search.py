@@ -64,8 +64,9 @@ class SearchedSetting:
 
     @property
     def logarithmic(self) -> bool:
-        """Whether values are drawn on a logarithmic scale: the limits differ by a factor of 10 or
-        more.
+        """Whether values are drawn on a logarithmic scale.
+
+        This requires limits that are positive and differ by a factor of at least 10.
         """
         return self.low > 0 and self.high >= _WIDE * self.low
 

@@ -101,8 +101,8 @@ class LossTerm:
     Parameters
     ----------
     kind : _LossKind
-        Type of the comparison. "content", "psnr" and "ssim" compare output and target with a
-        weight. "perceptual" compares VGG-19 features of output and target, and is omitted without
+        Type of the comparison. "content", "psnr" and "ssim" are weighted comparisons of output and
+        target. "perceptual" compares VGG-19 features of output and target, and is omitted without
         VGG-19 weights. "tv" uses only the output, and "adversarial" the critic's scores. For the
         generators G to high and F to low resolution, "cycle" compares F(G(x)) with x and G(F(y))
         with y, "identity" compares G(y) with y and F(x) with x, and "sparsify" compares G(x) with
@@ -214,7 +214,8 @@ class Recipe:
         Number of validation steps without an improvement of .005 dB after which training stops.
         None disables early stopping.
     hold_out : int
-        Every n-th slice is held out. 0 means that none are held out and the last weights are kept.
+        Every n-th slice is held out. If it is 0, none are held out, and the weights with the
+        smallest training loss are kept, or the last weights if the loss is adversarial.
     refit : bool
         Whether to train again on all slices, for the number of steps with the best held-out score.
     augmentation : Augmentation
@@ -406,8 +407,7 @@ class Recipe:
 
     @property
     def taught_by_vgg(self) -> bool:
-        """Whether only VGG-19 features relate the output to the target if their weights are
-        available.
+        """Whether only VGG-19 features relate the output to the target, given their weights.
 
         Without weights, such a recipe is either rejected (`needs_vgg`), or another term replaces
         the features.

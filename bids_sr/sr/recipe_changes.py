@@ -22,7 +22,7 @@ Number = int | float
 _LARGEST_WEIGHT = 100.0
 # voxels, largest side of a patch
 _LARGEST_SIDE = 256
-_SMALLEST_FOR_VGG = 16
+_SMALLEST_FOR_VGG = 16  # voxels, smallest side with features after four poolings of VGG-19
 SMALLEST_SIDE = 8  # voxels, smallest side of a patch
 _TV = "Pérez-Bueno et al."
 _ATTENTION_UNET = "Li et al. 2022"
@@ -660,9 +660,9 @@ def changes_text(recipe: Recipe, changes: Sequence[RecipeChange]) -> str:
 def work_ratio(recipe: Recipe, changed: Recipe, ndim: int) -> float:
     """Return the amount of computation in training relative to the unchanged recipe.
 
-    The amount is estimated from the steps, the batch size, the patch volume and the squared number
-    of filters. If the recipe uses whole slices, a change to patches is ignored, which
-    overestimates the amount.
+    The amount is estimated from the number of steps, the batch size, the patch volume and the
+    squared number of filters. If the recipe uses whole slices, a change to patches is ignored,
+    which overestimates the amount.
     """
     ratio = (changed.steps * changed.batch) / (recipe.steps * recipe.batch)
     ratio *= width_ratio(recipe, changed)

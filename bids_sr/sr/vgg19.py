@@ -76,7 +76,7 @@ def load_vgg19(path: Path) -> nn.Sequential:
 def convert_vgg19(path: Path, digits: str) -> bytes:
     """Convert the convolutions of a torchvision file to the content of a safetensors file.
 
-        Data are deserialized only after the checksum was verified, and code in the file is never
+    Data are deserialized only after the checksum was verified, and code in the file is never
     executed. The result is reproducible (80 MB).
 
     Parameters

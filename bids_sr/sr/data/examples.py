@@ -56,7 +56,7 @@ class Batch:
 
 @frozen
 class Region:
-    """Range of slices in one image, for training or held out.
+    """Range of slices in one image.
 
     Parameters
     ----------
@@ -245,8 +245,9 @@ class Examples:
     ) -> Batch:
         """Draw the batch of one training step.
 
-        Random choices depend on `rng`. If the recipe specifies a number of patches, or epochs of
-        whole slices, the windows depend on `seed` and `iteration` instead.
+        Random choices depend on `rng`. If the recipe specifies a number of patches or epochs of
+        whole slices, and the augmentation does not require whole slices, the windows depend on
+        `seed` and `iteration` instead.
 
         Parameters
         ----------

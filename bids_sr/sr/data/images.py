@@ -19,7 +19,7 @@ from bids_sr.sr.matrices import check_factor, downsample, highres_size, upsample
 from bids_sr.sr.recipe import Recipe
 
 _MIN_SIDE = 8  # voxels, smallest in-plane side of an image
-# Successive volumes are almost identical. Twenty volumes, drawn from the whole run, sample its #
+# Successive volumes are almost identical. Twenty volumes, drawn from the whole run, sample its
 # head poses and noise, and fit in memory.
 VOLUMES = 20
 
@@ -158,7 +158,7 @@ def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: i
     Raises
     ------
     TrainingDataError
-        If the images are inconsistent, too small or do not have the required resolution.
+        If the images are inconsistent or too small, or a required resolution is missing.
     ValueError
         If the recipe combines incompatible settings.
     """

@@ -102,9 +102,9 @@ class Prepared:
 def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -> Prepared:
     """Prepare an image for a recipe at a factor: compute both grids and scale intensities.
 
-    If the low-resolution image has to be simulated, the high-resolution image is cropped around
-    its center to a size that the factor divides. The intensity scale is computed from the
-    low-resolution image, because no other image is available when a model is applied.
+    Unless the image is a measured pair with this factor, it is cropped around its center to a size
+    that the factor divides. The intensity scale is computed from the low-resolution image, because
+    no other image is available when a model is applied.
 
     Raises
     ------
@@ -226,7 +226,7 @@ def symmetries(
 ) -> tuple[Turn, ...]:
     """Return all rearrangements of a window that preserve the image physics.
 
-    Of a 2D or 3D window, there are 8 or 48 if all axes are equal, and 4 or 8 if no two axes are
+    A 2D or 3D window has 8 or 48 symmetries if all axes are equal, and 4 or 8 if no two axes are
     equal.
 
     Parameters

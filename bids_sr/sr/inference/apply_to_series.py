@@ -1,8 +1,8 @@
-"""Super-resolution of a series: upsample each volume as acquired, then interpolate once to
-boldref.
+"""Super-resolution of a series.
 
-All volumes of a run share one intensity scale. Scaling each volume separately would remove the
-global signal, and thus part of the activity, from the series.
+Each volume is upsampled as acquired, then interpolated once to boldref. All volumes of a run share
+one intensity scale. Scaling each volume separately would remove the global signal, and thus part
+of the activity, from the series.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,13 +39,12 @@ Keeping = Literal["off", "enforce"]
 def make_upsampler(
     name: str, acquired: UpsamplerInputs, model: LoadedModel | None = None
 ) -> Upsampler:
-    """Return the upsampler of a series: "raw" (no upsampling), a baseline, or a method with its
-    model.
+    """Return the upsampler of a series.
 
     Parameters
     ----------
     name : str
-        Name of the series.
+        Name of the series: "raw" (no upsampling), a baseline or a method.
     acquired : UpsamplerInputs
         Grid, intensity and images of the run.
     model : LoadedModel | None, optional

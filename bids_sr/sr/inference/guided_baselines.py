@@ -124,7 +124,7 @@ def ratio(
     """Multiply the guide by the interpolated relative signal change of the volume.
 
     Where the mean is below a tenth of `scale`, that value is used as the denominator. The relative
-    signal is limited to 0 to 3. Both limits prevent a division by air signal.
+    signal is limited to 0 to 3. Both limits avoid extreme values in air.
 
     Parameters
     ----------

@@ -1,5 +1,4 @@
-"""Sliding-window inference: apply a network to a large image in overlapping patches, without
-seams.
+"""Sliding-window inference: application of a network in overlapping patches, without seams.
 
 Along each axis, the weight of a patch decreases over the overlap with its neighbor; the weights of
 all patches sum to 1 at every voxel. The outermost voxels of a patch are affected by the network's

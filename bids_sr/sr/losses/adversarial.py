@@ -3,8 +3,8 @@
 Wasserstein critics are constrained by clipped weights or by a gradient penalty.
 
 Acquired images score high and generated images low (gan-cpce-circle prints the same objective with
-the opposite sign). Scores may have any shape, for example one number per image or per patch.
-Adversarial losses are `critic(real, fake)` for the critic and `forward(fake)` for the generator.
+the opposite sign). Scores may have any shape, for example one number per image or per patch. In
+each class, `critic` returns the loss of the critic and `forward` the loss of the generator.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """Losses between images, and their total variation.
 
-`output` is the image computed by the network and `target` the image it is compared with, both (N,
-C, *grid). `weight` (N, C or 1, *grid) is the weight of each voxel.
+The network's image `output` is compared with the image `target`, both (N, C, *grid). `weight` (N,
+C or 1, *grid) is the weight of each voxel.
 """
 
 import math

@@ -12,7 +12,7 @@ from bids_sr.sr.recipe import LossTerm, Recipe, loss
 
 
 def supervised(recipe: Recipe, *losses: LossTerm) -> Recipe:
-    """Return a `tv` recipe for high-resolution volumes, holding out every fifth part."""
+    """Return a `tv` recipe for high-resolution volumes, with a fifth of the data held out."""
     return replace(recipe, losses=losses, objective="supervised", hold_out=5)
 
 

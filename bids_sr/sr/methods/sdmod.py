@@ -1,8 +1,8 @@
 """Control: zero-filled signal change times its temporal SD relative to neighboring voxels.
 
 A method that is not better than this control does not need its prior or network. The control is
-grouped with the baselines (`bids_sr.sr.variance.in_reference.Modulation`) and has no applicability
-test.
+implemented in `bids_sr.sr.variance.in_reference.Modulation`. It is listed among the baselines and
+is applied without an applicability test.
 """
 
 from bids_sr.sr.method import Cost, Method

@@ -2,8 +2,8 @@
 
 `paper` is the published training (stss-srfmri, "Deep learning-based super-resolution"): 64
 channels, 16 blocks, first and last kernels of 9 x 9, Lanczos-3 interpolation before the generator,
-a critic of ten convolutions, Adam with beta1 of .9 and a learning rate of 1e-4, patches of 64
-voxels per side, a batch size of 2, and 100,000 iterations. All slices of the pair are used for
+a critic of ten convolutions, Adam with beta1 of .9 and a learning rate of 1e-4, patches of
+64 voxels per side, a batch size of 2, and 100,000 iterations. All slices of the pair are used for
 training and for the PSNR in the log. No slices are held out, training does not end early, and the
 last weights are kept. The paper says only "SRGAN"; the loss is therefore taken from Ledig et al.
 2017, equation 3: VGG-19 features (scaled by .006) plus 1e-3 times the adversarial term. Without

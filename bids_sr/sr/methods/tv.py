@@ -1,8 +1,8 @@
-"""Self-supervised 3D super-resolution with a total variation prior, without high-resolution
-images.
+"""Self-supervised volumetric super-resolution with a total variation prior.
 
-The output is downsampled by an assumed degradation B and compared with the input. Total variation
-suppresses noise in components that B removes: |x - B f(x)|^2 + alpha TV(f(x)).
+No high-resolution images are required: the output is downsampled by an assumed degradation B and
+compared with the input. Total variation suppresses noise in components that B removes: |x - B
+f(x)|^2 + alpha TV(f(x)).
 
 `paper` follows tv-self-sr: equation 2 with alpha .01, ten dense residual layers after trilinear
 interpolation, Adam with a learning rate of 1e-3, which is halved after five epochs without

@@ -112,10 +112,14 @@ def save_model(
 
 
 def verify(path: Path) -> tuple[ModelCard, bytes]:
-    """Return the card and the bytes of the weights file, after checking that both are intact and
-    match.
+    """Check a model's files, and return the card and the bytes of the weights file.
 
-    Torch is not imported. ModelError is raised if a file is missing, damaged or inconsistent.
+    Torch is not imported.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing or damaged, or the files do not match.
     """
     from safetensors import SafetensorError, deserialize
 

@@ -52,8 +52,8 @@ class TrainingRequest:
         `Recipe.freeze_but_last`).
     precision : TrainPrecision
         "mixed" computes the generator in bf16 until a validation step shows that this changes the
-        held-out score (or, without held-out slices, the score of training slices) by more than .01
-        dB. Methods without high-resolution images remain in fp32. "auto" is "mixed" on a GPU.
+        held-out score (or, without held-out slices, the score of training slices) by more than
+        .01 dB. Methods without high-resolution images remain in fp32. "auto" is "mixed" on a GPU.
     sloppy : bool
         Whether to train for only a few iterations, for tests. This is recorded in the card.
     align, scale : str | None

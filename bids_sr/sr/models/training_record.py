@@ -93,8 +93,8 @@ class TrainingRecord:
     held_out : bool
         Whether slices were held out to score the network.
     patience : int | None
-        Number of validation steps without improvement that ends the training; None if this never
-        ends it.
+        Number of validation steps without improvement that ends the training; None disables early
+        stopping.
     kept_step : int
         Step of the stored weights, counted from 1.
     losses : Mapping[str, float]

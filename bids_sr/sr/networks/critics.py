@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Critic(nn.Module):
-    """Critic consisting of convolutional features and their score.
+    """Critic with convolutional features and a score computed from these features.
 
     Scores are logits, one per image (N, 1) or one per patch (N, 1, x, y).
 
@@ -83,9 +83,9 @@ def srgan_critic(
 ) -> Critic:
     """Return SRGAN's discriminator with ten convolutions and without batch normalization.
 
-    Source: stss-srfmri, "Deep learning-based super-resolution"; SRGAN (Ledig et al. 2017, figure
-    4), whose discriminator has eight convolutions. The fifth pair of convolutions has 512 channels
-    (our choice). The critic returns one score per image (N, 1).
+    Source: stss-srfmri, "Deep learning-based super-resolution"; SRGAN (Ledig et al. 2017,
+    figure 4), whose discriminator has eight convolutions. The fifth pair of convolutions has 512
+    channels (our choice). The critic returns one score per image (N, 1).
 
     Parameters
     ----------
@@ -164,12 +164,11 @@ def guiding_critic(
     """Return the critic of the attention U-Net, with one logit per image (N, 1).
 
     The critic has four 4x4 convolutions with stride 2, each with leaky ReLU and dropout .5, a
-    convolution to a single channel, and a dense layer. Source: attention_unet, section 3.5 and
-    figure
-    4. Details that the paper leaves open are our choices: the number of channels doubles from 64,
-      the slope is .2 as in DCGAN, the convolution to one channel is 3x3, and 16 x 16 features
-      precede the dense layer. Patches below 16 voxels are padded to 16, so that one voxel remains
-      after four strides.
+    convolution to a single channel, and a dense layer. The source is attention_unet, section 3.5
+    and figure 4. Details that the paper leaves open are our choices: the number of channels
+    doubles from 64, the slope is .2 as in DCGAN, the convolution to one channel is 3x3, and
+    16 x 16 features precede the dense layer. Patches below 16 voxels are padded to 16, so that one
+    voxel remains after four strides.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
 """Volumetric networks: conventional, residual and dense, and the critic of `gan3d`.
 
-The conventional and residual networks and the critic follow mouse-sr, section 2.3: kernels of 3 x
-3 x 3, Glorot weights, and an input that was interpolated (cubic) to the high-resolution grid. The
-networks of the paper have no long skip connection and first have to learn their input. With `skip`
-(our choice, for the recipes `fast`), the input is added to the output, and the untrained network
-is the identity.
+The conventional and residual networks and the critic follow mouse-sr, section 2.3: kernels of
+3 x 3 x 3, Glorot weights, and an input that was interpolated (cubic) to the high-resolution grid.
+The networks of the paper have no long skip connection and first have to learn their input. With
+`skip` (our choice, for the recipes `fast`), the input is added to the output, and the untrained
+network is the identity.
 """
 
 import torch
@@ -17,8 +17,8 @@ class ConventionalNet3d(nn.Module):
     """Three 3D convolutions with ReLU between them, after SRCNN (mouse-sr, section 2.3.1).
 
     As published, the network has 57,985 parameters (`widths` of (64, 32) channels after the first
-    and the second convolution) and a receptive field of 7 voxels along each axis. Images are (N,
-    C, X, Y, Z).
+    and the second convolution) and a receptive field of 7 voxels along each axis. Images are
+    (N, C, X, Y, Z).
     """
 
     def __init__(

@@ -245,7 +245,7 @@ class Phase:
 
     @property
     def scored(self) -> bool:
-        """Whether validation steps have a score, of held-out windows or from the training loss."""
+        """Whether validation steps have a score, from held-out windows or the training loss."""
         return bool(self.windows) or self.by_loss
 
     @property

@@ -28,7 +28,7 @@ def channels_last(ndim: int) -> torch.memory_format:
 class Networks:
     """Networks of a training phase, with their losses and optimizers.
 
-    Initial weights depend only on the seed and on `start`.
+    Initial weights are random, depending on the seed, unless weights are given.
 
     Attributes `nets` and `optimizers` have the keys "generator" (to high resolution), "critic" (of
     high-resolution images) and, for cycles, "backward" (to low resolution) and "backward_critic".
@@ -183,8 +183,7 @@ class Networks:
         return float(loss.detach())
 
     def generators_step(self, batch: Batch, fake: Tensor, adversarial: bool) -> dict[str, float]:
-        """Run one step of the generators, and return the unweighted loss terms and their weighted
-        sum.
+        """Run one step of the generators, and return the loss terms and their weighted sum.
 
         Parameters
         ----------

@@ -1,15 +1,14 @@
-"""Principal components over time of a short high-resolution run (the calibration).
+"""Temporal principal components of a short high-resolution run (the calibration run).
 
-They are those of its fluctuations.
+Volumes with signal spikes or head motion spikes are excluded, and drift and task are regressed
+out. A run of 20 volumes has few degrees of freedom (see docs/acquire.md). Therefore, only strong
+components of head motion are used as regressors, and the task is not regressed out if too few
+degrees of freedom would remain. A calibration that includes its task favors the regions of the
+task effect that is tested in the other run.
 
-Volumes with a spike or a jerk are left out, drift and the task are regressed out. A run of 20
-volumes has few degrees of freedom (see docs/acquire.md), so only strong components of head motion
-count, and the task stays in where too few would remain; a calibration that keeps its task favors
-the places that the task of the other run is tested for.
-
-Thermal noise is spread evenly over all temporal components, fluctuations are concentrated in the
-stronger ones: the mean eigenvalue of the weaker half of the spectrum is taken for the noise
-variance, one number for the brain, which tells whether the calibration is mostly noise.
+Thermal noise is spread evenly over all temporal components, whereas fluctuations are concentrated
+in strong components. The noise variance is the mean eigenvalue of the weaker half of the spectrum.
+This single value for the brain shows whether the calibration run is mainly noise.
 """
 
 import numpy as np
@@ -18,18 +17,19 @@ from bids_sr.io.arrays import Array
 from bids_sr.spatial.same_results import with_sign
 from bids_sr.sr.variance.temporal_components import SeriesError
 
-LEAST_VOLUMES = 8  # below which there is no variance worth the name
-# choices of ours
-_FD_MM = 0.5  # framewise displacement above which a volume is left out (mm)
-# residual (rms) of a volume, and of one of its slices, over the median of all, above which the
-# volume is left out; and robust standard deviations above the median that it must exceed too
+LEAST_VOLUMES = 8  # smallest number of volumes for a variance estimate
+# The following values are our choices.
+_FD_MM = 0.5  # mm, framewise displacement above which a volume is excluded
+# A volume is excluded if its rms residual, or the residual of one of its slices, exceeds the
+# median by this ratio and by `_SPREAD` robust standard deviations.
 _OUTLIER, _SLICE_OUTLIER, _SPREAD = 1.5, 2.0, 5.0
-_SLICE_VOXELS = 50  # slices with fewer voxels of brain are skipped
-# components of head motion that move the head by less (standard deviation, mm) are not regressed
-# out, nor more than one for so many volumes
+_SLICE_VOXELS = 50  # brain voxels, smallest number in a slice that is tested
+# mm, smallest standard deviation of head motion components that are regressed out, and number of
+# volumes per component
 _MOTION_MM, _VOLUMES_PER_MOTION = 0.03, 6
-_LEAST_SHARE = 0.5  # degrees of freedom over volumes, below which the task stays in
-_PATTERNS = 40  # at most
+# ratio of degrees of freedom to volumes below which the task is not regressed out
+_MIN_DOF_RATIO = 0.5
+_MAX_PATTERNS = 40  # largest number of patterns
 
 
 def calibration_components(
@@ -42,58 +42,59 @@ def calibration_components(
     task: Array | None = None,
     first: int = 0,
 ) -> tuple[Array, dict[str, object]]:
-    """Return patterns of the fluctuations of a motion-corrected series, and how noisy it is.
+    """Return fluctuation patterns of a motion-corrected series, and a description of its noise.
 
     Parameters
     ----------
     series : Array
-        (X, Y, Z, T) in signal units, volumes in the steady state only.
+        Volumes in the steady state (X, Y, Z, T), in signal units.
     mask : Array
-        (X, Y, Z), brain: where spoiled volumes and the noise are told from.
+        Brain mask (X, Y, Z). Excluded volumes and noise are determined within the mask.
     drift : Array
-        (T, K) slow time series, the constant among them.
+        Slow time series, including a constant (T, K).
     motion : Array | None, optional
-        (T, P) head motion in mm (rotations as displacements at the head's radius).
+        Head motion in mm (T, P), with rotations as displacements at the head's radius.
     fd : Array | None, optional
-        (T,) framewise displacement (mm); values that are not finite count as 0.
+        Framewise displacement in mm (T,). Values that are not finite count as 0.
     task : Array | None, optional
-        (T, C) predicted response of each condition.
+        Predicted response of each condition (T, C).
     first : int, optional
         Number of the first volume in its run.
 
     Returns
     -------
     tuple[Array, dict[str, object]]
-        (C, X, Y, Z) float32, read-only: principal components of the fluctuations over time,
-        strongest first, each with its standard deviation over time as its size. Head motion and
-        thermal noise stay in them. On the whole grid, as what fluctuates outside the brain (eyes,
-        vessels) is in the data of other runs as well. What was found: volumes that entered,
-        numbers of those left out, degrees of freedom beside drift, head motion and task,
-        regressors of each kind, standard deviation of the thermal noise (signal units) and its
-        share of the variance.
+        Temporal principal components of the fluctuations as images (C, X, Y, Z; float32,
+        read-only), strongest first, scaled by their standard deviation over time. Head motion and
+        thermal noise are not removed from them. The images cover the whole grid, because
+        fluctuations outside the brain (eyes, vessels) also affect other runs. The dictionary
+        contains the number of volumes used, the numbers of excluded volumes, the degrees of
+        freedom besides drift, head motion and task, the number of regressors of each type, the
+        standard deviation of thermal noise (signal units), and its share of the variance.
 
     Raises
     ------
-    SeriesError : too few volumes, an empty mask, values that are not finite, or nothing
-        changes
+    SeriesError
+        If there are too few volumes, the mask is empty, or the series is constant or contains
+        values that are not finite.
     """
     inside = np.asarray(mask) > 0
     flat = _checked(series, inside)
-    kept = _steady(flat, inside, np.asarray(drift, dtype=np.float64), fd)
-    regressors, counts = _regressors(kept, drift, motion, task)
-    n = int(kept.sum())
-    dof = int(kept.sum()) - regressors.shape[1]
-    left = flat[kept] - (regressors @ (regressors.T @ flat[kept])).astype(np.float32)
-    total = float(np.square(left, dtype=np.float64).sum()) / dof / left.shape[1]
+    steady = _steady(flat, inside, np.asarray(drift, dtype=np.float64), fd)
+    regressors, counts = _regressors(steady, drift, motion, task)
+    n = int(steady.sum())
+    dof = int(steady.sum()) - regressors.shape[1]
+    residual = flat[steady] - (regressors @ (regressors.T @ flat[steady])).astype(np.float32)
+    total = float(np.square(residual, dtype=np.float64).sum()) / dof / residual.shape[1]
     if not total > 1e-12 * float(np.square(series[inside][:, :1], dtype=np.float64).mean()):
         raise SeriesError("the calibration run is constant over time within the brain")
-    noise = min(_noise_variance(left, dof), total)
-    patterns = _patterns(series, kept, flat[kept], drift, task if counts[2] else None)
+    noise = min(_noise_variance(residual, dof), total)
+    patterns = _patterns(series, steady, flat[steady], drift, task if counts[2] else None)
     return patterns, {
         "n_used": n,
         "n_patterns": len(patterns),
         "dof": dof,
-        "censored": [first + int(t) for t in np.flatnonzero(~kept)],
+        "censored": [first + int(t) for t in np.flatnonzero(~steady)],
         "n_drift": counts[0],
         "n_motion": counts[1],
         "n_task": counts[2],
@@ -103,27 +104,33 @@ def calibration_components(
 
 
 def _patterns(
-    series: Array, kept: Array, inside: Array, drift: Array, task: Array | None
+    series: Array, steady: Array, brain_change: Array, drift: Array, task: Array | None
 ) -> Array:
-    """Strongest components of the volumes kept, as images of the whole grid; read-only.
+    """Return the strongest components as read-only images on the whole grid.
 
-    They are sought in the brain, `inside` (T', N). Drift and task are regressed out. Head motion
-    is not: of twenty volumes much of what follows it is signal, and jerks were left out.
+    Components are computed from the steady volumes within the brain, `brain_change` (T', N). Drift
+    and task are regressed out. Head motion is not regressed out: with twenty volumes, much of the
+    variance that correlates with head motion is signal, and volumes with motion spikes were
+    excluded.
     """
     columns = (
-        np.asarray(drift)[kept]
+        np.asarray(drift)[steady]
         if task is None
-        else np.hstack([np.asarray(drift), np.asarray(task)])[kept]
+        else np.hstack([np.asarray(drift), np.asarray(task)])[steady]
     )
     basis = _calibration_basis(columns)
-    left = inside - (basis @ (basis.T @ inside)).astype(np.float32)
-    values, vectors = np.linalg.eigh((left @ left.T).astype(np.float64))
-    courses = vectors[:, np.argsort(values)[::-1][: min(_PATTERNS, len(left) - basis.shape[1])]]
-    courses = with_sign(courses - basis @ (basis.T @ courses))
-    out = np.empty((courses.shape[1], *series.shape[:3]), dtype=np.float32)
+    residual = brain_change - (basis @ (basis.T @ brain_change)).astype(np.float32)
+    values, vectors = np.linalg.eigh((residual @ residual.T).astype(np.float64))
+    time_series = vectors[
+        :, np.argsort(values)[::-1][: min(_MAX_PATTERNS, len(residual) - basis.shape[1])]
+    ]
+    time_series = with_sign(time_series - basis @ (basis.T @ time_series))
+    out = np.empty((time_series.shape[1], *series.shape[:3]), dtype=np.float32)
     for z in range(series.shape[2]):
-        slab = np.asarray(series[:, :, z], dtype=np.float64)[..., kept].reshape(-1, len(courses))
-        out[..., z] = (slab @ courses / np.sqrt(len(courses))).T.reshape(
+        slab = np.asarray(series[:, :, z], dtype=np.float64)[..., steady].reshape(
+            -1, len(time_series)
+        )
+        out[..., z] = (slab @ time_series / np.sqrt(len(time_series))).T.reshape(
             len(out), *series.shape[:2]
         )
     out.setflags(write=False)
@@ -131,7 +138,10 @@ def _patterns(
 
 
 def _checked(series: Array, inside: Array) -> Array:
-    """Series of the mask's voxels less their mean over time, (T, N) float32."""
+    """Return the demeaned series within the mask (T, N; float32).
+
+    SeriesError is raised if the series or the mask cannot be used.
+    """
     if series.ndim != 4 or series.shape[:3] != inside.shape:
         raise SeriesError(
             f"the calibration run has the shape {series.shape}, but the mask has the shape "
@@ -153,7 +163,7 @@ def _checked(series: Array, inside: Array) -> Array:
 
 
 def _calibration_basis(regressors: Array) -> Array:
-    """Return orthonormal columns that span those of (T, P), without negligible ones."""
+    """Return an orthonormal basis of the columns of (T, P), without negligible columns."""
     regressors = np.asarray(regressors, dtype=np.float64)
     norm = np.linalg.norm(regressors, axis=0)
     regressors = regressors[:, norm > 1e-9] / norm[norm > 1e-9]
@@ -164,74 +174,78 @@ def _calibration_basis(regressors: Array) -> Array:
 
 
 def _steady(flat: Array, inside: Array, drift: Array, fd: Array | None) -> Array:
-    """(T,) volumes without jerks and outliers, found in rounds."""
+    """Return which volumes have no motion spikes or outliers (T,), determined iteratively."""
     if len(drift) != len(flat):
         raise SeriesError(
             f"expected one row of drift regressors per volume, got {len(drift)} rows for "
             f"{len(flat)} volumes"
         )
-    kept = np.ones(len(flat), dtype=bool)
+    steady = np.ones(len(flat), dtype=bool)
     if fd is not None:
-        kept &= np.nan_to_num(np.asarray(fd, dtype=np.float64)) <= _FD_MM
+        steady &= np.nan_to_num(np.asarray(fd, dtype=np.float64)) <= _FD_MM
     z = np.nonzero(inside)[2]
     slices = [np.flatnonzero(z == k) for k in np.unique(z) if (z == k).sum() >= _SLICE_VOXELS]
     for _ in range(3):
-        if kept.sum() < LEAST_VOLUMES:
+        if steady.sum() < LEAST_VOLUMES:
             break
-        fit = np.linalg.lstsq(drift[kept], flat[kept], rcond=None)[0]
+        fit = np.linalg.lstsq(drift[steady], flat[steady], rcond=None)[0]
         square = np.square(flat - drift @ fit)
-        bad = _outlying(square.mean(axis=1), kept, _OUTLIER)
+        bad = _outlying(square.mean(axis=1), steady, _OUTLIER)
         for voxels in slices:
-            bad |= _outlying(square[:, voxels].mean(axis=1), kept, _SLICE_OUTLIER)
-        if not (bad & kept).any():
+            bad |= _outlying(square[:, voxels].mean(axis=1), steady, _SLICE_OUTLIER)
+        if not (bad & steady).any():
             break
-        kept &= ~bad
-    if kept.sum() < LEAST_VOLUMES:
+        steady &= ~bad
+    if steady.sum() < LEAST_VOLUMES:
         raise SeriesError(
-            f"head motion or artifacts affect {int((~kept).sum())} of the {len(kept)} volumes "
+            f"head motion or artifacts affect {int((~steady).sum())} of the {len(steady)} volumes "
             f"of the calibration run; at least {LEAST_VOLUMES} unaffected volumes are required"
         )
-    return kept
+    return steady
 
 
-def _outlying(square: Array, kept: Array, ratio: float) -> Array:
-    """(T,) volumes whose residual is larger than most, told from the volumes kept."""
+def _outlying(square: Array, steady: Array, ratio: float) -> Array:
+    """Return volumes with an outlying residual (T,), compared with the steady volumes."""
     size = np.sqrt(square)
-    middle = float(np.median(size[kept]))
-    sigma = 1.4826 * float(np.median(np.abs(size[kept] - middle)))
+    middle = float(np.median(size[steady]))
+    sigma = 1.4826 * float(np.median(np.abs(size[steady] - middle)))
     return np.asarray((size > ratio * middle) & (size > middle + _SPREAD * sigma))
 
 
 def _regressors(
-    kept: Array, drift: Array, motion: Array | None, task: Array | None
+    steady: Array, drift: Array, motion: Array | None, task: Array | None
 ) -> tuple[Array, tuple[int, int, int]]:
-    """Orthonormal regressors over the volumes kept, and how many are drift, motion and task."""
-    n = int(kept.sum())
-    basis = _calibration_basis(np.asarray(drift)[kept])
+    """Return orthonormal regressors over the steady volumes, and their number by type.
+
+    The types are drift, head motion and task.
+    """
+    n = int(steady.sum())
+    basis = _calibration_basis(np.asarray(drift)[steady])
     counts = [basis.shape[1], 0, 0]
     if motion is not None:
-        moved = np.asarray(motion, dtype=np.float64)[kept]
-        moved = moved - basis @ (basis.T @ moved)
-        left, sizes, _ = np.linalg.svd(moved, full_matrices=False)
+        residual_motion = np.asarray(motion, dtype=np.float64)[steady]
+        residual_motion = residual_motion - basis @ (basis.T @ residual_motion)
+        left, sizes, _ = np.linalg.svd(residual_motion, full_matrices=False)
         strong = left[:, sizes / np.sqrt(n) > _MOTION_MM][:, : n // _VOLUMES_PER_MOTION]
         basis = np.hstack([basis, strong])
         counts[1] = strong.shape[1]
     if task is not None:
-        both = _calibration_basis(np.hstack([basis, np.asarray(task)[kept]]))
-        if n - both.shape[1] >= max(_LEAST_SHARE * n, 1.0):
-            counts[2] = both.shape[1] - basis.shape[1]
-            basis = both
+        with_task = _calibration_basis(np.hstack([basis, np.asarray(task)[steady]]))
+        if n - with_task.shape[1] >= max(_MIN_DOF_RATIO * n, 1.0):
+            counts[2] = with_task.shape[1] - basis.shape[1]
+            basis = with_task
     return basis, (counts[0], counts[1], counts[2])
 
 
-def _noise_variance(left: Array, dof: int) -> float:
-    """Variance of one voxel's noise from the weaker half of the spectrum of what is left, (T, N).
+def _noise_variance(residual: Array, dof: int) -> float:
+    """Return the noise variance of a voxel from the weaker half of the residual spectrum (T, N).
 
-    Eigenvalues of noise spread about its variance by 2 sqrt(dof / N) in a half circle (Marchenko
-    and Pastur 1967), so the mean of the weaker half lies 8 / (3 pi) sqrt(dof / N) of it too low.
+    Eigenvalues of noise follow a semicircle around its variance with a radius of 2 sqrt(dof / N)
+    (Marchenko and Pastur 1967). The mean of the weaker half is therefore too low by a fraction of
+    8 / (3 pi) sqrt(dof / N), which is corrected.
     """
-    gram = (left @ left.T).astype(np.float64) / left.shape[1]
-    # the others belong to the regressors taken out
+    gram = (residual @ residual.T).astype(np.float64) / residual.shape[1]
+    # the remaining eigenvalues belong to the removed regressors
     values = np.sort(np.linalg.eigvalsh(gram))[-dof:]
-    low = 8 / (3 * np.pi) * np.sqrt(dof / left.shape[1])
+    low = 8 / (3 * np.pi) * np.sqrt(dof / residual.shape[1])
     return float(max(values[: max(1, dof // 2)].mean(), 0.0)) / max(1 - low, 0.5)

@@ -1,10 +1,10 @@
-"""Place of a calibration relative to the run, and its share of the prior; see `outer_band`.
+"""Position of a calibration relative to the run, and its weight in the prior (see `outer_band`).
 
-The registration of the two references is refined: rigidly, then by scale and shear in the plane of
-the slices, because two echo-planar scans need not be distorted alike. Each parameter is moved a
-step up and down, which is looked at in every third slice. Where the parabola through the three
-values promises more, its vertex is looked at in all slices, and taken if clearly more is predicted
-there.
+The registration between the two reference images is refined: rigidly at first, then by scaling and
+shearing within the slice plane, because two echo-planar scans may have different distortions. Each
+parameter is changed by a step in both directions, evaluated on every third slice. If a parabola
+through the three values predicts an improvement, its vertex is evaluated on all slices and
+accepted if the prediction clearly improves.
 """
 
 from collections.abc import Callable
@@ -20,26 +20,37 @@ from bids_sr.sr.variance.exemplars import SHARE, Exemplars
 from bids_sr.sr.variance.outer_band import SURE, WORTH, OuterBand, Predicted
 
 _CAUTIOUS = 0.25
-"""Weight at which it is decided whether a calibration helps at all, and with which a doubtful one
-is used.
-"""
-_FARTHEST = 4.0  # high-resolution voxels (rms over the brain) that the registration may be moved
-_STEPS = (0.5, 0.5, 0.25, 1.0, 1.0, 1.0, 0.01, 0.01, 0.01)  # voxels, degrees, and shares
-_FINER = 0.4  # of the steps, in the last round
-_TOLD_MM = 0.05
-_REACH = 2.0  # steps to which a parabola is trusted
-_EVERY = 3  # slices of which one is looked at for the parabola
+"""Weight for deciding whether a calibration is used, and weight of doubtful calibrations."""
+_MAX_SHIFT = 4.0  # high-resolution voxels, largest change of the registration (rms over the brain)
+# high-resolution voxels, degrees, fractions
+_STEPS = (0.5, 0.5, 0.25, 1.0, 1.0, 1.0, 0.01, 0.01, 0.01)
+_LAST_STEP = 0.4  # step size in the last round, relative to `_STEPS`
+_REPORTED_MM = 0.05  # mm, smallest correction that is reported
+_MAX_STEPS = 2.0  # steps, largest extrapolation of a parabola
+_SLICE_STEP = 3  # number of slices per evaluated slice for the parabola
 
-_Look = Callable[..., Predicted | None]
-"""What is predicted at some parameters, in one of so many slices; None where they are too far."""
+_Evaluate = Callable[..., Predicted | None]
+"""Function that returns the prediction for parameters on every n-th slice.
+
+It returns None if the parameters move the calibration too far.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationFit:
-    """What was decided, and on what grounds.
+    """Weight and position of a calibration, with the predictions that they are based on.
 
-    `weight`: share of the prior, 0: the calibration is not used. `correction`: 4x4, moves a
-    boldref point (RAS mm) before its look-up there. `moved_mm`: by it, rms over the brain.
+    Parameters
+    ----------
+    weight : float
+        Share of the prior; 0 if the calibration is not used.
+    correction : Array
+        Transform applied to boldref points before they are mapped to the calibration (4 x 4, RAS+
+        mm).
+    moved_mm : float
+        Displacement by the correction (mm, rms over the brain).
+    cautious, full : Predicted | None
+        Predictions with the cautious and the full weight; None if they were not computed.
     """
 
     weight: float
@@ -50,7 +61,7 @@ class CalibrationFit:
 
     @property
     def text(self) -> str:
-        """What was decided, in words."""
+        """Description of the decision as a clause."""
         if not self.weight:
             fits = (
                 self.cautious is not None
@@ -64,11 +75,13 @@ class CalibrationFit:
             )
             return f"the calibration run was not used, because {why}"
         sentence = f"the calibration run was used with a weight of {self.weight:g}"
-        if self.moved_mm > _TOLD_MM:
+        if self.moved_mm > _REPORTED_MM:
             sentence += f" after its position was corrected by {self.moved_mm:.1f} mm"
-        if (found := self.full if self.weight == SHARE else self.cautious) is None:
+        if (prediction := self.full if self.weight == SHARE else self.cautious) is None:
             return sentence
-        having, without = (100 * float(np.mean(each)) for each in (found.having, found.without))
+        having, without = (
+            100 * float(np.mean(shares)) for shares in (prediction.having, prediction.without)
+        )
         return (
             f"{sentence}. With the calibration run, {having:.1f} % of the variance at the highest "
             f"acquired spatial frequencies was predicted, and {without:.1f} % without it"
@@ -76,7 +89,7 @@ class CalibrationFit:
 
     @property
     def entries(self) -> dict[str, object]:
-        """For the card."""
+        """Entries for the model card."""
         facts: dict[str, object] = {
             "weight": self.weight,
             "position_correction_mm": round(self.moved_mm, 3),
@@ -94,14 +107,10 @@ class CalibrationFit:
 
 
 def unrefined() -> CalibrationFit:
-    """Return the fit of a calibration whose slices are thinner than those of the run.
+    """Return the fit of a calibration with thinner slices than the run.
 
-    There the test of `outer_band` does not hold.
-
-    It is taken where the registration found it, with caution, if it helps one level of resolution
-    down.
-
-    Fit with the cautious weight and without correction of the place.
+    The test in `outer_band` is not valid for thinner slices. The calibration is used with the
+    cautious weight and without a correction of its position, if it improves the self-test score.
     """
     return CalibrationFit(weight=_CAUTIOUS, correction=np.eye(4), moved_mm=0.0)
 
@@ -109,30 +118,42 @@ def unrefined() -> CalibrationFit:
 def fit_calibration(
     band: OuterBand, exemplars: Exemplars, mask: Array, affine: Array
 ) -> CalibrationFit:
-    """Refine the place of a calibration and decide on its weight.
+    """Refine the position of a calibration, and determine its weight.
 
-    `band`: test of how well the outermost acquired frequencies are predicted. `mask, affine`: (x,
-    y, z) brain on the acquired grid, voxel -> RAS mm. Weight, 0 where it does not help, and
-    correction of the place.
+    Parameters
+    ----------
+    band : OuterBand
+        Test that predicts the outermost acquired frequencies.
+    exemplars : Exemplars
+        Patterns of the calibration.
+    mask : Array
+        Brain mask on the acquired grid (x, y, z).
+    affine : Array
+        Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm).
+
+    Returns
+    -------
+    CalibrationFit
+        Position and weight. The weight is 0 if the calibration does not improve the prediction.
     """
     points = points_in(mask, affine, 7)
     if not band.tiles:
         return CalibrationFit(weight=0.0, correction=np.eye(4), moved_mm=0.0)
     center = points.mean(0)
     axes = affine[:3, :3] / voxel_sizes(affine)
-    fine = voxel_sizes(band.affine)
+    fine_size = voxel_sizes(band.affine)
 
-    def predicted(params: Array, every: int = 1) -> Predicted | None:
-        matrix = _correction(params, center, axes, fine)
+    def predicted(params: Array, slice_step: int = 1) -> Predicted | None:
+        matrix = _correction(params, center, axes, fine_size)
         return (
             None
-            if rms_distance(np.eye(4), matrix, points) > farthest
-            else band.predicted(exemplars, matrix, every=every)
+            if rms_distance(np.eye(4), matrix, points) > max_distance
+            else band.predicted(exemplars, matrix, slice_step=slice_step)
         )
 
-    farthest = _FARTHEST * float(fine[:2].max())
+    max_distance = _MAX_SHIFT * float(fine_size[:2].max())
     params, full = _climb(predicted)
-    correction = _correction(params, center, axes, fine)
+    correction = _correction(params, center, axes, fine_size)
     cautious = band.predicted(exemplars, correction, _CAUTIOUS)
     return CalibrationFit(
         weight=_weight_of(cautious, full),
@@ -144,10 +165,10 @@ def fit_calibration(
 
 
 def _weight_of(cautious: Predicted, full: Predicted) -> float:
-    """Share of the prior that a calibration gets.
+    """Return the share of the prior for a calibration.
 
-    None, unless it helps at the cautious weight by more than chance; the full one if it does no
-    harm at that.
+    The share is 0 unless the cautious weight improves the prediction by more than chance. It is
+    the full weight if this also improves the prediction, otherwise the cautious weight.
     """
     if not cautious.gain > SURE * cautious.error:
         return 0.0
@@ -155,11 +176,19 @@ def _weight_of(cautious: Predicted, full: Predicted) -> float:
 
 
 def _correction(params: Array, center: Array, axes: Array, fine: Array) -> Array:
-    """Return the 4x4 matrix (RAS mm) of a rigid motion with in-plane scales and shear.
+    """Return the matrix (4 x 4, RAS+ mm) of a rigid motion with in-plane scaling and shear.
 
-    `params`: shifts (3, high-resolution voxels), rotations (3, degrees), scales of both axes of
-    the plane, and their shear, along the axes of the slices. `center`: of the brain, RAS mm.
-    `axes`: (3, 3) unit vectors of the voxel axes, as columns. `fine`: (3,) fine voxel size (mm).
+    Parameters
+    ----------
+    params : Array
+        Shifts (3, high-resolution voxels), rotations (3, degrees), in-plane scales (2) and shear,
+        along the axes of the slices.
+    center : Array
+        Center of the brain (RAS+ mm).
+    axes : Array
+        Unit vectors of the voxel axes, as columns (3, 3).
+    fine : Array
+        High-resolution voxel size (3, mm).
     """
     inner = _rotation(params[3:6]) @ np.array(
         [[1 + params[6], params[8], 0], [0, 1 + params[7], 0], [0, 0, 1.0]]
@@ -171,7 +200,7 @@ def _correction(params: Array, center: Array, axes: Array, fine: Array) -> Array
 
 
 def _rotation(degrees: Array) -> Array:
-    """About the three axes, one after the other."""
+    """Return the matrix of successive rotations about the three axes (3, 3)."""
     out = np.eye(3)
     for axis, angle in enumerate(degrees):
         c = cos(radians(angle))
@@ -183,45 +212,55 @@ def _rotation(degrees: Array) -> Array:
     return out
 
 
-def _climb(predicted: _Look) -> tuple[Array, Predicted]:
-    """Parameters at which most is predicted, one after the other from nothing, and how much."""
+def _climb(predicted: _Evaluate) -> tuple[Array, Predicted]:
+    """Return the parameters with the best prediction, and this prediction.
+
+    Parameters are optimized one after the other, starting from 0.
+    """
     at = np.zeros(len(_STEPS))
-    best, few = predicted(at), predicted(at, _EVERY)
+    best, coarse_best = predicted(at), predicted(at, _SLICE_STEP)
     assert best is not None
-    assert few is not None
-    for numbers, finer in ((range(2), 2.0), (range(9), 1.0), (range(3), _FINER)):
-        if finer < 1 and not at.any():
-            break  # steps as small were promised nothing
+    assert coarse_best is not None
+    for numbers, scale in ((range(2), 2.0), (range(9), 1.0), (range(3), _LAST_STEP)):
+        if scale < 1 and not at.any():
+            break  # larger steps gave no improvement
         for number in numbers:
-            way = _promising(predicted, at, few, number, finer * _STEPS[number])
-            there = at if way is None else _moved(at, number, way)
-            if way is None or (found := predicted(there)) is None or not found.exceeds(best):
+            change = _promising(predicted, at, coarse_best, number, scale * _STEPS[number])
+            candidate = at if change is None else _moved(at, number, change)
+            if (
+                change is None
+                or (prediction := predicted(candidate)) is None
+                or not prediction.exceeds(best)
+            ):
                 continue
-            at = there
-            best = found
-            few = predicted(there, _EVERY)
-            assert few is not None
+            at = candidate
+            best = prediction
+            coarse_best = predicted(candidate, _SLICE_STEP)
+            assert coarse_best is not None
     return at, best
 
 
 def _promising(
-    predicted: _Look, at: Array, here: Predicted, number: int, step: float
+    predicted: _Evaluate, at: Array, current: Predicted, number: int, step: float
 ) -> float | None:
-    """By how much to move one parameter so that more is predicted; None: stay."""
-    down, up = (predicted(_moved(at, number, way * step), _EVERY) for way in (-1.0, 1.0))
+    """Return the change of a parameter that promises a better prediction, or None."""
+    down, up = (
+        predicted(_moved(at, number, direction * step), _SLICE_STEP) for direction in (-1.0, 1.0)
+    )
     if down is None or up is None:
         return None
     slope = (up.gain - down.gain) / 2
-    curve = (down.gain + up.gain) / 2 - here.gain
-    way = (
-        float(np.clip(-slope / (2 * curve), -_REACH, _REACH))
+    curve = (down.gain + up.gain) / 2 - current.gain
+    direction = (
+        float(np.clip(-slope / (2 * curve), -_MAX_STEPS, _MAX_STEPS))
         if curve < 0
         else float(np.sign(slope))
     )
-    return way * step if slope * way + curve * way**2 > WORTH else None
+    return direction * step if slope * direction + curve * direction**2 > WORTH else None
 
 
 def _moved(at: Array, number: int, by: float) -> Array:
+    """Return the parameters with one of them changed."""
     out = at.copy()
     out[number] += by
     return out

@@ -1,17 +1,19 @@
-"""Estimate of a run's variance maps w on the high-resolution grid, from what was acquired alone.
+"""Estimation of a run's prior SD maps w on the high-resolution grid from acquired data only.
 
-w climbs the marginal likelihood of the acquired components, ``y_c ~ N(0, D C D' + s2 I)``: the
-model of sparse Bayesian learning (Tipping 2001; Wipf and Rao 2004), where all components share the
-variance map. Stopped after a few smoothed steps, w is neither sparse nor at one of its maxima.
+The maps increase the marginal likelihood of the acquired components,
+``y_c ~ N(0, D C D' + s2 I)``. This is the model of sparse Bayesian learning (Tipping 2001; Wipf
+and Rao 2004): all components share the prior variance. Because the iteration is stopped after a
+few smoothed steps, w is neither sparse nor a maximum of the likelihood.
 
-The update compares data with draws from the current prior. With ``a = (D C D' + s2 I)^-1 y`` and
-``b = D' a`` the derivative of the log likelihood by log w_q is ``<b W_q K_q W_q b>`` over the data
-less the same over draws, voxel by voxel, so w_q is multiplied by a power of their ratio: no
-determinant is needed. For a draw a is ``L'^-1 white``, L the Cholesky factor of the covariance,
-so that many draws cost little. Components enter with nearly equal weight, as each is a sample of
-where the run fluctuates. The likelihood alone fits noise, so ratios are smoothed by less than a
-voxel and log w is drawn a little towards its neighborhood. Settings were fixed on one person, one
-level of resolution down (``benchmarks/people.py settings``).
+An update compares the data with samples from the current prior. With ``a = (D C D' + s2 I)^-1 y``
+and ``b = D' a``, the derivative of the log likelihood with respect to log w_q is
+``<b W_q K_q W_q b>`` over the data minus the same term over samples, voxel by voxel. Hence, w_q is
+multiplied by a power of their ratio, and determinants are not required. For a sample, a is
+``L'^-1 white``, with the Cholesky factor L of the covariance, so many samples are inexpensive.
+Components have nearly equal weight, as each is a sample of the regions with fluctuations. The
+likelihood alone would fit noise. Therefore, ratios are smoothed by less than a voxel, and log w is
+slightly smoothed. Settings were optimized in one participant at lower resolution
+(``benchmarks/people.py settings``).
 """
 
 import math
@@ -28,30 +30,30 @@ from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.threads import side_by_side
 from bids_sr.sr.variance.prior import Prior, Tile
 
-_FLOOR = 0.02  # of the median of w: where nothing fluctuates w is small, but never nothing
-_RATIO = 20.0  # a step multiplies w by no more than a power of this
-_SCALE = 1e-30  # below what any run has, in any unit
+_FLOOR = 0.02  # fraction of the median of w; w must remain positive in voxels without fluctuations
+_RATIO = 20.0  # largest ratio of data to samples in an update
+_SCALE = 1e-30  # signal units, smaller than the fluctuations of any run
 
 
-def filled_sd(components: Tensor, whole: Tile) -> Tensor:
-    """Return the RMS over zero-filled components (C, z, x, y), 0 far from the mask (Z, X, Y).
+def filled_sd(components: Tensor, tile: Tile) -> Tensor:
+    """Return the RMS over zero-filled components (Z, X, Y), 0 far from the mask.
 
-    `components`: with as many slices as the high-resolution grid has.
+    `components` (C, z, x, y) have as many slices as the high-resolution grid.
     """
-    x, y, z = whole.level.fine
+    x, y, z = tile.level.fine
     total = torch.zeros(z, x, y)
     for image in components:
-        total[:, *whole.fine] += whole.level.up(image)[:, *whole.fine].square()
+        total[:, *tile.fine] += tile.level.up(image)[:, *tile.fine].square()
     return (total / len(components)).sqrt()
 
 
-def _floored(weight: Tensor, whole: Tile) -> Tensor:
-    """Positive around the mask."""
+def _floored(weight: Tensor, tile: Tile) -> Tensor:
+    """Return maps with positive values around the mask, and 0 elsewhere."""
     positive = weight[weight > 0]
     if not len(positive):
         raise ValueError("the components of the series are zero in all voxels")
     out = torch.zeros_like(weight)
-    out[:, *whole.fine] = weight[:, *whole.fine].clamp_min(_FLOOR * float(positive.median()))
+    out[:, *tile.fine] = weight[:, *tile.fine].clamp_min(_FLOOR * float(positive.median()))
     return out
 
 
@@ -63,10 +65,26 @@ def estimate_prior(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prior:
-    """Find the variance maps (Q, Z, X, Y) of a run, in the unit of its components.
+    """Estimate the prior SD maps (Q, Z, X, Y) of a run, in the unit of its components.
 
-    `components`: (C, z, x, y) strongest temporal components, with as many slices as the
-    high-resolution grid has. `progress`: called with (rounds done, rounds).
+    Parameters
+    ----------
+    components : Tensor
+        Strongest temporal components (C, z, x, y), with as many slices as the high-resolution
+        grid.
+    whole : Tile
+        Grid and region around the mask.
+    recipe : VarianceRecipe
+        Settings of the estimation.
+    seed : int, optional
+        Seed of the samples from the prior.
+    progress : Callable[[int, int], None] | None, optional
+        Function called with the number of completed updates and the total number.
+
+    Raises
+    ------
+    ValueError
+        If the components are zero, or contain values that are not finite.
     """
     if not bool(torch.isfinite(components).all()):
         raise ValueError("the components of the series contain NaN or infinite values")
@@ -84,7 +102,7 @@ def _marginal_likelihood(
     seed: int,
     progress: Callable[[int, int], None] | None,
 ) -> Prior:
-    """Sparse Bayesian learning; see the module."""
+    """Estimate prior SD maps by sparse Bayesian learning (see the module documentation)."""
     total = float(components[:, :, *whole.seen].square().sum(0).mean())
     sizes = components[:, :, *whole.seen].square().mean((1, 2, 3)).sqrt().clamp_min(_SCALE)
     data = components * ((sizes / sizes.max()) ** -recipe.equalize)[:, None, None, None]
@@ -96,11 +114,13 @@ def _marginal_likelihood(
     generator = torch.Generator().manual_seed(seed)
     tiles = prior.tiles()
     for done in range(recipe.rounds):
-        seen, drawn = _responses(prior, data, tiles, recipe.draws, generator)
+        observed, drawn = _responses(prior, data, tiles, recipe.draws, generator)
         weight = torch.zeros_like(prior.weight)
-        here = (slice(None), *whole.fine)
-        for new, old, of_data, of_draws in zip(weight, prior.weight, seen, drawn, strict=True):
-            new[here] = _updated(old[here], of_data[here], of_draws[here], recipe)
+        around_mask = (slice(None), *whole.fine)
+        for new, old, of_data, of_draws in zip(weight, prior.weight, observed, drawn, strict=True):
+            new[around_mask] = _updated(
+                old[around_mask], of_data[around_mask], of_draws[around_mask], recipe
+            )
         prior = replace(prior, weight=weight)
         if progress is not None:
             progress(done + 1, recipe.rounds)
@@ -110,8 +130,8 @@ def _marginal_likelihood(
 def _responses(
     prior: Prior, data: Tensor, tiles: Sequence[Tile], draws: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Mean of b W_q K_q W_q b over data (C, z, x, y), and over draws (Q, Z, X, Y)."""
-    seen, drawn = torch.zeros_like(prior.weight), torch.zeros_like(prior.weight)
+    """Return the means of b W_q K_q W_q b over data and over samples, (Q, Z, X, Y) each."""
+    observed, drawn = torch.zeros_like(prior.weight), torch.zeros_like(prior.weight)
 
     def compare(job: tuple[int, Tile, Tensor]) -> None:
         z, tile, white = job
@@ -124,7 +144,7 @@ def _responses(
         back, responses = prior.responses(z, tile, solved)
         for number, response in enumerate(responses):
             response *= back
-            for out, part in ((seen, response[:count]), (drawn, response[count:])):
+            for out, part in ((observed, response[:count]), (drawn, response[count:])):
                 out[number, z, *tile.made] = torch.from_numpy(part.mean(0))
 
     jobs = (
@@ -132,22 +152,23 @@ def _responses(
         for z in range(data.shape[1])
         for tile in tiles
     )
-    # far from the brain maps stay as they began
+    # tiles far from the brain are skipped, so maps do not change there
     for _ in side_by_side(compare, (job for job in jobs if job[1].counts(job[0]))):
         pass
-    return seen, drawn
+    return observed, drawn
 
 
-def _updated(weight: Tensor, seen: Tensor, expected: Tensor, recipe: VarianceRecipe) -> Tensor:
-    """One map after one update."""
+def _updated(weight: Tensor, observed: Tensor, expected: Tensor, recipe: VarianceRecipe) -> Tensor:
+    """Return a prior SD map after one update."""
     sigma = (recipe.across, recipe.smooth, recipe.smooth)
     above, below = (
-        torch.from_numpy(gaussian_filter(each.numpy(), sigma)) for each in (seen, expected)
+        torch.from_numpy(gaussian_filter(response.numpy(), sigma))
+        for response in (observed, expected)
     )
-    known = (above > 0) & (below > 0)
-    ratio = torch.where(known, above / below.clamp_min(1e-30), torch.ones(())).clamp(
+    valid = (above > 0) & (below > 0)
+    ratio = torch.where(valid, above / below.clamp_min(1e-30), torch.ones(())).clamp(
         1 / _RATIO, _RATIO
     )
     log = (weight * ratio**recipe.step).log()
-    near = torch.from_numpy(gaussian_filter(log.numpy(), (recipe.across, 1.0, 1.0)))
-    return torch.lerp(log, near, recipe.pull).exp()
+    smoothed = torch.from_numpy(gaussian_filter(log.numpy(), (recipe.across, 1.0, 1.0)))
+    return torch.lerp(log, smoothed, recipe.pull).exp()

@@ -1,7 +1,4 @@
-"""Estimate and test the variance maps of one run, and describe them in a model card.
-
-They are tested on held-out halves.
-"""
+"""Estimation and self-test of the prior SD maps of a run, and the resulting model card."""
 
 import logging
 import math
@@ -34,26 +31,40 @@ from bids_sr.sr.variance.run_data import RunData
 from bids_sr.sr.variance.temporal_components import SeriesError, TemporalStatistics
 
 _LOG = logging.getLogger(__name__)
-_HALF_PRECISION = 6e4  # largest value that half precision holds
-# Of the maps of a run with a calibration, whose patterns add most of the detail: what further
-# rounds explain of it is .002 of zero filling's error at most (two people)
+_HALF_PRECISION = 6e4  # largest value in half precision
+# Settings with a calibration, whose patterns provide most of the detail. Additional updates would
+# explain at most .002 of the zero-filling error (two participants).
 _ROUNDS, _STEP, _PULL = 2, 0.75, 0.15
 
 
 def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
-    """Find the variance maps of a run and decide whether they are used.
+    """Estimate the prior SD maps of a run, and decide by a self-test whether they are used.
 
-    `data`: statistics and mask of the run, and patterns of a calibration. `SeriesError,
-    ResolutionError`: the run cannot be used. The maps are 0 where they are not used.
+    Parameters
+    ----------
+    training : TrainingRequest
+        Method and settings.
+    data : RunData
+        Statistics and mask of the run, and patterns of a calibration.
+
+    Returns
+    -------
+    TrainedModel
+        Maps and card. The maps are 0 if they are not used.
+
+    Raises
+    ------
+    SeriesError, ResolutionError
+        If the run cannot be used.
     """
     method, recipe, seed = training.method, training.variance, training.seed
     if recipe is None:
         raise SeriesError(f"the method {method.name} does not estimate variance maps")
-    began = time.monotonic()
+    start_time = time.monotonic()
     log: list[LogRow] = []
 
-    def tell(done: int, _rounds: int) -> None:
-        # no times: the same data give the same files
+    def log_update(done: int, _rounds: int) -> None:
+        # without times, so that equal data give equal files
         log.append({"phase": "map", "iteration": done})
 
     with torch_threads(training.threads):
@@ -62,17 +73,17 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
         components = level.across(_slices(data.statistics))
         used, fit, held_out = _gate(method, recipe, data, seed)
         widths, (x, y, z) = recipe.fwhm or (0.0,), level.fine
-        # zero filling
+        # maps of 0, which correspond to zero filling
         prior = Prior(
             whole=whole, weight=torch.zeros(len(widths), z, x, y), fwhm=widths, noise=0.0
         )
         if used:
             if fit is not None and fit.weight:
                 recipe = _beside_patterns(recipe)
-            prior = estimate_prior(components, whole, recipe, seed=seed, progress=tell)
+            prior = estimate_prior(components, whole, recipe, seed=seed, progress=log_update)
             if fit is not None and fit.weight:
                 prior = with_exemplars(prior, _patterns(data, fit, level.fine), fit.weight)
-    _LOG.info("%s: %s (%.0f s)", method.name, held_out["model"], time.monotonic() - began)
+    _LOG.info("%s: %s (%.0f s)", method.name, held_out["model"], time.monotonic() - start_time)
     card = card_entries(training, data.described()) | {
         "applied": used,
         "held_out": held_out,
@@ -84,30 +95,34 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
     }
     weight = prior.weight
     if fit is not None and float(weight.abs().max()) < _HALF_PRECISION:
-        weight = weight.half()  # of many patterns, whose own errors are larger
+        # with many patterns, rounding errors are smaller than estimation errors
+        weight = weight.half()
     state = {"weight": weight, "noise": torch.tensor(prior.noise)}
     return TrainedModel(state=state, card=card, log=tuple(log))
 
 
 def _beside_patterns(recipe: VarianceRecipe) -> VarianceRecipe:
-    """How the maps of a run are found that has a calibration: in fewer and larger steps."""
+    """Return the recipe for the maps of a run with a calibration: fewer and larger updates."""
     return replace(recipe, rounds=min(recipe.rounds, _ROUNDS), step=_STEP, pull=_PULL)
 
 
 def _slices(statistics: TemporalStatistics) -> Tensor:
-    """Components (C, z, x, y)."""
+    """Return the components with slices first (C, z, x, y)."""
     return torch.stack([to_slices(image) for image in statistics.components])
 
 
 def _patterns(data: RunData, fit: CalibrationFit, shape: Shape) -> Tensor:
-    """Return patterns (C, Z, X, Y) on the high-resolution grid, where registration put them."""
+    """Return the patterns on the high-resolution grid (C, Z, X, Y), at the corrected position."""
     assert data.exemplars is not None
     _, affine = hr_grid(data.mask.shape, data.affine, data.factor)
     return data.exemplars.on(shape, affine, fit.correction)
 
 
 def _fitted(data: RunData, recipe: VarianceRecipe, seed: int) -> CalibrationFit | None:
-    """How the calibration is used; None where it cannot be tried."""
+    """Return the fit of the calibration, or None if it cannot be tested.
+
+    The test requires a calibration and a run that is long enough to be split.
+    """
     if data.exemplars is None or data.halves is None:
         return None
     level = level_above(data.mask.shape, data.factor)
@@ -119,7 +134,7 @@ def _fitted(data: RunData, recipe: VarianceRecipe, seed: int) -> CalibrationFit 
     halves = [_slices(half)[:, slices].contiguous() for half in data.halves]
     with torch.inference_mode():
         maps = (map_of(half, whole, _beside_patterns(recipe), seed) for half in halves)
-        priors = [each for each in maps if isinstance(each, Prior)]
+        priors = [prior for prior in maps if isinstance(prior, Prior)]
         band = OuterBand(level, slices, data.mask, halves, priors, data.affine)
         return fit_calibration(band, data.exemplars, data.mask, data.affine)
 
@@ -127,16 +142,17 @@ def _fitted(data: RunData, recipe: VarianceRecipe, seed: int) -> CalibrationFit 
 def _gate(
     method: Method, recipe: VarianceRecipe, data: RunData, seed: int
 ) -> tuple[bool, CalibrationFit | None, dict[str, object]]:
-    """Return whether the maps are used, the calibration's fit, and what they explain.
+    """Return the result of the self-test.
 
-    See `one_level_down`, `outer_band`.
+    The result consists of the decision whether the maps are used, the fit of the calibration, and
+    card entries. See `one_level_down` and `outer_band` for the tests.
     """
-    least, fallback = recipe.least_explained, "zero filling: "
+    threshold, fallback = recipe.least_explained, "zero filling: "
     why = "this control is always applied, without an applicability test"
     if not np.any(data.statistics.components):
         reason = "the run has too few volumes to estimate signal variance"
         return False, None, {"model": f"{fallback}{reason}", "tested": {"reason": reason}}
-    if least is not None and data.is_cut_out:
+    if threshold is not None and data.is_cut_out:
         reason = (
             "the background of the series is 0 because the series was masked, which would "
             "bias the estimate. Use the unmasked series"
@@ -157,9 +173,12 @@ def _gate(
     except (SeriesError, ResolutionError) as error:
         reason = why_untried(error)
         return (
-            least is None,
+            threshold is None,
             None,
-            {"model": why if least is None else fallback + reason, "tested": {"reason": reason}},
+            {
+                "model": why if threshold is None else fallback + reason,
+                "tested": {"reason": reason},
+            },
         )
     if fit is not None and fit.weight and not tried[fit.weight].share > tried[0.0].share:
         fit = replace(fit, weight=0.0)
@@ -172,7 +191,7 @@ def _gate(
         )
     held_out: dict[str, object] = {
         "explained_over_zerofill": round(share, 5),
-        "explained_by_half": [round(each, 5) for each in tried[best].by_half],
+        "explained_by_half": [round(half_share, 5) for half_share in tried[best].by_half],
         "tested": (
             tested_entry(tried[best], data.volumes)
             | {"thermal_noise": round(data.statistics.thermal, 5)}
@@ -182,29 +201,31 @@ def _gate(
     }
     if fit is not None:
         held_out |= fit.entries | {
-            "explained_by_weight": {f"{w:g}": round(each.share, 5) for w, each in tried.items()}
+            "explained_by_weight": {
+                f"{w:g}": round(explained.share, 5) for w, explained in tried.items()
+            }
         }
-    used = least is None or share >= least
+    used = threshold is None or share >= threshold
     held_out["model"] = (
         "prior SD map estimated from the whole run"
         if fit is None
         else f"prior SD map estimated from the whole run; {fit_text}"
     )
-    if least is None:
+    if threshold is None:
         held_out["model"] = why
     elif not used:
         held_out["model"] = (
             f"{fallback}in the self-test, the prior SD map from one half of the run was "
             "applied to the other half. The relative reduction in squared error was only "
-            f"{number(share, '.1%')}, but at least {least:.0%} is required"
+            f"{number(share, '.1%')}, but at least {threshold:.0%} is required"
         )
     return used, fit, held_out
 
 
 def why_untried(error: SeriesError | ResolutionError) -> str:
-    """Why a run cannot be tried one level of resolution down.
+    """Return the reason why a run cannot be used in the self-test.
 
-    `error`: what was raised when halves were made or downsampled.
+    `error` was raised when the run was split or downsampled.
     """
     if isinstance(error, SeriesError):
         return str(error)
@@ -215,7 +236,10 @@ def why_untried(error: SeriesError | ResolutionError) -> str:
 
 
 def tested_entry(explained: Explained, volumes: int) -> dict[str, object]:
-    """Return share, interval and stretches of a series tested on so many steady volumes."""
+    """Return self-test score, interval and number of segments for the model card.
+
+    `volumes` is the number of steady-state volumes of the run.
+    """
     numbers = zip(("share", "lower", "upper"), (explained.share, *explained.interval), strict=True)
     entry: dict[str, object] = {
         name: round(value, 5) for name, value in numbers if math.isfinite(value)

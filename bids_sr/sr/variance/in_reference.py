@@ -1,9 +1,10 @@
-"""What the variance maps of a run add to its zero-filled series, in the frame of the reference.
+"""Detail that prior SD maps add to the zero-filled series of a run, on the boldref grid.
 
-The zero-filled series was brought to the reference before. Downsampled in plane it is the data of
-all volumes in one pose, and the change is what differs from the median over time. One slice of all
-volumes is read, raised by what the maps reconstruct of its change beyond the acquired band, and
-written, so that memory holds no more than that.
+The zero-filled series has already been resampled to boldref. In-plane downsampling yields the data
+of all volumes in the same pose, and the signal change is the difference from the temporal median.
+To limit memory use, the slices are processed one at a time: a slice of all volumes is read, detail
+above the acquired Nyquist frequency is reconstructed from its change and added, and the slice is
+written.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,17 +32,18 @@ from bids_sr.sr.variance.exemplars import FWHM
 from bids_sr.sr.variance.posterior import DRAWS, error_draws
 from bids_sr.sr.variance.prior import Prior, Tile
 
-# standard deviation of the surroundings of `sdmod` (high-resolution voxels, in plane)
+# high-resolution voxels in plane, standard deviation of the neighborhood for `sdmod`
 _SURROUNDINGS = 3.0
-_SHIFT = 3  # acquired voxels, of the placebo
-_AT_ONCE = 128  # volumes
+_SHIFT = 3  # acquired voxels, displacement of the negative control
+_AT_ONCE = 128  # volumes processed together
 
 
 @dataclass(frozen=True, kw_only=True)
 class Modulation:
-    """Control `sdmod`: the zero-filled change scaled by its local standard deviation.
+    """Control `sdmod`: the zero-filled signal change, scaled by its local standard deviation.
 
-    The scale is its standard deviation (`weight`, (Z, X, Y)) over that of its surroundings.
+    The scale is the temporal standard deviation (`weight`, (Z, X, Y)) relative to the
+    neighborhood.
     """
 
     whole: Tile
@@ -49,13 +51,13 @@ class Modulation:
 
     @cached_property
     def gain(self) -> Tensor:
-        """Return (Z, X, Y) factor of the zero-filled change around the mask."""
-        own = self.weight[:, *self.whole.fine]
-        low = ndimage.gaussian_filter(own.numpy(), (0, _SURROUNDINGS, _SURROUNDINGS))
-        return own / torch.from_numpy(low).clamp_min(1e-6 * float(own.max()) + 1e-30)
+        """Factor of the zero-filled change around the mask (Z, X, Y)."""
+        sd = self.weight[:, *self.whole.fine]
+        neighborhood = ndimage.gaussian_filter(sd.numpy(), (0, _SURROUNDINGS, _SURROUNDINGS))
+        return sd / torch.from_numpy(neighborhood).clamp_min(1e-6 * float(sd.max()) + 1e-30)
 
     def at(self, z: int) -> Callable[[Tensor], Tensor]:
-        """Return what modulates the changes (T, x, y) of a slice, to (T, X, Y)."""
+        """Return the function that modulates the changes of a slice, (T, x, y) -> (T, X, Y)."""
 
         def expect(change: Tensor) -> Tensor:
             out = self.whole.level.up(change)
@@ -67,10 +69,15 @@ class Modulation:
 
 @dataclass(frozen=True, kw_only=True)
 class Detail:
-    """What is added to a zero-filled series.
+    """Detail that is added to a zero-filled series.
 
-    `change`: what is made of the change over time; None: nothing. `constant`: static image on the
-    boldref's high-resolution grid that is added to every volume, or None.
+    Parameters
+    ----------
+    change : Prior | Modulation | None
+        Source of detail that follows the signal change; None if there is no such detail.
+    constant : Array | None
+        Static image on the high-resolution boldref grid, added to every volume; None if there is
+        none.
     """
 
     change: Prior | Modulation | None
@@ -84,11 +91,25 @@ class Detail:
         *,
         seed: int = 0,
     ) -> None:
-        """Write the zero-filled series, on the boldref's high-resolution grid, with the detail.
+        """Write a zero-filled series on the high-resolution boldref grid with added detail.
 
-        `draws` are files for the draws of a prior (`error_draws`), none for another change: their
-        errors, and what is acquired of them in slices as thin as those of the series.
-        InferenceError: the result is not finite.
+        Parameters
+        ----------
+        zerofilled : SeriesReader
+            Zero-filled series (X, Y, Z, T).
+        target : Path
+            Output file.
+        draws : tuple[Path, Path] | None, optional
+            Output files for reconstruction errors of samples from the prior (`error_draws`), and
+            for the acquired samples, whose slices are as thin as in the series. Without a prior,
+            they are not written.
+        seed : int, optional
+            Seed of the samples.
+
+        Raises
+        ------
+        InferenceError
+            If the result contains NaN or infinite values.
         """
         if self.change is None and self.constant is None:
             link_whole(zerofilled.path, target)
@@ -98,38 +119,41 @@ class Detail:
         if draws is not None and isinstance(self.change, Prior):
             for path, grid in zip(draws, ((x, y), self.change.whole.level.coarse), strict=True):
                 shape = (grid[0], grid[1], depth)
-                there = resized_affine(affine, (x, y, depth), shape)
-                files.append((path, (*shape, DRAWS), there, 0.0))
+                grid_affine = resized_affine(affine, (x, y, depth), shape)
+                files.append((path, (*shape, DRAWS), grid_affine, 0.0))
         with ExitStack() as stack:
             writers = [
                 stack.enter_context(
                     SeriesWriter(
                         path,
                         size,
-                        there,
+                        grid_affine,
                         zerofilled.tr,
                         header_like=zerofilled.header,
                         step=step,
                     )
                 )
-                for path, size, there, step in files
+                for path, size, grid_affine, step in files
             ]
             stack.enter_context(torch.inference_mode())
             slabs = ((z, zerofilled.slab(z, z + 1)) for z in range(depth))
 
-            def made(of_slice: tuple[int, Array]) -> tuple[int, list[Array]]:
-                return self._added(*of_slice, seed + of_slice[0] if len(files) > 1 else None)
+            def compute_slice(job: tuple[int, Array]) -> tuple[int, list[Array]]:
+                return self._added(*job, seed + job[0] if len(files) > 1 else None)
 
-            for z, found in side_by_side(made, slabs):
-                for writer, slab in zip(writers, found, strict=True):
+            for z, outputs in side_by_side(compute_slice, slabs):
+                for writer, slab in zip(writers, outputs, strict=True):
                     writer.put_slab(z, slab)
 
     def _added(self, z: int, slab: Array, seed: int | None) -> tuple[int, list[Array]]:
-        """A slice (X, Y, 1, T) to which the detail is added in place, then draws with a seed."""
+        """Return a slice (X, Y, 1, T) with added detail, followed by samples if a seed is given.
+
+        The detail is added in place.
+        """
         drawn: Sequence[Tensor] = ()
         if self.change is not None:
             expect = self.change.at(z)
-            # what lies in memory as (T, 1, Y, X) is changed in place
+            # a view of the slab, which is changed in place
             slices = torch.from_numpy(slab.T)[:, 0].transpose(1, 2)
             raise_slice(self.change.whole.level, expect, slices)
             if seed is not None and isinstance(self.change, Prior):
@@ -138,13 +162,13 @@ class Detail:
             slab += self.constant[:, :, z : z + 1, None]
         if not np.isfinite(slab).all():
             raise InferenceError(f"super-resolution of slice {z} produced NaN or infinite values")
-        return z, [slab, *(each.permute(1, 2, 0)[:, :, None].numpy() for each in drawn)]
+        return z, [slab, *(samples.permute(1, 2, 0)[:, :, None].numpy() for samples in drawn)]
 
 
 def raise_slice(level: Level, expect: Callable[[Tensor], Tensor], slices: Tensor) -> None:
-    """Add to one slice of all volumes (T, X, Y) what is made of its change."""
+    """Add detail to one slice of all volumes (T, X, Y) in place, based on its signal change."""
     change = level.down(slices)
-    # the median is that of the steady volumes, if some at the start are not
+    # the median is not affected by a few volumes before the steady state
     change -= change.median(0).values
     for start in range(0, len(slices), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
@@ -152,9 +176,9 @@ def raise_slice(level: Level, expect: Callable[[Tensor], Tensor], slices: Tensor
 
 
 def detail_of(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int, ...]) -> Detail:
-    """Return what the variance maps of a run add to it.
+    """Return the detail that the prior SD maps of a run add to its series.
 
-    Static detail of the guide, if any, is its `constant`.
+    If there is a guide, its static detail is the `constant`.
     """
     affine, mask, factor = acquired.affine, acquired.mask, acquired.factor
     if affine is None or mask is None:
@@ -167,8 +191,8 @@ def detail_of(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int, .
     level = level_above(shape, factor)
     constant, change = None, None
     if acquired.guide is not None:
-        seen = acquired.guide.seen(level.fine, hr_grid(shape, affine, factor)[1], None)
-        detail = to_volume(level.beyond(to_slices(seen)))
+        guide_image = acquired.guide.seen(level.fine, hr_grid(shape, affine, factor)[1], None)
+        detail = to_volume(level.beyond(to_slices(guide_image)))
         constant = acquired.gain * np.ascontiguousarray(detail)
     state = model.generator.state_dict()
     widths = model.recipe.fwhm
@@ -177,7 +201,7 @@ def detail_of(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int, .
     whole = Tile.around(level.in_plane(), mask > 0)
     if bool(weight.any()):
         change = (
-            # the first maps are the run's own, the others patterns
+            # maps of the run itself come first, followed by patterns
             Prior(
                 whole=whole,
                 weight=weight,
@@ -191,39 +215,48 @@ def detail_of(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int, .
 
 
 def onto_grid(weight: Tensor, fine: Shape) -> Tensor:
-    """Return maps (Q, Z, X, Y) of another run or person on the grid of this one.
+    """Resample maps of another run or participant to the grid of this run.
 
     Parameters
     ----------
     weight : Tensor
-        Variance maps on a grid of the same field of view (Q, Z, X, Y).
+        Prior SD maps on a grid with the same field of view (Q, Z, X, Y).
     fine : tuple[int, int, int]
-        Numbers of voxels of the wanted grid (X, Y, Z).
+        Shape of the high-resolution grid of this run (X, Y, Z).
 
     Returns
     -------
     Tensor
-        Maps by linear interpolation, or as given where the size fits.
+        Linearly interpolated maps (Q, Z, X, Y); the input if its size matches.
     """
     x, y, z = fine
     if weight.shape[1:] == (z, x, y):
         return weight
     ratio = (z / weight.shape[1], x / weight.shape[2], y / weight.shape[3])
     maps = [
-        ndimage.zoom(each.numpy(), ratio, order=1, mode="nearest", grid_mode=True)
-        for each in weight
+        ndimage.zoom(image.numpy(), ratio, order=1, mode="nearest", grid_mode=True)
+        for image in weight
     ]
     return torch.from_numpy(np.stack(maps).astype(np.float32))
 
 
 def _displaced(weight: Tensor, displaced: str, affine: Array, factor: Factor) -> Tensor:
-    """Return maps (Q, Z, X, Y) of the wrong place, as a placebo.
+    """Return displaced prior SD maps (Q, Z, X, Y) for a negative control.
 
-    `weight`: variance maps on the high-resolution grid (Q, Z, X, Y). `displaced`: ``mirror``
-    exchanges left and right about the middle of the maps, so that a head off center stays where it
-    is, ``shift`` moves them by three acquired voxels along both axes of the slice, empty leaves
-    them. `affine`: voxel to RAS mm, which tells the axis from left to right. Maps wrap around at
-    the edges.
+    Maps wrap around at the edges.
+
+    Parameters
+    ----------
+    weight : Tensor
+        Prior SD maps on the high-resolution grid (Q, Z, X, Y).
+    displaced : str
+        ``mirror`` exchanges left and right about the center of the maps, so that an off-center
+        head keeps its position. ``shift`` moves the maps by three acquired voxels along both
+        in-plane axes. "" leaves them unchanged.
+    affine : Array
+        Voxel-to-world matrix (4 x 4, RAS+ mm), which determines the left-right axis.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size.
     """
     if not displaced:
         return weight

@@ -1,19 +1,18 @@
-"""What a series explains of this run one level of resolution down.
+"""Self-test of a super-resolution method at lower resolution.
 
-There the acquired volumes are the truth.
-
-The run is split into two halves. The strongest temporal components of one half are brought down by
-the factor of the super-resolution, brought up again by a method, with the variance map of the
-*other* half, and held against what was acquired. The share is 1 - |series - acquired|^2 / |zero
-filling - acquired|^2: 1 is all that zero filling misses, 0 is zero filling, less is harm. It is a
-mean over components and over both ways, and decides whether a map is applied at all
+The run is downsampled, so that the acquired volumes serve as the high-resolution reference. It is
+split into two halves. The strongest temporal components of one half are downsampled by the
+super-resolution factor, super-resolved with the prior SD map of the *other* half, and compared
+with the acquired components. The self-test score is 1 - |series - acquired|^2 / |zero filling -
+acquired|^2: 1 means no error, 0 the error of zero filling, and negative values a larger error. It
+is averaged over components and both halves, and decides whether a map is applied
 (`bids_sr.sr.variance.fit_variance`).
 
-Its interval comes from stretches of volumes: the map of the other half is tried on the components
-of each stretch, and the spread of these shares tells how sure their mean is. The map is itself an
-estimate, of volumes that a stretch does not have, which that spread cannot show: the interval is
-widened by a factor that was set on phantoms (`tests/unit/sr/variance/test_one_level_down.py`),
-where it holds the mean share of many runs of one person.
+The confidence interval is computed from segments of the run: the map of the other half is tested
+on the components of each segment, and the spread of scores gives the standard error of their mean.
+The spread does not include the estimation error of the map. Therefore, the interval is widened by
+a factor that was determined with phantoms (`tests/unit/sr/variance/test_one_level_down.py`), so
+that the interval contains the mean score over many runs of a participant.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -40,16 +39,21 @@ from bids_sr.sr.variance.prior import Prior, Tile
 from bids_sr.sr.variance.temporal_components import temporal_statistics
 
 _Added = Callable[[Tensor], Iterable[Tensor]]
-"""From data (C, z, x, y), what a series adds to each zero-filled image, (Z, X, Y)."""
-_WIDER = 1.7  # than the spread of stretches alone tells, which is blind to the error of the map
+"""Function from data (C, z, x, y) to the images (Z, X, Y) added to each zero-filled image."""
+# factor of the interval, because the spread of segments does not include the error of the map
+_INTERVAL_FACTOR = 1.7
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explained:
-    """The explained share of one series.
+    """Self-test score of a series.
 
-    `by_half`: explained share of zero filling's error in each half of the run. `by_stretch`: that
-    of stretches of volumes, those of the first half first.
+    Parameters
+    ----------
+    by_half : tuple[float, ...]
+        Relative reduction in squared error compared with zero filling, for each half of the run.
+    by_stretch : tuple[float, ...]
+        Relative reduction for each segment, beginning with the segments of the first half.
     """
 
     by_half: tuple[float, ...]
@@ -57,68 +61,83 @@ class Explained:
 
     @property
     def share(self) -> float:
-        """Mean of both halves."""
+        """Mean score of both halves."""
         return float(np.mean(self.by_half))
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Return ends of the 95 % interval (t over stretches); NaN without stretches."""
+        """Limits of the 95 % confidence interval (t over segments); NaN without segments."""
         count = len(self.by_stretch)
         if count < 2:
             return float("nan"), float("nan")
         error = float(np.std(self.by_stretch, ddof=1)) / count**0.5
-        reach = _WIDER * float(special.stdtrit(count - 1, 0.975)) * error
-        return self.share - reach, self.share + reach
+        half_width = _INTERVAL_FACTOR * float(special.stdtrit(count - 1, 0.975)) * error
+        return self.share - half_width, self.share + half_width
 
 
 def _explained_share(added: _Added, level: Level, images: Tensor, mask: Tensor) -> float:
-    """Share of zero filling's squared error that a series explains, mean over images."""
+    """Return the self-test score, averaged over images.
+
+    The score is the relative reduction in squared error compared with zero filling.
+    """
     return _mean(_shares_of(added, level, images, mask))
 
 
 def _mean(shares: Array) -> float:
-    """Of the images of which zero filling misses something."""
-    known = shares[np.isfinite(shares)]
-    return float(known.mean()) if len(known) else 0.0
+    """Return the mean over all images with a score."""
+    valid = shares[np.isfinite(shares)]
+    return float(valid.mean()) if len(valid) else 0.0
 
 
 def _shares_of(added: _Added, level: Level, images: Tensor, mask: Tensor) -> Array:
-    """`_explained_share` of each image (C,); NaN where zero filling misses nothing."""
+    """Return the score of each image (C,), NaN if zero filling has no error."""
     coarse = level.down(images)
     shares = np.full(len(images), np.nan)
-    for number, (image, low, more) in enumerate(zip(images, coarse, added(coarse), strict=True)):
+    for number, (image, low, detail) in enumerate(zip(images, coarse, added(coarse), strict=True)):
         missed = (image - level.up(low))[mask]
         energy = float(missed.square().sum())
         if energy > 0:
-            shares[number] = 1 - float((missed - more[mask]).square().sum()) / energy
+            shares[number] = 1 - float((missed - detail[mask]).square().sum()) / energy
     return shares
 
 
 def _added_by(prior: Prior | Modulation, level: Level) -> _Added:
-    """Return what a prior adds to zero filling on a level."""
+    """Return the function that computes the detail added by a prior."""
     plane = prior.whole.level
 
     def added(coarse: Tensor) -> Tensor:
         images = level.across(coarse)
-        made = side_by_side(lambda z: prior.at(z)(images[:, z]), range(images.shape[1]))
-        return plane.beyond(torch.stack(list(made), 1))
+        slices = side_by_side(lambda z: prior.at(z)(images[:, z]), range(images.shape[1]))
+        return plane.beyond(torch.stack(list(slices), 1))
 
     return added
 
 
 def _added_by_interpolation(name: str, level: Level) -> _Added:
-    """Return what an interpolation adds, which is something inside the acquired band too."""
+    """Return the function that computes the difference of an interpolation from zero filling.
+
+    The difference is not limited to frequencies above the acquired Nyquist frequency.
+    """
     return lambda coarse: (
         interpolate(name, image, level.fine) - level.up(image) for image in coarse
     )
 
 
 class Trial:
-    """The two halves of a run one level of resolution down, on which series are tried.
+    """Self-test of series on the two halves of a run.
 
-    `halves`: (K, x, y, z) components of either half, on the acquired grid. `stretches`: (K, x, y,
-    z) components of each stretch of volumes, by half; without them there is no interval.
-    `ResolutionError`: an axis too short to be downsampled.
+    ResolutionError is raised if an axis is too short to be downsampled.
+
+    Parameters
+    ----------
+    halves : Sequence[Array]
+        Components of both halves on the acquired grid (K, x, y, z).
+    mask : Array
+        Brain mask on the acquired grid (x, y, z).
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size.
+    stretches : Sequence[Sequence[Array]], optional
+        Components of each segment (K, x, y, z), by half. Without segments, there is no interval.
     """
 
     def __init__(
@@ -134,30 +153,36 @@ class Trial:
         low = np.moveaxis(self.level.down(inside).numpy(), 0, 2) > 0.5
         self.whole = Tile.around(self.level.in_plane(), low) if low.any() else None
         self.halves = [self._slices(half) for half in halves]
-        self.stretches = [[self._slices(each) for each in own] for own in stretches]
+        self.stretches = [
+            [self._slices(segment) for segment in segments] for segments in stretches
+        ]
 
     def _slices(self, components: Array) -> Tensor:
+        """Return components in the tested window, with slices first (K, z, x, y)."""
         return torch.stack([to_slices(image[self._cut]) for image in components])
 
     def cut(self, patterns: Tensor) -> Tensor:
-        """Return patterns (C, z, x, y) of the acquired grid where it can be downsampled.
-
-        Part of them on the fine grid of the level (C, Z, X, Y).
-        """
+        """Crop patterns (C, z, x, y) on the acquired grid to the window that is downsampled."""
         x, y, z = self._cut
         return patterns[:, z, x, y]
 
     def tried(self, additions: Sequence[_Added]) -> Explained:
-        """How each half fares with what is added to it."""
+        """Return the score of a series.
+
+        `additions` contains the function that computes the detail, for each half.
+        """
         by_half, by_stretch = [], []
-        for half, own, added in zip(
+        for half, segments, added in zip(
             self.halves, self.stretches or ((), ()), additions, strict=True
         ):
-            sets = [half, *own]  # all at once: a prior that is written out is written once
+            # all sets at once, so that matrices of a prior are computed only once
+            sets = [half, *segments]
             shares = _shares_of(added, self.level, torch.cat(sets), self.mask)
             means = [
-                _mean(each)
-                for each in np.split(shares, np.cumsum([len(images) for images in sets])[:-1])
+                _mean(set_shares)
+                for set_shares in np.split(
+                    shares, np.cumsum([len(images) for images in sets])[:-1]
+                )
             ]
             by_half.append(means[0])
             by_stretch += means[1:]
@@ -165,10 +190,9 @@ class Trial:
 
 
 def try_interpolation(trial: Trial, name: str) -> Explained:
-    """Share of a plain interpolation (`bids_sr.series.INTERPOLATIONS`), which takes no map.
+    """Return the self-test score of an interpolation, which needs no map.
 
-    `trial`: halves of the run, one level of resolution down. Explained share by half and stretch;
-    0 for a brain that is too small.
+    `name` is one of `bids_sr.series.INTERPOLATIONS`. The score is 0 if the brain is too small.
     """
     if trial.whole is None:
         return Explained(by_half=(0.0, 0.0))
@@ -184,51 +208,84 @@ def try_maps(
     patterns: Tensor | None = None,
     weights: Sequence[float] = (0.0,),
 ) -> dict[float, Explained]:
-    """Share of each half's components that the map of the other half explains.
+    """Return the self-test scores of prior SD maps.
 
-    `trial`: halves of the run, one level of resolution down. `patterns`: (C, z, x, y) of a
-    calibration on the acquired grid; or None. `weights`: shares of the prior to try for them, see
-    `with_exemplars`; 0 is the run's own map alone. Dict from weight to what was found.
+    The map of each half is tested on the other half.
+
+    Parameters
+    ----------
+    trial : Trial
+        Halves of the run.
+    recipe : VarianceRecipe
+        Settings of the maps.
+    seed : int, optional
+        Seed of the samples from the prior.
+    patterns : Tensor | None, optional
+        Patterns of a calibration on the acquired grid (C, z, x, y).
+    weights : Sequence[float], optional
+        Weights of the patterns that are tested, see `with_exemplars`. With 0, only the map of the
+        run is used.
+
+    Returns
+    -------
+    dict[float, Explained]
+        Score for each weight.
     """
-    if (whole := trial.whole) is None:
+    if (tile := trial.whole) is None:
         return dict.fromkeys(weights, Explained(by_half=(0.0, 0.0)))
-    other = None if patterns is None else trial.cut(patterns)
+    cropped_patterns = None if patterns is None else trial.cut(patterns)
     with torch.inference_mode():
         maps = [
-            map_of(trial.level.across(trial.level.down(half)), whole, recipe, seed)
+            map_of(trial.level.across(trial.level.down(half)), tile, recipe, seed)
             for half in trial.halves[::-1]
         ]
         explained = {}
         for weight in weights:
             priors = [
-                each
-                if other is None or isinstance(each, Modulation)
-                else with_exemplars(each, other, weight)
-                for each in maps
+                prior
+                if cropped_patterns is None or isinstance(prior, Modulation)
+                else with_exemplars(prior, cropped_patterns, weight)
+                for prior in maps
             ]
             explained[weight] = trial.tried([_added_by(prior, trial.level) for prior in priors])
     return explained
 
 
 def map_of(
-    components: Tensor, whole: Tile, recipe: VarianceRecipe, seed: int
+    components: Tensor, tile: Tile, recipe: VarianceRecipe, seed: int
 ) -> Prior | Modulation:
-    """The map of some components."""
+    """Estimate the prior of components, or the control `sdmod`."""
     if recipe.kind == "sdmod":
-        return Modulation(whole=whole, weight=filled_sd(components, whole))
-    return estimate_prior(components, whole, recipe, seed=seed)
+        return Modulation(whole=tile, weight=filled_sd(components, tile))
+    return estimate_prior(components, tile, recipe, seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorsBelow:
-    """A run brought down in plane, what its reconstruction misses, and unit draws of both."""
+    """Downsampled run with its reconstruction errors, and samples from its prior.
 
-    low: Path  # series (4D) as seen at the lower resolution
-    errors: Path  # reconstruction of it less what was acquired (4D)
-    mask: Mask  # where it counts on the acquired grid, (x, y, z)
+    Parameters
+    ----------
+    low : Path
+        Downsampled series (4D).
+    errors : Path
+        Reconstruction of the downsampled series minus the acquired series (4D).
+    mask : Mask
+        Brain mask in the tested window of the acquired grid (x, y, z).
+    low_mask : Mask
+        Brain mask on the downsampled grid.
+    power : Float32
+        Mean square of samples from the prior, on the downsampled grid.
+    error_power : Float32
+        Mean square of the samples' reconstruction errors (x, y, z).
+    """
+
+    low: Path
+    errors: Path
+    mask: Mask
     low_mask: Mask
-    power: Float32  # mean square of draws as seen at the lower resolution
-    error_power: Float32  # mean square of the errors of draws, (x, y, z)
+    power: Float32
+    error_power: Float32
 
 
 def errors_below(
@@ -242,38 +299,38 @@ def errors_below(
     nuisance: Array | None = None,
     seed: int = 0,
 ) -> ErrorsBelow:
-    """Reconstruct a run (uncompressed, head motion undone) one level of resolution down, in plane.
+    """Downsample a run in plane, reconstruct it, and compute the reconstruction errors.
 
-    Its own maps are estimated there.
+    The prior SD maps are estimated from the downsampled run.
 
     Parameters
     ----------
     reader : SeriesReader
-        Series of the run (X, Y, Z, T), on the acquired grid.
+        Uncompressed, motion-corrected series on the acquired grid (x, y, z, T).
     mask : Array
-        Voxels of the brain on that grid (3D).
+        Brain mask on the acquired grid (3D).
     factor : Factor
-        Acquired over high-resolution voxel size along each axis.
+        Ratio of acquired to high-resolution voxel size along each axis.
     recipe : VarianceRecipe
-        How variance maps are estimated.
+        Settings of the prior SD maps.
     here : Path
-        Folder for the series one level down and their errors.
+        Folder for the downsampled series and the errors.
     n_dummy : int, optional
-        Number of volumes before the steady state, which are left out.
+        Number of volumes before the steady state, which are excluded.
     nuisance : Array | None, optional
-        Regressors that are removed first (T, K); None for none.
+        Nuisance regressors (T, K); None if there are none.
     seed : int, optional
-        Seed of the draws.
+        Seed of the samples from the prior.
 
     Returns
     -------
     ErrorsBelow
-        Series one level down, its errors, and the power of acquired draws.
+        Downsampled series, reconstruction errors, and mean squares of samples (3D).
 
     Raises
     ------
     SeriesError, ResolutionError
-        The run does not allow it.
+        If the run is too short, or cannot be downsampled.
     """
     level, (x, y, z) = level_below(mask.shape, (factor[0], factor[1], 1.0))
     inside = np.asarray(mask)[x, y, z] > 0
@@ -300,20 +357,20 @@ def errors_below(
         with writer(low) as target:
             for k in range(z.start, z.stop):
                 put(target, k - z.start, plane.down(measured(k)))
-        with SeriesReader(low) as seen:
-            found = temporal_statistics(
-                seen, low_mask, n_dummy, recipe.components, nuisance=nuisance
+        with SeriesReader(low) as low_reader:
+            statistics = temporal_statistics(
+                low_reader, low_mask, n_dummy, recipe.components, nuisance=nuisance
             )
-        components = torch.stack([to_slices(image) for image in found.components])
+        components = torch.stack([to_slices(image) for image in statistics.components])
         prior = estimate_prior(components, Tile.around(plane, low_mask), recipe, seed=seed)
 
         def reconstruct(k: int) -> tuple[Tensor, Tensor, Tensor]:
-            """Return the error of a slice, and the mean squares of its draws and their errors."""
-            known, expect = measured(k + z.start), prior.at(k)
-            raised = plane.up(plane.down(known))
+            """Return the error of a slice, and the mean squares of samples and of their errors."""
+            reference, expect = measured(k + z.start), prior.at(k)
+            raised = plane.up(plane.down(reference))
             raise_slice(plane, expect, raised)
             missed, drawn = error_draws(prior, k, expect, DRAWS, seed + k)
-            return raised - known, drawn.square().mean(0), missed.square().mean(0)
+            return raised - reference, drawn.square().mean(0), missed.square().mean(0)
 
         with writer(errors) as target:
             slices = side_by_side(reconstruct, range(len(components[0])))

@@ -1,12 +1,12 @@
-"""Error of a reconstruction by variance maps: what an effect on the high-resolution grid lacks.
+"""Reconstruction error of prior SD maps.
 
-A method that is linear in the data, R, gives of an effect ``beta`` that was acquired as ``D beta``
-the estimate ``R D beta``. Its error ``(R D - I) beta`` is the same in every block and proportional
-to the effect, so that neither more volumes nor the residuals of a linear model tell it. Under the
-prior of the run, ``beta ~ N(0, tau^2 C)``, it is drawn: fluctuations x of unit scale are acquired
-with noise and reconstructed, and what is missing of them beyond the acquired band is the error.
-The scale tau^2 of a contrast is how much the power of its acquired effect exceeds that of noise,
-over the power of acquired draws, both averaged locally; nothing is tuned on a reference.
+For an effect ``beta``, acquired as ``D beta``, a linear method R gives the estimate ``R D beta``.
+Its error ``(R D - I) beta`` is the same in every task block and proportional to the effect.
+Therefore, neither more volumes nor the residuals of a linear model show it. Under the prior of the
+run, ``beta ~ N(0, tau^2 C)``, the error can be sampled: fluctuations x of unit scale are acquired
+with noise and reconstructed, and their missing part above the acquired Nyquist frequency is the
+error. The scale tau^2 of a contrast is the excess of its acquired power over noise, divided by the
+power of acquired samples, both averaged locally. No parameter is fitted to a reference.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,13 +20,13 @@ from torch import Tensor
 from bids_sr.io.arrays import Array, Float32, Mask
 from bids_sr.sr.variance.prior import Prior, correlation
 
-DRAWS = 64  # of which the standard deviation errs by 9 %
-_AROUND = 0.75  # standard deviation of the local average (acquired voxels in plane)
+DRAWS = 64  # number of samples; the relative error of their standard deviation is 9 %
+_AROUND = 0.75  # acquired voxels in plane, standard deviation of the local average
 
 
 @lru_cache(maxsize=64)
 def _root(size: int, fwhm: float) -> Tensor:
-    """The symmetric square root of `correlation`."""
+    """Return the symmetric square root of `correlation`."""
     with torch.inference_mode(False):
         values, vectors = torch.linalg.eigh(correlation(size, fwhm).double())
         return ((vectors * values.clamp_min(0).sqrt()) @ vectors.T).float()
@@ -35,9 +35,26 @@ def _root(size: int, fwhm: float) -> Tensor:
 def error_draws(
     prior: Prior, z: int, expect: Callable[[Tensor], Tensor], count: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Draw errors (count, X, Y) of what `prior.at` expects of a slice, beyond the acquired band.
+    """Sample reconstruction errors of a slice above the acquired Nyquist frequency.
 
-    Second come the fluctuations as acquired, without noise (count, x, y); both of unit scale.
+    Parameters
+    ----------
+    prior : Prior
+        Prior of the run.
+    z : int
+        Number of the slice.
+    expect : Callable[[Tensor], Tensor]
+        Reconstruction of the slice, as returned by `prior.at`.
+    count : int
+        Number of samples.
+    seed : int
+        Seed of the samples.
+
+    Returns
+    -------
+    tuple[Tensor, Tensor]
+        Errors (count, X, Y), and the fluctuations as acquired without noise (count, x, y). Both
+        have unit scale.
     """
     level, fine = prior.whole.level, prior.whole.fine
     generator = torch.Generator().manual_seed(seed)
@@ -47,51 +64,53 @@ def error_draws(
         white = torch.randn(count, *weight.shape, generator=generator)
         along_x, along_y = (_root(size, width) for size in weight.shape)
         inside.addcmul_(weight, along_x @ white @ along_y)
-    seen = level.down(change)
-    noise = prior.noise**0.5 * torch.randn(seen.shape, generator=generator)
-    return level.beyond(change - expect(seen + noise)), seen
+    acquired = level.down(change)
+    noise = prior.noise**0.5 * torch.randn(acquired.shape, generator=generator)
+    return level.beyond(change - expect(acquired + noise)), acquired
 
 
 def effect_scale(
     effect: Array, variance: Array, power: Array, mask: Mask, zooms: Sequence[float]
 ) -> Float32:
-    """Return tau^2 of a contrast, by its effect and variance on the acquired grid.
-
-    Where the effect does not exceed its noise it is 0.
+    """Return the scale tau^2 of a contrast from its effect and variance on the acquired grid.
 
     Parameters
     ----------
     effect : Array
         Effect in signal units (3D).
     variance : Array
-        Variance of the effect by the linear model (3D).
+        Variance of the effect from the linear model (3D).
     power : Array
-        Mean square of acquired draws from the prior (3D).
+        Mean square of acquired samples from the prior (3D).
     mask : Mask
-        Voxels of the brain (3D, boolean).
+        Brain mask (3D, boolean).
     zooms : Sequence[float]
         Voxel size along each axis (mm).
 
     Returns
     -------
     Float32
-        Scale of the draws' variance (3D), 0 or more.
+        Scale of the sample variance (3D). It is 0 in voxels whose effect does not exceed its
+        noise.
     """
     sigma = [_AROUND * zooms[0] / size for size in zooms]
     above, drawn = (
-        ndimage.gaussian_filter(np.where(mask, each, 0).astype(np.float32), sigma)
-        for each in (np.square(effect) - variance, power)
+        ndimage.gaussian_filter(np.where(mask, image, 0).astype(np.float32), sigma)
+        for image in (np.square(effect) - variance, power)
     )
-    found: Float32 = np.where(
+    scale: Float32 = np.where(
         mask & (drawn > 0), np.maximum(above, 0) / np.where(drawn > 0, drawn, 1), 0
     ).astype(np.float32)
-    return found
+    return scale
 
 
 def wrong_sign(effect: Array, variance: Array) -> Float32:
-    """The posterior probability that an effect has the opposite sign, .5 where it is unknown."""
+    """Return the posterior probability that an effect has the opposite sign.
+
+    The probability is .5 in voxels without a variance.
+    """
     sd = np.sqrt(np.where(variance > 0, variance, 1))
-    found: Float32 = np.where(variance > 0, special.ndtr(-np.abs(effect) / sd), 0.5).astype(
+    probability: Float32 = np.where(variance > 0, special.ndtr(-np.abs(effect) / sd), 0.5).astype(
         np.float32
     )
-    return found
+    return probability

@@ -1,19 +1,20 @@
-"""Gaussian prior of a run's fluctuations, written out as matrices for a tile of a slice at a time.
+"""Gaussian prior of a run's fluctuations, as matrices for one tile of a slice at a time.
 
-A fluctuation on the high-resolution grid is ``x = sum_q W_q z_q`` with ``z_q ~ N(0, K_q)``: W_q =
-diag(w_q) carries where the run fluctuates, K_q is a stationary Gaussian correlation in plane. What
-was acquired is ``y = D x + noise``, where D crops k-space in plane. The conditional mean is
+A fluctuation on the high-resolution grid is ``x = sum_q W_q z_q`` with ``z_q ~ N(0, K_q)``. W_q =
+diag(w_q) describes the magnitude of fluctuations in each voxel, and K_q is a stationary Gaussian
+correlation in plane. The acquired data are ``y = D x + noise``, where D crops k-space in plane.
+The conditional mean is
 
     x = C D' (D C D' + s2 I)^-1 y,        C = sum_q W_q K_q W_q
 
 which for one q and K = I is the weighted minimum-norm solution (Gorodnitsky and Rao 1997, eq. 8).
-Only its part beyond the acquired band is used. The covariance of two samples of k-space is a
-Fourier coefficient of the variance map at their *difference*, so fluctuations carry that map out
-to twice the acquired band (Dertinger et al. 2009).
+Only its part above the acquired Nyquist frequency is used. The covariance of two k-space samples
+is a Fourier coefficient of the prior variance map at their *difference*. Fluctuations thus encode
+this map up to twice the acquired Nyquist frequency (Dertinger et al. 2009).
 
-Slices are independent of one another; where they get thinner, they are interpolated before
-(`Level.across`), and what is modeled is the plane. A large slice is cut into tiles, whose data
-overlap by more than the correlations reach.
+Slices are independent. If the factor is above 1 across slices, they are interpolated in advance
+(`Level.across`), and the model applies to each plane. Large slices are divided into tiles, whose
+data overlap by more than the range of correlations.
 
 Tensors are (..., Z, X, Y), slices first.
 """
@@ -37,50 +38,59 @@ from bids_sr.spatial.masks import bounding_box
 from bids_sr.sr.lapack import factor_in_place, solve_in_place
 from bids_sr.sr.operators import Level
 
-_MARGIN = 4  # acquired voxels around the mask whose data and fluctuations count
-_REACH = 2.25  # full widths after which a correlation is below 1e-6 and left out
-_LEAST = 1e-20  # correlations below it are 0: many processors are slow with subnormal numbers
-# Acquired voxels that are solved for at once, and where few maps are applied: there tiles cost 5 %
-# of the explained share, in the estimate a third of that (studyforrest, four slices)
+_MARGIN = 4  # acquired voxels, width of the region around the mask that is included
+_REACH = 2.25  # full widths, distance beyond which a correlation is below 1e-6 and ignored
+# smallest correlation that is not set to 0, because many CPU types are slow with subnormal numbers
+_MIN_CORRELATION = 1e-20
+# Largest number of acquired voxels per tile, in general and in the application of a few
+# maps. In the application, tiles reduce the explained share by 5 %, in the estimation by a third
+# of this (studyforrest, four slices).
 _LARGEST, _WHOLE = 1600, 4096
-_FAR = 18  # high-resolution voxels around a tile whose data count where maps are applied
-_MANY = 4  # maps above which what is made of the data is written out as a matrix, too
-# Side of what a tile stands for over the width of what is seen around it: with less the same data
-# are solved for more often, with more the matrices are larger
+# high-resolution voxels, width of the data region around a tile in the application of maps
+_FAR = 18
+_MANY = 4  # largest number of maps without an explicit reconstruction matrix
+# Ratio of the side of a tile to the width of its surrounding data region. Smaller values repeat
+# more computations, and larger values need larger matrices.
 _SIDE = 4
 
-_BLOCK = 16  # rows of high-resolution voxels that are correlated at once
-_ACROSS = 15  # rows of acquired voxels whose covariance with all rows is computed at once
+_BLOCK = 16  # rows of high-resolution voxels processed together
+_ACROSS = 15  # rows of acquired voxels whose covariance with all rows is computed together
 
 _Matrices = tuple[Tensor, Tensor]
-"""Along x and along y."""
+"""Matrices along x and along y."""
 
 
 def _reach_of(fwhm: float) -> int:
-    """Return voxels over which a correlation of some full width reaches."""
+    """Return the range of a correlation with a given full width (voxels)."""
     return math.ceil(_REACH * fwhm)
 
 
 @lru_cache(maxsize=64)
 def correlation(size: int, fwhm: float) -> Tensor:
-    """Return the Gaussian correlation along one axis, with 0 in place of what no sum would feel.
+    """Return the Gaussian correlation between voxels along one axis (size, size).
 
-    `fwhm`: full width at half maximum of the correlation (voxels). Correlation between all voxels
-    of the axis (size, size).
+    `fwhm` is the full width at half maximum (voxels). Negligible values are set to 0.
     """
     with torch.inference_mode(False):
         at = torch.arange(size, dtype=torch.float64)
         out = torch.exp(-4 * math.log(2) * (at[:, None] - at) ** 2 / fwhm**2).float()
-        return torch.where(out < _LEAST, 0.0, out)
+        return torch.where(out < _MIN_CORRELATION, 0.0, out)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """Part of every slice of a level, in slices of the axes x and y of the whole grids.
+    """Rectangular part of every slice, given by ranges along x and y.
 
-    `level`: from the acquired to the high-resolution grid, in plane alone. `inner`: acquired
-    voxels that it stands for. `seen`: those whose data count. `near`: acquired voxels that count
-    for the mask, (x, y, z).
+    Parameters
+    ----------
+    level : Level
+        In-plane conversion between the acquired and the high-resolution grid.
+    inner : tuple[slice, slice]
+        Acquired voxels of the tile.
+    seen : tuple[slice, slice]
+        Acquired voxels of the tile and of its surrounding data region.
+    near : Array
+        Acquired voxels in the mask or near it (x, y, z).
     """
 
     level: Level
@@ -90,49 +100,62 @@ class Tile:
 
     @classmethod
     def around(cls, level: Level, mask: Array) -> Self:
-        """All that lies around a mask (x, y, z) on the acquired grid.
+        """Return the tile around a mask (x, y, z) on the acquired grid.
 
-        `level`: from the acquired to the high-resolution grid, in plane alone.
+        `level` is the in-plane conversion between the acquired and the high-resolution grid.
         """
         x, y = (
-            slice(max(0, own.start - _MARGIN), min(count, own.stop + _MARGIN))
-            for own, count in zip(bounding_box(mask)[:2], level.coarse[:2], strict=True)
+            slice(max(0, extent.start - _MARGIN), min(count, extent.stop + _MARGIN))
+            for extent, count in zip(bounding_box(mask)[:2], level.coarse[:2], strict=True)
         )
         near = maximum_filter(mask > 0, (2 * _MARGIN + 1, 2 * _MARGIN + 1, 1))
         return cls(level=level, inner=(x, y), seen=(x, y), near=near)
 
     def part(self, x: slice, y: slice, halo: int) -> Self:
-        """The tile of some of its acquired voxels, and of what lies around them in this one."""
-        seen = [
-            slice(max(whole.start, own.start - halo), min(whole.stop, own.stop + halo))
-            for own, whole in zip((x, y), self.seen, strict=True)
+        """Return the tile of some acquired voxels, surrounded by `halo` voxels of data.
+
+        The data region is limited to the data region of this tile.
+        """
+        data_ranges = [
+            slice(max(limits.start, extent.start - halo), min(limits.stop, extent.stop + halo))
+            for extent, limits in zip((x, y), self.seen, strict=True)
         ]
-        return replace(self, inner=(x, y), seen=(seen[0], seen[1]))
+        return replace(self, inner=(x, y), seen=(data_ranges[0], data_ranges[1]))
 
     def counts(self, z: int) -> bool:
-        """Whether it has voxels of the mask, or near it, in a high-resolution slice."""
+        """Return whether the tile contains voxels in or near the mask.
+
+        `z` is the number of a high-resolution slice.
+        """
         return bool(self.near[*self.inner, z * self.near.shape[2] // self.level.fine[2]].any())
 
     def parts(self, reach: int, largest: int) -> list[Self]:
-        """Cut it into tiles that see more than high-resolution correlations reach."""
-        if math.prod(own.stop - own.start for own in self.inner) <= largest:
+        """Divide the tile unless it has at most `largest` acquired voxels.
+
+        The data region of each part is wider than the range of correlations (`reach`,
+        high-resolution voxels).
+        """
+        if math.prod(extent.stop - extent.start for extent in self.inner) <= largest:
             return [self]
         halo = math.ceil(reach / min(self._ratios)) + 1
         edges = []
-        for own in self.inner:
-            count = math.ceil((own.stop - own.start) / (_SIDE * halo))
-            edges.append(np.linspace(own.start, own.stop, count + 1).round().astype(int).tolist())
-        pairs = [[slice(*ends) for ends in pairwise(each)] for each in edges]
+        for extent in self.inner:
+            count = math.ceil((extent.stop - extent.start) / (_SIDE * halo))
+            edges.append(
+                np.linspace(extent.start, extent.stop, count + 1).round().astype(int).tolist()
+            )
+        pairs = [[slice(*ends) for ends in pairwise(axis_edges)] for axis_edges in edges]
         return [self.part(x, y, halo) for x, y in product(*pairs)]
 
     @cached_property
     def _ratios(self) -> tuple[float, float]:
+        """Ratio of high-resolution to acquired matrix size along x and y."""
         fine, coarse = self.level.fine, self.level.coarse
         return fine[0] / coarse[0], fine[1] / coarse[1]
 
     @cached_property
     def fine(self) -> tuple[slice, slice]:
-        """High-resolution voxels that its data see."""
+        """High-resolution voxels of the data region."""
         x, y = (
             slice(math.floor(s.start * r), math.ceil(s.stop * r))
             for s, r in zip(self.seen, self._ratios, strict=True)
@@ -141,7 +164,10 @@ class Tile:
 
     @cached_property
     def made(self) -> tuple[slice, slice]:
-        """Those of them that are reconstructed from these data; parts that meet leave none out."""
+        """High-resolution voxels reconstructed from the data region.
+
+        The ranges of adjacent tiles cover all voxels.
+        """
         x, y = (
             slice(math.ceil(s.start * r), math.ceil(s.stop * r))
             for s, r in zip(self.inner, self._ratios, strict=True)
@@ -150,7 +176,7 @@ class Tile:
 
     @cached_property
     def within(self) -> tuple[slice, slice]:
-        """The voxels `made`, counted among those of `fine`."""
+        """Position of `made` within `fine`."""
         x, y = (
             slice(m.start - f.start, m.stop - f.start)
             for m, f in zip(self.made, self.fine, strict=True)
@@ -159,7 +185,7 @@ class Tile:
 
     @cached_property
     def down(self) -> _Matrices:
-        """D on it, along x and along y."""
+        """Matrices of D on the data region, along x and along y."""
         x, y, _ = self.level.down_matrices
         return (
             x[self.seen[0], self.fine[0]].contiguous(),
@@ -168,27 +194,41 @@ class Tile:
 
 
 def covariance(maps: Tensor, fwhm: Sequence[float], right: _Matrices, left: _Matrices) -> Tensor:
-    """L C R' of one slice or tile, for matrices L and R that are products over the axes.
+    """Return L C R' of a slice or tile, for matrices L and R that are products over the axes.
 
-    Where L is R, it is symmetric, and half the work.
+    If L is R, the result is symmetric and requires half the computation.
 
-    `maps`: (Q, X, Y). `fwhm`: Q full widths of the correlations (high-resolution voxels). `right`:
-    R along either axis, (x, X) and (y, Y). `left`: L along either axis, (u, X) and (v, Y).
+    Parameters
+    ----------
+    maps : Tensor
+        Maps w_q on the high-resolution voxels (Q, X, Y).
+    fwhm : Sequence[float]
+        Full widths of the Q correlations (high-resolution voxels).
+    right : _Matrices
+        R along both axes, (x, X) and (y, Y).
+    left : _Matrices
+        L along both axes, (u, X) and (v, Y).
+
+    Returns
+    -------
+    Tensor
+        Covariance (u v, x y).
     """
-    alike, (u, v) = left is right, map(len, left)
+    symmetric, (u, v) = left is right, map(len, left)
     out = torch.zeros(u, len(right[0]), v, len(right[1]))
-    for here, rows in _by_rows(maps, fwhm, right, left[1], alike=alike):
-        out.flatten(1).addmm_(left[0][:, here], rows.flatten(1))
-    found = out.transpose(1, 2).reshape(u * v, -1)
-    return found + found.T if alike else found
+    for block, rows in _by_rows(maps, fwhm, right, left[1], symmetric=symmetric):
+        out.flatten(1).addmm_(left[0][:, block], rows.flatten(1))
+    half = out.transpose(1, 2).reshape(u * v, -1)
+    return half + half.T if symmetric else half
 
 
 def data_covariance(maps: Tensor, fwhm: Sequence[float], down: _Matrices) -> Float32:
-    """Return the lower triangle of D C D' of a tile, (m, m).
+    """Return the lower triangle of D C D' of a tile (m, m).
 
-    It is `covariance` of D with itself by fewer products, for maps whose correlation widths all
-    differ. Of high-resolution rows a and b only pairs with b >= a are computed. The shorter matrix
-    D_y is applied before pairs are formed, because a sum over pairs is the longest one:
+    The result equals `covariance` of D with itself, with fewer products, for maps whose
+    correlation widths all differ. For high-resolution rows a and b, only pairs with b >= a are
+    computed. The shorter matrix D_y is applied before pairs are formed, because the sum over pairs
+    is the longest sum:
 
         H = sum_a D_x[:, a] sum_(b >= a) k(b - a) D_x[:, b] (D_y w_a) K (D_y w_b)'
 
@@ -197,24 +237,26 @@ def data_covariance(maps: Tensor, fwhm: Sequence[float], down: _Matrices) -> Flo
     Parameters
     ----------
     maps : Tensor
-        w_q on the high-resolution voxels of the tile, (Q, X, Y).
+        Maps w_q on the high-resolution voxels of the tile (Q, X, Y).
     fwhm : Sequence[float]
-        Q full widths of the correlations (high-resolution voxels).
+        Full widths of the Q correlations (high-resolution voxels).
     down : _Matrices
-        D along either axis, (x, X) and (y, Y).
+        D along both axes, (x, X) and (y, Y).
     """
     along_x, along_y = (matrix.numpy() for matrix in down)
     x, count = along_x.shape
     y, size = along_y.shape
     reaches = [min(count - 1, _reach_of(width)) for width in fwhm]
     n_steps = sum(reach + 1 for reach in reaches)
-    pairs = np.empty((count, n_steps, y, y), np.float32)  # a; b - a of each map; y of b; y of a
+    # axes: a; b - a of each map; y of b; y of a
+    pairs = np.empty((count, n_steps, y, y), np.float32)
     shares = np.empty((count, x, n_steps), np.float32)  # k(b - a) D_x[:, b]
     start = 0
     for width, weight, reach in zip(fwhm, maps.numpy(), reaches, strict=True):
         steps = slice(start, start + reach + 1)
         start = steps.stop
-        rows = np.zeros((count + reach, y, size), np.float32)  # D_y w_a; no voxel after the last
+        # D_y w_a, zero-padded after the last row
+        rows = np.zeros((count + reach, y, size), np.float32)
         np.multiply(along_y, weight[:, None], out=rows[:count])
         ahead = as_strided(rows, (count, (reach + 1) * y, size), rows.strides, writeable=False)
         correlated = rows[:count] @ correlation(size, width).numpy()
@@ -242,17 +284,29 @@ def _by_rows(
     right: _Matrices,
     along: Tensor | None,
     *,
-    alike: bool = False,
+    symmetric: bool = False,
 ) -> Iterator[tuple[slice, Tensor]]:
-    """C R' in rows of high-resolution voxels (n, x, Y, y), a few at once and in the same memory.
+    """Yield C R' for blocks of high-resolution rows, (n, x, Y, y) each, reusing the same memory.
 
-    along : (v, Y), applied to the second axis, for (n, x, v, y); None: every voxel
-    alike : of what is symmetric the part that, with its transpose, is all
+    Parameters
+    ----------
+    maps : Tensor
+        Maps w_q on the high-resolution voxels (Q, X, Y).
+    fwhm : Sequence[float]
+        Full widths of the Q correlations (high-resolution voxels).
+    right : _Matrices
+        R along both axes, (x, X) and (y, Y).
+    along : Tensor | None
+        Matrix (v, Y) applied to the second spatial axis, which gives (n, x, v, y); None means all
+        voxels.
+    symmetric : bool, optional
+        Whether to return only the part of a symmetric matrix that equals the matrix when added to
+        its transpose.
     """
     _, count, size = maps.shape
     reach = min(count - 1, max(map(_reach_of, fwhm)))
-    # voxels that are so far apart along x; where both sides are alike, one way is enough
-    steps = range(0 if alike else -reach, reach + 1)
+    # distances between voxels along x; one direction is sufficient for a symmetric matrix
+    steps = range(0 if symmetric else -reach, reach + 1)
     ahead = pad(right[0], (reach, reach))
     windows = ahead[:, reach + steps.start :].unfold(1, len(steps), 1).transpose(0, 1)
     sides = []
@@ -261,31 +315,42 @@ def _by_rows(
         near = pad(maps_of_width, (0, 0, reach, reach)).transpose(0, 1)
         sides.append((width, maps_of_width.permute(1, 2, 0), near))
     block, pairs = torch.zeros(2, _BLOCK, size, size)
-    seen = torch.empty(len(steps), _BLOCK, size if along is None else len(along), len(right[1]))
+    columns_by_step = torch.empty(
+        len(steps), _BLOCK, size if along is None else len(along), len(right[1])
+    )
     for start in range(0, count, _BLOCK):
         n = min(_BLOCK, count - start)
-        for step, part in zip(steps, seen[:, :n], strict=True):
-            other = start + reach + step
+        for step, part in zip(steps, columns_by_step[:, :n], strict=True):
+            partner = start + reach + step
             block.zero_()
-            for width, here, near in sides:
+            for width, maps_last, near in sides:
                 if abs(step) <= _reach_of(width):
-                    torch.bmm(here[start : start + n], near[other : other + n], out=pairs[:n])
+                    torch.bmm(
+                        maps_last[start : start + n], near[partner : partner + n], out=pairs[:n]
+                    )
                     share = float(correlation(count, width)[0, abs(step)])
-                    share *= 0.5 if alike and step == 0 else 1.0
+                    share *= 0.5 if symmetric and step == 0 else 1.0
                     block.addcmul_(pairs, correlation(size, width), value=share)
             maps_of_width = block[:n] @ right[1].T
             part[:] = maps_of_width if along is None else along @ maps_of_width
-        rows = windows[start : start + n] @ seen[:, :n].flatten(2).transpose(0, 1)
-        yield slice(start, start + n), rows.unflatten(2, seen.shape[2:])
+        rows = windows[start : start + n] @ columns_by_step[:, :n].flatten(2).transpose(0, 1)
+        yield slice(start, start + n), rows.unflatten(2, columns_by_step.shape[2:])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prior:
-    """W, K and the noise; see the module.
+    """Gaussian prior defined by W, K and noise (see the module documentation).
 
-    `weight`: (Q, Z, X, Y), w_q on the whole high-resolution grid, unit of the change. `fwhm`: Q
-    full widths of the correlations (high-resolution voxels). `noise`: s2, in the squared unit of
-    the change.
+    Parameters
+    ----------
+    whole : Tile
+        Region around the mask.
+    weight : Tensor
+        Maps w_q on the whole high-resolution grid (Q, Z, X, Y), in the unit of the signal change.
+    fwhm : tuple[float, ...]
+        Full widths of the Q correlations (high-resolution voxels).
+    noise : float
+        Noise variance s2, in the squared unit of the signal change.
     """
 
     whole: Tile
@@ -300,38 +365,38 @@ class Prior:
                 "correlation widths; both numbers must be equal"
             )
 
-    def tiles(self, largest: int = _LARGEST, least: int = 0) -> list[Tile]:
-        """Return tiles whose data are solved for together.
+    def tiles(self, largest: int = _LARGEST, min_reach: int = 0) -> list[Tile]:
+        """Return tiles that cover the region around the mask and are solved separately.
 
-        `least`: high-resolution voxels around a tile whose data count at least. Tiles that cover
-        what lies around the mask.
+        `min_reach` is the smallest width of the data region (high-resolution voxels).
         """
-        return self.whole.parts(max(least, *map(_reach_of, self.fwhm)), largest)
+        return self.whole.parts(max(min_reach, *map(_reach_of, self.fwhm)), largest)
 
     @cached_property
     def mean_variance(self) -> float:
-        """Return the exact mean of the diagonal of D C D'.
+        """Exact mean of the diagonal of D C D'.
 
-        D'D and K_q are products over the axes, and so is D'D times K_q.
+        D'D and K_q are products over the axes, and so is their elementwise product.
         """
         total = 0.0
         for width, weight in zip(self.fwhm, self.weight, strict=True):
             rows, columns = (
-                (each.T @ each) * correlation(each.shape[1], width) for each in self.whole.down
+                (matrix.T @ matrix) * correlation(matrix.shape[1], width)
+                for matrix in self.whole.down
             )
-            own = weight[:, *self.whole.fine]
-            total += float((own * (rows @ own @ columns)).sum())
+            map_of_tile = weight[:, *self.whole.fine]
+            total += float((map_of_tile * (rows @ map_of_tile @ columns)).sum())
         return total / (len(self.weight[0]) * math.prod(len(m) for m in self.whole.down))
 
     def scaled(self, variance: float) -> "Prior":
-        """The same maps, so that data without noise have another mean variance."""
+        """Return the prior with maps scaled to a mean variance of noise-free data."""
         gain = (variance / max(self.mean_variance, 1e-30)) ** 0.5
         return replace(self, weight=self.weight * gain)
 
     def root(self, z: int, tile: Tile) -> Float32:
-        """Return the Cholesky factor of D C D' + s2 I of a tile, as the lower triangle of (m, m).
+        """Return the Cholesky factor of D C D' + s2 I of a tile, as a lower triangle (m, m).
 
-        Values above the diagonal have no meaning.
+        Values above the diagonal are undefined.
         """
         maps = self.weight[:, z, *tile.fine]
         if len(set(self.fwhm)) == len(self.fwhm):
@@ -339,14 +404,14 @@ class Prior:
         return self._factor(covariance(maps, self.fwhm, tile.down, tile.down).numpy())
 
     def _factor(self, data: Float32) -> Float32:
-        """Replace a covariance of data by its Cholesky factor after noise is added."""
+        """Add the noise to a covariance of data, and replace it by its Cholesky factor."""
         data.reshape(-1)[:: len(data) + 1] += self.noise
         return factor_in_place(data)
 
     def responses(self, z: int, tile: Tile, solved: Float32) -> tuple[Float32, list[Float32]]:
-        """Return b = D' a and K_q W_q b on the voxels that are made of a tile, (N, X, Y).
+        """Return b = D' a and K_q W_q b on the reconstructed voxels of a tile, (N, X, Y) each.
 
-        `solved`: a, one row per solution (N, m).
+        `solved` contains a for each of N solutions (N, m).
         """
         rows, columns = (matrix.numpy() for matrix in tile.down)
         back = solved.reshape(-1, len(columns)) @ columns
@@ -354,19 +419,22 @@ class Prior:
         out = []
         for width, weight in zip(self.fwhm, self.weight[:, z, *tile.fine].numpy(), strict=True):
             across, along = (
-                correlation(size, width)[own].numpy()
-                for size, own in zip(weight.shape, tile.within, strict=True)
+                correlation(size, width)[voxels].numpy()
+                for size, voxels in zip(weight.shape, tile.within, strict=True)
             )
             by_y = (weight * back).reshape(-1, weight.shape[1]) @ along.T
             out.append(across @ by_y.reshape(*back.shape[:2], -1))
         return back[:, *tile.within], out
 
     def at(self, z: int) -> Callable[[Tensor], Tensor]:
-        """Return what makes conditional means (T, X, Y) of the changes (T, x, y) of a slice."""
-        many = len(self.weight) > _MANY
+        """Return the function that computes conditional means of a slice.
+
+        It maps signal changes (T, x, y) to signal changes on the high-resolution grid (T, X, Y).
+        """
+        explicit = len(self.weight) > _MANY
         parts = [
-            (tile, (self._written_out if many else self._solver)(z, tile))
-            for tile in self.tiles(_LARGEST if many else _WHOLE, _FAR)
+            (tile, (self._written_out if explicit else self._solver)(z, tile))
+            for tile in self.tiles(_LARGEST if explicit else _WHOLE, _FAR)
             if tile.counts(z) and bool(self.weight[:, z, *tile.fine].any())
         ]
 
@@ -379,7 +447,7 @@ class Prior:
         return expect
 
     def _solver(self, z: int, tile: Tile) -> Callable[[Tensor], Tensor]:
-        """From the data of a tile (T, m), what is made of it (T, X, Y)."""
+        """Return the function from the data of a tile (T, m) to conditional means (T, X, Y)."""
         root = self.root(z, tile)
         weights = self.weight[:, z, *tile.made].numpy()
 
@@ -397,26 +465,32 @@ class Prior:
         return expect
 
     def _written_out(self, z: int, tile: Tile) -> Callable[[Tensor], Tensor]:
-        """The same for many maps, where one product is faster than one for each map."""
+        """Return the same function as `_solver`, computed with an explicit matrix.
+
+        With many maps, a single product is faster than one product per map.
+        """
         rows, columns = tile.down
         maps = self.weight[:, z, *tile.fine]
         sizes = [s.stop - s.start for s in tile.made]
         half = torch.empty(maps.shape[1], len(rows), len(columns), len(columns))
         fine = torch.empty(maps.shape[1], sizes[1], len(rows), len(columns))
-        for here, found in _by_rows(maps, self.fwhm, tile.down, None):
-            half[here] = columns @ found
-            fine[here] = found[:, :, tile.within[1]].transpose(1, 2)
+        for block, covariance_rows in _by_rows(maps, self.fwhm, tile.down, None):
+            half[block] = columns @ covariance_rows
+            fine[block] = covariance_rows[:, :, tile.within[1]].transpose(1, 2)
         data = (rows @ half.flatten(1)).unflatten(1, half.shape[1:]).transpose(1, 2)
         root = torch.from_numpy(self._factor(data.flatten(2).flatten(0, 1).numpy()))
-        made = fine[tile.within[0]].flatten(2).flatten(0, 1)
-        return lambda data: (made @ torch.cholesky_solve(data.T, root)).T.reshape(-1, *sizes)
+        reconstruction = fine[tile.within[0]].flatten(2).flatten(0, 1)
+        return lambda data: (reconstruction @ torch.cholesky_solve(data.T, root)).T.reshape(
+            -1, *sizes
+        )
 
 
 class VarianceMaps(nn.Module):
-    """What is kept of a `Prior`: its maps (Q, Z, X, Y) and the noise.
+    """Stored part of a `Prior`: its maps (Q, Z, X, Y) and the noise.
 
-    The maps are on the whole high-resolution grid (zero where unused), which is that of a run and
-    no property of the method: there is room for maps `like` these; None: one voxel.
+    The maps are on the whole high-resolution grid of a run, with zeros in unused voxels. The grid
+    is not a property of the method. Therefore, `like` provides the shape of the maps; None means a
+    single voxel.
     """
 
     weight: Tensor

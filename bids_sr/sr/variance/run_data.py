@@ -1,4 +1,4 @@
-"""Temporal statistics for the estimation of prior SD maps, read off a series and a calibration."""
+"""Data of a run for estimating prior SD maps."""
 
 from dataclasses import dataclass
 
@@ -17,21 +17,36 @@ from bids_sr.sr.variance.exemplars import Exemplars
 from bids_sr.sr.variance.one_level_down import Trial
 from bids_sr.sr.variance.temporal_components import SeriesError, TemporalStatistics
 
-# Acquired voxels around the brain, of which so many are darker than this share of the brain where
-# a run was masked: .999 in one that was, .02 to .04 in three people as acquired
-_AROUND, _MOSTLY, _NOTHING = 2, 0.5, 0.01
-_LEAST_HALF = 15  # volumes: with fewer, what a half shows of its variance is mostly chance
+# Width of the surroundings of the brain (acquired voxels), and fraction of dark voxels there for a
+# masked run. Dark means an intensity below a fraction of the brain's intensity. The fraction of
+# dark voxels was .999 in a masked run, and .02 to .04 in three participants without masking.
+_SURROUNDINGS, _MIN_DARK, _DARK = 2, 0.5, 0.01
+# smallest number of volumes in a half; with fewer, variance estimates are mostly noise
+_MIN_HALF = 15
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunData:
-    """A run from which a variance map is found, on its acquired grid.
+    """Run on its acquired grid, for estimating prior SD maps.
 
-    Raises SeriesError: grids that do not belong together, or an empty mask.
+    SeriesError is raised if grids do not match, or the mask is empty.
 
-    `statistics`, `halves`: of the run, motion corrected, and of its first and second half; None
-    where it is too short to be split. `affine`: voxel to RAS mm. `exemplars`: of a calibration;
-    None for none. `volumes`: number of volumes in the steady state.
+    Parameters
+    ----------
+    statistics : TemporalStatistics
+        Statistics of the motion-corrected run.
+    halves : tuple[TemporalStatistics, TemporalStatistics] | None
+        Statistics of the first and second half; None if the run is too short to be split.
+    mask : Array
+        Brain mask (x, y, z).
+    affine : Array
+        Voxel-to-world matrix (4 x 4, RAS+ mm).
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size.
+    exemplars : Exemplars | None
+        Patterns of a calibration; None if there is none.
+    volumes : int
+        Number of steady-state volumes.
     """
 
     statistics: TemporalStatistics
@@ -54,23 +69,28 @@ class RunData:
 
     @property
     def is_cut_out(self) -> bool:
-        """Whether the series is 0 around the brain.
+        """Whether the series is 0 around the brain because it was masked.
 
-        Then it was masked, and its edge is the strongest detail in it.
+        In a masked series, the edge of the mask is the strongest detail.
         """
         inside = np.asarray(self.mask) > 0
-        # within the slices
+        # in-plane neighbors only
         plane = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])
-        around = ndimage.binary_dilation(inside, plane, iterations=_AROUND) & ~inside
+        around = ndimage.binary_dilation(inside, plane, iterations=_SURROUNDINGS) & ~inside
         mean = np.abs(self.statistics.mean)
-        # interpolation leaves traces at the edge
-        dark = mean[around] < _NOTHING * np.median(mean[inside])
-        return bool(around.any()) and float(dark.mean()) > _MOSTLY
+        # a threshold above 0, because interpolation leaves small values near the edge
+        dark = mean[around] < _DARK * np.median(mean[inside])
+        return bool(around.any()) and float(dark.mean()) > _MIN_DARK
 
     def trial(self) -> Trial:
-        """The run one level of resolution down.
+        """Return the self-test of the run.
 
-        `ResolutionError`: see `Trial`.
+        Raises
+        ------
+        SeriesError
+            If the run is too short to be split.
+        ResolutionError
+            If the run cannot be downsampled.
         """
         if self.halves is None:
             raise SeriesError(
@@ -84,15 +104,15 @@ class RunData:
         )
 
     def checksums(self) -> dict[str, str]:
-        """Return the SHA-256 of the series, mask, removed signal, and calibration patterns.
+        """Return the SHA-256 checksums of the data.
 
-        The removed signal is what was taken out of the series.
+        The data are series, mask, nuisance regressors and calibration patterns.
         """
         out = dict(self.statistics.checksums)
         return out if self.exemplars is None else out | {"calibration": self.exemplars.checksum}
 
     def described(self) -> dict[str, object]:
-        """What the card says of the run."""
+        """Return the entries about the run for the model card."""
         return image_entries(self.statistics.mean, self.mask, self.affine, self.factor) | {
             "contrast": "bold",
             "data_sha256": self.checksums(),
@@ -110,23 +130,23 @@ def run_data(
     poses: Array | None = None,
     exemplars: Exemplars | None = None,
 ) -> RunData:
-    """Temporal statistics of a run and of its halves, and what a calibration measured.
+    """Compute temporal statistics of a run and of its halves.
 
     Parameters
     ----------
     reader : SeriesReader
-        Uncompressed series on its acquired grid, head motion undone.
+        Uncompressed, motion-corrected series on its acquired grid.
     mask : Array
-        (x, y, z) brain.
+        Brain mask (x, y, z).
     recipe : VarianceRecipe
-        Of the maps.
+        Settings of the prior SD maps.
     factor : Factor
-        Acquired over high-resolution voxel size.
+        Ratio of acquired to high-resolution voxel size.
     n_dummy : int, optional
-        First volumes to leave out.
+        Number of volumes at the start that are excluded.
     poses : Array | None, optional
-        (T, 4, 4), boldref point to the volume's point (RAS mm); what follows head motion is taken
-        out.
+        Transforms of boldref points to points of each volume (T, 4, 4; RAS+ mm). Signal that
+        follows head motion is regressed out.
     exemplars : Exemplars | None, optional
         Patterns of a calibration.
 
@@ -137,7 +157,8 @@ def run_data(
 
     Raises
     ------
-    SeriesError : the run cannot be used
+    SeriesError
+        If the run cannot be used.
     """
     nuisance: Array | None = None
     if poses is not None:
@@ -148,7 +169,7 @@ def run_data(
         halves = None
     else:
         statistics, halves = temporal.whole_and_halves(
-            reader, mask, n_dummy, recipe.components, nuisance, _LEAST_HALF
+            reader, mask, n_dummy, recipe.components, nuisance, _MIN_HALF
         )
     return RunData(
         statistics=statistics,

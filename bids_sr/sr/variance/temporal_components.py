@@ -1,7 +1,7 @@
-"""Temporal statistics of a run: mean, and principal components of its change inside the mask.
+"""Temporal statistics of a run: mean, and principal components of signal change within the mask.
 
-A run is read slice by slice, so that memory holds one slice of all volumes and a matrix of volumes
-x volumes.
+A run is read slice by slice, so that memory contains only one slice of all volumes, and matrices
+of volumes x volumes.
 """
 
 import hashlib
@@ -22,33 +22,44 @@ from bids_sr.spatial.transforms import rigid_params
 
 _LOG = logging.getLogger(__name__)
 _COMPONENTS = 40
-_LEAST_VOLUMES = 8
-# Components no larger than this times the median one are noise, which says nothing of fine
-# structure.
-_NOISE = 1.2
-_LEAST_COMPONENTS = 12
-# Effects are slow, and so is most of what is not thermal noise
-# (``benchmarks/results/slow_fluctuations.md``)
+_MIN_VOLUMES = 8
+# Components below this multiple of the median are noise, which contains no information about
+# spatial detail.
+_NOISE_RATIO = 1.2
+_MIN_COMPONENTS = 12
+# Hz, highest frequency of components. Task effects and most fluctuations other than thermal noise
+# are slow (``benchmarks/results/slow_fluctuations.md``).
 _SLOW_HZ = 0.1
-_STRETCHES, _OF_STRETCH = 4, 8  # of a half, at most, and components of each
-# Volumes for each component of the nuisance: with all twelve of head motion, what is left of a
-# half of 15 volumes has two components, of which one half tells the other nothing
-# (``benchmarks/results/short_runs.md``)
+# largest number of segments in a half, and number of components per segment
+_MAX_SEGMENTS, _SEGMENT_COMPONENTS = 4, 8
+# Number of volumes per nuisance component. If all twelve components of head motion are removed
+# from a half of 15 volumes, two components remain, which are not shared between halves
+# (``benchmarks/results/short_runs.md``).
 _VOLUMES_PER_NUISANCE = 6
 
 
 class SeriesError(ValueError):
-    """A run that cannot be learned from."""
+    """Error raised for a run that cannot be used to estimate prior SD maps."""
 
 
 @frozen
 class TemporalStatistics:
-    """A run in a few images on the acquired grid.
+    """Summary of a run by images on the acquired grid.
 
-    `mean`: (x, y, z), signal units. `components`: (K, x, y, z), signal units: strongest first,
-    each with its standard deviation over time as its size. `stretches`: the same of stretches of
-    these volumes alone, without the mean and nuisance of all. `thermal`: standard deviation of
-    thermal noise over the mean signal in the mask.
+    Parameters
+    ----------
+    mean : Array
+        Mean image (x, y, z), in signal units.
+    components : Array
+        Temporal principal components as images (K, x, y, z) in signal units, strongest first,
+        scaled by their standard deviation over time.
+    stretches : tuple[Array, ...]
+        Components of each segment of the run (K, x, y, z), after removing mean and nuisance
+        regressors of the whole run.
+    checksums : Mapping[str, str]
+        Checksums of series, mask and nuisance regressors.
+    thermal : float
+        Standard deviation of thermal noise relative to the mean signal within the mask.
     """
 
     mean: Array
@@ -63,33 +74,48 @@ def temporal_statistics(
     mask: Array,
     n_dummy: int = 0,
     components: int = _COMPONENTS,
-    noise: float = _NOISE,
+    noise: float = _NOISE_RATIO,
     nuisance: Array | None = None,
     stop: int | None = None,
     *,
     stretches: bool = False,
 ) -> TemporalStatistics:
-    """Read a run (uncompressed, motion corrected, on the acquired grid) twice, slice by slice.
+    """Compute temporal statistics of an uncompressed, motion-corrected run on the acquired grid.
 
-    `mask`: where components are sought, which are images of everything. `components`: how many at
-    most; fewer where no more are left, or the rest is noise, whose variance is up to `noise` times
-    that of the median one. `nuisance`: (T, P) regressors whose strongest components, one for each
-    six volumes, are taken out of the change before components are sought, such as head motion,
-    whose residue at edges is large and follows the anatomy. `stop`: volume before which to end;
-    None for the last. `stretches`: find the strongest components of up to four stretches of eight
-    volumes at least too.
+    The run is read twice, slice by slice.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        Series of the run (x, y, z, T).
+    mask : Array
+        Mask for computing components (x, y, z). Their images cover the whole grid.
+    n_dummy : int, optional
+        Number of volumes at the start that are excluded.
+    components : int, optional
+        Largest number of components. There are fewer if the rest is noise or rounding error.
+    noise : float, optional
+        Largest variance of noise components, relative to the median component.
+    nuisance : Array | None, optional
+        Nuisance regressors (T, P), such as head motion, whose residuals are large at edges and
+        follow the anatomy. Their strongest components, one per six volumes, are removed from the
+        signal change.
+    stop : int | None, optional
+        Number of the first volume after the range; None means the end of the run.
+    stretches : bool, optional
+        Whether to compute components of up to four segments with at least eight volumes each.
     """
     part = slice(n_dummy, reader.shape[3] if stop is None else stop)
     change = _Change(reader, mask, part, components, nuisance, noise, stretches=stretches)
-    (found,) = _read_twice(reader, [change])
-    return found
+    (statistics,) = _read_twice(reader, [change])
+    return statistics
 
 
 class _Change:
-    """The change over time of some volumes of a run, whose slices are seen twice.
+    """Signal change of a range of volumes, computed in two passes over all slices.
 
-    The parameters are those of `temporal_statistics`; `part`: range of the volumes. SeriesError:
-    too few volumes, or an empty mask.
+    SeriesError is raised if there are too few volumes, or the mask is empty. `part` is the range
+    of volumes. The other parameters are described in `temporal_statistics`.
     """
 
     def __init__(
@@ -99,7 +125,7 @@ class _Change:
         part: slice,
         components: int,
         nuisance: Array | None,
-        noise: float = _NOISE,
+        noise: float = _NOISE_RATIO,
         *,
         stretches: bool = False,
     ) -> None:
@@ -110,10 +136,10 @@ class _Change:
                 f"the mask has the shape {self._inside.shape}, but the series has the shape"
                 f" {shape}"
             )
-        if count < _LEAST_VOLUMES or not self._inside.any():
+        if count < _MIN_VOLUMES or not self._inside.any():
             raise SeriesError(
                 f"the series has {count} steady-state volumes, and the mask contains "
-                f"{int(self._inside.sum())} voxels; at least {_LEAST_VOLUMES} volumes and 1 voxel"
+                f"{int(self._inside.sum())} voxels; at least {_MIN_VOLUMES} volumes and 1 voxel"
                 " are required"
             )
         self.part = part
@@ -121,10 +147,10 @@ class _Change:
         self._mean = np.empty(shape, np.float32)
         self._ranges: list[slice | Array] = [slice(None)]
         if stretches:
-            parts = max(2, min(_STRETCHES, count // _LEAST_VOLUMES))
-            self._ranges += np.array_split(np.arange(count), parts)
-        sizes = [len(np.arange(count)[rows]) for rows in self._ranges]
-        self._grams = [np.zeros((size, size)) for size in sizes]
+            n_segments = max(2, min(_MAX_SEGMENTS, count // _MIN_VOLUMES))
+            self._ranges += np.array_split(np.arange(count), n_segments)
+        lengths = [len(np.arange(count)[rows]) for rows in self._ranges]
+        self._grams = [np.zeros((size, size)) for size in lengths]
         self._nuisance, self._out = nuisance, _basis(nuisance, reader.shape[3], part)
         self._seen = hashlib.sha256()
         self._courses: list[Array] = []
@@ -132,63 +158,70 @@ class _Change:
         self._thermal = 0.0
 
     def see(self, z: int, slab: Array) -> None:
-        """Take a slice (T, x, y) of the volumes for mean and covariance over time."""
+        """Add a slice (T, x, y) to mean and temporal covariance, in the first pass."""
         self._seen.update(np.ascontiguousarray(slab, dtype="<f4").data)
         self._mean[..., z] = slab.mean(0, dtype=np.float64)
         slab = _without(slab - self._mean[None, ..., z], self._out)
         chosen = slab[:, self._inside[..., z]]
         for voxels in parts_of(chosen.shape[1]):
-            # in double precision: rounding turns components of nearly equal size into each other
+            # double precision, because rounding would mix components of nearly equal size
             courses_here = chosen[:, voxels].astype(np.float64)
             for gram, rows in zip(self._grams, self._ranges, strict=True):
                 gram += courses_here[rows] @ courses_here[rows].T
 
     def solve(self) -> None:
-        """Find the time courses of the components once all slices have been seen."""
+        """Compute the time series of the components, after the first pass."""
         grams, shape, count = self._grams, self._mean.shape, self.part.stop - self.part.start
         slow = [_slow_courses(len(gram), self._tr) for gram in grams]
         slow[0] = np.linalg.qr(_without(slow[0], self._out))[0]
         spectra = [
             (values, with_sign(vectors))
             for values, vectors in (
-                np.linalg.eigh(own.T @ gram @ own) for own, gram in zip(slow, grams, strict=True)
+                np.linalg.eigh(slow_basis.T @ gram @ slow_basis)
+                for slow_basis, gram in zip(slow, grams, strict=True)
             )
         ]
         values = spectra[0][0]
         if values[-1] <= 0:
             raise SeriesError("the series is constant over time within the mask")
-        # of all frequencies, as noise is in all; the first belongs to the mean that was taken out
+        # from all frequencies, because noise contains all; the first eigenvalue belongs to the
+        # removed mean
         self._thermal = float(np.median(np.linalg.eigvalsh(grams[0])[1:]))
         signal = int((values > self._noise * self._thermal).sum())
-        # beyond is rounding
-        kept = min(
+        # further components are rounding errors
+        n_components = min(
             self._most,
             len(values) - 1,
             count - 1 - self._out.shape[1],
-            max(signal, _LEAST_COMPONENTS),
+            max(signal, _MIN_COMPONENTS),
         )
         self._courses = [
-            ((own @ vectors[:, ::-1][:, :most]) / np.sqrt(len(own))).T.astype(np.float32)
-            for own, (_, vectors), most in zip(
-                slow, spectra, (kept, *[_OF_STRETCH] * len(self._ranges)), strict=False
+            (
+                (slow_basis @ vectors[:, ::-1][:, :count_of_range]) / np.sqrt(len(slow_basis))
+            ).T.astype(np.float32)
+            for slow_basis, (_, vectors), count_of_range in zip(
+                slow,
+                spectra,
+                (n_components, *[_SEGMENT_COMPONENTS] * len(self._ranges)),
+                strict=False,
             )
         ]
         self._images = [np.empty((len(course), *shape), np.float32) for course in self._courses]
-        share = float(values[::-1][:kept].sum() / np.trace(grams[0]))
+        fraction = float(values[::-1][:n_components].sum() / np.trace(grams[0]))
         _LOG.info(
             "%d temporal components explain %.0f %% of the signal variance within the mask.",
-            kept,
-            100 * share,
+            n_components,
+            100 * fraction,
         )
 
     def project(self, z: int, slab: Array) -> None:
-        """Take a slice (T, x, y) of the volumes again, for the images of the components."""
+        """Compute the images of the components in a slice (T, x, y), in the second pass."""
         slab = _without(slab - self._mean[None, ..., z], self._out).reshape(len(slab), -1)
         for image, rows, course in zip(self._images, self._ranges, self._courses, strict=True):
             image[..., z] = (course @ slab[rows]).reshape(-1, *self._mean.shape[:2])
 
     def statistics(self) -> TemporalStatistics:
-        """Return mean, components and checksums once all slices have been seen twice."""
+        """Return mean, components and checksums after the second pass."""
         inside, mean = self._inside, self._mean
         checksums = {
             "series": self._seen.hexdigest(),
@@ -208,7 +241,7 @@ class _Change:
 
 
 def _read_twice(reader: SeriesReader, changes: Sequence[_Change]) -> list[TemporalStatistics]:
-    """Return the statistics of ranges of volumes, which take two passes over a run in all."""
+    """Return the statistics of several ranges of volumes, reading the run only twice."""
 
     def slices() -> Iterator[tuple[int, Array]]:
         for z in range(reader.shape[2]):
@@ -226,40 +259,35 @@ def _read_twice(reader: SeriesReader, changes: Sequence[_Change]) -> list[Tempor
 
 
 def too_short(reader: SeriesReader, n_dummy: int) -> bool:
-    """Whether a run has fewer steady volumes than `temporal_statistics` asks for."""
-    return reader.shape[3] - n_dummy < _LEAST_VOLUMES
+    """Return whether a run has too few steady-state volumes for `temporal_statistics`."""
+    return reader.shape[3] - n_dummy < _MIN_VOLUMES
 
 
 def mean_only(reader: SeriesReader, n_dummy: int) -> TemporalStatistics:
-    """A run too short for a variance: its mean, and one component of nothing."""
+    """Return statistics of a run that is too short: its mean, and one component of zeros."""
     start = min(n_dummy, reader.shape[3] - 1)
     volumes = np.stack([reader.volume(t) for t in range(start, reader.shape[3])])
     mean = np.asarray(volumes.mean(0, dtype=np.float64))
-    nothing = np.zeros(mean.shape, np.float32)
+    zeros = np.zeros(mean.shape, np.float32)
     return TemporalStatistics(
         mean=mean.astype(np.float32),
-        components=nothing[None],
+        components=zeros[None],
         checksums={"series": float32_checksum(mean)},
     )
 
 
 def motion_courses(poses: Array, center: Array) -> Array:
-    """Return (T, 12) head motion: translation (mm), rotation (rad), and differences of these.
+    """Return head motion (T, 12): translation (mm), rotation (rad), and temporal differences.
 
-    The differences are those from the previous volume.
-
-    `poses`: transforms of a boldref point to each volume (T, 4, 4; RAS+ mm). `center`: point that
-    head motion turns about (RAS+ mm).
+    `poses` are transforms of boldref points to points of each volume (T, 4, 4; RAS+ mm). `center`
+    is the center of rotation (RAS+ mm).
     """
     params = np.stack([rigid_params(pose, center) for pose in poses])
     return np.hstack([params, np.diff(params, axis=0, prepend=params[:1])])
 
 
 def _basis(nuisance: Array | None, total: int, part: slice) -> Array:
-    """Return the strongest components (T', P) of regressors, orthonormal.
-
-    The regressors have no mean over the volumes that count.
-    """
+    """Return an orthonormal basis of the strongest components of demeaned regressors (T', P)."""
     if nuisance is None:
         return np.zeros((part.stop - part.start, 0), np.float32)
     regressors = np.asarray(nuisance, float)
@@ -276,17 +304,17 @@ def _basis(nuisance: Array | None, total: int, part: slice) -> Array:
 
 
 def _slow_courses(count: int, tr: float) -> Array:
-    """Return orthonormal cosines (T, K) up to `_SLOW_HZ`, the constant among them.
+    """Return orthonormal cosines up to `_SLOW_HZ`, including a constant (T, K).
 
-    All frequencies where the TR (s) is 0, unknown, or slow ones are fewer than the components that
-    are kept at least.
+    Higher frequencies are included if there would be fewer cosines than the smallest number of
+    components, and all frequencies if the TR (s) is 0, which means unknown.
     """
-    most = 1 + max(int(2 * count * tr * _SLOW_HZ), _LEAST_COMPONENTS) if tr else count
-    return np.asarray(idct(np.eye(count, min(most, count)), axis=0, norm="ortho"))
+    n_cosines = 1 + max(int(2 * count * tr * _SLOW_HZ), _MIN_COMPONENTS) if tr else count
+    return np.asarray(idct(np.eye(count, min(n_cosines, count)), axis=0, norm="ortho"))
 
 
 def _without(slab: Array, regressors: Array) -> Array:
-    """A slab (T, x, y) with regressors taken out."""
+    """Regress columns out of a slab (T, x, y)."""
     if not regressors.shape[1]:
         return slab
     flat = slab.reshape(len(slab), -1)
@@ -295,21 +323,21 @@ def _without(slab: Array, regressors: Array) -> Array:
 
 @contextmanager
 def open_uncompressed(path: Path, folder: Path) -> Iterator[SeriesReader]:
-    """Open a reader of slices of all volumes; a compressed series is unpacked temporarily.
+    """Open a reader that provides slices of all volumes.
 
-    It is unpacked into a folder.
+    A compressed series is temporarily unpacked into a folder.
 
     Parameters
     ----------
     path : Path
-        Series to read (NIfTI, 4D), compressed or not.
+        Series to read (NIfTI, 4D), compressed or uncompressed.
     folder : Path
-        Folder for the unpacked series, which is deleted in the end.
+        Folder for the unpacked series, which is deleted on exit.
 
     Yields
     ------
     SeriesReader
-        Reader of the series, closed in the end.
+        Reader of the series, closed on exit.
     """
     with SeriesReader(path) as reader:
         if not reader.compressed:
@@ -337,18 +365,18 @@ def whole_and_halves(
     n_dummy: int,
     components: int,
     nuisance: Array | None,
-    least: int,
+    min_volumes: int,
 ) -> tuple[TemporalStatistics, _Halves | None]:
-    """Return statistics of a run, and of both its halves, as `temporal_statistics`.
+    """Return statistics of a run and of both halves, reading the run only twice.
 
-    The run is read twice in all. The halves come with stretches; they are None for a half under
-    `least` volumes.
+    The halves include segments. None is returned in their place if a half has fewer than
+    `min_volumes` volumes. The parameters are described in `temporal_statistics`.
     """
-    whole = slice(n_dummy, reader.shape[3])
-    changes = [_Change(reader, mask, whole, components, nuisance)]
-    changes += _changes_of_halves(reader, mask, n_dummy, components, nuisance, least)
-    found, *halves = _read_twice(reader, changes)
-    return found, (halves[0], halves[1]) if halves else None
+    all_volumes = slice(n_dummy, reader.shape[3])
+    changes = [_Change(reader, mask, all_volumes, components, nuisance)]
+    changes += _changes_of_halves(reader, mask, n_dummy, components, nuisance, min_volumes)
+    statistics, *halves = _read_twice(reader, changes)
+    return statistics, (halves[0], halves[1]) if halves else None
 
 
 def halves_of(
@@ -357,15 +385,14 @@ def halves_of(
     n_dummy: int,
     components: int,
     nuisance: Array | None,
-    least: int,
+    min_volumes: int,
 ) -> _Halves | None:
-    """Return statistics of both halves of a run and of stretches of them.
+    """Return statistics of both halves of a run, including segments.
 
-    None for a half under `least` volumes.
-
-    `nuisance`: regressors to take out, one row a volume (T, P); None for none.
+    None is returned if a half has fewer than `min_volumes` volumes. The parameters are described
+    in `temporal_statistics`.
     """
-    changes = _changes_of_halves(reader, mask, n_dummy, components, nuisance, least)
+    changes = _changes_of_halves(reader, mask, n_dummy, components, nuisance, min_volumes)
     if not changes:
         return None
     first, second = _read_twice(reader, changes)
@@ -378,12 +405,12 @@ def _changes_of_halves(
     n_dummy: int,
     components: int,
     nuisance: Array | None,
-    least: int,
+    min_volumes: int,
 ) -> list[_Change]:
-    """Return the changes of both halves of a run; none for a half under `least` volumes."""
+    """Return the signal changes of both halves of a run; empty if a half has too few volumes."""
     total = reader.shape[3]
     middle = n_dummy + (total - n_dummy) // 2
-    if middle - n_dummy < least:
+    if middle - n_dummy < min_volumes:
         return []
     return [
         _Change(reader, mask, part, components, nuisance, stretches=True)
