@@ -25,7 +25,10 @@ class Answer(TypedDict, total=False):
 
 
 def kind_of(node: "Node") -> str:
-    """Return a node's step function or nipype interface class, with its module."""
+    """Return the function of a node's step or the class of its nipype interface.
+
+    The name includes the module.
+    """
     interface = node.interface
     target = getattr(interface, "step", type(interface))
     return f"{target.__module__}.{target.__qualname__}"

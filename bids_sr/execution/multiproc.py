@@ -353,7 +353,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
     def _send_procs_to_workers(
         self, updatehash: bool = False, graph: "DiGraph[Node]" = None
     ) -> None:
-        """Submit ready tasks; if nothing has changed since the last call, wait for a step."""
+        """Submit ready tasks, or wait until a step ends if nothing has changed since."""
         previous = self._state()
         if previous == self._settled:
             self._news.wait(_LOOK_AGAIN_S)

@@ -139,7 +139,7 @@ class Finish:
             digest = hashlib.sha256(repr(_fingerprint(inputs)).encode()).hexdigest()
             self._steps[node] = folder, digest
 
-    def unfinished(self) -> set[Node]:
+    def left(self) -> set[Node]:
         """Return the steps that have to run, as far as this can be determined without nipype.
 
         These are steps that have not finished with their current inputs, steps whose images were
