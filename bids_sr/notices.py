@@ -1,7 +1,4 @@
-"""Messages to the user: subject, reason and remedy.
-
-One class serves for notes, warnings and errors.
-"""
+"""Messages to the user (notes, warnings and errors) with subject, reason and remedy."""
 
 import json
 import os
@@ -14,7 +11,7 @@ from typing import Literal
 from bids_sr.frozen import frozen
 
 Level = Literal["note", "warning", "error"]
-"""A fact, something that may be wrong, and something that cannot be carried out."""
+"""Severity: a fact, a possible problem, or a failure or rejected request."""
 
 RECORD = "notices.jsonl"
 _AGAIN = "then rerun the same command to resume"
@@ -109,30 +106,30 @@ CODES: dict[str, tuple[str, str]] = {
         " the cluster.",
     ),
 }
-"""Code → cause, and the remedy of an error whose notice has no remedy of its own."""
+"""Code → cause, and remedy of errors whose notice has no remedy."""
 
 
 @frozen
 class Notice:
     """Message to the user: a note, a warning or an error.
 
-    A message with neither `subject` nor `run` concerns the whole call. An error without a remedy
-    gets the remedy of its code.
+    A message without `subject` and `run` concerns the whole call. An error without a remedy gets
+    the remedy of its code.
 
     Parameters
     ----------
     what : str
-        A path, or an option if no file is concerned.
+        Subject of the message: a path, or an option if no file is concerned.
     why : str
-        Text of a note or warning; reason of an error.
+        Text of a note or warning, or reason of an error.
     remedy : str
-        What the user can do.
+        Advice for the user.
     level : Level
-        How serious it is: ``note``, ``warning`` or ``error``.
+        Severity: ``note``, ``warning`` or ``error``.
     subject : str
-        Label of the participant, without prefix; empty for all.
+        Label of the participant, without prefix; "" if the message concerns all participants.
     run : str
-        Name of the run; empty if the message concerns all runs.
+        Name of the run; "" if the message concerns all runs.
     code : str
         Key of `CODES`.
     file : str
@@ -167,16 +164,16 @@ class Notice:
 
     @property
     def whom(self) -> str:
-        """Name of the run, else of the participant; "" for the whole call."""
+        """Name of the run, or else of the participant; "" for the whole call."""
         return whom_text(self.subject, self.run)
 
     @property
     def failed(self) -> bool:
-        """Whether a step or job failed: a run that is left out was never begun."""
+        """Whether a step or job failed; skipped runs were never started."""
         return self.level == "error" and self.code != "left-out"
 
     def concerns(self, label: str) -> bool:
-        """Whether it is about this participant or about all.
+        """Return whether the message concerns a participant.
 
         Parameters
         ----------
@@ -186,12 +183,12 @@ class Notice:
         Returns
         -------
         bool
-            True also for a notice about the whole call.
+            True also for a message about the whole call.
         """
         return self.subject in ("", label)
 
     def of_all(self) -> "Notice":
-        """The same about the whole call, to tell once what holds for several.
+        """Return the message as a message about the whole call, to show it once for several runs.
 
         Returns
         -------
@@ -202,7 +199,7 @@ class Notice:
 
 
 class UsageError(Exception):
-    """A request that cannot be carried out, with the reason and a remedy, as `notice`.
+    """Error that a request cannot be carried out; `notice` has the reason and a remedy.
 
     The program exits with code 2.
     """
@@ -219,25 +216,24 @@ class UsageError(Exception):
 
 
 def whom_text(subject: str, run: str) -> str:
-    """Name of a run, else of a participant (by its label); "" where there is neither.
+    """Return the name of a run, or else of a participant, "" if both are empty.
 
-    `subject`: label of the participant; empty for the whole call. `run`: name of the run; empty
-    for the participant alone.
+    `subject` is the label of the participant.
     """
     return run or (subject and f"sub-{subject}")
 
 
 def as_json(notice: Notice, **more: str) -> str:
-    """Return a notice as a line of JSON, with further keys before its own."""
+    """Return a notice as a line of JSON, preceded by further keys."""
     return json.dumps({**more, **asdict(notice)}, ensure_ascii=False)
 
 
 def record(folder: Path, notices: Iterable[Notice]) -> None:
-    """Add notices to the record in the folder of a run's logs, which has to exist.
+    """Append notices to the record in an existing log directory of a run.
 
-    Processes and jobs of a run write to the same file: all lines of a call are written at once.
+    All lines of a call are written at once, because processes and jobs of a run share the file.
     """
-    text = "".join(f"{as_json(each)}\n" for each in notices)
+    text = "".join(f"{as_json(notice)}\n" for notice in notices)
     if not text:
         return
     target = os.open(folder / RECORD, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -248,11 +244,9 @@ def record(folder: Path, notices: Iterable[Notice]) -> None:
 
 
 def recorded(folder: Path) -> list[Notice]:
-    """Return the unique notices in the record of a run, in the order in which they were found.
+    """Return the notices in the record of a run without duplicates, in order of appearance.
 
-    The list is empty where there is no record.
-
-    Notices of all steps; lines that cannot be read are left out.
+    The list is empty if there is no record. Unreadable lines are skipped.
     """
     path = folder / RECORD
     try:
@@ -262,30 +256,31 @@ def recorded(folder: Path) -> list[Notice]:
         return []
 
 
-@lru_cache(maxsize=4)  # pages of thousands of participants follow from one record
+@lru_cache(maxsize=4)  # a single record is read for the reports of thousands of participants
 def _read(path: Path, _mtime: int, _size: int) -> tuple[Notice, ...]:
+    """Read the notices of a record; modification time and size make the cache entry unique."""
     notices: dict[Notice, None] = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             fields = json.loads(line)
             notices[Notice(**fields)] = None
         except (ValueError, TypeError, KeyError, AttributeError):
-            continue  # cut off where a disk was full, or of another version
+            continue  # truncated because the disk was full, or written by another version
     return tuple(notices)
 
 
 def failed_steps(logs: Path, since: Mapping[str, float] = {}) -> dict[str, list[Notice]]:
-    """Return the steps that failed in the last run that recorded any, by participant (label).
+    """Return the failed steps of the last recorded run of each participant (label).
 
-    `since`: time (s since 1970) by participant: records that were left before do not count. Errors
-    of no participant are under an empty text.
+    `since` contains a time (s since 1970) by participant; older records are ignored. Errors
+    without a participant are listed under "".
     """
     by_step: dict[str, list[Notice]] = {}
     for path in sorted(logs.glob(f"*/{RECORD}")):
         by_file: dict[str, list[Notice]] = {}
-        left = path.stat().st_mtime
-        for each in recorded(path.parent):
-            if each.failed and left >= since.get(each.subject, 0):
-                by_file.setdefault(each.subject, []).append(each)
+        recorded_at = path.stat().st_mtime
+        for notice in recorded(path.parent):
+            if notice.failed and recorded_at >= since.get(notice.subject, 0):
+                by_file.setdefault(notice.subject, []).append(notice)
         by_step |= by_file
     return by_step

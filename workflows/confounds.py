@@ -64,7 +64,7 @@ def gather_confounds(
         say(
             Part.PREPROCESSING,
             motion.describe_time_model(model),
-            made=confounds,
+            output=confounds,
             describe=partial(motion.describe_censored, model),
         )
         outputs.keep(censoring, {"desc": "censoring", "suffix": "metrics"}, level="minimal")

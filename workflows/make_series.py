@@ -372,7 +372,7 @@ def make_stored(
         say(
             Part.SERIES,
             training.describe_volume_network(request),
-            made=model.model_file,
+            output=model.model_file,
             describe=partial(training.describe_networks_of_volumes, request),
         )
         keep_model(model.model_file, model.card_file, model.log_file, request.method, outputs)

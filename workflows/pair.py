@@ -302,7 +302,7 @@ def say_trained_on_pair(request: TrainingSettings, model: TrainedNetwork) -> Non
     say(
         Part.PAIR,
         training.describe_pair_network(request),
-        made=model.model_file,
+        output=model.model_file,
         describe=partial(training.describe_networks_of_pairs, request),
     )
 

@@ -303,7 +303,7 @@ def _apply_method(
         say(
             Part.SERIES,
             training.describe_scan_network(request, of_others=of_others),
-            made=model_file,
+            output=model_file,
             describe=partial(training.describe_networks_of_scans, request, of_others=of_others),
         )
         card, log = facts_in(card_file), table_in(log_file)

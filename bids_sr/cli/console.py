@@ -1,4 +1,4 @@
-"""Console output before and after processing: the plan, verdicts, reports and outputs."""
+"""Console output before and after processing: plan, verdicts, reports and outputs."""
 
 import sys
 import textwrap
@@ -19,12 +19,10 @@ _INDENT = 12
 
 
 def item(name: str, text: str) -> str:
-    """Return a line of a list: a word and its text.
+    """Return a line of a list, which starts with a word; long text is wrapped.
 
     >>> item("output", "/out")
     '  output    /out'
-
-    `name`: word at the start of the line; may be empty. `text`: long texts are wrapped.
     """
     return textwrap.fill(
         text,
@@ -37,15 +35,15 @@ def item(name: str, text: str) -> str:
 
 
 def line_of(notice: Notice) -> str:
-    """Return a notice as a line of a list, after its heading or its level."""
-    is_made = notice.code == "progress"
-    return item(notice.what, notice.why) if is_made else item(notice.level, str(notice))
+    """Return a notice as a line of a list that starts with its heading or level."""
+    is_progress = notice.code == "progress"
+    return item(notice.what, notice.why) if is_progress else item(notice.level, str(notice))
 
 
 def made(head: str, text: str) -> Notice:
     """Return a notice about an input, a choice or an output of the call.
 
-    `head`: word at the start of the line; may be empty. `text`: long texts are wrapped.
+    `head` is the word at the start of the line, and may be empty.
     """
     return Notice(what=head, why=text, level="note", code="progress")
 
@@ -57,7 +55,7 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
 
     paths = settings.paths
     lines = preflight.notes(plan, settings)
-    yield from (each for each in lines if each.level == "warning")
+    yield from (notice for notice in lines if notice.level == "warning")
     yield made("dataset", str(paths.bids_dir))
     yield made("output", str(paths.output_dir))
     yield made("settings", str(paths.output_dir / "logs" / settings.run.run_uuid))
@@ -72,10 +70,11 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
             *(scan.contrast for session in subject.lowres for scan in session),
         )
     ]
-    noun, named = ("scan", scans) if scans and not runs else ("run", runs)
-    people = count_text(len(plan.subjects), "participant")
+    noun, names = ("scan", scans) if scans and not runs else ("run", runs)
+    participants_text = count_text(len(plan.subjects), "participant")
     yield made(
-        f"{noun}s", f"{count_text(len(named), noun)} of {people}: {some(named, _MOST_NAMED)}"
+        f"{noun}s",
+        f"{count_text(len(names), noun)} of {participants_text}: {some(names, _MOST_NAMED)}",
     )
     for title, line in preflight.choice_lines(plan, settings):
         yield made(title, line)
@@ -87,35 +86,38 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
 
 
 def table_text(rows: Sequence[Sequence[str]]) -> str:
-    """Return columns as wide as their widest cell; the last is not padded.
+    """Return rows as text with aligned columns; the last column is not padded.
 
     >>> print(table_text([("name", "what it is"), ("bspline", "cubic")]))
       name     what it is
       bspline  cubic
     """
-    widths = [max(len(row[k]) for row in rows if k < len(row)) for k in range(max(map(len, rows)))]
+    widths = [
+        max(len(row[index]) for row in rows if index < len(row))
+        for index in range(max(map(len, rows)))
+    ]
     lines = ((cell.ljust(width) for cell, width in zip(row, widths, strict=False)) for row in rows)
     return "\n".join(f"  {'  '.join(line)}".rstrip() for line in lines)
 
 
 def progress_line() -> Callable[[str, int, int], None]:
-    """Return a function that shows progress: one line on a terminal, else one line per minute."""
+    """Return a function that shows progress on one line, or on a line per minute in log files."""
     last = time.monotonic()
 
-    def tell(what: str, done: int, count: int) -> None:
+    def show_progress(label: str, done: int, count: int) -> None:
         nonlocal last
-        text = f"{what} {done}/{count}"
+        text = f"{label} {done}/{count}"
         if sys.stderr.isatty():
             print(f"\r{text}", end="" if done < count else "\n", file=sys.stderr, flush=True)
         elif time.monotonic() - last > 60:
             last = time.monotonic()
             print(text, file=sys.stderr, flush=True)
 
-    return tell
+    return show_progress
 
 
 def count_text(number: int, noun: str) -> str:
-    """A number of things.
+    """Return a number with its noun in singular or plural.
 
     >>> count_text(1, "run"), count_text(2, "run")
     ('1 run', '2 runs')
@@ -124,7 +126,7 @@ def count_text(number: int, noun: str) -> str:
 
 
 def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterator[Notice]:
-    """Yield verdicts not shown yet, reports, and paths of series, maps and exported datasets."""
+    """Yield verdicts not shown yet, reports, and paths of series, maps and exported data sets."""
     from bids_sr.bids.query import some
     from bids_sr.io.dataset_description import applied_in, dataset_of
     from bids_sr.report.index_page import INDEX
@@ -133,16 +135,18 @@ def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterat
     out = settings.paths.output_dir
     folders = set[Path]()
     reports = outcome.reports
-    idle_in = list[str]()
+    not_applied_runs = list[str]()
     for run in plan.runs:
-        found = sorted((out / f"sub-{run.entities['subject']}").rglob(f"{run.stem}{VERDICT}"))
-        for path in found:
+        verdict_files = sorted(
+            (out / f"sub-{run.entities['subject']}").rglob(f"{run.stem}{VERDICT}")
+        )
+        for path in verdict_files:
             folders.add(path.parent)
             summary = run_summary(path, run.entities["subject"])
             if run.stem not in outcome.judged:
                 yield made("verdict", f"{run.stem}: {summary['verdict']}")
             if summary["not applied"]:
-                idle_in.append(f"{run.stem} ({summary['not applied']})")
+                not_applied_runs.append(f"{run.stem} ({summary['not applied']})")
             for line in compared_of(path):
                 yield made("compared", line)
     for report in reports[:_MOST_NAMED]:
@@ -155,46 +159,51 @@ def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterat
         )
     if len(plan.runs) > 1:
         not_applied = (
-            f" Methods that were not applied: {some(idle_in, _MOST_NAMED)}." if idle_in else ""
+            f" Methods that were not applied: {some(not_applied_runs, _MOST_NAMED)}."
+            if not_applied_runs
+            else ""
         )
         yield made(
             "verdicts",
             f"The verdicts of all {len(plan.runs)} runs are listed in {out / INDEX}.{not_applied}",
         )
-    where = [str(folder) for folder in sorted(folders)]
-    if where:
-        stored = {
+    folder_names = [str(folder) for folder in sorted(folders)]
+    if folder_names:
+        stored_names = {
             path.name.partition("_desc-")[2]
-            for place in folders
-            for path in place.glob("*_desc-*_bold.nii.gz")
+            for folder in folders
+            for path in folder.glob("*_desc-*_bold.nii.gz")
         }
-        there = " ".join(name for name in plan.series if f"{name}_bold.nii.gz" in stored)
+        series_names = " ".join(
+            name for name in plan.series if f"{name}_bold.nii.gz" in stored_names
+        )
         yield made(
             "series",
-            f"*_desc-NAME_bold.nii.gz in {some(where, _MOST_NAMED)}, where NAME is one of:"
-            f" {there}",
+            f"*_desc-NAME_bold.nii.gz in {some(folder_names, _MOST_NAMED)}, where NAME is one of:"
+            f" {series_names}",
         )
-    if any(path for place in folders for path in place.glob("*_statmap.nii.gz")):
+    if any(path for folder in folders for path in folder.glob("*_statmap.nii.gz")):
         yield made(
-            "maps", f"*_statmap.nii.gz in the same director{'ies' if len(where) > 1 else 'y'}"
+            "maps",
+            f"*_statmap.nii.gz in the same director{'ies' if len(folder_names) > 1 else 'y'}",
         )
     for name in (name for name in plan.series if any(dataset_of(out, name).glob("sub-*"))):
-        idle = [run for run, applied in applied_in(out, name).items() if not applied]
-        zero = (
+        unapplied_runs = [run for run, applied in applied_in(out, name).items() if not applied]
+        zero_filled_text = (
             f"{name} was not applied, so these runs are NOT super-resolved but zero filled:"
-            f" {some(idle, _MOST_NAMED)}. "
-            if idle
+            f" {some(unapplied_runs, _MOST_NAMED)}. "
+            if unapplied_runs
             else ""
         )
         text = (
             "Preprocessed series with fMRIPrep file names, for nilearn, XCP-D and other software"
         )
-        yield made("exported", f"{dataset_of(out, name)}: {zero}{text}")
+        yield made("exported", f"{dataset_of(out, name)}: {zero_filled_text}{text}")
     yield from warning_lines(out / "logs" / settings.run.run_uuid)
 
 
 def warning_lines(folder: Path) -> Iterator[Notice]:
-    """Yield the warnings of a run's steps, each once with the first few of its runs."""
+    """Yield the warnings of a run's steps without duplicates, with the first few affected runs."""
     from bids_sr.bids.query import some
 
     by_text: dict[str, dict[str, None]] = {}

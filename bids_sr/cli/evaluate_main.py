@@ -1,6 +1,6 @@
-"""Console script `bids-sr-evaluate`: test another program's series against the acquired run.
+"""Console script `bids-sr-evaluate`: comparison of a series from another program with the run.
 
-It tells whether the series is more accurate than the run as acquired.
+The result is whether the series is more accurate than the acquired run.
 """
 
 import sys
@@ -31,7 +31,7 @@ Exit codes: 0 if the evaluation was completed, 2 if the command line or an input
 
 @frozen
 class _EvaluateOptions(Checked):
-    """What is evaluated, and by what it is held."""
+    """Options of ``bids-sr-evaluate``."""
 
     acquired: Path = argument("ACQUIRED", "acquired BOLD series (4D NIfTI)")
     compared: tuple[str, ...] = argument(
@@ -95,7 +95,7 @@ class _EvaluateOptions(Checked):
 
     def _check(self) -> None:
         self._need(len(self.factor) in (1, 3), "factor", "expected one or three numbers")
-        names = [split_named(each)[0] for each in self.compared]
+        names = [split_named(text)[0] for text in self.compared]
         self._need(
             len(set(names)) == len(names), "compared", "each series must have a unique name"
         )
@@ -105,14 +105,14 @@ class _EvaluateOptions(Checked):
                 "--other-run and --other-events must be specified together",
                 "specify both options",
             )
-        why = "expected one measured series, or known activation as CONTRAST=FILE"
-        self._need("" not in self.known or len(self.truth) == 1, "truth", why)
+        reason = "expected one measured series, or known activation as CONTRAST=FILE"
+        self._need("" not in self.known or len(self.truth) == 1, "truth", reason)
 
     @property
     def known(self) -> dict[str, str]:
-        """File of the truth by its contrast, "" for a measured series.
+        """Reference file by contrast, with key "" for a measured series.
 
-        A file of the whole name comes first.
+        Text that is an existing file is not split at "=".
         """
         return dict(
             ("", text) if Path(text).exists() else split_named(text) for text in self.truth
@@ -127,10 +127,10 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Judge the series, print a line on each, write what was asked for; returns the exit code.
+    """Run ``bids-sr-evaluate`` and return its exit code.
 
-    `argv`: arguments of the command line; None takes those of the process. Exit code, 0 if done
-    and 2 for an input that cannot be used.
+    `argv` contains the command-line arguments; None means the arguments of the process. The exit
+    code is 0 if the evaluation is complete, and 2 for invalid input.
     """
     if argv is None:
         restart_in_utf8()
@@ -139,6 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
+    """Evaluate the series, print a line per series, and write the requested outputs."""
     options = build_parser().options(argv, _EvaluateOptions)
     from bids_sr.api.image_inputs import ImageInputError
     from bids_sr.glm.blocks import TooFewBlocks
@@ -146,7 +147,7 @@ def _run(argv: Sequence[str]) -> int:
     from bids_sr.io.nifti import ImageError
 
     try:
-        evaluator = _evaluated(options)
+        evaluator = _fit_evaluator(options)
     except (
         ImageInputError,
         TooFewBlocks,
@@ -159,16 +160,16 @@ def _run(argv: Sequence[str]) -> int:
     if evaluator is None:
         print("All inputs are valid.")
         return DONE
-    for each in evaluator.compared_:
-        print(each["text"])
+    for result in evaluator.compared_:
+        print(result["text"])
     if options.out is not None:
         _write(evaluator, options.out)
         print(f"Results were written to {options.out}")
     return DONE
 
 
-def _evaluated(options: _EvaluateOptions) -> "Evaluator | None":
-    """The fitted evaluator of what was asked for; None where inputs were to be checked alone."""
+def _fit_evaluator(options: _EvaluateOptions) -> "Evaluator | None":
+    """Return the fitted evaluator, or None for a dry run, which only checks the inputs."""
     from bids_sr.api.evaluation_inputs import checked_names
     from bids_sr.api.evaluator import Evaluator
     from bids_sr.api.image_inputs import opened, working_folder
@@ -177,10 +178,10 @@ def _evaluated(options: _EvaluateOptions) -> "Evaluator | None":
     class OfCommand(Evaluator):
         _audience, _name = "command", "bids-sr-evaluate"
 
-    in_plane, *others = options.factor
-    y, across = others or (in_plane, 1.0)
+    in_plane, *further = options.factor
+    y, across = further or (in_plane, 1.0)
     evaluator = OfCommand(
-        factor=(in_plane, y, across) if others else in_plane,
+        factor=(in_plane, y, across) if further else in_plane,
         tr=options.tr,
         contrasts=options.contrasts,
         random_state=options.random_seed,
@@ -188,11 +189,11 @@ def _evaluated(options: _EvaluateOptions) -> "Evaluator | None":
         start_time=options.start_time,
         verbose=1,
     )
-    known = options.known
+    references = options.known
     inputs = RunInputs(
         events=options.events,
         mask=options.mask,
-        truth=known.get("", known or None),
+        truth=references.get("", references or None),
         other_run=options.other_run,
         other_events=options.other_events,
     )
@@ -217,7 +218,7 @@ def _evaluated(options: _EvaluateOptions) -> "Evaluator | None":
 
 
 def _write(evaluator: "Evaluator", out: Path) -> None:
-    """Write verdict, table and page."""
+    """Write verdict, table and report."""
     from bids_sr.io.atomic_files import write_json, write_whole
 
     out.mkdir(parents=True, exist_ok=True)

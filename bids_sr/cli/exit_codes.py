@@ -1,15 +1,15 @@
-"""How every program ends: one exit code, and on standard error what ended it.
+"""End of all programs: an exit code, and on standard error the reason.
 
-The codes of fMRIPrep and MRIQC, where these have one.
+Exit codes of fMRIPrep and MRIQC are used if they exist.
 
 ======  ====================================================================
 code    meaning
 ======  ====================================================================
 0       done
-1       something failed; each is named
-2       the command line or the data cannot be used; nothing was done
-3       done, but for runs or participants whose data cannot be used
-70      an error that the program does not know (EX_SOFTWARE)
+1       a step or an output failed; failures are listed
+2       the command line or the data are invalid; nothing was done
+3       done, except for runs or participants with invalid data
+70      unexpected error (EX_SOFTWARE)
 130     interrupted (SIGINT, SIGTERM or SIGHUP)
 ======  ====================================================================
 """
@@ -26,27 +26,29 @@ from bids_sr.config import UsageError
 DONE, FAILED, REFUSED, LEFT_OUT = 0, 1, 2, 3
 
 
-def ended(prog: str, run: Callable[[], int], *, interrupted: str) -> int:
-    """Run a program to its end.
+def ended(prog: str, work: Callable[[], int], *, interrupted: str) -> int:
+    """Run a program, and return an exit code whatever it raises.
 
-    `run`: does the work and returns an exit code. Returns an exit code whatever `run` raises.
+    `work` does the work and returns an exit code; `interrupted` is the message after an
+    interruption.
     """
     with tolerant_streams():
-        return _ended(prog, run, interrupted)
+        return _ended(prog, work, interrupted)
 
 
-def _ended(prog: str, run: Callable[[], int], interrupted: str) -> int:
+def _ended(prog: str, work: Callable[[], int], interrupted: str) -> int:
+    """Run a program with prepared standard streams, and return an exit code."""
     try:
         _check_folder()
         with interruptible():
-            return run()
+            return work()
     except UsageError as error:
         complain(f"{prog}: {error}", *error.problems)
         return REFUSED
     except KeyboardInterrupt:
         complain(f"{prog}: interrupted; {interrupted}")
         return INTERRUPTED
-    except SystemExit as stop:  # --help and --version end the parsing this way
+    except SystemExit as stop:  # --help and --version exit in this way
         return stop.code if isinstance(stop.code, int) else DONE
     except Exception as error:
         import traceback
@@ -59,21 +61,21 @@ def _ended(prog: str, run: Callable[[], int], interrupted: str) -> int:
             complain(f"{prog}: {full.notice}", full.notice)
             return FAILED
         complain(traceback.format_exc().rstrip())
-        # programs that have settings
+        # programs with settings
         settings = prog in ("bids-sr", "bids-sr-slurm")
-        told = (
+        settings_hint = (
             " Include the settings in your report (logs/*/settings.toml in the output directory,"
             " or the output of --verbose)."
         )
         complain(
             f"{prog}: An unexpected error occurred; the traceback is printed above. Please"
-            f" report this bug.{told if settings else ''}"
+            f" report this bug.{settings_hint if settings else ''}"
         )
         return os.EX_SOFTWARE
 
 
 def _check_folder() -> None:
-    """Refuse to start in a folder that was removed, in which relative paths lead nowhere."""
+    """Raise `UsageError` if the current directory was removed (relative paths are invalid)."""
     try:
         os.getcwd()
     except FileNotFoundError as error:

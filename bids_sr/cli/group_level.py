@@ -1,6 +1,6 @@
-"""The group level: from tables and maps in the output folder to statistics and one page.
+"""Group level: from tables and maps in the output directory to statistics and a report.
 
-Of ``bids_dir``, only the names of participants and runs are read.
+Only the names of participants and runs are read from ``bids_dir``.
 """
 
 import logging
@@ -33,24 +33,28 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 _READ = ("evaluation.margin", "evaluation.group_permutations", "resources.random_seed")
-"""Decisive settings of the group level."""
+"""Settings that affect results of the group level."""
 _RUN_PARTICIPANTS = "run the participant level first (not all participants need to be finished)"
 
 
 @frozen
 class _Group:
-    """Inputs of the group level: metrics tables, maps of requested runs, and who is missing."""
+    """Inputs of the group level: metrics tables, maps of runs, and missing participants."""
 
-    tables: "pd.DataFrame"  # as of `find_tables`
+    tables: "pd.DataFrame"  # as returned by `find_tables`
     runs: tuple[RunMaps, ...]
-    participants: tuple[str, ...]  # of whom there are tables
+    participants: tuple[str, ...]  # participants with tables
     absent: tuple[str, ...]
 
 
 def prepare(settings: Settings) -> _Group | ScansGroup:
     """Find the tables of the group level, of functional runs or of structural scans.
 
-    Raises `UsageError` for none, for one participant, or for tables of other versions or settings.
+    Raises
+    ------
+    UsageError
+        If there are no tables, tables of a single participant, or tables of different versions or
+        settings.
     """
     output_dir, bids_dir = settings.paths.output_dir, settings.paths.bids_dir
     if not bids_dir.is_dir():
@@ -60,42 +64,42 @@ def prepare(settings: Settings) -> _Group | ScansGroup:
             " participants",
             "check the path",
         )
-    _refuse_of_others(settings)
-    chosen = _chooser(settings)
+    _refuse_foreign_output(settings)
+    is_selected = _selection_filter(settings)
     if structural_group.is_structural(settings):
-        return structural_group.prepare(settings, chosen, _expected_participants(settings))
-    tables = find_tables(output_dir, chosen)
+        return structural_group.prepare(settings, is_selected, _expected_participants(settings))
+    tables = find_tables(output_dir, is_selected)
     if tables.empty:
-        why = (
+        reason = (
             "the group level combines the metrics tables that are written at the participant level"
         )
-        if not (others := find_tables(output_dir, lambda _: True)).empty:
-            there = some([*dict.fromkeys(others["name"])], 5)
-            what = (
+        if not (unselected := find_tables(output_dir, lambda _: True)).empty:
+            available = some([*dict.fromkeys(unselected["name"])], 5)
+            problem = (
                 f"{output_dir} contains no metrics tables for the requested participants and runs"
             )
             raise UsageError(
-                what,
-                f"metrics tables are available for {there}",
+                problem,
+                f"metrics tables are available for {available}",
                 "check the participant, session, task and run filters of the command",
             )
-        raise UsageError(f"{output_dir} contains no metrics tables", why, _RUN_PARTICIPANTS)
+        raise UsageError(f"{output_dir} contains no metrics tables", reason, _RUN_PARTICIPANTS)
     if lines := mixed(tables):
-        what = "\n  ".join(
+        problem = "\n  ".join(
             ["metrics from different versions or settings cannot be combined", *lines]
         )
-        why = (
-            "; ".join(_what_differs(set(tables["digest"]), output_dir))
+        reason = (
+            "; ".join(_differing_settings(set(tables["digest"]), output_dir))
             or "the values in these tables are not comparable"
         )
         fix = (
             "rerun the participant level for these participants with the same version and"
             " settings (--force does not override this check)"
         )
-        raise UsageError(what, why, fix)
-    people = tuple(tables["participant"].unique())
+        raise UsageError(problem, reason, fix)
+    participants = tuple(tables["participant"].unique())
     expected = _expected_participants(settings)
-    missing = absent(expected, tables) + absent_runs(_expected_runs(bids_dir, chosen), tables)
+    missing = absent(expected, tables) + absent_runs(_expected_runs(bids_dir, is_selected), tables)
     if not expected:
         missing.append(
             (
@@ -104,29 +108,29 @@ def prepare(settings: Settings) -> _Group | ScansGroup:
                 " any participants",
             )
         )
-    if len(people) < 2:
-        what = "\n  ".join(
+    if len(participants) < 2:
+        problem = "\n  ".join(
             [
-                f"the group level found only one participant ({people[0]})",
+                f"the group level found only one participant ({participants[0]})",
                 *(line for _, line in missing),
             ]
         )
-        why = "group statistics require at least two participants"
-        raise UsageError(what, why, "run the participant level for more participants")
+        reason = "group statistics require at least two participants"
+        raise UsageError(problem, reason, "run the participant level for more participants")
     missing += unequal_lines(tables)
     unequal = dict(zip(tables["stem"], tables["unequal"], strict=True))
     return _Group(
         tables=tables,
         runs=tuple(
-            run.without(unequal.get(run.name, ())) for run in find_runs(output_dir, chosen)
+            run.without(unequal.get(run.name, ())) for run in find_runs(output_dir, is_selected)
         ),
-        participants=people,
+        participants=participants,
         absent=tuple(_with_crashes(missing, output_dir)),
     )
 
 
-def _refuse_of_others(settings: Settings) -> None:
-    """Raise `UsageError` where the output directory says that it is another's."""
+def _refuse_foreign_output(settings: Settings) -> None:
+    """Raise `UsageError` if the output directory belongs to another program or data set."""
     from bids_sr.bids.findings import Findings
     from bids_sr.preflight.directories import check_owner
 
@@ -137,30 +141,30 @@ def _refuse_of_others(settings: Settings) -> None:
         raise UsageError(problem.what, problem.why, "specify the output directory of this dataset")
 
 
-def _chooser(settings: Settings) -> Callable[[Mapping[str, str]], bool]:
-    """Whether a run, told by its entities, was asked for."""
-    asked = settings.selection
+def _selection_filter(settings: Settings) -> Callable[[Mapping[str, str]], bool]:
+    """Return a function that decides from the entities whether a run was requested."""
+    selection = settings.selection
     labels = {
-        "subject": asked.participant_label,
-        "session": asked.session_label,
-        "task": asked.task_id,
+        "subject": selection.participant_label,
+        "session": selection.session_label,
+        "task": selection.task_id,
     }
 
-    def chosen(entities: Mapping[str, str]) -> bool:
+    def is_selected(entities: Mapping[str, str]) -> bool:
         run = entities.get("run", "")
-        numbered = not asked.run_id or (run.isdecimal() and int(run) in asked.run_id)
-        return numbered and all(
-            not wanted or entities.get(key) in wanted for key, wanted in labels.items()
+        has_number = not selection.run_id or (run.isdecimal() and int(run) in selection.run_id)
+        return has_number and all(
+            not requested or entities.get(key) in requested for key, requested in labels.items()
         )
 
-    return chosen
+    return is_selected
 
 
 def _expected_participants(settings: Settings) -> list[str]:
     """Return the participants expected in the group.
 
-    These are the requested ones, else those of ``participants.tsv`` and the folders of the data
-    set.
+    These are the requested participants, or else all participants in ``participants.tsv`` and in
+    the folders of the data set.
     """
     if settings.selection.participant_label:
         return [f"sub-{label}" for label in settings.selection.participant_label]
@@ -174,53 +178,55 @@ def _expected_participants(settings: Settings) -> list[str]:
 
 
 def _expected_runs(
-    bids_dir: Path, chosen: Callable[[Mapping[str, str]], bool]
+    bids_dir: Path, is_selected: Callable[[Mapping[str, str]], bool]
 ) -> list[dict[str, str]]:
-    """Runs of the data set that were asked for, by the entities of their series."""
+    """Return the requested runs of the data set, as the entities of their series."""
     paths = (
         path
         for folder in ("sub-*/func", "sub-*/ses-*/func")
         for path in bids_dir.glob(f"{folder}/*_bold.nii*")
     )
-    return [entities for entities in map(entities_of, sorted(paths)) if chosen(entities)]
+    return [entities for entities in map(entities_of, sorted(paths)) if is_selected(entities)]
 
 
-def _what_differs(digests: Collection[str], output_dir: Path) -> list[str]:
-    """Settings in which the runs that made the tables differ, as far as their logs tell."""
+def _differing_settings(digests: Collection[str], output_dir: Path) -> list[str]:
+    """Return the settings that differ between the runs that wrote the tables, as far as logged."""
     from bids_sr.config.settings import analysis_digest, differing
 
-    known: dict[str, Settings] = {}
+    settings_by_digest: dict[str, Settings] = {}
     for path in sorted(output_dir.glob("logs/*/settings.toml")):
         try:
             settings = Settings.from_toml(path)
         except UsageError as error:
             _LOGGER.info("The settings of an earlier run could not be read: %s", error)
         else:
-            known.setdefault(analysis_digest(settings), settings)
-    earlier = [settings for digest, settings in known.items() if digest in digests]
+            settings_by_digest.setdefault(analysis_digest(settings), settings)
+    earlier = [settings for digest, settings in settings_by_digest.items() if digest in digests]
     return [
         f"{name}: {values}"
-        for other in earlier[1:]
-        for name, values in differing(earlier[0], other).items()
+        for later in earlier[1:]
+        for name, values in differing(earlier[0], later).items()
     ]
 
 
 def _with_crashes(absent: Sequence[tuple[str, str]], output_dir: Path) -> list[str]:
-    """The lines of who is missing, with the steps that failed where a record names some."""
-    steps = [each for own in failed_steps(output_dir / "logs").values() for each in own]
+    """Return the lines about missing participants and runs, with crashed steps if recorded."""
+    steps = [
+        step for run_steps in failed_steps(output_dir / "logs").values() for step in run_steps
+    ]
     lines = []
-    for whose, line in absent:
+    for owner, line in absent:
         failed = dict.fromkeys(
-            each.what
-            for each in steps
-            if whose and (whose == f"sub-{each.subject}" or f"{each.run}_".startswith(f"{whose}_"))
+            step.what
+            for step in steps
+            if owner and (owner == f"sub-{step.subject}" or f"{step.run}_".startswith(f"{owner}_"))
         )
         lines.append(f"{line}; crashed steps: {', '.join(failed)}" if failed else line)
     return lines
 
 
 def plan_text(prepared: _Group | ScansGroup) -> str:
-    """Return what would be joined, and who is missing."""
+    """Return the number of tables that would be combined, and the missing participants."""
     if isinstance(prepared, ScansGroup):
         return structural_group.plan_text(prepared)
     lines = [
@@ -231,35 +237,35 @@ def plan_text(prepared: _Group | ScansGroup) -> str:
 
 
 def _maps_not_stored(series: Sequence[str], runs: Sequence[RunMaps]) -> list[str]:
-    """What participants have tables of and nobody a map, and the level that stores maps."""
+    """Return notes on series without stored maps, with the storage level that includes them."""
     stored = {key[1] for run in runs for key in run.map_keys()}
     if not stored:
         return [
             "Group maps cannot be computed because no t maps and effect maps are stored."
             " Run the participant level with --activation glm and --level standard or full."
         ]
-    lacking = [name for name in series if name not in stored]
+    missing = [name for name in series if name not in stored]
     text = (
-        f"Group maps cannot be computed for {', '.join(lacking)} because the participant"
+        f"Group maps cannot be computed for {', '.join(missing)} because the participant"
         " level stores maps of these series only with --level full."
     )
-    return [text] if lacking else []
+    return [text] if missing else []
 
 
 def _without_effect(settings: Settings) -> list[str]:
-    """Settings that differ from their defaults and that the group level does not read."""
+    """Return settings that differ from their defaults but are not used at the group level."""
     from bids_sr.config.settings import differing
 
-    plain = Settings(paths=settings.paths, selection=settings.selection)
-    return [name for name in differing(plain, settings) if name not in _READ]
+    defaults = Settings(paths=settings.paths, selection=settings.selection)
+    return [name for name in differing(defaults, settings) if name not in _READ]
 
 
 def run_group(
     settings: Settings, group: _Group | ScansGroup, say: Callable[[str], None]
 ) -> "RunOutcome":
-    """Join, test and map the metrics, and write the group results; `say` prints one line.
+    """Combine, test and map the metrics, and write the group results; `say` prints a line.
 
-    The results are ``group_metrics``, ``group_stats`` and ``group.html``; of structural scans
+    The results are ``group_metrics``, ``group_stats`` and ``group.html``, or for structural scans
     ``group_scans_*`` and ``group_scans.html``.
     """
     if isinstance(group, ScansGroup):
@@ -276,21 +282,21 @@ def run_group(
     from bids_sr.report.index_page import write_index
 
     output_dir, margin = settings.paths.output_dir, settings.evaluation.margin
-    if idle := _without_effect(settings):
-        say(f"These settings have no effect at the group level: {', '.join(idle)}")
+    if unused := _without_effect(settings):
+        say(f"These settings have no effect at the group level: {', '.join(unused)}")
     for line in group.absent:
         say(f"missing: {line}")
     say(
         f"Combining {len(group.tables)} metrics tables from {len(group.participants)} participants"
     )
-    # fixed beforehand: of the methods that run unless others are named, the last
+    # determined in advance: the last of the default methods
     default = SuperRes().learned[-1]
     series = (RAW, *BASELINES, *offered_methods(), MEASURED)
     processes = settings.resources.nprocs or 1
     pool: Executor = (
         ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
         if processes > 1 and len(group.participants) > CHUNK
-        else ThreadPoolExecutor(1)  # does one after the other
+        else ThreadPoolExecutor(1)  # executes tasks one after the other
     )
     with pool:
         tables = pool.submit(write_tables, output_dir, group.tables, method=default, margin=margin)
@@ -305,27 +311,27 @@ def run_group(
             threads=processes,
         )
         try:
-            joined, comparisons = tables.result()
+            combined, comparisons = tables.result()
         except TableError as error:
             raise UsageError(
                 str(error),
                 "the table was written by another version of bids-sr",
                 "rerun the participant level for this participant",
             ) from error
-    present = set(joined.series["series"])
-    enough = len(group.participants) >= LEAST_PARTICIPANTS
-    named = [name for name in series if name in present]
-    unstored = _maps_not_stored(named, group.runs) if enough else []
+    present = set(combined.series["series"])
+    has_enough = len(group.participants) >= LEAST_PARTICIPANTS
+    names = [name for name in series if name in present]
+    unstored = _maps_not_stored(names, group.runs) if has_enough else []
     for line in unstored:
         say(line)
     say("Writing the group report")
     content = GroupContent(
         tables=group.tables,
         absent=group.absent,
-        joined=joined,
+        joined=combined,
         comparisons=comparisons,
         maps=replace(maps, left_out=(*maps.left_out, *unstored)),
-        method=primary_method(default, joined.methods),
+        method=primary_method(default, combined.methods),
         margin=margin,
         about={
             "bids-sr version": __version__,

@@ -1,4 +1,4 @@
-"""Signs of life during long work that prints nothing itself."""
+"""Messages during long work that prints nothing itself."""
 
 import contextlib
 import threading
@@ -11,11 +11,11 @@ EVERY_S = 50.0
 
 @contextlib.contextmanager
 def heartbeat(beat: Callable[[], None], every_s: float) -> Iterator[None]:
-    """Call `beat` again and again, from a thread of its own, while the work inside goes on."""
-    over = threading.Event()
+    """Call `beat` at regular intervals, in a separate thread, while the context is active."""
+    finished = threading.Event()
 
     def run() -> None:
-        while not over.wait(every_s):
+        while not finished.wait(every_s):
             beat()
 
     thread = threading.Thread(target=run, daemon=True)
@@ -23,16 +23,16 @@ def heartbeat(beat: Callable[[], None], every_s: float) -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
+        finished.set()
         thread.join()
 
 
 @contextlib.contextmanager
-def still(say: Callable[[str], None], what: str, every_s: float = EVERY_S) -> Iterator[None]:
-    """Say once a minute that some work, which says nothing itself, goes on."""
-    began = time.monotonic()
+def still(say: Callable[[str], None], label: str, every_s: float = EVERY_S) -> Iterator[None]:
+    """Report once per minute that work, which prints nothing itself, is still running."""
+    start = time.monotonic()
     with heartbeat(
-        lambda: say(f"{what}: still running after {(time.monotonic() - began) / 60:.0f} min"),
+        lambda: say(f"{label}: still running after {(time.monotonic() - start) / 60:.0f} min"),
         every_s,
     ):
         yield

@@ -1,9 +1,9 @@
-"""Signals that end a run: the first asks, the second (or a timeout) ends it at once.
+"""Signals that stop a run: the first requests it, the second or a timeout forces it.
 
-SIGINT, SIGTERM (schedulers, containers) and SIGHUP (a terminal that is closed) become
-`KeyboardInterrupt`. That may be lost on the way, in a callback of a library or in a long call of
-compiled code; so a thread, which the interpreter wakes whatever the main one does, sees to it that
-the process is gone before schedulers kill it the hard way.
+SIGINT, SIGTERM (schedulers, containers) and SIGHUP (a closed terminal) become `KeyboardInterrupt`.
+This exception may be lost in a callback of a library or in a long call of compiled code. A thread,
+which the interpreter also runs in these cases, therefore ends the process before schedulers kill
+it.
 """
 
 import contextlib
@@ -16,81 +16,82 @@ from types import FrameType
 
 INTERRUPTED = 130
 _GRACE_S = 8.0
-"""How long a run may take to stop by itself; SLURM and containers often give 10 s."""
+"""Seconds that a run has to stop by itself; SLURM and containers often allow 10 s."""
 
 _AT_ONCE = "stopped immediately, as requested"
-_ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STOP = 0
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Make signals interrupt what runs in the context.
+    """Make signals interrupt the code in the context.
 
-    If a signal came, the process has to end afterwards.
-
-    A signal that was ignored before, as `nohup` has it, stays ignored.
+    After a signal, the process must end. Signals that were ignored before, as with `nohup`, remain
+    ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return
-    asked = [each for each in _ASKED if signal.getsignal(each) is not signal.SIG_IGN]
+    handled = [
+        signum for signum in _STOP_SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN
+    ]
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    came: list[int] = []
+    received: list[int] = []
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
-        came.append(signum)
-        if len(came) > 1:
+        received.append(signum)
+        if len(received) > 1:
             _end_now(_AT_ONCE)
         raise KeyboardInterrupt
 
-    before = {each: signal.signal(each, interrupt) for each in asked}
+    previous = {signum: signal.signal(signum, interrupt) for signum in handled}
     wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(reading, frozenset(asked)), daemon=True).start()
+    threading.Thread(target=_watch, args=(reading, frozenset(handled)), daemon=True).start()
     try:
         yield
     finally:
-        if came:
-            # a fork server that is still loading would notice seconds later that nobody needs it
+        if received:
+            # a fork server that is still loading would otherwise continue for seconds
             _end_children()
         signal.set_wakeup_fd(wakeup)
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
         os.write(writing, bytes([_STOP]))
         os.close(writing)
 
 
-def _watch(reading: int, asked: frozenset[signal.Signals]) -> None:
-    """Read signal numbers; end the process at the second, or after the grace period."""
-    late: threading.Timer | None = None
+def _watch(reading: int, handled: frozenset[signal.Signals]) -> None:
+    """Read signal numbers; end the process at the second signal, or after the grace period."""
+    timer: threading.Timer | None = None
     with open(reading, "rb", buffering=0) as stream:
         while (number := stream.read(1)) and number[0] != _STOP:
-            if number[0] not in asked:
+            if number[0] not in handled:
                 continue
-            if late is not None:
+            if timer is not None:
                 _end_now(_AT_ONCE)
-            late = threading.Timer(
+            timer = threading.Timer(
                 _GRACE_S,
                 _end_now,
                 args=(
                     f"did not stop within {_GRACE_S:g} s of the stop request and was terminated",
                 ),
             )
-            late.daemon = True
-            late.start()
+            timer.daemon = True
+            timer.start()
 
 
-def _end_now(why: str) -> None:
+def _end_now(reason: str) -> None:
     """End this process and its children at once, leaving locks and unfinished steps."""
     _end_children()
     with contextlib.suppress(OSError):
-        os.write(2, f"bids-sr: {why}. Rerun the same command to resume.\n".encode())
+        os.write(2, f"bids-sr: {reason}. Rerun the same command to resume.\n".encode())
     os._exit(INTERRUPTED)
 
 
 def _end_children() -> None:
-    """Kill the child processes of this one, except Python's own cleanup process."""
+    """Kill the child processes of this process, except Python's resource tracker."""
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, IndexError):
             fields = entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()

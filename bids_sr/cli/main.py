@@ -1,14 +1,15 @@
-"""``bids-sr``: read the command line, check, run, verify the outputs, and return one exit code.
+"""``bids-sr``: command line, checks, processing, verification of outputs, and exit code.
 
 ======  ====================================================================
 code    meaning
 ======  ====================================================================
 0       done
-1       a step crashed, an output is missing, a disk is full, or runs were left out; each is named
-2       the command line or the data set cannot be used, or another run works on it; nothing
+1       a step crashed, an output is missing, or a disk is full; failures are listed
+2       the command line or the data set is invalid, or another run is using it; nothing
         was written
-70      an error that the program does not know; its traceback is printed
-130     interrupted (SIGINT, SIGTERM or SIGHUP); the same command goes on from there
+3       done, except for skipped runs, which are listed
+70      unexpected error; its traceback is printed
+130     interrupted (SIGINT, SIGTERM or SIGHUP); the same command resumes the run
 ======  ====================================================================
 """
 
@@ -39,9 +40,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bids-sr`` and return its exit code.
 
-    The arguments are those of the process by default.
-
-    `argv`: arguments of the command line; None takes those of the process.
+    `argv` contains the command-line arguments; None means the arguments of the process.
     """
     if argv is None:
         restart_in_utf8()
@@ -53,25 +52,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _is_report(argv: Sequence[str]) -> bool:
-    """Whether a command line is ``bids-sr report``, and not about a data set of that name."""
+    """Return whether the command is ``bids-sr report``, and not a data set of that name."""
     return list(argv[:1]) == ["report"] and not {"participant", "group"} & set(argv)
 
 
 def _run(argv: Sequence[str]) -> int:
+    """Read the settings and run the requested analysis level."""
     if _is_report(argv):
         from bids_sr.cli import report_command
 
         return report_command.report_main(argv[1:])
     settings = parse_settings(argv)
-    import uuid  # and more only now, so that --help answers at once
+    import uuid  # imports are delayed so that --help responds at once
 
     identifier = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4()}"
     settings = settings.resolved(run_uuid=identifier)
     choose_format(settings.run.log_format)
     start_log(settings.run.verbosity)
     say(f"bids-sr {__version__}, {settings.selection.analysis_level} level")
-    for option, why in settings.run.without_effect:
-        notice = Notice(what=f"{option} has no effect", why=why, level="note", code="option")
+    for option, reason in settings.run.without_effect:
+        notice = Notice(what=f"{option} has no effect", why=reason, level="note", code="option")
         show(line_of(notice), notice)
     _show_lines(preset_lines(settings))
     for line in settings.summary() if settings.run.verbosity else ():
@@ -88,7 +88,7 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _participants(settings: Settings) -> int:
-    """The participant level."""
+    """Run the participant level."""
     plan = _check(settings)
     from bids_sr import preflight
     from bids_sr.config.lock import output_lock
@@ -104,7 +104,7 @@ def _participants(settings: Settings) -> int:
             " starts)"
         )
         text = preflight.dry_run_text(plan, settings)
-        show(text, made("plan", text), *_found_before(plan))
+        show(text, made("plan", text), *_initial_record(plan))
         if settings.run.graph:
             from bids_sr.pipeline.listing import who_makes_what
             from bids_sr.workflows.participant import graph_of
@@ -118,20 +118,20 @@ def _participants(settings: Settings) -> int:
     paths = settings.paths
     labels = [subject.label for subject in plan.subjects]
     computes = not (settings.run.boilerplate_only or settings.run.reports_only)
-    anew = paths.work_dir is not None and not paths.work_dir.exists()
-    if computes and anew and settings.resources.use_plugin is None:
+    is_first = paths.work_dir is not None and not paths.work_dir.exists()
+    if computes and is_first and settings.resources.use_plugin is None:
         from bids_sr.execution.fork_server import start_fork_server
         from bids_sr.preflight.pace import pace_now
 
-        pace_now(plan.estimate.processors)  # measured while nothing else of this call runs
+        pace_now(plan.estimate.processors)  # measured before other work of this call starts
         start_fork_server()  # loads while the voxels are read and the graph is built
     run = settings.run.run_uuid
     with output_lock(paths.output_dir, paths.work_dir, participants=labels, run_uuid=run):
         for label in labels:
-            inner = ("sourcedata/*", str(dataset_of(Path(), "*")))
+            patterns = ("sourcedata/*", str(dataset_of(Path(), "*")))
             for folder in (
                 paths.output_dir,
-                *(each for part in inner for each in paths.output_dir.glob(part)),
+                *(match for pattern in patterns for match in paths.output_dir.glob(pattern)),
             ):
                 remove_leftovers(folder / f"sub-{label}")
         if computes:
@@ -139,12 +139,12 @@ def _participants(settings: Settings) -> int:
         _write_settings(settings)
         if settings.evaluation.retrospective is not None:
             settings, plan = _downsampled(settings, plan)
-        record(paths.output_dir / "logs" / run, _found_before(plan))
+        record(paths.output_dir / "logs" / run, _initial_record(plan))
         from bids_sr.cli.participant_level import run_participants
 
         try:
             outcome = run_participants(settings, plan, say)
-        # the call that resumes does not repeat the steps, nor what they warned of
+        # resuming the run repeats neither these steps nor their warnings
         except BaseException:
             _show_lines(warning_lines(paths.output_dir / "logs" / run))
             raise
@@ -152,59 +152,62 @@ def _participants(settings: Settings) -> int:
 
 
 def _without_damaged(plan: "Plan", settings: Settings) -> "Plan":
-    """Read all voxels and leave out runs with damaged images.
+    """Read all voxels, and skip runs with damaged images.
 
-    The whole call is refused if no run is left or ``--strict`` was given.
-
-    A reference that was found in the data set and does not fit is told and not used, as one whose
-    header does not.
+    The whole call is rejected if no run remains, or with ``--strict``. A reference found in the
+    data set that does not match its run is reported and not used.
     """
     from bids_sr import preflight
 
-    known = set(plan.warnings)
+    shown = set(plan.warnings)
     with still(say, "Reading all images"):
-        told = preflight.check_data(plan, forced=settings.superres.force)
-    problems = tuple(notice for notice in told if notice.level == "error")
-    plan = dataclasses.replace(plan, warnings=(*plan.warnings, *told[len(problems) :]))
+        notices = preflight.check_data(plan, forced=settings.superres.force)
+    problems = tuple(notice for notice in notices if notice.level == "error")
+    plan = dataclasses.replace(plan, warnings=(*plan.warnings, *notices[len(problems) :]))
     if settings.evaluation.truth_dir is None:
         plan, problems = preflight.without_unfit_references(plan, problems)
-    _show_lines(notice for notice in plan.warnings if notice not in known)
-    left = plan if settings.run.strict else preflight.without(plan, problems)
-    _refuse(problems if left is plan else ())
-    if left is not plan:
-        _tell_left_out(
-            {run: why for run, why in left.left_out.items() if run not in plan.left_out}
+    _show_lines(notice for notice in plan.warnings if notice not in shown)
+    remaining = plan if settings.run.strict else preflight.without(plan, problems)
+    _refuse(problems if remaining is plan else ())
+    if remaining is not plan:
+        _print_skipped(
+            {
+                run: reasons
+                for run, reasons in remaining.left_out.items()
+                if run not in plan.left_out
+            }
         )
-    return left
+    return remaining
 
 
-def _found_before(plan: "Plan") -> "Iterator[Notice]":
-    """Return the initial record of a run: runs left out, with reasons, and check results."""
-    yield from _left_out(plan.left_out)
+def _initial_record(plan: "Plan") -> "Iterator[Notice]":
+    """Yield the initial record of a run: skipped runs with reasons, and notices of the checks."""
+    yield from _skip_reasons(plan.left_out)
     yield from plan.warnings
 
 
-def _left_out(left_out: "Mapping[str, Sequence[Notice]]") -> "Iterator[Notice]":
-    """Why runs are not worked on."""
+def _skip_reasons(left_out: "Mapping[str, Sequence[Notice]]") -> "Iterator[Notice]":
+    """Yield the reasons for which runs are skipped."""
     for run, problems in left_out.items():
-        yield from (dataclasses.replace(each, run=run, code="left-out") for each in problems)
+        yield from (dataclasses.replace(problem, run=run, code="left-out") for problem in problems)
 
 
-def _tell_left_out(left_out: "Mapping[str, Sequence[Notice]]") -> None:
-    """Name the runs that are not worked on, with reason and fix."""
+def _print_skipped(left_out: "Mapping[str, Sequence[Notice]]") -> None:
+    """Print the skipped runs, with reason and remedy."""
     from bids_sr.preflight import left_out_text
 
     if left_out:
-        complain("\n".join(left_out_text(left_out)), *_left_out(left_out))
+        complain("\n".join(left_out_text(left_out)), *_skip_reasons(left_out))
 
 
 def _show_lines(lines: "Iterable[Notice]") -> None:
-    for each in lines:
-        show(line_of(each), each)
+    """Print notices as lines of a list."""
+    for notice in lines:
+        show(line_of(notice), notice)
 
 
 def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
-    """Make the data set that ``--retrospective`` works on, and check it as any other."""
+    """Create and check the data set of ``--retrospective``; return its settings and plan."""
     say("Downsampling the data; the original series will be the high-resolution reference")
     from bids_sr.bids import Findings
     from bids_sr.bids.retrospective_plan import tell_retrospective
@@ -212,17 +215,17 @@ def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
 
     with still(say, "Downsampling the data"):
         derived = prepare(settings, plan.subjects, plan.type_order, say)
-    made = _check(derived)
+    derived_plan = _check(derived)
     findings = Findings()
     tell_retrospective(plan.subjects, settings, findings)
-    left_out = {**plan.left_out, **made.left_out}
+    left_out = {**plan.left_out, **derived_plan.left_out}
     return derived, dataclasses.replace(
-        made, left_out=left_out, warnings=(*findings.notices, *made.warnings)
+        derived_plan, left_out=left_out, warnings=(*findings.notices, *derived_plan.warnings)
     )
 
 
 def _group(settings: Settings) -> int:
-    """Run the group level, which reads outputs of the participant level and no raw image."""
+    """Run the group level, which reads outputs of the participant level but no raw images."""
     _show_lines(
         (
             made("dataset", str(settings.paths.bids_dir)),
@@ -250,19 +253,20 @@ def _group(settings: Settings) -> int:
 
 
 def _check(settings: Settings) -> "Plan":
-    """Check what headers and tables tell; refuse with every problem at once."""
+    """Return the plan from headers and tables; raise `UsageError` with all problems."""
     from bids_sr import preflight
 
     with still(say, "Checking the dataset"):
         plan = preflight.check(settings)
     _refuse((*plan.problems, *preflight.check_machine(plan, settings)))
-    if not settings.run.dry_run:  # the plan that a dry run shows has them too
+    if not settings.run.dry_run:  # otherwise included in the plan that a dry run shows
         _show_lines(start_lines(plan, settings))
-        _tell_left_out(plan.left_out)
+        _print_skipped(plan.left_out)
     return plan
 
 
 def _refuse(problems: "Sequence[Notice]") -> None:
+    """Raise `UsageError` if there are problems."""
     from bids_sr.preflight import format_problems
 
     if problems:
@@ -272,6 +276,7 @@ def _refuse(problems: "Sequence[Notice]") -> None:
 
 
 def _write_settings(settings: Settings) -> None:
+    """Write the settings to the log directory."""
     from bids_sr.io.atomic_files import write_whole
 
     write_whole(
@@ -281,12 +286,14 @@ def _write_settings(settings: Settings) -> None:
 
 
 def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = None) -> int:
-    """Print what was made and where, the verdict, crashes with remedies, and what is missing."""
-    text_alone = settings.run.boilerplate_only
-    pages = (made("methods" if text_alone else "report", str(path)) for path in outcome.reports)
-    _show_lines(pages if plan is None or text_alone else end_lines(plan, settings, outcome))
-    # the others follow from it
-    if full := next((each for each in outcome.crashes if each.code == "full"), None):
+    """Print outputs, verdicts, crashes and missing files, and return the exit code."""
+    is_text_only = settings.run.boilerplate_only
+    pages = (made("methods" if is_text_only else "report", str(path)) for path in outcome.reports)
+    _show_lines(pages if plan is None or is_text_only else end_lines(plan, settings, outcome))
+    # further crashes are consequences
+    if full_disk := next(
+        (crash_notice for crash_notice in outcome.crashes if crash_notice.code == "full"), None
+    ):
         need = (
             ""
             if plan is None
@@ -295,7 +302,7 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
                 f" outputs and {plan.estimate.work_gb:.1f} GB for the working directory."
             )
         )
-        complain(f"bids-sr: {CODES['full'][0]}: {full}{need}", full)
+        complain(f"bids-sr: {CODES['full'][0]}: {full_disk}{need}", full_disk)
         return FAILED
     for crash in outcome.crashes:
         complain(f"{CODES[crash.code][0]}: {crash}", crash)
@@ -305,7 +312,7 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
         complain("bids-sr: Some steps failed. Rerun the same command to retry the failed steps.")
         return FAILED
     if plan is not None and plan.left_out:
-        _tell_left_out(plan.left_out)
+        _print_skipped(plan.left_out)
         complain(
             f"bids-sr: finished. {count_text(len(plan.left_out), 'run')} skipped for the"
             " reasons listed above. Use --strict to stop instead of skipping runs."

@@ -12,7 +12,7 @@ _as_json = False
 
 
 def choose_format(name: str) -> None:
-    """Choose how this program prints: ``text``, or ``json`` for a notice a line."""
+    """Choose the format of messages: ``text``, or ``json`` with one notice per line."""
     global _as_json
     _as_json = name == "json"
 
@@ -23,46 +23,47 @@ def say(text: str) -> None:
 
 
 def complain(text: str, *notices: Notice) -> None:
-    """Print to standard error; see `show`.
+    """Print a text to standard error or, as JSON, its notices.
 
-    `text`: as people read it; it stands for itself where no notice is given.
+    Without notices, the text becomes a notice.
     """
-    # a terminal that was closed; the exit code still says what happened
+    # the terminal may be closed; the exit code still reports the result
     with contextlib.suppress(OSError):
         show(text, *(notices or (Notice(what=text),)), stream=sys.stderr)
 
 
 def show(text: str, *notices: Notice, stream: TextIO | None = None) -> None:
-    """Print a text or, as JSON, the notices that it tells.
+    """Print a text or, as JSON, its notices.
 
-    `text`: as people read it; it is of its own code where no notice is given. `stream`: standard
-    output by default.
+    Without notices, the text becomes a notice. `stream` is standard output by default.
     """
     lines = [text]
     if _as_json:
-        found = notices or (Notice(what=text, level="note", code="progress"),)
-        lines = [as_json(each, time=time.strftime(_TIME)) for each in found]
+        shown_notices = notices or (Notice(what=text, level="note", code="progress"),)
+        lines = [as_json(notice, time=time.strftime(_TIME)) for notice in shown_notices]
     print("\n".join(lines), file=stream or sys.stdout, flush=True)
 
 
 def start_log(verbosity: int) -> None:
-    """Write the program's own log to standard error, in the chosen format.
+    """Write the program's log to standard error in the chosen format.
 
-    `verbosity`: 0: warnings; 1: what is done, too; 2: everything.
+    `verbosity` is 0 for warnings, 1 for information, and 2 for all messages.
     """
-    import logging  # which takes as long to be imported as a command line to be read
+    import logging  # the import takes as long as reading a command line
 
     class JsonLines(logging.Formatter):
-        """Messages as notices."""
+        """Formatter of log messages as notices."""
 
         def format(self, record: logging.LogRecord) -> str:
             level: Level = "note" if record.levelno < logging.WARNING else "warning"
-            found = Notice(what=record.name, why=super().format(record), level=level, code="log")
-            return as_json(found, time=self.formatTime(record, _TIME))
+            notice = Notice(what=record.name, why=super().format(record), level=level, code="log")
+            return as_json(notice, time=self.formatTime(record, _TIME))
 
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
-    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
+    text_formatter = logging.Formatter(
+        "%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"
+    )
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines() if _as_json else plain)
+    handler.setFormatter(JsonLines() if _as_json else text_formatter)
     logging.basicConfig(handlers=[handler], level=level)
     logging.getLogger("bids_sr").setLevel(level)

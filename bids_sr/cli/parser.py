@@ -1,6 +1,6 @@
-"""The command line of ``bids-sr``: what it accepts, and how it becomes `Settings`.
+"""Command line of ``bids-sr``, and its conversion to `Settings`.
 
-Defaults and choices are read from the settings themselves: they have one home.
+Defaults and choices are read from the settings classes, which are their only definition.
 """
 
 import dataclasses
@@ -41,8 +41,8 @@ def build_parser(*, everything: bool = False) -> Parser:
 def add_settings(
     parser: Parser, *, everything: bool = True, without: Collection[str] = ()
 ) -> None:
-    """Add the option of every setting to a parser, whose help lists the common ones or all."""
-    titles = {each.name: each.metadata.get("title", "") for each in dataclasses.fields(Settings)}
+    """Add the options of all settings to a parser, whose help lists the common options or all."""
+    titles = {item.name: item.metadata.get("title", "") for item in dataclasses.fields(Settings)}
     for title in filter(None, titles.values()):  # in the order of the groups
         parser.titled(title)
     parser.add_foreign(**data_of("foreign_options.json"))
@@ -51,10 +51,14 @@ def add_settings(
 
 
 def parse_settings(argv: Sequence[str]) -> Settings:
-    """Return the settings of a command line, which override those of ``--config-file``.
+    """Return the settings of a command line, which override settings of ``--config-file``.
 
-    Raises `UsageError` for anything that is not understood, and SystemExit after ``--help`` and
-    ``--version``.
+    Raises
+    ------
+    UsageError
+        If the command line is invalid.
+    SystemExit
+        After ``--help`` and ``--version``.
     """
     if "--help-all" in hyphens(argv):
         return build_parser(everything=True).read(["--help"], settings_of)
@@ -62,11 +66,12 @@ def parse_settings(argv: Sequence[str]) -> Settings:
 
 
 def settings_of(inputs: Given) -> Settings:
-    """Return the settings of the options that were given.
+    """Return the settings of the options on a command line.
 
-    Raises `UsageError` for values that cannot hold.
-
-    `SettingError`: A value cannot hold; it is named by its option.
+    Raises
+    ------
+    SettingError
+        If a value is invalid; the message names the setting.
     """
     values: Given = {}
     if file := inputs.get("run", {}).get("config_file"):
@@ -74,9 +79,10 @@ def settings_of(inputs: Given) -> Settings:
     for section, names in inputs.items():
         values[section] = {**values.get(section, {}), **names}
     kinds = inputs.get("activation", {}).get("kinds")
-    if isinstance(kinds, list) and "cc" in kinds:  # as the default has, whose maps are not drawn
+    # included in the default as well, whose maps are not drawn
+    if isinstance(kinds, list) and "cc" in kinds:
         values["activation"].setdefault("draws_cc", True)
-    # the group level reads tables, on which no setting of a preset acts
+    # presets have no influence on the group level, which reads tables
     preset = str(inputs.get("run", {}).get("preset", ""))
     if preset and inputs.get("selection", {}).get("analysis_level") != "group":
         values = with_preset(find_preset(preset), values, inputs)

@@ -1,4 +1,4 @@
-"""The participant level: from a plan without problems to derivatives and reports."""
+"""Participant level: from a plan without problems to derivatives and reports."""
 
 import contextlib
 import dataclasses
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from bids_sr.pipeline.nodes import Node
     from bids_sr.preflight import Plan
 
-_NAMED = 5  # files, of those of earlier calls
+_NAMED = 5  # number of files of earlier calls that are named
 
 
 def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None]) -> "RunOutcome":
     """Run the graph of a plan without problems, and write citations and reports.
 
-    `say` prints one line.
+    `say` prints a line.
     """
     from bids_sr.execution.usage import limit_threads
 
@@ -58,7 +58,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     out, run = settings.paths.output_dir, settings.run
     log_dir = out / "logs" / run.run_uuid
     labels, outcome = [subject.label for subject in plan.subjects], RunOutcome()
-    links, exported = {each.name: each.root for each in plan.sources}, list[str]()
+    links, exported = {source.name: source.root for source in plan.sources}, list[str]()
     describe = partial(
         write_dataset, out, bids_dir=settings.paths.bids_dir, version=__version__, links=links
     )
@@ -79,9 +79,10 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
             return dataclasses.replace(outcome, reports=(out / "CITATION.md",))
         if run.clean_workdir and settings.paths.work_dir is not None:
             steps = settings.paths.work_dir / graph.scope.name
-            for part in graph.scope.inner:  # others may be in use by calls on other participants
+            # steps of other participants may be in use by other calls
+            for part in graph.scope.inner:
                 shutil.rmtree(steps / part.name, ignore_errors=True)
-        outcome = _worked(graph, finish, settings, plan, say)
+        outcome = _run_remaining(graph, finish, settings, plan, say)
         changed = note_run(log_dir, labels, settings=digest)
     say("Writing the reports")
     with still(say, "Writing the reports"):
@@ -97,19 +98,19 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
             out, settings.paths.bids_dir, digest
         ):
             write_index(out)
-    for series in exported:  # whose runs may hold no more than zero filling
+    for series in exported:  # its runs may only contain zero-filled series
         describe(series=series)
     return dataclasses.replace(outcome, reports=reports)
 
 
-def _worked(
+def _run_remaining(
     graph: "Graph",
     finish: "Finish",
     settings: Settings,
     plan: "Plan",
     say: Callable[[str], None],
 ) -> "RunOutcome":
-    """Run the steps that are left, and put down what came of all: records, figures, methods."""
+    """Run the remaining steps, and write records, figures and methods text."""
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.io.dataset_description import applied_in
     from bids_sr.report.figure_archive import packed_figures
@@ -122,34 +123,36 @@ def _worked(
     outcome = RunOutcome()
     labels = [subject.label for subject in plan.subjects]
     with packed_figures(settings.figures_dir, out, labels):
-        if left := finish.unfinished():
+        if remaining := finish.left():
             mark_unfinished(out, labels)
-            finish.note(left)
-            outcome = _executed(graph, settings, plan, say, left)
+            finish.note(remaining)
+            outcome = _execute_steps(graph, settings, plan, say, remaining)
             if not (outcome.crashes or outcome.missing):
                 finish.note()
         else:
             say("All steps were already completed; nothing needs to be recomputed")
         finish.retell(log_dir)
-        own = {each.stem for each in plan.runs}
+        run_names = {planned_run.stem for planned_run in plan.runs}
         text = graph.methods_text(finish.ended())
         for series in primary_series(settings, plan, __version__):
-            idle = [name for name, on in applied_in(out, series).items() if not on]
-            if named := ", ".join(name for name in idle if name in own):
-                text += f"\n{series} was not applied to {named}, which were zero filled instead.\n"
-        # only now, as a call that was stopped did not do it
+            not_applied = [
+                name for name, is_applied in applied_in(out, series).items() if not is_applied
+            ]
+            if names := ", ".join(name for name in not_applied if name in run_names):
+                text += f"\n{series} was not applied to {names}, which were zero filled instead.\n"
+        # not earlier, because a stopped call has not applied these methods
         write_citations(text, out, log_dir, html=not run.md_only_boilerplate)
         if not (outcome.crashes or outcome.missing):
-            record(log_dir, _of_earlier_calls(settings, finish.stored()))
+            record(log_dir, _move_earlier_files(settings, finish.stored()))
     return outcome
 
 
-def _of_earlier_calls(settings: Settings, stored: set[Path]) -> list[Notice]:
-    """Move what earlier calls left of the runs of this one, and say so, once for each run."""
+def _move_earlier_files(settings: Settings, stored: set[Path]) -> list[Notice]:
+    """Move outdated files of earlier calls for these runs, and return a notice per run."""
     out = settings.paths.output_dir
     from bids_sr.bids.query import some
 
-    moved = set_aside(out, settings.figures_dir, stored)
+    names_by_run = set_aside(out, settings.figures_dir, stored)
     return [
         Notice(
             what=str(out),
@@ -161,18 +164,18 @@ def _of_earlier_calls(settings: Settings, stored: set[Path]) -> list[Notice]:
             run=run,
             code="step",
         )
-        for run, names in moved.items()
+        for run, names in names_by_run.items()
     ]
 
 
-def _executed(
+def _execute_steps(
     graph: "Graph",
     settings: Settings,
     plan: "Plan",
     say: Callable[[str], None],
-    left: "Collection[Node]",
+    remaining: "Collection[Node]",
 ) -> "RunOutcome":
-    """Run the steps of a graph that are left; what it returns names no reports."""
+    """Run the remaining steps of a graph; the result does not include reports."""
     from bids_sr.execution.execute import configure_nipype, execute
     from bids_sr.pipeline.nipype_workflow import workflow_of
 
@@ -181,9 +184,9 @@ def _executed(
     configure_nipype(
         crash_dir=log_dir, stop_on_first_crash=run.stop_on_first_crash, verbose=run.verbosity > 0
     )
-    cost = expected(plan, settings, left)
-    told = made("estimate", cost_text(dataclasses.replace(plan, estimate=cost), settings))
-    show(line_of(told), told)
+    cost = expected(plan, settings, remaining)
+    notice = made("estimate", cost_text(dataclasses.replace(plan, estimate=cost), settings))
+    show(line_of(notice), notice)
     with still(say, "Preparing the steps"):
         workflow = workflow_of(
             graph,
@@ -191,7 +194,7 @@ def _executed(
             need_gb=lambda need: step_gb(need, cost.sizes),
             seconds=declared_seconds(plan, cost.sizes),
         )
-    # what is given, less what the program and waiting workers hold
+    # available resources without the program and waiting workers
     processes, memory_gb = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
     worker_gb = WORKER_GB + SHARED_GB * (resources.mem_gb is None and machine.sums_resident())
     workers = max(

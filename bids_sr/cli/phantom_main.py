@@ -1,4 +1,4 @@
-"""Console script `bids-sr-phantom`: a simulated BIDS data set with known truth."""
+"""Console script `bids-sr-phantom`: a simulated BIDS data set with known ground truth."""
 
 import sys
 import time
@@ -20,7 +20,7 @@ derivatives/ground-truth."""
 
 @frozen
 class _Destination(Checked):
-    """Where the data set goes."""
+    """Directory of the simulated data set."""
 
     out: Path = argument("OUT", "directory for the simulated dataset; must be empty or not exist")
 
@@ -31,9 +31,9 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the data set; returns the exit code: 0 done, 2 bad usage, 130 interrupted.
+    """Run ``bids-sr-phantom`` and return its exit code (`bids_sr.cli.exit_codes`).
 
-    `argv`: arguments of the command line; None takes those of the process.
+    `argv` contains the command-line arguments; None means the arguments of the process.
     """
     if argv is None:
         restart_in_utf8()
@@ -46,16 +46,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _options_of(inputs: Given) -> tuple[Path, Study]:
+    """Return directory and study of a command line."""
     return made_of(inputs, _Destination).out, made_of(inputs, Study)
 
 
 def _run(argv: Sequence[str]) -> int:
+    """Simulate the data set."""
     out, study = build_parser().read(argv, _options_of)
     from bids_sr.phantom.simulated_dataset import make_dataset
 
-    began = time.monotonic()
+    start = time.monotonic()
     make_dataset(out, study, progress=print)
-    print(f"{out}: phantom dataset created in {time.monotonic() - began:.0f} s")
+    print(f"{out}: phantom dataset created in {time.monotonic() - start:.0f} s")
     return DONE
 
 

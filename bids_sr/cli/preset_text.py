@@ -1,4 +1,4 @@
-"""What the console says of ``--preset``: the settings that it filled in, and those of the user."""
+"""Console output about ``--preset``: settings of the preset and settings of the user."""
 
 from collections.abc import Iterator
 
@@ -9,9 +9,9 @@ from bids_sr.notices import Notice
 
 
 def preset_lines(settings: Settings) -> Iterator[Notice]:
-    """Yield what the preset of a call set, what the user set instead, and what it leaves open.
+    """Yield the options that a preset has set, overrides, and options that it leaves open.
 
-    Nothing without ``--preset``.
+    Nothing is yielded without ``--preset``.
     """
     if not settings.run.preset:
         return
@@ -32,17 +32,17 @@ def preset_lines(settings: Settings) -> Iterator[Notice]:
         if choice.needs is not None:
             group, name = choice.needs
             values.setdefault(group, {})[name] = _value(settings, choice.needs)
-    yours = []
+    overridden = []
     for choice in applied_choices(preset, values):
         if _value(settings, choice.setting) == choice.value:
             yield made("", f"{choice.option}: {choice.source}")
         else:
-            yours.append(choice.option)
-    if yours:
+            overridden.append(choice.option)
+    if overridden:
         yield made(
             "",
             "Options on the command line override these options of the preset:"
-            f" {', '.join(yours)}",
+            f" {', '.join(overridden)}",
         )
     yield made("", f"The preset does not set these options: {'; '.join(preset.yours)}")
     if settings.superres.recipe != "fast":
@@ -50,5 +50,6 @@ def preset_lines(settings: Settings) -> Iterator[Notice]:
 
 
 def _value(settings: Settings, setting: Setting) -> object:
+    """Return the value of a setting."""
     group, name = setting
     return getattr(getattr(settings, group), name)

@@ -1,6 +1,7 @@
-"""Progress of a run on the console: a bar on a terminal, else a line per stage or minute.
+"""Progress of a run on the console: a bar on a terminal, otherwise a line per stage or minute.
 
-Share and time left are those of the graph, by the processor time that its steps declare.
+The completed share and the remaining time refer to the steps of the graph and their declared
+processor time.
 """
 
 import contextlib
@@ -39,21 +40,31 @@ _BETWEEN = frozenset(
         "store",
     }
 )
-"""What runs in between as soon as it can, and begins no stage."""
+"""Steps that run as soon as possible, in between, and do not start a stage."""
 
 
 _LOOK_S = 2.0
-_FIRST = 0.05  # of the work, before which no time left is told: the plan has told the estimate
+_FIRST = 0.05  # share of the work; before that, only the estimate of the plan is shown
 
 
-_TRUST = 0.1  # of a run: how much the estimate before it counts beside what is seen
+_TRUST = 0.1  # share of a run, weight of the initial estimate relative to the observed pace
 
 
 class _TimeLeft:
-    """Share that is done of the declared processor time, and time left at the pace seen so far.
+    """Completed share of the declared processor time, and remaining time at the observed pace.
 
-    `steps` are the declared seconds of each step; before anything is seen they are expected to
-    take `slower` times as long on so many `processors`. `now` is seconds since the start.
+    Parameters
+    ----------
+    steps : mapping
+        Declared seconds of each step.
+    processors : float
+        Number of processors for the initial estimate.
+    slower : float
+        Expected slowdown relative to the declared time.
+
+    Notes
+    -----
+    Methods take the time since the start (s) as `now`.
     """
 
     def __init__(
@@ -66,39 +77,54 @@ class _TimeLeft:
         self._since: dict[str, float] = {}
 
     def start(self, name: str, now: float) -> None:
-        """A step begins."""
+        """Record the start of a step."""
         self._since[name] = now
 
     def end(self, name: str, now: float) -> None:
-        """A step is done."""
+        """Record the end of a step."""
         self._left.pop(name, None)
         self._since.pop(name, None)
 
     def share(self, now: float) -> float:
-        """Share done, 0 to 1; a step that runs counts by its time, and never as done."""
+        """Return the completed share (0 to 1).
+
+        Running steps count by their elapsed time, but never as completed.
+        """
         if not self._left or not self._total:
             return float(not self._left)
-        left = (
+        seconds_left = (
             max(0.1 * declared, declared - (now - self._since.get(name, now)) / self._slower)
             for name, declared in self._left.items()
         )
-        return 1 - sum(left) / self._total
+        return 1 - sum(seconds_left) / self._total
 
     def seconds(self, now: float) -> float:
-        """Time left (s)."""
+        """Return the remaining time (s)."""
         share = self.share(now)
         return (now + _TRUST * self._expected) / (share + _TRUST) * (1 - share)
 
 
 class Progress:
-    """Progress display, which the scheduler calls for every node by its full name.
+    """Progress display, called by the scheduler whenever a node starts, ends or fails.
 
-    It is called when a node starts, ends or fails. A verdict is shown as soon as it is there.
+    Verdicts are shown as soon as they exist.
 
-    `graph`: all steps of the run, with the processor time that they declare as ``seconds``.
-    `processors`: steps that run at one time. `slower`: how many times as long as declared they are
-    expected to take. `stream`: where a bar may be drawn; None takes the standard output. `clock`:
-    gives the time (s); it never goes back.
+    Parameters
+    ----------
+    graph : DiGraph
+        All steps of the run, whose attribute ``seconds`` is the declared processor time.
+    say : callable
+        Prints a line.
+    processors : float
+        Number of steps that run in parallel.
+    slower : float
+        Expected slowdown relative to the declared time.
+    stream : IO or None
+        Stream for a progress bar, by default the standard output.
+    clock : callable
+        Returns the time (s) of a monotonic clock.
+    look_s : float
+        Interval between updates (s).
     """
 
     def __init__(
@@ -115,13 +141,13 @@ class Progress:
 
         steps = {node.fullname: getattr(node, "seconds", 0.0) for node in graph.nodes()}
         self._left = _TimeLeft(steps, processors=processors, slower=slower)
-        began = clock()
+        start = clock()
         self._say = say
-        self._clock = lambda: clock() - began
-        self._said = 0.0
-        self._told = set[tuple[str, str]]()
+        self._clock = lambda: clock() - start
+        self._last_output = 0.0
+        self._announced = set[tuple[str, str]]()
         self.judged = set[str]()
-        # node → participant or run, stage, since when
+        # node → (participant or run, stage, start time)
         self._running: dict[str, tuple[str, str, float]] = {}
         self._lock = threading.RLock()
         stream = stream or sys.stdout
@@ -141,16 +167,16 @@ class Progress:
 
     @property
     def share(self) -> float:
-        """Share of the processor time that is done (0 to 1), which never decreases."""
+        """Completed share of the processor time (0 to 1), which never decreases."""
         return self._left.share(self._clock())
 
     @property
     def minutes_left(self) -> float:
-        """What is still to be waited for."""
+        """Remaining time (min)."""
         return self._left.seconds(self._clock()) / 60
 
     def __call__(self, node: "NipypeNode", status: str) -> None:
-        """Take note that `node` starts, ended or failed."""
+        """Record that a node starts, ends or has failed."""
         label = whom_text(*owner_of(node))
         stage = stage_of(getattr(node.interface, "step", None))
         with self._lock:
@@ -159,52 +185,56 @@ class Progress:
             if status == "start":
                 self._running[node.fullname] = label, stage, self._clock()
                 self._left.start(node.fullname, self._clock())
-                if stage not in _BETWEEN and (label, STAGES[stage]) not in self._told:
-                    self._told.add((label, STAGES[stage]))
+                if stage not in _BETWEEN and (label, STAGES[stage]) not in self._announced:
+                    self._announced.add((label, STAGES[stage]))
                     self._tell(label, stage)
                 return
-            began = self._running.pop(node.fullname, None)
+            running = self._running.pop(node.fullname, None)
             self._left.end(node.fullname, self._clock())
-            if began and status == "end" and getattr(node.interface, "step", None) is judge:
+            if running and status == "end" and getattr(node.interface, "step", None) is judge:
                 verdict = json.loads(Path(node.result.outputs.verdict).read_text(encoding="utf-8"))
                 if (
                     node.fullname.endswith(f".{FIRST_VERDICT}.judge")
                     and verdict.get("status") == "not applied"
                 ):
-                    verdict["headline"] = ""  # networks, which are judged later, may be applied
+                    verdict["headline"] = ""  # networks are evaluated later and may be applied
                 self.line(f"{label}: {verdict_line(verdict)}")
                 self.judged.add(label)
             self._show()
 
     def beat(self) -> None:
-        """Keep the bar moving, or repeat a printed line after almost a minute of silence."""
+        """Update the bar, or repeat a printed line after almost a minute without output."""
         with self._lock:
             self._show()
-            if self._bar is not None or self._clock() - self._said < EVERY_S:
+            if self._bar is not None or self._clock() - self._last_output < EVERY_S:
                 return
-            known = (each for each in self._running.values() if each[1] != _OTHER)
+            entries = (entry for entry in self._running.values() if entry[1] != _OTHER)
             label, stage, _ = min(
-                known, key=lambda each: (each[1] in _BETWEEN, each[2]), default=("", _OTHER, 0.0)
+                entries,
+                key=lambda entry: (entry[1] in _BETWEEN, entry[2]),
+                default=("", _OTHER, 0.0),
             )
             self._tell(label, stage)
 
     def _tell(self, label: str, stage: str) -> None:
+        """Print or show the current stage."""
         text = f"{label}: {STAGES[stage]}" if stage != _OTHER else "working"
         if self._bar is None:
-            self._said = self._clock()
-            left = f", {duration(self.minutes_left)} left" if self.share >= _FIRST else ""
-            self._say(f"{text} ({100 * self.share:.0f} %{left})")
+            self._last_output = self._clock()
+            time_text = f", {duration(self.minutes_left)} left" if self.share >= _FIRST else ""
+            self._say(f"{text} ({100 * self.share:.0f} %{time_text})")
         else:
             self._stage = text
             self._show()
 
     def _show(self) -> None:
+        """Update the progress bar."""
         if self._bar is not None:
             self._bar.n = round(100 * self.share, 1)
             self._bar.set_description_str(f"{duration(self.minutes_left)} left · {self._stage}")
 
     def line(self, text: str) -> None:
-        """Print a line without breaking the bar."""
+        """Print a line without disrupting the bar."""
         if self._bar is not None:
             self._bar.clear()
         self._say(text)
@@ -212,7 +242,7 @@ class Progress:
             self._bar.refresh()
 
     def close(self) -> None:
-        """Take the bar away, and say nothing any more."""
+        """Remove the bar, and stop all output."""
         self._open.close()
         if self._bar is not None:
             self._bar.close()

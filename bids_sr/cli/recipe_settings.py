@@ -1,4 +1,4 @@
-"""Settings of recipes as the command line shows them: ``list METHOD`` and ``--help-all``."""
+"""Settings of training recipes as text for ``list METHOD`` and ``--help-all``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _COLUMNS = ("setting", "default", "range", "unit", "description", "varied in")
 
 def settings_text(method: str) -> str:
     """Return a table of the settings of each recipe of a method."""
-    facts = get_method(method)
-    if not facts.recipes:
+    definition = get_method(method)
+    if not definition.recipes:
         return (
-            f"{method}: {facts.summary}\nThis method has no recipe because it does not"
+            f"{method}: {definition.summary}\nThis method has no recipe because it does not"
             " train a network."
         )
-    parts = [f"{method}: {facts.summary}"]
-    for name, recipe in facts.recipes.items():
+    parts = [f"{method}: {definition.summary}"]
+    for name, recipe in definition.recipes.items():
         rows = [_COLUMNS, *map(_row, variable_fields(recipe))]
         parts.append(
             f"Settings of --recipe {name} (change a setting with bids-sr ... --set"
@@ -32,6 +32,7 @@ def settings_text(method: str) -> str:
 
 
 def _row(field: VariableField) -> tuple[str, ...]:
+    """Return the table cells of a setting."""
     return (
         field.name,
         field.shown_default,
@@ -55,6 +56,7 @@ def settings_of_recipes() -> str:
 
 
 def _paragraph(title: str, fields: tuple[VariableField, ...]) -> Iterator[str]:
+    """Yield the lines of a paragraph about a recipe."""
     text = ", ".join(f"{field.name} {field.range} ({field.shown_default})" for field in fields)
     yield f"  {title}"
     yield from textwrap.wrap(text, 90, initial_indent="    ", subsequent_indent="    ")

@@ -1,6 +1,6 @@
-"""``bids-sr report OUTPUT_DIR``: rebuild the pages of finished outputs, and open them.
+"""``bids-sr report OUTPUT_DIR``: rebuild the reports of completed outputs, and open them.
 
-Pages are assembled from existing figures, without the data set and the working directory.
+Reports are assembled from existing figures, without data set and working directory.
 """
 
 import sys
@@ -17,7 +17,7 @@ from bids_sr.frozen import frozen
 
 @frozen
 class _ReportOptions(Checked):
-    """What ``bids-sr report`` is asked for."""
+    """Options of ``bids-sr report``."""
 
     output_dir: Path = argument("OUTPUT_DIR", "output directory of bids-sr")
     participant_label: tuple[str, ...] = option(
@@ -31,18 +31,21 @@ class _ReportOptions(Checked):
 
 
 def report_parser() -> Parser:
-    """The parser."""
+    """Return the parser of ``bids-sr report``."""
     about = "Rebuild the reports of completed outputs and optionally open them in a web browser."
     return Parser("bids-sr report", about, _ReportOptions)
 
 
 def report_main(argv: Sequence[str]) -> int:
-    """Make the pages of every participant, or of those named, name them and return 0.
+    """Rebuild and list the reports of all or selected participants, and return the exit code 0.
 
-    Raises `UsageError` where the folder holds no outputs of bids-sr.
+    Raises
+    ------
+    UsageError
+        If the directory does not contain outputs of bids-sr.
     """
     options = report_parser().options(argv, _ReportOptions)
-    import webbrowser  # here, so that --help answers at once
+    import webbrowser  # imported here so that --help responds at once
 
     for page in _make_reports(
         options.output_dir, options.participant_label, options.aggregate_session_reports
@@ -57,34 +60,37 @@ def report_main(argv: Sequence[str]) -> int:
 
 
 def _make_reports(output_dir: Path, labels: Sequence[str], sessions: int) -> list[Path]:
-    """Write ``sub-XX.html`` of each participant and list the pages.
+    """Write ``sub-XX.html`` for each participant and return the paths of the reports.
 
-    The group's page, where there is one, is listed unchanged.
+    If all participants are selected, an existing group report is included unchanged.
 
-    Raises `UsageError` where a participant has no figures, or none has.
+    Raises
+    ------
+    UsageError
+        If a requested participant, or all participants, have no figures.
     """
     from bids_sr.report.index_page import participants_with_figures, write_index
     from bids_sr.report.participants_page import write_participants
     from bids_sr.steps.figures import declared
 
     root = output_dir.absolute()
-    there = participants_with_figures(root)
-    labels_of_call = [label.removeprefix("sub-") for label in labels] or there
-    if not there:
+    available = participants_with_figures(root)
+    labels_of_call = [label.removeprefix("sub-") for label in labels] or available
+    if not available:
         raise UsageError(
             str(output_dir),
             "the directory contains no figures written by bids-sr",
             "specify the output directory of a bids-sr run",
         )
     for label in labels_of_call:
-        if label not in there:
-            fix = f"choose one of {', '.join(there)}"
+        if label not in available:
+            fix = f"choose one of {', '.join(available)}"
             raise UsageError(
                 f"sub-{label}", f"{output_dir} contains no figures for this participant", fix
             )
-    written = write_participants(
+    pages = write_participants(
         root, labels_of_call, shown=declared(), log_dir=root / "logs", sessions=sessions
     )
     write_index(root)
     group = root / "group.html"
-    return [*written, *([group] if group.is_file() and not labels else [])]
+    return [*pages, *([group] if group.is_file() and not labels else [])]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @frozen
 class _RerunOptions(Checked):
-    """Which step is run, and where."""
+    """Options of ``python -m bids_sr.cli.rerun``."""
 
     node_dir: Path = argument("NODE_DIR", "directory of the step in the working directory")
     work_dir: Path | None = option(
@@ -36,40 +36,45 @@ class _RerunOptions(Checked):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the step and return 0, 1 where it failed, or 2 where there is none in that directory.
+    """Rerun a step and return an exit code.
 
-    `argv`: arguments of the command line; None takes those of the process.
+    The exit code is 1 if the step failed, and 2 if the directory does not contain a step.
+
+    `argv` contains the command-line arguments; None means the arguments of the process.
     """
     prog = "python -m bids_sr.cli.rerun"
     arguments = sys.argv[1:] if argv is None else argv
     parser = Parser(prog, __doc__.partition("\n")[0], _RerunOptions)
 
-    def run() -> int:
+    def load_and_run() -> int:
         options = parser.options(arguments, _RerunOptions)
         node = _load(options.node_dir)
         return _run(node, options.work_dir or Path(tempfile.mkdtemp(prefix="bids-sr-rerun-")))
 
-    return ended(prog, run, interrupted="the step was not completed")
+    return ended(prog, load_and_run, interrupted="the step was not completed")
 
 
 def _load(folder: Path) -> "Node":
-    """The step as it was left in its directory.
+    """Return the step as stored in its directory.
 
-    Raises `UsageError` where there is none, it cannot be read, or it belongs to another user:
-    reading it runs what is in it.
+    Raises
+    ------
+    UsageError
+        If there is no step, if it cannot be read, or if it belongs to another user (reading the
+        file executes code in it).
     """
     file = folder / "_node.pklz"
     if not file.is_file():
-        why = "the file _node.pklz, which is written when a step starts, is missing"
+        reason = "the file _node.pklz, which is written when a step starts, is missing"
         raise UsageError(
             f"{folder} is not the working directory of a step",
-            why,
+            reason,
             "use the directory that is listed in the crash file",
         )
     if file.stat().st_uid not in (os.getuid(), 0):
-        why = "reading this file could execute code of the other user"
+        reason = "reading this file could execute code of the other user"
         raise UsageError(
-            f"{file} belongs to another user", why, "rerun the step as the owner of the file"
+            f"{file} belongs to another user", reason, "rerun the step as the owner of the file"
         )
     os.environ["NIPYPE_NO_ET"] = "1"
     from bids_sr.execution.usage import limit_threads
@@ -87,7 +92,7 @@ def _load(folder: Path) -> "Node":
 
 
 def _run(node: "Node", work_dir: Path) -> int:
-    """Run a step below `work_dir` and say what came of it."""
+    """Run a step below `work_dir`, and print its outputs or its traceback."""
     from bids_sr.execution.execute import configure_nipype
 
     configure_nipype(crash_dir=work_dir, stop_on_first_crash=True, verbose=True)

@@ -1,4 +1,4 @@
-"""Stages of a call, with the cost of each: sums over the steps that the call places."""
+"""Stages of a call with their cost, as sums over the steps of the call."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -56,25 +56,24 @@ STAGES: Mapping[str, str] = {
     "combined_runs": "combination of runs",
     "store": "storing the outputs",
 }
-"""Step, or the module in which it stands → what its stage is called, in the order of the work."""
+"""Step, or the module that contains it → name of its stage, in order of processing."""
 _START, _START_S = "starting the program and writing the reports", 14.0
 
 
 def stage_of(step: "AnyStep | None") -> str:
-    """Return the key of `STAGES` for a step.
-
-    `step`: step of the graph; None for what only joins. Returns the name of a step or module, or
-    an empty text.
-    """
-    known = () if step is None else (step.__name__, *step.__module__.split(".")[2:])
-    return next((name for name in known if name in STAGES), "")
+    """Return the key of `STAGES` for a step, "" for nodes without a step (None)."""
+    names = () if step is None else (step.__name__, *step.__module__.split(".")[2:])
+    return next((name for name in names if name in STAGES), "")
 
 
 def expected(plan: Plan, settings: Settings, steps: "Iterable[Node] | None" = None) -> Estimate:
     """Return the cost of a call with the time and memory of each stage.
 
-    `steps`: those that it runs; None places all, of downsampled data with ``--retrospective``.
-    Memory and disk are those of `preflight`, processor time is as the steps declare it.
+    Memory and disk space are estimated by `bids_sr.preflight.estimates`, and processor time is
+    declared by the steps.
+
+    `steps` are the nodes to run; None means all nodes, for downsampled data with
+    ``--retrospective``.
     """
     from bids_sr.workflows.participant import scope_of_all
 
@@ -84,12 +83,12 @@ def expected(plan: Plan, settings: Settings, steps: "Iterable[Node] | None" = No
     seconds_of = declared_seconds(plan, cost.sizes)
     if steps is None:
         scopes = scope_of_all(settings, plan, __version__).inward()
-        steps = (node for one in scopes for node in one.nodes)
+        steps = (node for scope in scopes for node in scope.nodes)
     for node in steps:
         stage = STAGES[stage_of(node.step)]
         seconds[stage] = seconds.get(stage, 0.0) + seconds_of(node)
-        own = step_gb(node.step.memory, cost.sizes)
-        memory[stage] = max(memory.get(stage, 0.0), own)
+        step_memory = step_gb(node.step.memory, cost.sizes)
+        memory[stage] = max(memory.get(stage, 0.0), step_memory)
     rows = tuple(
         Row(stage=stage, minutes=seconds[stage] / 60, memory_gb=memory[stage])
         for stage in dict.fromkeys([_START, *STAGES.values()])
@@ -100,9 +99,9 @@ def expected(plan: Plan, settings: Settings, steps: "Iterable[Node] | None" = No
 
 
 def declared_seconds(plan: Plan, sizes: Sizes) -> "Callable[[Node], float]":
-    """Return what tells the processor time that a step declares for its run (s).
+    """Return a function that computes the declared processor time (s) of a node for its run.
 
-    `sizes`: of the largest structural images, for steps of participants.
+    `sizes` are the sizes of the largest structural images, for steps of participants.
     """
     runs: dict[tuple[str, str], BoldRun] = {}
     for run in plan.runs:

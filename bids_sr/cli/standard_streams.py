@@ -1,4 +1,4 @@
-"""Standard streams that may be closed: the work goes on when nobody reads the output."""
+"""Standard streams that may be closed, so that work continues without a reader of the output."""
 
 import contextlib
 import os
@@ -8,13 +8,13 @@ from typing import Any, TextIO
 
 
 class TolerantStream:
-    """Text stream that drops what is written once its reader has gone away (``… | head``)."""
+    """Text stream that drops output after its reader has closed it (``… | head``)."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write text; the number of characters."""
+        """Write text and return the number of characters."""
         try:
             return self._stream.write(text)
         except BrokenPipeError:
@@ -22,14 +22,14 @@ class TolerantStream:
             return len(text)
 
     def flush(self) -> None:
-        """Pass on what is buffered."""
+        """Write buffered text."""
         try:
             self._stream.flush()
         except BrokenPipeError:
             self._detach()
 
     def _detach(self) -> None:
-        """Write to nowhere from now on, in this process and those that it starts."""
+        """Redirect the stream to the null device, also for processes started later."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
@@ -39,14 +39,15 @@ class TolerantStream:
 
 
 def _open_closed_descriptors() -> None:
-    """Open standard descriptors that were closed (``>&-``), so that no other file takes them."""
+    """Open closed standard descriptors (``>&-``), so that they are not reused for other files."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            # the lowest free descriptor is taken, which is this one
+            # the lowest free descriptor is used, which is this one
             opened = os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
-            os.set_inheritable(opened, True)  # else another file takes it in worker processes
+            # otherwise, another file would use it in worker processes
+            os.set_inheritable(opened, True)
     # closed before Python started
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
@@ -54,7 +55,7 @@ def _open_closed_descriptors() -> None:
 
 @contextlib.contextmanager
 def tolerant_streams() -> Iterator[None]:
-    """Let a program run to its end if its standard output or error is closed."""
+    """Let a program run to its end even if standard output or error are closed."""
     _open_closed_descriptors()
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (TolerantStream(stream) for stream in streams)

@@ -1,7 +1,7 @@
-"""The group level of structural scans: participants' tables to tables and a page.
+"""Group level of structural scans: from metrics tables of participants to tables and a report.
 
-No image is read. Acquisition protocols are taken from ``participants.tsv`` or from the sidecars of
-the low-resolution scans.
+No images are read. Acquisition protocols are taken from ``participants.tsv`` or from the sidecars
+of the low-resolution scans.
 """
 
 import json
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _RUN_PARTICIPANTS = "run the participant level with --sr-target anat first"
 _READ = ("superres.target", "evaluation.protocol", "evaluation.months", "resources.random_seed")
-"""Decisive settings of this level."""
+"""Settings that affect results of this level."""
 _SOURCE = "bids:raw:"
 
 
@@ -36,9 +36,16 @@ _SOURCE = "bids:raw:"
 class ScansGroup:
     """Inputs of the group level of structural scans.
 
-    `tables`: as `find_scan_tables` returns them. `protocols`: protocol by name of a table.
-    `months`: months since the first session by participant and session label.
-    `absent`: a line for each participant without a table.
+    Attributes
+    ----------
+    tables : DataFrame
+        Tables as returned by `find_scan_tables`.
+    protocols : mapping
+        Name of a table → acquisition protocol.
+    months : mapping
+        (Participant, session label) → months since the first session.
+    absent : tuple of str
+        A line for each participant without a table.
     """
 
     tables: "pd.DataFrame"
@@ -48,10 +55,10 @@ class ScansGroup:
 
 
 def is_structural(settings: Settings) -> bool:
-    """Return whether a call of the group level is about structural scans.
+    """Return whether a call of the group level concerns structural scans.
 
-    It is if ``--sr-target anat`` was given, or if the output directory has tables of structural
-    scans and none of functional runs.
+    It does with ``--sr-target anat``, or if the output directory has tables of structural scans
+    but not of functional runs.
     """
     if settings.superres.target == "anat":
         return True
@@ -61,7 +68,7 @@ def is_structural(settings: Settings) -> bool:
 
 def prepare(
     settings: Settings,
-    chosen: Callable[[Mapping[str, str]], bool],
+    is_selected: Callable[[Mapping[str, str]], bool],
     expected: list[str],
 ) -> ScansGroup:
     """Find the tables and the protocols.
@@ -70,19 +77,19 @@ def prepare(
     ----------
     settings : Settings
         Settings of the call.
-    chosen : Callable[[Mapping[str, str]], bool]
-        Whether a table, given by its entities (pybids names), was requested.
+    is_selected : Callable[[Mapping[str, str]], bool]
+        Returns whether a table was requested, given its entities (pybids names).
     expected : list[str]
         Participants (``sub-…``) of the data set or of the call.
 
     Raises
     ------
     UsageError
-        No tables, fewer than two participants, tables of different versions or settings, an
-        unknown protocol column, or an unknown column or time of sessions.
+        If there are no tables, fewer than two participants, tables of different versions or
+        settings, an unknown protocol column, or an unknown column or time of sessions.
     """
     output_dir = settings.paths.output_dir
-    tables = find_scan_tables(output_dir, chosen)
+    tables = find_scan_tables(output_dir, is_selected)
     if tables.empty:
         raise UsageError(
             f"{output_dir} contains no metrics tables of structural scans",
@@ -98,23 +105,27 @@ def prepare(
             "the values in these tables are not comparable",
             "rerun the participant level for all participants with the same version and settings",
         )
-    people = list(tables["participant"].unique())
-    if len(people) < 2:
+    participants = list(tables["participant"].unique())
+    if len(participants) < 2:
         raise UsageError(
-            f"the group level found structural scans for only one participant ({people[0]})",
+            f"the group level found structural scans for only one participant ({participants[0]})",
             "group statistics require at least two participants",
             "run the participant level for more participants",
         )
-    absent = tuple(f"no metrics table found for {name}" for name in expected if name not in people)
+    absent = tuple(
+        f"no metrics table found for {name}" for name in expected if name not in participants
+    )
     protocols = _protocols(settings, tables) if settings.evaluation.protocol else {}
-    sessions = {str(name): list(own) for name, own in tables.groupby("participant")["session"]}
+    sessions = {
+        str(name): list(labels) for name, labels in tables.groupby("participant")["session"]
+    }
     months = months_of_sessions(settings.paths.bids_dir, sessions, settings.evaluation.months)
     return ScansGroup(tables=tables, protocols=protocols, months=months, absent=absent)
 
 
 def _protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str]:
-    """Return the protocol of each table by the column of ``participants.tsv`` or the sidecars."""
-    wanted = settings.evaluation.protocol or ""
+    """Return the protocol of each table from ``participants.tsv`` or from sidecars."""
+    protocol = settings.evaluation.protocol or ""
     bids_dir = settings.paths.bids_dir
     listing = bids_dir / "participants.tsv"
     columns: list[str] = []
@@ -125,49 +136,49 @@ def _protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str]:
             raise UsageError(
                 f"{listing} could not be read", str(error), "correct the table, or omit --protocol"
             ) from error
-        if wanted in columns:
-            by_person = {
-                f"sub-{(row.get('participant_id') or '').removeprefix('sub-')}": row.get(wanted)
+        if protocol in columns:
+            protocol_by_participant = {
+                f"sub-{(row.get('participant_id') or '').removeprefix('sub-')}": row.get(protocol)
                 for _, row in rows
             }
             return {
-                row.name_: by_person.get(row.participant) or MISSING
+                row.name_: protocol_by_participant.get(row.participant) or MISSING
                 for row in tables.rename(columns={"name": "name_"}).itertuples()
             }
-    found: dict[str, str] = {}
+    protocols: dict[str, str] = {}
     keys: set[str] = set()
     for name, path in zip(tables["name"], tables["path"], strict=True):
-        facts = _scan_sidecar(Path(path), bids_dir)
-        keys |= facts.keys()
-        value = facts.get(wanted)
-        found[name] = MISSING if value is None else str(value)
-    if any(value != MISSING for value in found.values()):
-        return found
-    known = [each for each in columns if each != "participant_id"] + sorted(keys)
-    choices = f"choose one of {', '.join(known)}" if known else "omit the option"
+        metadata = _scan_sidecar(Path(path), bids_dir)
+        keys |= metadata.keys()
+        value = metadata.get(protocol)
+        protocols[name] = MISSING if value is None else str(value)
+    if any(value != MISSING for value in protocols.values()):
+        return protocols
+    available = [column for column in columns if column != "participant_id"] + sorted(keys)
+    choices = f"choose one of {', '.join(available)}" if available else "omit the option"
     raise UsageError(
-        f"--protocol {wanted}: neither a column of {listing} nor a key in the JSON sidecars"
+        f"--protocol {protocol}: neither a column of {listing} nor a key in the JSON sidecars"
         " of the scans",
         "participants are grouped by the values of this column or key",
-        nearest_name(wanted, known) or choices,
+        nearest_name(protocol, available) or choices,
     )
 
 
 def _scan_sidecar(table: Path, bids_dir: Path) -> dict[str, object]:
     """Return the metadata of the low-resolution scans of a metrics table.
 
-    They are found through the sources of the stored interpolation. Files of the first contrast
-    take precedence; {} if ``--level minimal`` stored no image.
+    The scans are found through the sources of the stored interpolation. The first contrast takes
+    precedence. The result is empty if ``--level minimal`` stored no images.
     """
-    facts: dict[str, object] = {}
+    metadata: dict[str, object] = {}
     for stored in sorted(table.parent.glob("*_desc-bspline_*.json"), reverse=True):
-        about = json.loads(stored.read_text(encoding="utf-8"))
+        description = json.loads(stored.read_text(encoding="utf-8"))
         scans = [
             bids_dir / source.removeprefix(_SOURCE)
-            for source in about.get("Sources", [])
+            for source in description.get("Sources", [])
             if source.startswith(_SOURCE) and "/anat/" in source
         ]
-        # high-resolution scans of all contrasts come first, then the low-resolution scans
+        # high-resolution scans of all contrasts precede the low-resolution scans
         for scan in reversed(scans[len(scans) // 2 :]):
             for file in sidecars_on_disk(scan, bids_dir):
                 try:
@@ -175,25 +186,26 @@ def _scan_sidecar(table: Path, bids_dir: Path) -> dict[str, object]:
                 except (OSError, ValueError):
                     continue
                 if isinstance(content, dict):
-                    facts |= content
-        if facts:
+                    metadata |= content
+        if metadata:
             break
-    return facts
+    return metadata
 
 
 def plan_text(group: ScansGroup) -> str:
-    """Return what would be joined, and who is missing."""
-    people = group.tables["participant"].nunique()
+    """Return the number of tables that would be combined, and the missing participants."""
+    n_participants = group.tables["participant"].nunique()
     lines = [
-        f"Found {len(group.tables)} metrics tables of structural scans for {people} participants"
+        f"Found {len(group.tables)} metrics tables of structural scans for {n_participants}"
+        " participants"
     ]
     if group.protocols:
         counts = {
-            name: sum(each == name for each in group.protocols.values())
+            name: sum(protocol == name for protocol in group.protocols.values())
             for name in sorted(set(group.protocols.values()))
         }
         lines.append(
-            "protocols: " + ", ".join(f"{name} ({n} tables)" for name, n in counts.items())
+            "protocols: " + ", ".join(f"{name} ({count} tables)" for name, count in counts.items())
         )
     if group.months:
         times = sorted({round(month) for month in group.months.values()})
@@ -204,9 +216,9 @@ def plan_text(group: ScansGroup) -> str:
 def run_structural_group(
     settings: Settings, group: ScansGroup, say: Callable[[str], None]
 ) -> "RunOutcome":
-    """Join the metrics of structural scans and write tables and the page; `say` prints a line.
+    """Combine the metrics of structural scans, and write tables and report; `say` prints a line.
 
-    The results are ``group_scans_*.tsv`` with their JSON and ``group_scans.html``.
+    The results are ``group_scans_*.tsv`` with their JSON files, and ``group_scans.html``.
     """
     from bids_sr.config.settings import differing
     from bids_sr.execution.execute import RunOutcome
@@ -217,14 +229,14 @@ def run_structural_group(
     )
     from bids_sr.report.index_page import write_index
 
-    plain = Settings(paths=settings.paths, selection=settings.selection)
-    if idle := [name for name in differing(plain, settings) if name not in _READ]:
-        say(f"These settings have no effect at the group level: {', '.join(idle)}")
+    defaults = Settings(paths=settings.paths, selection=settings.selection)
+    if unused := [name for name in differing(defaults, settings) if name not in _READ]:
+        say(f"These settings have no effect at the group level: {', '.join(unused)}")
     for line in group.absent:
         say(f"missing: {line}")
-    people = group.tables["participant"].nunique()
+    n_participants = group.tables["participant"].nunique()
     say(
-        f"Combining {len(group.tables)} metrics tables of structural scans from {people}"
+        f"Combining {len(group.tables)} metrics tables of structural scans from {n_participants}"
         " participants"
     )
     try:

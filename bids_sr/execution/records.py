@@ -163,7 +163,7 @@ class Finish:
 
         Only steps that have finished with their current inputs are included.
         """
-        unfinished = self.unfinished()
+        unfinished = self.left()
         return lambda node: None if node in unfinished else self._steps[node][0]
 
     def _predecessors(self, node: Node) -> set[Node]:

@@ -1,8 +1,8 @@
-"""Kinds of artifacts: what steps exchange, as values in memory and as files on disk.
+"""Kinds of artifacts that steps exchange, as values in memory and as files on disk.
 
-A kind is the annotation of a parameter or of a returned value. It knows how its value is saved to
-a file and loaded from one, so that a step holds neither. Kinds import what they need when they
-need it: this module is cheap to import.
+A kind is the annotation of a parameter or return value. It saves the value to a file and loads it,
+so that steps need not do so. Kinds import their dependencies on demand, which makes this module
+fast to import.
 """
 
 import json
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     from bids_sr.spatial.output_grids import PlacedGrid
 
 _T = TypeVar("_T")
-Content = Mapping[str, object]  # of a JSON file
+Content = Mapping[str, object]  # content of a JSON file
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Derivative:
-    """A map, a region or something drawn, with its own entities and metadata.
+    """Map, region, figure or HTML fragment, with its entities and metadata.
 
-    `content`: a `Volume`, a figure, or HTML; once stored, the path of its file, so that a list of
-    maps takes no memory.
+    `content` is a `Volume`, a figure, or HTML. After storage, it is the path of the file, so that
+    a list of maps takes no memory.
     """
 
     content: object
@@ -47,13 +47,13 @@ class Derivative:
 
     @property
     def name(self) -> str:
-        """The name of its file without extension, which tells its entities."""
+        """File name without extension, which consists of the entities."""
         pairs = [f"{key}-{label}" for key, label in self.entities.items() if key != "suffix"]
         return "_".join([*pairs, self.entities["suffix"]])
 
     @property
     def volume(self) -> Volume:
-        """Return its volume, loaded where it is a file."""
+        """Volume of the map, loaded if it is a file."""
         if isinstance(self.content, Path):
             return _Volume().load(self.content)
         if isinstance(self.content, Volume):
@@ -62,7 +62,7 @@ class Derivative:
 
     @property
     def voxels(self) -> Any:
-        """Return values by indices of voxels; of a file only those are read."""
+        """Voxel values for indexing; only the indexed values of a file are read."""
         if isinstance(self.content, Path):
             import nibabel as nib
 
@@ -71,39 +71,37 @@ class Derivative:
 
 
 def entities_of_name(path: Path) -> dict[str, str]:
-    """Return entities of a file whose name tells them; see `Derivative.name`."""
+    """Return the entities in a file name that `Derivative.name` has formed."""
     *pairs, suffix = path.name.partition(".")[0].split("_")
     return dict(pair.split("-", 1) for pair in pairs) | {"suffix": suffix}
 
 
 class Kind(Generic[_T]):
-    """How values are kept in files; here as a file whose path is the value."""
+    """Storage of values in files; this base class stores a file whose path is the value."""
 
-    light: ClassVar[bool] = False  # its files are small
-    # of a file among the derivatives; "" where its values tell
+    light: ClassVar[bool] = False  # whether its files are small
+    # extension of a stored derivative; "" if it depends on the value
     extension_stored: ClassVar[str] = ""
-    drawn: ClassVar[bool] = False  # its files are shown, and are no data
+    drawn: ClassVar[bool] = False  # whether its files are figures, not data
 
     def load(self, path: Path) -> _T:
-        """The value of a file."""
+        """Return the value of a file."""
         return cast("_T", path)
 
     def save(self, value: _T, stem: Path) -> Path | list[Path]:
         """Save a value under `stem` and the extension of its kind, and return its file(s).
 
-        It is saved beside others.
-
-        `value`: value in memory; for a plain file, its path.
+        For a plain file, `value` is its path.
         """
         return Path(str(value))
 
     def is_beside(self, path: Path) -> bool:
-        """Whether a file that was saved only goes with another, and is no value of its own."""
+        """Return whether a saved file only accompanies another file, and is not a value."""
         return False
 
 
 class _Series(Kind["SeriesReader"]):
-    """Read volume by volume; a step that makes one writes it and returns its reader."""
+    """Series that is read volume by volume; a step writes its file and returns a reader."""
 
     extension_stored = ".nii.gz"
 
@@ -120,7 +118,7 @@ class _Series(Kind["SeriesReader"]):
 @dataclass(frozen=True)
 class _Volume(Kind[Volume]):
     extension_stored: ClassVar[str] = ".nii.gz"
-    # what lies in the folders of steps is not compressed, which takes longer than the disk
+    # files in the folders of steps are uncompressed, because compression takes longer than writing
     extension: str = ".nii"
 
     def load(self, path: Path) -> Volume:
@@ -137,15 +135,15 @@ class _Volume(Kind[Volume]):
 
 
 class _Mask(_Volume):
-    """A volume whose values are booleans in memory."""
+    """Volume whose values are booleans in memory."""
 
     def load(self, path: Path) -> Volume:
-        found = super().load(path)
-        return found.like(found.data > 0.5)
+        volume = super().load(path)
+        return volume.like(volume.data > 0.5)
 
 
 class _Transforms(Kind["np.ndarray"]):
-    """(T, 4, 4), RAS mm, as ITK text."""
+    """Transforms (T, 4, 4) in RAS mm, saved as ITK text."""
 
     light, extension_stored = True, ".txt"
 
@@ -163,7 +161,7 @@ class _Transforms(Kind["np.ndarray"]):
 
 @dataclass(frozen=True)
 class _Table(Kind["pd.DataFrame"]):
-    """A table as TSV, with all digits or with those given."""
+    """Table as TSV, with all digits or a given number of digits."""
 
     light, extension_stored = True, ".tsv"
     digits: str | None = None
@@ -183,7 +181,7 @@ class _Table(Kind["pd.DataFrame"]):
 
 
 class _Distortion(Kind["_ShiftMap"]):
-    """How far a field shifts the signal; see `bids_sr.spatial.resampling`."""
+    """Signal displacement in a field map; see `bids_sr.spatial.resampling`."""
 
     def load(self, path: Path) -> "_ShiftMap":
         from bids_sr.spatial.distortion import load_distortion
@@ -198,7 +196,7 @@ class _Distortion(Kind["_ShiftMap"]):
 
 
 class _Placed(Kind["PlacedGrid"]):
-    """A grid in another space and its points in a run; see `bids_sr.spatial.output_grids`."""
+    """Grid in another space with its points in a run; see `bids_sr.spatial.output_grids`."""
 
     def load(self, path: Path) -> "PlacedGrid":
         from bids_sr.spatial.output_grids import load_placed
@@ -213,7 +211,7 @@ class _Placed(Kind["PlacedGrid"]):
 
 
 class _Regressors(Kind["_Events | _Seeds"]):
-    """Events of a task in a file of the data set, or time series of seeds that a step made."""
+    """Events of a task in a file of the data set, or time series of seeds from a step."""
 
     light, extension_stored = True, ".tsv"
 
@@ -232,7 +230,7 @@ class _Regressors(Kind["_Events | _Seeds"]):
 
 
 class _Effects(Kind["_BlockEffects"]):
-    """Effects of the blocks of a series; see `bids_sr.glm.block_effects`."""
+    """Block effects of a series; see `bids_sr.glm.block_effects`."""
 
     def load(self, path: Path) -> "_BlockEffects":
         from bids_sr.glm.block_effects import load_effects
@@ -247,7 +245,7 @@ class _Effects(Kind["_BlockEffects"]):
 
 
 class _Metrics(Kind[list["MetricRow"]]):
-    """Rows of the table of metrics; see `bids_sr.metrics.rows`."""
+    """Rows of a metrics table; see `bids_sr.metrics.rows`."""
 
     light, extension_stored = True, ".tsv"
 
@@ -270,10 +268,7 @@ class _Facts(Kind[Content]):
 
 
 class _Derivatives(Kind[Derivative]):
-    """A volume, figure or HTML file with its sidecar.
-
-    The name of the file is its entities.
-    """
+    """Volume, figure or HTML file with its sidecar; the file name consists of the entities."""
 
     def load(self, path: Path) -> Derivative:
         entities = entities_of_name(path)
@@ -291,6 +286,7 @@ class _Derivatives(Kind[Derivative]):
         ]
 
     def _content(self, value: Derivative, stem: Path) -> Path:
+        """Save the content of a derivative and return its file."""
         if isinstance(value.content, Path):
             return value.content
         if isinstance(value.content, Volume):
@@ -305,9 +301,9 @@ class _Derivatives(Kind[Derivative]):
 
 
 class _Figures(_Derivatives):
-    """A figure with a note of what it shows.
+    """Figure with a JSON file that describes it.
 
-    The figures of a participant are listed by these notes.
+    The figures of a participant are listed by means of these files.
     """
 
     light, drawn = True, True

@@ -1,6 +1,6 @@
-"""Report figures: steps that draw, and declare what is shown, where and in what words.
+"""Report figures: steps that draw, and declare content, place and texts of the figure.
 
-What a figure draws is stored with a note of what it shows. The page is made of these notes.
+A drawn figure is stored with a description, and the report is assembled from these descriptions.
 """
 
 import inspect
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 _USUAL = Cost(always=0.3)
 Content = Union["Figure", str]
-"""A figure, or a fragment of HTML."""
+"""Figure, or HTML fragment."""
 
 
 class Drawn(NamedTuple):
-    """What was drawn, and the desc of its declaration; of several, what each of them shows.
+    """Drawn content, with the desc of its declaration, and its contrast and smoothing.
 
-    `label` is the name of a method, where each has a figure of its own.
+    `label` is the name of a method, if there is one figure per method.
     """
 
     desc: str
@@ -39,7 +39,7 @@ class Drawn(NamedTuple):
 
 
 class FigureStep(Step[_P, list[Derivative]], Generic[_P]):
-    """A function that draws as a step; `shown` are its declarations."""
+    """Drawing function as a step; `shown` contains its declarations."""
 
     shown: tuple[Shown, ...] = ()
 
@@ -52,17 +52,18 @@ def figure(
     Parameters
     ----------
     *shown : Shown
-        What it shows. A function of one figure may return its content, or None where there is
-        nothing to see; one of several yields `Drawn`, each with the desc of one of these.
+        Declarations of the content. A function of one figure may return its content, or None if
+        there is nothing to show. A function of several figures yields `Drawn`, each with the desc
+        of a declaration.
     memory : Need | None, optional
-        What it adds to a process.
+        Memory that the step adds to a process.
     cost : Cost | Callable[..., Cost], optional
         Processor time, or a function whose parameters are settings of the step.
 
     Returns
     -------
     Callable[[Callable[P, Iterator[Drawn] | Content | None]], FigureStep[P]]
-        Decorator that makes a figure step of a function.
+        Decorator that turns a function into a figure step.
 
     Examples
     --------
@@ -70,37 +71,39 @@ def figure(
     >>> @figure(Shown("zooms", "motion", html=True, missing="size of the voxels"))
     ... def show_zooms(boldref: Image) -> str:
     ...     return f"<p>{boldref.affine[0][0]} mm</p>"
-    >>> list(show_zooms.inputs), [each.desc for each in show_zooms.shown]
+    >>> list(show_zooms.inputs), [declaration.desc for declaration in show_zooms.shown]
     (['boldref'], ['zooms'])
     """
 
     def decorated(function: Callable[_P, Iterator[Drawn] | Content | None]) -> FigureStep[_P]:
         @wraps(function)
         def draw(*args: _P.args, **kwargs: _P.kwargs) -> list[Derivative]:
-            found = function(*args, **kwargs)
-            if found is None:
+            content = function(*args, **kwargs)
+            if content is None:
                 return []
-            every = found if isinstance(found, Iterator) else [Drawn(shown[0].desc, found)]
-            return [_stored(each, shown) for each in every]
+            drawings = (
+                content if isinstance(content, Iterator) else [Drawn(shown[0].desc, content)]
+            )
+            return [_stored(drawing, shown) for drawing in drawings]
 
         signature = inspect.signature(function).replace(return_annotation=list[FigureKind])
         vars(draw)["__signature__"] = signature
-        made = FigureStep(
+        figure_step = FigureStep(
             draw,
             memory=memory,
             cost=cost,
         )
-        made.shown = shown
-        return made
+        figure_step.shown = shown
+        return figure_step
 
     return decorated
 
 
 def _stored(drawn: Drawn, shown: Sequence[Shown]) -> Derivative:
-    """What was drawn with its entities; ValueError where it was not declared."""
-    html = isinstance(drawn.content, str)
+    """Return a drawing as a derivative; raise ValueError if it was not declared."""
+    is_html = isinstance(drawn.content, str)
     for figure in shown:
-        if figure.html == html and figure.desc == drawn.desc:
+        if figure.html == is_html and figure.desc == drawn.desc:
             contrast = {"contrast": drawn.contrast} if drawn.contrast else {}
             desc = map_label(drawn.desc + drawn.label[:1].upper() + drawn.label[1:], drawn.fwhm_mm)
             return Derivative(
@@ -109,8 +112,9 @@ def _stored(drawn: Drawn, shown: Sequence[Shown]) -> Derivative:
                 _note(drawn, figure),
             )
     raise ValueError(
-        f"the {'HTML page' if html else 'figure'} {drawn.desc} is not among the declared figures"
-        f" {[one.desc for one in shown]}"
+        f"the {'HTML page' if is_html else 'figure'} {drawn.desc} is not among the declared"
+        " figures"
+        f" {[declaration.desc for declaration in shown]}"
     )
 
 

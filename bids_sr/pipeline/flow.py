@@ -1,16 +1,16 @@
-"""Steps as calls: inside a `Flow` a call of a step adds a node, and returns handles.
+"""Steps as calls: inside a `Flow`, the call of a step adds a node and returns handles.
 
 ::
 
     with Flow(root), subworkflow("sub_01_task_tap_wf"):
         bold = import_series(path, tr=2.0, axis_order=(0, 1, 2))  # a node
-        boldref = average_volumes(bold, n_dummy=3)  # connected with it
+        boldref = average_volumes(bold, n_dummy=3)  # connected to it
 
-A handle stands for what a node will make. To a type checker it has the type of the value, so that
-the call of a step is checked like any call. The steps can run in the order of the
-calls.
+A handle represents a future output of a node. For a type checker, it has the type of the value, so
+that calls of steps are checked like any other call. The order of calls is a valid order of
+execution.
 
-Outside a `Flow`, a call computes: inside `Eager` by way of files, as in a workflow, otherwise in
+Outside a `Flow`, a call computes: within `Eager` using files, as in a workflow, and otherwise in
 memory.
 """
 
@@ -41,8 +41,8 @@ class Flow(Caller):
     Parameters
     ----------
     scope : Scope
-        Outermost scope; nodes are added to it. Its `store` is the step that stores files; None
-        stores nothing.
+        Outermost scope that nodes are added to. Its `store` is the step that stores files; if
+        None, nothing is stored.
     """
 
     def __init__(self, scope: Scope) -> None:
@@ -70,7 +70,7 @@ class Flow(Caller):
         Parameters
         ----------
         step : Step
-            Step that is called.
+            Called step.
         arguments : Mapping[str, object]
             Arguments of the call by name: handles, values and files.
 
@@ -96,8 +96,8 @@ class Flow(Caller):
                 settings[name] = value
         node = Node(step, self.scope, step.__name__, settings, wires)
         self.scope.nodes.append(node)
-        made = tuple(Handle(node, output) for output in step.outputs)
-        return made if len(made) > 1 else made[0]
+        handles = tuple(Handle(node, output) for output in step.outputs)
+        return handles if len(handles) > 1 else handles[0]
 
     def store(
         self,
@@ -107,18 +107,18 @@ class Flow(Caller):
         facts: Handle | None,
         references: Mapping[str, Handle],
     ) -> None:
-        """Add the step that stores an artifact, beside the step that makes it.
+        """Add the step that stores an artifact to the scope of the step that computes it.
 
         Parameters
         ----------
         artifact : Handle
-            What is stored.
+            Artifact to store.
         settings : Mapping[str, object]
             Settings of the storing step.
         facts : Handle | None
             Artifact with further metadata.
         references : Mapping[str, Handle]
-            Image that has the grid of a stored image, by the label of its space ("": none).
+            Image with the grid of a stored image, by the label of its space, which may be "".
         """
         source = artifact.node
         store = self.scope.store
@@ -144,7 +144,7 @@ class Flow(Caller):
         part: Part,
         text: str,
         *,
-        made: object = None,
+        output: object = None,
         describe: Callable[[Sequence[Path], int], str] | None = None,
     ) -> None:
         """Add sentences to the methods text; see `bids_sr.pipeline.flow.say`.
@@ -152,16 +152,16 @@ class Flow(Caller):
         Parameters
         ----------
         part : Part
-            Where the sentences stand.
+            Part of the text.
         text : str
             Sentences in Markdown.
-        made : object, optional
-            Handle of the step that `describe` is about.
+        output : object, optional
+            Handle of an output of the step that `describe` concerns.
         describe : Callable[[Sequence[Path], int], str] | None, optional
-            Sentences that replace `text` as soon as the step has ended.
+            Returns the sentences that replace `text` after the step has ended.
         """
         if text and self._described:
-            node = made.node if isinstance(made, Handle) and describe is not None else None
+            node = output.node if isinstance(output, Handle) and describe is not None else None
             self.scope.texts.append(Passage(part, text, node, describe))
 
     @contextmanager
@@ -175,50 +175,51 @@ class Flow(Caller):
         stored: bool,
         described: bool,
     ) -> Iterator[None]:
-        """Add nodes to an inner scope for a while; see `subworkflow`.
+        """Add nodes to an inner scope within the context; see `subworkflow`.
 
         Parameters
         ----------
         name : str
             Name of the inner scope.
         participant, run : str
-            Label of the participant and name of the run; "": as the scope around it.
+            Label of the participant and name of the run, "" for the values of the enclosing scope.
         high_resolution : bool
-            Whether the nodes work on volumes of the high-resolution grid.
+            Whether the nodes process volumes of the high-resolution grid.
         stored, described : bool
-            Whether anything is stored of the calls, and whether the methods text describes them.
+            Whether outputs of the calls are stored, and whether the methods text describes the
+            calls.
 
         Yields
         ------
         None
-            While the block runs.
+            While the context is active.
         """
-        before = self.scope, self._stored, self._described
-        there = (one for one in self.scope.inner if one.name == name)
-        self.scope = next(there, None) or self.scope.within(
+        previous = self.scope, self._stored, self._described
+        scopes = (scope for scope in self.scope.inner if scope.name == name)
+        self.scope = next(scopes, None) or self.scope.within(
             name, participant=participant, run=run, high_resolution=high_resolution
         )
         self._stored, self._described = self._stored and stored, self._described and described
         try:
             yield
         finally:
-            self.scope, self._stored, self._described = before
+            self.scope, self._stored, self._described = previous
 
 
 def _wire(
     name: str, value: object, port: Port
 ) -> Handle | Sequence[Handle] | Mapping[str, Handle] | None:
-    """Return handles of an input; None if nothing is given for it."""
+    """Return the handles for an input; None if it is not given."""
 
-    def handle(one: object) -> Handle:
-        return one if isinstance(one, Handle) else Handle(one, name)
+    def handle(item: object) -> Handle:
+        return item if isinstance(item, Handle) else Handle(item, name)
 
     if value is None:
         return None
     if isinstance(value, Handle) or port.many is None:
         return handle(value)
     if isinstance(value, Mapping):
-        return {str(key): handle(one) for key, one in value.items()}
+        return {str(key): handle(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return tuple(map(handle, value))
     return handle(value)
@@ -234,27 +235,28 @@ def subworkflow(
     stored: bool = True,
     described: bool = True,
 ) -> Iterator[None]:
-    """Put the nodes of the calls inside into a workflow of their own, inside that around it.
+    """Add the nodes of calls in the context to a workflow within the enclosing workflow.
 
-    If that has a workflow of this name, nodes are added to it. Outside a `Flow`, `Eager` reports
-    the steps inside with this name, and nothing else changes.
+    If the enclosing workflow already contains a workflow of this name, nodes are added to it.
+    Outside a `Flow`, only the names of steps that `Eager` reports change.
 
     Parameters
     ----------
     name : str
         Name of the workflow: letters, digits and underscores.
     participant, run : str, default=""
-        Label of the participant and name of the run that the nodes belong to, for messages and
-        for the order of computation; empty: as in the workflow around it.
+        Label of the participant and name of the run that the nodes belong to, for messages and for
+        the order of computation; "" for the values of the enclosing workflow.
     high_resolution : bool, default=False
-        Whether the nodes work on volumes of the high-resolution grid, for the time they take.
+        Whether the nodes process volumes of the high-resolution grid, which affects their
+        processor time.
     stored, described : bool, default=True
-        Whether anything is stored of these calls, and whether the methods text describes them.
+        Whether outputs of the calls are stored, and whether the methods text describes the calls.
 
     Yields
     ------
     None
-        While the block runs.
+        While the context is active.
     """
     flow = _FLOW.get()
     if flow is None:
@@ -274,7 +276,7 @@ def subworkflow(
 
 @contextmanager
 def _named(part: str) -> Iterator[None]:
-    """Name what calls that compute are part of."""
+    """Set the name of the current subworkflow, for calls that compute."""
     token = _PART.set(part)
     try:
         yield
@@ -286,101 +288,102 @@ def say(
     part: Part,
     text: str,
     *,
-    made: object = None,
+    output: object = None,
     describe: Callable[[Sequence[Path], int], str] | None = None,
 ) -> None:
     """Add sentences to the methods text.
 
-    Each text is there once, however often it is added. Outside a `Flow` nothing is added.
+    A text appears once, however often it is added. Outside a `Flow`, nothing is added.
 
     Parameters
     ----------
     part : Part
-        Where the sentences stand.
+        Part of the text.
     text : str
-        Sentences in Markdown; a final line feed ends the paragraph. Empty: nothing is added.
-    made : object, optional
-        Handle of the step that `describe` is about.
+        Sentences in Markdown; a final line feed ends the paragraph. If empty, nothing is added.
+    output : object, optional
+        Handle of an output of the step that `describe` concerns.
     describe : Callable[[Sequence[Path], int], str] | None, optional
-        Sentences that replace `text`, which is in the future tense, as soon as the step has ended.
-        Gets the folders of the steps of this text that have ended, and the number of others.
+        Returns the sentences that replace `text`, which is in the future tense, after the step has
+        ended. The arguments are the folders of completed steps with this text, and the number of
+        steps that have not ended.
     """
     flow = _FLOW.get()
     if flow is not None:
-        flow.say(part, text, made=made, describe=describe)
+        flow.say(part, text, output=output, describe=describe)
 
 
-def expect_cost(made: object, cost: Cost) -> None:
-    """Say what processor time a step takes, if that depends on more than its settings.
+def expect_cost(output: object, cost: Cost) -> None:
+    """Set the processor time of a step if it depends on more than its settings.
 
-    Outside a `Flow` nothing changes.
+    Outside a `Flow`, this has no effect.
 
     Parameters
     ----------
-    made : object
+    output : object
         Handle of an output of the step.
     cost : Cost
-        Takes the place of the cost of the step.
+        Cost that replaces the declared cost of the step.
     """
-    if isinstance(made, Handle) and made.node is not None:
-        made.node.expected_cost = cost
+    if isinstance(output, Handle) and output.node is not None:
+        output.node.expected_cost = cost
 
 
 def current_flow() -> Flow | None:
-    """Return the flow that calls add nodes to; None if calls compute."""
+    """Return the current flow; None if calls of steps compute."""
     return _FLOW.get()
 
 
 def transforms_in(file: Path) -> "Transforms":
-    """Give transforms that a file of another program holds: steps load it like their own."""
+    """Return a file with transforms as an artifact that steps can load."""
     return cast("Transforms", file)
 
 
 def series_in(file: Path) -> "Series":
-    """Give a series that a file holds."""
+    """Return a file with a series as an artifact that steps can load."""
     return cast("Series", file)
 
 
 def image_in(file: Path) -> "Image":
-    """Give an image that a file holds."""
+    """Return a file with an image as an artifact that steps can load."""
     return cast("Image", file)
 
 
 def table_in(file: Path) -> "Table":
-    """Give a table that a file of another program holds."""
+    """Return a file with a table as an artifact that steps can load."""
     return cast("Table", file)
 
 
 def facts_in(file: Path) -> "Facts":
-    """Give facts that a file holds: steps load it like their own."""
+    """Return a JSON file as an artifact that steps can load."""
     return cast("Facts", file)
 
 
 def events_in(file: Path) -> "Regressors":
-    """Give events that a BIDS table holds."""
+    """Return a BIDS events table as an artifact that steps can load."""
     return cast("Regressors", file)
 
 
 def joined(lists: Iterable[list[_T]]) -> list[_T]:
-    """Give lists that several nodes make as one list."""
+    """Concatenate lists, which may be outputs of several nodes."""
     values = list(lists)
     if any(isinstance(value, Handle) for value in values):
         return cast("list[_T]", values)
-    return [one for value in values for one in value]
+    return [item for value in values for item in value]
 
 
 class Eager(Caller):
-    """Run steps when they are called, one after the other in this process.
+    """Context that runs steps when they are called, one after the other, in this process.
 
-    Steps exchange files, as in a workflow, so that values equal the results of the program; each
-    call returns what its files hold. Series are open until the block ends.
+    Steps exchange files, as in a workflow, so that values are identical to the results of the
+    program. Calls return the content of the files. Series remain open until the context ends.
 
     Parameters
     ----------
     folder : Path
-        Folder of the steps' own folders.
+        Folder that contains the folders of the steps.
     report : Callable[[str], object]
-        Is told the name of each step before it runs, after that of its subworkflow.
+        Function called with the name of each step before it runs, preceded by its subworkflow.
     """
 
     def __init__(self, folder: Path, report: Callable[[str], object] = str) -> None:
@@ -409,14 +412,15 @@ class Eager(Caller):
         Parameters
         ----------
         step : Step
-            Step that is called.
+            Called step.
         arguments : Mapping[str, object]
             Arguments of the call by name.
 
         Returns
         -------
         object
-            Its output, or a tuple of outputs if it has several; None for those it did not make.
+            Output of the step, or a tuple of outputs if there are several; missing outputs are
+            None.
         """
         name = step.__name__.replace("_", " ")
         part = _PART.get()
@@ -424,19 +428,20 @@ class Eager(Caller):
         self._n_calls += 1
         here = self._folder / f"{self._n_calls}_{step.__name__}"
         here.mkdir()
-        given: dict[str, object] = {}
+        inputs: dict[str, object] = {}
         for key, value in arguments.items():
             port = step.inputs.get(key)
             if port is not None and port.many == "dict" and isinstance(value, Mapping):
-                given[key], given[f"{key}_names"] = list(value.values()), list(value)
+                inputs[key], inputs[f"{key}_names"] = list(value.values()), list(value)
             elif value is not None or port is None:
-                given[key] = value
+                inputs[key] = value
         with called_by(None):
-            files = step.on_files(given, here)
-        made = tuple(self._loaded(port, files.get(key)) for key, port in step.outputs.items())
-        return made if len(made) > 1 else made[0]
+            files = step.on_files(inputs, here)
+        values = tuple(self._loaded(port, files.get(key)) for key, port in step.outputs.items())
+        return values if len(values) > 1 else values[0]
 
     def _loaded(self, port: Port | None, value: object) -> object:
+        """Return an output of a step in memory."""
         if port is None or value is None:
             return value
         return port.load(value, self._stack)

@@ -1,7 +1,7 @@
-"""Graph of a workflow: what each node takes from others, checked before anything runs.
+"""Graph of a workflow: connections between nodes, checked before processing.
 
-`Graph` imports nothing that it does not need; `bids_sr.pipeline.nipype_workflow` makes a workflow
-of it.
+This module only imports what `Graph` needs; `bids_sr.pipeline.nipype_workflow` converts a graph to
+a workflow.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +19,7 @@ _IN_THE_FUTURE = (
 
 
 class Graph:
-    """Graph of a scope and all in it, with complete inputs and settings.
+    """Graph of a scope and its inner scopes, with complete inputs and settings.
 
     Attributes
     ----------
@@ -28,19 +28,19 @@ class Graph:
     nodes : list[Node]
         All nodes.
     wires : dict[Node, dict[str, Wire]]
-        What each node takes, by input.
+        Connections of each node, by input.
     settings : dict[Node, dict[str, object]]
-        Settings of each node, defaults included.
+        Settings of each node, including defaults.
 
     Raises
     ------
     GraphError
-        An input is missing or of another kind; the message names the node.
+        If an input is missing or of another kind; the message names the node.
     """
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
-        self.nodes = [node for one in scope.inward() for node in one.nodes]
+        self.nodes = [node for inner_scope in scope.inward() for node in inner_scope.nodes]
         self.wires = {node: dict(_wires(node)) for node in self.nodes}
         provenance = Provenance(self.wires, scope.store, scope.uri)
         for node in self.nodes:
@@ -51,43 +51,49 @@ class Graph:
     def methods_text(self, ended: Callable[[Node], Path | None] = lambda _: None) -> str:
         """Return the methods text in processing order.
 
-        Each text is there once, however many runs there are.
-
-        A text that ends with a line feed ends a paragraph, and so does a part.
+        A text appears once, however many runs it concerns. Paragraphs end after a text with a
+        final line feed, and after each part.
 
         Parameters
         ----------
         ended : Callable[[Node], Path | None], optional
-            Folder of a node that has ended, None for others; by default, no node has ended. Nodes
-            are described from their folders, as far as they have ended.
+            Returns the folder of a completed node, None for other nodes. By default, no node is
+            complete. Completed nodes are described from their folders.
 
         Returns
         -------
         str
-            Paragraphs in Markdown, separated by empty lines. If sentences are about nodes that
-            have not ended, the last paragraph says so.
+            Paragraphs in Markdown, separated by empty lines. If some nodes are not complete, the
+            last paragraph states this.
         """
         passages: dict[tuple[Part, str], list[Passage]] = {}
         for passage in self.scope.texts:
             passages.setdefault((passage.part, passage.text), []).append(passage)
         parts: dict[Part, dict[str, None]] = {part: {} for part in Part}
-        waits = False
-        for (part, before), alike in passages.items():
-            nodes = [passage.node for passage in alike if passage.node is not None]
-            text, folders = before, [path for node in nodes if (path := ended(node))]
-            waits |= len(folders) < len(nodes)
-            describe = next((one.describe for one in alike if one.describe is not None), None)
+        is_incomplete = False
+        for (part, planned_text), passages_of_text in passages.items():
+            nodes = [passage.node for passage in passages_of_text if passage.node is not None]
+            text, folders = planned_text, [path for node in nodes if (path := ended(node))]
+            is_incomplete |= len(folders) < len(nodes)
+            describe = next(
+                (
+                    planned_passage.describe
+                    for planned_passage in passages_of_text
+                    if planned_passage.describe is not None
+                ),
+                None,
+            )
             if folders and describe is not None:
                 text = describe(folders, len(nodes) - len(folders))
             parts[part].setdefault(text if text.endswith("\n") else f"{text} ")
-        whole = "\n".join("".join(texts) + "\n" for texts in parts.values())
-        paragraphs = [" ".join(lines.split()) for lines in whole.split("\n")]
-        paragraphs += [_IN_THE_FUTURE] * waits
+        joined_texts = "\n".join("".join(texts) + "\n" for texts in parts.values())
+        paragraphs = [" ".join(lines.split()) for lines in joined_texts.split("\n")]
+        paragraphs += [_IN_THE_FUTURE] * is_incomplete
         return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
 
 
 def _wires(node: Node) -> Iterator[tuple[str, Wire]]:
-    """Yield the handles of a node's inputs, and of settings that other nodes make."""
+    """Yield the handles of a node's inputs, and of settings from other nodes."""
     for name, handles in node.inputs.items():
         port = node.step.inputs.get(name)
         if isinstance(handles, Handle):
@@ -112,6 +118,7 @@ def _wires(node: Node) -> Iterator[tuple[str, Wire]]:
 
 
 def _settings(node: Node, wired: Mapping[str, Wire]) -> Iterator[tuple[str, object]]:
+    """Yield the settings of a node that are not outputs of other nodes."""
     for name in node.step.settings:
         if name not in wired:
             yield name, node.setting(name)

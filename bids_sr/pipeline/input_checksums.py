@@ -1,4 +1,4 @@
-"""Input files of steps, and checksums by which a step runs again when their content changes."""
+"""Input files of steps, and checksums that rerun a step if their content changes."""
 
 import dataclasses
 import hashlib
@@ -11,26 +11,26 @@ from bids_sr.pipeline.nodes import Node
 
 
 def input_files(graph: Graph, node: Node) -> list[Path]:
-    """Return the files that a step reads and that no other step makes.
+    """Return the input files of a step that are not outputs of other steps.
 
     These are artifacts given to the graph, files in settings, and files that the step declares
     (`reads`). A file may be listed more than once.
     """
-    given = [
+    given_artifacts = [
         handle.source
         for wire in graph.wires[node].values()
         for handle in wire.handles
         if handle.node is None
     ]
     files = [path for path in map(Path, node.reads) if path.is_file()]
-    return [*_files([given, graph.settings[node]]), *files]
+    return [*_files([given_artifacts, graph.settings[node]]), *files]
 
 
 def inputs_checksums(graph: Graph) -> dict[Node, str]:
     """Return a checksum per step that changes with the content of any file that it depends on.
 
-    Files that earlier steps read count too: a step may hand its input on unchanged, with its old
-    modification time.
+    Files read by earlier steps are included, because a step may pass its input on unchanged, with
+    the old modification time.
     """
     checksums: dict[Node, str] = {}
     for node in graph.nodes:
@@ -39,7 +39,7 @@ def inputs_checksums(graph: Graph) -> dict[Node, str]:
 
 
 def _add_checksum(node: Node, graph: Graph, checksums: dict[Node, str]) -> None:
-    """Add the checksum of a step after those of all steps that it depends on."""
+    """Add the checksum of a step after the checksums of all steps that it depends on."""
     waiting = [node]
     while waiting:
         current = waiting[-1]
@@ -64,11 +64,11 @@ def _files(value: object) -> Iterator[Path]:
         if value.is_file():
             yield value
     elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _files(each)
+        for item_value in value.values():
+            yield from _files(item_value)
     elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _files(each)
+        for item_value in value:
+            yield from _files(item_value)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for item in dataclasses.fields(value):
             yield from _files(getattr(value, item.name))

@@ -1,7 +1,4 @@
-"""Listing of a graph: which node makes what of what.
-
-The steps that store results are left out.
-"""
+"""Listing of a graph: inputs and outputs of all nodes, except for storing steps."""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -11,11 +8,16 @@ from bids_sr.pipeline.nodes import Node, Scope, Wire
 
 
 class _Line(NamedTuple):
-    """A step; or scopes in which the same is done, or steps that stood before, by their names.
+    """Line of the listing: a step, scopes with equal content, or steps listed before.
 
-    `makes`: artifacts that it makes, with entities of stored ones in brackets. `of`: artifacts
-    that it takes, with the steps that make them in
-    parentheses. `where`: file below ``bids_sr/steps``.
+    Attributes
+    ----------
+    makes : str
+        Outputs, with the entities of stored outputs in brackets.
+    of : str
+        Inputs, with the steps that compute them in parentheses.
+    where : str
+        File below ``bids_sr/steps``.
     """
 
     depth: int
@@ -36,87 +38,88 @@ class _Line(NamedTuple):
 
 
 _Block = tuple[_Line, ...]
-"""A step, or scopes that are alike with all that is in them."""
+"""Lines of a step, or of scopes with equal content."""
 
 
 def who_makes_what(graph: Graph) -> list[_Line]:
     """Return the scopes and steps of a graph in processing order.
 
-    What is the same in several scopes is listed once.
+    Content that is the same in several scopes is listed once.
     """
     return [line for block in _blocks(graph, graph.scope, 0) for line in block]
 
 
 def _blocks(graph: Graph, scope: Scope, depth: int) -> list[_Block]:
-    """What a scope holds."""
-    # and names of the scopes that hold it, none for a step
-    held: dict[tuple[_Block, ...], list[str]] = {}
+    """Return the blocks of a scope."""
+    # content → names of the scopes with this content; empty for a step
+    scopes_of_content: dict[tuple[_Block, ...], list[str]] = {}
     for member in _in_order(graph, scope):
         if isinstance(member, Node):
-            held[((_line(graph, member, depth),),)] = []
-        elif inside := tuple(_blocks(graph, member, depth + 1)):
-            held.setdefault(inside, []).append(member.name)
-    before: dict[_Block, str] = {}  # where it stood first
+            scopes_of_content[((_line(graph, member, depth),),)] = []
+        elif content := tuple(_blocks(graph, member, depth + 1)):
+            scopes_of_content.setdefault(content, []).append(member.name)
+    first_scope: dict[_Block, str] = {}  # block → scope in which it was listed first
     return [
-        _alike(inside, names, depth, before) if names else inside[0]
-        for inside, names in held.items()
+        _shared_block(content, names, depth, first_scope) if names else content[0]
+        for content, names in scopes_of_content.items()
     ]
 
 
-def _alike(
-    inside: tuple[_Block, ...], names: list[str], depth: int, before: dict[_Block, str]
+def _shared_block(
+    content: tuple[_Block, ...], names: list[str], depth: int, first_scope: dict[_Block, str]
 ) -> _Block:
-    """Scopes of one content, of which what stood in another is only named."""
-    again: dict[str, list[str]] = {}
-    for block in inside:
-        if block in before:
-            again.setdefault(before[block], []).append(block[0].name)
+    """Return the block of scopes with equal content; blocks listed before are only named."""
+    listed_before: dict[str, list[str]] = {}
+    for block in content:
+        if block in first_scope:
+            listed_before.setdefault(first_scope[block], []).append(block[0].name)
     lines = [_Line(depth, ", ".join(names))]
-    for block in inside:
-        where = before.setdefault(block, names[0])
-        if where == names[0]:
+    for block in content:
+        scope = first_scope.setdefault(block, names[0])
+        if scope == names[0]:
             lines += block
-        elif where in again:
-            lines.append(_Line(depth + 1, f"as in {where}: {', '.join(again.pop(where))}"))
+        elif scope in listed_before:
+            lines.append(_Line(depth + 1, f"as in {scope}: {', '.join(listed_before.pop(scope))}"))
     return tuple(lines)
 
 
 def _in_order(graph: Graph, scope: Scope) -> Iterator[Node | Scope]:
-    """Yield steps and inner scopes of a scope in dependency order.
+    """Yield the steps and inner scopes of a scope in dependency order.
 
-    Each comes after those that it is made of, unless they need one another.
+    Members follow the members that they depend on, unless they depend on each other.
     """
-    members: list[Node | Scope] = [one for one in scope.nodes if one.step is not scope.store]
+    members: list[Node | Scope] = [node for node in scope.nodes if node.step is not scope.store]
     members += scope.inner
-    seen: set[Node | Scope] = set()
+    visited: set[Node | Scope] = set()
 
-    def reached(member: Node | Scope) -> Iterator[Node | Scope]:
-        if member in seen:
+    def visit(member: Node | Scope) -> Iterator[Node | Scope]:
+        if member in visited:
             return
-        seen.add(member)
-        inside = (
+        visited.add(member)
+        nodes = (
             [member]
             if isinstance(member, Node)
-            else [each for one in member.inward() for each in one.nodes]
+            else [node for inner_scope in member.inward() for node in inner_scope.nodes]
         )
         sources = (
             handle.source
-            for each in inside
-            for wire in graph.wires[each].values()
+            for node in nodes
+            for wire in graph.wires[node].values()
             for handle in wire.handles
         )
         for source in sources:
-            around = {source, *source.scope.outward()} if isinstance(source, Node) else set()
-            for needed in (each for each in members if each in around):
-                yield from reached(needed)
+            ancestors = {source, *source.scope.outward()} if isinstance(source, Node) else set()
+            for needed in (candidate for candidate in members if candidate in ancestors):
+                yield from visit(needed)
         yield member
 
     for member in members:
-        yield from reached(member)
+        yield from visit(member)
 
 
 def _line(graph: Graph, node: Node, depth: int) -> _Line:
-    kept = {
+    """Return the line of a step."""
+    stored = {
         handle.name: store.settings["own_entities"]
         for store in node.scope.nodes
         if store.step is node.scope.store
@@ -124,51 +127,55 @@ def _line(graph: Graph, node: Node, depth: int) -> _Line:
         if handle.source is node
     }
     makes = (
-        f"{name} [{_entities(kept[name], node.scope)}]" if name in kept else name
+        f"{name} [{_entities(stored[name], node.scope)}]" if name in stored else name
         for name in node.step.outputs
     )
     inputs = (f"{name} ({_who(node, wire)})" for name, wire in graph.wires[node].items())
-    where = node.step.__module__.partition(".steps.")[2].replace(".", "/")
+    module_path = node.step.__module__.partition(".steps.")[2].replace(".", "/")
     return _Line(
         depth,
         node.name,
         ", ".join(makes),
         ", ".join(inputs),
         ", ".join(graph.settings[node]),
-        where and f"{where}.py",
+        module_path and f"{module_path}.py",
     )
 
 
 def _entities(value: object, scope: Scope) -> str:
-    """Entities as they stand in a file name; what is the name of the scope is left open."""
+    """Return entities as in a file name; a label that is the name of the scope is left open."""
     if not isinstance(value, Mapping):
         return "kept"
-    shown = {
+    labels = {
         key: "…" if label == scope.name else label
         for key, label in value.items()
         if key != "extension"
     }
-    return "_".join(label if key == "suffix" else f"{key}-{label}" for key, label in shown.items())
+    return "_".join(
+        label if key == "suffix" else f"{key}-{label}" for key, label in labels.items()
+    )
 
 
 def _who(node: Node, wire: Wire) -> str:
-    """Return the handles of an input as step names.
+    """Return the steps that compute an input, as text.
 
-    Their scopes are added where these do not enclose the input.
+    Scopes of a step are included if they do not enclose the input.
     """
-    around = set(node.scope.outward())
-    steps: dict[str, list[str]] = {}  # by step: the scopes
+    enclosing = set(node.scope.outward())
+    steps: dict[str, list[str]] = {}  # step → names of scopes
     for handle in wire.handles:
         if isinstance(handle.source, Node):
             outward = list(handle.source.scope.outward())
-            inside = [one.name for one in outward if one not in around][::-1]
-            steps.setdefault(handle.source.name, []).append(".".join(inside))
+            scope_names = [
+                outer_scope.name for outer_scope in outward if outer_scope not in enclosing
+            ][::-1]
+            steps.setdefault(handle.source.name, []).append(".".join(scope_names))
         else:
             steps["given"] = [""]
-    shown = (
+    entries = (
         (name, scopes if len(scopes) < 3 else [f"{len(scopes)} scopes"])
         for name, scopes in steps.items()
     )
     return ", ".join(
-        name + (f" of {' and '.join(scopes)}" if any(scopes) else "") for name, scopes in shown
+        name + (f" of {' and '.join(scopes)}" if any(scopes) else "") for name, scopes in entries
     )

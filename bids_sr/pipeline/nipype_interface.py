@@ -1,4 +1,4 @@
-"""The interface class of nipype that a step has: its traits follow from the signature."""
+"""Nipype interface class of a step, with traits derived from the signature."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ from nipype.interfaces.base.support import Bunch
 from bids_sr.pipeline.port import REQUIRED, Port, bare, port_of
 
 INPUTS_CHECKSUM = "inputs_checksum"
-"""Trait of `bids_sr.pipeline.input_checksums`."""
+"""Trait for the checksum of `bids_sr.pipeline.input_checksums`."""
 _KNOWN = {int: traits.Int, float: traits.Float, bool: traits.Bool, str: traits.Str, Path: File}
 
 
@@ -29,26 +29,36 @@ def interface_class(
     outputs: Mapping[str, Port | None],
     *,
     run: Callable[[Mapping[str, object], Path], dict[str, object]],
-    **own: object,
+    **attributes: object,
 ) -> type[SimpleInterface]:
-    """The interface class of a step, with a trait for each parameter and output.
+    """Return the interface class of a step, with a trait for each parameter and output.
 
-    `function`: pickle finds the class, and its specifications, as attributes ``interface`` of what
-    has its name. `run`: runs it with the values of its traits in a folder; gives its outputs by
-    name.
+    Parameters
+    ----------
+    function : callable
+        Function of the step. Pickle finds the class and its specifications as attributes
+        ``interface`` of the object with the function's name.
+    inputs, outputs : mapping
+        Ports by name.
+    settings : mapping
+        Parameters that are settings.
+    run : callable
+        Runs the step with the values of its traits in a folder, and returns outputs by name.
+    **attributes : object
+        Further attributes of the class.
     """
 
     def run_interface(interface: SimpleInterface, runtime: Bunch) -> Bunch:
         interface._results = run(interface.inputs.get_traitsfree(), Path(runtime.cwd))
         return runtime
 
-    def made(name: str, base: type, fields: Mapping[str, object]) -> type:
-        place = {
+    def new_class(name: str, base: type, fields: Mapping[str, object]) -> type:
+        names = {
             "__module__": function.__module__,
             "__qualname__": f"{function.__qualname__}.interface{name}",
         }
         return type(base)(
-            f"{function.__name__}{name}".replace(".", "_"), (base,), {**fields, **place}
+            f"{function.__name__}{name}".replace(".", "_"), (base,), {**fields, **names}
         )
 
     input_traits: dict[str, object] = {name: _file_trait(port) for name, port in inputs.items()}
@@ -57,30 +67,33 @@ def interface_class(
         for name, port in inputs.items()
         if port.many == "dict"
     }
-    input_traits |= {name: _setting_trait(one) for name, one in settings.items()}
-    # nipype sees only the size and time of files
+    input_traits |= {name: _setting_trait(parameter) for name, parameter in settings.items()}
+    # nipype only considers the size and time of files
     input_traits[INPUTS_CHECKSUM] = traits.Str()
-    if "device" in settings:  # set by the scheduler, which lends the GPU to one step at a time
+    if "device" in settings:  # set by the scheduler, which assigns the GPU to one step at a time
         input_traits["use_gpu"] = traits.Bool(False, usedefault=True, nohash=True)
-    given = {name: File(exists=True) if port else traits.Any() for name, port in outputs.items()}
-    specs = {
-        "input_spec": made(".input_spec", BaseInterfaceInputSpec, input_traits),
-        "output_spec": made(".output_spec", TraitedSpec, given),
+    output_traits = {
+        name: File(exists=True) if port else traits.Any() for name, port in outputs.items()
     }
-    return made("", SimpleInterface, {**specs, **own, "_run_interface": run_interface})
+    specs = {
+        "input_spec": new_class(".input_spec", BaseInterfaceInputSpec, input_traits),
+        "output_spec": new_class(".output_spec", TraitedSpec, output_traits),
+    }
+    return new_class("", SimpleInterface, {**specs, **attributes, "_run_interface": run_interface})
 
 
 def _file_trait(port: Port) -> traits.TraitType:
-    needed = port.default is REQUIRED
+    """Return the trait of an artifact."""
+    is_required = port.default is REQUIRED
     if port.many is None:
-        return File(exists=True, mandatory=needed)
-    return InputMultiObject(File(exists=True), mandatory=needed)
+        return File(exists=True, mandatory=is_required)
+    return InputMultiObject(File(exists=True), mandatory=is_required)
 
 
 def _setting_trait(parameter: inspect.Parameter) -> traits.TraitType:
     """Return the trait of a setting.
 
-    A default enters the hash of the node, so that a new one runs it again.
+    Defaults are part of the node's hash, so that a changed default reruns the node.
     """
     trait = _trait(parameter.annotation)
     default = parameter.default
@@ -90,6 +103,7 @@ def _setting_trait(parameter: inspect.Parameter) -> traits.TraitType:
 
 
 def _trait(hint: object) -> traits.TraitType:
+    """Return the trait for an annotation; any type is accepted if it is unknown."""
     inner = bare(hint)
     origin = get_origin(inner)
     args = get_args(inner)

@@ -1,4 +1,4 @@
-"""A graph as a workflow of nipype: a nipype node for each node, a workflow for each scope."""
+"""Conversion of a graph to nipype: a nipype node per node, and a workflow per scope."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from bids_sr.pipeline.input_checksums import inputs_checksums
 from bids_sr.pipeline.nipype_interface import INPUTS_CHECKSUM
 from bids_sr.pipeline.nodes import Handle, Node, Scope, Wire
 
-_NEXT_TO_NOTHING_GB = 0.01  # nodes that run in the scheduler itself
+_NEXT_TO_NOTHING_GB = 0.01  # memory of nodes that run in the scheduler itself
 
 
 def workflow_of(
@@ -23,18 +23,18 @@ def workflow_of(
     need_gb: Callable[[Need], float],
     seconds: Callable[[Node], float] = lambda node: node.cost.always,
 ) -> LiterateWorkflow:
-    """The workflow of a graph: that of its outermost scope, with those of inner scopes inside it.
+    """Return the nipype workflow of a graph, with a nested workflow per inner scope.
 
-    `need_gb`: memory to declare (GB) for that of a step. `seconds`: processor time of a node,
-    which its nipype node has as ``seconds``.
+    `need_gb` returns the memory (GB) to declare for the need of a step. `seconds` returns the
+    processor time of a node, which becomes the attribute ``seconds`` of the nipype node.
     """
     flows = {
-        one: LiterateWorkflow(name=one.name)
-        for one in graph.scope.inward()
-        if any(inner.nodes for inner in one.inward())
+        scope_with_nodes: LiterateWorkflow(name=scope_with_nodes.name)
+        for scope_with_nodes in graph.scope.inward()
+        if any(inner.nodes for inner in scope_with_nodes.inward())
     }
     flows[graph.scope].base_dir = str(base_dir)
-    # what an output lists is not among the outputs
+    # files that an output only lists would otherwise be removed
     flows[graph.scope].config["execution"]["remove_unnecessary_outputs"] = "false"
     for scope, flow in flows.items():
         if scope is not graph.scope and scope.outer is not None:
@@ -55,6 +55,7 @@ def workflow_of(
 
 
 def _nipype_node(node: Node, graph: Graph, need_gb: Callable[[Need], float]) -> pe.Node:
+    """Return the nipype node of a node, with its settings and resources."""
     settings = graph.settings[node]
     nipype_node = pe.Node(
         node.step.interface(**settings),
@@ -77,21 +78,23 @@ def _connect(
     flows: dict[Scope, LiterateWorkflow],
     nipype_nodes: dict[Node, pe.Node],
 ) -> None:
-    """Connect handles to an input of a node, by a node that joins them if there are several."""
-    made = [handle for handle in wire.handles if handle.node is not None]
-    if not made:
+    """Connect handles to an input of a node, through a merging node if there are several."""
+    node_handles = [handle for handle in wire.handles if handle.node is not None]
+    if not node_handles:
         files = [handle.source for handle in wire.handles]
-        several = [
-            str(one) for value in files for one in (value if isinstance(value, list) else [value])
+        paths = [
+            str(path)
+            for value in files
+            for path in (value if isinstance(value, list) else [value])
         ]
         setattr(
             target.inputs,
             name,
-            several if len(several) > 1 or isinstance(files[0], list) else several[0],
+            paths if len(paths) > 1 or isinstance(files[0], list) else paths[0],
         )
         return
     if len(wire.handles) == 1:
-        _add_edge(made[0], scope, target, name, flows, nipype_nodes)
+        _add_edge(node_handles[0], scope, target, name, flows, nipype_nodes)
         return
     merge = pe.Node(
         Merge(len(wire.handles)), name=f"{target.name}_{name}", run_without_submitting=True
@@ -114,15 +117,16 @@ def _add_edge(
     flows: dict[Scope, LiterateWorkflow],
     nipype_nodes: dict[Node, pe.Node],
 ) -> None:
+    """Connect an output to an input in the innermost common scope."""
     node = handle.node
     assert node is not None
-    around = set(node.scope.outward())
-    common = next(one for one in scope.outward() if one in around)
-    source = _seen_from(common, node.scope, nipype_nodes[node], handle.name, flows)
-    flows[common].connect(*source, *_seen_from(common, scope, target, name, flows))
+    enclosing = set(node.scope.outward())
+    common = next(outer_scope for outer_scope in scope.outward() if outer_scope in enclosing)
+    source = _endpoint(common, node.scope, nipype_nodes[node], handle.name, flows)
+    flows[common].connect(*source, *_endpoint(common, scope, target, name, flows))
 
 
-def _seen_from(
+def _endpoint(
     common: Scope,
     scope: Scope,
     nipype_node: pe.Node,
@@ -130,7 +134,9 @@ def _seen_from(
     flows: dict[Scope, LiterateWorkflow],
 ) -> tuple[pe.Node | LiterateWorkflow, str]:
     """Return (node or inner workflow, dotted field name) for a connection in the common scope."""
-    around = set(common.outward())
-    between = [one for one in scope.outward() if one not in around][::-1]
-    inside = [*(one.name for one in between[1:]), nipype_node.name, name]
-    return (flows[between[0]], ".".join(inside)) if between else (nipype_node, name)
+    enclosing = set(common.outward())
+    inner_scopes = [
+        outer_scope for outer_scope in scope.outward() if outer_scope not in enclosing
+    ][::-1]
+    field_path = [*(inner_scope.name for inner_scope in inner_scopes[1:]), nipype_node.name, name]
+    return (flows[inner_scopes[0]], ".".join(field_path)) if inner_scopes else (nipype_node, name)

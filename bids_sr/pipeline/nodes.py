@@ -1,7 +1,7 @@
-"""Nodes of a graph, the scopes they stand in, and handles of their outputs.
+"""Nodes of a graph, their scopes, and handles of their outputs.
 
-A node is a call of a step in a `bids_sr.pipeline.flow.Flow`. Nodes stand in scopes, such as a
-participant, a run, and a series of the run.
+A node is a call of a step in a `bids_sr.pipeline.flow.Flow`. Nodes belong to scopes, such as a
+participant, a run, or a series of the run.
 """
 
 import inspect
@@ -18,13 +18,13 @@ _T = TypeVar("_T")
 
 
 class GraphError(ValueError):
-    """An input or setting that is missing, or of the wrong kind, or a step called twice."""
+    """Error in a graph: a missing or mistyped input or setting, or a step called twice."""
 
 
 def scope_name(name: str) -> str:
     """Return the name of the scope of a participant or run.
 
-    Nipype takes letters, digits and underscores only.
+    Nipype only accepts letters, digits and underscores.
 
     >>> scope_name("sub-01_task-tap+rest")
     'sub_01_task_tap__rest_wf'
@@ -33,18 +33,15 @@ def scope_name(name: str) -> str:
 
 
 def owner_of(node: object) -> tuple[str, str]:
-    """Return label of the participant and name of the run of a nipype node; see `Scope.owner`.
-
-    Each is empty if there is none.
-    """
+    """Return participant label and run name of a nipype node, "" if missing; see `Scope.owner`."""
     return getattr(node, "owner", ("", ""))
 
 
 @dataclass(frozen=True)
 class Handle:
-    """Stand-in for a value in a flow: an output of a node, or a value or file that was given.
+    """Placeholder of a value in a flow: an output of a node, or a given value or file.
 
-    `name`: name of the output, or of the input that the value was given for.
+    `name` is the name of the output, or of the input for which the value is given.
     """
 
     source: "Node | object"
@@ -57,21 +54,25 @@ class Handle:
 
     @property
     def node(self) -> "Node | None":
-        """The node that makes the value; None for what was given."""
+        """Node that computes the value; None for a given value."""
         return self.source if isinstance(self.source, Node) else None
 
     @property
     def port(self) -> Port | None:
-        """How the value is kept in files; None for a plain value, and for what was given."""
+        """Port of the output; None for a plain or given value."""
         return self.source.step.outputs[self.name] if isinstance(self.source, Node) else None
 
 
 class Passage(NamedTuple):
     """Sentences of the methods text, as they are before a run.
 
-    `node`: node that they are about, if what it did is described after it has ended; None for
-    sentences that stay. `describe`: gives that description, of the folders of the nodes of one
-    text that have ended, and of the number of those that have not.
+    Attributes
+    ----------
+    node : Node or None
+        Node that is described again after it has ended; None if the sentences do not change.
+    describe : callable or None
+        Returns this description, given the folders of completed nodes with the same text, and the
+        number of nodes that have not ended.
     """
 
     part: Part
@@ -82,12 +83,18 @@ class Passage(NamedTuple):
 
 @dataclass(eq=False, repr=False, slots=True)
 class Node:
-    """A call of a step.
+    """Call of a step.
 
-    `inputs`: handles by input, in a list or dictionary for inputs of several artifacts. `light`:
-    whether it only copies small files, in less time than a process needs to start. `references`:
-    see `bids_sr.pipeline.flow.Flow.store`. `expected_cost`: see
-    `bids_sr.pipeline.flow.expect_cost`; None: that of the step with its settings.
+    Attributes
+    ----------
+    inputs : mapping
+        Handles by input, in a list or dictionary for inputs with several artifacts.
+    light : bool
+        Whether the node only copies small files, in less time than a process needs to start.
+    references : mapping
+        See `bids_sr.pipeline.flow.Flow.store`.
+    expected_cost : Cost or None
+        See `bids_sr.pipeline.flow.expect_cost`. If None, the declared cost of the step is used.
     """
 
     step: AnyStep
@@ -133,29 +140,28 @@ class Node:
 
 @dataclass(eq=False, repr=False)
 class Scope:
-    """Part of a graph, as a workflow of nipype.
+    """Part of a graph that becomes a nipype workflow.
 
     Parameters
     ----------
     name : str
         Name of the workflow.
     outer : Scope | None
-        Scope around it; None for the outermost.
+        Enclosing scope; None for the outermost scope.
     store : AnyStep | None
-        Step that stores files; None stores nothing.
+        Step that stores files; if None, nothing is stored.
     uri : Callable[[Path], str]
-        How a given file is named among the sources of what is stored.
+        Returns the URI of a given file among the sources of stored files.
     inner : list[Scope]
-        Scopes in it, oldest first.
+        Inner scopes, oldest first.
     nodes : list[Node]
-        Its nodes.
+        Nodes of the scope.
     texts : list[Passage]
         Methods text of the whole graph.
     participant, run : str
-        Label of the participant and name of the run that it belongs to; "" for those of the scope
-        around it.
+        Participant label and run name; "" for the values of the enclosing scope.
     high_resolution : bool
-        Whether its nodes work on volumes of the high-resolution grid.
+        Whether the nodes process volumes of the high-resolution grid.
     """
 
     name: str
@@ -192,30 +198,30 @@ class Scope:
     @property
     def path(self) -> str:
         """Names of the scopes, outermost first."""
-        return ".".join(one.name for one in [*self.outward()][::-1])
+        return ".".join(scope.name for scope in [*self.outward()][::-1])
 
     @property
     def owner(self) -> tuple[str, str]:
-        """Participant (label) and run that its nodes belong to; "" if there is none."""
-        participants = (one.participant for one in self.outward() if one.participant)
-        runs = (one.run for one in self.outward() if one.run)
+        """Participant (label) and run that the nodes belong to; "" if there is none."""
+        participants = (scope.participant for scope in self.outward() if scope.participant)
+        runs = (scope.run for scope in self.outward() if scope.run)
         return next(participants, ""), next(runs, "")
 
     def outward(self) -> Iterator["Scope"]:
-        """Yield this scope and those around it."""
+        """Yield this scope and all enclosing scopes."""
         yield self
         if self.outer:
             yield from self.outer.outward()
 
     def inward(self) -> Iterator["Scope"]:
-        """Yield this scope and those in it, oldest first."""
+        """Yield this scope and all inner scopes, oldest first."""
         yield self
         for scope in self.inner:
             yield from scope.inward()
 
 
 class Wire(NamedTuple):
-    """Handles of one input; `names`: keys of a dictionary of artifacts, otherwise empty."""
+    """Handles for an input; `names` are the keys of a dictionary of artifacts, otherwise empty."""
 
     handles: tuple[Handle, ...]
     names: tuple[str, ...] = ()

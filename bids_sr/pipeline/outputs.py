@@ -1,4 +1,4 @@
-"""Stored files of a workflow: `Outputs.keep` beside the call of the step that makes it."""
+"""Stored files of a workflow: `Outputs.keep` next to the call of the step that computes them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
@@ -18,30 +18,30 @@ _NO_KEYS: Mapping[str, Sequence[str]] = {}
 
 @frozen
 class Outputs:
-    """Where and how what a part of a workflow makes is stored.
+    """Location and form of the stored outputs of a part of a workflow.
 
-    Outside a `bids_sr.pipeline.flow.Flow` nothing is stored.
+    Outside a `bids_sr.pipeline.flow.Flow`, nothing is stored.
 
     Parameters
     ----------
     output_dir : Path
-        Folder of all results.
+        Output directory of the call.
     figures_dir : Path | None
-        Folder that figures are written to; None: `output_dir`.
+        Directory of figures; None for `output_dir`.
     entities : Mapping[str, str]
         Entities that all files have in common, long names to labels.
     level : Level
-        How much is stored (``--level``).
+        Storage level (``--level``).
     provenance : Mapping[str, object]
-        Keys of sidecars that say what made a table.
+        Sidecar keys that describe how a table was computed.
     axis_order : AxisOrder
-        Order of the axes of the input, which stored images on its grid get back.
+        Axis order of the input, which is restored in stored images on its grid.
     dtype : Literal['float32', 'int16']
-        Stored type of series.
+        Data type of stored series.
     datasets : Sequence[str]
-        Series that have data sets for other programs.
+        Series with a data set for other programs.
     references : Mapping[str, object]
-        Image that has the grid or frame of stored images, by the label of their space; "" for the
+        Image with the grid or frame of stored images, by the label of their space; "" for the
         acquired run or image itself.
     """
 
@@ -58,12 +58,12 @@ class Outputs:
     def with_references(
         self, *, own: object = None, t1w: object = None, boldref: object = None
     ) -> "Outputs":
-        """Return outputs that know further images as spatial references.
+        """Return outputs with further images as spatial references.
 
         Parameters
         ----------
         own : object, optional
-            Handle of the image that has the grid of files without a space.
+            Handle of the image with the grid of files without a space.
         t1w : object, optional
             Handle of the T1w image.
         boldref : object, optional
@@ -72,11 +72,11 @@ class Outputs:
         Returns
         -------
         Outputs
-            The same with these images.
+            Copy with these images.
         """
         images = {"": own, "T1w": t1w, "boldref": boldref}
-        known = {space: image for space, image in images.items() if image is not None}
-        return replace(self, references={**self.references, **known})
+        given_images = {space: image for space, image in images.items() if image is not None}
+        return replace(self, references={**self.references, **given_images})
 
     def keep(
         self,
@@ -92,32 +92,33 @@ class Outputs:
         among: Iterable[Mapping[str, str]] | None = None,
         varies: Mapping[str, Sequence[str]] = _NO_KEYS,
     ) -> None:
-        """Store what a step makes.
+        """Store the output of a step.
 
         Parameters
         ----------
         artifact : object
-            Handle of a file or of several.
+            Handle of one or several files.
         entities : Mapping[str, str] | None, optional
-            Entities of the file, long names to labels; None: the names of the files tell them.
+            Entities of the file, long names to labels; None if the file names contain them.
         sidecar : Mapping[str, object], optional
             Metadata.
         facts : Facts | None, optional
-            Metadata that are known only when the step has run.
+            Metadata that are only known after the step has run.
         provenance : bool, default=False
-            Whether the sidecar says what made the file.
+            Whether the sidecar describes how the file was computed.
         level : Level, default="standard"
-            Lowest level of storage (``--level``) that has the file among all results.
+            Lowest storage level (``--level``) that includes the file.
         exported_as : Mapping[str, str] | None, optional
-            Entities that differ in the data sets for other programs, "" for none; None: the file
-            is not there.
+            Entities that differ in the data sets for other programs, "" to omit an entity. If
+            None, these data sets do not contain the file.
         exported_only : bool, default=False
-            Whether it is stored only in the data sets for other programs.
+            Whether the file is only stored in the data sets for other programs.
         among : Iterable[Mapping[str, str]] | None, optional
-            Entities of the files to store, each a choice; None: all.
+            Alternative sets of entities that select the files to store. If None, all files are
+            stored.
         varies : Mapping[str, Sequence[str]], optional
-            Entities that distinguish files with a shared sidecar, each with the keys that differ
-            with it. These keys go to a sidecar a folder higher.
+            Entities that distinguish files with a shared sidecar, with the keys that differ. These
+            keys are stored in a sidecar in the parent folder.
         """
         choices = None if among is None else [dict(choice) for choice in among]
         in_output = reaches(self.level, level) and choices != []
@@ -138,7 +139,7 @@ class Outputs:
         self._store(artifact, settings, facts)
 
     def keep_figures(self, drawn: list[Derivative]) -> None:
-        """Store what a step of a figure has drawn, for the report.
+        """Store the drawings of a figure step for the report.
 
         Parameters
         ----------
@@ -157,6 +158,7 @@ class Outputs:
     def _store(
         self, artifact: object, settings: Mapping[str, object], facts: Facts | None
     ) -> None:
+        """Add a storing step to the current flow."""
         flow = current_flow()
         if flow is None or not isinstance(artifact, Handle):
             return

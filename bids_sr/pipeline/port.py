@@ -1,4 +1,4 @@
-"""Ports: the artifact that a parameter or a returned value of a step stands for."""
+"""Ports: artifacts that are parameters or return values of steps."""
 
 import inspect
 import types
@@ -11,14 +11,14 @@ from typing import Any, Literal, Union, get_args, get_origin
 from bids_sr.pipeline.artifacts import Kind
 
 REQUIRED = inspect.Parameter.empty
-_LISTING = "_files.txt"  # paths, one a line
+_LISTING = "_files.txt"  # paths, one per line
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An artifact that a step takes or makes: its kind, and whether it is one or several.
+    """Artifact that a step takes or returns: its kind, and whether it is one or several.
 
-    Several are a list, or given by name.
+    Several artifacts are a list or a dictionary.
     """
 
     kind: Kind[Any]
@@ -28,63 +28,63 @@ class Port:
     def __str__(self) -> str:
         return f"{f'a {self.many} of ' if self.many else ''}{type(self.kind).__name__.strip('_')}"
 
-    def takes(self, made: "Port") -> bool:
-        """Whether what another step makes is of this kind."""
-        return isinstance(made.kind, type(self.kind)) or isinstance(self.kind, type(made.kind))
+    def takes(self, output: "Port") -> bool:
+        """Return whether an output of another step has this kind."""
+        return isinstance(output.kind, type(self.kind)) or isinstance(self.kind, type(output.kind))
 
     def load(self, value: object, stack: ExitStack, names: object = None) -> object:
-        """Return the value of a file or files.
+        """Return the value of a file or files; values that are not files are returned unchanged.
 
-        Series are closed with the stack. What is no file is a value itself.
+        Series are closed together with `stack`.
 
-        `names`: keys of a dictionary of artifacts, in order; otherwise not used. Returns the
-        artifact in memory, or several as a list or dictionary.
+        `names` contains the keys of a dictionary of artifacts, in order, and is otherwise not
+        used.
         """
         if self.many is None:
             if not isinstance(value, (str, Path)):
                 return value
-            found = self.kind.load(Path(value))
-            if hasattr(found, "close"):
-                stack.callback(found.close)
-            return found
+            loaded_value = self.kind.load(Path(value))
+            if hasattr(loaded_value, "close"):
+                stack.callback(loaded_value.close)
+            return loaded_value
         files = [
-            each
-            for each in _listed(value)
-            if not (isinstance(each, Path) and self.kind.is_beside(each))
+            file
+            for file in _listed(value)
+            if not (isinstance(file, Path) and self.kind.is_beside(file))
         ]
-        loaded = [Port(self.kind).load(each, stack) for each in files]
-        return dict(zip(_several(names), loaded, strict=True)) if self.many == "dict" else loaded
+        loaded = [Port(self.kind).load(file, stack) for file in files]
+        return dict(zip(_as_list(names), loaded, strict=True)) if self.many == "dict" else loaded
 
     def save(self, value: object, stem: Path) -> str:
-        """Save a value, or a list of values with a file that lists theirs.
+        """Save a value, or a list of values together with a file that lists them.
 
-        The scheduler then handles one file in the place of hundreds.
+        The list is used so that the scheduler handles one file instead of hundreds.
         """
         if self.many is None:
             return str(self.kind.save(value, stem))
         saved = [
-            self.kind.save(each, stem.with_name(f"{stem.name}{number}"))
-            for number, each in enumerate(_several(value))
+            self.kind.save(item, stem.with_name(f"{stem.name}{number}"))
+            for number, item in enumerate(_as_list(value))
         ]
         listing = stem.with_name(f"{stem.name}{_LISTING}")
         listing.write_text(
-            "".join(f"{path}\n" for found in saved for path in _several(found)), encoding="utf-8"
+            "".join(f"{path}\n" for files in saved for path in _as_list(files)), encoding="utf-8"
         )
         return str(listing)
 
 
 def _listed(value: object) -> Iterator[object]:
-    """Files that are given or listed, and what is no file as it is."""
-    for each in _several(value):
-        path = Path(each) if isinstance(each, str) else each
+    """Yield given files, the content of lists of files, and other values unchanged."""
+    for item in _as_list(value):
+        path = Path(item) if isinstance(item, str) else item
         if isinstance(path, Path) and path.name.endswith(_LISTING):
             yield from map(Path, path.read_text(encoding="utf-8").splitlines())
         else:
             yield path
 
 
-def _several(value: object) -> Sequence[object]:
-    """A list as it is, anything else as a list of one, None as an empty one."""
+def _as_list(value: object) -> Sequence[object]:
+    """Return a list unchanged, None as an empty list, and other values as a list of one."""
     return value if isinstance(value, (list, tuple)) else [] if value is None else [value]
 
 
@@ -97,23 +97,22 @@ _SEVERAL: Mapping[object, Literal["list", "dict"]] = {
 
 
 def port_of(hint: object, default: object = REQUIRED) -> Port | None:
-    """The port that an annotation stands for; None for a setting or a plain value.
+    """Return the port for an annotation; None for a setting or a plain value.
 
-    `default`: default of the parameter; ``REQUIRED`` where there is none.
+    `default` is the default of the parameter, ``REQUIRED`` if there is none.
     """
     hint = bare(hint)
-    several = _SEVERAL.get(get_origin(hint))
-    hint = bare(get_args(hint)[-1 if several == "dict" else 0]) if several else hint
-    kinds = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Kind)]
-    return Port(kinds[0], several, default) if kinds else None
+    many = _SEVERAL.get(get_origin(hint))
+    hint = bare(get_args(hint)[-1 if many == "dict" else 0]) if many else hint
+    kinds = [
+        metadata for metadata in getattr(hint, "__metadata__", ()) if isinstance(metadata, Kind)
+    ]
+    return Port(kinds[0], many, default) if kinds else None
 
 
 def bare(hint: object) -> object:
-    """An annotation without the None that may stand in it.
-
-    Annotation without None; unchanged if several others remain.
-    """
+    """Return an annotation without None, unchanged if several other types remain."""
     if get_origin(hint) not in (Union, types.UnionType):
         return hint
-    rest = [each for each in get_args(hint) if each is not types.NoneType]
-    return rest[0] if len(rest) == 1 else hint
+    types_left = [arg for arg in get_args(hint) if arg is not types.NoneType]
+    return types_left[0] if len(types_left) == 1 else hint

@@ -1,9 +1,9 @@
-"""Sources of stored files: the stored or given files that each is made of, from the graph.
+"""Sources of stored files, determined from the graph.
 
-From a stored artifact, each input is followed upward to the nearest artifact that is stored
-(``bids::…``) or file that was given. What is not stored is passed through, and names only what the
-other sources do not list themselves. Settings that a node makes, such as a number of volumes, are
-no files and are passed over.
+Each input of a stored artifact is followed upward to the nearest artifact that is stored
+(``bids::…``) or given. Artifacts that are not stored are passed through, and only contribute
+sources that other sources do not list. Settings computed by nodes, such as a number of volumes,
+are not files and are ignored.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,10 +15,10 @@ from bids_sr.pipeline.nodes import Handle, Node, Wire
 from bids_sr.pipeline.store import derivative_path
 
 _NO_SIDECAR = frozenset({".safetensors"})
-"""Files without a sidecar: what they are made of is listed beside them."""
-_SERIES = "_bold.nii.gz"  # the parent of a series is always named
+"""Extensions of files without a sidecar; their sources are listed in addition to them."""
+_SERIES = "_bold.nii.gz"  # the parent of a series is always listed
 _SPACES = ("", "boldref", "T1w")
-"""Spaces of images of the graph; those of templates have no image in it."""
+"""Spaces of images in the graph; images in template space are not part of it."""
 
 
 class Provenance:
@@ -27,11 +27,11 @@ class Provenance:
     Parameters
     ----------
     wires : Mapping[Node, Mapping[str, Wire]]
-        What each node takes.
+        Connections of each node.
     store : object
         Step that stores files.
     uri : Callable[[Path], str]
-        How a given file is named.
+        Returns the URI of a given file.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Provenance:
     ) -> None:
         self.wires, self.uri = wires, uri
         self.stored: dict[Handle, str] = {}
-        for node in (one for one in wires if one.step is store):
+        for node in (node for node in wires if node.step is store):
             (handle,) = wires[node]["files"].handles
             if path := _stored_path(node, handle):
                 self.stored[handle] = f"bids::{path}"
@@ -53,8 +53,8 @@ class Provenance:
     def sidecar_entries(self, node: Node) -> dict[str, object]:
         """Return sources and spatial references of a stored artifact.
 
-        Settings ``sources`` and ``references`` of the storing step; empty for figures and given
-        files.
+        These are the settings ``sources`` and ``references`` of the storing step; the result is
+        empty for figures and given files.
         """
         (handle,) = self.wires[node]["files"].handles
         source = handle.node
@@ -69,39 +69,47 @@ class Provenance:
             space: self.stored[image] for space, image in images.items() if image in self.stored
         }
         return {
-            "sources": [one for one in self._nearest_sources(source) if one != uri],
-            "references": {space: one for space, one in references.items() if one != uri},
+            "sources": [
+                source_uri for source_uri in self._nearest_sources(source) if source_uri != uri
+            ],
+            "references": {
+                space: source_uri for space, source_uri in references.items() if source_uri != uri
+            },
         }
 
     def _nearest_sources(self, node: Node) -> list[str]:
-        """Return sources of the outputs of a node, without those that others of them list."""
+        """Return the sources of a node's outputs, except for sources listed by another source."""
         uris = self._sources(node)
         further = [self._ancestors(self.handles[uri]) for uri in uris if uri in self.handles]
         return [
             uri
-            for uri, direct in uris.items()
-            if direct or uri.endswith(_SERIES) or not any(uri in before for before in further)
+            for uri, is_direct in uris.items()
+            if is_direct
+            or uri.endswith(_SERIES)
+            or not any(uri in ancestors for ancestors in further)
         ]
 
     def _find_ancestors(self, handle: Handle) -> frozenset[str]:
-        """Return all that a stored artifact goes back to."""
+        """Return all direct and indirect sources of a stored artifact."""
         assert handle.node is not None
         uris = frozenset(self._sources(handle.node))
-        known = (self.handles[uri] for uri in uris if uri in self.handles)
-        return uris.union(*(self._ancestors(one) for one in known))
+        handles = (self.handles[uri] for uri in uris if uri in self.handles)
+        return uris.union(*(self._ancestors(handle) for handle in handles))
 
     def _find_sources(self, node: Node) -> dict[str, bool]:
-        """Return what a node takes, by URI: whether it is a source itself."""
-        uris = {one if isinstance(one, str) else self.uri(one): True for one in node.reads}
-        for name in (one for one in node.step.inputs if one not in node.step.monitored):
+        """Return the inputs of a node by URI, and whether they are direct sources."""
+        uris = {path if isinstance(path, str) else self.uri(path): True for path in node.reads}
+        for name in (
+            input_name for input_name in node.step.inputs if input_name not in node.step.monitored
+        ):
             wire = self.wires[node].get(name)
             for handle in wire.handles if wire else ():
-                for uri, direct in self._above(handle):
-                    uris[uri] = uris.get(uri, False) or direct
+                for uri, is_direct in self._above(handle):
+                    uris[uri] = uris.get(uri, False) or is_direct
         return uris
 
     def _above(self, handle: Handle) -> Iterator[tuple[str, bool]]:
-        """Yield an artifact where it is stored or given, else what it is made of."""
+        """Yield an artifact if it is stored or given, otherwise its sources."""
         if handle.node is None:
             yield from ((self.uri(path), True) for path in _files(handle.source))
             return
@@ -115,9 +123,9 @@ class Provenance:
 
 
 def _stored_path(node: Node, handle: Handle) -> str:
-    """Return the path of a stored artifact relative to all results.
+    """Return the path of a stored artifact relative to the output directory.
 
-    It is "" for nowhere, or if the names of the files tell it.
+    It is "" if the artifact is not stored, or if the entities are in the file names.
     """
     entities = node.settings["own_entities"]
     if not isinstance(entities, Mapping) or handle.port is None:
@@ -125,22 +133,22 @@ def _stored_path(node: Node, handle: Handle) -> str:
     common = node.settings["entities"]
     assert isinstance(common, Mapping)
     extension = entities.get("extension") or handle.port.kind.extension_stored
-    named = {**common, **entities, "extension": extension}
+    name_entities = {**common, **entities, "extension": extension}
     if not extension or node.settings["in_output"]:
-        return derivative_path(named) if extension else ""
+        return derivative_path(name_entities) if extension else ""
     datasets, exported_as = node.settings["datasets"], node.settings["exported_as"]
     assert isinstance(datasets, Sequence)
     assert isinstance(exported_as, Mapping)
     if not datasets:
         return ""
     root = dataset_of(Path(), datasets[0])
-    return root.joinpath(derivative_path({**named, **exported_as})).as_posix()
+    return root.joinpath(derivative_path({**name_entities, **exported_as})).as_posix()
 
 
 def _files(value: object) -> Iterator[Path]:
-    """Yield files among what was given."""
+    """Yield the files within a value."""
     if isinstance(value, Path):
         yield value
     elif isinstance(value, (list, tuple)):
-        for one in value:
-            yield from _files(one)
+        for item in value:
+            yield from _files(item)

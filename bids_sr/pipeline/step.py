@@ -1,10 +1,10 @@
 """Steps: functions whose typed signature is the interface of a node.
 
-A parameter annotated with a kind (`bids_sr.pipeline.artifacts`) is an artifact, given by the step
-that makes it; `here` is the folder of the step; every other parameter is a setting. A step is
-called like any function. Its interface for nipype loads the artifacts, calls it and saves what it
-returns; it is made when it is first requested, so that a module of steps imports neither nipype
-nor what its steps compute with.
+A parameter annotated with a kind (`bids_sr.pipeline.artifacts`) is an artifact from another step.
+`here` is the folder of the step, and all other parameters are settings. Steps are called like any
+function. The nipype interface of a step loads the artifacts, calls the function and saves the
+results. It is created on first use, so that modules with steps import neither nipype nor the
+libraries of the computation.
 """
 
 import inspect
@@ -37,18 +37,16 @@ _R = TypeVar("_R", covariant=True)
 
 
 def enumerated(words: Sequence[str]) -> str:
-    """Return words as a sentence lists them.
+    """Return words as an enumeration, "" if there are none.
 
     >>> enumerated(["a", "b", "c"])
     'a, b and c'
-
-    Words joined by commas, the last by ``and``; empty without any.
     """
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 class Part(IntEnum):
-    """Parts of the methods text, in the order of the processing."""
+    """Parts of the methods text, in the order of processing."""
 
     OPENING = 0
     ANATOMY = 1
@@ -63,21 +61,21 @@ _LITTLE = Cost(always=0.1)
 
 
 class Caller(Protocol):
-    """Receiver of calls of steps, in the place of their functions."""
+    """Object that receives the calls of steps instead of their functions."""
 
     def call(self, step: "Step[..., object]", arguments: Mapping[str, object]) -> object:
-        """Return what stands for the outputs of a step, or the outputs themselves."""
+        """Return placeholders of a step's outputs, or the outputs themselves."""
         ...
 
 
 _CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
 HERE = cast("Path", None)
-"""Default of the parameter `here` of a step: the folder of the step, which its caller makes."""
+"""Default of the parameter `here` of a step: the folder of the step, which the caller creates."""
 
 
 @contextmanager
 def called_by(caller: Caller | None) -> Iterator[None]:
-    """Have a caller take the calls of steps for a while; None: their functions are called."""
+    """Let `caller` receive the calls of steps within the context; None calls their functions."""
     token = _CALLER.set(caller)
     try:
         yield
@@ -86,15 +84,28 @@ def called_by(caller: Caller | None) -> Iterator[None]:
 
 
 class Step(Generic[_P, _R]):
-    """A function as a step; see `step`.
+    """Function as a step; see `step`.
 
-    `function`: function whose annotations tell artifacts from settings. `makes`: artifacts that it
-    returns, in order; empty for its own name. `memory`: memory that it adds to a process; None
-    takes the usual need. `cost`: processor time. `small`: whether it handles only small tables,
-    faster than a job starts. `resumes`: whether a killed step resumes from the files of its
-    folder. `reads`: gives files or URIs that settings name; None if missing. `monitored`:
-    artifacts that only a log shows, which are not sources of its outputs. `awaited`: whether its
-    outputs are shown as soon as it ends.
+    Parameters
+    ----------
+    function : callable
+        Function whose annotations distinguish artifacts from settings.
+    makes : sequence of str
+        Names of the returned artifacts, in order; if empty, the name of the function.
+    memory : Need or None
+        Memory that the step adds to a process; None for the usual need.
+    cost : Cost or callable
+        Processor time.
+    small : bool
+        Whether it only handles small tables, in less time than a job needs to start.
+    resumes : bool
+        Whether a killed step resumes from the files in its folder.
+    reads : callable or None
+        Returns files or URIs that settings name.
+    monitored : sequence of str
+        Artifacts that only appear in a log, and are not sources of the outputs.
+    awaited : bool
+        Whether outputs are shown as soon as the step ends.
     """
 
     __name__: str
@@ -121,26 +132,28 @@ class Step(Generic[_P, _R]):
         self.resumes, self.reads, self.monitored = resumes, reads, frozenset(monitored)
         self._signature = signature = inspect.signature(function)
         ports = {
-            name: port_of(one.annotation, one.default)
-            for name, one in signature.parameters.items()
+            name: port_of(parameter.annotation, parameter.default)
+            for name, parameter in signature.parameters.items()
         }
         self.inputs = {name: port for name, port in ports.items() if port is not None}
         self.settings = {
-            name: one
-            for name, one in signature.parameters.items()
+            name: parameter
+            for name, parameter in signature.parameters.items()
             if not ports[name] and name != "here"
         }
         self.needs_folder = "here" in ports
         names = tuple(makes) or (function.__name__,)
-        returned = signature.return_annotation
-        hints = get_args(returned) if len(names) > 1 else (returned,)
+        return_type = signature.return_annotation
+        hints = get_args(return_type) if len(names) > 1 else (return_type,)
         if len(hints) != len(names):
             raise TypeError(
                 f"the outputs {', '.join(names)} of {function.__name__} do not match its return"
-                f" type {returned}"
+                f" type {return_type}"
             )
-        for needs in (cost, reads):
-            unknown = set(inspect.signature(needs).parameters) if callable(needs) else set()
+        for declaration in (cost, reads):
+            unknown = (
+                set(inspect.signature(declaration).parameters) if callable(declaration) else set()
+            )
             if unknown := unknown - self.settings.keys():
                 raise TypeError(
                     f"cost or reads of {function.__name__} depend on {', '.join(sorted(unknown))},"
@@ -149,7 +162,7 @@ class Step(Generic[_P, _R]):
         self.outputs = {name: port_of(hint) for name, hint in zip(names, hints, strict=True)}
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        """Call the function, or what takes calls of steps in its place; see `called_by`."""
+        """Call the function, or the current receiver of calls; see `called_by`."""
         caller = _CALLER.get()
         if caller is None:
             return self.function(*args, **kwargs)
@@ -157,11 +170,10 @@ class Step(Generic[_P, _R]):
         return cast("_R", caller.call(self, arguments))
 
     def on_files(self, inputs: Mapping[str, object], here: Path) -> dict[str, object]:
-        """Load artifacts, call the function, and save what it returns.
+        """Load artifacts, call the function, and save the returned values in folder `here`.
 
-        The files have the names of the artifacts.
-
-        Files of artifacts and plain values, by output; None is left out.
+        Files are named after the artifacts. Returns files of artifacts and plain values by output,
+        without outputs that are None.
         """
         with ExitStack() as stack:
             values = {
@@ -173,43 +185,49 @@ class Step(Generic[_P, _R]):
                 for name, value in inputs.items()
                 if name in self.inputs or name in self.settings
             }
-            # of an empty list nothing is given
+            # an empty list counts as not given
             for name, port in self.inputs.items():
                 if port.many and port.default is not REQUIRED and not values.get(name, True):
                     del values[name]
             if self.needs_folder:
                 values["here"] = here
             function: Callable[..., object] = self.function
-            returned = function(**values)
-            made = (
-                returned if isinstance(returned, tuple) and len(self.outputs) > 1 else (returned,)
+            result = function(**values)
+            values_returned = (
+                result if isinstance(result, tuple) and len(self.outputs) > 1 else (result,)
             )
-            return dict(self._saved(made, here))
+            return dict(self._saved(values_returned, here))
 
     def _setting(self, name: str, value: object) -> object:
-        """Convert a setting to the type of the function.
+        """Convert a setting to the type in the signature.
 
-        Nipype holds a path as text, so that the content of the file enters the hash.
+        Nipype stores a path as text, so that the content of the file is part of the hash.
         """
         is_path = value is not None and bare(self.settings[name].annotation) is Path
         return Path(str(value)) if is_path else value
 
-    def _saved(self, made: tuple[object, ...], here: Path) -> Iterator[tuple[str, object]]:
-        for (name, port), value in zip(self.outputs.items(), made, strict=True):
+    def _saved(self, results: tuple[object, ...], here: Path) -> Iterator[tuple[str, object]]:
+        """Yield name and file, or plain value, of the outputs that are not None."""
+        for (name, port), value in zip(self.outputs.items(), results, strict=True):
             if value is not None:
                 yield name, value if port is None else port.save(value, here / name)
 
     @cached_property
     def interface(self) -> "type[SimpleInterface]":
-        """Return the nipype interface class.
+        """Nipype interface class.
 
-        Pickle finds it, and its specifications, as attributes of this step.
+        Pickle finds the class, and its specifications, as attributes of this step.
         """
         from bids_sr.pipeline.nipype_interface import interface_class
 
-        own = {"__doc__": self.__doc__, "step": self, "_can_resume": self.resumes}
+        attributes = {"__doc__": self.__doc__, "step": self, "_can_resume": self.resumes}
         return interface_class(
-            self.function, self.inputs, self.settings, self.outputs, run=self.on_files, **own
+            self.function,
+            self.inputs,
+            self.settings,
+            self.outputs,
+            run=self.on_files,
+            **attributes,
         )
 
 
@@ -232,31 +250,30 @@ def step(
     Parameters
     ----------
     makes : str | Sequence[str], optional
-        Name of the artifact that it returns, or names, in order; that of the function where there
-        is none.
+        Name of the returned artifact, or names in order; by default, the name of the function.
     memory : Need | None, optional
-        What it adds to a process.
+        Memory that the step adds to a process.
     cost : Cost | Callable[..., Cost], optional
         Processor time, or a function whose parameters are settings of the step. Priorities and the
-        time left rest on it.
+        remaining time depend on it.
     small : bool, optional
-        It handles small tables alone, in less time than a job of a cluster needs to start.
+        Whether the step only handles small tables, in less time than a cluster job needs to start.
     resumes : bool, optional
-        Its folder stays where it was killed, and it goes on from what it finds there.
+        Whether the folder of a killed step remains, and the step resumes from the files in it.
     reads : Callable[..., Sequence[Path | str]] | None, optional
-        Files, or their URIs, that it reads because its settings name them: a function whose
+        Returns files, or their URIs, that the step reads because its settings name them; its
         parameters are settings of the step.
     monitored : Sequence[str], optional
-        Artifacts that only a log shows, such as a held-out pair: they are no sources of its
+        Artifacts that only appear in a log, such as a held-out pair; they are not sources of the
         outputs.
     awaited : bool, optional
-        What it makes is shown as soon as it ends, such as the verdict of a run; the scheduler
-        prefers the steps that it waits for.
+        Whether outputs are shown as soon as the step ends, such as the verdict of a run; the
+        scheduler prefers the steps that it depends on.
 
     Returns
     -------
     Callable[[Callable[P, R]], Step[P, R]]
-        Decorator that makes a step of a function.
+        Decorator that turns a function into a step.
 
     Examples
     --------

@@ -1,10 +1,10 @@
-"""Store files as BIDS derivatives with names from ``io_spec.json``.
+"""Storage of files as BIDS derivatives with names from ``io_spec.json``.
 
-Files are written in whole or not at all, the sidecar first.
+Files are written completely or not at all, the sidecar first.
 
-There are two kinds of data sets. One holds all results. The other, inside it, holds the primary
-series alone, named and laid out as other programs look for a preprocessed series; its files are
-links to those of the first, where it has them.
+There are two kinds of data sets. The output directory contains all results. Nested data sets
+contain only the exported series, with the names and folders that other programs expect of a
+preprocessed series; their files are links to files in the output directory, if these exist.
 """
 
 import json
@@ -24,8 +24,8 @@ from bids_sr.sr.method import Cost
 RECORD = "written.json"
 _NOTHING: Mapping[str, str] = {}
 _WITHOUT_SIDECAR = frozenset({"xfm"})
-"""Kinds of which nobody asks metadata: in the data set for other programs these have none, which
-spares files.
+"""Suffixes of files that have no sidecar in the data set for other programs, which limits the
+number of files.
 """
 Varies = Mapping[str, Sequence[str]]
 """Entities that distinguish files with a shared sidecar, with the keys that differ."""
@@ -33,7 +33,13 @@ _NOTHING_VARIES: Varies = {}
 
 
 def derivative_path(entities: Mapping[str, str]) -> str:
-    """Relative path of a derivative, of entities by their long names."""
+    """Return the relative path of a derivative from its entities (long names).
+
+    Raises
+    ------
+    ValueError
+        If an entity is unknown, or if no file name pattern matches.
+    """
     from bids.layout.writing import build_path
 
     from bids_sr.boilerplate import data_of
@@ -53,7 +59,7 @@ def derivative_path(entities: Mapping[str, str]) -> str:
 
 
 def _full_extension(path: Path) -> str:
-    """Extension of a file, ``.nii.gz`` and ``.func.gii`` as one; images are compressed."""
+    """Return the extension of a file, such as ``.func.gii``; images are always ``.nii.gz``."""
     name = path.name
     if name.endswith((".nii", ".nii.gz")):
         return ".nii.gz"
@@ -61,6 +67,7 @@ def _full_extension(path: Path) -> str:
 
 
 def _dimensions(path: Path) -> int:
+    """Return the number of dimensions of an image."""
     from bids_sr.io.nifti import SeriesReader
 
     with SeriesReader(path) as reader:
@@ -68,22 +75,22 @@ def _dimensions(path: Path) -> int:
 
 
 def _store(source: Path, target: Path, dtype: str, order: AxisOrder, code: int) -> None:
-    """Copy ``source`` to ``target`` atomically.
+    """Copy `source` to `target` atomically.
 
-    A target of the same content keeps its modification time.
+    A target with the same content keeps its modification time.
 
-    `code` is that of qform and sform, which are those that niworkflows writes.
+    `code` is the qform and sform code that niworkflows writes.
     """
     from bids_sr.io.copies import compress_series, save_reordered
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_files.whole_file(target) as beside:
+    with atomic_files.whole_file(target) as partial:
         if _full_extension(source) != ".nii.gz":
-            shutil.copyfile(source, beside)
+            shutil.copyfile(source, partial)
         elif _dimensions(source) == 4:
-            compress_series(source, beside, dtype=dtype, order=order, code=code)
+            compress_series(source, partial, dtype=dtype, order=order, code=code)
         else:
-            save_reordered(source, beside, order=order, code=code)
+            save_reordered(source, partial, order=order, code=code)
 
 
 def _write_sidecar(
@@ -92,40 +99,40 @@ def _write_sidecar(
     content: Mapping[str, object],
     varies: Varies = _NOTHING_VARIES,
 ) -> list[Path]:
-    """Write the sidecar of one file, or those that it shares with others, and return their paths.
+    """Write the sidecar of a file, or its shared sidecars, and return their paths.
 
-    For shared sidecars see `Keep`.
+    Shared sidecars are described in `_shared`.
     """
-    own = derivative_path({**entities, "extension": ".json"})
-    written: dict[str, Mapping[str, object]] = {}
-    written.update(_shared(entities, content, varies))
-    # of an earlier version; it would be taken before what is shared
-    if not written or (root / own).exists():
-        written[own] = content
-    for path, told in written.items():
-        atomic_files.write_json(root / path, told)
-    return [root / path for path in written]
+    own_path = derivative_path({**entities, "extension": ".json"})
+    contents: dict[str, Mapping[str, object]] = {}
+    contents.update(_shared(entities, content, varies))
+    # an existing sidecar of an earlier version would take precedence over shared sidecars
+    if not contents or (root / own_path).exists():
+        contents[own_path] = content
+    for path, file_content in contents.items():
+        atomic_files.write_json(root / path, file_content)
+    return [root / path for path in contents]
 
 
 def _shared(
     entities: Mapping[str, str], content: Mapping[str, object], varies: Varies
 ) -> Iterator[tuple[str, dict[str, object]]]:
-    """Sidecars that a file inherits from, by path; none where its kind shares none.
+    """Yield path and content of the shared sidecars that a file inherits from.
 
-    BIDS lets one sidecar of a folder apply to a file. So one lies beside the files, named without
-    the entity by which they differ, and holds what they have in common; what differs with this
-    entity is in one a folder higher.
+    BIDS allows one sidecar per folder to apply to a file. This sidecar is next to the files, named
+    without the entity that distinguishes them, and contains their common keys. Keys that differ
+    with this entity are in a sidecar in the parent folder.
     """
     entity = next((name for name in varies if entities.get(name)), "")
     if not entity or (entities.get("space") and entities.get("res") == "hr"):
-        # what maps on the fine grid of the run share would apply to such a map too, and BIDS lets
-        # one apply
+        # the shared sidecar of maps on the high-resolution grid of the run would also apply to
+        # such a map, and BIDS allows only one
         return
     common = {key: value for key, value in content.items() if key not in varies[entity]}
     yield derivative_path({**entities, entity: "", "extension": ".json"}), common
-    if differs := {key: value for key, value in content.items() if key in varies[entity]}:
-        left_out = dict.fromkeys(("datatype", "space", "res", "stat", "desc"), "")
-        yield derivative_path({**entities, **left_out, "extension": ".json"}), differs
+    if differing := {key: value for key, value in content.items() if key in varies[entity]}:
+        omitted_entities = dict.fromkeys(("datatype", "space", "res", "stat", "desc"), "")
+        yield derivative_path({**entities, **omitted_entities, "extension": ".json"}), differing
 
 
 def _sidecar_of(
@@ -134,9 +141,9 @@ def _sidecar_of(
     references: Mapping[str, str],
     entities: Mapping[str, str],
 ) -> dict[str, object]:
-    """Sidecar of one file: its own keys, then what BIDS asks for.
+    """Return the sidecar of a file: the given keys, then keys required by BIDS.
 
-    Sources that a file states itself replace those of its step.
+    Sources among the given keys replace `sources`, which are those of the step.
     """
     content = {**({"Sources": list(sources)} if sources else {}), **values}
     if entities["extension"] == ".nii.gz":
@@ -154,7 +161,7 @@ def _sidecar_of(
 def _is_described(entities: Mapping[str, str]) -> bool:
     """Return whether a file has a sidecar.
 
-    The label table of a segmentation shares that of its image.
+    The label table of a segmentation shares the sidecar of the image.
     """
     if entities["suffix"] == "dseg" and entities["extension"] == ".tsv":
         return False
@@ -162,35 +169,36 @@ def _is_described(entities: Mapping[str, str]) -> bool:
 
 
 def _of_results(content: Mapping[str, object]) -> dict[str, object]:
-    """Return a sidecar as in the data set for other programs.
+    """Return a sidecar for the data set for other programs.
 
-    From there, all results are another data set.
+    From this data set, the output directory is another data set.
     """
 
-    def renamed(value: object) -> object:
+    def with_dataset(value: object) -> object:
         if isinstance(value, list):
-            return [*map(renamed, value)]
-        is_ours = isinstance(value, str) and value.startswith("bids::")
-        return f"bids:{RESULTS}:{str(value).removeprefix('bids::')}" if is_ours else value
+            return [*map(with_dataset, value)]
+        is_own_uri = isinstance(value, str) and value.startswith("bids::")
+        return f"bids:{RESULTS}:{str(value).removeprefix('bids::')}" if is_own_uri else value
 
     return {
-        key: renamed(value) if key in ("Sources", "SpatialReference") else value
+        key: with_dataset(value) if key in ("Sources", "SpatialReference") else value
         for key, value in content.items()
     }
 
 
 def _read(path: Path) -> dict[str, object]:
+    """Return the content of a JSON file."""
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _named(path: Path) -> dict[str, str]:
-    """Entities of a file whose name tells them; what is drawn lies among the figures."""
-    drawn = {"datatype": "figures"} if path.suffix in {".svg", ".html"} else {}
-    return {**entities_of_name(path), **drawn}
+    """Return the entities in a file name, including the datatype ``figures`` for drawings."""
+    figure_entities = {"datatype": "figures"} if path.suffix in {".svg", ".html"} else {}
+    return {**entities_of_name(path), **figure_entities}
 
 
 def _cost(own_entities: Mapping[str, str] | None) -> Cost:
-    """A series is compressed; nothing else takes long."""
+    """Return the cost of storing, which is only substantial for series (compression)."""
     is_series = own_entities is not None and own_entities.get("suffix") == "bold"
     return Cost(volumes=0.013) if is_series else Cost(always=0.1)
 
@@ -218,39 +226,53 @@ def store(
 ) -> list[File]:
     """Store files under their BIDS-Derivatives names.
 
-    Unknown entities are refused, never turned into metadata.
+    Unknown entities are rejected, never turned into metadata. Images on a grid of a run (without
+    entity ``space``, or with ``boldref``) get the axis order of the input.
 
-    Images of a run that are on a grid of its own (no entity ``space``, or ``boldref``) get the
-    order of axes that its input has.
+    Parameters
+    ----------
+    files : sequence of File
+        Files to store; empty if a step has no output.
+    entities, own_entities : mapping
+        Entities of the scope and of the artifact, long names to labels. If `own_entities` is None,
+        the file names contain them.
+    among : list or None
+        Alternative sets of entities that select the files to store. If None, all files are stored.
+    references : mapping
+        URI of the image with the grid or frame of an image, by the entity ``space``, which may be
+        "".
+    output_dtype : {"float32", "int16"}
+        Data type of stored uncompressed series.
+    datasets : sequence of str
+        Series whose data sets for other programs may contain the files.
+    exported_as : mapping or None
+        Entities that differ in `datasets`, "" to omit an entity. If None, the files are not
+        exported.
 
-    `files`: to store; none where a step had nothing to give. `entities, own_entities`: long names
-    to labels, of the scope and of the artifact; where the latter are None the names of the files
-    tell them. `among`: entities of the files that are stored, each a choice; None: all.
-    `references`: URI of the image whose grid or frame an image has, by the entity ``space``; ""
-    for none. `output_dtype`: stored type of uncompressed series. `datasets`: series of whose data
-    sets for other programs the files may be. `exported_as`: what of the entities is another one in
-    `datasets`, an empty label for none; None: they are not there. Returns the files that were
-    stored, with those in data sets for other programs.
+    Returns
+    -------
+    list of File
+        Stored files, including files in data sets for other programs.
     """
-    told_by_files = (
-        [path for path in files if path.suffix == ".json"] if own_entities is None else []
-    )
-    beside = {path.with_suffix("").name: path for path in told_by_files}
-    written, notes = [], list[Path]()
-    for source in (each for each in files if each not in beside.values()):
-        own = _named(source) if own_entities is None else own_entities
-        if among is not None and not any(each.items() <= own.items() for each in among):
+    json_files = [path for path in files if path.suffix == ".json"] if own_entities is None else []
+    json_by_stem = {path.with_suffix("").name: path for path in json_files}
+    stored_files, notes = [], list[Path]()
+    for source in (path for path in files if path not in json_by_stem.values()):
+        file_entities = _named(source) if own_entities is None else own_entities
+        if among is not None and not any(
+            choice.items() <= file_entities.items() for choice in among
+        ):
             continue
-        name_entities = {**entities, **own, "extension": _full_extension(source)}
-        note = beside.get(source.name)
-        told = beside.get(source.name.partition(".")[0])
-        given = _read(told) if told else {**own_sidecar, **(sidecar or {})}
-        content = _sidecar_of(given, sources, references, name_entities) | dict(provenance)
+        name_entities = {**entities, **file_entities, "extension": _full_extension(source)}
+        note = json_by_stem.get(source.name)
+        file_sidecar = json_by_stem.get(source.name.partition(".")[0])
+        values = _read(file_sidecar) if file_sidecar else {**own_sidecar, **(sidecar or {})}
+        content = _sidecar_of(values, sources, references, name_entities) | dict(provenance)
         code = {"": 1, "boldref": 1, "T1w": 2}.get(
             name_entities.get("space", ""), 4
         )  # scanner, another image, template
         order = inverse(axis_order) if code == 1 else AS_STORED
-        first: Path | None = None
+        first_copy: Path | None = None
         if in_output:
             if _is_described(name_entities):
                 notes += _write_sidecar(
@@ -258,28 +280,33 @@ def store(
                 )
             _store(
                 source,
-                first := output_dir / derivative_path(name_entities),
+                first_copy := output_dir / derivative_path(name_entities),
                 output_dtype,
                 order,
                 code,
             )
             if note is not None:
-                more = {"file": first.name, "entities": dict(entities)}
+                manifest_entries = {"file": first_copy.name, "entities": dict(entities)}
                 atomic_files.write_json(
-                    first.with_name(f"{first.name}.json"), {**more, **_read(note)}
+                    first_copy.with_name(f"{first_copy.name}.json"),
+                    {**manifest_entries, **_read(note)},
                 )
-            written.append(first)
+            stored_files.append(first_copy)
         for series in datasets if exported_as is not None else ():
             root = dataset_of(output_dir, series)
-            there = {**name_entities, **(exported_as or {})}
-            if "space" in name_entities or there["suffix"] not in _WITHOUT_SIDECAR:
-                # one for all tissues
-                all_labels = {**there, "label": ""} if there["suffix"] == "probseg" else there
+            export_entities = {**name_entities, **(exported_as or {})}
+            if "space" in name_entities or export_entities["suffix"] not in _WITHOUT_SIDECAR:
+                # one sidecar for all tissues
+                all_labels = (
+                    {**export_entities, "label": ""}
+                    if export_entities["suffix"] == "probseg"
+                    else export_entities
+                )
                 notes += _write_sidecar(root, all_labels, _of_results(content))
-            written.append(target := root / derivative_path(there))
-            if first is None:
-                _store(source, first := target, output_dtype, order, code)
+            stored_files.append(target := root / derivative_path(export_entities))
+            if first_copy is None:
+                _store(source, first_copy := target, output_dtype, order, code)
             else:
-                atomic_files.link_whole(first, target)
-    (here / RECORD).write_text(json.dumps([str(path) for path in (*written, *notes)]))
-    return written
+                atomic_files.link_whole(first_copy, target)
+    (here / RECORD).write_text(json.dumps([str(path) for path in (*stored_files, *notes)]))
+    return stored_files

@@ -135,7 +135,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/execution/slurm_*": FOREIGN,
     "bids_sr/execution/step_warnings.py::_Kept.emit": FORMAT,
     "bids_sr/slurm/*": FOREIGN,
-    "bids_sr/cli/participant_level.py::_of_earlier_calls": FILES,
+    "bids_sr/cli/participant_level.py::_move_earlier_files": FILES,
     "bids_sr/io/dataset_description.py::*": FILES,
     "bids_sr/io/earlier_files.py::*": FILES,
     "bids_sr/io/uris.py::*": FILES,

@@ -36,56 +36,58 @@ from bids_sr.version import __version__
 
 @frozen
 class ReadyMethod:
-    """Method or interpolation for one image.
+    """Method or interpolation prepared for an image.
 
-    `make` builds the upsampler; `overruled` lists the differences that ``--allow`` or ``--force``
-    accepted.
+    `make` builds the upsampler; `overruled` lists the differences accepted by ``--allow`` or
+    ``--force``.
     """
 
     name: str
     factor: Factor
-    make: Callable[[float], Upsampler]  # from the intensity that is 1 for a network
+    make: Callable[[float], Upsampler]  # takes the intensity that corresponds to 1 in the network
     model: LoadedModel | None = None
     overruled: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:
-        """Of the network; 0 without one."""
+        """Number of parameters of the network; 0 for interpolations."""
         return (
-            0 if self.model is None else sum(p.numel() for p in self.model.generator.parameters())
+            0
+            if self.model is None
+            else sum(parameter.numel() for parameter in self.model.generator.parameters())
         )
 
 
 def ready_method(
     name: str, reader: SeriesReader, options: ImageOptions, default: Factor | None = None
 ) -> ReadyMethod:
-    """Check from the header alone that a model file, or an interpolation, fits an image.
+    """Prepare a model file or an interpolation for an image, after checks of the header.
 
-    `default` is the factor where the command line names none and there is no model.
+    `default` is the factor if neither the command line nor a model states it.
     """
     if name in PAIR_BASELINES:
-        why = (
+        reason = (
             "the method adds detail from a high-resolution image of the same participant,"
             " which must be registered to the run"
         )
         raise UsageError(
-            name, why, "use bids-sr ... --sr-method inject ratio, which registers the images"
+            name, reason, "use bids-sr ... --sr-method inject ratio, which registers the images"
         )
     if name in BASELINES and name not in INTERPOLATIONS:
-        why = (
+        reason = (
             "the method weights signal changes by the temporal variance of the run, which"
             " requires a brain mask and head-motion estimates"
         )
         raise UsageError(
             name,
-            why,
+            reason,
             f"use bids-sr ... --sr-method {name}, which computes the mask and the head motion",
         )
     if name in MATRICES:
         if options.patch or options.overlap:
-            what = "--patch" if options.patch else "--overlap"
+            option = "--patch" if options.patch else "--overlap"
             raise UsageError(
-                what,
+                option,
                 f"{name} interpolates whole images and does not use patches",
                 "omit this option",
             )
@@ -103,7 +105,8 @@ def ready_method(
         or hr_grid(shape, reader.affine, trained_factor)[0]
         == hr_grid(shape, reader.affine, default)[0]
     ):
-        default = trained_factor  # the same grid: 43.75 voxels become 44 by 1.25 and by 44/35
+        # the same grid: 43.75 voxels become 44 with factors 1.25 and 44/35
+        default = trained_factor
     factor = files.factor_from(options.factor, default)
     contrast = files.contrast_of(reader.path, options.contrast)
     overruled = model_files.fit_for(
@@ -130,40 +133,40 @@ def ready_method(
 
 
 def _patches(model: LoadedModel, options: ImageOptions) -> dict[str, object]:
-    """Return the entries of the sidecar on patches; none for whole images."""
-    own = model.recipe.patch_applied if isinstance(model.recipe, Recipe) else None
-    side = own if options.patch is None else options.patch
+    """Return the sidecar entries for patches; empty for whole images."""
+    recipe_side = model.recipe.patch_applied if isinstance(model.recipe, Recipe) else None
+    side = recipe_side if options.patch is None else options.patch
     return {"Patch": side, "PatchOverlap": options.overlap} if side else {}
 
 
 def _check_patches(model: LoadedModel, options: ImageOptions) -> None:
-    """Refuse patches that the network of a model cannot take, and an overlap without patches."""
+    """Reject patches that the network does not support, and overlap without patches."""
     recipe = model.recipe
-    what = f"--patch {options.patch}" if options.patch else f"--overlap {options.overlap}"
+    option = f"--patch {options.patch}" if options.patch else f"--overlap {options.overlap}"
     if not options.patch and not options.overlap:
         return
     if not isinstance(recipe, Recipe) or recipe.upsampled_by is None:
-        why = f"{model.card.method} processes whole images on the acquired grid"
-        raise UsageError(what, why, "omit this option")
+        reason = f"{model.card.method} processes whole images on the acquired grid"
+        raise UsageError(option, reason, "omit this option")
     side = options.patch or recipe.patch_applied
     if side is None:
-        why = (
+        reason = (
             "--overlap applies only to patch-based inference, but this model is applied to"
             " whole images"
         )
-        raise UsageError(what, why, "set the patch size with --patch, or omit --overlap")
+        raise UsageError(option, reason, "set the patch size with --patch, or omit --overlap")
     smallest = min(side) if isinstance(side, tuple) else side
-    least = max(SMALLEST_SIDE, getattr(recipe.build_generator, "smallest", 1))
-    if smallest < least:
-        why = f"{model.card.method} requires patches of at least {least} voxels"
-        raise UsageError(what, why, f"use --patch {least} or a larger value")
+    smallest_allowed = max(SMALLEST_SIDE, getattr(recipe.build_generator, "smallest", 1))
+    if smallest < smallest_allowed:
+        reason = f"{model.card.method} requires patches of at least {smallest_allowed} voxels"
+        raise UsageError(option, reason, f"use --patch {smallest_allowed} or a larger value")
     if options.overlap >= smallest:
-        why = f"the overlap must be smaller than the patch size of {smallest} voxels"
-        raise UsageError(what, why, "use a smaller --overlap or a larger --patch")
+        reason = f"the overlap must be smaller than the patch size of {smallest} voxels"
+        raise UsageError(option, reason, "use a smaller --overlap or a larger --patch")
 
 
 def overruled_notes(prepared: ReadyMethod, options: ImageOptions) -> list[str]:
-    """Return one note for each difference between model and image that the user accepted."""
+    """Return a note for each difference between model and image that the user accepted."""
     flag = "--force" if options.force else "--allow"
     return [f"mismatch allowed by {flag}: {difference}" for difference in prepared.overruled]
 
@@ -178,11 +181,11 @@ def apply(options: ApplyOptions) -> None:
         notes += [note] * bool(note)
         for note in notes:
             print(f"Note: {note}")
-        began = time.monotonic()
-        # threads of numpy's library wait busily, and would take the cores from those of torch
+        start = time.monotonic()
+        # BLAS threads of numpy use busy waiting, which would slow down the threads of torch
         with threadpool_limits(1, user_api="blas"):
             _write(reader, prepared.make(scale), prepared.factor, out)
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - start
     content: dict[str, object] = {
         "Description": f"image super-resolved with {prepared.name}; for research use only, not"
         " for clinical use",
@@ -213,17 +216,17 @@ def _write(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path
         save_image(fine.astype(np.float32), affine, out, header_like=reader.header)
         return
     count = reader.shape[3]
-    tell = progress_line()
+    show_progress = progress_line()
     with SeriesWriter(
         out, (*shape, count), affine, reader.tr, header_like=reader.header
     ) as writer:
-        for t, volume in enumerate(reader.volumes()):
-            writer.append(checked_finite(upsampler(volume, np.eye(4)), t))
-            tell("volume", t + 1, count)
+        for index, volume in enumerate(reader.volumes()):
+            writer.append(checked_finite(upsampler(volume, np.eye(4)), index))
+            show_progress("volume", index + 1, count)
 
 
 def checked_finite(fine: Array, volume: int) -> Array:
-    """A super-resolved volume, refused where it is not finite."""
+    """Return a super-resolved volume; raise `InferenceError` if it is not finite."""
     if not np.isfinite(fine).all():
         raise InferenceError(
             f"volume {volume}: the super-resolved image contains non-finite values"

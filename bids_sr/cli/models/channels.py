@@ -1,7 +1,7 @@
-"""Several contrasts per head for ``compare`` and ``search``: files as channels of one network.
+"""Several contrasts per head for ``compare`` and ``search``, as channels of a network.
 
-Files are the prepared scans that ``bids-sr --sr-target anat`` writes: high- and low-resolution
-scans of all contrasts on one grid, from 0 to 1, 0 outside the brain.
+The files are prepared scans written by ``bids-sr --sr-target anat``: high- and low-resolution
+scans of all contrasts on the same grid, scaled to 0 to 1, with 0 outside the brain.
 
 Source: attention_unet, sections 3.1 and 3.2: T1w, T2w and FLAIR as channels, and a random split of
 participants.
@@ -33,14 +33,15 @@ from bids_sr.sr.method import Method, offered_methods
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.training.fused import contrast_image, super_resolve_contrasts
 
-_NEAR = 1e-3  # difference of two grids' affines that is rounding (mm)
+_NEAR = 1e-3  # mm, largest difference between affines of a grid that is due to rounding
 
 
 @frozen
 class ScannedHead:
-    """Scans of one head (one session of a participant), with contrasts in the order of the call.
+    """Scans of a head in one session, with contrasts in the order of ``--channels``.
 
-    `name`: participant and session. `fine, coarse`: files of each contrast.
+    `name` consists of participant and session. `fine` and `coarse` are the high- and
+    low-resolution files per contrast.
     """
 
     participant: str
@@ -49,19 +50,19 @@ class ScannedHead:
     coarse: tuple[Path, ...]
 
     def read(self, contrasts: Sequence[str], mask_file: Path | None) -> TrainingImage:
-        """Read all scans as one image with channels; refuse other grids and intensities."""
+        """Read all scans as one image with channels; reject other grids and intensities."""
         arrays: dict[str, list[Array]] = {"fine": [], "coarse": []}
         affine: Array | None = None
         for kind, paths in (("fine", self.fine), ("coarse", self.coarse)):
             for path in paths:
-                data, own_affine = load_image(path)
+                data, scan_affine = load_image(path)
                 if affine is None:
-                    affine = own_affine
+                    affine = scan_affine
                 shape = arrays["fine"][0].shape if arrays["fine"] else data.shape
                 if (
                     data.ndim != 3
                     or data.shape != shape
-                    or np.abs(own_affine - affine).max() > _NEAR
+                    or np.abs(scan_affine - affine).max() > _NEAR
                 ):
                     raise UsageError(
                         f"{path}",
@@ -70,11 +71,11 @@ class ScannedHead:
                         _PREPARE,
                     )
                 if data.min() < 0 or data.max() > 1 + _NEAR:
-                    why = (
+                    reason = (
                         f"intensities range from {data.min():.4g} to {data.max():.4g};"
                         " expected values between 0 and 1"
                     )
-                    raise UsageError(f"{path}", why, _PREPARE)
+                    raise UsageError(f"{path}", reason, _PREPARE)
                 arrays[kind].append(data)
         assert affine is not None
         fine, coarse = np.stack(arrays["fine"]), np.stack(arrays["coarse"])
@@ -83,9 +84,11 @@ class ScannedHead:
         else:
             mask = np.asarray(load_image(mask_file)[0] > 0.5)
         if mask.shape != fine.shape[1:] or not mask.any():
-            what = f"{mask_file or self.coarse[0]}"
+            file_name = f"{mask_file or self.coarse[0]}"
             raise UsageError(
-                what, "the brain mask is empty or does not have the grid of the images", _PREPARE
+                file_name,
+                "the brain mask is empty or does not have the grid of the images",
+                _PREPARE,
             )
         return contrast_image(fine, coarse, mask, affine, contrasts, self.name)
 
@@ -97,36 +100,38 @@ _PREPARE = (
 
 
 def heads_of(options: ChannelOptions) -> list[ScannedHead]:
-    """Group the files of a call by participant and session; refuse incomplete groups."""
-    found: dict[str, dict[str, tuple[Path, Path]]] = {}
+    """Group the files of a call by participant and session; reject incomplete groups."""
+    groups: dict[str, dict[str, tuple[Path, Path]]] = {}
     participants: dict[str, str] = {}
     for fine, coarse in zip(options.fine, options.coarse, strict=True):
         head, contrast = _head_name(fine), files.contrast_of(fine, None)
         if (_head_name(coarse), files.contrast_of(coarse, None)) != (head, contrast):
-            why = (
+            reason = (
                 f"the corresponding high-resolution image, {fine.name}, is from a different"
                 " participant, session or contrast"
             )
             raise UsageError(
-                f"{coarse}", why, "list the high- and low-resolution images in the same order"
+                f"{coarse}", reason, "list the high- and low-resolution images in the same order"
             )
         if contrast not in options.channels:
-            why = f"the contrast {contrast} is not one of --channels {' '.join(options.channels)}"
-            raise UsageError(f"{fine}", why, "omit the file, or add the contrast to --channels")
-        group = found.setdefault(head, {})
+            reason = (
+                f"the contrast {contrast} is not one of --channels {' '.join(options.channels)}"
+            )
+            raise UsageError(f"{fine}", reason, "omit the file, or add the contrast to --channels")
+        group = groups.setdefault(head, {})
         if contrast in group:
-            why = f"{head} already has a {contrast} scan, {group[contrast][0].name}"
-            raise UsageError(f"{fine}", why, "specify only one scan per contrast and session")
+            reason = f"{head} already has a {contrast} scan, {group[contrast][0].name}"
+            raise UsageError(f"{fine}", reason, "specify only one scan per contrast and session")
         group[contrast] = fine, coarse
         participants[head] = participant_of(fine)
     heads = []
-    for head, group in found.items():
-        if absent := [name for name in options.channels if name not in group]:
-            why = f"no {' and '.join(absent)} scan was specified"
+    for head, group in groups.items():
+        if missing := [name for name in options.channels if name not in group]:
+            reason = f"no {' and '.join(missing)} scan was specified"
             fix = (
                 f"specify {' '.join(options.channels)} scans for all participants, or omit {head}"
             )
-            raise UsageError(head, why, fix)
+            raise UsageError(head, reason, fix)
         pairs = [group[name] for name in options.channels]
         heads.append(
             ScannedHead(
@@ -150,7 +155,7 @@ def _head_name(file: Path) -> str:
 
 
 def check_fusing(methods: Sequence[Method]) -> None:
-    """Refuse methods that take one contrast."""
+    """Reject methods that only use one contrast."""
     for method in methods:
         if not method.fuses:
             from bids_sr.sr.method import get_method
@@ -170,16 +175,16 @@ def score_heads(
 ) -> Iterator[TableRow]:
     """Yield scores of all models and of the low-resolution scans, one row per contrast.
 
-    The low-resolution scans are on the high-resolution grid, so that they are the interpolation
-    that models are compared with. Cells are text.
+    Low-resolution scans are interpolated to the high-resolution grid, and serve as the
+    interpolation in the comparison with models. Cells are text.
     """
     device = model_files.device_of(options)
     for head, image in heads:
         assert image.fine is not None
         assert image.coarse is not None
-        made: dict[str, Array] = {}
+        images_by_name: dict[str, Array] = {}
         for name, path in trained.items():
-            made[name] = super_resolve_contrasts(
+            images_by_name[name] = super_resolve_contrasts(
                 load_model(path),
                 image.coarse,
                 image.mask,
@@ -187,10 +192,10 @@ def score_heads(
                 device=device,
                 threads=options.threads,
             )
-        made[_interpolation(head.coarse)] = image.coarse
-        for name, scans in made.items():
-            for k, reference in enumerate(head.fine):
-                row = _scores(scans[k], image.fine[k], image)
+        images_by_name[_interpolation(head.coarse)] = image.coarse
+        for name, scans in images_by_name.items():
+            for index, reference in enumerate(head.fine):
+                row = _scores(scans[index], image.fine[index], image)
                 row |= {
                     "name": name,
                     "participant": head.participant,
@@ -200,7 +205,7 @@ def score_heads(
 
 
 def _interpolation(coarse: Sequence[Path]) -> str:
-    """Return the name of the series of low-resolution scans, else ``coarse``."""
+    """Return the common series name of low-resolution scans, or else ``coarse``."""
     names = {
         match[1] if (match := re.search(r"_desc-([A-Za-z0-9+]+)_", path.name)) else "coarse"
         for path in coarse
@@ -209,7 +214,7 @@ def _interpolation(coarse: Sequence[Path]) -> str:
 
 
 def _scores(image: Array, reference: Array, head: TrainingImage) -> TableRow:
-    """Return the metrics of one contrast of one head, within its mask."""
+    """Return the metrics for one contrast of a head, within its mask."""
     inside = head.mask > 0
     data_range = similarity.reference_range(reference, inside)
     resolution = None

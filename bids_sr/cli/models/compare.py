@@ -1,7 +1,7 @@
 """``bids-sr-models compare``: train methods on some participants, test on others.
 
-A single split or k-fold cross-validation. Models and scores are kept after each step, so that the
-same command continues a stopped comparison and ends with the same tables.
+Participants are split once or in k-fold cross-validation. Models and scores are saved after each
+step, so that the same command resumes a stopped comparison with identical tables.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ from bids_sr.sr.training.trainer import fit
 
 @frozen
 class _Candidate:
-    """A method to train, at the resolution of the images or a lower one.
+    """Method to train, at the resolution of the images or a lower resolution.
 
-    `coarser`: voxel size of the images that are trained on, relative to the images of the call.
+    `coarser` is the voxel size of the training images relative to the images of the call.
     """
 
     name: str
@@ -68,18 +68,17 @@ class _Candidate:
 
 @frozen
 class _Study:
-    """Images of all participants, and what is trained on them.
+    """Images of all participants, and the methods trained on them.
 
-    `images`: images by number of the file of the call. `people`: participant of each file. With
-    several
-    contrasts as channels, both are by number of the head, and `heads` has their files.
+    `images` and `people` (participants) are in the order of the files. With several contrasts as
+    channels, both are in the order of `heads`, which contain the files.
     """
 
     candidates: tuple[_Candidate, ...]
     people: tuple[str, ...]
     images: tuple[TrainingImages, ...]
     factor: Factor
-    degradation: str | None  # of test images; None if measured ones are given
+    degradation: str | None  # degradation of test images; None for measured low-resolution images
     folds: tuple[ParticipantSplit, ...]
     heads: tuple[ScannedHead, ...] = ()
 
@@ -102,18 +101,21 @@ def compare(options: CompareOptions) -> None:
             print(f"Fold {number} of {len(study.folds)} was already completed")
             continue
         trained = {
-            one.name: _train(one, study, fold, models / f"fold-{number}_{one.name}", options)
-            for one in study.candidates
+            candidate.name: _train(
+                candidate, study, fold, models / f"fold-{number}_{candidate.name}", options
+            )
+            for candidate in study.candidates
         }
         rows += [
-            {"set": kind, "fold": str(number), **row}
-            for kind, people in (("validation", fold.validation), ("test", fold.test))
+            {"set": set_name, "fold": str(number), **row}
+            for set_name, people in (("validation", fold.validation), ("test", fold.test))
             for row in _score(trained, study, people, options, models)
         ]
         write_table(out, "models_compare", rows, {"Comparison": about})
-        rows = _rows_so_far(out, about)  # with the digits of the file, as when it is continued
+        # read back, so that numbers are rounded as in a resumed comparison
+        rows = _rows_so_far(out, about)
         print(f"Fold {number} of {len(study.folds)}: models were tested on {' '.join(fold.test)}")
-    names = [one.name for one in study.candidates]
+    names = [candidate.name for candidate in study.candidates]
     test_rows = [row for row in rows if row["set"] == "test"]
     print(f"{out}: scores on the test sets")
     compare_rows(test_rows, names, {}, out)
@@ -123,48 +125,49 @@ def compare(options: CompareOptions) -> None:
 
 
 def _prepare(options: CompareOptions) -> _Study:
-    """Read the images and check all trainings; refuse what cannot be compared."""
+    """Read the images and check all training requests; reject invalid comparisons."""
     candidates = _candidates(options)
-    lead = options.fine
-    if not lead:
-        why = "methods are tested by comparison with high-resolution images"
+    references = options.fine
+    if not references:
+        reason = "methods are tested by comparison with high-resolution images"
         raise UsageError(
             "compare requires --fine",
-            why,
+            reason,
             "specify the high-resolution images with --fine FILE ...",
         )
     if options.channels:
         return _checked(_prepare_channels(options, candidates))
-    people = tuple(participant_of(path) for path in lead)
+    people = tuple(participant_of(path) for path in references)
     folds = _folds(options, list(dict.fromkeys(people)))
-    first = candidates[0].training
+    first_training = candidates[0].training
     images = list[TrainingImages]()
     factors = set[Factor]()
-    for number, path in enumerate(lead):
-        of_file = replace(
+    for number, path in enumerate(references):
+        file_options = replace(
             options,
             fine=(path,),
             coarse=options.coarse[number : number + 1],
             mask=options.mask[number : number + 1],
         )
-        made, factor = read_images(of_file, first)
-        alike = [other.name for other in lead].count(path.name) > 1
+        file_images, factor = read_images(file_options, first_training)
+        has_duplicates = [other_path.name for other_path in references].count(path.name) > 1
         images.append(
             tuple(
-                replace(image, name=f"{number + 1}-{image.name}") if alike else image
-                for image in made
+                replace(image, name=f"{number + 1}-{image.name}") if has_duplicates else image
+                for image in file_images
             )
         )
         factors.add(factor)
     if len(factors) > 1:
-        why = f"the image pairs have different super-resolution factors: {sorted(factors)}"
+        reason = f"the image pairs have different super-resolution factors: {sorted(factors)}"
         raise UsageError(
-            "--fine and --coarse", why, "compare only image pairs with the same factor"
+            "--fine and --coarse", reason, "compare only image pairs with the same factor"
         )
     factor = factors.pop()
     study = _Study(
         candidates=tuple(
-            replace(one, training=replace(one.training, factor=factor)) for one in candidates
+            replace(candidate, training=replace(candidate.training, factor=factor))
+            for candidate in candidates
         ),
         people=people,
         images=tuple(images),
@@ -177,14 +180,15 @@ def _prepare(options: CompareOptions) -> _Study:
 
 def _prepare_channels(options: CompareOptions, candidates: Sequence[_Candidate]) -> _Study:
     """Read the scans of all heads, with contrasts as channels on the high-resolution grid."""
-    check_fusing([one.training.method for one in candidates])
+    check_fusing([candidate.training.method for candidate in candidates])
     heads = heads_of(options)
     people = tuple(head.participant for head in heads)
     folds = _folds(options, list(dict.fromkeys(people)))
     mask_of = dict(zip(options.fine, options.mask, strict=False))
     return _Study(
         candidates=tuple(
-            replace(one, training=replace(one.training, factor=SAME_GRID)) for one in candidates
+            replace(candidate, training=replace(candidate.training, factor=SAME_GRID))
+            for candidate in candidates
         ),
         people=people,
         images=tuple((head.read(options.channels, mask_of.get(head.fine[0])),) for head in heads),
@@ -196,17 +200,17 @@ def _prepare_channels(options: CompareOptions, candidates: Sequence[_Candidate])
 
 
 def _checked(study: _Study) -> _Study:
-    """Return a study whose trainings all fit their images; refuse any other."""
-    for one in study.candidates:
-        everything = _training_images(one, study, study.folds[0])
-        recipe, ndim = one.training.effective_recipe, one.training.method.ndim
-        check_images(everything, recipe, study.factor, ndim)
-        suited(one.training, everything, quiet=True)
+    """Check that all training requests fit the images of a study, and return the study."""
+    for candidate in study.candidates:
+        images = _training_images(candidate, study, study.folds[0])
+        recipe, ndim = candidate.training.effective_recipe, candidate.training.method.ndim
+        check_images(images, recipe, study.factor, ndim)
+        suited(candidate.training, images, quiet=True)
     return study
 
 
 def _candidates(options: CompareOptions) -> list[_Candidate]:
-    """Return what is trained: each method at each training resolution."""
+    """Return the candidates: each method at each training resolution."""
     names = [name for name in options.method.split(",") if name]
     for name in names:
         if name not in offered_methods():
@@ -247,9 +251,10 @@ def _folds(options: CompareOptions, participants: list[str]) -> list[Participant
     """Return the split or folds that the options request."""
     labels = [
         tuple(
-            name if name in participants else f"sub-{name.removeprefix('sub-')}" for name in given
+            name if name in participants else f"sub-{name.removeprefix('sub-')}"
+            for name in requested
         )
-        for given in (options.validate_on, options.test_on)
+        for requested in (options.validate_on, options.test_on)
     ]
     try:
         if options.folds is not None:
@@ -264,30 +269,31 @@ def _folds(options: CompareOptions, participants: list[str]) -> list[Participant
 
 
 def _degradation(options: CompareOptions, candidates: Sequence[_Candidate]) -> str:
-    """Return the degradation that makes the test images, the same for all methods."""
-    names = {one.training.effective_recipe.degradation for one in candidates}
+    """Return the degradation for the test images, which must be the same for all methods."""
+    names = {candidate.training.effective_recipe.degradation for candidate in candidates}
     if len(names) > 1:
-        of_each = ", ".join(
-            f"{one.name} {one.training.effective_recipe.degradation}" for one in candidates
+        by_method = ", ".join(
+            f"{candidate.name} {candidate.training.effective_recipe.degradation}"
+            for candidate in candidates
         )
-        why = f"the recipes of the methods use different degradations ({of_each})"
-        raise UsageError("--degradation", why, "choose one degradation for all methods")
+        reason = f"the recipes of the methods use different degradations ({by_method})"
+        raise UsageError("--degradation", reason, "choose one degradation for all methods")
     return names.pop()
 
 
 def _training_images(
     candidate: _Candidate, study: _Study, fold: ParticipantSplit
 ) -> TrainingImages:
-    """Return the images that a method is trained on; those to validate on are marked.
+    """Return the training images of a candidate, with marked validation images.
 
-    A recipe that holds nothing out does not use the participants to validate on.
+    Recipes without held-out data do not use the validation participants.
     """
     validates = bool(candidate.training.effective_recipe.hold_out)
     return tuple(
-        _coarsened(replace(image, validation=who in fold.validation), candidate, study)
-        for who, images in zip(study.people, study.images, strict=True)
+        _coarsened(replace(image, validation=participant in fold.validation), candidate, study)
+        for participant, images in zip(study.people, study.images, strict=True)
         for image in images
-        if who in fold.train or (validates and who in fold.validation)
+        if participant in fold.train or (validates and participant in fold.validation)
     )
 
 
@@ -304,15 +310,15 @@ def _coarsened(image: TrainingImage, candidate: _Candidate, study: _Study) -> Tr
 def _downsampled(
     images: Sequence[Array], affine: Array, coarser: float, study: _Study
 ) -> tuple[list[Array], Array]:
-    """Return images (X, Y, Z) of one grid at a lower resolution, and their affine.
+    """Return images (X, Y, Z) of the same grid at a lower resolution, and their affine.
 
-    `coarser`: voxel size relative to the images, along the axes that the factor changes.
+    `coarser` is the voxel size relative to the images, along the axes with a factor other than 1.
     """
     import torch
 
     from bids_sr.sr.operators import get_operator
 
-    x, y, z = (coarser if f != 1 else 1.0 for f in study.factor)
+    x, y, z = (coarser if axis_factor != 1 else 1.0 for axis_factor in study.factor)
     assert study.degradation is not None
     operator = get_operator(study.degradation, tuple(images[0].shape), (x, y, z))
     low = [
@@ -323,14 +329,14 @@ def _downsampled(
 
 
 def _reference(number: int, study: _Study, options: CompareOptions, folder: Path) -> Path:
-    """Return the file of a reference of the tests, which is written if it has to be downsampled.
+    """Return the reference file of a test, downsampled if requested.
 
-    `number`: number of the file of the call. `folder`: directory of the models.
+    `number` is the position of the file in the call, `folder` the directory of the models.
     """
     path = options.fine[number]
     if options.test_coarser == 1:
         return path
-    # the name of the participant is found in a folder if the name of the file has none
+    # the folder identifies the participant if the file name does not
     name = f"{output_files.stem_of(path)}.nii.gz"
     out = (
         folder / f"tests-at-{options.test_coarser:g}x" / study.people[number] / str(number) / name
@@ -354,12 +360,12 @@ def _train(
     stem: Path,
     options: CompareOptions,
 ) -> Path:
-    """Train a method in one fold, or return its model if it is already there."""
+    """Train a method in a fold, or return its model if it already exists."""
     weights = stem.with_name(f"{stem.name}.safetensors")
     if weights.exists():
         try:
             load_model(weights)
-        except ModelError:  # its card was not written any more
+        except ModelError:  # the run was stopped before its card was written
             weights.unlink()
         else:
             print(f"{weights}: already trained")
@@ -367,9 +373,9 @@ def _train(
     output_files.make_folder(stem)
     work = (options.work_dir or stem.parent) / f"{stem.name}.work"
     images = _training_images(candidate, study, fold)
-    made = fit(suited(candidate.training, images, quiet=True), images, work, progress_line())
-    save_model(stem, made.state, made.card)
-    shutil.rmtree(work, ignore_errors=True)  # its checkpoints have served
+    result = fit(suited(candidate.training, images, quiet=True), images, work, progress_line())
+    save_model(stem, result.state, result.card)
+    shutil.rmtree(work, ignore_errors=True)  # the checkpoints are no longer needed
     print(f"{weights}: {candidate.name} trained on {len(images)} image(s)")
     return weights
 
@@ -381,20 +387,20 @@ def _score(
     options: CompareOptions,
     folder: Path,
 ) -> list[TableRow]:
-    """Return the scores of all models and interpolations in some participants.
+    """Return the scores of all models and interpolations for some participants.
 
-    `folder`: directory of the models, in which references of a lower resolution are kept.
+    Downsampled references are stored in `folder`, the directory of the models.
     """
-    chosen = [k for k, who in enumerate(study.people) if who in people]
-    if not chosen:
+    indices = [index for index, participant in enumerate(study.people) if participant in people]
+    if not indices:
         return []
     if study.heads:
-        heads = [(study.heads[k], study.images[k][0]) for k in chosen]
+        heads = [(study.heads[index], study.images[index][0]) for index in indices]
         return list(score_heads(trained, heads, options))
-    mismatched = any(one.coarser != options.test_coarser for one in study.candidates)
+    mismatched = any(candidate.coarser != options.test_coarser for candidate in study.candidates)
     evaluation = EvaluateOptions(
-        reference=tuple(_reference(k, study, options, folder) for k in chosen),
-        image=tuple(options.coarse[k] for k in chosen) if options.coarse else (),
+        reference=tuple(_reference(index, study, options, folder) for index in indices),
+        image=tuple(options.coarse[index] for index in indices) if options.coarse else (),
         degradation=study.degradation,  # type: ignore[arg-type]  # checked as an option
         model=tuple(map(str, trained.values())),
         factor=() if options.coarse else study.factor,
@@ -414,7 +420,7 @@ def _score(
 
 
 def _rows_so_far(out: Path, about: Mapping[str, object]) -> list[TableRow]:
-    """Return the rows of folds that are done; refuse the table of another comparison."""
+    """Return the rows of completed folds; reject the table of another comparison."""
     sidecar = out.with_suffix(".json")
     models = out.with_name(f"{out.stem}_models")
     if not sidecar.exists():
@@ -430,22 +436,23 @@ def _rows_so_far(out: Path, about: Mapping[str, object]) -> list[TableRow]:
 
 
 def _refuse_other(file: Path, models: Path) -> NoReturn:
-    why = "the file contains the results of a comparison with other images, methods or settings"
+    """Raise `UsageError` for the table of another comparison."""
+    reason = "the file contains the results of a comparison with other images, methods or settings"
     fix = f"choose another OUT, or remove the file and {models}"
-    raise UsageError(f"{file}", why, fix)
+    raise UsageError(f"{file}", reason, fix)
 
 
 def _about(study: _Study, options: CompareOptions) -> dict[str, object]:
-    """Return what models and scores rest on."""
+    """Return the properties that determine models and scores."""
     text = json.dumps([checksums(images) for images in study.images], sort_keys=True)
     return {
         "Methods": {
-            one.name: {
-                "Recipe": one.training.recipe,
-                "Settings": one.training.changed_settings,
-                "TrainedAt": one.coarser,
+            candidate.name: {
+                "Recipe": candidate.training.recipe,
+                "Settings": candidate.training.changed_settings,
+                "TrainedAt": candidate.coarser,
             }
-            for one in study.candidates
+            for candidate in study.candidates
         },
         "Folds": [
             {"Train": fold.train, "Validation": fold.validation, "Test": fold.test}
@@ -459,15 +466,19 @@ def _about(study: _Study, options: CompareOptions) -> dict[str, object]:
         "ImagesSHA256": hashlib.sha256(text.encode()).hexdigest(),
         "Volumes": options.volumes,
         **({"TestedAt": options.test_coarser} if options.test_coarser != 1 else {}),
-        "PerceptualWeights": [one.training.vgg_weights is not None for one in study.candidates],
+        "PerceptualWeights": [
+            candidate.training.vgg_weights is not None for candidate in study.candidates
+        ],
         "Precision": options.train_precision,
         "TrainedLast": options.train_last or 0,
-        "StartedFromSHA256": [one.training.started_with or "" for one in study.candidates],
+        "StartedFromSHA256": [
+            candidate.training.started_with or "" for candidate in study.candidates
+        ],
     }
 
 
 def _print_plan(study: _Study, options: CompareOptions) -> None:
-    """Print the sets of each fold and what is trained."""
+    """Print the sets of each fold and the trained methods."""
     for number, fold in enumerate(study.folds, 1):
         validation = f", validate on {' '.join(fold.validation)}" if fold.validation else ""
         print(
@@ -475,20 +486,21 @@ def _print_plan(study: _Study, options: CompareOptions) -> None:
             f" {' '.join(fold.train)}{validation}, test on {' '.join(fold.test)}"
         )
     unused = [
-        one.name
-        for one in study.candidates
-        if not one.training.effective_recipe.hold_out and any(f.validation for f in study.folds)
+        candidate.name
+        for candidate in study.candidates
+        if not candidate.training.effective_recipe.hold_out
+        and any(other_fold.validation for other_fold in study.folds)
     ]
     if unused:
         print(
             f"Note: the recipe of {' '.join(unused)} does not use held-out data, so the"
             " validation set has no influence on training"
         )
-    factor = " x ".join(f"{f:.4g}" for f in study.factor)
+    factor = " x ".join(f"{axis_factor:.4g}" for axis_factor in study.factor)
     count = len(study.folds) * len(study.candidates)
     origin = f"computed with the {study.degradation} degradation"
     print(
-        f"{count} training run(s): {' '.join(one.name for one in study.candidates)};"
+        f"{count} training run(s): {' '.join(candidate.name for candidate in study.candidates)};"
         f" super-resolution factor {factor}; low-resolution images"
         f" {origin if study.degradation else 'measured'}"
     )

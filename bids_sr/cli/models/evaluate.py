@@ -1,7 +1,7 @@
-"""``bids-sr-models evaluate``: models and interpolations against high-resolution references.
+"""``bids-sr-models evaluate``: models and interpolations compared with high-resolution references.
 
-References may be of one participant or several. All refusals come before anything is computed,
-and one reference is in memory at a time.
+References may belong to one or several participants. All inputs are checked before scores are
+computed, and only one reference is in memory at a time.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from bids_sr.sr.matrices import MATRICES, upsample
 
 @frozen
 class DrawnImages:
-    """What figures of one reference show: its first scored volume, and those of all rows.
+    """Images in the figures of a reference: its first scored volume, and the results of all rows.
 
-    All images are 3D on the grid of the reference, `interpolated` is the low-resolution image
-    brought there by linear interpolation, and `mask` are the voxels that are scored.
+    All images are 3D on the grid of the reference. `interpolated` is the low-resolution image
+    after linear interpolation, and `mask` contains the scored voxels.
     """
 
     title: str
@@ -62,23 +62,24 @@ class DrawnImages:
 
 @frozen
 class _Task:
-    """What every row of one reference is measured on."""
+    """Inputs shared by all rows of a reference."""
 
     participant: str
     coarse: SeriesReader
     reference: SeriesReader
-    window: tuple[slice, slice, slice]  # of the reference that the low-resolution image covers
-    factor: Factor  # low- over high-resolution voxel size
-    volumes: Sequence[int]  # numbers of those evaluated
+    # window of the reference that the low-resolution image covers
+    window: tuple[slice, slice, slice]
+    factor: Factor  # low- divided by high-resolution voxel size
+    volumes: Sequence[int]  # numbers of the evaluated volumes
     coarse_volumes: Sequence[int]  # their numbers in the low-resolution image
-    methods: Mapping[str, ReadyMethod]  # by the name in the table
+    methods: Mapping[str, ReadyMethod]  # by name in the table
     made: Mapping[str, SeriesReader]
     mask_file: Path | None
 
 
 @frozen
 class _Measured:
-    """Rows of one reference and the region and range that they rest on."""
+    """Rows of a reference, with the region and intensity range of the metrics."""
 
     rows: tuple[TableRow, ...]
     voxels: int
@@ -86,7 +87,7 @@ class _Measured:
 
 
 def participant_of(file: Path) -> str:
-    """Return the participant (``sub-01``) in a file's name or folders, else the file's name.
+    """Return the participant (``sub-01``) from a file's name or folders, or else the file name.
 
     >>> participant_of(Path("sub-01/anat/sub-01_T1w.nii.gz")), participant_of(Path("a_T1w.nii"))
     ('sub-01', 'a_T1w')
@@ -98,56 +99,65 @@ def participant_of(file: Path) -> str:
 
 
 def evaluate(options: EvaluateOptions) -> None:
-    """Measure models and interpolations against references, and compare them."""
+    """Score models and interpolations with references, and compare them."""
     _check_groups(options)
     with ExitStack() as stack:
         tasks = prepare_tasks(options, stack)
         if options.out is not None:
             output_files.make_folder(options.out)
-        measured = list[_Measured]()
+        results = list[_Measured]()
         pages = list[Path]()
         for number, task in enumerate(tasks, 1):
-            one, drawn = measure_task(task, draw=options.figures != "none")
-            measured.append(one)
+            task_result, drawn = measure_task(task, draw=options.figures != "none")
+            results.append(task_result)
             if drawn is not None and options.out is not None:
                 pages += _draw(drawn, options, number)
-            _print_table(one, task, options)
-    _report(measured, tasks, options, pages)
+            _print_table(task_result, task, options)
+    _report(results, tasks, options, pages)
 
 
 def _check_groups(options: EvaluateOptions) -> None:
-    """Refuse groups that the analysis of variance cannot compare.
+    """Reject groups that an analysis of variance cannot compare.
 
-    These are a participant in two groups, a single group, and a group of one participant.
+    Invalid groups are a participant in two groups, a single group, and a group of one participant.
     """
     group_of = dict[str, str]()
     for path, label in zip(options.reference, options.group, strict=False):
-        who = participant_of(path)
-        if group_of.setdefault(who, label) != label:
-            what = f"--group {group_of[who]} and {label}: {who}"
-            why = "the participant was assigned to two groups, so the groups are not independent"
-            raise UsageError(what, why, "use the same group label for all images of a participant")
+        participant = participant_of(path)
+        if group_of.setdefault(participant, label) != label:
+            problem = f"--group {group_of[participant]} and {label}: {participant}"
+            reason = (
+                "the participant was assigned to two groups, so the groups are not independent"
+            )
+            raise UsageError(
+                problem, reason, "use the same group label for all images of a participant"
+            )
     counts = Counter(group_of.values())
     small = [label for label, count in counts.items() if count < 2]
     if not options.group or (len(counts) > 1 and not small):
         return
     if small:
-        what = f"--group {small[0]}: the group contains only one participant"
-        why = "Welch's analysis of variance requires an estimate of the variance within each group"
+        problem = f"--group {small[0]}: the group contains only one participant"
+        reason = (
+            "Welch's analysis of variance requires an estimate of the variance within each group"
+        )
     else:
-        what = f"--group {options.group[0]}: only one group was specified"
-        why = "an analysis of variance compares at least two groups"
-    raise UsageError(what, why, "specify at least two participants per group, or omit --group")
+        problem = f"--group {options.group[0]}: only one group was specified"
+        reason = "an analysis of variance compares at least two groups"
+    raise UsageError(
+        problem, reason, "specify at least two participants per group, or omit --group"
+    )
 
 
 def prepare_tasks(
     options: EvaluateOptions, stack: ExitStack, labels: Mapping[str, str] | None = None
 ) -> list[_Task]:
-    """Open all images and models and refuse what does not fit, before anything is scored.
+    """Open all images and models, and reject inputs that do not match, before scores are computed.
 
-    Low-resolution images that are made are written to a temporary folder, which `stack` removes.
+    Computed low-resolution images are written to a temporary folder, which `stack` removes.
 
-    `labels`: name in the table of each model, by its path; None: method and file.
+    `labels` maps the path of a model to its name in the table; by default, the name consists of
+    method and file.
     """
     tasks = list[_Task]()
     labels = _labels(options.model) if labels is None else labels
@@ -156,7 +166,7 @@ def prepare_tasks(
         volumes = evenly_spaced(reference.shape[3], options.volumes)
         if options.image:
             coarse = stack.enter_context(SeriesReader(options.image[number]))
-            x, y, z = (slice(0, n) for n in reference.shape[:3])
+            x, y, z = (slice(0, size) for size in reference.shape[:3])
             factor = files.factor_between(coarse, reference, options.factor)
             if coarse.shape[3] != reference.shape[3]:
                 raise ImageError(
@@ -166,21 +176,23 @@ def prepare_tasks(
                 )
             coarse_volumes = volumes
         else:
-            first = next((name for name in options.model if name not in MATRICES), None)
+            first_model = next((name for name in options.model if name not in MATRICES), None)
             factor = files.factor_from(
                 options.factor,
-                files.IN_PLANE if first is None else model_files.open_model(first).card.factor,
+                files.IN_PLANE
+                if first_model is None
+                else model_files.open_model(first_model).card.factor,
             )
             folder = Path(stack.enter_context(TemporaryDirectory()))
             file, (x, y, z) = _degraded(reference, options, factor, folder)
             coarse = stack.enter_context(SeriesReader(file))
             coarse_volumes = tuple(range(len(volumes)))
-        made_here = options.made if len(options.reference) == 1 else options.made[number:][:1]
-        made = {
-            str(file) if len(options.reference) == 1 else "made elsewhere": _made(
+        given_files = options.made if len(options.reference) == 1 else options.made[number:][:1]
+        given_images = {
+            str(file) if len(options.reference) == 1 else "made elsewhere": _open_given(
                 file, reference, stack
             )
-            for file in made_here
+            for file in given_files
         }
         tasks.append(
             _Task(
@@ -195,7 +207,7 @@ def prepare_tasks(
                     labels.get(name, name): ready_method(name, coarse, options, factor)
                     for name in dict.fromkeys((*options.model, *MATRICES))
                 },
-                made=made,
+                made=given_images,
                 mask_file=options.mask[number] if options.mask else None,
             )
         )
@@ -211,7 +223,7 @@ def prepare_tasks(
 
 
 def _labels(models: Sequence[str]) -> dict[str, str]:
-    """Return the name of each model in the table: method and file, with folders if ambiguous."""
+    """Return the table name of each model: method and file, with folders if ambiguous."""
     paths = [name for name in dict.fromkeys(models) if name not in MATRICES]
     names = [Path(name).name for name in paths]
     return {
@@ -224,21 +236,21 @@ def _labels(models: Sequence[str]) -> dict[str, str]:
 def _degraded(
     reference: SeriesReader, options: EvaluateOptions, factor: Factor, folder: Path
 ) -> tuple[Path, tuple[slice, slice, slice]]:
-    """Write the downsampled reference to a file and return it with the window that it covers.
+    """Write the downsampled reference to a file, and return it with the window that it covers.
 
-    The file has the name, and so the contrast, of the reference.
+    The file name, which determines the contrast, is the name of the reference.
     """
     import torch
 
     from bids_sr.sr.operators import get_operator
 
     operator = get_operator(options.degradation, tuple(reference.shape[:3]), tuple(factor))
-    picked = evenly_spaced(reference.shape[3], options.volumes)
-    made = [
-        operator.forward(torch.from_numpy(reference.volume(t).astype(np.float64))).numpy()
-        for t in picked
+    volumes = evenly_spaced(reference.shape[3], options.volumes)
+    low = [
+        operator.forward(torch.from_numpy(reference.volume(index).astype(np.float64))).numpy()
+        for index in volumes
     ]
-    data = np.stack(made, -1).astype(np.float32)
+    data = np.stack(low, -1).astype(np.float32)
     file = folder / reference.path.name
     save_image(
         data if reference.ndim == 4 else data[..., 0],
@@ -246,12 +258,12 @@ def _degraded(
         file,
         tr=1.0,
     )
-    x, y, z = (slice(a, b) for a, b in operator.window)
+    x, y, z = (slice(start, stop) for start, stop in operator.window)
     return file, (x, y, z)
 
 
-def _made(file: Path, reference: SeriesReader, stack: ExitStack) -> SeriesReader:
-    """Open an image made elsewhere; refuse one on another grid than the reference."""
+def _open_given(file: Path, reference: SeriesReader, stack: ExitStack) -> SeriesReader:
+    """Open an image from another program; reject another grid than the grid of the reference."""
     reader = stack.enter_context(SeriesReader(file))
     tolerance = 0.05 * min(reference.zooms)
     if reader.shape != reference.shape or not np.allclose(
@@ -265,32 +277,34 @@ def _made(file: Path, reference: SeriesReader, stack: ExitStack) -> SeriesReader
 
 
 def measure_task(task: _Task, *, draw: bool) -> tuple[_Measured, DrawnImages | None]:
-    """Measure all rows of one reference; return them with the images to draw, if requested."""
+    """Score all rows of a reference; return them with the images for figures, if requested."""
     brain, scale, note = files.brain_and_scale(task.coarse, task.mask_file)
     if note:
         print(f"Note: {note}")
     mask = upsample("nearest", brain.astype(np.float32), task.factor) > 0.5
-    reference_mean = np.mean([task.reference.volume(t)[task.window] for t in task.volumes], axis=0)
+    reference_mean = np.mean(
+        [task.reference.volume(index)[task.window] for index in task.volumes], axis=0
+    )
     data_range = similarity.reference_range(reference_mean, mask)
     images = dict[str, Array]()
     rows = list[TableRow]()
     for name, ready in task.methods.items():
-        spent = list[float]()
-        volumes = _super_resolved(task, ready, scale, spent)
+        seconds = list[float]()
+        volumes = _super_resolved(task, ready, scale, seconds)
         row, image = _scores(name, volumes, task, mask, data_range)
         images |= {name: image} if draw else {}
         rows.append(
-            row | {"seconds": float(np.mean(spent)), "parameters": ready.parameters or MISSING}
+            row | {"seconds": float(np.mean(seconds)), "parameters": ready.parameters or MISSING}
         )
     for name, reader in task.made.items():
-        volumes = (reader.volume(t)[task.window] for t in task.volumes)
+        volumes = (reader.volume(index)[task.window] for index in task.volumes)
         row, image = _scores(name, volumes, task, mask, data_range)
         images |= {name: image} if draw else {}
         rows.append(row)
     measured = _Measured(rows=tuple(rows), voxels=int(mask.sum()), data_range=data_range)
     if not draw:
         return measured, None
-    start = [one.start for one in task.window]
+    start = [extent.start for extent in task.window]
     affine = task.reference.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ start
     return measured, DrawnImages(
@@ -304,27 +318,27 @@ def measure_task(task: _Task, *, draw: bool) -> tuple[_Measured, DrawnImages | N
 
 
 def _super_resolved(
-    task: _Task, ready: ReadyMethod, scale: float, spent: list[float]
+    task: _Task, ready: ReadyMethod, scale: float, seconds: list[float]
 ) -> Iterator[Array]:
-    """Yield the super-resolved volumes; append the seconds of each to `spent`."""
+    """Yield the super-resolved volumes, and append the seconds of each volume to `seconds`."""
     upsampler = ready.make(scale)
-    for t in task.coarse_volumes:
-        volume = task.coarse.volume(t)
-        began = time.perf_counter()
-        image = checked_finite(upsampler(volume, np.eye(4)), t)
-        spent.append(time.perf_counter() - began)
+    for index in task.coarse_volumes:
+        volume = task.coarse.volume(index)
+        start = time.perf_counter()
+        image = checked_finite(upsampler(volume, np.eye(4)), index)
+        seconds.append(time.perf_counter() - start)
         yield image
 
 
 def _scores(
     name: str, volumes: Iterator[Array], task: _Task, mask: Mask, data_range: float
 ) -> tuple[TableRow, Array]:
-    """Return the metrics of one row, means over the volumes, and the first volume."""
+    """Return the metrics of a row as means over the volumes, and the first volume."""
     by_volume = list[dict[str, float]]()
-    first: Array | None = None
-    for t, image in zip(task.volumes, map(np.asarray, volumes), strict=True):
-        reference = task.reference.volume(t)[task.window]
-        first = image if first is None else first
+    first_image: Array | None = None
+    for index, image in zip(task.volumes, map(np.asarray, volumes), strict=True):
+        reference = task.reference.volume(index)[task.window]
+        first_image = image if first_image is None else first_image
         by_volume.append(
             {
                 "psnr": similarity.psnr(reference, image, data_range=data_range, mask=mask),
@@ -335,11 +349,14 @@ def _scores(
                 "nmse_voxel": nmse_voxel(reference, image, mask=mask),
             }
         )
-    assert first is not None
-    means = {key: float(np.mean([one[key] for one in by_volume])) for key in by_volume[0]}
+    assert first_image is not None
+    means = {
+        key: float(np.mean([volume_scores[key] for volume_scores in by_volume]))
+        for key in by_volume[0]
+    }
     resolution = None
-    if name != "nearest":  # the edges of its blocks would count as detail
-        resolution = effective_resolution(first, task.reference.zooms, mask)
+    if name != "nearest":  # block edges of nearest-neighbor interpolation would count as detail
+        resolution = effective_resolution(first_image, task.reference.zooms, mask)
     row: TableRow = {
         "name": name,
         **means,
@@ -349,22 +366,24 @@ def _scores(
         "participant": task.participant,
         "reference": str(task.reference.path),
     }
-    return row, first
+    return row, first_image
 
 
 def _coarse_text(task: _Task, options: EvaluateOptions) -> str:
+    """Return the origin of the low-resolution image as text."""
     if options.image:
         return f"measured ({task.coarse.path.name})"
     return f"computed with the {options.degradation} degradation"
 
 
 def _print_table(measured: _Measured, task: _Task, options: EvaluateOptions) -> None:
-    """Print the rows of one reference, best PSNR first."""
+    """Print the rows of a reference, sorted by PSNR."""
     print(
         f"{task.reference.path.name}: scored {len(task.volumes)} of"
         f" {task.reference.shape[3]} volume(s). Low-resolution image:"
         f" {_coarse_text(task, options)}. Factor:"
-        f" {' x '.join(f'{f:.4g}' for f in task.factor)}. Mask: {measured.voxels} voxels."
+        f" {' x '.join(f'{axis_factor:.4g}' for axis_factor in task.factor)}. Mask:"
+        f" {measured.voxels} voxels."
         f" Data range: {measured.data_range:.6g} (maximum minus minimum of the reference"
         " inside the mask)."
     )
@@ -377,46 +396,54 @@ def _print_table(measured: _Measured, task: _Task, options: EvaluateOptions) -> 
 def _cells(
     rows: Sequence[TableRow], columns: Sequence[str], options: EvaluateOptions
 ) -> list[list[str]]:
+    """Return cells as text."""
     return [
-        [f"{row[c]:.5g}" if isinstance(row[c], float) else str(row[c]) for c in columns]
+        [
+            f"{row[column]:.5g}" if isinstance(row[column], float) else str(row[column])
+            for column in columns
+        ]
         for row in rows
     ]
 
 
 def _report(
-    measured: Sequence[_Measured],
+    results: Sequence[_Measured],
     tasks: Sequence[_Task],
     options: EvaluateOptions,
     figures: Sequence[Path],
 ) -> None:
-    """Print what was found over participants, and write the tables and the page."""
-    rows = [row for one in measured for row in by_psnr(one.rows)]
+    """Print the comparison over participants, and write tables and page."""
+    rows = [row for result in results for row in by_psnr(result.rows)]
     if options.out is not None:
         columns = data_of("columns.json")["models_apply"]
         lines = [tuple(columns), *_cells(rows, list(columns), options)]
         write_whole(options.out, "".join("\t".join(line) + "\n" for line in lines))
-        described: Mapping[str, object] = {
+        description: Mapping[str, object] = {
             **columns,
-            "DataRange": _one_or_all([one.data_range for one in measured]),
+            "DataRange": _one_or_all([result.data_range for result in results]),
             "Factor": _one_or_all([list(task.factor) for task in tasks]),
             "CoarseImage": _one_or_all([_coarse_text(task, options) for task in tasks]),
             "Reference": _one_or_all([str(file) for file in options.reference]),
             "Volumes": _one_or_all([list(task.volumes) for task in tasks]),
         }
-        write_whole(options.out.with_suffix(".json"), json.dumps(described, indent=2) + "\n")
-    trained = [name for name, ready in tasks[0].methods.items() if ready.model is not None]
-    trained += list(tasks[0].made)
+        write_whole(options.out.with_suffix(".json"), json.dumps(description, indent=2) + "\n")
+    compared = [name for name, ready in tasks[0].methods.items() if ready.model is not None]
+    compared += list(tasks[0].made)
     group_of = {task.participant: label for task, label in zip(tasks, options.group, strict=False)}
-    tables = compare_rows(rows, trained, group_of, options.out) if len(tasks) > 1 else {}
+    tables = compare_rows(rows, compared, group_of, options.out) if len(tasks) > 1 else {}
     if reason := untested_reason({task.participant for task in tasks}):
         print(f"Note: {reason}")
     if options.figures != "none" and options.out is not None:
         from bids_sr.report.comparison_page import write_comparison_page
 
         page = options.out.with_suffix(".html")
-        shown = {"Scores": _page_rows(rows, "models_apply")}
-        shown |= {title: _page_rows(found, kind) for (kind, title), found in tables.items()}
-        write_comparison_page(page, "Super-resolved images and their references", shown, figures)
+        tables_by_title = {"Scores": _page_rows(rows, "models_apply")}
+        tables_by_title |= {
+            title: _page_rows(table_rows, kind) for (kind, title), table_rows in tables.items()
+        }
+        write_comparison_page(
+            page, "Super-resolved images and their references", tables_by_title, figures
+        )
         print(f"Comparison page: {page}")
 
 
@@ -432,7 +459,7 @@ def _page_rows(rows: Sequence[TableRow], columns: str) -> list[list[str]]:
 
 
 def _draw(drawn: DrawnImages, options: EvaluateOptions, number: int) -> list[Path]:
-    """Write the figures of one reference beside the table; return their files."""
+    """Write the figures of a reference next to the table, and return their files."""
     from bids_sr.figures.comparison import comparison_figure
     from bids_sr.figures.decorrelation import decorrelation_figure
     from bids_sr.figures.svg_files import save_figure
@@ -451,10 +478,10 @@ def _draw(drawn: DrawnImages, options: EvaluateOptions, number: int) -> list[Pat
     }
     if options.decorrelation:
         images = {"reference": drawn.reference, **drawn.methods}
-        del images["nearest"]  # the edges of its blocks would count as detail
+        del images["nearest"]  # block edges would count as detail
         figures["decorrelation"] = decorrelation_figure(drawn.title, images, zooms, drawn.mask)
-    written = list[Path]()
+    files = list[Path]()
     for kind, figure in figures.items():
         file = beside(options.out, f"{number}_{kind}.{options.figures}")
-        written.append(save_figure(figure, file))
-    return written
+        files.append(save_figure(figure, file))
+    return files

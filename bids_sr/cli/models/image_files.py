@@ -17,8 +17,8 @@ from bids_sr.spatial.masks import MaskError, brain_mask
 from bids_sr.spatial.transforms import hr_grid
 
 IN_PLANE: Factor = (2.0, 2.0, 1.0)
-# volumes whose mean stands for a run: enough to even out noise, few enough to be read at once from
-# a long run
+# number of volumes in the mean of a run: enough to average out noise, and quickly read from a long
+# run
 _MEAN_OF = 20
 _SAME_AS = {"boldref": "bold", "sbref": "bold"}
 _SUFFIXES = (
@@ -42,28 +42,28 @@ _SUFFIXES = (
 
 
 def contrast_of(file: Path, contrast: str | None) -> str:
-    """BIDS suffix of an image, by the option or its name; raises UsageError.
+    """Return the contrast of an image as its BIDS suffix; raise `UsageError` if it is unknown.
 
-    `contrast`: suffix that the option names; None takes that of the file's name.
+    `contrast` is the suffix given as an option; None means the suffix in the file name.
     """
     if contrast is not None:
         return _SAME_AS.get(contrast, contrast)
     match = re.search(r"(?:^|_)([A-Za-z0-9]+)\.nii(?:\.gz)?$", file.name)
-    found = _SAME_AS.get(match[1], match[1]) if match else ""
-    if found in _SUFFIXES:
-        return found
-    why = (
+    suffix = _SAME_AS.get(match[1], match[1]) if match else ""
+    if suffix in _SUFFIXES:
+        return suffix
+    reason = (
         "the contrast cannot be determined because the file name does not end in a BIDS suffix"
         " such as _bold or _T1w; networks are only valid for the contrast they were trained on"
     )
-    raise UsageError(f"{file}", why, "specify the contrast, for example --contrast T2starw")
+    raise UsageError(f"{file}", reason, "specify the contrast, for example --contrast T2starw")
 
 
 def factor_from(numbers: Sequence[float], default: Factor) -> Factor:
-    """Three numbers from one (in plane) or three; `default` where none was given.
+    """Return the factor along each axis from one number (in-plane) or three numbers of an option.
 
-    `numbers`: those of the option; empty where it was not given. Returns low- over high-resolution
-    voxel size along each axis, as `default` is.
+    The factor is the low- divided by the high-resolution voxel size. Without numbers, it is
+    `default`.
     """
     if not numbers:
         return default
@@ -72,54 +72,69 @@ def factor_from(numbers: Sequence[float], default: Factor) -> Factor:
     return float(numbers[0]), float(numbers[1]), float(numbers[2])
 
 
-def factor_between(coarse: SeriesReader, fine: SeriesReader, asked: Sequence[float]) -> Factor:
-    """Return the factor between two grids.
+def factor_between(coarse: SeriesReader, fine: SeriesReader, requested: Sequence[float]) -> Factor:
+    """Return the factor between two grids, as low- divided by high-resolution voxel size per axis.
 
-    Raises UsageError if they cover different fields of view or another factor was asked for.
+    `requested` contains the numbers of the option, if given.
 
-    `asked`: numbers that the option gives; empty where it was not given. Returns low- over
-    high-resolution voxel size along each axis.
+    Raises
+    ------
+    UsageError
+        If the images cover different fields of view, or if another factor was requested.
     """
-    x, y, z = (n / m for n, m in zip(fine.shape[:3], coarse.shape[:3], strict=True))
+    x, y, z = (
+        fine_size / coarse_size
+        for fine_size, coarse_size in zip(fine.shape[:3], coarse.shape[:3], strict=True)
+    )
     factor = (x, y, z)
     shape, affine = hr_grid(coarse.shape[:3], coarse.affine, factor)
-    # of a voxel: half a voxel costs 5 dB, a twentieth hardly any
+    # share of a voxel; a shift of half a voxel costs 5 dB, and of a twentieth hardly anything
     tolerance = 0.05 * min(fine.zooms)
     corners = np.array(
         [[i, j, k, 1] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])]
     ).T
-    apart = float(np.abs((affine - fine.affine) @ corners).max())
-    if min(factor) < 1 or apart > tolerance:
-        why = (
+    distance = float(np.abs((affine - fine.affine) @ corners).max())
+    if min(factor) < 1 or distance > tolerance:
+        reason = (
             f"the image does not have the same field of view as {coarse.path.name}: the corners"
-            f" of the two images are up to {apart:.2f} mm apart"
+            f" of the two images are up to {distance:.2f} mm apart"
         )
         fix = (
             "resample the image to the same field of view, or use --degradation instead of --image"
         )
-        raise UsageError(f"{fine.path}", why, fix)
-    asked_factor = factor_from(asked, factor)
-    if any(abs(a - b) > 0.02 * b for a, b in zip(asked_factor, factor, strict=True)):
-        shown = " x ".join(f"{f:.3g}" for f in factor)
+        raise UsageError(f"{fine.path}", reason, fix)
+    requested_factor = factor_from(requested, factor)
+    if any(
+        abs(requested_size - size) > 0.02 * size
+        for requested_size, size in zip(requested_factor, factor, strict=True)
+    ):
+        ratio_text = " x ".join(f"{axis_factor:.3g}" for axis_factor in factor)
         raise UsageError(
-            f"--factor {asked_factor}",
-            f"the voxel sizes of the two images have a ratio of {shown}",
+            f"--factor {requested_factor}",
+            f"the voxel sizes of the two images have a ratio of {ratio_text}",
             "omit --factor",
         )
     return factor
 
 
 def brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> tuple[Mask, float, str]:
-    """Find the brain and the scale of the intensities of an image.
+    """Return the brain mask and intensity scale of an image.
 
-    Returns the mask; the intensity that is 1 for a network, the 99th percentile of the mean in the
-    mask; and a note of what the user may not expect, empty for none.
+    Returns
+    -------
+    mask : Mask
+        Brain mask, or all nonzero voxels if no brain was found.
+    scale : float
+        Intensity that corresponds to 1 in a network: 99th percentile of the mean image in the
+        mask.
+    note : str
+        Note about an unexpected mask, "" if there is none.
     """
-    picked = evenly_spaced(reader.shape[3], _MEAN_OF)
+    volumes = evenly_spaced(reader.shape[3], _MEAN_OF)
     total = np.zeros(reader.shape[:3])
-    for t in picked:
-        total += reader.volume(t)
-    mean: Array = (total / len(picked)).astype(np.float32)
+    for index in volumes:
+        total += reader.volume(index)
+    mean: Array = (total / len(volumes)).astype(np.float32)
     if np.ptp(mean) == 0:
         raise ImageError(f"{reader.path}: the image is constant (all voxels have the same value)")
     note = ""

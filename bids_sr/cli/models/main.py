@@ -1,6 +1,6 @@
 """Console script ``bids-sr-models``: list methods, and train, apply, evaluate and show models.
 
-Only the standard library is imported before a subcommand starts, so that ``--help`` answers at
+Only the standard library is imported before a subcommand starts, so that ``--help`` responds at
 once.
 """
 
@@ -58,11 +58,7 @@ commands:
 
 
 def parsers() -> dict[str, Parser]:
-    """Return the parser of each subcommand by its name.
-
-    Parsers by name: ``list``, ``train``, ``search``, ``apply``, ``evaluate``, ``compare``,
-    ``correlate``, ``card``, ``rate-make``, ``rate-score``, ``vgg19``.
-    """
+    """Return the parsers of all subcommands by name."""
     return {
         name: Parser(f"bids-sr-models {name}", f"{about[0].upper()}{about[1:]}.", kind)
         for name, (kind, about) in _COMMANDS.items()
@@ -70,9 +66,9 @@ def parsers() -> dict[str, Parser]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``bids-sr-models``; return 0 if done, 1 failed, 2 refused, 130 interrupted.
+    """Run ``bids-sr-models`` and return its exit code (`bids_sr.cli.exit_codes`).
 
-    `argv`: arguments of the command line; None takes those of the process.
+    `argv` contains the command-line arguments; None means the arguments of the process.
     """
     if argv is None:
         restart_in_utf8()
@@ -82,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str]) -> int:
+    """Run a subcommand and return the exit code."""
     command = argv[0] if argv else ""
     if command not in _COMMANDS:
         parser = Parser("bids-sr-models", _DESCRIPTION)
@@ -126,11 +123,11 @@ def _run(argv: Sequence[str]) -> int:
                 models_apply.apply(options)
             case EvaluateOptions():
                 models_evaluate.evaluate(options)
-            case CompareOptions():  # which are options of training, too
+            case CompareOptions():  # before TrainOptions, which is a base class
                 models_compare.compare(options)
             case CorrelateOptions():
                 models_correlate.correlate(options)
-            case SearchOptions():  # which are options of training, too
+            case SearchOptions():  # before TrainOptions, which is a base class
                 models_search.search(options)
             case TrainOptions():
                 models_train.train(options)

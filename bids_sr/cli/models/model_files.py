@@ -1,4 +1,4 @@
-"""Trained models that the user names: opened, checked against an image, or refused."""
+"""Trained models named by the user, opened and compared with an image."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ REFUSALS = (
 
 
 def device_of(options: MachineOptions) -> str:
-    """The device of torch; refuses what this machine has not.
+    """Return the torch device for the options: ``cuda`` if allowed and available, else ``cpu``.
 
-    ``cuda`` where it is not ruled out and a GPU is usable, else ``cpu``.
+    Raises `UsageError` if a CUDA device was requested but is not available.
     """
-    found = options.device != "cpu" and machine.has_gpu()
-    if options.device == "cuda" and not found:
+    uses_cuda = options.device != "cpu" and machine.has_gpu()
+    if options.device == "cuda" and not uses_cuda:
         raise UsageError(
             "--device cuda", "torch did not find a usable CUDA device", "use --device cpu"
         )
-    return "cuda" if found else "cpu"
+    return "cuda" if uses_cuda else "cpu"
 
 
 def open_model(name: str | Path) -> LoadedModel:
-    """A trained model by its file; a name of a method, or a misspelt one, gets its own refusal."""
+    """Open the file of a trained model; raise an error that also explains names of methods."""
     file = Path(name)
     if not file.exists() and file.suffix == "":
-        known = offered_methods()
-        if str(name) in known:
+        methods = offered_methods()
+        if str(name) in methods:
             fix = (
                 f"train a model with bids-sr-models train {name} ..., or run bids-sr-models"
                 " list to see the included models"
@@ -66,7 +66,7 @@ def open_model(name: str | Path) -> LoadedModel:
                 fix,
             )
         fix = (
-            nearest_name(str(name), (*MATRICES, *known))
+            nearest_name(str(name), (*MATRICES, *methods))
             or "run bids-sr-models list to see the available models"
         )
         raise UsageError(
@@ -79,7 +79,7 @@ def open_model(name: str | Path) -> LoadedModel:
         )
     model = load_model(file)
     if renamed := renaming(model.card.json):
-        # the standard output may be a card in JSON
+        # standard output may contain a model card in JSON
         print(f"Note: {file}: {renamed}", file=sys.stderr)
     return model
 
@@ -93,41 +93,40 @@ def fit_for(
     force: bool,
     allow: Collection[str] = (),
 ) -> list[str]:
-    """Refuse a misfit model (UsageError); return the differences that are allowed.
+    """Check that a model can be applied to an image, and return the accepted differences.
 
-    `force` allows all differences, `allow` those that it names (resolution, contrast, ...).
-
-    Misfits in words; empty for none.
+    `force` accepts all differences, `allow` the listed properties (resolution, contrast, ...).
+    Other differences raise `UsageError`.
     """
     card = model.card
-    what, option = f"a {card.method} model", f"--sr-method {card.method} --pretrained MODEL"
+    subject, option = f"a {card.method} model", f"--sr-method {card.method} --pretrained MODEL"
     if card.trained_on == "series":
-        why = (
+        reason = (
             "the model describes the temporal variance of one run and is applied to signal"
             " changes relative to the mean of that run"
         )
-        raise UsageError(what, why, f"use bids-sr ... {option}")
+        raise UsageError(subject, reason, f"use bids-sr ... {option}")
     if card.channels > 1:
-        why = (
+        reason = (
             f"the model requires {card.channels} contrasts of the same participant, scaled"
             " together and on the same grid"
         )
         fix = f"use bids-sr ... --sr-target anat {option}, which prepares these contrasts"
         raise UsageError(
-            f"{what} for {card.contrast}", f"{why}; only one contrast was specified", fix
+            f"{subject} for {card.contrast}", f"{reason}; only one contrast was specified", fix
         )
     method = get_method(card.method)
     if method.ndim == 3 and reader.shape[2] < 2:
-        why = f"{method.name} is a three-dimensional method, but the image has only one slice"
+        reason = f"{method.name} is a three-dimensional method, but the image has only one slice"
         raise UsageError(
             f"{reader.path}",
-            why,
+            reason,
             "use a slice-wise method; bids-sr-models list shows which methods are 2D",
         )
     if method.ndim == 2 and factor[2] != 1:
-        what = f"--factor {factor[0]:g} {factor[1]:g} {factor[2]:g}"
-        why = (
+        subject = f"--factor {factor[0]:g} {factor[1]:g} {factor[2]:g}"
+        reason = (
             f"{method.name} processes images slice by slice and cannot reduce the slice thickness"
         )
-        raise UsageError(what, why, "set the third number to 1")
+        raise UsageError(subject, reason, "set the third number to 1")
     return check_model(card, reader.affine, contrast, factor, force=force, allow=allow)

@@ -18,7 +18,7 @@ _SETS = "training, validation and test sets"
 
 @frozen
 class ListOptions(Checked):
-    """Of which methods the settings are listed, and where further models are."""
+    """Options of ``list``: methods to describe, and folders of further models."""
 
     names: tuple[str, ...] = option(
         (),
@@ -31,7 +31,7 @@ class ListOptions(Checked):
 
 @frozen
 class CardOptions(Checked):
-    """Of which model the card is shown."""
+    """Options of ``card``."""
 
     model: Path = argument("MODEL", "trained model (.safetensors)")
     json: bool = option(False, "--json", "print the complete model card in JSON format")
@@ -39,7 +39,7 @@ class CardOptions(Checked):
 
 @frozen
 class Vgg19Options(Checked):
-    """From where the weights of VGG-19 are taken."""
+    """Options of ``vgg19``: source of the VGG-19 weights."""
 
     file: Path | None = option(
         None,
@@ -63,7 +63,7 @@ class Vgg19Options(Checked):
 
 @frozen
 class RateMakeOptions(Checked):
-    """What is rated, and where the kit is written."""
+    """Options of ``rate-make``: scans to rate, and directory of the kit."""
 
     derivatives: Path = argument(
         "OUT", "output directory of bids-sr that contains structural scans"
@@ -85,7 +85,7 @@ class RateMakeOptions(Checked):
 
 @frozen
 class RateScoreOptions(Checked):
-    """Which kit is scored, and by which sheets."""
+    """Options of ``rate-score``: kit and completed sheets."""
 
     kit: Path = argument("KIT", "directory written by rate-make")
     sheets: tuple[Path, ...] = argument(
@@ -101,7 +101,7 @@ class RateScoreOptions(Checked):
 
 @frozen
 class MachineOptions(Checked):
-    """On what a network runs, and for which factor."""
+    """Options for the factor and for the device of a network."""
 
     factor: tuple[float, ...] = option(
         (),
@@ -123,7 +123,7 @@ class MachineOptions(Checked):
 
 @frozen
 class ImageOptions(MachineOptions):
-    """How a model is applied to an image."""
+    """Options for the application of a model to an image."""
 
     contrast: str | None = option(
         None, "--contrast SUFFIX", "BIDS suffix of the image (default: taken from the file name)"
@@ -161,19 +161,19 @@ class ImageOptions(MachineOptions):
     def _check(self) -> None:
         MachineOptions._check(self)
         if self.patch and self.overlap >= self.patch:
-            why = f"the overlap must be smaller than the patch size (--patch {self.patch})"
-            raise UsageError(f"--overlap {self.overlap}", why, "use a smaller --overlap")
+            reason = f"the overlap must be smaller than the patch size (--patch {self.patch})"
+            raise UsageError(f"--overlap {self.overlap}", reason, "use a smaller --overlap")
         if self.patch == 0 and self.overlap:
-            why = (
+            reason = (
                 "--overlap applies only to patch-based inference, but --patch 0 processes"
                 " whole images"
             )
-            raise UsageError("--overlap with --patch 0", why, "omit --overlap")
+            raise UsageError("--overlap with --patch 0", reason, "omit --overlap")
 
 
 @frozen
 class ApplyOptions(ImageOptions):
-    """What is super-resolved, and by what."""
+    """Options of ``apply``."""
 
     model: str = argument(
         "MODEL",
@@ -193,7 +193,7 @@ class ApplyOptions(ImageOptions):
 
 @frozen
 class EvaluateOptions(ImageOptions):
-    """What is compared with a reference."""
+    """Options of ``evaluate``."""
 
     reference: tuple[Path, ...] = argument(
         "REFERENCE",
@@ -255,42 +255,46 @@ class EvaluateOptions(ImageOptions):
     def _check(self) -> None:
         ImageOptions._check(self)
         if bool(self.image) == (self.degradation is not None):
-            why = "both options were specified" if self.image else "neither option was specified"
+            reason = (
+                "both options were specified" if self.image else "neither option was specified"
+            )
             fix = (
                 "use --image COARSE if a low-resolution image was measured, otherwise use"
                 " --degradation kspace"
             )
-            raise UsageError("exactly one of --image and --degradation is required", why, fix)
+            raise UsageError("exactly one of --image and --degradation is required", reason, fix)
         self._check_counts()
         if self.figures != "none" and self.out is None:
-            why = "figures are written to the directory of the output table"
-            raise UsageError("--figures without --out", why, "add --out TABLE.tsv")
+            reason = "figures are written to the directory of the output table"
+            raise UsageError("--figures without --out", reason, "add --out TABLE.tsv")
         if self.decorrelation and self.figures == "none":
-            why = "the decorrelation curves are part of the figures"
+            reason = "the decorrelation curves are part of the figures"
             raise UsageError(
-                "--decorrelation without --figures", why, "add --figures png or --figures svg"
+                "--decorrelation without --figures", reason, "add --figures png or --figures svg"
             )
 
     def _check_counts(self) -> None:
-        """Refuse lists of files that do not match the references one to one."""
+        """Reject lists of files that do not match the references one to one."""
         count = len(self.reference)
         for name in ("image", "mask", "group", "made"):
             values = getattr(self, name)
             if values and len(values) != count and (name != "made" or count > 1):
-                what = f"--{name}: {len(values)} value(s)"
+                subject = f"--{name}: {len(values)} value(s)"
                 fix = f"specify one value per reference in the same order, or omit --{name}"
-                raise UsageError(what, f"{count} references were specified", fix)
+                raise UsageError(subject, f"{count} references were specified", fix)
         repeated = {path for path in self.reference if self.reference.count(path) > 1}
         if repeated:
-            what = f"{min(repeated)}"
+            subject = f"{min(repeated)}"
             raise UsageError(
-                what, "the reference is listed more than once", "specify each reference only once"
+                subject,
+                "the reference is listed more than once",
+                "specify each reference only once",
             )
 
 
 @frozen
 class TrainOptions(MachineOptions):
-    """What is trained, and on what."""
+    """Options of ``train``, shared by ``search`` and ``compare``."""
 
     method: str = argument("METHOD", f"method to train, one of {' '.join(offered_methods())}")
     out: Path = argument(
@@ -400,7 +404,7 @@ class TrainOptions(MachineOptions):
 
 @frozen
 class ChannelOptions(TrainOptions):
-    """What is trained, with several contrasts per head or one."""
+    """Options for training with one or several contrasts per head."""
 
     channels: tuple[str, ...] = option(
         (),
@@ -412,43 +416,45 @@ class ChannelOptions(TrainOptions):
     )
 
     def _check_channels(self) -> None:
-        """Refuse channels without what they need, and options that do not apply to them."""
+        """Reject channels without the required scans, and options that exclude channels."""
         if not self.channels:
             return
-        what = f"--channels {' '.join(self.channels)}"
-        known = ("T1w", "T2w", "FLAIR")
-        if len(set(self.channels)) < max(len(self.channels), 2) or set(self.channels) - set(known):
-            why = f"expected two or three different contrasts of {', '.join(known)}"
-            raise UsageError(what, why, "use, for example, --channels T1w T2w FLAIR")
+        subject = f"--channels {' '.join(self.channels)}"
+        contrasts = ("T1w", "T2w", "FLAIR")
+        if len(set(self.channels)) < max(len(self.channels), 2) or set(self.channels) - set(
+            contrasts
+        ):
+            reason = f"expected two or three different contrasts of {', '.join(contrasts)}"
+            raise UsageError(subject, reason, "use, for example, --channels T1w T2w FLAIR")
         if not self.coarse:
-            why = "multi-contrast super-resolution requires measured low-resolution scans"
+            reason = "multi-contrast super-resolution requires measured low-resolution scans"
             raise UsageError(
-                f"{what} without --coarse",
-                why,
+                f"{subject} without --coarse",
+                reason,
                 "specify the low-resolution scans with --coarse, one per high-resolution scan",
             )
         if len(self.coarse) != len(self.fine):
-            why = f"{len(self.fine)} high-resolution images were specified"
+            reason = f"{len(self.fine)} high-resolution images were specified"
             raise UsageError(
                 f"--coarse: {len(self.coarse)} file(s)",
-                why,
+                reason,
                 "specify one low-resolution image per high-resolution image",
             )
-        for flag, given in (
+        for flag, is_given in (
             ("--factor", bool(self.factor)),
             ("--contrast", self.contrast is not None),
         ):
-            if given:
-                why = (
+            if is_given:
+                reason = (
                     "factor and contrast are already known, because all scans are on the"
                     " high-resolution grid and have the contrast in their file names"
                 )
-                raise UsageError(f"{flag} with --channels", why, f"omit {flag}")
+                raise UsageError(f"{flag} with --channels", reason, f"omit {flag}")
 
 
 @frozen
 class SearchOptions(ChannelOptions):
-    """Which settings of a recipe are tried, and on what."""
+    """Options of ``search``."""
 
     method: str = argument("METHOD", f"method to train, one of {' '.join(offered_methods())}")
     out: Path = argument(
@@ -462,7 +468,7 @@ class SearchOptions(ChannelOptions):
         " one tenth to ten times their default values)",
         among=_HOW,
     )
-    # trials leave no models
+    # models of trials are not stored
     keep_critic: bool = option(False)
     trials: int = option(20, "--trials N", "number of trials", among=_HOW, least=1, most=10_000)
     grid: bool = option(
@@ -471,7 +477,7 @@ class SearchOptions(ChannelOptions):
         "try all combinations of the values listed with --set instead of drawing values at random",
         among=_HOW,
     )
-    # a trial that the clock stopped could not be repeated
+    # a trial stopped by time would not be reproducible
     max_minutes: float | None = option(None)
     split: tuple[int, ...] = option(
         (),
@@ -495,13 +501,13 @@ class SearchOptions(ChannelOptions):
         self._check_channels()
         self._need(len(self.split) in (0, 3), "split", "expected three numbers")
         if self.split and self.validate_on:
-            why = "both options select the validation participants"
-            raise UsageError("--split with --validate-on", why, "omit one of the two options")
+            reason = "both options select the validation participants"
+            raise UsageError("--split with --validate-on", reason, "omit one of the two options")
 
 
 @frozen
 class CompareOptions(ChannelOptions):
-    """Which methods are trained, and on which participants they are tested."""
+    """Options of ``compare``."""
 
     method: str = argument(
         "METHODS", "comma-separated list of methods to train, such as unet,resnet3d"
@@ -571,25 +577,27 @@ class CompareOptions(ChannelOptions):
         "--dry-run",
         "print the participant sets and the planned training runs without training",
     )
-    # a training that the clock stopped could not be repeated
+    # a training stopped by time would not be reproducible
     max_minutes: float | None = option(None)
 
     def _check(self) -> None:
         TrainOptions._check(self)
-        ways = {
+        flag_is_given = {
             "--folds": self.folds is not None,
             "--split": bool(self.split),
             "--test-on": bool(self.test_on),
         }
-        given = [flag for flag, present in ways.items() if present]
-        if len(given) != 1:
-            why = (
-                f"these options cannot be combined: {' '.join(given)}"
-                if given
+        flags = [flag for flag, is_given in flag_is_given.items() if is_given]
+        if len(flags) != 1:
+            reason = (
+                f"these options cannot be combined: {' '.join(flags)}"
+                if flags
                 else ("none of these options was specified")
             )
             fix = "use, for example, --folds 4 or --split 8 2 2"
-            raise UsageError("exactly one of --folds, --split and --test-on is required", why, fix)
+            raise UsageError(
+                "exactly one of --folds, --split and --test-on is required", reason, fix
+            )
         self._need(len(self.split) in (0, 2, 3), "split", "expected two or three numbers")
         if self.validation and self.folds is None:
             fix = "specify three numbers with --split, or use --validate-on"
@@ -602,16 +610,18 @@ class CompareOptions(ChannelOptions):
             )
         self._check_channels()
         if self.coarse and self.train_coarser != (1.0,):
-            why = "measured low-resolution images are available at only one resolution"
-            raise UsageError("--train-coarser with --coarse", why, "omit one of the two options")
+            reason = "measured low-resolution images are available at only one resolution"
+            raise UsageError(
+                "--train-coarser with --coarse", reason, "omit one of the two options"
+            )
         if self.coarse and self.test_coarser != 1:
-            why = "measured low-resolution images are available at only one resolution"
-            raise UsageError("--test-coarser with --coarse", why, "omit one of the two options")
+            reason = "measured low-resolution images are available at only one resolution"
+            raise UsageError("--test-coarser with --coarse", reason, "omit one of the two options")
 
 
 @frozen
 class CorrelateOptions(Checked):
-    """Which two images are correlated voxel by voxel."""
+    """Options of ``correlate``."""
 
     first: Path = argument("A", "first NIfTI image")
     second: Path = argument("B", "second NIfTI image, on the same grid as the first")

@@ -9,14 +9,19 @@ from bids_sr.config import UsageError
 
 
 def to_write(out: Path, inputs: Sequence[Path]) -> Path:
-    """A NIfTI file that may be written, with its folder; another than what is read."""
+    """Return the path of an output NIfTI file after creating its folder.
+
+    Raises `UsageError` for other extensions, and for a file that is also an input.
+    """
     if not out.name.endswith((".nii", ".nii.gz")):
         raise UsageError(
             f"{out}",
             "images can only be written in the formats .nii and .nii.gz",
             "use a file name that ends in .nii.gz",
         )
-    if any(out.exists() and each.exists() and out.samefile(each) for each in inputs):
+    if any(
+        out.exists() and input_file.exists() and out.samefile(input_file) for input_file in inputs
+    ):
         raise UsageError(
             f"{out}",
             "the output file is the same as the input image",
@@ -27,12 +32,12 @@ def to_write(out: Path, inputs: Sequence[Path]) -> Path:
 
 
 def stem_of(file: Path) -> str:
-    """Name of a NIfTI file without its suffixes."""
+    """Return the name of a NIfTI file without its extensions."""
     return file.name.removesuffix(".gz").removesuffix(".nii")
 
 
 def make_folder(out: Path) -> None:
-    """The folder of a file that will be written."""
+    """Create the folder of an output file."""
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,8 +1,8 @@
 """``bids-sr-models rate-make`` and ``rate-score``: a kit for blinded visual rating.
 
-The kit has one picture per participant, contrast and series under a random code, a sheet to fill
-in, and a sealed key. Series are those of the results, and low-resolution scans as acquired. The
-key is encoded so that it cannot be read by accident; this is no protection against intent.
+A kit contains one picture per participant, contrast and series under a random code, a rating
+sheet, and a sealed key. Series are the stored results, and the acquired low-resolution scans. The
+key is encoded to prevent accidental unblinding; it is not protected against intentional decoding.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ from bids_sr.io.volume import Volume
 SHEET, KEY, IMAGES = "ratings.tsv", "key.sealed", "images"
 """Files and folder of a kit."""
 _PLANES = ((2, 0.4), (2, 0.55), (2, 0.7), (1, 0.5), (0, 0.4))
-"""Planes of a picture: axis that is crossed (RAS order), and share of the brain's extent along it.
+"""Planes of a picture: normal axis (RAS order), and position relative to the extent of the brain.
 
-Three are axial, one is coronal, and one is sagittal, next to the midline.
+Three planes are axial, one is coronal, and one is sagittal, next to the midline.
 """
-_BACKGROUND = 0.1  # of the gray scale: what is darker in a scan as acquired is no head
-_PIXELS = 256  # least height of a picture
+_BACKGROUND = 0.1  # share of the gray scale; darker voxels of an acquired scan are background
+_PIXELS = 256  # minimum height of a picture
 _INSTRUCTIONS = """\
 Blinded rating of structural scans
 
@@ -65,7 +65,10 @@ Blinded rating of structural scans
 def make_kit(options: RateMakeOptions) -> None:
     """Write pictures, sheet, instructions and sealed key of a kit.
 
-    Raises `UsageError` if the kit exists, or if there are no scans to rate.
+    Raises
+    ------
+    UsageError
+        If the kit exists, or if there are no scans to rate.
     """
     target = options.out
     if target.exists() and any(target.iterdir() if target.is_dir() else [target]):
@@ -74,7 +77,7 @@ def make_kit(options: RateMakeOptions) -> None:
             f"{target} is not empty", "an existing rating kit is never overwritten", fix
         )
     scans = _scans_of(options.derivatives, options.series)
-    # the random order is the order of the codes, which have nothing to do with the scans
+    # pictures are listed in the order of codes, which are independent of the scans
     codes = draw_codes(len(scans), options.seed)
     views: dict[tuple[str, str], _View] = {}
     entries: dict[str, dict[str, str]] = {}
@@ -87,8 +90,12 @@ def make_kit(options: RateMakeOptions) -> None:
         image = _canonical(Path(scan["path"]))
         is_native = scan["series"] == NATIVE
         if place not in views:
-            first = next(one for one in scans if (one["participant"], one["contrast"]) == place)
-            views[place] = _view_of(_canonical(Path(first["path"])), first)
+            first_scan = next(
+                candidate
+                for candidate in scans
+                if (candidate["participant"], candidate["contrast"]) == place
+            )
+            views[place] = _view_of(_canonical(Path(first_scan["path"])), first_scan)
         _write_picture(kit / IMAGES / f"{code}.png", image, views[place], is_native=is_native)
     rows = "".join(f"{code}\t{IMAGES}/{code}.png\t\t\n" for code in sorted(codes))
     write_whole(kit / SHEET, "code\timage\trating\tcomment\n" + rows)
@@ -96,13 +103,13 @@ def make_kit(options: RateMakeOptions) -> None:
         sheet=SHEET, images=IMAGES, key=KEY, low=LOWEST, high=HIGHEST, kit=target.name
     )
     write_whole(kit / "README.txt", text)
-    packed = zlib.compress(json.dumps(entries, sort_keys=True).encode())
-    write_whole(kit / KEY, base64.b64encode(packed).decode("ascii") + "\n")
+    compressed = zlib.compress(json.dumps(entries, sort_keys=True).encode())
+    write_whole(kit / KEY, base64.b64encode(compressed).decode("ascii") + "\n")
     if target.exists():
         target.rmdir()
     kit.rename(target)
-    people = len({scan["participant"] for scan in scans})
-    print(f"{target}: created {len(scans)} pictures from {people} participants")
+    n_participants = len({scan["participant"] for scan in scans})
+    print(f"{target}: created {len(scans)} pictures from {n_participants} participants")
     if not any(scan["series"] == NATIVE for scan in scans) and not options.series:
         print(
             "Note: the acquired low-resolution scans (series native) are not included because"
@@ -126,9 +133,9 @@ def _scans_of(derivatives: Path, series: tuple[str, ...]) -> list[dict[str, str]
                 if name == "bspline" and (native := _native_of(path, suffix, derivatives)):
                     scans.append({**scan, "series": NATIVE, "path": str(native)})
     scans = [scan for scan in scans if not series or scan["series"] in series]
-    # the planes of a head are chosen in the first of its scans
+    # the planes of a head are chosen from its first scan
     scans.sort(key=lambda scan: scan["series"] == NATIVE)
-    if missing := [each for each in series if each not in {scan["series"] for scan in scans}]:
+    if missing := [name for name in series if name not in {scan["series"] for scan in scans}]:
         raise UsageError(
             f"--series {' '.join(missing)}: no such scans found in {derivatives}",
             "a rating kit contains scans that bids-sr has stored, and the acquired"
@@ -146,7 +153,7 @@ def _scans_of(derivatives: Path, series: tuple[str, ...]) -> list[dict[str, str]
 
 
 def _native_of(path: Path, suffix: str, derivatives: Path) -> Path | None:
-    """Return the low-resolution scan as acquired that an interpolated scan was made from, or None.
+    """Return the acquired low-resolution scan of an interpolated scan, or None.
 
     It is the scan of this contrast with the largest voxels among the sources in the sidecar. None
     if its file does not exist.
@@ -155,7 +162,7 @@ def _native_of(path: Path, suffix: str, derivatives: Path) -> Path | None:
     sources = read_json(path.with_name(path.name.removesuffix(".nii.gz") + ".json")).get("Sources")
     if not isinstance(links, dict) or not isinstance(sources, list):
         return None
-    found = []
+    native_files = []
     for source in map(str, sources):
         _, dataset, file = [*source.split(":", 2), "", ""][:3]
         if not source.startswith("bids:") or f"_{suffix}.nii" not in file or dataset not in links:
@@ -163,11 +170,12 @@ def _native_of(path: Path, suffix: str, derivatives: Path) -> Path | None:
         root = urlsplit(str(links[dataset]))
         native = derivatives / unquote(root.path) / file
         if root.scheme in ("", "file") and native.is_file():
-            found.append(native)
-    return max(found, key=lambda file: float(np.prod(_canonical(file).zooms)), default=None)
+            native_files.append(native)
+    return max(native_files, key=lambda file: float(np.prod(_canonical(file).zooms)), default=None)
 
 
 def _canonical(path: Path) -> Volume:
+    """Return an image in RAS order as float32."""
     from bids_sr.figures.slices import canonical
 
     image = canonical(Volume(*load_image(path)[:2]))
@@ -176,10 +184,19 @@ def _canonical(path: Path) -> Volume:
 
 @frozen
 class _View:
-    """Planes and gray scale of the pictures of one participant and contrast.
+    """Planes and gray scale of the pictures of a participant and contrast.
 
-    `points`: a point in each plane of `_PLANES` (RAS mm); None: planes are chosen in each scan as
-    acquired by its own extent. `pixel_mm`: size of a pixel. `top`: intensity that is white.
+    Attributes
+    ----------
+    planes : tuple of int
+        Index of each plane of `_PLANES`.
+    points : Array or None
+        Point in each plane (RAS mm). If None, planes of acquired scans are chosen from their own
+        extent.
+    pixel_mm : float
+        Size of a pixel.
+    top : float
+        Intensity that is shown as white.
     """
 
     planes: tuple[int, ...]
@@ -189,13 +206,14 @@ class _View:
 
 
 def _view_of(image: Volume, scan: dict[str, str]) -> _View:
-    """Return the view of a head, chosen in one of its scans.
+    """Return the view of a head, determined from one of its scans.
 
-    `scan`: its entry; in the space of a template, its planes have no place in scans as acquired.
+    `scan` is the entry of the image. In template space, its planes cannot be located in acquired
+    scans.
     """
     is_native = scan["series"] == NATIVE
     planes = _planes(image, is_native=is_native)
-    center = [(n - 1) / 2 for n in image.data.shape]
+    center = [(size - 1) / 2 for size in image.data.shape]
     voxels = np.tile(center, (len(_PLANES), 1))
     for row, ((axis, _), plane) in enumerate(zip(_PLANES, planes, strict=True)):
         voxels[row, axis] = plane
@@ -208,6 +226,7 @@ def _view_of(image: Volume, scan: dict[str, str]) -> _View:
 
 
 def _top(image: Array) -> float:
+    """Return the 99.5th percentile of positive intensities, 1 if there are none."""
     inside = image[image > 0]
     return float(np.percentile(inside, 99.5)) if inside.size else 1.0
 
@@ -217,24 +236,24 @@ def _planes(image: Volume, *, is_native: bool) -> list[int]:
     head = image.data > (_BACKGROUND * _top(image.data) if is_native else 0)
     planes = []
     for axis, share in _PLANES:
-        others = tuple(other for other in range(3) if other != axis)
-        filled = np.flatnonzero(head.any(axis=others))
-        if not filled.size:
+        other_axes = tuple(other_axis for other_axis in range(3) if other_axis != axis)
+        occupied = np.flatnonzero(head.any(axis=other_axes))
+        if not occupied.size:
             raise UsageError(
                 "one of the scans is empty",
                 "the scan has no voxels with positive intensity",
                 "check the derivatives",
             )
-        low, high = int(filled[0]), int(filled[-1])
-        planes.append(round(low + share * (high - low)))
+        first, last = int(occupied[0]), int(occupied[-1])
+        planes.append(round(first + share * (last - first)))
     return planes
 
 
 def _write_picture(path: Path, image: Volume, view: _View, *, is_native: bool) -> None:
-    """Write planes side by side as a PNG.
+    """Write the planes side by side as a PNG.
 
     Voxels are repeated, not interpolated, so that no detail is added or removed, and pixels are
-    square. A scan as acquired has its own gray scale, and its planes go through the same points.
+    square. An acquired scan has its own gray scale, and its planes pass through the same points.
     """
     from PIL import Image
 
@@ -248,7 +267,7 @@ def _write_picture(path: Path, image: Volume, view: _View, *, is_native: bool) -
     zooms = voxel_sizes(image.affine)
     panels = []
     for (axis, _), plane in zip(_PLANES, planes, strict=True):
-        across, up = (other for other in range(3) if other != axis)
+        across, up = (other_axis for other_axis in range(3) if other_axis != axis)
         panel = np.take(image.data, plane, axis=axis)
         panel = panel[_repeated(panel.shape[0], zooms[across] / view.pixel_mm)]
         panel = panel[:, _repeated(panel.shape[1], zooms[up] / view.pixel_mm)]
@@ -257,14 +276,14 @@ def _write_picture(path: Path, image: Volume, view: _View, *, is_native: bool) -
     padded = [np.pad(panel, ((0, height - panel.shape[0]), (0, 0))) for panel in panels]
     top = _top(image.data) if is_native else view.top
     gray = np.clip(255 * np.concatenate(padded, axis=1) / (top or 1.0), 0, 255).astype(np.uint8)
-    times = max(1, -(-_PIXELS // gray.shape[0]))
-    beside = path.with_name(f".{path.name}")
-    Image.fromarray(gray.repeat(times, axis=0).repeat(times, axis=1)).save(beside, format="PNG")
-    beside.replace(path)
+    zoom = max(1, -(-_PIXELS // gray.shape[0]))
+    partial = path.with_name(f".{path.name}")
+    Image.fromarray(gray.repeat(zoom, axis=0).repeat(zoom, axis=1)).save(partial, format="PNG")
+    partial.replace(path)
 
 
 def _repeated(count: int, ratio: float) -> Array:
-    """Return the voxel of each pixel along an axis; `ratio`: voxel size over pixel size."""
+    """Return the voxel index of each pixel along an axis; `ratio` is voxel size by pixel size."""
     pixels = max(1, round(count * ratio))
     return np.minimum(((np.arange(pixels) + 0.5) / ratio).astype(int), count - 1)
 
@@ -272,8 +291,8 @@ def _repeated(count: int, ratio: float) -> Array:
 def read_key(kit: Path) -> dict[str, dict[str, str]]:
     """Return participant, contrast and series by code from the sealed key of a kit."""
     try:
-        packed = base64.b64decode((kit / KEY).read_text(encoding="ascii"), validate=False)
-        entries: Any = json.loads(zlib.decompress(packed))
+        compressed = base64.b64decode((kit / KEY).read_text(encoding="ascii"), validate=False)
+        entries: Any = json.loads(zlib.decompress(compressed))
         return {str(code): dict(entry) for code, entry in entries.items()}
     except (OSError, ValueError, zlib.error, AttributeError) as error:
         raise UsageError(
@@ -284,10 +303,12 @@ def read_key(kit: Path) -> dict[str, dict[str, str]]:
 
 
 def score_sheets(options: RateScoreOptions) -> None:
-    """Print mean ratings, comparisons and agreement of filled sheets, and write them with ``-o``.
+    """Print (and with ``-o`` write) mean ratings, comparisons and agreement of rating sheets.
 
-    Raises `UsageError` for a sheet that cannot be read, has unknown codes or wrong ratings, or has
-    no rating at all.
+    Raises
+    ------
+    UsageError
+        If a sheet cannot be read, has unknown codes or invalid ratings, or has no ratings.
     """
     key = read_key(options.kit)
     by_rater: dict[str, dict[str, float]] = {}
@@ -322,8 +343,8 @@ def score_sheets(options: RateScoreOptions) -> None:
         ]
     )
     means, tests = mean_ratings(table), compare_ratings(table)
-    wide = table.pivot(index="code", columns="rater", values="rating")
-    icc = intraclass_correlation(wide)
+    ratings_by_rater = table.pivot(index="code", columns="rater", values="rating")
+    icc = intraclass_correlation(ratings_by_rater)
     print(f"Mean rating across participants ({LOWEST:g} to {HIGHEST:g}), averaged across raters")
     print(means.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="n/a"))
     print(
@@ -344,7 +365,7 @@ def score_sheets(options: RateScoreOptions) -> None:
 def _write_scores(
     out: Path, means: pd.DataFrame, tests: pd.DataFrame, agreement: dict[str, float]
 ) -> None:
-    """Write means to a TSV and comparisons and agreement to the JSON of the same name."""
+    """Write means to a TSV file, and comparisons and agreement to a JSON file of the same name."""
     text = means.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.6g")
     write_whole(out, text)
     content = {

@@ -1,4 +1,4 @@
-"""Tables of scores: rows as TSV, and their comparison over participants."""
+"""Tables of scores: rows as TSV, and their comparison across participants."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bids_sr.group.method_scores import (
 from bids_sr.io.atomic_files import write_json, write_whole
 
 SCORES = ("psnr", "ssim", "rmse", "mae", "nmse", "nmse_voxel", "resolution_mm")
-"""Columns that are summarized over participants."""
+"""Columns that are summarized across participants."""
 _TESTED = SCORES[:-1]
 _SHOWN = ("psnr", "ssim", "rmse", "nmse")
 MISSING = "n/a"
@@ -37,33 +37,35 @@ def write_table(
     rows: Sequence[TableRow],
     about: Mapping[str, object] | None = None,
 ) -> None:
-    """Write rows as TSV, and the JSON that describes the columns.
+    """Write rows as TSV, and a JSON file that describes the columns.
 
-    `columns`: entry of ``columns.json``. `about`: further entries of the JSON.
+    `columns` is an entry of ``columns.json``, and `about` contains further entries of the JSON
+    file.
     """
-    described = data_of("columns.json")[columns]
-    lines = [list(described), *([cell_text(row[name]) for name in described] for row in rows)]
-    write_json(file.with_suffix(".json"), {**described, **(about or {})})
+    descriptions = data_of("columns.json")[columns]
+    lines = [
+        list(descriptions),
+        *([cell_text(row[name]) for name in descriptions] for row in rows),
+    ]
+    write_json(file.with_suffix(".json"), {**descriptions, **(about or {})})
     write_whole(file, "".join("\t".join(line) + "\n" for line in lines))
 
 
 def cell_text(value: str | float) -> str:
-    """Return a cell: six significant digits of a number; n/a for NaN."""
+    """Return a cell as text: numbers with six significant digits, n/a for NaN."""
     if isinstance(value, str):
         return value
     return MISSING if math.isnan(value) else f"{value:.6g}"
 
 
 def beside(out: Path, suffix: str) -> Path:
-    """Return a file beside a table, as ``table_summary.tsv`` beside ``table.tsv``."""
+    """Return a file next to a table, such as ``table_summary.tsv`` next to ``table.tsv``."""
     stem = out.name.removesuffix(out.suffix) if out.suffix == ".tsv" else out.name
     return out.with_name(f"{stem}_{suffix}")
 
 
 def untested_reason(participants: Collection[str]) -> str:
-    """Explain why no method was tested over participants, and what a test needs.
-
-    "" if there are two participants or more.
+    """Return why methods were not tested across participants, "" for two participants or more.
 
     >>> untested_reason(["sub-01", "sub-02"])
     ''
@@ -85,27 +87,28 @@ _TABLES = {
 
 def compare_rows(
     rows: Sequence[TableRow],
-    trained: Sequence[str],
+    methods: Sequence[str],
     group_of: Mapping[str, str],
     out: Path | None,
 ) -> dict[tuple[str, str], list[TableRow]]:
-    """Summarize and test scores over participants, print the summary and write the tables.
+    """Summarize and test scores across participants, print the summary and write the tables.
 
     Parameters
     ----------
     rows : Sequence[TableRow]
         One row per image and method, with the columns of `SCORES`, ``name`` and ``participant``.
-    trained : Sequence[str]
-        Names of the methods that are compared with each other and with the interpolations.
+    methods : Sequence[str]
+        Names of the methods to compare with each other and with interpolations.
     group_of : Mapping[str, str]
-        Group of each participant; empty for none.
+        Group of each participant; empty if there are no groups.
     out : Path | None
-        Table of the images, beside which the tables are written; None: print only.
+        Table of the images; further tables are written next to it. If None, the summary is only
+        printed.
 
     Returns
     -------
     dict[tuple[str, str], list[TableRow]]
-        Rows of the tables by their columns and titles; tables without rows are left out.
+        Rows of the non-empty tables by their columns and title.
     """
     by_metric = scores_by_metric(
         Score(
@@ -117,32 +120,39 @@ def compare_rows(
         for metric in SCORES
         for row in rows
     )
-    tested = {metric: by_metric[metric] for metric in _TESTED}
-    anova = compare_models(tested, trained) + compare_groups(tested, group_of)
-    kinds = dict(
-        zip(_TABLES, (summarize(by_metric), compare_pairs(tested, trained), anova), strict=True)
+    tested_scores = {metric: by_metric[metric] for metric in _TESTED}
+    anova = compare_models(tested_scores, methods) + compare_groups(tested_scores, group_of)
+    rows_by_table = dict(
+        zip(
+            _TABLES,
+            (summarize(by_metric), compare_pairs(tested_scores, methods), anova),
+            strict=True,
+        )
     )
-    _print_summary(kinds["models_summary", "Participants"])
-    tables = {key: found for key, found in kinds.items() if found}
-    for key, found in tables.items():
+    _print_summary(rows_by_table["models_summary", "Participants"])
+    tables = {key: table_rows for key, table_rows in rows_by_table.items() if table_rows}
+    for key, table_rows in tables.items():
         if out is not None:
             file = beside(out, _TABLES[key])
-            write_table(file, key[0], found)
+            write_table(file, key[0], table_rows)
             print(f"{key[1].lower() if key[0] != 'models_anova' else key[1]}: {file}")
     return tables
 
 
 def _print_summary(rows: Sequence[TableRow]) -> None:
-    """Print mean, SD and interval over participants, best PSNR first."""
+    """Print mean, SD and confidence interval across participants, sorted by PSNR."""
     cells: dict[str, dict[str, str]] = {}
     for row in rows:
         if row["metric"] in _SHOWN:
-            mean, sd, low, high = (float(row[key]) for key in ("mean", "sd", "lower", "upper"))
-            spread = "" if math.isnan(sd) else f" ± {sd:.4g} [{low:.5g}, {high:.5g}]"
+            mean, sd, lower, upper = (float(row[key]) for key in ("mean", "sd", "lower", "upper"))
+            spread = "" if math.isnan(sd) else f" ± {sd:.4g} [{lower:.5g}, {upper:.5g}]"
             cells.setdefault(str(row["name"]), {})[str(row["metric"])] = f"{mean:.5g}{spread}"
     order = sorted(
         (row for row in rows if row["metric"] == "psnr"), key=lambda row: -float(row["mean"])
     )
     print(f"Mean ± SD across {order[0]['n']} participants [95 % confidence interval of the mean]")
-    lines = [[str(row["name"]), *(cells[str(row["name"])][m] for m in _SHOWN)] for row in order]
+    lines = [
+        [str(row["name"]), *(cells[str(row["name"])][metric] for metric in _SHOWN)]
+        for row in order
+    ]
     print(table_text([("name", *_SHOWN), *lines]))

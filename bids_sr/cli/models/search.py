@@ -1,7 +1,7 @@
-"""``bids-sr-models search``: try settings of a recipe, and rank them by their held-out PSNR.
+"""``bids-sr-models search``: try settings of a recipe, and rank them by held-out PSNR.
 
-Methods that learn without high-resolution images are scored with the high-resolution images of
-what is held out, which training does not see (tv-self-sr chose alpha in this way).
+Methods that are trained without high-resolution images are scored with high-resolution images of
+the held-out data, which training does not use (tv-self-sr chose alpha in this way).
 """
 
 from __future__ import annotations
@@ -81,10 +81,10 @@ _Row = dict[str, str]
 
 @frozen
 class _SearchTable:
-    """Table of a search: trials so far, its settings, and its columns.
+    """Table of a search: trials so far, settings, and columns.
 
-    `stem`: path of both files up to their extension. `about`: what the search rests on; rows of a
-    search that rests on something else are not continued.
+    `stem` is the path of both files without extension. `about` contains the conditions of the
+    search; the table is only continued by a search with the same conditions.
     """
 
     stem: Path
@@ -102,32 +102,32 @@ class _SearchTable:
         return self.stem.with_name(f"{self.stem.name}.json")
 
     def rows(self) -> list[_Row]:
-        """Return the trials so far; refuse the table of another search."""
+        """Return the trials so far; reject the table of another search."""
         if not self.tsv.exists() and not self.sidecar.exists():
             return []
         if read_json(self.sidecar).get("Search") != self.about:
-            why = "the file was written by a search with other settings or images"
-            raise UsageError(f"{self.sidecar}", why, "choose another OUT, or remove the file")
+            reason = "the file was written by a search with other settings or images"
+            raise UsageError(f"{self.sidecar}", reason, "choose another OUT, or remove the file")
         if not self.tsv.exists():
             return []
         lines = [line.split("\t") for line in read_text(self.tsv).splitlines()]
         return [dict(zip(lines[0], cells, strict=True)) for cells in lines[1:]]
 
     def write(self, rows: Sequence[_Row]) -> None:
-        """Write the description, then the rows, each file whole."""
+        """Write the description, then the rows."""
         write_json(self.sidecar, {**self.columns, "Search": self.about})
         lines = [list(self.columns), *([row[name] for name in self.columns] for row in rows)]
         write_whole(self.tsv, "".join("\t".join(cells) + "\n" for cells in lines))
 
 
 def search(options: SearchOptions) -> None:
-    """Train trials with drawn settings, keep their scores in a table, and print the best."""
+    """Train trials with drawn settings, write their scores, and report the best trial."""
     recipe = _searchable(options)
     space = _space(options, recipe)
     trials = _trials(options, recipe, space)
     training = requested_training(replace(options, recipe_changes=()))
-    first = replace(training, changes=trials[0])
-    images, factor = _images(options, first)
+    first_training = replace(training, changes=trials[0])
+    images, factor = _images(options, first_training)
     prepared = _prepared(replace(training, factor=factor), images, trials)
     table = _SearchTable(
         stem=options.out.with_name(options.out.name.removesuffix(".tsv")),
@@ -139,15 +139,15 @@ def search(options: SearchOptions) -> None:
     rows = table.rows()
     if rows:
         print(f"{table.tsv}: {len(rows)} trial(s) were already completed")
-    trained_on, scored_on = _split(recipe, images)
+    training_images, scored_images = _split(recipe, images)
     work = options.work_dir or table.stem.with_name(f"{table.stem.name}.work")
     for number, trial in enumerate(prepared, 1):
         if number <= len(rows):
             continue
         folder = work / f"trial-{number}"
-        rows.append(_tried(number, trial, trained_on, scored_on, folder))
+        rows.append(_run_trial(number, trial, training_images, scored_images, folder))
         table.write(rows)
-        shutil.rmtree(folder, ignore_errors=True)  # its checkpoints have served
+        shutil.rmtree(folder, ignore_errors=True)  # the checkpoints are no longer needed
         print(f"Trial {number} of {len(prepared)}: {_shown(rows[-1], space)}")
     if options.work_dir is None:
         shutil.rmtree(work, ignore_errors=True)
@@ -155,29 +155,29 @@ def search(options: SearchOptions) -> None:
 
 
 def _images(options: SearchOptions, training: TrainingRequest) -> tuple[TrainingImages, Factor]:
-    """Read all images; mark those of validation participants, and leave test participants out."""
+    """Read all images, mark validation participants, and exclude test participants."""
     if options.channels:
         check_fusing([training.method])
         mask_of = dict(zip(options.fine, options.mask, strict=False))
-        of_participants = [
+        participant_images = [
             (head.participant, head.read(options.channels, mask_of.get(head.fine[0])))
             for head in heads_of(options)
         ]
         factor = SAME_GRID
     else:
-        of_files, factor = read_images_of_files(options, training)
-        of_participants = [(participant_of(path), image) for path, image in of_files]
-    images = _marked(options, of_participants)
+        file_images, factor = read_images_of_files(options, training)
+        participant_images = [(participant_of(path), image) for path, image in file_images]
+    images = _marked(options, participant_images)
     check_images(images, training.effective_recipe, factor, training.method.ndim)
     return images, factor
 
 
 def _marked(options: SearchOptions, images: Sequence[tuple[str, TrainingImage]]) -> TrainingImages:
-    """Return images (each with its participant) with those of validation participants marked.
+    """Return the images of participants, with validation participants marked.
 
-    Test participants of --split are left out.
+    Test participants of ``--split`` are excluded.
     """
-    participants = list(dict.fromkeys(who for who, _ in images))
+    participants = list(dict.fromkeys(participant for participant, _ in images))
     validation: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
     if options.split:
@@ -187,39 +187,41 @@ def _marked(options: SearchOptions, images: Sequence[tuple[str, TrainingImage]])
             raise UsageError("--split", error.why, error.remedy) from None
         validation, test = split.validation, split.test
     for name in options.validate_on:
-        who = name if name in participants else f"sub-{name.removeprefix('sub-')}"
-        if who not in participants:
+        participant = name if name in participants else f"sub-{name.removeprefix('sub-')}"
+        if participant not in participants:
             fix = f"choose among the participants {' '.join(participants)}"
             raise UsageError(
                 f"--validate-on {name}", "no image from this participant was specified", fix
             )
-        validation = (*validation, who)
+        validation = (*validation, participant)
     if set(participants) <= {*validation, *test}:
-        why = "no participants are left for training"
+        reason = "no participants are left for training"
         raise UsageError(
             "--validate-on",
-            why,
+            reason,
             "select fewer validation participants, so that"
             " at least one participant is left for training",
         )
     return tuple(
-        replace(image, validation=who in validation) for who, image in images if who not in test
+        replace(image, validation=participant in validation)
+        for participant, image in images
+        if participant not in test
     )
 
 
 def _searchable(options: SearchOptions) -> Recipe:
-    """Return the recipe; refuse one whose trials could not be compared."""
+    """Return the recipe; reject recipes whose trials cannot be compared."""
     method = get_method(options.method)
     if method.variance is not None:
-        why = (
+        reason = (
             "this method has no recipe to search because it estimates variance maps and does"
             " not train a network"
         )
-        raise UsageError(method.name, why, "choose a method that trains a network")
+        raise UsageError(method.name, reason, "choose a method that trains a network")
     recipe = get_recipe(method, recipe_name(method, options.recipe))
-    what = f"{method.name} --recipe {options.recipe}"
+    subject = f"{method.name} --recipe {options.recipe}"
     if recipe.objective == "self" and not options.fine:
-        why = (
+        reason = (
             "the trials cannot be compared without high-resolution images: their PSNR is"
             " unknown, and the loss depends on the settings"
         )
@@ -227,21 +229,23 @@ def _searchable(options: SearchOptions) -> Recipe:
             "specify --fine FILE ... The network is then trained on low-resolution copies"
             " of these images, and the trials are scored against the high-resolution images."
         )
-        raise UsageError(what, why, fix)
+        raise UsageError(subject, reason, fix)
     if recipe.objective != "self" and not recipe.hold_out:
-        why = "the recipe does not use held-out data, so no PSNR can be computed for the trials"
-        others = [name for name, other in method.recipes.items() if other.hold_out]
-        raise UsageError(what, why, f"use --recipe {' or '.join(others)}")
+        reason = "the recipe does not use held-out data, so no PSNR can be computed for the trials"
+        recipes_with_holdout = [
+            name for name, other_recipe in method.recipes.items() if other_recipe.hold_out
+        ]
+        raise UsageError(subject, reason, f"use --recipe {' or '.join(recipes_with_holdout)}")
     return recipe
 
 
 def _space(options: SearchOptions, recipe: Recipe) -> tuple[SearchedSetting, ...]:
-    """Return what is drawn from, as requested or by default."""
+    """Return the searched settings, as requested or by default."""
     try:
         space = tuple(read_drawn(text, options.method, recipe) for text in options.recipe_changes)
     except ChangeError as error:
-        what = error.change or " ".join(options.recipe_changes)
-        raise UsageError(f"--set {what}", error.why, error.fix) from None
+        change = error.change or " ".join(options.recipe_changes)
+        raise UsageError(f"--set {change}", error.why, error.fix) from None
     return space or default_space(recipe)
 
 
@@ -252,8 +256,10 @@ def _trials(
     vgg = options.vgg_weights is not None
     defaults = {item.name: item.default for item in dataclasses.fields(SearchOptions)}
     if options.grid and options.trials != defaults["trials"]:
-        why = "the number of grid-search trials is given by the number of combinations of values"
-        raise UsageError("--trials with --grid", why, "omit --trials or --grid")
+        reason = (
+            "the number of grid-search trials is given by the number of combinations of values"
+        )
+        raise UsageError("--trials with --grid", reason, "omit --trials or --grid")
     try:
         trials = (
             grid_trials(space, options.method, recipe)
@@ -263,7 +269,7 @@ def _trials(
                 for number in range(1, options.trials + 1)
             ]
         )
-        # what one trial shows: a setting that is given twice, or has no effect
+        # a single trial shows whether a setting is repeated or has no effect
         check_changes(trials[0], (options.method,), options.recipe, vgg=vgg)
         return trials
     except ChangeError as error:
@@ -271,12 +277,11 @@ def _trials(
 
 
 def _split(recipe: Recipe, images: TrainingImages) -> tuple[TrainingImages, TrainingImages]:
-    """Return the images to train on, and those whose high-resolution images score the trials.
+    """Return the images to train on, and the images whose high resolution scores the trials.
 
-    The latter are none for supervised methods, which hold out parts of their own, or the images
-    of validation participants. Without validation participants, every fifth
-    image is held out; one or two images are both trained on and scored, because training does not
-    see their high resolution.
+    The latter are empty for supervised methods, which have held-out data of their own. Otherwise,
+    they are the images of validation participants, or every fifth image. One or two images are
+    used for both, because training does not use their high resolution.
     """
     if recipe.objective != "self":
         return images, ()
@@ -287,15 +292,15 @@ def _split(recipe: Recipe, images: TrainingImages) -> tuple[TrainingImages, Trai
         )
     if len(images) < 3:
         return images, images
-    held = range(2, len(images), 5)
-    trained = (image for number, image in enumerate(images) if number not in held)
-    return tuple(trained), tuple(images[number] for number in held)
+    held_out = range(2, len(images), 5)
+    training_images = (image for number, image in enumerate(images) if number not in held_out)
+    return tuple(training_images), tuple(images[number] for number in held_out)
 
 
 def _about_scores(
     options: SearchOptions, images: TrainingImages, scored_on: TrainingImages
 ) -> dict[str, object]:
-    """Return the entries of searches that older programs did not have."""
+    """Return the table entries added after the first version, without empty entries."""
     entries: dict[str, object] = {
         "Grid": options.grid,
         "Channels": list(options.channels),
@@ -310,7 +315,7 @@ def _prepared(
     images: TrainingImages,
     trials: Sequence[tuple[RecipeChange, ...]],
 ) -> list[TrainingRequest]:
-    """Return the training of each trial; refuse images that a trial could not be trained on."""
+    """Return the training requests of all trials; reject unsuitable images."""
     return [
         suited(replace(training, changes=changes), images, quiet=number > 0)
         for number, changes in enumerate(trials)
@@ -323,11 +328,11 @@ def _columns(recipe: Recipe, space: Sequence[SearchedSetting]) -> dict[str, Mapp
     return {
         "trial": {"Description": "number of the trial", "Units": "1"},
         **{
-            one.field: {
-                "Description": f"{fields[one.field].sets}; values are drawn from {one}",
-                "Units": fields[one.field].unit or "1",
+            setting.field: {
+                "Description": f"{fields[setting.field].sets}; values are drawn from {setting}",
+                "Units": fields[setting.field].unit or "1",
             }
-            for one in space
+            for setting in space
         },
         **_COLUMNS,
     }
@@ -340,12 +345,12 @@ def _about(
     images: TrainingImages,
     factor: Factor,
 ) -> dict[str, object]:
-    """Return what the scores rest on; the number of trials is not among it."""
+    """Return the conditions that determine the scores, which exclude the number of trials."""
     text = json.dumps(checksums(images), sort_keys=True)
     return {
         "Method": training.method.name,
         "Recipe": training.recipe,
-        "Space": [str(one) for one in space],
+        "Space": [str(setting) for setting in space],
         "RandomSeed": options.seed,
         "Factor": list(factor),
         "Degradation": options.degradation or "the method's",
@@ -359,32 +364,34 @@ def _about(
     }
 
 
-def _tried(
+def _run_trial(
     number: int,
     training: TrainingRequest,
     images: TrainingImages,
-    scored_on: TrainingImages,
+    scored_images: TrainingImages,
     folder: Path,
 ) -> _Row:
-    """Train one trial and return its row; a killed trial goes on from its checkpoint.
+    """Train a trial and return its row; a stopped trial resumes from its checkpoint.
 
-    `scored_on`: images with which a method is scored that learns without high-resolution ones.
+    `scored_images` contains the images for scoring methods that are trained without
+    high-resolution images.
     """
     values = {change.field: f"{change.value:.9g}" for change in training.changes}
     row = {"trial": str(number), **values, **dict.fromkeys(_COLUMNS, _ABSENT)}
     try:
-        made = fit(training, images, folder, progress_line())
+        model = fit(training, images, folder, progress_line())
     except TrainingDiverged:
         return row | {"outcome": "diverged"}
     except OutOfDeviceMemory:
         return row | {"outcome": "memory"}
-    return row | _scores(made, _reference_scores(made, training, scored_on))
+    return row | _scores(model, _reference_scores(model, training, scored_images))
 
 
 def _reference_scores(
-    made: TrainedModel, training: TrainingRequest, images: TrainingImages
+    model: TrainedModel, training: TrainingRequest, images: TrainingImages
 ) -> Mapping[str, Mapping[str, float]]:
-    """Return scores against high-resolution images as `compare` does; none without images."""
+    """Return scores against high-resolution images, as `compare` does; empty if there are no
+    images."""
     if not images:
         return {}
     recipe = replace(training.effective_recipe, objective="supervised", hold_out=0)
@@ -392,35 +399,37 @@ def _reference_scores(
     method = training.method
     examples = Examples(images, recipe, training.factor, method.ndim, training.device)
     generator = recipe.build_generator(examples.channels, training.factor)
-    generator.load_state_dict(dict(made.state))
+    generator.load_state_dict(dict(model.state))
     windows = validation_windows(examples, examples.train)
     return compare(generator.to(training.device), examples, windows)
 
 
-def _scores(made: TrainedModel, reference: Mapping[str, Mapping[str, float]]) -> _Row:
-    """Return what a trained model reached on what was held out.
+def _scores(model: TrainedModel, reference: Mapping[str, Mapping[str, float]]) -> _Row:
+    """Return the scores of a trained model on held-out data.
 
-    `reference`: scores of `_reference_scores`; those of the card if there are none.
+    `reference` contains the result of `_reference_scores`; if it is empty, scores are taken from
+    the card.
     """
-    card = ModelCard.from_json(made.card)
+    card = ModelCard.from_json(model.card)
     parts: dict[str, Mapping[str, object]] = {
         name: part_of(card.held_out, name) for name in card.held_out
     }
-    found: Mapping[str, Mapping[str, object]] = reference or parts
-    network, plain = (
-        part_of(found, name) for name in ("network", "input" if "input" in found else "bspline")
+    scores: Mapping[str, Mapping[str, object]] = reference or parts
+    network, interpolation = (
+        part_of(scores, name) for name in ("network", "input" if "input" in scores else "bspline")
     )
     values = {
         "psnr": network.get("psnr"),
         "ssim": network.get("ssim"),
-        "psnr_bspline": plain.get("psnr"),
+        "psnr_bspline": interpolation.get("psnr"),
     }
-    shown = {name: _ABSENT if value is None else f"{value:.9g}" for name, value in values.items()}
-    return {**shown, "step": str(card.held_out.get("iteration", _ABSENT)), "outcome": "done"}
+    cells = {name: _ABSENT if value is None else f"{value:.9g}" for name, value in values.items()}
+    return {**cells, "step": str(card.held_out.get("iteration", _ABSENT)), "outcome": "done"}
 
 
 def _shown(row: _Row, space: Sequence[SearchedSetting]) -> str:
-    values = " ".join(f"{one.field}={row[one.field]}" for one in space)
+    """Return settings and score of a trial as text."""
+    values = " ".join(f"{setting.field}={row[setting.field]}" for setting in space)
     score = f"PSNR {row['psnr']} dB" if row["outcome"] == "done" else row["outcome"]
     return f"{values}: {score}"
 
@@ -433,28 +442,28 @@ def _report(
 ) -> None:
     """Print the best trial and the command that trains a model with its settings."""
     scores = [None if row["psnr"] == _ABSENT else float(row["psnr"]) for row in rows]
-    best = best_trial(scores)
+    best_index = best_trial(scores)
     print(f"{table.tsv}: {len(rows)} trial(s)")
-    if best is None:
+    if best_index is None:
         print(
             "No trial has a score because all training runs diverged or ran out of device memory."
         )
         return
-    row = rows[best]
+    row = rows[best_index]
     print(
         f"Best trial: trial {row['trial']}, held-out PSNR {row['psnr']} dB (B-spline"
         f" interpolation: {row['psnr_bspline']} dB). This trial was selected on these"
         " images; evaluate the model on independent images."
     )
-    chosen = [f"{one.field}={row[one.field]}" for one in space]
+    changes_of_best = [f"{setting.field}={row[setting.field]}" for setting in space]
     out = table.stem.with_name(f"{table.stem.name}-best")
     if options.split:
         print(
             "To train and test the model with these settings:"
-            f" {compare_command(options, out, chosen)}"
+            f" {compare_command(options, out, changes_of_best)}"
         )
     elif options.channels:
-        changes = " ".join(f"{options.method}.{one}" for one in chosen)
+        changes = " ".join(f"{options.method}.{change}" for change in changes_of_best)
         recipe = f" --recipe {options.recipe}" if options.recipe != "fast" else ""
         print(
             "To train the model with these settings: bids-sr BIDS_DIR OUTPUT_DIR"
@@ -462,13 +471,16 @@ def _report(
             f" {changes}"
         )
     else:
-        print(f"To train the model with these settings: {train_command(options, out, chosen)}")
+        print(
+            "To train the model with these settings:"
+            f" {train_command(options, out, changes_of_best)}"
+        )
 
 
 def train_command(options: SearchOptions, out: Path, changes: Sequence[str]) -> str:
-    """Return the command that trains a model with settings of a trial on the same images.
+    """Return the command that trains a model with the settings of a trial on the same images.
 
-    `out`: model to write. `changes`: ``FIELD=VALUE`` each.
+    `out` is the model to write; `changes` have the form ``FIELD=VALUE``.
     """
     return shlex.join(
         [
@@ -480,9 +492,9 @@ def train_command(options: SearchOptions, out: Path, changes: Sequence[str]) -> 
 
 
 def compare_command(options: SearchOptions, out: Path, changes: Sequence[str]) -> str:
-    """Return the command that trains with settings of a trial and tests on the test participants.
+    """Return the command that trains and tests a method with the settings of a trial.
 
-    `out`: table to write. `changes`: ``FIELD=VALUE`` each.
+    `out` is the table to write; `changes` have the form ``FIELD=VALUE``.
     """
     return shlex.join(
         [
@@ -495,9 +507,9 @@ def compare_command(options: SearchOptions, out: Path, changes: Sequence[str]) -
 
 
 def _same_options(options: SearchOptions, kind: type[TrainOptions]) -> list[str]:
-    """Return the options of a search that another command also has, as words.
+    """Return the options of a search that another command shares, as words.
 
-    `kind`: options of the other command; settings and working directory are left out.
+    `kind` is the options class of the other command. Settings and working directory are omitted.
     """
     words = list[str]()
     for item in dataclasses.fields(kind):

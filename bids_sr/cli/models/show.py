@@ -1,4 +1,4 @@
-"""``bids-sr-models list`` and ``card``: methods, baselines and models, and one model's card."""
+"""``bids-sr-models list`` and ``card``: methods, baselines and models, and the card of a model."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ _LEARNS_FROM = {
 def list_models(options: ListOptions) -> None:
     """Print methods, baselines and trained models.
 
-    For methods that are named, print the settings of their recipes instead.
-
-    `options`: parsed options of the command line, with methods and folders of further models.
+    If methods are named, the settings of their recipes are printed instead. Folders of further
+    models can be named as well.
     """
-    methods, folders = _named(options.names)
+    methods, folders = _split_names(options.names)
     if methods:
         print("\n\n".join(map(settings_text, methods)))
         if not folders:
@@ -42,16 +41,26 @@ def list_models(options: ListOptions) -> None:
     )
     rows = [("name", "dims", "parameters fast / paper", "reference", "learns from", "description")]
     for name in offered_methods():
-        facts = get_method(name)
-        learns = _LEARNS_FROM.get(facts.trained_on, facts.trained_on)
-        rows.append((name, f"{facts.ndim}D", _sizes(name), facts.reference, learns, facts.summary))
+        method = get_method(name)
+        training_data = _LEARNS_FROM.get(method.trained_on, method.trained_on)
+        rows.append(
+            (
+                name,
+                f"{method.ndim}D",
+                _sizes(name),
+                method.reference,
+                training_data,
+                method.summary,
+            )
+        )
     print(table_text(rows))
     print("\nBaseline methods (no training required)")
-    of_the_run = " (only available in bids-sr)"
-    nothing_learned = [
-        (n, f"{t}{of_the_run * (n not in INTERPOLATIONS)}") for n, t in BASELINES.items()
+    run_only_text = " (only available in bids-sr)"
+    baseline_rows = [
+        (baseline, f"{summary}{run_only_text * (baseline not in INTERPOLATIONS)}")
+        for baseline, summary in BASELINES.items()
     ]
-    print(table_text(nothing_learned))
+    print(table_text(baseline_rows))
     from bids_sr.boilerplate import HERE
 
     for title, folder in [
@@ -62,23 +71,23 @@ def list_models(options: ListOptions) -> None:
         _models(folder)
 
 
-def _named(names: Sequence[str]) -> tuple[list[str], list[Path]]:
-    """Split words into methods and folders; refuse a word that is neither."""
+def _split_names(names: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """Split words into methods and folders; reject other words."""
     methods = [name for name in names if name in method_names()]
     folders = [Path(name) for name in names if name not in methods]
     for folder in folders:
         if not folder.is_dir():
-            known = ", ".join(offered_methods())
-            why = f"neither a directory nor one of the methods {known}"
+            methods_text = ", ".join(offered_methods())
+            reason = f"neither a directory nor one of the methods {methods_text}"
             fix = nearest_name(str(folder), offered_methods()) or "check the name"
-            raise UsageError(f"{folder}", why, fix)
+            raise UsageError(f"{folder}", reason, fix)
     return methods, folders
 
 
 def _sizes(name: str) -> str:
-    """Return the number of generator parameters per recipe, or "-" without a generator.
+    """Return the number of generator parameters per recipe, "-" if there is no generator.
 
-    The factor is 2, and nothing is allocated.
+    The factor is 2, and no memory is allocated.
     """
     import torch
 
@@ -90,12 +99,12 @@ def _sizes(name: str) -> str:
             continue
         with torch.device("meta"):
             network = recipe.build_generator(1, (2.0, 2.0, 1.0))
-        sizes.append(f"{sum(p.numel() for p in network.parameters()):,}")
+        sizes.append(f"{sum(parameter.numel() for parameter in network.parameters()):,}")
     return " / ".join(sizes)
 
 
 def _models(folder: Path) -> None:
-    """One line for each model below a folder; damaged ones are named."""
+    """Print a line for each model below a folder, including damaged models."""
     from bids_sr.sr.models.card import ModelError, read_card
 
     rows: list[tuple[str, ...]] = []
@@ -105,9 +114,11 @@ def _models(folder: Path) -> None:
         except ModelError as error:
             rows.append((weights.name, _printable(f"cannot be used: {error}")))
             continue
-        mm = " x ".join(f"{v:.3g}" for v in card.lowres_mm)
-        factor = " x ".join(f"{v:g}" for v in card.factor)
-        reached = f"held-out PSNR {card.psnr['network']:.1f} dB" if "network" in card.psnr else ""
+        mm = " x ".join(f"{number:.3g}" for number in card.lowres_mm)
+        factor = " x ".join(f"{number:g}" for number in card.factor)
+        score_text = (
+            f"held-out PSNR {card.psnr['network']:.1f} dB" if "network" in card.psnr else ""
+        )
         rows.append(
             (
                 str(weights.relative_to(folder)),
@@ -119,15 +130,15 @@ def _models(folder: Path) -> None:
                 ),
                 f"{mm} mm, factor {factor}",
                 card.contrast,
-                reached,
+                score_text,
             )
         )
-    shown = [tuple(_printable(cell) for cell in row) for row in rows]
-    print(table_text(shown or [("none",)]))
+    cells = [tuple(_printable(cell) for cell in row) for row in rows]
+    print(table_text(cells or [("none",)]))
 
 
 def show_card(options: CardOptions) -> None:
-    """Print a card; the weights are checked against it first."""
+    """Print a model card after verifying the weights."""
 
     model = open_model(options.model)
     card = {**model.card.json, "method": model.card.method, "recipe": model.card.recipe}
@@ -139,7 +150,7 @@ def show_card(options: CardOptions) -> None:
 
 
 def _lines(values: Mapping[str, object], depth: int) -> None:
-    """Nested values as indented lines; lists of numbers on one."""
+    """Print nested values as indented lines; lists are printed on one line."""
     for key, value in sorted(values.items()):
         head = "  " * depth + _printable(str(key))
         if isinstance(value, Mapping):
@@ -154,5 +165,5 @@ def _lines(values: Mapping[str, object], depth: int) -> None:
 
 
 def _printable(text: str) -> str:
-    """Text without characters that could steer a terminal: a card may come from anyone."""
-    return "".join(each if each.isprintable() else "?" for each in text)
+    """Replace control characters, which an untrusted card could use to manipulate a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,7 +1,4 @@
-"""``bids-sr-models train``: train a method on images, or adapt a trained model to a few.
-
-A method may be trained on one image or many.
-"""
+"""``bids-sr-models train``: train a method on one or more images, or fine-tune a trained model."""
 
 from __future__ import annotations
 
@@ -47,23 +44,23 @@ def train(options: TrainOptions) -> None:
     training = suited(replace(training, factor=factor), images)
     stem = options.out.with_name(options.out.name.removesuffix(".safetensors"))
     output_files.make_folder(stem)
-    began = time.monotonic()
+    start = time.monotonic()
     work = options.work_dir or stem.with_name(f"{stem.name}.work")
-    made = fit(training, images, work, progress_line())
-    json.dumps(dict(made.card))
-    write_whole(stem.with_name(f"{stem.name}.tsv"), log_tsv(made.log))
-    weights, _ = save_model(stem, made.state, made.card)
-    at_stop = steps_at_stop(made.card)
-    if options.work_dir is None and not at_stop:
+    result = fit(training, images, work, progress_line())
+    json.dumps(dict(result.card))
+    write_whole(stem.with_name(f"{stem.name}.tsv"), log_tsv(result.log))
+    weights, _ = save_model(stem, result.state, result.card)
+    stop_text = steps_at_stop(result.card)
+    if options.work_dir is None and not stop_text:
         _remove_checkpoints(work)
-    minutes = (time.monotonic() - began) / 60
+    minutes = (time.monotonic() - start) / 60
     print(
         f"{weights}: trained {training.method.name} ({training.recipe} recipe) on"
-        f" {len(images)} image(s) in {minutes:.1f} min{_reached(weights)}"
+        f" {len(images)} image(s) in {minutes:.1f} min{_psnr_text(weights)}"
     )
-    if at_stop:
+    if stop_text:
         print(
-            f"Training was stopped by --max-minutes ({at_stop}). Rerun the same command to"
+            f"Training was stopped by --max-minutes ({stop_text}). Rerun the same command to"
             f" continue training from the checkpoints in {work}."
         )
     print(f"To apply the model: bids-sr-models apply {weights} IMAGE OUT")
@@ -71,7 +68,7 @@ def train(options: TrainOptions) -> None:
 
 
 def _remove_checkpoints(work: Path) -> None:
-    """Remove what a finished training needs no more; TensorBoard's files remain."""
+    """Remove the working files of a completed training, except for TensorBoard files."""
     if not (work / TENSORBOARD).is_dir():
         shutil.rmtree(work, ignore_errors=True)
         return
@@ -83,20 +80,22 @@ def _remove_checkpoints(work: Path) -> None:
 
 
 def _in_a_run(method: Method, weights: Path, factor: Factor) -> str:
-    """Return the options of ``bids-sr`` that use a model in a BIDS run.
+    """Return the command that applies a model to a BIDS data set.
 
-    The factor is that of the model; one number is in plane.
+    The factor is the factor of the model; a single number applies in-plane.
     """
     x, y, z = factor
-    asked = f"{x:g}" if x == y and z == 1 else f"{x:g} {y:g} {z:g}"
-    return f"bids-sr ... --sr-method {method.name} --pretrained {weights} --sr-factor {asked}"
+    factor_text = f"{x:g}" if x == y and z == 1 else f"{x:g} {y:g} {z:g}"
+    return (
+        f"bids-sr ... --sr-method {method.name} --pretrained {weights} --sr-factor {factor_text}"
+    )
 
 
 def requested_training(options: TrainOptions) -> TrainingRequest:
-    """Return the requested training, refusing options that contradict each other or the method."""
+    """Return the requested training; reject options that contradict each other or the method."""
     method = get_method(options.method)
     if method.variance is not None:
-        why = (
+        reason = (
             "this method is not trained; it estimates variance maps of one run, which"
             " requires a brain mask and head-motion estimates"
         )
@@ -104,7 +103,7 @@ def requested_training(options: TrainOptions) -> TrainingRequest:
             f"use bids-sr ... --sr-method {method.name}, which estimates the variance maps"
             " and stores them in sourcedata/models"
         )
-        raise UsageError(method.name, why, fix)
+        raise UsageError(method.name, reason, fix)
     recipe = get_recipe(method, recipe_name(method, options.recipe))
     start = None if options.start is None else model_files.open_model(options.start)
     device = model_files.device_of(options)
@@ -144,21 +143,21 @@ def requested_training(options: TrainOptions) -> TrainingRequest:
 def changes_of_options(
     options: TrainOptions, method: Method, *, vgg: bool
 ) -> tuple[RecipeChange, ...]:
-    """Read the changes of the recipe; refuse those that the recipe does not allow.
+    """Return the requested changes of the recipe; reject changes that it does not allow.
 
-    `vgg`: whether there are weights of VGG-19.
+    `vgg` states whether VGG-19 weights are available.
     """
     try:
         changes = tuple(change_of_method(text, method.name) for text in options.recipe_changes)
         check_changes(changes, (method.name,), options.recipe, vgg=vgg)
     except ChangeError as error:
-        what = error.change or " ".join(options.recipe_changes)
-        raise UsageError(f"--set {what}", error.why, error.fix) from None
+        change = error.change or " ".join(options.recipe_changes)
+        raise UsageError(f"--set {change}", error.why, error.fix) from None
     return changes
 
 
 def _vgg19(options: TrainOptions, method: Method) -> Path | None:
-    """Return the weights of VGG-19 for the loss, and print which file it is."""
+    """Return the VGG-19 weights for the loss, and print their path."""
     weights = vgg19_for(method, options.recipe, options.vgg_weights)
     if weights is not None:
         print(f"VGG-19 features are computed with the weights in {weights}")
@@ -166,7 +165,7 @@ def _vgg19(options: TrainOptions, method: Method) -> Path | None:
 
 
 def _networks_that_start_anew(recipe: Recipe, start: LoadedModel) -> str:
-    """Return which networks beside the generator a model to begin with lacks; "" for none."""
+    """Return the networks, other than the generator, that an initial model lacks, "" if none."""
     if recipe.build_critic is None or "critic" in start.companions:
         return ""
     return "the backward network and both critics" if recipe.objective == "cycle" else "the critic"
@@ -175,10 +174,10 @@ def _networks_that_start_anew(recipe: Recipe, start: LoadedModel) -> str:
 def _check(
     options: TrainOptions, method: Method, recipe: Recipe, start: LoadedModel | None
 ) -> None:
-    """Refuse missing images, and options that contradict one another or the method."""
+    """Reject missing images, and options that contradict each other or the method."""
     if options.keep_critic and recipe.build_critic is None:
-        why = f"{method.name} with --recipe {options.recipe} is trained without a critic"
-        raise UsageError("--keep-critic", why, "omit this option")
+        reason = f"{method.name} with --recipe {options.recipe} is trained without a critic"
+        raise UsageError("--keep-critic", reason, "omit this option")
     if options.train_last is not None and start is None:
         raise UsageError(
             "--train-last",
@@ -192,26 +191,30 @@ def _check(
             "specify --fine FILE ... or --coarse FILE ...",
         )
     if not options.fine and method.needs_pair:
-        why = "this is a supervised method, which requires high-resolution images"
+        reason = "this is a supervised method, which requires high-resolution images"
         fix = (
             "specify --fine FILE ..., or choose a method that learns from low-resolution"
             " images only (tv or dip)"
         )
-        raise UsageError(f"{method.name} requires --fine", why, fix)
-    lead, kind = (
+        raise UsageError(f"{method.name} requires --fine", reason, fix)
+    leading_files, kind_text = (
         (options.fine, "high-resolution images") if options.fine else (options.coarse, "images")
     )
     for name in ("coarse", "mask"):
         value = getattr(options, name)
-        if value and len(value) != len(lead):
+        if value and len(value) != len(leading_files):
             fix = f"specify one file per image in the same order, or omit --{name}"
             raise UsageError(
-                f"--{name}: {len(value)} file(s)", f"{len(lead)} {kind} were specified", fix
+                f"--{name}: {len(value)} file(s)",
+                f"{len(leading_files)} {kind_text} were specified",
+                fix,
             )
     if options.degradation not in (None, "kspace") and method.trained_on == "pair":
-        what = f"--degradation {options.degradation}"
-        why = f"{method.name} is trained on images with truncated k-space"
-        raise UsageError(what, why, "omit this option, or specify measured images with --coarse")
+        option = f"--degradation {options.degradation}"
+        reason = f"{method.name} is trained on images with truncated k-space"
+        raise UsageError(
+            option, reason, "omit this option, or specify measured images with --coarse"
+        )
     if options.coarse and options.degradation and options.fine:
         raise UsageError(
             "--degradation",
@@ -220,14 +223,14 @@ def _check(
             "omit one of the two options",
         )
     if options.vgg_weights is not None and options.vgg_weights.suffix != ".safetensors":
-        why = (
+        reason = (
             "expected a .safetensors file; files written by torch.save are not read because"
             " they may contain executable code"
         )
         fix = f"convert the torchvision file with {VGG19_COMMAND} {options.vgg_weights}"
-        raise UsageError(f"--vgg-weights {options.vgg_weights}", why, fix)
+        raise UsageError(f"--vgg-weights {options.vgg_weights}", reason, fix)
     if recipe.needs_vgg and vgg19_for(method, options.recipe, options.vgg_weights) is None:
-        why = (
+        reason = (
             "the published training recipe uses VGG-19 features, but no VGG-19 weights are"
             " available on this computer"
         )
@@ -236,81 +239,89 @@ def _check(
             " weights file with --vgg-weights. Alternatively, use --recipe paper-mse, which"
             " replaces the VGG-19 loss with a squared error loss."
         )
-        raise UsageError(f"{method.name} --recipe {options.recipe}", why, fix)
+        raise UsageError(f"{method.name} --recipe {options.recipe}", reason, fix)
     if start is not None:
         _check_start(options, method, start)
         _check_filters(options, recipe, start)
 
 
 def _check_start(options: TrainOptions, method: Method, start: LoadedModel) -> None:
-    """Refuse a model of another method or recipe to begin with."""
+    """Reject an initial model of another method or recipe."""
     if start.card.method != method.name:
-        why = f"the model was trained with {start.card.method}, not with {method.name}"
+        reason = f"the model was trained with {start.card.method}, not with {method.name}"
         fix = f"train {start.card.method}"
-        raise UsageError(f"--from {options.start}", why, f"{fix}, or omit --from")
+        raise UsageError(f"--from {options.start}", reason, f"{fix}, or omit --from")
     if start.card.recipe != recipe_name(method, options.recipe):
-        why = f"the model specified with --from has the network of --recipe {start.card.recipe}"
-        raise UsageError(f"--recipe {options.recipe}", why, f"use --recipe {start.card.recipe}")
+        reason = f"the model specified with --from has the network of --recipe {start.card.recipe}"
+        raise UsageError(f"--recipe {options.recipe}", reason, f"use --recipe {start.card.recipe}")
 
 
 def _check_filters(options: TrainOptions, recipe: Recipe, start: LoadedModel) -> None:
-    """Refuse a model with another number of filters to begin with."""
+    """Reject an initial model with another number of filters."""
     if not isinstance(start.recipe, Recipe) or width_ratio(start.recipe, recipe) == 1:
         return
     filters = variable_field(start.recipe, "filters", "").shown_default
-    why = (
+    reason = (
         f"the model has {filters} filters, but the network to be trained has a different"
         " number of filters"
     )
-    raise UsageError(f"--from {options.start}", why, f"use --set filters={filters}")
+    raise UsageError(f"--from {options.start}", reason, f"use --set filters={filters}")
 
 
 def suited(
     training: TrainingRequest, images: TrainingImages, *, quiet: bool = False
 ) -> TrainingRequest:
-    """Return the training that images allow, refusing those smaller in plane than a patch.
+    """Return the training with suitable data augmentation; reject images smaller than a patch.
 
-    `quiet`: do not print what is varied.
+    `quiet` suppresses the note about augmentation.
     """
     assert training.factor is not None
     for image in images:
         scale = (1.0, 1.0) if image.fine is not None else training.factor[:2]
-        x, y = (int(n * f + 0.5) for n, f in zip(image.shape[:2], scale, strict=True))
+        x, y = (
+            int(size * axis_factor + 0.5)
+            for size, axis_factor in zip(image.shape[:2], scale, strict=True)
+        )
         if not training.effective_recipe.fits(x, y):
-            want, have = (
-                " x ".join(map(str, each))
-                for each in (training.effective_recipe.flat_patch or (), (x, y))
+            patch_text, slice_text = (
+                " x ".join(map(str, lengths))
+                for lengths in (training.effective_recipe.flat_patch or (), (x, y))
             )
-            serve = [name for name, other in training.method.recipes.items() if other.fits(x, y)]
+            suitable = [
+                name
+                for name, other_recipe in training.method.recipes.items()
+                if other_recipe.fits(x, y)
+            ]
             fix = (
-                f"use larger images, or --recipe {serve[0]}"
-                if serve
+                f"use larger images, or --recipe {suitable[0]}"
+                if suitable
                 else "use larger images, or the fast recipes of srgan or unet, which are trained"
                 " on whole slices"
             )
             raise UsageError(
                 f"{image.name}",
-                f"the training patches of {want} voxels are larger than the slices of"
-                f" {have} voxels",
+                f"the training patches of {patch_text} voxels are larger than the slices of"
+                f" {slice_text} voxels",
                 fix,
             )
-    vary = training.effective_recipe.augmentation
-    if vary.of_whole_slices and (len(images) > 1 or training.start is not None):
-        # several images vary of themselves; with exponents and noise the network was less accurate
-        # there
+    augmentation = training.effective_recipe.augmentation
+    if augmentation.of_whole_slices and (len(images) > 1 or training.start is not None):
+        # several images provide variation themselves; exponents and noise made the network less
+        # accurate in this case
         if not quiet:
             print(
                 f"Note: {training.method.name} uses only flips and intensity scaling for data"
                 " augmentation if it is trained on several images or from an initial model"
             )
-        plain = replace(
-            training.effective_recipe, augmentation=replace(vary, shift=0.0, gamma=0.0, noise=0.0)
+        changed_recipe = replace(
+            training.effective_recipe,
+            augmentation=replace(augmentation, shift=0.0, gamma=0.0, noise=0.0),
         )
-        return replace(training, changed=plain)
+        return replace(training, changed=changed_recipe)
     return training
 
 
-def _reached(weights: Path) -> str:
-    """Held-out PSNR of the model and of plain interpolation, as its card tells."""
-    found = [f"{name} {psnr:.2f} dB" for name, psnr in read_card(weights).psnr.items()]
-    return f"; held-out PSNR: {', '.join(found)}" if found else ""
+def _psnr_text(weights: Path) -> str:
+    """Return the held-out PSNR of model and interpolation from the card, as text."""
+    scores = [f"{name} {psnr:.2f} dB" for name, psnr in read_card(weights).psnr.items()]
+    return f"; held-out PSNR: {', '.join(scores)}" if scores else ""

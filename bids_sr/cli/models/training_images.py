@@ -1,4 +1,4 @@
-"""Images that the ``bids-sr-models`` subcommands train on, read with brains and factor."""
+"""Training images of the ``bids-sr-models`` subcommands, read with brain masks and factor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bids_sr.sr.models.request import TrainingRequest
 
 
 def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[TrainingImages, Factor]:
-    """Read all images with brains (random volumes, by the seed), and the factor to train for."""
+    """Read images (random volumes, by the seed) with brain masks, and return the factor too."""
     images, factor = read_images_of_files(options, training)
     return tuple(image for _, image in images), factor
 
@@ -27,11 +27,11 @@ def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[Train
 def read_images_of_files(
     options: TrainOptions, training: TrainingRequest
 ) -> tuple[list[tuple[Path, TrainingImage]], Factor]:
-    """Read all images as `read_images` does, each with the file that contains it.
+    """Read all images like `read_images`, but return each image with its file.
 
-    If there are high-resolution files, these are listed.
+    For image pairs, it is the high-resolution file.
     """
-    fine, coarse = (list(map(SeriesReader, each)) for each in (options.fine, options.coarse))
+    fine, coarse = (list(map(SeriesReader, paths)) for paths in (options.fine, options.coarse))
     factor = _factor(options, training, fine, coarse)
     readers = fine or coarse
     contrasts = sorted({files.contrast_of(reader.path, options.contrast) for reader in readers})
@@ -48,29 +48,31 @@ def read_images_of_files(
     rng = np.random.default_rng(training.seed)
     images = list[tuple[Path, TrainingImage]]()
     for number, reader in enumerate(readers):
-        given = options.mask[number] if options.mask else None
-        mask, _, note = files.brain_and_scale(reader, given)
+        mask_file = options.mask[number] if options.mask else None
+        mask, _, note = files.brain_and_scale(reader, mask_file)
         if note:
             print(f"Note: {note}")
-        alike = [each.path.name for each in readers].count(reader.path.name) > 1
+        has_duplicates = [other_reader.path.name for other_reader in readers].count(
+            reader.path.name
+        ) > 1
         name = (
             f"{number + 1}-{output_files.stem_of(reader.path)}"
-            if alike
+            if has_duplicates
             else output_files.stem_of(reader.path)
         )
         low = coarse[number] if fine and coarse else None
-        for t, volume, other in _volumes(reader, low, options.volumes, rng):
+        for index, volume, low_volume in _volumes(reader, low, options.volumes, rng):
             image = TrainingImage(
                 fine=volume if fine else None,
-                coarse=other if fine else volume,
+                coarse=low_volume if fine else volume,
                 mask=mask,
                 affine=reader.affine,
                 contrast=contrasts[0],
-                name=name if reader.shape[3] == 1 else f"{name}-{t}",
+                name=name if reader.shape[3] == 1 else f"{name}-{index}",
             )
             images.append((reader.path, image))
-    everything = tuple(image for _, image in images)
-    check_images(everything, training.effective_recipe, factor, training.method.ndim)
+    training_images = tuple(image for _, image in images)
+    check_images(training_images, training.effective_recipe, factor, training.method.ndim)
     return images, factor
 
 
@@ -80,9 +82,9 @@ def _factor(
     fine: Sequence[SeriesReader],
     coarse: Sequence[SeriesReader],
 ) -> Factor:
-    """Return the factor: of measured pairs, else as requested, else the model's, else 2.
+    """Return the factor of measured pairs, or else of the options, or else of the initial model.
 
-    The default of 2 is in plane for a 2D method.
+    The default is 2, in-plane for 2D methods.
     """
     method, start = training.method, training.start
     default: Factor = files.IN_PLANE if method.ndim == 2 else (2.0, 2.0, 2.0)
@@ -92,33 +94,35 @@ def _factor(
         for low, high in zip(coarse, fine, strict=False)
     }
     if len(factors) > 1:
-        why = f"the image pairs have different super-resolution factors: {sorted(factors)}"
-        raise UsageError("--fine and --coarse", why, "train a separate model for each factor")
+        reason = f"the image pairs have different super-resolution factors: {sorted(factors)}"
+        raise UsageError("--fine and --coarse", reason, "train a separate model for each factor")
     factor = factors.pop() if factors else files.factor_from(options.factor, default)
     if method.ndim == 2 and factor[2] != 1:
-        why = (
+        reason = (
             f"{method.name} processes images slice by slice and cannot reduce the slice thickness"
         )
         raise UsageError(
             f"factor {factor}",
-            why,
+            reason,
             "use images with the same slice thickness, or choose a 3D method",
         )
-    differs = any(abs(a - b) > 1e-6 for a, b in zip(factor, default, strict=True))
-    if start is not None and not start.card.factors and differs:
-        why = f"the model specified with --from was trained for a factor of {default}"
+    is_different = any(
+        abs(size - default_size) > 1e-6 for size, default_size in zip(factor, default, strict=True)
+    )
+    if start is not None and not start.card.factors and is_different:
+        reason = f"the model specified with --from was trained for a factor of {default}"
         raise UsageError(
             f"factor {factor}",
-            why,
+            reason,
             "omit --from, or resample the images to match the factor of the model",
         )
     return factor
 
 
 def _volumes(
-    reader: SeriesReader, low: SeriesReader | None, most: int, rng: np.random.Generator
+    reader: SeriesReader, low: SeriesReader | None, max_volumes: int, rng: np.random.Generator
 ) -> Iterator[tuple[int, Float32, Float32 | None]]:
-    """Yield random volumes with their numbers and measured low-resolution ones, if any."""
+    """Yield number, volume and measured low-resolution volume (or None) of random volumes."""
     count = reader.shape[3]
     if low is not None and low.shape[3] != count:
         raise UsageError(
@@ -126,8 +130,10 @@ def _volumes(
             f"found {low.shape[3]} volumes, but the high-resolution image has {count} volumes",
             "use images of the same run",
         )
-    for t in sorted(int(t) for t in rng.choice(count, min(count, most), replace=False)):
-        yield t, reader.volume(t), None if low is None else low.volume(t)
-    for each in (reader, low):
-        if each is not None:
-            each.close()
+    for index in sorted(
+        int(index) for index in rng.choice(count, min(count, max_volumes), replace=False)
+    ):
+        yield index, reader.volume(index), None if low is None else low.volume(index)
+    for open_reader in (reader, low):
+        if open_reader is not None:
+            open_reader.close()

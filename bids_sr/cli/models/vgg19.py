@@ -1,7 +1,7 @@
-"""``bids-sr-models vgg19``: keep the weights of VGG-19 that ``--recipe paper`` needs.
+"""``bids-sr-models vgg19``: install the VGG-19 weights that ``--recipe paper`` requires.
 
-The file is torchvision's: one that you name, one in the cache of torch, or a download. This is the
-only module that opens a connection, and it does so only for ``--download``.
+The source is a file from torchvision: a given file, the copy in the cache of torch, or a download.
+This is the only module that opens a network connection, and only for ``--download``.
 """
 
 import http.client
@@ -28,37 +28,38 @@ from bids_sr.config.vgg19_weights import (
 from bids_sr.io.atomic_files import FULL, DiskFullError, beside, write_bytes
 
 BASE = "https://download.pytorch.org/models"
-"""Address of the folder from which torchvision itself takes its weights."""
+"""Address of torchvision's folder of weights."""
 _DOWNLOAD_BYTES, _KEPT_BYTES = 575_000_000, 81_000_000
-_CHUNK = 1 << 20  # bytes per read
-_TIMEOUT_S = 60.0  # without any data
-_ABANDONED_S = 3600.0  # age of an unfinished download that no process is still writing
+_CHUNK = 1 << 20  # bytes per read operation
+_TIMEOUT_S = 60.0  # s without receiving data
+# s, age of an unfinished download after which no process is still writing it
+_ABANDONED_S = 3600.0
 _MB = 1_000_000
 
 
 def keep_vgg19(options: Vgg19Options, *, base: str = BASE, digits: str = VGG19_DIGITS) -> int:
-    """Convert torchvision's VGG-19 and keep it where trainings find it; return an exit code.
+    """Convert torchvision's VGG-19 weights and store them for training.
 
     Parameters
     ----------
     options : Vgg19Options
         File, or whether to download.
     base : str
-        Address of the folder on the server, without the file's name.
+        Address of the folder on the server, without the file name.
     digits : str
         First hexadecimal digits of the SHA-256 of torchvision's file.
 
     Returns
     -------
     int
-        0 if the weights are kept, 1 if they could not be downloaded.
+        Exit code: 0 if the weights are stored, 1 if they could not be downloaded.
 
     Raises
     ------
     UsageError
-        The file is missing, has another checksum or other content, or nothing may be written.
+        If the file is missing, has another checksum or other content, or nothing may be written.
     DiskFullError
-        Too little space for the download or the weights.
+        If there is not enough space for the download or the weights.
     """
     target = kept_vgg19()
     if options.file is None and _is_kept(target):
@@ -91,11 +92,11 @@ def keep_vgg19(options: Vgg19Options, *, base: str = BASE, digits: str = VGG19_D
 
 
 class _DownloadFailed(Exception):
-    """The server cannot be reached, refuses, or ends too early."""
+    """Error that the server cannot be reached, rejects the request, or ends the transfer early."""
 
 
 def _is_kept(target: Path) -> bool:
-    """Return whether usable weights are kept already."""
+    """Return whether usable weights are already stored."""
     if not target.is_file():
         return False
     from bids_sr.sr.vgg19 import load_vgg19
@@ -108,7 +109,7 @@ def _is_kept(target: Path) -> bool:
 
 
 def _check_target(target: Path) -> None:
-    """Refuse a place where the weights cannot be written, before any heavy work."""
+    """Reject a path that is not writable or has another extension."""
     fix = (
         f"set the environment variable {VGG19_VARIABLE} to a .safetensors file in a writable"
         " directory"
@@ -130,23 +131,25 @@ def _check_target(target: Path) -> None:
 
 
 def _torch_cache() -> Path:
-    """Return the folder in which torch keeps what it downloads."""
+    """Return the download folder of torch."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     home = os.environ.get("TORCH_HOME") or str(Path(cache, "torch"))
     return Path(os.path.expanduser(home), "hub", "checkpoints")
 
 
 def _keep(source: Path, target: Path, digits: str, address: str = "") -> None:
-    """Convert and write the weights if the checksum is right, and print where they are.
+    """Convert and write the weights if the checksum is correct, and print their path.
 
-    `address`: where `source` was downloaded from; "" for a file of the user's.
+    `address` is the origin of a downloaded `source`, and "" for a file of the user.
     """
     from bids_sr.sr.vgg19 import WrongChecksum, convert_vgg19
 
     name = address or str(source)
     if source.suffix == ".safetensors":
-        why = "the weights have already been converted to a .safetensors file"
-        raise UsageError(name, why, f"use the file directly: bids-sr ... --vgg-weights {source}")
+        reason = "the weights have already been converted to a .safetensors file"
+        raise UsageError(
+            name, reason, f"use the file directly: bids-sr ... --vgg-weights {source}"
+        )
     try:
         content = convert_vgg19(source, digits)
     except WrongChecksum as error:
@@ -186,10 +189,10 @@ def _keep(source: Path, target: Path, digits: str, address: str = "") -> None:
 
 @contextmanager
 def _downloaded(address: str, folder: Path) -> Iterator[Path]:
-    """Yield the downloaded file, which is removed afterwards, whatever happens."""
-    for old in folder.glob(f".{VGG19_SOURCE}.*.part"):
-        if time.time() - old.stat().st_mtime > _ABANDONED_S:
-            old.unlink(missing_ok=True)
+    """Download a file for the duration of the context."""
+    for old_part in folder.glob(f".{VGG19_SOURCE}.*.part"):
+        if time.time() - old_part.stat().st_mtime > _ABANDONED_S:
+            old_part.unlink(missing_ok=True)
     part = beside(folder / VGG19_SOURCE)
     try:
         _download(address, part)
@@ -199,23 +202,26 @@ def _downloaded(address: str, folder: Path) -> Iterator[Path]:
 
 
 def _download(address: str, part: Path) -> None:
-    """Write what an address serves to a file.
+    """Write the response of an address to a file.
 
-    `DiskFullError`: there is too little space, before or while it is written.
+    Raises
+    ------
+    DiskFullError
+        If there is not enough space, before or during the download.
     """
     try:
         with urllib.request.urlopen(address, timeout=_TIMEOUT_S) as answer:
             size = int(answer.headers.get("Content-Length") or _DOWNLOAD_BYTES)
-            needed = size + _KEPT_BYTES
-            if shutil.disk_usage(part.parent).free < needed:
-                raise DiskFullError(part.parent, needed)
+            n_bytes = size + _KEPT_BYTES
+            if shutil.disk_usage(part.parent).free < n_bytes:
+                raise DiskFullError(part.parent, n_bytes)
             print(f"Downloading {address} ({size / _MB:.0f} MB)", flush=True)
-            done, tell = 0, progress_line()
+            n_received, show_progress = 0, progress_line()
             with part.open("wb") as stream:
                 while chunk := answer.read(_CHUNK):
                     stream.write(chunk)
-                    done += len(chunk)
-                    tell("MB", done // _MB, size // _MB)
+                    n_received += len(chunk)
+                    show_progress("MB", n_received // _MB, size // _MB)
     except urllib.error.HTTPError as error:
         raise _DownloadFailed(f"the server responded with {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
@@ -226,7 +232,7 @@ def _download(address: str, part: Path) -> None:
         if isinstance(error, DiskFullError):
             raise
         if error.errno in FULL:
-            raise DiskFullError(part.parent, needed) from error
+            raise DiskFullError(part.parent, n_bytes) from error
         raise _DownloadFailed(str(error)) from error
-    if "Content-Length" in answer.headers and done < size:
-        raise _DownloadFailed(f"the download ended after {done} of {size} bytes")
+    if "Content-Length" in answer.headers and n_received < size:
+        raise _DownloadFailed(f"the download ended after {n_received} of {size} bytes")

@@ -1,11 +1,11 @@
-"""``bids-sr-slurm``: one array task per participant on a SLURM cluster, and what became of each.
+"""``bids-sr-slurm``: one array task per participant on a SLURM cluster, and the state of the jobs.
 
 ======  ====================================================================
 code    meaning
 ======  ====================================================================
-0       submitted; with ``--wait`` and for ``status``: nothing failed
-1       something failed; each is named
-2       the command or the data cannot be used, or SLURM refuses: nothing was submitted
+0       submitted; with ``--wait`` and for ``status``: no failures
+1       a job failed; failures are listed
+2       the command or the data are invalid, or SLURM rejects the jobs
 130     interrupted; submitted jobs continue
 ======  ====================================================================
 """
@@ -55,11 +55,11 @@ _LATER = {
         _AGAIN,
     ),
 }
-"""Of each later command what it does, and which options it does not take."""
+"""Command → description, and options that it does not accept."""
 
 
 def build_parser() -> Parser:
-    """Return the submission parser (``bids-sr`` and SLURM); absent options leave no value."""
+    """Return the submission parser (``bids-sr`` and SLURM); missing options have no value."""
     parser = Parser("bids-sr-slurm", _DESCRIPTION)
     for kind in (SlurmOptions, Site):
         parser.add_fields(kind, title="SLURM")
@@ -68,7 +68,7 @@ def build_parser() -> Parser:
 
 
 def later_parser(command: str) -> Parser:
-    """The parser of ``bids-sr-slurm status``, ``retry`` or ``cancel``."""
+    """Return the parser of ``bids-sr-slurm status``, ``retry`` or ``cancel``."""
     about, without = _LATER[command]
     parser = Parser(f"bids-sr-slurm {command}", f"{about[0].upper()}{about[1:]}.")
     parser.add_fields(LaterOptions, without=without)
@@ -78,9 +78,7 @@ def later_parser(command: str) -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bids-sr-slurm`` and return its exit code.
 
-    The arguments are those of the process by default.
-
-    `argv`: arguments of the command line; None takes those of the process.
+    `argv` contains the command-line arguments; None means the arguments of the process.
     """
     if argv is None:
         restart_in_utf8()
@@ -90,19 +88,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    """Run a command, and return the exit code."""
     command = arguments[0] if arguments else ""
     if command not in _LATER:
         return _submit(arguments)
     options = later_parser(command).options(arguments[1:], LaterOptions)
     output_dir = options.output_dir.expanduser().absolute()
-    people = [f"sub-{label.removeprefix('sub-')}" for label in options.participant_label]
+    participants = [f"sub-{label.removeprefix('sub-')}" for label in options.participant_label]
     minutes = minutes_of(options.time) if options.time else None
-    seen = overview(output_dir)
+    state = overview(output_dir)
     if command == "status":
-        return _show(seen.fates, output_dir)
+        return _show(state.fates, output_dir)
     if command == "retry":
-        return _retry(seen, people, options, minutes)
-    names = cancel(seen, people)
+        return _retry(state, participants, options, minutes)
+    names = cancel(state, participants)
     print(
         f"Cancelled jobs: {' '.join(names)}"
         if names
@@ -112,6 +111,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _options_of(inputs: Given) -> tuple[Settings, SlurmOptions, Site]:
+    """Return settings, SLURM options and site of a command line."""
     options = made_of(inputs, SlurmOptions)
     settings = {
         group: values for group, values in inputs.items() if group not in ("slurmoptions", "site")
@@ -127,12 +127,13 @@ def _options_of(inputs: Given) -> tuple[Settings, SlurmOptions, Site]:
 
 
 def _submit(arguments: list[str]) -> int:
+    """Prepare and submit the jobs, or print their scripts."""
     settings, options, site = build_parser().read(arguments, _options_of)
-    for name, why in settings.run.without_effect:
-        print(f"  note: {name} has no effect: {why}")
+    for name, reason in settings.run.without_effect:
+        print(f"  note: {name} has no effect: {reason}")
     say("Checking the inputs")
-    submission, text, seen = prepare(settings, options, site)
-    after = seen.open_jobs if seen else ()
+    submission, text, state = prepare(settings, options, site)
+    after = state.open_jobs if state else ()
     if settings.run.dry_run:
         return DONE
     if options.print_only:
@@ -141,6 +142,7 @@ def _submit(arguments: list[str]) -> int:
 
 
 def _print_only(submission: Submission, text: str, after: Sequence[str]) -> int:
+    """Write and print the scripts of a submission, with the command that submits them."""
     scripts, lines = print_scripts(submission, text, after=after)
     for script in (*scripts, lines):
         print(f"\n--- {script}\n{script.read_text(encoding='utf-8')}", end="")
@@ -148,17 +150,18 @@ def _print_only(submission: Submission, text: str, after: Sequence[str]) -> int:
     return DONE
 
 
-def _send(made: "list[tuple[Submission, str]]", after: Sequence[str], *, wait: bool) -> int:
-    waited_for = list(after)
-    for submission, text in made:
-        sent = manage.submit(submission, text, after=waited_for)
-        jobs = [job.number for job in sent.jobs]
-        waited_for += jobs
+def _send(submissions: "list[tuple[Submission, str]]", after: Sequence[str], *, wait: bool) -> int:
+    """Submit jobs one after the other, and wait for them if requested."""
+    dependencies = list(after)
+    for submission, text in submissions:
+        submitted = manage.submit(submission, text, after=dependencies)
+        jobs = [job.number for job in submitted.jobs]
+        dependencies += jobs
         say(
             f"Submitted jobs: {', '.join(jobs)}. Scripts, logs and job states are stored in"
-            f" {sent.folder}"
+            f" {submitted.folder}"
         )
-    output_dir = made[0][0].output_dir
+    output_dir = submissions[0][0].output_dir
     if wait:
         return _show(manage.wait(output_dir, say), output_dir)
     print(f"To check the job states, run: bids-sr-slurm status {shlex.quote(str(output_dir))}")
@@ -166,7 +169,7 @@ def _send(made: "list[tuple[Submission, str]]", after: Sequence[str], *, wait: b
 
 
 def _show(fates: "Sequence[Fate]", output_dir: Path) -> int:
-    """Print the table; the code tells whether anything failed."""
+    """Print the table of job states; return 1 if a job failed, otherwise 0."""
     print(table_text(table(fates)))
     print(summary(fates))
     for notice in failures(fates, output_dir):
@@ -175,15 +178,16 @@ def _show(fates: "Sequence[Fate]", output_dir: Path) -> int:
 
 
 def _retry(
-    seen: Overview, people: Sequence[str], options: LaterOptions, minutes: int | None
+    state: Overview, participants: Sequence[str], options: LaterOptions, minutes: int | None
 ) -> int:
-    made = retries(
-        seen,
-        people,
+    """Resubmit failed participants, or print the scripts."""
+    submissions = retries(
+        state,
+        participants,
         mem=options.mem,
         minutes=minutes,
     )
-    for submission, _ in made:
+    for submission, _ in submissions:
         for array in submission.arrays:
             gigabytes = array.request.memory_mb / 1024
             time = time_text(array.request.minutes)
@@ -194,10 +198,10 @@ def _retry(
         if submission.group:
             print("  Resubmitting the group-level job")
     if options.print_only:
-        for submission, text in made:
-            _print_only(submission, text, seen.open_jobs)
+        for submission, text in submissions:
+            _print_only(submission, text, state.open_jobs)
         return DONE
-    return _send(made, seen.open_jobs, wait=options.wait)
+    return _send(submissions, state.open_jobs, wait=options.wait)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Options of ``bids-sr-slurm`` that ``bids-sr`` does not have."""
+"""Options of ``bids-sr-slurm`` in addition to the options of ``bids-sr``."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from bids_sr.frozen import frozen
 
 
 @frozen
-class _Sent(Checked):
-    """How jobs are submitted, for the first time or again."""
+class _SubmitOptions(Checked):
+    """Options for first and repeated submissions."""
 
     print_only: bool = option(
         False, "--print-only", "write and print the job scripts without submitting them"
@@ -22,8 +22,8 @@ class _Sent(Checked):
 
 
 @frozen
-class LaterOptions(_Sent):
-    """Whose jobs are asked for, cancelled or submitted again, and what they then ask for."""
+class LaterOptions(_SubmitOptions):
+    """Options of the commands ``status``, ``retry`` and ``cancel``."""
 
     output_dir: Path = argument("OUT", "output directory of the submission")
     participant_label: tuple[str, ...] = option(
@@ -43,8 +43,8 @@ class LaterOptions(_Sent):
 
 
 @frozen
-class SlurmOptions(_Sent):
-    """What is submitted, and what its jobs ask for; where they run is a `Site`."""
+class SlurmOptions(_SubmitOptions):
+    """Options for the resources and tasks of a submission; `Site` describes the environment."""
 
     array: str = option(
         "",

@@ -1,4 +1,4 @@
-"""Preparation of a submission to SLURM, with all checks before anything is submitted."""
+"""Preparation of a submission to SLURM, with all checks before jobs are submitted."""
 
 import dataclasses
 import shutil
@@ -23,49 +23,67 @@ _NO_LIMIT_GB = 1e6
 def prepare(
     settings: Settings, options: SlurmOptions, site: Site
 ) -> "tuple[Submission, str, Overview | None]":
-    """Prepare a submission, its settings file and the state of earlier ones, writing nothing.
+    """Prepare a submission without writing files.
 
-    `settings` are resolved, `options` and `site` the options of SLURM. Raises `UsageError` with
-    every problem at once, and asks SLURM only where there is none.
+    SLURM is only queried if there are no problems.
 
-    Submission, settings as TOML, and what became of earlier submissions or None.
+    Parameters
+    ----------
+    settings : Settings
+        Resolved settings.
+    options, site : SlurmOptions, Site
+        Options of the submission.
+
+    Returns
+    -------
+    submission : Submission
+        Jobs to submit.
+    text : str
+        Settings file (TOML) of the tasks.
+    state : Overview or None
+        State of earlier submissions, if known.
+
+    Raises
+    ------
+    UsageError
+        If there are problems; the message lists all of them.
     """
     from bids_sr import preflight
 
-    given = settings.resources.mem_gb
-    # the memory of the machine that submits tells nothing
+    limit_gb = settings.resources.mem_gb
+    # the memory of the submitting machine is not relevant
     resources = dataclasses.replace(
-        settings.resources, mem_gb=_NO_LIMIT_GB if given is None else given
+        settings.resources, mem_gb=_NO_LIMIT_GB if limit_gb is None else limit_gb
     )
-    settings_there = dataclasses.replace(settings, resources=resources)
-    plan = preflight.check(settings_there)
-    problems = [str(problem) for problem in plan.problems] + _unfit(settings, site)
-    site = _found(site, settings)
-    named = [
+    task_settings = dataclasses.replace(settings, resources=resources)
+    plan = preflight.check(task_settings)
+    problems = [str(problem) for problem in plan.problems] + _option_problems(settings, site)
+    site = _complete_site(site, settings)
+    named_paths = [
         Path(text)
         for text in (site.setup, site.container, site.program)
         if text and "://" not in text
     ]
-    paths = (settings.paths.bids_dir, settings.paths.output_dir, *_paths(settings), *named)
+    paths = (settings.paths.bids_dir, settings.paths.output_dir, *_paths(settings), *named_paths)
     problems += scripts.check_words(site, paths)
     arrays: tuple[Job, ...] = ()
     try:
-        arrays = _arrays(_costs(plan, settings_there), settings, options, ask=not problems)
+        arrays = _arrays(_costs(plan, task_settings), settings, options, ask=not problems)
     except UsageError as error:
         problems.append(str(error))
     scripts.require(problems)
-    printed = bool(options.print_only or settings.run.dry_run)
-    seen = (
+    is_printed = bool(options.print_only or settings.run.dry_run)
+    state = (
         None
-        if printed and not shutil.which("squeue")
+        if is_printed and not shutil.which("squeue")
         else manage.open_now(settings.paths.output_dir)
     )
-    scripts.require(_clashes(arrays, seen, printed=printed))
-    people = {name for array in arrays for name in array.task_of} | set(
-        seen.origin if seen else ()
+    scripts.require(_clashes(arrays, state, is_printed=is_printed))
+    participants = {name for array in arrays for name in array.task_of} | set(
+        state.origin if state else ()
     )
-    with_group = not options.no_group and len(people) > 1
-    group = [group_job(group_request(len(people)))] if with_group else []
+    with_group = not options.no_group and len(participants) > 1
+    group = [group_job(group_request(len(participants)))] if with_group else []
     submission = Submission(
         id=new_id(),
         bids_dir=settings.paths.bids_dir,
@@ -74,141 +92,152 @@ def prepare(
         jobs=(*arrays, *group),
         site=site,
     )
-    for each in preflight.notes(plan, settings):
-        print(f"  {each.level}: {each}")
+    for notice in preflight.notes(plan, settings):
+        print(f"  {notice.level}: {notice}")
     for text in preflight.left_out_text(plan.left_out):
         print(text)
     _describe(submission, plan)
-    # The data set has been validated here; each task would validate all participants once more,
-    # which it has to where runs were left out, so that it leaves them out, too.
+    # The data set has been validated here. Tasks would validate all participants again, which is
+    # only necessary if runs were skipped, so that the tasks skip them as well.
     skip = settings.selection.skip_bids_validation or not plan.left_out
     selection = dataclasses.replace(settings.selection, skip_bids_validation=skip)
-    return submission, dataclasses.replace(settings, selection=selection).to_toml(), seen
+    return submission, dataclasses.replace(settings, selection=selection).to_toml(), state
 
 
 def _costs(plan: "Plan", settings: Settings) -> "dict[str, Estimate]":
-    """Cost of each participant (``sub-01``) alone; without time where the plan has problems."""
+    """Return the cost of each participant (``sub-01``), without time if the plan has problems."""
     from bids_sr.cli.stages import expected
 
     return {
-        f"sub-{one.label}": plan.estimate
+        f"sub-{subject.label}": plan.estimate
         if plan.problems
-        else expected(dataclasses.replace(plan, subjects=(one,)), settings)
-        for one in plan.subjects
+        else expected(dataclasses.replace(plan, subjects=(subject,)), settings)
+        for subject in plan.subjects
     }
 
 
 def _arrays(
     costs: "dict[str, Estimate]", settings: Settings, options: SlurmOptions, *, ask: bool
 ) -> "tuple[Job, ...]":
-    """The one array of a submission; `ask`: whether SLURM may be asked how it counts memory."""
+    """Return the job array of a submission.
+
+    `ask` states whether SLURM may be queried for its memory accounting.
+    """
     minutes = minutes_of(options.time) if options.time else None
     tasks = in_tasks(sorted(costs), options.batch)
     if not tasks:
         return ()
     indices, at_once = choose(options.array, len(tasks))
-    of_task = [[costs[name] for name in tasks[index - 1]] for index in indices]
+    task_costs = [[costs[name] for name in tasks[index - 1]] for index in indices]
     memory_gb = settings.resources.mem_gb
     cpus = settings.resources.nprocs or 1
-    resident = not ask or calls.sums_resident()
+    counts_resident = not ask or calls.sums_resident()
     request = request_for(
         [
-            (max(cost.memory_gb for cost in each), sum(cost.minutes for cost in each))
-            for each in of_task
+            (
+                max(cost.memory_gb for cost in participant_costs),
+                sum(cost.minutes for cost in participant_costs),
+            )
+            for participant_costs in task_costs
         ],
         cpus=cpus,
         gpus=int(settings.resources.device == "cuda") if options.gpus is None else options.gpus,
-        memory_mb=None if memory_gb is None else job_mb(memory_gb, cpus * resident),
+        memory_mb=None if memory_gb is None else job_mb(memory_gb, cpus * counts_resident),
         minutes=minutes,
-        resident=resident,
+        resident=counts_resident,
     )
     return (Job(name="array-1", tasks=tasks, indices=indices, request=request, at_once=at_once),)
 
 
-def _found(site: Site, settings: Settings) -> Site:
-    """A site with absolute paths, the program, and what a container sees."""
+def _complete_site(site: Site, settings: Settings) -> Site:
+    """Return the site with absolute paths, the program, and the paths bound in a container."""
     container, setup = (
         str(Path(text).expanduser().absolute()) if text and "://" not in text else text
         for text in (site.container, site.setup)
     )
-    # not resolved: the link lies in the environment that is meant
-    beside = Path(sys.executable).parent / "bids-sr"
+    # symbolic links are not resolved, because a link determines the environment
+    neighbor = Path(sys.executable).parent / "bids-sr"
     return dataclasses.replace(
         site,
         setup=setup,
         container=container,
-        program=str(beside) if not setup and beside.exists() else "bids-sr",
+        program=str(neighbor) if not setup and neighbor.exists() else "bids-sr",
         binds=tuple(map(str, _paths(settings))),
     )
 
 
 def _paths(settings: Settings) -> list[Path]:
-    """Files and directories that options name, besides data, output and work."""
+    """Return the files and directories in options, other than data, output and work."""
     groups = (values for group, values in dataclasses.asdict(settings).items() if group != "paths")
     paths = [value for values in groups for value in values.values() if isinstance(value, Path)]
-    how, calibration = settings.activation, settings.superres.calibration_file
+    activation, calibration = settings.activation, settings.superres.calibration_file
     texts = [
         path
-        for path in (Path(how.roi), Path(how.atlas), calibration)
+        for path in (Path(activation.roi), Path(activation.atlas), calibration)
         if path is not None and path.is_absolute()
     ]
     return [*dict.fromkeys([*paths, *texts])]
 
 
-def _unfit(settings: Settings, site: Site) -> list[str]:
-    """Options that do not go with SLURM arrays, or name what is not there."""
-    only = {
+def _option_problems(settings: Settings, site: Site) -> list[str]:
+    """Return problems with options that cannot be used with job arrays, and with missing files."""
+    excluded = {
         "--boilerplate-only": settings.run.boilerplate_only,
         "--reports-only": settings.run.reports_only,
     }
-    wrong = [
+    problems = [
         f"{flag}: this operation takes only seconds; use this option with bids-sr, without SLURM"
-        for flag, asked in only.items()
-        if asked
+        for flag, is_given in excluded.items()
+        if is_given
     ]
     if settings.resources.use_plugin is not None:
-        wrong.append(
+        problems.append(
             "--use-plugin: tasks of a job array cannot submit jobs; use this option with bids-sr"
         )
     if settings.run.clean_workdir:
-        wrong.append(
+        problems.append(
             "--clean-workdir: a requeued task would lose its completed steps; specify a new"
             " working directory with -w instead"
         )
     for name, text in (("setup", site.setup), ("container", site.container)):
         if text and "://" not in text and not Path(text).expanduser().exists():
-            wrong.append(f"--{name} {text}: the file does not exist; check the path")
-    return wrong
+            problems.append(f"--{name} {text}: the file does not exist; check the path")
+    return problems
 
 
-def _clashes(arrays: "tuple[Job, ...]", seen: "Overview | None", *, printed: bool) -> list[str]:
-    """Participants that already wait or run, and arrays that SLURM cannot hold."""
+def _clashes(
+    arrays: "tuple[Job, ...]", state: "Overview | None", *, is_printed: bool
+) -> list[str]:
+    """Return problems with participants whose jobs are active, and with large arrays."""
     names = {name for array in arrays for name in array.task_of}
-    wrong = []
-    if seen and (
-        twice := [
-            fate.participant for fate in seen.fates if fate.open and fate.participant in names
+    problems = []
+    if state and (
+        active := [
+            fate.participant for fate in state.fates if fate.open and fate.participant in names
         ]
     ):
-        some = " ".join(twice[:20]) + (f" and {len(twice) - 20} more" if len(twice) > 20 else "")
-        wrong.append(
-            f"{some}: jobs for these participants are already pending or running. Wait"
+        names_text = " ".join(active[:20]) + (
+            f" and {len(active) - 20} more" if len(active) > 20 else ""
+        )
+        problems.append(
+            f"{names_text}: jobs for these participants are already pending or running. Wait"
             " until the jobs have finished, or cancel the jobs with `bids-sr-slurm cancel"
             " OUT` first."
         )
-    if not printed and arrays:
+    if not is_printed and arrays:
         largest = calls.largest_index()
         last = max(array.indices[-1] for array in arrays)
         if largest is not None and last > largest:
             batch = -(-len(names) // largest)
-            wrong.append(
+            problems.append(
                 f"The job array has {last} tasks, but this cluster allows at most {largest}"
                 f" tasks per array. Use --batch {max(2, batch)}."
             )
-    return wrong
+    return problems
 
 
 def _describe(submission: Submission, plan: "Plan") -> None:
+    """Print the resources of the jobs."""
     cost = plan.estimate
     for array in submission.arrays:
         request = array.request

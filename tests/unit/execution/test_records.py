@@ -192,7 +192,7 @@ def ended(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def _left(*call: object, **asked: float) -> list[str]:
-    return sorted(str(each) for each in _finish(*call, **asked).unfinished())  # type: ignore[arg-type]
+    return sorted(str(each) for each in _finish(*call, **asked).left())  # type: ignore[arg-type]
 
 
 _BOTH = ["wf.first", "wf.inner.second"]
@@ -264,8 +264,8 @@ def test_large_images_that_nobody_reads_any_more_leave_holes_and_are_made_again_
     assert _left(*ended) == [], "all counts as it was left"
     (second / "made.json").unlink()
     finish = _finish(*ended)
-    assert sorted(map(str, finish.unfinished())) == _BOTH, "the second step would read a hole"
-    finish.note(finish.unfinished())
+    assert sorted(map(str, finish.left())) == _BOTH, "the second step would read a hole"
+    finish.note(finish.left())
     assert not (first / "_0xabcd.json").exists(), "nipype would take it for done"
 
 
@@ -290,7 +290,7 @@ def test_a_call_that_runs_steps_takes_back_what_others_have_noted(
 ) -> None:
     _finish(*ended).note()
     other = _finish(*ended, gain=2.0)
-    other.note(other.unfinished())
+    other.note(other.left())
     assert _left(*ended) == _BOTH
 
 
@@ -300,7 +300,7 @@ def test_of_a_call_that_was_stopped_the_steps_that_ended_since_are_not_left(
     """The second step had ended before, with another gain in the first."""
     _finish(*ended).note()
     stopped = _finish(*ended, gain=2.0)
-    stopped.note(stopped.unfinished())
+    stopped.note(stopped.left())
     assert _left(*ended, gain=2.0) == _BOTH
     first = ended[0] / "wf/first"
     (first / "made.json").write_text("{ }")

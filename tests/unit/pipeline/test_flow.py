@@ -232,7 +232,7 @@ def test_a_description_follows_the_steps_that_have_ended(bold: Path, tmp_path: P
                 say(
                     Part.SERIES,
                     "Volumes will be averaged.",
-                    made=boldref,
+                    output=boldref,
                     describe=lambda folders, n_others: f"{len(folders)} done, {n_others} to do.",
                 )
     graph = Graph(root)
