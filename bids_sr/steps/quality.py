@@ -230,7 +230,7 @@ def guard_precision(
     change = max(t_change.values())
     passes = change <= _LARGEST_CHANGE
     if not passes:
-        _refuse_or_warn(series_name, change, asked=precision == "bf16", force=force)
+        _refuse_or_warn(series_name, change, is_requested=precision == "bf16", force=force)
     rows = [
         row
         for name, value in t_change.items()
