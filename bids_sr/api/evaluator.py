@@ -363,7 +363,7 @@ class Evaluator(BaseEstimator):
             model = model_run(run, confounds)
             made_series = make_baselines(run, folder)
             images = folder / "series"
-            images.mkdir()  # one of them may be called as another image is
+            images.mkdir()  # A series may have the name of another image.
             made_series |= place_others(run, compared, images)
             brain = found_run.brain.bold_mask_hr
             for name, what in series.items():

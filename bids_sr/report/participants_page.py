@@ -31,7 +31,7 @@ def _labels_with_report(root: Path) -> set[str]:
 def _neighbor_links(label: str, reported_labels: Collection[str]) -> dict[str, str]:
     """Return report file names by link text: previous and next participant, and index.
 
-    `there` are the labels of all reports.
+    `reported_labels` are the labels of all reports.
     """
     labels = sorted({label, *reported_labels})
     place = labels.index(label)
