@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.config.machine import MAPS, VARIANCE
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.glm.activation_maps import ActivationSettings
 from bids_sr.glm.activation_regions import fdr_region, reliable_region
@@ -37,6 +36,7 @@ from bids_sr.sr.models.model import load_model
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.variance.temporal_components import SeriesError, motion_courses, open_uncompressed
 from bids_sr.steps.activation import fitted
+from bids_sr.steps.memory import MAPS, VARIANCE
 
 _LOGGER = logging.getLogger(__name__)
 
