@@ -1,4 +1,4 @@
-"""Python interface by the conventions of scikit-learn and nilearn; see docs/api.md.
+"""Python interface with the conventions of scikit-learn and nilearn; see docs/api.md.
 
-The classes are imported from `bids_sr` itself, which imports them when they are first requested.
+The classes are imported from `bids_sr`, which loads them when they are first used.
 """

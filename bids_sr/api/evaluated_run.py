@@ -1,4 +1,4 @@
-"""Evaluation of one run: its baselines, the series under test, references, and the verdict."""
+"""Evaluation of one run: baselines, evaluated series, references, and verdict."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ from bids_sr.workflows.map_run import LinearModel, MapModel, map_series
 
 @frozen
 class EvaluationSettings:
-    """How a run is evaluated; see `bids_sr.Evaluator`.
+    """Settings of an evaluation; see `bids_sr.Evaluator`.
 
     Parameters
     ----------
     factor : Factor
-        Acquired over high-resolution voxel size, each axis.
+        Acquired over high-resolution voxel size by axis.
     tr : float
         Repetition time (s).
     contrasts : Contrasts
@@ -75,19 +75,19 @@ class EvaluationSettings:
     high_pass : float
         Cut-off of the drift of the linear model (Hz).
     start_time : float
-        Moment of a volume for which its values hold (s after its start).
+        Reference time of a volume (s after its start).
     registered : bool
-        Whether headers of other images tell where they lie.
+        Whether positions of other images are taken from their headers.
     margin : float | None
-        Differences within it count as none.
+        Differences within ± this value count as equivalent.
     seed_radius_mm : float
-        Radius of the spheres about seeds.
+        Radius of the spheres around seeds (mm).
     n_boot : int
-        Resamples of blocks.
+        Number of resamples of blocks.
     random_seed, omp_nthreads : int
-        Seed of all that is drawn, and number of threads.
+        Seed of random numbers, and number of threads.
     audience : Audience
-        Whom sentences speak to.
+        Interface that advice is worded for.
     """
 
     factor: Factor
@@ -106,10 +106,10 @@ class EvaluationSettings:
 
 @frozen
 class EvaluatedRun:
-    """A run that is evaluated, with its arguments.
+    """Run that is evaluated, with its settings and inputs.
 
-    `baselines`: names of its baselines. `compared`: names of series of other programs. `raw`:
-    series as acquired, head motion undone; None if nothing needs it.
+    `baselines` and `compared` are the names of baselines and of series of other programs. `raw` is
+    the motion-corrected acquired series; None if it is not required.
     """
 
     how: EvaluationSettings
@@ -121,12 +121,12 @@ class EvaluatedRun:
 
     @property
     def made_baselines(self) -> list[str]:
-        """Baselines that a reference is there for."""
+        """Names of the baselines that are compared with a reference."""
         return baselines_to_make(self.inputs, self.baselines, compared=bool(self.compared))
 
 
 def baselines_to_make(inputs: RunInputs, baselines: Sequence[str], *, compared: bool) -> list[str]:
-    """Return the names of baselines that are compared with anything."""
+    """Return the names of the baselines that are compared with a reference."""
     if inputs.truth is not None:
         return list(baselines)
     return [ACQUIRED_BAND] if compared else []
@@ -134,27 +134,24 @@ def baselines_to_make(inputs: RunInputs, baselines: Sequence[str], *, compared: 
 
 def prepare_run(
     reader: SeriesReader,
-    found: FoundRun,
+    found_run: FoundRun,
     inputs: RunInputs,
     how: EvaluationSettings,
     baselines: Sequence[str],
     compared: Sequence[str],
 ) -> EvaluatedRun:
-    """Undo the head motion of a run, if that is needed; for parameters see `EvaluatedRun`.
-
-    `ImageInputError`: one of the baselines needs a guide, and none is given.
-    """
-    fitted = fitted_run(reader, found)
-    made = baselines_to_make(inputs, baselines, compared=bool(compared))
-    modeled = any(name not in PLAIN for name in made)
-    needed = inputs.seeds is not None or inputs.measured is not None or modeled
+    """Prepare a run, and correct its head motion if necessary."""
+    fitted = fitted_run(reader, found_run)
+    baseline_names = baselines_to_make(inputs, baselines, compared=bool(compared))
+    uses_model = any(name not in PLAIN for name in baseline_names)
+    requires_raw = inputs.seeds is not None or inputs.measured is not None or uses_model
     return EvaluatedRun(
         how=how,
         inputs=inputs,
         fitted=fitted,
         baselines=baselines,
         compared=compared,
-        raw=undo_motion(fitted) if needed else None,
+        raw=undo_motion(fitted) if requires_raw else None,
     )
 
 
@@ -169,7 +166,7 @@ def region_of(run: EvaluatedRun, folder: Path) -> Mask:
 def model_run(run: EvaluatedRun, confounds: Confounds | None) -> LinearModel:
     """Return the linear model of a run.
 
-    `confounds`: columns that enter it; None: head-motion parameters.
+    `confounds` are the columns in the model; None for head-motion parameters.
     """
     how, fitted = run.how, run.fitted
     columns = motion.motion_confounds(fitted.motion.motion, confounds)
@@ -196,7 +193,7 @@ def _seed_series(
     confounds: Confounds,
     nuisance: list[str] | None,
 ) -> Regressors:
-    """Return the time series of seeds; ImageInputError for one outside the brain."""
+    """Return the time series of seeds; raise ImageInputError if a seed is outside the brain."""
     assert run.raw is not None
     how = run.how
     seeds = []
@@ -230,20 +227,20 @@ def _outside(name: str, centers: Mapping[str, Sequence[float]]) -> ImageInputErr
 
 
 def make_baselines(run: EvaluatedRun, folder: Path) -> dict[str, MadeSeries]:
-    """Make the baselines of a run that are compared with anything; the guide is registered once.
+    """Compute the baselines of a run that are compared with a reference; register the guide once.
 
-    `ImageInputError`: one of them needs a guide, and none is given.
+    ImageInputError is raised if a baseline requires a guide that is missing.
     """
     how, fitted = run.how, run.fitted
     for name in run.baselines:
         refuse_without_guide(name, None, run.inputs)
-    detailed = [
+    guided_names = [
         name
         for name in run.baselines
         if run.inputs.guide is not None and (name in PAIR_BASELINES or name not in PLAIN)
     ]
-    guide = _place_guide(run, folder, needed=detailed) if detailed else None
-    made = {}
+    guide = _place_guide(run, folder, needed=guided_names) if guided_names else None
+    baselines = {}
     for name in run.made_baselines:
         with subworkflow(name):
             model_file = None
@@ -262,14 +259,16 @@ def make_baselines(run: EvaluatedRun, folder: Path) -> dict[str, MadeSeries]:
                 factor=how.factor,
                 inference=Inference(omp_nthreads=how.omp_nthreads, random_seed=how.random_seed),
                 model_file=model_file,
-                guide=guide if name in detailed else None,
+                guide=guide if name in guided_names else None,
             ).series
-        made[name] = MadeSeries(name=name, series=series, mask=fitted.registration.bold_mask_hr)
-    return made
+        baselines[name] = MadeSeries(
+            name=name, series=series, mask=fitted.registration.bold_mask_hr
+        )
+    return baselines
 
 
 def _place_guide(run: EvaluatedRun, folder: Path, *, needed: Sequence[str]) -> Guide | None:
-    """Place the guide in the frame of a run, for the baselines that need it."""
+    """Return the guide in the frame of a run; it is only registered if a baseline requires it."""
     inputs, how = run.inputs, run.how
     pair = given_pair(
         inputs,
@@ -290,13 +289,16 @@ def _place_guide(run: EvaluatedRun, folder: Path, *, needed: Sequence[str]) -> G
 def place_others(
     run: EvaluatedRun, compared: Mapping[str, ImageLike], folder: Path
 ) -> dict[str, MadeSeries]:
-    """Bring series of other programs to the grid of the run; `folder`: of images in memory."""
-    placed = {}
+    """Resample series of other programs to the grid of the run.
+
+    `folder` is for images in memory.
+    """
+    resampled = {}
     for name, image in compared.items():
         file = series_file(image, folder, name, allow_nan=True)
         try:
             with subworkflow(name):
-                other = place_compared(
+                compared_run = place_compared(
                     run.fitted,
                     name,
                     compared_series.import_compared(file, tr=run.how.tr, axis_order=AS_STORED),
@@ -306,10 +308,13 @@ def place_others(
                 )
         except ComparedError as error:
             raise ImageInputError(f"compared: {name}: {error}") from None
-        placed[name] = MadeSeries(
-            name=name, series=other.series, mask=other.mask, compared_facts=other.compared_facts
+        resampled[name] = MadeSeries(
+            name=name,
+            series=compared_run.series,
+            mask=compared_run.mask,
+            compared_facts=compared_run.compared_facts,
         )
-    return placed
+    return resampled
 
 
 def judge_series(
@@ -320,20 +325,20 @@ def judge_series(
     method_names: Sequence[str],
     folder: Path,
 ) -> tuple[Rows, Verdict]:
-    """Compare series with the references of their run, and judge.
+    """Compare series with the references of their run, and return the verdict.
 
     Parameters
     ----------
     run : EvaluatedRun
-        The run.
+        Run to evaluate.
     model : LinearModel
-        Its linear model.
+        Linear model of the run.
     roi_hr : Mask
-        Region of interest on its high-resolution grid.
+        Region of interest on the high-resolution grid.
     series : Mapping[str, MadeSeries]
-        Baselines, series of other programs, and series under test.
+        Baselines, series of other programs, and evaluated series.
     method_names : Sequence[str]
-        Series under test.
+        Names of the evaluated series.
     folder : Path
         Folder for files.
     """
@@ -348,7 +353,7 @@ def judge_series(
         random_seed=how.random_seed,
         n_boot=how.n_boot,
     )
-    known = {
+    known_maps = {
         name: covering(registered.bold_mask_hr, image, folder, name)
         for name, image in inputs.known.items()
     }
@@ -356,9 +361,9 @@ def judge_series(
     if inputs.measured is not None:
         evaluated[MEASURED] = _place_measured(run, inputs.measured, folder)
         maps = _map_acquired(run, model)
-    elif not known:
-        among = (*run.compared, ACQUIRED_BAND) if run.compared else ()
-        evaluated = {name: series[name] for name in series if name in among}
+    elif not known_maps:
+        compared_names = (*run.compared, ACQUIRED_BAND) if run.compared else ()
+        evaluated = {name: series[name] for name in series if name in compared_names}
     measured, tables = None, list[Rows]()
     if evaluated:
         measured = measure_effects(
@@ -374,7 +379,7 @@ def judge_series(
             maps,
             measured,
             comparison,
-            known=known,
+            known=known_maps,
             n_dummy=fitted.n_dummy,
             with_models=True,
         )
@@ -393,7 +398,9 @@ def judge_series(
             name: card for name in method_names if (card := series[name].card_file) is not None
         },
         compared_facts=[
-            one.compared_facts for one in series.values() if one.compared_facts is not None
+            run_series.compared_facts
+            for run_series in series.values()
+            if run_series.compared_facts is not None
         ],
         same_widths=None if measured is None else measured.same_widths,
         method_names=method_names,
@@ -407,7 +414,7 @@ def judge_series(
 
 
 def _place_measured(run: EvaluatedRun, image: ImageLike, folder: Path) -> MadeSeries:
-    """Bring the series that was measured at the high resolution to the grid of the run."""
+    """Resample the series measured at the high resolution to the grid of the run."""
     mask = run.fitted.registration.bold_mask_hr
     with subworkflow(MEASURED):
         series = super_resolution.place_measured(
@@ -417,7 +424,7 @@ def _place_measured(run: EvaluatedRun, image: ImageLike, folder: Path) -> MadeSe
 
 
 def _map_acquired(run: EvaluatedRun, model: LinearModel) -> list[Map]:
-    """Map the acquired series without smoothing, which tells where the run is active."""
+    """Map the acquired series without smoothing, to select active voxels."""
     assert run.raw is not None
     mask = run.fitted.registration.bold_mask
     map_model = MapModel(
@@ -433,7 +440,7 @@ def _map_acquired(run: EvaluatedRun, model: LinearModel) -> list[Map]:
 
 
 def _other_effects(run: EvaluatedRun, image: ImageLike, folder: Path) -> Effects:
-    """Measure the effects of the blocks of another run of the task."""
+    """Estimate the block effects of another run of the task."""
     how, fitted = run.how, run.fitted
     file = series_file(image, folder, "other_run")
     with SeriesReader(file) as reader:

@@ -1,4 +1,4 @@
-"""What an evaluation is given: checks before any work, and values as the steps take them."""
+"""Inputs of an evaluation: checks before processing, and conversion for the steps."""
 
 from __future__ import annotations
 
@@ -43,40 +43,45 @@ from bids_sr.steps.evaluation import check_blocks
 def checked_names(
     series: object, not_applied: Sequence[str] = (), compared: object = None
 ) -> None:
-    """Refuse reserved or malformed series names, and values that are not series.
+    """Raise ImageInputError for reserved or invalid names of series, and for invalid values.
 
-    Reserved names stand for something else in tables; names may hold letters and digits only.
+    Reserved names have other meanings in tables. Names may only have letters and digits.
 
-    `series`: series to evaluate by name; None or empty with series of other programs.
-    `not_applied`: names of methods that fell back to zero filling. `compared`: series of other
-    programs by name; None if missing.
+    Parameters
+    ----------
+    series : object
+        Series to evaluate by name; None or empty if series of other programs are evaluated.
+    not_applied : Sequence[str]
+        Names of methods that fell back to zero filling.
+    compared : object
+        Series of other programs by name, or None.
     """
     if compared is not None and not isinstance(compared, Mapping):
         raise ImageInputError(
             f"compared: expected a dictionary that maps names to images, got {compared!r:.60}"
         )
-    others = dict(compared) if isinstance(compared, Mapping) else {}
-    series = {} if series is None and others else series
-    if not isinstance(series, Mapping) or not (series or others):
+    compared_series = dict(compared) if isinstance(compared, Mapping) else {}
+    series = {} if series is None and compared_series else series
+    if not isinstance(series, Mapping) or not (series or compared_series):
         raise ImageInputError(
             f"series: expected a dictionary, got {series!r:.60}. Pass a dictionary "
             "that maps names to images or fitted SuperResolver objects, for example "
             "{'sbl': resolver}."
         )
     names = [str(name) for name in series]
-    if strange := [name for name in not_applied if name not in names]:
+    if unknown := [name for name in not_applied if name not in names]:
         raise ImageInputError(
-            f"not_applied: {', '.join(map(repr, strange))} not found in series. Choose from "
+            f"not_applied: {', '.join(map(repr, unknown))} not found in series. Choose from "
             f"{', '.join(names)}."
         )
-    if twice := sorted({*names} & {*map(str, others)}):
+    if duplicates := sorted({*names} & {*map(str, compared_series)}):
         raise ImageInputError(
-            f"compared: {', '.join(twice)} is also a name in series. Use different names."
+            f"compared: {', '.join(duplicates)} is also a name in series. Use different names."
         )
-    for name in (*names, *map(str, others)):
+    for name in (*names, *map(str, compared_series)):
         if not (name.isascii() and name.isalnum()) or kind_of(name) != "method":
             reserved = ", ".join((*BASELINES, "raw", "run", "measured"))
-            argument = "compared" if name in map(str, others) else "series"
+            argument = "compared" if name in map(str, compared_series) else "series"
             raise ImageInputError(
                 f"{argument}: {name!r} is not a valid name. Names may contain only letters and "
                 f"digits, and must differ from the reserved names ({reserved}). The baselines "
@@ -85,12 +90,20 @@ def checked_names(
 
 
 def confounds_of(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int) -> pd.DataFrame:
-    """Return a table of the confounds that enter the models, one row a volume.
+    """Return the confounds of the models, one row per volume.
 
-    Of fMRIPrep's table these are head motion and its derivatives, of any other all columns.
+    Parameters
+    ----------
+    what : pd.DataFrame | ndarray | str | Path
+        Table, array (t, columns) or file, as in nilearn.
+    n_volumes : int
+        Number of volumes of the series.
 
-    `what`: table, array (t, columns) or file, as nilearn takes them. Returns columns with names;
-    values of the first row alone may be missing.
+    Returns
+    -------
+    pd.DataFrame
+        Named columns; only values of the first row may be missing. From a table of fMRIPrep, only
+        head motion and its derivatives are returned.
     """
     try:
         if isinstance(what, str | Path):
@@ -110,23 +123,23 @@ def confounds_of(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int) -
             "volumes. Provide one row per volume, including the non-steady-state volumes."
         )
     if table.iloc[1:].isna().any(axis=None):
-        lacking = ", ".join(table.columns[table.iloc[1:].isna().any()])
+        incomplete = ", ".join(table.columns[table.iloc[1:].isna().any()])
         raise ImageInputError(
-            f"confounds: missing values were found after the first row in {lacking}. Fill in "
+            f"confounds: missing values were found after the first row in {incomplete}. Fill in "
             "these values or drop the columns."
         )
     return table
 
 
 def of_runs(what: object) -> object:
-    """Return one series to evaluate, as a list (images or estimators) if it spans several runs."""
+    """Return a series to evaluate, or a list of images or estimators if it has several runs."""
     return getattr(what, "runs_", None) or what
 
 
 def series_on(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, name: str) -> Path:
-    """The file of a super-resolved series of `n_volumes`, dummies included.
+    """Return the file of a super-resolved series, after checks of its grid and number of volumes.
 
-    `brain`: voxels of the brain on the high-resolution grid (3D, boolean).
+    `brain` is on the high-resolution grid (3D, boolean). `n_volumes` includes dummies.
     """
     shape = (*brain.data.shape, n_volumes)
     with opened(image, folder, name) as reader:
@@ -140,15 +153,15 @@ def series_on(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, nam
 
 
 def contrasts_of(inputs: RunInputs, contrasts: Sequence[str]) -> dict[str, Mapping[str, float]]:
-    """Return weights of the conditions of a run, which are events or seeds, by contrast."""
+    """Return the weights of conditions (events or seeds) by contrast."""
     conditions = list(inputs.seeds or ()) or events_of(inputs.events).conditions
     return dict(resolve_contrasts(conditions, contrasts))
 
 
 def events_of(events: pd.DataFrame | str | Path | None) -> Events:
-    """Return events as the program reads them, from a table or a BIDS file.
+    """Return events as in the program, from a table or a BIDS file.
 
-    Onset (s), duration (s) and trial type of each event.
+    Events have an onset (s), a duration (s) and a trial type.
     """
     columns = "Events need the columns onset (s), duration (s) and trial_type."
     if not isinstance(events, (pd.DataFrame, str, os.PathLike)):
@@ -162,14 +175,14 @@ def events_of(events: pd.DataFrame | str | Path | None) -> Events:
         text = events.astype(object).where(events.notna(), "n/a").astype(str)
         return Events.of(list(text), enumerate(text.to_dict("records"), 2), "events")
     except DesignError as error:
-        named = "" if isinstance(events, pd.DataFrame) else "events: "
-        raise ImageInputError(f"{named}{error}. {columns}") from None
+        prefix = "" if isinstance(events, pd.DataFrame) else "events: "
+        raise ImageInputError(f"{prefix}{error}. {columns}") from None
 
 
 def _check_known(known: Iterable[str], contrasts: Iterable[str]) -> None:
-    """Refuse known activation of what is no contrast."""
-    if strange := [name for name in known if name not in contrasts]:
-        names = ", ".join(map(repr, strange))
+    """Raise ImageInputError if known activation has the name of an unknown contrast."""
+    if unknown := [name for name in known if name not in contrasts]:
+        names = ", ".join(map(repr, unknown))
         raise ImageInputError(
             f"truth: {names} not found among the contrasts of this evaluation. Choose from "
             f"{', '.join(contrasts)}."
@@ -177,10 +190,10 @@ def _check_known(known: Iterable[str], contrasts: Iterable[str]) -> None:
 
 
 def covering(brain: Volume, image: ImageLike, folder: Path, name: str) -> Volume:
-    """A map of known activation.
+    """Return a map of known activation that covers the brain.
 
-    `brain`: voxels of the brain on the high-resolution grid (3D, boolean). `image`: map of known
-    activation (3D), in the frame of the reference.
+    `brain` is on the high-resolution grid (3D, boolean). `image` is a map (3D) in the frame of the
+    boldref.
     """
     volume = volume_of(image, folder, f"truth_{name}")
     inside = inside_field(
@@ -206,14 +219,14 @@ def check_inputs(
     high_pass: float,
     contrasts: Sequence[str],
 ) -> None:
-    """Hold all that is given for a run against the run, before any work.
+    """Check all inputs of a run before processing.
 
-    Parameters are those of `bids_sr.Evaluator`, the factor by axis, and a repetition time of 0
-    where none is known.
+    All problems are reported together. For parameters, see `bids_sr.Evaluator`; `factor` is by
+    axis, and `tr` is 0 if it is unknown.
     """
     problems = list[Exception]()
 
-    def tried(check: Callable[..., object], *args: object) -> None:
+    def collect_problem(check: Callable[..., object], *args: object) -> None:
         try:
             check(*args)
         except (
@@ -234,27 +247,27 @@ def check_inputs(
             )
         )
     checked_series(acquired, "acquired")
-    tried(_read, acquired)
+    collect_problem(_read, acquired)
     for name, image in compared.items():
-        tried(_check_compared, name, image, acquired, tr, factor, folder)
+        collect_problem(_check_compared, name, image, acquired, tr, factor, folder)
     if inputs.events is not None:
-        tried(_check_events, inputs, contrasts, acquired.shape[3], tr, high_pass)
+        collect_problem(_check_events, inputs, contrasts, acquired.shape[3], tr, high_pass)
     if inputs.other_events is not None:
-        tried(events_of, inputs.other_events)
+        collect_problem(events_of, inputs.other_events)
     if inputs.mask is not None:
-        tried(mask_on, inputs.mask, grid_of(acquired), folder)
+        collect_problem(mask_on, inputs.mask, grid_of(acquired), folder)
     if inputs.other_run is not None:
-        tried(_check_other_run, inputs.other_run, folder)
+        collect_problem(_check_other_run, inputs.other_run, folder)
     for name, image in inputs.known.items():
-        tried(series_file, image, folder, f"truth {name}")
+        collect_problem(series_file, image, folder, f"truth {name}")
     if inputs.measured is not None:
-        tried(_check_truth, inputs.measured, acquired, factor, folder)
+        collect_problem(_check_truth, inputs.measured, acquired, factor, folder)
     if problems:
         raise problems[0] if len(problems) == 1 else ImageInputError("\n".join(map(str, problems)))
 
 
 def _read(reader: SeriesReader) -> None:
-    for _ in reader.volumes():  # which refuses NaN
+    for _ in reader.volumes():  # Reading raises an error for NaN.
         pass
 
 
@@ -274,10 +287,10 @@ def _check_events(
 
 
 def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: Factor, folder: Path) -> None:
-    finest, _ = hr_grid(acquired.shape[:3], acquired.affine, factor)
+    hr_shape, _ = hr_grid(acquired.shape[:3], acquired.affine, factor)
     with SeriesReader(series_file(truth, folder, "truth")) as reader:
         count, shape = reader.shape[3], reader.shape[:3]
-        apart = corners_apart(shape, reader.affine, acquired.shape[:3], acquired.affine)
+        gap = corners_apart(shape, reader.affine, acquired.shape[:3], acquired.affine)
         limit = EDGE_TOLERANCE * min(reader.zooms)
     if count != acquired.shape[3]:
         raise ImageInputError(
@@ -285,10 +298,10 @@ def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: Factor, folde
             f"{acquired.shape[3]}. Pass a measurement of the same run, or a "
             "dictionary that maps contrasts to known activation maps."
         )
-    if shape != finest or apart > limit:
+    if shape != hr_shape or gap > limit:
         raise ImageInputError(
             f"truth: the grid has shape {shape}, but the high-resolution grid of the run has "
-            f"shape {finest}. The outer edges of the two fields of view are up to {apart:.3g} "
+            f"shape {hr_shape}. The outer edges of the two fields of view are up to {gap:.3g} "
             f"mm apart (limit: {limit:.2g} mm). Pass a series that was measured in the same "
             "field of view and whose axes point in the same directions."
         )
@@ -298,7 +311,7 @@ def _check_compared(
     name: str, image: ImageLike, acquired: SeriesReader, tr: float, factor: Factor, folder: Path
 ) -> None:
     with SeriesReader(series_file(image, folder, name, allow_nan=True), allow_nan=True) as reader:
-        wrong = misfits(
+        grid_problems = misfits(
             reader.shape,
             reader.affine,
             told_tr(reader.header),
@@ -307,7 +320,7 @@ def _check_compared(
             tr,
             factor,
         )
-        problems = [f"{reason}. {fix}" for reason, fix in wrong]
+        problems = [f"{reason}. {fix}" for reason, fix in grid_problems]
         try:
             refuse_other_nan(reader.volumes())
             if not problems:
@@ -315,10 +328,10 @@ def _check_compared(
         except ComparedError as error:
             problems.append(str(error))
     if problems:
-        raise ImageInputError("\n".join(f"compared: {name}: {each}" for each in problems))
+        raise ImageInputError("\n".join(f"compared: {name}: {problem}" for problem in problems))
 
 
 def evidence_and_limits(verdict: VerdictFacts) -> dict[str, Sequence[str]]:
-    """What a verdict rests on and what it cannot say, in sentences, by their heading."""
-    evidence = [each["text"] for each in verdict["sentences"]]
+    """Return the sentences and limitations of a verdict, by heading."""
+    evidence = [sentence["text"] for sentence in verdict["sentences"]]
     return {"Evidence": evidence, "Limitations": verdict["limits"]}

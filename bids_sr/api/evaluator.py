@@ -1,4 +1,4 @@
-"""`Evaluator`: scikit-learn estimator that tests whether super-resolved series are true."""
+"""`Evaluator`: scikit-learn estimator that tests the accuracy of super-resolved series."""
 
 from __future__ import annotations
 
@@ -58,61 +58,62 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, repr=False)
 class Evaluator(BaseEstimator):
-    """Compare super-resolved series with baselines, by a measured series or known activation.
+    """Compare super-resolved series with baselines, relative to a reference.
 
-    Blocks of each condition are split into halves; the effect of one half is held against the
-    measured effect of the other, beyond the acquired Nyquist limit as well as over all
-    frequencies, that of the whole run against known activation. Without either nothing is
-    compared, and the table says which series were applied alone. Interpolations and simple
-    arithmetic are made and evaluated beside the series without being requested, and the summary
-    claims nothing that does not exceed them all.
+    The reference is a measured high-resolution series or known activation. With a measured series,
+    blocks of each condition are split into halves, and the effect in one half is compared with the
+    measured effect in the other half, both above the acquired Nyquist frequency and over all
+    frequencies. With known activation, the effect of the whole run is compared. Without a
+    reference, series are not compared, and the table only lists which methods were applied.
+    Interpolations and simple arithmetic are always computed and evaluated as baselines, and the
+    summary only claims gains over all baselines.
 
     Parameters
     ----------
     factor : float or tuple of three, default=2
-        Acquired over high-resolution voxel size, in plane, or by axis.
+        Acquired over high-resolution voxel size, in plane or by axis.
     tr : float, optional
-        Repetition time (s); where None that of the acquired series, whose header must tell it with
-        a unit.
+        Repetition time (s). If None, it is read from the header of the acquired series, which must
+        specify it with a unit.
     contrasts : sequence of str, optional
-        Forms ``thumb``, ``thumb-little``, ``name=0.5*thumb-0.5*little``, ``all``; each condition,
-        all and pairs where None.
+        Contrasts such as ``thumb``, ``thumb-little``, ``name=0.5*thumb-0.5*little`` or ``all``. If
+        None, each condition, all conditions, and pairs of conditions.
     baselines : sequence of str, optional
-        Series that must be beaten; where None, ``bspline``, ``zerofill``, ``sdmod`` and, with a
-        guide, ``inject`` and ``ratio``. B-spline is always among them.
+        Baselines that series are compared with. If None, ``bspline``, ``zerofill``, ``sdmod`` and,
+        with a guide, ``inject`` and ``ratio``. B-spline is always included.
     high_pass : float, default=1/128
         Cut-off of the drift of the linear model (Hz).
     start_time : float, optional
-        Moment of a volume for which its values hold (s after its start), such as the one to which
-        slice timing was corrected; the middle of TR where None.
+        Reference time of a volume (s after its start), such as the reference time of slice-timing
+        correction. If None, the middle of TR.
     n_dummy : int or "auto", default="auto"
-        Volumes at the start that are left out.
+        Number of volumes at the start that are excluded; "auto" detects non-steady-state volumes.
     realigned, registered : bool, default=False
-        As of `SuperResolver`.
+        As in `SuperResolver`.
     margin : float, optional
-        Differences within it count as none; a tenth of the gap between B-spline and measured
-        series where None.
+        Differences within ± this value count as equivalent. If None, a tenth of the gap between
+        the B-spline and the measured series.
     seed_radius_mm : float, default=6.0
-        Of the spheres about seeds.
+        Radius of the spheres around seeds (mm).
     n_boot : int, default=1000
-        Resamples of blocks for the 95 % intervals.
+        Number of resamples of blocks for the 95 % intervals.
     random_state : int, default=0
         Seed of the resamples.
     n_jobs : int, default=1
-        Threads.
+        Number of threads.
     verbose : int, default=0
-        1 prints each step as it begins, with the seconds so far.
+        If 1, each step is printed with the elapsed time.
 
     Attributes
     ----------
     runs_ : list of Evaluator
-        Fitted evaluator of each run where `fit` was given a list; `verdict_` and `contrasts_` are
-        lists then.
+        Fitted evaluator of each run if `fit` was called with a list; `verdict_`, `compared_` and
+        `contrasts_` are then lists.
     table_ : pandas.DataFrame
-        One value a row, with the columns of the evaluation table of the program; of several runs
-        with a first column, run (from 1).
+        One value per row, with the columns of the program's evaluation table. For several runs,
+        the first column is run (from 1).
     verdict_ : dict
-        Headline, status, sentences and limits, as the program writes them.
+        Headline, status, sentences and limitations, as in the output of the program.
     compared_ : list of dict
         Verdicts on series of other programs: name, status, headline, text.
     contrasts_ : dict
@@ -120,8 +121,8 @@ class Evaluator(BaseEstimator):
 
     Notes
     -----
-    The table has what the verdict rests on. Comparisons of t maps, placebos and quality
-    flags are made by ``bids-sr`` alone.
+    The table contains the values that support the verdict. Comparisons of t maps, placebos and
+    quality flags are only available in ``bids-sr``.
 
     Examples
     --------
@@ -151,7 +152,7 @@ class Evaluator(BaseEstimator):
     n_jobs: int = 1
     verbose: int = 0
 
-    # the command has its own
+    # The command has its own audience.
     _audience: ClassVar[Audience] = "python"
     _name: ClassVar[str] = "Evaluator.fit"
 
@@ -177,60 +178,62 @@ class Evaluator(BaseEstimator):
         other_events: pd.DataFrame | str | Path | None = None,
         not_applied: Sequence[str] = (),
     ) -> Evaluator:
-        """Evaluate.
+        """Compute the evaluation of one or several runs.
 
         Parameters
         ----------
         acquired : path or nibabel.Nifti1Image, or list of them
-            Series (x, y, z, t) as acquired, from which the baselines are made. Runs of a list are
-            evaluated one by one; of every other argument, and of each entry of `series`, a list
-            has one for each run, and anything else holds for all.
+            Acquired series (x, y, z, t); baselines are computed from this series. Runs of a list
+            are evaluated separately; for every other argument and each entry of `series`, a list
+            has one value per run, and other values apply to all runs.
         y : None
             Not used.
         series : mapping of name to image or fitted SuperResolver
-            What is evaluated: series on the high-resolution grid of the reference, head motion
-            undone, or estimators fitted on `acquired`, which are applied. Mask, reference and head
-            motion of the first estimator are used for all, unless given.
+            Series to evaluate: motion-corrected series on the high-resolution grid of the boldref,
+            or estimators fitted to `acquired`, which are applied. Mask, boldref and head motion of
+            the first estimator are used for all series, unless they are passed.
         compared : mapping of name to image, optional
-            Series that other programs made of the run, on the acquired grid or a finer one of its
-            field of view, head motion undone or not (that is measured): is each more accurate than
-            the acquired series?
+            Series of the run from other programs, on the acquired grid or on a higher-resolution
+            grid with the same field of view. Whether their head motion was corrected is
+            determined. The evaluation tests whether each is more accurate than the acquired
+            series.
         events : DataFrame or path, optional
-            BIDS events: onset, duration (s), trial_type.
+            BIDS events: onset (s), duration (s), trial_type.
         seeds : mapping of name to (x, y, z), optional
-            In the place of events: centers in scanner coordinates (RAS mm), for runs at rest.
+            Centers of seeds in scanner coordinates (RAS mm), instead of events, for resting-state
+            runs.
         confounds : DataFrame, array (t, columns) or path of a TSV, optional
-            One row a volume, dummy scans too. All columns enter the linear models; of fMRIPrep's
-            table head motion and its derivatives. Those of the head motion where None.
+            Confounds, one row per volume including dummy scans. All columns enter the linear
+            models, except that only head motion and its derivatives are used from a table of
+            fMRIPrep. If None, the estimated head motion.
         mask : path, image or array (x, y, z), optional
             Brain on the acquired grid.
         roi : path, image or array (X, Y, Z), optional
-            Region of interest on the high-resolution grid; the brain where None.
+            Region of interest on the high-resolution grid. If None, the brain.
         truth : image, or mapping of contrast to image, optional
-            High-resolution series (X, Y, Z, t) measured in the same run, as acquired, with its
-            field of view; or known activation by contrast, in signal units, on any grid in the
-            frame of the reference that covers the brain.
+            High-resolution series (X, Y, Z, t) measured in the same run and field of view, without
+            motion correction; or known activation by contrast in signal units, on any grid in the
+            frame of the boldref that covers the brain.
         guide, lowres, motion, boldref, guide_xfm : ImageLike | None, optional
-            As of `SuperResolver.fit`, for the baselines.
+            As in `SuperResolver.fit`, for the baselines.
         other_run, other_events : image and events, optional
-            Another acquired run of the same task, a reference for `compared` within the acquired
-            band.
+            Another acquired run of the same task, a reference for `compared` in the acquired band.
         not_applied : sequence of str
-            Series given as images whose method fell back to zero filling; they are named and not
+            Series passed as images whose method fell back to zero filling; they are listed and not
             compared.
 
         Returns
         -------
         Evaluator
-            Itself.
+            The fitted evaluator.
 
         Raises
         ------
         ImageInputError
-            Names, grids, fields of view or numbers of volumes that do not fit, no repetition time,
-            or neither events nor seeds.
+            If names, grids, fields of view or numbers of volumes do not match, if the repetition
+            time is missing, or if neither or both of events and seeds are passed.
         TooFewBlocks
-            No condition has two blocks inside the run.
+            If no condition has two blocks inside the run.
         """
         inputs = RunInputs(
             events=events,
@@ -257,7 +260,7 @@ class Evaluator(BaseEstimator):
         inputs: RunInputs,
         not_applied: Sequence[str],
     ) -> Evaluator:
-        """Evaluate; for parameters see `fit`."""
+        """Evaluate one or several runs; for parameters see `fit`."""
         if (inputs.events is None) == (inputs.seeds is None):
             raise ImageInputError(
                 "events, seeds: exactly one of these arguments is required. Pass events for a "
@@ -280,13 +283,13 @@ class Evaluator(BaseEstimator):
         n_runs = len(acquired)
         fitted = [
             clone(self)._fit(
-                one,
-                {name: own[f"series {name}"] for name in series},
-                {name: own[f"compared {name}"] for name in compared},
+                run_acquired,
+                {name: run_values[f"series {name}"] for name in series},
+                {name: run_values[f"compared {name}"] for name in compared},
                 own_inputs,
                 not_applied,
             )
-            for one, own_inputs, own in zip(
+            for run_acquired, own_inputs, run_values in zip(
                 acquired,
                 inputs_of_runs(n_runs, inputs),
                 each_run(n_runs, by_argument),
@@ -296,7 +299,9 @@ class Evaluator(BaseEstimator):
         self.runs_ = fitted
         self.__dict__.update(in_lists(fitted, ("verdict_", "compared_", "contrasts_")))
         self.table_ = (
-            pd.concat({k: each.table_ for k, each in enumerate(fitted, 1)}, names=["run", None])
+            pd.concat(
+                {k: evaluator.table_ for k, evaluator in enumerate(fitted, 1)}, names=["run", None]
+            )
             .reset_index("run")
             .reset_index(drop=True)
         )
@@ -312,12 +317,15 @@ class Evaluator(BaseEstimator):
     ) -> Evaluator:
         """Evaluate one run."""
         resolvers = {
-            name: each for name, each in series.items() if isinstance(each, SuperResolver)
+            name: what for name, what in series.items() if isinstance(what, SuperResolver)
         }
         frame = next(iter(resolvers.values()), None)
         if frame is not None:
             check_is_fitted(frame)
-        idle = [*not_applied, *(name for name, each in resolvers.items() if not each.applied_)]
+        idle = [
+            *not_applied,
+            *(name for name, resolver in resolvers.items() if not resolver.applied_),
+        ]
         with (
             told_once(TooFewBlocks.__module__),
             working_folder() as folder,
@@ -329,7 +337,7 @@ class Evaluator(BaseEstimator):
                 confounds = given_as.confounds_of(inputs.confounds, reader.shape[3])
             self._check(reader, compared, inputs, folder)
             how = self._evaluation(reader, inputs)
-            found = find_run(
+            found_run = find_run(
                 reader,
                 inputs,
                 folder,
@@ -338,34 +346,36 @@ class Evaluator(BaseEstimator):
                 if frame is None or self.n_dummy != "auto"
                 else frame.n_dummy_,
                 realigned=self.realigned,
-                known=None
+                previous=None
                 if frame is None or frame.factor_ != how.factor
                 else frame._learned.found,
             )
             if self.realigned and frame is None and inputs.motion is None:
-                doubt_realigned(reader, found.motion.boldref, found.brain.bold_mask, found.n_dummy)
+                doubt_realigned(
+                    reader, found_run.motion.boldref, found_run.brain.bold_mask, found_run.n_dummy
+                )
             names = self._baselines(
                 has_guide=inputs.guide is not None, with_acquired=bool(compared)
             )
             inputs = self._with_guide(inputs, frame)
-            run = prepare_run(reader, found, inputs, how, names, list(compared))
+            run = prepare_run(reader, found_run, inputs, how, names, list(compared))
             roi_hr = region_of(run, folder)
             model = model_run(run, confounds)
-            made = make_baselines(run, folder)
+            made_series = make_baselines(run, folder)
             images = folder / "series"
-            images.mkdir()  # one of them may be called as another image is
-            made |= place_others(run, compared, images)
-            brain = found.brain.bold_mask_hr
+            images.mkdir()  # A series may have the name of another image.
+            made_series |= place_others(run, compared, images)
+            brain = found_run.brain.bold_mask_hr
             for name, what in series.items():
-                file = self._made(name, what, reader, brain, images)
-                made[name] = MadeSeries(
+                file = self._series_file(name, what, reader, brain, images)
+                made_series[name] = MadeSeries(
                     name=name,
                     series=series_in(file),
                     mask=brain,
                     card_file={"applied": name not in idle},
                 )
             self._rows, self.verdict_ = judge_series(
-                run, model, roi_hr, made, list(series), folder
+                run, model, roi_hr, made_series, list(series), folder
             )
         for name in idle:
             text = (
@@ -376,7 +386,7 @@ class Evaluator(BaseEstimator):
         self.contrasts_: Contrasts = how.contrasts
         self.compared_ = self.verdict_.pop("compared", [])
         if inputs.roi is None:
-            self._rows = [each for each in self._rows if each.region != "roi"]
+            self._rows = [row for row in self._rows if row.region != "roi"]
         self._judged = [*series, *compared]
         self.table_ = frame_of(self._rows)
         return self
@@ -388,7 +398,7 @@ class Evaluator(BaseEstimator):
         inputs: RunInputs,
         folder: Path,
     ) -> None:
-        """Refuse what does not fit the run, before any work."""
+        """Raise an error if inputs do not match the run, before processing."""
         given_as.check_inputs(
             reader,
             compared,
@@ -401,7 +411,7 @@ class Evaluator(BaseEstimator):
         )
 
     def _evaluation(self, reader: SeriesReader, inputs: RunInputs) -> EvaluationSettings:
-        """Return how a run is evaluated."""
+        """Return the settings of the evaluation of a run."""
         tr = self.tr or reader.tr
         return EvaluationSettings(
             factor=in_plane(self.factor),
@@ -419,7 +429,7 @@ class Evaluator(BaseEstimator):
         )
 
     def _baselines(self, *, has_guide: bool, with_acquired: bool) -> list[str]:
-        """Names of the baselines of the run."""
+        """Return the names of the baselines of the run."""
         names = list(
             DEFAULT_BASELINES
             if self.baselines is None
@@ -437,7 +447,7 @@ class Evaluator(BaseEstimator):
 
     @staticmethod
     def _with_guide(inputs: RunInputs, frame: SuperResolver | None) -> RunInputs:
-        """Return what was given, with the place of the guide that the first estimator found."""
+        """Return the inputs, with the guide position that the first estimator found."""
         placed = None if frame is None else frame._learned.placed
         if placed is None:
             return inputs
@@ -445,14 +455,14 @@ class Evaluator(BaseEstimator):
         return replace(inputs, guide_xfm=xfm)
 
     @staticmethod
-    def _made(
+    def _series_file(
         name: str,
         what: ImageLike | SuperResolver,
         acquired: SeriesReader,
         brain: Volume,
         folder: Path,
     ) -> Path:
-        """The file of a series that is given, or made here."""
+        """Return the file of a series that was passed, or compute it with its estimator."""
         if isinstance(what, SuperResolver):
             target = folder / f"{name}_bold.nii"
             what.transform(str(acquired.path), out_file=target)
@@ -462,50 +472,48 @@ class Evaluator(BaseEstimator):
     def evaluate(
         self, acquired: ImageLike | Sequence[ImageLike], **fit_params: object
     ) -> pd.DataFrame:
-        """`fit`, then the table.
+        """Call `fit`, and return the table.
 
         Parameters
         ----------
         acquired : ImageLike | Sequence[ImageLike]
-            Series as acquired (4D), or list of several runs.
+            Acquired series (4D), or list of several runs.
         **fit_params : object
             Further arguments of `fit`.
 
         Returns
         -------
         pd.DataFrame
-            Evaluation table, one value a row.
+            Evaluation table, one value per row.
         """
         return self.fit(acquired, **fit_params).table_  # type: ignore[arg-type]
 
     def summary(self) -> str:
         """Summarize each run: large motion, methods not applied, verdict and limitations.
 
-        The verdict is a headline with its evidence.
-
         Returns
         -------
         str
-            Text of several lines, for each run.
+            Several lines per run.
         """
         check_is_fitted(self)
         if self.runs_:
             return "\n\n".join(
-                f"Run {k}\n{each.summary()}" for k, each in enumerate(self.runs_, 1)
+                f"Run {k}\n{evaluator.summary()}" for k, evaluator in enumerate(self.runs_, 1)
             )
-        parts = [*(each["text"] for each in self.compared_), verdict_line(self.verdict_)]
+        parts = [*(compared["text"] for compared in self.compared_), verdict_line(self.verdict_)]
         for head, lines in given_as.evidence_and_limits(self.verdict_).items():
             if lines:
                 parts += [f"\n{head}", *(f"- {line}" for line in lines)]
         return "\n".join(parts)
 
     def generate_report(self) -> HtmlReport:
-        """Return a self-contained page per run: summary, agreement of all series and table.
+        """Return a self-contained page per run: summary, agreement of all series, and table.
 
         Returns
         -------
         HtmlReport
-            Page to save, to open in the browser or to show in a notebook.
+            Page to save, open in the browser, or show in a notebook.
         """
         from bids_sr.api.html_report import evaluated, page
 
@@ -513,17 +521,22 @@ class Evaluator(BaseEstimator):
         runs = self.runs_ or [self]
         contents = [
             evaluated(
-                each._rows, each.verdict_, list(each.contrasts_), each.table_, each.compared_
+                evaluator._rows,
+                evaluator.verdict_,
+                list(evaluator.contrasts_),
+                evaluator.table_,
+                evaluator.compared_,
             )
-            for each in runs
+            for evaluator in runs
         ]
-        judged = dict.fromkeys(name for each in runs for name in each._judged)
+        judged = dict.fromkeys(name for evaluator in runs for name in evaluator._judged)
         return page(
             f"Accuracy of {', '.join(judged)}",
             contents,
             doubt=not all(
-                "more accurate" in (one["status"] for one in (each.verdict_, *each.compared_))
-                for each in runs
+                "more accurate"
+                in (facts["status"] for facts in (evaluator.verdict_, *evaluator.compared_))
+                for evaluator in runs
             ),
         )
 

@@ -1,4 +1,4 @@
-"""What is found of a run before anything is learned from it: volumes, head motion and brain."""
+"""First results on a run: number of dummy volumes, head motion, and brain."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from bids_sr.workflows.fit_run import (
 )
 
 _MOST_LEFT_MM = 0.5
-"""Displacement of the brain (rms) above which a series that is said to be realigned is doubted."""
+"""mm, RMS displacement of the brain above which a warning about realigned series is issued."""
 
 
 @frozen
 class FoundRun:
-    """Volumes at the start of a run that are not steady, its head motion, and its brain."""
+    """Number of non-steady-state volumes of a run, its head motion, and its brain."""
 
     n_dummy: int
     motion: HeadMotion
@@ -56,26 +56,26 @@ def find_run(
     factor: Factor,
     n_dummy: Dummies,
     realigned: bool,
-    known: FoundRun | None = None,
+    previous: FoundRun | None = None,
 ) -> FoundRun:
-    """Find of a run what is not given.
+    """Estimate the properties of a run that were not passed.
 
     Parameters
     ----------
     reader : SeriesReader
-        Series of the run, which has to be readable in any order.
+        Series of the run, with random access.
     inputs : RunInputs
-        What is given.
+        Inputs of the run.
     folder : Path
         Folder for files.
     factor : Factor
-        Acquired over high-resolution voxel size, each axis.
+        Acquired over high-resolution voxel size by axis.
     n_dummy : Dummies
-        Volumes at the start that are not steady; "auto" counts them.
+        Number of non-steady-state volumes at the start; "auto" to count them.
     realigned : bool
-        Whether head motion was undone before.
-    known : FoundRun | None, optional
-        What was found of the run before, where nothing else is given.
+        Whether head motion was already corrected.
+    previous : FoundRun | None, optional
+        Earlier results, used unless other inputs are passed.
     """
     slices_last(reader)
     total = reader.shape[3]
@@ -84,25 +84,25 @@ def find_run(
             f"n_dummy: expected a number from 0 to {total - 2}, got {n_dummy}; at least two of "
             f"the {total} volumes must remain"
         )
-    taken = known is not None and inputs.motion is None and inputs.boldref is None
+    reuses_motion = previous is not None and inputs.motion is None and inputs.boldref is None
     poses = boldref = None
-    if not taken:
-        poses = _given_poses(reader, inputs, known, realigned=realigned)
-        boldref = _given_boldref(reader, inputs, folder, known)
+    if not reuses_motion:
+        poses = _given_poses(reader, inputs, previous, realigned=realigned)
+        boldref = _given_boldref(reader, inputs, folder, previous)
     mask_file = None
     if inputs.mask is not None:
         mask = mask_on(inputs.mask, grid_of(reader), folder)
         mask_file = folder / "bold_mask.nii"
         save_image(mask.data, mask.affine, mask_file, dtype=np.uint8)
     count = motion.count_dummies(reader, dummy_scans=None if n_dummy == "auto" else int(n_dummy))
-    if known is not None and taken:
-        head_motion = known.motion
+    if previous is not None and reuses_motion:
+        head_motion = previous.motion
     elif poses is not None:
         head_motion = given_motion(reader, count, poses, boldref=boldref)
     else:
         head_motion = estimate_motion(reader, count, boldref)
-    if known is not None and mask_file is None:
-        brain = known.brain
+    if previous is not None and mask_file is None:
+        brain = previous.brain
     else:
         brain = find_brain(
             head_motion.boldref, mask_file=mask_file, factor=factor, origin="Python"
@@ -111,22 +111,22 @@ def find_run(
 
 
 def _given_poses(
-    reader: SeriesReader, inputs: RunInputs, known: FoundRun | None, *, realigned: bool
+    reader: SeriesReader, inputs: RunInputs, previous: FoundRun | None, *, realigned: bool
 ) -> Float | None:
-    """Return the poses of the head in the volumes, as far as they are given."""
+    """Return the head positions in the volumes that were passed or are known; None to estimate."""
     if inputs.motion is not None:
         return poses_of(inputs.motion, reader.shape[3])
-    if known is not None:
-        return poses_of(known.motion.hmc_xfms, reader.shape[3])
+    if previous is not None:
+        return poses_of(previous.motion.hmc_xfms, reader.shape[3])
     return still(reader.shape[3]) if realigned else None
 
 
 def _given_boldref(
-    reader: SeriesReader, inputs: RunInputs, folder: Path, known: FoundRun | None
+    reader: SeriesReader, inputs: RunInputs, folder: Path, previous: FoundRun | None
 ) -> Volume | None:
-    """Return the reference of a run, if it is given."""
+    """Return the boldref of a run that was passed or is known; None to compute it."""
     if inputs.boldref is None:
-        return None if known is None else Volume(known.motion.boldref.data, reader.affine)
+        return None if previous is None else Volume(previous.motion.boldref.data, reader.affine)
     image = volume_of(inputs.boldref, folder, "boldref")
     if image.data.shape != reader.shape[:3] or not np.allclose(
         image.affine, reader.affine, atol=1e-3
@@ -139,13 +139,14 @@ def _given_boldref(
 
 
 def fitted_run(
-    reader: SeriesReader, found: FoundRun, calibration: Calibration | None = None
+    reader: SeriesReader, found_run: FoundRun, calibration: Calibration | None = None
 ) -> FittedRun:
-    """Return a run as workflows take it; slice timing is not corrected, and there is no anatomy.
+    """Return a run in the form that workflows require, without slice-timing correction and
+    anatomy.
 
-    `calibration`: short high-resolution run; None if missing.
+    `calibration` is a short high-resolution run, or None.
     """
-    brain = found.brain
+    brain = found_run.brain
     registration = Registration(
         bold_mask=brain.bold_mask,
         bold_mask_hr=brain.bold_mask_hr,
@@ -156,32 +157,29 @@ def fitted_run(
     return FittedRun(
         bold=reader,
         stc=reader,
-        n_dummy=found.n_dummy,
-        motion=found.motion,
+        n_dummy=found_run.n_dummy,
+        motion=found_run.motion,
         registration=registration,
         calibration=calibration,
     )
 
 
 def still(n_volumes: int) -> Transforms:
-    """Return poses (T, 4, 4) of a head that does not move."""
+    """Return identity transforms (T, 4, 4) of a run without head motion."""
     return np.repeat(np.eye(4)[None], n_volumes, 0)
 
 
 def grid_of(reader: SeriesReader) -> Volume:
-    """An image of nothing on the grid of a series.
-
-    Image with no voxel set (3D, boolean), with the affine of the series.
-    """
+    """Return an empty mask on the grid of a series (X, Y, Z, boolean)."""
     return Volume(np.zeros(reader.shape[:3], bool), reader.affine)
 
 
 def doubt_realigned(bold: Series, boldref: Image, mask: Mask, n_dummy: int) -> None:
-    """Warn where volumes of a series that is said to be realigned lie off its reference."""
-    at, far = motion.find_motion_left(bold, boldref, mask, n_dummy=n_dummy)
+    """Warn if volumes of a series that was passed as realigned are displaced from the boldref."""
+    volume, far = motion.find_motion_left(bold, boldref, mask, n_dummy=n_dummy)
     if far > _MOST_LEFT_MM:
         text = (
-            f"realigned=True was passed, but volume {at} is displaced by {far:.1f} "
+            f"realigned=True was passed, but volume {volume} is displaced by {far:.1f} "
             "mm relative to the boldref. Head motion would be treated as signal. "
             "Omit realigned, or pass the head-motion transforms with motion."
         )

@@ -1,4 +1,4 @@
-"""The high-resolution T2*-weighted image of a run, and its pair."""
+"""The high-resolution T2*-weighted image of a run (guide), and its pair."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bids_sr.workflows.make_series import Guide
 from bids_sr.workflows.pair import RegisteredPair, register_pair
 
 PLAIN = (*INTERPOLATIONS, *PAIR_BASELINES)
-"""Baselines that need no model."""
+"""Baselines without a model."""
 
 
 @frozen
@@ -27,13 +27,14 @@ class GivenPair:
     Parameters
     ----------
     highres, lowres : Path, Path | None
-        Images at both resolutions; without the lower one, it is made by truncating k-space.
+        Images at both resolutions; if the low-resolution image is None, it is computed by
+        truncating k-space.
     factor : Factor
-        Low- over high-resolution voxel size, each axis.
+        Low- over high-resolution voxel size by axis.
     random_seed : int
         Seed of the registrations.
     registered : bool
-        Whether the headers of the images tell how they lie to each other and to the run.
+        Whether positions of the images and the run are taken from their headers.
     """
 
     highres: Path
@@ -45,21 +46,24 @@ class GivenPair:
 
 @frozen
 class PlacedGuide:
-    """A guide in the frame of a run; `guide_facts`: how well it was registered, if it was."""
+    """Guide in the frame of a run.
+
+    `guide_facts` describe the quality of the registration; None if it was not estimated.
+    """
 
     guide: Guide
     guide_facts: Facts | None = None
 
 
 def refuse_without_guide(name: str, pretrained: object, inputs: RunInputs) -> None:
-    """ImageInputError where a series needs a high-resolution image, and none is given.
+    """Raise ImageInputError if a series requires a high-resolution image that is missing.
 
-    `pretrained`: weights to use instead of training; None if missing.
+    `pretrained` are weights that replace training, or None.
     """
-    needed = name in PAIR_BASELINES or (
+    requires_guide = name in PAIR_BASELINES or (
         name not in PLAIN and get_method(name).needs_pair and not pretrained
     )
-    if inputs.guide is None and needed:
+    if inputs.guide is None and requires_guide:
         raise ImageInputError(
             f"guide: the method {name} requires a high-resolution T2*-weighted image. Pass "
             "this image as guide (and a low-resolution image of the same contrast as lowres), "
@@ -81,11 +85,11 @@ def given_pair(
     Parameters
     ----------
     inputs : RunInputs
-        What is given for the run.
+        Inputs of the run.
     folder : Path
         Folder for images in memory.
     paired : bool
-        Whether the low-resolution image is needed.
+        Whether the low-resolution image is required.
     factor, random_seed, registered
         See `GivenPair`.
     """
@@ -105,7 +109,7 @@ def given_pair(
 
 
 def align_pair(pair: GivenPair) -> RegisteredPair:
-    """Bring the images of a pair into one frame, as training takes them."""
+    """Register the images of a pair to each other, as for training."""
     return register_pair(
         pair.highres,
         pair.lowres,
@@ -116,7 +120,7 @@ def align_pair(pair: GivenPair) -> RegisteredPair:
 
 
 def known_guide(pair: GivenPair, inputs: RunInputs) -> Guide | None:
-    """Return the guide in the frame of the run, if its place is known; None: it is estimated."""
+    """Return the guide in the frame of the run; None if its position has to be estimated."""
     if inputs.guide_xfm is not None:
         xfm = transform_of(inputs.guide_xfm, "guide_xfm")[None]
         return Guide(highres_file=pair.highres, highres2boldref_xfm=xfm)
@@ -126,9 +130,9 @@ def known_guide(pair: GivenPair, inputs: RunInputs) -> Guide | None:
 
 
 def register_guide(pair: GivenPair, boldref: Image, aligned: RegisteredPair | None) -> PlacedGuide:
-    """Register the high-resolution image to the reference of a run.
+    """Register the high-resolution image to the boldref of a run.
 
-    `aligned`: pair in one frame, where the search starts; None: it starts from the headers.
+    The search starts from the position of the pair `aligned`, or from the headers if it is None.
     """
     xfm, _, facts = registration.register_to_pair(
         boldref,

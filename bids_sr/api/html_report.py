@@ -69,11 +69,11 @@ class HtmlReport:
         )
 
     def save_as_html(self, file_name: str | os.PathLike[str]) -> None:
-        """Write the page, whole or not at all."""
+        """Write the page, atomically."""
         atomic_files.write_whole(Path(file_name), self.html)
 
     def open_in_browser(self) -> None:
-        """Write the page to a file of the temporary directory, which stays, and show it."""
+        """Write the page to a permanent temporary file, and open it in a browser."""
         import webbrowser
 
         path = Path(tempfile.mkdtemp(prefix="bids-sr-")) / "report.html"
@@ -82,7 +82,7 @@ class HtmlReport:
 
 
 def page(title: str, contents: Sequence[tuple[str, Sequence[str]]], *, doubt: bool) -> HtmlReport:
-    """A page of a lead and parts for each run."""
+    """Return a page with a lead and parts for each run."""
     body = Markup("")
     for k, (lead, parts) in enumerate(contents, 1):
         head = Markup("<h2>Run {}</h2>").format(k) if len(contents) > 1 else Markup("")
@@ -94,11 +94,11 @@ def page(title: str, contents: Sequence[tuple[str, Sequence[str]]], *, doubt: bo
 
 
 def _drawn(figure: Figure, caption: str) -> Markup:
-    """A figure in line; ids are its own, so that several stand on one page."""
+    """Return a figure as inline SVG with unique ids, so that a page can have several figures."""
     text = svg_text(figure)
     text = text[text.index("<svg") :]
-    own = f"f{zlib.crc32(text.encode()):08x}-"
-    text = re.sub(r'( id="|url\(#|xlink:href="#)', lambda found: found[1] + own, text)
+    prefix = f"f{zlib.crc32(text.encode()):08x}-"
+    text = re.sub(r'( id="|url\(#|xlink:href="#)', lambda match: match[1] + prefix, text)
     head = f'<svg role="img" aria-label="{escape(caption)}"'
     return Markup(
         f"<figure>{text.replace('<svg', head, 1)}"
@@ -120,10 +120,24 @@ def resolved(
     *,
     reason: str = "",
 ) -> tuple[str, list[Markup]]:
-    """Return the lead and parts of one super-resolved run.
+    """Return the lead and parts of the page of one super-resolved run.
 
-    `shown`: a volume as acquired, by B-spline and by the method. `weight`: where the run
-    fluctuates, None where that was not estimated. `reason`: why the method was not applied.
+    Parameters
+    ----------
+    method : str
+        Name of the method.
+    shown : Mapping[str, Volume]
+        One volume as acquired, from B-spline, and from the method.
+    brain : Volume
+        Brain on the high-resolution grid.
+    weight : Volume | None
+        Prior SD map; None if the method does not estimate it.
+    facts : Mapping[str, object]
+        Facts on registration, calibration and held-out scores.
+    parameters : str
+        Parameters of the estimator.
+    reason : str
+        Reason why the method was not applied; "" if it was applied.
     """
     parts = [
         _drawn(
@@ -166,16 +180,16 @@ def evaluated(
     table: pd.DataFrame,
     compared: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[str, list[Markup]]:
-    """Return the lead and parts of one evaluated run: verdict, agreement and table.
+    """Return the lead and parts of the page of one evaluated run.
 
-    The agreement of all series is that in the first contrast.
+    The parts are the verdict, the agreement of all series in the first contrast, and the table.
     """
     contrast = "all" if "all" in contrasts else contrasts[0]
     shown: VerdictFacts = {**verdict, "compared": compared}
     parts = [compared_html(shown)]
     for reference, words in _REFERENCES.items():
-        own = of_halves(rows, reference)
-        if any(row.statistic == "ev" and row.contrast == contrast for row in own):
+        agreement_rows = of_halves(rows, reference)
+        if any(row.statistic == "ev" and row.contrast == contrast for row in agreement_rows):
             figure = agreement_figure(rows, statistic="ev", contrast=contrast, reference=reference)
             caption = (
                 f"Agreement with {words} for the contrast {contrast}. Error bars: 95 % "

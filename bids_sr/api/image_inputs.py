@@ -1,7 +1,4 @@
-"""User inputs as the API takes them: series as files, other images as arrays, and runs.
-
-Images, masks and poses become arrays.
-"""
+"""Inputs of the Python API: series as files, and other images, masks and transforms as arrays."""
 
 from __future__ import annotations
 
@@ -34,24 +31,24 @@ _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
 class ImageInputError(ValueError):
-    """An argument that cannot be used; the message names it, the reason and the way out."""
+    """Error in an argument; the message includes its name, the reason and the remedy."""
 
 
 class SuperResolutionWarning(UserWarning):
-    """Something that the result rests on is doubtful, or was left out."""
+    """Warning about doubtful or omitted parts of a result."""
 
 
 def there(path: str | os.PathLike[str], what: str) -> Path:
-    """A path that a file is at; ImageInputError where there is none."""
+    """Return the path of an existing file; raise ImageInputError if it does not exist."""
     if not Path(path).is_file():
         raise ImageInputError(f"{what}: the file {path} does not exist. Check the path.")
     return Path(path)
 
 
 def series_file(image: ImageLike, folder: Path, what: str, *, allow_nan: bool = False) -> Path:
-    """The file of a series; an image object is written below a folder as float32.
+    """Return the file of a series; an image object is written to a folder as float32.
 
-    `allow_nan`: whether values of an image in memory may be NaN or infinite.
+    `allow_nan` is True if images in memory may have NaN or infinite values.
     """
     if isinstance(image, (str, os.PathLike)):
         return there(image, what)
@@ -65,10 +62,10 @@ def series_file(image: ImageLike, folder: Path, what: str, *, allow_nan: bool = 
 
 
 def told_tr(header: nib.Nifti1Header) -> float:
-    """Repetition time (s) that a header tells; 0 where it tells none.
+    """Return the repetition time (s) in a header; 0 if it is missing.
 
-    A header without a unit of time tells none: nibabel gives new images pixdim[4] = 1, which is no
-    measurement.
+    The time is ignored if the header has no unit of time, because nibabel sets pixdim[4] to 1 in
+    new images.
     """
     if len(header.get_data_shape()) < 4:
         return 0.0
@@ -112,21 +109,21 @@ def _finite(values: ArrayLike, t: int, what: str, allow_nan: bool) -> Float32:
 
 @contextmanager
 def working_folder() -> Iterator[Path]:
-    """A folder for what is written on the way; it is removed at the end."""
+    """Yield a folder for intermediate files, which is removed at the end."""
     with tempfile.TemporaryDirectory(prefix="bids-sr-") as name:
         yield Path(name)
 
 
 @contextmanager
 def told_once(logger: str) -> Iterator[None]:
-    """Let a log tell once what several steps have to tell, as each reads the same table."""
+    """Filter repeated messages of a logger, because several steps read the same table."""
     messages = set[str]()
 
     def is_new(record: logging.LogRecord) -> bool:
-        before = len(messages)
+        previous_count = len(messages)
         text = record.getMessage()
         messages.add(text)
-        return len(messages) > before
+        return len(messages) > previous_count
 
     logging.getLogger(logger).addFilter(is_new)
     try:
@@ -139,9 +136,9 @@ def told_once(logger: str) -> Iterator[None]:
 def opened(
     image: ImageLike, folder: Path, what: str, *, any_order: bool = False
 ) -> Iterator[SeriesReader]:
-    """Open a reader of a series; its repetition time is 0 where the header tells none.
+    """Open a reader of a series; its repetition time is 0 if it is missing in the header.
 
-    With `any_order`, a compressed series is unpacked below the folder.
+    With `any_order`, a compressed series is decompressed to the folder.
     """
     path = series_file(image, folder, what)
     with SeriesReader(path) as stored:
@@ -157,7 +154,7 @@ def opened(
 
 
 def volume_file(image: ImageLike, folder: Path, what: str) -> Path:
-    """The file of one image."""
+    """Return the file of a single image."""
     path = series_file(image, folder, what)
     with SeriesReader(path) as reader:
         if reader.shape[3] > 1:
@@ -169,15 +166,15 @@ def volume_file(image: ImageLike, folder: Path, what: str) -> Path:
 
 
 def volume_of(image: ImageLike, folder: Path, what: str) -> Volume:
-    """One image, see `volume_file`."""
+    """Return a single image, see `volume_file`."""
     data, affine = load_image(volume_file(image, folder, what))
     return Volume(data[..., 0] if data.ndim == 4 else data, affine)
 
 
 def mask_on(mask: MaskLike, grid: Volume, folder: Path, what: str = "mask") -> Volume:
-    """A mask on the grid of an image, from an image or an array of its shape.
+    """Return a mask on the grid of an image, from an image or from an array of the same shape.
 
-    Mask with at least one voxel (3D, boolean).
+    The mask (X, Y, Z, boolean) has at least one voxel.
     """
     image = grid.like(mask) if isinstance(mask, np.ndarray) else volume_of(mask, folder, what)
     shape = grid.data.shape
@@ -197,9 +194,9 @@ def mask_on(mask: MaskLike, grid: Volume, folder: Path, what: str = "mask") -> V
 
 
 def poses_of(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
-    """Return (T, 4, 4) transforms from an ITK text file or an array.
+    """Return transforms from an ITK text file or an array.
 
-    Transforms of a boldref point to its volume point (T, 4, 4; RAS+ mm).
+    The transforms map boldref points to points of each volume (T, 4, 4; RAS mm).
     """
     if isinstance(motion, (str, os.PathLike)):
         motion = read_itk(there(motion, what))
@@ -215,7 +212,7 @@ def poses_of(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
 
 
 def transform_of(xfm: Motion, what: str) -> Float:
-    """One 4x4 transform from an ITK text file or an array."""
+    """Return one 4 x 4 transform from an ITK text file or an array."""
     matrix = np.asarray(
         read_itk(there(xfm, what)) if isinstance(xfm, (str, os.PathLike)) else xfm,
         dtype=np.float64,
@@ -224,12 +221,11 @@ def transform_of(xfm: Motion, what: str) -> Float:
 
 
 def in_plane(factor: object) -> Factor:
-    """Acquired over high-resolution voxel size by axis; one number is meant in plane.
+    """Return the acquired over high-resolution voxel size by axis; a single number applies in
+    plane.
 
     >>> in_plane(2), in_plane((1.5, 1.5, 1))
     ((2.0, 2.0, 1.0), (1.5, 1.5, 1.0))
-
-    Factor along each axis; 1 along slices for one number.
     """
     try:
         values = (factor, factor, 1.0) if isinstance(factor, Real) else factor
@@ -254,14 +250,14 @@ def in_plane(factor: object) -> Factor:
 
 
 def in_memory(image: Volume) -> nib.Nifti1Image:
-    """An image for nibabel; masks are stored as bytes."""
+    """Return an image as a nibabel object; masks are stored as bytes."""
     return nib.Nifti1Image(
         np.asarray(image.data, np.uint8 if image.data.dtype == bool else np.float32), image.affine
     )
 
 
 def checked_series(reader: SeriesReader, what: str) -> None:
-    """Refuse a single volume where a run is meant."""
+    """Raise ImageInputError if a series has a single volume."""
     if reader.shape[3] < 2:
         raise ImageInputError(
             f"{what}: expected a series (x, y, z, t), got a single volume of shape "
@@ -270,19 +266,19 @@ def checked_series(reader: SeriesReader, what: str) -> None:
 
 
 def slices_last(reader: SeriesReader) -> None:
-    """Raise ImageInputError if the header says that slices do not lie along the third axis."""
-    across = reader.header.get_dim_info()[2]
-    if across not in (None, 2):
+    """Raise ImageInputError if the slice axis in the header is not the third axis."""
+    slice_axis = reader.header.get_dim_info()[2]
+    if slice_axis not in (None, 2):
         raise ImageInputError(
-            f"bold: the slice axis is axis {across} (of 0, 1, 2) according to the "
+            f"bold: the slice axis is axis {slice_axis} (of 0, 1, 2) according to the "
             "image header; expected axis 2. Reorder the axes first, for example "
             "with nibabel.as_closest_canonical."
         )
 
 
 def same_run_as(reader: SeriesReader) -> str:
-    """A fingerprint of a series: its grid, and its first, middle and last volume."""
-    seen = hashlib.sha256(repr((reader.shape, np.round(reader.affine, 4).tolist())).encode())
+    """Return a fingerprint of a series: its grid, and its first, middle and last volume."""
+    digest = hashlib.sha256(repr((reader.shape, np.round(reader.affine, 4).tolist())).encode())
     for t in sorted({0, reader.shape[3] // 2, reader.shape[3] - 1}):
-        seen.update(reader.volume(t).tobytes())
-    return seen.hexdigest()
+        digest.update(reader.volume(t).tobytes())
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Needs of a series besides its run: pair, guide, calibration, and a model that is learned."""
+"""Requirements of a series: pair, guide, calibration run, and trained model."""
 
 from __future__ import annotations
 
@@ -58,20 +58,20 @@ from bids_sr.workflows.wanted import learned_from
 
 @frozen
 class FileContents:
-    """A file, with those beside it, in memory: estimators outlive the folder of their files."""
+    """File and related files in memory, because estimators outlive their working folder."""
 
     name: str
     contents: Mapping[str, bytes]
 
     @classmethod
-    def of(cls, file: Path, *beside: Path) -> FileContents:
-        """Return the contents of a file and of others in its folder."""
+    def of(cls, file: Path, *others: Path) -> FileContents:
+        """Return the contents of a file and of other files in its folder."""
         return cls(
-            name=file.name, contents={one.name: one.read_bytes() for one in (file, *beside)}
+            name=file.name, contents={path.name: path.read_bytes() for path in (file, *others)}
         )
 
     def write(self, folder: Path) -> Path:
-        """Write the files into a folder; return the path of the first."""
+        """Write the files to a folder, and return the path of the first file."""
         for name, content in self.contents.items():
             (folder / name).write_bytes(content)
         return folder / self.name
@@ -79,22 +79,22 @@ class FileContents:
 
 @frozen
 class LearnedRun:
-    """Knowledge of an estimator about a fitted run.
+    """Results of an estimator's fit to a run.
 
     Parameters
     ----------
     found : FoundRun
         Head motion and brain.
     model : FileContents | None
-        Weights or variance maps with their card; None for a baseline without a model.
+        Weights or variance maps with their model card; None for a baseline without a model.
     highres : FileContents | None
-        High-resolution image of the pair, if its detail enters.
+        High-resolution image of the pair, if its detail is used.
     placed : PlacedGuide | None
-        The same in the frame of the run; its file is that of the fit.
+        This image in the frame of the run; the path is only valid during the fit.
     weight : Image | None
-        Where the run fluctuates, if the method estimates that.
+        Prior SD map, if the method estimates it.
     calibration_facts, pair_facts : Facts | None
-        What was measured of calibration and pair.
+        Facts on the calibration run and the pair.
     """
 
     found: FoundRun
@@ -106,7 +106,7 @@ class LearnedRun:
     pair_facts: Facts | None = None
 
     def guide_in(self, folder: Path) -> Guide | None:
-        """Return the guide, whose file is written into a folder; None if missing."""
+        """Return the guide with its file written to a folder; None if there is no guide."""
         if self.highres is None or self.placed is None:
             return None
         return replace(self.placed.guide, highres_file=self.highres.write(folder))
@@ -114,20 +114,21 @@ class LearnedRun:
 
 @frozen
 class Learning:
-    """How an estimator learns from a run; see `bids_sr.SuperResolver`.
+    """Settings of an estimator's fit; see `bids_sr.SuperResolver`.
 
     Parameters
     ----------
     name : str
         Name of the series.
     method : Method | None
-        Its method; None for a plain baseline.
+        Method; None for a plain baseline.
     training : TrainingSettings
-        How a model is trained.
+        Settings of the training.
     factor : Factor
-        Acquired over high-resolution voxel size, each axis.
+        Acquired over high-resolution voxel size by axis.
     realigned, registered : bool
-        Whether head motion was undone before, and whether headers tell where images lie.
+        Whether head motion was already corrected, and whether positions of images are taken from
+        headers.
     """
 
     name: str
@@ -139,7 +140,7 @@ class Learning:
 
 
 def known_method(name: str, recipe: str) -> Method:
-    """Return the method of a name; ImageInputError lists all names if there is none."""
+    """Return the method of a name; the ImageInputError for other names lists all names."""
     try:
         method = get_method(name)
         if method.variance is None:
@@ -153,57 +154,63 @@ def known_method(name: str, recipe: str) -> Method:
 
 def learn_run(
     reader: SeriesReader,
-    found: FoundRun,
+    found_run: FoundRun,
     inputs: RunInputs,
     learning: Learning,
     folder: Path,
 ) -> LearnedRun:
-    """Learn what a series needs: pair, guide, calibration, and training or a model that is given.
+    """Compute the requirements of a series: pair, guide, calibration, and a trained or given
+    model.
 
     Parameters
     ----------
     reader : SeriesReader
         Series of the run.
-    found : FoundRun
-        What was found of it.
+    found_run : FoundRun
+        First results on the run.
     inputs : RunInputs
-        What is given.
+        Inputs of the run.
     learning : Learning
-        What is learned, and how.
+        Settings of the fit.
     folder : Path
         Folder for files.
     """
     method = learning.method
-    estimated = method is not None and method.trained_on == "series"
-    trained = method is not None and method.needs_pair and inputs.guide is not None
-    guided = inputs.guide is not None and (learning.name in PAIR_BASELINES or estimated)
-    paired = trained or (guided and inputs.lowres is not None)
+    estimates_maps = method is not None and method.trained_on == "series"
+    trains_network = method is not None and method.needs_pair and inputs.guide is not None
+    uses_guide = inputs.guide is not None and (learning.name in PAIR_BASELINES or estimates_maps)
+    uses_pair = trains_network or (uses_guide and inputs.lowres is not None)
     pair = None
-    if paired or guided:
+    if uses_pair or uses_guide:
         pair = given_pair(
             inputs,
             folder,
-            paired=paired,
+            paired=uses_pair,
             factor=learning.factor,
             random_seed=learning.training.random_seed,
             registered=learning.registered,
         )
-    guide = known_guide(pair, inputs) if pair is not None and guided else None
+    guide = known_guide(pair, inputs) if pair is not None and uses_guide else None
     calibration = None
-    if estimated and method is not None and method.calibrated and inputs.calibration is not None:
-        calibration = _calibrate(found, inputs, learning, folder)
-    aligned = align_pair(pair) if pair is not None and paired else None
+    if (
+        estimates_maps
+        and method is not None
+        and method.calibrated
+        and inputs.calibration is not None
+    ):
+        calibration = _calibrate(found_run, inputs, learning, folder)
+    aligned = align_pair(pair) if pair is not None and uses_pair else None
     placed = None if guide is None else PlacedGuide(guide=guide)
-    if pair is not None and guided and placed is None:
-        placed = register_guide(pair, found.motion.boldref, aligned)
+    if pair is not None and uses_guide and placed is None:
+        placed = register_guide(pair, found_run.motion.boldref, aligned)
     model = weight = None
     if method is not None:
-        fitted = fitted_run(reader, found, calibration)
-        made = _train(method, learning, fitted, aligned)
-        model = FileContents.of(made.model_file, card_path(made.model_file))
-        weight = made.weight if isinstance(made, VarianceModel) else None
+        fitted = fitted_run(reader, found_run, calibration)
+        trained_model = _train(method, learning, fitted, aligned)
+        model = FileContents.of(trained_model.model_file, card_path(trained_model.model_file))
+        weight = trained_model.weight if isinstance(trained_model, VarianceModel) else None
     return LearnedRun(
-        found=found,
+        found=found_run,
         model=model,
         highres=None if placed is None else FileContents.of(placed.guide.highres_file),
         placed=placed,
@@ -219,9 +226,9 @@ def _train(
     fitted: FittedRun,
     aligned: RegisteredPair | None,
 ) -> TrainedNetwork | VarianceModel:
-    """Train a method on what it learns from, or take the model that is given.
+    """Train a method on its training data, or load the given model.
 
-    `aligned`: pair in one frame; None if missing.
+    `aligned` is the pair in one frame, or None.
     """
     source = learned_from(method, paired=aligned is not None)
     if source == "run":
@@ -244,9 +251,9 @@ def _train(
 
 
 def _calibrate(
-    found: FoundRun, inputs: RunInputs, learning: Learning, folder: Path
+    found_run: FoundRun, inputs: RunInputs, learning: Learning, folder: Path
 ) -> Calibration:
-    """Measure where the calibration of a run fluctuates; warn if it cannot be used."""
+    """Estimate the fluctuations of the calibration run; warn if it cannot be used."""
     assert inputs.calibration is not None
     file = series_file(inputs.calibration, folder, "calibration")
     with SeriesReader(file) as reader:
@@ -282,8 +289,8 @@ def _calibrate(
             bold,
             n_dummy,
             head_motion,
-            found.motion.boldref,
-            found.brain.bold_mask,
+            found_run.motion.boldref,
+            found_run.brain.bold_mask,
             events=events_file,
             tr=tr,
             factor=learning.factor,

@@ -1,4 +1,4 @@
-"""Output of `verbose`."""
+"""Progress output of `verbose`."""
 
 import sys
 import time
@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 
 def notes(what: str, verbose: int) -> Callable[[str], object]:
-    """What prints the next piece of work, with the seconds so far, where `verbose` asks for it.
+    """Return a function that prints the current step with the elapsed time, if verbose.
 
-    `what`: name of the estimator and its method, in brackets before each line.
+    `what` is the name of the estimator and its method, which precedes each line in brackets.
     """
     if not verbose:
         return str
-    began = time.monotonic()
+    start_time = time.monotonic()
 
     def say(text: str) -> None:
-        sys.stdout.write(f"[{what}] {time.monotonic() - began:.0f} s: {text}\n")
+        sys.stdout.write(f"[{what}] {time.monotonic() - start_time:.0f} s: {text}\n")
         sys.stdout.flush()
 
     return say

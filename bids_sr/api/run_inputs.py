@@ -1,4 +1,4 @@
-"""Arguments of `fit` of an estimator for one run beside its series."""
+"""Arguments of an estimator's `fit` for one run, without its series."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ Truth = ImageLike | Mapping[str, ImageLike]
 
 @frozen
 class RunInputs:
-    """What `fit` of an estimator was given for one run beside its series; see there.
+    """Arguments of `fit` for one run, without its series; see `bids_sr.SuperResolver.fit`.
 
     Parameters
     ----------
     mask : MaskLike | None
-        Voxels of the brain on the acquired grid; None finds them.
+        Brain on the acquired grid; None to segment it.
     motion : Motion | None
-        Transforms of a boldref point to its volume point (T, 4, 4); None estimates them.
+        Transforms of boldref points to points of each volume (T, 4, 4); None to estimate them.
     boldref : ImageLike | None
-        Reference of the run; None: the mean of its volumes.
+        Boldref of the run; None for the mean of its volumes.
     guide : ImageLike | None
-        High-resolution T2*w image (3D); None if missing.
+        High-resolution T2*w image (3D).
     lowres : ImageLike | None
-        Low-resolution image of the T2*w pair (3D); None if missing.
+        Low-resolution image of the T2*w pair (3D).
     guide_xfm : Motion | None
-        Transform of a boldref point to its guide point; None estimates it.
+        Transform of boldref points to guide points; None to estimate it.
     calibration : ImageLike | None
-        Short BOLD run at the high resolution (4D); None if missing.
+        Short BOLD run at the high resolution (4D).
     calibration_xfm : Motion | None
-        Transform of a boldref point to its calibration point; None estimates it.
+        Transform of boldref points to calibration points; None to estimate it.
     calibration_events : str | Path | None
-        Path of the BIDS events of the calibration; None if missing.
+        Path of the BIDS events of the calibration run.
     events : pd.DataFrame | str | Path | None
         Events of the run, or the path of their table; None for a run with seeds.
     seeds : Mapping[str, Sequence[float]] | None
-        Center of each seed by name (RAS+ mm); None if missing.
+        Center of each seed by name (RAS mm).
     confounds : pd.DataFrame | np.ndarray | str | Path | None
-        Confounds of the run, one row per volume; None takes its head motion.
+        Confounds of the run, one row per volume; None to use its head motion.
     roi : MaskLike | None
-        Voxels of the region of interest on the high-resolution grid; None: the brain.
+        Region of interest on the high-resolution grid; None for the brain.
     truth : Truth | None
-        Series measured at the high resolution, or known activation by contrast; None if missing.
+        Series measured at the high resolution, or known activation by contrast.
     other_run : ImageLike | None
-        Another acquired run of the task (4D); None if missing.
+        Another acquired run of the task (4D).
     other_events : pd.DataFrame | str | Path | None
-        Events of that run, or the path of their table; None if missing.
+        Events of this run, or the path of their table.
     """
 
     mask: MaskLike | None = None
@@ -78,5 +78,5 @@ class RunInputs:
 
     @property
     def measured(self) -> ImageLike | None:
-        """The series that was measured at the high resolution."""
+        """Series measured at the high resolution; None if `truth` is activation or missing."""
         return None if isinstance(self.truth, Mapping) else self.truth

@@ -1,4 +1,4 @@
-"""Lists of runs as nilearn takes them, each run processed by itself."""
+"""Lists of runs, as in nilearn; each run is processed separately."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from bids_sr.api.run_inputs import RunInputs
 
 
 def is_several(what: object) -> TypeGuard[Sequence[ImageLike]]:
-    """Whether something is given run by run: a list or a tuple.
-
-    True for a list or a tuple, also an empty one.
-    """
+    """Return True if an argument is a list or tuple with one value per run, or empty."""
     return isinstance(what, (list, tuple))
 
 
 def each_run(n_runs: int, values: Mapping[str, object]) -> list[dict[str, Any]]:
     """Return the arguments of every run.
 
-    `values`: arguments by name; a list has one for each run, anything else holds for all.
+    `values` are the arguments by name. A list has one value per run; other values apply to all
+    runs.
     """
     if not n_runs:
         raise ImageInputError("the list of runs is empty; expected one image or path per run")
@@ -38,16 +36,17 @@ def each_run(n_runs: int, values: Mapping[str, object]) -> list[dict[str, Any]]:
 
 
 def inputs_of_runs(n_runs: int, inputs: RunInputs) -> list[RunInputs]:
-    """Return the inputs of every run; a list has one for each run."""
-    return [replace(inputs, **own) for own in each_run(n_runs, _by_argument(inputs))]
+    """Return the inputs of every run; a list has one value per run."""
+    return [replace(inputs, **run_values) for run_values in each_run(n_runs, _by_argument(inputs))]
 
 
 def of_one_run(
     inputs: RunInputs, before: Mapping[str, object], after: Mapping[str, object] | None = None
 ) -> None:
-    """ImageInputError where one of the arguments of a single run is a list.
+    """Raise ImageInputError if an argument of a single run is a list.
 
-    `before`, `after`: further arguments by name, which are looked at before or after `inputs`.
+    `before` and `after` are further arguments by name, which are checked before and after
+    `inputs`.
     """
     for name, value in {**before, **_by_argument(inputs), **(after or {})}.items():
         if is_several(value):
@@ -58,10 +57,10 @@ def of_one_run(
 
 
 def _by_argument(inputs: RunInputs) -> dict[str, object]:
-    """Return inputs by the names of the arguments of `fit`."""
-    return {one.name: getattr(inputs, one.name) for one in fields(inputs)}
+    """Return inputs by name of the arguments of `fit`."""
+    return {input_field.name: getattr(inputs, input_field.name) for input_field in fields(inputs)}
 
 
 def in_lists(fitted: Sequence[object], names: Sequence[str]) -> dict[str, list[object]]:
-    """Fitted attributes of the estimators of several runs, each as a list."""
-    return {name: [getattr(each, name) for each in fitted] for name in names}
+    """Return fitted attributes of the estimators of several runs, one list per attribute."""
+    return {name: [getattr(estimator, name) for estimator in fitted] for name in names}

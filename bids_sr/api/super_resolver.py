@@ -1,4 +1,4 @@
-"""`SuperResolver`: super-resolution of a BOLD series as an estimator of scikit-learn."""
+"""`SuperResolver`: scikit-learn estimator that super-resolves BOLD series."""
 
 from __future__ import annotations
 
@@ -74,69 +74,67 @@ _FITTED = (
 
 @dataclass(eq=False, repr=False)
 class SuperResolver(TransformerMixin, BaseEstimator):
-    """Bring a BOLD series to a higher resolution in plane.
+    """Super-resolve a BOLD series in plane.
 
-    The estimator does for images in memory or files what ``bids-sr`` does for a data set, by the
-    same functions: head motion is estimated, each volume is upsampled on the grid on which it was
-    acquired, and interpolated once onto the high-resolution grid of the reference (boldref). Slice
-    timing is not corrected here.
+    The estimator processes images in memory or files with the same functions as ``bids-sr``: head
+    motion is estimated, and each volume is upsampled on its acquired grid and interpolated once to
+    the high-resolution grid of the boldref. Slice timing is not corrected.
 
     Parameters
     ----------
     method : str, default="sbl"
-        A method (``sbl``, ``srgan``, ...) or a baseline (``bspline``, ``zerofill``, ``sdmod``,
-        ``inject``, ``ratio``, ...); any other name raises an error that lists them all.
+        Method (``sbl``, ``srgan``, ...) or baseline (``bspline``, ``zerofill``, ``sdmod``,
+        ``inject``, ``ratio``, ...). The error for other names lists all names.
     factor : float or tuple of three, default=2
-        Acquired over wanted voxel size, in plane, or by axis.
+        Acquired over high-resolution voxel size, in plane or by axis.
     recipe : {"fast", "paper", "paper-mse"}, default="fast"
-        How the method is trained.
+        Training recipe of the method.
     n_dummy : int or "auto", default="auto"
-        Volumes at the start that are not in steady state; they are super-resolved and not learned
-        from.
+        Number of non-steady-state volumes at the start; these volumes are super-resolved, but not
+        used for estimation or training.
     realigned : bool, default=False
-        Head motion was undone before; nothing is estimated, and three volumes are checked for what
-        may be left.
+        Whether head motion was already corrected. Motion is then not estimated, and three volumes
+        are checked for remaining motion.
     registered : bool, default=False
-        The headers of guide and calibration tell where they lie; else they are registered to the
-        reference.
+        Whether positions of guide and calibration run are taken from their headers. Otherwise,
+        they are registered to the boldref.
     pretrained : path, optional
-        Weights to use instead of training, with the model's card beside them.
+        Weights that replace training, with the model card in the same folder.
     data_consistency : {"off", "enforce"}, default="off"
-        "enforce" puts what was acquired back into its band of k-space.
+        "enforce" restores the acquired data in their band of k-space.
     precision : {"fp32", "bf16", "auto"}, default="fp32"
-        Arithmetic of networks; the program tries whether a lower one leaves the statistics alone,
-        this class does not.
+        Arithmetic of networks. Unlike the program, this class does not test whether a lower
+        precision changes the statistics.
     random_state : int, default=0
-        Seed of all that is drawn.
+        Seed of random numbers.
     n_jobs : int, default=1
-        Threads of torch and of matrix products; no processes are started.
+        Number of threads of torch and of matrix products; no processes are started.
     device : {"cpu", "cuda"}, default="cpu"
-        Where networks are trained and applied.
+        Device for training and application of networks.
     max_train_minutes : float, optional
-        Stop training on the clock; the model cannot be reproduced then.
+        Time limit of training; a model that reaches the limit is not reproducible.
     verbose : int, default=0
-        1 prints each step of `fit` and `transform` as it begins, with the seconds so far.
+        If 1, each step of `fit` and `transform` is printed with the elapsed time.
 
     Attributes
     ----------
     runs_ : list of SuperResolver
-        Fitted estimator of each run where `fit` was given a list; all attributes below are lists
-        then.
+        Fitted estimator of each run if `fit` was called with a list; all attributes below are then
+        lists.
     boldref_, mask_img_ : nibabel.Nifti1Image
-        Reference of the run and its brain, on the acquired grid.
+        Boldref of the run and brain mask, on the acquired grid.
     motion_ : ndarray (T, 4, 4)
-        Boldref point to the volume's point (RAS mm).
+        Transforms of boldref points to points of each volume (RAS mm).
     n_dummy_ : int
-        Volumes taken for not steady.
+        Number of non-steady-state volumes.
     factor_ : tuple of three floats
         Acquired over high-resolution voxel size by axis.
     model_ : object or None
         Recipe, card and weights; None for baselines.
     applied_ : bool
-        False where the method was put to the test on the run, failed, and fell back to zero
-        filling.
+        False if the method failed its self-test in the run and fell back to zero filling.
     facts_ : dict
-        What was measured on the way: the test, registrations, the calibration.
+        Facts on the self-test, registrations, and calibration run.
 
     See Also
     --------
@@ -191,46 +189,46 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         calibration_xfm: Motion | None = None,
         calibration_events: str | Path | None = None,
     ) -> SuperResolver:
-        """Learn what the method needs of a run.
+        """Estimate or train what the method requires of a run.
 
         Parameters
         ----------
         bold : path or nibabel.Nifti1Image, or list of them
-            Series (x, y, z, t) on the grid on which it was acquired, slice timing corrected where
-            that is wanted. A file is read volume by volume. Runs of a list are fitted one by one,
-            each to its own reference; of every other argument, a list has one for each run, and
-            anything else holds for all.
+            Series (x, y, z, t) on its acquired grid, after slice-timing correction if desired.
+            Files are read volume by volume. Runs of a list are fitted separately, each with its
+            own boldref; for every other argument, a list has one value per run, and other values
+            apply to all runs.
         y : None
             Not used; scikit-learn's convention.
         mask : path, image or array (x, y, z), optional
-            Brain; found in the reference where None.
+            Brain. If None, it is segmented in the boldref.
         guide, lowres : path or image, optional
-            T2*-weighted pair: high resolution, and low resolution (made by truncating k-space
-            where None). Networks are trained on it, ``inject`` and ``ratio`` take their detail
-            from it, variance methods add its static detail.
+            High- and low-resolution image of the T2*-weighted pair. If `lowres` is None, it is
+            computed by truncating k-space. Networks are trained on the pair, ``inject`` and
+            ``ratio`` use its detail, and variance methods add its static detail.
         calibration : path or image, optional
-            Short BOLD run at the high resolution, whose variance enters the maps of ``sbl`` and
-            its like. Its header must tell the repetition time with a unit.
+            Short BOLD run at the high resolution, whose fluctuations enter the prior SD maps of
+            ``sbl`` and similar methods. Its header must specify the repetition time with a unit.
         motion : path or array (T, 4, 4), optional
-            Transforms that take a boldref point (RAS mm) to its point in each volume (ITK text as
-            the program writes it, or matrices); estimated where None, unless ``realigned``.
+            Transforms of boldref points to points of each volume (RAS mm), as ITK text of the
+            program or as matrices. If None, they are estimated, unless ``realigned``.
         boldref : path or image, optional
-            Reference that `motion` belongs to.
+            Boldref of these transforms.
         guide_xfm, calibration_xfm : path or array (4, 4), optional
-            Boldref point to guide point, and to calibration point; estimated where None, unless
-            ``registered``.
+            Transforms of boldref points to guide points and to calibration points. If None, they
+            are estimated, unless ``registered``.
         calibration_events : path, optional
-            BIDS events of the calibration, which are then taken out of its variance.
+            BIDS events of the calibration run, whose effects are regressed out.
 
         Returns
         -------
         SuperResolver
-            Itself.
+            The fitted estimator.
 
         Raises
         ------
         ImageInputError
-            An argument or a parameter that cannot be used.
+            If an argument or parameter is invalid.
         """
         inputs = RunInputs(
             mask=mask,
@@ -249,13 +247,14 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             return self
         of_runs = inputs_of_runs(len(bold), inputs)
         self.runs_: list[SuperResolver] = [
-            clone(self)._fit_one(one, own) for one, own in zip(bold, of_runs, strict=True)
+            clone(self)._fit_one(run, run_inputs)
+            for run, run_inputs in zip(bold, of_runs, strict=True)
         ]
         self.__dict__.update(in_lists(self.runs_, _FITTED))
         return self
 
     def _fit_one(self, bold: ImageLike, inputs: RunInputs) -> SuperResolver:
-        """Learn from one run."""
+        """Fit one run."""
         self.runs_ = []
         learning = Learning(
             name=self.method,
@@ -282,7 +281,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             Eager(folder, notes("SuperResolver.fit", self.verbose)),
         ):
             checked_series(reader, "bold")
-            found = find_run(
+            found_run = find_run(
                 reader,
                 inputs,
                 folder,
@@ -291,16 +290,18 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 realigned=self.realigned,
             )
             if self.realigned and inputs.motion is None:
-                doubt_realigned(reader, found.motion.boldref, found.brain.bold_mask, found.n_dummy)
-            self._learned = learn_run(reader, found, inputs, learning, folder)
+                doubt_realigned(
+                    reader, found_run.motion.boldref, found_run.brain.bold_mask, found_run.n_dummy
+                )
+            self._learned = learn_run(reader, found_run, inputs, learning, folder)
             self._keep(folder)
             self._same = same_run_as(reader)
-            middle = (found.n_dummy + reader.shape[3]) // 2
+            middle = (found_run.n_dummy + reader.shape[3]) // 2
             self._example = reader.volume(middle), self.motion_[middle]
         return self
 
     def _checked(self) -> Method | None:
-        """Return the method, None for a plain baseline, after checks of the parameters."""
+        """Check the parameters, and return the method; None for a plain baseline."""
         if self.data_consistency not in ("off", "enforce"):
             raise ImageInputError(
                 f"data_consistency: expected 'off' or 'enforce', got {self.data_consistency!r}"
@@ -317,7 +318,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         return None if self.method in PLAIN else known_method(self.method, self.recipe)
 
     def _keep(self, folder: Path) -> None:
-        """Keep what users see of what was learned; a folder for files."""
+        """Set the public attributes of the fit; `folder` is for files."""
         learned = self._learned
         head_motion = learned.found.motion
         guide_facts = None if learned.placed is None else learned.placed.guide_facts
@@ -326,7 +327,9 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             "registration": guide_facts,
             "pair": learned.pair_facts,
         }
-        self.facts_: dict[str, Facts] = {what: told for what, told in facts.items() if told}
+        self.facts_: dict[str, Facts] = {
+            name: content for name, content in facts.items() if content
+        }
         self.boldref_ = in_memory(head_motion.boldref)
         self.mask_img_ = in_memory(learned.found.brain.bold_mask)
         self.motion_ = head_motion.hmc_xfms
@@ -347,11 +350,11 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             )
 
     def __sklearn_is_fitted__(self) -> bool:
-        """Whether `fit` was called."""
+        """Return True if `fit` was called."""
         return hasattr(self, "boldref_")
 
     def __sklearn_tags__(self) -> Tags:
-        """Series of images, and not tables, come in."""
+        """Return scikit-learn tags: inputs are images instead of tables."""
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         return tags
@@ -363,30 +366,31 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         motion: Motion | Sequence[Motion] | None = None,
         out_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     ) -> nib.Nifti1Image | list[nib.Nifti1Image]:
-        """Super-resolve a series, head motion undone.
+        """Super-resolve a series with motion correction.
 
         Parameters
         ----------
         bold : path or nibabel.Nifti1Image, or list of them
-            The run of `fit`, or another one on the same grid. Maps and networks of a run (``sbl``,
-            ``tv``) serve that run alone. After a list of runs in `fit`, a list of as many.
+            Run of `fit`, or another run on the same grid. Maps and networks of a run (``sbl``,
+            ``tv``) can only be applied to this run. If `fit` was called with a list of runs, a
+            list of the same length.
         motion : path or array (T, 4, 4), optional
-            Transforms of another run's volumes, from the same reference; that of the run of `fit`
+            Transforms of the boldref to the volumes of another run; the motion of the run of `fit`
             is known.
         out_file : path, optional
-            Where to write (.nii or .nii.gz), volume by volume; memory does not grow with the
-            length of the run then.
+            Output file (.nii or .nii.gz), which is written volume by volume, so that memory does
+            not depend on the length of the run.
 
         Returns
         -------
         nibabel.Nifti1Image, or list of them
-            Series (X, Y, Z, t) in signal units on the high-resolution grid of the reference,
-            float32; of `out_file` where that is given, else in memory.
+            Series (X, Y, Z, t) in signal units on the high-resolution grid of the boldref,
+            float32, from `out_file` or in memory.
 
         Raises
         ------
         ImageInputError
-            Another grid, or another run where the method belongs to one.
+            If the grid differs, or if the method can only be applied to the run of `fit`.
         """
         check_is_fitted(self)
         if is_several(bold):
@@ -402,23 +406,25 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     def _transform_each(
         self, runs: Sequence[ImageLike], motion: object, out_file: object
     ) -> list[nib.Nifti1Image]:
-        """Transform several runs, each by its own estimator, or all by the only one."""
+        """Transform several runs, each with its own estimator, or all with the same estimator."""
         if out_file is not None and not is_several(out_file):
             raise ImageInputError(
                 "out_file: a single output file was passed for several runs. Pass a list with "
                 "one file per run."
             )
         estimators = self.runs_ or [self] * len(runs)
-        made = {"SuperResolver.fit": estimators, "motion": motion, "out_file": out_file}
+        run_arguments = {"SuperResolver.fit": estimators, "motion": motion, "out_file": out_file}
         return [
-            each._transform_one(one, own["motion"], own["out_file"])
-            for one, own, each in zip(runs, each_run(len(runs), made), estimators, strict=False)
+            estimator._transform_one(bold, run_values["motion"], run_values["out_file"])
+            for bold, run_values, estimator in zip(
+                runs, each_run(len(runs), run_arguments), estimators, strict=False
+            )
         ]
 
     def _transform_one(
         self, bold: ImageLike, motion: Motion | None, out_file: str | os.PathLike[str] | None
     ) -> nib.Nifti1Image:
-        """Super-resolve one run; parameters and result are those of `SuperResolver.transform`."""
+        """Super-resolve one run; for parameters and result see `transform`."""
         say = notes("SuperResolver.transform", self.verbose)
         with working_folder() as folder, opened(bold, folder, "bold") as reader:
             poses = self._poses(reader, motion)
@@ -428,20 +434,20 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                     f"out_file: {target} is the input series, which would be overwritten. "
                     "Choose another file."
                 )
-            made = self._made(reader, poses, folder, say)
+            series_file = self._resolve(reader, poses, folder, say)
             if target is None:
-                fine = nib.Nifti1Image.from_filename(made)
-                data = np.asarray(fine.dataobj, dtype=np.float32)
+                image = nib.Nifti1Image.from_filename(series_file)
+                data = np.asarray(image.dataobj, dtype=np.float32)
                 return nib.Nifti1Image(
-                    data[..., 0] if reader.ndim == 3 else data, fine.affine, fine.header
+                    data[..., 0] if reader.ndim == 3 else data, image.affine, image.header
                 )
             if target.suffix == ".gz":
-                compress_series(made, target)
+                compress_series(series_file, target)
             else:
-                link_whole(made, target)
+                link_whole(series_file, target)
         return nib.Nifti1Image.from_filename(target)
 
-    def _made(
+    def _resolve(
         self,
         reader: SeriesReader,
         poses: Array | None,
@@ -449,20 +455,32 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         say: Callable[[str], object] = str,
         name: str = "",
     ) -> Path:
-        """The file of a series of the run; its head motion is estimated where that is None.
+        """Return the file of a super-resolved series.
 
-        `name` is that of an interpolation in the place of the method.
+        Parameters
+        ----------
+        reader : SeriesReader
+            Acquired series.
+        poses : ndarray | None
+            Transforms of the boldref to the volumes (T, 4, 4); None to estimate head motion.
+        folder : Path
+            Folder for files.
+        say : Callable
+            Function that prints the current step.
+        name : str
+            Interpolation that replaces the method; "" for the method.
         """
         learned = self._learned
-        found = replace(learned.found, n_dummy=0)  # of another run, too, whose first volumes count
+        # Initial volumes are also processed, and another run may have other dummies.
+        found_run = replace(learned.found, n_dummy=0)
         with Eager(folder, say):
             if poses is None:
-                head_motion = estimate_motion(reader, 0, found.motion.boldref)
+                head_motion = estimate_motion(reader, 0, found_run.motion.boldref)
             else:
-                head_motion = replace(found.motion, hmc_xfms=poses)
-            made = resolve_series(
+                head_motion = replace(found_run.motion, hmc_xfms=poses)
+            super_resolved = resolve_series(
                 name or self.method,
-                fitted_run(reader, replace(found, motion=head_motion)),
+                fitted_run(reader, replace(found_run, motion=head_motion)),
                 factor=self.factor_,
                 inference=Inference(
                     data_consistency=self.data_consistency,
@@ -473,14 +491,17 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 model_file=None if name or learned.model is None else learned.model.write(folder),
                 guide=None if name else learned.guide_in(folder),
             )
-            series = made.series
+            series = super_resolved.series
             if series.plain:
                 return series.path
             copy_series(series.path, folder / "plain.nii")
         return folder / "plain.nii"
 
     def _poses(self, reader: SeriesReader, motion: Motion | None) -> Array | None:
-        """Head motion of a series; None of another run than that of `fit` to be estimated."""
+        """Return the head motion of a series; None if it has to be estimated.
+
+        The motion is known for the run of `fit`.
+        """
         check_is_fitted(self)
         boldref = self._learned.found.motion.boldref
         shape = boldref.data.shape
@@ -489,15 +510,15 @@ class SuperResolver(TransformerMixin, BaseEstimator):
                 f"bold: the series is on a {reader.shape[:3]} grid, but the run passed "
                 f"to fit is on a {shape} grid. Call fit with this run first."
             )
-        same = same_run_as(reader) == self._same
-        if not same and self.method not in PLAIN and get_method(self.method).of_the_run:
+        same_run = same_run_as(reader) == self._same
+        if not same_run and self.method not in PLAIN and get_method(self.method).of_the_run:
             raise ImageInputError(
                 f"bold: {self.method} was fitted to another run and can only be applied to "
                 "that run. Call fit with this run first."
             )
         if motion is not None:
             return poses_of(motion, reader.shape[3])
-        if same:
+        if same_run:
             return self._learned.found.motion.hmc_xfms
         return still(reader.shape[3]) if self.realigned else None
 
@@ -509,16 +530,16 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         out_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
         **fit_params: object,
     ) -> nib.Nifti1Image | list[nib.Nifti1Image]:
-        """`fit`, then `transform` of the same run or runs; parameters are those of the two.
+        """Call `fit`, and then `transform` with the same runs.
 
         Parameters
         ----------
         bold : ImageLike | Sequence[ImageLike]
-            Series as acquired (4D), or list of several runs.
+            Acquired series (4D), or list of several runs.
         y : None, optional
             Not used; it is scikit-learn's convention.
         out_file : str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None, optional
-            Where to write (.nii or .nii.gz), one for each run; None: in memory.
+            Output file (.nii or .nii.gz), one per run. If None, results are in memory.
         **fit_params : object
             Further arguments of `fit`.
 
@@ -532,13 +553,13 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     def generate_report(self) -> HtmlReport:
         """Return a self-contained page on the fitted estimator.
 
-        Use `save_as_html` or `open_in_browser`, or let a notebook show it.
+        Use `save_as_html` or `open_in_browser`, or show the page in a notebook.
 
         Returns
         -------
         HtmlReport
-            Whether the method was applied, a slice beside the B-spline's, where the run
-            fluctuates, what was measured; run by run where `fit` was given a list.
+            Page with a slice of the series and of the B-spline series, the prior SD map, and
+            facts, for each run. It states whether the method was applied.
         """
         from bids_sr.api.html_report import page
 
@@ -550,7 +571,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         )
 
     def _page_parts(self) -> tuple[str, list[Markup]]:
-        """Lead and parts of the page of one run."""
+        """Return the lead and parts of the page of one run."""
         from bids_sr.api.html_report import resolved
 
         volume, pose = self._example
@@ -561,11 +582,13 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             save_image(volume, boldref.affine, folder / "example.nii")
             for name in dict.fromkeys(("bspline", self.method)):
                 (folder / name).mkdir()
-                other = "" if name == self.method else name
+                interpolation = "" if name == self.method else name
                 with SeriesReader(folder / "example.nii") as reader:
-                    made = self._made(reader, pose[None], folder / name, name=other)
-                with SeriesReader(made) as fine:
-                    shown[name] = Volume(fine.volume(0), fine.affine)
+                    series_file = self._resolve(
+                        reader, pose[None], folder / name, name=interpolation
+                    )
+                with SeriesReader(series_file) as super_resolved:
+                    shown[name] = Volume(super_resolved.volume(0), super_resolved.affine)
         return resolved(
             self.method,
             shown,

@@ -84,13 +84,13 @@ class Scene:
 
     @property
     def roi_is_brain(self) -> bool:
-        """Whether the region is about the whole brain, with nothing to outline or enlarge."""
+        """Whether the region covers about the whole brain, with nothing to outline or enlarge."""
         return slices.is_brain(self.roi.data, self.mask.data)
 
     def around(self, over: Layer, *lines: Outline) -> list[Layer | Outline]:
         """Return a map layer over the signal, with outlines.
 
-        The region of interest is outlined unless it is about the whole brain; `lines` follow.
+        The region of interest is outlined unless it covers about the whole brain; `lines` follow.
         """
         roi = [] if self.roi_is_brain else [Outline(image=self.roi, color=s.ROI_COLOR)]
         return [slices.gray(self.background, self.mask), over, *roi, *lines]
@@ -181,7 +181,7 @@ def highest_point(image: Volume, region: Volume) -> Float:
 def _close_up(scene: Scene, first: Volume, positions: Sequence[float], brain_box: Array) -> Array:
     """Return a box around the peak of a map in the region, within the planes shown.
 
-    The aspect ratio of the box equals the aspect ratio of `whole`.
+    The aspect ratio of the box equals the aspect ratio of `brain_box`.
     """
     ras_region = slices.canonical(scene.roi)
     planes = (np.array(positions) // ras_region.zooms[2]).astype(int)
@@ -207,8 +207,8 @@ def activation_figure(
 ) -> Figure:
     """Plot maps of one contrast in the same planes, one row per series.
 
-    Each plane is shown completely and zoomed into the region; if the region is about the whole
-    brain, twice as many planes are shown instead. The first map determines the planes.
+    Each plane is shown completely and zoomed into the region; if the region covers about the
+    whole brain, twice as many planes are shown instead. The first map determines the planes.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Regions of activity: thresholds, sizes, overlap and positions.
+"""Regions of activation: thresholds, sizes, overlap and positions.
 
-An empty region has no centroid and no overlap: such metrics are None here and n/a in tables,
-never 0 or 1.
+An empty region has no centroid and no overlap. These metrics are then None (n/a in tables), not 0
+or 1.
 """
 
 from collections.abc import Sequence
@@ -14,20 +14,28 @@ from bids_sr.io.arrays import Float, Mask, Real
 from bids_sr.spatial import masks, similarity
 
 _FDR = 0.05  # Benjamini and Hochberg 1995
-_LEAST_Z = 1.6  # below that of `_FDR`
+_LEAST_Z = 1.6  # smallest z of candidates; p is larger than `_FDR` below
 
 
 def quarter_region(cc: Real, roi: Mask) -> tuple[Mask, float | None]:
-    """Return the ROI voxels with CC ≥ max − (max − min)/4, and that threshold.
+    """Return the ROI voxels with CC ≥ max − (max − min)/4, and this threshold.
 
-    They are empty and None where CC is constant in the ROI.
+    Source: STSS-SRfMRI (stss-srfmri), equation 2, with the extremes in the ROI; the paper does not
+    state the region of the extremes. The threshold depends on the extremes: a map with a single
+    sharp maximum has a small region, whatever its other values are.
 
-    Source: STSS-SRfMRI (stss-srfmri), equation 2, with the extremes of the ROI (the paper does not
-    say where; this is ours). The threshold moves with them: a map with one sharp maximum has a
-    small region whatever else it shows.
+    Parameters
+    ----------
+    cc : ndarray
+        Map of correlation with the condition (X, Y, Z), -1 to 1.
+    roi : ndarray
+        Region of interest (X, Y, Z, boolean).
 
-    `cc`: map of correlation with the condition (3D, -1 to 1). Chosen voxels (3D, boolean), and CC
-    from which on, or None.
+    Returns
+    -------
+    tuple[ndarray, float | None]
+        Region (X, Y, Z, boolean), and its threshold of CC; empty and None if CC is constant in the
+        ROI.
     """
     region = np.zeros_like(cc, dtype=bool)
     inside = cc[roi]
@@ -42,14 +50,15 @@ def quarter_region(cc: Real, roi: Mask) -> tuple[Mask, float | None]:
 def fdr_region(z: Real, mask: Mask) -> tuple[Mask, float | None]:
     """Return the mask voxels that are active at an FDR of .05, and the lowest z among them.
 
-    The test is one-sided: activity, not deactivation, is what the regions of the paper are about.
-    The family is every voxel of the mask (the brain), not of the ROI alone.
+    The test is one-sided, because the regions of the paper are active and not deactivated. The
+    family of tests is the complete mask (the brain), not only the ROI. z is None if no voxel is
+    active.
     """
     from scipy import special
 
     region = np.zeros_like(z, dtype=bool)
     inside = z[mask]
-    # others have p > _FDR, and the adjusted p is larger
+    # Other voxels have p > _FDR, and their adjusted p is larger.
     ranked = -np.sort(-inside[inside > _LEAST_Z]).astype(np.float64)
     adjusted = special.ndtr(-ranked) * (len(inside) / np.arange(1, len(ranked) + 1))
     active = np.flatnonzero(adjusted <= _FDR)
@@ -61,29 +70,30 @@ def fdr_region(z: Real, mask: Mask) -> tuple[Mask, float | None]:
 
 
 def reliable_region(t: Real, wrong: Real, region: Mask) -> Mask:
-    """Return voxels of a region, in order of t, until the mean of `wrong` over them exceeds .05.
+    """Return the voxels of a region with the highest t whose mean of `wrong` is at most .05.
 
-    `wrong` is the posterior probability that the effect has the opposite sign.
+    Voxels are added in order of decreasing t. `wrong` is the posterior probability of the opposite
+    sign of the effect.
     """
-    at = np.flatnonzero(region)
-    at = at[np.argsort(-t.ravel()[at], kind="stable")]
-    expected = np.cumsum(wrong.ravel()[at], dtype=np.float64) / np.arange(1, len(at) + 1)
-    kept = np.flatnonzero(expected <= _FDR)
-    found = np.zeros(region.shape, dtype=bool)
-    found.ravel()[at[: kept[-1] + 1 if len(kept) else 0]] = True
-    return found
+    indices = np.flatnonzero(region)
+    indices = indices[np.argsort(-t.ravel()[indices], kind="stable")]
+    expected = np.cumsum(wrong.ravel()[indices], dtype=np.float64) / np.arange(1, len(indices) + 1)
+    passing = np.flatnonzero(expected <= _FDR)
+    reliable = np.zeros(region.shape, dtype=bool)
+    reliable.ravel()[indices[: passing[-1] + 1 if len(passing) else 0]] = True
+    return reliable
 
 
 def dice(a: Mask, b: Mask) -> float | None:
-    """Return Dice, 2 |A ∩ B| / (|A| + |B|), or None where either region is empty.
+    """Return the Dice index 2 |A ∩ B| / (|A| + |B|); None if either region is empty.
 
-    Where nothing was found, nothing can be told apart.
+    Empty regions do not allow a conclusion about overlap.
     """
     return similarity.dice(a, b) if a.any() and b.any() else None
 
 
 def centroid(region: Mask, affine: Float) -> Float | None:
-    """Mean position of a region's voxels (RAS mm), or None where it is empty."""
+    """Return the mean position of a region's voxels (RAS mm); None if the region is empty."""
     if not region.any():
         return None
     box = masks.bounding_box(region)
@@ -93,10 +103,9 @@ def centroid(region: Mask, affine: Float) -> Float | None:
 
 @frozen
 class Peak:
-    """Largest value of a map in a region: index (voxels), position (RAS mm), value.
+    """Largest value of a map in a region.
 
-    `index`: numbers of the voxel along the three axes, counted from 0. `position`: center of the
-    voxel (RAS+ mm).
+    `index` is the voxel, counted from 0 along each axis, and `position` its center (RAS mm).
     """
 
     index: tuple[int, int, int]
@@ -105,18 +114,16 @@ class Peak:
 
 
 def peak(values: Real, region: Mask, affine: Float) -> Peak | None:
-    """Return the highest voxel of the region, or None where the region is empty.
+    """Return the highest voxel of a region (X, Y, Z, boolean); None if the region is empty.
 
-    Among equal values it is the first in C order.
-
-    `region`: voxels of the region (3D, boolean).
+    If several voxels have the highest value, the first in C order is returned.
     """
     if not region.any():
         return None
     box = masks.bounding_box(region)
     inside = np.where(region[box], values[box], -np.inf)
-    at = np.unravel_index(np.argmax(inside), inside.shape)
-    x, y, z = (part.start + int(place) for part, place in zip(box, at, strict=True))
+    position = np.unravel_index(np.argmax(inside), inside.shape)
+    x, y, z = (part.start + int(place) for part, place in zip(box, position, strict=True))
     index = (x, y, z)
     return Peak(
         index=index,
@@ -127,10 +134,10 @@ def peak(values: Real, region: Mask, affine: Float) -> Peak | None:
 
 @frozen
 class Threshold:
-    """One entry of ``--threshold``: how regions are made from maps.
+    """Region definition from ``--threshold``.
 
-    `label`: as it stands in file names (Quarter, Fdr, Z31). `z`: value of a fixed threshold, else
-    None.
+    `label` is the label in file names (Quarter, Fdr, Z31). `z` is the value of a fixed threshold;
+    otherwise None.
     """
 
     label: str
@@ -138,11 +145,9 @@ class Threshold:
     z: float | None = None
 
     def region(self, values: Real, mask: Mask, roi: Mask) -> tuple[Mask, float | None]:
-        """Return the region and the threshold in the map's own unit.
+        """Return the region (X, Y, Z, boolean) and its threshold in the unit of the map, or None.
 
-        Quarter is applied in the ROI, the others in the mask.
-
-        Chosen voxels (3D, boolean), and value from which on, or None.
+        The threshold ``quarter`` is applied in the ROI, and other thresholds in the mask.
         """
         if self.stat == "cc":
             return quarter_region(values, roi & mask)
@@ -150,7 +155,7 @@ class Threshold:
 
 
 def parse_thresholds(texts: Sequence[str | float]) -> tuple[Threshold, ...]:
-    """Read ``quarter``, ``fdr`` or a value of z; ValueError for anything else."""
+    """Parse thresholds: ``quarter``, ``fdr`` or a value of z; raise ValueError for other texts."""
     thresholds = []
     for text in map(str, texts):
         if text in ("quarter", "fdr"):

@@ -170,8 +170,8 @@ def unseen(target: Float, products: Float) -> Float:
         possible.reshape(moved_targets.shape),
         errors.reshape(moved_targets.shape[:2]),
     )
-    # The ratios farthest from white noise are taken for which all closer ratios are possible as
-    # well.
+    # The result has the ratios farthest from white noise such that all closer ratios are
+    # possible.
     rho[failed] = 0.0
     reachable = np.ones(len(failed), dtype=bool)
     for row, is_possible in zip(possible[::-1], errors[::-1] <= _SAME, strict=True):

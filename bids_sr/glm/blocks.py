@@ -277,8 +277,8 @@ def _uncensored_shares(
 ) -> list[float]:
     """Return the fraction of each block's squared response in volumes that are not censored.
 
-    For segments of seeds, it is the fraction of volumes. `times` and `kept` refer to all volumes
-    (T,).
+    For segments of seeds, it is the fraction of volumes. `times` and `uncensored` refer to all
+    volumes (T,).
     """
     if isinstance(events, Seeds):
         spans = [(round(s / tr), round((s + t) / tr)) for ((s, t),) in (b.events for b in blocks)]
@@ -378,7 +378,7 @@ def fewer_units(events: Regressors, tr: float, n_dummy: int, room: int) -> int |
 
 
 def _find_units(events: Regressors, tr: float, n_dummy: int, limit: int | None) -> list[Block]:
-    """Return blocks of a task or segments of seeds, at most `most` if possible."""
+    """Return blocks of a task or segments of seeds, at most `limit` if possible."""
     if isinstance(events, Seeds):
         spans = events.segments(tr, n_dummy, limit)
         return [Block(condition=name, events=(span,)) for name, span in spans]

@@ -95,8 +95,8 @@ def largest_clusters(values: Real, region: Mask, affine: Float) -> list[_Cluster
 def _separate(values: Real, region: Mask, max_voxels: int) -> list[tuple[Array, float]]:
     """Return connected voxels (N, 3) of a region, with the threshold that forms them.
 
-    The threshold of a cluster with more than `most` voxels is raised until all of its parts are
-    smaller.
+    The threshold of a cluster with more than `max_voxels` voxels is raised until all of its parts
+    are smaller.
     """
     lowest = float(values[region].min())
     parts = []
@@ -124,7 +124,7 @@ def _connected(region: Mask) -> list[Array]:
 
 
 def _peaks(values: Real, affine: Float, n_additional: int) -> list[tuple[int, ...]]:
-    """Return the peak of a cluster and up to `further` additional local maxima.
+    """Return the peak of a cluster and up to `n_additional` further local maxima.
 
     Values are -inf outside the cluster. Each maximum is at least 8 mm from all higher maxima.
     """

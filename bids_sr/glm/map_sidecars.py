@@ -1,4 +1,4 @@
-"""Sidecars of statistical maps and of regions."""
+"""Sidecars of statistical maps and regions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,8 +13,8 @@ NO_ERROR = (
     "also have a reconstruction error, which was not estimated. In 4 runs of 3 participants, 11 to"
     " 15 % of the most active voxels in B-spline maps had the wrong sign."
 )
-"""Range of the column bspline in ``benchmarks/results/posterior_regions.md`` (without a
-calibration, all events, FDR region).
+"""Range of the column bspline in ``benchmarks/results/posterior_regions.md`` (without calibration,
+all events, FDR region).
 """
 _STAT_TEXT = {
     "cc": (
@@ -52,18 +52,30 @@ _REGION_TEXT = {
 }
 
 
-def entities(*, series: str, **own: str) -> dict[str, str]:
-    """Return entities of one map; ``res-hr`` for everything but the acquired grid."""
-    return {**({} if series == "raw" else {"res": "hr"}), **own}
+def entities(*, series: str, **map_entities: str) -> dict[str, str]:
+    """Return the entities of a map; ``res-hr`` is added unless the series is raw."""
+    return {**({} if series == "raw" else {"res": "hr"}), **map_entities}
 
 
 def common_sidecar(
     *, series: str, fwhm_mm: float, zooms: Sequence[float], axis_order: Sequence[int] = AS_STORED
 ) -> Sidecar:
-    """What every map of a series says; `zooms` as worked on, `axis_order` as of `io.grids`."""
+    """Return the metadata that all maps of a series share.
+
+    Parameters
+    ----------
+    series : str
+        Name of the series.
+    fwhm_mm : float
+        Smoothing of the maps (FWHM, mm).
+    zooms : Sequence[float]
+        Voxel sizes (mm) in the axis order of the run.
+    axis_order : Sequence[int]
+        Axis of the file for each axis of the run, see `bids_sr.io.grids`.
+    """
     common: Sidecar = {"SkullStripped": True, "SourceSeries": series, "SmoothingFWHM": fwhm_mm}
     if series != "raw":
-        # in the order of axes of the file
+        # axis order of the file
         sizes = size_text([zooms[k] for k in inverse(axis_order)], " x ")
         common["Resolution"] = f"Super-resolved grid of the BOLD run (voxel size: {sizes})"
     if series == "sbl":
@@ -77,7 +89,7 @@ def common_sidecar(
 
 
 def map_sidecar(stat: str, weights: Mapping[str, float], model: Sidecar) -> Sidecar:
-    """What a statistical map says of itself; `model` as `model_text` gives it."""
+    """Return the sidecar of a statistical map; `model` is the result of `model_text`."""
     text, units = _STAT_TEXT[stat]
     return {"Description": text, "Units": units, "ContrastWeights": dict(weights), "Model": model}
 
@@ -90,38 +102,49 @@ def model_text(
     low_pass: float | None = None,
     correlation_confounds: bool = False,
 ) -> Sidecar:
-    """Return the sidecar's description of the model behind a map.
+    """Return the sidecar's description of the model of a map.
 
-    `noise_order`: number of lags of the noise model; 0 or None for white noise. `low_pass`:
-    cut-off of the low-pass filter (Hz); None for none. `correlation_confounds`: whether confounds
-    were regressed out of the time series that were correlated.
+    Parameters
+    ----------
+    stat : str
+        Statistic of the map.
+    design : Design
+        Model of the run.
+    noise_order : int | None
+        Number of lags of the noise model; 0 or None for white noise.
+    low_pass : float | None
+        Cut-off of the low-pass filter (Hz); None if no filter was applied.
+    correlation_confounds : bool
+        Whether confounds were regressed out of time series before the correlation.
     """
-    shared: Sidecar = {"HRF": "spm", "DummyVolumes": design.n_dummy}
-    of_time = time_column_names(design.columns)
-    if of_time:
-        shared["CensoredVolumes"] = list(design.censored)
-    others = sorted({name.rstrip("0123456789") for name in of_time} - {CENSORED})
-    filters = f"columns {', '.join(f'{name}*' for name in others)} of the confounds table"
+    common: Sidecar = {"HRF": "spm", "DummyVolumes": design.n_dummy}
+    time_columns = time_column_names(design.columns)
+    if time_columns:
+        common["CensoredVolumes"] = list(design.censored)
+    filter_columns = sorted({name.rstrip("0123456789") for name in time_columns} - {CENSORED})
+    filters = f"columns {', '.join(f'{name}*' for name in filter_columns)} of the confounds table"
     nuisance = [
-        name for name in nuisance_columns(design.columns, design.conditions) if name not in of_time
+        name
+        for name in nuisance_columns(design.columns, design.conditions)
+        if name not in time_columns
     ]
     if stat == "cc":
         return {
-            **shared,
+            **common,
             "Type": "correlation",
             "Detrending": "linear",
             "LowPassHz": low_pass or "n/a",
-            **({"FilteredBy": filters} if others else {}),
+            **({"FilteredBy": filters} if filter_columns else {}),
             **({"Confounds": nuisance} if correlation_confounds else {}),
         }
     return {
-        **shared,
+        **common,
         "Type": "glm",
         "NoiseModel": noise_words(noise_order or 0),
         "DegreesOfFreedom": design.dof,
         "DesignRank": design.rank,
-        "HighPassHz": "n/a" if others else design.high_pass,
-        **({"FilteredBy": filters} if others else {}),
+        "HighPassHz": "n/a" if filter_columns else design.high_pass,
+        **({"FilteredBy": filters} if filter_columns else {}),
         "Conditions": list(design.conditions),
         "Confounds": nuisance,
     }
@@ -130,12 +153,12 @@ def model_text(
 def region_sidecar(threshold: Threshold) -> Sidecar:
     """Return the sidecar of a region.
 
-    Where the applied threshold differs between maps, it is given in a table.
+    Thresholds that differ between maps are listed in a table instead.
     """
-    fixed = f"Voxels of the brain with a z score of at least {threshold.z}"
+    fixed_text = f"Voxels of the brain with a z score of at least {threshold.z}"
     return {
         "Type": "ROI",
-        "Description": _REGION_TEXT.get(threshold.label, fixed),
+        "Description": _REGION_TEXT.get(threshold.label, fixed_text),
         "ThresholdedMap": threshold.stat,
         "ThresholdLabel": threshold.label,
         "Threshold": (

@@ -233,9 +233,9 @@ class Seeds:
     ) -> list[tuple[str, tuple[float, float]]]:
         """Return seed, start and length (s) of each segment in order of time.
 
-        The list is empty if the run is too short. `most` limits the number of pairs of seed and
-        segment, unless fewer than `LEAST_SEGMENTS` segments would remain; None for the default of
-        `segment_count`.
+        The list is empty if the run is too short. `max_pairs` limits the number of pairs of seed
+        and segment, unless fewer than `LEAST_SEGMENTS` segments would remain; None for the
+        default of `segment_count`.
         """
         n_seeds = len(self.table.columns)
         count = segment_count(len(self.table) - n_dummy, n_seeds, tr)

@@ -1,4 +1,4 @@
-"""HTML of the table of clusters."""
+"""Tables of clusters as HTML."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _LISTED = 5
-"""Clusters of each contrast but the first that the page has; the file has them all."""
+"""Number of clusters per contrast on the page, except for the first; the file lists all."""
 _NUMBERS = (
     *("fwhm_mm", "x", "y", "z", "scanner_x", "scanner_y", "scanner_z", "above", "label_mm"),
     *("peak", "volume_mm3", "effect", "lower", "upper", "wrongsign", "expected_wrong"),
@@ -35,16 +35,16 @@ _THRESHOLDS: Mapping[str, str] = {
 
 
 def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Markup:
-    """Return the largest clusters of a series, one table per contrast, of which one is shown.
+    """Return the largest clusters of a series, one table per contrast, with a selector.
 
-    `first`: contrast that is shown first, with further peaks of its clusters.
+    `first` is the contrast that is shown first, with additional peaks of its clusters.
     """
     if clusters.empty:
         return Markup(
             "<p class='note'>There are no clusters, because no voxel of any series exceeds the"
             " threshold.</p>"
         )
-    # as made, a table holds text; as read from its file, numbers
+    # Tables in memory contain text, and tables read from files contain numbers.
     cells = clusters.reindex(columns=list(dict.fromkeys([*clusters.columns, *_NUMBERS])))
     cells = cells.replace(MISSING, math.nan).astype(dict.fromkeys(_NUMBERS, float))
     widest = cells["fwhm_mm"].max()
@@ -57,7 +57,7 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
         if rows:
             caption = (
                 f"Largest clusters in the {series} map of the contrast {contrast}."
-                f" {_made_text(rows[0])}"
+                f" {_map_text(rows[0])}"
             )
             space = "MNI, mm" if rows[0].space == "MNI" else "scanner, mm"
             statistic = rows[0].statistic
@@ -79,8 +79,8 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
     )
 
 
-def _made_text(row: Any) -> str:
-    """Return smoothing and cluster thresholds of a map."""
+def _map_text(row: Any) -> str:
+    """Return a text on smoothing and threshold of a map."""
     smoothing = (
         f"smoothed with a {row.fwhm_mm:g} mm FWHM kernel" if row.fwhm_mm else "not smoothed"
     )
@@ -114,16 +114,18 @@ def _line(row: Any) -> list[str]:
     if not str(row.cluster).isdigit():
         return [*line, "", "", ""]
     labels = row.labels if isinstance(row.labels, str) else MISSING
-    threshold = "" if math.isnan(row.above) else f"{_sign_of(row.statistic)} ≥ {row.above:.3g}"
+    threshold = (
+        "" if math.isnan(row.above) else f"{_statistic_symbol(row.statistic)} ≥ {row.above:.3g}"
+    )
     volume = render("value", short(row.volume_mm3), threshold)
     return [*line, volume, _probability(row.expected_wrong), labels.replace(" %", f"{_NBSP}%")]
 
 
-def _sign_of(statistic: str) -> str:
+def _statistic_symbol(statistic: str) -> str:
     """Return the symbol of a statistic: t, z or CC."""
     return "CC" if statistic == "cc" else statistic[:1]
 
 
 def _probability(value: float) -> str:
-    """Return a probability or share, small values as ``< .001``."""
+    """Return a probability or fraction, with small values as ``< .001``."""
     return "< .001" if value < 1e-3 else short(value)

@@ -22,10 +22,18 @@ def write_comparison_page(
     tables: Mapping[str, Sequence[Sequence[str]]],
     figures: Sequence[Path],
 ) -> Path:
-    """Write a page of tables and figures, whole or not at all.
+    """Write a page of tables and figures, atomically.
 
-    `tables`: rows of cells by heading; the first row contains the names of the columns. `figures`:
-    PNG or SVG files, which are embedded.
+    Parameters
+    ----------
+    target : Path
+        File of the page.
+    title : str
+        Title of the page.
+    tables : Mapping[str, Sequence[Sequence[str]]]
+        Rows of cells by heading; the first row has the names of the columns.
+    figures : Sequence[Path]
+        PNG or SVG files, which are embedded.
     """
     parts = [_table_html(heading, rows) for heading, rows in tables.items()]
     parts += [_figure_html(file) for file in figures]

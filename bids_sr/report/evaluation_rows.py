@@ -1,4 +1,4 @@
-"""Rows of the evaluation table shown in a figure or table, their order, and their labels."""
+"""Selection, order and labels of evaluation rows in figures and tables."""
 
 from __future__ import annotations
 
@@ -34,57 +34,63 @@ _ACQUIRED_TEXT: Mapping[str, str] = {
 
 
 def kind_of(series: str) -> Kind:
-    """Return the kind of a series; the acquired one counts among the baselines.
-
-    The kinds are those of tables and figures.
-    """
+    """Return the kind of a series in figures and tables; the acquired series is a baseline."""
     kind = registry.kind_of(series)
     return "baseline" if kind == "acquired" else kind
 
 
 def series_text(series: str) -> str:
-    """A series as a figure or a table of the report names it; files keep the name itself."""
-    found = registry.series(series)
-    if found.variant == registry.SAME:
-        return f"acquired, smoothed to the resolution of {found.method}"
+    """Return the name of a series in figures and tables of the report."""
+    parsed_name = registry.series(series)
+    if parsed_name.variant == registry.SAME:
+        return f"acquired, smoothed to the resolution of {parsed_name.method}"
     return _ACQUIRED_TEXT.get(series) or CONTROLS.get(series, series)
 
 
 def contrasts_of(rows: Iterable[MetricRow]) -> list[str]:
-    """Return contrasts as they come, that of all conditions first."""
-    found = list(dict.fromkeys(row.contrast for row in rows))
-    return sorted(found, key=lambda name: name != "all")
+    """Return the contrasts in order of appearance, the contrast of all conditions first."""
+    contrasts = list(dict.fromkeys(row.contrast for row in rows))
+    return sorted(contrasts, key=lambda name: name != "all")
 
 
 def series_of(
     rows: Iterable[MetricRow], names: Sequence[str] = (), kinds: Iterable[Kind] = ()
 ) -> list[str]:
-    """Return the series of the rows by kind, in the wanted order within each kind.
+    """Return the series of the rows, sorted by kind and then in the given order.
 
-    The kinds are baselines, controls, methods, ..., measured.
+    The order of kinds is run, baselines, controls, methods, placebos, members, measured. Raw
+    series come first among baselines, and series that are not in `names` last.
 
-    Raw comes before all, those not wanted follow as they come. `kinds` are those to keep; default:
-    all but members of ensembles and placebos.
+    Parameters
+    ----------
+    rows : Iterable[MetricRow]
+        Rows of the evaluation.
+    names : Sequence[str]
+        Series in display order.
+    kinds : Iterable[Kind]
+        Kinds to include; by default all except ensemble members and placebos.
     """
-    kept = set(kinds) or {"baseline", "control", "method", "measured", "run"}
-    ordered = [name for name in dict.fromkeys(row.series for row in rows) if kind_of(name) in kept]
-    place = {name: k for k, name in enumerate(names)}
-    known = {name: k for k, name in enumerate((*ACQUIRED, *BASELINES, *CONTROLS))}
+    included = set(kinds) or {"baseline", "control", "method", "measured", "run"}
+    names_in_rows = [
+        name for name in dict.fromkeys(row.series for row in rows) if kind_of(name) in included
+    ]
+    position = {name: k for k, name in enumerate(names)}
+    default_position = {name: k for k, name in enumerate((*ACQUIRED, *BASELINES, *CONTROLS))}
     return sorted(
-        ordered,
+        names_in_rows,
         key=lambda name: (
             _ORDER.index(kind_of(name)),
             not name.startswith("raw"),
-            place.get(name, len(place)),
-            known.get(name, 99),
+            position.get(name, len(position)),
+            default_position.get(name, 99),
         ),
     )
 
 
 def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
-    """Return the measured detail each method explains beyond its placebos.
+    """Return the rows of methods' gains over their placebos in explained variance of detail.
 
-    The denoised B-spline is listed apart.
+    The denoised B-spline is listed separately.
     """
     return [
         row
@@ -97,15 +103,13 @@ def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
 
 
 def shown_series(names: Sequence[str], scores: Mapping[str, float]) -> list[str]:
-    """Return the series to show: plain interpolation, two best methods, and measured series.
+    """Return the series to show: B-spline, the two best methods, and the measured series.
 
-    Without scores, the last methods are the best.
-
-    `scores`: row that ranks each method; empty keeps the order of the names.
+    `scores` ranks the methods; if it is empty, the last methods are shown.
     """
     methods = [name for name in names if kind_of(name) == "method"]
-    known = {name: value for name, value in scores.items() if math.isfinite(value)}
+    finite_scores = {name: value for name, value in scores.items() if math.isfinite(value)}
     if scores:
-        methods.sort(key=lambda name: known.get(name, -math.inf))
-    wanted = ("bspline", *methods[-2:], "measured")
-    return [name for name in wanted if name in names]
+        methods.sort(key=lambda name: finite_scores.get(name, -math.inf))
+    candidates = ("bspline", *methods[-2:], "measured")
+    return [name for name in candidates if name in names]

@@ -1,4 +1,4 @@
-"""HTML of facts and warnings: labels and values in two columns, and messages in boxes."""
+"""HTML of facts (labels and values in two columns), and of messages in boxes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Value = object
 
 
 def _label_html(value: _Value) -> str:
-    """A value of a summary: text, a list of texts, or a table of facts."""
+    """Return the HTML of a value: a text, a list of texts, or a table of facts."""
     if isinstance(value, Mapping):
         return facts_html(value)
     if isinstance(value, bool):
@@ -30,9 +30,9 @@ def _label_html(value: _Value) -> str:
 
 
 def facts_html(facts: Mapping[str, _Value]) -> Markup:
-    """Return labels and values in two columns; nested mappings become tables within.
+    """Return facts as a two-column table; nested mappings become nested tables.
 
-    `facts`: values by key; underscores in keys become spaces.
+    Underscores in keys become spaces.
     """
     return render(
         "facts", {str(key).replace("_", " "): _label_html(value) for key, value in facts.items()}
@@ -40,23 +40,25 @@ def facts_html(facts: Mapping[str, _Value]) -> Markup:
 
 
 def messages_html(kind: str, messages: Iterable[str]) -> Markup:
-    """Render prominent messages, each in its own box; ``kind`` is ``warning`` or ``note``.
+    """Render messages in separate boxes; "" if there are no messages.
 
-    Returns markup of the boxes; empty for none.
+    `kind` is ``warning`` or ``note``.
     """
     return render("messages", kind, list(messages))
 
 
 def card_html(card: Mapping[str, _Value]) -> Markup:
-    """What the held-out slices say, and what training began with.
-
-    Paragraph, or empty markup where the card tells neither.
+    """Return a paragraph on held-out scores and initial weights of a model; "" if the card has
+    none.
     """
     numbers = " ".join(filter(None, (held_out_text(card), started_text(card))))
     return Markup("<p>{}</p>").format(numbers) if numbers else Markup("")
 
 
 def labeled_html(facts: Mapping[str, _Value], of: str) -> Markup:
-    """Return facts that have a label, in the order of the labels; others are left out."""
+    """Return facts with a label, in the order of the labels; other facts are skipped.
+
+    `of` is the key of the labels in ``facts.json``.
+    """
     labels = data_of("facts.json")[of]
     return facts_html({label: facts[key] for key, label in labels.items() if key in facts})

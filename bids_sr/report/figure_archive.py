@@ -1,10 +1,9 @@
-"""Figures of a participant and their manifest, archived below the full level.
+"""Archive of a participant's figures with a manifest, for storage levels below full.
 
-At these levels they are kept in one file, as nobody looks for them singly.
-
-Steps leave each figure with a note of what it shows (JSON, beside it) in a folder of the work.
-Whoever writes the report packs the figures, in whole, into the archive, and the notes into its
-manifest: from it the page is made, also without the work.
+At these levels, figures are kept in a single file, because they are only needed for the report.
+Steps write each figure and a note on its content (JSON) to a folder of the working directory. The
+program packs the figures into the archive and the notes into its manifest. The report can then be
+regenerated without the working directory.
 """
 
 import contextlib
@@ -21,17 +20,17 @@ from bids_sr.io import atomic_files
 from bids_sr.io.earlier_files import scope_of
 
 _MANIFEST = "manifest.json"
-_NO_TIME = (1980, 1, 1, 0, 0, 0)  # equal figures give an equal archive
+_NO_TIME = (1980, 1, 1, 0, 0, 0)  # constant time, so that equal figures give equal archives
 
 
 @frozen
 class ArchivedFigure:
-    """A figure of a participant, and what was noted where it was drawn.
+    """Figure of a participant, with the note from the step that drew it.
 
-    `figure`: name of its declaration. `contrast`, `smoothing`: in words; n/a where it is of all.
-    `label`: name of the method where each has a figure; else empty. `heading`: text above it;
-    empty for none. `caption`: text below it; empty for none. `alt`: alternative text; empty takes
-    the text above it.
+    `figure` is the name of its declaration. `contrast` and `smoothing` are in words; n/a if the
+    figure covers all of them. `label` is the method, if each method has a figure; otherwise "".
+    `heading` is the text above and `caption` the text below the figure. If `alt` is "", the
+    heading is the alternative text.
     """
 
     path: Path | zipfile.Path
@@ -47,45 +46,48 @@ class ArchivedFigure:
 
     @property
     def html(self) -> bool:
-        """Whether it is a fragment of HTML."""
+        """Whether the figure is an HTML fragment."""
         return self.path.suffix == ".html"
 
 
-_NOTED = tuple(each.name for each in fields(ArchivedFigure) if each.name != "path")
+_NOTED = tuple(
+    archived_field.name
+    for archived_field in fields(ArchivedFigure)
+    if archived_field.name != "path"
+)
 
 
 def _archive_of(root: Path, label: str) -> Path:
-    """Where the archive of a participant (label without ``sub-``) lies."""
+    """Return the path of a participant's archive; the label is without ``sub-``."""
     return root / f"sub-{label}" / "figures" / f"sub-{label}_figures.zip"
 
 
 def _pack_figures(source: Path, root: Path, label: str) -> None:
     """Move a participant's figures into the archive below the derivatives `root`.
 
-    Figures that are already in it stay, but for those of the same runs that were not drawn now.
-
-    `source`: folder in which steps left the figures, laid out as `root`; nothing is packed where
-    it is the same.
+    Existing figures are kept, except for figures of the same runs that were not drawn again.
+    `source` is the folder of new figures, with the layout of `root`; figures are not packed if
+    both are the same.
     """
     folder = source / f"sub-{label}" / "figures"
     if source == root or not folder.is_dir():
         return
     target = _archive_of(root, label)
-    before = _members(target)
-    files = dict(before)
+    previous_files = _read_archive(target)
+    files = dict(previous_files)
     notes = {note["file"]: note for note in json.loads(files.pop(_MANIFEST, b"[]"))}
-    loose = list(_loose(folder))
-    drawn = {scope_of(path.name) for path, _ in loose}
-    for name in [name for name in files if scope_of(name) in drawn]:
+    new_figures = list(_new_figures(folder))
+    drawn_scopes = {scope_of(path.name) for path, _ in new_figures}
+    for name in [name for name in files if scope_of(name) in drawn_scopes]:
         del files[name]
         notes.pop(name, None)
-    for path, note in loose:
+    for path, note in new_figures:
         files[path.name] = path.read_bytes()
         notes[path.name] = note
     files[_MANIFEST] = json.dumps([notes[name] for name in sorted(notes)], indent=1).encode(
         "utf-8"
     )
-    if files == before:
+    if files == previous_files:
         return
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
@@ -99,11 +101,9 @@ def _pack_figures(source: Path, root: Path, label: str) -> None:
 
 @contextlib.contextmanager
 def packed_figures(source: Path, root: Path, labels: Sequence[str]) -> Iterator[None]:
-    """Pack participants' figures when the block ends, however it ends.
+    """Pack the participants' figures at the end of the block, even after an error.
 
-    The report then shows what was drawn.
-
-    `source`: folder in which steps leave figures, laid out as the derivatives.
+    `source` is the folder of new figures, with the layout of the derivatives.
     """
     try:
         yield
@@ -112,32 +112,31 @@ def packed_figures(source: Path, root: Path, labels: Sequence[str]) -> Iterator[
             _pack_figures(source, root, label)
 
 
-def _loose(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Figures in a folder that are not empty, with their notes."""
+def _new_figures(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the figures in a folder that are not empty, with their notes."""
     for note in folder.glob("*.json"):
         path = note.with_suffix("")
         if path.is_file() and path.stat().st_size:
             yield path, json.loads(note.read_text(encoding="utf-8"))
 
 
-def _members(archive: Path) -> dict[str, bytes]:
-    """Return an archive's files by name, none if missing or damaged: figures can be remade."""
+def _read_archive(archive: Path) -> dict[str, bytes]:
+    """Return the files of an archive by name; {} if it is missing or damaged.
+
+    Figures of a damaged archive can be regenerated.
+    """
     try:
-        with zipfile.ZipFile(archive) as there:
-            return {name: there.read(name) for name in there.namelist()}
+        with zipfile.ZipFile(archive) as opened_archive:
+            return {name: opened_archive.read(name) for name in opened_archive.namelist()}
     except (OSError, zipfile.BadZipFile):
         return {}
 
 
 def figures_of(root: Path, label: str) -> list[ArchivedFigure]:
-    """Return a participant's figures by contrast, figure and smoothing.
+    """Return a participant's figures, sorted by contrast, figure and smoothing.
 
-    Of a figure in both folder and archive, the newer is returned.
-
-    Those of an earlier version, which wrote no manifest, are left out: nobody noted what they
-    show.
-
-    Figures with what was noted of them; empty for none.
+    If a figure is in both the folder and the archive, the newer file is returned. Figures of
+    earlier versions without a manifest are skipped, because their content is unknown.
     """
     archive = _archive_of(root, label)
     figures: dict[str, ArchivedFigure] = {}
@@ -147,13 +146,21 @@ def figures_of(root: Path, label: str) -> list[ArchivedFigure]:
         inside = zipfile.Path(archive)  # opened once for all figures
         manifest = inside / _MANIFEST
         for note in json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else ():
-            figures[note["file"]] = _archived(inside / note["file"], note)
-    for path, note in _loose(archive.parent):
+            figures[note["file"]] = _to_figure(inside / note["file"], note)
+    for path, note in _new_figures(archive.parent):
         if path.name not in figures or path.stat().st_mtime_ns > packed:
-            figures[path.name] = _archived(path, note)
-    every = (figures[name] for name in sorted(figures))
-    return sorted(every, key=lambda each: (each.contrast, each.figure, each.smoothing, each.label))
+            figures[path.name] = _to_figure(path, note)
+    archived_figures = (figures[name] for name in sorted(figures))
+    return sorted(
+        archived_figures,
+        key=lambda archived_figure: (
+            archived_figure.contrast,
+            archived_figure.figure,
+            archived_figure.smoothing,
+            archived_figure.label,
+        ),
+    )
 
 
-def _archived(path: Path | zipfile.Path, note: Mapping[str, Any]) -> ArchivedFigure:
+def _to_figure(path: Path | zipfile.Path, note: Mapping[str, Any]) -> ArchivedFigure:
     return ArchivedFigure(path=path, **{name: note[name] for name in _NOTED})

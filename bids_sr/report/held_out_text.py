@@ -1,4 +1,4 @@
-"""Held-out scores and initial weights of a training, from a model card."""
+"""Sentences on held-out scores and initial weights, from a model card."""
 
 from __future__ import annotations
 
@@ -11,23 +11,21 @@ NETWORK = "network"
 
 
 def scores_of(held_out: Mapping[str, object]) -> dict[str, Mapping[str, float]]:
-    """Return scores of the network and of interpolations by name, from a card's ``held_out``."""
+    """Return the scores of network and interpolations by name, from ``held_out`` of a card."""
     return {
-        name: each
-        for name, each in held_out.items()
-        if isinstance(each, Mapping) and "psnr" in each
+        name: entry
+        for name, entry in held_out.items()
+        if isinstance(entry, Mapping) and "psnr" in entry
     }
 
 
 def held_out_text(card: Mapping[str, object]) -> str:
-    """What the held-out slices say in numbers, without a verdict; empty if the card has none.
+    """Return a sentence with held-out PSNR (dB) and SSIM; "" if the card has no scores.
 
-    Of a training that held nothing out the slices trained on are told, for what they are.
-
-    Sentence with PSNR (dB) and SSIM, or an empty text.
+    If no slices were held out, the sentence reports the scores of training slices and states this.
     """
-    seen = mapped(card.get("on_trained_slices"))
-    held_out = seen or mapped(card.get("held_out"))
+    training_scores = mapped(card.get("on_trained_slices"))
+    held_out = training_scores or mapped(card.get("held_out"))
     scores = scores_of(held_out)
     network_score = scores.pop(NETWORK, None)
     if network_score is None:
@@ -37,17 +35,17 @@ def held_out_text(card: Mapping[str, object]) -> str:
         f"{method} {number(network_score['psnr'], '.2f')} dB"
         + (f", SSIM {number(network_score['ssim'], '.3f')}" if "ssim" in network_score else "")
     ]
-    for name, each in scores.items():
-        change = f"{method} − {name} {number(network_score['psnr'] - each['psnr'], '+.2f')} dB"
-        if "ssim" in network_score and "ssim" in each:
-            change += f", SSIM {number(network_score['ssim'] - each['ssim'], '+.3f')}"
+    for name, score in scores.items():
+        change = f"{method} − {name} {number(network_score['psnr'] - score['psnr'], '+.2f')} dB"
+        if "ssim" in network_score and "ssim" in score:
+            change += f", SSIM {number(network_score['ssim'] - score['ssim'], '+.3f')}"
         parts.append(change)
     spans = (listed(mapped(part).get("slices")) for part in listed(held_out.get("parts")))
-    # models of version 0.2 and before tell the slices of a pair themselves
+    # Models of version 0.2 and earlier list the slices of a pair directly.
     slices = len(listed(held_out.get("slices"))) or sum(
         int(real(last) - real(first)) for first, last in spans
     )
-    if seen:
+    if training_scores:
         return (
             f"No slices were held out: the final weights were trained on all {slices} slices of"
             " the pair. The following values for these slices show how closely the slices were"
@@ -57,16 +55,13 @@ def held_out_text(card: Mapping[str, object]) -> str:
 
 
 def started_text(card: Mapping[str, object]) -> str:
-    """With which weights training began, where it began with any; empty otherwise.
-
-    Sentence with name and checksum, or an empty text.
-    """
+    """Return a sentence on the initial weights of a training; "" if they were random."""
     start = card.get("started_from")
     if not isinstance(start, Mapping):
         return ""
-    learned = f", trained with {start['trained_with']}" if start.get("trained_with") else ""
+    recipe_text = f", trained with {start['trained_with']}" if start.get("trained_with") else ""
     checksum = str(start.get("weights_sha256", ""))[:12]
     return (
         "Training was initialized with the weights of"
-        f" {start.get('name', start.get('method', ''))} ({checksum}…{learned})."
+        f" {start.get('name', start.get('method', ''))} ({checksum}…{recipe_text})."
     )

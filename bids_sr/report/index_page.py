@@ -1,4 +1,4 @@
-"""``index.html``: all participants, with the verdict of each run."""
+"""Page ``index.html``: all participants, with the verdict of each run."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -24,32 +24,32 @@ _MOST_TRIES = 5
 
 
 def participants_with_figures(root: Path) -> list[str]:
-    """Return labels (without ``sub-``) of those whose report there is or will be, in order."""
+    """Return sorted labels (without ``sub-``) of participants that have or will have a report."""
     return sorted(path.parent.name.removeprefix("sub-") for path in root.glob("sub-*/figures"))
 
 
 def write_index(root: Path) -> Path:
-    """Write ``index.html`` from what lies below the output directory `root`, and return its path.
+    """Write ``index.html`` from the outputs below `root`, and return its path.
 
-    Runs are found by their verdicts (see `run_notes`); a participant whose runs have none is named
-    with that. Where another process changes the outputs at the same time, the page is written
-    again, so that the last one is of what is there.
+    Runs are found by their verdicts (see `run_notes`); participants without verdicts are listed as
+    not evaluated. If another process changes the outputs meanwhile, the page is written again, so
+    that it is up to date.
     """
-    before = None
+    previous = None
     for _ in range(_MOST_TRIES):
-        if (found := _reports(root)) == before:
+        if (reports := _reports(root)) == previous:
             break
-        _write(root, found)
-        before = found
+        _write(root, reports)
+        previous = reports
     return root / INDEX
 
 
 def _reports(root: Path) -> list[tuple[str, bool, list[RunSummary]]]:
-    """Participants: label, whether there is a report, and what there is to tell of each run."""
-    found = []
+    """Return the participants: label, whether a report exists, and the summaries of their runs."""
+    reports = []
     for label in sorted({*participants_with_figures(root), *noted(root)}):
-        found.append((label, (root / f"sub-{label}.html").is_file(), rows_of(root, label)))
-    return found
+        reports.append((label, (root / f"sub-{label}.html").is_file(), rows_of(root, label)))
+    return reports
 
 
 def _write(root: Path, summaries: Sequence[tuple[str, bool, list[RunSummary]]]) -> None:
@@ -60,29 +60,29 @@ def _write(root: Path, summaries: Sequence[tuple[str, bool, list[RunSummary]]]) 
             link(f"sub-{label}.html", f"sub-{label}") if reported else f"sub-{label} (no report)"
         )
         rows += [
-            {**each, "participant": name, "run": _run_cell(each["run"], label, pages)}
-            for each in notices or [{"run": "–", "verdict": NOT_EVALUATED}]
+            {**summary, "participant": name, "run": _run_cell(summary["run"], label, pages)}
+            for summary in notices or [{"run": "–", "verdict": NOT_EVALUATED}]
         ]
-    kept = [head for head in HEADS if head in SHOWN or any(row.get(head) for row in rows)]
-    cells = [[row.get(head) or "–" for head in kept] for row in rows]
-    texts = {place for place, head in enumerate(kept) if head not in NUMBERS}
-    heads = [(head, HEADS[head]) for head in kept]
-    people = [
+    columns = [head for head in HEADS if head in SHOWN or any(row.get(head) for row in rows)]
+    cells = [[row.get(head) or "–" for head in columns] for row in rows]
+    texts = {place for place, head in enumerate(columns) if head not in NUMBERS}
+    heads = [(head, HEADS[head]) for head in columns]
+    parts = [
         table("Runs", heads, cells, names=2, texts=texts),
-        *([Markup("<p>{}</p>").format(READING)] if MEASURED in kept else ()),
+        *([Markup("<p>{}</p>").format(READING)] if MEASURED in columns else ()),
     ]
     for page, text in (
         (SCANS_GROUP, "Group results: structural scans"),
         (GROUP, "Group results: accuracy"),
     ):
         if (root / page).is_file():
-            people.insert(0, Markup("<p>{}</p>").format(link(page, text)))
-    sections = [plain_section("participants", "Participants", joined(people))]
+            parts.insert(0, Markup("<p>{}</p>").format(link(page, text)))
+    sections = [plain_section("participants", "Participants", joined(parts))]
     write_page(root / INDEX, title="bids-sr: participants", sections=sections)
 
 
 def _run_cell(run: str, label: str, pages: Collection[str]) -> str:
-    """The run, linked where its session has a page of its own."""
+    """Return the run, with a link if its session has a separate page."""
     page = f"sub-{label}_{run.partition('_')[0]}.html"
     return link(page, run) if page in pages else run
 

@@ -1,4 +1,4 @@
-"""HTML of the report by Jinja templates, everything that is not markup already escaped."""
+"""HTML of the report from Jinja templates; all texts that are not markup are escaped."""
 
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache
@@ -15,22 +15,19 @@ Head = str | tuple[str, str]
 
 @cache
 def environment() -> jinja2.Environment:
-    """Return templates that come with the program."""
+    """Return the Jinja environment with the templates of the program."""
     loader = jinja2.FileSystemLoader(str(path("report.tpl").parent))
     return jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=True)
 
 
 def render(macro: str, *args: Any, **kwargs: Any) -> Markup:
-    """Render HTML by a macro of ``macros.tpl``; text is escaped, markup is kept as it is."""
+    """Render a macro of ``macros.tpl``; texts are escaped, and markup is unchanged."""
     module: Any = environment().get_template("macros.tpl").module
     return Markup(str(getattr(module, macro)(*args, **kwargs)).strip())
 
 
 def joined(parts: Iterable[str]) -> Markup:
-    """Return pieces one after another; those that are plain text are escaped.
-
-    Markup of all parts; empty for none.
-    """
+    """Join pieces of markup; plain texts are escaped."""
     return Markup("").join(parts)
 
 
@@ -42,12 +39,20 @@ def table(
     names: int = 1,
     texts: Collection[int] = (),
 ) -> Markup:
-    """A table of cells as text or markup; nothing where it has no row.
+    """Render a table of texts or markup; "" if there are no rows.
 
-    The first `names` cells of each row are headings; `texts` are columns, counted from the first,
-    that hold words.
-
-    `heads`: heads of the columns, with or without a unit.
+    Parameters
+    ----------
+    caption : str
+        Caption of the table.
+    heads : Sequence[Head]
+        Heads of the columns, with or without a unit.
+    rows : Iterable[Sequence[Any]]
+        Cells of each row.
+    names : int
+        Number of cells at the start of each row that are headings.
+    texts : Collection[int]
+        Columns of words instead of numbers, counted from 0.
     """
     lines = list(rows)
     columns = [
@@ -59,17 +64,17 @@ def table(
 
 
 def picked(entries: Iterable[tuple[str, str]]) -> Markup:
-    """Return tables by their titles, of which the reader picks one.
+    """Render tables with a selector of one table by its title.
 
-    Print and pages without scripts show all of them.
-
-    `entries`: title and markup of each table; those without markup are left out. Of one table
-    alone there is no selector.
+    Prints, and pages without scripts, contain all tables. Tables without markup are skipped, and a
+    single table has no selector. `entries` are the titles and markup of the tables.
     """
-    kept = [(title, content) for title, content in entries if content]
-    return render("picked", kept) if len(kept) > 1 else joined(content for _, content in kept)
+    filled = [(title, content) for title, content in entries if content]
+    return (
+        render("picked", filled) if len(filled) > 1 else joined(content for _, content in filled)
+    )
 
 
 def folded(title: str, content: str) -> Markup:
-    """Content behind a line to click; nothing where there is none."""
+    """Render content that is folded below a title; "" if there is no content."""
     return render("folded", title, content) if content else Markup("")

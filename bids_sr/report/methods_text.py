@@ -1,8 +1,7 @@
 """Methods text as Markdown, HTML and BibTeX.
 
-Citations ``[@key1; @key2]`` become links to the references at the end.
-
-Raw HTML in the text is escaped, never interpreted, and links lead to the web only.
+Citations ``[@key1; @key2]`` become links to the references. Raw HTML in the text is escaped, and
+links can only lead to websites.
 """
 
 import logging
@@ -32,12 +31,12 @@ _WEB = ("https://", "http://")
 
 @cache
 def _read_entry(raw: str) -> Entry:
-    """An entry as pybtex reads it; nobody changes it."""
+    """Return a BibTeX entry as read by pybtex; do not modify it, because it is cached."""
     return next(iter(Parser().parse_string(raw).entries.values()))
 
 
 def plain(value: str) -> str:
-    """A BibTeX value as plain text, LaTeX resolved."""
+    """Return a BibTeX value as plain text, with LaTeX resolved."""
     return " ".join(str(Text.from_latex(value)).split())
 
 
@@ -46,48 +45,52 @@ def _field(entry: Entry, *names: str) -> str:
 
 
 def authors(entry: Entry) -> list[tuple[str, str]]:
-    """Last name and first names of each author; an organization has no first name.
+    """Return last and first names of the authors, or of the editors if there are no authors.
 
-    Names of the authors, else of the editors; empty for none.
+    The first name of an organization is "". The list is empty if the entry has neither.
     """
     people: Sequence[Person] = entry.persons.get("author") or entry.persons.get("editor") or []
     return [
         (
-            plain(" ".join(each.prelast_names + each.last_names)),
-            plain(" ".join(each.first_names + each.middle_names)),
+            plain(" ".join(person.prelast_names + person.last_names)),
+            plain(" ".join(person.first_names + person.middle_names)),
         )
-        for each in people
+        for person in people
     ]
 
 
 def _short_reference(entry: Entry) -> str:
-    """Authors and year as cited in running text."""
+    """Return authors and year for a citation in running text."""
     names = [last for last, _ in authors(entry)] or [_field(entry, "title") or "anonymous"]
-    who = f"{names[0]} et al." if len(names) > 2 or names[-1] == "others" else " and ".join(names)
-    return f"{who}, {_field(entry, 'year') or 'n.d.'}"
+    author_text = (
+        f"{names[0]} et al." if len(names) > 2 or names[-1] == "others" else " and ".join(names)
+    )
+    return f"{author_text}, {_field(entry, 'year') or 'n.d.'}"
 
 
 def _reference_html(entry: Entry) -> Markup:
-    """Render a full reference; its DOI or URL is the only kind of outside link in a report."""
-    people = authors(entry)
+    """Render a full reference; its DOI or URL is the only kind of external link in a report."""
+    author_names = authors(entry)
     names = [
         "et al."
         if last == "others"
         else f"{last} {''.join(p[0] for p in re.split(r'[ .-]+', first) if p)}".strip()
-        for last, first in people[:6]
+        for last, first in author_names[:6]
     ]
-    who = ", ".join(names) + (" et al." if len(people) > 6 else "")
-    where = _field(entry, "journal", "booktitle", "publisher", "howpublished")
+    author_text = ", ".join(names) + (" et al." if len(author_names) > 6 else "")
+    publication = _field(entry, "journal", "booktitle", "publisher", "howpublished")
     number, pages = _field(entry, "number"), _field(entry, "pages")
     volume = _field(entry, "volume")
     if volume:
         volume += (f"({number})" if number else "") + (f":{pages}" if pages else "")
     parts = [
-        escape(f"{who} ({_field(entry, 'year') or 'n.d.'})."),
+        escape(f"{author_text} ({_field(entry, 'year') or 'n.d.'})."),
         escape(f"{_field(entry, 'title')}."),
     ]
-    if where:
-        parts.append(Markup("<em>{}</em>{}.").format(where, f" {volume}" if volume else pages))
+    if publication:
+        parts.append(
+            Markup("<em>{}</em>{}.").format(publication, f" {volume}" if volume else pages)
+        )
     if target := _target(entry):
         parts.append(
             Markup('<a href="{}">{}</a>').format(
@@ -98,26 +101,26 @@ def _reference_html(entry: Entry) -> Markup:
 
 
 def _target(entry: Entry) -> str:
-    """Where a work is found on the web; empty where that is not known."""
+    """Return the web address of a work; "" if it is unknown."""
     doi = entry.fields.get("doi", "")
     target = f"https://doi.org/{doi}" if doi else entry.fields.get("url", "")
     return target if target.startswith(_WEB) else ""
 
 
 def _cited_keys(markdown: str) -> list[str]:
-    """Keys of all citations in the order of their first appearance."""
+    """Return the keys of all citations in order of first appearance."""
     keys = [key for group in _CITATION.finditer(markdown) for key in _KEY.findall(group[1])]
     return list(dict.fromkeys(keys))
 
 
 def _missing_keys(markdown: str, bibtex: str) -> list[str]:
-    """Keys that are cited and that the bibliography lacks."""
-    known = split_bibtex(bibtex)
-    return [key for key in _cited_keys(markdown) if key not in known]
+    """Return cited keys that are missing in the bibliography."""
+    entries = split_bibtex(bibtex)
+    return [key for key in _cited_keys(markdown) if key not in entries]
 
 
 def _citation(state: StateInline, silent: bool) -> bool:
-    """Rule of the parser: a citation is a token of its own."""
+    """Parse a citation as a separate token (rule of the Markdown parser)."""
     match = _CITATION.match(state.src, state.pos)
     if match is None:
         return False
@@ -141,7 +144,7 @@ def _render_citation(
 
 @cache
 def _parser() -> MarkdownIt:
-    """Markdown without raw HTML, images and entities, with citations."""
+    """Return a Markdown parser with citations, without raw HTML, images and entities."""
     parser = MarkdownIt("commonmark", {"html": False}).disable(
         ["image", "autolink", "entity", "escape", "code"]
     )
@@ -152,10 +155,10 @@ def _parser() -> MarkdownIt:
 
 
 def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Markup:
-    """The methods text as HTML; a citation that the bibliography lacks has a question mark.
+    """Return the methods text as HTML; unknown citation keys are followed by a question mark.
 
-    With `references` they stand at the end and citations lead there, else to where each work is
-    found on the web.
+    With `references`, a list of references is appended and citations link to it. Otherwise,
+    citations link to the works on the web.
     """
     raw = split_bibtex(bibtex)
     entries = {key: _read_entry(raw[key]) for key in _cited_keys(markdown) if key in raw}
@@ -165,7 +168,8 @@ def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Mark
     }
     tokens = _parser().parse(markdown, cited)
     for token in tokens:
-        if token.type in ("heading_open", "heading_close"):  # below the headings of the report
+        # Headings are placed below the headings of the report.
+        if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1:]) + 2)}"
     body = Markup(_parser().renderer.render(tokens, _parser().options, cited))
     if not references:
@@ -178,12 +182,21 @@ def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Mark
 def write_citations(
     markdown: str, folder: Path, *logs: Path, bibtex: str | None = None, html: bool = True
 ) -> None:
-    """Write ``CITATION.md``, ``.bib`` and, unless it is not wanted, ``.html``.
+    """Write ``CITATION.md``, ``CITATION.bib`` and, if requested, ``CITATION.html``.
 
-    ``.bib`` has what is cited of `bibtex`, else of all references that we carry.
-
-    `logs` get the text alone, from which a report of that run is made when another run has
-    overwritten the first.
+    Parameters
+    ----------
+    markdown : str
+        Methods text.
+    folder : Path
+        Folder of the files.
+    *logs : Path
+        Log folders that only receive the Markdown text, for reports of this run after another run
+        has replaced the files.
+    bibtex : str | None
+        Bibliography of the cited works; None to use all references of the program.
+    html : bool
+        Whether HTML is written; if False, an existing file is removed.
     """
     source = bibliography() if bibtex is None else bibtex
     raw = split_bibtex(source)

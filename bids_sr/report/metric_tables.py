@@ -1,7 +1,6 @@
-"""Tables of metrics: declarations of the rows they show, all rendered by one function.
+"""Tables of metrics: declarations of their rows, rendered by one function.
 
-A difference is set in bold where its interval excludes 0, nowhere else: a larger value alone is no
-finding.
+Only differences whose interval excludes 0 are bold: a larger value alone is not a finding.
 """
 
 import math
@@ -23,19 +22,26 @@ from bids_sr.series import IMAGE_REFERENCES
 
 NOTHING = Markup("<p class='note'>The metrics table contains no values of this kind.</p>")
 _Choice = Mapping[str, Collection[str]]
-"""Values by column, of which a row has one each."""
+"""Allowed values by column; a row matches if each of its values is allowed."""
 _VALUE = "value and 95 % interval"
 _BOLD = "bold: confidence interval excludes 0"
 
 
 @frozen
 class MetricTable:
-    """A table, or several of one kind; columns are those of `bids_sr.metrics.rows.COLUMNS`.
+    """Table, or several tables of one kind; see `bids_sr.metrics.rows.COLUMNS` for column names.
 
-    `title`: in braces columns of `split`, whose words are filled in. `rows`: which rows it shows,
-    by any of some choices; their values are in the order of lines and columns. `lines`, `columns`,
-    `split`: each combination of the values of these is a line, a column, a table of its own.
-    `largest`: of several values of one place the largest is shown, else the first.
+    Attributes
+    ----------
+    title : str
+        Title; names in braces are columns of `split`, which are replaced by their words.
+    rows : tuple[Mapping[str, Collection[str]], ...]
+        Choices of rows; a row is included if it matches any of them. Their order is the order of
+        lines and columns.
+    lines, columns, split : tuple[str, ...]
+        Columns whose combinations of values form the lines, the columns, and separate tables.
+    largest : bool
+        Whether the largest of several values of a cell is shown; otherwise the first.
     """
 
     title: str
@@ -83,30 +89,34 @@ SCANS = (
         title="Number of parameters of each network", rows=({"statistic": ("parameters",)},)
     ),
 )
-"""Tables of structural scans: likeness and quality of each contrast, tissues and lesions."""
+"""Tables of structural scans: similarity and quality of each contrast, tissues and lesions."""
 CONTROL_SCANS = MetricTable(
     title="Tissue volumes, {contrast}",
     rows=({"statistic": ("tissue_volume",)},),
     lines=("region",),
     split=("contrast",),
 )
-"""Volumes of high-resolution scans that nothing is compared with."""
+"""Table of volumes in high-resolution scans without comparison."""
 
 
-def _of_images(title: str, reference: str) -> MetricTable:
-    """Likeness of all series to a reference, with the difference to B-spline and inject."""
-    of_psnr = {"reference": (reference,), "statistic": ("psnr",), "minus": IMAGE_REFERENCES}
+def _image_table(title: str, reference: str) -> MetricTable:
+    """Return a table of similarity to a reference, with differences from B-spline and inject."""
+    psnr_differences = {
+        "reference": (reference,),
+        "statistic": ("psnr",),
+        "minus": IMAGE_REFERENCES,
+    }
     rows = (
         {"reference": (reference,), "statistic": ("psnr", "ssim"), "minus": (MISSING,)},
-        of_psnr,
+        psnr_differences,
     )
     return MetricTable(title=f"{title} ({_BOLD})", rows=rows, columns=("statistic", "minus"))
 
 
-IMAGES = _of_images(
+IMAGES = _image_table(
     "Comparison of single volumes with volumes measured at the high resolution", "measured"
 )
-HELD_OUT = _of_images("Images of the held-out T2* pair", "heldOut")
+HELD_OUT = _image_table("Images of the held-out T2* pair", "heldOut")
 _OWN_DATA = MetricTable(
     title=f"Method − negative control: {{contrast}}, {{band}} ({_BOLD})",
     rows=({"minus": tuple(PLACEBOS), "band": tuple(BANDS)},),
@@ -134,7 +144,7 @@ QUALITY = MetricTable(
     columns=(),
     largest=True,
 )
-"""Values of quality control, over all contrasts."""
+"""Table of quality-control values, over all contrasts."""
 
 
 _NETWORK = ("connected_accuracy", "connected_fdr", "connected_jaccard")
@@ -159,38 +169,44 @@ NETWORKS = tuple(
         ("truth", "the known network"),
     )
 )
-"""Accuracy and false discovery rate of thresholded networks (Table 3 of TV self-supervision)."""
+"""Tables of accuracy and false discovery rate of thresholded networks (Table 3 of TV
+self-supervision).
+"""
 MASKS = MetricTable(
     title="Overlap between brain masks computed from the mean of each series and from the"
     " reference (Jaccard index)",
     rows=({"statistic": ("mask_jaccard",), "reference": ("acquired", "measured")},),
     columns=("reference",),
 )
-"""Overlap of the brain masks of reconstructed and original series."""
+"""Table of the overlap of brain masks of reconstructed and original series."""
 
 
 def tables_html(
     declared: Iterable[MetricTable], rows: Sequence[MetricRow], names: Sequence[str] = ()
 ) -> Markup:
-    """All tables of some declarations, one below the other; see `rendered`.
+    """Render the tables of several declarations; see `rendered`.
 
-    `names`: names of series in the order shown; others follow.
+    `names` are the series in display order; other series follow.
     """
     return (
-        joined(content for each in declared for _, content in rendered(each, rows, names))
+        joined(
+            content
+            for declaration in declared
+            for _, content in rendered(declaration, rows, names)
+        )
         or NOTHING
     )
 
 
 def placebo_html(rows: Sequence[MetricRow]) -> Markup:
-    """Render what is attributable to the subject's own pair, guide and time series.
+    """Render the gains of methods over their placebos, with a sentence per method.
 
-    This is own minus placebo, in words first.
+    Gains are attributable to the participant's own pair, guide or time series.
     """
     gains = evaluation_rows.placebo_gains(rows)
     methods = list(dict.fromkeys(row.series for row in gains))
     evidence = strongest("function", rows, methods)
-    said = [
+    sentences = [
         text
         for method in methods
         if (text := specific_text(specific(evidence, method), in_full=True))
@@ -198,55 +214,61 @@ def placebo_html(rows: Sequence[MetricRow]) -> Markup:
     regions = main_regions(row.region for row in gains)
     tables = rendered(_OWN_DATA, [row for row in gains if row.region in regions])
     return (
-        joined([*(Markup("<p>{}</p>").format(text) for text in said), picked(tables)]) or NOTHING
+        joined([*(Markup("<p>{}</p>").format(text) for text in sentences), picked(tables)])
+        or NOTHING
     )
 
 
 def cell(row: MetricRow | None, *, bold: bool = False, note: str | None = None) -> str:
-    """A value with its interval, as the inside of a table cell; with a note, its unit too.
+    """Return a value with its interval as the content of a table cell.
 
-    `note`: words behind the interval, empty for the unit alone; None leaves out both.
+    `note` is printed after the interval. With a note, even "", the unit is printed after the
+    value.
     """
     if row is None:
         return "–"
     text = number(row.value)
-    small = interval(row.lower, row.upper)
+    interval_text = interval(row.lower, row.upper)
     if note is not None:
         text += f" {row.unit}" if row.unit != "1" else ""
-        small = ", ".join(filter(None, [small, note]))
-    return render("value", text, small, bold and row.excludes_zero)
+        interval_text = ", ".join(filter(None, [interval_text, note]))
+    return render("value", text, interval_text, bold and row.excludes_zero)
 
 
 def rendered(
     declared: MetricTable, rows: Sequence[MetricRow], names: Sequence[str] = ()
 ) -> list[tuple[str, Markup]]:
-    """Render the tables of a declaration with titles; none without rows of labeled statistics.
+    """Render the tables of a declaration with their titles.
 
-    Title and markup of each table; empty for none.
+    Statistics without a label are skipped. The list is empty if there are no rows.
     """
     labeled = (row for row in rows if STATISTICS[row.statistic].label)
-    found = [row for row in labeled if any(_is_of(row, choice) for choice in declared.rows)]
+    matching_rows = [
+        row for row in labeled if any(_matches(row, choice) for choice in declared.rows)
+    ]
     tables = []
-    for key in _keys(declared, declared.split, found, names):
-        own = [row for row in found if _values(row, declared.split) == key]
+    for key in _keys(declared, declared.split, matching_rows, names):
+        table_rows = [row for row in matching_rows if _values(row, declared.split) == key]
         words = {name: _word(name, value) for name, value in zip(declared.split, key, strict=True)}
         title = declared.title.format_map(words)
-        tables.append((title, _table(declared, own, title, names)))
+        tables.append((title, _table(declared, table_rows, title, names)))
     return tables
 
 
 def _table(
     declared: MetricTable, rows: Sequence[MetricRow], title: str, names: Sequence[str]
 ) -> Markup:
-    """One table."""
-    places: dict[tuple[tuple[str, ...], tuple[str, ...]], list[MetricRow]] = {}
+    """Render one table."""
+    rows_by_cell: dict[tuple[tuple[str, ...], tuple[str, ...]], list[MetricRow]] = {}
     for row in rows:
-        place = _values(row, declared.lines), _values(row, declared.columns)
-        places.setdefault(place, []).append(row)
+        cell_key = _values(row, declared.lines), _values(row, declared.columns)
+        rows_by_cell.setdefault(cell_key, []).append(row)
     columns = _keys(declared, declared.columns, rows, names)
     heads: list[Head] = [*declared.lines]
     for key in columns:
-        unit = next(own[0].unit for (_, column), own in places.items() if column == key)
+        unit = next(
+            cell_rows[0].unit for (_, column), cell_rows in rows_by_cell.items() if column == key
+        )
         row_key = dict(zip(declared.columns, key, strict=True))
         minus = row_key.pop("minus", MISSING)
         words = ", ".join(_word(name, value) for name, value in row_key.items())
@@ -255,7 +277,7 @@ def _table(
     lines = [
         [
             *(_word(name, value) or "–" for name, value in zip(declared.lines, line, strict=True)),
-            *(_cell_of(declared, places.get((line, key), [])) for key in columns),
+            *(_cell_of(declared, rows_by_cell.get((line, key), [])) for key in columns),
         ]
         for line in _keys(declared, declared.lines, rows, names)
     ]
@@ -264,17 +286,20 @@ def _table(
 
 
 def _cell_of(declared: MetricTable, rows: Sequence[MetricRow]) -> str:
-    """The value of a place of a table."""
+    """Return the value of a cell of the table."""
     if not declared.largest:
         row = next(iter(rows), None)
         return cell(row, bold=row is not None and row.is_difference)
-    row = max(rows, key=lambda each: each.value if math.isfinite(each.value) else -math.inf)
+    row = max(
+        rows,
+        key=lambda candidate: candidate.value if math.isfinite(candidate.value) else -math.inf,
+    )
     note = "" if row.contrast == MISSING else row.contrast
     note += f" (largest of {len(rows)})" if len(rows) > 1 else ""
     return cell(row, note=note)
 
 
-def _is_of(row: MetricRow, choice: _Choice) -> bool:
+def _matches(row: MetricRow, choice: _Choice) -> bool:
     return all(getattr(row, column) in values for column, values in choice.items())
 
 
@@ -285,23 +310,26 @@ def _values(row: MetricRow, columns: Sequence[str]) -> tuple[str, ...]:
 def _keys(
     declared: MetricTable, columns: Sequence[str], rows: Sequence[MetricRow], names: Sequence[str]
 ) -> list[tuple[str, ...]]:
-    """Combinations of values that occur, in order; without series of which no table has a line."""
+    """Return the combinations of values in the rows, in order; unlisted series are skipped."""
     order = [_order(declared, column, rows, names) for column in columns]
-    found = dict.fromkeys(_values(row, columns) for row in rows)
-    kept = [
+    combinations = dict.fromkeys(_values(row, columns) for row in rows)
+    listed = [
         key
-        for key in found
-        if all(value in known for value, known in zip(key, order, strict=True))
+        for key in combinations
+        if all(value in ordered_values for value, ordered_values in zip(key, order, strict=True))
     ]
     return sorted(
-        kept, key=lambda key: [known.index(value) for value, known in zip(key, order, strict=True)]
+        listed,
+        key=lambda key: [
+            ordered_values.index(value) for value, ordered_values in zip(key, order, strict=True)
+        ],
     )
 
 
 def _order(
     declared: MetricTable, column: str, rows: Sequence[MetricRow], names: Sequence[str]
 ) -> list[str]:
-    """Order the values of a column: as declared, else as in the report or the registry."""
+    """Return the order of a column's values: as declared, or as in the report or registry."""
     if column == "series":
         return evaluation_rows.series_of(rows, names)
     if chosen := [value for choice in declared.rows for value in choice.get(column, ())]:
@@ -317,7 +345,7 @@ def _order(
 
 
 def _word(column: str, value: str) -> str:
-    """A value of a column as a table shows it."""
+    """Return a value of a column in words."""
     if column == "series":
         return evaluation_rows.series_text(value)
     if column == "minus":

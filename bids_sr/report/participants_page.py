@@ -1,4 +1,4 @@
-"""Pages of participants: ``sub-XX.html``, assembled with methods text and errors."""
+"""Pages of participants: ``sub-XX.html`` with figures, methods text and errors."""
 
 import time
 from collections.abc import Collection, Sequence
@@ -21,23 +21,23 @@ from bids_sr.version import __version__
 _CITATIONS = {"html": "references", "md": "Markdown", "bib": "BibTeX"}
 
 
-def _reported(root: Path) -> set[str]:
-    """Return labels (without ``sub-``) of those whose report there is."""
+def _labels_with_report(root: Path) -> set[str]:
+    """Return the labels (without ``sub-``) of participants with a report."""
     pages = root.glob("sub-*.html")
-    # those of sessions have further entities
+    # Pages of sessions have further entities.
     return {path.stem.removeprefix("sub-") for path in pages if "_" not in path.name}
 
 
-def _neighbors_of(label: str, there: Collection[str]) -> dict[str, str]:
+def _neighbor_links(label: str, reported_labels: Collection[str]) -> dict[str, str]:
     """Return report file names by link text: previous and next participant, and index.
 
-    `there` are the labels of all reports.
+    `reported_labels` are the labels of all reports.
     """
-    labels = sorted({label, *there})
+    labels = sorted({label, *reported_labels})
     place = labels.index(label)
-    texts = [(f"‹ sub-{each}", each) for each in labels[max(place - 1, 0) : place]]
-    texts += [(f"sub-{each} ›", each) for each in labels[place + 1 : place + 2]]
-    return {**{text: f"sub-{each}.html" for text, each in texts}, **ALL}
+    texts = [(f"‹ sub-{neighbor}", neighbor) for neighbor in labels[max(place - 1, 0) : place]]
+    texts += [(f"sub-{neighbor} ›", neighbor) for neighbor in labels[place + 1 : place + 2]]
+    return {**{text: f"sub-{neighbor}.html" for text, neighbor in texts}, **ALL}
 
 
 _UNFINISHED = (
@@ -49,9 +49,11 @@ _START = '<main id="content" tabindex="-1">'
 
 
 def mark_unfinished(root: Path, labels: Sequence[str]) -> None:
-    """Say on pages that are there that a call has begun; those written at its end do not."""
+    """Add a note to existing pages that processing has started; it is absent from new pages."""
     note = render("note", "warning", _UNFINISHED.format(time.strftime("%Y-%m-%d %H:%M")))
-    for page in (each for label in labels for each in root.glob(f"sub-{label}[._]*html")):
+    for page in (
+        page_file for label in labels for page_file in root.glob(f"sub-{label}[._]*html")
+    ):
         text = page.read_text(encoding="utf-8")
         if _UNFINISHED.partition("{}")[0] not in text:
             atomic_files.write_whole(page, text.replace(_START, f"{_START}\n{note}", 1))
@@ -61,10 +63,10 @@ _TRACEBACK_LINES = 12
 
 
 def _errors_html(failed: Sequence[Notice], log_dir: Path) -> Markup:
-    """Return the steps that failed, with the end of each traceback."""
+    """Render the failed steps, with the end of each traceback."""
     entries = []
     for notice in failed:
-        file = log_dir / Path(notice.file).name  # also where the outputs were moved
+        file = log_dir / Path(notice.file).name  # valid even if the outputs were moved
         text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
         tail = "\n".join(text.splitlines()[-_TRACEBACK_LINES:])
         entries.append((notice, file.name, tail, text))
@@ -72,7 +74,7 @@ def _errors_html(failed: Sequence[Notice], log_dir: Path) -> Markup:
 
 
 def _about_html(log_dir: Path, *, command: str | None) -> Markup:
-    """Version, command, run and settings."""
+    """Render version, command, run and settings."""
     facts: dict[str, object] = {"bids-sr version": __version__, "Run": log_dir.name}
     if command:
         facts["Command"] = command
@@ -86,13 +88,13 @@ def _about_html(log_dir: Path, *, command: str | None) -> Markup:
 
 
 def _methods_fragment(markdown: str) -> Markup:
-    """Return the methods text.
+    """Render the methods text with links to its other formats.
 
-    It is also stored beside the page with its references, and as Markdown and BibTeX.
+    The text is also stored next to the page with its references, and as Markdown and BibTeX.
     """
     if not markdown.strip():
         return render("note", "missing", "The methods text was not written.")
-    beside = Markup(", ").join(
+    format_links = Markup(", ").join(
         link(f"CITATION.{suffix}", text) for suffix, text in _CITATIONS.items()
     )
     return joined(
@@ -101,7 +103,7 @@ def _methods_fragment(markdown: str) -> Markup:
                 "<p>We recommend that you include the following text in the methods section of"
                 " your paper, together with its citations ({}). You may modify and reuse the text"
                 " freely.</p>"
-            ).format(beside),
+            ).format(format_links),
             render(
                 "bounded", "Methods text", methods_html(markdown, bibliography(), references=False)
             ),
@@ -110,15 +112,16 @@ def _methods_fragment(markdown: str) -> Markup:
 
 
 def _logs_of_outputs(logs: Path, label: str, *, default: Path) -> Path:
-    """Return the logs of the run that made a participant's outputs.
+    """Return the logs of the run that produced a participant's outputs.
 
-    Its settings and crash files belong to these outputs; `default` where no run has left any.
+    Settings and crash files in these logs belong to the outputs. `default` is returned if there is
+    no such run.
     """
     note = note_of(logs, label)
-    if note is not None and (named := logs / note.run).is_dir():
-        return named
-    made = sorted(path.parent for path in logs.glob("*/CITATION.md"))
-    return made[-1] if made else default
+    if note is not None and (log_folder := logs / note.run).is_dir():
+        return log_folder
+    folders_with_methods = sorted(path.parent for path in logs.glob("*/CITATION.md"))
+    return folders_with_methods[-1] if folders_with_methods else default
 
 
 def write_participants(
@@ -130,24 +133,40 @@ def write_participants(
     command: str | None = None,
     sessions: int = 0,
 ) -> tuple[Path, ...]:
-    """Write each ``sub-XX.html``, with logs of the run that made its outputs, else `log_dir`.
+    """Write the page of each participant, with the logs of the run that produced its outputs.
 
-    `command` is told on the pages unless it is None. With more than `sessions` (0: never) each
-    session of a participant has a page.
+    Parameters
+    ----------
+    root : Path
+        Output directory.
+    labels : Sequence[str]
+        Labels of the participants, without ``sub-``.
+    shown : Sequence[Shown]
+        Declared figures.
+    log_dir : Path
+        Logs of this run, for participants without outputs of another run.
+    command : str | None
+        Command on the pages; None to omit it.
+    sessions : int
+        Largest number of sessions on one page; with more sessions, each session has a page. 0 for
+        a single page.
     """
     logs = {label: _logs_of_outputs(root / "logs", label, default=log_dir) for label in labels}
-    beside = {*_reported(root), *labels}  # asked once, not for each of thousands
+    reported_labels = {
+        *_labels_with_report(root),
+        *labels,
+    }  # listed once for thousands of participants
     return tuple(
         _build_report(
             root,
             label,
             shown=shown,
-            log_dir=own,
+            log_dir=own_logs,
             command=command,
-            beside=beside,
+            reported_labels=reported_labels,
             sessions=sessions,
         )
-        for label, own in logs.items()
+        for label, own_logs in logs.items()
     )
 
 
@@ -158,40 +177,56 @@ def _build_report(
     shown: Sequence[Shown],
     log_dir: Path,
     command: str | None = None,
-    beside: Collection[str] | None = None,
+    reported_labels: Collection[str] | None = None,
     sessions: int = 0,
 ) -> Path:
     """Assemble ``sub-XX.html`` from declared figures and return its path.
 
-    The figures are those below `output_dir` that are declared (`shown`).
+    Sections without figures are kept and state what is missing, so that the page of an incomplete
+    run cannot be mistaken for a complete one. The page is written atomically, and figures are not
+    changed.
 
-    Sections without figures stay, and name what is missing, so that the page of a run that stopped
-    early cannot be taken for that of a whole one. The logs of the run hold crash files,
-    ``settings.toml`` and ``CITATION.md``, else that of `output_dir` is taken. The page links to
-    those before and after it among `beside`, labels without ``sub-``, by default those that are
-    there. The page is written in whole; figures are not touched.
-
-    `command`: command line that is told on the page; None: not told.
+    Parameters
+    ----------
+    output_dir : Path
+        Output directory with the figures.
+    subject : str
+        Label of the participant, with or without ``sub-``.
+    shown : Sequence[Shown]
+        Declared figures; other figures are ignored.
+    log_dir : Path
+        Logs with crash files, ``settings.toml`` and ``CITATION.md``; if the latter is missing, the
+        file of `output_dir` is used.
+    command : str | None
+        Command on the page; None to omit it.
+    reported_labels : Collection[str] | None
+        Labels (without ``sub-``) for links to the previous and next participant; None for all
+        existing reports.
+    sessions : int
+        Largest number of sessions on one page, see `write_participants`.
     """
     root = Path(output_dir).absolute()
     label = subject.removeprefix("sub-")
-    written = (path for folder in (log_dir, root) if (path := folder / "CITATION.md").exists())
-    text = next((path.read_text(encoding="utf-8") for path in written), "")
-    every = recorded(log_dir)
-    notices = [each for each in every if each.concerns(label)]
+    text_files = (path for folder in (log_dir, root) if (path := folder / "CITATION.md").exists())
+    text = next((path.read_text(encoding="utf-8") for path in text_files), "")
+    all_notices = recorded(log_dir)
+    notices = [notice for notice in all_notices if notice.concerns(label)]
     messages = {
         "warning": [
-            f"{each.run}: {left_out_text(each)}" for each in notices if each.code == "left-out"
+            f"{notice.run}: {left_out_text(notice)}"
+            for notice in notices
+            if notice.code == "left-out"
         ]
-        + [str(each) for each in notices if each.level == "warning"],
-        "note": [str(each) for each in notices if each.level == "note"],
+        + [str(notice) for notice in notices if notice.level == "warning"],
+        "note": [str(notice) for notice in notices if notice.level == "note"],
     }
     messages = {kind: list(dict.fromkeys(texts)) for kind, texts in messages.items()}
-    named = {Path(each.file).name for each in every}
-    failed = [each for each in notices if each.failed] + [
+    crash_file_names = {Path(notice.file).name for notice in all_notices}
+    failed = [notice for notice in notices if notice.failed] + [
         Notice(what=file.name, code="crashed", file=str(file))
         for file in sorted(log_dir.glob("crash-*"))
-        if file.name not in named  # of an earlier version, or the record could not be written
+        # crash files of earlier versions, or without an entry in the record
+        if file.name not in crash_file_names
     ]
     custom = {
         "overview": messages_html("warning", messages["warning"]),
@@ -200,7 +235,9 @@ def _build_report(
         "errors": _errors_html(failed, log_dir),
         "about": _about_html(log_dir, command=command),
     }
-    neighbors = _neighbors_of(label, _reported(root) if beside is None else beside)
+    neighbors = _neighbor_links(
+        label, _labels_with_report(root) if reported_labels is None else reported_labels
+    )
     return write_subject_page(
         root,
         label,

@@ -1,4 +1,4 @@
-"""Registrations and the calibration of a run in words, warnings first."""
+"""Text on registrations and the calibration of a run; warnings come first."""
 
 from __future__ import annotations
 
@@ -13,11 +13,8 @@ from bids_sr.report.facts import labeled_html, messages_html
 
 
 def registration_warnings(facts: Mapping[str, object]) -> list[str]:
-    """What seems wrong with a run's registrations.
-
-    Warnings, that of the T1w brain first; empty for none.
-    """
-    texts_of = {
+    """Return warnings about implausible registrations of a run, the T1w brain mask first."""
+    texts_by_key = {
         "bold_t1w_kept": (
             "The alignment of the BOLD and T1w images was taken from their headers, because"
             " registration did not improve it."
@@ -35,7 +32,7 @@ def registration_warnings(facts: Mapping[str, object]) -> list[str]:
             " instead."
         ),
     }
-    warnings = [text for key, text in texts_of.items() if facts.get(key)]
+    warnings = [text for key, text in texts_by_key.items() if facts.get(key)]
     for key, images in (("bold_t1w_offset_deg", "BOLD and T1w"), ("brain_turned_deg", "T1w")):
         angle = facts.get(key)
         if isinstance(angle, int | float) and angle > TURNED_DEG:
@@ -47,54 +44,55 @@ def registration_warnings(facts: Mapping[str, object]) -> list[str]:
                 " the headers (qform, sform).",
             )
     if facts.get("brain_doubts"):
-        why = "; ".join(texts(facts["brain_doubts"]))
-        told_brain = (
-            f"The T1w brain mask appears to be wrong ({why}). Tissue maps, atlas labels and the"
+        doubts = "; ".join(texts(facts["brain_doubts"]))
+        brain_warning = (
+            f"The T1w brain mask appears to be wrong ({doubts}). Tissue maps, atlas labels and the"
             " region of interest may therefore be wrong, and aCompCor components and tissue"
             " signals were omitted from the confounds."
         )
-        warnings.insert(0, told_brain)
+        warnings.insert(0, brain_warning)
     return warnings
 
 
 def registration_html(facts: Mapping[str, object]) -> Markup:
-    """Return facts of a run's registrations in words, warnings first, unknown keys left out."""
+    """Render the facts on a run's registrations, warnings first; unknown keys are skipped."""
     warnings = messages_html("warning", registration_warnings(facts))
     return warnings + labeled_html(facts, "registration")
 
 
 _FAIR_OVERLAP = 0.9
 _MOSTLY_NOISE = 0.9
-_HALF = 0.5  # of the run's voxel: edges farther apart are not in register, or distorted otherwise
+# fraction of the run's voxel size; larger distances of edges suggest misregistration or distortion
+_HALF = 0.5
 
 
 def calibration_html(facts: Mapping[str, object], voxel_mm: float) -> Markup:
-    """Render the facts of a calibration, warnings first.
+    """Render the facts of a calibration run, warnings first.
 
-    Unknown keys are left out. `voxel_mm` is the run's in-plane voxel size.
+    Unknown keys are skipped. `voxel_mm` is the in-plane voxel size of the run (mm).
     """
     warnings = messages_html("warning", _calibration_warnings(facts, voxel_mm))
-    known = {key: value for key, value in facts.items() if value is not None}
-    return warnings + labeled_html(known, "calibration")
+    defined = {key: value for key, value in facts.items() if value is not None}
+    return warnings + labeled_html(defined, "calibration")
 
 
 def _calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[str]:
-    """What the reader has to know before the calibration is believed."""
+    """Return warnings about the use and quality of a calibration run."""
     if not facts["usable"]:
         return [
             f"The calibration run is not used ({facts['reason']}). The variance of the run itself"
             " is used instead."
         ]
     warnings = []
-    overlap, apart = real(facts.get("overlap"), 1.0), real(facts.get("edges_apart_mm"), 0.0)
+    overlap, gap = real(facts.get("overlap"), 1.0), real(facts.get("edges_apart_mm"), 0.0)
     noise = real(facts.get("noise_share"), 0.0)
     if overlap < _FAIR_OVERLAP:
         warnings.append(
             f"The calibration run covers only {number(overlap, '.0%')} of the brain in the run."
         )
-    if apart > _HALF * voxel_mm:
+    if gap > _HALF * voxel_mm:
         warnings.append(
-            f"The edges in the calibration run and in the run are {apart:.1f} mm apart (median),"
+            f"The edges in the calibration run and in the run are {gap:.1f} mm apart (median),"
             " which is more than half a voxel. Either the two runs differ in susceptibility"
             " distortion, or their registration failed."
         )

@@ -1,7 +1,7 @@
-"""Notes of each participant's last run in ``logs/latest``: name, settings, index rows.
+"""Notes on the last run of each participant in ``logs/latest``: name, settings, index rows.
 
-The page over thousands of participants is made of these rows, not of the tables of all. The last
-call of a data set learns here that it is the last.
+The index page of thousands of participants is built from these rows instead of all tables. The
+last call of a dataset also recognizes from the notes that it is the last.
 """
 
 import json
@@ -15,24 +15,25 @@ from bids_sr.notices import Notice, recorded
 from bids_sr.report.run_summaries import VERDICT, RunSummary, name_below, run_summary, stamps_of
 
 _FEW = 100
-"""So many participants may be read at the end of every call."""
+"""Number of participants whose files may be read at the end of every call."""
 
 
 @frozen
 class _PageRow:
-    """One run of a participant."""
+    """Index row of one run."""
 
-    file: str  # of its verdict, below the participant's folder
-    stamps: tuple[int, ...]  # of the files that the summary was read from
+    file: str  # path of its verdict below the participant's folder
+    stamps: tuple[int, ...]  # modification times of the files that the summary was read from
     summary: RunSummary
 
 
 @frozen
 class Note:
-    """One participant.
+    """Note on one participant.
 
-    `run`: name of the folder of logs of its outputs; `last`: of the last call, which may have left
-    out all of it. `settings`: digest of those that decide results.
+    `run` is the name of the log folder of its outputs. `last` is the log folder of the last call,
+    which may have skipped all of its runs. `settings` is a digest of the settings that affect
+    results.
     """
 
     run: str
@@ -41,12 +42,12 @@ class Note:
     rows: tuple[_PageRow, ...] = ()
 
     def to_text(self) -> str:
-        """Return it as JSON."""
+        """Return the note as JSON."""
         return f"{json.dumps(asdict(self))}\n"
 
     @classmethod
     def from_text(cls, text: str) -> "Note":
-        """Parse a note as written."""
+        """Parse a note from JSON."""
         values = json.loads(text)
         rows = tuple(
             _PageRow(file=row["file"], stamps=tuple(row["stamps"]), summary=dict(row["summary"]))
@@ -57,7 +58,7 @@ class Note:
 
 
 def note_of(logs: Path, label: str) -> Note | None:
-    """The note of a participant (label without ``sub-``), None where no run left one."""
+    """Return the note on a participant (label without ``sub-``), or None if there is no note."""
     try:
         return Note.from_text(_file(logs, label).read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError):
@@ -65,63 +66,64 @@ def note_of(logs: Path, label: str) -> Note | None:
 
 
 def note_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:
-    """Note that a run made outputs of these participants; whether anything but its name is new.
+    """Record that a run produced outputs of participants; return True if their notes changed.
 
-    Names of logs follow a clock that may be set, so that they tell no order. Participants of whom
-    all is left out, as the record of the run says, are noted too; the logs of their outputs stay
-    those of an earlier run.
+    Log names are ignored in this comparison, because clocks can be set and do not give an order.
+    Participants whose runs were all skipped, according to the record of the run, are also
+    recorded; their outputs keep the logs of an earlier run.
     """
     logs, changed = log_dir.parent, False
-    for label in dict.fromkeys([*labels, *_left_out(log_dir)]):
-        before = note_of(logs, label)
+    for label in dict.fromkeys([*labels, *_skip_reasons(log_dir)]):
+        previous = note_of(logs, label)
         note = Note(
-            run=log_dir.name if label in labels or before is None else before.run,
+            run=log_dir.name if label in labels or previous is None else previous.run,
             last=log_dir.name,
             settings=settings,
             rows=tuple(_read(logs.parent / f"sub-{label}", label)),
         )
-        changed |= before is None or _shown(logs, label, before) != _shown(logs, label, note)
+        changed |= previous is None or _index_content(logs, label, previous) != _index_content(
+            logs, label, note
+        )
         write_whole(_file(logs, label), note.to_text())
     return changed
 
 
 def left_out_text(notice: Notice) -> str:
-    """Why a run was left out, in a line."""
+    """Return the reason why a run was skipped, in one line."""
     return f"skipped: {Path(notice.what).name}: {notice.why}"
 
 
-def _left_out(log_dir: Path) -> dict[str, dict[str, str]]:
-    """Participant (label) → name of each run that a call left out → why, in a line."""
+def _skip_reasons(log_dir: Path) -> dict[str, dict[str, str]]:
+    """Return one-line reasons for skipped runs, by participant (label) and run."""
     reasons: dict[str, dict[str, str]] = {}
-    for each in recorded(log_dir):
-        if each.code == "left-out":
-            runs = reasons.setdefault(each.subject, {})
-            why = left_out_text(each)
-            name = name_below(each.run, each.subject)
-            runs[name] = "; ".join(dict.fromkeys(filter(None, (runs.get(name), why))))
+    for notice in recorded(log_dir):
+        if notice.code == "left-out":
+            runs = reasons.setdefault(notice.subject, {})
+            reason = left_out_text(notice)
+            name = name_below(notice.run, notice.subject)
+            runs[name] = "; ".join(dict.fromkeys(filter(None, (runs.get(name), reason))))
     return reasons
 
 
 def rows_of(root: Path, label: str) -> list[RunSummary]:
-    """Return the index rows of a participant's runs, as noted unless files have changed since.
+    """Return the index rows of a participant's runs, from the note unless files have changed.
 
-    A run that the last call left out is told as that, also where an earlier one has left results
-    of it.
+    A run that the last call skipped is listed as skipped, even if an earlier run left results.
     """
     logs, folder = root / "logs", root / f"sub-{label}"
     note = note_of(logs, label)
     rows = () if note is None else note.rows
     if not rows or any(stamps_of(folder / row.file) != row.stamps for row in rows):
         rows = tuple(_read(folder, label))
-    out = {} if note is None else _left_out(logs / note.last).get(label, {})
+    skipped = {} if note is None else _skip_reasons(logs / note.last).get(label, {})
     return [
-        *(row.summary for row in rows if row.summary["run"] not in out),
-        *(RunSummary(run=run, verdict=why) for run, why in out.items()),
+        *(row.summary for row in rows if row.summary["run"] not in skipped),
+        *(RunSummary(run=run, verdict=reason) for run, reason in skipped.items()),
     ]
 
 
 def noted(root: Path) -> list[str]:
-    """Return labels (without ``sub-``) of all participants that runs have noted."""
+    """Return the labels (without ``sub-``) of all participants with notes."""
     return [
         path.stem.removeprefix("sub-")
         for path in _file(root / "logs", "").parent.glob("sub-*.json")
@@ -129,15 +131,15 @@ def noted(root: Path) -> list[str]:
 
 
 def is_last(root: Path, bids_dir: Path, settings: str) -> bool:
-    """Return whether all participants of a dataset were run with these settings.
+    """Return True if all participants of a dataset were run with these settings.
 
-    It is also true where there are few participants in the output.
+    It is also True if the output has few participants.
     """
-    there = set(noted(root))
-    if len(there) <= _FEW:
+    labels_with_notes = set(noted(root))
+    if len(labels_with_notes) <= _FEW:
         return True
     labels = [path.name.removeprefix("sub-") for path in bids_dir.glob("sub-*") if path.is_dir()]
-    if not there.issuperset(labels):
+    if not labels_with_notes.issuperset(labels):
         return False
     notes = (note_of(root / "logs", label) for label in labels)
     return all(note is not None and note.settings == settings for note in notes)
@@ -152,10 +154,10 @@ def _read(folder: Path, label: str) -> Iterator[_PageRow]:
             )
 
 
-def _shown(logs: Path, label: str, note: Note) -> tuple[object, ...]:
-    """What the index shows of a note."""
-    out = _left_out(logs / note.last).get(label)
-    return note.settings, [row.summary for row in note.rows], out
+def _index_content(logs: Path, label: str, note: Note) -> tuple[object, ...]:
+    """Return the parts of a note that the index page shows."""
+    skipped = _skip_reasons(logs / note.last).get(label)
+    return note.settings, [row.summary for row in note.rows], skipped
 
 
 def _file(logs: Path, label: str) -> Path:

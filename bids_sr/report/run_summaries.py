@@ -36,9 +36,9 @@ HEADS: Mapping[str, str] = {
     "failed checks": "",
     "verdict": "",
 }
-"""Columns of the table with their second line; columns without any value are left out."""
+"""Columns of the table with their second line; columns without values are omitted."""
 SHOWN = frozenset({"participant", "run", "verdict"})
-"""Columns that are never left out."""
+"""Columns that are never omitted."""
 NUMBERS = frozenset({"mean FD (mm)", f"volumes with FD > {MOVED_MM:g} mm"})
 """Columns of plain numbers."""
 READING = (
@@ -46,25 +46,25 @@ READING = (
     " interval. Explained variance requires a high-resolution reference."
 )
 RunSummary = dict[str, str]
-"""Cells of one run by the head of their column; cells without a value are absent or empty."""
+"""Cells of one run by column head; cells without a value are missing or empty."""
 
 
 def run_summary(verdict_file: Path, label: str) -> RunSummary:
-    """Return the row of a verdict's run; missing or truncated files leave their cells empty."""
+    """Return the index row of a run; cells are empty if files are missing or truncated."""
     stem = verdict_file.name.removesuffix(VERDICT)
-    return _summary(
+    return _cached_summary(
         stem, label, tuple(zip(_files(verdict_file), stamps_of(verdict_file), strict=True))
     )
 
 
 def name_below(run: str, label: str) -> str:
-    """Name of a run (``sub-01_task-tap``) without its participant."""
+    """Return the name of a run (``sub-01_task-tap``) without its participant."""
     return run.removeprefix(f"sub-{label}_")
 
 
 def compared_of(verdict_file: Path) -> list[str]:
     """Return the verdicts on series of other programs, one text per series."""
-    return [each["text"] for each in _read_verdict(verdict_file).get("compared", [])]
+    return [compared["text"] for compared in _read_verdict(verdict_file).get("compared", [])]
 
 
 def _read_verdict(file: Path) -> VerdictFacts:
@@ -72,7 +72,7 @@ def _read_verdict(file: Path) -> VerdictFacts:
 
 
 def stamps_of(verdict_file: Path) -> tuple[int, ...]:
-    """Return modification times (ns) of verdict, evaluation, confounds and registration.
+    """Return modification times (ns) of the verdict, evaluation, confounds and registration files.
 
     The time of a missing file is 0.
     """
@@ -95,10 +95,10 @@ def _stamp(file: Path) -> int:
 
 
 @lru_cache(maxsize=65536)
-def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> RunSummary:
-    """Return `run_summary`, read again only where a file has changed.
+def _cached_summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> RunSummary:
+    """Return `run_summary` from a cache that is only invalidated by changed files.
 
-    The page is rewritten until nothing changes.
+    The index page is rewritten until its content is stable.
     """
     verdict_file, table_file, confounds_file, registration_file = (file for file, _ in stamped)
     verdict = _read_verdict(verdict_file)
@@ -108,7 +108,7 @@ def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> Ru
     evidence = accuracy(rows, applied_methods(rows))
     checks = [*motion_checks(displacement), *registration_checks(read_json(registration_file))]
     checks += flag_checks(rows, idle, best=verdict.get("best", ""), self_test=evidence is None)
-    failed = [each.text for each in checks if not each.passed]
+    failed = [check.text for check in checks if not check.passed]
     motion = moved(displacement)
     cells = (
         name_below(stem, label),
@@ -125,13 +125,13 @@ def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> Ru
 def _accuracy(evidence: Evidence, best: str) -> str:
     if (row := evidence.known(best).get(evidence.regions[0])) is None:
         return ""
-    where = "" if row.region != "brain" else f", {region_text(row.region)}"
+    region_suffix = "" if row.region != "brain" else f", {region_text(row.region)}"
     value = f"{'r ' * (row.statistic == 'r')}{estimate_text(row)}"
-    return f"{best} {unbroken(value)}{where}"
+    return f"{best} {unbroken(value)}{region_suffix}"
 
 
 def _rows(file: Path) -> list[MetricRow]:
-    """Rows of the few metrics that are shown, of the thousands of a table."""
+    """Return the rows of the metrics that are shown, from the thousands of rows of a table."""
     try:
         table = read_frame(file)
     except (OSError, ValueError):

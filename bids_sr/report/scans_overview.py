@@ -1,6 +1,6 @@
-"""First screen of a participant's structural scans: one sentence and a number per contrast.
+"""First screen of a participant's structural scans: one sentence, and one number per contrast.
 
-All of it is read from the rows of the metrics table.
+All values are from the metrics table.
 """
 
 import math
@@ -15,17 +15,17 @@ from bids_sr.report.overview import Card
 from bids_sr.series import BASELINES, MEASURED
 
 _BY = "psnr"
-# one participant is no test, so the result is open whatever its sign
+# Results of one participant are not a test; their state is therefore open.
 _MARK, _STATE = "?", "open"
 Changes = Mapping[str, Mapping[str, tuple[float, str]]]
-"""Difference in PSNR (dB) and the interpolation that was subtracted, by method and contrast."""
+"""Difference in PSNR (dB) and the subtracted interpolation, by method and contrast."""
 
 
 def changes_of(rows: Sequence[MetricRow]) -> dict[str, dict[str, tuple[float, str]]]:
     """Return each method's PSNR minus the better interpolation's, by method and contrast.
 
-    Only rows of the brain in slices that no model was trained on count. Empty if there are none,
-    or if no method was run.
+    Only brain values from held-out slices are used. The mapping is empty if there are none, or if
+    no method was run.
     """
     values: dict[str, dict[str, float]] = {}
     for row in rows:
@@ -46,9 +46,9 @@ def changes_of(rows: Sequence[MetricRow]) -> dict[str, dict[str, tuple[float, st
 
 
 def headline_of(changes: Changes) -> str:
-    """Return which methods have a higher PSNR than interpolation, in which contrasts, by how much.
+    """Return a sentence on methods and contrasts with higher PSNR than interpolation.
 
-    `changes`: as `changes_of` returns them.
+    `changes` is the result of `changes_of`.
     """
     if not changes:
         return (
@@ -56,13 +56,17 @@ def headline_of(changes: Changes) -> str:
             " from training"
         )
     parts = []
-    for name, own in changes.items():
-        higher = {contrast: change for contrast, (change, _) in own.items() if change > 0}
+    for name, change_by_contrast in changes.items():
+        higher = {
+            contrast: change for contrast, (change, _) in change_by_contrast.items() if change > 0
+        }
         if higher:
-            where = "all contrasts" if len(higher) == len(own) else ", ".join(higher)
+            contrast_text = (
+                "all contrasts" if len(higher) == len(change_by_contrast) else ", ".join(higher)
+            )
             lowest, highest = (number(end(higher.values()), ".2f") for end in (min, max))
             size = lowest if lowest == highest else f"{lowest} to {highest}"
-            parts.append(f"{name} in {where} (by {size} dB)")
+            parts.append(f"{name} in {contrast_text} (by {size} dB)")
     if not parts:
         return f"PSNR is not higher than for interpolation in any contrast ({', '.join(changes)})"
     return f"PSNR is higher than for interpolation: {'; '.join(parts)}"
@@ -78,7 +82,7 @@ def scans_overview_html(
     rows : Sequence[MetricRow]
         Rows of the metrics table of the scans.
     participant : str
-        Participant in words.
+        Name of the participant in the heading.
     contrasts : Sequence[str]
         BIDS suffixes of the scans, in order.
     """
@@ -88,8 +92,8 @@ def scans_overview_html(
             value=f"{number(change, '+.2f')} dB",
             label=f"{contrast} PSNR: {name} − {plain} interpolation",
         )
-        for name, own in changes.items()
-        for contrast, (change, plain) in own.items()
+        for name, change_by_contrast in changes.items()
+        for contrast, (change, plain) in change_by_contrast.items()
     ]
     evidence = (
         "The reference is the measured high-resolution scan, in slices that were not used for"

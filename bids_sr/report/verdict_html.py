@@ -1,4 +1,4 @@
-"""The verdict and quality control as HTML: text first, then values, warnings where due."""
+"""HTML of the verdict and quality control: text, values, and warnings."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,70 +36,71 @@ def verdict_html(
 ) -> Markup:
     """Render the verdict: headline, evidence table, limitations and warnings.
 
-    Large motion and methods that were not applied come before the headline.
+    Large motion and methods that were not applied precede the headline.
     """
     lines = verdict.get("lines") or [
         {"text": verdict.get("headline", "No verdict."), "status": verdict.get("status", "")}
     ]
-    marked = [(MARKS.get(each["status"], ("",))[0], each["text"]) for each in lines]
+    marked_lines = [(MARKS.get(line["status"], ("",))[0], line["text"]) for line in lines]
     best = verdict.get("best", "")
     evidence = accuracy(rows, [best]) if best else None
     points: list[str] = []
     for sentence in verdict.get("sentences", []):
-        about = sentence.get("series", MISSING)
+        subject = sentence.get("series", MISSING)
         in_table = evidence is not None and sentence.get("band") == evidence.band
-        if about in (best or about, MISSING) and not in_table:
+        if subject in (best or subject, MISSING) and not in_table:
             sign, word, _ = DECISIONS.get(sentence.get("decision", ""), ("", "", ""))
             text = sentence["text"]
             points.append(render("decision", f"{sign} {word}", text) if sign else text)
-    margins = {each.region: each.value for each in rows if each.statistic == "verdict_margin"}
+    margins = {row.region: row.value for row in rows if row.statistic == "verdict_margin"}
     values = _evidence_html(evidence, best, margins) if evidence else Markup("")
-    warned = messages_html("warning", said_first(verdict)) + _flags_html(rows, flags)
-    explained = evaluation_rows.series_of(rows, kinds=("baseline", "method", "placebo"))
+    warnings = messages_html("warning", said_first(verdict)) + _flags_html(rows, flags)
+    defined_series = evaluation_rows.series_of(rows, kinds=("baseline", "method", "placebo"))
     limits = verdict.get("limits", [])
-    told = render("verdict", marked, list(filter(None, points)), values, limits)
-    return joined([warned, told, compared_html(verdict), _legend_html(explained)])
+    verdict_markup = render("verdict", marked_lines, list(filter(None, points)), values, limits)
+    return joined([warnings, verdict_markup, compared_html(verdict), _legend_html(defined_series)])
 
 
 def compared_html(verdict: VerdictFacts) -> Markup:
-    """Return verdicts on series of other programs; nothing where there are none.
-
-    Heading and a sentence for each series, or empty markup.
-    """
-    said = [
-        render("decision", MARKS[each["status"]][0], each["text"])
-        for each in verdict.get("compared", [])
+    """Render verdicts on series of other programs, one sentence each; "" if there are none."""
+    sentences = [
+        render("decision", MARKS[compared["status"]][0], compared["text"])
+        for compared in verdict.get("compared", [])
     ]
     title = "Series of other programs, compared with the acquired series"
-    return render("headed", title, render("items", said))
+    return render("headed", title, render("items", sentences))
 
 
 def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) -> Markup:
-    """Render each series' values and the best method's gain, in active voxels first if known.
+    """Render each series' values and the best method's gain, active voxels first.
 
-    `margins` are those of the verdict by region; the sign of a difference is of its own interval.
+    `margins` are the equivalence margins by region; symbols of differences depend on their
+    intervals.
     """
     lead = evidence.regions[0]
-    others = [words for words, _ in beside(evidence, best, lead)]
-    what = statistic(evidence.reference.statistic).label
+    further_labels = [words for words, _ in beside(evidence, best, lead)]
+    statistic_label = statistic(evidence.reference.statistic).label
     regions = [active_words(region)[0] for region in evidence.regions]
-    heads: list[Head] = ["series", *((what, name) for name in regions)]
-    heads += [(words, regions[0]) for words in others]
+    heads: list[Head] = ["series", *((statistic_label, name) for name in regions)]
+    heads += [(words, regions[0]) for words in further_labels]
     heads += [(f"{best} − series", name) for name in regions]
     lines = []
     for name in evaluation_rows.series_of(evidence.levels()):
-        more = dict(beside(evidence, name, lead))
+        further_values = dict(beside(evidence, name, lead))
         differences = []
         for region in evidence.regions:
             margin = margins.get(region, evidence.margin(region))
             sign, *_ = DECISIONS[evidence.compare(best, name, region, margin).decision]
-            found = evidence.row(best, region, name)
-            differences.append(joined([f"{sign} " if found else "", cell(found)]))
+            row = evidence.row(best, region, name)
+            differences.append(joined([f"{sign} " if row else "", cell(row)]))
         lines.append(
             [
                 evaluation_rows.series_text(name),
                 *(cell(evidence.row(name, region)) for region in evidence.regions),
-                *(number(more[words]) if words in more else "–" for words in others),
+                *(
+                    number(further_values[words]) if words in further_values else "–"
+                    for words in further_labels
+                ),
                 *differences,
             ]
         )
@@ -132,47 +133,47 @@ def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) 
 
 
 def _legend_html(series: Iterable[str]) -> Markup:
-    """Explain each series whose name is not self-explanatory.
+    """Define each series whose name is not self-explanatory.
 
-    Names in tables and figures are those of options and files.
+    The names in tables and figures are the names in options and files.
     """
-    named = (
+    names_to_define = (
         name
         for name in series
         if evaluation_rows.series_text(name) == name and name not in ("bspline", "measured")
     )
-    entries = [(name, text) for name in named if (text := description_of(name))]
+    entries = [(name, text) for name in names_to_define if (text := description_of(name))]
     return (
         folded("Definitions of the series", render("glossary", entries)) if entries else Markup("")
     )
 
 
 def _flags_html(rows: Iterable[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
-    """A warning for every flag that is up: of `flags`, with its numbers, else of the `rows`."""
+    """Render a warning per raised flag: from `flags` with values, otherwise from the `rows`."""
     warnings = [
         f"{flag.get('text', '')} {flag.get('remedy') or ''}".strip()
         for flag in flags
         if flag.get("raised")
     ]
-    told = {flag.get("name") for flag in flags}
-    for name, up in raised_flags(rows).items():
+    names_in_flags = {flag.get("name") for flag in flags}
+    for name, raised_series in raised_flags(rows).items():
         kind = FLAGS[name]
-        if up and name not in told:
-            about = [each for each in up if each != "run"]
-            whose = f" ({names(about)})" if about else ""
-            why = kind.remedy.format(series=names(up)) or f"{capital(kind.rule)}."
-            warnings.append(f"{capital(kind.failed)}{whose}. {why}")
+        if raised_series and name not in names_in_flags:
+            named_series = [series for series in raised_series if series != "run"]
+            series_suffix = f" ({names(named_series)})" if named_series else ""
+            advice = kind.remedy.format(series=names(raised_series)) or f"{capital(kind.rule)}."
+            warnings.append(f"{capital(kind.failed)}{series_suffix}. {advice}")
     return messages_html("warning", warnings)
 
 
 def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
-    """Render raised flags, checked flags not raised, and QC metrics; see `_flags_html`."""
+    """Render raised flags, passed checks and quality-control metrics; see `_flags_html`."""
     evidence = accuracy(rows, applied_methods(rows))
     basis = {} if evidence is None else {"harm": f" (contrast {evidence.contrast})"}
     passed = "; ".join(
         FLAGS[name].passed + basis.get(name, "")
-        for name, up in raised_flags(rows).items()
-        if not up
+        for name, raised_series in raised_flags(rows).items()
+        if not raised_series
     )
     quiet = render("note", "fine", f"Passed: {passed}.") if passed else ""
     return joined(

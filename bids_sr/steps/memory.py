@@ -1,6 +1,6 @@
-"""Memory of the steps, as ``benchmarks/resources.py`` measured it in the processes that ran them.
+"""Peak memory of steps, measured by ``benchmarks/resources.py`` in the processes of the steps.
 
-Plain values, which preflight reads without importing the steps.
+Values are plain data, so that preflight can read them without importing the steps.
 """
 
 from dataclasses import replace
@@ -13,10 +13,10 @@ def _of_t1w(always: float, t1w: float) -> Need:
     return Need(always=always, t1w=t1w, high=0.0)
 
 
-# Ten dense layers keep about 2,000 channels of whole volumes for their gradients
-# (``benchmarks/results/dense_memory.md``).
+# GB per million voxels: ten dense layers hold about 2,000 channels of complete volumes for their
+# gradients (``benchmarks/results/dense_memory.md``)
 _DENSE_TRAINING = 14.0
-# Points as float32, a volume and its copies; see `bids_sr.spatial.output_grids`.
+# float32 points, a volume, and its copies; see `bids_sr.spatial.output_grids`
 _SPACES = 0.03
 SEGMENT = _of_t1w(0.31, 0.032)
 REGION = _of_t1w(0.05, 0.052)
@@ -25,18 +25,18 @@ TRAIN = Need(always=0.3, high=0.2, dense=_DENSE_TRAINING)
 TRAIN_ON_VOLUMES = Need(always=0.45, high=0.0, learned=0.6, dense=_DENSE_TRAINING)
 VARIANCE = Need(always=0.1, high=0.57)
 SERIES = Need(always=0.06, high=0.25, dense_piece=1.6, spaces=_SPACES)
-# 0.21 and 0.30 GB for a second thread with 64 x 64 x 34 voxels, without and with a calibration run
+# A second thread takes .21 GB without and .30 GB with calibration on 64 x 64 x 34 voxels.
 RESOLVE = replace(SERIES, calibrated=4e-3, threads=0.27)
-# 100 volumes as float32, another copy of the brain voxels, and a slice in double precision
+# 100 volumes as float32, a copy of their brain voxels, and a slice in double precision
 CALIBRATE = Need(always=0.06, high=0.7)
-# 25 blocks: 0.32 GB for 0.79 million voxels, 0.91 GB with a comparison to measured effects
+# 25 blocks: .32 GB on .79 million voxels, .91 GB if series are compared with a measured series
 MAPS = Need(always=0.06, high=0.23)
 EFFECTS = Need(always=0.06, high=0.33, measured=0.76)
 TO_TEMPLATE = Need(always=0.35, spaces=_SPACES)
-# At least the memory measured for three contrasts of a million voxels (`benchmarks/resources.py`);
-# per further million voxels, the float32 arrays that a step holds at the same time. Registration
-# without other steps takes 0.44 GB (rigid) and 0.76 GB (deformable) for 1.2 million voxels,
-# including libraries.
+# At least the memory measured with three contrasts of a million voxels
+# (`benchmarks/resources.py`); per further million voxels, as many float32 arrays as a step holds
+# at the same time. On 1.2 million voxels, registration alone takes .44 GB (rigid) or .76 GB (with
+# a deformation), including libraries.
 PREPARE_SCANS, TRAIN_ON_SCANS = Need(always=0.45, scans=0.16), Need(always=0.6, trained=0.12)
 RESOLVE_SCANS, MEASURE_SCANS = Need(always=0.35, scans=0.12), Need(always=0.25, scans=0.30)
 LARGEST = (
@@ -55,9 +55,9 @@ LARGEST = (
     RESOLVE_SCANS,
     MEASURE_SCANS,
 )
-"""Largest needs among the steps of all graphs, so that preflight does not import the steps."""
+"""Largest needs of steps in any graph, so that preflight does not have to import the steps."""
 
 
 def largest_gb(sizes: Sizes) -> float:
-    """Return the peak memory (GB) of the process of the largest step."""
+    """Return the largest peak memory of any step (GB) for the given sizes."""
     return max(step_gb(need, sizes) for need in LARGEST if need.is_there(sizes))

@@ -421,7 +421,8 @@ def train_on_pair(
     train_lowres, pair_mask : Image | None
         Low-resolution image, and head or brain on its grid.
     second_highres, second_lowres, second_mask : Image | None
-        Held-out pair with the same factor, in its own frame, whose PSNR is logged.
+        Held-out pair with the same factor, in its own frame, whose PSNR is logged; None if there
+        is no such pair.
     model_dir : Path | None
         Folder of reusable models, which may not exist.
     vgg_weights : Path | None

@@ -154,7 +154,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/figures/slices.py::*": FORMAT,
     "bids_sr/report/methods_text.py::*": FOREIGN,
     "bids_sr/report/index_page.py::participants_with_figures": FILES,
-    "bids_sr/report/participants_page.py::_reported": FILES,
+    "bids_sr/report/participants_page.py::_labels_with_report": FILES,
     "bids_sr/report/participants_page.py::_build_report": FILES,
     "bids_sr/report/index_page.py::_run_cell": FILES,
     "bids_sr/report/run_notes.py::noted": FILES,

@@ -49,7 +49,7 @@ def draw_brain(
 ) -> Content:
     """Draw brain mask, tissues and region of interest on the T1w image.
 
-    The region of interest is outlined unless it is about the whole brain.
+    The region of interest is outlined unless it covers about the whole brain.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ from bids_sr.preflight import Plan
 from bids_sr.preflight.pace import REFERENCE_S, _available_processors, kernel_seconds, pace_now
 from bids_sr.report import index_page
 from bids_sr.report.index_page import write_index
-from bids_sr.report.participants_page import _neighbors_of, _reported
+from bids_sr.report.participants_page import _labels_with_report, _neighbor_links
 from bids_sr.steps.activation import map_series
 from bids_sr.steps.anatomy import mask_brain
 from bids_sr.steps.clusters import list_clusters
@@ -418,12 +418,12 @@ def test_a_page_over_all_participants_is_made_and_linked(outputs: Path) -> None:
     text = write_index(outputs).read_text()
     assert '<a href="group.html">' in text
     assert "sub-03 (no report)" in text
-    assert _reported(outputs) == {"01", "02"}
-    assert _neighbors_of("02", ["01", "02"]) == {
+    assert _labels_with_report(outputs) == {"01", "02"}
+    assert _neighbor_links("02", ["01", "02"]) == {
         "‹ sub-01": "sub-01.html",
         "All participants": "index.html",
     }
-    assert "sub-03 ›" in _neighbors_of("02", ["02", "03"])
+    assert "sub-03 ›" in _neighbor_links("02", ["02", "03"])
 
 
 def test_the_page_over_all_has_evidence_motion_warnings_and_who_was_not_applied(

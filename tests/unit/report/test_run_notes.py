@@ -85,7 +85,7 @@ def test_what_is_noted_is_shown_without_reading_tables(
     monkeypatch.setattr(
         run_summaries, "read_json", lambda file: {"headline": f"read {file.name[:6]}"}
     )
-    run_summaries._summary.cache_clear()
+    run_summaries._cached_summary.cache_clear()
     page = write_index(out).read_text()
     assert "Found in 01." in page
     assert "Found in 02." in page
