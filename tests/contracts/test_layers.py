@@ -389,8 +389,9 @@ which grid a series is made on; no value that comes out is computed by them.
 WITHOUT_STEPS = {
     "bids_sr.glm.run_combination": {"combine_runs", "precision_weights", "shared_error"},
 }
-"""Functions of a few maps in memory, for which `bids_sr.combine_runs` needs no folder of steps. The
-step of the program calls them with the same arrays.
+"""Functions of a few maps in memory, for which `bids_sr.combine_runs` needs no folder of steps.
+
+The step of the program calls them with the same arrays.
 """
 
 

@@ -348,9 +348,8 @@ def test_maps_of_further_baselines_need_the_full_level() -> None:
         boldref2t1w=None,
         t1w2std={},
     )
-    (told,) = _maps_not_stored(
-        ["raw", "bspline", "zerofill", "sdmod", "sbl"], FoundMaps(runs=[run])
-    )
+    maps = FoundMaps(runs=[run])
+    (told,) = _maps_not_stored(["raw", "bspline", "zerofill", "sdmod", "sbl"], maps)
     assert (
         told
         == "Group maps cannot be computed for zerofill, sdmod because the participant level stores"
