@@ -15,6 +15,7 @@ from bids_sr.steps.figures import anatomy as anatomy_figures
 from bids_sr.workflows.anatomy import Anatomy, fit_anatomy
 from bids_sr.workflows.combine_runs import combine_participant
 from bids_sr.workflows.pair import fit_pair
+from bids_sr.workflows.report_participant import report_participant
 from bids_sr.workflows.report_run import subject_facts
 from bids_sr.workflows.run import process_run
 from bids_sr.workflows.run_plan import plan_run
@@ -39,7 +40,7 @@ def process_participant(planned: Planned, subject: Subject) -> None:
         for plan in plans:
             pair, models = (None, {}) if plan.bold.pair is None else pairs[plan.bold.pair]
             processed.append(process_run(plan, anat, pair, models, n_runs=len(plans)))
-        combine_participant(planned, processed, anat)
+        report_participant(planned, combine_participant(planned, processed, anat))
         facts = subject_facts(
             planned.settings,
             subject,

@@ -1,7 +1,5 @@
 """Figures of a participant's map of all runs together."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,7 +13,7 @@ from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import Derivative, Image, Map, Mask, Rows, Volume
 from bids_sr.pipeline.figure import Drawn, figure
 from bids_sr.report.sections import Shown
-from bids_sr.series import RAW
+from bids_sr.series import MEASURED, RAW
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import percent_of
@@ -102,15 +100,10 @@ def draw_participant(
     from bids_sr.report.participant_overview import participant_html
 
     shown_maps = run_maps_figures.sort_maps(map(_without_space, maps))
-    best = (
-        primary if _has(shown_maps, primary) else "bspline" if _has(shown_maps, "bspline") else RAW
-    )
-    mapped = {name for name, stat, _ in shown_maps.stats if stat == "effect"}
-    contrast = next(
-        (name for name in (shown_maps.leading(""), *sorted(mapped)) if name in mapped), ""
-    )
-    if not contrast:
+    if not shown_maps.stats:
         return
+    best = next(name for name in (primary, "bspline", RAW) if _has(shown_maps, name))
+    contrast = shown_maps.leading("")
     width = min(
         fwhm for name, stat, fwhm in shown_maps.stats if (name, stat) == (contrast, "effect")
     )
@@ -167,7 +160,7 @@ def _facts(
     entities: Mapping[str, str],
     at_rest: bool,
     files: str,
-) -> ParticipantMap:
+) -> "ParticipantMap":
     """Return what the page says about the map of a series; for parameters see `draw_participant`.
 
     `scale`: percent of the mean brain signal per unit of the maps.
@@ -196,7 +189,7 @@ def _facts(
 
     def error(
         name: str, weight: float, maps: Mapping[str, Derivative], found: Sequence[MetricRow]
-    ) -> MapError:
+    ) -> "MapError":
         variance = scale**2 * _values(maps["variance"])[inside]
         sd = scale * _values(maps["sd"])[inside] if "sd" in maps else None
         total = np.sqrt(variance + (0 if sd is None else np.square(sd)))
@@ -253,16 +246,15 @@ def _values(made: Derivative | None) -> Array:
 
 
 def _effects(
-    shown_maps: ShownMaps, best: str, contrast: str, width: float, scale: float, scene: Scene
-) -> Figure:
+    shown_maps: ShownMaps, best: str, contrast: str, width: float, scale: float, scene: "Scene"
+) -> "Figure":
     """Draw the effect of acquired, B-spline and best series, and the error of the best one."""
     from bids_sr.figures.map_viewer import TITLES
     from bids_sr.figures.maps import Display, zoomed_figure
 
     by_series = shown_maps.stats[contrast, "effect", width]
-    names = [
-        name for name in dict.fromkeys((RAW, "bspline", best, "measured")) if name in by_series
-    ]
+    order = dict.fromkeys((RAW, "bspline", best, MEASURED))
+    names = [name for name in order if name in by_series]
     shown = {TITLES.get(name, name): _scaled(by_series[name].volume, scale) for name in names}
     limit = run_maps_figures.color_limit(
         [Derivative(volume, {}) for volume in shown.values()], 0.0
