@@ -8,7 +8,7 @@ from bids_sr.pipeline.flow import expect_cost, joined, say, subworkflow
 from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.step import Part
 from bids_sr.preflight.combined_runs import RunGroup, group_runs
-from bids_sr.series import MEASURED, RAW
+from bids_sr.series import MEASURED, RAW, series_names
 from bids_sr.sr.method import Cost
 from bids_sr.steps import activation, combined_runs
 from bids_sr.workflows.anatomy import Anatomy
@@ -110,6 +110,7 @@ def combine_participant(
             Part.MAPS,
             combined_runs.describe_combination(
                 over_sessions=any(one.group.over_sessions for one in combined),
+                in_spaces=any(bool(run.series.grids) for run in processed),
                 with_error=any(
                     own.error_maps is not None
                     for run in processed
@@ -174,7 +175,6 @@ def _combine_group(
                     runs={name: run.plan.entities for name, run in members.items()},
                     left_out=left_out[series],
                     without=group.without,
-                    stored=stored,
                     thresholds=planned.settings.activation.thresholds,
                     calibrated=any(_is_calibrated(run, series) for run in members.values()),
                     percent=group.over_sessions,
@@ -182,7 +182,8 @@ def _combine_group(
                 n_maps = len(contrasts) * len(planned.settings.activation.smoothing)
                 expect_cost(maps[series], Cost(always=0.5, high=0.6 * n_maps))
                 outputs.keep(maps[series], among=stored)
-                outputs.keep(space_maps[series], among=stored)
+                if any(bool(run.series.grids) for run in members.values()):
+                    outputs.keep(space_maps[series], among=stored)
     return CombinedRuns(
         group=group,
         runs=runs,
@@ -252,14 +253,14 @@ def _combined_series(runs: Collection[ProcessedRun]) -> list[str]:
     """Return the series whose maps are combined, the acquired one first.
 
     They are the acquired series, B-spline, methods, measured and compared series, and baselines
-    whose maps are stored.
+    that were named. Which maps are stored does not matter.
     """
     names: dict[str, None] = {}
     for run in runs:
-        stored = maps_to_store(run.plan)
-        always = (RAW, _PLAIN, MEASURED, *run.plan.methods, *run.plan.compared_names)
+        named = series_names(run.plan.planned.settings.superres.methods)
+        chosen = (RAW, _PLAIN, MEASURED, *run.plan.methods, *run.plan.compared_names, *named)
         for name in run.maps.mapped:
-            if name in always or stored.of(name):
+            if name in chosen:
                 names[name] = None
     return list(names)
 

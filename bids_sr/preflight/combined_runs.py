@@ -138,6 +138,15 @@ def warn_of_left_out(
                     findings.warn(run.bold, text)
 
 
+def combined_lines(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
+    """Return a line per group of combined runs of a participant, for the dry run."""
+    lines = []
+    for group in group_runs(runs, plan):
+        where = " over sessions" if group.over_sessions else ""
+        lines.append(f"{group.label}: {', '.join(group.runs)} are combined{where}")
+    return lines
+
+
 def runs_without_number(runs: Sequence[BoldRun]) -> list[BoldRun]:
     """Return runs without `run` in their names, beside runs of the same names with it."""
     numbered = {_key(run, without=("run",)) for run in runs if "run" in run.entities}

@@ -13,7 +13,6 @@ from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import Threshold, parse_thresholds
 from bids_sr.glm.map_sidecars import region_sidecar
 from bids_sr.glm.run_combination import (
-    LEAST_RUNS_OF_SPREAD,
     CombinedEstimate,
     RunEstimate,
     combine_runs,
@@ -84,11 +83,12 @@ _OF_COMBINATION = (
 """Metadata of a combination that also apply to its regions."""
 
 
-def describe_combination(*, over_sessions: bool, with_error: bool) -> str:
+def describe_combination(*, over_sessions: bool, in_spaces: bool, with_error: bool) -> str:
     """Return methods text of combined runs.
 
-    `over_sessions`: whether any runs are from several sessions. `with_error`: whether a series has
-    an estimate of the reconstruction error.
+    `over_sessions`: whether any runs are from several sessions. `in_spaces`: whether maps were
+    also resampled to other spaces. `with_error`: whether a series has an estimate of the
+    reconstruction error.
     """
     parts = [
         "Runs with equal tasks and contrasts were combined for each participant as fixed effects"
@@ -96,6 +96,8 @@ def describe_combination(*, over_sessions: bool, with_error: bool) -> str:
         " run, effects and variances were interpolated once to the grid of the first run, and"
         " degrees of freedom were summed over runs."
     ]
+    if in_spaces:
+        parts.append("In other spaces, the resampled maps of the runs were combined.")
     if over_sessions:
         parts.append(
             "Over sessions, effects were expressed in percent of the mean signal in the brain of"
@@ -107,10 +109,7 @@ def describe_combination(*, over_sessions: bool, with_error: bool) -> str:
             " combined with a correlation between runs of .75 (unsmoothed maps) to .80 (5 mm"
             " FWHM), and of 1 for wider smoothing and for runs with a calibration."
         )
-    parts.append(
-        f"From {LEAST_RUNS_OF_SPREAD} runs on, the spread of the effects between runs was also"
-        " computed."
-    )
+    parts.append("From three runs on, the spread of the effects between runs was also computed.")
     return " ".join(parts) + "\n"
 
 
@@ -241,7 +240,6 @@ class _Combination:
     runs: Mapping[str, Mapping[str, str]]
     left_out: Mapping[str, str]
     without: Mapping[str, Mapping[str, str]]
-    stored: Sequence[Mapping[str, str]]
     percent: bool
 
 
@@ -261,7 +259,6 @@ def combine_maps(
     runs: Mapping[str, Mapping[str, str]],
     left_out: Mapping[str, str],
     without: Mapping[str, Mapping[str, str]],
-    stored: Sequence[Mapping[str, str]],
     thresholds: Sequence[str],
     calibrated: bool,
     percent: bool,
@@ -286,8 +283,6 @@ def combine_maps(
         Reason by the name of a run that is left out.
     without : Mapping[str, Mapping[str, str]]
         Reason by the name of a run and contrast that is left out.
-    stored : Sequence[Mapping[str, str]]
-        Entities of the stored maps of runs, each a choice.
     thresholds : Sequence[str]
         Thresholds of active regions.
     calibrated : bool
@@ -306,7 +301,6 @@ def combine_maps(
         runs=runs,
         left_out=left_out,
         without=without,
-        stored=stored,
         percent=percent,
     )
     covered: dict[str, list[float]] = {}
@@ -527,16 +521,15 @@ def _region(
 def _sources(
     combination: _Combination, told: Mapping[str, object], entities: Mapping[str, str]
 ) -> dict[str, object]:
-    """Return URIs of the stored maps of the combined runs, as metadata; {} if none is stored.
+    """Return URIs of the maps of the combined runs, as metadata.
 
-    They are the maps of the same statistic, or the effects if the runs have no such map.
+    They are the maps of the same statistic, which are stored at the same levels, or the effects if
+    the runs have no such map.
     """
     weights = told["RunWeights"]
     assert isinstance(weights, Mapping)
     stat = "effect" if entities["stat"] == "personsd" else entities["stat"]
     own = {key: label for key, label in entities.items() if label != FRAME} | {"stat": stat}
-    if not any(choice.items() <= own.items() for choice in combination.stored):
-        return {}
     paths = (
         derivative_path({**combination.runs[name], **own, "extension": ".nii.gz"})
         for name in weights
