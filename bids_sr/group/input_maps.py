@@ -213,7 +213,7 @@ def _combined(
     boldref = output_dir / named.removeprefix("bids::")
     reference = boldref.with_name(boldref.name.removesuffix("_desc-hmc_boldref.nii.gz"))
     if not named.startswith("bids::") or reference.name == boldref.name:
-        first = next((run for run in runs if _is_of(run, columns)), None)
+        first = next((run for run in in_order(runs) if _is_of(run, columns)), None)
         reference = stem if first is None else first.folder / first.name
     return _run(stem, maps, columns, reference, in_percent=about.get("Units") == "percent")
 
@@ -228,6 +228,16 @@ def _effect_name(maps: Mapping[str, Mapping[MapKey, str]]) -> str:
 
 def _sidecar(root: Path, image: Path) -> dict[str, object]:
     return merged(sidecars_on_disk(image, root))
+
+
+def in_order(runs: Sequence[RunMaps]) -> list[RunMaps]:
+    """Return runs by session and number, so that ``run-10`` comes after ``run-2``."""
+
+    def key(run: RunMaps) -> tuple[str, int, str]:
+        label = entities_of(run.folder / f"{run.name}_bold").get("run", "")
+        return run.session, int(label) if label.isdigit() else 0, label
+
+    return sorted(runs, key=key)
 
 
 def _is_of(run: RunMaps, columns: Mapping[str, str]) -> bool:

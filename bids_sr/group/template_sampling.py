@@ -15,7 +15,7 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.run_combination import RunEstimate, combine_runs
-from bids_sr.group.input_maps import MapKey, ParticipantMaps, RunMaps
+from bids_sr.group.input_maps import MapKey, ParticipantMaps, RunMaps, in_order
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import load_image
 from bids_sr.spatial.composites import linear_values
@@ -250,7 +250,11 @@ def ways_of(
         _leave_out_unknown(combined, keys)
     stored = set() if person.combined is None else person.combined.map_keys()
     lacking = {*keys} - stored
-    runs = [way_of(run, target, at) for run in person.runs if lacking & run.map_keys()]
+    runs = [way_of(run, target, at) for run in in_order(person.runs) if lacking & run.map_keys()]
+    if len({run.session for run in person.runs}) == 1:
+        # runs of one session are combined in signal units, and the map is scaled as a whole
+        for way in runs:
+            way.scale = runs[0].scale
     return ParticipantSampling(combined=combined, runs=runs)
 
 

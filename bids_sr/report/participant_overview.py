@@ -107,9 +107,10 @@ def participant_html(facts: ParticipantMap) -> Markup:
     return render(
         "participant",
         " · ".join(filter(None, header)),
-        f"Map of the participant: mean of {len(names)} runs ({_enumerated(names)}).",
+        f"Map of the participant: mean of {len(names)} runs ({_enumerated(names)}), with"
+        " equal weights.",
         [_error_sentence(facts), *_repeat_sentences(facts)],
-        [_left_out_sentence(facts), *_further_sentences(facts)],
+        [_left_out_sentence(facts), *_person_sentences(facts)],
         _error_table(facts),
         facts.files,
     )
@@ -132,10 +133,11 @@ def _enumerated(names: Sequence[str]) -> str:
 
 
 def _percent(value: float) -> str:
-    """Return a value in percent with two significant digits.
+    r"""Return a value in percent with two significant digits.
 
-    >>> _percent(0.123), _percent(1.26)
-    ('0.12 %', '1.3 %')
+    >>> unbroken = "\N{NO-BREAK SPACE}%"
+    >>> [_percent(value).removesuffix(unbroken) for value in (0.123, 1.26)]
+    ['0.12', '1.3']
     """
     return f"{number(value, '.2f' if value < 1 else '.1f')}\N{NO-BREAK SPACE}%"
 
@@ -164,8 +166,7 @@ def _error_sentence(facts: ParticipantMap) -> str:
 def _repeat_sentences(facts: ParticipantMap) -> list[str]:
     """Return how the error depends on the number of runs."""
     if facts.together.reconstruction is None:
-        known = facts.no_error.rstrip(".")
-        return [f"The interval does not include a reconstruction error. {known}."] if known else []
+        return _unknown_sentences(facts)
     if facts.shared is None:
         return []
     if facts.shared >= 1:
@@ -179,6 +180,18 @@ def _repeat_sentences(facts: ParticipantMap) -> list[str]:
     ]
 
 
+def _unknown_sentences(facts: ParticipantMap) -> list[str]:
+    """Return why the reconstruction error is not known; [] if the series has no such error."""
+    if facts.not_applied:
+        names = _enumerated([_words(name) for name in facts.not_applied])
+        return [
+            f"The interval does not include the reconstruction error, because {facts.series} was"
+            f" not applied to {names} (zero filled)."
+        ]
+    reason = facts.no_error.rstrip(".")
+    return [f"The interval does not include a reconstruction error. {reason}."] if reason else []
+
+
 def _left_out_sentence(facts: ParticipantMap) -> str:
     if not facts.left_out:
         return "No run was left out."
@@ -186,22 +199,21 @@ def _left_out_sentence(facts: ParticipantMap) -> str:
     return f"Left out: {'; '.join(reasons)}."
 
 
-def _further_sentences(facts: ParticipantMap) -> list[str]:
-    """Return runs without detail, and the interval for the participant."""
-    sentences = []
-    if facts.not_applied:
-        names = _enumerated([_words(name) for name in facts.not_applied])
-        sentences.append(f"{facts.series} was not applied to {names} (zero filled).")
-    if facts.person_interval is not None:
-        sentences.append(
-            "For the participant rather than for these runs, the 95 % interval is"
-            f" ± {_percent(facts.person_interval)}, from the spread between runs."
-        )
-    return sentences
+def _person_sentences(facts: ParticipantMap) -> list[str]:
+    """Return the interval for the participant; [] if it is not known."""
+    if facts.person_interval is None:
+        return []
+    return [
+        "For the participant rather than for these runs, the 95 % interval is"
+        f" ± {_percent(facts.person_interval)}, from the spread between runs."
+    ]
 
 
 def _error_table(facts: ParticipantMap) -> Markup:
-    """Return weights, errors and volumes of the runs, and of all runs together."""
+    """Return weights, errors and volumes of the runs, and of all runs together.
+
+    Columns that are not known for any run are left out.
+    """
     unit = "% of the brain's mean"
     heads = [
         "map",
@@ -213,8 +225,13 @@ def _error_table(facts: ParticipantMap) -> Markup:
         ("reliable voxels", "cm³"),
     ]
     rows = [_row(_words(run.name), number(run.weight, ".2f"), run) for run in facts.runs]
-    rows.append(_row(Markup("<strong>all runs together</strong>"), "", facts.together))
-    return table("Error of the map of each run, and of all runs together", heads, rows)
+    together = _row(Markup("<strong>all runs together</strong>"), "", facts.together)
+    known = [k for k in range(len(heads)) if any(row[k] != MISSING for row in rows)]
+    return table(
+        "Error of the map of each run, and of all runs together (medians over the same voxels)",
+        [heads[k] for k in known],
+        [[row[k] for k in known] for row in (*rows, together)],
+    )
 
 
 def _row(name: str, weight: str, error: MapError) -> list[str]:

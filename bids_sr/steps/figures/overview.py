@@ -102,9 +102,11 @@ def draw_overview(
     kinds: Sequence[str],
     primary: str,
     minus_others: Sequence[str],
+    only_run: bool = False,
 ) -> Iterator[Drawn]:
     """Draw the first screen: verdict, cards, checks, next step, and two figures.
 
+    `only_run`: whether it is the only run of its task, whose map is the participant's.
     `boldref, bold_mask`: boldref of the run and brain on its grid, for effects in percent.
     `guide_hr`: high-resolution T2*w image as background (3D); None takes boldref.
     """
@@ -133,6 +135,7 @@ def draw_overview(
         described=str(run_facts.get("Description", "")),
         maps=maps_pattern,
         masks=masks_pattern,
+        only_run=only_run,
     )
     one_level = one_level_down or {}
     text = overview_html(verdict, evaluation, registration, run, one_level, contrast)

@@ -20,6 +20,7 @@ from bids_sr.group.input_maps import (
     find_maps,
     find_runs,
     first_smoothing,
+    in_order,
     without_contrasts,
 )
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
@@ -528,3 +529,16 @@ def test_a_contrast_with_other_weights_is_dropped_with_the_maps_made_of_it(
     assert [len(maps.map_keys()) for maps in (*second.runs, *second.combined)] == [4, 0, 4, 0]
     ((person,),) = by_participant(second).values()
     assert person.origin(("all", "sbl", 5.0, "effect")) == "computed"
+
+
+def test_runs_of_a_session_are_scaled_by_the_first_run(tmp_path: Path) -> None:
+    """A stored map of a session is a mean in signal units, by number of the run."""
+    for run, gain in ((10, 4.0), (2, 1.0)):
+        write_run(tmp_path, f"sub-01_task-tap_run-{run}", run, gain=gain)
+    found = find_maps(tmp_path)
+    assert [run.name.split("-")[-1] for run in in_order(found.runs)] == ["2", "10"]
+    ((person,),) = by_participant(found).values()
+    target = template_sampling.target_of(SPACE)
+    keys = [("all", "raw", 5.0, "effect")]
+    ways = template_sampling.ways_of(person, target, np.ones(len(target.points), bool), keys)
+    assert [way.scale for way in ways.runs] == [pytest.approx(0.2)] * 2
