@@ -41,7 +41,8 @@ _NORMAL_95 = 1.96
             "Effect of all runs together, in percent of the mean brain signal. Left: axial slice"
             " through the peak of the acquired map, with the z coordinate in scanner space of the"
             " first run (mm). Right: region in the yellow frame, one panel per series, and the SD"
-            " of the error of the effect. All panels have the same color scale and threshold."
+            " of the error of the effect. All panels have the same color scale and threshold (an"
+            " SD below the threshold is not visible)."
             " White outlines show the reliable voxels, or the significant voxels (FDR .05) if no"
             " reliable voxels are known."
         ),
