@@ -119,12 +119,14 @@ def participant_html(facts: ParticipantMap) -> Markup:
 def _words(name: str) -> str:
     """Return the name of a run in words.
 
-    >>> _words("ses-A_run-1"), _words("run-2")
-    ('session A run 1', 'run 2')
+    >>> _words("ses-A_run-1"), _words("run-2"), _words("no run-")
+    ('session A run 1', 'run 2', 'the run without run-')
     """
     shown = {"ses": "session"}
-    parts = (part.partition("-") for part in name.split("_"))
-    return " ".join(f"{shown.get(key, key)} {label}".strip() for key, _, label in parts)
+    parts = [part.partition("-") for part in name.split("_")]
+    if not all(label for _, _, label in parts):
+        return "the run without run-"
+    return " ".join(f"{shown.get(key, key)} {label}" for key, _, label in parts)
 
 
 def _enumerated(names: Sequence[str]) -> str:
