@@ -488,7 +488,7 @@ def test_a_caution_names_the_contrasts_below_zero_over_the_whole_brain():
 
 
 def test_an_only_run_has_the_map_of_the_participant():
-    verdict = make_verdict([], methods=["sbl"], baselines=["bspline"])
+    verdict, _ = judged([])
     sentence = "This is the only run of its task, so its map is the map of the participant."
     for described in ("", "simulated"):
         run = replace(RUN, described=described, only_run=True)
