@@ -18,7 +18,7 @@ from bids_sr.config import Settings, UsageError
 from bids_sr.config.superres import SuperRes
 from bids_sr.frozen import frozen
 from bids_sr.group.equal_contrasts import unequal_lines
-from bids_sr.group.input_maps import RunMaps, find_runs
+from bids_sr.group.input_maps import FoundMaps, find_maps, without_contrasts
 from bids_sr.group.input_tables import absent, absent_runs, find_tables, mixed
 from bids_sr.io.tables import column
 from bids_sr.notices import failed_steps
@@ -42,7 +42,7 @@ class _Group:
     """Inputs of the group level: metrics tables, maps of runs, and missing participants."""
 
     tables: "pd.DataFrame"  # as returned by `find_tables`
-    runs: tuple[RunMaps, ...]
+    maps: FoundMaps
     participants: tuple[str, ...]  # participants with tables
     absent: tuple[str, ...]
 
@@ -121,9 +121,7 @@ def prepare(settings: Settings) -> _Group | ScansGroup:
     unequal = dict(zip(tables["stem"], tables["unequal"], strict=True))
     return _Group(
         tables=tables,
-        runs=tuple(
-            run.without(unequal.get(run.name, ())) for run in find_runs(output_dir, is_selected)
-        ),
+        maps=without_contrasts(output_dir, find_maps(output_dir, is_selected), unequal),
         participants=participants,
         absent=tuple(_with_crashes(missing, output_dir)),
     )
@@ -236,9 +234,9 @@ def plan_text(prepared: _Group | ScansGroup) -> str:
     return "\n".join([*lines, *(f"missing: {line}" for line in prepared.absent)])
 
 
-def _maps_not_stored(series: Sequence[str], runs: Sequence[RunMaps]) -> list[str]:
+def _maps_not_stored(series: Sequence[str], maps: FoundMaps) -> list[str]:
     """Return notes on series without stored maps, with the storage level that includes them."""
-    stored = {key[1] for run in runs for key in run.map_keys()}
+    stored = {key[1] for run in (*maps.runs, *maps.combined) for key in run.map_keys()}
     if not stored:
         return [
             "Group maps cannot be computed because no t maps and effect maps are stored."
@@ -301,7 +299,7 @@ def run_group(
     with pool:
         tables = pool.submit(write_tables, output_dir, group.tables, method=default, margin=margin)
         maps = group_maps(
-            group.runs,
+            group.maps,
             output_dir,
             series=series,
             say=say,
@@ -321,7 +319,7 @@ def run_group(
     present = set(combined.series["series"])
     has_enough = len(group.participants) >= LEAST_PARTICIPANTS
     names = [name for name in series if name in present]
-    unstored = _maps_not_stored(names, group.runs) if has_enough else []
+    unstored = _maps_not_stored(names, group.maps) if has_enough else []
     for line in unstored:
         say(line)
     say("Writing the group report")

@@ -13,6 +13,8 @@ from bids_sr.group.equal_contrasts import unequal_contrasts
 from bids_sr.metrics.rows import MISSING
 
 TABLES = ("image", "activation", "evaluation")
+RUN_WEIGHTS = "RunWeights"
+"""Key of the sidecars of maps and tables of all runs of a participant together."""
 
 
 RunFilter = Callable[[Mapping[str, str]], bool]
@@ -46,7 +48,7 @@ def _run_text(columns: pd.DataFrame) -> pd.Series:
 
 
 def run_columns(entities: Mapping[str, str]) -> dict[str, str]:
-    """Return the cells that identify a run in the tables of the group, from its entities."""
+    """Return participant, session, task, run and variant of a file; n/a for those it lacks."""
     others = {key: label for key, label in entities.items() if key not in _PLACE}
     return {
         "participant": f"sub-{entities['subject']}",
@@ -86,6 +88,8 @@ def find_tables(output_dir: Path, asked: RunFilter = lambda _: True) -> pd.DataF
         if entities.get("desc") in TABLES and asked(entities):
             beside = path.with_suffix(".json")
             facts = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
+            if RUN_WEIGHTS in facts:
+                continue  # of all runs together, whose tables are combined here
             rows.append(
                 {
                     **run_columns(entities),
