@@ -24,9 +24,9 @@ from bids_sr.glm.slice_fusion import (
     acquired_positions,
     check_runs,
     column_model,
+    interpolate_thin,
     place_first_run,
     slice_profiles,
-    interpolate_thin,
 )
 from bids_sr.io.arrays import Array, Float, Mask, parts_of
 

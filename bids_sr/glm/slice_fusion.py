@@ -81,7 +81,8 @@ def acquired_positions(n_thick: int) -> Float:
     >>> acquired_positions(3)
     array([0.5, 2.5, 4.5])
     """
-    return THIN_PER_THICK * np.arange(n_thick) + (THIN_PER_THICK - 1) / 2
+    centers: Float = np.arange(n_thick) * float(THIN_PER_THICK) + (THIN_PER_THICK - 1) / 2
+    return centers
 
 
 def slice_profiles(positions: Array, n_thin: int) -> Float:
@@ -340,14 +341,12 @@ def check_runs(runs: Sequence[SlicedEffect], prior_sd: Array, columns: Mask) -> 
             "a single run cannot be refined across slices, because it contains only the sum of"
             " the halves of each slice; give two runs or more"
         )
-    plane, n_thin = columns.shape, THIN_PER_THICK * runs[0].effect.shape[2]
-    if prior_sd.shape != (*plane, n_thin):
-        raise SliceFusionError(
-            f"the prior SD has the shape {prior_sd.shape}, expected {(*plane, n_thin)}"
-        )
+    expected = (*columns.shape[:2], THIN_PER_THICK * runs[0].effect.shape[2])
+    if prior_sd.shape != expected:
+        raise SliceFusionError(f"the prior SD has the shape {prior_sd.shape}, expected {expected}")
     for number, run in enumerate(runs, 1):
-        if run.effect.shape != run.positions.shape or run.effect.shape[:2] != plane:
+        if run.effect.shape != run.positions.shape or run.effect.shape[:2] != columns.shape:
             raise SliceFusionError(
                 f"run {number}: the effect has the shape {run.effect.shape} and its positions"
-                f" {run.positions.shape}, expected {plane} in plane for both"
+                f" {run.positions.shape}, expected {columns.shape} in plane for both"
             )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bids_sr.glm import slice_fusion
-from bids_sr.glm.slice_fusion import SlicedEffect, SliceFusionError, place_first_run, fuse_slices
+from bids_sr.glm.slice_fusion import SlicedEffect, SliceFusionError, fuse_slices, place_first_run
 from bids_sr.io.arrays import Array, Float
 
 N_THICK, N_THIN = 10, 20
