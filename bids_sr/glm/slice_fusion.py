@@ -81,8 +81,7 @@ def acquired_positions(n_thick: int) -> Float:
     >>> acquired_positions(3)
     array([0.5, 2.5, 4.5])
     """
-    centers: Float = np.arange(n_thick) * float(THIN_PER_THICK) + (THIN_PER_THICK - 1) / 2
-    return centers
+    return np.arange(n_thick, dtype=np.float64) * THIN_PER_THICK + (THIN_PER_THICK - 1) / 2
 
 
 def slice_profiles(positions: Array, n_thin: int) -> Float:
@@ -294,14 +293,14 @@ def fuse_slices(runs: Sequence[SlicedEffect], prior_sd: Array, columns: Mask) ->
     """
     check_runs(runs, prior_sd, columns)
     thick = runs[0].effect
-    estimate = np.zeros(prior_sd.shape)
+    estimate: Float = np.zeros(prior_sd.shape)
     chosen = np.flatnonzero(columns)
-    flat = estimate.reshape(-1, estimate.shape[2])
+    flat = estimate.reshape(-1, prior_sd.shape[2])
     for part in parts_of(len(chosen), _COLUMNS_AT_ONCE):
         values, covariance, with_thin = column_model(runs, prior_sd, chosen[part])
         solved = np.linalg.solve(covariance, values[:, :, None])
         flat[chosen[part]] = (with_thin @ solved)[:, :, 0]
-    average = slice_profiles(acquired_positions(thick.shape[2]), estimate.shape[2])
+    average = slice_profiles(acquired_positions(thick.shape[2]), prior_sd.shape[2])
     return estimate + interpolate_thin(thick - estimate @ average.T)
 
 
@@ -343,7 +342,9 @@ def check_runs(runs: Sequence[SlicedEffect], prior_sd: Array, columns: Mask) -> 
         )
     expected = (*columns.shape[:2], THIN_PER_THICK * runs[0].effect.shape[2])
     if prior_sd.shape != expected:
-        raise SliceFusionError(f"the prior SD has the shape {prior_sd.shape}, expected {expected}")
+        raise SliceFusionError(
+            f"the prior SD has the shape {tuple(prior_sd.shape)}, expected {expected}"
+        )
     for number, run in enumerate(runs, 1):
         if run.effect.shape != run.positions.shape or run.effect.shape[:2] != columns.shape:
             raise SliceFusionError(
