@@ -20,7 +20,7 @@ import numpy as np
 from bids_sr.frozen import frozen
 from bids_sr.glm.slice_fusion import (
     THIN_PER_THICK,
-    SlicedEffect,
+    SlicedEffects,
     acquired_positions,
     check_runs,
     column_model,
@@ -109,7 +109,7 @@ class GateResult:
         return self.fused > best + LEAST_GAIN and self.fused >= self.mirrored
 
 
-def leave_slices_out(runs: Sequence[SlicedEffect], prior_sd: Array, columns: Mask) -> Float:
+def leave_slices_out(runs: Sequence[SlicedEffects], prior_sd: Array, columns: Mask) -> Float:
     """Predict each slice of the last run from all other slices of all runs.
 
     With the covariance S of all values y, the error of value k is (S^-1 y)_k / (S^-1)_kk.
@@ -122,18 +122,17 @@ def leave_slices_out(runs: Sequence[SlicedEffect], prior_sd: Array, columns: Mas
     Returns
     -------
     Float
-        (P, m_r) for the P columns in the order of `columns`.
+        (N, P, m_r) for N effects and the P columns in the order of `columns`.
     """
     check_runs(runs, prior_sd, columns)
     chosen = np.flatnonzero(columns)
-    count = runs[-1].effect.shape[2]
-    predicted = np.empty((len(chosen), count))
+    count = runs[-1].effects.shape[3]
+    predicted: Float = np.empty((len(runs[-1].effects), len(chosen), count))
     for part in parts_of(len(chosen), _COLUMNS_AT_ONCE):
         values, covariance, _ = column_model(runs, prior_sd, chosen[part])
         precision = np.linalg.inv(covariance)
-        weighted = (precision @ values[:, :, None])[:, :, 0]
-        error = weighted / np.diagonal(precision, axis1=1, axis2=2)
-        predicted[part] = (values - error)[:, -count:]
+        error = (precision @ values) / np.diagonal(precision, axis1=1, axis2=2)[:, :, None]
+        predicted[:, part] = (values - error)[:, -count:].transpose(2, 0, 1)
     return predicted
 
 
@@ -179,8 +178,8 @@ def check_fusion(
         Shapes that do not match.
     """
     used, held_out = halves
-    own = place_first_run(effect)
-    other = SlicedEffect(effect=used, positions=positions)
+    own = place_first_run(effect[None])
+    other = SlicedEffects(effects=used[None], positions=positions)
     check_runs([own, other], prior_sd, columns)
     profiles = slice_profiles(positions[columns], prior_sd.shape[2])
     scored = (profiles @ active[columns][:, :, None].astype(np.float64))[:, :, 0] > 0.5
@@ -199,8 +198,8 @@ def check_fusion(
 
     target = detail(held_out[columns])
 
-    def share(runs: Sequence[SlicedEffect], prior: Array) -> float:
-        error = target - detail(leave_slices_out(runs, prior, columns))
+    def share(runs: Sequence[SlicedEffects], prior: Array) -> float:
+        error = target - detail(leave_slices_out(runs, prior, columns)[0])
         return float(1 - (error @ error) / (target @ target))
 
     wrong = replace(other, positions=opposite_positions(positions))

@@ -23,6 +23,7 @@ and m_r the thick slices of run r. Positions across slices are in thin slices of
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy import ndimage
@@ -47,32 +48,32 @@ class SliceFusionError(ValueError):
 
 
 @frozen
-class SlicedEffect:
-    """Effect of one run in its thick slices, at the columns of the first run.
+class SlicedEffects:
+    """Effects of one run in its thick slices, at the columns of the first run.
 
     Parameters
     ----------
-    effect : Array
-        (X, Y, m_r), any unit, the same in all runs.
+    effects : Array
+        N effects, such as contrasts (N, X, Y, m_r), in any unit that all runs share.
     positions : Array
         Where the slices cross the columns (X, Y, m_r), in thin slices of the first run.
     relative_noise : float
         Noise variance of a slice, relative to its prior variance.
     """
 
-    effect: Array
+    effects: Array
     positions: Array
     relative_noise: float = _FURTHER_NOISE
 
-    def without_influence(self) -> "SlicedEffect":
+    def without_influence(self) -> "SlicedEffects":
         """Return the run with so much noise that it does not change an estimate."""
-        return SlicedEffect(effect=self.effect, positions=self.positions, relative_noise=_UNUSED)
+        return replace(self, relative_noise=_UNUSED)
 
 
-def place_first_run(effect: Array) -> SlicedEffect:
-    """Return the effect (X, Y, m) of the run whose grid is the grid of the estimate."""
-    positions = np.broadcast_to(acquired_positions(effect.shape[2]), effect.shape)
-    return SlicedEffect(effect=effect, positions=positions, relative_noise=_FIRST_NOISE)
+def place_first_run(effects: Array) -> SlicedEffects:
+    """Return the effects (N, X, Y, m) of the run on whose grid the thin slices are estimated."""
+    positions = np.broadcast_to(acquired_positions(effects.shape[3]), effects.shape[1:])
+    return SlicedEffects(effects=effects, positions=positions, relative_noise=_FIRST_NOISE)
 
 
 def acquired_positions(n_thick: int) -> Float:
@@ -267,15 +268,15 @@ def joint_covariance(
     return signal + noise[:, :, None] * np.eye(len(relative)), with_thin
 
 
-def fuse_slices(runs: Sequence[SlicedEffect], prior_sd: Array, columns: Mask) -> Float:
-    """Estimate an effect in thin slices of the first run from the thick slices of several runs.
+def fuse_slices(runs: Sequence[SlicedEffects], prior_sd: Array, columns: Mask) -> Float:
+    """Estimate effects in thin slices of the first run from the thick slices of several runs.
 
     The order of the runs after the first does not change the result.
 
     Parameters
     ----------
-    runs : Sequence[SlicedEffect]
-        Effect in each run, the first on its own grid (`place_first_run`).
+    runs : Sequence[SlicedEffects]
+        Effects in each run, the first on its own grid (`place_first_run`).
     prior_sd : Array
         Prior SD of the effect (X, Y, n) up to a factor, larger than 0 (`thin_prior_sd`).
     columns : Mask
@@ -284,28 +285,39 @@ def fuse_slices(runs: Sequence[SlicedEffect], prior_sd: Array, columns: Mask) ->
     Returns
     -------
     Float
-        (X, Y, n). Its means over the slices of the first run are the effects of this run.
+        (N, X, Y, n). Their means over the slices of the first run are the effects of this run.
 
     Raises
     ------
     SliceFusionError
         Fewer than two runs, or shapes that do not match.
     """
+    return reproduce_slices(posterior_mean(runs, prior_sd, columns), runs[0].effects)
+
+
+def posterior_mean(runs: Sequence[SlicedEffects], prior_sd: Array, columns: Mask) -> Float:
+    """Return the posterior mean of effects in thin slices (N, X, Y, n), 0 outside the columns.
+
+    See `fuse_slices`, which also corrects it to average to the slices of the first run.
+    """
     check_runs(runs, prior_sd, columns)
-    thick = runs[0].effect
-    estimate: Float = np.zeros(prior_sd.shape)
     chosen = np.flatnonzero(columns)
-    flat = estimate.reshape(-1, prior_sd.shape[2])
+    estimate: Float = np.zeros((len(runs[0].effects), columns.size, prior_sd.shape[2]))
     for part in parts_of(len(chosen), _COLUMNS_AT_ONCE):
         values, covariance, with_thin = column_model(runs, prior_sd, chosen[part])
-        solved = np.linalg.solve(covariance, values[:, :, None])
-        flat[chosen[part]] = (with_thin @ solved)[:, :, 0]
-    average = slice_profiles(acquired_positions(thick.shape[2]), prior_sd.shape[2])
-    return estimate + interpolate_thin(thick - estimate @ average.T)
+        fused = with_thin @ np.linalg.solve(covariance, values)
+        estimate[:, chosen[part]] = fused.transpose(2, 0, 1)
+    return estimate.reshape(-1, *prior_sd.shape)
+
+
+def reproduce_slices(thin: Array, thick: Array) -> Float:
+    """Correct thin slices (..., n) so that they average to thick slices (..., m)."""
+    average = slice_profiles(acquired_positions(thick.shape[-1]), thin.shape[-1])
+    return thin + interpolate_thin(thick - thin @ average.T)
 
 
 def column_model(
-    runs: Sequence[SlicedEffect], prior_sd: Array, chosen: Array
+    runs: Sequence[SlicedEffects], prior_sd: Array, chosen: Array
 ) -> tuple[Float, Float, Float]:
     """Return the effects of some columns in all runs, and the covariances of the model.
 
@@ -319,35 +331,36 @@ def column_model(
     Returns
     -------
     tuple[Float, Float, Float]
-        Effects (P, M) in the M slices of all runs, and the results of `joint_covariance`.
+        Effects in the M slices of all runs (P, M, N), and the results of `joint_covariance`.
     """
-    effects, positions = (
-        [image.reshape(-1, image.shape[2])[chosen] for image in images]
-        for images in ([run.effect for run in runs], [run.positions for run in runs])
-    )
+    effects = [
+        run.effects.reshape(len(run.effects), -1, run.effects.shape[3])[:, chosen] for run in runs
+    ]
     covariance, with_thin = joint_covariance(
         prior_sd.reshape(-1, prior_sd.shape[2])[chosen],
-        positions,
+        [run.positions.reshape(-1, run.positions.shape[2])[chosen] for run in runs],
         [run.relative_noise for run in runs],
     )
-    return np.concatenate(effects, axis=1).astype(np.float64), covariance, with_thin
+    values = np.concatenate(effects, axis=2).astype(np.float64)
+    return values.transpose(1, 2, 0), covariance, with_thin
 
 
-def check_runs(runs: Sequence[SlicedEffect], prior_sd: Array, columns: Mask) -> None:
+def check_runs(runs: Sequence[SlicedEffects], prior_sd: Array, columns: Mask) -> None:
     """Raise `SliceFusionError` unless runs, prior SD and columns fit together."""
     if len(runs) < 2:
         raise SliceFusionError(
             "a single run cannot be refined across slices, because it contains only the sum of"
             " the halves of each slice; give two runs or more"
         )
-    expected = (*columns.shape[:2], THIN_PER_THICK * runs[0].effect.shape[2])
+    expected = (*columns.shape[:2], THIN_PER_THICK * runs[0].effects.shape[3])
     if prior_sd.shape != expected:
         raise SliceFusionError(
             f"the prior SD has the shape {tuple(prior_sd.shape)}, expected {expected}"
         )
     for number, run in enumerate(runs, 1):
-        if run.effect.shape != run.positions.shape or run.effect.shape[:2] != columns.shape:
+        shape = (len(runs[0].effects), *columns.shape[:2], run.positions.shape[2])
+        if run.effects.shape != shape or run.positions.shape != shape[1:]:
             raise SliceFusionError(
-                f"run {number}: the effect has the shape {run.effect.shape} and its positions"
-                f" {run.positions.shape}, expected {columns.shape} in plane for both"
+                f"run {number}: the effects have the shape {tuple(run.effects.shape)} and the"
+                f" positions {tuple(run.positions.shape)}, expected {shape} and {shape[1:]}"
             )

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from bids_sr.glm import fusion_gate, slice_fusion
-from bids_sr.glm.slice_fusion import SlicedEffect, SliceFusionError, place_first_run
+from bids_sr.glm.slice_fusion import SlicedEffects, SliceFusionError, place_first_run
 from bids_sr.io.arrays import Array, Float
 
 N_THICK, N_THIN = 10, 20
@@ -85,13 +85,13 @@ def test_a_left_out_slice_is_predicted_by_a_fusion_that_never_had_it(
     """The short formula equals a regression on all other values."""
     few = np.zeros(SHAPE[:2], dtype=bool)
     few[3, 4] = few[5, 1] = True
-    own = place_first_run(acquire(effect, OWN, 2))
-    other = SlicedEffect(effect=acquire(effect, DISPLACED, 3), positions=DISPLACED)
-    predicted = fusion_gate.leave_slices_out([own, other], prior_sd, few)
+    own = place_first_run(acquire(effect, OWN, 2)[None])
+    other = SlicedEffects(effects=acquire(effect, DISPLACED, 3)[None], positions=DISPLACED)
+    predicted = fusion_gate.leave_slices_out([own, other], prior_sd, few)[0]
     covariance, _ = slice_fusion.joint_covariance(
         prior_sd[few], [OWN[few], DISPLACED[few]], [own.relative_noise, other.relative_noise]
     )
-    values = np.concatenate([own.effect[few], other.effect[few]], axis=1)
+    values = np.concatenate([own.effects[0][few], other.effects[0][few]], axis=1)
     for column in range(2):
         for k in (2, 7):
             rest = np.delete(np.arange(2 * N_THICK), N_THICK + k)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bids_sr.glm import slice_fusion
-from bids_sr.glm.slice_fusion import SlicedEffect, SliceFusionError, fuse_slices, place_first_run
+from bids_sr.glm.slice_fusion import SlicedEffects, SliceFusionError, fuse_slices, place_first_run
 from bids_sr.io.arrays import Array, Float
 
 N_THICK, N_THIN = 10, 20
@@ -34,24 +34,25 @@ def acquire(effect: Array, positions: Array, seed: int = 2) -> Float:
     return thick + 0.1 * thick.std() * noise
 
 
-def other_run(effect: Array, true: Array, assumed: Array, seed: int = 3) -> SlicedEffect:
+def other_run(effect: Array, true: Array, assumed: Array, seed: int = 3) -> SlicedEffects:
     """Return a further run, acquired at `true` positions and assumed at others."""
-    return SlicedEffect(effect=acquire(effect, true, seed), positions=assumed, relative_noise=0.02)
+    effects = acquire(effect, true, seed)[None]
+    return SlicedEffects(effects=effects, positions=assumed, relative_noise=0.02)
 
 
-def own_run(effect: Array) -> SlicedEffect:
+def own_run(effect: Array) -> SlicedEffects:
     """Return the first run, with little noise."""
-    return SlicedEffect(effect=acquire(effect, OWN), positions=OWN, relative_noise=0.02)
+    return SlicedEffects(effects=acquire(effect, OWN)[None], positions=OWN, relative_noise=0.02)
 
 
 def explained(estimate: Array, effect: Array) -> float:
     """Return the explained variance of an effect."""
-    return float(1 - ((estimate - effect) ** 2).sum() / (effect**2).sum())
+    return float(1 - ((estimate.reshape(effect.shape) - effect) ** 2).sum() / (effect**2).sum())
 
 
 def test_displaced_slices_recover_the_thin_effect(prior_sd: Float, effect: Float) -> None:
     runs = [own_run(effect), other_run(effect, DISPLACED, DISPLACED)]
-    spline = explained(slice_fusion.interpolate_thin(runs[0].effect), effect)
+    spline = explained(slice_fusion.interpolate_thin(runs[0].effects[0]), effect)
     flat = explained(fuse_slices(runs, np.ones(SHAPE), COLUMNS), effect)
     fused = explained(fuse_slices(runs, prior_sd, COLUMNS), effect)
     assert spline < 0.75
@@ -78,7 +79,7 @@ def test_slices_without_displacement_add_no_detail(prior_sd: Float, effect: Floa
 def test_the_wrong_direction_is_worse_than_the_spline(prior_sd: Float, effect: Float) -> None:
     own, wrong = own_run(effect), other_run(effect, DISPLACED, OWN - 0.8)
     fused = fuse_slices([own, wrong], prior_sd, COLUMNS)
-    spline = slice_fusion.interpolate_thin(own.effect)
+    spline = slice_fusion.interpolate_thin(own.effects[0])
     assert explained(fused, effect) < explained(spline, effect) - 0.05
 
 
@@ -95,10 +96,11 @@ def test_means_over_slices_are_those_of_the_first_run(prior_sd: Float, effect: F
     own = own_run(effect)
     columns = COLUMNS.copy()
     columns[:3] = False
-    fused = fuse_slices([own, other_run(effect, DISPLACED, DISPLACED)], prior_sd, columns)
+    fused = fuse_slices([own, other_run(effect, DISPLACED, DISPLACED)], prior_sd, columns)[0]
     pairs = fused.reshape(*SHAPE[:2], N_THICK, 2).mean(axis=3)
-    np.testing.assert_allclose(pairs, own.effect, atol=1e-9)
-    np.testing.assert_allclose(fused[:3], slice_fusion.interpolate_thin(own.effect[:3]), atol=1e-9)
+    np.testing.assert_allclose(pairs, own.effects[0], atol=1e-9)
+    splined = slice_fusion.interpolate_thin(own.effects[0][:3])
+    np.testing.assert_allclose(fused[:3], splined, atol=1e-9)
 
 
 def test_estimate_does_not_depend_on_the_scale_of_the_prior(
@@ -116,7 +118,7 @@ def test_posterior_mean_is_the_ridge_solution(prior_sd: Float) -> None:
     sd, positions = prior_sd[:1, :1], [OWN[:1, :1], DISPLACED[:1, :1]]
     values = rng.normal(size=2 * N_THICK)
     runs = [
-        SlicedEffect(effect=part[None, None], positions=where, relative_noise=noise)
+        SlicedEffects(effects=part[None, None, None], positions=where, relative_noise=noise)
         for part, where, noise in zip(values.reshape(2, -1), positions, (0.1, 0.3), strict=True)
     ]
     profiles = np.concatenate([slice_fusion.slice_profiles(p[0, 0], N_THIN) for p in positions])
@@ -127,7 +129,7 @@ def test_posterior_mean_is_the_ridge_solution(prior_sd: Float) -> None:
     mean = np.linalg.solve(precision, profiles.T @ (values / variance))
     average = slice_fusion.slice_profiles(slice_fusion.acquired_positions(N_THICK), N_THIN)
     expected = mean + slice_fusion.interpolate_thin(values[:N_THICK] - average @ mean)
-    found = fuse_slices(runs, sd, COLUMNS[:1, :1])[0, 0]
+    found = fuse_slices(runs, sd, COLUMNS[:1, :1])[0, 0, 0]
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -163,9 +165,9 @@ def test_a_rotated_plane_is_sampled_within_its_slices() -> None:
 
 def test_a_slice_outside_the_grid_has_no_influence(prior_sd: Float, effect: Float) -> None:
     own, other = own_run(effect), other_run(effect, DISPLACED, DISPLACED)
-    changed = other.effect.copy()
+    changed = other.effects.copy()
     changed[..., -1] += 100.0  # ends .8 of a thin slice beyond the grid
-    moved = SlicedEffect(effect=changed, positions=DISPLACED, relative_noise=0.02)
+    moved = SlicedEffects(effects=changed, positions=DISPLACED, relative_noise=0.02)
     np.testing.assert_allclose(
         fuse_slices([own, moved], prior_sd, COLUMNS),
         fuse_slices([own, other], prior_sd, COLUMNS),
@@ -183,22 +185,22 @@ def test_prior_sd_is_positive_and_averages_to_the_temporal_sd() -> None:
 
 def test_a_single_run_is_never_refined(prior_sd: Float, effect: Float) -> None:
     with pytest.raises(SliceFusionError, match=r"single run.*two runs or more"):
-        fuse_slices([place_first_run(acquire(effect, OWN))], prior_sd, COLUMNS)
+        fuse_slices([place_first_run(acquire(effect, OWN)[None])], prior_sd, COLUMNS)
 
 
 @pytest.mark.parametrize(
     ("shape", "plane", "match"),
     [
         ((12, 12, 18), (12, 12, N_THICK), "prior SD has the shape"),
-        (SHAPE, (12, 11, N_THICK), "run 2: the effect has the shape"),
+        (SHAPE, (12, 11, N_THICK), "run 2: the effects have the shape"),
     ],
 )
 def test_shapes_that_do_not_match_are_named(
     shape: tuple[int, ...], plane: tuple[int, ...], match: str
 ) -> None:
     runs = [
-        place_first_run(np.zeros(OWN.shape)),
-        SlicedEffect(effect=np.zeros(plane), positions=np.zeros(plane)),
+        place_first_run(np.zeros((1, *OWN.shape))),
+        SlicedEffects(effects=np.zeros((1, *plane)), positions=np.zeros(plane)),
     ]
     with pytest.raises(SliceFusionError, match=match):
         fuse_slices(runs, np.ones(shape), COLUMNS)
@@ -215,3 +217,19 @@ def test_slices_in_another_orientation_are_refused() -> None:
         slice_fusion.sample_at_columns(
             np.zeros((1, 4, 4, 4)), turned, (4, 4), np.diag([3.0, 3.0, 7.0, 1.0]), np.eye(4)
         )
+
+
+def test_several_effects_are_fused_as_if_alone(prior_sd: Float, effect: Float) -> None:
+    own, other = own_run(effect), other_run(effect, DISPLACED, DISPLACED)
+    flipped = own_run(effect[::-1]), other_run(effect[::-1], DISPLACED, DISPLACED)
+    both = [
+        SlicedEffects(
+            effects=np.concatenate([one.effects, two.effects]),
+            positions=one.positions,
+            relative_noise=one.relative_noise,
+        )
+        for one, two in zip((own, other), flipped, strict=True)
+    ]
+    together = fuse_slices(both, prior_sd, COLUMNS)
+    np.testing.assert_allclose(together[:1], fuse_slices([own, other], prior_sd, COLUMNS))
+    np.testing.assert_allclose(together[1:], fuse_slices(flipped, prior_sd, COLUMNS))
