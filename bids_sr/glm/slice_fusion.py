@@ -6,13 +6,12 @@ column of voxels across the slices of the first run is estimated separately:
 
     y_r = D_r e + noise           effects in the thick slices of run r
     e ~ N(0, W K W)               prior of the effects in thin slices
-    x = W K W D' (D W K W D' + N)^-1 y        posterior mean, D and y of all runs together
-    estimate = x + S (y_1 - D_1 x)            correction: it averages to the slices of run 1
+    estimate = W K W D' (D W K W D' + N)^-1 y     posterior mean, D and y of all runs together
 
 D_r averages over box-shaped slice profiles at the positions of run r, K is a Gaussian correlation
 between thin slices, and W is the diagonal matrix of the prior standard deviation (SD) of each thin
-slice. N is the noise variance of each thick slice, a multiple of the slice's prior variance. S is
-a cubic spline that reproduces means over slices.
+slice. N is the noise variance of each thick slice, a multiple of the slice's prior variance. The
+estimate is the effect that the runs share: it does not reproduce the slices of any of them.
 
 A single run contains only the sum of the two halves of each slice, so that it cannot be refined in
 this way. `benchmarks/results/across.md` lists what was measured.
@@ -285,29 +284,22 @@ def fuse_slices(runs: Sequence[SlicedEffects], prior_sd: Array, columns: Mask) -
     Returns
     -------
     Float
-        (N, X, Y, n). Their means over the slices of the first run are the effects of this run.
+        (N, X, Y, n).
 
     Raises
     ------
     SliceFusionError
         Fewer than two runs, or shapes that do not match.
     """
-    return reproduce_slices(posterior_mean(runs, prior_sd, columns), runs[0].effects)
-
-
-def posterior_mean(runs: Sequence[SlicedEffects], prior_sd: Array, columns: Mask) -> Float:
-    """Return the posterior mean of effects in thin slices (N, X, Y, n), 0 outside the columns.
-
-    See `fuse_slices`, which also corrects it to average to the slices of the first run.
-    """
     check_runs(runs, prior_sd, columns)
     chosen = np.flatnonzero(columns)
-    estimate: Float = np.zeros((len(runs[0].effects), columns.size, prior_sd.shape[2]))
+    thin = interpolate_thin(runs[0].effects)
+    estimate = thin.reshape(len(thin), -1, thin.shape[3])
     for part in parts_of(len(chosen), _COLUMNS_AT_ONCE):
         values, covariance, with_thin = column_model(runs, prior_sd, chosen[part])
         fused = with_thin @ np.linalg.solve(covariance, values)
         estimate[:, chosen[part]] = fused.transpose(2, 0, 1)
-    return estimate.reshape(-1, *prior_sd.shape)
+    return estimate.reshape(thin.shape)
 
 
 def reproduce_slices(thin: Array, thick: Array) -> Float:
