@@ -181,6 +181,7 @@ def check_fusion(
     own = place_first_run(effect[None])
     other = SlicedEffects(effects=used[None], positions=positions)
     check_runs([own, other], prior_sd, columns)
+    columns = columns & active.any(axis=2)  # columns do not depend on each other
     profiles = slice_profiles(positions[columns], prior_sd.shape[2])
     scored = (profiles @ active[columns][:, :, None].astype(np.float64))[:, :, 0] > 0.5
     spline = (profiles @ interpolate_thin(effect[columns])[:, :, None])[:, :, 0][scored]
