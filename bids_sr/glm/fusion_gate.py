@@ -12,6 +12,7 @@ Two conditions must hold for a pair of runs (`bids_sr.glm.slice_fusion` describe
 More than two runs are fused if they are linked by pairs of runs that fulfill both conditions.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -37,17 +38,26 @@ LEAST_GAIN = 0.05
 _COLUMNS_AT_ONCE = 256  # columns whose covariances are in memory
 
 
+def closest_positions(positions: Array) -> Float:
+    """Return the positions of the closest slices of the first run, without a displacement.
+
+    >>> closest_positions(np.array([0.5, 2.9, 5.0]))
+    array([0.5, 2.5, 4.5])
+    """
+    center = (THIN_PER_THICK - 1) / 2
+    closest: Float = (
+        THIN_PER_THICK * np.floor((positions - center) / THIN_PER_THICK + 0.5) + center
+    )
+    return closest
+
+
 def opposite_positions(positions: Array) -> Float:
     """Return positions that are displaced by the same amount in the other direction.
-
-    Each position is mirrored about the center of the closest slice of the first run.
 
     >>> opposite_positions(np.array([0.5, 2.9, 5.0]))
     array([0.5, 2.1, 4. ])
     """
-    center = (THIN_PER_THICK - 1) / 2
-    closest = THIN_PER_THICK * np.floor((positions - center) / THIN_PER_THICK + 0.5) + center
-    mirrored: Float = 2 * closest - positions
+    mirrored: Float = 2 * closest_positions(positions) - positions
     return mirrored
 
 
@@ -68,7 +78,7 @@ def median_displacement(positions: Array, active: Mask) -> float:
         the slice thickness: 0 to 0.5; NaN without active voxels.
     """
     if not active.any():
-        return float("nan")
+        return math.nan
     distances = []
     for own in acquired_positions(active.shape[2] // THIN_PER_THICK):
         nearest = np.abs(positions - own).min(axis=2) % THIN_PER_THICK
@@ -90,6 +100,8 @@ class GateResult:
         Both runs.
     first, second : float
         Only one of the runs.
+    undisplaced : float
+        Both runs as if their slices lay at the same positions.
     opposite : float
         Both runs with the displacement in the wrong direction.
     mirrored : float
@@ -99,14 +111,25 @@ class GateResult:
     fused: float
     first: float
     second: float
+    undisplaced: float
     opposite: float
     mirrored: float
 
     @property
     def passed(self) -> bool:
         """Whether the fusion predicts more than its controls."""
-        best = max(0.0, self.first, self.second, self.opposite)
+        best = max(0.0, self.first, self.second, self.undisplaced, self.opposite)
         return self.fused > best + LEAST_GAIN and self.fused >= self.mirrored
+
+
+_UNTESTED = GateResult(
+    fused=math.nan,
+    first=math.nan,
+    second=math.nan,
+    undisplaced=math.nan,
+    opposite=math.nan,
+    mirrored=math.nan,
+)
 
 
 def leave_slices_out(runs: Sequence[SlicedEffects], prior_sd: Array, columns: Mask) -> Float:
@@ -187,10 +210,7 @@ def check_fusion(
     spline = (profiles @ interpolate_thin(effect[columns])[:, :, None])[:, :, 0][scored]
     energy = spline @ spline
     if not energy > 0:
-        missing = float("nan")
-        return GateResult(
-            fused=missing, first=missing, second=missing, opposite=missing, mirrored=missing
-        )
+        return _UNTESTED
 
     def detail(values: Array) -> Float:
         inside = values[scored]
@@ -203,12 +223,16 @@ def check_fusion(
         error = target - detail(leave_slices_out(runs, prior, columns)[0])
         return float(1 - (error @ error) / (target @ target))
 
-    wrong = replace(other, positions=opposite_positions(positions))
+    undisplaced, opposite = (
+        replace(other, positions=moved(positions))
+        for moved in (closest_positions, opposite_positions)
+    )
     return GateResult(
         fused=share([own, other], prior_sd),
         first=share([own, other.without_influence()], prior_sd),
         second=share([own.without_influence(), other], prior_sd),
-        opposite=share([own, wrong], prior_sd),
+        undisplaced=share([own, undisplaced], prior_sd),
+        opposite=share([own, opposite], prior_sd),
         mirrored=share([own, other], prior_sd[::-1]),
     )
 

@@ -206,7 +206,8 @@ def interpolate_thin(thick: Array) -> Float:
 def thin_prior_sd(temporal_sd: Array) -> Float:
     """Return the prior SD of the effect in thin slices.
 
-    Effects are assumed to be large where the signal of the run fluctuates strongly.
+    Effects are assumed to be large where the signal of the run fluctuates strongly. The logarithm
+    is interpolated, because a spline of the SD itself falls to 0 beside strong edges.
 
     Parameters
     ----------
@@ -226,7 +227,7 @@ def thin_prior_sd(temporal_sd: Array) -> Float:
     if not (temporal_sd > 0).any():
         raise SliceFusionError("the temporal SD of the first run is 0 in all voxels")
     least = _LEAST_SD * float(np.median(temporal_sd[temporal_sd > 0]))
-    return np.maximum(interpolate_thin(temporal_sd), least)
+    return np.exp(interpolate_thin(np.log(np.maximum(temporal_sd, least))))
 
 
 def slice_correlation(n_thin: int) -> Float:

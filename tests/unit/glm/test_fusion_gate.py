@@ -120,10 +120,13 @@ def test_displacement_is_modulo_the_slice(shift: float, expected: float) -> None
 
 
 def test_controls_decide() -> None:
-    good = fusion_gate.GateResult(fused=0.5, first=0.2, second=0.3, opposite=-0.1, mirrored=0.4)
+    good = fusion_gate.GateResult(
+        fused=0.5, first=0.2, second=0.3, undisplaced=0.1, opposite=-0.1, mirrored=0.4
+    )
     assert good.passed
-    for change in ({"first": 0.46}, {"second": 0.46}, {"opposite": 0.46}, {"mirrored": 0.51}):
-        assert not replace(good, **change).passed
+    for control in ("first", "second", "undisplaced", "opposite"):
+        assert not replace(good, **{control: 0.46}).passed
+    assert not replace(good, mirrored=0.51).passed
     assert not replace(good, fused=0.04, first=-1, second=-1, mirrored=-1).passed
 
 
