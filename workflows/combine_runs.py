@@ -8,7 +8,7 @@ from bids_sr.pipeline.flow import expect_cost, joined, say, subworkflow
 from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.step import Part
 from bids_sr.preflight.combined_runs import RunGroup, group_runs
-from bids_sr.series import MEASURED, RAW
+from bids_sr.series import MEASURED, RAW, series_names
 from bids_sr.sr.method import Cost
 from bids_sr.steps import activation, combined_runs
 from bids_sr.workflows.anatomy import Anatomy
@@ -158,7 +158,6 @@ def _combine_group(
                     runs={name: run.plan.entities for name, run in members.items()},
                     left_out=left_out[series],
                     without=group.without,
-                    stored=stored,
                     thresholds=planned.settings.activation.thresholds,
                     calibrated=any(_is_calibrated(run, series) for run in members.values()),
                     percent=group.over_sessions,
@@ -234,14 +233,14 @@ def _combined_series(runs: Collection[ProcessedRun]) -> list[str]:
     """Return the series whose maps are combined, the acquired one first.
 
     They are the acquired series, B-spline, methods, measured and compared series, and baselines
-    whose maps are stored.
+    that were named. Which maps are stored does not matter.
     """
     names: dict[str, None] = {}
     for run in runs:
-        stored = maps_to_store(run.plan)
-        always = (RAW, _PLAIN, MEASURED, *run.plan.methods, *run.plan.compared_names)
+        named = series_names(run.plan.planned.settings.superres.methods)
+        chosen = (RAW, _PLAIN, MEASURED, *run.plan.methods, *run.plan.compared_names, *named)
         for name in run.maps.mapped:
-            if name in always or stored.of(name):
+            if name in chosen:
                 names[name] = None
     return list(names)
 

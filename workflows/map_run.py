@@ -490,8 +490,11 @@ def bring_elsewhere(
     space_maps: list[Map] | None = None
     if series.grids:
         space_maps = spaces.maps_to_spaces(maps, mask, list(series.grids))
-        # of the acquired series sidecars share nothing in a template's space
-        varies = {} if own.made.name == RAW else activation.OF_CONTRAST
+        # of the acquired series sidecars share nothing in a template's space. The sidecars of
+        # combined runs, which have no number, apply to maps of numbered runs unless these have
+        # sidecars of their own
+        is_shared = own.made.name != RAW and "run" not in outputs.entities
+        varies = activation.OF_CONTRAST if is_shared else {}
         outputs.keep(space_maps, among=kept, varies=varies)
     surfaces: Sequence[Surfaces] = () if anat is None else anat.surfaces
     surface_maps: dict[str, list[Map]] = {}

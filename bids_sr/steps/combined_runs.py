@@ -11,6 +11,7 @@ from bids_sr.config.machine import Need
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import Threshold, parse_thresholds
+from bids_sr.glm.interpolated_variance import interpolated_factor, noise_autocorrelation
 from bids_sr.glm.map_sidecars import region_sidecar
 from bids_sr.glm.run_combination import (
     CombinedEstimate,
@@ -18,9 +19,10 @@ from bids_sr.glm.run_combination import (
     combine_runs,
     shared_error,
 )
-from bids_sr.io.arrays import Array
+from bids_sr.io.arrays import Array, Float
 from bids_sr.io.json_values import real
 from bids_sr.io.nifti import save_image
+from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow, metric_rows
 from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Map, Mask, Rows, Transforms
 from bids_sr.pipeline.step import HERE, enumerated, step
@@ -162,8 +164,9 @@ def carry_maps(
 ) -> list[Map]:
     """Bring effects, variances and errors of a run to the frame of the first run.
 
-    Effects are interpolated by cubic splines, variances and errors linearly. Maps in other spaces
-    are taken as they are.
+    Effects are interpolated by cubic splines, variances and errors linearly. Variances are
+    multiplied by a factor for the noise that interpolation averages out. Maps in other spaces are
+    taken as they are.
 
     `maps`, `error_maps`: on the grid of `mask`. `first_mask`: brain on the target grid. `boldref`,
     `bold_mask`: of the run, for the scale. `first2run_xfm`: takes a point of the first run to its
@@ -187,6 +190,7 @@ def carry_maps(
     xfm = None if first2run_xfm is None else first2run_xfm[0]
     outside = _nearest_inside(mask.data)
     inside = first_mask.data
+    factors = {} if xfm is None else _variance_factors(maps, mask, first_mask, xfm, contrasts)
     if xfm is not None:
         seen = sample_volume(
             mask.data.astype(np.float32),
@@ -204,10 +208,39 @@ def carry_maps(
             # no steps at the edge of the brain, at which a spline would ring
             order = 3 if one.entities["stat"] == "effect" else 1
             values = sample_volume(values[outside], mask.affine, shape, affine, xfm, order=order)
+            if one.entities["stat"] == "variance":
+                values = values * factors.get(one.entities["desc"], 1.0)
         keep(one, np.where(inside, values, 0), affine, {"space": FRAME})
     for one in _combinable(space_maps, contrasts):
         keep(one, one.volume.data, one.volume.affine, {})
     return carried
+
+
+def _variance_factors(
+    maps: Sequence[Derivative],
+    mask: Volume,
+    first_mask: Volume,
+    xfm: Array,
+    contrasts: Sequence[str],
+) -> dict[str, Array]:
+    """Return the factor by which interpolation reduces the variance, by label of the maps.
+
+    Maps of one series and smoothing share a label; the autocorrelation of their noise is averaged
+    over contrasts.
+    """
+    found: dict[str, list[Float]] = {}
+    for one in maps:
+        entities = one.entities
+        if entities.get("stat") == "t" and entities["contrast"] in contrasts:
+            found.setdefault(entities["desc"], []).append(
+                noise_autocorrelation(one.volume.data, mask.data)
+            )
+    return {
+        label: interpolated_factor(
+            np.mean(own, axis=0), first_mask.data.shape, first_mask.affine, mask.affine, xfm
+        )
+        for label, own in found.items()
+    }
 
 
 def _combinable(maps: Sequence[Derivative], contrasts: Sequence[str]) -> Iterator[Derivative]:
@@ -240,7 +273,6 @@ class _Combination:
     runs: Mapping[str, Mapping[str, str]]
     left_out: Mapping[str, str]
     without: Mapping[str, Mapping[str, str]]
-    stored: Sequence[Mapping[str, str]]
     percent: bool
 
 
@@ -260,7 +292,6 @@ def combine_maps(
     runs: Mapping[str, Mapping[str, str]],
     left_out: Mapping[str, str],
     without: Mapping[str, Mapping[str, str]],
-    stored: Sequence[Mapping[str, str]],
     thresholds: Sequence[str],
     calibrated: bool,
     percent: bool,
@@ -285,8 +316,6 @@ def combine_maps(
         Reason by the name of a run that is left out.
     without : Mapping[str, Mapping[str, str]]
         Reason by the name of a run and contrast that is left out.
-    stored : Sequence[Mapping[str, str]]
-        Entities of the stored maps of runs, each a choice.
     thresholds : Sequence[str]
         Thresholds of active regions.
     calibrated : bool
@@ -305,7 +334,6 @@ def combine_maps(
         runs=runs,
         left_out=left_out,
         without=without,
-        stored=stored,
         percent=percent,
     )
     covered: dict[str, list[float]] = {}
@@ -526,16 +554,15 @@ def _region(
 def _sources(
     combination: _Combination, told: Mapping[str, object], entities: Mapping[str, str]
 ) -> dict[str, object]:
-    """Return URIs of the stored maps of the combined runs, as metadata; {} if none is stored.
+    """Return URIs of the maps of the combined runs, as metadata.
 
-    They are the maps of the same statistic, or the effects if the runs have no such map.
+    They are the maps of the same statistic, which are stored at the same levels, or the effects if
+    the runs have no such map.
     """
     weights = told["RunWeights"]
     assert isinstance(weights, Mapping)
     stat = "effect" if entities["stat"] == "personsd" else entities["stat"]
     own = {key: label for key, label in entities.items() if label != FRAME} | {"stat": stat}
-    if not any(choice.items() <= own.items() for choice in combination.stored):
-        return {}
     paths = (
         derivative_path({**combination.runs[name], **own, "extension": ".nii.gz"})
         for name in weights

@@ -1,0 +1,70 @@
+"""Variance of interpolated noise, by interpolating noise."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from bids_sr.glm.interpolated_variance import interpolated_factor, noise_autocorrelation
+from bids_sr.spatial.resampling import sample_volume
+
+SHAPE = (40, 40, 20)
+AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
+
+
+def noise(sigma, seed=0):
+    values = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=SHAPE), sigma)
+    return values / values.std()
+
+
+def shifted_by(*voxels):
+    xfm = np.eye(4)
+    xfm[:3, 3] = np.multiply(voxels, np.diag(AFFINE)[:3])
+    return xfm
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.5, (0.9, 0.9, 0.0)])
+def test_the_factor_is_the_variance_of_interpolated_noise(sigma):
+    xfm = shifted_by(0.5, 0.3, 0.45)
+    inside = (slice(5, -5),) * 3
+    ratios = []
+    for seed in range(3):
+        given = noise(sigma, seed).astype(np.float32)
+        moved = sample_volume(given, AFFINE, SHAPE, AFFINE, xfm)
+        ratios.append(moved[inside].var() / given[inside].var())
+    mask = np.ones(SHAPE, bool)
+    factor = interpolated_factor(
+        noise_autocorrelation(noise(sigma), mask), SHAPE, AFFINE, AFFINE, xfm
+    )
+    assert factor[inside].mean() == pytest.approx(np.mean(ratios), rel=0.05)
+    assert factor.std() == pytest.approx(0, abs=1e-5)
+
+
+def test_nothing_changes_at_voxels_and_in_smooth_noise():
+    mask = np.ones(SHAPE, bool)
+    white = noise_autocorrelation(noise(0.0), mask)
+    at_voxels = interpolated_factor(white, SHAPE, AFFINE, AFFINE, shifted_by(1, 0, -2))
+    np.testing.assert_allclose(at_voxels, 1, atol=1e-4)
+    smooth = noise_autocorrelation(noise(2.5), mask)
+    between = interpolated_factor(smooth, SHAPE, AFFINE, AFFINE, shifted_by(0.5, 0.5, 0.5))
+    assert between.min() > 0.9
+
+
+def test_the_autocorrelation_of_known_noise():
+    mask = np.ones(SHAPE, bool)
+    found = noise_autocorrelation(noise((1.0, 0.0, 0.0)), mask)
+    # autocorrelation of a Gaussian of standard deviation 1: exp(-lag^2 / 4)
+    np.testing.assert_allclose(found[0, :3], np.exp([0, -0.25, -1.0]), atol=0.06)
+    np.testing.assert_allclose(found[1:, 1], 0, atol=0.03)
+
+
+def test_activity_does_not_count_as_smooth_noise():
+    active = noise(0.0)
+    active[10:20, 10:20] += 10
+    found = noise_autocorrelation(active, np.ones(SHAPE, bool))
+    np.testing.assert_allclose(found[:, 1], 0, atol=0.03)
+
+
+def test_a_few_voxels_leave_the_variance_as_it_is():
+    few = np.zeros(SHAPE, bool)
+    few[:4, :4, :4] = True
+    np.testing.assert_array_equal(noise_autocorrelation(noise(0.0), few), 1)
