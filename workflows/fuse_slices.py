@@ -1,17 +1,14 @@
 """Maps on slices of half the thickness, from runs whose slices are displaced."""
 
-from collections.abc import Mapping
-
 from bids_sr.frozen import frozen
-from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Transforms
+from bids_sr.pipeline.artifacts import Facts, File, Image, Map
 from bids_sr.pipeline.flow import say, subworkflow
 from bids_sr.pipeline.nodes import scope_name
-from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
-from bids_sr.preflight.combined_runs import RunGroup
 from bids_sr.steps import activation, fused_slices
-from bids_sr.workflows.combined_run import ProcessedRun
+from bids_sr.workflows.combine_runs import CombinedRuns, ProcessedRun
 from bids_sr.workflows.map_run import maps_to_store
+from bids_sr.workflows.wanted import Planned
 
 
 @frozen
@@ -30,47 +27,45 @@ class FusedSlices:
     maps: list[Map]
 
 
-def fuse_slices(
-    group: RunGroup,
-    runs: Mapping[str, ProcessedRun],
-    first2run_xfms: Mapping[str, Transforms],
-    outputs: Outputs,
-) -> FusedSlices | None:
+def fuse_slices(planned: Planned, combined: CombinedRuns) -> FusedSlices | None:
     """Fuse the runs of a task across slices, if their slices are displaced and the test passes.
 
-    The primary series is fused. Runs over sessions are not fused.
+    The primary series is fused. Runs of several sessions are not fused.
 
     Parameters
     ----------
-    group : RunGroup
-        Runs that are combined.
-    runs : Mapping[str, ProcessedRun]
-        Results of these runs by name, the first run first.
-    first2run_xfms : Mapping[str, Transforms]
-        Transforms from the boldref of the first run to the boldrefs of the further runs, by name.
-    outputs : Outputs
-        Where maps are stored.
+    planned : Planned
+        Settings of the call and plan of all participants.
+    combined : CombinedRuns
+        Runs that are combined, with their transforms.
 
     Returns
     -------
     FusedSlices | None
-        None if the primary series cannot be fused: it differs between runs or has no effects by
-        block, or the method already makes thinner slices.
+        None if the primary series cannot be fused: it differs between runs, it has no effects by
+        block, or its slices are already thinner than the acquired slices.
     """
+    runs, group = combined.runs, combined.group
     first, *further = runs
     plan = runs[first].plan
     series = plan.primary
     effects: dict[str, File] = {
-        name: run.effects[series] for name, run in runs.items() if series in run.effects
+        name: run.effects[series]
+        for name, run in runs.items()
+        if series in run.effects and series in run.maps.mapped
     }
     thinner = any(run.plan.bold.factor[2] != 1 for run in runs.values())
     if group.over_sessions or thinner or len(effects) < len(runs):
         return None
+    outputs = planned.outputs(group.entities, axis_order=plan.bold.axis_order)
+    outputs = outputs.with_references(boldref=runs[first].fitted.motion.boldref)
+    first2run_xfms = dict(combined.first2run_xfms)
     own = runs[first].maps.mapped[series]
     masks = {name: runs[name].maps.mapped[series].made.mask for name in further}
-    with subworkflow(f"{series}_slices", high_resolution=True):
+    scope = scope_name(f"{group.label}_slices")
+    with subworkflow(scope, high_resolution=True):
         displaced = fused_slices.measure_displacements(
-            own.maps, own.made.mask, masks, dict(first2run_xfms), first=first
+            own.maps, own.made.mask, masks, first2run_xfms, first=first
         )
         slow_sds: dict[str, Image] = {}
         for name, run in runs.items():
@@ -88,7 +83,7 @@ def fuse_slices(
             own.maps,
             own.made.mask,
             masks,
-            dict(first2run_xfms),
+            first2run_xfms,
             effects,
             slow_sds,
             displaced,
@@ -97,7 +92,7 @@ def fuse_slices(
         )
         maps = fused_slices.fuse_maps(
             own.made.mask,
-            dict(first2run_xfms),
+            first2run_xfms,
             effects,
             slow_sds[first],
             fusion,

@@ -68,4 +68,6 @@ def process_run(
         maps = map_run(plan, fitted, series, anat, outputs)
         judgment = judge_run(plan, fitted, series, maps, pair, outputs)
         report_run(plan, fitted, series, maps, judgment, anat, pair, outputs, n_runs=n_runs)
-    return ProcessedRun(plan=plan, fitted=fitted, series=series, maps=maps)
+    return ProcessedRun(
+        plan=plan, fitted=fitted, series=series, maps=maps, effects=judgment.effects
+    )

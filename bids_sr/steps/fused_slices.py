@@ -29,7 +29,6 @@ from bids_sr.glm.slice_fusion import (
     SlicedEffects,
     SliceFusionError,
     fuse_slices,
-    interpolate_thin,
     place_first_run,
     sample_at_columns,
     thin_affine,
@@ -179,9 +178,7 @@ def _positions(
     )[1]
 
 
-def _seen_from(
-    active: Mask, first: Volume, grid: Volume, first2run: Float
-) -> Mask:
+def _seen_from(active: Mask, first: Volume, grid: Volume, first2run: Float) -> Mask:
     """Return active voxels of the first run on the grid of another run."""
     seen = sample_volume(
         active.astype(np.float32),
@@ -503,4 +500,3 @@ def _thin_maps(
             "ErrorOfReconstruction": _NO_ERROR,
         }
         yield Derivative(Volume(smoothed, affine), entities, about)
-
