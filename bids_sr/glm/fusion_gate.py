@@ -38,17 +38,15 @@ LEAST_GAIN = 0.05
 _COLUMNS_AT_ONCE = 256  # columns whose covariances are in memory
 
 
-def closest_positions(positions: Array) -> Float:
-    """Return the positions of the closest slices of the first run, without a displacement.
+def neighboring_positions(positions: Array) -> tuple[Float, Float]:
+    """Return the positions of the slices of the first run below and above some positions.
 
-    >>> closest_positions(np.array([0.5, 2.9, 5.0]))
-    array([0.5, 2.5, 4.5])
+    >>> neighboring_positions(np.array([0.5, 2.9, 5.0]))
+    (array([0.5, 2.5, 4.5]), array([2.5, 4.5, 6.5]))
     """
     center = (THIN_PER_THICK - 1) / 2
-    closest: Float = (
-        THIN_PER_THICK * np.floor((positions - center) / THIN_PER_THICK + 0.5) + center
-    )
-    return closest
+    below: Float = THIN_PER_THICK * np.floor((positions - center) / THIN_PER_THICK) + center
+    return below, below + THIN_PER_THICK
 
 
 def opposite_positions(positions: Array) -> Float:
@@ -57,7 +55,9 @@ def opposite_positions(positions: Array) -> Float:
     >>> opposite_positions(np.array([0.5, 2.9, 5.0]))
     array([0.5, 2.1, 4. ])
     """
-    mirrored: Float = 2 * closest_positions(positions) - positions
+    below, above = neighboring_positions(positions)
+    closest = np.where(positions - below < above - positions, below, above)
+    mirrored: Float = 2 * closest - positions
     return mirrored
 
 
@@ -101,7 +101,8 @@ class GateResult:
     first, second : float
         Only one of the runs.
     undisplaced : float
-        Both runs as if their slices lay at the same positions.
+        Both runs as if their slices lay at the same positions: the neighboring slices of the first
+        run below or above, whichever predicts more.
     opposite : float
         Both runs with the displacement in the wrong direction.
     mirrored : float
@@ -223,15 +224,15 @@ def check_fusion(
         error = target - detail(leave_slices_out(runs, prior, columns)[0])
         return float(1 - (error @ error) / (target @ target))
 
-    undisplaced, opposite = (
-        replace(other, positions=moved(positions))
-        for moved in (closest_positions, opposite_positions)
+    below, above, opposite = (
+        replace(other, positions=moved)
+        for moved in (*neighboring_positions(positions), opposite_positions(positions))
     )
     return GateResult(
         fused=share([own, other], prior_sd),
         first=share([own, other.without_influence()], prior_sd),
         second=share([own.without_influence(), other], prior_sd),
-        undisplaced=share([own, undisplaced], prior_sd),
+        undisplaced=max(share([own, below], prior_sd), share([own, above], prior_sd)),
         opposite=share([own, opposite], prior_sd),
         mirrored=share([own, other], prior_sd[::-1]),
     )

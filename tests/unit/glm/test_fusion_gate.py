@@ -43,7 +43,9 @@ def acquire(effect: Array, positions: Array, seed: int) -> Float:
         pytest.param(DISPLACED, DISPLACED, True, id="displaced"),
         pytest.param(DISPLACED, OWN - 0.8, False, id="wrong sign"),
         pytest.param(OWN, OWN, False, id="equal slices"),
-        pytest.param(OWN, OWN + 0.5, False, id="not displaced as assumed"),
+        pytest.param(OWN, OWN + 0.5, False, id="not displaced, a quarter assumed"),
+        pytest.param(OWN, OWN + 1.0, False, id="not displaced, half a slice assumed"),
+        pytest.param(OWN, OWN - 1.0, False, id="not displaced, half a slice below assumed"),
     ],
 )
 def test_only_the_right_displacement_passes(
