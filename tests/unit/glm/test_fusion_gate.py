@@ -57,6 +57,18 @@ def test_only_the_right_displacement_passes(
     assert result.passed is passes
 
 
+@pytest.mark.parametrize("assumed", [1.0, -1.0, 0.6])
+def test_equal_positions_predict_slices_that_are_not_displaced(
+    prior_sd: Float, effect: Float, assumed: float
+) -> None:
+    halves = acquire(effect, OWN, 3), acquire(effect, OWN, 4)
+    result = fusion_gate.check_fusion(
+        acquire(effect, OWN, 2), halves, OWN + assumed, prior_sd, COLUMNS, ACTIVE
+    )
+    assert result.undisplaced > 0.9
+    assert not result.passed
+
+
 def test_a_mirrored_prior_is_refused(prior_sd: Float, effect: Float) -> None:
     own = acquire(effect, OWN, 2)
     halves = acquire(effect, DISPLACED, 3), acquire(effect, DISPLACED, 4)
