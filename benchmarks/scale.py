@@ -130,20 +130,26 @@ def map_seconds(out: Path) -> str:
     import nibabel as nb
 
     from bids_sr.group import maps as group_maps
-    from bids_sr.group.input_maps import common_space, find_runs, first_smoothing
+    from bids_sr.group.input_maps import (
+        ParticipantMaps,
+        common_space,
+        find_runs,
+        first_smoothing,
+    )
     from bids_sr.group.template_sampling import target_of
 
     runs = find_runs(out)
     space, fwhm = common_space(runs), first_smoothing(runs)
     if space is None or fwhm is None:
         raise SystemExit(f"{out}: no effect maps that reach a template")
-    target, own = target_of(space), runs[:1]
-    keys = sorted(key for key in own[0].maps[""] if key[2:] == (fwhm, "effect"))
-    group_maps._summed([own], target=target, keys=keys)
+    target, run = target_of(space), runs[0]
+    person = ParticipantMaps(runs=[run])
+    keys = sorted(key for key in run.maps[""] if key[2:] == (fwhm, "effect"))
+    group_maps._summed([person], target=target, keys=keys)
     start = time.process_time()
-    group_maps._summed([own] * 10, target=target, keys=keys)
+    group_maps._summed([person] * 10, target=target, keys=keys)
     each = (time.process_time() - start) / 10
-    shape = "x".join(map(str, nb.load(own[0].map_file(keys[-1])).shape))
+    shape = "x".join(map(str, nb.load(run.map_file(keys[-1])).shape))
     return (
         f"Maps of {shape} voxels, {len(keys)} of a participant: {each:.3f} s of a processor a"
         f" participant, {each / len(keys):.4f} s a map; {10_000 * each / 60:.0f} min for 10,000"

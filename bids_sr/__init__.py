@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING, Any
 from bids_sr.version import RELEASE, __version__
 
 if TYPE_CHECKING:
+    from bids_sr.api.combined_runs import combine_runs
     from bids_sr.api.evaluator import Evaluator
     from bids_sr.api.super_resolver import SuperResolver
 
-__all__ = ["RELEASE", "Evaluator", "SuperResolver", "__version__"]
-_HOMES = {"Evaluator": "bids_sr.api.evaluator", "SuperResolver": "bids_sr.api.super_resolver"}
+__all__ = ["RELEASE", "Evaluator", "SuperResolver", "__version__", "combine_runs"]
+_HOMES = {
+    "Evaluator": "bids_sr.api.evaluator",
+    "SuperResolver": "bids_sr.api.super_resolver",
+    "combine_runs": "bids_sr.api.combined_runs",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """The classes of the Python interface, imported when they are first asked for."""
+    """Import a class or function of the Python interface when it is first used."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

@@ -65,6 +65,17 @@
 </div>
 {% endmacro %}
 
+{% macro participant(header, headline, sentences, further, table, files) %}
+<div class='overview'>
+<h3 class='run'>{{ header }}</h3>
+<div class='answer'><p class='headline'>{{ headline }}</p>
+<p class='evidence'>{{ sentences|join(" ") }}</p>
+<p class='evidence'>{{ further|join(" ") }}</p></div>
+{{ table }}
+{% if files %}<p class='caption'>Files: <code>{{ files }}</code>. Each run is described below.</p>{% endif %}
+</div>
+{% endmacro %}
+
 {% macro group_answer(header, mark, kind, headline, evidence, numbers) %}
 <div class='overview'>
 {% if header %}<h3 class='run'>{{ header }}</h3>{% endif %}

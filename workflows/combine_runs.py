@@ -46,10 +46,8 @@ class CombinedRuns:
     ----------
     group : RunGroup
         Combined runs, and runs that are left out with the reason.
-    first : ProcessedRun
-        First run, whose boldref is the frame.
     runs : Mapping[str, ProcessedRun]
-        Combined runs by name, the first run first.
+        Combined runs by name; the boldref of the first run is the frame.
     first2run_xfms : Mapping[str, Transforms]
         Transforms from a point of the first run's boldref to its point in the boldref of each
         further run, by name.
@@ -61,16 +59,32 @@ class CombinedRuns:
         Size of the regions and expected share of the wrong sign, by series.
     left_out : Mapping[str, Mapping[str, str]]
         Reason by series and name of a run that is left out.
+    carried : Mapping[str, list[Map]]
+        Effects, variances and errors of the runs in the frame of the first run, by series.
     """
 
     group: RunGroup
-    first: ProcessedRun
     runs: Mapping[str, ProcessedRun]
     first2run_xfms: Mapping[str, Transforms]
     maps: Mapping[str, list[Map]]
     space_maps: Mapping[str, list[Map]]
     rows: Mapping[str, Rows]
     left_out: Mapping[str, Mapping[str, str]]
+    carried: Mapping[str, list[Map]]
+
+    @property
+    def first(self) -> ProcessedRun:
+        """First run, whose boldref is the frame."""
+        return next(iter(self.runs.values()))
+
+    @property
+    def scope(self) -> str:
+        """Name of the workflow in which the runs are combined."""
+        return _scope(self.group)
+
+
+def _scope(group: RunGroup) -> str:
+    return f"{group.label}_over_sessions" if group.over_sessions else f"{group.label}_all_runs"
 
 
 def combine_participant(
@@ -132,8 +146,8 @@ def _combine_group(
     space_maps: dict[str, list[Map]] = {}
     rows: dict[str, Rows] = {}
     left_out: dict[str, Mapping[str, str]] = {}
-    scope = f"{group.label}_over_sessions" if group.over_sessions else f"{group.label}_all_runs"
-    with subworkflow(scope_name(scope)):
+    carried: dict[str, list[Map]] = {}
+    with subworkflow(scope_name(_scope(group))):
         xfms = {
             name: None if name == first_name else _register(name, run, first)
             for name, run in runs.items()
@@ -152,13 +166,13 @@ def _combine_group(
             }
             left_out[series] = {**group.left_out, **lacking}
             with subworkflow(series, high_resolution=series != RAW):
-                carried = [
+                carried[series] = joined(
                     _carry(name, run, series, first, xfms[name], group, list(contrasts))
                     for name, run in members.items()
-                ]
+                )
                 stored = _stored(series, first.plan)
                 maps[series], space_maps[series], rows[series] = combined_runs.combine_maps(
-                    joined(carried),
+                    carried[series],
                     first.fitted.registration.bold_mask,
                     coverage_rows=[
                         own.coverage_rows
@@ -181,13 +195,13 @@ def _combine_group(
                     outputs.keep(space_maps[series], among=stored)
     return CombinedRuns(
         group=group,
-        first=first,
         runs=runs,
         first2run_xfms={name: xfm for name, xfm in xfms.items() if xfm is not None},
         maps=maps,
         space_maps=space_maps,
         rows=rows,
         left_out=left_out,
+        carried=carried,
     )
 
 

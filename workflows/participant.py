@@ -9,6 +9,7 @@ from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Scope, scope_name
 from bids_sr.pipeline.step import Part
 from bids_sr.pipeline.store import store
+from bids_sr.preflight.combined_runs import is_only_run
 from bids_sr.preflight.plan import Plan
 from bids_sr.region_names import AUTO, BRAIN, is_aal2, region_of_tasks
 from bids_sr.steps.figures import anatomy as anatomy_figures
@@ -16,6 +17,7 @@ from bids_sr.workflows.anatomy import Anatomy, fit_anatomy
 from bids_sr.workflows.combine_runs import combine_participant
 from bids_sr.workflows.fuse_slices import fuse_slices
 from bids_sr.workflows.pair import fit_pair
+from bids_sr.workflows.report_participant import report_participant
 from bids_sr.workflows.report_run import subject_facts
 from bids_sr.workflows.run import process_run
 from bids_sr.workflows.run_plan import plan_run
@@ -39,9 +41,13 @@ def process_participant(planned: Planned, subject: Subject) -> None:
         processed = []
         for plan in plans:
             pair, models = (None, {}) if plan.bold.pair is None else pairs[plan.bold.pair]
-            processed.append(process_run(plan, anat, pair, models, n_runs=len(plans)))
-        for combined in combine_participant(planned, processed, anat):
-            fuse_slices(planned, combined)
+            only_run = is_only_run(plan.bold, subject.runs)
+            processed.append(
+                process_run(plan, anat, pair, models, n_runs=len(plans), only_run=only_run)
+            )
+        combined = combine_participant(planned, processed, anat)
+        fused = [fuse_slices(planned, one) for one in combined]
+        report_participant(planned, combined, fused)
         facts = subject_facts(
             planned.settings,
             subject,

@@ -49,6 +49,7 @@ def report_run(
     outputs: Outputs,
     *,
     n_runs: int,
+    only_run: bool,
 ) -> None:
     """Draw the figures of a run.
 
@@ -72,12 +73,25 @@ def report_run(
         Where figures are stored.
     n_runs : int
         Runs of the participant, which share the room of a report.
+    only_run : bool
+        Whether it is the only run of its task, whose map is the participant's.
     """
     facts = run_facts(plan.planned.settings, plan.bold, timed=plan.timed)
     draw_preprocessing(plan, fitted, series, anat, pair, facts, outputs)
     draw_series(plan, fitted, series, maps, judgment, outputs)
     draw_run_maps(plan, fitted, series, maps, judgment, anat, outputs)
-    draw_judgment(plan, fitted, series, maps, judgment, anat, facts, outputs, n_runs=n_runs)
+    draw_judgment(
+        plan,
+        fitted,
+        series,
+        maps,
+        judgment,
+        anat,
+        facts,
+        outputs,
+        n_runs=n_runs,
+        only_run=only_run,
+    )
 
 
 def draw_preprocessing(
@@ -310,6 +324,7 @@ def draw_judgment(
     outputs: Outputs,
     *,
     n_runs: int,
+    only_run: bool,
 ) -> None:
     """Draw first screen, viewer, evaluation and quality control of a run.
 
@@ -367,6 +382,7 @@ def draw_judgment(
             kinds=settings.activation.kinds,
             primary=plan.primary,
             minus_others=plan.minus_others,
+            only_run=only_run,
         )
     )
     outputs.keep_figures(

@@ -24,6 +24,7 @@ def process_run(
     models: Mapping[str, TrainedNetwork],
     *,
     n_runs: int,
+    only_run: bool,
 ) -> ProcessedRun:
     """Process a run.
 
@@ -39,6 +40,8 @@ def process_run(
         Networks that were trained on the pair, by series.
     n_runs : int
         Number of runs of the participant.
+    only_run : bool
+        Whether it is the only run of its task, whose map is the participant's.
 
     Returns
     -------
@@ -67,7 +70,18 @@ def process_run(
         series = make_series(plan, fitted, anat, pair, models, outputs)
         maps = map_run(plan, fitted, series, anat, outputs)
         judgment = judge_run(plan, fitted, series, maps, pair, outputs)
-        report_run(plan, fitted, series, maps, judgment, anat, pair, outputs, n_runs=n_runs)
+        report_run(
+            plan,
+            fitted,
+            series,
+            maps,
+            judgment,
+            anat,
+            pair,
+            outputs,
+            n_runs=n_runs,
+            only_run=only_run,
+        )
     return ProcessedRun(
         plan=plan, fitted=fitted, series=series, maps=maps, effects=judgment.effects
     )

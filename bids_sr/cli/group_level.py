@@ -18,7 +18,7 @@ from bids_sr.config import Settings, UsageError
 from bids_sr.config.superres import SuperRes
 from bids_sr.frozen import frozen
 from bids_sr.group.equal_contrasts import unequal_lines
-from bids_sr.group.input_maps import RunMaps, find_runs
+from bids_sr.group.input_maps import FoundMaps, find_maps, without_contrasts
 from bids_sr.group.input_tables import absent, absent_runs, find_tables, mixed
 from bids_sr.io.tables import column
 from bids_sr.notices import failed_steps
@@ -42,7 +42,7 @@ class _Group:
     """Inputs of the group level: metrics tables, maps of requested runs, and who is missing."""
 
     tables: "pd.DataFrame"  # as of `find_tables`
-    runs: tuple[RunMaps, ...]
+    maps: FoundMaps
     participants: tuple[str, ...]  # of whom there are tables
     absent: tuple[str, ...]
 
@@ -117,9 +117,7 @@ def prepare(settings: Settings) -> _Group | ScansGroup:
     unequal = dict(zip(tables["stem"], tables["unequal"], strict=True))
     return _Group(
         tables=tables,
-        runs=tuple(
-            run.without(unequal.get(run.name, ())) for run in find_runs(output_dir, chosen)
-        ),
+        maps=without_contrasts(output_dir, find_maps(output_dir, chosen), unequal),
         participants=people,
         absent=tuple(_with_crashes(missing, output_dir)),
     )
@@ -230,9 +228,9 @@ def plan_text(prepared: _Group | ScansGroup) -> str:
     return "\n".join([*lines, *(f"missing: {line}" for line in prepared.absent)])
 
 
-def _maps_not_stored(series: Sequence[str], runs: Sequence[RunMaps]) -> list[str]:
+def _maps_not_stored(series: Sequence[str], maps: FoundMaps) -> list[str]:
     """What participants have tables of and nobody a map, and the level that stores maps."""
-    stored = {key[1] for run in runs for key in run.map_keys()}
+    stored = {key[1] for run in (*maps.runs, *maps.combined) for key in run.map_keys()}
     if not stored:
         return [
             "Group maps cannot be computed because no t maps and effect maps are stored."
@@ -295,7 +293,7 @@ def run_group(
     with pool:
         tables = pool.submit(write_tables, output_dir, group.tables, method=default, margin=margin)
         maps = group_maps(
-            group.runs,
+            group.maps,
             output_dir,
             series=series,
             say=say,
@@ -315,7 +313,7 @@ def run_group(
     present = set(joined.series["series"])
     enough = len(group.participants) >= LEAST_PARTICIPANTS
     named = [name for name in series if name in present]
-    unstored = _maps_not_stored(named, group.runs) if enough else []
+    unstored = _maps_not_stored(named, group.maps) if enough else []
     for line in unstored:
         say(line)
     say("Writing the group report")

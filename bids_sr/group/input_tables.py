@@ -13,6 +13,8 @@ from bids_sr.group.equal_contrasts import unequal_contrasts
 from bids_sr.metrics.rows import MISSING
 
 TABLES = ("image", "activation", "evaluation")
+RUN_WEIGHTS = "RunWeights"
+"""Key of the sidecars of maps and tables of all runs of a participant together."""
 
 
 RunFilter = Callable[[Mapping[str, str]], bool]
@@ -85,6 +87,8 @@ def find_tables(output_dir: Path, asked: RunFilter = lambda _: True) -> pd.DataF
         if entities.get("desc") in TABLES and asked(entities):
             beside = path.with_suffix(".json")
             facts = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
+            if RUN_WEIGHTS in facts:
+                continue  # of all runs together, whose tables are combined here
             rows.append(
                 {
                     **run_columns(entities),

@@ -1,15 +1,16 @@
 """Group activation in template space: for each series, one test of all participants' effect maps.
 
 Effects are in percent of the mean signal of the run's brain, one number for all series of a run,
-as scanners differ in their units. Runs of a participant are combined by fixed effects
-(precision-weighted where the t maps tell the variance), then a one-sample t test tests the mean
-over participants. Participants are added up one after the other, so memory does not grow with
-their number, and voxels that lie outside anybody's brain are left behind on the way.
+as scanners differ in their units. A participant's map of all runs is read if it is stored, and
+computed with equal weights otherwise. A one-sample t test tests the mean over participants.
+Participants are added up one after the other, so memory does not grow with their number, and
+voxels that lie outside anybody's brain are left behind on the way.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,8 +21,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bids_sr.group.input_maps import MapKey, RunMaps, common_space, first_smoothing
-from bids_sr.group.template_sampling import Sampling, Target, participant_of, target_of, way_of
+from bids_sr.group.input_maps import (
+    FoundMaps,
+    MapKey,
+    ParticipantMaps,
+    RunMaps,
+    by_participant,
+    common_space,
+    first_smoothing,
+)
+from bids_sr.group.template_sampling import (
+    ParticipantSampling,
+    Target,
+    participant_of,
+    target_of,
+    ways_of,
+)
 from bids_sr.group.voxel_tests import FWE, Z_SHOWN, GroupMaps, Running, flipped
 from bids_sr.io.arrays import Array
 from bids_sr.io.uris import template_uri
@@ -55,22 +70,21 @@ class _PeopleSums:
 
 
 def _summed(
-    people: Sequence[Sequence[RunMaps]], *, target: Target, keys: Sequence[MapKey]
+    people: Sequence[ParticipantMaps], *, target: Target, keys: Sequence[MapKey]
 ) -> _PeopleSums:
-    """Add up participants, each by its runs; one participant's maps are in memory at a time."""
+    """Add up participants; one participant's maps are in memory at a time."""
     n = len(target.points)
     sums = _PeopleSums(inside=np.ones(n, dtype=bool), tests={key: Running.of(n) for key in keys})
-    for runs in people:
-        ways = [way_of(run, target, sums.inside) for run in runs]
-        within = np.all([way.inside for way in ways], axis=0)
+    for person in people:
+        ways = ways_of(person, target, sums.inside, keys)
+        within = ways.inside
         if not within.all():
-            for way in ways:
-                way.keep(within)
+            ways.keep(within)
             inside = sums.inside.copy()
             inside[inside] = within
             sums.keep(inside)
         for key, values in participant_of(ways, keys).items():
-            sums.tests[key].add(values, runs[0].participant)
+            sums.tests[key].add(values, person.participant)
     return sums
 
 
@@ -88,7 +102,7 @@ def _joined(parts: Iterable[_PeopleSums]) -> _PeopleSums:
 
 
 def group_maps(
-    runs: Sequence[RunMaps],
+    found: FoundMaps | Sequence[RunMaps],
     output_dir: Path,
     *,
     series: Sequence[str],
@@ -100,12 +114,16 @@ def group_maps(
 ) -> GroupMaps:
     """Make the maps of every task, contrast and series, and store them in the folder ``group``.
 
+    `found`: maps of runs, and of all runs of participants where these are stored.
     `pool` adds up chunks of participants side by side; the chunks do not depend on it. With
     `flips` maps are also corrected, as many at a time as there are `threads`.
     """
     from bids_sr.registration.templates import TemplateError
 
-    space, fwhm = common_space(runs), first_smoothing(runs)
+    if not isinstance(found, FoundMaps):
+        found = FoundMaps(runs=found)
+    every = [*found.runs, *found.combined]
+    space, fwhm = common_space(every), first_smoothing(every)
     if space is None or fwhm is None:
         return GroupMaps(
             left_out=(
@@ -119,23 +137,30 @@ def group_maps(
         return GroupMaps(left_out=(f"group maps: {error}",))
     left_out, made = list[str](), list[dict[str, Any]]()
     tested = np.zeros(target.shape, dtype=bool)
-    tasks: dict[tuple[str, str], dict[str, list[RunMaps]]] = {}
-    for run in runs:
-        if run.reaches(space):
-            runs_of = tasks.setdefault((run.task, run.variant), {})
-            runs_of.setdefault(run.participant, []).append(run)
-        else:
-            left_out.append(
-                f"group maps: {run.name} was excluded, because no transform to {space} was found"
-            )
-    for (task, _), runs_of in tasks.items():
-        if len(runs_of) < LEAST_PARTICIPANTS:
+    tasks = by_participant(
+        FoundMaps(
+            runs=[run for run in found.runs if run.reaches(space)],
+            combined=[maps for maps in found.combined if maps.reaches(space)],
+        )
+    )
+    together = {
+        (task, person.participant)
+        for task, people in tasks.items()
+        for person in people
+        if person.combined is not None
+    }
+    left_out += [
+        f"group maps: {run.name} was excluded, because no transform to {space} was found"
+        for run in found.runs
+        if not run.reaches(space) and ((run.task, run.variant), run.participant) not in together
+    ]
+    for (task, variant), people in tasks.items():
+        if len(people) < LEAST_PARTICIPANTS:
             left_out.append(
                 f"group maps for task {task}: at least {LEAST_PARTICIPANTS} participants are "
-                f"required, but only {_people(len(runs_of))} can be included"
+                f"required, but only {_people(len(people))} can be included"
             )
             continue
-        people = [runs_of[name] for name in sorted(runs_of)]
         add_up = partial(_summed, target=target, keys=_keys(people, series, fwhm))
         size = max(CHUNK, len(people) // _CHUNKS)
         chunks = [people[start : start + size] for start in range(0, len(people), size)]
@@ -146,7 +171,7 @@ def group_maps(
             )
             continue
         say(
-            f"group maps for task {task}: computing maps of {len(runs_of)} participants in "
+            f"group maps for task {task}: computing maps of {len(people)} participants in "
             f"{int(sums.inside.sum())} voxels of {space}"
         )
         tested[target.mask] |= sums.inside
@@ -162,9 +187,12 @@ def group_maps(
             for text in _too_few(flips, {len(test.people) for test in enough.values()}):
                 left_out.append(f"group maps for task {task}: {text}")
                 say(left_out[-1])
-            ways = [[way_of(run, target, sums.inside) for run in person] for person in people]
+            keys = _keys(people, series, fwhm)
+            ways = [ways_of(person, target, sums.inside, keys) for person in people]
             correct = partial(_corrected, ways, flips, seed)
-        store = partial(_one_map, people[0][0], target, sums.inside, output_dir, correct)
+        store = partial(
+            _one_map, (task, variant), people, target, sums.inside, output_dir, correct
+        )
         with ThreadPoolExecutor(threads) as workers:
             made += workers.map(store, enough, enough.values())
         left_out += [
@@ -195,7 +223,7 @@ def _too_few(flips: int, counts: Collection[int]) -> Iterator[str]:
 
 
 def _corrected(
-    ways: Sequence[Sequence[Sampling]], flips: int, seed: int, key: MapKey
+    ways: Sequence[ParticipantSampling], flips: int, seed: int, key: MapKey
 ) -> tuple[Array, float, _Told]:
     """The map of p, the threshold of t and what the sidecar says of them."""
     found = (participant_of(person, [key]) for person in ways)
@@ -209,16 +237,35 @@ def _people(count: int) -> str:
     return f"{count} participant{'s' * (count != 1)}"
 
 
-def _keys(people: Sequence[Sequence[RunMaps]], series: Sequence[str], fwhm: float) -> list[MapKey]:
-    """Effect maps that any run has, by contrast and then by series in the wanted order."""
-    there = {key for own in people for run in own for key in run.map_keys()}
+def runs_text(people: Sequence[ParticipantMaps], key: MapKey) -> str:
+    """Return how the maps of the participants were made of their runs.
+
+    `key`: contrast, series, FWHM (mm) and statistic of the maps.
+    """
+    counts = Counter(person.origin(key) for person in people)
+    parts = [
+        text.format(_people(counts[origin]))
+        for origin, text in (
+            ("stored", "stored map of all runs ({})"),
+            ("computed", "mean of the maps of the runs with equal weights ({})"),
+            ("single", "map of the only run ({})"),
+        )
+        if counts[origin]
+    ]
+    return "; ".join(parts)
+
+
+def _keys(people: Sequence[ParticipantMaps], series: Sequence[str], fwhm: float) -> list[MapKey]:
+    """Return effect maps that anyone has, by contrast and then by series in the wanted order."""
+    there = {key for person in people for key in person.map_keys()}
     contrasts = sorted({key[0] for key in there})
     wanted = ((contrast, name, fwhm, "effect") for contrast in contrasts for name in series)
     return [key for key in wanted if key in there]
 
 
 def _one_map(
-    run: RunMaps,
+    task: tuple[str, str],
+    people: Sequence[ParticipantMaps],
     target: Target,
     inside: Array,
     output_dir: Path,
@@ -241,8 +288,8 @@ def _one_map(
         passing = tested["logpMaxT"] > -np.log10(FWE) - 1e-6
         more = {"fwe_t": t, "fwe_mm3": float(passing.sum() * voxel_mm3)}
     return {
-        "task": run.task,
-        "variant": run.variant,
+        "task": task[0],
+        "variant": task[1],
         "contrast": key[0],
         "series": key[1],
         "fwhm_mm": key[2],
@@ -254,9 +301,9 @@ def _one_map(
                 target,
                 inside,
                 output_dir,
-                run,
+                task,
                 key,
-                test.people,
+                [person for person in people if person.participant in test.people],
                 sidecars.get(stat, {}),
             )
             for stat, values in tested.items()
@@ -276,12 +323,15 @@ def _store(
     target: Target,
     inside: Array,
     output_dir: Path,
-    run: RunMaps,
+    task: tuple[str, str],
     key: MapKey,
-    people: Sequence[str],
+    people: Sequence[ParticipantMaps],
     facts: _Told,
 ) -> Path:
-    """Write a map with its sidecar first; names of statistics are those of nilearn."""
+    """Write a map with its sidecar first; names of statistics are those of nilearn.
+
+    `task`: label of the task, and variant.
+    """
     from nibabel.nifti1 import Nifti1Header
 
     from bids_sr.io import atomic_files
@@ -313,8 +363,8 @@ def _store(
             None,
         ),
     }[stat]
-    variant = f"_{run.variant}" * (run.variant != MISSING)
-    place = f"group_task-{run.task}{variant}_space-{target.space}_res-2_contrast-{contrast}"
+    variant = f"_{task[1]}" * (task[1] != MISSING)
+    place = f"group_task-{task[0]}{variant}_space-{target.space}_res-2_contrast-{contrast}"
     stem = output_dir / "group" / f"{place}_stat-{stat}_desc-{map_label(name, fwhm)}_statmap"
     stem.parent.mkdir(parents=True, exist_ok=True)
     sidecar = {
@@ -322,10 +372,10 @@ def _store(
         **({"Units": unit} if unit else {}),
         "SourceSeries": name,
         "SmoothingFWHM": fwhm,
-        "Participants": list(people),
+        "Participants": [person.participant for person in people],
         "Model": {
             "Type": "one-sample t test across participants",
-            "Runs": "combined within participants by fixed effects",
+            "Runs": runs_text(people, key),
         },
         "SpatialReference": template_uri(target.space, "2") or target.space,
         "Resolution": (

@@ -41,7 +41,7 @@ from bids_sr.report.methods_text import methods_html
 from bids_sr.series import map_label
 
 _METHODS = """
-The participant was the unit of all group statistics. Runs of the same participant were first
+The participant was the unit of all group statistics. Values of a participant's runs were first
 combined with fixed effects, weighted by inverse variance if every run had a confidence interval
 and averaged otherwise. Each method was compared with every baseline, every denoising control and
 every other method, and separately with its negative controls. Comparisons were performed with the
@@ -64,9 +64,10 @@ Friedman's test [@friedman1937] for all series. Undefined values, such as the ov
 region, were excluded, counted and not replaced. {maps}
 """
 _MAPS = (
-    "Effect maps were divided by the mean brain signal of the run and resampled to {space} with a"
-    " single linear interpolation through the stored transforms. A one-sample t test was"
-    " performed across participants."
+    "For participants with several runs, the effect map of all runs was used, in which the runs"
+    " have equal weights. Effect maps were divided by the mean brain signal and resampled to"
+    " {space} with a single linear interpolation through the stored transforms. A one-sample t"
+    " test was performed across participants."
 )
 _FLIPS = (
     " Two-sided p values with family-wise error correction were computed from the distribution of"

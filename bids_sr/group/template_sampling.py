@@ -8,19 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.group.input_maps import MapKey, RunMaps
+from bids_sr.glm.run_combination import RunEstimate, combine_runs
+from bids_sr.group.input_maps import MapKey, ParticipantMaps, RunMaps, in_order
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import load_image
 from bids_sr.spatial.composites import linear_values
 from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import moved, points_in
-
-_Map = tuple[MapKey, str]
 
 
 @frozen
@@ -111,12 +112,12 @@ class Sampling:
         self.inside = self.inside[which]
         self.stored = {key: values[which] for key, values in self.stored.items()}
 
-    def sampled(self, maps: Mapping[_Map, tuple[Array, Array]]) -> dict[_Map, Array]:
+    def sampled(self, maps: Mapping[MapKey, tuple[Array, Array]]) -> dict[MapKey, Array]:
         """Sample maps (data, affine) at the points, those on one grid together."""
-        out: dict[_Map, Array] = {}
+        out: dict[MapKey, Array] = {}
         if self.points is None:  # maps that are in the template's space are read, not sampled
             return out
-        grids: dict[tuple[tuple[int, ...], bytes], list[_Map]] = {}
+        grids: dict[tuple[tuple[int, ...], bytes], list[MapKey]] = {}
         for name, (data, affine) in maps.items():
             grids.setdefault((data.shape, affine.tobytes()), []).append(name)
         for names in grids.values():
@@ -135,7 +136,7 @@ def way_of(run: RunMaps, target: Target, at: Array) -> Sampling:
     if run.mask is None or run.boldref is None:
         raise ValueError(f"the outputs of {run.name} contain no brain mask or no boldref")
     mask, affine = load_image(run.mask)
-    scale = percent_scale(load_image(run.boldref)[0], mask > 0)
+    scale = 1.0 if run.in_percent else percent_scale(load_image(run.boldref)[0], mask > 0)
     way = Sampling(run=run, target=target, at=at, points=None, inside=at[at], scale=scale)
     if run.boldref2t1w and target.space in run.t1w2std:
         from bids_sr.registration.ants import carry_points
@@ -169,71 +170,119 @@ def _stored(way: Sampling, key: MapKey) -> Array | None:
     return sample_points(data, affine, target.points[way.at]) if way.points is None else None
 
 
-def _values_of(
-    way: Sampling, keys: Sequence[MapKey], *, several: bool
-) -> dict[MapKey, tuple[Array, Array | None]]:
-    """Return maps of a run on the template's voxels (percent), each file read once.
+def _values_of(way: Sampling, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
+    """Return effect maps of a run on the template's voxels, each file read once.
 
-    Maps that it lacks are absent.
+    Maps that the run lacks are absent.
 
-    `keys`: contrast, series, FWHM (mm) and statistic of each map. `several`: whether it is
-    combined with other runs, for which variances are needed. Returns values of each map at the
-    voxels (N,; percent of the mean signal), and the variance, (effect / t)², which is not positive
-    where it is unknown; None where all of it is.
+    `keys`: contrast, series, FWHM (mm) and statistic of each map. Returns values of each map at
+    the voxels (N,; percent of the mean signal).
     """
-    facts = dict(way.stored)
-    maps: dict[_Map, tuple[Array, Array]] = {}
+    effects = dict(way.stored)
+    maps: dict[MapKey, tuple[Array, Array]] = {}
     for key in keys if way.points is not None else ():
         if (values := _stored(way, key)) is not None:
-            facts[key] = values
-        paths = [way.run.map_file((*key[:3], stat)) for stat in ("effect", "t")]
-        files = [path for path in paths[: 1 + several] if path is not None]
-        if paths[0] is None or (key in facts and len(files) < 2):
-            continue
-        (effect, affine), *others = map(load_image, files)
-        maps[key, "effect"] = effect, affine
-        for t, _ in others:
-            known = t != 0
-            variance = np.where(known, (way.scale * effect / np.where(known, t, 1)) ** 2, 0)
-            maps[key, "known"] = known.astype(np.float32), affine
-            maps[key, "variance"] = variance.astype(np.float32), affine
-    sampled = way.sampled(maps)
-    spread = {
-        key: np.where(sampled[key, "known"] > 1 - 1e-4, values, 0)
-        for (key, what), values in sampled.items()
-        if what == "variance"
-    }
-    facts = {key: values for (key, what), values in sampled.items() if what == "effect"} | facts
-    return {
-        key: (facts[key] * np.float32(way.scale), spread.get(key)) for key in keys if key in facts
-    }
+            effects[key] = values
+        elif (path := way.run.map_file(key)) is not None:
+            maps[key] = load_image(path)
+    effects |= way.sampled(maps)
+    return {key: effects[key] * np.float32(way.scale) for key in keys if key in effects}
 
 
-def _fixed_effects(effects: Sequence[Array], variances: Sequence[Array | None]) -> Array:
-    """Combine the effects of several runs.
+def _together(effects: Sequence[Array]) -> Array:
+    """Combine the effects of runs (N,) with equal weights, as a stored map of all runs is."""
+    if len(effects) == 1:
+        return effects[0]
+    # variances decide only which voxels count, which the brain masks have decided
+    known = np.ones_like(effects[0])
+    runs = [RunEstimate(effect=effect, variance=known, dof=1.0) for effect in effects]
+    return combine_runs(runs, shared=1.0).effect
 
-    They are weighted by precision where the variance of every run is known, else averaged.
+
+@dataclass(slots=True)
+class ParticipantSampling:
+    """How the maps of a participant reach some voxels of the template.
+
+    `combined`: maps of all runs together; None if none is stored. `runs`: the runs; empty if
+    every requested map of all runs is stored.
     """
-    stack = np.stack(effects).astype(np.float64)
-    if any(each is None for each in variances):
-        return np.asarray(stack.mean(axis=0))
-    spread = np.stack([each for each in variances if each is not None]).astype(np.float64)
-    known = (spread > 0).all(axis=0)
-    weights = np.where(known, 1 / np.where(known, spread, 1), 1.0)
-    return np.asarray((weights * stack).sum(axis=0) / weights.sum(axis=0))
+
+    combined: Sampling | None
+    runs: Sequence[Sampling]
+
+    @property
+    def ways(self) -> list[Sampling]:
+        """Sampling of all maps."""
+        return [*([] if self.combined is None else [self.combined]), *self.runs]
+
+    @property
+    def inside(self) -> Array:
+        """Whether the voxels are in the brain in all maps, (voxels,)."""
+        return np.asarray(np.all([way.inside for way in self.ways], axis=0))
+
+    def keep(self, which: Array) -> None:
+        """Go on with some of the voxels."""
+        for way in self.ways:
+            way.keep(which)
 
 
-def participant_of(ways: Sequence[Sampling], keys: Sequence[MapKey]) -> Mapping[MapKey, Array]:
-    """Effects of one participant (N,; percent), runs combined; those that no run has are absent.
+def ways_of(
+    person: ParticipantMaps, target: Target, at: Array, keys: Sequence[MapKey]
+) -> ParticipantSampling:
+    """Return how a participant's maps reach the template.
+
+    Runs are only sampled for maps of `keys` that are not stored of all runs together.
+
+    Parameters
+    ----------
+    person : ParticipantMaps
+        Maps of the participant.
+    target : Target
+        Voxels of the template.
+    at : Array
+        Voxels of its mask that are still of interest, (N,) boolean.
+    keys : Sequence[MapKey]
+        Contrast, series, FWHM (mm) and statistic of each map.
+    """
+    combined = None
+    if person.combined is not None:
+        combined = way_of(person.combined, target, at)
+        _leave_out_unknown(combined, keys)
+    stored = set() if person.combined is None else person.combined.map_keys()
+    lacking = {*keys} - stored
+    runs = [way_of(run, target, at) for run in in_order(person.runs) if lacking & run.map_keys()]
+    if len({run.session for run in person.runs}) == 1:
+        # runs of one session are combined in signal units, and the map is scaled as a whole
+        for way in runs:
+            way.scale = runs[0].scale
+    return ParticipantSampling(combined=combined, runs=runs)
+
+
+def _leave_out_unknown(way: Sampling, keys: Sequence[MapKey]) -> None:
+    """Restrict a sampling to voxels that all runs of a map have; other voxels of it are 0.
+
+    All series have the same voxels, so one series is read of each contrast.
+    """
+    if way.points is None:
+        return
+    for key in {key[0]: key for key in reversed(keys) if way.run.map_file(key)}.values():
+        data, affine = load_image(cast(Path, way.run.map_file(key)))
+        nearest = sample_points(data, affine, way.points, order=0)
+        way.inside = way.inside & (nearest != 0)
+
+
+def participant_of(ways: ParticipantSampling, keys: Sequence[MapKey]) -> Mapping[MapKey, Array]:
+    """Return effects of one participant (N,; percent); those that no run has are absent.
+
+    They are read from the map of all runs, or computed from the runs as that map would have been.
 
     `keys`: contrast, series, FWHM (mm) and statistic of each map.
     """
-    runs = [_values_of(way, keys, several=len(ways) > 1) for way in ways]
-    means: dict[MapKey, Array] = {}
-    for key in keys:
+    effects = {} if ways.combined is None else _values_of(ways.combined, keys)
+    lacking = [key for key in keys if key not in effects]
+    runs = [_values_of(way, lacking) for way in ways.runs]
+    for key in lacking:
         of_runs = [values[key] for values in runs if key in values]
-        if len(of_runs) == 1:
-            means[key] = of_runs[0][0]
-        elif of_runs:
-            means[key] = _fixed_effects(*zip(*of_runs, strict=True))
-    return means
+        if of_runs:
+            effects[key] = _together(of_runs)
+    return effects

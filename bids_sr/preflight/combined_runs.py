@@ -147,6 +147,15 @@ def combined_lines(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
     return lines
 
 
+def is_only_run(run: BoldRun, runs: Sequence[BoldRun]) -> bool:
+    """Return whether no other run of the participant has the same entities but run and session.
+
+    `runs`: all runs of the participant.
+    """
+    key = _key(run, without=("run", "session"))
+    return sum(_key(other, without=("run", "session")) == key for other in runs) == 1
+
+
 def runs_without_number(runs: Sequence[BoldRun]) -> list[BoldRun]:
     """Return runs without `run` in their names, beside runs of the same names with it."""
     numbered = {_key(run, without=("run",)) for run in runs if "run" in run.entities}

@@ -30,6 +30,7 @@ from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.number_text import interval, number
 from bids_sr.metrics.rows import MISSING, MetricRow, VerdictFacts
 from bids_sr.report.markup import render
+from bids_sr.report.participant_overview import ONLY_RUN
 from bids_sr.report.registration_facts import registration_warnings
 from bids_sr.report.sections import run_text
 from bids_sr.series import BASELINES, CONTROLS
@@ -43,7 +44,8 @@ class RunFacts:
     has none. `calibrated`: whether there is a calibration run (the self-test knows whether it was
     used). `at_rest`: whether maps are of seeds instead of conditions. `maps`, `masks`: file
     patterns of the best method's maps and of their reliable regions, relative to the output
-    directory; "" if they are not stored.
+    directory; "" if they are not stored. `only_run`: whether it is the only run of its task, whose
+    map is the participant's.
     """
 
     entities: Mapping[str, str]
@@ -55,6 +57,7 @@ class RunFacts:
     at_rest: bool = False
     maps: str = ""
     masks: str = ""
+    only_run: bool = False
 
 
 class Card(NamedTuple):
@@ -125,7 +128,7 @@ def overview_html(
     return render(
         "overview",
         _header_text(run),
-        words.capital(run.described),
+        " ".join([*filter(None, [words.capital(run.described)]), *[ONLY_RUN] * run.only_run]),
         [(_mark(line["status"]), line["text"]) for line in lines],
         MARKS.get(status, MARKS["not assessed"])[1],
         Markup(" ").join(basis),

@@ -59,6 +59,7 @@ class SectionSpec:
 
 
 SECTIONS = (
+    SectionSpec(name="participant", title="Map of all runs", folded=False),
     SectionSpec(name="overview", title="Overview", folded=False),
     SectionSpec(
         name="result", title="Result", folded=False, by_run=False, only=("scansoverview",)

@@ -386,15 +386,27 @@ READERS = {
 which grid a series is made on; no value that comes out is computed by them.
 """
 
+WITHOUT_STEPS = {
+    "bids_sr.glm.run_combination": {"combine_runs", "precision_weights", "shared_error"},
+}
+"""Functions of a few maps in memory, for which `bids_sr.combine_runs` needs no folder of steps.
+
+The step of the program calls them with the same arrays.
+"""
+
 
 def arithmetic(text: str) -> Iterator[str]:
-    """Functions and modules that compute, among the imports of a module, but for `READERS`."""
+    """Yield functions and modules that compute, among the imports of a module.
+
+    Functions in `READERS` and `WITHOUT_STEPS` are left out.
+    """
     for node in statements(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (one.name for one in node.names if of_arithmetic(one.name))
         elif isinstance(node, ast.ImportFrom) and of_arithmetic(node.module or ""):
             module = importlib.import_module(node.module or "")
-            for name in {one.name for one in node.names} - READERS.get(node.module or "", set()):
+            known = {**READERS, **WITHOUT_STEPS}.get(node.module or "", set())
+            for name in {one.name for one in node.names} - known:
                 value = getattr(module, name, None)
                 if value is None or inspect.isfunction(value) or inspect.ismodule(value):
                     yield f"{node.module}.{name}"

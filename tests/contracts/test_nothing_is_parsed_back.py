@@ -144,7 +144,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/io/earlier_files.py::*": FILES,
     "bids_sr/io/uris.py::*": FILES,
     "bids_sr/group/values.py::*": FILES,
-    "bids_sr/group/input_maps.py::find_runs": FILES,
+    "bids_sr/group/input_maps.py::*": FILES,
     "bids_sr/group/volume_change.py::in_order.*": FILES,
     "bids_sr/cli/console.py::end_lines": FILES,
     "bids_sr/io/template_cache.py::*": FILES,

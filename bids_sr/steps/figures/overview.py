@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from bids_sr.figures.maps import Scene
 
-_EFFECT_SHARE = 0.2
+EFFECT_SHARE = 0.2
 """Threshold of effects, relative to the limit of the color scale."""
 FINER_EFFECTS = (
     "For simulated effects with finer spatial structure (3-mm texture), the actual error was 1.9"
@@ -102,9 +102,11 @@ def draw_overview(
     kinds: Sequence[str],
     primary: str,
     minus_others: Sequence[str],
+    only_run: bool = False,
 ) -> Iterator[Drawn]:
     """Draw the first screen: verdict, cards, checks, next step, and two figures.
 
+    `only_run`: whether it is the only run of its task, whose map is the participant's.
     `boldref, bold_mask`: boldref of the run and brain on its grid, for effects in percent.
     `guide_hr`: high-resolution T2*w image as background (3D); None takes boldref.
     """
@@ -133,6 +135,7 @@ def draw_overview(
         described=str(run_facts.get("Description", "")),
         maps=maps_pattern,
         masks=masks_pattern,
+        only_run=only_run,
     )
     one_level = one_level_down or {}
     text = overview_html(verdict, evaluation, registration, run, one_level, contrast)
@@ -190,24 +193,6 @@ _ANY = "any"
 """Contrast in a file name that becomes a pattern."""
 
 
-def _peak_of_acquired(
-    shown_maps: ShownMaps, contrast: str, scene: "Scene"
-) -> tuple[int, int, int]:
-    """Return the initial voxel of the viewer: the peak of the acquired map of a contrast.
-
-    The map contains t values (or CC, if there is no t) at the least smoothing. Without an acquired
-    map, the map of the first series is used.
-    """
-    from bids_sr.figures.maps import peak_voxel
-
-    kinds = {stat for name, stat, _ in shown_maps.stats if name == contrast}
-    kind = next(kind for kind in ("t", "cc", *sorted(kinds)) if kind in kinds)
-    width = min(fwhm for name, stat, fwhm in shown_maps.stats if (name, stat) == (contrast, kind))
-    by_series = shown_maps.stats[contrast, kind, width]
-    first = by_series.get("raw") or next(iter(by_series.values()))
-    return peak_voxel(first.volume, scene.mask)
-
-
 def _believed(
     shown_maps: ShownMaps, contrast: str, best: str, scene: "Scene", unit: str, title: str
 ) -> "Figure | None":
@@ -228,10 +213,10 @@ def _believed(
     limit = run_maps_figures.color_limit(
         [each for each in by_stat.values() if each is not None], 0.0
     )
-    floor = float(f"{_EFFECT_SHARE * limit:.2g}")
+    floor = float(f"{EFFECT_SHARE * limit:.2g}")
     display = Display(statistic="effect", threshold=floor, floor=0.0, unit=unit)
     region = shown_maps.regions.get((contrast, "Reliable", min(widths)), {}).get(best)
-    at = _peak_of_acquired(shown_maps, contrast, scene)
+    at = run_maps_figures.peak_of_acquired(shown_maps, contrast, scene)
     drawn = zoomed_figure(
         shown,
         scene,
@@ -274,11 +259,11 @@ def _zoomed(
     if display is None:
         display = Display(
             statistic="effect",
-            threshold=float(f"{_EFFECT_SHARE * limit:.2g}"),
+            threshold=float(f"{EFFECT_SHARE * limit:.2g}"),
             floor=0.0,
             unit=unit,
         )
-    at = _peak_of_acquired(shown_maps, contrast, scene)
+    at = run_maps_figures.peak_of_acquired(shown_maps, contrast, scene)
     drawn = zoomed_figure(shown, scene, display=display, limit=limit, at=at)
     smoothing = f"smoothed with a {width:g} mm FWHM kernel" if width else "unsmoothed"
     drawn.set_label(

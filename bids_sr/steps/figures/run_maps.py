@@ -114,6 +114,22 @@ def color_limit(maps: Iterable[Derivative], floor: float) -> float:
     return common_scale((each.volume for each in maps), floor)
 
 
+def peak_of_acquired(shown_maps: ShownMaps, contrast: str, scene: Scene) -> tuple[int, int, int]:
+    """Return the initial voxel of the viewer: the peak of the acquired map of a contrast.
+
+    The map contains t values (or CC, if there is no t) at the least smoothing. Without an acquired
+    map, the map of the first series is used.
+    """
+    from bids_sr.figures.maps import peak_voxel
+
+    kinds = {stat for name, stat, _ in shown_maps.stats if name == contrast}
+    kind = next(kind for kind in ("t", "cc", *sorted(kinds)) if kind in kinds)
+    width = min(fwhm for name, stat, fwhm in shown_maps.stats if (name, stat) == (contrast, kind))
+    by_series = shown_maps.stats[contrast, kind, width]
+    first = by_series.get("raw") or next(iter(by_series.values()))
+    return peak_voxel(first.volume, scene.mask)
+
+
 def raised(flags: Facts) -> list[Mapping[str, object]]:
     """Return flags of a run in words."""
     found = flags["flags"]

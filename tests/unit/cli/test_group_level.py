@@ -23,7 +23,7 @@ from bids_sr.cli import main
 from bids_sr.cli.group_level import _maps_not_stored, _with_crashes
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
-from bids_sr.group.input_maps import RunMaps
+from bids_sr.group.input_maps import FoundMaps, RunMaps
 from bids_sr.io.dataset_description import write_dataset
 from bids_sr.metrics.rows import columns_json
 from bids_sr.notices import Notice, record
@@ -348,10 +348,11 @@ def test_maps_of_further_baselines_need_the_full_level() -> None:
         boldref2t1w=None,
         t1w2std={},
     )
-    (told,) = _maps_not_stored(["raw", "bspline", "zerofill", "sdmod", "sbl"], [run])
+    maps = FoundMaps(runs=[run])
+    (told,) = _maps_not_stored(["raw", "bspline", "zerofill", "sdmod", "sbl"], maps)
     assert (
         told
         == "Group maps cannot be computed for zerofill, sdmod because the participant level stores"
         " maps of these series only with --level full."
     )
-    assert _maps_not_stored(["raw", "bspline", "sbl"], [run]) == []
+    assert _maps_not_stored(["raw", "bspline", "sbl"], maps) == []

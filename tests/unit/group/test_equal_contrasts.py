@@ -81,3 +81,12 @@ def test_maps_of_a_contrast_are_left_out() -> None:
     )
     assert run.without({"all"}).map_keys() == {("a", "raw", 0.0, "t")}
     assert run.without(()).map_keys() == run.map_keys()
+
+
+def test_tables_of_all_runs_together_are_no_run(tmp_path: Path) -> None:
+    written(tmp_path, "01", TWO)
+    written(tmp_path, "02", TWO)
+    sidecar = next(tmp_path.glob("sub-02/func/*.json"))
+    weights = {"run-1": 0.5, "run-2": 0.5}
+    sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "RunWeights": weights}))
+    assert list(find_tables(tmp_path)["participant"]) == ["sub-01"]

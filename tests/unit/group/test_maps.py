@@ -13,7 +13,16 @@ import pytest
 
 from bids_sr.group import maps as group_maps
 from bids_sr.group import template_sampling
-from bids_sr.group.input_maps import common_space, find_runs, first_smoothing
+from bids_sr.group.input_maps import (
+    ParticipantMaps,
+    by_participant,
+    common_space,
+    find_maps,
+    find_runs,
+    first_smoothing,
+    in_order,
+    without_contrasts,
+)
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.uris import template_uri
 from bids_sr.spatial.composites import linear_values
@@ -94,24 +103,23 @@ def test_points_are_carried_as_ants_carries_images(tmp_path: Path) -> None:
     assert np.abs(own - expected).max() < 1e-3
 
 
-def test_runs_are_combined_as_nilearn_combines_them() -> None:
+def test_runs_are_combined_with_equal_weights_as_by_nilearn() -> None:
+    """With equal variances, weights by precision give the same, as earlier versions did."""
     import nibabel as nib
     from nilearn.glm.contrasts import compute_fixed_effects
 
     effects = [RNG.normal(0, 1, 60) for _ in range(3)]
-    variances = [RNG.uniform(0.5, 3, 60) for _ in range(3)]
     shape = (3, 4, 5)
     images = [
-        [nib.Nifti1Image(v.reshape(shape), np.eye(4)) for v in each]
-        for each in (effects, variances)
+        [nib.Nifti1Image(v.reshape(shape), np.eye(4)) for v in maps]
+        for maps in (effects, [np.full(60, 2.0)] * 3)
     ]
     mask = nib.Nifti1Image(np.ones(shape, dtype=np.uint8), np.eye(4))
-    found = compute_fixed_effects(*images, mask=mask, precision_weighted=True)
-    expected = (found["effect"] if isinstance(found, dict) else found[0]).get_fdata().ravel()
-    assert template_sampling._fixed_effects(effects, variances) == pytest.approx(expected)
-    assert template_sampling._fixed_effects(effects, [variances[0], None, None]) == pytest.approx(
-        np.mean(effects, axis=0)
-    )
+    for precision in (False, True):
+        made = compute_fixed_effects(*images, mask=mask, precision_weighted=precision)
+        expected = (made["effect"] if isinstance(made, dict) else made[0]).get_fdata().ravel()
+        assert template_sampling._together(effects) == pytest.approx(expected)
+    assert template_sampling._together(effects[:1]) is effects[0]
 
 
 def test_maps_are_interpolated_together_as_each_by_itself() -> None:
@@ -313,10 +321,9 @@ def test_maps_are_corrected_alike_for_every_series(cohort: Path, tmp_path: Path)
         assert {name: told[name] for name in wanted} == wanted
         images = []
         for run in runs:
-            way = template_sampling.way_of(run, target, inside)
-            values = template_sampling.participant_of(
-                [way], [key := ("all", row.series, 5.0, "effect")]
-            )
+            key = ("all", row.series, 5.0, "effect")
+            ways = template_sampling.ways_of(ParticipantMaps(runs=[run]), target, inside, [key])
+            values = template_sampling.participant_of(ways, [key])
             data = np.zeros(target.shape, dtype=np.float32)
             data[both[0].mask.data] = values[key]
             images.append(nib.Nifti1Image(data, target.affine))
@@ -333,3 +340,205 @@ def test_maps_are_corrected_alike_for_every_series(cohort: Path, tmp_path: Path)
         )
         expected = expected["logp_max_t"] if isinstance(expected, dict) else expected
         assert load_image(path)[0] == pytest.approx(expected.get_fdata(), abs=1e-5)
+
+
+def write_combined(
+    root: Path,
+    sub: str,
+    reference: str,
+    runs: list[str],
+    *,
+    percent: bool = False,
+    shift: float = 0,
+) -> None:
+    """Write the map of all runs as the mean of the maps of the runs (raw and sbl).
+
+    `reference`: run in whose frame it is; `shift`: number that is added, by which a stored map is
+    known; `percent`: of 500, as a map of all sessions.
+    """
+    func = root / sub / "func"
+    func.mkdir(parents=True, exist_ok=True)
+    for series, res in (("raw", ""), ("sbl", "_res-hr")):
+        for stat in ("effect", "t"):
+            ending = f"{res}_contrast-all_stat-{stat}_desc-{series}Fwhm50_statmap"
+            paths = [next(root.glob(f"{sub}/**/{run}{ending}.nii.gz")) for run in runs]
+            images = [load_image(path) for path in paths]
+            values = np.mean([data for data, _ in images], axis=0) + shift
+            name = f"{sub}_task-tap_space-boldref{ending}"
+            save_image(values / (5 if percent else 1), images[0][1], func / f"{name}.nii.gz")
+            frame = next(root.glob(f"{sub}/**/{reference}_desc-hmc_boldref.nii.gz"))
+            about = {
+                "SpatialReference": f"bids::{frame.relative_to(root).as_posix()}",
+                "Sources": [f"bids::{path.relative_to(root).as_posix()}" for path in paths],
+                "RunWeights": dict.fromkeys(runs, 1 / len(runs)),
+                "Units": "percent" if percent else "arbitrary",
+            }
+            (func / f"{name}.json").write_text(json.dumps(about))
+
+
+def test_maps_of_all_runs_are_no_run(tmp_path: Path) -> None:
+    names = [f"sub-01_task-tap_run-{run}" for run in (1, 2)]
+    for seed, name in enumerate(names):
+        write_run(tmp_path, name, seed)
+    write_combined(tmp_path, "sub-01", names[1], names)
+    found = find_maps(tmp_path)
+    assert [run.name for run in found.runs] == [run.name for run in find_runs(tmp_path)] == names
+    (maps,) = found.combined
+    assert maps.boldref == tmp_path / "sub-01/func" / f"{names[1]}_desc-hmc_boldref.nii.gz"
+    assert maps.map_keys() == found.runs[0].map_keys()
+    assert not maps.in_percent
+    ((person,),) = by_participant(found).values()
+    assert (person.combined, [run.name for run in person.runs]) == (maps, names)
+    # the map is of runs that are not selected, too
+    assert not find_maps(tmp_path, lambda entities: entities.get("run") == "1").combined
+
+
+def test_a_run_without_number_beside_others_stays_a_run(tmp_path: Path) -> None:
+    for seed, name in enumerate(("sub-01_task-tap", "sub-01_task-tap_run-2")):
+        write_run(tmp_path, name, seed)
+    found = find_maps(tmp_path)
+    assert [run.name for run in found.runs] == ["sub-01_task-tap", "sub-01_task-tap_run-2"]
+    assert not found.combined
+
+
+def test_stored_and_computed_maps_of_participants_agree(tmp_path: Path) -> None:
+    """The stored mean is interpolated once, the maps of runs before they are averaged."""
+    for number in range(1, 5):
+        names = [f"sub-{number:02d}_task-tap_run-{run}" for run in (1, 2, 3)]
+        for run, name in enumerate(names):
+            write_run(tmp_path, name, 10 * number + run)
+    computed = group_maps.group_maps(find_maps(tmp_path), tmp_path, series=("raw", "sbl"))
+    before = [load_image(path)[0] for path in computed.maps["effect"]]
+    about = json.loads(
+        Path(str(computed.maps["effect"][0]).replace(".nii.gz", ".json")).read_text()
+    )
+    assert about["Model"]["Runs"] == (
+        "mean of the maps of the runs with equal weights (4 participants)"
+    )
+    for number in (1, 2, 3):
+        names = [f"sub-{number:02d}_task-tap_run-{run}" for run in (1, 2, 3)]
+        write_combined(tmp_path, f"sub-{number:02d}", names[0], names)
+    stored = group_maps.group_maps(find_maps(tmp_path), tmp_path, series=("raw", "sbl"))
+    for path, values in zip(stored.maps["effect"], before, strict=True):
+        assert np.ptp(values) > 1
+        assert np.abs(load_image(path)[0] - values).max() < 1e-4
+    assert stored.mask.data.sum() == computed.mask.data.sum()
+    about = json.loads(Path(str(stored.maps["effect"][0]).replace(".nii.gz", ".json")).read_text())
+    assert about["Participants"] == [f"sub-{number:02d}" for number in range(1, 5)]
+    assert about["Model"]["Runs"] == (
+        "stored map of all runs (3 participants); mean of the maps of the runs with equal weights"
+        " (1 participant)"
+    )
+
+
+def test_a_stored_map_is_read_and_nothing_is_combined_again(tmp_path: Path) -> None:
+    for number in range(1, 4):
+        names = [f"sub-{number:02d}_task-tap_run-{run}" for run in (1, 2)]
+        for run, name in enumerate(names):
+            write_run(tmp_path, name, 10 * number + run)
+        write_combined(tmp_path, f"sub-{number:02d}", names[0], names, shift=100)
+    made = group_maps.group_maps(find_maps(tmp_path), tmp_path, series=("raw",))
+    effect = load_image(made.maps["effect"][0])[0][made.mask.data]
+    assert np.median(effect) == pytest.approx((100 + 0.5) / 5, abs=0.2)  # percent of 500
+    # a contrast of which only the runs have maps is computed
+    for path in tmp_path.glob("sub-02/func/*run*raw*statmap.nii.gz"):
+        path.with_name(path.name.replace("contrast-all", "contrast-rare")).write_bytes(
+            path.read_bytes()
+        )
+    person = by_participant(find_maps(tmp_path))["tap", "n/a"][1]
+    keys = [(name, "raw", 5.0, "effect") for name in ("all", "rare")]
+    assert [person.origin(key) for key in keys] == ["stored", "computed"]
+    target = template_sampling.target_of(SPACE)
+    ways = template_sampling.ways_of(person, target, made.mask.data[target.mask], keys)
+    stored, computed = (template_sampling.participant_of(ways, keys)[key] for key in keys)
+    assert np.abs(stored - computed - 100 / 5).max() < 1e-3
+
+
+def test_voxels_that_a_run_lacks_do_not_count(tmp_path: Path) -> None:
+    for number in range(1, 4):
+        names = [f"sub-{number:02d}_task-tap_run-{run}" for run in (1, 2)]
+        for run, name in enumerate(names):
+            write_run(tmp_path, name, 10 * number + run)
+        write_combined(tmp_path, f"sub-{number:02d}", names[0], names)
+    whole = group_maps.group_maps(find_maps(tmp_path), tmp_path, series=("raw",)).mask
+    (file,) = tmp_path.glob("sub-02/func/*boldref_contrast-all_stat-effect_desc-raw*.nii.gz")
+    data, affine = load_image(file)
+    data[: SHAPE[0] // 2] = 0
+    save_image(data, affine, file)
+    cut = group_maps.group_maps(find_maps(tmp_path), tmp_path, series=("raw",)).mask
+    assert 0.4 < cut.data.sum() / whole.data.sum() < 0.6
+
+
+def test_maps_of_all_sessions_are_taken_and_are_in_percent(tmp_path: Path) -> None:
+    names = [f"sub-01_ses-{label}_task-tap" for label in "AB"]
+    for seed, name in enumerate(names):
+        write_run(tmp_path, name, seed)
+        folder = tmp_path / "sub-01" / name.split("_")[1] / "func"
+        folder.mkdir(parents=True)
+        for path in (tmp_path / "sub-01" / "func").glob(f"{name}_*"):
+            path.rename(folder / path.name)
+    write_combined(tmp_path, "sub-01", names[0], names, percent=True)
+    found = find_maps(tmp_path)
+    assert [run.name for run in found.runs] == names
+    ((person,),) = by_participant(found).values()
+    assert person.combined is not None
+    assert person.combined.in_percent
+    keys = [("all", "sbl", 5.0, "effect")]
+    target = template_sampling.target_of(SPACE)
+    everywhere = np.ones(len(target.points), bool)
+    values = []
+    for maps in (person, ParticipantMaps(runs=person.runs)):
+        ways = template_sampling.ways_of(maps, target, everywhere, keys)
+        inside = ways.inside
+        values.append(template_sampling.participant_of(ways, keys)[keys[0]][inside])
+    assert np.abs(values[0] - values[1]).max() < 1e-4
+    only_a = find_maps(tmp_path, lambda entities: entities.get("session") == "A")
+    ((person,),) = by_participant(only_a).values()
+    assert person.combined is None
+
+
+def test_a_map_of_one_of_several_sessions_is_not_the_participants(tmp_path: Path) -> None:
+    for label in "AB":
+        for run in (1, 2):
+            write_run(tmp_path, f"sub-01_ses-{label}_task-tap_run-{run}", run)
+    names = [f"sub-01_ses-A_task-tap_run-{run}" for run in (1, 2)]
+    write_combined(tmp_path, "sub-01", names[0], names)
+    func = tmp_path / "sub-01" / "func"
+    for path in func.glob("sub-01_task-tap_space-boldref_*"):
+        path.rename(func / path.name.replace("sub-01_", "sub-01_ses-A_"))
+    found = find_maps(tmp_path)
+    assert [maps.session for maps in found.combined] == ["A"]
+    ((person,),) = by_participant(found).values()
+    assert (person.combined, len(person.runs)) == (None, 4)
+    only_a = find_maps(tmp_path, lambda entities: entities.get("session") == "A")
+    ((person,),) = by_participant(only_a).values()
+    assert person.combined is not None
+
+
+def test_a_contrast_with_other_weights_is_dropped_with_the_maps_made_of_it(
+    tmp_path: Path,
+) -> None:
+    names = [f"sub-01_task-tap_run-{run}" for run in (1, 2, 3)]
+    for seed, name in enumerate(names):
+        write_run(tmp_path, name, seed)
+    write_combined(tmp_path, "sub-01", names[0], names[:2])
+    found = find_maps(tmp_path)
+    third = without_contrasts(tmp_path, found, {names[2]: {"all"}})
+    assert [len(maps.map_keys()) for maps in (*third.runs, *third.combined)] == [4, 4, 0, 4]
+    second = without_contrasts(tmp_path, found, {names[1]: {"all"}})
+    assert [len(maps.map_keys()) for maps in (*second.runs, *second.combined)] == [4, 0, 4, 0]
+    ((person,),) = by_participant(second).values()
+    assert person.origin(("all", "sbl", 5.0, "effect")) == "computed"
+
+
+def test_runs_of_a_session_are_scaled_by_the_first_run(tmp_path: Path) -> None:
+    """A stored map of a session is a mean in signal units, by number of the run."""
+    for run, gain in ((10, 4.0), (2, 1.0)):
+        write_run(tmp_path, f"sub-01_task-tap_run-{run}", run, gain=gain)
+    found = find_maps(tmp_path)
+    assert [run.name.split("-")[-1] for run in in_order(found.runs)] == ["2", "10"]
+    ((person,),) = by_participant(found).values()
+    target = template_sampling.target_of(SPACE)
+    keys = [("all", "raw", 5.0, "effect")]
+    ways = template_sampling.ways_of(person, target, np.ones(len(target.points), bool), keys)
+    assert [way.scale for way in ways.runs] == [pytest.approx(0.2)] * 2

@@ -1,0 +1,271 @@
+"""First part of a participant's page: the map of all runs together, with its error."""
+
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+
+from bids_sr.frozen import frozen
+from bids_sr.metrics.number_text import number
+from bids_sr.metrics.rows import MISSING
+from bids_sr.report.markup import render, table
+from bids_sr.report.sections import run_text
+
+ONLY_RUN = "This is the only run of its task, so its map is the map of the participant."
+"""Sentence on the page of a run that is not combined with other runs."""
+_CM3 = 1e-3
+"""cm³ per mm³."""
+
+
+@frozen
+class MapError:
+    """Error and extent of one map: of a run, or of all runs together.
+
+    Parameters
+    ----------
+    name : str
+        Name of the run, such as ``run-1``.
+    weight : float
+        Weight of the run; 1 for all runs together.
+    noise : float
+        Median SD of the noise, in percent of the mean brain signal.
+    reconstruction : float | None
+        Median SD of the reconstruction error, in the same unit; None if it is not known.
+    interval : float
+        Median half-width of the 95 % interval of the effect.
+    significant_mm3, reliable_mm3 : float | None
+        Volume of the significant and of the reliable voxels; None if it was not computed.
+    """
+
+    name: str
+    weight: float
+    noise: float
+    reconstruction: float | None
+    interval: float
+    significant_mm3: float | None = None
+    reliable_mm3: float | None = None
+
+
+@frozen
+class ParticipantMap:
+    """Facts about the map of all runs together.
+
+    Parameters
+    ----------
+    entities : Mapping[str, str]
+        Entities that the runs have in common: long names to labels.
+    series, contrast : str
+        Series and contrast of the map that is described.
+    fwhm_mm : float
+        Smoothing of this map (FWHM, mm).
+    at_rest : bool
+        Whether maps are of seeds instead of conditions.
+    runs : Sequence[MapError]
+        Combined runs, the first of which has the frame of the map.
+    together : MapError
+        Map of all runs together.
+    n_voxels : int
+        Number of voxels over which medians were computed.
+    in_region : bool
+        Whether these are the significant voxels; False: the brain.
+    shared : float | None
+        Correlation of the reconstruction error between runs; None if the error is not known.
+    no_error : str
+        Reason why the reconstruction error is not known; "" if it is known or if the series has no
+        such error.
+    person_interval : float | None
+        Median half-width of the 95 % interval for the participant, from the spread between runs;
+        None for fewer than three runs.
+    left_out : Mapping[str, str]
+        Reason by the name of a run that is not combined.
+    not_applied : Sequence[str]
+        Names of combined runs to which the method was not applied.
+    files : str
+        Pattern of the stored maps, relative to the output directory; "" if none is stored.
+    slices : Sequence[str]
+        Sentences on the fusion of the runs across slices (`slice_sentences`).
+    """
+
+    entities: Mapping[str, str]
+    series: str
+    contrast: str
+    fwhm_mm: float
+    at_rest: bool
+    runs: Sequence[MapError]
+    together: MapError
+    n_voxels: int
+    in_region: bool
+    shared: float | None
+    no_error: str
+    person_interval: float | None
+    left_out: Mapping[str, str]
+    not_applied: Sequence[str]
+    files: str
+    slices: Sequence[str] = ()
+
+
+def participant_html(facts: ParticipantMap) -> Markup:
+    """Render the participant's map: which runs, what error, and what was left out."""
+    names = [_words(run.name) for run in facts.runs]
+    header = [f"sub-{facts.entities['subject']}", run_text(facts.entities), "all runs together"]
+    return render(
+        "participant",
+        " · ".join(filter(None, header)),
+        f"Map of the participant: mean of {len(names)} runs ({_enumerated(names)}), with"
+        " equal weights.",
+        [_error_sentence(facts), *_repeat_sentences(facts)],
+        [_left_out_sentence(facts), *_person_sentences(facts), *facts.slices],
+        _error_table(facts),
+        facts.files,
+    )
+
+
+def _words(name: str) -> str:
+    """Return the name of a run in words.
+
+    >>> _words("ses-A_run-1"), _words("run-2")
+    ('session A run 1', 'run 2')
+    """
+    shown = {"ses": "session"}
+    parts = (part.partition("-") for part in name.split("_"))
+    return " ".join(f"{shown.get(key, key)} {label}".strip() for key, _, label in parts)
+
+
+def _enumerated(names: Sequence[str]) -> str:
+    *before, last = names
+    return f"{', '.join(before)} and {last}" if before else last
+
+
+def _percent(value: float) -> str:
+    r"""Return a value in percent with two significant digits.
+
+    >>> unbroken = "\N{NO-BREAK SPACE}%"
+    >>> [_percent(value).removesuffix(unbroken) for value in (0.123, 1.26)]
+    ['0.12', '1.3']
+    """
+    return f"{number(value, '.2f' if value < 1 else '.1f')}\N{NO-BREAK SPACE}%"
+
+
+def _where(facts: ParticipantMap) -> str:
+    if facts.in_region:
+        return f"the {facts.n_voxels:,} significant voxels (FDR .05)"
+    return "the brain, because no voxel is significant (FDR .05)"
+
+
+def _error_sentence(facts: ParticipantMap) -> str:
+    """Return the error of the map, and its parts."""
+    together = facts.together
+    parts = [f"SD of the noise {_percent(together.noise)}"]
+    if together.reconstruction is not None:
+        parts.append(f"SD of the reconstruction error {_percent(together.reconstruction)}")
+    smoothing = f"{facts.fwhm_mm:g} mm FWHM" if facts.fwhm_mm else "unsmoothed"
+    mapped = "seed" if facts.at_rest else "contrast"
+    return (
+        f"Error of the {facts.series} map ({mapped} {facts.contrast}, {smoothing}): the 95 %"
+        f" interval of the effect is ± {_percent(together.interval)} of the mean brain signal"
+        f" ({', '.join(parts)}; medians over {_where(facts)})."
+    )
+
+
+def _repeat_sentences(facts: ParticipantMap) -> list[str]:
+    """Return how the error depends on the number of runs."""
+    if facts.together.reconstruction is None:
+        return _unknown_sentences(facts)
+    if facts.shared is None:
+        return []
+    if facts.shared >= 1:
+        return [
+            "The reconstruction error is taken to be the same in all runs, so only the noise"
+            " decreases with more runs."
+        ]
+    return [
+        f"Most of the reconstruction error repeats in every run (correlation {facts.shared:.2f}),"
+        " so it decreases less with more runs than the noise does."
+    ]
+
+
+def _unknown_sentences(facts: ParticipantMap) -> list[str]:
+    """Return why the reconstruction error is not known; [] if the series has no such error."""
+    if facts.not_applied:
+        names = _enumerated([_words(name) for name in facts.not_applied])
+        return [
+            f"The interval does not include the reconstruction error, because {facts.series} was"
+            f" not applied to {names} (zero filled)."
+        ]
+    reason = facts.no_error.rstrip(".")
+    return [f"The interval does not include a reconstruction error. {reason}."] if reason else []
+
+
+def _left_out_sentence(facts: ParticipantMap) -> str:
+    if not facts.left_out:
+        return "No run was left out."
+    reasons = [f"{_words(name)} ({reason})" for name, reason in facts.left_out.items()]
+    return f"Left out: {'; '.join(reasons)}."
+
+
+def _person_sentences(facts: ParticipantMap) -> list[str]:
+    """Return the interval for the participant; [] if it is not known."""
+    if facts.person_interval is None:
+        return []
+    return [
+        "For the participant rather than for these runs, the 95 % interval is"
+        f" ± {_percent(facts.person_interval)}, from the spread between runs."
+    ]
+
+
+def slice_sentences(fusion: Mapping[str, object]) -> list[str]:
+    """Return whether runs were fused on thinner slices; if not, why, and what to acquire.
+
+    `fusion`: result of `bids_sr.steps.fused_slices.decide_fusion`.
+    """
+    if not fusion["Applied"]:
+        return [f"Slices keep their thickness: {fusion['Reason']}. {fusion['Advice']}."]
+    runs, not_fused = fusion["Runs"], fusion["RunsNotFused"]
+    assert isinstance(runs, Sequence)
+    assert isinstance(not_fused, Mapping)
+    names = _enumerated([_words(str(name)) for name in runs])
+    sentences = [
+        f"The slices of {names} are displaced, so their effects were also fused on slices of half"
+        " the thickness (res-thin). These maps have no SD of the error, no map of the wrong sign"
+        " and no reliable voxels, because the error of this fusion was not measured."
+    ]
+    if not_fused:
+        reasons = [f"{_words(str(name))} ({reason})" for name, reason in not_fused.items()]
+        sentences.append(f"Not fused: {'; '.join(reasons)}.")
+    return sentences
+
+
+def _error_table(facts: ParticipantMap) -> Markup:
+    """Return weights, errors and volumes of the runs, and of all runs together.
+
+    Columns that are not known for any run are left out.
+    """
+    unit = "% of the brain's mean"
+    heads = [
+        "map",
+        "weight",
+        ("SD of the noise", unit),
+        ("SD of the reconstruction error", unit),
+        ("95 % interval, ±", unit),
+        ("significant voxels", "cm³"),
+        ("reliable voxels", "cm³"),
+    ]
+    rows = [_row(_words(run.name), number(run.weight, ".2f"), run) for run in facts.runs]
+    together = _row(Markup("<strong>all runs together</strong>"), "", facts.together)
+    known = [k for k in range(len(heads)) if any(row[k] != MISSING for row in rows)]
+    return table(
+        "Error of the map of each run, and of all runs together (medians over the same voxels)",
+        [heads[k] for k in known],
+        [[row[k] for k in known] for row in (*rows, together)],
+    )
+
+
+def _row(name: str, weight: str, error: MapError) -> list[str]:
+    volumes = (error.significant_mm3, error.reliable_mm3)
+    return [
+        name,
+        weight,
+        number(error.noise, ".2f"),
+        MISSING if error.reconstruction is None else number(error.reconstruction, ".2f"),
+        number(error.interval, ".2f"),
+        *(MISSING if volume is None else number(volume * _CM3, ".1f") for volume in volumes),
+    ]

@@ -1,0 +1,304 @@
+"""Figures of a participant's map of all runs together."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_sr.config.levels import Level, StoredMaps
+from bids_sr.io.arrays import Array
+from bids_sr.io.json_values import real
+from bids_sr.metrics.rows import MetricRow
+from bids_sr.pipeline.artifacts import (
+    Derivative,
+    Facts,
+    Image,
+    Map,
+    Mask,
+    Rows,
+    Volume,
+)
+from bids_sr.pipeline.figure import Drawn, figure
+from bids_sr.report.sections import Shown
+from bids_sr.series import MEASURED, RAW
+from bids_sr.sr.method import Cost
+from bids_sr.steps.figures import run_maps as run_maps_figures
+from bids_sr.steps.figures.display_grids import percent_of
+from bids_sr.steps.figures.overview import EFFECT_SHARE, file_patterns
+from bids_sr.steps.figures.run_maps import ShownMaps
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from bids_sr.figures.maps import Scene
+    from bids_sr.report.participant_overview import MapError, ParticipantMap
+
+_FRAME = "boldref"
+"""Label of the space of combined maps in the frame of the first run."""
+_NORMAL_95 = 1.96
+"""Half-width of the 95 % interval in standard deviations."""
+
+
+@figure(
+    Shown("participant", "participant", html=True),
+    Shown(
+        "participant",
+        "participant",
+        caption=(
+            "Effect of all runs together, in percent of the mean brain signal. Left: axial slice"
+            " through the peak of the acquired map, with the z coordinate in scanner space of the"
+            " first run (mm). Right: region in the yellow frame, one panel per series, and the SD"
+            " of the error of the effect. All panels have the same color scale and threshold."
+            " White outlines show the reliable voxels, or the significant voxels (FDR .05) if no"
+            " reliable voxels are known."
+        ),
+    ),
+    cost=Cost(always=1.5),
+)
+def draw_participant(
+    maps: list[Map],
+    carried_maps: list[Map],
+    rows: Rows,
+    bold_mask_hr: Mask,
+    roi_hr: Mask,
+    boldref: Image,
+    bold_mask: Mask,
+    guide_hr: Image | None = None,
+    run_rows: dict[str, Rows] | None = None,
+    fusion: Facts | None = None,
+    *,
+    entities: Mapping[str, str],
+    percent: bool,
+    at_rest: bool,
+    level: Level,
+    methods: Sequence[str],
+    baselines: str,
+    smoothing: Sequence[float],
+    kinds: Sequence[str],
+    primary: str,
+    minus_others: Sequence[str],
+) -> Iterator[Drawn]:
+    """Draw the map of all runs together: which runs, what error, and one slice of the effect.
+
+    Parameters
+    ----------
+    maps : list[Map]
+        Combined maps and regions of all series, in the frame of the first run.
+    carried_maps : list[Map]
+        Effects, variances and errors of the primary series in each run, in the same frame.
+    rows : Rows
+        Size of the regions of the combined maps of the primary series.
+    bold_mask_hr, roi_hr : Mask
+        Brain and region of interest of the first run on the high-resolution grid.
+    boldref, bold_mask : Image, Mask
+        Boldref of the first run and the brain on its grid.
+    guide_hr : Image | None, optional
+        High-resolution T2*w image as background (3D); None takes `boldref`.
+    run_rows : dict[str, Rows] | None, optional
+        Size of the regions in the maps of each run, by its name.
+    fusion : Facts | None, optional
+        Result of `bids_sr.steps.fused_slices.decide_fusion`; None if runs cannot be fused.
+    entities : Mapping[str, str]
+        Entities of the combined maps: long names to labels.
+    percent : bool
+        Whether effects are in percent of the mean brain signal.
+    at_rest : bool
+        Whether maps are of seeds instead of conditions.
+    level, methods, baselines, smoothing, kinds, primary, minus_others
+        Settings that decide which maps are stored; see `StoredMaps`.
+    """
+    from bids_sr.report.participant_overview import participant_html, slice_sentences
+
+    shown_maps = run_maps_figures.sort_maps(map(_without_space, maps))
+    if not shown_maps.stats:
+        return
+    best = next(name for name in (primary, "bspline", RAW) if _has(shown_maps, name))
+    contrast = shown_maps.leading("")
+    width = min(
+        fwhm for name, stat, fwhm in shown_maps.stats if (name, stat) == (contrast, "effect")
+    )
+    stored = StoredMaps(
+        level=level,
+        methods=methods,
+        baselines=baselines,
+        smoothing=smoothing,
+        kinds=kinds,
+        primary=primary,
+        minus_others=minus_others,
+    )
+    scale = 1.0 if percent else percent_of(boldref, bold_mask) or 1.0
+    in_frame = {**entities, "space": _FRAME}
+    files = file_patterns(shown_maps, best, stored, in_frame)[0]
+    facts = _facts(
+        shown_maps,
+        carried_maps,
+        best,
+        contrast,
+        width,
+        scale,
+        rows=[row for row in rows if row.series == best],
+        run_rows=run_rows or {},
+        entities=entities,
+        at_rest=at_rest,
+        files=files,
+    )
+    facts = replace(facts, slices=() if fusion is None else slice_sentences(fusion))
+    yield Drawn("participant", participant_html(facts))
+    scene = run_maps_figures.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
+    yield Drawn("participant", _effects(shown_maps, best, contrast, width, scale, scene))
+
+
+def _without_space(made: Derivative) -> Derivative:
+    """Return a combined map as a map in the frame of a run."""
+    entities = {key: label for key, label in made.entities.items() if key != "space"}
+    return replace(made, entities=entities)
+
+
+def _has(shown_maps: ShownMaps, series: str) -> bool:
+    return any(series in by_series for by_series in shown_maps.stats.values())
+
+
+def _facts(
+    shown_maps: ShownMaps,
+    carried_maps: Iterable[Derivative],
+    series: str,
+    contrast: str,
+    width: float,
+    scale: float,
+    *,
+    rows: Sequence[MetricRow],
+    run_rows: Mapping[str, Sequence[MetricRow]],
+    entities: Mapping[str, str],
+    at_rest: bool,
+    files: str,
+) -> "ParticipantMap":
+    """Return what the page says about the map of a series; for parameters see `draw_participant`.
+
+    `scale`: percent of the mean brain signal per unit of the maps.
+    """
+    from bids_sr.report.participant_overview import MapError, ParticipantMap
+
+    def combined(stat: str) -> Derivative | None:
+        return shown_maps.stats.get((contrast, stat, width), {}).get(series)
+
+    effect = combined("effect")
+    assert effect is not None
+    about = effect.sidecar
+    brain = _values(combined("variance")) > 0
+    region = shown_maps.regions.get((contrast, "Fdr", width), {}).get(series)
+    significant = brain if region is None else (region.volume.data > 0) & brain
+    in_region = region is not None and bool(significant.any())
+    inside = significant if in_region else brain
+    by_run: dict[str, dict[str, Derivative]] = {}
+    for made in carried_maps:
+        same = made.entities["contrast"] == contrast and made.entities.get("space") == _FRAME
+        if same and real(made.sidecar["SmoothingFWHM"]) == width:
+            by_run.setdefault(str(made.sidecar["Run"]), {})[made.entities["stat"]] = made
+    weights = about["RunWeights"]
+    assert isinstance(weights, Mapping)
+    voxel_mm3 = float(np.prod(effect.volume.zooms))
+
+    def error(
+        name: str, weight: float, maps: Mapping[str, Derivative], found: Sequence[MetricRow]
+    ) -> "MapError":
+        variance = scale**2 * _values(maps["variance"])[inside]
+        sd = scale * _values(maps["sd"])[inside] if "sd" in maps else None
+        total = np.sqrt(variance + (0 if sd is None else np.square(sd)))
+        sizes = {
+            row.threshold: row.value * voxel_mm3
+            for row in found
+            if (row.statistic, row.contrast, row.fwhm_mm) == ("voxels", contrast, width)
+        }
+        return MapError(
+            name=name,
+            weight=weight,
+            noise=float(np.median(np.sqrt(variance))),
+            reconstruction=None if sd is None else float(np.median(sd)),
+            interval=_NORMAL_95 * float(np.median(total)),
+            significant_mm3=sizes.get("fdr"),
+            reliable_mm3=sizes.get("reliable"),
+        )
+
+    together = {stat: made for stat in ("variance", "sd") if (made := combined(stat)) is not None}
+    person = combined("personsd")
+    left_out, not_applied = about.get("RunsLeftOut", {}), about.get("NotAppliedIn", [])
+    assert isinstance(left_out, Mapping)
+    assert isinstance(not_applied, Sequence)
+    shared = about.get("SharedErrorCorrelation")
+    return ParticipantMap(
+        entities=entities,
+        series=series,
+        contrast=contrast,
+        fwhm_mm=width,
+        at_rest=at_rest,
+        runs=[
+            error(name, real(weight), by_run[name], run_rows.get(name, ()))
+            for name, weight in weights.items()
+            if "variance" in by_run.get(name, {})
+        ],
+        together=error("all", 1.0, together, rows),
+        n_voxels=int(inside.sum()),
+        in_region=in_region,
+        shared=None if shared is None else real(shared),
+        no_error="" if "sd" in together else str(about.get("ErrorOfReconstruction", "")),
+        person_interval=None
+        if person is None
+        else _NORMAL_95 * scale * float(np.median(_values(person)[inside])),
+        left_out={str(name): str(reason) for name, reason in left_out.items()},
+        not_applied=[str(name) for name in not_applied],
+        files=files,
+    )
+
+
+def _values(made: Derivative | None) -> Array:
+    assert made is not None
+    values: Array = made.volume.data
+    return values
+
+
+def _effects(
+    shown_maps: ShownMaps, best: str, contrast: str, width: float, scale: float, scene: "Scene"
+) -> "Figure":
+    """Draw the effect of acquired, B-spline and best series, and the error of the best one."""
+    from bids_sr.figures.map_viewer import TITLES
+    from bids_sr.figures.maps import Display, zoomed_figure
+
+    by_series = shown_maps.stats[contrast, "effect", width]
+    order = dict.fromkeys((RAW, "bspline", best, MEASURED))
+    names = [name for name in order if name in by_series]
+    shown = {TITLES.get(name, name): _scaled(by_series[name].volume, scale) for name in names}
+    limit = run_maps_figures.color_limit(
+        [Derivative(volume, {}) for volume in shown.values()], 0.0
+    )
+    variance = shown_maps.stats.get((contrast, "variance", width), {}).get(best)
+    sd = shown_maps.stats.get((contrast, "sd", width), {}).get(best)
+    if variance is not None:
+        error = np.sqrt(_values(variance) + (0 if sd is None else np.square(_values(sd))))
+        shown[f"error of {TITLES.get(best, best)} (SD)"] = variance.volume.like(
+            (scale * error).astype(np.float32)
+        )
+    regions = [
+        shown_maps.regions.get((contrast, kind, width), {}).get(best)
+        for kind in ("Reliable", "Fdr")
+    ]
+    region = next((made for made in regions if made is not None), None)
+    floor = float(f"{EFFECT_SHARE * limit:.2g}")
+    drawn = zoomed_figure(
+        shown,
+        scene,
+        display=Display(statistic="effect", threshold=floor, floor=0.0, unit="%"),
+        limit=limit,
+        at=run_maps_figures.peak_of_acquired(shown_maps, contrast, scene),
+        region=None if region is None else region.volume,
+    )
+    smoothing = f"smoothed with a {width:g} mm FWHM kernel" if width else "unsmoothed"
+    drawn.set_label(
+        f"Axial slice of the effect of all runs together for {contrast}, {smoothing}. Panels:"
+        f" {', '.join(shown)}."
+    )
+    return drawn
+
+
+def _scaled(volume: Volume, scale: float) -> Volume:
+    return volume.like((scale * volume.data).astype(np.float32))

@@ -1,0 +1,107 @@
+"""First part of a participant's page: which map, of which runs, with what error."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from bids_sr.report.participant_overview import MapError, ParticipantMap, participant_html
+
+RUNS = [
+    MapError(
+        name=f"run-{k}",
+        weight=1 / 3,
+        noise=0.2,
+        reconstruction=0.15,
+        interval=0.49,
+        significant_mm3=8000.0,
+        reliable_mm3=3000.0,
+    )
+    for k in (1, 2, 4)
+]
+FACTS = ParticipantMap(
+    entities={"subject": "01", "task": "tap"},
+    series="sbl",
+    contrast="all",
+    fwhm_mm=0.0,
+    at_rest=False,
+    runs=RUNS,
+    together=replace(
+        RUNS[0], name="all", noise=0.115, reconstruction=0.137, interval=0.351, reliable_mm3=4500.0
+    ),
+    n_voxels=1234,
+    in_region=True,
+    shared=0.75,
+    no_error="",
+    person_interval=0.4,
+    left_out={"run-3": "the weights of the trial types differ from the weights in most runs"},
+    not_applied=(),
+    files="sub-01/func/sub-01_task-tap_space-boldref_contrast-*_statmap.nii.gz",
+)
+
+
+def text_of(facts: ParticipantMap) -> str:
+    text = re.sub(r"<[^>]+>", " ", participant_html(facts))
+    return " ".join(text.replace("\N{NO-BREAK SPACE}", " ").replace("&gt;", ">").split())
+
+
+def test_map_runs_error_and_what_was_left_out_are_named() -> None:
+    text = text_of(FACTS)
+    for part in (
+        "sub-01 · task tap · all runs together",
+        "Map of the participant: mean of 3 runs (run 1, run 2 and run 4), with equal weights.",
+        "Error of the sbl map (contrast all, unsmoothed): the 95 % interval of the effect is"
+        " ± 0.35 % of the mean brain signal (SD of the noise 0.12 %, SD of the reconstruction"
+        " error 0.14 %; medians over the 1,234 significant voxels (FDR .05)).",
+        "Most of the reconstruction error repeats in every run (correlation 0.75)",
+        "Left out: run 3 (the weights of the trial types differ from the weights in most runs).",
+        "For the participant rather than for these runs, the 95 % interval is ± 0.40 %",
+        "sub-01/func/sub-01_task-tap_space-boldref_contrast-*_statmap.nii.gz",
+        "run 1 0.33 0.20 0.15 0.49 8.0 3.0",
+    ):
+        assert part in text
+    assert re.search(r"all runs together 0\.1[12] 0\.14 0\.35 8\.0 4\.5", text)
+
+
+@pytest.mark.parametrize(
+    ("changed", "present", "absent"),
+    [
+        ({"left_out": {}}, "No run was left out.", "Left out"),
+        ({"shared": 1.0}, "is taken to be the same in all runs", "correlation"),
+        ({"person_interval": None}, "Left out", "rather than for these runs"),
+        ({"in_region": False}, "the brain, because no voxel is significant", "1,234"),
+        ({"fwhm_mm": 5.0, "at_rest": True}, "(seed all, 5 mm FWHM)", "unsmoothed"),
+        ({"files": ""}, "Left out", "Files"),
+        (
+            {"entities": {"subject": "01", "session": "A", "task": "tap"}},
+            "sub-01 · session A, task tap · all runs together",
+            "· task tap",
+        ),
+    ],
+)
+def test_words_follow_the_facts(changed: dict[str, object], present: str, absent: str) -> None:
+    text = text_of(replace(FACTS, **changed))
+    assert present in text
+    assert absent not in text
+
+
+def test_without_an_error_the_reason_is_given_and_columns_are_left_out() -> None:
+    runs = [
+        replace(run, reconstruction=None, significant_mm3=None, reliable_mm3=None) for run in RUNS
+    ]
+    unknown = replace(
+        FACTS,
+        runs=runs,
+        together=replace(FACTS.together, reconstruction=None, reliable_mm3=None),
+        shared=None,
+    )
+    text = text_of(replace(unknown, not_applied=["run-2"]))
+    assert (
+        "does not include the reconstruction error, because sbl was not applied to run 2"
+        " (zero filled)"
+    ) in text
+    for head in ("SD of the reconstruction error", "significant voxels cm³", "reliable voxels"):
+        assert head not in text
+    reason = "There is no stat-sd map, because the error was not estimated in run-1"
+    assert f"{reason}." in text_of(replace(unknown, no_error=reason))
+    assert "does not include" not in text_of(unknown)  # a series without a prior has no such error

@@ -1,0 +1,151 @@
+"""The map of all runs on a participant's page: values of the table, and the drawn maps."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.rows import metric_rows
+from bids_sr.pipeline.artifacts import Derivative
+from bids_sr.steps.figures import participant
+
+SHAPE, AFFINE = (24, 24, 4), np.diag([3.0, 3.0, 4.0, 1.0])
+BRAIN = np.zeros(SHAPE, bool)
+BRAIN[3:-3, 3:-3] = True
+ACTIVE = np.zeros(SHAPE, bool)
+ACTIVE[10:14, 10:14, 1:3] = True
+NAMES = ("run-1", "run-2", "run-3")
+
+
+def volume(values: object) -> Volume:
+    return Volume(np.where(BRAIN, np.asarray(values, np.float32), 0).astype(np.float32), AFFINE)
+
+
+def made(series: str, stat: str, values: object, **about: object) -> Derivative:
+    entities = {"space": "boldref", "contrast": "all", "stat": stat, "desc": series}
+    common = {"SourceSeries": series, "SmoothingFWHM": 0.0}
+    return Derivative(volume(values), {**entities, "suffix": "statmap"}, {**common, **about})
+
+
+def combined(series: str, *, sd: bool = True, **about: object) -> list[Derivative]:
+    told = {
+        "RunWeights": dict.fromkeys(NAMES, 1 / 3),
+        "RunsLeftOut": {},
+        **({"SharedErrorCorrelation": 0.75} if sd else {}),
+        **about,
+    }
+    effect = np.where(ACTIVE, 20.0, 1.0)
+    values = {"effect": effect, "variance": 1.0, "t": effect, "personsd": 2.0}
+    values |= {"sd": 3.0} if sd else {}
+    region = {"space": "boldref", "label": "all", "desc": f"{series}Fdr", "suffix": "mask"}
+    mask = Volume(ACTIVE.astype(np.uint8), AFFINE)
+    labels = {"SourceSeries": series, "SmoothingFWHM": 0.0, "ThresholdLabel": "Fdr"}
+    return [
+        *(made(series, stat, value, **told) for stat, value in values.items()),
+        Derivative(mask, region, labels),
+    ]
+
+
+def carried(run: str, *, sd: bool = True) -> list[Derivative]:
+    values = {"effect": 20.0, "variance": 4.0, **({"sd": 3.5} if sd else {})}
+    return [made("sbl", stat, value, Run=run, NotApplied=not sd) for stat, value in values.items()]
+
+
+def drawn(maps: list[Derivative], runs: list[Derivative], **changed: object) -> list[Derivative]:
+    brain = Volume(BRAIN, AFFINE)
+    options = {
+        "entities": {"subject": "01", "task": "tap", "datatype": "func"},
+        "percent": False,
+        "at_rest": False,
+        "level": "standard",
+        "methods": ["sbl"],
+        "baselines": "default",
+        "smoothing": (0.0, 5.0),
+        "kinds": ("glm",),
+        "primary": "sbl",
+        "minus_others": (),
+    }
+    rows = metric_rows("sbl", {"voxels": 20}, threshold="reliable", contrast="all")
+    own = {"run-1": metric_rows("sbl", {"voxels": 10}, threshold="reliable", contrast="all")}
+    return participant.draw_participant(
+        maps,
+        runs,
+        rows,
+        brain,
+        brain,
+        volume(500.0),
+        brain,
+        run_rows=own,
+        **{**options, **changed},
+    )
+
+
+MAPS = [
+    *(
+        made(name, stat, np.where(ACTIVE, 20, 1))
+        for name in ("raw", "bspline")
+        for stat in ("effect", "t")
+    ),
+    *combined("sbl"),
+]
+RUNS = [one for name in NAMES for one in carried(name)]
+
+
+def texts(figures: list[Derivative]) -> str:
+    html = next(str(one.content) for one in figures if isinstance(one.content, str))
+    return " ".join(re.sub(r"<[^>]+>", " ", html).replace("\N{NO-BREAK SPACE}", " ").split())
+
+
+def test_errors_are_medians_over_the_same_voxels_in_percent() -> None:
+    figures = drawn(MAPS, RUNS)
+    assert [one.entities["desc"] for one in figures] == ["participant", "participant"]
+    text = texts(figures)
+    # of 500: SD of the noise 1, of the reconstruction error 3, of both 3.16
+    assert "± 1.2 % of the mean brain signal (SD of the noise 0.20 %, SD of the" in text
+    assert f"the {ACTIVE.sum()} significant voxels" in text
+    assert "all runs together 0.20 0.60 1.24" in text
+    assert "run 1 0.33 0.40 0.70 1.58" in text  # 2, 3.5 and 4.03 of 500
+    assert f"{10 * 36e-3:.1f} run 2" in text  # 10 reliable voxels of 36 mm³
+    assert "rather than for these runs, the 95 % interval is ± 0.78 %" in text
+    assert "_space-boldref_contrast-*_stat-t_desc-sbl_statmap.nii.gz" in text
+    figure = figures[1].content
+    assert figure.get_label().endswith("acquired, B-spline, sbl, error of sbl (SD).")
+    assert {"acquired", "B-spline", "sbl", "error of sbl (SD)"} <= {
+        one.get_text() for axes in figure.axes for one in [axes.title, *axes.texts]
+    }
+
+
+def test_maps_of_all_sessions_are_in_percent_already() -> None:
+    assert "all runs together 1.00 3.00 6.20" in texts(drawn(MAPS, RUNS, percent=True))
+
+
+def test_a_run_to_which_the_method_was_not_applied_is_named() -> None:
+    maps = [*MAPS[:4], *combined("sbl", sd=False, NotAppliedIn=["run-2"])]
+    text = texts(drawn(maps, [*carried("run-1"), *carried("run-2", sd=False)]))
+    assert "because sbl was not applied to run 2 (zero filled)" in text
+    assert "run 2 0.33 0.40 n/a" in text
+
+
+def test_without_significant_voxels_errors_are_of_the_brain() -> None:
+    none = [
+        replace(one, content=Volume(0 * ACTIVE.astype(np.uint8), AFFINE))
+        if one.entities["suffix"] == "mask"
+        else one
+        for one in MAPS
+    ]
+    assert "the brain, because no voxel is significant" in texts(drawn(none, RUNS))
+
+
+def test_without_the_method_the_interpolation_is_shown() -> None:
+    maps = [*MAPS[:2], *combined("bspline", sd=False)]
+    runs = [replace(one, sidecar={**one.sidecar, "SourceSeries": "bspline"}) for one in RUNS]
+    text = texts(drawn(maps, runs))
+    assert "Error of the bspline map" in text
+    assert "does not include" not in text
+
+
+@pytest.mark.parametrize("maps", [[], [MAPS[-1]]])
+def test_nothing_is_drawn_without_maps(maps: list[Derivative]) -> None:
+    assert drawn(maps, []) == []
