@@ -43,7 +43,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.pipeline import artifacts
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Series, Transforms
 from bids_sr.pipeline.step import HERE, enumerated, step
-from bids_sr.series import map_label
+from bids_sr.series import THIN, map_label
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.method import Cost
 from bids_sr.sr.variance.temporal_components import (
@@ -56,8 +56,6 @@ from bids_sr.steps.combined_runs import FRAME
 
 _LOGGER = logging.getLogger(__name__)
 
-THIN = "thin"
-"""Label of the resolution of maps on slices of half the thickness."""
 FUSED, SPLINED = "Fused", "Splined"
 """Endings of the labels of fused maps, and of the interpolated maps beside them."""
 _ACTIVE_T = 4.0
