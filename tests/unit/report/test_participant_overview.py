@@ -117,14 +117,21 @@ def test_fused_runs_are_named_with_what_their_maps_lack() -> None:
         "Applied": True,
         "Runs": ["run-1", "run-2"],
         "RunsNotFused": {"run-4": "test failed"},
+        "Displacements": {"run-1, run-2": 0.312, "run-1, run-4": None},
     }
     text = text_of(replace(FACTS, slices=slice_sentences(fusion)))
-    assert "The slices of run 1 and run 2 are displaced" in text
+    assert "The effects of run 1 and run 2 were also fused on slices of half the thickness" in text
+    assert "(median over active voxels): run 1 and run 2: 0.31." in text
     assert "no SD of the error, no map of the wrong sign and no reliable voxels" in text
     assert "Not fused: run 4 (test failed)." in text
 
 
 def test_slices_that_stay_come_with_a_reason_and_what_to_acquire() -> None:
-    fusion = {"Applied": False, "Reason": "no slices are displaced", "Advice": "Shift the stack"}
+    fusion = {
+        "Applied": False,
+        "Reason": "no slices are displaced",
+        "Advice": "Shift the stack",
+        "Displacements": {"run-1, run-2": None},
+    }
     text = text_of(replace(FACTS, slices=slice_sentences(fusion)))
     assert "Slices keep their thickness: no slices are displaced. Shift the stack." in text
