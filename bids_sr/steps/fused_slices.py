@@ -110,7 +110,7 @@ def measure_displacements(
     Parameters
     ----------
     maps : list[Map]
-        Maps of the first run, of which the t maps with the least smoothing select active voxels.
+        Maps of the first run, of which a t map with the least smoothing selects active voxels.
     mask : Mask
         Brain of the first run on the grid of the maps.
     masks : dict[str, Mask]
@@ -142,19 +142,34 @@ def measure_displacements(
 
 
 def _active_voxels(maps: Sequence[Derivative], brain: Mask) -> Mask:
-    """Return active voxels of any contrast (X, Y, m), in the maps with the least smoothing."""
+    """Return active voxels (X, Y, m) in the maps with the least smoothing.
+
+    They are selected by the contrast that is most like the mean over conditions, whose effect is
+    tested: the one with the most conditions of which none has a negative weight. Without such a
+    contrast, voxels that are active in any contrast are taken.
+    """
     t_maps = [
         one
         for one in maps
         if one.entities["suffix"] == "statmap" and one.entities.get("stat") == "t"
     ]
+    least = min((real(one.sidecar["SmoothingFWHM"]) for one in t_maps), default=0.0)
+    t_maps = [one for one in t_maps if real(one.sidecar["SmoothingFWHM"]) == least]
+    counts = [_count_conditions(one) for one in t_maps]
+    most = max(counts, default=0)
     active = np.zeros(brain.shape, dtype=bool)
-    if t_maps:
-        least = min(real(one.sidecar["SmoothingFWHM"]) for one in t_maps)
-        for one in t_maps:
-            if real(one.sidecar["SmoothingFWHM"]) == least:
-                active |= np.abs(one.volume.data) > _ACTIVE_T
+    for one, count in zip(t_maps, counts, strict=True):
+        if count == most:
+            active |= np.abs(one.volume.data) > _ACTIVE_T
     return active & brain
+
+
+def _count_conditions(made: Derivative) -> int:
+    """Return the number of conditions of a contrast; 0 if any of its weights is negative."""
+    weights = made.sidecar["ContrastWeights"]
+    assert isinstance(weights, Mapping)
+    values = [real(weight) for weight in weights.values()]
+    return 0 if min(values, default=0.0) < 0 else sum(value > 0 for value in values)
 
 
 def _with_first(xfms: Mapping[str, Array], first: str) -> dict[str, Float]:

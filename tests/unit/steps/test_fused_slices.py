@@ -1,5 +1,6 @@
 """Fusion of the runs of a participant across displaced slices, with what is stored."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -61,11 +62,14 @@ def effects_file(folder: Path, effect: Array, shift: float, seed: int) -> Path:
     return save_effects(effects, folder / f"effects{seed}.npz")
 
 
-def t_map(value: float = 9.0) -> list[Derivative]:
-    """Return a t map that is active everywhere."""
+def t_map(
+    value: float = 9.0, contrast: str = "hand", weights: Mapping[str, float] | None = None
+) -> list[Derivative]:
+    """Return a t map with one value."""
     values = np.full((*SHAPE[:2], N_THICK), value, np.float32)
-    entities = {"contrast": "hand", "stat": "t", "desc": "sbl", "suffix": "statmap"}
-    return [Derivative(Volume(values, AFFINE), entities, {"SmoothingFWHM": 0.0})]
+    entities = {"contrast": contrast, "stat": "t", "desc": "sbl", "suffix": "statmap"}
+    about = {"SmoothingFWHM": 0.0, "ContrastWeights": weights or {contrast: 1.0}}
+    return [Derivative(Volume(values, AFFINE), entities, about)]
 
 
 def moved(slices: float) -> Float:
@@ -177,6 +181,32 @@ def test_without_active_voxels_slices_stay(tmp_path: Path, effect: Float, thick_
     assert not fusion["Applied"]
     assert maps == []
     assert fusion["Displacements"] == {"run-1, run-2": None}
+
+
+@pytest.mark.parametrize(
+    ("t", "expected"),
+    [
+        ({"all": 9.0, "hand": 1.0, "handMinusFoot": 1.0}, 0.4),
+        ({"all": 1.0, "hand": 9.0, "handMinusFoot": 9.0}, None),
+        ({"handMinusFoot": 9.0, "footMinusHand": 1.0}, 0.4),
+    ],
+)
+def test_active_voxels_are_those_of_the_mean_over_conditions(
+    t: Mapping[str, float], expected: float | None
+) -> None:
+    weights = {
+        "all": {"hand": 0.5, "foot": 0.5},
+        "hand": {"hand": 1.0},
+        "handMinusFoot": {"hand": 1.0, "foot": -1.0},
+        "footMinusHand": {"hand": -1.0, "foot": 1.0},
+    }
+    maps = [one for name, value in t.items() for one in t_map(value, name, weights[name])]
+    found = fused_slices.measure_displacements(
+        maps, brain(), {"run-2": brain()}, {"run-2": moved(SHIFT)}, first="run-1"
+    )
+    assert found["Displacements"] == {
+        "run-1, run-2": None if expected is None else pytest.approx(expected)
+    }
 
 
 def test_a_run_that_is_too_short_has_no_prior_and_is_not_fused(
