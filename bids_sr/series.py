@@ -16,6 +16,8 @@ Kind = Literal["acquired", "baseline", "control", "method", "placebo", "member",
 
 # as acquired; its maps as cubic splines on the high-resolution grid
 RAW, RAW_SPLINE = "raw", "rawSpline"
+THIN = "thin"
+"""Label of the resolution of maps on slices of half the thickness."""
 MEASURED = "measured"  # acquired at the high resolution in the same run: the truth
 OTHER_RUN = "otherRun"  # another acquired run of the same task, as a reference
 _RUN = "run"  # rows of tables that are about the run as a whole

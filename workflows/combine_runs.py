@@ -1,9 +1,10 @@
 """Maps of each participant: the runs of a task combined, within sessions and over sessions."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import field
 
 from bids_sr.frozen import frozen
-from bids_sr.pipeline.artifacts import Map, Mask, Rows, Transforms
+from bids_sr.pipeline.artifacts import File, Map, Mask, Rows, Transforms
 from bids_sr.pipeline.flow import expect_cost, joined, say, subworkflow
 from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.step import Part
@@ -25,12 +26,16 @@ _MAPS_OF_A_RUN = 3
 
 @frozen
 class ProcessedRun:
-    """Results of a run that the participant level uses."""
+    """Results of a run that the participant level uses.
+
+    `effects`: files of the effects of blocks by series; empty if the run has no halves.
+    """
 
     plan: RunPlan
     fitted: FittedRun
     series: RunSeries
     maps: MappedRun
+    effects: Mapping[str, File] = field(default_factory=dict)
 
 
 @frozen
@@ -43,6 +48,9 @@ class CombinedRuns:
         Combined runs, and runs that are left out with the reason.
     runs : Mapping[str, ProcessedRun]
         Combined runs by name; the boldref of the first run is the frame.
+    first2run_xfms : Mapping[str, Transforms]
+        Transforms from a point of the first run's boldref to its point in the boldref of each
+        further run, by name.
     maps : Mapping[str, list[Map]]
         Maps and regions in the frame of the first run, by series.
     space_maps : Mapping[str, list[Map]]
@@ -57,6 +65,7 @@ class CombinedRuns:
 
     group: RunGroup
     runs: Mapping[str, ProcessedRun]
+    first2run_xfms: Mapping[str, Transforms]
     maps: Mapping[str, list[Map]]
     space_maps: Mapping[str, list[Map]]
     rows: Mapping[str, Rows]
@@ -187,6 +196,7 @@ def _combine_group(
     return CombinedRuns(
         group=group,
         runs=runs,
+        first2run_xfms={name: xfm for name, xfm in xfms.items() if xfm is not None},
         maps=maps,
         space_maps=space_maps,
         rows=rows,

@@ -1,7 +1,7 @@
 """Evaluation of a run: whether its finer maps are true, and a verdict."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
@@ -80,12 +80,16 @@ class SeriesEffects:
 
 @frozen
 class Judgment:
-    """Metrics of a run, flags, verdict and inputs of figures; None where not measured."""
+    """Metrics of a run, flags, verdict and inputs of figures; None where not measured.
+
+    `effects`: files of the effects of blocks by series; empty if the run has no halves.
+    """
 
     evaluation: Rows
     verdict: Verdict
     flags: Facts
     one_level_down: Facts
+    effects: Mapping[str, File] = field(default_factory=dict)
     halves_figures: File | None = None
     uncertainty_maps: Sequence[list[Map]] = ()
 
@@ -253,6 +257,7 @@ def judge_run(
         verdict=verdict,
         flags=flags,
         one_level_down=one_level_down,
+        effects={} if measured is None else measured.effects,
         halves_figures=halves_figures,
         uncertainty_maps=uncertainty_maps,
     )

@@ -15,6 +15,7 @@ from bids_sr.region_names import AUTO, BRAIN, is_aal2, region_of_tasks
 from bids_sr.steps.figures import anatomy as anatomy_figures
 from bids_sr.workflows.anatomy import Anatomy, fit_anatomy
 from bids_sr.workflows.combine_runs import combine_participant
+from bids_sr.workflows.fuse_slices import fuse_slices
 from bids_sr.workflows.pair import fit_pair
 from bids_sr.workflows.report_participant import report_participant
 from bids_sr.workflows.report_run import subject_facts
@@ -44,7 +45,9 @@ def process_participant(planned: Planned, subject: Subject) -> None:
             processed.append(
                 process_run(plan, anat, pair, models, n_runs=len(plans), only_run=only_run)
             )
-        report_participant(planned, combine_participant(planned, processed, anat))
+        combined = combine_participant(planned, processed, anat)
+        fused = [fuse_slices(planned, one) for one in combined]
+        report_participant(planned, combined, fused)
         facts = subject_facts(
             planned.settings,
             subject,

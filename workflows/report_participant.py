@@ -6,11 +6,16 @@ from bids_sr.pipeline.flow import joined, subworkflow
 from bids_sr.pipeline.nodes import scope_name
 from bids_sr.steps.figures import participant as participant_figures
 from bids_sr.workflows.combine_runs import CombinedRuns
+from bids_sr.workflows.fuse_slices import FusedSlices
 from bids_sr.workflows.map_run import maps_to_store
 from bids_sr.workflows.wanted import Planned
 
 
-def report_participant(planned: Planned, combined: Sequence[CombinedRuns]) -> None:
+def report_participant(
+    planned: Planned,
+    combined: Sequence[CombinedRuns],
+    fused: Sequence[FusedSlices | None],
+) -> None:
     """Draw the map of all runs of each task.
 
     Parameters
@@ -19,13 +24,15 @@ def report_participant(planned: Planned, combined: Sequence[CombinedRuns]) -> No
         Settings of the call and plan of all participants.
     combined : Sequence[CombinedRuns]
         Combined maps of the participant.
+    fused : Sequence[FusedSlices | None]
+        Results of the fusion across slices of the same runs; None if they cannot be fused.
     """
-    for runs in combined:
+    for runs, slices in zip(combined, fused, strict=True):
         if runs.maps:
-            _report_combined(planned, runs)
+            _report_combined(planned, runs, slices)
 
 
-def _report_combined(planned: Planned, combined: CombinedRuns) -> None:
+def _report_combined(planned: Planned, combined: CombinedRuns, slices: FusedSlices | None) -> None:
     """Draw the map of the combined runs of one task."""
     first, plan = combined.first, combined.first.plan
     stored = maps_to_store(plan)
@@ -48,6 +55,7 @@ def _report_combined(planned: Planned, combined: CombinedRuns) -> None:
                     if series in run.maps.mapped
                     and (rows := run.maps.mapped[series].error_rows) is not None
                 },
+                None if slices is None else slices.fusion,
                 entities=combined.group.entities,
                 percent=combined.group.over_sessions,
                 at_rest=plan.at_rest,

@@ -82,4 +82,6 @@ def process_run(
             n_runs=n_runs,
             only_run=only_run,
         )
-    return ProcessedRun(plan=plan, fitted=fitted, series=series, maps=maps)
+    return ProcessedRun(
+        plan=plan, fitted=fitted, series=series, maps=maps, effects=judgment.effects
+    )

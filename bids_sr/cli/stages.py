@@ -54,6 +54,7 @@ STAGES: Mapping[str, str] = {
     "show_in_space": "files for other software",
     "figures": "figures",
     "combined_runs": "combination of runs",
+    "fused_slices": "combination of runs",
     "store": "storing the outputs",
 }
 """Step, or the module that contains it → name of its stage, in order of processing."""

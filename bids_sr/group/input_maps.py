@@ -12,7 +12,7 @@ from bids_sr.bids.inheritance import merged, sidecars_on_disk
 from bids_sr.frozen import frozen
 from bids_sr.group.input_tables import RunFilter, func_files, run_columns, run_name
 from bids_sr.metrics.rows import MISSING
-from bids_sr.series import parse_map_label
+from bids_sr.series import THIN, parse_map_label
 
 MapKey = tuple[str, str, float, str]
 """Contrast, series, FWHM (mm), statistic."""
@@ -140,8 +140,12 @@ def _maps_named(
     by_run: dict[str, dict[str, dict[MapKey, str]]] = defaultdict(lambda: defaultdict(dict))
     for ending in endings:
         entities = entities_of(Path(ending))
-        # maps in T1w space are of one head only
-        if entities["stat"] in ("effect", "t") and entities.get("space") != "T1w":
+        # maps in T1w space are of one head only, and few participants have maps on thin slices
+        if (
+            entities["stat"] in ("effect", "t")
+            and entities.get("space") != "T1w"
+            and entities.get("res") != THIN
+        ):
             space = "+".join(entities[key] for key in ("space", "cohort") if key in entities)
             label = parse_map_label(entities["desc"])
             key = (entities["contrast"], label.series, label.fwhm_mm, entities["stat"])

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from bids_sr.frozen import frozen
+from bids_sr.io.json_values import real
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MISSING
 from bids_sr.report.markup import render, table
@@ -81,6 +82,8 @@ class ParticipantMap:
         Names of combined runs to which the method was not applied.
     files : str
         Pattern of the stored maps, relative to the output directory; "" if none is stored.
+    slices : Sequence[str]
+        Sentences on the fusion of the runs across slices (`slice_sentences`).
     """
 
     entities: Mapping[str, str]
@@ -98,6 +101,7 @@ class ParticipantMap:
     left_out: Mapping[str, str]
     not_applied: Sequence[str]
     files: str
+    slices: Sequence[str] = ()
 
 
 def participant_html(facts: ParticipantMap) -> Markup:
@@ -110,7 +114,7 @@ def participant_html(facts: ParticipantMap) -> Markup:
         f"Map of the participant: mean of {len(names)} runs ({_enumerated(names)}), with"
         " equal weights.",
         [_error_sentence(facts), *_repeat_sentences(facts)],
-        [_left_out_sentence(facts), *_person_sentences(facts)],
+        [_left_out_sentence(facts), *_person_sentences(facts), *facts.slices],
         _error_table(facts),
         facts.files,
     )
@@ -209,6 +213,47 @@ def _person_sentences(facts: ParticipantMap) -> list[str]:
         "For the participant rather than for these runs, the 95 % interval is"
         f" ± {_percent(facts.person_interval)}, from the spread between runs."
     ]
+
+
+def slice_sentences(fusion: Mapping[str, object]) -> list[str]:
+    """Return whether runs were fused on thinner slices; if not, why, and what to acquire.
+
+    `fusion`: result of `bids_sr.steps.fused_slices.decide_fusion`.
+    """
+    displaced = _displacement_sentence(fusion)
+    if not fusion["Applied"]:
+        return [f"Slices keep their thickness: {fusion['Reason']}. {displaced}{fusion['Advice']}."]
+    runs, not_fused = fusion["Runs"], fusion["RunsNotFused"]
+    assert isinstance(runs, Sequence)
+    assert isinstance(not_fused, Mapping)
+    names = _enumerated([_words(str(name)) for name in runs])
+    sentences = [
+        f"The effects of {names} were also fused on slices of half the thickness (res-thin)."
+        f" {displaced}These maps have no SD of the error, no map of the wrong sign and no reliable"
+        " voxels, because the error of this fusion was not measured."
+    ]
+    if not_fused:
+        reasons = [f"{_words(str(name))} ({reason})" for name, reason in not_fused.items()]
+        sentences.append(f"Not fused: {'; '.join(reasons)}.")
+    return sentences
+
+
+def _displacement_sentence(fusion: Mapping[str, object]) -> str:
+    """Return how far slices are displaced, with a space behind; "" without active voxels."""
+    displacements = fusion["Displacements"]
+    assert isinstance(displacements, Mapping)
+    known = {
+        _enumerated([_words(name) for name in str(pair).split(", ")]): real(value)
+        for pair, value in displacements.items()
+        if value is not None
+    }
+    if not known:
+        return ""
+    pairs = "; ".join(f"{names}: {value:.2f}" for names, value in known.items())
+    return (
+        "Displacement between slices, in fractions of a slice (median over active voxels):"
+        f" {pairs}. "
+    )
 
 
 def _error_table(facts: ParticipantMap) -> Markup:

@@ -10,7 +10,15 @@ from bids_sr.config.levels import Level, StoredMaps
 from bids_sr.io.arrays import Array
 from bids_sr.io.json_values import real
 from bids_sr.metrics.rows import MetricRow
-from bids_sr.pipeline.artifacts import Derivative, Image, Map, Mask, Rows, Volume
+from bids_sr.pipeline.artifacts import (
+    Derivative,
+    Facts,
+    Image,
+    Map,
+    Mask,
+    Rows,
+    Volume,
+)
 from bids_sr.pipeline.figure import Drawn, figure
 from bids_sr.report.sections import Shown
 from bids_sr.series import MEASURED, RAW
@@ -59,6 +67,7 @@ def draw_participant(
     bold_mask: Mask,
     guide_hr: Image | None = None,
     run_rows: dict[str, Rows] | None = None,
+    fusion: Facts | None = None,
     *,
     entities: Mapping[str, str],
     percent: bool,
@@ -89,6 +98,8 @@ def draw_participant(
         High-resolution T2*w image as background (3D); None takes `boldref`.
     run_rows : dict[str, Rows] | None, optional
         Size of the regions in the maps of each run, by its name.
+    fusion : Facts | None, optional
+        Result of `bids_sr.steps.fused_slices.decide_fusion`; None if runs cannot be fused.
     entities : Mapping[str, str]
         Entities of the combined maps: long names to labels.
     percent : bool
@@ -98,7 +109,7 @@ def draw_participant(
     level, methods, baselines, smoothing, kinds, primary, minus_others
         Settings that decide which maps are stored; see `StoredMaps`.
     """
-    from bids_sr.report.participant_overview import participant_html
+    from bids_sr.report.participant_overview import participant_html, slice_sentences
 
     shown_maps = run_maps_figures.sort_maps(map(_without_space, maps))
     if not shown_maps.stats:
@@ -133,6 +144,7 @@ def draw_participant(
         at_rest=at_rest,
         files=files,
     )
+    facts = replace(facts, slices=() if fusion is None else slice_sentences(fusion))
     yield Drawn("participant", participant_html(facts))
     scene = run_maps_figures.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
     yield Drawn("participant", _effects(shown_maps, best, contrast, width, scale, scene))

@@ -381,6 +381,8 @@ def test_maps_of_all_runs_are_no_run(tmp_path: Path) -> None:
     for seed, name in enumerate(names):
         write_run(tmp_path, name, seed)
     write_combined(tmp_path, "sub-01", names[1], names)
+    thin = "sub-01_task-tap_space-boldref_res-thin_contrast-all_stat-effect_desc-sblFused_statmap"
+    (tmp_path / "sub-01/func" / f"{thin}.nii.gz").touch()
     found = find_maps(tmp_path)
     assert [run.name for run in found.runs] == [run.name for run in find_runs(tmp_path)] == names
     (maps,) = found.combined

@@ -5,7 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from bids_sr.report.participant_overview import MapError, ParticipantMap, participant_html
+from bids_sr.report.participant_overview import (
+    MapError,
+    ParticipantMap,
+    participant_html,
+    slice_sentences,
+)
 
 RUNS = [
     MapError(
@@ -105,3 +110,28 @@ def test_without_an_error_the_reason_is_given_and_columns_are_left_out() -> None
     reason = "There is no stat-sd map, because the error was not estimated in run-1"
     assert f"{reason}." in text_of(replace(unknown, no_error=reason))
     assert "does not include" not in text_of(unknown)  # a series without a prior has no such error
+
+
+def test_fused_runs_are_named_with_what_their_maps_lack() -> None:
+    fusion = {
+        "Applied": True,
+        "Runs": ["run-1", "run-2"],
+        "RunsNotFused": {"run-4": "test failed"},
+        "Displacements": {"run-1, run-2": 0.312, "run-1, run-4": None},
+    }
+    text = text_of(replace(FACTS, slices=slice_sentences(fusion)))
+    assert "The effects of run 1 and run 2 were also fused on slices of half the thickness" in text
+    assert "(median over active voxels): run 1 and run 2: 0.31." in text
+    assert "no SD of the error, no map of the wrong sign and no reliable voxels" in text
+    assert "Not fused: run 4 (test failed)." in text
+
+
+def test_slices_that_stay_come_with_a_reason_and_what_to_acquire() -> None:
+    fusion = {
+        "Applied": False,
+        "Reason": "no slices are displaced",
+        "Advice": "Shift the stack",
+        "Displacements": {"run-1, run-2": None},
+    }
+    text = text_of(replace(FACTS, slices=slice_sentences(fusion)))
+    assert "Slices keep their thickness: no slices are displaced. Shift the stack." in text

@@ -1,0 +1,267 @@
+"""Decide from thick slices alone whether runs can be fused across slices.
+
+Two conditions must hold for a pair of runs (`bids_sr.glm.slice_fusion` describes the arrays):
+
+1. The median displacement of their slices over active voxels, modulo the slice, is at least
+   `LEAST_DISPLACEMENT`. The median over the brain misleads, because a rotation displaces some
+   regions and not others.
+2. Each slice of the second run can be predicted from the first run and from the *other* slices of
+   the second run. An estimate that has used a slice predicts this slice at any assumed position,
+   even at a wrong one, so that the slice must be left out.
+
+More than two runs are fused if they are linked by pairs of runs that fulfill both conditions.
+"""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from bids_sr.frozen import frozen
+from bids_sr.glm.slice_fusion import (
+    THIN_PER_THICK,
+    SlicedEffects,
+    acquired_positions,
+    check_runs,
+    column_model,
+    interpolate_thin,
+    place_first_run,
+    slice_profiles,
+)
+from bids_sr.io.arrays import Array, Float, Mask, parts_of
+
+LEAST_DISPLACEMENT = 0.25
+"""Of the slices of two runs in active voxels, as a fraction of the slice thickness."""
+LEAST_GAIN = 0.05
+"""By which the fusion must exceed its controls, as a share of the detail beyond the spline."""
+_COLUMNS_AT_ONCE = 256  # columns whose covariances are in memory
+
+
+def neighboring_positions(positions: Array) -> tuple[Float, Float]:
+    """Return the positions of the slices of the first run below and above some positions.
+
+    >>> neighboring_positions(np.array([0.5, 2.9, 5.0]))
+    (array([0.5, 2.5, 4.5]), array([2.5, 4.5, 6.5]))
+    """
+    center = (THIN_PER_THICK - 1) / 2
+    below: Float = THIN_PER_THICK * np.floor((positions - center) / THIN_PER_THICK) + center
+    return below, below + THIN_PER_THICK
+
+
+def opposite_positions(positions: Array) -> Float:
+    """Return positions that are displaced by the same amount in the other direction.
+
+    >>> opposite_positions(np.array([0.5, 2.9, 5.0]))
+    array([0.5, 2.1, 4. ])
+    """
+    below, above = neighboring_positions(positions)
+    closest = np.where(positions - below < above - positions, below, above)
+    mirrored: Float = 2 * closest - positions
+    return mirrored
+
+
+def median_displacement(positions: Array, active: Mask) -> float:
+    """Return the median displacement of the slices of a run over active voxels.
+
+    Parameters
+    ----------
+    positions : Array
+        Positions of its slices (X, Y, m_r).
+    active : Mask
+        Active voxels in thin slices of the first run (X, Y, n).
+
+    Returns
+    -------
+    float
+        Displacement from the closest slice of the first run, modulo the slice, as a fraction of
+        the slice thickness: 0 to 0.5; NaN without active voxels.
+    """
+    if not active.any():
+        return math.nan
+    distances = []
+    for own in acquired_positions(active.shape[2] // THIN_PER_THICK):
+        nearest = np.abs(positions - own).min(axis=2) % THIN_PER_THICK
+        distances.append(np.minimum(nearest, THIN_PER_THICK - nearest) / THIN_PER_THICK)
+    by_slice = np.repeat(np.stack(distances, axis=2), THIN_PER_THICK, axis=2)
+    return float(np.median(by_slice[active]))
+
+
+@frozen
+class GateResult:
+    """Share of the detail in held-out slices that the fusion and its negative controls predict.
+
+    Report only `passed`: the shares depend on the displacement, and do not tell how much is
+    gained.
+
+    Parameters
+    ----------
+    fused : float
+        Both runs.
+    first, second : float
+        Only one of the runs.
+    undisplaced : float
+        Both runs as if their slices lay at the same positions: the neighboring slices of the first
+        run below or above, whichever predicts more.
+    opposite : float
+        Both runs with the displacement in the wrong direction.
+    mirrored : float
+        Both runs with the prior SD mirrored along the first axis.
+    """
+
+    fused: float
+    first: float
+    second: float
+    undisplaced: float
+    opposite: float
+    mirrored: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the fusion predicts more than its controls."""
+        best = max(0.0, self.first, self.second, self.undisplaced, self.opposite)
+        return self.fused > best + LEAST_GAIN and self.fused >= self.mirrored
+
+
+_UNTESTED = GateResult(
+    fused=math.nan,
+    first=math.nan,
+    second=math.nan,
+    undisplaced=math.nan,
+    opposite=math.nan,
+    mirrored=math.nan,
+)
+
+
+def leave_slices_out(runs: Sequence[SlicedEffects], prior_sd: Array, columns: Mask) -> Float:
+    """Predict each slice of the last run from all other slices of all runs.
+
+    With the covariance S of all values y, the error of value k is (S^-1 y)_k / (S^-1)_kk.
+
+    Parameters
+    ----------
+    runs, prior_sd, columns
+        See `bids_sr.glm.slice_fusion.fuse_slices`.
+
+    Returns
+    -------
+    Float
+        (N, P, m_r) for N effects and the P columns in the order of `columns`.
+    """
+    check_runs(runs, prior_sd, columns)
+    chosen = np.flatnonzero(columns)
+    count = runs[-1].effects.shape[3]
+    predicted: Float = np.empty((len(runs[-1].effects), len(chosen), count))
+    for part in parts_of(len(chosen), _COLUMNS_AT_ONCE):
+        values, covariance, _ = column_model(runs, prior_sd, chosen[part])
+        precision = np.linalg.inv(covariance)
+        error = (precision @ values) / np.diagonal(precision, axis1=1, axis2=2)[:, :, None]
+        predicted[:, part] = (values - error)[:, -count:].transpose(2, 0, 1)
+    return predicted
+
+
+def check_fusion(
+    effect: Array,
+    halves: tuple[Array, Array],
+    positions: Array,
+    prior_sd: Array,
+    columns: Mask,
+    active: Mask,
+) -> GateResult:
+    """Test the fusion of two runs with slices of the second run that the fusion has not used.
+
+    Each slice of the second run is predicted from the first run and from the other slices in half
+    of the second run's blocks, and compared with its value in the other half of the blocks. Only
+    detail counts: the spline of the first run is regressed out of prediction and value, so that an
+    effect of another amplitude in the second run does not matter.
+
+    Parameters
+    ----------
+    effect : Array
+        Effect in the thick slices of the first run (X, Y, m).
+    halves : tuple[Array, Array]
+        Effect in each half of the blocks of the second run, at the columns of the first run
+        (X, Y, m_r).
+    positions : Array
+        Positions of the slices of the second run (X, Y, m_r).
+    prior_sd : Array
+        Prior SD of the effect in thin slices (X, Y, n).
+    columns : Mask
+        Columns near the brain (X, Y).
+    active : Mask
+        Active voxels in thin slices of the first run (X, Y, n).
+
+    Returns
+    -------
+    GateResult
+        NaN, which does not pass, if no slice of the second run is mostly active.
+
+    Raises
+    ------
+    bids_sr.glm.slice_fusion.SliceFusionError
+        Shapes that do not match.
+    """
+    used, held_out = halves
+    own = place_first_run(effect[None])
+    other = SlicedEffects(effects=used[None], positions=positions)
+    check_runs([own, other], prior_sd, columns)
+    columns = columns & active.any(axis=2)  # columns do not depend on each other
+    profiles = slice_profiles(positions[columns], prior_sd.shape[2])
+    scored = (profiles @ active[columns][:, :, None].astype(np.float64))[:, :, 0] > 0.5
+    spline = (profiles @ interpolate_thin(effect[columns])[:, :, None])[:, :, 0][scored]
+    energy = spline @ spline
+    if not energy > 0:
+        return _UNTESTED
+
+    def detail(values: Array) -> Float:
+        inside = values[scored]
+        beyond: Float = inside - spline * (inside @ spline) / energy
+        return beyond
+
+    target = detail(held_out[columns])
+
+    def share(runs: Sequence[SlicedEffects], prior: Array) -> float:
+        error = target - detail(leave_slices_out(runs, prior, columns)[0])
+        return float(1 - (error @ error) / (target @ target))
+
+    below, above, opposite = (
+        replace(other, positions=moved)
+        for moved in (*neighboring_positions(positions), opposite_positions(positions))
+    )
+    return GateResult(
+        fused=share([own, other], prior_sd),
+        first=share([own, other.without_influence()], prior_sd),
+        second=share([own.without_influence(), other], prior_sd),
+        undisplaced=max(share([own, below], prior_sd), share([own, above], prior_sd)),
+        opposite=share([own, opposite], prior_sd),
+        mirrored=share([own, other], prior_sd[::-1]),
+    )
+
+
+def find_linked_runs(n_runs: int, passed: Collection[tuple[int, int]]) -> list[int]:
+    """Return the runs that are linked to the first run by pairs that passed.
+
+    A run that lies like the first run is not displaced from it, but it can be displaced from a run
+    that is fused with the first run.
+
+    Parameters
+    ----------
+    n_runs : int
+        Number of runs.
+    passed : Collection[tuple[int, int]]
+        Pairs of runs that can be fused, counted from 0.
+
+    Returns
+    -------
+    list[int]
+        Runs in ascending order; only [0] if nothing can be fused.
+
+    Examples
+    --------
+    >>> find_linked_runs(4, {(0, 1), (1, 2)})
+    [0, 1, 2]
+    """
+    linked = {0}
+    for _ in range(n_runs):
+        linked |= {run for pair in passed if linked & set(pair) for run in pair}
+    return sorted(linked)

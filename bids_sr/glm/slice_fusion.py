@@ -1,0 +1,359 @@
+"""Effects on slices of half the thickness, from runs whose slices lie at displaced positions.
+
+Runs of one task show the same head in thick slices. If the head moved between the runs, or the
+stack of slices was shifted, the slices of different runs lie at different places in the head. Each
+column of voxels across the slices of the first run is estimated separately:
+
+    y_r = D_r e + noise           effects in the thick slices of run r
+    e ~ N(0, W K W)               prior of the effects in thin slices
+    estimate = W K W D' (D W K W D' + N)^-1 y     posterior mean, D and y of all runs together
+
+D_r averages over box-shaped slice profiles at the positions of run r, K is a Gaussian correlation
+between thin slices, and W is the diagonal matrix of the prior standard deviation (SD) of each thin
+slice. N is the noise variance of each thick slice, a multiple of the slice's prior variance. The
+estimate is the effect that the runs share: it does not reproduce the slices of any of them.
+
+A single run contains only the sum of the two halves of each slice, so that it cannot be refined in
+this way. `benchmarks/results/across.md` lists what was measured.
+
+Arrays: X and Y are the voxels in plane, m the thick and n = 2 m the thin slices of the first run,
+and m_r the thick slices of run r. Positions across slices are in thin slices of the first run, and
+0 is the center of its first thin slice. Affines turn voxel indices into RAS+ mm.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy import ndimage
+
+from bids_sr.frozen import frozen
+from bids_sr.io.arrays import Array, Float, Mask, parts_of
+
+THIN_PER_THICK = 2
+"""Thin slices in a thick slice."""
+_CORRELATION_FWHM = 1.5  # thin slices, full width at half maximum of K
+_LEAST_SD = 0.02  # smallest prior SD, relative to the median over the voxels with signal
+# Noise variance of a thick slice, relative to its prior variance: of the first run, and of further
+# runs, in which the effect and the position of the slices differ a little.
+_FIRST_NOISE, _FURTHER_NOISE = 0.1, 0.3
+_UNUSED = 1e6  # relative noise variance of a run that has no influence
+_LEAST_COSINE = 2**-0.5  # of the angle between the columns of one run and the normal of another
+_COLUMNS_AT_ONCE = 256  # columns whose covariances are in memory
+
+
+class SliceFusionError(ValueError):
+    """Images that cannot be fused across slices."""
+
+
+@frozen
+class SlicedEffects:
+    """Effects of one run in its thick slices, at the columns of the first run.
+
+    Parameters
+    ----------
+    effects : Array
+        N effects, such as contrasts (N, X, Y, m_r), in any unit that all runs share.
+    positions : Array
+        Where the slices cross the columns (X, Y, m_r), in thin slices of the first run.
+    relative_noise : float
+        Noise variance of a slice, relative to its prior variance.
+    """
+
+    effects: Array
+    positions: Array
+    relative_noise: float = _FURTHER_NOISE
+
+    def without_influence(self) -> "SlicedEffects":
+        """Return the run with so much noise that it does not change an estimate."""
+        return replace(self, relative_noise=_UNUSED)
+
+
+def place_first_run(effects: Array) -> SlicedEffects:
+    """Return the effects (N, X, Y, m) of the run on whose grid the thin slices are estimated."""
+    positions = np.broadcast_to(acquired_positions(effects.shape[3]), effects.shape[1:])
+    return SlicedEffects(effects=effects, positions=positions, relative_noise=_FIRST_NOISE)
+
+
+def acquired_positions(n_thick: int) -> Float:
+    """Return the positions (m,) of the thick slices of the first run.
+
+    >>> acquired_positions(3)
+    array([0.5, 2.5, 4.5])
+    """
+    return np.arange(n_thick, dtype=np.float64) * THIN_PER_THICK + (THIN_PER_THICK - 1) / 2
+
+
+def slice_profiles(positions: Array, n_thin: int) -> Float:
+    """Return box-shaped profiles of thick slices over thin slices.
+
+    Parameters
+    ----------
+    positions : Array
+        Positions of the thick slices (..., m).
+    n_thin : int
+        Number of thin slices.
+
+    Returns
+    -------
+    Float
+        (..., m, n). Rows sum to 1; the row of a slice that is not completely inside the thin grid
+        is 0, so that the slice has no influence on an estimate.
+
+    Examples
+    --------
+    >>> slice_profiles(np.array([0.5, 1.3]), 4)
+    array([[0.5, 0.5, 0. , 0. ],
+           [0.1, 0.5, 0.4, 0. ]])
+    """
+    thin = np.arange(n_thin)
+    lower = positions[..., None] - THIN_PER_THICK / 2
+    upper = positions[..., None] + THIN_PER_THICK / 2
+    overlap = np.minimum(thin + 0.5, upper) - np.maximum(thin - 0.5, lower)
+    inside = (lower >= -0.5) & (upper <= n_thin - 0.5)
+    profiles: Float = np.where(inside, np.clip(overlap, 0, 1) / THIN_PER_THICK, 0.0)
+    return profiles
+
+
+def thin_affine(affine: Array) -> Float:
+    """Return the affine of the thin grid over the same field of view as thick slices.
+
+    >>> thin_affine(np.diag([3.0, 3.0, 6.0, 1.0]))[2]
+    array([ 0. ,  0. ,  3. , -1.5])
+    """
+    moved = np.array(affine, dtype=np.float64)
+    moved[:3, 3] += moved[:3, 2] * (0.5 / THIN_PER_THICK - 0.5)
+    moved[:3, 2] /= THIN_PER_THICK
+    return moved
+
+
+def sample_at_columns(
+    images: Array, affine: Array, shape: Sequence[int], first_affine: Array, first_to_run: Array
+) -> tuple[Float, Float]:
+    """Interpolate images of another run at the columns of the first run.
+
+    Values are interpolated by a cubic spline within each slice and never across slices.
+
+    Parameters
+    ----------
+    images : Array
+        Images in the thick slices of the other run, (N, X_r, Y_r, m_r).
+    affine : Array
+        Affine of their grid (4 x 4).
+    shape : Sequence[int]
+        Voxels in plane of the first run, (X, Y).
+    first_affine : Array
+        Affine of the thick slices of the first run (4 x 4).
+    first_to_run : Array
+        Rigid transform (4 x 4, RAS+ mm) from a point of the head in the first run to its place in
+        the other run.
+
+    Returns
+    -------
+    tuple[Float, Float]
+        Values (N, X, Y, m_r), and positions (X, Y, m_r) at which the slices cross the columns.
+
+    Raises
+    ------
+    SliceFusionError
+        The slices of the runs are not parallel within 45 degrees.
+    """
+    matrix = np.linalg.inv(affine) @ first_to_run @ thin_affine(first_affine)
+    normal = np.cross(affine[:3, 0], affine[:3, 1])
+    column = (first_to_run @ first_affine)[:3, 2]
+    cosine = abs(normal @ column) / (np.linalg.norm(normal) * np.linalg.norm(column))
+    if cosine < _LEAST_COSINE:
+        raise SliceFusionError(
+            "the slices of two runs must be parallel within 45 degrees to be fused; the runs were"
+            " acquired in different orientations"
+        )
+    i, j = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
+    values = np.empty((len(images), *i.shape, images.shape[3]))
+    positions = np.empty(values.shape[1:])
+    for k in range(images.shape[3]):
+        # the point (i, j, position) of a column has the third voxel index k in the other run
+        position = (k - matrix[2, 3] - matrix[2, 0] * i - matrix[2, 1] * j) / matrix[2, 2]
+        points = np.stack([i, j, position, np.ones_like(position)])
+        in_plane = np.tensordot(matrix[:2], points, axes=1)
+        positions[..., k] = position
+        for value, image in zip(values, images, strict=True):
+            value[..., k] = ndimage.map_coordinates(
+                image[..., k], in_plane, order=3, mode="nearest"
+            )
+    return values, positions
+
+
+def spline_matrix(n_thick: int) -> Float:
+    """Return the matrix (n, m) of a cubic spline across slices that reproduces thick slices.
+
+    The mean of an interpolating spline over a thick slice differs from the value of the slice. The
+    smallest correction that makes them equal is added.
+    """
+    spline = ndimage.zoom(
+        np.eye(n_thick), (THIN_PER_THICK, 1), order=3, mode="nearest", grid_mode=True
+    )
+    average = slice_profiles(acquired_positions(n_thick), len(spline))
+    corrected: Float = spline + np.linalg.pinv(average) @ (np.eye(n_thick) - average @ spline)
+    return corrected
+
+
+def interpolate_thin(thick: Array) -> Float:
+    """Interpolate thick slices (..., m) to thin slices (..., n) whose means are the thick ones."""
+    thin: Float = thick @ spline_matrix(thick.shape[-1]).T
+    return thin
+
+
+def thin_prior_sd(temporal_sd: Array) -> Float:
+    """Return the prior SD of the effect in thin slices.
+
+    Effects are assumed to be large where the signal of the run fluctuates strongly. The logarithm
+    is interpolated, because a spline of the SD itself falls to 0 beside strong edges.
+
+    Parameters
+    ----------
+    temporal_sd : Array
+        Standard deviation over time of the first run, (X, Y, m), any unit; 0 outside the head.
+
+    Returns
+    -------
+    Float
+        (X, Y, n), larger than 0.
+
+    Raises
+    ------
+    SliceFusionError
+        The map is 0 everywhere.
+    """
+    if not (temporal_sd > 0).any():
+        raise SliceFusionError("the temporal SD of the first run is 0 in all voxels")
+    least = _LEAST_SD * float(np.median(temporal_sd[temporal_sd > 0]))
+    return np.exp(interpolate_thin(np.log(np.maximum(temporal_sd, least))))
+
+
+def slice_correlation(n_thin: int) -> Float:
+    """Return the correlation K (n, n) of thin slices, a Gaussian of their distance."""
+    distance = np.subtract.outer(np.arange(n_thin), np.arange(n_thin))
+    correlation: Float = np.exp(-4 * np.log(2) * (distance / _CORRELATION_FWHM) ** 2)
+    return correlation
+
+
+def joint_covariance(
+    prior_sd: Array, positions: Sequence[Array], relative_noise: Sequence[float]
+) -> tuple[Float, Float]:
+    """Return the prior covariance of the thick slices of all runs, and with thin slices.
+
+    Parameters
+    ----------
+    prior_sd : Array
+        Prior SD of P columns (P, n).
+    positions : Sequence[Array]
+        Positions of the slices of each run, (P, m_r).
+    relative_noise : Sequence[float]
+        Noise variance of the slices of each run, relative to their prior variance.
+
+    Returns
+    -------
+    tuple[Float, Float]
+        D W K W D' + N (P, M, M), and W K W D' (P, n, M), for the M slices of all runs.
+    """
+    n_thin = prior_sd.shape[1]
+    profiles = slice_profiles(np.concatenate(positions, axis=1), n_thin)
+    prior = prior_sd[:, :, None] * slice_correlation(n_thin) * prior_sd[:, None, :]
+    with_thin = prior @ profiles.transpose(0, 2, 1)
+    signal = profiles @ with_thin
+    signal_variance = np.diagonal(signal, axis1=1, axis2=2)
+    relative = np.repeat(relative_noise, [one.shape[1] for one in positions])
+    # a slice outside the grid has no signal, and any noise variance serves
+    noise = np.where(signal_variance > 0, relative * signal_variance, 1.0)
+    return signal + noise[:, :, None] * np.eye(len(relative)), with_thin
+
+
+def fuse_slices(runs: Sequence[SlicedEffects], prior_sd: Array, columns: Mask) -> Float:
+    """Estimate effects in thin slices of the first run from the thick slices of several runs.
+
+    The order of the runs after the first does not change the result.
+
+    Parameters
+    ----------
+    runs : Sequence[SlicedEffects]
+        Effects in each run, the first on its own grid (`place_first_run`).
+    prior_sd : Array
+        Prior SD of the effect (X, Y, n) up to a factor, larger than 0 (`thin_prior_sd`).
+    columns : Mask
+        Columns to fuse (X, Y). In the other columns the slices of the first run are interpolated.
+
+    Returns
+    -------
+    Float
+        (N, X, Y, n).
+
+    Raises
+    ------
+    SliceFusionError
+        Fewer than two runs, or shapes that do not match.
+    """
+    check_runs(runs, prior_sd, columns)
+    chosen = np.flatnonzero(columns)
+    thin = interpolate_thin(runs[0].effects)
+    estimate = thin.reshape(len(thin), -1, thin.shape[3])
+    for part in parts_of(len(chosen), _COLUMNS_AT_ONCE):
+        values, covariance, with_thin = column_model(runs, prior_sd, chosen[part])
+        fused = with_thin @ np.linalg.solve(covariance, values)
+        estimate[:, chosen[part]] = fused.transpose(2, 0, 1)
+    return estimate.reshape(thin.shape)
+
+
+def reproduce_slices(thin: Array, thick: Array) -> Float:
+    """Correct thin slices (..., n) so that they average to thick slices (..., m)."""
+    average = slice_profiles(acquired_positions(thick.shape[-1]), thin.shape[-1])
+    return thin + interpolate_thin(thick - thin @ average.T)
+
+
+def column_model(
+    runs: Sequence[SlicedEffects], prior_sd: Array, chosen: Array
+) -> tuple[Float, Float, Float]:
+    """Return the effects of some columns in all runs, and the covariances of the model.
+
+    Parameters
+    ----------
+    runs, prior_sd
+        See `fuse_slices`.
+    chosen : Array
+        Indices of P columns in the flattened plane of the first run.
+
+    Returns
+    -------
+    tuple[Float, Float, Float]
+        Effects in the M slices of all runs (P, M, N), and the results of `joint_covariance`.
+    """
+    effects = [
+        run.effects.reshape(len(run.effects), -1, run.effects.shape[3])[:, chosen] for run in runs
+    ]
+    covariance, with_thin = joint_covariance(
+        prior_sd.reshape(-1, prior_sd.shape[2])[chosen],
+        [run.positions.reshape(-1, run.positions.shape[2])[chosen] for run in runs],
+        [run.relative_noise for run in runs],
+    )
+    values = np.concatenate(effects, axis=2).astype(np.float64)
+    return values.transpose(1, 2, 0), covariance, with_thin
+
+
+def check_runs(runs: Sequence[SlicedEffects], prior_sd: Array, columns: Mask) -> None:
+    """Raise `SliceFusionError` unless runs, prior SD and columns fit together."""
+    if len(runs) < 2:
+        raise SliceFusionError(
+            "a single run cannot be refined across slices, because it contains only the sum of"
+            " the halves of each slice; give two runs or more"
+        )
+    expected = (*columns.shape[:2], THIN_PER_THICK * runs[0].effects.shape[3])
+    if prior_sd.shape != expected:
+        raise SliceFusionError(
+            f"the prior SD has the shape {tuple(prior_sd.shape)}, expected {expected}"
+        )
+    for number, run in enumerate(runs, 1):
+        shape = (len(runs[0].effects), *columns.shape[:2], run.positions.shape[2])
+        if run.effects.shape != shape or run.positions.shape != shape[1:]:
+            raise SliceFusionError(
+                f"run {number}: the effects have the shape {tuple(run.effects.shape)} and the"
+                f" positions {tuple(run.positions.shape)}, expected {shape} and {shape[1:]}"
+            )

@@ -1,0 +1,243 @@
+"""Fusion of runs across displaced slices, on columns whose thin effect is known."""
+
+import numpy as np
+import pytest
+
+from bids_sr.glm import slice_fusion
+from bids_sr.glm.slice_fusion import SlicedEffects, SliceFusionError, fuse_slices, place_first_run
+from bids_sr.io.arrays import Array, Float
+
+N_THICK, N_THIN = 10, 20
+SHAPE = (12, 12, N_THIN)
+COLUMNS = np.ones(SHAPE[:2], dtype=bool)
+OWN = np.broadcast_to(slice_fusion.acquired_positions(N_THICK), (*SHAPE[:2], N_THICK))
+DISPLACED = OWN + 0.8  # thin slices, 0.4 of a thick slice
+
+
+@pytest.fixture(scope="module")
+def prior_sd() -> Float:
+    """Prior SD that varies between thin slices."""
+    return np.exp(np.random.default_rng(0).normal(0, 1, SHAPE))
+
+
+@pytest.fixture(scope="module")
+def effect(prior_sd: Float) -> Float:
+    """Effect in thin slices, drawn from the prior."""
+    root = np.linalg.cholesky(slice_fusion.slice_correlation(N_THIN) + 1e-9 * np.eye(N_THIN))
+    return prior_sd * (np.random.default_rng(1).normal(size=SHAPE) @ root.T)
+
+
+def acquire(effect: Array, positions: Array, seed: int = 2) -> Float:
+    """Return thick slices of an effect at positions (X, Y, m), with noise."""
+    thick = (slice_fusion.slice_profiles(positions, N_THIN) @ effect[..., None])[..., 0]
+    noise = np.random.default_rng(seed).normal(size=thick.shape)
+    return thick + 0.1 * thick.std() * noise
+
+
+def other_run(effect: Array, true: Array, assumed: Array, seed: int = 3) -> SlicedEffects:
+    """Return a further run, acquired at `true` positions and assumed at others."""
+    effects = acquire(effect, true, seed)[None]
+    return SlicedEffects(effects=effects, positions=assumed, relative_noise=0.02)
+
+
+def own_run(effect: Array) -> SlicedEffects:
+    """Return the first run, with little noise."""
+    return SlicedEffects(effects=acquire(effect, OWN)[None], positions=OWN, relative_noise=0.02)
+
+
+def explained(estimate: Array, effect: Array) -> float:
+    """Return the explained variance of an effect."""
+    return float(1 - ((estimate.reshape(effect.shape) - effect) ** 2).sum() / (effect**2).sum())
+
+
+def test_displaced_slices_recover_the_thin_effect(prior_sd: Float, effect: Float) -> None:
+    runs = [own_run(effect), other_run(effect, DISPLACED, DISPLACED)]
+    spline = explained(slice_fusion.interpolate_thin(runs[0].effects[0]), effect)
+    flat = explained(fuse_slices(runs, np.ones(SHAPE), COLUMNS), effect)
+    fused = explained(fuse_slices(runs, prior_sd, COLUMNS), effect)
+    assert spline < 0.75
+    assert fused > max(0.88, flat + 0.05)
+    assert flat > spline + 0.05
+
+
+def test_a_third_run_at_other_positions_adds_detail(prior_sd: Float, effect: Float) -> None:
+    two = [own_run(effect), other_run(effect, OWN + 0.3, OWN + 0.3)]
+    third = other_run(effect, OWN + 0.9, OWN + 0.9, seed=4)
+    gain = explained(fuse_slices([*two, third], prior_sd, COLUMNS), effect) - explained(
+        fuse_slices(two, prior_sd, COLUMNS), effect
+    )
+    assert gain > 0.02
+
+
+def test_slices_without_displacement_add_no_detail(prior_sd: Float, effect: Float) -> None:
+    own, same = own_run(effect), other_run(effect, OWN, OWN)
+    together = explained(fuse_slices([own, same], prior_sd, COLUMNS), effect)
+    alone = explained(fuse_slices([own, same.without_influence()], prior_sd, COLUMNS), effect)
+    assert abs(together - alone) < 0.01
+
+
+def test_the_wrong_direction_is_worse_than_the_spline(prior_sd: Float, effect: Float) -> None:
+    own, wrong = own_run(effect), other_run(effect, DISPLACED, OWN - 0.8)
+    fused = fuse_slices([own, wrong], prior_sd, COLUMNS)
+    spline = slice_fusion.interpolate_thin(own.effects[0])
+    assert explained(fused, effect) < explained(spline, effect) - 0.05
+
+
+def test_the_order_of_further_runs_does_not_matter(prior_sd: Float, effect: Float) -> None:
+    own = own_run(effect)
+    further = [other_run(effect, OWN + d, OWN + d, seed=5 + k) for k, d in enumerate((0.5, -0.8))]
+    ahead, behind = (
+        fuse_slices([own, *order], prior_sd, COLUMNS) for order in (further, further[::-1])
+    )
+    np.testing.assert_allclose(ahead, behind, atol=1e-9)
+
+
+def test_other_columns_are_interpolated(prior_sd: Float, effect: Float) -> None:
+    own = own_run(effect)
+    columns = COLUMNS.copy()
+    columns[:3] = False
+    fused = fuse_slices([own, other_run(effect, DISPLACED, DISPLACED)], prior_sd, columns)[0]
+    splined = slice_fusion.interpolate_thin(own.effects[0])
+    np.testing.assert_allclose(fused[:3], splined[:3], atol=1e-9)
+    assert not np.allclose(fused[3:], splined[3:], atol=0.1)
+
+
+def test_corrected_slices_average_to_the_acquired_ones(effect: Float) -> None:
+    thick = acquire(effect, OWN)
+    corrected = slice_fusion.reproduce_slices(effect, thick)
+    pairs = corrected.reshape(*SHAPE[:2], N_THICK, 2).mean(axis=3)
+    np.testing.assert_allclose(pairs, thick, atol=1e-9)
+    np.testing.assert_allclose(slice_fusion.reproduce_slices(corrected, thick), corrected)
+
+
+def test_estimate_does_not_depend_on_the_scale_of_the_prior(
+    prior_sd: Float, effect: Float
+) -> None:
+    runs = [own_run(effect), other_run(effect, DISPLACED, DISPLACED)]
+    np.testing.assert_allclose(
+        fuse_slices(runs, prior_sd, COLUMNS), fuse_slices(runs, 7 * prior_sd, COLUMNS), atol=1e-8
+    )
+
+
+def test_posterior_mean_is_the_ridge_solution(prior_sd: Float) -> None:
+    """The same estimate from the precision form of the posterior."""
+    rng = np.random.default_rng(7)
+    sd, positions = prior_sd[:1, :1], [OWN[:1, :1], DISPLACED[:1, :1]]
+    values = rng.normal(size=2 * N_THICK)
+    runs = [
+        SlicedEffects(effects=part[None, None, None], positions=where, relative_noise=noise)
+        for part, where, noise in zip(values.reshape(2, -1), positions, (0.1, 0.3), strict=True)
+    ]
+    profiles = np.concatenate([slice_fusion.slice_profiles(p[0, 0], N_THIN) for p in positions])
+    prior = sd[0, 0][:, None] * slice_fusion.slice_correlation(N_THIN) * sd[0, 0]
+    signal = np.diag(profiles @ prior @ profiles.T)
+    variance = np.where(signal > 0, np.repeat([0.1, 0.3], N_THICK) * signal, 1.0)
+    precision = np.linalg.inv(prior) + profiles.T / variance @ profiles
+    mean = np.linalg.solve(precision, profiles.T @ (values / variance))
+    found = fuse_slices(runs, sd, COLUMNS[:1, :1])[0, 0, 0]
+    np.testing.assert_allclose(found, mean, atol=1e-6)
+
+
+def test_slices_are_found_where_the_transform_takes_them() -> None:
+    affine = np.diag([3.0, 3.0, 7.0, 1.0])
+    affine[:3, 3] = -20.0, 5.0, 11.0
+    head_moved_up = np.eye(4)
+    head_moved_up[:3, 3] = 3.0, 0.0, 0.8 * 3.5
+    image = np.random.default_rng(0).normal(size=(1, *SHAPE[:2], N_THICK))
+    values, positions = slice_fusion.sample_at_columns(
+        image, affine, SHAPE[:2], affine, head_moved_up
+    )
+    np.testing.assert_allclose(positions, OWN - 0.8, atol=1e-9)
+    np.testing.assert_allclose(values[0, :-1], image[0, 1:], atol=1e-9)
+
+
+def test_a_rotated_plane_is_sampled_within_its_slices() -> None:
+    """A linear image has its exact values at the points where slices cross the columns."""
+    affine = np.diag([3.0, 3.0, 7.0, 1.0])
+    turn = np.eye(4)
+    turn[1:3, 1:3] = [[np.cos(0.1), -np.sin(0.1)], [np.sin(0.1), np.cos(0.1)]]
+    axes = [np.arange(n, dtype=float) for n in (*SHAPE[:2], N_THICK)]
+    i, j, k = np.meshgrid(*axes, indexing="ij")
+    image = (3.0 * i + 6.0 * j + 7.0 * k)[None]  # x + 2 y + z of the second run (mm)
+    values, positions = slice_fusion.sample_at_columns(image, affine, SHAPE[:2], affine, turn)
+    i, j = i[..., :1] + 0 * positions, j[..., :1] + 0 * positions
+    z = 7.0 * (positions - 0.5) / 2
+    points = turn[:3, :3] @ np.stack([3.0 * i, 3.0 * j, z]).reshape(3, -1)
+    expected = (points[0] + 2 * points[1] + points[2]).reshape(positions.shape)
+    inside = (slice(2, -2), slice(3, -3), slice(2, -2))
+    np.testing.assert_allclose(values[0][inside], expected[inside], atol=0.15)
+
+
+def test_a_slice_outside_the_grid_has_no_influence(prior_sd: Float, effect: Float) -> None:
+    own, other = own_run(effect), other_run(effect, DISPLACED, DISPLACED)
+    changed = other.effects.copy()
+    changed[..., -1] += 100.0  # ends .8 of a thin slice beyond the grid
+    moved = SlicedEffects(effects=changed, positions=DISPLACED, relative_noise=0.02)
+    np.testing.assert_allclose(
+        fuse_slices([own, moved], prior_sd, COLUMNS),
+        fuse_slices([own, other], prior_sd, COLUMNS),
+        atol=1e-9,
+    )
+
+
+def test_prior_sd_is_positive_beside_edges() -> None:
+    temporal_sd = np.full((4, 5, N_THICK), 2.0)
+    np.testing.assert_allclose(slice_fusion.thin_prior_sd(temporal_sd), 2.0)
+    temporal_sd[0] = 0
+    temporal_sd[1, :, 4] = 200.0
+    thin = slice_fusion.thin_prior_sd(temporal_sd)
+    assert thin[1:].min() > 0.5
+    assert (thin > 0).all()
+    assert slice_fusion.interpolate_thin(temporal_sd).min() < 0  # as a spline would be
+
+
+def test_a_single_run_is_never_refined(prior_sd: Float, effect: Float) -> None:
+    with pytest.raises(SliceFusionError, match=r"single run.*two runs or more"):
+        fuse_slices([place_first_run(acquire(effect, OWN)[None])], prior_sd, COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("shape", "plane", "match"),
+    [
+        ((12, 12, 18), (12, 12, N_THICK), "prior SD has the shape"),
+        (SHAPE, (12, 11, N_THICK), "run 2: the effects have the shape"),
+    ],
+)
+def test_shapes_that_do_not_match_are_named(
+    shape: tuple[int, ...], plane: tuple[int, ...], match: str
+) -> None:
+    runs = [
+        place_first_run(np.zeros((1, *OWN.shape))),
+        SlicedEffects(effects=np.zeros((1, *plane)), positions=np.zeros(plane)),
+    ]
+    with pytest.raises(SliceFusionError, match=match):
+        fuse_slices(runs, np.ones(shape), COLUMNS)
+
+
+def test_an_empty_prior_is_refused() -> None:
+    with pytest.raises(SliceFusionError, match="temporal SD of the first run is 0"):
+        slice_fusion.thin_prior_sd(np.zeros((2, 2, 3)))
+
+
+def test_slices_in_another_orientation_are_refused() -> None:
+    turned = np.array([[3.0, 0, 0, 0], [0, 0, 7.0, 0], [0, 3.0, 0, 0], [0, 0, 0, 1]])
+    with pytest.raises(SliceFusionError, match="parallel within 45 degrees"):
+        slice_fusion.sample_at_columns(
+            np.zeros((1, 4, 4, 4)), turned, (4, 4), np.diag([3.0, 3.0, 7.0, 1.0]), np.eye(4)
+        )
+
+
+def test_several_effects_are_fused_as_if_alone(prior_sd: Float, effect: Float) -> None:
+    own, other = own_run(effect), other_run(effect, DISPLACED, DISPLACED)
+    flipped = own_run(effect[::-1]), other_run(effect[::-1], DISPLACED, DISPLACED)
+    both = [
+        SlicedEffects(
+            effects=np.concatenate([one.effects, two.effects]),
+            positions=one.positions,
+            relative_noise=one.relative_noise,
+        )
+        for one, two in zip((own, other), flipped, strict=True)
+    ]
+    together = fuse_slices(both, prior_sd, COLUMNS)
+    np.testing.assert_allclose(together[:1], fuse_slices([own, other], prior_sd, COLUMNS))
+    np.testing.assert_allclose(together[1:], fuse_slices(flipped, prior_sd, COLUMNS))

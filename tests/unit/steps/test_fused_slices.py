@@ -1,0 +1,236 @@
+"""Fusion of the runs of a participant across displaced slices, with what is stored."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bids_sr.glm import slice_fusion
+from bids_sr.glm.block_effects import Effects, save_effects
+from bids_sr.glm.blocks import Block
+from bids_sr.io.arrays import Array, Float
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import Derivative
+from bids_sr.steps import fused_slices
+
+N_THICK, N_THIN = 10, 20
+SHAPE = (14, 14, N_THIN)
+AFFINE = np.diag([3.0, 3.0, 6.0, 1.0])
+OWN = np.broadcast_to(slice_fusion.acquired_positions(N_THICK), (*SHAPE[:2], N_THICK))
+SHIFT = 0.8  # thin slices by which the slices of the second run are displaced
+
+
+@pytest.fixture(scope="module")
+def thick_sd() -> Float:
+    """Standard deviation over time in thick slices."""
+    return np.exp(np.random.default_rng(0).normal(0, 0.7, (*SHAPE[:2], N_THICK)))
+
+
+@pytest.fixture(scope="module")
+def effect(thick_sd: Float) -> Float:
+    """Effect in thin slices, drawn from the prior."""
+    root = np.linalg.cholesky(slice_fusion.slice_correlation(N_THIN) + 1e-9 * np.eye(N_THIN))
+    drawn = np.random.default_rng(1).normal(size=SHAPE) @ root.T
+    return 10 * slice_fusion.thin_prior_sd(thick_sd) * drawn
+
+
+def brain() -> Volume:
+    """Brain on the grid of thick slices."""
+    return Volume(np.ones((*SHAPE[:2], N_THICK), dtype=bool), AFFINE)
+
+
+def effects_file(folder: Path, effect: Array, shift: float, seed: int) -> Path:
+    """Write the effects of four blocks in thick slices, displaced by thin slices."""
+    thick = (slice_fusion.slice_profiles(OWN + shift, N_THIN) @ effect[..., None])[..., 0]
+    noise = np.random.default_rng(seed).normal(size=(*thick.shape, 4))
+    betas = (thick[..., None] + 0.1 * thick.std() * noise).astype(np.float32)
+    blocks = tuple(
+        Block(condition="hand", events=((20.0 * k, 10.0),), half=k % 2) for k in range(4)
+    )
+    effects = Effects(
+        series="sbl",
+        affine=AFFINE,
+        mask=brain().data,
+        betas=betas,
+        mean=np.full(thick.shape, 100, np.float32),
+        blocks=blocks,
+        covariance=np.eye(4),
+        leak=np.zeros((4, 1)),
+    )
+    return save_effects(effects, folder / f"effects{seed}.npz")
+
+
+def t_map(
+    value: float = 9.0, contrast: str = "hand", weights: Mapping[str, float] | None = None
+) -> list[Derivative]:
+    """Return a t map with one value."""
+    values = np.full((*SHAPE[:2], N_THICK), value, np.float32)
+    entities = {"contrast": contrast, "stat": "t", "desc": "sbl", "suffix": "statmap"}
+    about = {"SmoothingFWHM": 0.0, "ContrastWeights": weights or {contrast: 1.0}}
+    return [Derivative(Volume(values, AFFINE), entities, about)]
+
+
+def moved(slices: float) -> Float:
+    """Return the transform of a head that moved by so many thin slices."""
+    xfm = np.eye(4)
+    xfm[2, 3] = -3.0 * slices
+    return xfm[None]
+
+
+def fuse(
+    folder: Path,
+    effect: Array,
+    sd: Array,
+    *,
+    true: float = SHIFT,
+    assumed: float = SHIFT,
+    t: float = 9.0,
+) -> tuple[dict[str, object], list[Derivative]]:
+    """Run the steps on two runs, of which the second lies at true and assumed displacements."""
+    masks, xfms = {"run-2": brain()}, {"run-2": moved(assumed)}
+    effects = {
+        "run-1": effects_file(folder, effect, 0.0, 1),
+        "run-2": effects_file(folder, effect, true, 2),
+    }
+    slow_sds = {name: brain().like(sd) for name in effects}
+    displaced = fused_slices.measure_displacements(t_map(t), brain(), masks, xfms, first="run-1")
+    fusion = fused_slices.decide_fusion(
+        t_map(t),
+        brain(),
+        masks,
+        xfms,
+        effects,
+        slow_sds,
+        displaced,
+        first="run-1",
+        series_name="sbl",
+    )
+    maps = fused_slices.fuse_maps(
+        brain(),
+        xfms,
+        effects,
+        slow_sds["run-1"],
+        fusion,
+        folder,
+        first="run-1",
+        series_name="sbl",
+        contrasts={"hand": {"hand": 1.0}},
+        runs_of_contrasts={"hand": ["run-1", "run-2"]},
+        smoothing=[0.0, 6.0],
+    )
+    return dict(fusion), maps
+
+
+def explained(estimate: Array, effect: Array) -> float:
+    """Return the explained variance away from the ends of the stack."""
+    inner = (slice(None), slice(None), slice(2, -4))
+    return float(1 - ((estimate - effect)[inner] ** 2).sum() / (effect[inner] ** 2).sum())
+
+
+def test_displaced_runs_are_fused_on_thin_slices(
+    tmp_path: Path, effect: Float, thick_sd: Float
+) -> None:
+    fusion, maps = fuse(tmp_path, effect, thick_sd)
+    assert fusion["Applied"]
+    assert fusion["Runs"] == ["run-1", "run-2"]
+    assert fusion["Displacements"] == {"run-1, run-2": pytest.approx(0.4)}
+    by_desc = {one.entities["desc"]: one for one in maps}
+    assert set(by_desc) == {"sblFused", "sblSplined", "sblFwhm60Fused", "sblFwhm60Splined"}
+    fused, splined = (by_desc[f"sbl{kind}"].volume for kind in ("Fused", "Splined"))
+    assert explained(fused.data, effect) > explained(splined.data, effect) + 0.1
+    assert fused.data.shape == SHAPE
+    np.testing.assert_allclose(fused.affine, slice_fusion.thin_affine(AFFINE))
+
+
+def test_sidecars_name_the_runs_and_say_why_there_is_no_error(
+    tmp_path: Path, effect: Float, thick_sd: Float
+) -> None:
+    _, maps = fuse(tmp_path, effect, thick_sd)
+    for one in maps:
+        assert one.entities["stat"] == "effect"
+        assert one.entities["res"] == "thin"
+        assert one.sidecar["RunsFused"] == ["run-1", "run-2"]
+        assert "no stat-sd map" in str(one.sidecar["ErrorOfReconstruction"])
+        assert "3 x 3 x 3" in str(one.sidecar["Resolution"])
+        assert "RunWeights" not in one.sidecar  # it is not a mean of runs on their grid
+
+
+@pytest.mark.parametrize(
+    ("true", "assumed", "reason"),
+    [
+        pytest.param(0.0, 0.0, "no slices are displaced by 0.25", id="equal slices"),
+        pytest.param(0.3, 0.3, "no slices are displaced by 0.25", id="small displacement"),
+        pytest.param(SHIFT, -SHIFT, "did not pass", id="wrong sign"),
+        pytest.param(0.0, SHIFT, "did not pass", id="displacement undone"),
+    ],
+)
+def test_other_slices_stay(
+    tmp_path: Path, effect: Float, thick_sd: Float, true: float, assumed: float, reason: str
+) -> None:
+    fusion, maps = fuse(tmp_path, effect, thick_sd, true=true, assumed=assumed)
+    assert not fusion["Applied"]
+    assert maps == []
+    assert reason in str(fusion["Reason"])
+    assert "shift the stack of slices by half a slice" in str(fusion["Advice"])
+
+
+def test_without_active_voxels_slices_stay(tmp_path: Path, effect: Float, thick_sd: Float) -> None:
+    fusion, maps = fuse(tmp_path, effect, thick_sd, t=1.0)
+    assert not fusion["Applied"]
+    assert maps == []
+    assert fusion["Displacements"] == {"run-1, run-2": None}
+
+
+@pytest.mark.parametrize(
+    ("t", "expected"),
+    [
+        ({"all": 9.0, "hand": 1.0, "handMinusFoot": 1.0}, 0.4),
+        ({"all": 1.0, "hand": 9.0, "handMinusFoot": 9.0}, None),
+        ({"handMinusFoot": 9.0, "footMinusHand": 1.0}, 0.4),
+    ],
+)
+def test_active_voxels_are_those_of_the_mean_over_conditions(
+    t: Mapping[str, float], expected: float | None
+) -> None:
+    weights = {
+        "all": {"hand": 0.5, "foot": 0.5},
+        "hand": {"hand": 1.0},
+        "handMinusFoot": {"hand": 1.0, "foot": -1.0},
+        "footMinusHand": {"hand": -1.0, "foot": 1.0},
+    }
+    maps = [one for name, value in t.items() for one in t_map(value, name, weights[name])]
+    found = fused_slices.measure_displacements(
+        maps, brain(), {"run-2": brain()}, {"run-2": moved(SHIFT)}, first="run-1"
+    )
+    assert found["Displacements"] == {
+        "run-1, run-2": None if expected is None else pytest.approx(expected)
+    }
+
+
+def test_a_run_that_is_too_short_has_no_prior_and_is_not_fused(
+    tmp_path: Path, effect: Float, thick_sd: Float
+) -> None:
+    fusion, maps = fuse(tmp_path, effect, np.zeros_like(thick_sd))
+    assert not fusion["Applied"]
+    assert maps == []
+
+
+def test_slow_fluctuations_are_measured_only_in_displaced_runs(tmp_path: Path) -> None:
+    shape, tr = (6, 6, 4), 2.0
+    rng = np.random.default_rng(0)
+    slow = np.sin(2 * np.pi * 0.02 * tr * np.arange(60))
+    sd = rng.uniform(1, 3, shape)
+    with SeriesWriter(tmp_path / "bold.nii", (*shape, 60), AFFINE, tr) as writer:
+        for value in slow:
+            writer.append((100 + sd * value + 0.05 * rng.normal(size=shape)).astype(np.float32))
+    mask, still = Volume(np.ones(shape, bool), AFFINE), np.stack([np.eye(4)] * 60)
+    found = {}
+    for run in ("run-1", "run-2"):
+        with SeriesReader(tmp_path / "bold.nii") as series:
+            found[run] = fused_slices.measure_slow_sd(
+                series, mask, still, {"Pairs": [["run-1", "run-2"]]}, tmp_path, run=run, n_dummy=0
+            ).data
+    assert np.corrcoef(found["run-1"].ravel(), sd.ravel())[0, 1] > 0.99
+    assert not found["run-2"].any()

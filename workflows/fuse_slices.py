@@ -1,0 +1,118 @@
+"""Maps on slices of half the thickness, from runs whose slices are displaced."""
+
+from bids_sr.frozen import frozen
+from bids_sr.pipeline.artifacts import Facts, File, Image, Map
+from bids_sr.pipeline.flow import say, subworkflow
+from bids_sr.pipeline.nodes import scope_name
+from bids_sr.pipeline.step import Part
+from bids_sr.steps import activation, fused_slices
+from bids_sr.workflows.combine_runs import CombinedRuns, ProcessedRun
+from bids_sr.workflows.map_run import maps_to_store
+from bids_sr.workflows.wanted import Planned
+
+
+@frozen
+class FusedSlices:
+    """Result of the fusion of the runs of a task.
+
+    Parameters
+    ----------
+    fusion : Facts
+        Whether the runs were fused, which runs, or why not.
+    maps : list[Map]
+        Fused and interpolated effects on thin slices; empty if nothing was fused.
+    """
+
+    fusion: Facts
+    maps: list[Map]
+
+
+def fuse_slices(planned: Planned, combined: CombinedRuns) -> FusedSlices | None:
+    """Fuse the runs of a task across slices, if their slices are displaced and the test passes.
+
+    The primary series is fused. Runs of several sessions are not fused.
+
+    Parameters
+    ----------
+    planned : Planned
+        Settings of the call and plan of all participants.
+    combined : CombinedRuns
+        Runs that are combined, with their transforms.
+
+    Returns
+    -------
+    FusedSlices | None
+        None if the primary series cannot be fused: it differs between runs, it has no effects by
+        block, or its slices are already thinner than the acquired slices.
+    """
+    runs, group = combined.runs, combined.group
+    first, *further = runs
+    plan = runs[first].plan
+    series = plan.primary
+    effects: dict[str, File] = {
+        name: run.effects[series]
+        for name, run in runs.items()
+        if series in run.effects and series in run.maps.mapped
+    }
+    thinner = any(run.plan.bold.factor[2] != 1 for run in runs.values())
+    if group.over_sessions or thinner or len(effects) < len(runs):
+        return None
+    outputs = planned.outputs(group.entities, axis_order=plan.bold.axis_order)
+    outputs = outputs.with_references(boldref=runs[first].fitted.motion.boldref)
+    first2run_xfms = dict(combined.first2run_xfms)
+    own = runs[first].maps.mapped[series]
+    masks = {name: runs[name].maps.mapped[series].made.mask for name in further}
+    scope = scope_name(f"{group.label}_slices")
+    with subworkflow(scope, high_resolution=True):
+        displaced = fused_slices.measure_displacements(
+            own.maps, own.made.mask, masks, first2run_xfms, first=first
+        )
+        slow_sds: dict[str, Image] = {}
+        for name, run in runs.items():
+            mapped = run.maps.mapped[series]
+            with subworkflow(scope_name(name)):
+                slow_sds[name] = fused_slices.measure_slow_sd(
+                    mapped.made.series,
+                    mapped.made.mask,
+                    run.fitted.motion.hmc_xfms,
+                    displaced,
+                    run=name,
+                    n_dummy=run.fitted.n_dummy,
+                )
+        fusion = fused_slices.decide_fusion(
+            own.maps,
+            own.made.mask,
+            masks,
+            first2run_xfms,
+            effects,
+            slow_sds,
+            displaced,
+            first=first,
+            series_name=series,
+        )
+        maps = fused_slices.fuse_maps(
+            own.made.mask,
+            first2run_xfms,
+            effects,
+            slow_sds[first],
+            fusion,
+            first=first,
+            series_name=series,
+            contrasts={name: plan.contrasts[name] for name in group.contrasts},
+            runs_of_contrasts=group.contrasts,
+            smoothing=plan.planned.settings.activation.smoothing,
+        )
+        say(Part.MAPS, fused_slices.describe_fusion(series))
+        outputs.keep(maps, among=_stored(series, runs[first]))
+    return FusedSlices(fusion=fusion, maps=maps)
+
+
+def _stored(series: str, run: ProcessedRun) -> list[dict[str, str]]:
+    """Return the maps on thin slices that are stored: of the effects that are stored of runs."""
+    of_runs = activation.stored_maps(series, maps_to_store(run.plan), run.plan.contrasts)
+    return [
+        {**choice, "desc": f"{choice['desc']}{kind}"}
+        for choice in of_runs
+        if choice.get("stat") == "effect"
+        for kind in (fused_slices.FUSED, fused_slices.SPLINED)
+    ]
