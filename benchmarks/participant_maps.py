@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
@@ -142,15 +142,26 @@ class Run:
     @cached_property
     def own(self) -> dict[str, Array]:
         """Effects of blocks in the run's own frame, by series."""
-        found = {}
-        for name in (*NAMES, "zerofill"):
-            ending = "desc-raw" if name == "acquired" else f"res-hr_desc-{name}"
-            with (
-                tempfile.TemporaryDirectory() as place,
-                uncompressed(self.stored.file(f"{ending}_bold.nii.gz"), Path(place)) as reader,
-            ):
-                found[name] = self.block_maps(reader)
-        return found
+        return {name: self.kept(name, self._own) for name in (*NAMES, "zerofill")}
+
+    def _own(self, name: str) -> Array:
+        ending = "desc-raw" if name == "acquired" else f"res-hr_desc-{name}"
+        file = self.stored.file(f"{ending}_bold.nii.gz")
+        with tempfile.TemporaryDirectory() as place, uncompressed(file, Path(place)) as reader:
+            return self.block_maps(reader)
+
+    def kept(self, name: str, make: Callable[[str], Array], frame: str = "") -> Array:
+        """Effects of blocks in a series, from a file beside the output once they were made."""
+        file = self.stored.place.parent / f"blocks-{name}{frame}.npy"
+        if not file.exists():
+            np.save(file, make(name))
+        return np.asarray(np.load(file))
+
+    def in_frame(self, name: str, onto: Array, frame: Run) -> Array:
+        """See `moved_series`; made once."""
+        return self.kept(
+            name, lambda name: self.moved_series(name, onto, frame), f"-frame{frame.number}"
+        )
 
     def moved_series(self, name: str, onto: Array, frame: Run) -> Array:
         """Effects of blocks in a series resampled from its volumes to the frame of another run.
@@ -311,7 +322,7 @@ def framed(runs: Sequence[Run], ways: Sequence[str]) -> Iterator[Framed]:
     mask = np.min(masks, axis=0) > 0.5
     resampled = {
         name: [
-            run.own[name] if run is first else run.moved_series(name, xfm, first)
+            run.own[name] if run is first else run.in_frame(name, xfm, first)
             for run, xfm in each_run
         ]
         for name in (("bspline", "zerofill", "measured") if SERIES in ways else ("measured",))
@@ -463,9 +474,12 @@ def error_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
             )
         ]
         sds = these.sds[contrast]
-        units = [e.times(1 / np.maximum(sd, 1e-6)) for e, sd in zip(errors, sds, strict=True)]
-        error = mean([each.whole for each in errors])
         per_run = these.error_noise(way, contrast)
+        units = [
+            e.times(1 / np.sqrt(np.maximum(sd**2 + v, 1e-12)))
+            for e, sd, v in zip(errors, sds, per_run, strict=True)
+        ]
+        error = mean([each.whole for each in errors])
         noise = np.sum(per_run, axis=0) / count**2
         shared = SHARED[these.width]
         for region, where in these.regions(way, contrast).items():
@@ -481,7 +495,7 @@ def error_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
                 "voxels": int(where.sum()),
                 "r of errors": float(np.mean(pairs[0])),
                 "range": f"{min(pairs[0]):.2f} to {max(pairs[0]):.2f}",
-                "r of errors / SD": float(np.mean(pairs[1])),
+                "r of errors over their total SD": float(np.mean(pairs[1])),
                 "assumed": shared,
                 "single runs": float(
                     np.mean(
