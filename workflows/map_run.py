@@ -97,7 +97,7 @@ class MapModel:
 class MappedSeries:
     """Maps of one series, with metrics and inputs of figures; None if it has no prior.
 
-    `surface_maps`: maps on surfaces, by their space.
+    `space_maps`: maps in other spaces. `surface_maps`: maps on surfaces, by their space.
     """
 
     made: MadeSeries
@@ -109,6 +109,7 @@ class MappedSeries:
     error_maps: list[Map] | None = None
     error_rows: Rows | None = None
     coverage_rows: Rows | None = None
+    space_maps: list[Map] | None = None
     surface_maps: Mapping[str, list[Map]] | None = None
 
 
@@ -482,14 +483,18 @@ def bring_elsewhere(
     Returns
     -------
     MappedSeries
-        `own`, with maps on surfaces.
+        `own`, with maps in other spaces and on surfaces.
     """
     mask = own.made.mask
     maps = joined([own.maps, *([] if own.error_maps is None else [own.error_maps])])
+    space_maps: list[Map] | None = None
     if series.grids:
         space_maps = spaces.maps_to_spaces(maps, mask, list(series.grids))
-        # of the acquired series sidecars share nothing in a template's space
-        varies = {} if own.made.name == RAW else activation.OF_CONTRAST
+        # of the acquired series sidecars share nothing in a template's space. The sidecars of
+        # combined runs, which have no number, apply to maps of numbered runs unless these have
+        # sidecars of their own
+        is_shared = own.made.name != RAW and "run" not in outputs.entities
+        varies = activation.OF_CONTRAST if is_shared else {}
         outputs.keep(space_maps, among=kept, varies=varies)
     surfaces: Sequence[Surfaces] = () if anat is None else anat.surfaces
     surface_maps: dict[str, list[Map]] = {}
@@ -510,4 +515,4 @@ def bring_elsewhere(
             )
             say(Part.MAPS, steps_surfaces.describe_surface_maps(labels["space"]))
             outputs.keep(surface_maps[there.space.name], among=kept)
-    return replace(own, surface_maps=surface_maps)
+    return replace(own, space_maps=space_maps, surface_maps=surface_maps)

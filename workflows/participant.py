@@ -13,6 +13,7 @@ from bids_sr.preflight.plan import Plan
 from bids_sr.region_names import AUTO, BRAIN, is_aal2, region_of_tasks
 from bids_sr.steps.figures import anatomy as anatomy_figures
 from bids_sr.workflows.anatomy import Anatomy, fit_anatomy
+from bids_sr.workflows.combine_runs import combine_participant
 from bids_sr.workflows.pair import fit_pair
 from bids_sr.workflows.report_run import subject_facts
 from bids_sr.workflows.run import process_run
@@ -34,9 +35,11 @@ def process_participant(planned: Planned, subject: Subject) -> None:
             pair: fit_pair(planned, subject, pair, number, learned)
             for number, pair in enumerate(subject.pairs, 1)
         }
+        processed = []
         for plan in plans:
             pair, models = (None, {}) if plan.bold.pair is None else pairs[plan.bold.pair]
-            process_run(plan, anat, pair, models, n_runs=len(plans))
+            processed.append(process_run(plan, anat, pair, models, n_runs=len(plans)))
+        combine_participant(planned, processed, anat)
         facts = subject_facts(
             planned.settings,
             subject,

@@ -7,6 +7,7 @@ from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import super_resolution
 from bids_sr.workflows.anatomy import Anatomy
+from bids_sr.workflows.combine_runs import ProcessedRun
 from bids_sr.workflows.fit_run import fit_run
 from bids_sr.workflows.judge_run import judge_run
 from bids_sr.workflows.make_series import make_series
@@ -23,7 +24,7 @@ def process_run(
     models: Mapping[str, TrainedNetwork],
     *,
     n_runs: int,
-) -> None:
+) -> ProcessedRun:
     """Process a run.
 
     Parameters
@@ -38,6 +39,11 @@ def process_run(
         Networks that were trained on the pair, by series.
     n_runs : int
         Number of runs of the participant.
+
+    Returns
+    -------
+    ProcessedRun
+        Results that the participant level uses.
     """
     bold = plan.bold
     outputs = plan.planned.outputs(
@@ -62,3 +68,4 @@ def process_run(
         maps = map_run(plan, fitted, series, anat, outputs)
         judgment = judge_run(plan, fitted, series, maps, pair, outputs)
         report_run(plan, fitted, series, maps, judgment, anat, pair, outputs, n_runs=n_runs)
+    return ProcessedRun(plan=plan, fitted=fitted, series=series, maps=maps)

@@ -53,6 +53,7 @@ STAGES: Mapping[str, str] = {
     "label_tissues": "files for other software",
     "show_in_space": "files for other software",
     "figures": "figures",
+    "combined_runs": "combination of runs",
     "store": "storing the outputs",
 }
 """Step, or the module in which it stands → what its stage is called, in the order of the work."""

@@ -34,6 +34,9 @@ Contrast = dict[str, float]
 Contrasts = Mapping[str, Mapping[str, float]]
 """Contrasts by name."""
 
+ComparableWeights = tuple[tuple[str, float], ...]
+"""Trial types with their weights, of which the larger side sums to one."""
+
 ALL = "all"
 """Contrast of the mean of all trial types."""
 ALL_TYPE = "typeAll"
@@ -309,3 +312,17 @@ def _name_of(terms: Sequence[tuple[str, float]]) -> str:
     return name + "".join(
         ("Plus" if w > 0 else "Minus") + _capital(trial_type) for trial_type, w in others
     )
+
+
+def comparable(weights: Mapping[str, float]) -> ComparableWeights:
+    """Return weights in a form that is equal for contrasts with equal effects.
+
+    Examples
+    --------
+    >>> comparable({"thumb": 1.0, "little": 1.0}) == comparable({"little": 0.5, "thumb": 0.5})
+    True
+    """
+    positive = sum(weight for weight in weights.values() if weight > 0)
+    negative = -sum(weight for weight in weights.values() if weight < 0)
+    side = max(positive, negative) or 1.0
+    return tuple(sorted((name, round(weight / side, 6)) for name, weight in weights.items()))

@@ -83,7 +83,7 @@ class _Whitened:
     effective: Float
 
 
-def _t_to_z(t: Float, dof: float | Float) -> Float:
+def t_to_z(t: Float, dof: float | Float) -> Float:
     """Convert t to normal deviates with the same tail probability, |z| ≤ 37.
 
     With many degrees of freedom and |t| ≤ 10, z is taken from an expansion with a relative error
@@ -172,7 +172,7 @@ class ContrastModel:
 
         ``effect``, in the series' unit, is the signal change of a sustained block, ``variance``
         its own; ``t`` is 0 where a voxel does not vary, ``z`` the normal deviate of the same tail
-        (`_t_to_z`) with ``effective`` degrees of freedom, fewer than `dof` where voxels that share
+        (`t_to_z`) with ``effective`` degrees of freedom, fewer than `dof` where voxels that share
         a model of the noise differ in it.
 
         `signals`: time series, one voxel a column (T, N).
@@ -227,7 +227,7 @@ class ContrastModel:
             "effect": effect,
             "variance": variance,
             "t": t,
-            "z": np.stack([_t_to_z(*row) for row in zip(t, effective, strict=True)]),
+            "z": np.stack([t_to_z(*row) for row in zip(t, effective, strict=True)]),
             "effective": effective,
         }
         back = np.argsort(places)

@@ -5,26 +5,10 @@ participant made no error.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
 
 import pandas as pd
 
-Weights = tuple[tuple[str, float], ...]
-"""Trial types with their weights, of which the larger side sums to one."""
-
-
-def comparable(weights: Mapping[str, float]) -> Weights:
-    """Return weights in a form that is equal for contrasts with equal effects.
-
-    Examples
-    --------
-    >>> comparable({"thumb": 1.0, "little": 1.0}) == comparable({"little": 0.5, "thumb": 0.5})
-    True
-    """
-    positive = sum(weight for weight in weights.values() if weight > 0)
-    negative = -sum(weight for weight in weights.values() if weight < 0)
-    side = max(positive, negative) or 1.0
-    return tuple(sorted((name, round(weight / side, 6)) for name, weight in weights.items()))
+from bids_sr.glm.contrasts import ComparableWeights, comparable
 
 
 def unequal_contrasts(tables: pd.DataFrame) -> dict[str, frozenset[str]]:
@@ -43,8 +27,10 @@ def unequal_contrasts(tables: pd.DataFrame) -> dict[str, frozenset[str]]:
     """
     left_out: dict[str, set[str]] = defaultdict(set)
     for _, of_task in tables.groupby(["task", "variant"], sort=False):
-        people: dict[str, dict[Weights, set[str]]] = defaultdict(lambda: defaultdict(set))
-        runs: dict[str, dict[str, Weights]] = defaultdict(dict)
+        people: dict[str, dict[ComparableWeights, set[str]]] = defaultdict(
+            lambda: defaultdict(set)
+        )
+        runs: dict[str, dict[str, ComparableWeights]] = defaultdict(dict)
         for row in of_task.itertuples():
             for contrast, weights in row.weights.items():
                 runs[row.name][contrast] = comparable(weights)

@@ -55,7 +55,9 @@ class Outputs:
     datasets: Sequence[str] = ()
     references: Mapping[str, object] = field(default_factory=dict)
 
-    def with_references(self, *, own: object = None, t1w: object = None) -> "Outputs":
+    def with_references(
+        self, *, own: object = None, t1w: object = None, boldref: object = None
+    ) -> "Outputs":
         """Return outputs that know further images as spatial references.
 
         Parameters
@@ -64,13 +66,15 @@ class Outputs:
             Handle of the image that has the grid of files without a space.
         t1w : object, optional
             Handle of the T1w image.
+        boldref : object, optional
+            Handle of the boldref in whose space the maps of several runs are combined.
 
         Returns
         -------
         Outputs
             The same with these images.
         """
-        images = {"": own, "T1w": t1w}
+        images = {"": own, "T1w": t1w, "boldref": boldref}
         known = {space: image for space, image in images.items() if image is not None}
         return replace(self, references={**self.references, **known})
 

@@ -17,7 +17,7 @@ from bids_sr.pipeline.store import derivative_path
 _NO_SIDECAR = frozenset({".safetensors"})
 """Files without a sidecar: what they are made of is listed beside them."""
 _SERIES = "_bold.nii.gz"  # the parent of a series is always named
-_SPACES = ("", "T1w")
+_SPACES = ("", "boldref", "T1w")
 """Spaces of images of the graph; those of templates have no image in it."""
 
 

@@ -134,13 +134,18 @@ def _sidecar_of(
     references: Mapping[str, str],
     entities: Mapping[str, str],
 ) -> dict[str, object]:
-    """Sidecar of one file: its own keys, then what BIDS asks for."""
-    content = {**values, **({"Sources": list(sources)} if sources else {})}
+    """Sidecar of one file: its own keys, then what BIDS asks for.
+
+    Sources that a file states itself replace those of its step.
+    """
+    content = {**({"Sources": list(sources)} if sources else {}), **values}
     if entities["extension"] == ".nii.gz":
         if entities["suffix"] not in {"mask", "dseg", "probseg"}:
             content.setdefault("SkullStripped", False)
         space = "+".join(filter(None, (entities.get("space", ""), entities.get("cohort", ""))))
-        template = "" if space in ("", "T1w") else template_uri(space, entities.get("res", ""))
+        template = (
+            "" if space in ("", "boldref", "T1w") else template_uri(space, entities.get("res", ""))
+        )
         if reference := references.get(space) or template:
             content["SpatialReference"] = reference
     return content
@@ -215,8 +220,8 @@ def store(
 
     Unknown entities are refused, never turned into metadata.
 
-    Images of a run that are on a grid of its own (no entity ``space``) get the order of axes that
-    its input has.
+    Images of a run that are on a grid of its own (no entity ``space``, or ``boldref``) get the
+    order of axes that its input has.
 
     `files`: to store; none where a step had nothing to give. `entities, own_entities`: long names
     to labels, of the scope and of the artifact; where the latter are None the names of the files
@@ -241,7 +246,7 @@ def store(
         told = beside.get(source.name.partition(".")[0])
         given = _read(told) if told else {**own_sidecar, **(sidecar or {})}
         content = _sidecar_of(given, sources, references, name_entities) | dict(provenance)
-        code = {"": 1, "T1w": 2}.get(
+        code = {"": 1, "boldref": 1, "T1w": 2}.get(
             name_entities.get("space", ""), 4
         )  # scanner, another image, template
         order = inverse(axis_order) if code == 1 else AS_STORED

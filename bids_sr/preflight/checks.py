@@ -25,6 +25,7 @@ from bids_sr.config.seeds import COMPONENTS, seed_names, seeds_of
 from bids_sr.glm.contrasts import Contrast
 from bids_sr.notices import Notice
 from bids_sr.preflight import confound_checks, directories, events, regions, run_model
+from bids_sr.preflight.combined_runs import warn_of_left_out
 from bids_sr.preflight.compared_series import with_compared
 from bids_sr.preflight.estimates import check_memory, estimate
 from bids_sr.preflight.kspace import refuse_phase, warn_of_header
@@ -45,6 +46,7 @@ from bids_sr.preflight.structural_checks import (
     check_tools,
 )
 from bids_sr.preflight.validator import validate
+from bids_sr.series import series_names
 
 
 def check(settings: Settings) -> Plan:
@@ -238,6 +240,9 @@ def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, findings: Fi
         with findings.about(code="room"):
             directories.check_room(settings, cost, findings)
             check_memory(settings, cost.sizes, settings.resources.mem_gb, findings)
+    if "glm" in settings.activation.kinds:
+        for subject in plan.subjects:
+            warn_of_left_out(subject.runs, plan, series_names(settings.superres.methods), findings)
     if settings.evaluation.retrospective is not None:
         tell_retrospective(plan.subjects, settings, findings)
     else:

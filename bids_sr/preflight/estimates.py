@@ -29,6 +29,7 @@ from bids_sr.io.grids import LARGE
 from bids_sr.io.image_header import Triple
 from bids_sr.io.template_cache import grid_of
 from bids_sr.notices import Notice
+from bids_sr.preflight.combined_runs import group_runs
 from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.series import series_names
 from bids_sr.sr.method import get_method
@@ -39,6 +40,7 @@ _EFFECTS_SHARE = (0.75, 0.06)  # of a series, the effects of the first and of an
 _TEMPLATE_GB = 0.12
 _T1W_COPIES = 6.5
 _MAP_COPIES = 5.5  # of each contrast: five statistics, and regions
+_CARRIED_MAPS, _COMBINED_MAPS = 3, 9  # of a combined run, and of all runs together
 _REGION_COPIES = 0.1
 _OVERHEAD_GB = 0.03
 _COMPRESSION = 0.85
@@ -172,7 +174,20 @@ def _work(plan: Plan, settings: Settings, sizes: Sizes) -> float:
         if run.calibration is not None and superres.calibrated:
             total += high / run.n_volumes * run.calibration.n_volumes
         total += _FIGURES_GB + _OVERHEAD_GB
+    for run, n_runs in _combined(plan, settings):
+        low, high = _run_gigabytes(run)
+        volumes = (low + high * (len(plan.series_of(run)) - 1)) / run.n_volumes
+        maps = _CARRIED_MAPS * n_runs + _COMBINED_MAPS
+        total += widths * maps * _contrasts(plan, run) * volumes
     return total + _in_spaces(plan, settings) * 4e-3
+
+
+def _combined(plan: Plan, settings: Settings) -> list[tuple[BoldRun, int]]:
+    """Return the first run of each group of combined runs, and the number of its runs."""
+    if "glm" not in settings.activation.kinds:
+        return []
+    groups = (group for subject in plan.subjects for group in group_runs(subject.runs, plan))
+    return [(next(iter(group.runs.values())), len(group.runs)) for group in groups]
 
 
 def _in_spaces(plan: Plan, settings: Settings) -> float:
@@ -201,16 +216,19 @@ def _results(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     with_t1w = sum(1 for subject in plan.subjects if subject.t1w)
     total = _FIGURES_GB * len(plan.runs) + (_TRANSFORMS_GB + sizes.t1w * 4e-3) * with_t1w
     total += share * _SPACE_SHARE * _in_spaces(plan, settings) * 4e-3
+    combined = [run for run, _ in _combined(plan, settings)]
     for run in plan.runs:
         low, high = _run_gigabytes(run)
         contrasts = _contrasts(plan, run)
+        # maps of the run, and of the groups whose first run it is
+        copies = 1 + sum(first is run for first in combined)
         for name in plan.series_of(run):
             size = low if name == "raw" else high
             maps = sum(
                 len(own.stats) + _REGION_COPIES * len(own.thresholds)
                 for own in stored.of(name).values()
             )
-            total += _MAP_COMPRESSION * maps * contrasts * size / run.n_volumes
+            total += _MAP_COMPRESSION * copies * maps * contrasts * size / run.n_volumes
             if reaches(level, series_level(name, series_names(superres.chosen))):
                 total += share * size
     return total

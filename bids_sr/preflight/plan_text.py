@@ -14,6 +14,7 @@ from bids_sr.bids.query import some
 from bids_sr.bids.retrospective_plan import foreseen, makers, retrospective_factor
 from bids_sr.config import Settings
 from bids_sr.notices import Notice
+from bids_sr.preflight.combined_runs import combined_lines
 from bids_sr.preflight.pace import pace_now
 from bids_sr.preflight.plan import Estimate, Plan, left_out_text
 from bids_sr.series import SDMOD
@@ -83,6 +84,8 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
         lines.append(f"sub-{subject.label}: T1w {subject.t1w[0].name if subject.t1w else 'none'}")
         for run in subject.runs:
             lines += [f"  {line}" for line in _run_lines(run, subject, plan, settings)]
+        if "glm" in settings.activation.kinds:
+            lines += [f"  {line}" for line in combined_lines(subject.runs, plan)]
     lines.append(f"series: {' '.join(plan.series)}")
     if settings.superres.recipe_changes:
         changes = " ".join(map(str, settings.superres.recipe_changes))

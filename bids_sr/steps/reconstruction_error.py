@@ -1,7 +1,7 @@
 """Error of the reconstruction in effect maps: coverage of intervals, and reliable regions."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +10,11 @@ from scipy import ndimage
 from bids_sr.config.machine import MAPS, VARIANCE
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.glm.activation_maps import ActivationSettings
-from bids_sr.glm.activation_regions import fdr_region, reliable_region
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.grids import Factor
-from bids_sr.io.json_values import real
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.metrics.rows import MetricRow, metric_rows
 from bids_sr.pipeline.artifacts import (
@@ -37,46 +35,20 @@ from bids_sr.sr.models.model import load_model
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.variance.temporal_components import SeriesError, motion_courses, open_uncompressed
 from bids_sr.steps.activation import fitted
+from bids_sr.steps.error_maps import (
+    FITTED,
+    error_images,
+    is_wide,
+    maps_beside,
+    maps_by_contrast,
+    region_beside,
+)
 
 _LOGGER = logging.getLogger(__name__)
 
 
-_OfContrast = tuple[str, dict[str, Derivative]]
-
 LEAST_COVERAGE = 0.9
 """Of 95 % intervals one level of resolution down, for a reliable region to be given."""
-_WIDE = 2 / 3
-"""Acquired voxels of smoothing (FWHM) from which on SD is no larger than the noise."""
-RELIABLE = "Reliable"
-_TEXT = {
-    "sd": (
-        "Standard deviation of the reconstruction error. This error is identical in all"
-        " blocks, so it is not part of the residuals of the linear model. Thermal and"
-        " physiological noise are described by the variance map",
-        "arbitrary",
-    ),
-    "wrongsign": (
-        "Posterior probability that the effect has the wrong sign, computed from the"
-        " variance of the effect and the standard deviation of the reconstruction error (not"
-        " a p value)",
-        "1",
-    ),
-    "tTotal": (
-        "Effect divided by its total standard deviation, the square root of the sum of the"
-        " variance of the effect and the squared standard deviation of the reconstruction"
-        " error",
-        "1",
-    ),
-    "zTotal": ("z value, scaled by the ratio of tTotal to t", "1"),
-}
-_FITTED = ("effect", "variance", "t", "z")
-_RELIABLE = (
-    "Active voxels with the highest t values (FDR .05 of z), selected so that at most 5 %"
-    " of the voxels are expected to have the wrong sign",
-    "Active voxels (FDR .05 of zTotal)",
-)
-
-
 CHECKED_INTERVALS = (
     "To test the coverage of the confidence intervals of super-resolved effects, the run was"
     " downsampled by the super-resolution factor and reconstructed with variance maps"
@@ -209,7 +181,7 @@ def measure_error(
     """
     if error_draws is None or acquired_draws is None:
         return [], []
-    from bids_sr.sr.variance.posterior import effect_scale, wrong_sign
+    from bids_sr.sr.variance.posterior import effect_scale
 
     brain, coarse, zooms = mask.data, bold_mask.data, bold_mask.zooms
     narrowest, covered = min(smoothing), {row.contrast: row.value for row in coverage_rows}
@@ -218,7 +190,7 @@ def measure_error(
     centers = ((np.arange(coarse.shape[2]) + 0.5) * thinner).astype(int)
     power = _mean_square(acquired_draws, narrowest)[..., centers]
     scales = {}
-    for name, acquired in _by_contrast(acquired_maps, narrowest):
+    for name, acquired in maps_by_contrast(acquired_maps, narrowest):
         effect, variance = (acquired[stat].volume.data for stat in ("effect", "variance"))
         scales[name] = _onto(
             effect_scale(effect, variance, power, coarse, zooms.tolist()), brain.shape
@@ -226,34 +198,32 @@ def measure_error(
     error_maps: list[Derivative] = []
     rows: list[MetricRow] = list(coverage_rows)
     for width in smoothing:
-        unit, is_wide = _mean_square(error_draws, width), bool(width >= _WIDE * max(zooms[:2]))
-        for name, fitted_maps in _by_contrast(maps, width):
-            effect, variance, t, z = (fitted_maps[stat].volume.data for stat in _FITTED)
+        unit = _mean_square(error_draws, width)
+        for name, fitted_maps in maps_by_contrast(maps, width):
+            effect, variance, t, z = (fitted_maps[stat].volume.data for stat in FITTED)
             # tau^2 averaged by the square of the Gaussian, in the place of smoothing scaled draws
             scale = smooth(scales[name], mask.zooms.tolist(), width / 2**0.5)
-            error = np.where(brain, scale * unit, 0)
-            total = variance + error
-            wrong = np.where(brain, wrong_sign(effect, total), 0)
-            images = {"sd": np.sqrt(error), "wrongsign": wrong}
-            active = fdr_region(z, brain)[0]
-            if is_wide:
-                reduced = np.sqrt(variance / np.where(total > 0, total, 1))
-                images |= {"tTotal": t * reduced, "zTotal": z * reduced}
-                reliable = fdr_region(z * reduced, brain)[0]
-            else:
-                reliable = reliable_region(t, wrong, active)
+            error = error_images(
+                effect=effect,
+                variance=variance,
+                t=t,
+                z=z,
+                error=np.where(brain, scale * unit, 0),
+                brain=brain,
+                is_wide=is_wide(width, zooms),
+            )
             of = fitted_maps["effect"]
-            made = list(_statmaps(images, of))
-            regions = {"fdr": active}
+            made = list(maps_beside(error.images, of))
+            regions = {"fdr": error.active}
             if covered.get(name, 0.0) >= LEAST_COVERAGE:
-                regions["reliable"] = reliable
-                made.append(_region(reliable, of, _RELIABLE[int(is_wide)]))
+                regions["reliable"] = error.reliable
+                made.append(region_beside(error.reliable, of, error.reliable_text))
             for values, named in made:
                 save_image(values, mask.affine, path := here / f"{named.name}.nii")
                 error_maps.append(Derivative(path, named.entities, named.sidecar))
             for threshold, region in regions.items():
                 metrics = {
-                    "expected_wrong": float(wrong[region].mean()) if region.any() else None,
+                    "expected_wrong": error.expected_wrong(region),
                     "voxels": int(region.sum()),
                 }
                 rows += metric_rows(
@@ -262,41 +232,9 @@ def measure_error(
     return error_maps, rows
 
 
-def _by_contrast(maps: Sequence[Derivative], width: float) -> Iterator[_OfContrast]:
-    """Maps of the linear model at one smoothing (FWHM, mm), by statistic."""
-    by_contrast: dict[str, dict[str, Derivative]] = {}
-    for each in maps:
-        if each.entities["suffix"] == "statmap" and real(each.sidecar["SmoothingFWHM"]) == width:
-            by_contrast.setdefault(each.entities["contrast"], {})[each.entities["stat"]] = each
-    return ((name, own) for name, own in by_contrast.items() if own.keys() >= set(_FITTED))
-
-
 def _mean_square(draws: SeriesReader, width: float) -> Float32:
     """Mean square of smoothed draws (X, Y, Z)."""
     total = np.zeros(draws.shape[:3], np.float32)
     for volume in draws.volumes():
         total += np.square(smooth(volume, draws.zooms, width)) / draws.shape[3]
     return total
-
-
-_Image = tuple[Array, Derivative]
-
-
-def _statmaps(images: Mapping[str, Array], effect: Derivative) -> Iterator[_Image]:
-    """Maps beside that of the effect, with its entities and metadata but for what they are."""
-    for stat, values in images.items():
-        text, units = _TEXT[stat]
-        told = {**effect.sidecar, "Description": text, "Units": units}
-        named = Derivative(None, {**effect.entities, "stat": stat}, told)
-        yield values.astype(np.float32), named
-
-
-def _region(region: Array, effect: Derivative, text: str) -> _Image:
-    """A reliable region of the contrast of an effect."""
-    named = effect.entities["contrast"], effect.entities["desc"] + RELIABLE
-    kept = {key: name for key, name in effect.entities.items() if key not in ("contrast", "stat")}
-    entities = {**kept, "label": named[0], "desc": named[1], "suffix": "mask"}
-    common = ("SkullStripped", "SourceSeries", "SmoothingFWHM", "Resolution")
-    told = {key: effect.sidecar[key] for key in common if key in effect.sidecar}
-    about = {"Type": "ROI", "Description": text, "ThresholdLabel": RELIABLE}
-    return region.astype(np.uint8), Derivative(None, entities, {**told, **about})

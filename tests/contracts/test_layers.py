@@ -63,6 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "boilerplate",
         "evaluation",
         "figures",
+        "glm",
         "io",
         "metrics",
         "registration",

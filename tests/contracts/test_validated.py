@@ -36,6 +36,19 @@ KINDS: tuple[tuple[dict[str, str], dict[str, str]], ...] = (
     (RUN, {"space": "MNI152NLin2009cAsym", "res": "2", "desc": "preproc", "suffix": "bold"}),
     (RUN, {"res": "hr", "desc": "brain", "suffix": "mask"}),
     (RUN, {"res": "hr", "label": "thumb", "desc": "sblQuarter", "suffix": "mask"}),
+    (RUN, {"space": "boldref", "label": "thumb", "desc": "rawFdr", "suffix": "mask"}),
+    (RUN, {"space": "boldref", "res": "hr", "label": "x", "desc": "sblFdr", "suffix": "mask"}),
+    (
+        RUN,
+        {
+            "space": "boldref",
+            "res": "hr",
+            "contrast": "thumb",
+            "stat": "effect",
+            "desc": "sbl",
+            "suffix": "statmap",
+        },
+    ),
     (ANAT, {"desc": "preproc", "suffix": "T1w"}),
     (ANAT, {"acquisition": "highres", "desc": "preproc", "suffix": "T2starw"}),
     (ANAT, {"desc": "brain", "suffix": "mask"}),
@@ -93,7 +106,7 @@ def made(tmp_path_factory) -> Path:
             own_entities=own,
             own_sidecar=sidecar,
             sources=["bids:raw:x"],
-            references={"": "bids::y", "T1w": "bids::z"},
+            references={"": "bids::y", "boldref": "bids::y", "T1w": "bids::z"},
         )
     write_atlas(out, "AAL2", find_atlas().description)
     for name in OTHERS:

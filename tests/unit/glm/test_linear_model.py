@@ -12,7 +12,7 @@ from scipy.linalg import toeplitz
 
 from bids_sr.glm.autoregression import autocorrelations, levinson
 from bids_sr.glm.design import build_design, contrast_vector
-from bids_sr.glm.linear_model import ContrastModel, _t_to_z
+from bids_sr.glm.linear_model import ContrastModel, t_to_z
 from bids_sr.glm.noise import Noise, estimate_noise
 from bids_sr.glm.regressors import Events
 
@@ -217,13 +217,13 @@ def test_t_to_z_keeps_tails_and_signs():
     for dof in (5, 50, 500):
         for t in (-8.0, -1.0, 0.0, 0.5, 3.0, 8.0):
             expected = np.sign(t) * stats.norm.isf(stats.t.sf(abs(t), dof))
-            assert _t_to_z(np.array(t), dof) == pytest.approx(expected, abs=1e-9)
+            assert t_to_z(np.array(t), dof) == pytest.approx(expected, abs=1e-9)
     t = np.linspace(-10, 10, 401)
     for dof in (60, 90.5, 300):  # of the expansion
         expected = stats.norm.isf(stats.t.sf(np.abs(t), dof))
-        np.testing.assert_allclose(_t_to_z(t, dof), np.sign(t) * expected, rtol=2e-10, atol=1e-15)
-    mixed = _t_to_z(np.array([[12.0, -4.0, 4.0]]), np.array([[100.0, 59.0, 61.0]]))
+        np.testing.assert_allclose(t_to_z(t, dof), np.sign(t) * expected, rtol=2e-10, atol=1e-15)
+    mixed = t_to_z(np.array([[12.0, -4.0, 4.0]]), np.array([[100.0, 59.0, 61.0]]))
     expected = stats.norm.isf(stats.t.sf([[12.0, 4.0, 4.0]], [100.0, 59.0, 61.0]))
     np.testing.assert_allclose(mixed, expected * [1, -1, 1], rtol=2e-10)
-    assert _t_to_z(np.array(1e9), 100) == 37.0
-    assert np.isfinite(_t_to_z(np.array([-1e300, np.finfo(float).max]), 500)).all()
+    assert t_to_z(np.array(1e9), 100) == 37.0
+    assert np.isfinite(t_to_z(np.array([-1e300, np.finfo(float).max]), 500)).all()

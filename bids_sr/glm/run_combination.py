@@ -1,0 +1,288 @@
+"""Combine the effects of a participant's runs, and the errors of these effects (fixed effects).
+
+The noise of the runs is independent and averages out. The reconstruction error of a method is
+proportional to the effect, which is the same in all runs, so most of it repeats and does not
+average out. With weights ``w`` that sum to 1 and a correlation ``rho`` of the reconstruction error
+between runs, the variance of the combined effect is
+
+    sum(w**2 * (noise + (1 - rho) * sd**2)) + rho * sum(w * sd)**2
+
+For equal runs this is ``(noise + (1 - rho) * sd**2) / n + rho * sd**2``.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bids_sr.frozen import frozen
+from bids_sr.glm.linear_model import t_to_z
+from bids_sr.io.arrays import Array, Float, Mask
+
+SHARED_UNSMOOTHED, SHARED_SMOOTHED = 0.75, 0.80
+"""Correlation of the reconstruction error between runs, in active voxels, without smoothing and at
+`SMOOTHED_MM`.
+"""
+SMOOTHED_MM = 5.0
+"""Smoothing (FWHM, mm) up to which the correlation of the reconstruction error is known."""
+LEAST_RUNS_OF_SPREAD = 3
+"""Number of runs from which the spread between runs is estimated."""
+
+
+class CombinationError(ValueError):
+    """Runs that cannot be combined, such as maps on different grids."""
+
+
+@frozen
+class RunEstimate:
+    """Effect of one contrast in one run, with its errors.
+
+    Parameters
+    ----------
+    effect : Array
+        Effect at each voxel, any shape. All runs have the same shape and unit.
+    variance : Array
+        Variance of the effect from the noise of the run. Voxels in which it is not positive have
+        no estimate, such as voxels outside the brain.
+    dof : float
+        Degrees of freedom of the variance.
+    sd : Array | None
+        Standard deviation of the reconstruction error; None if it is not known.
+    """
+
+    effect: Array
+    variance: Array
+    dof: float
+    sd: Array | None = None
+
+
+@frozen
+class CombinedEstimate:
+    """Effect of several runs together; all maps are 0 in voxels that a run does not have.
+
+    Parameters
+    ----------
+    mask : Mask
+        Voxels with an estimate in every run.
+    effect : Float
+        Weighted mean of the effects.
+    variance : Float
+        Variance of the effect from noise, without the reconstruction error.
+    sd : Float | None
+        Standard deviation of the reconstruction error of the combined effect; None unless it is
+        known in every run.
+    dof : float
+        Degrees of freedom: the sum of the runs' degrees of freedom, as in nilearn.
+    t, z : Float
+        Effect over the square root of the variance, and the z value with the same tail
+        probability.
+    between_variance : Float | None
+        Variance of the combined effect as an estimate of the mean over many runs of the
+        participant, from the spread of the effects between runs, with one degree of freedom less
+        than the number of runs. It contains the noise and the part of the reconstruction error
+        that differs between runs. None with fewer than three runs.
+    shared_sd : Float | None
+        Part of `sd` that repeats in all runs, which is missing in `between_variance`.
+    """
+
+    mask: Mask
+    effect: Float
+    variance: Float
+    sd: Float | None
+    dof: float
+    t: Float
+    z: Float
+    between_variance: Float | None
+    shared_sd: Float | None
+
+    @property
+    def total_variance(self) -> Float:
+        """Variance from noise and from the reconstruction error, if the latter is known."""
+        return self.variance if self.sd is None else self.variance + np.square(self.sd)
+
+    @property
+    def person_sd(self) -> Float | None:
+        """Standard deviation of the effect as an estimate for the person; None without a spread.
+
+        It contains the spread between runs and the reconstruction error that repeats.
+        """
+        if self.between_variance is None:
+            return None
+        shared = 0.0 if self.shared_sd is None else np.square(self.shared_sd)
+        return np.asarray(np.sqrt(self.between_variance + shared))
+
+
+def shared_error(fwhm_mm: float, *, calibrated: bool) -> float:
+    """Return the correlation of the reconstruction error between runs of one participant.
+
+    It was measured without a calibration and up to 5 mm. Otherwise the error is taken to be the
+    same in all runs, which is the largest error that the combined effect can have.
+
+    Parameters
+    ----------
+    fwhm_mm : float
+        Smoothing of the maps (FWHM, mm).
+    calibrated : bool
+        Whether any run was super-resolved with a high-resolution calibration run.
+
+    Returns
+    -------
+    float
+        Correlation, from 0 to 1.
+
+    Examples
+    --------
+    >>> shared_error(0, calibrated=False), shared_error(5, calibrated=False)
+    (0.75, 0.8)
+    >>> shared_error(8, calibrated=False), shared_error(0, calibrated=True)
+    (1.0, 1.0)
+    """
+    if calibrated or fwhm_mm > SMOOTHED_MM:
+        return 1.0
+    share = fwhm_mm / SMOOTHED_MM
+    return SHARED_UNSMOOTHED + share * (SHARED_SMOOTHED - SHARED_UNSMOOTHED)
+
+
+def precision_weights(runs: Sequence[RunEstimate]) -> list[Float]:
+    """Return weights of the runs at each voxel by the inverse of the variance from noise.
+
+    They sum to 1; 0 in voxels that a run does not have.
+    """
+    mask = _common_mask(runs)
+    inverse = [np.where(mask, 1 / np.where(mask, run.variance, 1), 0) for run in runs]
+    total = np.where(mask, np.sum(inverse, axis=0), 1)
+    return [np.asarray(weight / total, dtype=float) for weight in inverse]
+
+
+def combine_runs(
+    runs: Sequence[RunEstimate],
+    weights: Sequence[float | Array] | None = None,
+    *,
+    shared: float,
+) -> CombinedEstimate:
+    """Combine runs of one participant as fixed effects.
+
+    Parameters
+    ----------
+    runs : Sequence[RunEstimate]
+        Two or more runs, with maps on one grid.
+    weights : Sequence[float | Array] | None, optional
+        Weight of each run, or of each run at each voxel (see `precision_weights`). They are
+        divided by their sum. None: all runs have the same weight.
+    shared : float
+        Correlation of the reconstruction error between runs, from 0 to 1 (see `shared_error`).
+
+    Returns
+    -------
+    CombinedEstimate
+        Effect, variances and statistics.
+
+    Raises
+    ------
+    CombinationError
+        There are fewer than two runs, maps differ in shape, or a weight or `shared` is invalid.
+    """
+    _check(runs, weights, shared)
+    mask = _common_mask(runs)
+    shares = _shares(weights, len(runs))
+
+    def weighted(maps: Sequence[Array], power: int) -> Float:
+        """Sum maps over runs, with a power of the weights; 0 outside of the mask."""
+        total = np.zeros(mask.shape)
+        for share, values in zip(shares, maps, strict=True):
+            total += np.where(mask, share**power * values, 0)
+        return total
+
+    effect = weighted([run.effect for run in runs], 1)
+    variance = weighted([run.variance for run in runs], 2)
+    dof = float(sum(run.dof for run in runs))
+    t = np.where(mask, effect / np.sqrt(np.where(variance > 0, variance, 1)), 0)
+    errors = [run.sd for run in runs if run.sd is not None]
+    sd = shared_sd = None
+    if len(errors) == len(runs):
+        shared_sd = np.sqrt(shared) * weighted(errors, 1)
+        independent = (1 - shared) * weighted([np.square(error) for error in errors], 2)
+        sd = np.sqrt(independent + np.square(shared_sd))
+    between = None
+    if len(runs) >= LEAST_RUNS_OF_SPREAD:
+        between = _variance_between(runs, shares, effect, mask)
+    return CombinedEstimate(
+        mask=mask,
+        effect=effect,
+        variance=variance,
+        sd=sd,
+        dof=dof,
+        t=t,
+        z=t_to_z(t, dof),
+        between_variance=between,
+        shared_sd=shared_sd,
+    )
+
+
+def _variance_between(
+    runs: Sequence[RunEstimate], shares: Sequence[Float], effect: Float, mask: Mask
+) -> Float:
+    """Variance of the weighted mean from the spread of the effects between runs."""
+    squares = np.zeros(mask.shape)
+    for share, run in zip(shares, runs, strict=True):
+        squares += np.where(mask, share * np.square(run.effect - effect), 0)
+    concentration = sum(np.square(share) for share in shares)  # 1/n for equal weights
+    # one run has the whole weight: there is no spread to estimate from
+    free = np.where(concentration < 1, 1 - concentration, 1)
+    return np.asarray(squares / free * concentration)
+
+
+def _common_mask(runs: Sequence[RunEstimate]) -> Mask:
+    return np.logical_and.reduce([run.variance > 0 for run in runs])
+
+
+def _shares(weights: Sequence[float | Array] | None, n_runs: int) -> list[Float]:
+    """Weights that sum to 1, of each run or of each run at each voxel."""
+    given = [np.asarray(1.0)] * n_runs
+    if weights is not None:
+        given = [np.asarray(weight, dtype=float) for weight in weights]
+    total = np.sum(given, axis=0)
+    total = np.where(total > 0, total, 1)
+    return [weight / total for weight in given]
+
+
+def _check(
+    runs: Sequence[RunEstimate], weights: Sequence[float | Array] | None, shared: float
+) -> None:
+    if len(runs) < 2:
+        raise CombinationError(f"{len(runs)} run(s) were given; expected two or more")
+    shape = runs[0].effect.shape
+    for number, run in enumerate(runs, 1):
+        maps = {"effect": run.effect, "variance": run.variance, "sd": run.sd}
+        for name, values in maps.items():
+            if values is not None and values.shape != shape:
+                raise CombinationError(
+                    f"the {name} of run {number} has the shape {values.shape}; expected {shape},"
+                    " as in the first run. Resample the maps to one grid"
+                )
+        if not run.dof > 0:
+            raise CombinationError(
+                f"run {number} has {run.dof:g} degrees of freedom; expected more than 0"
+            )
+    if not 0 <= shared <= 1:
+        raise CombinationError(
+            f"the correlation of the reconstruction error is {shared:g}; expected 0 to 1"
+        )
+    if weights is None:
+        return
+    if len(weights) != len(runs):
+        raise CombinationError(
+            f"{len(weights)} weights for {len(runs)} runs; expected one per run"
+        )
+    given = [np.asarray(weight, dtype=float) for weight in weights]
+    for number, weight in enumerate(given, 1):
+        if weight.shape not in ((), shape):
+            raise CombinationError(
+                f"the weights of run {number} have the shape {weight.shape}; expected one"
+                f" number, or {shape}"
+            )
+        if not (np.isfinite(weight).all() and weight.min() >= 0):
+            raise CombinationError(
+                f"a weight of run {number} is negative or not finite; expected 0 or more"
+            )
+    if not any(weight.any() for weight in given):
+        raise CombinationError("all weights are 0; expected at least one above 0")

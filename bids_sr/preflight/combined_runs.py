@@ -1,0 +1,268 @@
+"""Runs of a participant that are combined, and runs that are left out with the reason.
+
+Runs belong together if all entities of their names but `run` are equal, and over sessions all but
+`run` and `session`. The factor of super-resolution and the voxel size must be equal too, and of
+each contrast the weights of the trial types.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from bids_sr.bids import BoldRun
+from bids_sr.bids.findings import Findings
+from bids_sr.config.seeds import seed_names
+from bids_sr.frozen import frozen
+from bids_sr.glm.contrasts import comparable
+from bids_sr.io.grids import size_text
+from bids_sr.preflight.plan import Plan
+
+_T = TypeVar("_T")
+_NOT_OF_A_RUN = ("suffix", "extension", "datatype")
+WITHOUT_RUN = (
+    "the name has no run- entity, but other runs of this task have one, so it is not combined with"
+    " them. Add run- to its name to combine it"
+)
+"""Why a run is not combined with runs that have a number."""
+
+
+@frozen
+class RunGroup:
+    """Runs of one participant and task that are combined.
+
+    Parameters
+    ----------
+    entities : Mapping[str, str]
+        Entities of the combined maps: long names to labels, without `run`, and over sessions
+        without `session`.
+    runs : Mapping[str, BoldRun]
+        Combined runs by a short name such as ``run-1``, or ``ses-A_run-1`` over sessions. All
+        maps are brought to the frame of the first run.
+    over_sessions : bool
+        Whether the runs are from several sessions.
+    contrasts : Mapping[str, tuple[str, ...]]
+        Names of the runs that are combined, by contrast; two or more each.
+    left_out : Mapping[str, str]
+        Reason by the name of a run that is not combined at all.
+    without : Mapping[str, Mapping[str, str]]
+        Reason by the name of a run, by contrast from which this run is left out.
+    """
+
+    entities: Mapping[str, str]
+    runs: Mapping[str, BoldRun]
+    over_sessions: bool
+    contrasts: Mapping[str, tuple[str, ...]]
+    left_out: Mapping[str, str]
+    without: Mapping[str, Mapping[str, str]]
+
+    @property
+    def label(self) -> str:
+        """Entities of the combined maps as in their names."""
+        shown = {key: label for key, label in self.entities.items() if key != "datatype"}
+        return "_".join(f"{_SHORT.get(key, key)}-{label}" for key, label in shown.items())
+
+
+_SHORT = {
+    "subject": "sub",
+    "session": "ses",
+    "acquisition": "acq",
+    "ceagent": "ce",
+    "reconstruction": "rec",
+    "direction": "dir",
+}
+
+
+def group_runs(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
+    """Return the groups of runs of one participant that are combined.
+
+    Runs of a session come before runs over sessions. Groups with fewer than two runs are left out.
+    """
+    sessions: dict[tuple[tuple[str, str], ...], list[BoldRun]] = defaultdict(list)
+    for run in runs:
+        sessions[_key(run, without=("run",))].append(run)
+    groups = [_group(own, plan, over_sessions=False) for own in sessions.values()]
+    tasks: dict[tuple[tuple[str, str], ...], list[list[BoldRun]]] = defaultdict(list)
+    for own in sessions.values():
+        tasks[_key(own[0], without=("run", "session"))].append(own)
+    for of_task in tasks.values():
+        if len(of_task) > 1:
+            groups.append(
+                _group([run for own in of_task for run in own], plan, over_sessions=True)
+            )
+    return [group for group in groups if group is not None]
+
+
+def warn_of_left_out(
+    runs: Sequence[BoldRun], plan: Plan, methods: Sequence[str], findings: Findings
+) -> None:
+    """Warn of runs of a participant that are not combined with other runs of their task.
+
+    Parameters
+    ----------
+    runs : Sequence[BoldRun]
+        Runs of one participant.
+    plan : Plan
+        Plan with contrasts and series of all runs.
+    methods : Sequence[str]
+        Series of the methods.
+    findings : Findings
+        Receives the warnings.
+    """
+    told = set()
+    for run in runs_without_number(runs):
+        with findings.about(run.entities["subject"], run.stem):
+            findings.warn(run.bold, f"{WITHOUT_RUN}.")
+        told.add(run.bold)
+    for group in group_runs(runs, plan):
+        members = {**group.runs, **_named(runs, group)}
+        for name, run in members.items():
+            if run.bold in told:
+                continue
+            series = {other for one in group.runs.values() for other in plan.series_of(one)}
+            lacking = [one for one in methods if one in series and one not in plan.series_of(run)]
+            reasons = [
+                f"contrast {contrast}: {reason}"
+                for contrast, reason in group.without.get(name, {}).items()
+            ]
+            reasons += [f"{one}: the run has no such series" for one in lacking]
+            text = ""
+            if name in group.left_out:
+                text = f"not combined with the other runs of its task: {group.left_out[name]}."
+            elif reasons:
+                text = (
+                    f"combined with the other runs of its task only in part: {'; '.join(reasons)}."
+                )
+            if text:
+                told.add(run.bold)
+                with findings.about(run.entities["subject"], run.stem):
+                    findings.warn(run.bold, text)
+
+
+def combined_lines(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
+    """Return a line per group of combined runs of a participant, for the dry run."""
+    lines = []
+    for group in group_runs(runs, plan):
+        where = " over sessions" if group.over_sessions else ""
+        lines.append(f"{group.label}: {', '.join(group.runs)} are combined{where}")
+    return lines
+
+
+def runs_without_number(runs: Sequence[BoldRun]) -> list[BoldRun]:
+    """Return runs without `run` in their names, beside runs of the same names with it."""
+    numbered = {_key(run, without=("run",)) for run in runs if "run" in run.entities}
+    return [
+        run
+        for run in runs
+        if "run" not in run.entities and _key(run, without=("run",)) in numbered
+    ]
+
+
+def _group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> RunGroup | None:
+    """Return runs that can be combined; None if these are fewer than two, or from one session."""
+    left_out: dict[str, str] = {}
+    refused = {run.bold for run in runs_without_number(runs)}
+    named = {_name(run, over_sessions=over_sessions): run for run in sorted(runs, key=_order)}
+    for name in [name for name, run in named.items() if run.bold in refused]:
+        left_out[name] = WITHOUT_RUN
+    sizes = {
+        name: f"factor {size_text(run.factor, ' x ', '')}, voxels of {size_text(run.zooms, ' x ')}"
+        for name, run in named.items()
+        if name not in left_out
+    }
+    usual = _most_frequent(sizes.values())
+    left_out |= {
+        name: f"{size}; expected {usual}, as in most runs"
+        for name, size in sizes.items()
+        if size != usual
+    }
+    contrasts, without = _shared_contrasts(
+        {name: run for name, run in named.items() if name not in left_out}, plan
+    )
+    combined = {name for names in contrasts.values() for name in names}
+    for name in named.keys() - left_out.keys() - combined:
+        reasons = without.pop(name, {})
+        left_out[name] = next(iter(reasons.values()), "no contrast in common with the other runs")
+    members = {name: run for name, run in named.items() if name in combined}
+    if not members or (
+        over_sessions and len({run.entities.get("session") for run in members.values()}) < 2
+    ):
+        return None
+    dropped = ("run", "session") if over_sessions else ("run",)
+    return RunGroup(
+        entities={**dict(_key(runs[0], without=dropped)), "datatype": "func"},
+        runs=members,
+        over_sessions=over_sessions,
+        contrasts=contrasts,
+        left_out=left_out,
+        without=without,
+    )
+
+
+def _shared_contrasts(
+    runs: Mapping[str, BoldRun], plan: Plan
+) -> tuple[dict[str, tuple[str, ...]], dict[str, dict[str, str]]]:
+    """Return runs with equal weights by contrast, and reasons by run and contrast."""
+    # components of one run are not the components of another run
+    components = seed_names(())
+    own = {
+        name: {
+            contrast: comparable(weights)
+            for contrast, weights in plan.contrasts.get(run.bold, {}).items()
+            if run.events is not None or contrast not in components
+        }
+        for name, run in runs.items()
+    }
+    contrasts: dict[str, tuple[str, ...]] = {}
+    without: dict[str, dict[str, str]] = defaultdict(dict)
+    for contrast in dict.fromkeys(contrast for weights in own.values() for contrast in weights):
+        usual = _most_frequent(
+            weights[contrast] for weights in own.values() if contrast in weights
+        )
+        members = tuple(name for name in own if own[name].get(contrast) == usual)
+        if len(members) < 2:
+            continue
+        contrasts[contrast] = members
+        for name in own.keys() - set(members):
+            without[name][contrast] = (
+                "the weights of the trial types differ from the weights in most runs"
+                if contrast in own[name]
+                else "the run has no such contrast"
+            )
+    return contrasts, dict(without)
+
+
+def _most_frequent(values: Iterable[_T]) -> _T | None:
+    """Return the most frequent value; among equally frequent values, the first."""
+    every = list(values)
+    return max(every, key=every.count, default=None)
+
+
+def _named(runs: Sequence[BoldRun], group: RunGroup) -> dict[str, BoldRun]:
+    """Runs that a group leaves out, by their names in it."""
+    dropped = ("run", "session") if group.over_sessions else ("run",)
+    entities = {key: label for key, label in group.entities.items() if key != "datatype"}
+    named = {
+        _name(run, over_sessions=group.over_sessions): run
+        for run in runs
+        if dict(_key(run, without=dropped)) == entities
+    }
+    return {name: run for name, run in named.items() if name in group.left_out}
+
+
+def _key(run: BoldRun, *, without: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Entities of a run, as a value that can be a key."""
+    dropped = (*_NOT_OF_A_RUN, *without)
+    return tuple((key, label) for key, label in run.entities.items() if key not in dropped)
+
+
+def _name(run: BoldRun, *, over_sessions: bool) -> str:
+    """Name of a run among those that it is combined with."""
+    keys = ("session", "run") if over_sessions else ("run",)
+    parts = [f"{_SHORT.get(key, key)}-{run.entities[key]}" for key in keys if key in run.entities]
+    return "_".join(parts) or "no run-"
+
+
+def _order(run: BoldRun) -> tuple[str, int, str]:
+    """Sort runs by session and number."""
+    label = run.entities.get("run", "")
+    return run.entities.get("session", ""), int(label) if label.isdigit() else 0, label

@@ -1,0 +1,537 @@
+"""Maps of several runs of a participant, combined in the frame of the first run."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from bids_sr.config.machine import Need
+from bids_sr.evaluation.evidence import was_applied
+from bids_sr.frozen import frozen
+from bids_sr.glm.activation_regions import Threshold, parse_thresholds
+from bids_sr.glm.map_sidecars import region_sidecar
+from bids_sr.glm.run_combination import (
+    CombinedEstimate,
+    RunEstimate,
+    combine_runs,
+    shared_error,
+)
+from bids_sr.io.arrays import Array
+from bids_sr.io.json_values import real
+from bids_sr.io.nifti import save_image
+from bids_sr.metrics.rows import MetricRow, metric_rows
+from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Map, Mask, Rows, Transforms
+from bids_sr.pipeline.step import HERE, enumerated, step
+from bids_sr.pipeline.store import derivative_path
+from bids_sr.registration.rigid import refine, rigid
+from bids_sr.series import map_label
+from bids_sr.spatial.masks import percent_scale
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.sr.method import Cost
+from bids_sr.steps.error_maps import error_images, is_wide, maps_beside, region_beside
+from bids_sr.steps.reconstruction_error import LEAST_COVERAGE
+
+_LOGGER = logging.getLogger(__name__)
+
+FRAME = "boldref"
+"""Label of the space of combined maps: the boldref of the first run."""
+_CARRIED = ("effect", "variance", "sd")
+"""Maps of a run that are combined."""
+_KEPT_KEYS = (
+    "SkullStripped",
+    "SourceSeries",
+    "SmoothingFWHM",
+    "InputSmoothingFWHM",
+    "Resolution",
+    "ContrastWeights",
+    "ErrorOfReconstruction",
+)
+"""Metadata of the maps of a run that also apply to the combined maps."""
+_TEXT = {
+    "effect": "Mean of the effects of several runs (fixed effects)",
+    "variance": (
+        "Variance of the combined effect due to the noise of the runs (reconstruction error is"
+        " not included)"
+    ),
+    "t": (
+        "Combined effect divided by the square root of its variance (two-sided t statistic;"
+        " reconstruction error is not included)"
+    ),
+    "z": "The t statistic converted to a z score with the same tail probability",
+    "sd": (
+        "Standard deviation of the reconstruction error of the combined effect. This error is"
+        " proportional to the effect, and most of it is the same in all runs"
+        " (SharedErrorCorrelation)"
+    ),
+    "personsd": (
+        "Standard deviation of the combined effect as an estimate for the participant, from the"
+        " spread of the effects between runs (degrees of freedom: number of runs minus 1) and"
+        " from the reconstruction error that is the same in all runs"
+    ),
+}
+_WITHOUT_UNIT = ("t", "z")
+_OF_COMBINATION = (
+    "RunWeights",
+    "RunsLeftOut",
+    "NotAppliedIn",
+    "DegreesOfFreedom",
+    "SharedErrorCorrelation",
+    "Sources",
+)
+"""Metadata of a combination that also apply to its regions."""
+
+
+def describe_combination(*, over_sessions: bool, in_spaces: bool, with_error: bool) -> str:
+    """Return methods text of combined runs.
+
+    `over_sessions`: whether any runs are from several sessions. `in_spaces`: whether maps were
+    also resampled to other spaces. `with_error`: whether a series has an estimate of the
+    reconstruction error.
+    """
+    parts = [
+        "Runs with equal tasks and contrasts were combined for each participant as fixed effects"
+        " with equal weights: the boldref of each run was coregistered to the boldref of the first"
+        " run, effects and variances were interpolated once to the grid of the first run, and"
+        " degrees of freedom were summed over runs."
+    ]
+    if in_spaces:
+        parts.append("In other spaces, the resampled maps of the runs were combined.")
+    if over_sessions:
+        parts.append(
+            "Over sessions, effects were expressed in percent of the mean signal in the brain of"
+            " each run."
+        )
+    if with_error:
+        parts.append(
+            "The reconstruction error largely repeats between runs. Its variance was therefore"
+            " combined with a correlation between runs of .75 (unsmoothed maps) to .80 (5 mm"
+            " FWHM), and of 1 for wider smoothing and for runs with a calibration."
+        )
+    parts.append("From three runs on, the spread of the effects between runs was also computed.")
+    return " ".join(parts) + "\n"
+
+
+@step(
+    makes="first2run_xfm",
+    memory=Need(always=0.1, high=0.3),
+    cost=Cost(always=2.0, low=10.0),
+)
+def register_to_first_run(
+    boldref: Image,
+    first_boldref: Image,
+    bold_mask: Mask,
+    first_mask: Mask,
+    here: Path = HERE,
+    *,
+    random_seed: int,
+) -> Transforms:
+    """Register the boldref of a run to the boldref of the first run.
+
+    `bold_mask`, `first_mask`: brains on the acquired grids. Returns (1, 4, 4), which takes a point
+    of the first run's boldref to its point in the run's boldref (RAS+ mm).
+    """
+    fit = rigid(
+        first_boldref,
+        boldref,
+        first_mask.data,
+        bold_mask.data,
+        seed=random_seed,
+        prefix=str(here / "first_run"),
+    )
+    return refine(first_boldref, boldref, first_mask.data, fit.xfm)[None]
+
+
+@step(makes="carried_maps", memory=Need(always=0.06, high=0.3, spaces=0.06), cost=Cost(always=0.5))
+def carry_maps(
+    maps: list[Map],
+    mask: Mask,
+    first_mask: Mask,
+    boldref: Image,
+    bold_mask: Mask,
+    error_maps: Sequence[Map] = (),
+    space_maps: Sequence[Map] = (),
+    first2run_xfm: Transforms | None = None,
+    card: Facts | None = None,
+    here: Path = HERE,
+    *,
+    run: str,
+    contrasts: Sequence[str],
+    percent: bool,
+) -> list[Map]:
+    """Bring effects, variances and errors of a run to the frame of the first run.
+
+    Effects are interpolated by cubic splines, variances and errors linearly. Maps in other spaces
+    are taken as they are.
+
+    `maps`, `error_maps`: on the grid of `mask`. `first_mask`: brain on the target grid. `boldref`,
+    `bold_mask`: of the run, for the scale. `first2run_xfm`: takes a point of the first run to its
+    point in the run; None: the run is the first one. `card`: card of the model of the series; None
+    without a model. `run`: name of the run, which sidecars contain. `percent`: whether effects are
+    expressed in percent of the mean signal in the brain.
+    """
+    scale = percent_scale(boldref.data, bold_mask.data) if percent else 1.0
+    about = {"Run": run, "NotApplied": card is not None and not was_applied(card)}
+    carried: list[Derivative] = []
+
+    def keep(made: Derivative, values: Array, affine: Array, space: Mapping[str, str]) -> None:
+        stat = made.entities["stat"]
+        factor = scale**2 if stat == "variance" else scale
+        named = Derivative(None, {**space, **made.entities}, {**made.sidecar, **about})
+        path = here / f"{named.name}.nii"
+        save_image((factor * values).astype(np.float32), affine, path)
+        carried.append(Derivative(path, named.entities, named.sidecar))
+
+    shape, affine = first_mask.data.shape, first_mask.affine
+    xfm = None if first2run_xfm is None else first2run_xfm[0]
+    outside = _nearest_inside(mask.data)
+    inside = first_mask.data
+    if xfm is not None:
+        seen = sample_volume(
+            mask.data.astype(np.float32),
+            mask.affine,
+            shape,
+            affine,
+            xfm,
+            order=1,
+            zero_outside=True,
+        )
+        inside = inside & (seen > 0.5)
+    for one in _combinable([*maps, *error_maps], contrasts):
+        values = one.volume.data
+        if xfm is not None:
+            # no steps at the edge of the brain, at which a spline would ring
+            order = 3 if one.entities["stat"] == "effect" else 1
+            values = sample_volume(values[outside], mask.affine, shape, affine, xfm, order=order)
+        keep(one, np.where(inside, values, 0), affine, {"space": FRAME})
+    for one in _combinable(space_maps, contrasts):
+        keep(one, one.volume.data, one.volume.affine, {})
+    return carried
+
+
+def _combinable(maps: Sequence[Derivative], contrasts: Sequence[str]) -> Iterator[Derivative]:
+    """Yield maps of a run that are combined."""
+    for one in maps:
+        entities = one.entities
+        if (
+            entities["suffix"] == "statmap"
+            and entities["stat"] in _CARRIED
+            and entities["contrast"] in contrasts
+        ):
+            yield one
+
+
+def _nearest_inside(mask: Array) -> tuple[Array, ...]:
+    """Return the index of the nearest voxel of a mask for each voxel of its grid."""
+    nearest = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
+    return tuple(nearest)
+
+
+@frozen
+class _Combination:
+    """Facts of a combination that are the same for all of its maps.
+
+    `runs`: entities of the runs by name. `left_out`: reason by name of a run; `without`: reason by
+    name of a run and contrast.
+    """
+
+    series: str
+    runs: Mapping[str, Mapping[str, str]]
+    left_out: Mapping[str, str]
+    without: Mapping[str, Mapping[str, str]]
+    percent: bool
+
+
+@step(
+    makes=("combined_maps", "combined_space_maps", "combined_rows"),
+    memory=Need(always=0.1, high=0.3, spaces=0.3),
+    cost=Cost(always=1.0),
+)
+def combine_maps(
+    carried_maps: list[Map],
+    bold_mask: Mask,
+    coverage_rows: Sequence[Rows] = (),
+    here: Path = HERE,
+    *,
+    series_name: str,
+    contrasts: Mapping[str, Sequence[str]],
+    runs: Mapping[str, Mapping[str, str]],
+    left_out: Mapping[str, str],
+    without: Mapping[str, Mapping[str, str]],
+    thresholds: Sequence[str],
+    calibrated: bool,
+    percent: bool,
+) -> tuple[list[Map], list[Map], Rows]:
+    """Combine the maps of runs as fixed effects with equal weights.
+
+    Parameters
+    ----------
+    carried_maps : list[Map]
+        Maps of all runs as `carry_maps` returns them.
+    bold_mask : Mask
+        Brain of the first run on the acquired grid, for the width above which the error enters t.
+    coverage_rows : Sequence[Rows], optional
+        Coverage of intervals in each run, which decides about the reliable region.
+    series_name : str
+        Name of the series.
+    contrasts : Mapping[str, Sequence[str]]
+        Names of the runs that are combined, by contrast.
+    runs : Mapping[str, Mapping[str, str]]
+        Entities of the combined runs by name, the first run first.
+    left_out : Mapping[str, str]
+        Reason by the name of a run that is left out.
+    without : Mapping[str, Mapping[str, str]]
+        Reason by the name of a run and contrast that is left out.
+    thresholds : Sequence[str]
+        Thresholds of active regions.
+    calibrated : bool
+        Whether any run was super-resolved with a calibration run.
+    percent : bool
+        Whether effects are in percent.
+
+    Returns
+    -------
+    tuple[list[Map], list[Map], Rows]
+        Maps and regions in the frame of the first run, the same in other spaces, and the size of
+        the regions with the expected share of the wrong sign.
+    """
+    combination = _Combination(
+        series=series_name,
+        runs=runs,
+        left_out=left_out,
+        without=without,
+        percent=percent,
+    )
+    covered: dict[str, list[float]] = {}
+    for row in (row for rows in coverage_rows for row in rows):
+        covered.setdefault(str(row.contrast), []).append(row.value)
+    made: dict[bool, list[Derivative]] = {True: [], False: []}
+    rows: list[MetricRow] = []
+    for (space, contrast, width), by_run in _sorted_by_run(carried_maps).items():
+        of_contrast = contrasts.get(contrast, ())
+        maps = {
+            name: by_run[name]
+            for name in runs
+            if name in of_contrast and {"effect", "variance"} <= by_run.get(name, {}).keys()
+        }
+        if len(maps) < 2 or not _on_one_grid(maps, f"{series_name}, {space}, {contrast}"):
+            continue
+        first = next(iter(maps.values()))["effect"]
+        rho = shared_error(width, calibrated=calibrated)
+        estimate = combine_runs([_estimate(own) for own in maps.values()], shared=rho)
+        told = _common_sidecar(combination, contrast, maps, estimate, rho)
+        entities = first.entities
+        images = {stat: getattr(estimate, stat) for stat in ("effect", "variance", "t", "z")}
+        if estimate.person_sd is not None:
+            images["personsd"] = estimate.person_sd
+        results: list[tuple[Array, Derivative]] = [
+            (values.astype(np.float32), _statmap(stat, entities, told, combination))
+            for stat, values in images.items()
+        ]
+        regions = {}
+        for threshold in parse_thresholds(thresholds):
+            if threshold.stat == "z":
+                region, limit = threshold.region(estimate.z, estimate.mask, estimate.mask)
+                regions[threshold.label.lower()] = region
+                results.append(
+                    (
+                        region.astype(np.uint8),
+                        _region(threshold, limit, entities, told, combination),
+                    )
+                )
+        expected_wrong: dict[str, float | None] = {}
+        if estimate.sd is not None:
+            error = error_images(
+                effect=estimate.effect,
+                variance=estimate.variance,
+                t=estimate.t,
+                z=estimate.z,
+                error=np.square(estimate.sd),
+                brain=estimate.mask,
+                is_wide=is_wide(width, bold_mask.zooms),
+            )
+            of_effect = results[0][1]
+            for values, beside in maps_beside(error.images, of_effect):
+                stat = beside.entities["stat"]
+                about = {**beside.sidecar, **_sources(combination, told, beside.entities)}
+                if stat == "sd":
+                    about |= {"Description": _TEXT[stat], "Units": _units(stat, combination)}
+                results.append((values, Derivative(None, beside.entities, about)))
+            coverage = covered.get(contrast, [])
+            if len(coverage) >= len(maps) and min(coverage) >= LEAST_COVERAGE:
+                regions["reliable"] = error.reliable
+                region, beside = region_beside(error.reliable, of_effect, error.reliable_text)
+                of_combination = {
+                    key: of_effect.sidecar[key]
+                    for key in _OF_COMBINATION
+                    if key in of_effect.sidecar
+                }
+                about = {**beside.sidecar, **of_combination}
+                results.append((region, Derivative(None, beside.entities, about)))
+            expected_wrong = {name: error.expected_wrong(one) for name, one in regions.items()}
+        for values, named in results:
+            save_image(values, first.volume.affine, path := here / f"{named.name}.nii")
+            made[space == FRAME].append(Derivative(path, named.entities, named.sidecar))
+        if space == FRAME:
+            for name, region in regions.items():
+                metrics = {"voxels": int(region.sum())}
+                if name in expected_wrong:
+                    metrics["expected_wrong"] = expected_wrong[name]
+                rows += metric_rows(
+                    series_name, metrics, threshold=name, contrast=contrast, fwhm_mm=width
+                )
+    return made[True], made[False], rows
+
+
+_Maps = Mapping[str, Derivative]
+_Key = tuple[str, str, float]
+
+
+def _sorted_by_run(maps: Sequence[Derivative]) -> dict[_Key, dict[str, dict[str, Derivative]]]:
+    """Return maps by (space, contrast, FWHM), then by run and statistic."""
+    out: dict[_Key, dict[str, dict[str, Derivative]]] = {}
+    for one in maps:
+        entities = one.entities
+        space = "+".join(entities[key] for key in ("space", "cohort", "res") if key in entities)
+        if entities.get("space") == FRAME:
+            space = FRAME
+        key = space, entities["contrast"], real(one.sidecar["SmoothingFWHM"])
+        of_run = out.setdefault(key, {}).setdefault(str(one.sidecar["Run"]), {})
+        of_run[entities["stat"]] = one
+    return out
+
+
+def _on_one_grid(maps: Mapping[str, _Maps], what: str) -> bool:
+    """Whether the maps of all runs are on one grid; a warning if they are not."""
+    volumes = [own["effect"].volume for own in maps.values()]
+    first = volumes[0]
+    same = all(
+        one.data.shape == first.data.shape and np.allclose(one.affine, first.affine, atol=1e-3)
+        for one in volumes
+    )
+    if not same:
+        _LOGGER.warning("%s: runs are on different grids and are not combined", what)
+    return same
+
+
+def _estimate(maps: _Maps) -> RunEstimate:
+    """Return the effect of a run as arrays."""
+    model = maps["effect"].sidecar["Model"]
+    assert isinstance(model, Mapping)
+    return RunEstimate(
+        effect=maps["effect"].volume.data,
+        variance=maps["variance"].volume.data,
+        sd=maps["sd"].volume.data if "sd" in maps else None,
+        dof=real(model["DegreesOfFreedom"]),
+    )
+
+
+def _common_sidecar(
+    combination: _Combination,
+    contrast: str,
+    maps: Mapping[str, _Maps],
+    estimate: CombinedEstimate,
+    rho: float,
+) -> dict[str, object]:
+    """Return metadata of all combined maps of a contrast at one smoothing."""
+    first = next(iter(maps.values()))["effect"].sidecar
+    left_out = {
+        **combination.left_out,
+        **{name: of[contrast] for name, of in combination.without.items() if contrast in of},
+    }
+    left_out |= {
+        name: "the contrast could not be estimated in this run"
+        for name in combination.runs
+        if name not in maps and name not in left_out
+    }
+    not_applied = [name for name, own in maps.items() if own["effect"].sidecar.get("NotApplied")]
+    told: dict[str, object] = {
+        **{key: first[key] for key in _KEPT_KEYS if key in first},
+        "RunWeights": {name: round(1 / len(maps), 6) for name in maps},
+        "RunsLeftOut": left_out,
+        "DegreesOfFreedom": estimate.dof,
+    }
+    if not_applied:
+        told["NotAppliedIn"] = not_applied
+    with_sd = [name for name, own in maps.items() if "sd" in own]
+    series = combination.series
+    if estimate.sd is not None:
+        told["SharedErrorCorrelation"] = round(rho, 4)
+        told["ErrorOfReconstruction"] = (
+            "The stat-sd map contains the standard deviation of the reconstruction error of the"
+            " combined effect"
+        )
+    elif not_applied:
+        told["ErrorOfReconstruction"] = (
+            f"There is no stat-sd map, because {series} was not applied to"
+            f" {enumerated(not_applied)} (zero filled)"
+        )
+    elif with_sd:
+        lacking = [name for name in maps if name not in with_sd]
+        told["ErrorOfReconstruction"] = (
+            "There is no stat-sd map, because the reconstruction error was not estimated in"
+            f" {enumerated(lacking)}"
+        )
+    return told
+
+
+def _units(stat: str, combination: _Combination) -> str:
+    """Unit of a combined map."""
+    if stat in _WITHOUT_UNIT:
+        return "1"
+    return "percent" if combination.percent else "arbitrary"
+
+
+def _statmap(
+    stat: str, effect: Mapping[str, str], told: Mapping[str, object], combination: _Combination
+) -> Derivative:
+    """Return a combined map without its values; `effect`: entities of the effect."""
+    entities = {**effect, "stat": stat}
+    about = {
+        "Description": _TEXT[stat],
+        "Units": _units(stat, combination),
+        **told,
+        **_sources(combination, told, entities),
+    }
+    return Derivative(None, entities, about)
+
+
+def _region(
+    threshold: Threshold,
+    limit: float | None,
+    effect: Mapping[str, str],
+    told: Mapping[str, object],
+    combination: _Combination,
+) -> Derivative:
+    """Return an active region without its values; `limit`: the least z value in it."""
+    dropped = ("contrast", "stat", "desc", "suffix")
+    entities = {
+        **{key: label for key, label in effect.items() if key not in dropped},
+        "label": effect["contrast"],
+        "desc": map_label(combination.series, real(told["SmoothingFWHM"]), threshold.label),
+        "suffix": "mask",
+    }
+    about = region_sidecar(threshold) | {"Threshold": "n/a" if limit is None else limit}
+    common = ("SkullStripped", "SourceSeries", "SmoothingFWHM", "Resolution", *_OF_COMBINATION)
+    about |= {key: told[key] for key in common if key in told}
+    return Derivative(None, entities, {**about, **_sources(combination, told, effect)})
+
+
+def _sources(
+    combination: _Combination, told: Mapping[str, object], entities: Mapping[str, str]
+) -> dict[str, object]:
+    """Return URIs of the maps of the combined runs, as metadata.
+
+    They are the maps of the same statistic, which are stored at the same levels, or the effects if
+    the runs have no such map.
+    """
+    weights = told["RunWeights"]
+    assert isinstance(weights, Mapping)
+    stat = "effect" if entities["stat"] == "personsd" else entities["stat"]
+    own = {key: label for key, label in entities.items() if label != FRAME} | {"stat": stat}
+    paths = (
+        derivative_path({**combination.runs[name], **own, "extension": ".nii.gz"})
+        for name in weights
+    )
+    return {"Sources": [f"bids::{path}" for path in paths]}

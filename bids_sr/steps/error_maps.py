@@ -1,0 +1,155 @@
+"""Maps of the reconstruction error beside the maps of an effect, of a run or of several runs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from bids_sr.frozen import frozen
+from bids_sr.glm.activation_regions import fdr_region, reliable_region
+from bids_sr.io.arrays import Array, Mask
+from bids_sr.io.json_values import real
+from bids_sr.pipeline.artifacts import Derivative
+
+_WIDE = 2 / 3
+"""Smoothing (FWHM, acquired voxels) from which on the error is no larger than the noise."""
+RELIABLE = "Reliable"
+_TEXT = {
+    "sd": (
+        "Standard deviation of the reconstruction error. This error is identical in all"
+        " blocks, so it is not part of the residuals of the linear model. Thermal and"
+        " physiological noise are described by the variance map",
+        "arbitrary",
+    ),
+    "wrongsign": (
+        "Posterior probability that the effect has the wrong sign, computed from the"
+        " variance of the effect and the standard deviation of the reconstruction error (not"
+        " a p value)",
+        "1",
+    ),
+    "tTotal": (
+        "Effect divided by its total standard deviation, the square root of the sum of the"
+        " variance of the effect and the squared standard deviation of the reconstruction"
+        " error",
+        "1",
+    ),
+    "zTotal": ("z value, scaled by the ratio of tTotal to t", "1"),
+}
+FITTED = ("effect", "variance", "t", "z")
+_RELIABLE = (
+    "Active voxels with the highest t values (FDR .05 of z), selected so that at most 5 %"
+    " of the voxels are expected to have the wrong sign",
+    "Active voxels (FDR .05 of zTotal)",
+)
+
+
+@frozen
+class ErrorImages:
+    """Maps that follow from an effect, its variance and its reconstruction error.
+
+    `images`: map by the name of its statistic. `active`: active voxels by noise alone.
+    `reliable`: voxels with a reliable sign, and `reliable_text` how they were selected. `wrong`:
+    probability of the wrong sign.
+    """
+
+    images: Mapping[str, Array]
+    active: Mask
+    reliable: Mask
+    reliable_text: str
+    wrong: Array
+
+    def expected_wrong(self, region: Mask) -> float | None:
+        """Expected share of voxels with the wrong sign in a region; None if it is empty."""
+        return float(self.wrong[region].mean()) if region.any() else None
+
+
+def is_wide(width: float, zooms: Sequence[float] | Array) -> bool:
+    """Whether the smoothing (FWHM, mm) makes the error no larger than the noise.
+
+    `zooms`: voxel size of the acquired grid (mm).
+    """
+    return bool(width >= _WIDE * max(zooms[:2]))
+
+
+def error_images(
+    *,
+    effect: Array,
+    variance: Array,
+    t: Array,
+    z: Array,
+    error: Array,
+    brain: Mask,
+    is_wide: bool,
+) -> ErrorImages:
+    """Return the maps of the reconstruction error of an effect, and its reliable region.
+
+    Parameters
+    ----------
+    effect, variance, t, z : Array
+        Maps of the linear model (3D).
+    error : Array
+        Variance of the reconstruction error (3D), 0 outside the brain.
+    brain : Mask
+        Brain (3D).
+    is_wide : bool
+        Whether the smoothing is wide, so that the error enters t and z; see `is_wide`.
+
+    Returns
+    -------
+    ErrorImages
+        Maps and regions.
+    """
+    from bids_sr.sr.variance.posterior import wrong_sign
+
+    active = fdr_region(z, brain)[0]
+    total = variance + error
+    wrong = np.where(brain, wrong_sign(effect, total), 0)
+    images = {"sd": np.sqrt(error), "wrongsign": wrong}
+    if is_wide:
+        reduced = np.sqrt(variance / np.where(total > 0, total, 1))
+        images |= {"tTotal": t * reduced, "zTotal": z * reduced}
+        reliable = fdr_region(z * reduced, brain)[0]
+    else:
+        reliable = reliable_region(t, wrong, active)
+    return ErrorImages(
+        images=images,
+        active=active,
+        reliable=reliable,
+        reliable_text=_RELIABLE[int(is_wide)],
+        wrong=wrong,
+    )
+
+
+def maps_by_contrast(
+    maps: Sequence[Derivative], width: float
+) -> Iterator[tuple[str, dict[str, Derivative]]]:
+    """Yield contrasts with their maps of the linear model at one smoothing, by statistic.
+
+    `width`: FWHM (mm).
+    """
+    by_contrast: dict[str, dict[str, Derivative]] = {}
+    for each in maps:
+        if each.entities["suffix"] == "statmap" and real(each.sidecar["SmoothingFWHM"]) == width:
+            by_contrast.setdefault(each.entities["contrast"], {})[each.entities["stat"]] = each
+    return ((name, own) for name, own in by_contrast.items() if own.keys() >= set(FITTED))
+
+
+def maps_beside(
+    images: Mapping[str, Array], effect: Derivative
+) -> Iterator[tuple[Array, Derivative]]:
+    """Yield maps with the entities and metadata of an effect, except what they show."""
+    for stat, values in images.items():
+        text, units = _TEXT[stat]
+        told = {**effect.sidecar, "Description": text, "Units": units}
+        named = Derivative(None, {**effect.entities, "stat": stat}, told)
+        yield values.astype(np.float32), named
+
+
+def region_beside(region: Array, effect: Derivative, text: str) -> tuple[Array, Derivative]:
+    """Return the reliable region of the contrast of an effect, as a mask with its metadata."""
+    named = effect.entities["contrast"], effect.entities["desc"] + RELIABLE
+    kept = {key: name for key, name in effect.entities.items() if key not in ("contrast", "stat")}
+    entities = {**kept, "label": named[0], "desc": named[1], "suffix": "mask"}
+    common = ("SkullStripped", "SourceSeries", "SmoothingFWHM", "Resolution")
+    told = {key: effect.sidecar[key] for key in common if key in effect.sidecar}
+    about = {"Type": "ROI", "Description": text, "ThresholdLabel": RELIABLE}
+    return region.astype(np.uint8), Derivative(None, entities, {**told, **about})

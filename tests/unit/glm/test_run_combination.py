@@ -1,0 +1,209 @@
+"""Runs combined by hand, against nilearn, and in simulations with a known shared error."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bids_sr.glm.run_combination import (
+    CombinationError,
+    RunEstimate,
+    combine_runs,
+    precision_weights,
+    shared_error,
+)
+
+
+def estimates(n_runs, shape=(4, 5, 6), seed=0, dof=80.0):
+    rng = np.random.default_rng(seed)
+    return [
+        RunEstimate(
+            effect=rng.normal(2, 3, shape),
+            variance=rng.uniform(0.5, 4, shape),
+            sd=rng.uniform(0.1, 2, shape),
+            dof=dof + number,
+        )
+        for number in range(n_runs)
+    ]
+
+
+def of_value(effect, variance, sd=None, dof=50.0):
+    def filled(value):
+        return np.full((1, 1, 1), float(value))
+
+    error = None if sd is None else filled(sd)
+    return RunEstimate(effect=filled(effect), variance=filled(variance), sd=error, dof=dof)
+
+
+@pytest.mark.parametrize("n_runs", [2, 3, 6])
+@pytest.mark.parametrize("shared", [0.0, 0.75, 1.0])
+def test_equal_runs_have_the_closed_form(n_runs, shared):
+    combined = combine_runs([of_value(7, 3, 2)] * n_runs, shared=shared)
+    total = (3 + (1 - shared) * 4) / n_runs + shared * 4
+    assert combined.effect.item() == pytest.approx(7)
+    assert combined.variance.item() == pytest.approx(3 / n_runs)
+    assert combined.total_variance.item() == pytest.approx(total)
+    assert combined.t.item() == pytest.approx(7 / (3 / n_runs) ** 0.5)
+    assert combined.dof == 50 * n_runs
+    tail = stats.t.sf(combined.t.item(), combined.dof)
+    assert combined.z.item() == pytest.approx(stats.norm.isf(tail), rel=1e-6)
+
+
+def test_unequal_weights_by_hand():
+    runs = [of_value(1, 2, 3), of_value(5, 4, 1)]
+    combined = combine_runs(runs, [3, 1], shared=0.6)
+    assert combined.effect.item() == pytest.approx(0.75 * 1 + 0.25 * 5)
+    assert combined.variance.item() == pytest.approx(0.5625 * 2 + 0.0625 * 4)
+    squared = 0.4 * (0.5625 * 9 + 0.0625 * 1) + 0.6 * (0.75 * 3 + 0.25 * 1) ** 2
+    assert combined.sd.item() ** 2 == pytest.approx(squared)
+    assert combined.shared_sd.item() ** 2 == pytest.approx(0.6 * 2.5**2)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n_runs", [2, 5])
+def test_nilearn_gives_the_same(n_runs, weighted):
+    from nilearn.glm.contrasts import _compute_fixed_effects_params
+
+    runs = estimates(n_runs)
+    expected = _compute_fixed_effects_params(
+        [run.effect.ravel() for run in runs],
+        [run.variance.ravel() for run in runs],
+        weighted,
+        [run.dof for run in runs],
+    )
+    weights = precision_weights(runs) if weighted else None
+    combined = combine_runs(runs, weights, shared=0.75)
+    maps = (combined.effect, combined.variance, combined.t, combined.z)
+    for values, theirs in zip(maps, expected, strict=True):
+        assert np.abs(values.ravel() - theirs).max() <= 1e-4 * np.ptp(theirs)
+
+
+def test_the_public_function_of_nilearn_gives_the_same():
+    import nibabel as nib
+    from nilearn.glm.contrasts import compute_fixed_effects
+
+    runs = estimates(3)
+
+    def images(name):
+        maps = (getattr(run, name).astype(np.float32) for run in runs)
+        return [nib.Nifti1Image(values, np.eye(4)) for values in maps]
+
+    mask = nib.Nifti1Image(np.ones(runs[0].effect.shape, np.uint8), np.eye(4))
+    expected = compute_fixed_effects(
+        images("effect"), images("variance"), mask=mask, dofs=[run.dof for run in runs]
+    )
+    combined = combine_runs(runs, shared=0.75)
+    maps = (combined.effect, combined.variance, combined.t, combined.z)
+    for values, image in zip(maps, expected, strict=True):
+        theirs = image.get_fdata()
+        assert np.abs(values - theirs).max() <= 1e-4 * np.ptp(theirs)
+
+
+def test_precision_weights_are_inverse_variances():
+    weights = precision_weights([of_value(0, 1), of_value(0, 4)])
+    assert [weight.item() for weight in weights] == pytest.approx([0.8, 0.2])
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.75, 1.0])
+def test_intervals_cover_as_often_as_they_say(rho):
+    """Coverage of 95 % intervals with a known correlation of the error between runs."""
+    rng = np.random.default_rng(1)
+    n_runs, n = 3, 40_000
+    sd = rng.uniform(0.5, 2, (n_runs, n))
+    noise = rng.uniform(0.5, 1, (n_runs, n))
+    common, separate = rng.normal(size=n), rng.normal(size=(n_runs, n))
+    error = sd * (rho**0.5 * common + (1 - rho) ** 0.5 * separate)
+    effects = 5 + error + noise * rng.normal(size=(n_runs, n))
+    runs = [
+        RunEstimate(effect=effects[run], variance=noise[run] ** 2, sd=sd[run], dof=100)
+        for run in range(n_runs)
+    ]
+
+    def covered(shared, weights=None):
+        combined = combine_runs(runs, weights, shared=shared)
+        return np.mean(np.abs(combined.effect - 5) < 1.96 * np.sqrt(combined.total_variance))
+
+    assert covered(rho) == pytest.approx(0.95, abs=0.005)
+    assert covered(rho, precision_weights(runs)) == pytest.approx(0.95, abs=0.005)
+    if rho == 0.75:
+        assert covered(0.0) < 0.9  # error divided by n
+        assert covered(1.0) > 0.96
+
+
+def test_the_spread_between_runs_needs_three_of_them():
+    assert combine_runs(estimates(2), shared=0.75).between_variance is None
+    assert combine_runs(estimates(2), shared=0.75).person_sd is None
+    combined = combine_runs([of_value(1, 1), of_value(2, 1), of_value(6, 1)], shared=0.75)
+    assert combined.between_variance.item() == pytest.approx(np.var([1, 2, 6], ddof=1) / 3)
+    assert combined.person_sd.item() ** 2 == pytest.approx(np.var([1, 2, 6], ddof=1) / 3)
+    with_error = combine_runs([of_value(e, 1, 2) for e in (1, 2, 6)], shared=0.75)
+    assert with_error.person_sd.item() ** 2 == pytest.approx(7 / 3 + 0.75 * 4)
+
+
+def test_intervals_of_the_person_cover_with_unequal_weights():
+    rng = np.random.default_rng(2)
+    n_runs, n = 4, 40_000
+    weights = [1, 2, 2, 1]
+    effects = rng.normal(3, 2, (n_runs, n))
+    runs = [RunEstimate(effect=own, variance=np.ones(n), dof=100) for own in effects]
+    combined = combine_runs(runs, weights, shared=1)
+    expected = 4 * sum((weight / 6) ** 2 for weight in weights)
+    assert combined.between_variance.mean() == pytest.approx(expected, rel=0.02)
+    inside = np.abs(combined.effect - 3) < stats.t.isf(0.025, 3) * combined.person_sd
+    assert inside.mean() == pytest.approx(0.95, abs=0.01)
+
+
+def test_t_of_noise_passes_as_often_as_it_should():
+    """With few degrees of freedom and runs of equal noise, at p < .001 on both sides."""
+    rng = np.random.default_rng(3)
+    n, dof = 400_000, 20
+    runs = [
+        RunEstimate(effect=rng.normal(size=n), variance=rng.chisquare(dof, n) / dof, dof=dof)
+        for _ in range(3)
+    ]
+    z = combine_runs(runs, shared=0.75).z
+    assert 0.0008 <= np.mean(np.abs(z) > stats.norm.isf(0.001)) / 2 <= 0.00125
+
+
+def test_the_error_is_unknown_if_one_run_has_none():
+    combined = combine_runs([of_value(1, 1, 2), of_value(1, 1)], shared=0.75)
+    assert combined.sd is None
+    assert combined.shared_sd is None
+    assert combined.total_variance.item() == pytest.approx(0.5)
+
+
+def test_voxels_that_a_run_lacks_are_0():
+    first, second = estimates(2)
+    first.variance[0] = 0
+    second.variance[..., 1] = 0
+    combined = combine_runs([first, second], shared=0.75)
+    expected = np.ones(first.effect.shape, dtype=bool)
+    expected[0], expected[..., 1] = False, False
+    np.testing.assert_array_equal(combined.mask, expected)
+    for values in (combined.effect, combined.variance, combined.sd, combined.t, combined.z):
+        assert not values[~expected].any()
+        assert values[expected].all()
+    assert sum(precision_weights([first, second]))[expected] == pytest.approx(1)
+
+
+def test_the_shared_error_grows_with_smoothing():
+    assert shared_error(2.5, calibrated=False) == pytest.approx(0.775)
+    assert [shared_error(fwhm, calibrated=False) for fwhm in (0, 5, 5.1)] == [0.75, 0.8, 1.0]
+    assert shared_error(5, calibrated=True) == 1.0
+
+
+def test_runs_that_cannot_be_combined_are_refused():
+    first, second = estimates(2)
+    other = estimates(1, shape=(4, 5, 7))[0]
+    for runs, weights, shared, message in [
+        ([first], None, 0.75, r"1 run\(s\)"),
+        ([first, other], None, 0.75, r"effect of run 2 has the shape \(4, 5, 7\)"),
+        ([first, second], None, 1.2, "1.2; expected 0 to 1"),
+        ([first, second], [1], 0.75, "1 weights for 2 runs"),
+        ([first, second], [1, -1], 0.75, "weight of run 2 is negative"),
+        ([first, second], [0, 0], 0.75, "all weights are 0"),
+        ([first, second], [1, np.ones(3)], 0.75, "weights of run 2 have the shape"),
+        ([first, of_value(1, 1, dof=0)], None, 0.75, "shape|0 degrees"),
+        ([of_value(1, 1), of_value(1, 1, dof=0)], None, 0.75, "run 2 has 0 degrees"),
+    ]:
+        with pytest.raises(CombinationError, match=message):
+            combine_runs(runs, weights, shared=shared)

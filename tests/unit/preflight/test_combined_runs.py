@@ -1,0 +1,140 @@
+"""Runs that are combined, runs that are left out, and what the dry run says of both."""
+
+import pytest
+from bidsmaker import EVENTS, BidsMaker
+from graphmaker import planned_call
+
+from bids_sr.preflight.combined_runs import group_runs
+from bids_sr.preflight.plan_text import dry_run_text
+
+OPTIONS = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
+
+
+@pytest.fixture
+def maker(tmp_path):
+    return BidsMaker(tmp_path / "bids")
+
+
+def add(maker, *names, rows=EVENTS, **bold):
+    for name in names:
+        maker.bold(f"sub-01_{name}", **bold)
+        maker.events(f"sub-01_{name}", rows)
+
+
+def grouped(maker, tmp_path, *options):
+    """Return groups, warnings by the name of the file, and the text of the dry run."""
+    settings, plan = planned_call(maker, tmp_path, *OPTIONS, *options)
+    groups = [group for one in plan.subjects for group in group_runs(one.runs, plan)]
+    warnings = {one.run: one.why for one in plan.warnings if "combined" in one.why}
+    return groups, warnings, dry_run_text(plan, settings)
+
+
+def test_runs_of_a_task_are_combined_in_the_order_of_their_numbers(maker, tmp_path):
+    add(maker, *(f"task-tap_run-{run}" for run in (10, 1, 2)))
+    add(maker, "task-other", "task-tap_acq-x_run-1")
+    (group,), warnings, text = grouped(maker, tmp_path)
+    assert list(group.runs) == ["run-1", "run-2", "run-10"]
+    assert group.entities == {"subject": "01", "task": "tap", "datatype": "func"}
+    assert group.left_out == {}
+    assert not group.over_sessions
+    assert warnings == {}
+    assert "sub-01_task-tap: run-1, run-2, run-10 are combined\n" in text
+
+
+def test_a_single_run_is_not_combined(maker, tmp_path):
+    add(maker, "task-tap", "task-other_run-1")
+    groups, warnings, text = grouped(maker, tmp_path)
+    assert groups == []
+    assert warnings == {}
+    assert "combined" not in text
+
+
+def test_sessions_are_combined_one_by_one_and_together(maker, tmp_path):
+    add(maker, "ses-a_task-tap_run-1", "ses-a_task-tap_run-2", "ses-b_task-tap")
+    groups, warnings, text = grouped(maker, tmp_path)
+    assert [list(group.runs) for group in groups] == [
+        ["run-1", "run-2"],
+        ["ses-a_run-1", "ses-a_run-2", "ses-b"],
+    ]
+    within, over = groups
+    assert within.entities["session"] == "a"
+    assert "session" not in over.entities
+    assert [group.over_sessions for group in groups] == [False, True]
+    assert warnings == {}
+    assert "ses-a_run-1, ses-a_run-2, ses-b are combined over sessions" in text
+
+
+def test_a_run_without_a_number_beside_numbered_runs_is_refused(maker, tmp_path):
+    add(maker, "task-tap", "task-tap_run-1", "task-tap_run-2")
+    (group,), warnings, text = grouped(maker, tmp_path)
+    assert list(group.runs) == ["run-1", "run-2"]
+    assert list(warnings) == ["sub-01_task-tap"]
+    assert "has no run- entity" in warnings["sub-01_task-tap"]
+    assert "Add run- to its name" in text
+
+
+def test_a_run_without_a_number_leaves_a_single_run_uncombined(maker, tmp_path):
+    add(maker, "task-tap", "task-tap_run-2")
+    groups, warnings, _ = grouped(maker, tmp_path)
+    assert groups == []
+    assert list(warnings) == ["sub-01_task-tap"]
+
+
+def test_other_weights_leave_a_run_out_of_a_contrast(maker, tmp_path):
+    add(maker, "task-tap_run-1", "task-tap_run-2")
+    add(maker, "task-tap_run-3", rows=[(on, dur, "thumb") for on, dur, _ in EVENTS])
+    (group,), warnings, _ = grouped(maker, tmp_path)
+    assert list(group.runs) == ["run-1", "run-2", "run-3"]
+    assert group.contrasts["thumb"] == ("run-1", "run-2", "run-3")
+    # the mean of one trial type is another contrast than the mean of two
+    assert group.contrasts.get("all", ("run-1", "run-2")) == ("run-1", "run-2")
+    assert group.contrasts["little"] == ("run-1", "run-2")
+    assert group.without["run-3"]["little"] == "the run has no such contrast"
+    assert list(warnings) == ["sub-01_task-tap_run-3"]
+    assert "only in part: contrast little" in warnings["sub-01_task-tap_run-3"]
+
+
+def test_a_run_without_a_shared_contrast_is_left_out(maker, tmp_path):
+    add(maker, "task-tap_run-1", "task-tap_run-2")
+    add(maker, "task-tap_run-3", rows=[(on, dur, "toe") for on, dur, _ in EVENTS])
+    (group,), warnings, _ = grouped(maker, tmp_path)
+    assert list(group.runs) == ["run-1", "run-2"]
+    assert "no such contrast" in group.left_out["run-3"]
+    assert "not combined with the other runs" in warnings["sub-01_task-tap_run-3"]
+
+
+def test_another_voxel_size_leaves_a_run_out(maker, tmp_path):
+    add(maker, "task-tap_run-1", "task-tap_run-3")
+    # too many volumes for a calibration run
+    add(maker, "task-tap_run-2", zooms=(4.0, 4.0, 4.0), n_volumes=150)
+    (group,), warnings, _ = grouped(maker, tmp_path)
+    assert list(group.runs) == ["run-1", "run-3"]
+    assert "voxels of 4 x 4 x 4 mm; expected factor 2 x 2 x 1" in group.left_out["run-2"]
+    assert list(warnings) == ["sub-01_task-tap_run-2"]
+
+
+def test_components_of_runs_at_rest_are_not_combined(maker, tmp_path):
+    for run in (1, 2):
+        maker.bold(f"sub-01_task-rest_run-{run}", n_volumes=90)
+    groups, warnings, _ = grouped(maker, tmp_path)
+    assert groups == []
+    assert warnings == {}
+
+
+def test_correlations_alone_are_not_combined(maker, tmp_path):
+    add(maker, "task-tap", "task-tap_run-1", "task-tap_run-2")
+    _, warnings, text = grouped(maker, tmp_path, "--activation", "cc")
+    assert warnings == {}
+    assert "are combined" not in text
+
+
+def test_combined_runs_cost_time_and_disk(maker, tmp_path):
+    from graphmaker import stage_minutes
+
+    add(maker, "task-tap_run-1")
+    settings, alone = planned_call(maker, tmp_path, *OPTIONS)
+    assert "combination of runs" not in stage_minutes(settings)
+    add(maker, "task-tap_run-2")
+    settings, both = planned_call(maker, tmp_path, *OPTIONS)
+    assert stage_minutes(settings)["combination of runs"] > 0
+    assert both.estimate.work_gb > 2 * alone.estimate.work_gb

@@ -1,0 +1,261 @@
+"""Maps of each participant: the runs of a task combined, within sessions and over sessions."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from bids_sr.frozen import frozen
+from bids_sr.pipeline.artifacts import Map, Mask, Rows, Transforms
+from bids_sr.pipeline.flow import expect_cost, joined, say, subworkflow
+from bids_sr.pipeline.nodes import scope_name
+from bids_sr.pipeline.step import Part
+from bids_sr.preflight.combined_runs import RunGroup, group_runs
+from bids_sr.series import MEASURED, RAW, series_names
+from bids_sr.sr.method import Cost
+from bids_sr.steps import activation, combined_runs
+from bids_sr.workflows.anatomy import Anatomy
+from bids_sr.workflows.fit_run import FittedRun
+from bids_sr.workflows.make_series import RunSeries
+from bids_sr.workflows.map_run import MappedRun, MappedSeries, maps_to_store
+from bids_sr.workflows.run_plan import RunPlan
+from bids_sr.workflows.wanted import Planned
+
+_PLAIN = "bspline"
+_MAPS_OF_A_RUN = 3
+"""Effect, variance and error."""
+
+
+@frozen
+class ProcessedRun:
+    """Results of a run that the participant level uses."""
+
+    plan: RunPlan
+    fitted: FittedRun
+    series: RunSeries
+    maps: MappedRun
+
+
+@frozen
+class CombinedRuns:
+    """Maps of the combined runs of one task.
+
+    Parameters
+    ----------
+    group : RunGroup
+        Combined runs, and runs that are left out with the reason.
+    first : ProcessedRun
+        First run, whose boldref is the frame.
+    maps : Mapping[str, list[Map]]
+        Maps and regions in the frame of the first run, by series.
+    space_maps : Mapping[str, list[Map]]
+        Maps and regions in other spaces, by series.
+    rows : Mapping[str, Rows]
+        Size of the regions and expected share of the wrong sign, by series.
+    left_out : Mapping[str, Mapping[str, str]]
+        Reason by series and name of a run that is left out.
+    """
+
+    group: RunGroup
+    first: ProcessedRun
+    maps: Mapping[str, list[Map]]
+    space_maps: Mapping[str, list[Map]]
+    rows: Mapping[str, Rows]
+    left_out: Mapping[str, Mapping[str, str]]
+
+
+def combine_participant(
+    planned: Planned, processed: Sequence[ProcessedRun], anat: Anatomy | None
+) -> list[CombinedRuns]:
+    """Combine the runs of each task of a participant, within sessions and over sessions.
+
+    Parameters
+    ----------
+    planned : Planned
+        Settings of the call and plan of all participants.
+    processed : Sequence[ProcessedRun]
+        Runs of the participant.
+    anat : Anatomy | None
+        Anatomy of the participant; None if missing.
+
+    Returns
+    -------
+    list[CombinedRuns]
+        One per task and session, then one per task over sessions; empty if no runs belong
+        together, or without maps of a linear model.
+    """
+    if "glm" not in planned.settings.activation.kinds:
+        return []
+    by_file = {run.plan.bold.bold: run for run in processed}
+    combined = []
+    for group in group_runs([run.plan.bold for run in processed], planned.plan):
+        runs = {name: by_file[run.bold] for name, run in group.runs.items()}
+        combined.append(_combine_group(planned, group, runs, anat))
+    if combined:
+        say(
+            Part.MAPS,
+            combined_runs.describe_combination(
+                over_sessions=any(one.group.over_sessions for one in combined),
+                in_spaces=any(bool(run.series.grids) for run in processed),
+                with_error=any(
+                    own.error_maps is not None
+                    for run in processed
+                    for own in run.maps.mapped.values()
+                ),
+            ),
+        )
+    return combined
+
+
+def _combine_group(
+    planned: Planned,
+    group: RunGroup,
+    runs: Mapping[str, ProcessedRun],
+    anat: Anatomy | None,
+) -> CombinedRuns:
+    """Combine the runs of one group, series by series; `runs`: by name, the first run first."""
+    first_name, first = next(iter(runs.items()))
+    outputs = planned.outputs(group.entities, axis_order=first.plan.bold.axis_order)
+    outputs = outputs.with_references(
+        boldref=first.fitted.motion.boldref, t1w=None if anat is None else anat.t1w_preproc
+    )
+    maps: dict[str, list[Map]] = {}
+    space_maps: dict[str, list[Map]] = {}
+    rows: dict[str, Rows] = {}
+    left_out: dict[str, Mapping[str, str]] = {}
+    scope = f"{group.label}_over_sessions" if group.over_sessions else f"{group.label}_all_runs"
+    with subworkflow(scope_name(scope)):
+        xfms = {
+            name: None if name == first_name else _register(name, run, first)
+            for name, run in runs.items()
+        }
+        for series in _combined_series(runs.values()):
+            members = {name: run for name, run in runs.items() if series in run.maps.mapped}
+            contrasts = {
+                contrast: shared
+                for contrast, names in group.contrasts.items()
+                if len(shared := [name for name in names if name in members]) > 1
+            }
+            if len(members) < 2 or not contrasts:
+                continue
+            lacking = {
+                name: f"the run has no series {series}" for name in runs if name not in members
+            }
+            left_out[series] = {**group.left_out, **lacking}
+            with subworkflow(series, high_resolution=series != RAW):
+                carried = [
+                    _carry(name, run, series, first, xfms[name], group, list(contrasts))
+                    for name, run in members.items()
+                ]
+                stored = _stored(series, first.plan)
+                maps[series], space_maps[series], rows[series] = combined_runs.combine_maps(
+                    joined(carried),
+                    first.fitted.registration.bold_mask,
+                    coverage_rows=[
+                        own.coverage_rows
+                        for run in members.values()
+                        if (own := run.maps.mapped[series]).coverage_rows is not None
+                    ],
+                    series_name=series,
+                    contrasts=contrasts,
+                    runs={name: run.plan.entities for name, run in members.items()},
+                    left_out=left_out[series],
+                    without=group.without,
+                    thresholds=planned.settings.activation.thresholds,
+                    calibrated=any(_is_calibrated(run, series) for run in members.values()),
+                    percent=group.over_sessions,
+                )
+                n_maps = len(contrasts) * len(planned.settings.activation.smoothing)
+                expect_cost(maps[series], Cost(always=0.5, high=0.6 * n_maps))
+                outputs.keep(maps[series], among=stored)
+                if any(bool(run.series.grids) for run in members.values()):
+                    outputs.keep(space_maps[series], among=stored)
+    return CombinedRuns(
+        group=group,
+        first=first,
+        maps=maps,
+        space_maps=space_maps,
+        rows=rows,
+        left_out=left_out,
+    )
+
+
+def _register(name: str, run: ProcessedRun, first: ProcessedRun) -> Transforms:
+    """Register the boldref of a run to the boldref of the first run."""
+    with subworkflow(scope_name(name)):
+        return combined_runs.register_to_first_run(
+            run.fitted.motion.boldref,
+            first.fitted.motion.boldref,
+            run.fitted.registration.bold_mask,
+            first.fitted.registration.bold_mask,
+            random_seed=run.plan.planned.settings.resources.random_seed,
+        )
+
+
+def _carry(
+    name: str,
+    run: ProcessedRun,
+    series: str,
+    first: ProcessedRun,
+    first2run_xfm: Transforms | None,
+    group: RunGroup,
+    contrasts: Sequence[str],
+) -> list[Map]:
+    """Bring the maps of a series to the frame of the first run."""
+    own: MappedSeries = run.maps.mapped[series]
+    with subworkflow(scope_name(name)):
+        carried = combined_runs.carry_maps(
+            own.maps,
+            own.made.mask,
+            _mask_of_frame(first, series),
+            run.fitted.motion.boldref,
+            run.fitted.registration.bold_mask,
+            error_maps=[] if own.error_maps is None else own.error_maps,
+            space_maps=[] if own.space_maps is None else own.space_maps,
+            first2run_xfm=first2run_xfm,
+            card=own.made.card_file,
+            run=name,
+            contrasts=contrasts,
+            percent=group.over_sessions,
+        )
+        n_maps = _MAPS_OF_A_RUN * len(contrasts) * len(run.plan.planned.settings.activation.smoothing)
+        each = 0.1 if first2run_xfm is None else 0.4
+        expect_cost(carried, Cost(always=0.5, high=each * n_maps))
+        return carried
+
+
+def _mask_of_frame(first: ProcessedRun, series: str) -> Mask:
+    """Return the brain on the grid of the combined maps of a series."""
+    if series in first.maps.mapped:
+        return first.maps.mapped[series].made.mask
+    registered = first.fitted.registration
+    return registered.bold_mask if series == RAW else registered.bold_mask_hr
+
+
+def _combined_series(runs: Collection[ProcessedRun]) -> list[str]:
+    """Return the series whose maps are combined, the acquired one first.
+
+    They are the acquired series, B-spline, methods, measured and compared series, and baselines
+    that were named. Which maps are stored does not matter.
+    """
+    names: dict[str, None] = {}
+    for run in runs:
+        named = series_names(run.plan.planned.settings.superres.methods)
+        chosen = (RAW, _PLAIN, MEASURED, *run.plan.methods, *run.plan.compared_names, *named)
+        for name in run.maps.mapped:
+            if name in chosen:
+                names[name] = None
+    return list(names)
+
+
+def _stored(series: str, plan: RunPlan) -> list[dict[str, str]]:
+    """Return the combined maps that are stored, by their entities: the same as of the runs."""
+    of_runs = activation.stored_maps(series, maps_to_store(plan), plan.contrasts)
+    spread = [
+        {**choice, "stat": "personsd"} for choice in of_runs if choice.get("stat") == "effect"
+    ]
+    return [*of_runs, *spread]
+
+
+def _is_calibrated(run: ProcessedRun, series: str) -> bool:
+    """Whether a series of a run was made with a calibration run."""
+    wanted = run.maps.mapped[series].made.wanted
+    method = None if wanted is None else wanted.method
+    return run.plan.calibrated and method is not None and method.calibrated
