@@ -88,7 +88,7 @@ def explained(made: Sequence[SplitEffect], truth: Sequence[SplitEffect]) -> floa
     return (2 * signals(made, truth) - float(total @ total)) / signals(truth, truth)
 
 
-def shared_error(one: SplitEffect, other: SplitEffect) -> float:
+def error_correlation(one: SplitEffect, other: SplitEffect) -> float:
     """Return the correlation of the errors of two runs over voxels, corrected for noise.
 
     The errors are not centered, as in the variance of their mean.
@@ -127,21 +127,9 @@ def block_noise(
     return np.asarray(scatter / scale * (weights[used] @ own @ weights[used]))
 
 
-def combined_sd(sds: Sequence[Array], weights: Sequence[Array | float], rho: float) -> Array:
-    """Return the standard deviation of the combined reconstruction error (N,).
-
-    `rho`: correlation of the error between runs; 0 for independent errors, 1 for one error.
-    """
-    own = np.sum([(w * sd) ** 2 for w, sd in zip(weights, sds, strict=True)], axis=0)
-    sum_ = np.sum([w * sd for w, sd in zip(weights, sds, strict=True)], axis=0)
-    return np.asarray(np.sqrt((1 - rho) * own + rho * sum_**2))
-
-
-def coverage(error: Array, noise: Array, sd: Array, region: Array) -> float:
+def coverage(error: Array, variance: Array, region: Array) -> float:
     """Return the share of a region whose error lies within its 95 % interval.
 
-    `noise`: variance of the noise of `error`. `sd`: standard deviation of the reconstruction
-    error.
+    `variance`: variance of the error from noise and reconstruction.
     """
-    inside = error**2 < Z95**2 * (noise + sd**2)
-    return float(inside[region].mean())
+    return float((error**2 < Z95**2 * variance)[region].mean())

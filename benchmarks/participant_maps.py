@@ -31,10 +31,9 @@ from _combined_runs import (
     Array,
     SplitEffect,
     block_noise,
-    combined_sd,
     coverage,
+    error_correlation,
     explained,
-    shared_error,
     split_shares,
 )
 from _people_data import TESTED, Part, make_tested
@@ -43,6 +42,7 @@ from _posterior_maps import Stored, call, rounded
 from _table import keep
 
 from bids_sr.glm.blocks import BlockDesign, block_design, half_weights
+from bids_sr.glm.run_combination import RunEstimate, combine_runs, shared_error
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.io.volume import Volume
@@ -58,8 +58,6 @@ WIDTHS = (0.0, 5.0)  # mm
 FRAMES = {"linear": 1, "cubic": 3}
 """Interpolations of maps; the third way resamples the series."""
 SERIES = "series"
-SHARED = {0.0: 0.75, 5.0: 0.80}
-"""Correlation of the reconstruction error between runs, by smoothing."""
 ACTIVE = 4.0  # |t|
 NAMES = ("acquired", "bspline", "sbl", "measured")
 HERE = np.eye(4)
@@ -410,26 +408,34 @@ def precise(variances: Sequence[Array]) -> list[Array]:
 def explained_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
     """Yield explained variance of the mean measured effect, by contrast and series."""
     for contrast in these.runs[0].stored.contrasts:
-        truth = weighted(these.truth(contrast), equal(len(these.runs)))
         region = these.active("measured", contrast)
+        true_effects = inside(these.truth(contrast), region)
+        truth = weighted(true_effects, equal(len(these.runs)))
         for name in NAMES:
             if (way, name) not in these.blocks:
                 continue
-            made = these.effects(way, name, contrast)
-            single = [explained(inside([e], region), inside(truth, region)) for e in made]
-            together = weighted(made, equal(len(made)))
-            other = [
-                explained(inside([made[k]], region), inside(these.truth(contrast)[:1], region))
-                for k in range(1, len(made))
-            ]
-            yield {
+            made = inside(these.effects(way, name, contrast), region)
+            row: dict[str, Any] = {
                 "contrast": contrast,
                 "mm": these.width,
                 "moved": way,
                 "series": name,
-                **{run.title: value for run, value in zip(these.runs, single, strict=True)},
-                "all": explained(inside(together, region), inside(truth, region)),
-                "moved run, effect of the first": float(np.mean(other)),
+            }
+            for run, alone in zip(these.runs, made, strict=True):
+                row[run.title] = explained([alone], truth)
+            for count in range(2, len(made) + 1):
+                row[f"{count} runs"] = float(
+                    np.mean(
+                        [
+                            explained(weighted(some, equal(count)), truth)
+                            for some in combinations(made, count)
+                        ]
+                    )
+                )
+            yield row | {
+                "first run's effect by the moved": float(
+                    np.mean([explained([each], true_effects[:1]) for each in made[1:]])
+                ),
                 "voxels": int(region.sum()),
             }
 
@@ -466,7 +472,6 @@ def weights_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
 def error_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
     """Yield the correlation of errors between runs, and coverage of the combined error."""
     for contrast in these.runs[0].stored.contrasts:
-        count = len(these.runs)
         errors = [
             made.less(true)
             for made, true in zip(
@@ -479,12 +484,18 @@ def error_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
             e.times(1 / np.sqrt(np.maximum(sd**2 + v, 1e-12)))
             for e, sd, v in zip(errors, sds, per_run, strict=True)
         ]
-        error = mean([each.whole for each in errors])
-        noise = np.sum(per_run, axis=0) / count**2
-        shared = SHARED[these.width]
+        # the error takes the place of the effect, and is 0 without noise and without SD
+        estimates = [
+            RunEstimate(effect=e.whole, variance=v, dof=run.design.dof, sd=sd)
+            for run, e, v, sd in zip(these.runs, errors, per_run, sds, strict=True)
+        ]
+        shared = shared_error(these.width, calibrated=False)
         for region, where in these.regions(way, contrast).items():
             pairs = [
-                [shared_error(a.within(where), b.within(where)) for a, b in combinations(of, 2)]
+                [
+                    error_correlation(a.within(where), b.within(where))
+                    for a, b in combinations(of, 2)
+                ]
                 for of in (errors, units)
             ]
             row = {
@@ -494,23 +505,51 @@ def error_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
                 "region": region,
                 "voxels": int(where.sum()),
                 "r of errors": float(np.mean(pairs[0])),
-                "range": f"{min(pairs[0]):.2f} to {max(pairs[0]):.2f}",
                 "r of errors over their total SD": float(np.mean(pairs[1])),
                 "assumed": shared,
                 "single runs": float(
                     np.mean(
                         [
-                            coverage(e.whole, v, sd, where)
+                            coverage(e.whole, v + sd**2, where)
                             for e, v, sd in zip(errors, per_run, sds, strict=True)
                         ]
                     )
                 ),
             }
             for what, rho in (("assumed", shared), ("1", 1.0), ("0 (SD²/n)", 0.0)):
-                sd = combined_sd(sds, equal(count), rho)
-                row[f"coverage, {what}"] = coverage(error, noise, sd, where)
-            row["coverage, noise alone"] = coverage(error, noise, 0 * noise, where)
+                together = combine_runs(estimates, shared=rho)
+                row[f"coverage, {what}"] = coverage(
+                    together.effect, together.total_variance, where
+                )
+            if len(pairs[0]) > 1:
+                row["r, range over pairs"] = f"{min(pairs[0]):.2f} to {max(pairs[0]):.2f}"
+            row["coverage, noise alone"] = coverage(together.effect, together.variance, where)
             yield row
+
+
+def noise_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
+    """Yield noise by scatter of blocks over the variance of the linear model, over the brain."""
+    for contrast in these.runs[0].stored.contrasts:
+        for name in NAMES:
+            ratios = []
+            for run, blocks, variance in zip(
+                these.runs,
+                these.blocks[way, name],
+                these.variances[name, contrast],
+                strict=True,
+            ):
+                names = [block.condition for block in run.design.blocks]
+                whole = run.halves(contrast).mean(0)
+                noise = block_noise(blocks, whole, run.design.covariance, names)
+                ratios.append(float(noise.mean() / variance.mean()))
+            yield {
+                "contrast": contrast,
+                "mm": these.width,
+                "moved": way,
+                "series": name,
+                "in the frame of the run": ratios[0],
+                "moved to the other frame": float(np.mean(ratios[1:])),
+            }
 
 
 def whole_runs(data: Path, out: Path) -> list[Run]:
@@ -570,24 +609,28 @@ def finished(
 
 def tables(runs: Sequence[Run], ways: Sequence[str], best: str, suffix: str = "") -> None:
     """Keep the tables of runs in the frame of the first, and with two runs of the second too."""
-    found: dict[str, Rows] = {"explained": [], "weights": [], "error": []}
+    found: dict[str, Rows] = {what: [] for what in TITLES}
     orders = [list(runs), list(runs)[::-1]] if len(runs) == 2 else [list(runs)]
     for order in orders:
         for these in framed(order, ways):
             for way in ways:
-                found["explained"] += explained_rows(these, way)
-                found["error"] += error_rows(these, way)
-            found["weights"] += weights_rows(these, best)
+                found[""] += explained_rows(these, way)
+                found["_error"] += error_rows(these, way)
+                found["_noise"] += noise_rows(these, way) if way in FRAMES else ()
+            found["_weights"] += weights_rows(these, best)
     displaced = [rms_distance(HERE, registered(runs[0], run), run.points) for run in runs[1:]]
     remark = "Displacement of the head from the frame of the first run: " + ", ".join(
         f"{each:.2f} mm" for each in displaced
     )
+    averaged = " Each row is the mean over the frames of both runs." if len(orders) > 1 else ""
     for what, rows in found.items():
+        if what == "_noise" and suffix:
+            continue
         keep(
-            f"participant_maps_{what}{suffix}",
+            f"participant_maps{suffix}{what}",
             TITLES[what],
             [rounded(row) for row in over_frames(rows)],
-            remarks=[*REMARKS[what], f"{remark}."],
+            remarks=[*REMARKS[what], f"{remark}.{averaged}"],
         )
 
 
@@ -610,11 +653,56 @@ CONTRASTS = ("all", "living-gaussian")
 MIDDLE = 107  # volume at which a run is split
 BEST = "cubic"
 TITLES = {
-    "explained": "Variance of the mean measured effect that runs explain, alone and together",
-    "weights": "Explained variance of runs together, by their weights",
-    "error": "Reconstruction error of `sbl`: correlation between runs, and coverage together",
+    "": "Variance of the mean measured effect that runs explain, alone and together",
+    "_weights": "Explained variance of runs together, by their weights",
+    "_error": "Reconstruction error of `sbl`: correlation between runs, and coverage together",
+    "_noise": "Noise of interpolated effects over their interpolated variance",
 }
-REMARKS: dict[str, list[str]] = {what: [] for what in TITLES}
+_ACTIVE_TEXT = (
+    "Active voxels: |t| > 4 in the measured maps of all runs together, and, as another choice, in"
+    " their B-spline maps, which do not contain the measured detail."
+)
+_FRAME_TEXT = (
+    "`moved`: how a run comes into the frame of the first run. linear, cubic: maps of the run are"
+    " interpolated once (linear, or cubic spline). series: each volume is resampled to the frame"
+    " by one cubic interpolation and mapped there (for `sbl`: the zero-filled volumes; the detail"
+    " is interpolated from the frame of its run)."
+)
+REMARKS: dict[str, list[str]] = {
+    "": [
+        "The reference is the mean measured effect of all runs, with each measured series"
+        " resampled to the frame by one interpolation. The noise of the reference does not count"
+        " (products of different runs and of different blocks), the noise of each series does."
+        f" {_ACTIVE_TEXT.split(', and')[0]}. `acquired`: interpolated from the acquired grid"
+        " to the high-resolution grid in the same interpolation. `first run's effect by the"
+        " moved`: variance of the first run's measured effect, which was not moved, that the"
+        " moved runs explain.",
+        _FRAME_TEXT,
+    ],
+    "_weights": [
+        f"Maps are interpolated by a {BEST} spline, variances linearly. By voxel: each voxel has"
+        " its own weights; mean of the region: one weight per run, by the mean variance in active"
+        " voxels. SD is the standard deviation of the reconstruction error (`stat-sd`).",
+    ],
+    "_error": [
+        "Error: effect of `sbl` less the measured effect of the same run. `r of errors`:"
+        " correlation over voxels, not centered and corrected for noise by products of different"
+        " blocks; `over their total SD`: each error is divided by the root of SD² and noise."
+        " `coverage`: of 95 % intervals of the combined error with equal weights, by"
+        " `bids_sr.glm.run_combination`, with the assumed correlation, 1 (one error in all runs)"
+        " and 0 (independent errors). The noise is that of `sbl` less measured, by the scatter"
+        " of blocks. `single runs`: coverage of each run's interval, mean over runs.",
+        f"{_ACTIVE_TEXT} Strongest 5 % of detail: largest difference between `sbl` and zero"
+        " filling.",
+        _FRAME_TEXT,
+    ],
+    "_noise": [
+        "Scatter of blocks over the variance of the linear model (means over the brain; the"
+        " scatter also contains differences of the effect between blocks). A variance that is"
+        " interpolated linearly says nothing of the noise that the interpolation of the effect"
+        " averages out: the ratio falls from the frame of the run to the other frame by as much.",
+    ],
+}
 
 
 def main() -> int:

@@ -14,6 +14,8 @@ sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
 
 import _combined_runs as combined
 
+from bids_sr.glm.run_combination import RunEstimate, combine_runs
+
 VOXELS, BLOCKS, RHO = 20_000, 8, 0.75
 HALVES = np.array([[1.0, 0.0] * (BLOCKS // 2), [0.0, 1.0] * (BLOCKS // 2)]) / (BLOCKS / 2)
 # noise of neighboring blocks is anticorrelated, as of regressors that overlap
@@ -61,36 +63,26 @@ def test_a_known_correlation_of_errors_is_recovered(
     blocks, sd, _ = simulated
     effects = [split(each, run) for run, each in enumerate(blocks)]
     for a, b in ((0, 1), (0, 2), (1, 2)):
-        assert combined.shared_error(effects[a], effects[b]) == pytest.approx(RHO, abs=0.02)
+        assert combined.error_correlation(effects[a], effects[b]) == pytest.approx(RHO, abs=0.02)
         units = [effects[k].times(1 / sd) for k in (a, b)]
-        assert combined.shared_error(*units) == pytest.approx(RHO, abs=0.02)
+        assert combined.error_correlation(*units) == pytest.approx(RHO, abs=0.02)
 
 
 def test_intervals_cover_with_the_right_correlation_alone(
     simulated: tuple[list[np.ndarray], np.ndarray, np.ndarray],
 ) -> None:
     blocks, sd, _ = simulated
-    weights = [0.5, 0.25, 0.25]
     whole = HALVES.mean(0)
-    error = sum(w * (whole @ each) for w, each in zip(weights, blocks, strict=True))
-    noise = (NOISE**2 * (whole @ COVARIANCE @ whole)) * np.full(VOXELS, sum(np.square(weights)))
+    noise = np.full(VOXELS, NOISE**2 * (whole @ COVARIANCE @ whole))
+    runs = [RunEstimate(effect=whole @ each, variance=noise, dof=100, sd=sd) for each in blocks]
     region = np.ones(VOXELS, bool)
-    covered = {
-        rho: combined.coverage(error, noise, combined.combined_sd([sd] * 3, weights, rho), region)
-        for rho in (0.0, RHO, 1.0)
-    }
+    covered = {}
+    for rho in (0.0, RHO, 1.0):
+        together = combine_runs(runs, [0.5, 0.25, 0.25], shared=rho)
+        covered[rho] = combined.coverage(together.effect, together.total_variance, region)
     assert covered[RHO] == pytest.approx(0.95, abs=0.006)
     assert covered[0.0] < 0.9
     assert covered[1.0] > 0.96
-
-
-def test_the_combined_error_in_closed_form() -> None:
-    sds = [np.array([3.0]), np.array([4.0])]
-    assert combined.combined_sd(sds, [0.5, 0.5], 0.0)[0] == pytest.approx(2.5)
-    assert combined.combined_sd(sds, [0.5, 0.5], 1.0)[0] == pytest.approx(3.5)
-    # of n equal runs: [(1 - rho) / n + rho] SD^2
-    same = combined.combined_sd([np.array([2.0])] * 4, [0.25] * 4, 0.8)[0]
-    assert same**2 == pytest.approx((0.2 / 4 + 0.8) * 4)
 
 
 def test_noise_of_blocks_is_that_of_their_weighted_sum(
