@@ -152,20 +152,22 @@ class Stored:
         """Weights of conditions by the name of the contrast."""
         return dict(resolve_contrasts(self.events.conditions, self.expressions))
 
-    def _settings(self, smoothing: Sequence[float]) -> ActivationSettings:
+    def settings(self, smoothing: Sequence[float]) -> ActivationSettings:
+        """Settings of the linear model of the run."""
         model = self._about["Model"]
         return ActivationSettings(
             tr=self._about["RepetitionTime"],
             n_dummy=model["DummyVolumes"],
             smoothing=tuple(smoothing),
             high_pass=model["HighPassHz"],
-            has_stc=self._about["SliceTimingCorrected"],
+            start_time=self._about["StartTime"],
             confound_names=tuple(model["Confounds"]),
             kinds=("glm",),
         )
 
     @cached_property
-    def _confounds(self) -> pd.DataFrame:
+    def confounds(self) -> pd.DataFrame:
+        """Confounds of the run, one row per volume."""
         return pd.read_csv(self.file("desc-confounds_timeseries.tsv"), sep="\t")
 
     def _fit(
@@ -182,9 +184,9 @@ class Stored:
                 self.mask(series),
                 events,
                 contrasts,
-                self._settings(smoothing),
+                self.settings(smoothing),
                 scratch=Path(here),
-                confounds=self._confounds,
+                confounds=self.confounds,
             )
 
     def difference(self, smoothing: Sequence[float]) -> dict[float, ActivationMaps]:
@@ -200,9 +202,9 @@ class Stored:
     def halves(self, series: str, smoothing: Sequence[float]) -> dict[float, Halves]:
         """Maps of halves: first, third, ... block of each condition, and second, fourth, ..."""
         path = self.file(f"{'' if series == 'raw' else 'res-hr_'}desc-{series}_bold.nii.gz")
-        how = self._settings(smoothing)
+        how = self.settings(smoothing)
         blocks = block_design(
-            self.events, n_volumes=len(self._confounds), tr=how.tr, n_dummy=how.n_dummy
+            self.events, n_volumes=len(self.confounds), tr=how.tr, n_dummy=how.n_dummy
         ).blocks
         rows = [
             (*event, f"{block.condition} {block.half if block.used else 'unused'}")

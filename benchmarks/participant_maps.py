@@ -1,0 +1,721 @@
+"""Maps of a participant from two runs: what they explain, how runs are weighted and moved, and the
+error that runs share.
+
+python benchmarks/participant_maps.py runs DATA OUT
+    both runs of pydecnef, whole
+python benchmarks/participant_maps.py halves DATA OUT
+    the four halves of these runs, each as a run
+
+DATA is the folder of `people.py`. Outputs of the program stay in OUT and are made once.
+
+Each run is downsampled in plane by two and super-resolved without a calibration. The runs are
+registered by their boldrefs. The reference is the mean measured effect of all runs, each measured
+series resampled to the frame by one interpolation. Effects are least-squares effects of blocks;
+products of different runs or halves of blocks make the reference free of noise.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _combined_runs import (
+    Array,
+    SplitEffect,
+    block_noise,
+    coverage,
+    error_correlation,
+    explained,
+    split_shares,
+)
+from _people_data import TESTED, Part, make_tested
+from _people_measured import FACTOR
+from _posterior_maps import Stored, call, rounded
+from _table import keep
+
+from bids_sr.glm.blocks import BlockDesign, block_design, half_weights
+from bids_sr.glm.run_combination import RunEstimate, combine_runs, shared_error
+from bids_sr.glm.smoothing import smooth
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
+from bids_sr.io.volume import Volume
+from bids_sr.registration.rigid import refine, rigid
+from bids_sr.spatial.itk_files import read_itk
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.slice_timing import correct_slice_timing
+from bids_sr.spatial.transforms import points_in, rms_distance
+from bids_sr.sr.inference.acquired import UpsamplerInputs
+from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
+
+WIDTHS = (0.0, 5.0)  # mm
+FRAMES = {"linear": 1, "cubic": 3}
+"""Interpolations of maps; the third way resamples the series."""
+SERIES = "series"
+BEST = "cubic"  # loses least accuracy, as resampled series do, and costs less
+ACTIVE = 4.0  # |t|
+_WITH_SD = "inverse variance with SD², by voxel"
+NAMES = ("acquired", "bspline", "sbl", "measured")
+HERE = np.eye(4)
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as the program stored it, and effects of its blocks in any frame."""
+
+    number: int
+    title: str
+    stored: Stored
+    truth: Path  # data set of the measured run
+
+    @cached_property
+    def affine(self) -> Array:
+        """Of the high-resolution grid."""
+        return np.asarray(self.stored.image("res-hr_desc-brain_mask").affine)
+
+    @cached_property
+    def boldref(self) -> Volume:
+        """On the acquired grid."""
+        data, affine = load_image(self.stored.file("desc-hmc_boldref.nii.gz"))
+        return Volume(data, affine)
+
+    @cached_property
+    def poses(self) -> Array:
+        """Take a point of the boldref to its point in each volume (T, 4, 4)."""
+        (file,) = self.stored.place.glob("sub-01/func/*from-orig_to-boldref*_xfm.txt")
+        return read_itk(file)
+
+    @cached_property
+    def design(self) -> BlockDesign:
+        """One regressor per block, in the model of the run."""
+        how = self.stored.settings(WIDTHS)
+        return block_design(
+            self.stored.events,
+            n_volumes=len(self.stored.confounds),
+            tr=how.tr,
+            n_dummy=how.n_dummy,
+            start_time=how.start_time,
+            high_pass=how.high_pass,
+            confounds=self.stored.confounds,
+            confound_names=how.confound_names,
+        )
+
+    def halves(self, contrast: str) -> Array:
+        """Weights of the blocks in each half's effect (2, B)."""
+        weights = self.stored.contrasts[contrast]
+        found = half_weights(self.design.blocks, weights, self.design.leak)
+        assert found is not None, f"{self.title}: {contrast} cannot be split"
+        return found
+
+    def block_maps(self, reader: SeriesReader) -> Array:
+        """Effects of all blocks in a series (B, X, Y, Z)."""
+        weights = self.design.weights.astype(np.float32)
+        first = reader.volume(self.design.n_dummy)
+        out = np.zeros((weights.shape[1], first.size), np.float32)
+        for start in range(0, len(weights), 32):
+            part = weights[start : start + 32]
+            begin = self.design.n_dummy + start
+            volumes = reader.volumes(begin, begin + len(part))
+            out += part.T @ np.stack([(each - first).ravel() for each in volumes])
+        return out.reshape(-1, *first.shape)
+
+    def grid(self, name: str) -> Array:
+        """Affine of a series."""
+        return np.asarray(self.boldref.affine) if name == "acquired" else self.affine
+
+    def map(self, contrast: str, stat: str, name: str, width: float) -> Array:
+        """A map of the program, in which the acquired series is `raw`."""
+        return self.stored.map(contrast, stat, "raw" if name == "acquired" else name, width)
+
+    @cached_property
+    def points(self) -> Array:
+        """Points of the brain (RAS mm)."""
+        return points_in(self.stored.mask("raw"), self.boldref.affine)
+
+    @cached_property
+    def own(self) -> dict[str, Array]:
+        """Effects of blocks in the run's own frame, by series."""
+        return {name: self.kept(name, self._own) for name in (*NAMES, "zerofill")}
+
+    def _own(self, name: str) -> Array:
+        ending = "desc-raw" if name == "acquired" else f"res-hr_desc-{name}"
+        file = self.stored.file(f"{ending}_bold.nii.gz")
+        with tempfile.TemporaryDirectory() as place, uncompressed(file, Path(place)) as reader:
+            return self.block_maps(reader)
+
+    def kept(self, name: str, make: Callable[[str], Array], frame: str = "") -> Array:
+        """Effects of blocks in a series, from a file beside the output once they were made."""
+        file = self.stored.place.parent / f"blocks-{name}{frame}.npy"
+        if not file.exists():
+            np.save(file, make(name))
+        return np.asarray(np.load(file))
+
+    def in_frame(self, name: str, onto: Array, frame: Run) -> Array:
+        """See `moved_series`; made once."""
+        return self.kept(
+            name, lambda name: self.moved_series(name, onto, frame), f"-frame{frame.number}"
+        )
+
+    def moved_series(self, name: str, onto: Array, frame: Run) -> Array:
+        """Effects of blocks in a series resampled from its volumes to the frame of another run.
+
+        `onto`: takes a point of the frame to its point in the run's boldref.
+        """
+        place = self.truth if name == "measured" else self.stored.low
+        file = next(place.glob("sub-*/func/*_bold.nii.gz"))
+        about = json.loads(file.with_name(file.name.replace(".nii.gz", ".json")).read_text())
+        factor = (1.0, 1.0, 1.0) if name == "measured" else FACTOR
+        upsample = make_upsampler(
+            "raw" if name == "measured" else name, UpsamplerInputs(factor=factor)
+        )
+        how = self.stored.settings(WIDTHS)
+        assert how.start_time is not None
+        shape = frame.stored.mask().shape
+        with tempfile.TemporaryDirectory() as folder:
+            corrected, resampled = Path(folder) / "stc.nii", Path(folder) / "moved.nii"
+            with uncompressed(file, Path(folder)) as reader:
+                with SeriesWriter(
+                    corrected, reader.shape, reader.affine, how.tr, header_like=reader.header
+                ) as writer:
+                    correct_slice_timing(
+                        reader,
+                        writer,
+                        about["SliceTiming"],
+                        how.tr,
+                        how.start_time,
+                        n_dummy=how.n_dummy,
+                    )
+                header = reader.header
+            with (
+                SeriesReader(corrected) as reader,
+                SeriesWriter(
+                    resampled,
+                    (*shape, reader.shape[3]),
+                    frame.affine,
+                    how.tr,
+                    header_like=header,
+                ) as writer,
+            ):
+                super_resolve_series(
+                    reader,
+                    writer,
+                    upsample,
+                    self.poses @ onto,
+                    shape,
+                    frame.affine,
+                    factor=factor,
+                )
+            with SeriesReader(resampled) as reader:
+                return self.block_maps(reader)
+
+
+def uncompressed(file: Path, folder: Path) -> SeriesReader:
+    """Open a compressed series as a plain file in a folder."""
+    import gzip
+    import shutil
+
+    target = folder / file.name.removesuffix(".gz")
+    with gzip.open(file) as source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy)
+    return SeriesReader(target)
+
+
+def registered(frame: Run, run: Run) -> Array:
+    """Return the transform of a point of the frame's boldref to its point in a run's boldref."""
+    if frame.number == run.number:
+        return HERE
+    masks = [each.stored.mask("raw") for each in (frame, run)]
+    with tempfile.TemporaryDirectory() as folder:
+        fit = rigid(frame.boldref, run.boldref, *masks, seed=0, prefix=str(Path(folder) / "run"))
+    return refine(frame.boldref, run.boldref, masks[0], fit.xfm)
+
+
+@dataclass(frozen=True)
+class Framed:
+    """All runs in the frame of the first, at one smoothing; N voxels of the brain.
+
+    `blocks`: effects of blocks (B, N) of each run, by interpolation and series. `sds`: standard
+    deviation of the reconstruction error (N,) of each run, by contrast. `variances`: variance of
+    the effect by the linear model (N,), by series and contrast.
+    """
+
+    runs: Sequence[Run]
+    width: float
+    blocks: Mapping[tuple[str, str], Sequence[Array]]
+    sds: Mapping[str, Sequence[Array]]
+    variances: Mapping[tuple[str, str], Sequence[Array]]
+
+    def effects(self, way: str, name: str, contrast: str) -> list[SplitEffect]:
+        """Effects of each run, in halves of its blocks."""
+        found = []
+        for run, blocks in zip(self.runs, self.blocks[way, name], strict=True):
+            halves = run.halves(contrast)
+            found.append(
+                SplitEffect(
+                    halves=halves @ blocks,
+                    shares=split_shares(halves, run.design.covariance),
+                    run=run.number,
+                )
+            )
+        return found
+
+    def truth(self, contrast: str) -> list[SplitEffect]:
+        """Measured effects of each run, resampled once from their volumes."""
+        return self.effects(SERIES, "measured", contrast)
+
+    def error_noise(self, way: str, contrast: str) -> list[Array]:
+        """Variance of the noise of `sbl` less measured of each run, by scatter of blocks (N,)."""
+        found = []
+        for run, made, true in zip(
+            self.runs, self.blocks[way, "sbl"], self.blocks[SERIES, "measured"], strict=True
+        ):
+            names = [block.condition for block in run.design.blocks]
+            whole = run.halves(contrast).mean(0)
+            found.append(block_noise(made - true, whole, run.design.covariance, names))
+        return found
+
+    def active(self, name: str, contrast: str) -> Array:
+        """Voxels with |t| > 4 in all runs together, with equal weights (N,)."""
+        way = SERIES if name == "measured" else BEST
+        effect = mean([each.whole for each in self.effects(way, name, contrast)])
+        variance = mean(self.variances[name, contrast]) / len(self.runs)
+        return np.asarray(np.abs(effect) > ACTIVE * np.sqrt(np.maximum(variance, 1e-12)))
+
+    def regions(self, way: str, contrast: str) -> dict[str, Array]:
+        """Brain, active voxels, and voxels where `sbl` adds most to zero filling."""
+        made = [self.effects(way, name, contrast) for name in ("sbl", "zerofill")]
+        detail = np.abs(mean([a.whole - b.whole for a, b in zip(*made, strict=True)]))
+        return {
+            "active": self.active("measured", contrast),
+            "active in the B-spline maps": self.active("bspline", contrast),
+            "strongest 5 % of detail": detail >= np.quantile(detail, 0.95),
+            "brain": np.ones(len(detail), bool),
+        }
+
+
+def mean(arrays: Sequence[Array]) -> Array:
+    """Mean of arrays of one shape."""
+    return np.asarray(np.mean(arrays, axis=0))
+
+
+def framed(runs: Sequence[Run], ways: Sequence[str]) -> Iterator[Framed]:
+    """Bring runs into the frame of the first, at each smoothing."""
+    first = runs[0]
+    shape, affine = first.stored.mask().shape, first.affine
+    onto = [registered(first, run) for run in runs]
+    each_run = list(zip(runs, onto, strict=True))
+
+    def moved(run: Run, xfm: Array, maps: Array, grid: Array, order: int) -> Array:
+        return at(maps, grid, shape, affine, xfm, order)
+
+    masks = [
+        moved(run, xfm, run.stored.mask()[None].astype(np.float32), run.affine, 1)[0]
+        for run, xfm in each_run
+    ]
+    mask = np.min(masks, axis=0) > 0.5
+    resampled = {
+        name: [
+            run.own[name] if run is first else run.in_frame(name, xfm, first)
+            for run, xfm in each_run
+        ]
+        for name in (("bspline", "zerofill", "measured") if SERIES in ways else ("measured",))
+    }
+    if SERIES in ways:
+        # the detail of sbl is made in the frame of its run, and interpolated from there
+        detail = [run.own["sbl"] - run.own["zerofill"] for run in runs]
+        resampled["sbl"] = [
+            filled + moved(run, xfm, more, run.affine, 3)
+            for (run, xfm), filled, more in zip(
+                each_run, resampled["zerofill"], detail, strict=True
+            )
+        ]
+    for width in WIDTHS:
+        blocks = {
+            (SERIES, name): [smoothed(each, affine, width)[:, mask] for each in maps]
+            for name, maps in resampled.items()
+        }
+        for way, order in FRAMES.items():
+            for name in (*NAMES, "zerofill") if way in ways else ():
+                blocks[way, name] = []
+                for run, xfm in each_run:
+                    maps = smoothed(run.own[name], run.grid(name), width)
+                    blocks[way, name].append(moved(run, xfm, maps, run.grid(name), order)[:, mask])
+
+        def stored(contrast: str, stat: str, name: str, fwhm: float = width) -> list[Array]:
+            return [
+                moved(run, xfm, run.map(contrast, stat, name, fwhm)[None], run.grid(name), 1)[0][
+                    mask
+                ]
+                for run, xfm in each_run
+            ]
+
+        yield Framed(
+            runs=runs,
+            width=width,
+            blocks=blocks,
+            sds={name: stored(name, "sd", "sbl") for name in first.stored.contrasts},
+            variances={
+                (name, contrast): stored(contrast, "variance", name)
+                for contrast in first.stored.contrasts
+                for name in NAMES
+            },
+        )
+
+
+def smoothed(maps: Array, affine: Array, width: float) -> Array:
+    """Smooth maps (K, X, Y, Z)."""
+    zooms = np.linalg.norm(affine[:3, :3], axis=0)
+    return np.stack([smooth(each, zooms.tolist(), width) for each in maps])
+
+
+def at(
+    maps: Array, affine: Array, shape: Sequence[int], target: Array, xfm: Array, order: int
+) -> Array:
+    """Interpolate maps (K, x, y, z) onto a grid once."""
+    return np.stack(
+        [sample_volume(each, affine, shape, target, xfm, order=order) for each in maps]
+    )
+
+
+def weighted(
+    effects: Sequence[SplitEffect], weights: Sequence[Array | float]
+) -> list[SplitEffect]:
+    """Weight the effect of each run."""
+    return [each.times(weight) for each, weight in zip(effects, weights, strict=True)]
+
+
+def inside(effects: Sequence[SplitEffect], region: Array) -> list[SplitEffect]:
+    """Take effects in a region, less their means."""
+    return [each.within(region, centered=True) for each in effects]
+
+
+def equal(count: int) -> list[float]:
+    """Return equal weights."""
+    return [1 / count] * count
+
+
+def precise(variances: Sequence[Array]) -> list[Array]:
+    """Return weights by inverse variance in each voxel, which sum to 1."""
+    inverse = [1 / np.maximum(each, 1e-12) for each in variances]
+    return [each / np.sum(inverse, axis=0) for each in inverse]
+
+
+def explained_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
+    """Yield explained variance of the mean measured effect, by contrast and series."""
+    for contrast in these.runs[0].stored.contrasts:
+        region = these.active("measured", contrast)
+        true_effects = inside(these.truth(contrast), region)
+        truth = weighted(true_effects, equal(len(these.runs)))
+        for name in NAMES:
+            if (way, name) not in these.blocks:
+                continue
+            made = inside(these.effects(way, name, contrast), region)
+            row: dict[str, Any] = {
+                "contrast": contrast,
+                "mm": these.width,
+                "moved": way,
+                "series": name,
+            }
+            for run, alone in zip(these.runs, made, strict=True):
+                row[run.title] = explained([alone], truth)
+            for count in range(2, len(made) + 1):
+                row[f"{count} runs"] = float(
+                    np.mean(
+                        [
+                            explained(weighted(some, equal(count)), truth)
+                            for some in combinations(made, count)
+                        ]
+                    )
+                )
+            yield row | {
+                "first run's effect by the moved": float(
+                    np.mean([explained([each], true_effects[:1]) for each in made[1:]])
+                ),
+                "voxels": int(region.sum()),
+            }
+
+
+def weights_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
+    """Yield explained variance of all runs together by weights."""
+    for contrast in these.runs[0].stored.contrasts:
+        count = len(these.runs)
+        truth = weighted(these.truth(contrast), equal(count))
+        region = these.active("measured", contrast)
+        for name in NAMES:
+            noise = these.variances[name, contrast]
+            tried: dict[str, Sequence[Array | float]] = {
+                "equal": equal(count),
+                "inverse variance, by voxel": precise(noise),
+                "inverse variance, mean of the region": [
+                    float(w[0]) for w in precise([np.atleast_1d(v[region].mean()) for v in noise])
+                ],
+            }
+            if name == "sbl":
+                sds = these.sds[contrast]
+                tried[_WITH_SD] = precise([v + sd**2 for v, sd in zip(noise, sds, strict=True)])
+            made = these.effects(way, name, contrast)
+            row: dict[str, Any] = {"contrast": contrast, "mm": these.width, "series": name}
+            for what, weights in tried.items():
+                row[what] = explained(
+                    inside(weighted(made, weights), region), inside(truth, region)
+                )
+            yield row | {_WITH_SD: row.get(_WITH_SD, "")}
+
+
+def error_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
+    """Yield the correlation of errors between runs, and coverage of the combined error."""
+    for contrast in these.runs[0].stored.contrasts:
+        errors = [
+            made.less(true)
+            for made, true in zip(
+                these.effects(way, "sbl", contrast), these.truth(contrast), strict=True
+            )
+        ]
+        sds = these.sds[contrast]
+        per_run = these.error_noise(way, contrast)
+        units = [
+            e.times(1 / np.sqrt(np.maximum(sd**2 + v, 1e-12)))
+            for e, sd, v in zip(errors, sds, per_run, strict=True)
+        ]
+        # the error takes the place of the effect, and is 0 without noise and without SD
+        estimates = [
+            RunEstimate(effect=e.whole, variance=v, dof=run.design.dof, sd=sd)
+            for run, e, v, sd in zip(these.runs, errors, per_run, sds, strict=True)
+        ]
+        shared = shared_error(these.width, calibrated=False)
+        for region, where in these.regions(way, contrast).items():
+            pairs = [
+                [
+                    error_correlation(a.within(where), b.within(where))
+                    for a, b in combinations(of, 2)
+                ]
+                for of in (errors, units)
+            ]
+            row = {
+                "contrast": contrast,
+                "mm": these.width,
+                "moved": way,
+                "region": region,
+                "voxels": int(where.sum()),
+                "r of errors": float(np.mean(pairs[0])),
+                "r of errors over their total SD": float(np.mean(pairs[1])),
+                "assumed": shared,
+                "single runs": float(
+                    np.mean(
+                        [
+                            coverage(e.whole, v + sd**2, where)
+                            for e, v, sd in zip(errors, per_run, sds, strict=True)
+                        ]
+                    )
+                ),
+            }
+            for what, rho in (("assumed", shared), ("1", 1.0), ("0 (SD²/n)", 0.0)):
+                together = combine_runs(estimates, shared=rho)
+                row[f"coverage, {what}"] = coverage(
+                    together.effect, together.total_variance, where
+                )
+            if len(pairs[0]) > 1:
+                row["r, range over pairs"] = f"{min(pairs[0]):.2f} to {max(pairs[0]):.2f}"
+            row["coverage, noise alone"] = coverage(together.effect, together.variance, where)
+            yield row
+
+
+def noise_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
+    """Yield noise by scatter of blocks over the variance of the linear model, over the brain."""
+    for contrast in these.runs[0].stored.contrasts:
+        for name in NAMES:
+            ratios = []
+            for run, blocks, variance in zip(
+                these.runs,
+                these.blocks[way, name],
+                these.variances[name, contrast],
+                strict=True,
+            ):
+                names = [block.condition for block in run.design.blocks]
+                whole = run.halves(contrast).mean(0)
+                noise = block_noise(blocks, whole, run.design.covariance, names)
+                ratios.append(float(noise.mean() / variance.mean()))
+            yield {
+                "contrast": contrast,
+                "mm": these.width,
+                "moved": way,
+                "series": name,
+                "in the frame of the run": ratios[0],
+                "moved to the other frame": float(np.mean(ratios[1:])),
+            }
+
+
+def whole_runs(data: Path, out: Path) -> list[Run]:
+    """Make and read the outputs of both runs."""
+    runs = []
+    for number, name in enumerate(("B1", "B2"), 1):
+        tested = replace(TESTED[name], one_type=False)
+        low, truth = make_tested(tested, data, out)
+        runs.append(finished(number, f"run {number}", tested.name, low, truth, out, CONTRASTS))
+    return runs
+
+
+def half_runs(data: Path, out: Path) -> list[Run]:
+    """Make and read the outputs of the halves of both runs, each processed as a run."""
+    runs = []
+    for number, (name, (first, end)) in enumerate(
+        ((name, part) for name in ("B1", "B2") for part in ((0, MIDDLE), (MIDDLE, None))), 1
+    ):
+        part = Part(file=TESTED[name].run.file, first=first, end=end)
+        tested = replace(
+            TESTED[name], name=f"{name}-{'second' if first else 'first'}", run=part, one_type=True
+        )
+        low, truth = make_tested(tested, data, out)
+        for place in (low, truth):
+            only_inside(place)
+        title = f"run {name[1]}, {'second' if first else 'first'} half"
+        runs.append(finished(number, title, tested.name, low, truth, out, ("all",)))
+    return runs
+
+
+def only_inside(place: Path) -> None:
+    """Delete the events that the volumes of a data set do not cover."""
+    (file,) = place.glob("sub-*/func/*_events.tsv")
+    with SeriesReader(next(place.glob("sub-*/func/*_bold.nii.gz"))) as reader:
+        seconds = reader.shape[3] * reader.tr
+    header, *rows = file.read_text().splitlines()
+    column = header.split("\t").index("onset")
+    kept = [row for row in rows if 0 <= float(row.split("\t")[column]) < seconds]
+    file.write_text("\n".join([header, *kept]) + "\n")
+
+
+def finished(
+    number: int,
+    title: str,
+    name: str,
+    low: Path,
+    truth: Path,
+    out: Path,
+    contrasts: Sequence[str],
+) -> Run:
+    """Call the program on a run, unless that was done."""
+    more = ("--truth", str(truth), "--calibration", "none")
+    stored = call(low, out / name / "blind", contrasts, *more)
+    assert stored.applied, f"{title}: sbl was not applied"
+    return Run(number, title, stored, truth)
+
+
+def tables(runs: Sequence[Run], ways: Sequence[str], best: str, suffix: str = "") -> None:
+    """Keep the tables of runs in the frame of the first, and with two runs of the second too."""
+    found: dict[str, Rows] = {what: [] for what in TITLES}
+    orders = [list(runs), list(runs)[::-1]] if len(runs) == 2 else [list(runs)]
+    for order in orders:
+        for these in framed(order, ways):
+            for way in ways:
+                found[""] += explained_rows(these, way)
+                found["_error"] += error_rows(these, way)
+                found["_noise"] += noise_rows(these, way) if way in FRAMES else ()
+            found["_weights"] += weights_rows(these, best)
+    displaced = [rms_distance(HERE, registered(runs[0], run), run.points) for run in runs[1:]]
+    remark = "Displacement of the head from the frame of the first run: " + ", ".join(
+        f"{each:.2f} mm" for each in displaced
+    )
+    averaged = " Each row is the mean over the frames of both runs." if len(orders) > 1 else ""
+    for what, rows in found.items():
+        if what == "_noise" and suffix:
+            continue
+        keep(
+            f"participant_maps{suffix}{what}",
+            TITLES[what],
+            [rounded(row) for row in over_frames(rows)],
+            remarks=[*REMARKS[what], f"{remark}.{averaged}"],
+        )
+
+
+def over_frames(rows: Rows) -> Rows:
+    """Average rows over the runs whose frame was taken."""
+    groups: dict[tuple[Any, ...], Rows] = {}
+    for row in rows:
+        key = tuple(row.get(k) for k in ("contrast", "mm", "moved", "series", "region"))
+        groups.setdefault(key, []).append(row)
+    return [
+        {
+            k: float(np.mean([row[k] for row in own])) if isinstance(v, float) else v
+            for k, v in own[0].items()
+        }
+        for own in groups.values()
+    ]
+
+
+CONTRASTS = ("all", "living-gaussian")
+MIDDLE = 107  # volume at which a run is split
+TITLES = {
+    "": "Variance of the mean measured effect that runs explain, alone and together",
+    "_weights": "Explained variance of runs together, by their weights",
+    "_error": "Reconstruction error of `sbl`: correlation between runs, and coverage together",
+    "_noise": "Noise of interpolated effects over their interpolated variance",
+}
+_ACTIVE_TEXT = (
+    "Active voxels: |t| > 4 in the measured maps of all runs together, and, as another choice, in"
+    " their B-spline maps, which do not contain the measured detail."
+)
+_FRAME_TEXT = (
+    "`moved`: how a run comes into the frame of the first run. linear, cubic: maps of the run are"
+    " interpolated once (linear, or cubic spline). series: each volume is resampled to the frame"
+    " by one cubic interpolation and mapped there (for `sbl`: the zero-filled volumes; the detail"
+    " is interpolated from the frame of its run)."
+)
+REMARKS: dict[str, list[str]] = {
+    "": [
+        "The reference is the mean measured effect of all runs, with each measured series"
+        " resampled to the frame by one interpolation. The noise of the reference does not count"
+        " (products of different runs and of different blocks), the noise of each series does."
+        f" {_ACTIVE_TEXT.split(', and')[0]}. `acquired`: interpolated from the acquired grid"
+        " to the high-resolution grid in the same interpolation. `first run's effect by the"
+        " moved`: variance of the first run's measured effect, which was not moved, that the"
+        " moved runs explain.",
+        _FRAME_TEXT,
+    ],
+    "_weights": [
+        f"Maps are interpolated by a {BEST} spline, variances linearly. By voxel: each voxel has"
+        " its own weights; mean of the region: one weight per run, by the mean variance in active"
+        " voxels. SD is the standard deviation of the reconstruction error (`stat-sd`).",
+    ],
+    "_error": [
+        "Error: effect of `sbl` less the measured effect of the same run. `r of errors`:"
+        " correlation over voxels, not centered and corrected for noise by products of different"
+        " blocks; `over their total SD`: each error is divided by the root of SD² and noise."
+        " `coverage`: of 95 % intervals of the combined error with equal weights, by"
+        " `bids_sr.glm.run_combination`, with the assumed correlation, 1 (one error in all runs)"
+        " and 0 (independent errors). The noise is that of `sbl` less measured, by the scatter"
+        " of blocks. `single runs`: coverage of each run's interval, mean over runs.",
+        f"{_ACTIVE_TEXT} Strongest 5 % of detail: largest difference between `sbl` and zero"
+        " filling.",
+        _FRAME_TEXT,
+    ],
+    "_noise": [
+        "Scatter of blocks over the variance of the linear model (means over the brain; the"
+        " scatter also contains differences of the effect between blocks). A variance that is"
+        " interpolated linearly says nothing of the noise that the interpolation of the effect"
+        " averages out: the ratio falls from the frame of the run to the other frame by as much."
+        " `acquired` is interpolated to the high-resolution grid in both frames.",
+    ],
+}
+
+
+def main() -> int:
+    """One subcommand."""
+    if len(sys.argv) != 4 or sys.argv[1] not in ("runs", "halves"):
+        sys.exit(__doc__)
+    data, out = Path(sys.argv[2]), Path(sys.argv[3])
+    if sys.argv[1] == "runs":
+        tables(whole_runs(data, out), (*FRAMES, SERIES), BEST)
+    else:
+        tables(half_runs(data, out), (BEST,), BEST, "_halves")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
