@@ -268,7 +268,10 @@ def _combined(
         person_sd=None if together.person_sd is None else image(together.person_sd),
         weights=None
         if weights == "precision"
-        else {label: float(share) for label, share in zip(estimates, shares, strict=True)},
+        else {
+            label: float(np.mean(np.asarray(share)))
+            for label, share in zip(estimates, shares, strict=True)
+        },
         shared_error=shared,
         dof=together.dof,
         left_out=left_out,
