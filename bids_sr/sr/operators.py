@@ -174,8 +174,8 @@ def _along(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
     """
     if axis == -1:
         return x @ matrix.T
-    behind = x.shape[axis + 1 :]
-    return (matrix @ x.flatten(axis + 1)).unflatten(-1, behind)
+    trailing_shape = x.shape[axis + 1 :]
+    return (matrix @ x.flatten(axis + 1)).unflatten(-1, trailing_shape)
 
 
 def _apply_matrices(

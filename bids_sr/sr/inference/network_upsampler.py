@@ -118,7 +118,7 @@ class NetworkUpsampler(Upsampler):
         on_device = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).to(self.device)
         return on_device if self.by_range else on_device / self.scale
 
-    def _in_patches(self, plain: Tensor) -> Tensor:
+    def _in_patches(self, interpolated: Tensor) -> Tensor:
         """Apply the network to an image (1, *grid) in patches of the requested size."""
         assert self.patch
 
@@ -127,7 +127,7 @@ class NetworkUpsampler(Upsampler):
 
         return apply_in_patches(
             network,
-            plain,
+            interpolated,
             patch=self.patch,
             overlap=self.overlap,
             margin=margin_of(self.overlap),
@@ -150,28 +150,30 @@ class NetworkUpsampler(Upsampler):
         """Return the difference of network and interpolation, (Z, 1, x, y) -> (Z, 1, X, Y)."""
         if isinstance(self.generator, SubPixelNet):
             return self.generator.departure(channels_innermost(slices)).float()
-        plain = upsample_slices(slices, self.factor[:2], self.upsampled_by or "zerofill")
+        interpolated = upsample_slices(slices, self.factor[:2], self.upsampled_by or "zerofill")
         if self.patch:
-            return torch.stack([self._in_patches(image) for image in plain]) - plain
+            return torch.stack([self._in_patches(image) for image in interpolated]) - interpolated
         return (
-            self.generator(channels_innermost(plain if self.upsampled_by else slices)).float()
-            - plain
+            self.generator(
+                channels_innermost(interpolated if self.upsampled_by else slices)
+            ).float()
+            - interpolated
         )
 
     def _of_volume(self, volume: Array, base: Array) -> Array:
         """Return the difference between a volumetric network and its interpolation (X, Y, Z)."""
-        plain = self._scaled(base)
+        interpolated = self._scaled(base)
         if self.upsampled_by is None:
             output = self.generator(self._scaled(volume)[None, None])[0, 0]
         elif self.patch:
-            output = self._in_patches(plain[None])[0]
-        elif plain.numel() <= self.at_once:
-            output = self.generator(plain[None, None])[0, 0]
+            output = self._in_patches(interpolated[None])[0]
+        elif interpolated.numel() <= self.at_once:
+            output = self.generator(interpolated[None, None])[0, 0]
         else:
             output = apply_in_patches(
-                self.generator, plain[None], patch=_PATCH, overlap=_OVERLAP, margin=_MARGIN
+                self.generator, interpolated[None], patch=_PATCH, overlap=_OVERLAP, margin=_MARGIN
             )[0]
-        return (output.float() - plain).cpu().numpy()
+        return (output.float() - interpolated).cpu().numpy()
 
 
 def network_upsampler(model: LoadedModel, acquired: UpsamplerInputs) -> Upsampler:

@@ -63,28 +63,28 @@ class CalibrationFit:
     def text(self) -> str:
         """Description of the decision as a clause."""
         if not self.weight:
-            fits = (
+            prediction_improved = (
                 self.cautious is not None
                 and self.full is not None
                 and _weight_of(self.cautious, self.full) > 0
             )
-            why = (
+            reason = (
                 "the self-test score did not increase"
-                if fits
+                if prediction_improved
                 else "the prediction of the highest acquired spatial frequencies did not improve"
             )
-            return f"the calibration run was not used, because {why}"
+            return f"the calibration run was not used, because {reason}"
         sentence = f"the calibration run was used with a weight of {self.weight:g}"
         if self.moved_mm > _REPORTED_MM:
             sentence += f" after its position was corrected by {self.moved_mm:.1f} mm"
         if (prediction := self.full if self.weight == SHARE else self.cautious) is None:
             return sentence
-        having, without = (
+        percent, baseline = (
             100 * float(np.mean(shares)) for shares in (prediction.having, prediction.without)
         )
         return (
-            f"{sentence}. With the calibration run, {having:.1f} % of the variance at the highest "
-            f"acquired spatial frequencies was predicted, and {without:.1f} % without it"
+            f"{sentence}. With the calibration run, {percent:.1f} % of the variance at the highest "
+            f"acquired spatial frequencies was predicted, and {baseline:.1f} % without it"
         )
 
     @property

@@ -153,5 +153,5 @@ def _leaning(prior: Prior, measured: Tensor, share: float) -> Prior:
     target = measured.clamp_min(_MIN_SD * float(measured[inside].median())).log()
     log = prior.weight.log()
     target = target - target[inside].mean() + log[:, inside].mean(1)[:, None, None, None]
-    mixed = torch.where(inside, torch.lerp(log, target, share), log).exp()
-    return replace(prior, weight=mixed).scaled(prior.mean_variance)
+    averaged_maps = torch.where(inside, torch.lerp(log, target, share), log).exp()
+    return replace(prior, weight=averaged_maps).scaled(prior.mean_variance)

@@ -148,7 +148,7 @@ def _gate(
     card entries. See `one_level_down` and `outer_band` for the tests.
     """
     threshold, fallback = recipe.least_explained, "zero filling: "
-    why = "this control is always applied, without an applicability test"
+    control_text = "this control is always applied, without an applicability test"
     if not np.any(data.statistics.components):
         reason = "the run has too few volumes to estimate signal variance"
         return False, None, {"model": f"{fallback}{reason}", "tested": {"reason": reason}}
@@ -176,7 +176,7 @@ def _gate(
             threshold is None,
             None,
             {
-                "model": why if threshold is None else fallback + reason,
+                "model": control_text if threshold is None else fallback + reason,
                 "tested": {"reason": reason},
             },
         )
@@ -212,7 +212,7 @@ def _gate(
         else f"prior SD map estimated from the whole run; {fit_text}"
     )
     if threshold is None:
-        held_out["model"] = why
+        held_out["model"] = control_text
     elif not used:
         held_out["model"] = (
             f"{fallback}in the self-test, the prior SD map from one half of the run was "

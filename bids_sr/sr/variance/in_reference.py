@@ -271,9 +271,9 @@ def _displaced(weight: Tensor, displaced: str, affine: Array, factor: Factor) ->
     n = weight.shape[axis]
     along = weight.abs().sum([a for a in range(4) if a != axis], dtype=torch.float64)
     total = float(along.sum())
-    twice = (
+    double_center = (
         round(2 * float(along @ torch.arange(n, dtype=torch.float64)) / total)
         if total > 0
         else n - 1
     )
-    return weight.index_select(axis, (twice - torch.arange(n)) % n)
+    return weight.index_select(axis, (double_center - torch.arange(n)) % n)
