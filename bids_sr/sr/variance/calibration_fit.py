@@ -79,11 +79,11 @@ class CalibrationFit:
             sentence += f" after its position was corrected by {self.moved_mm:.1f} mm"
         if (prediction := self.full if self.weight == SHARE else self.cautious) is None:
             return sentence
-        percent, baseline = (
+        value, baseline = (
             100 * float(np.mean(shares)) for shares in (prediction.having, prediction.without)
         )
         return (
-            f"{sentence}. With the calibration run, {percent:.1f} % of the variance at the highest "
+            f"{sentence}. With the calibration run, {value:.1f} % of the variance at the highest "
             f"acquired spatial frequencies was predicted, and {baseline:.1f} % without it"
         )
 
