@@ -283,11 +283,11 @@ def _weight_fields(recipe: Recipe) -> Iterable[VariableField]:
     for weight in (*_IMAGE_LOSSES, *_OTHER_WEIGHTS):
         term = _term(recipe, weight)
         if weight in _IMAGE_LOSSES and recipe.objective == "self":
-            # in self-supervised recipes, the weight of the other term has the same effect
+            # the weight of the other term has the same effect in self-supervised recipes
             continue
         if term is None and not (weight in _IMAGE_LOSSES and _takes(recipe, weight)):
             continue
-        # in the attention U-Net, the term is 1 - D of equation 2 with the weight lambda
+        # the term of the attention U-Net is 1 - D in equation 2, and its weight is lambda
         guiding = term is not None and getattr(term.build, "__name__", "") == "CriticScore"
         default = 0.0 if term is None else term.weight
         yield VariableField(

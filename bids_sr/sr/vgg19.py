@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-# output channels of the convolutions between poolings (Simonyan & Zisserman 2015, table 1, column
-# E)
+# output channels of convolutions between poolings (Simonyan & Zisserman 2015, table 1, column E)
 _STAGES = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512, 512, 512))
 _PREFIX = "features."  # prefix of convolution names in the torchvision file
 

@@ -443,7 +443,7 @@ class Examples:
         if key not in self._places:
             inside = self.at(index, factor).inside[0, ..., slice(*slices)].cpu().numpy()
             if self.recipe.every_slice and not inside.any():
-                # for a slice outside the head, any position is suitable
+                # any position is suitable in a slice outside the head
                 inside = np.ones_like(inside)
             positions = np.flatnonzero(inside)
             if len(positions) > _MAX_POSITIONS:

@@ -14,7 +14,7 @@ from bids_sr.sr.data.examples import Batch, Examples, Region
 from bids_sr.sr.data.windows import Box
 from bids_sr.sr.matrices import upsample
 
-_MAX_WINDOWS = 8  # windows, evenly spaced over the held-out regions
+_MAX_WINDOWS = 8  # largest number of scored windows, evenly spaced over the held-out regions
 _MAX_SIDE = 48  # voxels, largest side of a volumetric window
 # slices of context around held-out slices for volumetric networks; excluded from the score
 _CONTEXT_SLICES = 6

@@ -20,12 +20,12 @@ from bids_sr.sr.operators import upsample_slices
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.update_steps import channels_last
 
-# voxels processed at once by a slice-wise network: per CPU thread, limited by its cache, and on a
+# voxels processed at once by a slice-wise network, per CPU thread (limited by its cache) and per
 # GPU
 _AT_ONCE, _AT_ONCE_CUDA = 1 << 13, 1 << 14
 # voxels processed at once by a volumetric network; a layer of 64 channels then takes .13 GB
 _VOLUME_AT_ONCE = 1 << 19
-# values in the widest layer of narrower networks, .17 GB
+# values of the widest layer that narrower networks process at once; they take .17 GB
 _VALUES_AT_ONCE = 5 << 23
 _PATCH, _OVERLAP, _MARGIN = 64, 24, 8
 
@@ -61,8 +61,7 @@ class NetworkUpsampler(Upsampler):
         self.volumetric = volumetric or self.by_range
         self.in_slices = not volumetric
         factor, device, headroom = acquired.factor, acquired.device, model.card.headroom
-        # if training scaled the maximum to 1, the scale includes the same headroom above the
-        # percentile
+        # the scale includes the headroom above the 99th percentile that was used in training
         scale = acquired.scale * (1.0 if headroom is None else headroom)
         if not np.isfinite(scale) or scale <= 0:
             raise InferenceError(

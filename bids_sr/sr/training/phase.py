@@ -43,7 +43,7 @@ def _outputs(
             torch.autocast(windows[0].batch.input.device.type, torch.bfloat16, enabled=lower),
         ):
             return [generator(window.batch.input).float() for window in windows]
-    finally:  # also if memory is insufficient, because training continues with dropout
+    finally:  # training continues with dropout, even if memory is insufficient here
         generator.train()
 
 
@@ -93,7 +93,7 @@ def compare(
     outputs = _outputs(generator, windows)
     if examples.recipe.objective == "self":
         return {"network": {"consistency_psnr": round(_db(_error(outputs, windows)), 4)}}
-    # at a factor of 1, every interpolation equals the input
+    # every interpolation equals the input at a factor of 1
     same_grid = all(f == 1 for f in examples.factor)
     baselines = (
         {"input": "bspline"} if same_grid else {name: name for name in VALIDATION_BASELINES}
@@ -223,7 +223,7 @@ class Phase:
             companions=None if training.start is None else training.start.companions,
         )
         self.rng = np.random.default_rng([training.seed, len(self.parts)])
-        # without high-resolution images, the loss is the only score
+        # the loss is the only score if there are no high-resolution images
         self.trained = (
             () if self.recipe.objective == "self" else validation_windows(examples, self.parts)
         )

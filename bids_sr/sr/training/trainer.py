@@ -135,7 +135,7 @@ def fit(
         first.run()
         refit = refit and not (in_portions and first.at.done == "time")
         first.nets.generator.load_state_dict(first.best)
-        # without high-resolution images, the training loss is the only score
+        # the training loss is the only score if there are no high-resolution images
         scored_windows = windows or (
             validation_windows(examples, examples.train) if recipe.objective != "self" else ()
         )

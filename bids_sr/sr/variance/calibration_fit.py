@@ -22,12 +22,12 @@ from bids_sr.sr.variance.outer_band import SURE, WORTH, OuterBand, Predicted
 _CAUTIOUS = 0.25
 """Weight for deciding whether a calibration is used, and weight of doubtful calibrations."""
 _MAX_SHIFT = 4.0  # high-resolution voxels, largest change of the registration (rms over the brain)
-# high-resolution voxels, degrees, fractions
+# step sizes of the parameters: high-resolution voxels, degrees and fractions
 _STEPS = (0.5, 0.5, 0.25, 1.0, 1.0, 1.0, 0.01, 0.01, 0.01)
 _LAST_STEP = 0.4  # step size in the last round, relative to `_STEPS`
 _REPORTED_MM = 0.05  # mm, smallest correction that is reported
 _MAX_STEPS = 2.0  # steps, largest extrapolation of a parabola
-_SLICE_STEP = 3  # number of slices per evaluated slice for the parabola
+_SLICE_STEP = 3  # every n-th slice is evaluated for the parabola
 
 _Evaluate = Callable[..., Predicted | None]
 """Function that returns the prediction for parameters on every n-th slice.

@@ -64,7 +64,7 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
     log: list[LogRow] = []
 
     def log_update(done: int, _rounds: int) -> None:
-        # without times, so that equal data give equal files
+        # times are omitted, so that equal data give equal files
         log.append({"phase": "map", "iteration": done})
 
     with torch_threads(training.threads):
@@ -95,7 +95,7 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
     }
     weight = prior.weight
     if fit is not None and float(weight.abs().max()) < _HALF_PRECISION:
-        # with many patterns, rounding errors are smaller than estimation errors
+        # rounding errors are smaller than the estimation errors of many patterns
         weight = weight.half()
     state = {"weight": weight, "noise": torch.tensor(prior.noise)}
     return TrainedModel(state=state, card=card, log=tuple(log))

@@ -137,7 +137,7 @@ class OuterBand:
             for low_matrix, down in zip(reduction.low_matrices, level.down_matrices, strict=True)
         ]
         self.tiles = _counted_tiles(self.priors[0].whole, self.mask)
-        # components without the outermost frequencies on the reduced grid, and only these
+        # components without the outermost frequencies, on the reduced grid, and the outermost
         # frequencies
         self._data = [(reduction.down(half), reduction.beyond(half)) for half in halves]
         self._base = [self._covariances(p.weight, p.fwhm, self.tiles) for p in priors]

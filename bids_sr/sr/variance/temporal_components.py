@@ -184,8 +184,7 @@ class _Change:
         values = spectra[0][0]
         if values[-1] <= 0:
             raise SeriesError("the series is constant over time within the mask")
-        # from all frequencies, because noise contains all; the first eigenvalue belongs to the
-        # removed mean
+        # noise is estimated from all frequencies; the first eigenvalue belongs to the removed mean
         self._thermal = float(np.median(np.linalg.eigvalsh(grams[0])[1:]))
         signal = int((values > self._noise * self._thermal).sum())
         # further components are rounding errors
