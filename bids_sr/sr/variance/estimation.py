@@ -59,7 +59,7 @@ def _floored(weight: Tensor, tile: Tile) -> Tensor:
 
 def estimate_prior(
     components: Tensor,
-    whole: Tile,
+    tile: Tile,
     recipe: VarianceRecipe,
     *,
     seed: int = 0,
@@ -72,7 +72,7 @@ def estimate_prior(
     components : Tensor
         Strongest temporal components (C, z, x, y), with as many slices as the high-resolution
         grid.
-    whole : Tile
+    tile : Tile
         Grid and region around the mask.
     recipe : VarianceRecipe
         Settings of the estimation.
@@ -90,33 +90,33 @@ def estimate_prior(
         raise ValueError("the components of the series contain NaN or infinite values")
     with torch.inference_mode():
         if recipe.kind == "sdmod":
-            sd = filled_sd(components, whole)
-            return Prior(whole=whole, weight=sd[None], fwhm=(0.0,), noise=0.0)
-        return _marginal_likelihood(components, whole, recipe, seed, progress)
+            sd = filled_sd(components, tile)
+            return Prior(whole=tile, weight=sd[None], fwhm=(0.0,), noise=0.0)
+        return _marginal_likelihood(components, tile, recipe, seed, progress)
 
 
 def _marginal_likelihood(
     components: Tensor,
-    whole: Tile,
+    tile: Tile,
     recipe: VarianceRecipe,
     seed: int,
     progress: Callable[[int, int], None] | None,
 ) -> Prior:
     """Estimate prior SD maps by sparse Bayesian learning (see the module documentation)."""
-    total = float(components[:, :, *whole.seen].square().sum(0).mean())
-    sizes = components[:, :, *whole.seen].square().mean((1, 2, 3)).sqrt().clamp_min(_SCALE)
+    total = float(components[:, :, *tile.seen].square().sum(0).mean())
+    sizes = components[:, :, *tile.seen].square().mean((1, 2, 3)).sqrt().clamp_min(_SCALE)
     data = components * ((sizes / sizes.max()) ** -recipe.equalize)[:, None, None, None]
-    variance = float(data[:, :, *whole.seen].square().mean())
-    first = _floored(filled_sd(data, whole), whole).expand(len(recipe.fwhm), -1, -1, -1)
+    variance = float(data[:, :, *tile.seen].square().mean())
+    first = _floored(filled_sd(data, tile), tile).expand(len(recipe.fwhm), -1, -1, -1)
     prior = Prior(
-        whole=whole, weight=first, fwhm=recipe.fwhm, noise=recipe.noise * variance
+        whole=tile, weight=first, fwhm=recipe.fwhm, noise=recipe.noise * variance
     ).scaled(variance)
     generator = torch.Generator().manual_seed(seed)
     tiles = prior.tiles()
     for done in range(recipe.rounds):
         observed, sampled = _responses(prior, data, tiles, recipe.draws, generator)
         weight = torch.zeros_like(prior.weight)
-        around_mask = (slice(None), *whole.fine)
+        around_mask = (slice(None), *tile.fine)
         for new_map, old_map, data_response, sample_response in zip(
             weight, prior.weight, observed, sampled, strict=True
         ):

@@ -69,18 +69,16 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
 
     with torch_threads(training.threads):
         level = level_above(data.mask.shape, data.factor)
-        whole = Tile.around(level.in_plane(), data.mask)
+        tile = Tile.around(level.in_plane(), data.mask)
         components = level.across(_slices(data.statistics))
         used, fit, held_out = _gate(method, recipe, data, seed)
         widths, (x, y, z) = recipe.fwhm or (0.0,), level.fine
         # maps of 0, which correspond to zero filling
-        prior = Prior(
-            whole=whole, weight=torch.zeros(len(widths), z, x, y), fwhm=widths, noise=0.0
-        )
+        prior = Prior(whole=tile, weight=torch.zeros(len(widths), z, x, y), fwhm=widths, noise=0.0)
         if used:
             if fit is not None and fit.weight:
                 recipe = _beside_patterns(recipe)
-            prior = estimate_prior(components, whole, recipe, seed=seed, progress=log_update)
+            prior = estimate_prior(components, tile, recipe, seed=seed, progress=log_update)
             if fit is not None and fit.weight:
                 prior = with_exemplars(prior, _patterns(data, fit, level.fine), fit.weight)
     _LOG.info("%s: %s (%.0f s)", method.name, held_out["model"], time.monotonic() - start_time)
@@ -130,10 +128,10 @@ def _fitted(data: RunData, recipe: VarianceRecipe, seed: int) -> CalibrationFit 
         return unrefined()
     slices = chosen_slices(data.mask)
     level = level.in_plane(len(slices))
-    whole = Tile.around(level, np.asarray(data.mask)[:, :, slices])
+    tile = Tile.around(level, np.asarray(data.mask)[:, :, slices])
     halves = [_slices(half)[:, slices].contiguous() for half in data.halves]
     with torch.inference_mode():
-        maps = (map_of(half, whole, _beside_patterns(recipe), seed) for half in halves)
+        maps = (map_of(half, tile, _beside_patterns(recipe), seed) for half in halves)
         priors = [prior for prior in maps if isinstance(prior, Prior)]
         band = OuterBand(level, slices, data.mask, halves, priors, data.affine)
         return fit_calibration(band, data.exemplars, data.mask, data.affine)
