@@ -187,9 +187,9 @@ def apply_along(matrix: Array, data: Array, axis: int) -> Array:
         matrix = matrix.astype(data.dtype if data.dtype.kind == "f" else np.float64, copy=False)
     if axis == data.ndim - 1:
         return data @ matrix.T
-    before, behind = data.shape[:axis], data.shape[axis + 1 :]
-    rows = data.reshape(-1, data.shape[axis], math.prod(behind))
-    return np.matmul(matrix, rows).reshape(*before, len(matrix), *behind)
+    leading_shape, trailing_shape = data.shape[:axis], data.shape[axis + 1 :]
+    rows = data.reshape(-1, data.shape[axis], math.prod(trailing_shape))
+    return np.matmul(matrix, rows).reshape(*leading_shape, len(matrix), *trailing_shape)
 
 
 def _apply(image: Array, sizes: Sequence[int], matrix: Callable[[int, int, int], Array]) -> Array:
@@ -200,10 +200,10 @@ def _apply(image: Array, sizes: Sequence[int], matrix: Callable[[int, int, int],
     and written in this order.
     """
     stored = np.ascontiguousarray(image.T)
-    for axis, after in enumerate(sizes):
-        before = image.shape[axis]
-        if before != after:
-            stored = apply_along(matrix(axis, before, after), stored, image.ndim - 1 - axis)
+    for axis, new_size in enumerate(sizes):
+        old_size = image.shape[axis]
+        if old_size != new_size:
+            stored = apply_along(matrix(axis, old_size, new_size), stored, image.ndim - 1 - axis)
     return stored.T
 
 

@@ -154,9 +154,8 @@ class Method:
         Article of the summary within a sentence; "" if it has no article.
     trained_on : Literal['pair', 'series', 'self', 'images']
         Training data: "pair"; "series" (the run itself); "self" (only low-resolution volumes); or
-        "images", a set of high-resolution images, from which the degradation simulates
-        low-resolution images (a pair is a set of one image with its measured low-resolution
-        image).
+        "images", a set of high-resolution images, whose low-resolution versions are simulated by
+        the degradation (a pair is a set of one image with its measured low-resolution image).
     costs : Mapping[str, Cost]
         Measured costs by recipe name.
     large : bool
@@ -222,7 +221,7 @@ class Method:
 
     @property
     def needs_pair(self) -> bool:
-        """Whether training requires a T2*-weighted image pair, or other images."""
+        """Whether training requires high-resolution images, such as a T2*-weighted image pair."""
         return not self.of_the_run
 
     @property

@@ -23,12 +23,14 @@ def missing_features(method: Method, recipe: str) -> str:
         Clause such as "no VGG-19 weights were given, so squared error replaces the features", or
         "" if the recipe has no such term or requires the weights.
     """
-    chosen = method.recipes.get(recipe_name(method, recipe))
-    if chosen is None or chosen.needs_vgg:
+    selected_recipe = method.recipes.get(recipe_name(method, recipe))
+    if selected_recipe is None or selected_recipe.needs_vgg:
         return ""
-    if not any(term.kind == "perceptual" for term in chosen.losses):
+    if not any(term.kind == "perceptual" for term in selected_recipe.losses):
         return ""
-    stand_ins = [loss_in_words(loss_name(term)) for term in chosen.losses if term.stands_in]
+    stand_ins = [
+        loss_in_words(loss_name(term)) for term in selected_recipe.losses if term.stands_in
+    ]
     if not stand_ins:
         return "no VGG-19 weights were given"
     return f"no VGG-19 weights were given, so {' plus '.join(stand_ins)} replaces the features"

@@ -174,8 +174,8 @@ def _along(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
     """
     if axis == -1:
         return x @ matrix.T
-    behind = x.shape[axis + 1 :]
-    return (matrix @ x.flatten(axis + 1)).unflatten(-1, behind)
+    trailing_shape = x.shape[axis + 1 :]
+    return (matrix @ x.flatten(axis + 1)).unflatten(-1, trailing_shape)
 
 
 def _apply_matrices(
@@ -251,7 +251,7 @@ class Level:
             for m, n in zip(coarse[:2], fine[:2], strict=True)
         ]
         triples = [(down, up, up @ down) for down, up in (*pairs, _across(coarse[2], fine[2]))]
-        with torch.inference_mode(False):  # as in `_matrix`
+        with torch.inference_mode(False):  # see `_matrix`
             # order: along x, along y, across slices
             self.down_matrices, self._up, self.low_matrices = (
                 [torch.tensor(triple[k], dtype=dtype, device=device) for triple in triples]

@@ -91,9 +91,9 @@ def read_drawn(text: str, method: str, recipe: Recipe) -> SearchedSetting:
     """
     name, _, values = text.partition("=")
     low, dots, high = values.partition("..")
-    several = [low, high] if dots else values.split(",")
+    value_texts = [low, high] if dots else values.split(",")
     # values are checked in the same way as changes of the recipe
-    changes = [change_of_method(f"{name}={value}", method) for value in several]
+    changes = [change_of_method(f"{name}={value}", method) for value in value_texts]
     field = variable_field(recipe, changes[0].field, method)
     try:
         numbers = tuple(field.checked(change.value) for change in changes)
@@ -127,10 +127,10 @@ def default_space(recipe: Recipe) -> tuple[SearchedSetting, ...]:
     space = []
     for field in variable_fields(recipe):
         value = field.default
-        searched = field.name == "learning_rate" or (
+        is_searched = field.name == "learning_rate" or (
             field.name in names and isinstance(value, float) and 0 < value < largest
         )
-        if searched and isinstance(value, int | float):
+        if is_searched and isinstance(value, int | float):
             low, high = max(field.least, value / 10), min(field.most, value * 10)
             space.append(
                 SearchedSetting(
@@ -152,8 +152,8 @@ def draw_trial(
     for attempt in range(_ATTEMPTS):
         rng = np.random.default_rng([seed, number, attempt])
         changes = tuple(
-            RecipeChange(method=method, field=drawn.field, value=drawn.draw(rng))
-            for drawn in space
+            RecipeChange(method=method, field=setting.field, value=setting.draw(rng))
+            for setting in space
         )
         try:
             apply_changes(recipe, changes)
@@ -173,18 +173,18 @@ def grid_trials(
     ChangeError is raised if a setting has a range instead of a list, or if settings are
     incompatible.
     """
-    for searched in space:
-        if not searched.choices:
-            why = "a grid search requires a list of values instead of a range"
+    for setting in space:
+        if not setting.choices:
+            reason = "a grid search requires a list of values instead of a range"
             raise ChangeError(
-                why, f"List the values, for example {searched.field}=A,B,C.", str(searched)
+                reason, f"List the values, for example {setting.field}=A,B,C.", str(setting)
             )
     trials = [
         tuple(
-            RecipeChange(method=method, field=searched.field, value=value)
-            for searched, value in zip(space, values, strict=True)
+            RecipeChange(method=method, field=setting.field, value=value)
+            for setting, value in zip(space, values, strict=True)
         )
-        for values in product(*(searched.choices for searched in space))
+        for values in product(*(setting.choices for setting in space))
     ]
     for changes in trials:
         apply_changes(recipe, changes)

@@ -375,11 +375,13 @@ class Recipe:
 
     def terms_on(self, vgg: bool) -> tuple[LossTerm, ...]:
         """Return the loss terms that are used with or without VGG-19 weights."""
-        off = (
+        disabled_kinds = (
             "none" if vgg else "perceptual",
             "none" if self.build_critic is not None else "adversarial",
         )
-        return tuple(t for t in self.losses if t.kind not in off and not (t.stands_in and vgg))
+        return tuple(
+            t for t in self.losses if t.kind not in disabled_kinds and not (t.stands_in and vgg)
+        )
 
     @property
     def contested(self) -> bool:

@@ -269,10 +269,12 @@ def _with_weight(recipe: Recipe, value: Number, weight: _Weight) -> Recipe:
         # only terms of `_IMAGE_LOSSES` can be missing, and they have a class
         added = loss(weight.kind, f"image.{weight.path}", float(value))  # type: ignore[arg-type]
         return replace(recipe, losses=(*recipe.losses, added)) if value else recipe
-    changed = replace(term, weight=float(value), stands_in=False)
+    changed_term = replace(term, weight=float(value), stands_in=False)
     return replace(
         recipe,
-        losses=tuple(changed if loss_term is term else loss_term for loss_term in recipe.losses),
+        losses=tuple(
+            changed_term if loss_term is term else loss_term for loss_term in recipe.losses
+        ),
     )
 
 
@@ -281,11 +283,11 @@ def _weight_fields(recipe: Recipe) -> Iterable[VariableField]:
     for weight in (*_IMAGE_LOSSES, *_OTHER_WEIGHTS):
         term = _term(recipe, weight)
         if weight in _IMAGE_LOSSES and recipe.objective == "self":
-            # in self-supervised recipes, the weight of the other term has the same effect
+            # the weight of the other term has the same effect in self-supervised recipes
             continue
         if term is None and not (weight in _IMAGE_LOSSES and _takes(recipe, weight)):
             continue
-        # in the attention U-Net, the term is 1 - D of equation 2 with the weight lambda
+        # the term of the attention U-Net is 1 - D in equation 2, and its weight is lambda
         guiding = term is not None and getattr(term.build, "__name__", "") == "CriticScore"
         default = 0.0 if term is None else term.weight
         yield VariableField(
@@ -490,17 +492,17 @@ def variable_field(recipe: Recipe, name: str, about: str) -> VariableField:
     """
     fields = {field.name: field for field in variable_fields(recipe)}
     if name not in fields:
-        why = f"{about} has no setting {name!r}; expected one of {', '.join(fields)}"
+        reason = f"{about} has no setting {name!r}; expected one of {', '.join(fields)}"
         fix = nearest(name, list(fields)) or "Choose one of these settings."
         if name == "bce" and recipe.objective == "supervised":
-            why = (
+            reason = (
                 "the cross-entropy loss requires intensities between 0 and 1, but intensities "
                 f"can exceed 1 in {about}"
             )
             fix = (
                 "Use --recipe paper with attunet, unet, vit, ccnn3d, resnet2d, resnet3d or gan3d."
             )
-        raise ChangeError(why, fix)
+        raise ChangeError(reason, fix)
     return fields[name]
 
 
@@ -532,15 +534,15 @@ def apply_changes(recipe: Recipe, changes: Sequence[RecipeChange], about: str = 
         If a setting is unknown, a value is outside its range, or no loss term compares the output
         with an image.
     """
-    changed = recipe
+    result = recipe
     for change in changes:
         try:
             field = variable_field(recipe, change.field, about or change.method)
             value = field.checked(change.value)
         except ChangeError as error:
             raise ChangeError(error.why, error.fix, str(change)) from None
-        changed = field.put(changed, value)
-    if changes and not changed.is_tied:
+        result = field.put(result, value)
+    if changes and not result.is_tied:
         alternatives = [weight.name for weight in _IMAGE_LOSSES if _takes(recipe, weight)]
         raise ChangeError(
             "all loss terms that compare the output with an image would have a weight of 0",
@@ -549,7 +551,7 @@ def apply_changes(recipe: Recipe, changes: Sequence[RecipeChange], about: str = 
             else "Keep the default of at least one weight.",
             " ".join(map(str, changes)),
         )
-    return changed
+    return result
 
 
 def changed_recipe(method: Method, name: str, changes: Sequence[RecipeChange]) -> Recipe:
@@ -583,31 +585,31 @@ def check_changes(
     for change in changes:
         name = change.method
         if name not in method_names():
-            why = f"unknown method {name!r}; expected one of {', '.join(method_names())}"
+            reason = f"unknown method {name!r}; expected one of {', '.join(method_names())}"
             fix = nearest(name, method_names()) or "Choose one of these methods."
-            raise ChangeError(why, fix, str(change))
+            raise ChangeError(reason, fix, str(change))
         if not get_method(name).recipes:
-            why = (
+            reason = (
                 f"{name} has no recipe, because this method estimates variance maps instead of "
                 "training a network"
             )
-            raise ChangeError(why, "Remove the change.", str(change))
+            raise ChangeError(reason, "Remove the change.", str(change))
         if name not in methods:
-            why = (
+            reason = (
                 f"the method {name} is not run by this command (selected methods: "
                 f"{', '.join(methods) or 'none'})"
             )
             fix = f"Add --sr-method {name}, or remove the change."
-            raise ChangeError(why, fix, str(change))
+            raise ChangeError(reason, fix, str(change))
         if change.field == "perceptual" and not vgg:
-            why = "the perceptual loss is not used, because no VGG-19 weights were specified"
+            reason = "the perceptual loss is not used, because no VGG-19 weights were specified"
             fix = "Specify the weights with --vgg-weights, or remove the change."
-            raise ChangeError(why, fix, str(change))
+            raise ChangeError(reason, fix, str(change))
         if [same_method.field for same_method in changes_of(changes, name)].count(
             change.field
         ) > 1:
-            why = f"{name}.{change.field} is specified twice"
-            raise ChangeError(why, "Specify the setting only once.", str(change))
+            reason = f"{name}.{change.field} is specified twice"
+            raise ChangeError(reason, "Specify the setting only once.", str(change))
     for name in dict.fromkeys(change.method for change in changes):
         method = get_method(name)
         if recipe_name(method, recipe) in method.recipes:  # missing recipes are reported elsewhere
@@ -673,8 +675,8 @@ def work_ratio(recipe: Recipe, changed: Recipe, ndim: int) -> float:
 
 def width_ratio(recipe: Recipe, changed: Recipe) -> float:
     """Return the squared ratio of the number of filters, or 1 if a recipe has no such number."""
-    before, after = _filters(recipe), _filters(changed)
-    return 1.0 if not before or not after else (after / before) ** 2
+    old_filters, new_filters = _filters(recipe), _filters(changed)
+    return 1.0 if not old_filters or not new_filters else (new_filters / old_filters) ** 2
 
 
 def _volume(patch: int | tuple[int, ...], ndim: int) -> float:

@@ -15,12 +15,12 @@ def torch_threads(count: int) -> Iterator[None]:
     """Set the number of torch threads within a context."""
     import torch
 
-    before = torch.get_num_threads()
+    old_count = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(old_count)
 
 
 def side_by_side(make: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:

@@ -88,14 +88,14 @@ def data_text(cards: Sequence[ModelCard]) -> str:
     if not first.images:
         return f"images {contrast} that are not listed in the model card"
     count = images_text(cards)
-    several = count != "1"
+    is_plural = count != "1"
     if first.unsupervised:
-        noun = "volumes" if several else "volume"
+        noun = "volumes" if is_plural else "volume"
         return f"{count} acquired {noun} {contrast}, without a high-resolution image"
     if first.paired:
-        noun = "pairs" if several else "pair"
+        noun = "pairs" if is_plural else "pair"
         return f"{count} {noun} of high- and low-resolution images {contrast}"
-    if several:
+    if is_plural:
         return f"{count} images {contrast} and low-resolution images computed from them"
     return f"{count} image {contrast} and a low-resolution image computed from it"
 
@@ -190,11 +190,11 @@ def _steps_text(record: TrainingRecord) -> str:
         or "paper" not in method.recipes
     ):
         return ""
-    ours, theirs = method.recipes[record.recipe], method.recipes["paper"]
-    if ours.steps == theirs.steps:
+    recipe, paper = method.recipes[record.recipe], method.recipes["paper"]
+    if recipe.steps == paper.steps:
         return ""
     return (
-        f" This recipe has at most {ours.steps:,} training steps, compared with {theirs.steps:,}"
+        f" This recipe has at most {recipe.steps:,} training steps, compared with {paper.steps:,}"
         " in the paper."
     )
 
@@ -240,18 +240,20 @@ def _start_sentences(record: TrainingRecord) -> list[str]:
 def _loss_sentences(record: TrainingRecord) -> list[str]:
     """Return sentences about active and inactive terms of the loss."""
     out = []
-    acted = {
+    active_losses = {
         name: weight
         for name, weight in record.losses.items()
         if record.adversarial_acted or not name.startswith("adversarial:")
     }
-    if acted:
-        out.append(f"The loss function of {record.name} was {_sum_text(acted, record)}.")
+    if active_losses:
+        out.append(f"The loss function of {record.name} was {_sum_text(active_losses, record)}.")
     if record.adversarial_acted and record.adversarial_from:
-        before = {name: acted[name] for name in record.pretrained_by if name in acted}
+        pretraining_losses = {
+            name: active_losses[name] for name in record.pretrained_by if name in active_losses
+        }
         out.append(
             f"During the first {record.adversarial_from:,} steps (pre-training), the loss"
-            f" function of {record.name} was {_sum_text(before, record)}."
+            f" function of {record.name} was {_sum_text(pretraining_losses, record)}."
         )
     if record.contested and not record.adversarial_acted:
         out.append(
@@ -266,10 +268,10 @@ def _loss_sentences(record: TrainingRecord) -> list[str]:
         )
     if record.features_off:
         replacement = " plus ".join(map(loss_in_words, record.stand_ins))
-        stood_in = f"; {replacement} replaced these features" if replacement else ""
+        replacement_text = f"; {replacement} replaced these features" if replacement else ""
         out.append(
             f"The VGG-19 feature loss of this recipe was not used for {record.name}, because no"
-            f" VGG-19 weights were provided{stood_in}."
+            f" VGG-19 weights were provided{replacement_text}."
         )
     return out
 
@@ -285,9 +287,9 @@ def _sum_text(losses: Mapping[str, float], record: TrainingRecord) -> str:
 
 def _term(name: str, *, unsupervised: bool) -> str:
     """Return a noun phrase for a loss term, given its name in a model card (``KIND:CLASS``)."""
-    compared = " between the downsampled output and the acquired volume"
+    comparison = " between the downsampled output and the acquired volume"
     is_error = unsupervised and name.startswith("content:")
-    return loss_in_words(name) + compared * is_error
+    return loss_in_words(name) + comparison * is_error
 
 
 def _end_sentences(records: Sequence[TrainingRecord]) -> list[str]:
@@ -308,11 +310,11 @@ def _end_sentences(records: Sequence[TrainingRecord]) -> list[str]:
             f" without the held-out slices. {_end_text(search, first)}{trainings}."
         )
         done = _range(phase.steps for phase in refit)
-        retrained = f"The network {first.name} was then retrained on all slices"
+        sentence = f"The network {first.name} was then retrained on all slices"
         out.append(
-            f"{retrained}. The time limit stopped this training after {done} of {steps} steps."
+            f"{sentence}. The time limit stopped this training after {done} of {steps} steps."
             if first.phases[1].ended_by == "time"
-            else f"{retrained} for {done} steps."
+            else f"{sentence} for {done} steps."
         )
     if first.irreproducible:
         reason = first.irreproducible
@@ -347,12 +349,12 @@ def _kept_text(records: Sequence[TrainingRecord]) -> str:
     if first.kept_step >= first.phases[-1].steps:
         return "the weights of the last step were used"
     step = _range(record.kept_step for record in records)
-    why = (
+    reason = (
         "had the best score on the held-out slices"
         if first.held_out
         else "had the smallest training loss"
     )
-    return f"the weights of step {step}, which {why}, were used"
+    return f"the weights of step {step}, which {reason}, were used"
 
 
 def _range(values: Iterable[int]) -> str:

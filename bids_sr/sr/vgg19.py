@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-# output channels of the convolutions between poolings (Simonyan & Zisserman 2015, table 1, column
-# E)
+# output channels of convolutions between poolings (Simonyan & Zisserman 2015, table 1, column E)
 _STAGES = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512, 512, 512))
 _PREFIX = "features."  # prefix of convolution names in the torchvision file
 
@@ -38,13 +37,13 @@ def vgg19_features() -> nn.Sequential:
     torchvision.
     """
     layers: list[nn.Module] = []
-    before = 3
+    in_channels = 3
     for stage, widths in enumerate(_STAGES):
         if stage:
             layers.append(nn.MaxPool2d(2))
         for width in widths:
-            layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
-            before = width
+            layers += [nn.Conv2d(in_channels, width, 3, padding=1), nn.ReLU()]
+            in_channels = width
     return nn.Sequential(*layers)
 
 
@@ -129,14 +128,14 @@ def _convolutions(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     with torch.device("meta"):
         shapes = {key: value.shape for key, value in vgg19_features().state_dict().items()}
-    wrong = [
+    mismatches = [
         f"{_PREFIX}{key}"
         for key, shape in shapes.items()
         if getattr(state.get(f"{_PREFIX}{key}"), "shape", None) != shape
     ]
-    if wrong:
+    if mismatches:
         raise ValueError(
             f"{path}: the file does not contain torchvision's VGG-19 weights, because these "
-            f"tensors are missing or have a different shape: {', '.join(wrong[:3])}"
+            f"tensors are missing or have a different shape: {', '.join(mismatches[:3])}"
         )
     return {key: state[f"{_PREFIX}{key}"].float().contiguous() for key in shapes}

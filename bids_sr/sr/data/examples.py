@@ -262,21 +262,21 @@ class Examples:
         size : int
             Number of windows in the batch.
         """
-        vary, factor = self.recipe.augmentation, self.factor
+        augmentation, factor = self.recipe.augmentation, self.factor
         if self.recipe.factors:
             factor = self.factor_of(float(rng.choice(np.array(self.recipe.factors))))
-        if vary.of_whole_slices:
-            chosen = self._slices(rng, parts, size)
+        if augmentation.of_whole_slices:
+            selection = self._slices(rng, parts, size)
         else:
-            chosen = self.windows(rng, parts, factor, iteration=iteration, seed=seed, size=size)
+            selection = self.windows(rng, parts, factor, iteration=iteration, seed=seed, size=size)
         turns: list[Turn] = []
-        if vary.dihedral:
-            all_turns = self.turns(factor, [b - a for a, b in chosen[0][1]])
-            turns = [all_turns[int(k)] for k in rng.integers(len(all_turns), size=len(chosen))]
-        if vary.of_whole_slices:
-            return self._varied(rng, chosen, turns)
-        batch = self.cut(chosen, factor, self.recipe.background, turns)
-        gain = float(np.exp(rng.normal(0, vary.gain)))
+        if augmentation.dihedral:
+            all_turns = self.turns(factor, [b - a for a, b in selection[0][1]])
+            turns = [all_turns[int(k)] for k in rng.integers(len(all_turns), size=len(selection))]
+        if augmentation.of_whole_slices:
+            return self._varied(rng, selection, turns)
+        batch = self.cut(selection, factor, self.recipe.background, turns)
+        gain = float(np.exp(rng.normal(0, augmentation.gain)))
         return replace(batch, input=batch.input * gain, target=batch.target * gain)
 
     def factor_of(self, drawn: float) -> Factor:
@@ -443,7 +443,7 @@ class Examples:
         if key not in self._places:
             inside = self.at(index, factor).inside[0, ..., slice(*slices)].cpu().numpy()
             if self.recipe.every_slice and not inside.any():
-                # for a slice outside the head, any position is suitable
+                # any position is suitable in a slice outside the head
                 inside = np.ones_like(inside)
             positions = np.flatnonzero(inside)
             if len(positions) > _MAX_POSITIONS:
@@ -487,14 +487,14 @@ class Examples:
             image = self.at(index, factor)
             fine = tuple(slice(a, b) for a, b in box)
             coarse = image.on_coarse(box)
-            compared = coarse if on_coarse else fine
+            target_box = coarse if on_coarse else fine
             mask = image.inside_coarse if on_coarse else image.inside
-            weight = mask[(slice(None), *compared)].float()
+            weight = mask[(slice(None), *target_box)].float()
             parts = (
                 image.source[
                     (slice(None), *(coarse if self.recipe.upsampled_by is None else fine))
                 ],
-                image.target[(slice(None), *compared)],
+                image.target[(slice(None), *target_box)],
                 weight + background * (1 - weight),
             )
             for stack, part in zip(stacks, parts, strict=True):
@@ -526,14 +526,16 @@ class Examples:
         if len({self.at(r.image).shape[:2] for r in parts}) > 1:
             image = parts[int(rng.integers(len(parts)))].image
             slices = [candidate for candidate in slices if candidate[0] == image]
-        drawn = [slices[int(k)] for k in rng.choice(len(slices), size, replace=size > len(slices))]
-        return [(index, self.at(index).slice_box(z)) for index, z in drawn]
+        selection = [
+            slices[int(k)] for k in rng.choice(len(slices), size, replace=size > len(slices))
+        ]
+        return [(index, self.at(index).slice_box(z)) for index, z in selection]
 
     def _varied(
         self, rng: np.random.Generator, chosen: Sequence[tuple[int, Box]], turns: Sequence[Turn]
     ) -> Batch:
         """Return a batch of slices with varied intensity and position (see `Augmentation`)."""
-        vary = self.recipe.augmentation
+        augmentation = self.recipe.augmentation
         images = [(self.at(index), box[2][0]) for index, box in chosen]
         lowres, target, weight = (
             torch.stack([volume[..., z] for volume, z in stack])
@@ -556,11 +558,13 @@ class Examples:
                 for stack in (target, residue, weight)
             )
         shift = (
-            float(rng.uniform(-vary.shift, vary.shift)),
-            float(rng.uniform(-vary.shift, vary.shift)),
+            float(rng.uniform(-augmentation.shift, augmentation.shift)),
+            float(rng.uniform(-augmentation.shift, augmentation.shift)),
         )
-        gamma, gain = (float(np.exp(rng.normal(0, sd))) for sd in (vary.gamma, vary.gain))
-        noise_sd = float(rng.uniform(0, 2 * vary.noise))
+        gamma, gain = (
+            float(np.exp(rng.normal(0, sd))) for sd in (augmentation.gamma, augmentation.gain)
+        )
+        noise_sd = float(rng.uniform(0, 2 * augmentation.noise))
         noise_seed = int(rng.integers(2**31))
         if shift != (0.0, 0.0):
             target = shifted(target, shift)
@@ -606,7 +610,9 @@ class Examples:
         prepared = self.at(0)
         zooms = np.asarray(first.zooms)
         step = np.array([p / q for p, q in prepared.steps])
-        high, low = (zooms, zooms * step) if first.fine is not None else (zooms / step, zooms)
+        high_mm, low_mm = (
+            (zooms, zooms * step) if first.fine is not None else (zooms / step, zooms)
+        )
         unit = "the 99th percentile of each low-resolution image within the mask is scaled to 1"
         if self.recipe.intensity == "unit":
             unit = "the maximum of each low-resolution image is scaled to 1"
@@ -617,7 +623,7 @@ class Examples:
         )
         image = prepared.coarse[0].cpu().numpy()
         mask = prepared.inside_coarse[0].cpu().numpy()
-        return image_entries(image, mask, first.affine, self.factor, mm=(low, high)) | {
+        return image_entries(image, mask, first.affine, self.factor, mm=(low_mm, high_mm)) | {
             "contrast": first.contrast,
             "data_sha256": checksums(self.images),
             "factors": list(self.recipe.factors),

@@ -316,7 +316,7 @@ def volumes_of_run(reader: SeriesReader, mask: Array, n_dummy: int, seed: int) -
         At most 20 training images without a high-resolution version.
     """
     steady_volumes = np.arange(min(n_dummy, reader.shape[3] - 1), reader.shape[3])
-    drawn = np.sort(
+    volume_numbers = np.sort(
         np.random.default_rng(seed).choice(
             steady_volumes, min(VOLUMES, len(steady_volumes)), replace=False
         )
@@ -329,5 +329,5 @@ def volumes_of_run(reader: SeriesReader, mask: Array, n_dummy: int, seed: int) -
             contrast="bold",
             name=f"volume-{k}",
         )
-        for k, t in enumerate(drawn)
+        for k, t in enumerate(volume_numbers)
     )

@@ -100,14 +100,16 @@ def split_by_names(
     SplitError
         If a participant is unknown or in both sets, or if the training or test set is empty.
     """
-    if unknown := sorted({*validation, *test} - set(participants)):
+    if unknown_labels := sorted({*validation, *test} - set(participants)):
         raise SplitError(
-            f"no images were found for these participants: {' '.join(unknown)}",
+            f"no images were found for these participants: {' '.join(unknown_labels)}",
             f"Choose from {' '.join(participants)}.",
         )
-    named = {*validation, *test}
+    assigned_labels = {*validation, *test}
     return ParticipantSplit(
-        train=tuple(participant for participant in participants if participant not in named),
+        train=tuple(
+            participant for participant in participants if participant not in assigned_labels
+        ),
         validation=tuple(dict.fromkeys(validation)),
         test=tuple(dict.fromkeys(test)),
     )

@@ -14,7 +14,7 @@ from bids_sr.sr.data.examples import Batch, Examples, Region
 from bids_sr.sr.data.windows import Box
 from bids_sr.sr.matrices import upsample
 
-_MAX_WINDOWS = 8  # windows, evenly spaced over the held-out regions
+_MAX_WINDOWS = 8  # largest number of scored windows, evenly spaced over the held-out regions
 _MAX_SIDE = 48  # voxels, largest side of a volumetric window
 # slices of context around held-out slices for volumetric networks; excluded from the score
 _CONTEXT_SLICES = 6
@@ -45,16 +45,20 @@ def validation_windows(examples: Examples, parts: Sequence[Region]) -> tuple[Sco
     At most 8 windows are returned, evenly spaced over the regions, or all windows if the recipe
     trains on every slice.
     """
-    chosen: list[tuple[Region, Box]] = []
+    candidates: list[tuple[Region, Box]] = []
     for region in parts:
         image, (low, high) = examples.at(region.image), region.slices
         if examples.ndim == 2:
-            shown = torch.nonzero(image.inside[0, ..., low:high].any(0).any(0)).flatten().tolist()
-            chosen += [(region, image.slice_box(low + z)) for z in shown]
+            slices_in_mask = (
+                torch.nonzero(image.inside[0, ..., low:high].any(0).any(0)).flatten().tolist()
+            )
+            candidates += [(region, image.slice_box(low + z)) for z in slices_in_mask]
         else:
-            chosen.append((region, _block(examples, region)))
-    max_count = max(_MAX_WINDOWS, len(chosen)) if examples.recipe.every_slice else _MAX_WINDOWS
-    return tuple(_window(examples, *chosen[k]) for k in evenly_spaced(len(chosen), max_count))
+            candidates.append((region, _block(examples, region)))
+    max_count = max(_MAX_WINDOWS, len(candidates)) if examples.recipe.every_slice else _MAX_WINDOWS
+    return tuple(
+        _window(examples, *candidates[k]) for k in evenly_spaced(len(candidates), max_count)
+    )
 
 
 def _block(examples: Examples, region: Region) -> Box:

@@ -47,8 +47,8 @@ class Prepared:
     coarse : Tensor
         Low-resolution image (C, x, y, z).
     target : Tensor
-        Image to compare the output with (C, *grid): the high-resolution image, or `coarse`
-        for the objective "self".
+        Image to compare the output with (C, *grid): the high-resolution image, or the
+        low-resolution image for the objective "self".
     inside, inside_coarse : Tensor
         Mask on the high-resolution grid (1, X, Y, Z) and on the low-resolution grid (1, x, y, z),
         boolean.

@@ -25,13 +25,13 @@ from bids_sr.sr.networks.volumetric import DenseResidualNet
 
 def optimize_for_cpu(network: nn.Module) -> nn.Module:
     """Return a faster CPU copy of a network in evaluation mode, with channels innermost."""
-    changed = _changed(copy.deepcopy(network).to("cpu")).eval().requires_grad_(False)
-    for module in changed.modules():
+    optimized = _changed(copy.deepcopy(network).to("cpu")).eval().requires_grad_(False)
+    for module in optimized.modules():
         if isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         elif isinstance(module, nn.Conv3d):
             module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return changed
+    return optimized
 
 
 def channels_innermost(x: Tensor) -> Tensor:

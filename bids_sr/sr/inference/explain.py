@@ -57,13 +57,15 @@ def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
 
 
 def grad_cam(critic: nn.Module, images: Tensor) -> Tensor:
-    """Return the Grad-CAM of a critic (N, 1, X, Y), which is at least 0.
+    """Return Grad-CAM maps of a critic (N, 1, X, Y), with non-negative values.
 
-    Grad-CAM shows where the convolutional features increase the score. Its unit is the score
-    before the sigmoid, whose slope vanishes if the critic is certain. The maps are interpolated to
-    the size of the images (N, C, X, Y). ValueError is raised if the network is not a `Critic`.
+    The maps show which features of the images increase the score. Their unit is the score before
+    the sigmoid, whose slope vanishes if the critic is certain. They are interpolated to the size
+    of the images (N, C, X, Y). ValueError is raised if the network is not a `Critic`.
 
-    The maps follow Selvaraju et al. 2017 (equations 1, 2) and attention_unet (sections 3.7, 4.8).
+    References
+    ----------
+    Selvaraju et al. 2017, equations 1 and 2; attention_unet, sections 3.7 and 4.8.
     """
     if not isinstance(critic, Critic):
         raise ValueError(

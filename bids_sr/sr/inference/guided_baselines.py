@@ -121,10 +121,10 @@ def inject(volume: Array, guide_in_pose: Array, factor: Factor) -> Array:
 def ratio(
     volume: Array, mean_in_pose: Array, guide_in_pose: Array, factor: Factor, scale: float
 ) -> Array:
-    """Multiply the guide by the interpolated relative signal change of the volume.
+    """Multiply the guide by the interpolated relative signal of the volume.
 
-    Where the mean is below a tenth of `scale`, that value is used as the denominator. The relative
-    signal is limited to 0 to 3. Both limits avoid extreme values in air.
+    If the mean is below a tenth of `scale`, a tenth of `scale` is used as the denominator. The
+    relative signal is limited to the range from 0 to 3. Both limits exclude extreme values in air.
 
     Parameters
     ----------

@@ -20,12 +20,12 @@ from bids_sr.sr.operators import upsample_slices
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.update_steps import channels_last
 
-# voxels processed at once by a slice-wise network: per CPU thread, limited by its cache, and on a
+# voxels processed at once by a slice-wise network, per CPU thread (limited by its cache) and per
 # GPU
 _AT_ONCE, _AT_ONCE_CUDA = 1 << 13, 1 << 14
 # voxels processed at once by a volumetric network; a layer of 64 channels then takes .13 GB
 _VOLUME_AT_ONCE = 1 << 19
-# values in the widest layer of narrower networks, .17 GB
+# values of the widest layer that narrower networks process at once; they take .17 GB
 _VALUES_AT_ONCE = 5 << 23
 _PATCH, _OVERLAP, _MARGIN = 64, 24, 8
 
@@ -61,8 +61,7 @@ class NetworkUpsampler(Upsampler):
         self.volumetric = volumetric or self.by_range
         self.in_slices = not volumetric
         factor, device, headroom = acquired.factor, acquired.device, model.card.headroom
-        # if training scaled the maximum to 1, the scale includes the same headroom above the
-        # percentile
+        # the scale includes the headroom above the 99th percentile that was used in training
         scale = acquired.scale * (1.0 if headroom is None else headroom)
         if not np.isfinite(scale) or scale <= 0:
             raise InferenceError(
@@ -118,7 +117,7 @@ class NetworkUpsampler(Upsampler):
         on_device = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).to(self.device)
         return on_device if self.by_range else on_device / self.scale
 
-    def _in_patches(self, plain: Tensor) -> Tensor:
+    def _in_patches(self, interpolated: Tensor) -> Tensor:
         """Apply the network to an image (1, *grid) in patches of the requested size."""
         assert self.patch
 
@@ -127,7 +126,7 @@ class NetworkUpsampler(Upsampler):
 
         return apply_in_patches(
             network,
-            plain,
+            interpolated,
             patch=self.patch,
             overlap=self.overlap,
             margin=margin_of(self.overlap),
@@ -150,28 +149,30 @@ class NetworkUpsampler(Upsampler):
         """Return the difference of network and interpolation, (Z, 1, x, y) -> (Z, 1, X, Y)."""
         if isinstance(self.generator, SubPixelNet):
             return self.generator.departure(channels_innermost(slices)).float()
-        plain = upsample_slices(slices, self.factor[:2], self.upsampled_by or "zerofill")
+        interpolated = upsample_slices(slices, self.factor[:2], self.upsampled_by or "zerofill")
         if self.patch:
-            return torch.stack([self._in_patches(image) for image in plain]) - plain
+            return torch.stack([self._in_patches(image) for image in interpolated]) - interpolated
         return (
-            self.generator(channels_innermost(plain if self.upsampled_by else slices)).float()
-            - plain
+            self.generator(
+                channels_innermost(interpolated if self.upsampled_by else slices)
+            ).float()
+            - interpolated
         )
 
     def _of_volume(self, volume: Array, base: Array) -> Array:
         """Return the difference between a volumetric network and its interpolation (X, Y, Z)."""
-        plain = self._scaled(base)
+        interpolated = self._scaled(base)
         if self.upsampled_by is None:
             output = self.generator(self._scaled(volume)[None, None])[0, 0]
         elif self.patch:
-            output = self._in_patches(plain[None])[0]
-        elif plain.numel() <= self.at_once:
-            output = self.generator(plain[None, None])[0, 0]
+            output = self._in_patches(interpolated[None])[0]
+        elif interpolated.numel() <= self.at_once:
+            output = self.generator(interpolated[None, None])[0, 0]
         else:
             output = apply_in_patches(
-                self.generator, plain[None], patch=_PATCH, overlap=_OVERLAP, margin=_MARGIN
+                self.generator, interpolated[None], patch=_PATCH, overlap=_OVERLAP, margin=_MARGIN
             )[0]
-        return (output.float() - plain).cpu().numpy()
+        return (output.float() - interpolated).cpu().numpy()
 
 
 def network_upsampler(model: LoadedModel, acquired: UpsamplerInputs) -> Upsampler:

@@ -65,8 +65,8 @@ def apply_in_patches(
                     f"patch of shape {tuple(volume[box].shape[1:])}; both shapes must be equal"
                 )
             if out is None:
-                # double precision, because sums of many weighted patches have errors above 1e-6
-                # otherwise
+                # double precision, because sums of many patches err by more than 1e-6 in single
+                # precision
                 out = torch.zeros((len(output), *grid), dtype=torch.float64, device=volume.device)
                 kind = output.dtype
             result = output.to(out)

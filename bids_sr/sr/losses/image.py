@@ -115,9 +115,9 @@ class SSIMLoss(nn.Module):
         spread_o = self._mean(output * output) - mean_o * mean_o
         spread_t = self._mean(target * target) - mean_t * mean_t
         joint = self._mean(output * target) - mean_o * mean_t
-        above = (2 * mean_o * mean_t + _C1) * (2 * joint + _C2)
-        below = (mean_o * mean_o + mean_t * mean_t + _C1) * (spread_o + spread_t + _C2)
-        return above / below
+        numerator = (2 * mean_o * mean_t + _C1) * (2 * joint + _C2)
+        denominator = (mean_o * mean_o + mean_t * mean_t + _C1) * (spread_o + spread_t + _C2)
+        return numerator / denominator
 
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Return one minus the weighted mean of structural similarity."""

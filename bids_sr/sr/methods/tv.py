@@ -67,7 +67,7 @@ FAST = replace(
     objective="self",
 )
 
-# for the supervised versions, which compare images at high resolution and can use smaller patches
+# recipe of the supervised versions, which compare high-resolution images and can use small patches
 FAST_PARTS = replace(FAST, patch=(48, 48, 16), batch=2, iterations=600)
 
 METHOD = Method(

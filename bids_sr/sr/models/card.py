@@ -234,9 +234,9 @@ def read_card(path: Path) -> ModelCard:
             f"{path}: the model card has version {card['card_version']}, but this version of "
             f"bids-sr requires version {CARD_VERSION}"
         )
-    wrong = _wrong_values(card)
-    if wrong:
-        raise ModelError(f"{path}: the model card contains invalid values ({'; '.join(wrong)})")
+    faults = _wrong_values(card)
+    if faults:
+        raise ModelError(f"{path}: the model card contains invalid values ({'; '.join(faults)})")
     return ModelCard.from_json(card)
 
 

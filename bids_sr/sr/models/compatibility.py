@@ -37,15 +37,15 @@ def _mismatches(
     from nibabel.affines import voxel_sizes
 
     out = []
-    trained = card.lowres_mm
+    trained_mm = card.lowres_mm
     zooms = voxel_sizes(affine)
     across = slice_orientation(affine)
     allowed = _SERIES_TOLERANCE if card.trained_on == "series" else TOLERANCE
-    if any(abs(a - b) > allowed * b for a, b in zip(zooms, trained, strict=True)):
-        pretty = [size_text(sizes, " x ") for sizes in (trained, zooms.tolist())]
+    if any(abs(a - b) > allowed * b for a, b in zip(zooms, trained_mm, strict=True)):
+        size_texts = [size_text(sizes, " x ") for sizes in (trained_mm, zooms.tolist())]
         out.append(
-            f"resolution: the model was trained at a resolution of {pretty[0]}, but the image "
-            f"has a resolution of {pretty[1]} (allowed difference: {100 * allowed:.0f} %)"
+            f"resolution: the model was trained at a resolution of {size_texts[0]}, but the image "
+            f"has a resolution of {size_texts[1]} (allowed difference: {100 * allowed:.0f} %)"
         )
     if contrast not in _SERVES.get(card.contrast, (card.contrast,)):
         out.append(
@@ -145,19 +145,19 @@ def check_model(
         If a mismatch is not accepted. The message lists all mismatches and a remedy.
     """
     mismatches = _mismatches(card, affine, contrast, factor, align, scale)
-    refused = [mismatch for mismatch in mismatches if not (force or _kind(mismatch) in allow)]
-    hopeless = not card.settings.get("upsampled_by") and any(
+    rejected = [mismatch for mismatch in mismatches if not (force or _kind(mismatch) in allow)]
+    needs_training = not card.settings.get("upsampled_by") and any(
         mismatch.startswith("factor") for mismatch in mismatches
     )
-    if hopeless or refused:
-        kinds = " ".join(map(_kind, refused))
+    if needs_training or rejected:
+        kinds = " ".join(map(_kind, rejected))
         remedy = (
             "Train a model on a matching image pair, or use --force to apply this model "
             f"anyway (bids-sr-models: --allow {kinds})."
         )
-        if any(mismatch.startswith("intensities") for mismatch in refused):
+        if any(mismatch.startswith("intensities") for mismatch in rejected):
             remedy = f"Use --anat-scale {card.scale}, or use --force to apply the model anyway."
-        remedy = "Train a model for this factor." if hopeless else remedy
+        remedy = "Train a model for this factor." if needs_training else remedy
         if not _trained_for(card, factor):
             text = " ".join(f"{number:g}" for number in card.factor)
             remedy = (
@@ -166,7 +166,7 @@ def check_model(
             )
         raise UsageError(
             f"the model {card.method} does not match the image",
-            f"{'; '.join(mismatches if hopeless else refused)}.",
+            f"{'; '.join(mismatches if needs_training else rejected)}.",
             remedy,
         )
     return mismatches

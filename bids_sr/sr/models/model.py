@@ -168,7 +168,7 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     ValueError is raised, with a message of one line, if the tensors do not match the network.
     """
     expected = network.state_dict()
-    wrong = {
+    mismatches = {
         "missing tensors": sorted(expected.keys() - state.keys()),
         "tensors with a different shape": sorted(
             key
@@ -179,7 +179,7 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     }
     texts = [
         f"{words}: {len(keys)} ({keys[0]}{', …' if keys[1:] else ''})"
-        for words, keys in wrong.items()
+        for words, keys in mismatches.items()
         if keys
     ]
     if texts:

@@ -188,8 +188,8 @@ def obtain_model(
     shutil.copyfile(source, target)
     shutil.copyfile(card_path(source), card_path(target))
     old_log = _log_of(source)
-    old = old_log.read_text(encoding="utf-8") if old_log.exists() else log_tsv(())
-    log.write_text(old, encoding="utf-8")
+    log_text = old_log.read_text(encoding="utf-8") if old_log.exists() else log_tsv(())
+    log.write_text(log_text, encoding="utf-8")
     source_in(out_dir).write_text(f"{source.name}\n", encoding="utf-8")
     _LOG.info("The %s model %s is reused.", name, source)
     return target, card_path(target), log

@@ -274,22 +274,24 @@ def _phases(card: ModelCard, best_step: int) -> tuple[PhaseRecord, ...]:
 
 def _changed(card: ModelCard, recipe: Recipe) -> dict[str, tuple[object, object]]:
     """Return the settings that differ between a training and its recipe."""
-    changed = differing_settings(card.settings, plain_recipe(recipe, vgg=card.perceptual))
+    differences = differing_settings(card.settings, plain_recipe(recipe, vgg=card.perceptual))
     if card.json.get("sloppy") is True:
-        changed = {name: pair for name, pair in changed.items() if name not in _CUT_DOWN}
-    if set(changed) <= {f"losses.{loss_name(term)}" for term in recipe.losses}:
+        differences = {name: pair for name, pair in differences.items() if name not in _CUT_DOWN}
+    if set(differences) <= {f"losses.{loss_name(term)}" for term in recipe.losses}:
         # cards before version 0.2 list all losses
         all_differences = differing_settings(card.settings, plain_recipe(recipe))
-        changed = all_differences and changed
-    return changed
+        differences = all_differences and differences
+    return differences
 
 
 def _pretrained_by(settings: Mapping[str, object], losses: Mapping[str, float]) -> tuple[str, ...]:
     """Return the loss terms used before the adversarial term."""
     kinds = settings.get("pretrained_by")
-    chosen = tuple(kinds) if isinstance(kinds, list) else ()
+    selected_kinds = tuple(kinds) if isinstance(kinds, list) else ()
     terms = (name for name in losses if not name.startswith("adversarial:"))
-    return tuple(name for name in terms if not chosen or name.partition(":")[0] in chosen)
+    return tuple(
+        name for name in terms if not selected_kinds or name.partition(":")[0] in selected_kinds
+    )
 
 
 def _plain(value: object) -> str:

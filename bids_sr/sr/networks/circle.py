@@ -50,9 +50,9 @@ class CircleNet(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(before, width, 3, padding=1), nn.LeakyReLU(0.1), nn.Dropout(dropout)
+                nn.Conv2d(in_channels, width, 3, padding=1), nn.LeakyReLU(0.1), nn.Dropout(dropout)
             )
-            for before, width in pairwise((channels, *widths))
+            for in_channels, width in pairwise((channels, *widths))
         )
         total = sum(widths)
         self.first = nn.Sequential(nn.Conv2d(total, branches[0], 1), nn.LeakyReLU(0.1))

@@ -50,12 +50,12 @@ def _stages(
     return [layer for pair in pairwise((channels, *widths)) for layer in layers(*pair)]
 
 
-def _pair(before: int, after: int) -> list[nn.Module]:
+def _pair(in_channels: int, out_channels: int) -> list[nn.Module]:
     """Return two 3x3 convolutions with leaky ReLU, the second with stride 2."""
     return [
-        nn.Conv2d(before, after, 3, padding=1),
+        nn.Conv2d(in_channels, out_channels, 3, padding=1),
         nn.LeakyReLU(0.2),
-        nn.Conv2d(after, after, 3, stride=2, padding=1),
+        nn.Conv2d(out_channels, out_channels, 3, stride=2, padding=1),
         nn.LeakyReLU(0.2),
     ]
 
@@ -151,9 +151,9 @@ def circle_critic(
         Number of features between the two dense layers, 1024 in the paper.
     """
 
-    def stage(before: int, after: int) -> list[nn.Module]:
-        convolution = nn.Conv2d(before, after, 4, stride=2, padding=1)
-        return [convolution, nn.InstanceNorm2d(after), nn.LeakyReLU(0.2)]
+    def stage(in_channels: int, out_channels: int) -> list[nn.Module]:
+        convolution = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1)
+        return [convolution, nn.InstanceNorm2d(out_channels), nn.LeakyReLU(0.2)]
 
     return Critic(_stages(channels, widths, stage), _dense(widths[-1], 4, dense))
 
@@ -182,8 +182,8 @@ def guiding_critic(
         Fraction of values dropped in training.
     """
 
-    def stage(before: int, after: int) -> list[nn.Module]:
-        convolution = nn.Conv2d(before, after, 4, stride=2, padding=1)
+    def stage(in_channels: int, out_channels: int) -> list[nn.Module]:
+        convolution = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1)
         return [convolution, nn.LeakyReLU(0.2), nn.Dropout(dropout)]
 
     features = _stages(channels, [width * 2**k for k in range(4)], stage)

@@ -64,8 +64,8 @@ class SubPixelNet(nn.Module):
         super().__init__()
         in_plane(factor)
         self.factor = (factor[0], factor[1])
-        whole = all(f == int(f) for f in factor)
-        self.steps = (int(factor[0]), int(factor[1])) if whole else None
+        is_integer = all(f == int(f) for f in factor)
+        self.steps = (int(factor[0]), int(factor[1])) if is_integer else None
         self.head = nn.Conv2d(channels, width, 3, padding=1)
         self.body = nn.Sequential(*[ResidualBlock(width, start=0.1) for _ in range(blocks)])
         out = channels * (self.steps[0] * self.steps[1] if self.steps else 1)

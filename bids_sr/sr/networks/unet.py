@@ -23,12 +23,12 @@ _Gate = Callable[[int], nn.Module]
 WIDTHS = (64, 128, 256, 512, 1024)
 
 
-def _double_convolution(before: int, after: int) -> nn.Sequential:
+def _double_convolution(in_channels: int, out_channels: int) -> nn.Sequential:
     """Return the block of the original U-Net: two 3x3 convolutions, each with ReLU."""
     return nn.Sequential(
-        nn.Conv2d(before, after, 3, padding=1),
+        nn.Conv2d(in_channels, out_channels, 3, padding=1),
         nn.ReLU(),
-        nn.Conv2d(after, after, 3, padding=1),
+        nn.Conv2d(out_channels, out_channels, 3, padding=1),
         nn.ReLU(),
     )
 
@@ -49,14 +49,16 @@ def _padded_side(side: int, levels: int, sizes: _Sizes) -> int:
 class _Merge(nn.Module):
     """Decoder level: transposed convolution that doubles the grid, skip connection, and block."""
 
-    def __init__(self, before: int, after: int, block: _Block, gate: _Gate | None) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, block: _Block, gate: _Gate | None
+    ) -> None:
         super().__init__()
-        self.up = nn.ConvTranspose2d(before, after, 2, stride=2)
-        self.gate = None if gate is None else gate(after)
-        self.block = block(2 * after, after)
+        self.up = nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
+        self.gate = None if gate is None else gate(out_channels)
+        self.block = block(2 * out_channels, out_channels)
 
-    def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
-        raised = self.up(deep)
+    def forward(self, features: Tensor, skip: Tensor) -> Tensor:
+        raised = self.up(features)
         if self.gate is not None:
             skip = self.gate(raised, skip)
         return self.block(torch.cat([raised, skip], dim=1))
@@ -111,27 +113,34 @@ class UNet(nn.Module):
         """Return images of the same size; padding is removed from the output."""
         rows, columns = x.shape[-2], x.shape[-1]
         padding = [_padded_side(side, self.levels, self.sizes) - side for side in (rows, columns)]
-        low = [m // 2 for m in padding]
-        padded = functional.pad(x, (low[1], padding[1] - low[1], low[0], padding[0] - low[0]))
+        pad_before = [m // 2 for m in padding]
+        padded = functional.pad(
+            x,
+            (pad_before[1], padding[1] - pad_before[1], pad_before[0], padding[0] - pad_before[0]),
+        )
         features = [self.first(padded)]
         for step in self.down:
             features.append(step(features[-1]))
-        deep = features.pop()
+        decoded = features.pop()
         for merge in self.up:
-            deep = merge(deep, features.pop())
-        out = self.last(deep)[..., low[0] : low[0] + rows, low[1] : low[1] + columns]
+            decoded = merge(decoded, features.pop())
+        out = self.last(decoded)[
+            ..., pad_before[0] : pad_before[0] + rows, pad_before[1] : pad_before[1] + columns
+        ]
         if self.head == "sigmoid":
             return torch.sigmoid(out)
         return x + out if self.head == "residual" else out
 
 
-def normalized_convolution(before: int, after: int) -> nn.Sequential:
+def normalized_convolution(in_channels: int, out_channels: int) -> nn.Sequential:
     """Return a block of 3x3 convolution, instance normalization and leaky ReLU.
 
     The block is described in attention_unet, section 3.3.
     """
     return nn.Sequential(
-        nn.Conv2d(before, after, 3, padding=1), nn.InstanceNorm2d(after), nn.LeakyReLU()
+        nn.Conv2d(in_channels, out_channels, 3, padding=1),
+        nn.InstanceNorm2d(out_channels),
+        nn.LeakyReLU(),
     )
 
 

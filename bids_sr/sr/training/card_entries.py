@@ -34,18 +34,22 @@ def card_entries(training: TrainingRequest, described: Mapping[str, object]) -> 
     from bids_sr.version import __version__
 
     method = training.method
-    trained: dict[str, object] = {}
+    objective_entries: dict[str, object] = {}
     if training.variance is None:
-        trained = {"objective": training.effective_recipe.objective, "ndim": method.ndim}
+        objective_entries = {"objective": training.effective_recipe.objective, "ndim": method.ndim}
     return {
         **described,
-        **trained,
+        **objective_entries,
         "method": method.name,
         "trained_on": method.trained_on,
         "reference": method.reference,
         "recipe": training.recipe,
         "settings": settings_of(training),
-        **({"changed_settings": changed} if (changed := training.changed_settings) else {}),
+        **(
+            {"changed_settings": changed_values}
+            if (changed_values := training.changed_settings)
+            else {}
+        ),
         "versions": {"bids_sr": __version__, "torch": torch.__version__, "numpy": np.__version__},
         "seed": training.seed,
         "threads": training.threads,
@@ -60,16 +64,16 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
     """
     first = phases[0]
     training, examples, held_regions = first.training, first.examples, first.examples.held
-    timed = [p.name for p in phases if p.at.done == "time"]
-    why = [f"the time limit stopped {' and '.join(timed)}"] * bool(timed)
-    why += ["the batch size was halved, because the batch did not fit into device memory"] * any(
-        p.at.halved for p in phases
-    )
-    why += [
+    stopped_phases = [p.name for p in phases if p.at.done == "time"]
+    reasons = [f"the time limit stopped {' and '.join(stopped_phases)}"] * bool(stopped_phases)
+    reasons += [
+        "the batch size was halved, because the batch did not fit into device memory"
+    ] * any(p.at.halved for p in phases)
+    reasons += [
         "the training continued on another device, with a different number of threads, or "
         "with a different version of PyTorch"
     ] * any(p.at.moved for p in phases)
-    unscored = (
+    no_score_text = (
         "No data were held out. The training loss determined when training stopped."
         if first.by_loss
         else "No data were held out. The weights of the last step are kept."
@@ -85,14 +89,14 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
         if len(phases) > 1
         else "The scored model is also the final model."
     )
-    scored = (
+    score_text = (
         f"The scores are from a model that was trained without the held-out data. {role} {final}"
     )
     held_out = examples.named(
         held_regions, [(window.image, window.box) for window in first.windows]
     ) | {
         "iteration": first.kept_iteration,
-        "model": scored if held_regions else unscored,
+        "model": score_text if held_regions else no_score_text,
     }
     parameters = list(first.nets.generator.parameters())
     return {
@@ -119,8 +123,8 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
             "kept": first.at.mixed,
             "score_change_db": first.at.mixed_loss_db,
         },
-        "reproducible": not why,
-        **({"not_reproducible_because": "; ".join(why)} if why else {}),
+        "reproducible": not reasons,
+        **({"not_reproducible_because": "; ".join(reasons)} if reasons else {}),
         "parameters": sum(p.numel() for p in parameters),
         "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad),
         **({} if training.start is None else {"started_from": _started_from(training.start)}),
@@ -160,14 +164,14 @@ def _pretraining_entry(phase: Phase) -> dict[str, object]:
     recipe = phase.recipe
     if not (recipe.contested and recipe.adversarial_from):
         return {}
-    before = min(recipe.adversarial_from, phase.at.iteration)
+    n_pretraining = min(recipe.adversarial_from, phase.at.iteration)
     terms = recipe.terms_on(phase.training.vgg_weights is not None)
     kinds = [term.kind for term in terms if phase.nets.pretrains(term.kind)]
     return {
         "pretraining": {
-            "iterations": before,
+            "iterations": n_pretraining,
             "losses": kinds,
-            "adversarial_iterations": phase.at.iteration - before,
+            "adversarial_iterations": phase.at.iteration - n_pretraining,
         }
     }
 

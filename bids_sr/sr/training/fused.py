@@ -154,16 +154,16 @@ def super_resolve_contrasts(
     from bids_sr.sr.inference.sliding_window import apply_in_patches
     from bids_sr.sr.threads import torch_threads
 
-    ready = _prepared(model, coarse, mask, affine, device)
+    prepared = _prepared(model, coarse, mask, affine, device)
     assert isinstance(model.recipe, Recipe)
     patch = model.recipe.patch_applied
     generator = model.generator.to(device)
     out = np.zeros(coarse.shape, np.float32)
-    shown = np.flatnonzero((np.asarray(mask) > 0).any((0, 1)))
+    slices_in_mask = np.flatnonzero((np.asarray(mask) > 0).any((0, 1)))
     with torch_threads(threads), torch.inference_mode():
-        for first in range(0, len(shown), _BATCH_SLICES):
-            indices = shown[first : first + _BATCH_SLICES]
-            batch = torch.movedim(ready.source[..., indices], -1, 0).contiguous()
+        for first in range(0, len(slices_in_mask), _BATCH_SLICES):
+            indices = slices_in_mask[first : first + _BATCH_SLICES]
+            batch = torch.movedim(prepared.source[..., indices], -1, 0).contiguous()
             if patch is None:
                 output = generator(batch)
             else:
@@ -171,7 +171,7 @@ def super_resolve_contrasts(
                     [apply_in_patches(generator, image, patch=patch, overlap=0) for image in batch]
                 )
             out[..., indices] = np.moveaxis(output.float().cpu().numpy(), 0, -1)
-    level = np.asarray(ready.level, np.float32)[:, None, None, None]
+    level = np.asarray(prepared.level, np.float32)[:, None, None, None]
     return np.where(np.asarray(mask) > 0, np.maximum(out * level, 0), 0).astype(np.float32)
 
 
@@ -228,16 +228,16 @@ def explain_slice(
 
     from bids_sr.sr.inference.explain import attention_masks, grad_cam
 
-    ready = _prepared(model, coarse, mask, affine, "cpu")
+    prepared = _prepared(model, coarse, mask, affine, "cpu")
     generator = model.generator.to("cpu")
-    source = ready.source[..., index][None]
+    source = prepared.source[..., index][None]
     gates = [gate_mask[0, 0].numpy() for gate_mask in attention_masks(generator, source)]
     with torch.no_grad():
         output = generator(source)
     cam_maps: dict[str, Array] = {}
     scores: dict[str, float] = {}
     if model.critic is not None:
-        level = torch.tensor(ready.level, dtype=torch.float32)[:, None, None]
+        level = torch.tensor(prepared.level, dtype=torch.float32)[:, None, None]
         pictures = {"made": output}
         if fine is not None:
             pictures["fine"] = (

@@ -43,7 +43,7 @@ def _outputs(
             torch.autocast(windows[0].batch.input.device.type, torch.bfloat16, enabled=lower),
         ):
             return [generator(window.batch.input).float() for window in windows]
-    finally:  # also if memory is insufficient, because training continues with dropout
+    finally:  # training continues with dropout, even if memory is insufficient here
         generator.train()
 
 
@@ -52,9 +52,9 @@ def _error(outputs: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> float:
     total = weight = 0.0
     for image, window in zip(outputs, windows, strict=True):
         batch = window.batch
-        compared = image if batch.operator is None else batch.operator.forward(image)
-        broadcast = batch.weight.expand_as(compared)
-        total += float((broadcast * (compared - batch.target).square()).sum())
+        compared_image = image if batch.operator is None else batch.operator.forward(image)
+        broadcast = batch.weight.expand_as(compared_image)
+        total += float((broadcast * (compared_image - batch.target).square()).sum())
         weight += float(broadcast.sum())
     return total / max(weight, 1e-12)
 
@@ -93,11 +93,15 @@ def compare(
     outputs = _outputs(generator, windows)
     if examples.recipe.objective == "self":
         return {"network": {"consistency_psnr": round(_db(_error(outputs, windows)), 4)}}
-    # at a factor of 1, every interpolation equals the input
+    # every interpolation equals the input at a factor of 1
     same_grid = all(f == 1 for f in examples.factor)
-    plain = {"input": "bspline"} if same_grid else {name: name for name in VALIDATION_BASELINES}
+    baselines = (
+        {"input": "bspline"} if same_grid else {name: name for name in VALIDATION_BASELINES}
+    )
     rows = {"network": outputs}
-    rows |= {name: interpolated(examples, baseline, windows) for name, baseline in plain.items()}
+    rows |= {
+        name: interpolated(examples, baseline, windows) for name, baseline in baselines.items()
+    }
     return {name: _metrics(images, windows) for name, images in rows.items()}
 
 
@@ -219,7 +223,7 @@ class Phase:
             companions=None if training.start is None else training.start.companions,
         )
         self.rng = np.random.default_rng([training.seed, len(self.parts)])
-        # without high-resolution images, the loss is the only score
+        # the loss is the only score if there are no high-resolution images
         self.trained = (
             () if self.recipe.objective == "self" else validation_windows(examples, self.parts)
         )
@@ -315,21 +319,21 @@ class Phase:
                     f"{self.name}: the training loss is NaN or infinite in iteration "
                     f"{self.at.iteration}. {_likely_cause(parts, self.at)}. {self._last_good}."
                 )
-            now = self.clock()
-            self.at.seconds = now - started
-            late = self.deadline is not None and now > self.deadline
-            look = (
+            current_time = self.clock()
+            self.at.seconds = current_time - started
+            is_late = self.deadline is not None and current_time > self.deadline
+            is_validation = (
                 self.at.iteration % self.recipe.look_every == 0
                 or self.at.iteration == self.iterations
             )
-            if look:
+            if is_validation:
                 self._validate(parts)
                 self.at.done = self._finished()
-            if look or late or now - written >= CHECKPOINT_SECONDS:
-                self._keep(journal if look else None)
-                written = now
-            if late and not self.at.done:
-                if not look:
+            if is_validation or is_late or current_time - written >= CHECKPOINT_SECONDS:
+                self._keep(journal if is_validation else None)
+                written = current_time
+            if is_late and not self.at.done:
+                if not is_validation:
                     self._validate(parts)
                     self._write_log(journal)
                 self.at.done = "time"
@@ -364,8 +368,8 @@ class Phase:
     @property
     def _last_good(self) -> str:
         """Sentence about the last valid checkpoint, for error messages."""
-        kept = f"The last valid checkpoint is {self.checkpoint}"
-        return kept if self.checkpoint.exists() else "No checkpoint was written"
+        text = f"The last valid checkpoint is {self.checkpoint}"
+        return text if self.checkpoint.exists() else "No checkpoint was written"
 
     def _no_room(self, demand: str) -> OutOfDeviceMemory:
         """Return the error for insufficient device memory."""
@@ -395,10 +399,10 @@ class Phase:
                 raise self._no_room("the held-out data") from error
             row["psnr"] = score
             self.losses = []
-            gained = score > at.best_psnr + _GAIN_DB
-            at.looks_without_gain = 0 if gained else at.looks_without_gain + 1
-            at.looks_since_drop = 0 if gained else at.looks_since_drop + 1
-            if gained:
+            has_improved = score > at.best_psnr + _GAIN_DB
+            at.looks_without_gain = 0 if has_improved else at.looks_without_gain + 1
+            at.looks_since_drop = 0 if has_improved else at.looks_since_drop + 1
+            if has_improved:
                 at.best_psnr, at.best_iteration = score, at.iteration
             if recipe.schedule == "plateau" and at.looks_since_drop >= recipe.plateau_patience:
                 at.rate_factor = at.rate_factor * recipe.plateau_factor
@@ -535,30 +539,34 @@ class Phase:
 
 def _likely_cause(parts: Mapping[str, float], at: _Counters) -> str:
     """Return a sentence about the likely cause of an invalid loss."""
-    broken = [name for name, value in parts.items() if not np.isfinite(value) and name != "loss"]
-    before = [float(row["loss"]) for row in at.log if "loss" in row]
-    if not before and at.iteration <= 1:
+    invalid_terms = [
+        name for name, value in parts.items() if not np.isfinite(value) and name != "loss"
+    ]
+    losses = [float(row["loss"]) for row in at.log if "loss" in row]
+    if not losses and at.iteration <= 1:
         cause = (
             "The loss was invalid in the first step, so the images or the initial weights contain "
             "values that are too large"
         )
-    elif not before:
+    elif not losses:
         cause = (
             "The loss became invalid before the first validation, so the first steps were too "
             "large. Try a lower learning rate"
         )
-    elif broken and all("critic" in name or name == "adversarial" for name in broken):
+    elif invalid_terms and all(
+        "critic" in name or name == "adversarial" for name in invalid_terms
+    ):
         cause = (
             "The critic diverged. Try a lower learning rate for the critic, or a lower weight for "
             "the adversarial loss"
         )
     else:
         cause = (
-            f"The loss was {before[-1]:.3g} at the last validation (lowest loss: "
-            f"{min(before):.3g}), so the training steps are too large. Try a lower learning rate "
+            f"The loss was {losses[-1]:.3g} at the last validation (lowest loss: "
+            f"{min(losses):.3g}), so the training steps are too large. Try a lower learning rate "
             "or gradient clipping"
         )
-    return f"{cause} (invalid loss terms: {', '.join(broken)})" if broken else cause
+    return f"{cause} (invalid loss terms: {', '.join(invalid_terms)})" if invalid_terms else cause
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -98,7 +98,7 @@ def fit(
             "bids-sr-models vgg19 once, specify the weights with --vgg-weights, or use "
             "--recipe paper-mse."
         )
-    now = clock()
+    start_time = clock()
     with torch_threads(training.threads):
         examples = Examples(images, recipe, check_factor(training.factor), method.ndim, device)
         recipe = examples.recipe
@@ -106,11 +106,15 @@ def fit(
         work_dir.mkdir(parents=True, exist_ok=True)
         windows = validation_windows(examples, examples.held)
         # images marked for validation are never used for training
-        marked = [image.name for image in images if image.validation]
-        refit = recipe.refit and bool(windows) and not marked
+        validation_names = [image.name for image in images if image.validation]
+        refit = recipe.refit and bool(windows) and not validation_names
         signature = _signature(training, examples)
-        shared = refit and not in_portions
-        end = None if training.max_train_minutes is None else now + 60 * training.max_train_minutes
+        has_refit_time = refit and not in_portions
+        end = (
+            None
+            if training.max_train_minutes is None
+            else start_time + 60 * training.max_train_minutes
+        )
         first = last = Phase(
             name="search",
             training=training,
@@ -124,16 +128,18 @@ def fit(
             progress=progress,
             mixed=training.mixed,
             clock=clock,
-            deadline=None if end is None else now + (end - now) * (0.55 if shared else 1.0),
+            deadline=None
+            if end is None
+            else start_time + (end - start_time) * (0.55 if has_refit_time else 1.0),
         )
         first.run()
         refit = refit and not (in_portions and first.at.done == "time")
         first.nets.generator.load_state_dict(first.best)
-        # without high-resolution images, the training loss is the only score
-        shown = windows or (
+        # the training loss is the only score if there are no high-resolution images
+        scored_windows = windows or (
             validation_windows(examples, examples.train) if recipe.objective != "self" else ()
         )
-        reached = compare(first.nets.generator, examples, shown) if shown else {}
+        scores = compare(first.nets.generator, examples, scored_windows) if scored_windows else {}
         if refit:
             steps = max(1, first.kept_iteration)
             last = replace(
@@ -152,9 +158,9 @@ def fit(
         "Training of %s took %.0f s (final scores: %s).",
         method.name,
         sum(p.at.seconds for p in phases),
-        reached,
+        scores,
     )
-    card = card_entries(training, examples.described()) | training_entries(phases, reached)
+    card = card_entries(training, examples.described()) | training_entries(phases, scores)
     state = {key: value.cpu() for key, value in last.best.items()}
     for name in COMPANIONS if recipe.keep_critic else ():
         if name in last.nets.nets:
@@ -167,8 +173,10 @@ def _windows_of(images: TrainingImages, examples: Examples) -> tuple[ScoredWindo
     """Return windows of images that are not used for training, prepared like `examples`."""
     if not images or examples.recipe.objective == "self":
         return ()
-    shown = Examples(images, examples.recipe, examples.factor, examples.ndim, examples.device)
-    return validation_windows(shown, (*shown.train, *shown.held))
+    extra_examples = Examples(
+        images, examples.recipe, examples.factor, examples.ndim, examples.device
+    )
+    return validation_windows(extra_examples, (*extra_examples.train, *extra_examples.held))
 
 
 def _signature(training: TrainingRequest, examples: Examples) -> str:
@@ -204,16 +212,16 @@ def _check_start(training: TrainingRequest, recipe: Recipe, examples: Examples) 
         )
     expected = recipe.build_generator(examples.channels, examples.factor).state_dict()
     state = start.generator.state_dict()
-    wrong = [
+    mismatches = [
         k
         for k in {*expected, *state}
         if k not in expected or k not in state or expected[k].shape != state[k].shape
     ]
-    if wrong:
+    if mismatches:
         raise ModelError(
             f"the network of the initial model ({start.card.method}, {start.card.recipe}) "
             f"differs from the network of {training.method.name} in "
-            f"{', '.join(sorted(wrong)[:3])}"
+            f"{', '.join(sorted(mismatches)[:3])}"
         )
     if "critic" in start.companions and recipe.build_critic is not None:
         critic = recipe.build_critic(examples.channels).state_dict()

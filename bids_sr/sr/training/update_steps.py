@@ -222,8 +222,8 @@ class Networks:
 
     def pretrains(self, kind: str) -> bool:
         """Return whether a term is used in the steps before the adversarial term."""
-        chosen = self.recipe.pretrained_by
-        return kind != "adversarial" and (not chosen or kind in chosen)
+        selected_kinds = self.recipe.pretrained_by
+        return kind != "adversarial" and (not selected_kinds or kind in selected_kinds)
 
     def _generated_images(self, batch: Batch, fake: Tensor) -> dict[str, Tensor]:
         """Return the generated images that the loss terms require, by formula.

@@ -156,9 +156,10 @@ def _checked(series: Array, inside: Array) -> Array:
         )
     if not np.isfinite(series).all():
         raise SeriesError("the calibration run contains NaN or infinite values")
-    chosen = np.asarray(series)[inside]
+    voxel_series = np.asarray(series)[inside]
     return np.ascontiguousarray(
-        (chosen - chosen.mean(axis=1, dtype=np.float64, keepdims=True)).T, dtype=np.float32
+        (voxel_series - voxel_series.mean(axis=1, dtype=np.float64, keepdims=True)).T,
+        dtype=np.float32,
     )
 
 
@@ -190,12 +191,12 @@ def _steady(flat: Array, inside: Array, drift: Array, fd: Array | None) -> Array
             break
         fit = np.linalg.lstsq(drift[steady], flat[steady], rcond=None)[0]
         square = np.square(flat - drift @ fit)
-        bad = _outlying(square.mean(axis=1), steady, _OUTLIER)
+        outliers = _outlying(square.mean(axis=1), steady, _OUTLIER)
         for voxels in slices:
-            bad |= _outlying(square[:, voxels].mean(axis=1), steady, _SLICE_OUTLIER)
-        if not (bad & steady).any():
+            outliers |= _outlying(square[:, voxels].mean(axis=1), steady, _SLICE_OUTLIER)
+        if not (outliers & steady).any():
             break
-        steady &= ~bad
+        steady &= ~outliers
     if steady.sum() < LEAST_VOLUMES:
         raise SeriesError(
             f"head motion or artifacts affect {int((~steady).sum())} of the {len(steady)} volumes "
@@ -247,5 +248,5 @@ def _noise_variance(residual: Array, dof: int) -> float:
     gram = (residual @ residual.T).astype(np.float64) / residual.shape[1]
     # the remaining eigenvalues belong to the removed regressors
     values = np.sort(np.linalg.eigvalsh(gram))[-dof:]
-    low = 8 / (3 * np.pi) * np.sqrt(dof / residual.shape[1])
-    return float(max(values[: max(1, dof // 2)].mean(), 0.0)) / max(1 - low, 0.5)
+    bias = 8 / (3 * np.pi) * np.sqrt(dof / residual.shape[1])
+    return float(max(values[: max(1, dof // 2)].mean(), 0.0)) / max(1 - bias, 0.5)

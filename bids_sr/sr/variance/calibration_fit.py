@@ -22,12 +22,12 @@ from bids_sr.sr.variance.outer_band import SURE, WORTH, OuterBand, Predicted
 _CAUTIOUS = 0.25
 """Weight for deciding whether a calibration is used, and weight of doubtful calibrations."""
 _MAX_SHIFT = 4.0  # high-resolution voxels, largest change of the registration (rms over the brain)
-# high-resolution voxels, degrees, fractions
+# step sizes of the parameters: high-resolution voxels, degrees and fractions
 _STEPS = (0.5, 0.5, 0.25, 1.0, 1.0, 1.0, 0.01, 0.01, 0.01)
 _LAST_STEP = 0.4  # step size in the last round, relative to `_STEPS`
 _REPORTED_MM = 0.05  # mm, smallest correction that is reported
 _MAX_STEPS = 2.0  # steps, largest extrapolation of a parabola
-_SLICE_STEP = 3  # number of slices per evaluated slice for the parabola
+_SLICE_STEP = 3  # every n-th slice is evaluated for the parabola
 
 _Evaluate = Callable[..., Predicted | None]
 """Function that returns the prediction for parameters on every n-th slice.
@@ -63,28 +63,28 @@ class CalibrationFit:
     def text(self) -> str:
         """Description of the decision as a clause."""
         if not self.weight:
-            fits = (
+            prediction_improved = (
                 self.cautious is not None
                 and self.full is not None
                 and _weight_of(self.cautious, self.full) > 0
             )
-            why = (
+            reason = (
                 "the self-test score did not increase"
-                if fits
+                if prediction_improved
                 else "the prediction of the highest acquired spatial frequencies did not improve"
             )
-            return f"the calibration run was not used, because {why}"
+            return f"the calibration run was not used, because {reason}"
         sentence = f"the calibration run was used with a weight of {self.weight:g}"
         if self.moved_mm > _REPORTED_MM:
             sentence += f" after its position was corrected by {self.moved_mm:.1f} mm"
         if (prediction := self.full if self.weight == SHARE else self.cautious) is None:
             return sentence
-        having, without = (
+        value, baseline = (
             100 * float(np.mean(shares)) for shares in (prediction.having, prediction.without)
         )
         return (
-            f"{sentence}. With the calibration run, {having:.1f} % of the variance at the highest "
-            f"acquired spatial frequencies was predicted, and {without:.1f} % without it"
+            f"{sentence}. With the calibration run, {value:.1f} % of the variance at the highest "
+            f"acquired spatial frequencies was predicted, and {baseline:.1f} % without it"
         )
 
     @property

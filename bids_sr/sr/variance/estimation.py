@@ -59,7 +59,7 @@ def _floored(weight: Tensor, tile: Tile) -> Tensor:
 
 def estimate_prior(
     components: Tensor,
-    whole: Tile,
+    tile: Tile,
     recipe: VarianceRecipe,
     *,
     seed: int = 0,
@@ -72,7 +72,7 @@ def estimate_prior(
     components : Tensor
         Strongest temporal components (C, z, x, y), with as many slices as the high-resolution
         grid.
-    whole : Tile
+    tile : Tile
         Grid and region around the mask.
     recipe : VarianceRecipe
         Settings of the estimation.
@@ -90,36 +90,41 @@ def estimate_prior(
         raise ValueError("the components of the series contain NaN or infinite values")
     with torch.inference_mode():
         if recipe.kind == "sdmod":
-            sd = filled_sd(components, whole)
-            return Prior(whole=whole, weight=sd[None], fwhm=(0.0,), noise=0.0)
-        return _marginal_likelihood(components, whole, recipe, seed, progress)
+            sd = filled_sd(components, tile)
+            return Prior(whole=tile, weight=sd[None], fwhm=(0.0,), noise=0.0)
+        return _marginal_likelihood(components, tile, recipe, seed, progress)
 
 
 def _marginal_likelihood(
     components: Tensor,
-    whole: Tile,
+    tile: Tile,
     recipe: VarianceRecipe,
     seed: int,
     progress: Callable[[int, int], None] | None,
 ) -> Prior:
     """Estimate prior SD maps by sparse Bayesian learning (see the module documentation)."""
-    total = float(components[:, :, *whole.seen].square().sum(0).mean())
-    sizes = components[:, :, *whole.seen].square().mean((1, 2, 3)).sqrt().clamp_min(_SCALE)
+    total = float(components[:, :, *tile.seen].square().sum(0).mean())
+    sizes = components[:, :, *tile.seen].square().mean((1, 2, 3)).sqrt().clamp_min(_SCALE)
     data = components * ((sizes / sizes.max()) ** -recipe.equalize)[:, None, None, None]
-    variance = float(data[:, :, *whole.seen].square().mean())
-    first = _floored(filled_sd(data, whole), whole).expand(len(recipe.fwhm), -1, -1, -1)
+    variance = float(data[:, :, *tile.seen].square().mean())
+    first = _floored(filled_sd(data, tile), tile).expand(len(recipe.fwhm), -1, -1, -1)
     prior = Prior(
-        whole=whole, weight=first, fwhm=recipe.fwhm, noise=recipe.noise * variance
+        whole=tile, weight=first, fwhm=recipe.fwhm, noise=recipe.noise * variance
     ).scaled(variance)
     generator = torch.Generator().manual_seed(seed)
     tiles = prior.tiles()
     for done in range(recipe.rounds):
-        observed, drawn = _responses(prior, data, tiles, recipe.draws, generator)
+        observed, sampled = _responses(prior, data, tiles, recipe.draws, generator)
         weight = torch.zeros_like(prior.weight)
-        around_mask = (slice(None), *whole.fine)
-        for new, old, of_data, of_draws in zip(weight, prior.weight, observed, drawn, strict=True):
-            new[around_mask] = _updated(
-                old[around_mask], of_data[around_mask], of_draws[around_mask], recipe
+        around_mask = (slice(None), *tile.fine)
+        for new_map, old_map, data_response, sample_response in zip(
+            weight, prior.weight, observed, sampled, strict=True
+        ):
+            new_map[around_mask] = _updated(
+                old_map[around_mask],
+                data_response[around_mask],
+                sample_response[around_mask],
+                recipe,
             )
         prior = replace(prior, weight=weight)
         if progress is not None:
@@ -131,20 +136,20 @@ def _responses(
     prior: Prior, data: Tensor, tiles: Sequence[Tile], draws: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Return the means of b W_q K_q W_q b over data and over samples, (Q, Z, X, Y) each."""
-    observed, drawn = torch.zeros_like(prior.weight), torch.zeros_like(prior.weight)
+    observed, sampled = torch.zeros_like(prior.weight), torch.zeros_like(prior.weight)
 
     def compare(job: tuple[int, Tile, Tensor]) -> None:
         z, tile, white = job
         root = prior.root(z, tile)
-        of_data = data[:, z, *tile.seen].flatten(1).numpy()
-        solved = np.concatenate([of_data, white.T.numpy()])
-        count = len(of_data)
-        solve_in_place(root, solved[:count], transposed=False)
-        solve_in_place(root, solved, transposed=True)
-        back, responses = prior.responses(z, tile, solved)
+        tile_data = data[:, z, *tile.seen].flatten(1).numpy()
+        solutions = np.concatenate([tile_data, white.T.numpy()])
+        count = len(tile_data)
+        solve_in_place(root, solutions[:count], transposed=False)
+        solve_in_place(root, solutions, transposed=True)
+        back, responses = prior.responses(z, tile, solutions)
         for number, response in enumerate(responses):
             response *= back
-            for out, part in ((observed, response[:count]), (drawn, response[count:])):
+            for out, part in ((observed, response[:count]), (sampled, response[count:])):
                 out[number, z, *tile.made] = torch.from_numpy(part.mean(0))
 
     jobs = (
@@ -155,20 +160,20 @@ def _responses(
     # tiles far from the brain are skipped, so maps do not change there
     for _ in side_by_side(compare, (job for job in jobs if job[1].counts(job[0]))):
         pass
-    return observed, drawn
+    return observed, sampled
 
 
 def _updated(weight: Tensor, observed: Tensor, expected: Tensor, recipe: VarianceRecipe) -> Tensor:
     """Return a prior SD map after one update."""
     sigma = (recipe.across, recipe.smooth, recipe.smooth)
-    above, below = (
+    observed_response, expected_response = (
         torch.from_numpy(gaussian_filter(response.numpy(), sigma))
         for response in (observed, expected)
     )
-    valid = (above > 0) & (below > 0)
-    ratio = torch.where(valid, above / below.clamp_min(1e-30), torch.ones(())).clamp(
-        1 / _RATIO, _RATIO
-    )
+    valid = (observed_response > 0) & (expected_response > 0)
+    ratio = torch.where(
+        valid, observed_response / expected_response.clamp_min(1e-30), torch.ones(())
+    ).clamp(1 / _RATIO, _RATIO)
     log = (weight * ratio**recipe.step).log()
     smoothed = torch.from_numpy(gaussian_filter(log.numpy(), (recipe.across, 1.0, 1.0)))
     return torch.lerp(log, smoothed, recipe.pull).exp()

@@ -28,7 +28,7 @@ from bids_sr.sr.operators import level_above, to_slices
 from bids_sr.sr.variance.prior import Prior
 
 FWHM = 8.0  # high-resolution voxels, width of T; 5 is worse, 12 is not better
-SHARE = 0.4  # a; .25 and .6 are not better in either of two participants
+SHARE = 0.4  # share a of the patterns; .25 and .6 are not better in either of two participants
 # weight of the patterns' standard deviation in the run's own maps, relative to the share
 _MAP_WEIGHT = 0.75
 _MIN_SD = 0.02  # smallest standard deviation, relative to the median
@@ -153,5 +153,5 @@ def _leaning(prior: Prior, measured: Tensor, share: float) -> Prior:
     target = measured.clamp_min(_MIN_SD * float(measured[inside].median())).log()
     log = prior.weight.log()
     target = target - target[inside].mean() + log[:, inside].mean(1)[:, None, None, None]
-    mixed = torch.where(inside, torch.lerp(log, target, share), log).exp()
-    return replace(prior, weight=mixed).scaled(prior.mean_variance)
+    averaged_maps = torch.where(inside, torch.lerp(log, target, share), log).exp()
+    return replace(prior, weight=averaged_maps).scaled(prior.mean_variance)

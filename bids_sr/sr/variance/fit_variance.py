@@ -64,23 +64,21 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
     log: list[LogRow] = []
 
     def log_update(done: int, _rounds: int) -> None:
-        # without times, so that equal data give equal files
+        # times are omitted, so that equal data give equal files
         log.append({"phase": "map", "iteration": done})
 
     with torch_threads(training.threads):
         level = level_above(data.mask.shape, data.factor)
-        whole = Tile.around(level.in_plane(), data.mask)
+        tile = Tile.around(level.in_plane(), data.mask)
         components = level.across(_slices(data.statistics))
         used, fit, held_out = _gate(method, recipe, data, seed)
         widths, (x, y, z) = recipe.fwhm or (0.0,), level.fine
         # maps of 0, which correspond to zero filling
-        prior = Prior(
-            whole=whole, weight=torch.zeros(len(widths), z, x, y), fwhm=widths, noise=0.0
-        )
+        prior = Prior(whole=tile, weight=torch.zeros(len(widths), z, x, y), fwhm=widths, noise=0.0)
         if used:
             if fit is not None and fit.weight:
                 recipe = _beside_patterns(recipe)
-            prior = estimate_prior(components, whole, recipe, seed=seed, progress=log_update)
+            prior = estimate_prior(components, tile, recipe, seed=seed, progress=log_update)
             if fit is not None and fit.weight:
                 prior = with_exemplars(prior, _patterns(data, fit, level.fine), fit.weight)
     _LOG.info("%s: %s (%.0f s)", method.name, held_out["model"], time.monotonic() - start_time)
@@ -95,7 +93,7 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
     }
     weight = prior.weight
     if fit is not None and float(weight.abs().max()) < _HALF_PRECISION:
-        # with many patterns, rounding errors are smaller than estimation errors
+        # rounding errors are smaller than the estimation errors of many patterns
         weight = weight.half()
     state = {"weight": weight, "noise": torch.tensor(prior.noise)}
     return TrainedModel(state=state, card=card, log=tuple(log))
@@ -130,10 +128,10 @@ def _fitted(data: RunData, recipe: VarianceRecipe, seed: int) -> CalibrationFit 
         return unrefined()
     slices = chosen_slices(data.mask)
     level = level.in_plane(len(slices))
-    whole = Tile.around(level, np.asarray(data.mask)[:, :, slices])
+    tile = Tile.around(level, np.asarray(data.mask)[:, :, slices])
     halves = [_slices(half)[:, slices].contiguous() for half in data.halves]
     with torch.inference_mode():
-        maps = (map_of(half, whole, _beside_patterns(recipe), seed) for half in halves)
+        maps = (map_of(half, tile, _beside_patterns(recipe), seed) for half in halves)
         priors = [prior for prior in maps if isinstance(prior, Prior)]
         band = OuterBand(level, slices, data.mask, halves, priors, data.affine)
         return fit_calibration(band, data.exemplars, data.mask, data.affine)
@@ -148,7 +146,7 @@ def _gate(
     card entries. See `one_level_down` and `outer_band` for the tests.
     """
     threshold, fallback = recipe.least_explained, "zero filling: "
-    why = "this control is always applied, without an applicability test"
+    control_text = "this control is always applied, without an applicability test"
     if not np.any(data.statistics.components):
         reason = "the run has too few volumes to estimate signal variance"
         return False, None, {"model": f"{fallback}{reason}", "tested": {"reason": reason}}
@@ -176,7 +174,7 @@ def _gate(
             threshold is None,
             None,
             {
-                "model": why if threshold is None else fallback + reason,
+                "model": control_text if threshold is None else fallback + reason,
                 "tested": {"reason": reason},
             },
         )
@@ -212,7 +210,7 @@ def _gate(
         else f"prior SD map estimated from the whole run; {fit_text}"
     )
     if threshold is None:
-        held_out["model"] = why
+        held_out["model"] = control_text
     elif not used:
         held_out["model"] = (
             f"{fallback}in the self-test, the prior SD map from one half of the run was "

@@ -198,18 +198,18 @@ def detail_of(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int, .
     widths = model.recipe.fwhm
     weight = _displaced(state["weight"].float(), acquired.displaced, affine, factor)
     weight = onto_grid(weight, level.fine)
-    whole = Tile.around(level.in_plane(), mask > 0)
+    tile = Tile.around(level.in_plane(), mask > 0)
     if bool(weight.any()):
         change = (
             # maps of the run itself come first, followed by patterns
             Prior(
-                whole=whole,
+                whole=tile,
                 weight=weight,
                 fwhm=(*widths, *(FWHM,) * (len(weight) - len(widths))),
                 noise=float(state["noise"]),
             )
             if widths
-            else Modulation(whole=whole, weight=weight[0])
+            else Modulation(whole=tile, weight=weight[0])
         )
     return Detail(change=change, constant=constant)
 
@@ -271,9 +271,9 @@ def _displaced(weight: Tensor, displaced: str, affine: Array, factor: Factor) ->
     n = weight.shape[axis]
     along = weight.abs().sum([a for a in range(4) if a != axis], dtype=torch.float64)
     total = float(along.sum())
-    twice = (
+    double_center = (
         round(2 * float(along @ torch.arange(n, dtype=torch.float64)) / total)
         if total > 0
         else n - 1
     )
-    return weight.index_select(axis, (twice - torch.arange(n)) % n)
+    return weight.index_select(axis, (double_center - torch.arange(n)) % n)

@@ -93,11 +93,13 @@ def _shares_of(added: _Added, level: Level, images: Tensor, mask: Tensor) -> Arr
     """Return the score of each image (C,), NaN if zero filling has no error."""
     coarse = level.down(images)
     shares = np.full(len(images), np.nan)
-    for number, (image, low, detail) in enumerate(zip(images, coarse, added(coarse), strict=True)):
-        missed = (image - level.up(low))[mask]
-        energy = float(missed.square().sum())
+    for number, (image, lowres, detail) in enumerate(
+        zip(images, coarse, added(coarse), strict=True)
+    ):
+        missing_detail = (image - level.up(lowres))[mask]
+        energy = float(missing_detail.square().sum())
         if energy > 0:
-            shares[number] = 1 - float((missed - detail[mask]).square().sum()) / energy
+            shares[number] = 1 - float((missing_detail - detail[mask]).square().sum()) / energy
     return shares
 
 
@@ -150,8 +152,8 @@ class Trial:
         self.level, self._cut = level_below(mask.shape, factor)
         inside = to_slices(np.asarray(mask)[self._cut] > 0)
         self.mask = inside > 0
-        low = np.moveaxis(self.level.down(inside).numpy(), 0, 2) > 0.5
-        self.whole = Tile.around(self.level.in_plane(), low) if low.any() else None
+        low_mask = np.moveaxis(self.level.down(inside).numpy(), 0, 2) > 0.5
+        self.whole = Tile.around(self.level.in_plane(), low_mask) if low_mask.any() else None
         self.halves = [self._slices(half) for half in halves]
         self.stretches = [
             [self._slices(segment) for segment in segments] for segments in stretches
@@ -367,17 +369,21 @@ def errors_below(
         def reconstruct(k: int) -> tuple[Tensor, Tensor, Tensor]:
             """Return the error of a slice, and the mean squares of samples and of their errors."""
             reference, expect = measured(k + z.start), prior.at(k)
-            raised = plane.up(plane.down(reference))
-            raise_slice(plane, expect, raised)
-            missed, drawn = error_draws(prior, k, expect, DRAWS, seed + k)
-            return raised - reference, drawn.square().mean(0), missed.square().mean(0)
+            reconstruction = plane.up(plane.down(reference))
+            raise_slice(plane, expect, reconstruction)
+            sample_errors, samples = error_draws(prior, k, expect, DRAWS, seed + k)
+            return (
+                reconstruction - reference,
+                samples.square().mean(0),
+                sample_errors.square().mean(0),
+            )
 
         with writer(errors) as target:
             slices = side_by_side(reconstruct, range(len(components[0])))
-            for k, (error, drawn_square, missed_square) in enumerate(slices):
+            for k, (error, sample_power, sample_error_power) in enumerate(slices):
                 put(target, k, error)
-                power[..., k] = drawn_square
-                error_power[..., k] = missed_square
+                power[..., k] = sample_power
+                error_power[..., k] = sample_error_power
     return ErrorsBelow(
         low=low,
         errors=errors,

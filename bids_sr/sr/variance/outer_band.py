@@ -123,7 +123,9 @@ class OuterBand:
         inside = np.asarray(mask)[:, :, self.slices] > 0
         self.mask = to_slices(inside.astype(np.float32)) > 0
         x, y, n = level.coarse
-        ratios = [big / small for big, small in zip(level.fine, (x, y, n), strict=True)]
+        ratios = [
+            n_fine / n_coarse for n_fine, n_coarse in zip(level.fine, (x, y, n), strict=True)
+        ]
         self._shape, self.affine = hr_grid(mask.shape, affine, ratios)
         self._sizes = [max(2, 2 * round(_KEPT * size / 2)) for size in (x, y)]
         # conversions from the acquired and the high-resolution grid to a reduced grid
@@ -131,11 +133,11 @@ class OuterBand:
         reduction = Level(reduced, (x, y, n))
         self._direct = Level(reduced, level.fine).down_matrices
         self._kept = [
-            low @ down
-            for low, down in zip(reduction.low_matrices, level.down_matrices, strict=True)
+            low_matrix @ down
+            for low_matrix, down in zip(reduction.low_matrices, level.down_matrices, strict=True)
         ]
         self.tiles = _counted_tiles(self.priors[0].whole, self.mask)
-        # components without the outermost frequencies on the reduced grid, and only these
+        # components without the outermost frequencies, on the reduced grid, and the outermost
         # frequencies
         self._data = [(reduction.down(half), reduction.beyond(half)) for half in halves]
         self._base = [self._covariances(p.weight, p.fwhm, self.tiles) for p in priors]
@@ -204,11 +206,11 @@ class OuterBand:
         root = torch.linalg.cholesky(
             kept_covariance + self.priors[half].noise * torch.eye(len(kept_covariance))
         )
-        counted = self.mask[z, *tile.inner].flatten()
-        predicted = (across @ torch.cholesky_solve(data.T, root)).T[:, counted]
-        measured = outer[:, z, *tile.inner].flatten(1)[:, counted]
+        in_mask = self.mask[z, *tile.inner].flatten()
+        prediction = (across @ torch.cholesky_solve(data.T, root)).T[:, in_mask]
+        measured = outer[:, z, *tile.inner].flatten(1)[:, in_mask]
         energy = measured.square().sum(1)
-        residual = (measured - predicted).square().sum(1)
+        residual = (measured - prediction).square().sum(1)
         return float((1 - residual / energy.clamp_min(1e-30)).mean())
 
     def predicted(
@@ -250,14 +252,14 @@ class OuterBand:
         levels = [
             slice_prior.mean_variance / pattern_prior.mean_variance for slice_prior in slice_priors
         ]
-        mixed = (
+        mixed_covariances = (
             (
                 torch.lerp(base[n], level * pattern_covariance, share)
                 for n, pattern_covariance in zip(numbers, on_tiles, strict=True)
             )
             for level, base in zip(levels, self._base, strict=True)
         )
-        return Predicted(without=without, having=self._shares(mixed, numbers))
+        return Predicted(without=without, having=self._shares(mixed_covariances, numbers))
 
     def _patterns(self, exemplars: Exemplars, correction: Array | None, places: range) -> Tensor:
         """Return the patterns in the evaluated slices (C, n, X, Y)."""

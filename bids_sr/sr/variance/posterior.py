@@ -94,12 +94,14 @@ def effect_scale(
         noise.
     """
     sigma = [_AROUND * zooms[0] / size for size in zooms]
-    above, drawn = (
+    excess, sample_power = (
         ndimage.gaussian_filter(np.where(mask, image, 0).astype(np.float32), sigma)
         for image in (np.square(effect) - variance, power)
     )
     scale: Float32 = np.where(
-        mask & (drawn > 0), np.maximum(above, 0) / np.where(drawn > 0, drawn, 1), 0
+        mask & (sample_power > 0),
+        np.maximum(excess, 0) / np.where(sample_power > 0, sample_power, 1),
+        0,
     ).astype(np.float32)
     return scale
 

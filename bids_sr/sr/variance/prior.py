@@ -258,19 +258,21 @@ def data_covariance(maps: Tensor, fwhm: Sequence[float], down: _Matrices) -> Flo
         # D_y w_a, zero-padded after the last row
         rows = np.zeros((count + reach, y, size), np.float32)
         np.multiply(along_y, weight[:, None], out=rows[:count])
-        ahead = as_strided(rows, (count, (reach + 1) * y, size), rows.strides, writeable=False)
+        later_rows = as_strided(
+            rows, (count, (reach + 1) * y, size), rows.strides, writeable=False
+        )
         correlated = rows[:count] @ correlation(size, width).numpy()
         pairs_of_map = pairs[:, steps].reshape(count, -1, y)
-        np.matmul(ahead, correlated.swapaxes(1, 2), out=pairs_of_map)
-        by_distance = correlation(count, width).numpy()[0, : reach + 1].copy()
-        by_distance[0] /= 2
+        np.matmul(later_rows, correlated.swapaxes(1, 2), out=pairs_of_map)
+        correlations = correlation(count, width).numpy()[0, : reach + 1].copy()
+        correlations[0] /= 2
         padded = np.pad(along_x, ((0, 0), (0, reach)))
         windows = sliding_window_view(padded, reach + 1, axis=1).swapaxes(0, 1)
-        shares[:, :, steps] = windows * by_distance
+        shares[:, :, steps] = windows * correlations
     half = np.empty((x, x, y, y), np.float32)
     for part in parts_of(x, _ACROSS):
-        of_b = shares[:, part] @ pairs.reshape(count, n_steps, -1)
-        half[:, part] = (along_x @ of_b.reshape(count, -1)).reshape(x, -1, y, y)
+        products = shares[:, part] @ pairs.reshape(count, n_steps, -1)
+        half[:, part] = (along_x @ products.reshape(count, -1)).reshape(x, -1, y, y)
     out = np.empty((x, y, x, y), np.float32)
     for u in range(x):
         lower = slice(u + 1)
@@ -307,8 +309,8 @@ def _by_rows(
     reach = min(count - 1, max(map(_reach_of, fwhm)))
     # distances between voxels along x; one direction is sufficient for a symmetric matrix
     steps = range(0 if symmetric else -reach, reach + 1)
-    ahead = pad(right[0], (reach, reach))
-    windows = ahead[:, reach + steps.start :].unfold(1, len(steps), 1).transpose(0, 1)
+    padded = pad(right[0], (reach, reach))
+    windows = padded[:, reach + steps.start :].unfold(1, len(steps), 1).transpose(0, 1)
     sides = []
     for width in dict.fromkeys(fwhm):
         maps_of_width = maps[[q for q, w in enumerate(fwhm) if w == width]]
@@ -422,8 +424,8 @@ class Prior:
                 correlation(size, width)[voxels].numpy()
                 for size, voxels in zip(weight.shape, tile.within, strict=True)
             )
-            by_y = (weight * back).reshape(-1, weight.shape[1]) @ along.T
-            out.append(across @ by_y.reshape(*back.shape[:2], -1))
+            correlated_y = (weight * back).reshape(-1, weight.shape[1]) @ along.T
+            out.append(across @ correlated_y.reshape(*back.shape[:2], -1))
         return back[:, *tile.within], out
 
     def at(self, z: int) -> Callable[[Tensor], Tensor]:

@@ -162,10 +162,10 @@ class _Change:
         self._seen.update(np.ascontiguousarray(slab, dtype="<f4").data)
         self._mean[..., z] = slab.mean(0, dtype=np.float64)
         slab = _without(slab - self._mean[None, ..., z], self._out)
-        chosen = slab[:, self._inside[..., z]]
-        for voxels in parts_of(chosen.shape[1]):
+        voxel_series = slab[:, self._inside[..., z]]
+        for voxels in parts_of(voxel_series.shape[1]):
             # double precision, because rounding would mix components of nearly equal size
-            courses_here = chosen[:, voxels].astype(np.float64)
+            courses_here = voxel_series[:, voxels].astype(np.float64)
             for gram, rows in zip(self._grams, self._ranges, strict=True):
                 gram += courses_here[rows] @ courses_here[rows].T
 
@@ -184,8 +184,7 @@ class _Change:
         values = spectra[0][0]
         if values[-1] <= 0:
             raise SeriesError("the series is constant over time within the mask")
-        # from all frequencies, because noise contains all; the first eigenvalue belongs to the
-        # removed mean
+        # noise is estimated from all frequencies; the first eigenvalue belongs to the removed mean
         self._thermal = float(np.median(np.linalg.eigvalsh(grams[0])[1:]))
         signal = int((values > self._noise * self._thermal).sum())
         # further components are rounding errors
@@ -343,17 +342,17 @@ def open_uncompressed(path: Path, folder: Path) -> Iterator[SeriesReader]:
         if not reader.compressed:
             yield reader
             return
-        plain = folder / "unpacked.nii"
+        unpacked_path = folder / "unpacked.nii"
         with SeriesWriter(
-            plain, reader.shape, reader.affine, reader.tr, header_like=reader.header
+            unpacked_path, reader.shape, reader.affine, reader.tr, header_like=reader.header
         ) as writer:
             for volume in reader.volumes():
                 writer.append(volume)
     try:
-        with SeriesReader(plain) as again:
+        with SeriesReader(unpacked_path) as again:
             yield again
     finally:
-        plain.unlink()
+        unpacked_path.unlink()
 
 
 _Halves = tuple[TemporalStatistics, TemporalStatistics]
