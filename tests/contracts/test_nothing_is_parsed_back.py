@@ -137,7 +137,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/execution/usage.py::cause_of": FOREIGN,
     "bids_sr/execution/slurm_*": FOREIGN,
     "bids_sr/execution/usage.py::_kib": FOREIGN,
-    "bids_sr/execution/step_warnings.py::_Kept.emit": FORMAT,
+    "bids_sr/execution/step_warnings.py::_WarningRecorder.emit": FORMAT,
     "bids_sr/slurm/*": FOREIGN,
     "bids_sr/cli/participant_level.py::_of_earlier_calls": FILES,
     "bids_sr/io/dataset_description.py::*": FILES,
