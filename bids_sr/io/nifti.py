@@ -233,6 +233,8 @@ class SeriesReader:
         ImageError
             The file is truncated or corrupt, or the volume contains NaN or infinite values that
             are not allowed.
+        IndexError
+            The volume does not exist.
         """
         t = t + self.shape[3] if t < 0 else t
         if not 0 <= t < self.shape[3]:
