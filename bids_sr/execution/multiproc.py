@@ -394,7 +394,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         node, updatehash = self._nodes[taskid]
         future = pool.submit(run_node, node, updatehash, taskid)
         self._pool_of[taskid], self._task_obj[taskid] = pool, future
-        future.add_done_callback(lambda done: self._collect(taskid, done))
+        future.add_done_callback(lambda completed: self._collect(taskid, completed))
 
     def _collect(self, taskid: int, future: Future[Answer]) -> None:
         """Store the outcome of a task.

@@ -169,7 +169,7 @@ class Finish:
     def _predecessors(self, node: Node) -> set[Node]:
         """Return the steps whose results are inputs of a step."""
         nodes = (handle.node for wire in self._wires[node].values() for handle in wire.handles)
-        return {handle for handle in nodes if handle is not None}
+        return {source for source in nodes if source is not None}
 
     def _find_unfinished(self, lost: Collection[Node]) -> set[Node]:
         """Return the steps that have not finished or are lost, and all following steps."""
@@ -186,20 +186,20 @@ class Finish:
 
         return {node for node in self._steps if not has_ended(node)}
 
-    def note(self, left: Collection[Node] = ()) -> None:
+    def note(self, unfinished: Collection[Node] = ()) -> None:
         """Write the current digest of all steps.
 
         Parameters
         ----------
-        left : Collection[Node], optional
+        unfinished : Collection[Node], optional
             Steps that have to run, whose earlier records do not count. This is passed before any
             step runs, and empty at the end.
         """
         for node, (folder, digest) in self._steps.items():
             with contextlib.suppress(OSError):
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                previous = _note_of(folder) if node in left else ""
-                if node in left and (folder / _DROPPED).exists():
+                previous = _note_of(folder) if node in unfinished else ""
+                if node in unfinished and (folder / _DROPPED).exists():
                     _forget(folder)
                 _request_file(folder).write_text(json.dumps([digest, previous]), encoding="utf-8")
 

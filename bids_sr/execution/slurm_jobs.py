@@ -102,11 +102,11 @@ class Jobs:
         """
         (self.folder / "answers").mkdir(parents=True)
         tokens = {entry.name for entry in self.root.iterdir()} - {self.token}
-        ours = {_plain(name) for name in names}
+        step_names = {_plain(name) for name in names}
 
         def orphaned(name: str) -> bool:
             step, _, token = name.rpartition(".")
-            return token in tokens and step.rpartition(".")[0] in ours
+            return token in tokens and step.rpartition(".")[0] in step_names
 
         if not tokens or not (orphans := self.queue.named(orphaned)):
             return
@@ -237,9 +237,9 @@ class Jobs:
             return
         self._looked = now
         # listing a directory is up to date on NFS, unlike a test for a name
-        written = set(os.listdir(self.folder / "answers"))
+        answer_files = set(os.listdir(self.folder / "answers"))
         for number, job in self._waiting().items():
-            if f"{number:06d}.json" in written:
+            if f"{number:06d}.json" in answer_files:
                 self._take(number, job)
         waiting = {number: job for number, job in self._waiting().items() if job.answered is None}
         if waiting and now - self._polled >= self.options.poll_seconds:
@@ -354,9 +354,8 @@ def _requests(node: "Node", folder: Path, options: Plugin) -> list[str]:
     on_gpu = getattr(node.interface.inputs, "device", "cpu") in ("auto", "cuda")
     gpu = options.gpu_args if on_gpu else ()
     requested = [*options.sbatch_args, *gpu, *extra]
-    escaped_folder = str(folder).replace(
-        "%", "%%"
-    )  # doubled percent signs are not replaced by SLURM
+    # doubled percent signs are not replaced by SLURM
+    escaped_folder = str(folder).replace("%", "%%")
     default_arguments = [
         "--no-requeue",
         "--nodes=1",

@@ -17,8 +17,8 @@ def keep_warnings(folder: Path, node: "Node") -> None:
     """Record warnings of bids-sr in this process in a directory, as warnings of a step.
 
     The directory of the step also contains them, for calls that do not run it again. Warnings that
-    cannot be written are ignored. Warnings are no longer printed unless the logger has a parent
-    handler, as in `start_worker`.
+    cannot be written are ignored. If the logger does not propagate to other handlers, as after
+    `start_worker`, warnings are no longer printed.
     """
     _forget_warnings()
     handler = _WarningRecorder(logging.WARNING)

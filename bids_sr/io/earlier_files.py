@@ -41,7 +41,7 @@ def set_aside(out: Path, figures: Path, stored: Collection[Path]) -> dict[str, l
     """
     runs = {scope_of(path.name) for path in stored} - {""}
     described = {frozenset(_parts(path)) for path in stored if path.suffix != ".json"}
-    moved: dict[str, list[str]] = {}
+    moved_names: dict[str, list[str]] = {}
     for path in sorted(
         {path for root in (out, figures) for path in _participant_files(stored, root)}
     ):
@@ -69,8 +69,8 @@ def set_aside(out: Path, figures: Path, stored: Collection[Path]) -> dict[str, l
             else:
                 file.unlink()
         if path.is_relative_to(out):
-            moved.setdefault(run, []).append(path.name)
-    return moved
+            moved_names.setdefault(run, []).append(path.name)
+    return moved_names
 
 
 def _parts(path: Path) -> set[str]:

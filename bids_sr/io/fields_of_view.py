@@ -20,7 +20,7 @@ def same_grid(
     Parameters
     ----------
     shape, other_shape : Sequence[int]
-        Voxels of both images along each axis.
+        Number of voxels of both images along each axis.
     affine, other_affine : Array
         Voxel-to-world matrices of both images (4 x 4, RAS+ mm).
     """
@@ -46,7 +46,7 @@ def corners_apart(
     Parameters
     ----------
     shape, other_shape : Sequence[int]
-        Voxels of both grids along each axis.
+        Number of voxels of both grids along each axis.
     affine, other_affine : Array
         Voxel-to-world matrices of both grids (4 x 4, RAS+ mm).
 
@@ -131,12 +131,12 @@ def misfits(
             )
         )
     high = [int(np.floor(m * f + 0.5)) for m, f in zip(own_shape, factor, strict=False)]
-    low, which = (high, "high-resolution") if finest else (own_shape, "acquired")
+    low, resolution = (high, "high-resolution") if finest else (own_shape, "acquired")
     coarser = any(n < m for n, m in zip(shape[:3], low, strict=False))
     if coarser or any(n > largest for n, largest in zip(shape, high, strict=False)):
         sizes = ["×".join(map(str, item[:3])) for item in (shape, low, high)]
         difference = (
-            f"smaller than the {which} matrix size {sizes[1]}"
+            f"smaller than the {resolution} matrix size {sizes[1]}"
             if coarser
             else f"larger than the high-resolution matrix size {sizes[2]}"
         )
@@ -186,7 +186,7 @@ def inside_field(
     affine : Array
         Voxel-to-world matrix of their grid (4 x 4, RAS+ mm).
     other_shape : Sequence[int]
-        Voxels of the other grid along each axis.
+        Number of voxels of the other grid along each axis.
     other_affine : Array
         Voxel-to-world matrix of the other grid (4 x 4, RAS+ mm).
     tolerance : float

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T", bound=np.generic)
 AxisOrder = tuple[int, int, int]
 Shape = tuple[int, int, int]
-"""Voxels of a grid along each axis."""
+"""Number of voxels of a grid along each axis."""
 Factor = tuple[float, float, float]
 """Ratio of low- to high-resolution voxel size along each axis."""
 LARGE = 500_000_000
@@ -45,9 +45,9 @@ def mm_text(length: float) -> str:
     return f"{round(length, 4):.3g}"
 
 
-def size_text(sizes: Iterable[float], by: str = " × ", unit: str = " mm") -> str:
+def size_text(sizes: Iterable[float], separator: str = " × ", unit: str = " mm") -> str:
     """Format voxel sizes (mm) as a text such as ``3 × 3 × 3.3 mm``."""
-    return by.join(map(mm_text, sizes)) + unit
+    return separator.join(map(mm_text, sizes)) + unit
 
 
 def slices_last(affine: np.ndarray, slice_axis: int) -> AxisOrder:

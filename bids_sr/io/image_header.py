@@ -20,7 +20,7 @@ class Header:
     path : Path
         Image file.
     shape : tuple[int, ...]
-        Shape of the array in use.
+        Shape of the image.
     zooms : Triple
         Voxel size along each axis (mm).
     tr : float | None
@@ -34,7 +34,7 @@ class Header:
     order : AxisOrder
         Stored axis for each of the first three axes in use.
     colored : bool
-        Whether the voxels are colors.
+        Whether the voxels have a type other than real or complex numbers, such as colors.
     """
 
     path: Path

@@ -176,17 +176,17 @@ class SeriesReader:
         return stream
 
     def _read(
-        self, stream: IO[bytes], count: int, what: str, dtype: np.dtype | None = None
+        self, stream: IO[bytes], count: int, item: str, dtype: np.dtype | None = None
     ) -> Array:
         raw = np.empty(count, dtype=dtype or self.dtype)
         try:
             size = stream.readinto(raw.view(np.uint8))  # type: ignore[attr-defined]
         except (EOFError, OSError, zlib.error) as err:
             raise ImageError(
-                f"{self.path}: the file is truncated or corrupt at {what} ({err})"
+                f"{self.path}: the file is truncated or corrupt at {item} ({err})"
             ) from err
         if size != raw.nbytes:
-            raise ImageError(f"{self.path}: truncated at {what}")
+            raise ImageError(f"{self.path}: truncated at {item}")
         return raw
 
     def _read_around_holes(self, t: int) -> Array:
@@ -213,14 +213,14 @@ class SeriesReader:
                     raise ImageError(f"{self.path}: the file is truncated at volume {t}")
         return raw
 
-    def _scaled(self, raw: Array, what: str) -> Float32:
+    def _scaled(self, raw: Array, item: str) -> Float32:
         if self._slope != 1.0 or self._inter != 0.0:
             raw = raw.astype(np.float64) * self._slope + self._inter
         # a double beyond the float32 range becomes infinite and is rejected below
         with np.errstate(over="ignore"):
             out = raw.astype(np.float32, copy=False)
         if not self._allow_nan and not np.isfinite(out).all():
-            raise ImageError(f"{self.path}: {what} contains NaN or infinite values")
+            raise ImageError(f"{self.path}: {item} contains NaN or infinite values")
         return out
 
     def volume(self, t: int) -> Float32:
@@ -233,6 +233,8 @@ class SeriesReader:
         ImageError
             The file is truncated or corrupt, or the volume contains NaN or infinite values that
             are not allowed.
+        IndexError
+            The volume does not exist.
         """
         t = t + self.shape[3] if t < 0 else t
         if not 0 <= t < self.shape[3]:
@@ -250,16 +252,16 @@ class SeriesReader:
         self._next = t + 1
         return values.reshape(self.shape[:3], order="F")
 
-    def _values(self, stream: IO[bytes], first: Array | None, count: int, what: str) -> Float32:
+    def _values(self, stream: IO[bytes], first: Array | None, count: int, item: str) -> Float32:
         """Read and scale the next values.
 
         `first` contains the values of the first volume if the file has differences, and otherwise
         is None.
         """
         if first is None:
-            return self._scaled(self._read(stream, count, what), what)
-        stored = self._read(stream, count, what, _HALF)
-        return self._scaled(from_half(stored, first, self.step), what)
+            return self._scaled(self._read(stream, count, item), item)
+        stored = self._read(stream, count, item, _HALF)
+        return self._scaled(from_half(stored, first, self.step), item)
 
     def volumes(self, start: int = 0, stop: int | None = None) -> Iterator[Float32]:
         """Yield volumes start..stop-1 in order (X, Y, Z).
@@ -777,7 +779,7 @@ def save_image(
 
 
 def _write_sparse(path: Path, content: npt.NDArray[np.uint8]) -> None:
-    """Write a file without its pages of zeros, of which a map has many around the brain."""
+    """Write a file without its pages of zeros, which are frequent in maps of the brain."""
     n_pages = len(content) // _PAGE
     words = content[: n_pages * _PAGE].view(np.uint64).reshape(n_pages, _PAGE // 8)
     nonzero = np.bitwise_or.reduce(words, axis=1) != 0

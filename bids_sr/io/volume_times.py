@@ -1,6 +1,6 @@
 """Times within a volume, in seconds after its start.
 
-The time to which the values of a volume apply is defined here once, for the design, for
+The reference time of a volume is defined here once, for the design, for
 slice-timing correction and for StartTime in sidecars.
 """
 

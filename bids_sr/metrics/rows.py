@@ -62,11 +62,15 @@ class MetricRow:
     band : str
         Spatial frequencies: ``all``, ``within`` or ``beyond``.
     reference : str
-        Reference with which the series is compared; n/a if there is no reference.
-    region, threshold, contrast : str
-        Region, threshold and contrast of the value; n/a if not applicable.
+        Reference for the comparison; n/a if there is no reference.
+    region : str
+        Voxels that were included; n/a if not applicable.
+    threshold : str
+        Threshold that defines the region of the statistic; n/a if not applicable.
+    contrast : str
+        Contrast, or two compared contrasts joined by +.
     fwhm_mm : float
-        Smoothing before the comparison (FWHM, mm).
+        Gaussian smoothing before statistics (FWHM, mm).
     lower, upper : float
         Ends of the 95 % interval; NaN if there is no interval.
     n : int | None

@@ -167,7 +167,7 @@ class SimulatedRun:
                 rest,
                 self.motion[t],
                 changes,
-                {name: course[t] for name, course in responses.items()},
+                {name: fractions[t] for name, fractions in responses.items()},
                 modulation=physiology.factor(t),
                 sigma=self.sigma if noise else 0.0,
                 rng=draw(*self.stream, t),
@@ -289,7 +289,7 @@ def _calibration_events(preset: Preset) -> list[Event]:
 
 
 def _courses(
-    subject: SimulatedSubject, preset: Preset, events: list[Event], *more: int
+    subject: SimulatedSubject, preset: Preset, events: list[Event], *indices: int
 ) -> _Courses:
     """Return the response to a run's blocks, or the fluctuations of networks at rest.
 
@@ -297,7 +297,7 @@ def _courses(
     """
     if subject.task == "rest":
         return Fluctuations(
-            subject.draw("fluctuations", *more), subject.conditions, preset.volumes * preset.tr
+            subject.draw("fluctuations", *indices), subject.conditions, preset.volumes * preset.tr
         )
     return partial(response, events)
 

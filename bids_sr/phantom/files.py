@@ -52,7 +52,7 @@ def write_image(
     write_json(Path(f"{stem}.json"), dict(sidecar))
 
 
-def write_transform(stem: str, matrix: Array, description: str, **more: object) -> None:
+def write_transform(stem: str, matrix: Array, description: str, **metadata: object) -> None:
     """Write rigid transforms as ITK text with a description.
 
     Parameters
@@ -66,4 +66,4 @@ def write_transform(stem: str, matrix: Array, description: str, **more: object) 
     """
     path = f"{stem}_mode-image_desc-truth_xfm"
     write_itk(Path(f"{path}.txt"), matrix)
-    write_json(Path(f"{path}.json"), {"Description": description, **more})
+    write_json(Path(f"{path}.json"), {"Description": description, **metadata})

@@ -208,25 +208,25 @@ def write_truth(
     _write_table(func / f"{stem}_desc-truth_foci.tsv", _foci_rows(run), descriptions, Frame=frame)
     if subject.task == "rest":
         times = (np.arange(subject.preset.volumes) + 0.5) * subject.preset.tr
-        courses = [run.courses(network, times) for network in run.conditions]
+        time_series = [run.courses(network, times) for network in run.conditions]
         text = (
             "Fluctuation of the network (.01 to .1 Hz) at the middle of each volume, in standard"
             " deviations"
         )
         _write_table(
             func / f"{stem}_desc-truth_timeseries.tsv",
-            [list(map(float, row)) for row in zip(*courses, strict=True)],
+            [list(map(float, row)) for row in zip(*time_series, strict=True)],
             {network: {"Description": text} for network in run.conditions},
         )
     _write_poses(subject, func / stem, anat / name)
 
 
 def _write_table(
-    path: Path, rows: Sequence[Sequence[object]], columns: Mapping[str, object], **more: object
+    path: Path, rows: Sequence[Sequence[object]], columns: Mapping[str, object], **metadata: object
 ) -> None:
     """Write a table with a sidecar that describes its columns and contains further metadata."""
     write_tsv(path, list(columns), rows)
-    atomic_files.write_json(path.with_suffix(".json"), {**columns, **more})
+    atomic_files.write_json(path.with_suffix(".json"), {**columns, **metadata})
 
 
 def _write_images(

@@ -116,7 +116,7 @@ def _deform(
     shape = deformation.shape[1:]
     inverse = np.linalg.inv(template_affine)
     out = [np.empty(shape, dtype=np.float32) for _ in maps]
-    # in slabs, because the coordinates are three floats per voxel
+    # slabs limit memory, as the coordinates are three floats per voxel
     for x in range(0, shape[0], 16):
         stop = min(x + 16, shape[0])
         grid = np.indices((stop - x, *shape[1:]), dtype=np.float32)
@@ -198,7 +198,7 @@ def _veins(
     radius = max(0.55, 0.6 * voxel)
     veins = _tube(pial, smooth_field(rng, shape, 4.0 / voxel), radius, voxel)
     veins *= smooth_field(rng, shape, 12.0 / voxel) > -0.5  # gaps, so that vessels end
-    side, front, up = (
+    side, front, height = (
         (affine[a, 3] + voxel * np.arange(shape[a], dtype=np.float32)).reshape(
             [-1 if b == a else 1 for b in range(3)]
         )
@@ -208,7 +208,7 @@ def _veins(
     # depth below a hull that does not follow the fissure; the sinus is in the midline, 2.5 mm
     # above the brain
     depth = distance(outside > 10, 2 if voxel <= 1 else 1, voxel)
-    sinus = np.exp(-(side**2 + (depth - 7.5) ** 2) / (2 * 1.8**2)) * ((up > 20) & (front < 55))
+    sinus = np.exp(-(side**2 + (depth - 7.5) ** 2) / (2 * 1.8**2)) * ((height > 20) & (front < 55))
     return np.asarray(np.clip(np.maximum(veins, sinus), 0, 1), dtype=np.float32)
 
 

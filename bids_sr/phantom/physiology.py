@@ -118,7 +118,7 @@ def _rhythm(rng: np.random.Generator, clock: Array, rate: float) -> Array:
 
 
 _BAND = (0.01, 0.1)  # Hz, frequency band of resting-state connectivity
-_STEP = 0.1  # s
+_STEP = 0.1  # s, sampling interval
 
 
 class Fluctuations:

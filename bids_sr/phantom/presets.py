@@ -60,8 +60,8 @@ class Preset:
         Thermal signal-to-noise ratio of a BOLD volume: mean of the brain over the standard
         deviation of each complex component.
     pair_gain : float
-        Ratio of the low-resolution T2*w image's to the BOLD run's signal-to-noise ratio (longer
-        readout). The ratio of the high-resolution image follows from its voxel volume.
+        Signal-to-noise ratio of the low-resolution T2*w image relative to the BOLD run (longer
+        readout). The high-resolution image has less signal in proportion to its voxel volume.
     """
 
     bold_shape: Shape

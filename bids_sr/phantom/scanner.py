@@ -196,9 +196,9 @@ class Scanner:
         box = np.full(through + 1, 1.0 / through, dtype=np.float32)
         box[[0, -1]] /= 2
         thick = ndimage.convolve1d(dense, box, axis=2, mode="nearest")
-        (x, y, z), (wide, high, _) = dense.shape, self.grid[0]
-        kx = np.fft.fftfreq(x)[:, None] * x / (0.8 * wide)
-        ky = np.fft.rfftfreq(y)[None, :] * y / (0.8 * high)
+        (x, y, z), (width, height, _) = dense.shape, self.grid[0]
+        kx = np.fft.fftfreq(x)[:, None] * x / (0.8 * width)
+        ky = np.fft.rfftfreq(y)[None, :] * y / (0.8 * height)
         keep = ((kx**2 + ky**2) <= 1).astype(np.float32)
         for k in range(z):
             thick[..., k] = np.fft.irfft2(np.fft.rfft2(thick[..., k]) * keep, s=(x, y))

@@ -42,13 +42,13 @@ class Draw:
     seed: int
     subject: int
 
-    def __call__(self, stream: str, *more: int) -> np.random.Generator:
-        key = (self.subject, _STREAMS.index(stream), *more)
+    def __call__(self, stream: str, *indices: int) -> np.random.Generator:
+        key = (self.subject, _STREAMS.index(stream), *indices)
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
-    def number(self, stream: str, *more: int) -> int:
+    def number(self, stream: str, *indices: int) -> int:
         """Return a random seed for a coil."""
-        return int(self(stream, *more).integers(2**31))
+        return int(self(stream, *indices).integers(2**31))
 
 
 class SimulatedSubject:

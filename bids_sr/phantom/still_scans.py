@@ -84,7 +84,7 @@ def t1w(subject: SimulatedSubject) -> StillScan:
         scene, subject.head.affine, p.t1w_shape, affine, subject.bold_pose @ invert(pose)
     )
     image *= 1 + np.float32(0.2) * polynomial(rng, affine, p.t1w_shape)
-    # by slices, because complex noise for a whole head needs much memory
+    # slices limit memory, as complex noise is large for a whole head
     for z in range(image.shape[2]):
         image[..., z] = magnitude(image[..., z], LEVEL / _SNR["T1w"], rng)
     sidecar = protocol.sidecar | {"MRAcquisitionType": "3D"}

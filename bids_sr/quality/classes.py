@@ -72,10 +72,10 @@ def white_matter_hyperintensities(
     return np.asarray(lesion_mask, dtype=bool)
 
 
-def overlap(reference: Mask, voxels: Mask, within: Mask | None = None) -> dict[str, float | None]:
+def overlap(reference: Mask, voxels: Mask, region: Mask | None = None) -> dict[str, float | None]:
     """Return Dice, Jaccard, true positive and negative fractions, positive predictive value.
 
-    True negatives are counted `within` the brain instead of the whole field of view, see
+    True negatives are counted in the brain (`region`) instead of the whole field of view, see
     attention-unet, section 3.8.3. The value of 0/0 is None.
 
     Parameters
@@ -84,7 +84,7 @@ def overlap(reference: Mask, voxels: Mask, within: Mask | None = None) -> dict[s
         Voxels of the class in the reference (boolean).
     voxels : Mask
         Voxels of the class in the compared image (boolean, same shape).
-    within : Mask | None, optional
+    region : Mask | None, optional
         Voxels to count (boolean, same shape); None counts all voxels.
 
     Returns
@@ -102,12 +102,12 @@ def overlap(reference: Mask, voxels: Mask, within: Mask | None = None) -> dict[s
     >>> overlap(np.array([True, True, False]), np.array([True, False, False]))["tpf"]
     0.5
     """
-    if reference.shape != voxels.shape or (within is not None and within.shape != voxels.shape):
+    if reference.shape != voxels.shape or (region is not None and region.shape != voxels.shape):
         raise ValueError(
             f"the masks have different shapes, {reference.shape} and {voxels.shape}, and "
             "cannot be compared"
         )
-    counted = slice(None) if within is None else np.asarray(within, dtype=bool)
+    counted = slice(None) if region is None else np.asarray(region, dtype=bool)
     a, b = (np.asarray(mask, dtype=bool)[counted] for mask in (reference, voxels))
     true_positive, false_positive, false_negative, true_negative = (
         int(numerator.sum()) for numerator in (a & b, ~a & b, a & ~b, ~a & ~b)

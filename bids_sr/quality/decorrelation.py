@@ -55,12 +55,12 @@ def decorrelation_curves(image: Real) -> DecorrelationCurves | None:
         for radii, curve in steps.curves
         if (radius := effective_resolution.peak_radius(radii, curve)) is not None
     ]
-    coarse = [curve for radii, curve in steps.curves if radii is steps.radii]
+    unrefined = [curve for radii, curve in steps.curves if radii is steps.radii]
     refined = [curve for radii, curve in steps.curves if radii is not steps.radii]
     return DecorrelationCurves(
         radii=steps.radii,
-        plain=coarse[0],
-        filtered=tuple(coarse[1:]),
+        plain=unrefined[0],
+        filtered=tuple(unrefined[1:]),
         fine_radii=steps.curves[-1][0] if refined else steps.radii,
         refined=tuple(refined),
         spectrum=_radial_spectrum(steps.at, steps.size, steps.radii),

@@ -117,27 +117,32 @@ def decorrelation_steps(image: Real) -> DecorrelationSteps | None:
     radius = np.hypot(*np.meshgrid(*(2 * np.fft.fftfreq(n) for n in image.shape), indexing="ij"))
     order = np.argsort(radius, axis=None)
     order = order[radius.ravel()[order] <= 1]
-    at = radius.ravel()[order]
+    frequencies = radius.ravel()[order]
     size = spectrum.ravel()[order]
     if not size.any():
         return None
     radii = np.linspace(0, 1, _RADII)
-    curves = [(radii, decorrelation(at, size, radii))]
+    curves = [(radii, decorrelation(frequencies, size, radii))]
     plain = peak_radius(*curves[0])
     widest = 2 / plain if plain else max(image.shape) / 2
     widths = np.array([max(image.shape) / 4, *np.geomspace(widest, _STRONGEST, _FILTERS)])
-    curves += [(radii, _filter_and_decorrelate(at, size, radii, width)) for width in widths]
+    curves += [
+        (radii, _filter_and_decorrelate(frequencies, size, radii, width)) for width in widths
+    ]
     peaks = [peak_radius(*curve) for curve in curves]
     maxima = [(peak, k) for k, peak in enumerate(peaks) if peak is not None]
     if maxima:
         best, filter_number = max(maxima)
         # refined around the largest maximum and the filter in which it occurred
         step = radii[1] - radii[0]
-        fine = np.linspace(max(0.0, best - step), min(1.0, best + 0.4), _RADII)
+        fine_radii = np.linspace(max(0.0, best - step), min(1.0, best + 0.4), _RADII)
         neighbors = widths[max(filter_number - 2, 0) : filter_number + 1]
         finer = np.geomspace(neighbors.max(), max(_STRONGEST, neighbors.min() / 2), _FILTERS)
-        curves += [(fine, _filter_and_decorrelate(at, size, fine, width)) for width in finer]
-    return DecorrelationSteps(at=at, size=size, radii=radii, curves=tuple(curves))
+        curves += [
+            (fine_radii, _filter_and_decorrelate(frequencies, size, fine_radii, width))
+            for width in finer
+        ]
+    return DecorrelationSteps(at=frequencies, size=size, radii=radii, curves=tuple(curves))
 
 
 def _apodize(image: Real) -> Float:
@@ -154,27 +159,27 @@ def _apodize(image: Real) -> Float:
     return out
 
 
-def decorrelation(at: Float, size: Float, radii: Float) -> Float:
+def decorrelation(frequencies: Float, size: Float, radii: Float) -> Float:
     """Return d(r) for each radius, or 0 if no coefficient is inside the radius.
 
     Parameters
     ----------
-    at : Float
+    frequencies : Float
         Radius of each Fourier coefficient, in ascending order.
     size : Float
         Magnitude of each coefficient.
     radii : Float
         Radii r.
     """
-    count = np.searchsorted(at, radii, side="right")
+    count = np.searchsorted(frequencies, radii, side="right")
     total = np.concatenate([[0.0], np.cumsum(size)])[count]
     return total / np.sqrt(np.maximum(count, 1) * (size**2).sum())
 
 
-def _filter_and_decorrelate(at: Float, size: Float, radii: Float, width: float) -> Float:
+def _filter_and_decorrelate(frequencies: Float, size: Float, radii: Float, width: float) -> Float:
     """Return d(r) after a high-pass filter that subtracts a copy blurred by `width` pixels."""
-    blur = np.exp(-((np.pi * width * at / 2) ** 2) * 2)
-    return decorrelation(at, size * (1 - blur), radii)
+    blur = np.exp(-((np.pi * width * frequencies / 2) ** 2) * 2)
+    return decorrelation(frequencies, size * (1 - blur), radii)
 
 
 def peak_radius(radii: Float, curve: Float) -> float | None:

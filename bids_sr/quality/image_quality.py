@@ -58,8 +58,8 @@ def _summary_ratios(image: Real, masks: Mapping[str, Mask]) -> dict[str, dict[st
 def cjv(image: Real, gm: Mask, wm: Mask) -> float:
     """Return the coefficient of joint variation, (sd WM + sd GM) / |mean WM - mean GM|.
 
-    Lower values are better, and the value is infinite for equal means. This is equation 6 of
-    attention-unet (Ganzetti et al. 2016) with the absolute value as in MRIQC.
+    Lower values are better, and the value is infinite for equal means. Ganzetti et al. 2016 and
+    attention-unet (equation 6) define it; the absolute value is taken as in MRIQC.
 
     Parameters
     ----------
@@ -77,8 +77,8 @@ def efc(image: Real, mask: Mask | None = None) -> float:
     """Return the entropy focus criterion: the entropy of magnitudes relative to its maximum.
 
     The value is 0 for one bright voxel and 1 for a constant image. Lower values are better (less
-    ghosting and blurring). This is equation 7 of attention-unet with the sign and normalization of
-    MRIQC (Atkinson et al. 1997).
+    ghosting and blurring). Atkinson et al. 1997 and attention-unet (equation 7) define the
+    criterion; sign and normalization are the same as in MRIQC.
 
     Parameters
     ----------

@@ -38,14 +38,16 @@ class _SliceScores:
         return self.similar[slices].sum(-1) / self.counts[slices].sum(-1)
 
 
-def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) -> _SliceScores:
+def slice_scores(
+    image: Array, reference: Array, mask: Array, *, data_range: float
+) -> _SliceScores:
     """Compute scores of each slice (third axis) that contains voxels of the mask.
 
     Parameters
     ----------
     image : Array
         Image to score (3D).
-    truth : Array
+    reference : Array
         High-resolution image as measured (3D).
     mask : Array
         Voxels to include (3D, boolean).
@@ -62,16 +64,16 @@ def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) 
     ValueError
         The shapes differ, or the mask is empty.
     """
-    if not image.shape == truth.shape == mask.shape:
+    if not image.shape == reference.shape == mask.shape:
         raise ValueError(
             f"the image, reference and mask must have the same shape, got {image.shape}, "
-            f"{truth.shape} and {mask.shape}"
+            f"{reference.shape} and {mask.shape}"
         )
     slices = [z for z in range(mask.shape[2]) if mask[..., z].any()]
     if not slices:
         raise ValueError("the mask is empty")
     a = image.astype(np.float64)
-    b = truth.astype(np.float64)
+    b = reference.astype(np.float64)
     counts = np.array([mask[..., z].sum() for z in slices], dtype=float)
     squared = [float(((a[..., z] - b[..., z])[mask[..., z]] ** 2).sum()) for z in slices]
     similar = [

@@ -208,12 +208,12 @@ def register_pair_to_bold(
         report.
     """
     to_highres = np.eye(4) if highres2lowres is None else np.asarray(highres2lowres, dtype=float)
-    moved = Volume(data=highres.data, affine=invert(to_highres) @ highres.affine)
+    aligned = Volume(data=highres.data, affine=invert(to_highres) @ highres.affine)
     bold_mask = masks.brain_mask(boldref.data, boldref.affine)
     highres_mask = masks.brain_mask(highres.data, highres.affine)
     fit = rigid(
         boldref,
-        moved,
+        aligned,
         bold_mask,
         highres_mask,
         seed=seed,
@@ -346,10 +346,10 @@ def region_on_bold(
     for grid in grids:
         factor = coarse_grids.hr_factor(grid.affine, 2.0)
         shape, affine = hr_grid(grid.data.shape, grid.affine, factor)
-        fine = apply(
+        samples = apply(
             mask, Volume(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed
         )
-        regions.append((coarse_grids.block_average(fine, factor) >= 0.5) & (grid.data > 0.5))
+        regions.append((coarse_grids.block_average(samples, factor) >= 0.5) & (grid.data > 0.5))
     low, high = regions
     facts: dict[str, object] = {
         "roi_voxels": int(low.sum()),
@@ -371,10 +371,12 @@ def _fraction_in_view(mask: Volume, chain: Sequence[Path], grid: Volume, *, seed
     The region is sampled at 4 mm, up to 90 mm outside the field of view.
     """
     pad = np.ceil(90.0 / grid.zooms).astype(int)
-    wide = grid.affine.copy()
-    wide[:3, 3] -= grid.affine[:3, :3] @ pad
+    padded_affine = grid.affine.copy()
+    padded_affine[:3, 3] -= grid.affine[:3, :3] @ pad
     shape, affine = hr_grid(
-        tuple(np.array(grid.data.shape) + 2 * pad), wide, tuple(np.minimum(grid.zooms / 4.0, 1.0))
+        tuple(np.array(grid.data.shape) + 2 * pad),
+        padded_affine,
+        tuple(np.minimum(grid.zooms / 4.0, 1.0)),
     )
     resampled = apply(
         mask, Volume(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed

@@ -124,8 +124,9 @@ def two_mm_grid(template: Volume) -> Volume:
 def _starts(head: Volume, template: Volume) -> list[Array]:
     """Return initial transforms of a template point to its point in the head (4 x 4, RAS+ mm).
 
-    The identity (the pose of the headers) comes first. The others scale the template down and vary
-    its pitch and its shift from the center of the upper 130 mm of the head.
+    The identity (the pose of the headers) comes first. The other transforms use a scaled-down
+    template with several pitch angles and several shifts from the center of the upper 130 mm of
+    the head.
     """
     inside = points_in(masks.head_mask(head.data, head.affine), head.affine)
     top = np.percentile(inside[:, 2], 99.9)
@@ -334,5 +335,5 @@ def brain_from_head(
         template_dice=similarity.dice(mask > 0.5, carried_mask > 0.5),
         turned_deg=turn_deg(xfm),
     )
-    fine = sample_volume(mask, low.affine, head.data.shape, head.affine, order=1) > 0.5
-    return fine, xfm, check
+    brain = sample_volume(mask, low.affine, head.data.shape, head.affine, order=1) > 0.5
+    return brain, xfm, check

@@ -44,8 +44,8 @@ _MOST_VOLUMES = 100  # volumes to read; more volumes add little information and 
 def register_to_calibration(
     boldref: Volume,
     mask: Array,
-    fine: Volume,
-    fine_mask: Array,
+    calibration: Volume,
+    calibration_mask: Array,
     factor: Factor,
     *,
     seed: int,
@@ -63,9 +63,9 @@ def register_to_calibration(
         Boldref of the BOLD run (3D).
     mask : Array
         Brain voxels of the boldref (3D, boolean).
-    fine : Volume
+    calibration : Volume
         Boldref of the calibration run (3D).
-    fine_mask : Array
+    calibration_mask : Array
         Brain voxels of the calibration run's boldref (3D, boolean).
     factor : Factor
         Ratio of the BOLD run's to the calibration run's voxel size along each axis.
@@ -82,28 +82,33 @@ def register_to_calibration(
     """
     fit = rigid(
         boldref,
-        fine,
+        calibration,
         mask,
-        fine_mask,
+        calibration_mask,
         seed=seed,
         prefix=prefix,
         soft=True,
     )
-    blur = np.sqrt(np.maximum(boldref.zooms**2 - fine.zooms**2, 0)) / fine.zooms
+    blur = np.sqrt(np.maximum(boldref.zooms**2 - calibration.zooms**2, 0)) / calibration.zooms
     smoothed = ndimage.gaussian_filter(
-        np.asarray(fine.data, np.float32), blur / FWHM_PER_SIGMA, mode="nearest"
+        np.asarray(calibration.data, np.float32), blur / FWHM_PER_SIGMA, mode="nearest"
     )
-    xfm = refine(boldref, Volume(data=smoothed, affine=fine.affine), mask, fit.xfm)
+    xfm = refine(boldref, Volume(data=smoothed, affine=calibration.affine), mask, fit.xfm)
     facts: dict[str, object] = {
         **size_of(xfm, mask, boldref.affine),
         "start": fit.start,
         "nmi": round(fit.nmi, 4),
     }
-    return xfm, facts | agreement(boldref, mask, fine, fine_mask, xfm, factor)
+    return xfm, facts | agreement(boldref, mask, calibration, calibration_mask, xfm, factor)
 
 
 def agreement(
-    boldref: Volume, mask: Array, fine: Volume, fine_mask: Array, xfm: Array, factor: Factor
+    boldref: Volume,
+    mask: Array,
+    calibration: Volume,
+    calibration_mask: Array,
+    xfm: Array,
+    factor: Factor,
 ) -> dict[str, float | None]:
     """Compare brain masks, intensities and edges after registration.
 
@@ -113,9 +118,9 @@ def agreement(
         Boldref of the BOLD run (3D).
     mask : Array
         Brain voxels of the boldref (3D, boolean).
-    fine : Volume
+    calibration : Volume
         Boldref of the calibration run (3D).
-    fine_mask : Array
+    calibration_mask : Array
         Brain voxels of the calibration run's boldref (3D, boolean).
     xfm : Array
         Transform of a boldref point to its calibration point (4 x 4, RAS+ mm).
@@ -129,12 +134,17 @@ def agreement(
         edges cannot be compared).
     """
     shape = boldref.data.shape
-    resampled = coarse_grids.coverage(fine_mask, fine.affine, shape, boldref.affine, xfm) >= 0.5
+    resampled = (
+        coarse_grids.coverage(calibration_mask, calibration.affine, shape, boldref.affine, xfm)
+        >= 0.5
+    )
     overlap = float((resampled & mask).sum() / max(int(mask.sum()), 1))
     grid_shape, affine = hr_grid(shape, boldref.affine, factor)
-    moved = sample_volume(fine.data, fine.affine, grid_shape, affine, xfm)
+    calibration_image = sample_volume(
+        calibration.data, calibration.affine, grid_shape, affine, xfm
+    )
     # low-pass filtered as by the matrix of the BOLD run
-    low = np.asarray(acquire(moved, affine, factor=factor, magnitude=True)[0])
+    low = np.asarray(acquire(calibration_image, affine, factor=factor, magnitude=True)[0])
     common = resampled & mask
     facts: dict[str, float | None] = {
         "overlap": round(overlap, 4),

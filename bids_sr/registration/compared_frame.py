@@ -198,7 +198,7 @@ def align_volumes(
         poses = np.stack(
             [_pose(acquired[t], low[t], has_signal, (mask, margin), affine) for t in starts]
         )
-        back = sample_volume(
+        resampled = sample_volume(
             np.where(has_signal, compared_mean, mean),
             affine,
             shape,
@@ -206,7 +206,7 @@ def align_volumes(
             poses[len(poses) // 2],
         )
         # a shift alone does not lower the similarity; it is reported as a shift
-        similarity = max(similarity, correlation(mean[mask], back[mask]))
+        similarity = max(similarity, correlation(mean[mask], resampled[mask]))
     shift, spread = _constant(poses, mask, affine)
     if (
         max(map(abs, shift)) >= _SAID_SHIFT
@@ -415,10 +415,12 @@ def _constant(poses: Float, mask: Mask, affine: Array) -> tuple[tuple[float, flo
     The median is computed over the moments and then over the brain, the rms over both together.
     """
     points = points_in(mask, affine, 7)
-    moved = np.stack([apply_affine(pose, points) - points for pose in poses])  # moments, points, 3
-    median = np.median(moved, axis=0)
+    displacements = np.stack(
+        [apply_affine(pose, points) - points for pose in poses]
+    )  # moments, points, 3
+    median = np.median(displacements, axis=0)
     voxels = np.median(median, axis=0) @ np.linalg.inv(affine[:3, :3]).T
-    spread = float(np.sqrt(((moved - median) ** 2).sum(-1).mean()))
+    spread = float(np.sqrt(((displacements - median) ** 2).sum(-1).mean()))
     return (float(voxels[0]), float(voxels[1]), float(voxels[2])), spread
 
 

@@ -37,7 +37,7 @@ _STARTS = (
     ("brainTissue", (0.75, -0.5, -0.25)),
 )
 _WEIGHTS = (0.12, 0.03, 0.08, 0.42, 0.35)
-_PRIOR = 0.02  # fraction of the image's voxels for which the prior on a mean counts
+_PRIOR = 0.02  # weight of the prior on a mean, as a fraction of the image's voxels
 # the same around the brain, where the means stay closer to the means of the brain
 _PRIOR_AROUND = 0.1
 _MARROW = (2.5, 1.0, 1.0)  # standard deviations of the brain, mean of fat in the skull

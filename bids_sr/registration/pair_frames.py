@@ -44,14 +44,16 @@ def truncated_pair(highres: Volume, factor: Factor) -> _AlignedPair:
     data, affine = acquire(highres.data, highres.affine, factor=factor)
     lowres = Volume(data=np.maximum(np.asarray(data, dtype=np.float32), 0), affine=affine)
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
-    fine = Volume(data=sample_volume(highres.data, highres.affine, shape, grid), affine=grid)
+    high_volume = Volume(
+        data=sample_volume(highres.data, highres.affine, shape, grid), affine=grid
+    )
     mask = masks.brain_mask(lowres.data, affine)
     facts: dict[str, object] = {
         "truncated": True,
         "resampled": False,
         **size_of(np.eye(4), mask, affine),
     }
-    return fine, lowres, lowres.like(mask), np.eye(4)[None], facts
+    return high_volume, lowres, lowres.like(mask), np.eye(4)[None], facts
 
 
 def registered_pair(
@@ -136,8 +138,8 @@ def _polish(highres: Volume, lowres: Volume, mask: Array, start: Array, factor: 
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
     ones = np.ones(highres.data.shape, dtype=np.float32)
     for _ in range(2):
-        fine = sample_volume(highres.data, highres.affine, shape, grid, xfm)
-        low, affine = acquire(fine, grid, factor=factor)
+        high = sample_volume(highres.data, highres.affine, shape, grid, xfm)
+        low, affine = acquire(high, grid, factor=factor)
         field_of_view = sample_volume(
             ones, highres.affine, lowres.data.shape, lowres.affine, xfm, order=1, zero_outside=True
         )

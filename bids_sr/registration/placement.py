@@ -74,12 +74,12 @@ class Placement:
             return resample_sinc(image.data, image.affine, (x, y, z), self.xfm @ frame.affine)
         if order == SINC:
             raise ValueError("deformation fields are only supported with spline interpolation")
-        moved = None
+        displacement = None
         if self.moved is not None and self.grid is not None:
             parts = [
                 sample_volume(component, self.grid, *target, order=1) for component in self.moved
             ]
-            moved = np.stack(parts)
+            displacement = np.stack(parts)
         return sample_volume(
             image.data,
             image.affine,
@@ -87,7 +87,7 @@ class Placement:
             self.xfm,
             order=order,
             zero_outside=zero_outside,
-            moved=moved,
+            moved=displacement,
         )
 
     def points(self, points: Array) -> Array:
@@ -116,8 +116,8 @@ def deformed(frame: Volume, xfm: Array, composite: Path) -> Placement:
         File that maps points of the frame to points of the scan (.h5).
     """
     points, shape, grid = _coarse_points(frame)
-    moved = carry(points, [composite]) - apply_affine(xfm, points)
-    return _add_displacement(xfm, moved, shape, grid)
+    displacement = carry(points, [composite]) - apply_affine(xfm, points)
+    return _add_displacement(xfm, displacement, shape, grid)
 
 
 def composed(frame: Volume, first: Placement, second: Placement) -> Placement:
@@ -129,8 +129,8 @@ def composed(frame: Volume, first: Placement, second: Placement) -> Placement:
     if first.moved is None and second.moved is None:
         return Placement(xfm=xfm)
     points, shape, grid = _coarse_points(frame)
-    moved = second.points(first.points(points)) - apply_affine(xfm, points)
-    return _add_displacement(xfm, moved, shape, grid)
+    displacement = second.points(first.points(points)) - apply_affine(xfm, points)
+    return _add_displacement(xfm, displacement, shape, grid)
 
 
 def _coarse_points(frame: Volume) -> tuple[Array, tuple[int, int, int], Array]:
@@ -141,6 +141,8 @@ def _coarse_points(frame: Volume) -> tuple[Array, tuple[int, int, int], Array]:
 
 
 def _add_displacement(
-    xfm: Array, moved: Array, shape: tuple[int, int, int], grid: Array
+    xfm: Array, displacement: Array, shape: tuple[int, int, int], grid: Array
 ) -> Placement:
-    return Placement(xfm=xfm, moved=moved.T.reshape(3, *shape).astype(np.float32), grid=grid)
+    return Placement(
+        xfm=xfm, moved=displacement.T.reshape(3, *shape).astype(np.float32), grid=grid
+    )

@@ -183,9 +183,9 @@ def rigid(
     for number, start in enumerate(
         _turned_starts(fixed, moving, fixed_mask, moving_mask, best.nmi), len(fits)
     ):
-        turned = fitted(start, "turned headers", number)
-        if turned.nmi - 1 > _TURNED_GAIN * (best.nmi - 1):
-            best = turned
+        rotated = fitted(start, "turned headers", number)
+        if rotated.nmi - 1 > _TURNED_GAIN * (best.nmi - 1):
+            best = rotated
     return best
 
 
@@ -264,8 +264,8 @@ def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: 
         if not np.isfinite(cost):
             return np.asarray(start, dtype=float)
         xfm = rounded(xfm @ step)
-    moved = rms_distance(start, xfm, points_in(mask, fixed.affine))
-    return xfm if moved <= 3.0 else np.asarray(start, dtype=float)
+    change = rms_distance(start, xfm, points_in(mask, fixed.affine))
+    return xfm if change <= 3.0 else np.asarray(start, dtype=float)
 
 
 def size_of(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:

@@ -357,11 +357,13 @@ def prepare(
             {key: composed(cropped, to_frame, placement) for key, placement in group.items()}
             for group in (placements, trilinear)
         )
-        carried = to_frame.seen(frame.like(mask.astype(np.float32)), cropped, 1, zero_outside=True)
+        resampled_mask = to_frame.seen(
+            frame.like(mask.astype(np.float32)), cropped, 1, zero_outside=True
+        )
         facts["template"] = _facts(to_frame, template_mask, template.affine) | {
             "brain_cropped_percent": _cropped_percent(mask, frame, cropped, to_frame)
         }
-        frame, mask = cropped, carried > 0.5
+        frame, mask = cropped, resampled_mask > 0.5
         to_template = np.eye(4)
     kept_mask = mask
     if extracted == "intracranial":

@@ -140,11 +140,11 @@ def closest_rigid(matrix: Array, points: Array) -> Array:
     points : Array
         Points before the transform (N, 3; RAS+ mm).
     """
-    moved = apply_affine(matrix, points)
-    center, moved_center = points.mean(axis=0), moved.mean(axis=0)
-    u, _, vt = np.linalg.svd((moved - moved_center).T @ (points - center))
+    targets = apply_affine(matrix, points)
+    center, target_center = points.mean(axis=0), targets.mean(axis=0)
+    u, _, vt = np.linalg.svd((targets - target_center).T @ (points - center))
     rotation = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
     out = np.eye(4)
     out[:3, :3] = rotation
-    out[:3, 3] = moved_center - rotation @ center
+    out[:3, 3] = target_center - rotation @ center
     return out

@@ -91,7 +91,7 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
 
 
 def atlas_region(labels: Volume, names: Sequence[str], numbers: Mapping[str, int]) -> Volume:
-    """Combine labels of an atlas to one region, and close clefts of up to 4 mm.
+    """Combine labels of an atlas into one region, and close clefts of up to 4 mm.
 
     Raises
     ------

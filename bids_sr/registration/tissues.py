@@ -144,9 +144,6 @@ _START = np.array([0.62, 0.95, 0.22])
 def tissue_probabilities(volume: Array, mask: Array, priors: Array | None = None) -> Array:
     """Segment gray matter, white matter and CSF of a T1w image with a mixture model.
 
-    The model follows Ashburner and Friston (2005; mixture with deformed priors) and Zhang et al.
-    (2001; Markov random field).
-
     Parameters
     ----------
     volume : Array
@@ -167,6 +164,11 @@ def tissue_probabilities(volume: Array, mask: Array, priors: Array | None = None
     ------
     ValueError
         The brain mask is empty, or the image has no signal in the mask.
+
+    References
+    ----------
+    Ashburner and Friston 2005 (mixture with deformed priors); Zhang et al. 2001 (Markov random
+    field).
     """
     inside = np.asarray(mask, dtype=bool)
     voxels = np.argwhere(inside)

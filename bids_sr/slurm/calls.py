@@ -125,7 +125,7 @@ def job_number(output: str) -> str:
 def queue(job_names: Sequence[str]) -> dict[str, str]:
     """Return the state of each job by number, including recently ended jobs.
 
-    The number of a task is ``12_3``.
+    Array tasks have numbers such as ``12_3``.
     """
     states: dict[str, str] = {}
     options = ("--noheader", "--array", "--all", "--states=all", f"--format={QUEUE_FORMAT}")
@@ -163,8 +163,8 @@ def cancel(jobs: Iterable[str]) -> None:
     SlurmError
         The command fails.
     """
-    for chosen in chunks(list(jobs)):
-        _output_of("scancel", *chosen)
+    for group in chunks(list(jobs)):
+        _output_of("scancel", *group)
 
 
 def largest_index() -> int | None:

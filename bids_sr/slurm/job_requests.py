@@ -56,9 +56,9 @@ def request_for(
     needed = max(memory for memory, _ in costs) * 1e9 / 2**30
     shared = job_mb(needed * _BESIDE_SHARED, cpus * resident)
     memory = max(job_mb(needed * _MEMORY_ROOM, 0), shared)
-    longest = max(time for _, time in costs) * _TIME_ROOM + _TIME_SPARE_MIN
+    duration = max(time for _, time in costs) * _TIME_ROOM + _TIME_SPARE_MIN
     memory_mb = memory_mb or max(LEAST_MB, _up(memory, STEP_MB))
-    minutes = minutes or _up(longest, STEP_MIN)
+    minutes = minutes or _up(duration, STEP_MIN)
     return Request(cpus=cpus, memory_mb=memory_mb, minutes=minutes, gpus=gpus, resident=resident)
 
 
@@ -75,7 +75,7 @@ def enlarged(request: Request, code: str, seen_mb: int = 0) -> Request:
     """Return the request for another start of a failed job, with more memory or time.
 
     The exceeded resource is doubled. If the peak memory is known, the new memory is 25 % more than
-    the peak and the previous request.
+    the larger of the peak and the previous request.
 
     Parameters
     ----------

@@ -73,11 +73,11 @@ def overview(output_dir: Path) -> Overview:
     """
     records = submissions(output_dir)
     if not records:
-        what = (
+        message = (
             f"{output_dir}: no submitted jobs were found (logs/slurm/*/submission.json is missing)"
         )
         fix = "check the path, or submit jobs with bids-sr-slurm DIR OUT"
-        raise UsageError(what, "no jobs were submitted for this output directory", fix)
+        raise UsageError(message, "no jobs were submitted for this output directory", fix)
     queue = calls.queue([submission.job_name for submission in records])
     states_of = {
         submission.id: {fate.participant: fate for fate in fates(submission, queue)}
@@ -188,20 +188,20 @@ def print_scripts(
     lines = ["#!/bin/bash", "# shellcheck disable=SC2016 # paths may hold anything", "set -e"]
     dependencies: list[str] = []
     for number, job in enumerate(submission.jobs, start=1):
-        words = shlex.join(sbatch_arguments(submission, job))
+        arguments = shlex.join(sbatch_arguments(submission, job))
         if job.is_group:
             lines.append(
-                f'sbatch "--dependency=afterany:{":".join([*dependencies, *after])}" {words}'
+                f'sbatch "--dependency=afterany:{":".join([*dependencies, *after])}" {arguments}'
             )
         else:
             dependencies.append(f"${{job{number}%%;*}}")
-            lines.append(f"job{number}=$(sbatch {words})")
+            lines.append(f"job{number}=$(sbatch {arguments})")
     return scripts, write_whole(submission.folder / "submit.sh", "\n".join(lines) + "\n")
 
 
 def retries(
     snapshot: Overview,
-    chosen: Iterable[str] = (),
+    participants: Iterable[str] = (),
     *,
     mem: float | None = None,
     minutes: int | None = None,
@@ -215,8 +215,8 @@ def retries(
     ----------
     snapshot : Overview
         States of all participants.
-    chosen : Iterable[str], optional
-        Participants to retry (``sub-01``); empty for all failed participants.
+    participants : Iterable[str], optional
+        Participants to retry (``sub-01``); if empty, all failed participants.
     mem : float | None, optional
         Memory of the program for all tasks (GiB); None uses the enlarged requests.
     minutes : int | None, optional
@@ -232,11 +232,13 @@ def retries(
     UsageError
         No participant failed, or a selected participant did not fail.
     """
-    ids = set(chosen)
+    selected = set(participants)
     failed = {
-        fate.participant: fate for fate in snapshot.failed if not ids or fate.participant in ids
+        fate.participant: fate
+        for fate in snapshot.failed
+        if not selected or fate.participant in selected
     }
-    if unknown := sorted(ids - set(failed)):
+    if unknown := sorted(selected - set(failed)):
         fix = "run `bids-sr-slurm status OUT` to see which participants failed"
         raise UsageError(
             f"{' '.join(unknown)}: there is nothing to retry",
@@ -303,15 +305,15 @@ def _request_again(fate: Fate, mem: float | None, minutes: int | None) -> Reques
     return replace(request, memory_mb=memory, minutes=minutes or request.minutes)
 
 
-def cancel(snapshot: Overview, chosen: Iterable[str] = ()) -> list[str]:
+def cancel(snapshot: Overview, participants: Iterable[str] = ()) -> list[str]:
     """Cancel the tasks of selected participants, or all tasks and group jobs.
 
     Parameters
     ----------
     snapshot : Overview
         States of all participants.
-    chosen : Iterable[str], optional
-        Participants to cancel (``sub-01``); empty for all jobs.
+    participants : Iterable[str], optional
+        Participants to cancel (``sub-01``); if empty, all tasks and group jobs.
 
     Returns
     -------
@@ -324,21 +326,21 @@ def cancel(snapshot: Overview, chosen: Iterable[str] = ()) -> list[str]:
     UsageError
         A selected participant has no pending or running job.
     """
-    chosen_ids = set(chosen)
+    selected = set(participants)
     open_tasks = {
         f.participant: f.job for f in snapshot.fates if f.open and f.participant != GROUP
     }
-    if unknown := sorted(chosen_ids - set(open_tasks)):
-        what = f"{' '.join(unknown)}: there is nothing to cancel"
+    if unknown := sorted(selected - set(open_tasks)):
+        message = f"{' '.join(unknown)}: there is nothing to cancel"
         raise UsageError(
-            what,
+            message,
             "these participants have no pending or running job",
             "run `bids-sr-slurm status OUT` to see the state of all jobs",
         )
-    jobs = {job for name, job in open_tasks.items() if not chosen_ids or name in chosen_ids}
+    jobs = {job for name, job in open_tasks.items() if not selected or name in selected}
     names = [name for name, job in open_tasks.items() if job in jobs]
     marks = [(snapshot.origin[name], open_tasks[name]) for name in names]
-    if not chosen_ids and snapshot.open_groups:
+    if not selected and snapshot.open_groups:
         marks += snapshot.open_groups
         names.append(GROUP)
     if marks:

@@ -58,7 +58,7 @@ def _command(submission: Submission, request: Request, level: str) -> list[str]:
     """Return the program with its arguments as quoted shell words."""
     site = submission.site
     start = _container(submission, request) if site.container else [shlex.quote(site.program)]
-    words = [
+    arguments = [
         str(submission.bids_dir),
         str(submission.output_dir),
         level,
@@ -71,7 +71,7 @@ def _command(submission: Submission, request: Request, level: str) -> list[str]:
         "--mem",
         f"{program_gib(request):.2f}G",
     ]
-    return [*start, *map(shlex.quote, words)]
+    return [*start, *map(shlex.quote, arguments)]
 
 
 def _container(submission: Submission, request: Request) -> list[str]:
@@ -86,10 +86,10 @@ def _container(submission: Submission, request: Request) -> list[str]:
         *(f"{path}:{path}" for path in writable),
     ]
     binds += [f"{path}:{path}:ro" for path in submission.site.binds]
-    words = ["run", "--cleanenv", "--no-home", *(["--nv"] if request.gpus else [])]
+    arguments = ["run", "--cleanenv", "--no-home", *(["--nv"] if request.gpus else [])]
     for bind in binds:
-        words += ["--bind", bind]
-    return ['"$runtime"', *map(shlex.quote, [*words, submission.site.container])]
+        arguments += ["--bind", bind]
+    return ['"$runtime"', *map(shlex.quote, [*arguments, submission.site.container])]
 
 
 def write_scripts(submission: Submission, settings_toml: str) -> list[Path]:

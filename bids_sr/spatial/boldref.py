@@ -20,7 +20,7 @@ from bids_sr.spatial.transforms import TransformError, rigid_params
 _SEED = 5  # volumes in the middle of the run; their median is the first reference
 _VOLUMES = 40  # volumes spread over the run for averages and for the detection of unsteady samples
 _PASSES = 2  # rounds of registration and averaging
-_RIGID = 0.01  # largest relative error of a precomputed rotation's scale
+_RIGID = 0.01  # largest deviation of a precomputed transform's scale from 1
 _WORST = 1.3  # times the median residual; volumes above this limit are excluded
 
 

@@ -71,12 +71,12 @@ def hr_factor(affine: Array, mm: float) -> tuple[int, int, int]:
     return int(n[0]), int(n[1]), int(n[2])
 
 
-def block_average(fine: Array, factor: tuple[int, int, int]) -> Array:
+def block_average(image: Array, factor: tuple[int, int, int]) -> Array:
     """Average an image over blocks of `factor` voxels.
 
     Parameters
     ----------
-    fine : Array
+    image : Array
         Image whose shape is a multiple of the factor (3D).
     factor : tuple[int, int, int]
         Voxels per block along each axis.
@@ -86,9 +86,9 @@ def block_average(fine: Array, factor: tuple[int, int, int]) -> Array:
     Array
         Mean of each block (3D, float32).
     """
-    x, y, z = (n // f for n, f in zip(fine.shape, factor, strict=True))
+    x, y, z = (n // f for n, f in zip(image.shape, factor, strict=True))
     fx, fy, fz = factor
-    return fine.reshape(x, fx, y, fy, z, fz).mean(axis=(1, 3, 5), dtype=np.float32)
+    return image.reshape(x, fx, y, fy, z, fz).mean(axis=(1, 3, 5), dtype=np.float32)
 
 
 def coverage(
@@ -111,7 +111,7 @@ def coverage(
     source_affine : Array
         Voxel-to-world matrix of the source (4 x 4, RAS+ mm).
     shape : Sequence[int]
-        Voxels of the target grid along each axis.
+        Number of voxels of the target grid along each axis.
     affine : Array
         Voxel-to-world matrix of the target grid (4 x 4, RAS+ mm).
     xfm : Array | None, optional
@@ -126,14 +126,14 @@ def coverage(
         Mean of each voxel of the target grid (3D, float32), from 0 to 1 for a mask.
     """
     factor = hr_factor(affine, mm)
-    fine_shape, fine_affine = hr_grid(tuple(shape), affine, factor)
-    fine = sample_volume(
+    sampling_shape, sampling_affine = hr_grid(tuple(shape), affine, factor)
+    samples = sample_volume(
         np.asarray(source, np.float32),
         source_affine,
-        fine_shape,
-        fine_affine,
+        sampling_shape,
+        sampling_affine,
         xfm,
         order=1,
         zero_outside=True,
     )
-    return block_average(fine, factor)
+    return block_average(samples, factor)

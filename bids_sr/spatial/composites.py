@@ -102,7 +102,7 @@ def _displacements(points: Array, values: Array, fixed: Array) -> Array:
     to_grid[:3, :3] = np.linalg.inv(direction * spacing)
     to_grid[:3, 3] = -to_grid[:3, :3] @ origin
     coordinates = moved(to_grid, points).T
-    # in ITK files the first axis varies fastest after the vector components
+    # the first axis varies fastest in ITK files, after the vector components
     return linear_values(values.reshape(*shape[::-1], 3), coordinates[::-1])
 
 

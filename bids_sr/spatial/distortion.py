@@ -52,7 +52,7 @@ class Distortion:
     def onto(self, shape: Shape, affine: Array) -> Shift:
         """Return the shift at each voxel of a grid in the reference frame.
 
-        The `Shift` has acquired voxels (3D) and the step of one acquired voxel (3,; RAS mm).
+        The result contains acquired voxels (3D) and the step of one acquired voxel (3,; RAS mm).
         """
         return sample_volume(self.shift, self.affine, shape, affine), self.step
 
@@ -65,7 +65,7 @@ class Distortion:
         Parameters
         ----------
         shape : Shape
-            Voxels of the grid along each axis.
+            Number of voxels of the grid along each axis.
         affine : Array
             Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
         pose : Array
@@ -94,11 +94,11 @@ class Distortion:
         amount = np.zeros(points.shape[1])
         values = np.asarray(self.shift, dtype=np.float64)
         for _ in range(_ROUNDS):
-            moved = ndimage.map_coordinates(
+            updated = ndimage.map_coordinates(
                 values, points - unit * amount, order=1, mode="nearest"
             )
-            change = float(np.abs(moved - amount).max())
-            amount = moved
+            change = float(np.abs(updated - amount).max())
+            amount = updated
             if change < _CLOSE:
                 return amount.reshape(shape).astype(np.float32), inverse_pose
         raise ValueError(
@@ -127,7 +127,7 @@ def voxel_shift(
     xfm : Array
         Transform of a boldref point to its point in the field map (4 x 4, RAS+ mm).
     shape : Shape
-        Voxels of the boldref along each axis.
+        Number of voxels of the boldref along each axis.
     grid : Array
         Voxel-to-world matrix of the boldref (4 x 4, RAS+ mm).
     direction : str

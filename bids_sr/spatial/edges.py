@@ -132,8 +132,8 @@ def _along(
     for k in range(-count, count + 1):
         offsets = [-(k * step / sizes[axis]) if dim == axis else 0.0 for dim in range(3)]
         # voxels k steps farther along the axis
-        moved = ndimage.shift(edges[1], offsets, order=1, mode="nearest")
-        curve.append(_likeness(edges[0], moved, window)[mask])
+        shifted = ndimage.shift(edges[1], offsets, order=1, mode="nearest")
+        curve.append(_likeness(edges[0], shifted, window)[mask])
     return _best(np.stack(curve), step, count * step)
 
 

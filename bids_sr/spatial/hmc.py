@@ -45,16 +45,17 @@ _BIAS_DEGREE = 2  # polynomial degree of the intensity bias; 0 is a gain
 _MAX_ITERATIONS = 25  # Gauss-Newton steps per level
 _TOLERANCE_MM = 2e-3  # mm; a level ends if a step moves no point at `_RADIUS_MM` by more
 _RADIUS_MM = 70.0
-_QUICK_SAMPLES = 8000  # at the low-resolution levels, and for the first steps at the final level
+_QUICK_SAMPLES = (
+    8000  # samples at the low-resolution levels and in the first steps at the final level
+)
 # robust standard deviations; larger residuals are downweighted and ignored above twice this value
 _OUTLIER = 2.5
-# A sample whose residual variance is r > _UNSTEADY times the median has weight (_UNSTEADY / r) **
-# 2.
+# Samples with residual variance r > _UNSTEADY times the median have weight (_UNSTEADY / r)**2.
 _UNSTEADY = 1.3
 # times the median residual; volumes above this limit are not used to detect unsteady samples
 _SPOILED = 3.0
-# times the running median of the relative residual; volumes above it pass the low-resolution
-# levels
+# times the running median of the relative residual; volumes above this limit start again at the
+# low-resolution levels
 _JUMP = 1.3
 _MIN_INSIDE = 0.3  # smallest fraction of samples in the field of view
 _PAD = 3  # samples added around the coefficients; points farther out depend on the edge only
@@ -120,7 +121,7 @@ def _free_motion(shape: tuple[int, ...], affine: Array) -> Float:
     Parameters
     ----------
     shape : tuple[int, ...]
-        Voxels of the grid along each axis.
+        Number of voxels of the grid along each axis.
     affine : Array
         Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
 
@@ -131,12 +132,12 @@ def _free_motion(shape: tuple[int, ...], affine: Array) -> Float:
         if no axis is thin and 3 if one axis is thin: two translations and one rotation in the
         plane of the other axes.
     """
-    thin = _thin_axes(shape)
-    if not thin:
+    thin_axes = _thin_axes(shape)
+    if not thin_axes:
         return np.eye(6)
     axes = affine[:3, :3] / voxel_sizes(affine)
-    columns = [np.r_[axes[:, axis], np.zeros(3)] for axis in range(3) if axis not in thin]
-    if len(thin) == 1:
+    columns = [np.r_[axes[:, axis], np.zeros(3)] for axis in range(3) if axis not in thin_axes]
+    if len(thin_axes) == 1:
         first, second = (column[:3] for column in columns)
         columns.append(np.r_[np.zeros(3), np.cross(first, second)])
     return np.stack(columns, axis=1) if columns else np.zeros((6, 0))
@@ -165,12 +166,12 @@ class _Level:
         self.center = self.points.mean(axis=0)
         indices = tuple(voxels.T)
         self.values = smooth[indices].astype(np.float64)
-        thin = _thin_axes(smooth.shape)
+        thin_axes = _thin_axes(smooth.shape)
         # along thin axes all points count as inside the field of view
-        self.always = np.isin(range(3), thin)
+        self.always = np.isin(range(3), thin_axes)
         self.free = _free_motion(smooth.shape, affine)
         derivatives = [
-            np.zeros(len(voxels)) if k in thin else np.gradient(smooth, axis=k)[indices]
+            np.zeros(len(voxels)) if k in thin_axes else np.gradient(smooth, axis=k)[indices]
             for k in range(3)
         ]
         gradient = np.stack(derivatives, axis=-1) @ self.inverse[:3, :3]
@@ -260,8 +261,8 @@ class _Level:
             right = self.weighted.T @ residual
         ridge = 1e-9 * np.trace(normal) / len(normal) * np.eye(len(normal))
         x = np.linalg.solve(normal + ridge, right)
-        moved = self.free @ (x / self.scale)[: self.free.shape[1]]
-        return moved, np.where(inside, residual - j @ x, 0.0)
+        motion = self.free @ (x / self.scale)[: self.free.shape[1]]
+        return motion, np.where(inside, residual - j @ x, 0.0)
 
 
 class MotionEstimator:
@@ -272,13 +273,13 @@ class MotionEstimator:
     Parameters
     ----------
     reference : Array
-        Image to which volumes are registered (X, Y, Z).
+        Reference image of the registration (X, Y, Z).
     mask : Array
         Head voxels of the reference (X, Y, Z).
     affine : Array
         Voxel-to-world matrix of reference and volumes (4 x 4, RAS+ mm).
     margin : int, optional
-        Voxels by which the mask is dilated, so that the outline of the head is included.
+        Dilation of the mask (voxels), which includes the outline of the head.
 
     Raises
     ------
@@ -330,25 +331,25 @@ class MotionEstimator:
             Volumes spread over the run (3D each). With fewer than 8 usable volumes, the weights do
             not change.
         """
-        fine = self._fine
+        level = self._fine
         unexplained: list[Float] = []
         sampled: list[Mask] = []
         matrix = np.eye(4)
         cost = np.inf
         for volume in volumes:
-            coefficients = fine.coefficients(volume)
+            coefficients = level.coefficients(volume)
             matrix, cost = self._near(volume, coefficients, [matrix, np.eye(4)], cost * _JUMP)
-            residual, inside = fine.difference(coefficients, matrix)
-            unexplained.append(fine.step(residual, inside, None)[1].astype(np.float32))
+            residual, inside = level.difference(coefficients, matrix)
+            unexplained.append(level.step(residual, inside, None)[1].astype(np.float32))
             sampled.append(inside)
         if len(unexplained) < 8:
             return
-        power = np.array([np.square(left, dtype=np.float64).mean() for left in unexplained])
+        power = np.array([np.square(values, dtype=np.float64).mean() for values in unexplained])
         # an artifact in a single volume would mask the samples that vary throughout the run
         usable = np.flatnonzero(power <= _SPOILED**2 * np.median(power))
         if len(usable) < 8:
             return
-        total, square, n_inside = (np.zeros(len(fine.points)) for _ in range(3))
+        total, square, n_inside = (np.zeros(len(level.points)) for _ in range(3))
         for t in usable:
             total += unexplained[t]
             square += np.square(unexplained[t], dtype=np.float64)
@@ -356,7 +357,7 @@ class MotionEstimator:
         variance = square / np.maximum(n_inside, 1) - (total / np.maximum(n_inside, 1)) ** 2
         typical = _UNSTEADY * float(np.median(variance[n_inside > 0]))
         if typical > 0:
-            fine.weigh((typical / np.maximum(variance, typical)) ** 2)
+            level.weigh((typical / np.maximum(variance, typical)) ** 2)
 
     def _run(
         self,
@@ -373,8 +374,8 @@ class MotionEstimator:
             residual, inside = level.difference(coefficients, matrix)
             if inside.mean() < _MIN_INSIDE:
                 return start, np.inf
-            x, left = level.step(residual, inside, weights)
-            cost = float(np.sqrt((left**2).sum() / inside.sum() / level.power))
+            x, remaining = level.step(residual, inside, weights)
+            cost = float(np.sqrt((remaining**2).sum() / inside.sum() / level.power))
             matrix = matrix @ invert(rigid_matrix(x, level.center))
             size = max(np.abs(x[:3]).max(), np.abs(x[3:]).max() * self._radius)
             if size < tolerance and (weights is not None or not robust):
@@ -382,8 +383,8 @@ class MotionEstimator:
             if robust and size < 50 * tolerance:
                 # weight 1 up to `_OUTLIER` robust standard deviations, decreasing to 0 at twice
                 # this value
-                sigma = 1.4826 * float(np.median(np.abs(left[inside]))) + 1e-12
-                weights = np.clip(2.0 - np.abs(left) / (_OUTLIER * sigma), 0.0, 1.0)
+                sigma = 1.4826 * float(np.median(np.abs(remaining[inside]))) + 1e-12
+                weights = np.clip(2.0 - np.abs(remaining) / (_OUTLIER * sigma), 0.0, 1.0)
         return matrix, cost
 
     def fit(
@@ -409,10 +410,12 @@ class MotionEstimator:
             samples are outside the field of view.
         """
         coefficients = self._fine.coefficients(volume)
-        near, cost = self._near(volume, coefficients, starts, expected)
+        approximate, cost = self._near(volume, coefficients, starts, expected)
         if not np.isfinite(cost):
-            return near, cost
-        return self._run(self._fine, coefficients, near, tolerance=self._tolerance, robust=True)
+            return approximate, cost
+        return self._run(
+            self._fine, coefficients, approximate, tolerance=self._tolerance, robust=True
+        )
 
     def _near(
         self, volume: Array, coefficients: Array, starts: Sequence[Array], expected: float
@@ -426,9 +429,9 @@ class MotionEstimator:
             best = self._run(self._quick, coefficients, starts[0], tolerance=10 * self._tolerance)
             if best[1] <= expected:
                 return best
-        coarse = [level.coefficients(volume) for level in self._coarse]
+        coefficients_by_level = [level.coefficients(volume) for level in self._coarse]
         for matrix in starts:
-            for level, smooth in zip(self._coarse, coarse, strict=True):
+            for level, smooth in zip(self._coarse, coefficients_by_level, strict=True):
                 matrix, _ = self._run(level, smooth, matrix, tolerance=50 * self._tolerance)
             fit = self._run(self._quick, coefficients, matrix, tolerance=10 * self._tolerance)
             best = min(best, fit, key=lambda candidate: candidate[1])
@@ -455,13 +458,13 @@ def estimate_motion(
     volumes : Iterable[Array]
         Volumes in the order of acquisition, on the grid of the reference (3D each).
     reference : Array
-        Image to which volumes are registered (3D).
+        Reference image of the registration (3D).
     mask : Array
         Head voxels of the reference (3D).
     affine : Array
         Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
     margin : int, optional
-        Voxels by which the mask is dilated, so that the outline of the head is included.
+        Dilation of the mask (voxels), which includes the outline of the head.
     calibration : Iterable[Array], optional
         At least 8 volumes spread over the run from which unsteady samples are detected; if empty,
         all samples have the same weight.

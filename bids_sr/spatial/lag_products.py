@@ -52,7 +52,7 @@ def add_lag_products(series: Float, sums: Float) -> None:
     series : Float
         Time series, one voxel per column (T, N).
     sums : Float
-        Array to which the sums of products are added, one lag per row (K, N).
+        Sums of products, which are updated, one lag per row (K, N).
     """
     for t in range(len(series)):
         y = series[t]

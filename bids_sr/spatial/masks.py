@@ -91,8 +91,8 @@ def close(mask: Mask, affine: Array, mm: float) -> Mask:
     """Fill clefts narrower than about 2 `mm` without removing any voxel of the mask."""
     pad = [(int(np.ceil(mm / size)) + 1,) * 2 for size in voxel_sizes(affine)]
     grown = grow(np.pad(mask, pad), affine, mm)
-    back = grow(grown, affine, -mm)
-    return back[tuple(slice(a, -b) for a, b in pad)] | mask
+    closed = grow(grown, affine, -mm)
+    return closed[tuple(slice(a, -b) for a, b in pad)] | mask
 
 
 def open_(mask: Mask, affine: Array, mm: float) -> Mask:

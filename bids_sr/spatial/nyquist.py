@@ -59,8 +59,8 @@ def beyond_nyquist(maps: Array, factor: Sequence[float]) -> Array:
         n = spectrum.shape[axis]
         # cycles per field of view
         cycles = np.abs(fft.fftfreq(n) * n) if axis < 2 else np.arange(n) / 2
-        within = cycles < n / (2 * factor[axis]) - 1e-6
-        inner = inner & within.reshape([-1 if k == axis else 1 for k in range(spectrum.ndim)])
+        is_below = cycles < n / (2 * factor[axis]) - 1e-6
+        inner = inner & is_below.reshape([-1 if k == axis else 1 for k in range(spectrum.ndim)])
     spectrum *= ~inner
     detail = fft.ifftn(spectrum, axes=axes).real if axes else spectrum
     return np.ascontiguousarray(fft.idct(detail, axis=2, norm="ortho") if across else detail)

@@ -33,7 +33,7 @@ class PlacedGrid:
     entities : Mapping[str, str]
         BIDS entities of the outputs on this grid.
     shape : Shape
-        Voxels along each axis.
+        Number of voxels along each axis.
     affine : Array
         Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
     inside : Mask
@@ -49,7 +49,7 @@ class PlacedGrid:
     points: Float32
 
     def filled(self, values: Array) -> Array:
-        """Return values of the inside voxels (N,) on the full grid (3D), with 0 elsewhere."""
+        """Return values (N,) of the inside voxels on the full grid (3D), which is 0 elsewhere."""
         out = np.zeros(self.shape, dtype=values.dtype)
         out[self.inside] = values
         return out
@@ -159,13 +159,13 @@ def place_grid(
     entities : Mapping[str, str]
         BIDS entities of the outputs on this grid.
     shape : Shape
-        Voxels of the grid along each axis.
+        Number of voxels of the grid along each axis.
     affine : Array
         Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
     to_reference : Callable[[Array], Array]
         Function that maps points of the grid's space to points of the boldref (N, 3; RAS mm).
     reference_shape : Shape
-        Voxels of the boldref along each axis.
+        Number of voxels of the boldref along each axis.
     reference_affine : Array
         Voxel-to-world matrix of the boldref (4 x 4, RAS+ mm).
 
@@ -216,7 +216,7 @@ def zooms_in_ras(affine: Array) -> Float:
 def grid_around(mask: Mask, affine: Array, zooms: Array) -> tuple[Shape, Float]:
     """Return a RAS grid that extends two voxels beyond a brain mask.
 
-    fMRIPrep constructs grids of T1w and of templates without a resolution in the same way.
+    The grid is the same as in fMRIPrep for T1w space and templates without a resolution.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def grid_around(mask: Mask, affine: Array, zooms: Array) -> tuple[Shape, Float]:
     Returns
     -------
     tuple[Shape, Float]
-        Voxels along each axis, and the voxel-to-world matrix (4 x 4, RAS+ mm).
+        Number of voxels along each axis, and the voxel-to-world matrix (4 x 4, RAS+ mm).
     """
     size = np.round(np.asarray(zooms, dtype=float), 3)
     points = moved(affine, np.argwhere(mask).astype(float))

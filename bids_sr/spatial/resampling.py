@@ -132,7 +132,7 @@ def sample_grid(coefficients: Float32, matrix: Array, shape: Shape) -> Float32:
     matrix : Array
         Transform of a target voxel to voxels of the unpadded volume (4 x 4).
     shape : Shape
-        Voxels of the target along each axis.
+        Number of voxels of the target along each axis.
 
     Returns
     -------
@@ -167,7 +167,7 @@ def _along_axes(stored: Float32, steps: Array, starts: Array, shape: Shape) -> F
     starts : Array
         Position of the target's first voxel in voxels of `stored`, along x, y and z (3,).
     shape : Shape
-        Voxels of the target along x, y and z.
+        Number of voxels of the target along x, y and z.
 
     Returns
     -------
@@ -189,13 +189,13 @@ def _spline_matrix(points: Array, size: int) -> Float32:
     that coefficient.
     """
     points = np.clip(points, 1, size - 2)
-    before = np.minimum(points.astype(int), size - 3)
-    t = points - before
+    lower = np.minimum(points.astype(int), size - 3)
+    t = points - lower
     first, last = (1 - t) ** 3 / 6, t**3 / 6
     second = 2 / 3 - t**2 + 3 * last
     matrix = np.zeros((len(points), size), np.float32)
     for offset, weight in enumerate((first, second, 1 - first - second - last, last), start=-1):
-        matrix[np.arange(len(points)), before + offset] = weight
+        matrix[np.arange(len(points)), lower + offset] = weight
     return matrix
 
 
@@ -222,10 +222,10 @@ def _points(matrix: Array, shape: tuple[int, ...]) -> Iterator[tuple[int, Array]
         )
 
 
-def _outside(at: Array, source_shape: tuple[int, ...]) -> Mask:
+def _outside(points: Array, source_shape: tuple[int, ...]) -> Mask:
     """Mark points (3, X, Y) more than half a voxel beyond the outermost samples of a volume."""
     edges = np.array(source_shape)[:, None, None] - 0.5 + _WHOLE
-    return np.asarray(((at < -0.5 - _WHOLE) | (at > edges)).any(0))
+    return np.asarray(((points < -0.5 - _WHOLE) | (points > edges)).any(0))
 
 
 def _warped(
@@ -240,14 +240,14 @@ def _warped(
     """Resample by a voxel-to-voxel matrix and displacements (voxels; 3, X, Y per slice)."""
     out = np.empty(shape, dtype=np.float32)
     stored, level = _leveled(coefficients)
-    for z, at in _points(matrix, shape):
-        at += moved(z)
+    for z, points in _points(matrix, shape):
+        points += moved(z)
         out[:, :, z] = (
-            _at_points(stored, at) + level
+            _at_points(stored, points) + level
             if order == 3
             else ndimage.map_coordinates(
                 coefficients,
-                at + PAD,
+                points + PAD,
                 order=order,
                 mode="nearest",
                 prefilter=False,
@@ -255,7 +255,7 @@ def _warped(
             )
         )
         if zero_outside:
-            out[:, :, z][_outside(at, source_shape)] = 0
+            out[:, :, z][_outside(points, source_shape)] = 0
     return out
 
 
@@ -283,7 +283,7 @@ def sample_volume(
     affine : Array
         Voxel-to-world matrix of the volume (4 x 4, RAS+ mm).
     target_shape : Sequence[int]
-        Voxels of the target along each axis (x, y, z).
+        Number of voxels of the target along each axis (x, y, z).
     target_affine : Array
         Voxel-to-world matrix of the target (4 x 4, RAS+ mm).
     xfm : Array | None, optional
@@ -345,6 +345,6 @@ def sample_volume(
             prefilter=False,
         )
     if zero_outside:
-        for z, at in _points(matrix, shape):
-            out[:, :, z][_outside(at, volume.shape)] = 0
+        for z, points in _points(matrix, shape):
+            out[:, :, z][_outside(points, volume.shape)] = 0
     return out

@@ -57,5 +57,9 @@ def normalized_mutual_information(a: Array, b: Array) -> float:
         p = p[p > 0]
         return float(-(p * np.log(p)).sum())
 
-    both = entropy(joint)
-    return (entropy(joint.sum(axis=1)) + entropy(joint.sum(axis=0))) / both if both > 0 else 1.0
+    joint_entropy = entropy(joint)
+    return (
+        (entropy(joint.sum(axis=1)) + entropy(joint.sum(axis=0))) / joint_entropy
+        if joint_entropy > 0
+        else 1.0
+    )

@@ -90,7 +90,7 @@ def _weights(t: np.float32) -> tuple[np.float32, np.float32, np.float32, np.floa
 @inlined
 def _cell(p: float, size: int) -> tuple[int, np.float32]:
     """Return the sample before a coordinate and the distance to it, clipped to the array."""
-    if not p > 1.0:  # also true for NaN
+    if not p > 1.0:  # NaN also takes this branch
         p = 1.0
     p = min(p, size - 2.0)
     i = min(int(p), size - 3)
@@ -102,13 +102,13 @@ def _steps(p: float, slope: float, size: int) -> int:
     """Return the number of steps by `slope` that stay within a cell; 0 beyond the edge."""
     if not 1.0 <= p < size - 2.0:
         return 0
-    beyond = p - int(p)
-    way = 1e6
+    offset = p - int(p)
+    distance = 1e6
     if slope > 0:
-        way = (1.0 - beyond) / slope
+        distance = (1.0 - offset) / slope
     elif slope < 0:
-        way = -beyond / slope
-    return int(min(way, 1e6))
+        distance = -offset / slope
+    return int(min(distance, 1e6))
 
 
 @inlined
@@ -185,18 +185,18 @@ def compare_moved(
         Output array, True for points inside the field of view (N,).
     """
     last = np.array([size - 2 * pad - 1.5 for size in c.shape])
-    at = np.empty(3)
+    voxel = np.empty(3)
     for n in range(len(points)):
         is_inside = True
         for k in range(3):
-            at[k] = to_voxel[k, 3]
+            voxel[k] = to_voxel[k, 3]
             for axis in range(3):
-                at[k] += to_voxel[k, axis] * points[n, axis]
-            is_inside = is_inside and (always[k] or 0.5 <= at[k] <= last[k])
+                voxel[k] += to_voxel[k, axis] * points[n, axis]
+            is_inside = is_inside and (always[k] or 0.5 <= voxel[k] <= last[k])
         inside[n] = is_inside
         residual[n] = 0.0
         if is_inside:  # axes are reversed here, as the coefficients are (X, Y, Z)
-            residual[n] = _at(c, at[2] + pad, at[1] + pad, at[0] + pad) - reference[n]
+            residual[n] = _at(c, voxel[2] + pad, voxel[1] + pad, voxel[0] + pad) - reference[n]
 
 
 @inlined

@@ -169,7 +169,7 @@ def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tup
     Parameters
     ----------
     shape : Sequence[int]
-        Voxels of the low-resolution grid along each axis.
+        Number of voxels of the low-resolution grid along each axis.
     affine : Array
         Voxel-to-world matrix of the low-resolution grid (4 x 4, RAS+ mm).
     factor : Sequence[float]
@@ -178,7 +178,7 @@ def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tup
     Returns
     -------
     tuple[Shape, Float]
-        Voxels along each axis, and the voxel-to-world matrix (4 x 4, RAS+ mm).
+        Number of voxels along each axis, and the voxel-to-world matrix (4 x 4, RAS+ mm).
 
     Raises
     ------
@@ -192,8 +192,8 @@ def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tup
             f"a grid of {tuple(shape)} voxels cannot be resampled by a factor of "
             f"{tuple(factor)}, because no voxel would remain"
         )
-    fine = (int(high[0]), int(high[1]), int(high[2]))
-    return fine, resized_affine(affine, shape, fine)
+    high_shape = (int(high[0]), int(high[1]), int(high[2]))
+    return high_shape, resized_affine(affine, shape, high_shape)
 
 
 def resized_affine(affine: Array, shape: Sequence[int], new_shape: Sequence[int]) -> Float:
@@ -204,9 +204,9 @@ def resized_affine(affine: Array, shape: Sequence[int], new_shape: Sequence[int]
     affine : Array
         Voxel-to-world matrix of the original grid (4 x 4, RAS+ mm).
     shape : Sequence[int]
-        Voxels of the original grid along each axis.
+        Number of voxels of the original grid along each axis.
     new_shape : Sequence[int]
-        Voxels of the new grid along each axis.
+        Number of voxels of the new grid along each axis.
 
     Examples
     --------

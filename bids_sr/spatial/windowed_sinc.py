@@ -68,7 +68,7 @@ def resample_sinc(
     affine : Array
         Voxel-to-world matrix of the volume (4 x 4, RAS+ mm).
     target_shape : tuple[int, int, int]
-        Voxels of the target along each axis.
+        Number of voxels of the target along each axis.
     to_volume : Array
         Transform of a target voxel to its point in the volume (4 x 4, RAS+ mm).
 

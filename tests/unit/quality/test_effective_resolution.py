@@ -71,6 +71,6 @@ def test_where_nothing_can_be_said_nothing_is():
 
 def test_edges_of_the_image_are_no_detail():
     ramp = np.add.outer(np.arange(96.0), 0.5 * np.arange(96.0))
-    smooth = effective_resolution._apodized(ramp)
+    smooth = effective_resolution._apodize(ramp)
     assert abs(smooth[0]).max() < 0.01 * abs(smooth).max()
     np.testing.assert_allclose(smooth[20:70, 20:70], (ramp - ramp.mean())[20:70, 20:70])
