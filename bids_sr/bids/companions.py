@@ -253,8 +253,7 @@ def _unfit_events(
     ):
         reason = (
             f"the {len(candidate_events)} events differ in onset, duration or trial type from the"
-            f" {len(run_events)}"
-            f" events in {run.events.name}"
+            f" {len(run_events)} events in {run.events.name}"
         )
         fix = (
             "Use the reference that belongs to this run. If volumes were removed, shift the"

@@ -162,8 +162,7 @@ def is_bold(header: Header, findings: Findings) -> bool:
 
 
 def is_wide(header: Header, findings: Findings) -> bool:
-    """Return whether slices have at least four voxels along both in-plane axes, or report a
-    problem.
+    """Return whether slices have at least four voxels along both axes, or report a problem.
 
     `header` must have slices along the third axis.
     """

@@ -295,8 +295,8 @@ def _refuse_unfit(
     fix = f"Add an acq-highres_T2starw image with smaller voxels. {_HOW_TO_CHOOSE}."
     if labels:
         reason = (
-            f"no T2*-weighted image of this participant matches {' and '.join(labels)}"
-            f" (available images: {available})"
+            f"no T2*-weighted image of this participant matches {' and '.join(labels)} (available"
+            f" images: {available})"
         )
         fix = (
             "Specify labels that occur in these file names with --hr-acq and --lr-acq, or omit"
@@ -312,8 +312,8 @@ def _refuse_unfit(
         )
     else:
         reason = (
-            "no T2*-weighted image has smaller in-plane voxels than the BOLD run"
-            f" ({sizes(bold)}): {available}"
+            f"no T2*-weighted image has smaller in-plane voxels than the BOLD run ({sizes(bold)}):"
+            f" {available}"
         )
     findings.refuse(bold.path, reason, fix)
 
@@ -531,9 +531,8 @@ def refuse_without_pair(
     pattern = f"sub-{label}/[ses-*/]anat/*_T2starw.nii.gz"
     reason = (
         f"the selected methods ({', '.join(requesting)}) require a pair of T2*-weighted images of"
-        " the"
-        " participant, one with the resolution of the BOLD run and one with a higher resolution,"
-        f" but no file matches {pattern}"
+        " the participant, one with the resolution of the BOLD run and one with a higher"
+        f" resolution, but no file matches {pattern}"
     )
     fix = (
         "Add the pair as anat/sub-…_acq-highres_T2starw.nii.gz and"

@@ -136,8 +136,9 @@ class PrecomputedRun:
 
 
 def taken_text(run: PrecomputedRun) -> str:
-    """List the reused derivatives of a run as text, e.g. ``head motion, brain mask of fMRIPrep
-    24.1.1``.
+    """List the reused derivatives of a run as text.
+
+    An example is ``head motion, brain mask of fMRIPrep 24.1.1``.
     """
     files = run.files
     words = {

@@ -61,8 +61,7 @@ def with_slices_last(header: Header, sidecar: Mapping[str, object]) -> tuple[Hea
     axis_names = ", ".join(_AXES[axis] for axis in order)
     text += (
         f". The image is processed with the axis order {axis_names}; outputs on the grids of this"
-        " run"
-        " are saved in the original axis order."
+        " run are saved in the original axis order."
     )
     return _in_order(header, order), text
 

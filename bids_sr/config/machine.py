@@ -251,9 +251,9 @@ def memory_gb(
     """
     key = "MemAvailable:" if free else "MemTotal:"
     kilobytes = {
-        fields[0]: float(fields[1])
-        for fields in map(str.split, _lines(root / "proc/meminfo"))
-        if len(fields) > 1
+        words[0]: float(words[1])
+        for words in map(str.split, _lines(root / "proc/meminfo"))
+        if len(words) > 1
     }
     sizes = [kilobytes[key] * 1024 if key in kilobytes else 4e9 if free else math.inf]
     for folder in _groups(root, "memory"):

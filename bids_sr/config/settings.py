@@ -50,8 +50,8 @@ class Settings:
         """Root of the folders that contain figures.
 
         It is the output directory at the full level, and otherwise a folder in the working
-        directory that depends on the output directory. Figures are embedded from there, see
-        `bids_sr.report.assembler`.
+        directory that depends on the output directory. Figures are packed from there, see
+        `bids_sr.report.figure_archive`.
         """
         out, work = self.paths.output_dir, self.paths.work_dir
         if self.run.level == "full" or work is None:

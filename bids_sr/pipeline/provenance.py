@@ -94,7 +94,7 @@ class Provenance:
         assert handle.node is not None
         uris = frozenset(self._sources(handle.node))
         handles = (self.handles[uri] for uri in uris if uri in self.handles)
-        return uris.union(*(self._ancestors(handle) for handle in handles))
+        return uris.union(*(self._ancestors(source) for source in handles))
 
     def _find_sources(self, node: Node) -> dict[str, bool]:
         """Return the inputs of a node by URI, and whether they are direct sources."""

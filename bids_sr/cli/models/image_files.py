@@ -96,8 +96,8 @@ def factor_between(coarse: SeriesReader, fine: SeriesReader, requested: Sequence
     distance = float(np.abs((affine - fine.affine) @ corners).max())
     if min(factor) < 1 or distance > tolerance:
         reason = (
-            f"the image does not have the same field of view as {coarse.path.name}: the corners"
-            f" of the two images are up to {distance:.2f} mm apart"
+            f"the image does not have the same field of view as {coarse.path.name}: the corners of"
+            f" the two images are up to {distance:.2f} mm apart"
         )
         fix = (
             "resample the image to the same field of view, or use --degradation instead of --image"

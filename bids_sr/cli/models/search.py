@@ -390,8 +390,7 @@ def _run_trial(
 def _reference_scores(
     model: TrainedModel, training: TrainingRequest, images: TrainingImages
 ) -> Mapping[str, Mapping[str, float]]:
-    """Return scores against high-resolution images, as `compare` does; empty if there are no
-    images."""
+    """Return scores against high-resolution images, empty if there are no images."""
     if not images:
         return {}
     recipe = replace(training.effective_recipe, objective="supervised", hold_out=0)
