@@ -443,7 +443,7 @@ def _differences(
 def _echoes(index: Index, paths: Sequence[Path], result: Survey) -> tuple[tuple[Path, float], ...]:
     """Return the echoes of a run with their echo times (ms), and report problems.
 
-    Empty if an echo cannot be read.
+    The result is empty if an echo cannot be read.
     """
     echoes = []
     for path in paths:

@@ -355,8 +355,8 @@ def _timing(
 ) -> tuple[float, ...] | None:
     """Return the slice times (s) of a companion, or the run's slice times if its sidecar has none.
 
-    None if the kind of companion is not corrected for slice timing, or the numbers of slices
-    differ.
+    Returns None if the kind of companion is not corrected for slice timing, or the numbers of
+    slices differ.
     """
     if requirement.timing and candidate.sidecar.get("SliceTiming") is not None:
         return bids_timing.slice_times(candidate.header, candidate.sidecar, candidate.tr, findings)

@@ -99,7 +99,7 @@ def label_of(entities: Mapping[str, str], key: str, numbered: tuple[str, ...] = 
 def applies_to(file: Path, image: Path) -> bool:
     """Return whether a sidecar or table applies to an image (inheritance principle).
 
-    It applies if the image has all entities in its name, with the same labels.
+    The file applies if the image has all entities of its name, with the same labels.
     """
     image_entities = entities_of(image)
     return all(image_entities.get(key) == value for key, value in entities_of(file).items())

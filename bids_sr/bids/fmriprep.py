@@ -267,7 +267,7 @@ def check_surfaces(
 ) -> None:
     """Reject surface spaces for participants without surfaces, and surfaces that do not match.
 
-    `anat`: anatomical derivatives, None if there are none.
+    `anat` contains the anatomical derivatives, and is None if there are none.
     """
     surfaces = {} if anat is None else anat.surfaces
     surface_spaces = {space for space in spaces if space.is_surface}
@@ -347,8 +347,8 @@ def precomputed_run(
 ) -> PrecomputedRun | None:
     """Return the derivatives of a run from the first directory with its head-motion estimates.
 
-    Without anatomical derivatives (`anat` is None), the registration to T1w is not used. None if
-    no directory has head-motion estimates.
+    Without anatomical derivatives (`anat` is None), the registration to T1w is not used. Returns
+    None if no directory has head-motion estimates.
     """
     n_files = {}
     for origin in sources:
@@ -443,7 +443,7 @@ def _run_of(
     ]
     for path in [*references, *([] if mask is None else [mask])]:
         if path is not mask and absent(path):
-            continue  # the image is only shown
+            continue  # boldrefs are only checked, not used
         header = hd.read_header(path, findings)
         if header is not None:
             fix = (

@@ -54,7 +54,7 @@ def simple_ratio(ratio: float) -> float | None:
 def overlap(target: Header, image: Header) -> float:
     """Return the share (0 to 1) of an image's field of view that another image covers.
 
-    It is estimated from 12 x 12 x 12 sample points in world coordinates.
+    The share is estimated from 12 x 12 x 12 sample points in world coordinates.
     """
     ticks = [(np.arange(12) + 0.5) / 12 * size - 0.5 for size in target.shape[:3]]
     points = np.stack(np.meshgrid(*ticks, indexing="ij"), -1).reshape(-1, 3)
@@ -323,7 +323,7 @@ def _make(
 ) -> Pair | None:
     """Compare the two images with the run and with each other, and build the pair.
 
-    `low`: None if the low-resolution image is to be computed from `high`. Returns None with a
+    If `low` is None, the low-resolution image is computed from `high`. Returns None with a
     problem.
     """
     for image in [high, low] if low else [high]:
@@ -523,7 +523,7 @@ def refuse_without_pair(
     requesting = needs_pair(settings.superres)
     if settings.evaluation.pair_holdout:
         requesting = (*requesting, "--pair-holdout")
-    # a retrospective experiment makes a pair from the run
+    # a retrospective experiment computes a pair from the run
     elif settings.evaluation.retrospective is not None:
         return
     if not requesting:

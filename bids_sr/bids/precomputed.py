@@ -62,7 +62,7 @@ class PrecomputedAnat:
     def files(self, space: str) -> dict[str, Path]:
         """Return the files that replace outputs of anatomical processing, by name of the output.
 
-        `space`: template whose transforms are included, if available.
+        `space` is the template whose transforms are included, if available.
         """
         paths = {"t1w_preproc": self.preproc, "t1w_mask": self.mask}
         if self.tpms:

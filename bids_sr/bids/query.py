@@ -358,7 +358,7 @@ def tell_field_maps(bids_dir: Path, label: str, findings: Findings) -> None:
 def first_table(bids_dir: Path, task: str) -> Path | None:
     """Return the first events table of a task in the data set, or None.
 
-    It does not depend on the selected participants.
+    The table does not depend on the selected participants.
     """
     participant_folders = sorted(bids_dir.glob("sub-*"))
     folders = (

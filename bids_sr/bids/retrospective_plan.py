@@ -29,7 +29,7 @@ _ONE_AT_A_TIME = (
 def retrospective_factor(settings: Settings) -> Triple:
     """Return the downsampling factor along each axis.
 
-    It is the factor of ``--sr-factor`` or of the given models, or else 2 in-plane.
+    The factor is taken from ``--sr-factor`` or the given models, and is 2 in-plane otherwise.
     """
     return factor_without_pair(settings.superres) or DEFAULT_FACTORS
 

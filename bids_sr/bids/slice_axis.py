@@ -96,7 +96,7 @@ def like(header: Header, affine: np.ndarray) -> Header:
 def sidecar_in_order(sidecar: Mapping[str, object], order: AxisOrder) -> dict[str, object]:
     """Return the metadata of a reordered series, with axes named by their new positions.
 
-    `order`: stored axis that becomes each axis.
+    `order` lists the stored axis that becomes each axis.
     """
     reordered = dict(sidecar)
     for key in ("SliceEncodingDirection", "PhaseEncodingDirection"):

@@ -180,8 +180,8 @@ def _pairs(
 ) -> list[Pair]:
     """Return the pair of highest- and lowest-resolution images of a contrast, as a list.
 
-    Empty without a second resolution. Notes about contrasts with one resolution are appended to
-    `single_notes`; they are shown unless such scans are used.
+    The result is empty if there is no second resolution. Notes about contrasts with one resolution
+    are appended to `single_notes`; they are shown unless such scans are used.
     """
     superres = settings.superres
     images = _images(index, label, suffix, settings, findings)

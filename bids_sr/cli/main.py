@@ -63,7 +63,7 @@ def _run(argv: Sequence[str]) -> int:
 
         return report_command.report_main(argv[1:])
     settings = parse_settings(argv)
-    import uuid  # imports are delayed so that --help responds at once
+    import uuid  # delayed, as further imports, so that --help responds at once
 
     identifier = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4()}"
     settings = settings.resolved(run_uuid=identifier)

@@ -451,7 +451,7 @@ class Activation(Checked):
     def overlap_names(self) -> tuple[str, ...] | None:
         """Conditions whose overlap is drawn, or () for both conditions of runs with exactly two.
 
-        None if no overlap is drawn.
+        The value is None if no overlap is drawn.
         """
         if not self.overlap or not self.maps_quarter:
             return None

@@ -125,7 +125,7 @@ class Provenance:
 def _stored_path(node: Node, handle: Handle) -> str:
     """Return the path of a stored artifact relative to the output directory.
 
-    It is "" if the artifact is not stored, or if the entities are in the file names.
+    The path is "" if the artifact is not stored, or if the entities are in the file names.
     """
     entities = node.settings["own_entities"]
     if not isinstance(entities, Mapping) or handle.port is None:

@@ -214,8 +214,8 @@ def is_estimable(
 ) -> bool:
     """Return whether the linear model of a run is estimable without head motion.
 
-    If it is not, a problem gives the reason. Runs for which it is not tested (no events, no linear
-    model, or many volumes) count as estimable. The events table must be valid.
+    A problem gives the reason if it is not. Runs that are not tested (no events, no linear model,
+    or many volumes) count as estimable. The events table must be valid.
     """
     if (
         "glm" not in settings.activation.kinds

@@ -71,7 +71,7 @@ class _Task:
     window: tuple[slice, slice, slice]
     factor: Factor  # low- divided by high-resolution voxel size
     volumes: Sequence[int]  # numbers of the evaluated volumes
-    coarse_volumes: Sequence[int]  # their numbers in the low-resolution image
+    coarse_volumes: Sequence[int]  # numbers of these volumes in the low-resolution image
     methods: Mapping[str, ReadyMethod]  # by name in the table
     made: Mapping[str, SeriesReader]
     mask_file: Path | None

@@ -88,7 +88,7 @@ def factor_between(coarse: SeriesReader, fine: SeriesReader, requested: Sequence
     )
     factor = (x, y, z)
     shape, affine = hr_grid(coarse.shape[:3], coarse.affine, factor)
-    # share of a voxel; a shift of half a voxel costs 5 dB, and of a twentieth hardly anything
+    # share of a voxel; a shift of half a voxel costs 5 dB, a shift of .05 voxels hardly anything
     tolerance = 0.05 * min(fine.zooms)
     corners = np.array(
         [[i, j, k, 1] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])]
