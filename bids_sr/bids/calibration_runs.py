@@ -33,9 +33,9 @@ _OUT = "use --calibration none"
 
 
 def check_named(settings: Settings, labels: Sequence[str], findings: Findings) -> None:
-    """Reject a ``--calibration`` file that is missing, unsuitable, or excluded by another option.
+    """Reject ``--calibration`` together with an excluding option, or with an unsuitable file.
 
-    The file must belong to a selected participant.
+    The file must exist and belong to a selected participant.
     """
     superres = settings.superres
     option = f"--calibration {settings.superres.calibration}"

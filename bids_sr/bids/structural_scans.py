@@ -234,7 +234,7 @@ def _images(
 def _controls(
     index: Index, label: str, settings: Settings, findings: Findings
 ) -> tuple[tuple[Pair, ...], ...]:
-    """Return the scan with the highest resolution per contrast and session, without pairs."""
+    """Return a participant's highest-resolution scan of each contrast, by session."""
     sessions: dict[str, list[Pair]] = {}
     for suffix in _CONTRASTS:
         by_session: dict[str, list[Header]] = {}

@@ -187,7 +187,7 @@ def _initial_record(plan: "Plan") -> "Iterator[Notice]":
 
 
 def _skip_reasons(left_out: "Mapping[str, Sequence[Notice]]") -> "Iterator[Notice]":
-    """Yield the reasons for which runs are skipped."""
+    """Yield the reasons why runs are skipped."""
     for run, problems in left_out.items():
         yield from (dataclasses.replace(problem, run=run, code="left-out") for problem in problems)
 

@@ -26,7 +26,7 @@ _READERS = {Path: path, int: int, float: float}
 
 
 class Parser(argparse.ArgumentParser):
-    """Parser that raises `UsageError`, suggests the most similar option, and never exits.
+    """Parser that raises `UsageError` with the most similar option instead of exiting.
 
     Missing options have no value.
 

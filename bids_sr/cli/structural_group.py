@@ -57,8 +57,8 @@ class ScansGroup:
 def is_structural(settings: Settings) -> bool:
     """Return whether a call of the group level concerns structural scans.
 
-    It does with ``--sr-target anat``, or if the output directory has tables of structural scans
-    but not of functional runs.
+    This is the case with ``--sr-target anat``, or if the output directory has tables of structural
+    scans but not of functional runs.
     """
     if settings.superres.target == "anat":
         return True

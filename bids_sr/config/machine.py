@@ -210,7 +210,8 @@ def workers_that_fit(
 def for_steps_gb(mem_gb: float, workers: int, worker_gb: float = WORKER_GB) -> float:
     """Return the memory (GB) that concurrent steps may declare together within `mem_gb`.
 
-    It excludes the program and all workers but one, which take `worker_gb` (GB) while they wait.
+    The result excludes the program and all workers but one, which take `worker_gb` (GB) while they
+    wait.
     """
     return mem_gb - BASE_GB - worker_gb * (workers - 1)
 
@@ -224,8 +225,8 @@ _ASK_TORCH = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 3)
 def processors(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> int:
     """Return the number of processors that this process may use.
 
-    It is the minimum of the processor mask, the quotas of all control groups of the process, and
-    the processors granted by SLURM. `root` contains ``proc`` and ``sys``.
+    The number is the minimum of the processor mask, the quotas of all control groups of the
+    process, and the processors granted by SLURM. `root` contains ``proc`` and ``sys``.
     """
     limits: list[float] = [len(os.sched_getaffinity(0))]
     for folder in _groups(root, "cpu"):
@@ -275,7 +276,7 @@ def memory_gb(
 def sums_resident(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> bool:
     """Return whether only SLURM limits the memory, so that shared memory counts for each process.
 
-    It is False if a control group sets the same limit, and outside of jobs.
+    Returns False if a control group sets the same limit, and outside of jobs.
     """
     return _granted_gb(environ) < memory_gb(root, {}, free=False)
 

@@ -99,7 +99,7 @@ def participant_of(file: Path) -> str:
 
 
 def evaluate(options: EvaluateOptions) -> None:
-    """Score models and interpolations with references, and compare them."""
+    """Score models and interpolations against references, and compare them."""
     _check_groups(options)
     with ExitStack() as stack:
         tasks = prepare_tasks(options, stack)
@@ -263,7 +263,7 @@ def _degraded(
 
 
 def _open_given(file: Path, reference: SeriesReader, stack: ExitStack) -> SeriesReader:
-    """Open an image from another program; reject another grid than the grid of the reference."""
+    """Open an image from another program; it must be on the grid of the reference."""
     reader = stack.enter_context(SeriesReader(file))
     tolerance = 0.05 * min(reference.zooms)
     if reader.shape != reference.shape or not np.allclose(

@@ -62,8 +62,8 @@ def contrast_of(file: Path, contrast: str | None) -> str:
 def factor_from(numbers: Sequence[float], default: Factor) -> Factor:
     """Return the factor along each axis from one number (in-plane) or three numbers of an option.
 
-    The factor is the low- divided by the high-resolution voxel size. Without numbers, it is
-    `default`.
+    The factor is the low- divided by the high-resolution voxel size. Without numbers, `default` is
+    returned.
     """
     if not numbers:
         return default
