@@ -223,7 +223,7 @@ def made_of(inputs: Given, kind: type[_C]) -> _C:
 
 def _flag_of(action: argparse.Action) -> str:
     """Return the name of an option as the user writes it."""
-    long_flags = (each for each in action.option_strings if each.startswith("--"))
+    long_flags = (flag for flag in action.option_strings if flag.startswith("--"))
     return next(long_flags, str(action.metavar or action.dest))
 
 
