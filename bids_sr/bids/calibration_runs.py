@@ -33,10 +33,9 @@ _OUT = "use --calibration none"
 
 
 def check_named(settings: Settings, labels: Sequence[str], findings: Findings) -> None:
-    """Reject a ``--calibration`` file of another participant, or one combined with an excluding
-    option.
+    """Reject ``--calibration`` together with an excluding option, or with an unsuitable file.
 
-    A file that does not exist is rejected as well.
+    The file must exist and belong to a selected participant.
     """
     superres = settings.superres
     option = f"--calibration {settings.superres.calibration}"
@@ -77,9 +76,7 @@ def check_named(settings: Settings, labels: Sequence[str], findings: Findings) -
 
 
 def _candidate(path: Path, index: Index) -> BoldRun | None:
-    """Return a single-echo magnitude series that may calibrate other runs, or None if it is
-    unusable.
-    """
+    """Return a single-echo magnitude series that may calibrate other runs, or None if unusable."""
     unused = Findings()  # problems of a run are reported when the run itself is surveyed
     is_single_echo = is_magnitude(path) and "echo" not in entities_of(path)
     header = hd.read_header(path, unused) if is_single_echo else None
@@ -117,8 +114,7 @@ def _calibrate(
     settings: Settings,
     findings: Findings,
 ) -> BoldRun | None:
-    """Choose the calibration run among the participant's series of all sessions and the named
-    file.
+    """Choose the calibration run among all series of the participant and the named file.
 
     Parameters
     ----------
@@ -207,9 +203,8 @@ def _best(run: BoldRun, suitable: Sequence[BoldRun], findings: Findings) -> Bold
     if alternatives:
         names = ", ".join(candidate.bold.name for candidate in alternatives)
         text = (
-            f"this file is used as calibration run for {run.bold.name}. Other possible"
-            f" calibration runs are {names}; select one with --calibration LABEL or"
-            " --calibration FILE."
+            f"this file is used as calibration run for {run.bold.name}. Other possible calibration"
+            f" runs are {names}; select one with --calibration LABEL or --calibration FILE."
         )
         findings.tell(first.bold, text)
     if session(first) != session(run):
@@ -263,8 +258,7 @@ def calibrations(
     settings: Settings,
     findings: Findings,
 ) -> tuple[dict[Path, BoldRun], list[Path]]:
-    """Return the calibration run of each BOLD run, and the BOLD runs that remain to be
-    super-resolved.
+    """Return the calibration run of each BOLD run, and the BOLD runs to super-resolve.
 
     Runs that serve as calibration run are not among the remaining runs.
 

@@ -271,9 +271,7 @@ def _subject(
 def _choose(
     bold: Header, stars: Sequence[Header], settings: Settings, findings: Findings
 ) -> tuple[Pair | None, Pair | None]:
-    """Return the pair that a run is trained on, and the held-out pair (``--pair-holdout``) or
-    None.
-    """
+    """Return the training pair of a run, and the held-out pair (``--pair-holdout``) or None."""
     superres = settings.superres
     session = entities_of(bold.path).get("session")
     # in a retrospective experiment, the factor is the downsampling factor of the BOLD series
@@ -445,7 +443,7 @@ def _differences(
 def _echoes(index: Index, paths: Sequence[Path], result: Survey) -> tuple[tuple[Path, float], ...]:
     """Return the echoes of a run with their echo times (ms), and report problems.
 
-    Empty if an echo cannot be read.
+    The result is empty if an echo cannot be read.
     """
     echoes = []
     for path in paths:

@@ -253,8 +253,7 @@ def _unfit_events(
     ):
         reason = (
             f"the {len(candidate_events)} events differ in onset, duration or trial type from the"
-            f" {len(run_events)}"
-            f" events in {run.events.name}"
+            f" {len(run_events)} events in {run.events.name}"
         )
         fix = (
             "Use the reference that belongs to this run. If volumes were removed, shift the"
@@ -356,8 +355,8 @@ def _timing(
 ) -> tuple[float, ...] | None:
     """Return the slice times (s) of a companion, or the run's slice times if its sidecar has none.
 
-    None if the kind of companion is not corrected for slice timing, or the numbers of slices
-    differ.
+    Returns None if the kind of companion is not corrected for slice timing, or the numbers of
+    slices differ.
     """
     if requirement.timing and candidate.sidecar.get("SliceTiming") is not None:
         return bids_timing.slice_times(candidate.header, candidate.sidecar, candidate.tr, findings)

@@ -107,7 +107,7 @@ def _open(name: str, root: Path, bids_dir: Path, findings: Findings) -> Derivati
 def _generator_of(description: Path) -> tuple[str, str]:
     """Return program and version from a dataset description.
 
-    They are in GeneratedBy, or in PipelineDescription of fMRIPrep 20.0.
+    Both are in the field GeneratedBy, or PipelineDescription for fMRIPrep 20.0.
     """
     content = json.loads(description.read_text(encoding="utf-8"))
     first = (content.get("GeneratedBy") or [content["PipelineDescription"]])[0]

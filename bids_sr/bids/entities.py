@@ -1,6 +1,4 @@
-"""Entities in BIDS file names: the scan that a file belongs to, and the files that apply to a
-scan.
-"""
+"""Entities in BIDS file names, which determine the scan of a file and the files of a scan."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -79,8 +77,7 @@ def entities_of(path: Path) -> dict[str, str]:
 
 
 def same_run(first: Mapping[str, str], second: Mapping[str, str], keys: Iterable[str]) -> bool:
-    """Return whether two sets of entities agree in the given keys, so that they name the same
-    scan.
+    """Return whether two sets of entities name the same scan, according to the given keys.
 
     Session and run labels are compared as numbers. A label that is missing in one set must be
     missing in the other set as well.
@@ -94,9 +91,7 @@ def same_run(first: Mapping[str, str], second: Mapping[str, str], keys: Iterable
 
 
 def label_of(entities: Mapping[str, str], key: str, numbered: tuple[str, ...] = ("run",)) -> str:
-    """Return the label of an entity, "" if missing, without leading zeros if the entity is
-    numbered.
-    """
+    """Return the label of an entity, "" if missing; numbered labels lose leading zeros."""
     label = entities.get(key, "")
     return str(int(label)) if key in numbered and label.isdigit() else label
 
@@ -104,7 +99,7 @@ def label_of(entities: Mapping[str, str], key: str, numbered: tuple[str, ...] = 
 def applies_to(file: Path, image: Path) -> bool:
     """Return whether a sidecar or table applies to an image (inheritance principle).
 
-    It applies if the image has all entities in its name, with the same labels.
+    The file applies if the image has all entities of its name, with the same labels.
     """
     image_entities = entities_of(image)
     return all(image_entities.get(key) == value for key, value in entities_of(file).items())

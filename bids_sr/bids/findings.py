@@ -30,7 +30,7 @@ def refusal(what: Path | str, why: str, remedy: str) -> InputError:
 def absent(path: Path) -> str:
     """Return why the content of a file is missing (DataLad, Git LFS), or "" if it is not.
 
-    For example ``the file is a git-annex pointer``.
+    An example is ``the file is a git-annex pointer``.
     """
     if path.is_symlink() and not path.exists():
         return "the symbolic link is broken"

@@ -267,7 +267,7 @@ def check_surfaces(
 ) -> None:
     """Reject surface spaces for participants without surfaces, and surfaces that do not match.
 
-    `anat`: anatomical derivatives, None if there are none.
+    `anat` contains the anatomical derivatives, and is None if there are none.
     """
     surfaces = {} if anat is None else anat.surfaces
     surface_spaces = {space for space in spaces if space.is_surface}
@@ -347,8 +347,8 @@ def precomputed_run(
 ) -> PrecomputedRun | None:
     """Return the derivatives of a run from the first directory with its head-motion estimates.
 
-    Without anatomical derivatives (`anat` is None), the registration to T1w is not used. None if
-    no directory has head-motion estimates.
+    Without anatomical derivatives (`anat` is None), the registration to T1w is not used. Returns
+    None if no directory has head-motion estimates.
     """
     n_files = {}
     for origin in sources:
@@ -443,7 +443,7 @@ def _run_of(
     ]
     for path in [*references, *([] if mask is None else [mask])]:
         if path is not mask and absent(path):
-            continue  # the image is only shown
+            continue  # boldrefs are only checked, not used
         header = hd.read_header(path, findings)
         if header is not None:
             fix = (
@@ -464,8 +464,8 @@ def _run_of(
         if registered_t1w not in (None, anat.preproc):
             text = (
                 f"{coreg.name} registers the run to {registered_t1w.name}, but the T1w image in"
-                " use is"
-                f" {anat.preproc.name}. The run is registered to {anat.preproc.name} by bids-sr."
+                f" use is {anat.preproc.name}. The run is registered to {anat.preproc.name} by"
+                " bids-sr."
             )
             findings.tell(run.bold, text)
             coreg = None
@@ -512,8 +512,9 @@ def _first(files: Mapping[str, Path], names: Sequence[str]) -> Path | None:
 
 
 def _t1w_of(origin: Derivatives, run: BoldRun) -> Path | None:
-    """Return the T1w image that transforms of a run refer to: of the session, else the
-    participant.
+    """Return the preprocessed T1w image of a run's session, or else of the participant.
+
+    Transforms of the run refer to this image.
     """
     images = (
         path
@@ -597,15 +598,13 @@ def _field_of(
         missing_key = "PhaseEncodingDirection" if readout is not None else "TotalReadoutTime"
         fix = (
             f"Add {missing_key} to the sidecar of the run; it is needed to compute voxel shifts"
-            " from"
-            " the field map."
+            " from the field map."
         )
         findings.refuse(
             run.bold,
             (
                 f"{missing_key} is missing or invalid in the metadata of the run, but is required"
-                " to"
-                f" apply the field map {name}"
+                f" to apply the field map {name}"
             ),
             fix,
         )

@@ -60,7 +60,7 @@ def check_given_models(superres: SuperRes, findings: Findings) -> None:
 def method_of_model(model: Path) -> str | None:
     """Return the method of a ``.safetensors`` file from its model card, or None.
 
-    None if the card next to the file does not name a method. Names of earlier versions are
+    Returns None if the card next to the file does not name a method. Names of earlier versions are
     replaced by the current ones.
     """
     card = read_json(model.with_suffix(".json"))
@@ -70,8 +70,9 @@ def method_of_model(model: Path) -> str | None:
 def input_of_models(superres: SuperRes) -> ModelInput | None:
     """Return the input of the ``--pretrained`` models of structural scans, or None.
 
-    None unless every method has such a model, and the card of the first model states contrasts,
-    voxel size and slice orientation. Further models are compared with the first one later.
+    Returns None unless every method has such a model, and the card of the first model states
+    contrasts, voxel size and slice orientation. Further models are compared with the first one
+    later.
     """
     models = [pretrained_for(superres, name) for name in superres.learned]
     if not models or models[0] is None or None in models:

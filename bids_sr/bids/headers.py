@@ -24,7 +24,7 @@ _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 def read_header(path: Path, findings: Findings) -> Header | None:
     """Read the header of a NIfTI image once, with the axes as stored.
 
-    None with a problem if the header is unreadable or invalid.
+    Returns None with a problem if the header is unreadable or invalid.
     """
     if path not in findings.headers and (header := _read(path, findings)) is not None:
         findings.headers[path] = header
@@ -162,8 +162,7 @@ def is_bold(header: Header, findings: Findings) -> bool:
 
 
 def is_wide(header: Header, findings: Findings) -> bool:
-    """Return whether slices have at least four voxels along both in-plane axes, or report a
-    problem.
+    """Return whether slices have at least four voxels along both axes, or report a problem.
 
     `header` must have slices along the third axis.
     """

@@ -178,9 +178,7 @@ class BoldRun:
 
     @property
     def entities(self) -> dict[str, str]:
-        """Long name of pybids → label, in the order of the file name; without ``echo`` if
-        combined.
-        """
+        """Long name of pybids → label, in file name order, without ``echo`` if combined."""
         entity_labels = entities_of(self.bold)
         return {
             key: label

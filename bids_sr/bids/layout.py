@@ -121,8 +121,9 @@ class Index:
         )
 
     def events(self, image: Path) -> Path | None:
-        """Return the events table of an image: the nearest one, then the one with the most
-        entities.
+        """Return the events table of an image, or None if there is none.
+
+        The nearest table takes precedence, then the table with the most entities.
         """
         tables = self._inherited(image, "events", ".tsv")
         return max(

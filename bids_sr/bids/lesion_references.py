@@ -23,7 +23,7 @@ def entities_of_scans(
 ) -> dict[str, str]:
     """Return the entities that all results of structural scans have, in the order of file names.
 
-    `scans`: scans of one session with one resolution; if empty, the pairs of the participant are
+    `scans` must have the same session and resolution; if empty, the pairs of the participant are
     used.
     """
     sessions = {

@@ -54,7 +54,7 @@ def simple_ratio(ratio: float) -> float | None:
 def overlap(target: Header, image: Header) -> float:
     """Return the share (0 to 1) of an image's field of view that another image covers.
 
-    It is estimated from 12 x 12 x 12 sample points in world coordinates.
+    The share is estimated from 12 x 12 x 12 sample points in world coordinates.
     """
     ticks = [(np.arange(12) + 0.5) / 12 * size - 0.5 for size in target.shape[:3]]
     points = np.stack(np.meshgrid(*ticks, indexing="ij"), -1).reshape(-1, 3)
@@ -295,8 +295,8 @@ def _refuse_unfit(
     fix = f"Add an acq-highres_T2starw image with smaller voxels. {_HOW_TO_CHOOSE}."
     if labels:
         reason = (
-            f"no T2*-weighted image of this participant matches {' and '.join(labels)}"
-            f" (available images: {available})"
+            f"no T2*-weighted image of this participant matches {' and '.join(labels)} (available"
+            f" images: {available})"
         )
         fix = (
             "Specify labels that occur in these file names with --hr-acq and --lr-acq, or omit"
@@ -312,8 +312,8 @@ def _refuse_unfit(
         )
     else:
         reason = (
-            "no T2*-weighted image has smaller in-plane voxels than the BOLD run"
-            f" ({sizes(bold)}): {available}"
+            f"no T2*-weighted image has smaller in-plane voxels than the BOLD run ({sizes(bold)}):"
+            f" {available}"
         )
     findings.refuse(bold.path, reason, fix)
 
@@ -323,7 +323,7 @@ def _make(
 ) -> Pair | None:
     """Compare the two images with the run and with each other, and build the pair.
 
-    `low`: None if the low-resolution image is to be computed from `high`. Returns None with a
+    If `low` is None, the low-resolution image is computed from `high`. Returns None with a
     problem.
     """
     for image in [high, low] if low else [high]:
@@ -523,7 +523,7 @@ def refuse_without_pair(
     requesting = needs_pair(settings.superres)
     if settings.evaluation.pair_holdout:
         requesting = (*requesting, "--pair-holdout")
-    # a retrospective experiment makes a pair from the run
+    # a retrospective experiment computes a pair from the run
     elif settings.evaluation.retrospective is not None:
         return
     if not requesting:
@@ -531,9 +531,8 @@ def refuse_without_pair(
     pattern = f"sub-{label}/[ses-*/]anat/*_T2starw.nii.gz"
     reason = (
         f"the selected methods ({', '.join(requesting)}) require a pair of T2*-weighted images of"
-        " the"
-        " participant, one with the resolution of the BOLD run and one with a higher resolution,"
-        f" but no file matches {pattern}"
+        " the participant, one with the resolution of the BOLD run and one with a higher"
+        f" resolution, but no file matches {pattern}"
     )
     fix = (
         "Add the pair as anat/sub-…_acq-highres_T2starw.nii.gz and"

@@ -62,7 +62,7 @@ class PrecomputedAnat:
     def files(self, space: str) -> dict[str, Path]:
         """Return the files that replace outputs of anatomical processing, by name of the output.
 
-        `space`: template whose transforms are included, if available.
+        `space` is the template whose transforms are included, if available.
         """
         paths = {"t1w_preproc": self.preproc, "t1w_mask": self.mask}
         if self.tpms:
@@ -136,8 +136,9 @@ class PrecomputedRun:
 
 
 def taken_text(run: PrecomputedRun) -> str:
-    """List the reused derivatives of a run as text, e.g. ``head motion, brain mask of fMRIPrep
-    24.1.1``.
+    """List the reused derivatives of a run as text.
+
+    An example is ``head motion, brain mask of fMRIPrep 24.1.1``.
     """
     files = run.files
     words = {

@@ -34,7 +34,8 @@ def check_grid(
 ) -> None:
     """Reject an image that is not on the expected grid, up to rounding of the qform.
 
-    `shape`, `affine`: expected grid. `grid_name`: name of the image with this grid, for messages.
+    The expected grid has `shape` and `affine`. `grid_name` is the name of the image with this
+    grid.
     """
     size, expected_size = (" × ".join(map(str, matrix[:3])) for matrix in (header.shape, shape))
     distance = corners_apart(shape[:3], header.affine, shape[:3], affine)

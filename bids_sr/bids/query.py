@@ -69,8 +69,7 @@ def some(labels: Sequence[str], limit: int = _LISTED) -> str:
 
 
 def choice(label: str, existing: Sequence[str]) -> str:
-    """Return the available labels as a sentence, with the most similar label if not all are
-    listed.
+    """Return the available labels as a sentence, with a suggestion if not all are listed.
 
     `existing` must be sorted.
 
@@ -155,8 +154,7 @@ def well_named(paths: Sequence[Path], findings: Findings) -> list[Path]:
         if invalid_part is not None:
             reason = (
                 f"the file name contains {invalid_part!r}, which is not a valid BIDS entity"
-                " (letters, a"
-                " hyphen, then letters and digits)"
+                " (letters, a hyphen, then letters and digits)"
             )
             findings.refuse(path, reason, "Rename the file and its sidecars.")
         elif labels != folders:
@@ -358,8 +356,9 @@ def tell_field_maps(bids_dir: Path, label: str, findings: Findings) -> None:
 
 
 def first_table(bids_dir: Path, task: str) -> Path | None:
-    """Return the first events table of a task in the data set, whichever participants are
-    selected.
+    """Return the first events table of a task in the data set, or None.
+
+    The table does not depend on the selected participants.
     """
     participant_folders = sorted(bids_dir.glob("sub-*"))
     folders = (

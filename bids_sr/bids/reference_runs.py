@@ -160,9 +160,8 @@ def truth_in_dataset(
         if strict and any(_has_other_factor(path, run) for path in (*series, *maps)):
             factor_label = "×".join(f"{number:g}" for number in run.factor)
             reason = (
-                f"--sr-factor is {factor_label}, but this high-resolution reference for"
-                f" {run.stem} has a"
-                " different super-resolution factor"
+                f"--sr-factor is {factor_label}, but this high-resolution reference for {run.stem}"
+                " has a different super-resolution factor"
             )
             fix = (
                 "Omit --sr-factor, ignore the reference with --truth none, or add --force to"

@@ -29,7 +29,7 @@ _ONE_AT_A_TIME = (
 def retrospective_factor(settings: Settings) -> Triple:
     """Return the downsampling factor along each axis.
 
-    It is the factor of ``--sr-factor`` or of the given models, or else 2 in-plane.
+    The factor is taken from ``--sr-factor`` or the given models, and is 2 in-plane otherwise.
     """
     return factor_without_pair(settings.superres) or DEFAULT_FACTORS
 
@@ -46,8 +46,7 @@ def pair_place(pair: Pair) -> tuple[str | None, str | None]:
 
 
 def makers(subject: Subject) -> dict[str | None, BoldRun]:
-    """Return, by session, the first run without a pair; the session's pair is computed from this
-    run.
+    """Return, by session, the first run without a pair, which provides the session's pair.
 
     The high-resolution image of the pair is the mean of the run's first volumes.
     """
@@ -74,14 +73,13 @@ def check_retrospective(subject: Subject, settings: Settings, findings: Findings
         if n_volumes < _LEAST_KEPT:
             reason = (
                 f"only {n_volumes} of {run.n_volumes} volumes remain after removal of dummy scans"
-                " and"
-                f" the volumes averaged to create a pair, but at least {_LEAST_KEPT} are required"
+                f" and the volumes averaged to create a pair, but at least {_LEAST_KEPT} are"
+                " required"
             )
         elif min(downsampled.shape[:2]) < LEAST_MATRIX:
             reason = (
                 f"the downsampled copy would have {downsampled.shape[0]} × {downsampled.shape[1]}"
-                " in-plane"
-                f" voxels, but at least {LEAST_MATRIX} × {LEAST_MATRIX} are required"
+                f" in-plane voxels, but at least {LEAST_MATRIX} × {LEAST_MATRIX} are required"
             )
         elif downsampled.shape[2] < _LEAST_SLICES and downsampled.factor[2] != 1:
             reason = (
@@ -122,11 +120,10 @@ def check_retrospective(subject: Subject, settings: Settings, findings: Findings
 
 
 def foreseen(subject: Subject, settings: Settings) -> Subject:
-    """Return the participant after downsampling, for estimates; paths still refer to the original
-    files.
+    """Return the participant after downsampling, for estimates.
 
-    Each run gets a pair, and the measured series as reference. A run without remaining volumes,
-    which is rejected, counts as one volume.
+    Paths still refer to the original files. Each run gets a pair, and the measured series as
+    reference. A run without remaining volumes, which is rejected, counts as one volume.
     """
     factor = retrospective_factor(settings)
 

@@ -61,8 +61,7 @@ def with_slices_last(header: Header, sidecar: Mapping[str, object]) -> tuple[Hea
     axis_names = ", ".join(_AXES[axis] for axis in order)
     text += (
         f". The image is processed with the axis order {axis_names}; outputs on the grids of this"
-        " run"
-        " are saved in the original axis order."
+        " run are saved in the original axis order."
     )
     return _in_order(header, order), text
 
@@ -97,7 +96,7 @@ def like(header: Header, affine: np.ndarray) -> Header:
 def sidecar_in_order(sidecar: Mapping[str, object], order: AxisOrder) -> dict[str, object]:
     """Return the metadata of a reordered series, with axes named by their new positions.
 
-    `order`: stored axis that becomes each axis.
+    `order` lists the stored axis that becomes each axis.
     """
     reordered = dict(sidecar)
     for key in ("SliceEncodingDirection", "PhaseEncodingDirection"):

@@ -24,8 +24,7 @@ _LEAST = 1.5
 
 
 def survey_structural(settings: Settings) -> Survey:
-    """Survey the structural pairs of all participants, and return problems instead of raising
-    them.
+    """Survey the structural scans of all participants, and return problems without raising.
 
     Only headers are read.
     """
@@ -151,8 +150,7 @@ def _without_pair(model_input: ModelInput | None) -> str:
     return (
         "no T1w, T2w or FLAIR scans at two resolutions were found, and no session has"
         f" low-resolution {'+'.join(model_input.contrasts)} scans for the --pretrained model of"
-        f" {size}"
-        f" (their voxel volume must be at least {_LEAST:g} times as large)"
+        f" {size} (their voxel volume must be at least {_LEAST:g} times as large)"
     )
 
 
@@ -180,11 +178,10 @@ def _pairs(
     findings: Findings,
     single_notes: list[str],
 ) -> list[Pair]:
-    """Return the images of a contrast with the highest and lowest resolution, as a list of one
-    pair.
+    """Return the pair of highest- and lowest-resolution images of a contrast, as a list.
 
-    Empty without a second resolution. Notes about contrasts with one resolution are appended to
-    `single_notes`; they are shown unless such scans are used.
+    The result is empty if there is no second resolution. Notes about contrasts with one resolution
+    are appended to `single_notes`; they are shown unless such scans are used.
     """
     superres = settings.superres
     images = _images(index, label, suffix, settings, findings)
@@ -237,7 +234,7 @@ def _images(
 def _controls(
     index: Index, label: str, settings: Settings, findings: Findings
 ) -> tuple[tuple[Pair, ...], ...]:
-    """Return the scan with the highest resolution per contrast and session, without pairs."""
+    """Return a participant's highest-resolution scan of each contrast, by session."""
     sessions: dict[str, list[Pair]] = {}
     for suffix in _CONTRASTS:
         by_session: dict[str, list[Header]] = {}
@@ -256,8 +253,7 @@ def _controls(
 def _lowres(
     index: Index, label: str, model_input: ModelInput, settings: Settings, findings: Findings
 ) -> tuple[tuple[LowresScan, ...], ...]:
-    """Return the low-resolution scans for a given model by session, of a participant without
-    pairs.
+    """Return a participant's low-resolution scans for a given model, by session.
 
     If several scans of a contrast have a lower resolution than the model's grid, the scan with the
     smallest voxels is used. Sessions that lack a contrast of the model are skipped.

@@ -41,7 +41,7 @@ def _header_text(tr: float | None) -> str:
 def repetition_time(header: Header, value: object, findings: Findings) -> float | None:
     """Return the repetition time (s) from the sidecar, or None with a problem.
 
-    It is compared with the header.
+    The value is compared with the header.
 
     Parameters
     ----------
@@ -117,9 +117,9 @@ def slice_times(
 ) -> tuple[float, ...] | None:
     """Return the slice times along axis 2 (s from the start of a volume), or None.
 
-    None if slice timing is not to be corrected; invalid slice times are reported.
+    Returns None if slice timing is not to be corrected; invalid slice times are reported.
 
-    `sidecar`: metadata with axes named as in the header, whose slices are along the third axis.
+    `sidecar` names axes as in the header, whose slices are along the third axis.
     """
     value = sidecar.get("SliceTiming")
     if value is None:

@@ -101,7 +101,7 @@ def table_text(rows: Sequence[Sequence[str]]) -> str:
 
 
 def progress_line() -> Callable[[str, int, int], None]:
-    """Return a function that shows progress on one line, or on a line per minute in log files."""
+    """Return a function that shows progress on a terminal line, or prints a line per minute."""
     last = time.monotonic()
 
     def show_progress(label: str, done: int, count: int) -> None:

@@ -68,8 +68,8 @@ def _ended(prog: str, work: Callable[[], int], interrupted: str) -> int:
             " or the output of --verbose)."
         )
         complain(
-            f"{prog}: An unexpected error occurred; the traceback is printed above. Please"
-            f" report this bug.{settings_hint if settings else ''}"
+            f"{prog}: An unexpected error occurred; the traceback is printed above. Please report"
+            f" this bug.{settings_hint if settings else ''}"
         )
         return os.EX_SOFTWARE
 

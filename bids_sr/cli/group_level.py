@@ -244,8 +244,8 @@ def _maps_not_stored(series: Sequence[str], maps: FoundMaps) -> list[str]:
         ]
     missing = [name for name in series if name not in stored]
     text = (
-        f"Group maps cannot be computed for {', '.join(missing)} because the participant"
-        " level stores maps of these series only with --level full."
+        f"Group maps cannot be computed for {', '.join(missing)} because the participant level"
+        " stores maps of these series only with --level full."
     )
     return [text] if missing else []
 

@@ -63,7 +63,7 @@ def _run(argv: Sequence[str]) -> int:
 
         return report_command.report_main(argv[1:])
     settings = parse_settings(argv)
-    import uuid  # imports are delayed so that --help responds at once
+    import uuid  # delayed, as further imports, so that --help responds at once
 
     identifier = f"{time.strftime('%Y%m%d-%H%M%S')}_{uuid.uuid4()}"
     settings = settings.resolved(run_uuid=identifier)
@@ -187,7 +187,7 @@ def _initial_record(plan: "Plan") -> "Iterator[Notice]":
 
 
 def _skip_reasons(left_out: "Mapping[str, Sequence[Notice]]") -> "Iterator[Notice]":
-    """Yield the reasons for which runs are skipped."""
+    """Yield the reasons why runs are skipped."""
     for run, problems in left_out.items():
         yield from (dataclasses.replace(problem, run=run, code="left-out") for problem in problems)
 

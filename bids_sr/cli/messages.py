@@ -49,7 +49,7 @@ def start_log(verbosity: int) -> None:
 
     `verbosity` is 0 for warnings, 1 for information, and 2 for all messages.
     """
-    import logging  # the import takes as long as reading a command line
+    import logging  # delayed, because the import takes as long as parsing a command line
 
     class JsonLines(logging.Formatter):
         """Formatter of log messages as notices."""

@@ -26,7 +26,7 @@ _READERS = {Path: path, int: int, float: float}
 
 
 class Parser(argparse.ArgumentParser):
-    """Parser that raises `UsageError`, suggests the most similar option, and never exits.
+    """Parser that raises `UsageError` with the most similar option instead of exiting.
 
     Missing options have no value.
 
@@ -223,7 +223,7 @@ def made_of(inputs: Given, kind: type[_C]) -> _C:
 
 def _flag_of(action: argparse.Action) -> str:
     """Return the name of an option as the user writes it."""
-    long_flags = (each for each in action.option_strings if each.startswith("--"))
+    long_flags = (flag for flag in action.option_strings if flag.startswith("--"))
     return next(long_flags, str(action.metavar or action.dest))
 
 

@@ -79,7 +79,7 @@ def settings_of(inputs: Given) -> Settings:
     for section, names in inputs.items():
         values[section] = {**values.get(section, {}), **names}
     kinds = inputs.get("activation", {}).get("kinds")
-    # included in the default as well, whose maps are not drawn
+    # cc is part of the default too, but only explicitly requested maps are drawn
     if isinstance(kinds, list) and "cc" in kinds:
         values["activation"].setdefault("draws_cc", True)
     # presets have no influence on the group level, which reads tables

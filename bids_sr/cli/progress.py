@@ -44,7 +44,9 @@ _BETWEEN = frozenset(
 
 
 _LOOK_S = 2.0
-_FIRST = 0.05  # share of the work; before that, only the estimate of the plan is shown
+_FIRST = (
+    0.05  # share of the work; before that, the remaining time is not shown next to the estimate
+)
 
 
 _TRUST = 0.1  # share of a run, weight of the initial estimate relative to the observed pace

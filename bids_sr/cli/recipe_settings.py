@@ -17,8 +17,8 @@ def settings_text(method: str) -> str:
     definition = get_method(method)
     if not definition.recipes:
         return (
-            f"{method}: {definition.summary}\nThis method has no recipe because it does not"
-            " train a network."
+            f"{method}: {definition.summary}\nThis method has no recipe because it does not train"
+            " a network."
         )
     parts = [f"{method}: {definition.summary}"]
     for name, recipe in definition.recipes.items():

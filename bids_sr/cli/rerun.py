@@ -1,8 +1,8 @@
 """``python -m bids_sr.cli.rerun NODE_DIR``: rerun one step alone to see why it fails.
 
-The step takes its inputs from where they are and works in a new directory, so that the working
-directory of the run stays as it is; a step that stores derivatives stores them where it always
-does.
+The step reads its inputs from their original locations and works in a new directory, so that the
+working directory of the run does not change. A step that stores derivatives writes them to the
+usual location.
 """
 
 import os

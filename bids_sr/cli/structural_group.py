@@ -57,8 +57,8 @@ class ScansGroup:
 def is_structural(settings: Settings) -> bool:
     """Return whether a call of the group level concerns structural scans.
 
-    It does with ``--sr-target anat``, or if the output directory has tables of structural scans
-    but not of functional runs.
+    This is the case with ``--sr-target anat``, or if the output directory has tables of structural
+    scans but not of functional runs.
     """
     if settings.superres.target == "anat":
         return True
@@ -157,8 +157,8 @@ def _protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str]:
     available = [column for column in columns if column != "participant_id"] + sorted(keys)
     choices = f"choose one of {', '.join(available)}" if available else "omit the option"
     raise UsageError(
-        f"--protocol {protocol}: neither a column of {listing} nor a key in the JSON sidecars"
-        " of the scans",
+        f"--protocol {protocol}: neither a column of {listing} nor a key in the JSON sidecars of"
+        " the scans",
         "participants are grouped by the values of this column or key",
         nearest_name(protocol, available) or choices,
     )

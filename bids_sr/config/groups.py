@@ -407,7 +407,7 @@ class Activation(Checked):
             "at least one width must be specified; use 0 for no smoothing",
         )
         self._need(
-            _apart(self.smoothing),
+            _are_distinct(self.smoothing),
             "smoothing",
             "two smoothing widths are equal after rounding to 0.1 mm",
         )
@@ -435,7 +435,7 @@ class Activation(Checked):
         are_readable = all(re.fullmatch(r"\d+(\.\d+)?", number) for number in numbers)
         self._need(are_readable, "thresholds", "expected quarter, fdr or a z value such as 3.1")
         self._need(
-            _apart(map(float, numbers)),
+            _are_distinct(map(float, numbers)),
             "thresholds",
             "two z values are equal after rounding to 0.1",
         )
@@ -451,7 +451,7 @@ class Activation(Checked):
     def overlap_names(self) -> tuple[str, ...] | None:
         """Conditions whose overlap is drawn, or () for both conditions of runs with exactly two.
 
-        None if no overlap is drawn.
+        The value is None if no overlap is drawn.
         """
         if not self.overlap or not self.maps_quarter:
             return None
@@ -808,7 +808,7 @@ class Run(Checked):
             find_preset(self.preset)
 
 
-def _apart(values: Iterable[float]) -> bool:
+def _are_distinct(values: Iterable[float]) -> bool:
     """Return whether values differ after rounding to tenths, as in file names."""
     tenths = [round(value * 10) for value in values]
     return len(set(tenths)) == len(tenths)

@@ -21,8 +21,8 @@ _ASK_TORCH = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else 3)
 def processors(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> int:
     """Return the number of processors that this process may use.
 
-    It is the minimum of the processor mask, the quotas of all control groups of the process, and
-    the processors granted by SLURM. `root` contains ``proc`` and ``sys``.
+    The number is the minimum of the processor mask, the quotas of all control groups of the
+    process, and the processors granted by SLURM. `root` contains ``proc`` and ``sys``.
     """
     limits: list[float] = [len(os.sched_getaffinity(0))]
     for folder in _groups(root, "cpu"):
@@ -48,9 +48,9 @@ def memory_gb(
     """
     key = "MemAvailable:" if free else "MemTotal:"
     kilobytes = {
-        fields[0]: float(fields[1])
-        for fields in map(str.split, _lines(root / "proc/meminfo"))
-        if len(fields) > 1
+        words[0]: float(words[1])
+        for words in map(str.split, _lines(root / "proc/meminfo"))
+        if len(words) > 1
     }
     sizes = [kilobytes[key] * 1024 if key in kilobytes else 4e9 if free else math.inf]
     for folder in _groups(root, "memory"):
@@ -72,7 +72,7 @@ def memory_gb(
 def sums_resident(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> bool:
     """Return whether only SLURM limits the memory, so that shared memory counts for each process.
 
-    It is False if a control group sets the same limit, and outside of jobs.
+    Returns False if a control group sets the same limit, and outside of jobs.
     """
     return _granted_gb(environ) < memory_gb(root, {}, free=False)
 

@@ -181,12 +181,14 @@ def applied_choices(preset: AnalysisPreset, values: Values) -> Iterator[Choice]:
     """Yield the first choice per setting of a preset whose needs are met by `values`."""
     decided: set[Setting] = set()
     for choice in preset.choices:
-        if choice.setting not in decided and (choice.needs is None or _has(values, choice.needs)):
+        if choice.setting not in decided and (
+            choice.needs is None or _is_set(values, choice.needs)
+        ):
             decided.add(choice.setting)
             yield choice
 
 
-def _has(values: Values, setting: Setting) -> bool:
+def _is_set(values: Values, setting: Setting) -> bool:
     """Return whether a setting has a value."""
     group, name = setting
     return values.get(group, {}).get(name) is not None

@@ -150,8 +150,7 @@ class Checked:
             if properties.flags:
                 fix = (
                     f"change the value. {properties.flags} accepts: {properties.help}. See also"
-                    " bids-sr"
-                    " --help-all"
+                    " bids-sr --help-all"
                 )
             raise SettingError(self._where(name), text, reason, fix)
 

@@ -53,8 +53,9 @@ N_COMPONENTS = 3
 def seeds_of(texts: tuple[str, ...], *, with_anat: bool, atlas: str = AAL2) -> tuple[Seed, ...]:
     """Return the requested seeds of a run.
 
-    Empty if the leading temporal components of the run are mapped instead, that is, if they were
-    requested, or if there is no T1w image for registration to the template of the seeds.
+    The result is empty if the leading temporal components of the run are mapped instead, that is,
+    if they were requested, or if there is no T1w image for registration to the template of the
+    seeds.
     """
     return (
         ()

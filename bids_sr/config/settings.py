@@ -50,8 +50,8 @@ class Settings:
         """Root of the folders that contain figures.
 
         It is the output directory at the full level, and otherwise a folder in the working
-        directory that depends on the output directory. Figures are embedded from there, see
-        `bids_sr.report.assembler`.
+        directory that depends on the output directory. Figures are packed from there, see
+        `bids_sr.report.figure_archive`.
         """
         out, work = self.paths.output_dir, self.paths.work_dir
         if self.run.level == "full" or work is None:
@@ -264,8 +264,8 @@ def _plain(value: object) -> Any:
 def analysis_digest(settings: Settings) -> str:
     """Return twelve hexadecimal digits that are equal for settings with the same results.
 
-    They depend on methods, preprocessing, activation, evaluation, seed and ``--sloppy``, but not
-    on paths, data selection or machine. A model, weights or a region given as a file are
+    The digits depend on methods, preprocessing, activation, evaluation, seed and ``--sloppy``, but
+    not on paths, data selection or machine. A model, weights or a region given as a file are
     represented by their content.
     """
     text = json.dumps(_result_settings(settings), sort_keys=True)
@@ -273,7 +273,7 @@ def analysis_digest(settings: Settings) -> str:
 
 
 def differing(settings: Settings, other_settings: Settings) -> dict[str, str]:
-    """Return the settings that lead to different results, by ``group.name``, as ``A and B``."""
+    """Return the result-relevant settings that differ between two calls, as ``A and B``."""
     first, second = _result_settings(settings), _result_settings(other_settings)
     return {
         key: f"{first.get(key)} and {second.get(key)}"

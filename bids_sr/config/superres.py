@@ -377,9 +377,10 @@ class SuperRes(Checked):
         return self.recipe != "fast" and any(get_method(name).large for name in self.learned)
 
     def models_to_reuse(self, output_dir: Path) -> Path | None:
-        """Return the directory of models to reuse, or None if no models are to be reused.
+        """Return the directory to search for trained models, or None.
 
-        With ``--model-source reuse`` but without ``--model-dir``, it is in the output directory.
+        With ``--model-source reuse`` but without ``--model-dir``, models in the output directory
+        are reused.
         """
         output_models = output_dir / "sourcedata" / "models"
         return self.model_dir or (output_models if self.model_source == "reuse" else None)

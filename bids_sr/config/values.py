@@ -53,7 +53,7 @@ def read_tables(path: Path, kind: str, yaml: Sequence[str] = ()) -> dict[str, An
 def nearest_name(name: str, names: Iterable[str]) -> str:
     """Return ``did you mean 'x'?`` with the known name most similar to `name`, or "".
 
-    >>> nearest_name("--smoth", ["--smoothing", "--strict"])
+    >>> nearest_name("--smothing", ["--smoothing", "--strict"])
     "did you mean '--smoothing'?"
     >>> nearest_name("--run", ["--run-id", "--truth"])
     "did you mean '--run-id'?"

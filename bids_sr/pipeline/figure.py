@@ -113,8 +113,7 @@ def _stored(drawn: Drawn, shown: Sequence[Shown]) -> Derivative:
             )
     raise ValueError(
         f"the {'HTML page' if is_html else 'figure'} {drawn.desc} is not among the declared"
-        " figures"
-        f" {[declaration.desc for declaration in shown]}"
+        f" figures {[declaration.desc for declaration in shown]}"
     )
 
 

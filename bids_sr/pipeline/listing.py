@@ -58,7 +58,7 @@ def _blocks(graph: Graph, scope: Scope, depth: int) -> list[_Block]:
             scopes_of_content[((_line(graph, member, depth),),)] = []
         elif content := tuple(_blocks(graph, member, depth + 1)):
             scopes_of_content.setdefault(content, []).append(member.name)
-    first_scope: dict[_Block, str] = {}  # block → scope in which it was listed first
+    first_scope: dict[_Block, str] = {}  # block → scope that listed it first
     return [
         _shared_block(content, names, depth, first_scope) if names else content[0]
         for content, names in scopes_of_content.items()

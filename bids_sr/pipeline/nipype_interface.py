@@ -107,7 +107,9 @@ def _trait(hint: object) -> traits.TraitType:
     inner = bare(hint)
     origin = get_origin(inner)
     args = get_args(inner)
-    known_trait = next((trait for known, trait in _KNOWN.items() if known is inner), traits.Any)()
+    known_trait = next(
+        (trait for python_type, trait in _KNOWN.items() if python_type is inner), traits.Any
+    )()
     if origin is Annotated:
         return _trait(args[0])
     if origin is Literal:

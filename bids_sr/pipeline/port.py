@@ -102,12 +102,12 @@ def port_of(hint: object, default: object = REQUIRED) -> Port | None:
     `default` is the default of the parameter, ``REQUIRED`` if there is none.
     """
     hint = bare(hint)
-    many = _SEVERAL.get(get_origin(hint))
-    hint = bare(get_args(hint)[-1 if many == "dict" else 0]) if many else hint
+    container = _SEVERAL.get(get_origin(hint))
+    hint = bare(get_args(hint)[-1 if container == "dict" else 0]) if container else hint
     kinds = [
         metadata for metadata in getattr(hint, "__metadata__", ()) if isinstance(metadata, Kind)
     ]
-    return Port(kinds[0], many, default) if kinds else None
+    return Port(kinds[0], container, default) if kinds else None
 
 
 def bare(hint: object) -> object:

@@ -94,7 +94,7 @@ class Provenance:
         assert handle.node is not None
         uris = frozenset(self._sources(handle.node))
         handles = (self.handles[uri] for uri in uris if uri in self.handles)
-        return uris.union(*(self._ancestors(handle) for handle in handles))
+        return uris.union(*(self._ancestors(source) for source in handles))
 
     def _find_sources(self, node: Node) -> dict[str, bool]:
         """Return the inputs of a node by URI, and whether they are direct sources."""
@@ -125,7 +125,7 @@ class Provenance:
 def _stored_path(node: Node, handle: Handle) -> str:
     """Return the path of a stored artifact relative to the output directory.
 
-    It is "" if the artifact is not stored, or if the entities are in the file names.
+    The path is "" if the artifact is not stored, or if the entities are in the file names.
     """
     entities = node.settings["own_entities"]
     if not isinstance(entities, Mapping) or handle.port is None:

@@ -35,8 +35,9 @@ def _why_no_name(name: str) -> str:
 def _split(text: str) -> tuple[str, Path, str]:
     """Split ``NAME=PATH`` or ``NAME=PATH:desc-LABEL`` into name, absolute path and label.
 
-    >>> _split("tedana=out:desc-optcomDenoised")
-    ('tedana', PosixPath('out'), 'optcomDenoised')
+    >>> name, path, label = _split("tedana=out:desc-optcomDenoised")
+    >>> name, path.name, label
+    ('tedana', 'out', 'optcomDenoised')
     """
     name, location = split_named(text)
     path = Path(location)
@@ -80,8 +81,8 @@ def with_compared(
             findings.refuse_option(
                 f"--compare {name}={path}",
                 (
-                    "the directory does not contain a series for any of the selected runs"
-                    f" (series found: {series_found})"
+                    "the directory does not contain a series for any of the selected runs (series"
+                    f" found: {series_found})"
                 ),
                 fix,
             )

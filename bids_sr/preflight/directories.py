@@ -50,8 +50,7 @@ def check_places(settings: Settings, findings: Findings) -> None:
         ):
             reason = (
                 f"{description} must not be inside the dataset {bids}, because the dataset is"
-                " never"
-                " modified"
+                " never modified"
             )
             fix = (
                 "Choose a directory outside the dataset, or a subdirectory of its derivatives"
@@ -114,8 +113,7 @@ def check_owner(settings: Settings, findings: Findings) -> None:
         if unrelated and not has_logs and not all(path.name in _OWN for path in unrelated):
             reason = (
                 f"the output directory is not empty (it contains {min(unrelated).name}) and was"
-                " not"
-                " created by bids-sr"
+                " not created by bids-sr"
             )
             findings.refuse(out, reason, fix)
         return
@@ -240,9 +238,8 @@ def _check_renamed(
         if former and (method, recipe) not in current.values():
             current_name = current[former[0]][0]
             fix = (
-                f"Use --sr-method {current_name} to apply this model, or omit --model-source"
-                " reuse to"
-                f" train a new {method} model."
+                f"Use --sr-method {current_name} to apply this model, or omit --model-source reuse"
+                f" to train a new {method} model."
             )
             reason = renaming(cards[former[0]])
             findings.refuse_option(f"--model-source reuse: {former[0]}", reason, fix)
@@ -269,8 +266,7 @@ def _check_writable(
             path,
             (
                 f"{description} is not writable: write permission is missing for {parent}, or the"
-                " file"
-                " system is read-only"
+                " file system is read-only"
             ),
             fix,
         )

@@ -85,8 +85,7 @@ def warn_of_alike_types(types: Mapping[Path, Sequence[str]], findings: Findings)
             findings.warn(
                 next(iter(group.values())),
                 f"the trial types {names_text} differ only in case, spaces, invisible characters"
-                " or"
-                " Unicode representation and are modeled as different conditions. If they are"
+                " or Unicode representation and are modeled as different conditions. If they are"
                 " the same condition, correct the events tables.",
                 code="events",
             )
@@ -242,8 +241,7 @@ def _read(path: Path, findings: Findings) -> list[_Row]:
             path,
             (
                 f"{count_text} events have zero duration and are modeled as impulses with an area"
-                " of 1 s,"
-                " as in SPM."
+                " of 1 s, as in SPM."
             ),
         )
     if "\0" in read_text(path, encoding="utf-8-sig"):

@@ -32,7 +32,7 @@ _LOAD = (
 
 
 def check_pretrained(superres: SuperRes, findings: Findings) -> None:
-    """Reject ``--pretrained`` models that are damaged, foreign or differ from their cards."""
+    """Reject ``--pretrained`` models that are damaged or foreign, or differ from their cards."""
     reasons = {}
     for file in superres.pretrained if superres.learned else ():
         # missing files and other formats are reported elsewhere
@@ -131,10 +131,9 @@ def tell_recipe(superres: SuperRes, findings: Findings) -> None:
     limit_text = " until --max-train-minutes is reached" * is_limited
     text = (
         f"the model is trained as published{limit_text}: the loss uses VGG-19 features without"
-        " squared"
-        " error, all slices are used for training, and training is not stopped early. Held-out"
-        " accuracy is therefore not reported. The former --recipe paper is now named --recipe"
-        " paper-mse, also in settings files."
+        " squared error, all slices are used for training, and training is not stopped early."
+        " Held-out accuracy is therefore not reported. The former --recipe paper is now named"
+        " --recipe paper-mse, also in settings files."
     )
     for name in superres.learned:
         if get_method(name).needs_vgg and pretrained_for(superres, name) is None:

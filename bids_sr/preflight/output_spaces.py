@@ -149,7 +149,7 @@ def _templateflow(where: str, findings: Findings) -> Iterator[Any]:
     home = templateflow_home()
     try:
         home.mkdir(parents=True, exist_ok=True)
-        # the directory is locked, not a lock file: the client regards a directory with any file as
+        # the directory itself is locked: the client would regard a directory with a lock file as
         # set up
         folder = os.open(home, os.O_RDONLY)
         fcntl.flock(folder, fcntl.LOCK_EX)

@@ -38,9 +38,9 @@ def kernel_seconds() -> float:
 def _available_processors(threads: int) -> float:
     """Return the mean number of processors that `threads` busy threads get, 0 to `threads`.
 
-    It is measured over half a second. The number of runnable processes would not be sufficient,
-    because the system may divide its processors among sessions or groups of processes, and the
-    load average of the last minute lags behind.
+    The number is measured over half a second. The number of runnable processes would not be
+    sufficient, because the system may divide its processors among sessions or groups of processes,
+    and the load average of the last minute lags behind.
     """
     deadline = time.perf_counter() + _WATCHED_S
 

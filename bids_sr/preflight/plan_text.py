@@ -351,7 +351,6 @@ def cost_text(plan: Plan, settings: Settings) -> str:
     processes = "1 process" if workers == 1 else f"{workers} processes"
     return (
         f"{duration(cost.minutes * slowdown)} of wall-clock time with {processes}{load_text},"
-        f" {cost.memory_gb:.1f} GB of memory, {cost.work_gb:.1f} GB of disk space for"
-        f" intermediate files and {cost.output_gb:.1f} GB for results (level"
-        f" {settings.run.level})"
+        f" {cost.memory_gb:.1f} GB of memory, {cost.work_gb:.1f} GB of disk space for intermediate"
+        f" files and {cost.output_gb:.1f} GB for results (level {settings.run.level})"
     )

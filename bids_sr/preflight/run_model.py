@@ -31,8 +31,8 @@ _NEEDED = 2  # blocks of a condition, one per half
 def dummies_of(run: BoldRun, settings: Settings) -> int:
     """Return the number of dummy volumes that will be removed from a run.
 
-    If neither an option nor another program states it, the first volumes are read. It is 0 if they
-    cannot be read, which the voxel checks report.
+    If neither an option nor another program states it, the first volumes are read. If they cannot
+    be read, 0 is returned, and the voxel checks report the problem.
     """
     n_dummy = settings.preprocessing.dummy_scans
     if n_dummy is None and run.precomputed is not None:
@@ -214,8 +214,8 @@ def is_estimable(
 ) -> bool:
     """Return whether the linear model of a run is estimable without head motion.
 
-    If it is not, a problem gives the reason. Runs for which it is not tested (no events, no linear
-    model, or many volumes) count as estimable. The events table must be valid.
+    A problem gives the reason if it is not. Runs that are not tested (no events, no linear model,
+    or many volumes) count as estimable. The events table must be valid.
     """
     if (
         "glm" not in settings.activation.kinds
@@ -337,8 +337,8 @@ def can_be_split(
         )
     elif too_few:
         reason = (
-            "split-half analysis requires at least two blocks per condition within the run, but"
-            f" no condition has two: {', '.join(too_few)}"
+            "split-half analysis requires at least two blocks per condition within the run, but no"
+            f" condition has two: {', '.join(too_few)}"
         )
         findings.tell(run.events, f"{reason}. Split-half analysis is skipped.")
     return not too_few or len(too_few) < len(counts)

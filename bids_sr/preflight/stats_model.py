@@ -126,8 +126,7 @@ def _unsupported_features(
         if excluded:
             yield (
                 f"the model Input excludes {excluded[0]} by {key}. Select the same runs on the"
-                " command"
-                " line, for example with --task-id"
+                " command line, for example with --task-id"
             )
     if len({tuple(map(entities.get, node.group_by)) for entities in runs.values()}) < len(runs):
         yield "GroupBy combines several runs, but bids-sr fits each run separately"

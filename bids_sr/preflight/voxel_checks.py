@@ -181,8 +181,7 @@ def _check_mask(path: Path, findings: Findings) -> None:
     elif n_inside * voxel_ml > LARGEST_BRAIN_ML:
         reason = (
             f"the volume of the brain mask is {n_inside * voxel_ml:.0f} ml, but human brains are"
-            " at"
-            f" most {LARGEST_BRAIN_ML:g} ml"
+            f" at most {LARGEST_BRAIN_ML:g} ml"
         )
     if reason:
         fix = (
@@ -352,9 +351,8 @@ def _check_truth(run: BoldRun, findings: Findings) -> None:
     if similarity < _ALIKE:
         reason = (
             f"the downsampled reference differs from {run.bold.name} (correlation"
-            f" {similarity:.2f},"
-            f" but at least {_ALIKE:g} is expected). The reference may be misaligned or belong to"
-            " another participant"
+            f" {similarity:.2f}, but at least {_ALIKE:g} is expected). The reference may be"
+            " misaligned or belong to another participant"
         )
         findings.refuse(measured.bold, reason, fix)
     elif coupling < _TOGETHER:

@@ -29,8 +29,7 @@ def correlate(options: CorrelateOptions) -> None:
         raise UsageError(file_names, str(error), "use other images or another --mask") from None
     print(
         f"r = {correlation.r:.4f}, Spearman's rho = {correlation.rho:.4f}, {correlation.voxels}"
-        " voxels;"
-        f" {options.second.name} = {correlation.slope:.5g} x {options.first.name}"
+        f" voxels; {options.second.name} = {correlation.slope:.5g} x {options.first.name}"
         f" {'+' if correlation.intercept >= 0 else '-'} {abs(correlation.intercept):.5g}"
     )
     print(

@@ -71,7 +71,7 @@ class _Task:
     window: tuple[slice, slice, slice]
     factor: Factor  # low- divided by high-resolution voxel size
     volumes: Sequence[int]  # numbers of the evaluated volumes
-    coarse_volumes: Sequence[int]  # their numbers in the low-resolution image
+    coarse_volumes: Sequence[int]  # numbers of these volumes in the low-resolution image
     methods: Mapping[str, ReadyMethod]  # by name in the table
     made: Mapping[str, SeriesReader]
     mask_file: Path | None
@@ -99,7 +99,7 @@ def participant_of(file: Path) -> str:
 
 
 def evaluate(options: EvaluateOptions) -> None:
-    """Score models and interpolations with references, and compare them."""
+    """Score models and interpolations against references, and compare them."""
     _check_groups(options)
     with ExitStack() as stack:
         tasks = prepare_tasks(options, stack)
@@ -263,7 +263,7 @@ def _degraded(
 
 
 def _open_given(file: Path, reference: SeriesReader, stack: ExitStack) -> SeriesReader:
-    """Open an image from another program; reject another grid than the grid of the reference."""
+    """Open an image from another program; it must be on the grid of the reference."""
     reader = stack.enter_context(SeriesReader(file))
     tolerance = 0.05 * min(reference.zooms)
     if reader.shape != reference.shape or not np.allclose(
@@ -379,13 +379,11 @@ def _coarse_text(task: _Task, options: EvaluateOptions) -> str:
 def _print_table(measured: _Measured, task: _Task, options: EvaluateOptions) -> None:
     """Print the rows of a reference, sorted by PSNR."""
     print(
-        f"{task.reference.path.name}: scored {len(task.volumes)} of"
-        f" {task.reference.shape[3]} volume(s). Low-resolution image:"
-        f" {_coarse_text(task, options)}. Factor:"
+        f"{task.reference.path.name}: scored {len(task.volumes)} of {task.reference.shape[3]}"
+        f" volume(s). Low-resolution image: {_coarse_text(task, options)}. Factor:"
         f" {' x '.join(f'{axis_factor:.4g}' for axis_factor in task.factor)}. Mask:"
-        f" {measured.voxels} voxels."
-        f" Data range: {measured.data_range:.6g} (maximum minus minimum of the reference"
-        " inside the mask)."
+        f" {measured.voxels} voxels. Data range: {measured.data_range:.6g} (maximum minus minimum"
+        " of the reference inside the mask)."
     )
     columns = [name for name in data_of("columns.json")["models_apply"] if name != "reference"]
     if len(options.reference) == 1:
@@ -480,8 +478,8 @@ def _draw(drawn: DrawnImages, options: EvaluateOptions, number: int) -> list[Pat
         images = {"reference": drawn.reference, **drawn.methods}
         del images["nearest"]  # block edges would count as detail
         figures["decorrelation"] = decorrelation_figure(drawn.title, images, zooms, drawn.mask)
-    files = list[Path]()
+    paths = list[Path]()
     for kind, figure in figures.items():
         file = beside(options.out, f"{number}_{kind}.{options.figures}")
-        files.append(save_figure(figure, file))
-    return files
+        paths.append(save_figure(figure, file))
+    return paths

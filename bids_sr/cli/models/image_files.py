@@ -62,8 +62,8 @@ def contrast_of(file: Path, contrast: str | None) -> str:
 def factor_from(numbers: Sequence[float], default: Factor) -> Factor:
     """Return the factor along each axis from one number (in-plane) or three numbers of an option.
 
-    The factor is the low- divided by the high-resolution voxel size. Without numbers, it is
-    `default`.
+    The factor is the low- divided by the high-resolution voxel size. Without numbers, `default` is
+    returned.
     """
     if not numbers:
         return default
@@ -88,7 +88,7 @@ def factor_between(coarse: SeriesReader, fine: SeriesReader, requested: Sequence
     )
     factor = (x, y, z)
     shape, affine = hr_grid(coarse.shape[:3], coarse.affine, factor)
-    # share of a voxel; a shift of half a voxel costs 5 dB, and of a twentieth hardly anything
+    # share of a voxel; a shift of half a voxel costs 5 dB, a shift of .05 voxels hardly anything
     tolerance = 0.05 * min(fine.zooms)
     corners = np.array(
         [[i, j, k, 1] for i in (0, shape[0]) for j in (0, shape[1]) for k in (0, shape[2])]
@@ -96,8 +96,8 @@ def factor_between(coarse: SeriesReader, fine: SeriesReader, requested: Sequence
     distance = float(np.abs((affine - fine.affine) @ corners).max())
     if min(factor) < 1 or distance > tolerance:
         reason = (
-            f"the image does not have the same field of view as {coarse.path.name}: the corners"
-            f" of the two images are up to {distance:.2f} mm apart"
+            f"the image does not have the same field of view as {coarse.path.name}: the corners of"
+            f" the two images are up to {distance:.2f} mm apart"
         )
         fix = (
             "resample the image to the same field of view, or use --degradation instead of --image"

@@ -118,7 +118,7 @@ def make_kit(options: RateMakeOptions) -> None:
 
 
 def _scans_of(derivatives: Path, series: tuple[str, ...]) -> list[dict[str, str]]:
-    """Return participant, contrast, series and path of all stored scans."""
+    """Return participant, contrast, series and path of all scans to rate."""
     scans = []
     for pattern in ("sub-*/anat", "sub-*/ses-*/anat"):
         for suffix in ("T1w", "T2w", "FLAIR"):
@@ -155,8 +155,8 @@ def _scans_of(derivatives: Path, series: tuple[str, ...]) -> list[dict[str, str]
 def _native_of(path: Path, suffix: str, derivatives: Path) -> Path | None:
     """Return the acquired low-resolution scan of an interpolated scan, or None.
 
-    It is the scan of this contrast with the largest voxels among the sources in the sidecar. None
-    if its file does not exist.
+    The scan of this contrast with the largest voxels is chosen among the sources in the sidecar.
+    Returns None if its file does not exist.
     """
     links = read_json(derivatives / "dataset_description.json").get("DatasetLinks")
     sources = read_json(path.with_name(path.name.removesuffix(".nii.gz") + ".json")).get("Sources")
@@ -283,7 +283,7 @@ def _write_picture(path: Path, image: Volume, view: _View, *, is_native: bool) -
 
 
 def _repeated(count: int, ratio: float) -> Array:
-    """Return the voxel index of each pixel along an axis; `ratio` is voxel size by pixel size."""
+    """Return the voxel index of each pixel along an axis; `ratio` is voxel size / pixel size."""
     pixels = max(1, round(count * ratio))
     return np.minimum(((np.arange(pixels) + 0.5) / ratio).astype(int), count - 1)
 

@@ -277,7 +277,7 @@ def _trials(
 
 
 def _split(recipe: Recipe, images: TrainingImages) -> tuple[TrainingImages, TrainingImages]:
-    """Return the images to train on, and the images whose high resolution scores the trials.
+    """Return the training images, and the images whose high resolution is used for scoring.
 
     The latter are empty for supervised methods, which have held-out data of their own. Otherwise,
     they are the images of validation participants, or every fifth image. One or two images are
@@ -390,8 +390,7 @@ def _run_trial(
 def _reference_scores(
     model: TrainedModel, training: TrainingRequest, images: TrainingImages
 ) -> Mapping[str, Mapping[str, float]]:
-    """Return scores against high-resolution images, as `compare` does; empty if there are no
-    images."""
+    """Return scores against high-resolution images, empty if there are no images."""
     if not images:
         return {}
     recipe = replace(training.effective_recipe, objective="supervised", hold_out=0)

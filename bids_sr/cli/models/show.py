@@ -165,5 +165,6 @@ def _lines(values: Mapping[str, object], depth: int) -> None:
 
 
 def _printable(text: str) -> str:
-    """Replace control characters, which an untrusted card could use to manipulate a terminal."""
+    """Replace non-printable characters, which an untrusted card could use to manipulate a
+    terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -55,8 +55,8 @@ def train(options: TrainOptions) -> None:
         _remove_checkpoints(work)
     minutes = (time.monotonic() - start) / 60
     print(
-        f"{weights}: trained {training.method.name} ({training.recipe} recipe) on"
-        f" {len(images)} image(s) in {minutes:.1f} min{_psnr_text(weights)}"
+        f"{weights}: trained {training.method.name} ({training.recipe} recipe) on {len(images)}"
+        f" image(s) in {minutes:.1f} min{_psnr_text(weights)}"
     )
     if stop_text:
         print(

@@ -19,7 +19,7 @@ from bids_sr.sr.models.request import TrainingRequest
 
 
 def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[TrainingImages, Factor]:
-    """Read images (random volumes, by the seed) with brain masks, and return the factor too."""
+    """Read images (random volumes, by the seed) with brain masks, and determine the factor."""
     images, factor = read_images_of_files(options, training)
     return tuple(image for _, image in images), factor
 
@@ -29,7 +29,7 @@ def read_images_of_files(
 ) -> tuple[list[tuple[Path, TrainingImage]], Factor]:
     """Read all images like `read_images`, but return each image with its file.
 
-    For image pairs, it is the high-resolution file.
+    An image pair is returned with its high-resolution file.
     """
     fine, coarse = (list(map(SeriesReader, paths)) for paths in (options.fine, options.coarse))
     factor = _factor(options, training, fine, coarse)

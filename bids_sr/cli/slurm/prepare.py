@@ -220,9 +220,8 @@ def _clashes(
             f" and {len(active) - 20} more" if len(active) > 20 else ""
         )
         problems.append(
-            f"{names_text}: jobs for these participants are already pending or running. Wait"
-            " until the jobs have finished, or cancel the jobs with `bids-sr-slurm cancel"
-            " OUT` first."
+            f"{names_text}: jobs for these participants are already pending or running. Wait until"
+            " the jobs have finished, or cancel the jobs with `bids-sr-slurm cancel OUT` first."
         )
     if not is_printed and arrays:
         largest = calls.largest_index()
