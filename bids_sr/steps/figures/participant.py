@@ -25,7 +25,7 @@ from bids_sr.series import MEASURED, RAW
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import percent_of
-from bids_sr.steps.figures.overview import EFFECT_SHARE, file_patterns
+from bids_sr.steps.figures.overview import ANY_LABEL, EFFECT_SHARE
 from bids_sr.steps.figures.run_maps import ShownMaps
 
 if TYPE_CHECKING:
@@ -129,8 +129,10 @@ def draw_participant(
         minus_others=minus_others,
     )
     scale = 1.0 if percent else percent_of(boldref, bold_mask) or 1.0
-    in_frame = {**entities, "space": _FRAME}
-    files = file_patterns(shown_maps, best, stored, in_frame)[0]
+    files = ""
+    if stored.holds(best, contrast, width, "effect"):
+        effect = shown_maps.stats[contrast, "effect", width][best]
+        files = _pattern({**entities, **effect.entities, "space": _FRAME})
     facts = _facts(
         shown_maps,
         carried_maps,
@@ -154,6 +156,18 @@ def _without_space(made: Derivative) -> Derivative:
     """Return a combined map as a map in the frame of a run."""
     entities = {key: label for key, label in made.entities.items() if key != "space"}
     return replace(made, entities=entities)
+
+
+def _pattern(entities: Mapping[str, str]) -> str:
+    """Return the pattern of files for all contrasts and statistics, in the output directory."""
+    from bids_sr.pipeline.store import derivative_path
+
+    keys = ("contrast", "stat")
+    any_labels = dict.fromkeys(keys, ANY_LABEL)
+    path = derivative_path({**entities, **any_labels, "datatype": "func", "extension": ".nii.gz"})
+    for key in keys:
+        path = path.replace(f"{key}-{ANY_LABEL}", f"{key}-*")
+    return path
 
 
 def _has(shown_maps: ShownMaps, series: str) -> bool:
@@ -222,7 +236,9 @@ def _facts(
         )
 
     together = {
-        stat: statmap for stat in ("variance", "sd") if (statmap := combined(stat)) is not None
+        stat: derivative
+        for stat in ("variance", "sd")
+        if (derivative := combined(stat)) is not None
     }
     person = combined("personsd")
     left_out, not_applied = about.get("RunsLeftOut", {}), about.get("NotAppliedIn", [])
@@ -247,11 +263,46 @@ def _facts(
         no_error="" if "sd" in together else str(about.get("ErrorOfReconstruction", "")),
         person_interval=None
         if person is None
-        else _NORMAL_95 * scale * float(np.median(_values(person)[inside])),
+        else scale
+        * float(
+            np.median(_person_interval(_values(person)[inside], by_run, weights, shared, inside))
+        ),
         left_out={str(name): str(reason) for name, reason in left_out.items()},
         not_applied=[str(name) for name in not_applied],
         files=files,
     )
+
+
+def _person_interval(
+    person_sd: Array,
+    by_run: Mapping[str, Mapping[str, Derivative]],
+    weights: Mapping[str, object],
+    shared: object,
+    inside: Array,
+) -> Array:
+    """Return half-widths of 95 % intervals for the participant, (voxels,).
+
+    The spread between runs has one degree of freedom less than the number of runs. The part of the
+    reconstruction error that repeats is taken as known, and degrees of freedom are combined by the
+    Welch-Satterthwaite equation.
+
+    `person_sd`: SD of the effect for the participant, (voxels,). `inside`: these voxels, boolean.
+    `by_run`: carried maps by run and statistic. `weights`: weight by run. `shared`: correlation of
+    the reconstruction error; None if the error is not known.
+    """
+    from scipy import special
+
+    variance = np.square(person_sd.astype(np.float64))
+    repeated = np.zeros_like(variance)
+    if shared is not None:
+        sds = [
+            real(weight) * _values(by_run[name]["sd"])[inside] for name, weight in weights.items()
+        ]
+        repeated = real(shared) * np.square(np.sum(sds, axis=0))
+    between = np.maximum(variance - repeated, 1e-6 * variance)
+    dof = (len(weights) - 1) * np.square(variance / np.where(between > 0, between, 1))
+    quantile = special.stdtrit(np.maximum(dof, 1), 0.975)
+    return np.asarray(quantile * person_sd)
 
 
 def _values(made: Derivative | None) -> Array:
