@@ -1,0 +1,105 @@
+"""Steps that combine the runs of a participant, and what of them is stored."""
+
+import pytest
+from bidsmaker import BidsMaker
+from graphmaker import nodes_of, planned_graph, steps_of
+
+from bids_sr.pipeline.store import store
+
+STEPS = {"register_to_first_run", "carry_maps", "combine_maps"}
+PLAIN = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
+
+
+def two_runs(root):
+    maker = BidsMaker(root / "bids")
+    for run in (1, 2):
+        maker.bold(f"sub-01_task-tap_run-{run}")
+        maker.events(f"sub-01_task-tap_run-{run}")
+    return maker
+
+
+def stored_maps(graph):
+    """Settings of the steps that store combined maps."""
+    return [
+        node.settings
+        for node in graph.nodes
+        if node.step is store and node.name == "keep_combined_maps"
+    ]
+
+
+@pytest.fixture(scope="module")
+def by_level(tmp_path_factory):
+    graphs = {}
+    for level in ("minimal", "standard", "full"):
+        root = tmp_path_factory.mktemp(level)
+        graphs[level] = planned_graph(two_runs(root), root, *PLAIN, "--level", level)
+    return graphs
+
+
+def test_one_run_has_nothing_to_combine(tmp_path):
+    maker = BidsMaker(tmp_path / "bids")
+    maker.bold()
+    maker.events()
+    assert not STEPS & steps_of(planned_graph(maker, tmp_path, *PLAIN))
+
+
+def test_correlation_alone_is_not_combined(tmp_path):
+    graph = planned_graph(two_runs(tmp_path), tmp_path, *PLAIN, "--activation", "cc")
+    assert not STEPS & steps_of(graph)
+
+
+def test_the_level_decides_only_what_is_stored(by_level):
+    made = [
+        [(node.scope.path, node.name, node.settings) for node in nodes_of(graph, "combine_maps")]
+        for graph in by_level.values()
+    ]
+    assert made[0] == made[1] == made[2]
+    assert [scope.rpartition(".")[2] for scope, _, _ in made[0]] == ["raw", "bspline", "zerofill"]
+    assert len(stored_maps(by_level["minimal"])) == 0
+    assert len(stored_maps(by_level["standard"])) == 3
+
+
+def test_combined_maps_are_stored_as_the_maps_of_runs(by_level):
+    for settings in stored_maps(by_level["standard"]):
+        assert settings["entities"] == {"subject": "01", "task": "tap", "datatype": "func"}
+        assert settings["exported_as"] is None
+        stats = {choice.get("stat") for choice in settings["among"]}
+        assert {"t", "effect", "personsd"} <= stats
+        assert "z" not in stats
+    full = stored_maps(by_level["full"])[0]["among"]
+    assert {"suffix": "mask", "desc": "rawFdr"} in full
+    assert "z" in {choice.get("stat") for choice in full}
+
+
+def test_each_run_but_the_first_is_registered_once(by_level):
+    (node,) = nodes_of(by_level["standard"], "register_to_first_run")
+    assert node.scope.path.endswith("sub_01_task_tap_all_runs_wf.run_2_wf")
+    carried = nodes_of(by_level["standard"], "carry_maps")
+    assert len(carried) == 6
+    moved = [node for node in carried if "first2run_xfm" in by_level["standard"].wires[node]]
+    assert {node.scope.path.rpartition(".")[2] for node in moved} == {"run_2_wf"}
+
+
+def test_effects_of_sessions_are_in_percent(tmp_path):
+    maker = BidsMaker(tmp_path / "bids")
+    for name in ("ses-a_task-tap_run-1", "ses-a_task-tap_run-2", "ses-b_task-tap_run-1"):
+        maker.bold(f"sub-01_{name}")
+        maker.events(f"sub-01_{name}")
+    graph = planned_graph(maker, tmp_path, *PLAIN)
+    of_raw = [node for node in nodes_of(graph, "combine_maps") if node.scope.path.endswith(".raw")]
+    assert [node.settings["percent"] for node in of_raw] == [False, True]
+    assert [list(node.settings["runs"]) for node in of_raw] == [
+        ["run-1", "run-2"],
+        ["ses-a_run-1", "ses-a_run-2", "ses-b_run-1"],
+    ]
+    assert "percent of the mean signal" in graph.methods_text()
+
+
+def test_an_odd_run_is_named(tmp_path):
+    maker = two_runs(tmp_path)
+    maker.bold("sub-01_task-tap_run-3", zooms=(4.0, 4.0, 4.0), n_volumes=150)
+    maker.events("sub-01_task-tap_run-3")
+    graph = planned_graph(maker, tmp_path, *PLAIN)
+    for node in nodes_of(graph, "combine_maps"):
+        assert list(node.settings["runs"]) == ["run-1", "run-2"]
+        assert "voxels of 4 x 4 x 4 mm" in node.settings["left_out"]["run-3"]
