@@ -106,7 +106,7 @@ class ParticipantMap:
 
 def participant_html(facts: ParticipantMap) -> Markup:
     """Render the participant's map: which runs, what error, and what was left out."""
-    names = [_words(run.name) for run in facts.runs]
+    names = [run.name for run in facts.runs]
     header = [f"sub-{facts.entities['subject']}", run_text(facts.entities), "all runs together"]
     return render(
         "participant",
@@ -118,17 +118,6 @@ def participant_html(facts: ParticipantMap) -> Markup:
         _error_table(facts),
         facts.files,
     )
-
-
-def _words(name: str) -> str:
-    """Return the name of a run in words.
-
-    >>> _words("ses-A_run-1"), _words("run-2")
-    ('session A run 1', 'run 2')
-    """
-    shown = {"ses": "session"}
-    parts = (part.partition("-") for part in name.split("_"))
-    return " ".join(f"{shown.get(key, key)} {label}".strip() for key, _, label in parts)
 
 
 def _enumerated(names: Sequence[str]) -> str:
@@ -187,7 +176,7 @@ def _repeat_sentences(facts: ParticipantMap) -> list[str]:
 def _unknown_sentences(facts: ParticipantMap) -> list[str]:
     """Return why the reconstruction error is not known; [] if the series has no such error."""
     if facts.not_applied:
-        names = _enumerated([_words(name) for name in facts.not_applied])
+        names = _enumerated(facts.not_applied)
         return [
             f"The interval does not include the reconstruction error, because {facts.series} was"
             f" not applied to {names} (zero filled)."
@@ -199,7 +188,7 @@ def _unknown_sentences(facts: ParticipantMap) -> list[str]:
 def _left_out_sentence(facts: ParticipantMap) -> str:
     if not facts.left_out:
         return "No run was left out."
-    reasons = [f"{_words(name)} ({reason})" for name, reason in facts.left_out.items()]
+    reasons = [f"{name} ({reason})" for name, reason in facts.left_out.items()]
     return f"Left out: {'; '.join(reasons)}."
 
 
@@ -255,27 +244,26 @@ def _displacement_sentence(fusion: Mapping[str, object]) -> str:
 
 
 def _error_table(facts: ParticipantMap) -> Markup:
-    """Return weights, errors and volumes of the runs, and of all runs together.
+    """Return errors and volumes of all runs together, and of each run with its weight.
 
     Columns that are not known for any run are left out.
     """
-    unit = "% of the brain's mean"
     heads = [
         "map",
         "weight",
-        ("SD of the noise", unit),
-        ("SD of the reconstruction error", unit),
-        ("95 % interval, ±", unit),
+        ("noise", "SD, %"),
+        ("reconstruction error", "SD, %"),
+        ("95 % interval", "±, %"),
         ("significant voxels", "cm³"),
         ("reliable voxels", "cm³"),
     ]
-    rows = [_row(_words(run.name), number(run.weight, ".2f"), run) for run in facts.runs]
     together = _row(Markup("<strong>all runs together</strong>"), "", facts.together)
+    rows = [_row(run.name, number(run.weight, ".2f"), run) for run in facts.runs]
     known = [k for k in range(len(heads)) if any(row[k] != MISSING for row in rows)]
     return table(
-        "Error of the map of each run, and of all runs together (medians over the same voxels)",
+        "Error of the map (medians over the same voxels, in percent of the mean brain signal)",
         [heads[k] for k in known],
-        [[row[k] for k in known] for row in (*rows, together)],
+        [[row[k] for k in known] for row in (together, *rows)],
     )
 
 

@@ -177,11 +177,11 @@ def file_patterns(
                 {
                     **entities,
                     **by_series[series].entities,
-                    key: _ANY,
+                    key: ANY_LABEL,
                     "datatype": "func",
                     "extension": ".nii.gz",
                 }
-            ).replace(f"{key}-{_ANY}", f"{key}-*")
+            ).replace(f"{key}-{ANY_LABEL}", f"{key}-*")
             for (name, each, fwhm), by_series in among.items()
             if (each, fwhm) == (kind, min(widths, default=-1.0)) and series in by_series
         }
@@ -189,7 +189,7 @@ def file_patterns(
     return patterns[0], patterns[1]
 
 
-_ANY = "any"
+ANY_LABEL = "any"
 """Contrast in a file name that becomes a pattern."""
 
 

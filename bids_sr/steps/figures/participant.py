@@ -25,7 +25,7 @@ from bids_sr.series import MEASURED, RAW
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import percent_of
-from bids_sr.steps.figures.overview import EFFECT_SHARE, file_patterns
+from bids_sr.steps.figures.overview import ANY_LABEL, EFFECT_SHARE
 from bids_sr.steps.figures.run_maps import ShownMaps
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ _NORMAL_95 = 1.96
             "Effect of all runs together, in percent of the mean brain signal. Left: axial slice"
             " through the peak of the acquired map, with the z coordinate in scanner space of the"
             " first run (mm). Right: region in the yellow frame, one panel per series, and the SD"
-            " of the error of the effect. All panels have the same color scale and threshold."
+            " of the error of the effect. All panels have the same color scale and threshold (an"
+            " SD below the threshold is not visible)."
             " White outlines show the reliable voxels, or the significant voxels (FDR .05) if no"
             " reliable voxels are known."
         ),
@@ -128,8 +129,10 @@ def draw_participant(
         minus_others=minus_others,
     )
     scale = 1.0 if percent else percent_of(boldref, bold_mask) or 1.0
-    in_frame = {**entities, "space": _FRAME}
-    files = file_patterns(shown_maps, best, stored, in_frame)[0]
+    files = ""
+    if stored.holds(best, contrast, width, "effect"):
+        effect = shown_maps.stats[contrast, "effect", width][best]
+        files = _pattern({**entities, **effect.entities, "space": _FRAME})
     facts = _facts(
         shown_maps,
         carried_maps,
@@ -153,6 +156,18 @@ def _without_space(made: Derivative) -> Derivative:
     """Return a combined map as a map in the frame of a run."""
     entities = {key: label for key, label in made.entities.items() if key != "space"}
     return replace(made, entities=entities)
+
+
+def _pattern(entities: Mapping[str, str]) -> str:
+    """Return the pattern of files for all contrasts and statistics, in the output directory."""
+    from bids_sr.pipeline.store import derivative_path
+
+    keys = ("contrast", "stat")
+    any_labels = dict.fromkeys(keys, ANY_LABEL)
+    path = derivative_path({**entities, **any_labels, "datatype": "func", "extension": ".nii.gz"})
+    for key in keys:
+        path = path.replace(f"{key}-{ANY_LABEL}", f"{key}-*")
+    return path
 
 
 def _has(shown_maps: ShownMaps, series: str) -> bool:

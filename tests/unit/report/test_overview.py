@@ -485,3 +485,12 @@ def test_a_caution_names_the_contrasts_below_zero_over_the_whole_brain():
     html = overview_html(*judged(rows), {}, RUN)
     assert html.index("class='headline'") < html.index("<em>faceMinusOthers</em>")
     assert html.index("<em>faceMinusOthers</em>") < html.index("class='numbers'")
+
+
+def test_an_only_run_has_the_map_of_the_participant():
+    verdict, _ = judged([])
+    sentence = "This is the only run of its task, so its map is the map of the participant."
+    for described in ("", "simulated"):
+        run = replace(RUN, described=described, only_run=True)
+        assert sentence in overview_html(verdict, [], {}, run)
+        assert sentence not in overview_html(verdict, [], {}, replace(run, only_run=False))

@@ -54,15 +54,16 @@ def test_map_runs_error_and_what_was_left_out_are_named() -> None:
     text = text_of(FACTS)
     for part in (
         "sub-01 · task tap · all runs together",
-        "Map of the participant: mean of 3 runs (run 1, run 2 and run 4), with equal weights.",
+        "Map of the participant: mean of 3 runs (run-1, run-2 and run-4), with equal weights.",
         "Error of the sbl map (contrast all, unsmoothed): the 95 % interval of the effect is"
         " ± 0.35 % of the mean brain signal (SD of the noise 0.12 %, SD of the reconstruction"
         " error 0.14 %; medians over the 1,234 significant voxels (FDR .05)).",
         "Most of the reconstruction error repeats in every run (correlation 0.75)",
-        "Left out: run 3 (the weights of the trial types differ from the weights in most runs).",
+        "Left out: run-3 (the weights of the trial types differ from the weights in most runs).",
         "For the participant rather than for these runs, the 95 % interval is ± 0.40 %",
         "sub-01/func/sub-01_task-tap_space-boldref_contrast-*_statmap.nii.gz",
-        "run 1 0.33 0.20 0.15 0.49 8.0 3.0",
+        "run-1 0.33 0.20 0.15 0.49 8.0 3.0",
+        "reconstruction error SD, %",
     ):
         assert part in text
     assert re.search(r"all runs together 0\.1[12] 0\.14 0\.35 8\.0 4\.5", text)
@@ -102,10 +103,10 @@ def test_without_an_error_the_reason_is_given_and_columns_are_left_out() -> None
     )
     text = text_of(replace(unknown, not_applied=["run-2"]))
     assert (
-        "does not include the reconstruction error, because sbl was not applied to run 2"
+        "does not include the reconstruction error, because sbl was not applied to run-2"
         " (zero filled)"
     ) in text
-    for head in ("SD of the reconstruction error", "significant voxels cm³", "reliable voxels"):
+    for head in ("reconstruction error SD, %", "significant voxels cm³", "reliable voxels"):
         assert head not in text
     reason = "There is no stat-sd map, because the error was not estimated in run-1"
     assert f"{reason}." in text_of(replace(unknown, no_error=reason))

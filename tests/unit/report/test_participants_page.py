@@ -516,3 +516,21 @@ def test_cards_of_models_are_linked_below_their_training(finished):
     assert {link for link in page.links if link.endswith(".json")} == {
         card.relative_to(out).as_posix()
     }
+
+
+def test_the_page_of_several_runs_opens_with_the_map_of_all_runs(tmp_path):
+    figures = tmp_path / "sub-01" / "figures"
+    entities = {"subject": "01", "task": "tap"}
+    for run in ("1", "2"):
+        path = figures / f"sub-01_task-tap_run-{run}_desc-overview_bold.html"
+        noted(path, f"<p>run {run}</p>", "overview", entities={**entities, "run": run})
+    alone = write_subject_page(tmp_path, "01", shown=declared(), custom={}).read_text()
+    assert "all-runs" not in alone
+    assert 'id="participant"' not in alone  # nothing is said to be missing either
+    path = figures / "sub-01_task-tap_desc-participant_bold.html"
+    noted(path, "<p>all-runs</p>", "participant", entities=entities)
+    page = write_subject_page(tmp_path, "01", shown=declared(), custom={}).read_text()
+    places = [page.index(text) for text in ("<p>all-runs", "<p>run 1", "<p>run 2")]
+    assert places == sorted(places)
+    assert page.index('<section id="participant"') < page.index('<section id="overview"')
+    assert "Map of all runs" in page

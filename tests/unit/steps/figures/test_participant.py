@@ -106,10 +106,10 @@ def test_errors_are_medians_over_the_same_voxels_in_percent() -> None:
     assert "± 1.2 % of the mean brain signal (SD of the noise 0.20 %, SD of the" in text
     assert f"the {ACTIVE.sum()} significant voxels" in text
     assert "all runs together 0.20 0.60 1.24" in text
-    assert "run 1 0.33 0.40 0.70 1.58" in text  # 2, 3.5 and 4.03 of 500
-    assert f"{10 * 36e-3:.1f} run 2" in text  # 10 reliable voxels of 36 mm³
+    assert "run-1 0.33 0.40 0.70 1.58" in text  # 2, 3.5 and 4.03 of 500
+    assert f"1.58 {10 * 36e-3:.1f} run-2" in text  # 10 reliable voxels of 36 mm³
     assert "rather than for these runs, the 95 % interval is ± 0.78 %" in text
-    assert "_space-boldref_contrast-*_stat-t_desc-sbl_statmap.nii.gz" in text
+    assert "sub-01_task-tap_space-boldref_contrast-*_stat-*_desc-sbl_statmap.nii.gz" in text
     figure = figures[1].content
     assert figure.get_label().endswith("acquired, B-spline, sbl, error of sbl (SD).")
     assert {"acquired", "B-spline", "sbl", "error of sbl (SD)"} <= {
@@ -124,8 +124,8 @@ def test_maps_of_all_sessions_are_in_percent_already() -> None:
 def test_a_run_to_which_the_method_was_not_applied_is_named() -> None:
     maps = [*MAPS[:4], *combined("sbl", sd=False, NotAppliedIn=["run-2"])]
     text = texts(drawn(maps, [*carried("run-1"), *carried("run-2", sd=False)]))
-    assert "because sbl was not applied to run 2 (zero filled)" in text
-    assert "run 2 0.33 0.40 n/a" in text
+    assert "because sbl was not applied to run-2 (zero filled)" in text
+    assert "run-2 0.33 0.40 n/a" in text
 
 
 def test_without_significant_voxels_errors_are_of_the_brain() -> None:
