@@ -283,7 +283,8 @@ def interpolations(pair: Pair) -> dict[str, Parts]:
 def main_fusions(pair: Pair) -> Iterator[tuple[str, Parts]]:
     """Yield the linear fusion, and the fusion as in the program."""
     slow = thin_prior_sd(pair.first.slow_sd)
-    yield "linear fusion (flat prior SD)", fused_parts(pair, np.ones(slow.shape), noise=FLAT_NOISE)
+    linear = fused_parts(pair, np.ones(slow.shape), noise=FLAT_NOISE)
+    yield "linear fusion (flat prior SD)", linear
     yield "fusion", fused_parts(pair, slow)
 
 
