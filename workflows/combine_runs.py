@@ -189,7 +189,11 @@ def _combine_group(
                     percent=group.over_sessions,
                 )
                 n_maps = len(contrasts) * len(planned.settings.activation.smoothing)
-                expect_cost(maps[series], Cost(always=0.5, high=0.6 * n_maps))
+                has_error = any(
+                    run.maps.mapped[series].error_maps is not None for run in members.values()
+                )
+                seconds = (1.1 if has_error else 0.6) * n_maps
+                expect_cost(maps[series], Cost(always=0.3, high=seconds))
                 outputs.keep(maps[series], among=stored)
                 if any(bool(run.series.grids) for run in members.values()):
                     outputs.keep(space_maps[series], among=stored)
@@ -246,8 +250,8 @@ def _carry(
         n_maps = (
             _MAPS_OF_A_RUN * len(contrasts) * len(run.plan.planned.settings.activation.smoothing)
         )
-        each = 0.1 if first2run_xfm is None else 0.4
-        expect_cost(carried, Cost(always=0.5, high=each * n_maps))
+        seconds = (0.05 if first2run_xfm is None else 0.18) * n_maps
+        expect_cost(carried, Cost(always=0.3, high=seconds))
         return carried
 
 

@@ -35,6 +35,8 @@ _TURNS_TRIED = 3
 _TURN_SHARE = 0.25  # of the information above 1, that counts as near
 # information of a turned start over that of the headers, from which the headers are not believed
 _TURNED_GAIN = 1.5
+# correlation of aligned images of one contrast, below which the alignment is not believed
+_ALIKE = 0.97
 
 
 @frozen
@@ -222,6 +224,45 @@ def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: 
     Array
         Transform of a fixed point to its moving point (4 x 4, RAS+ mm).
     """
+    xfm = _gauss_newton(fixed, moving, mask, start, rounds)
+    if xfm is None:
+        return np.asarray(start, dtype=float)
+    moved = rms_distance(start, xfm, points_in(mask, fixed.affine))
+    return xfm if moved <= 3.0 else np.asarray(start, dtype=float)
+
+
+def align_alike(fixed: Volume, moving: Volume, mask: Array) -> Array | None:
+    """Align images of one contrast and one head from their headers by Gauss-Newton.
+
+    It takes a tenth of the time of `rigid`, and fails if the head moved far.
+
+    Parameters
+    ----------
+    fixed : Volume
+        Image that stays in place (3D).
+    moving : Volume
+        Image that is brought onto the fixed one (3D).
+    mask : Array
+        Voxels of the head in the fixed image (3D, boolean).
+
+    Returns
+    -------
+    Array | None
+        Transform of a fixed point to its moving point (4 x 4, RAS+ mm); None unless the images
+        then correlate at .97 or more in the mask.
+    """
+    xfm = _gauss_newton(fixed, moving, mask, np.eye(4), rounds=3)
+    if xfm is None:
+        return None
+    shape = fixed.data.shape
+    seen = sample_volume(moving.data, moving.affine, shape, fixed.affine, xfm)
+    return xfm if np.corrcoef(seen[mask], fixed.data[mask])[0, 1] >= _ALIKE else None
+
+
+def _gauss_newton(
+    fixed: Volume, moving: Volume, mask: Array, start: Array, rounds: int
+) -> Array | None:
+    """Resample and register some rounds; None if an image gives no transform."""
     ones = np.ones(moving.data.shape, dtype=np.float32)
     xfm = np.asarray(start, dtype=float)
     for _ in range(rounds):
@@ -238,10 +279,9 @@ def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: 
         )
         step, cost = estimator.fit(np.where(valid, seen, 0), [np.eye(4)])
         if not np.isfinite(cost):
-            return np.asarray(start, dtype=float)
+            return None
         xfm = rounded(xfm @ step)
-    moved = rms_distance(start, xfm, points_in(mask, fixed.affine))
-    return xfm if moved <= 3.0 else np.asarray(start, dtype=float)
+    return xfm
 
 
 def size_of(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:

@@ -27,7 +27,7 @@ from bids_sr.metrics.rows import MetricRow, metric_rows
 from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Map, Mask, Rows, Transforms
 from bids_sr.pipeline.step import HERE, enumerated, step
 from bids_sr.pipeline.store import derivative_path
-from bids_sr.registration.rigid import refine, rigid
+from bids_sr.registration.rigid import align_alike, refine, rigid
 from bids_sr.series import map_label
 from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import sample_volume
@@ -118,7 +118,7 @@ def describe_combination(*, over_sessions: bool, in_spaces: bool, with_error: bo
 @step(
     makes="first2run_xfm",
     memory=Need(always=0.1, high=0.3),
-    cost=Cost(always=2.0, low=10.0),
+    cost=Cost(always=0.3, low=5.0),
 )
 def register_to_first_run(
     boldref: Image,
@@ -131,9 +131,14 @@ def register_to_first_run(
 ) -> Transforms:
     """Register the boldref of a run to the boldref of the first run.
 
+    Headers are a start that suffices within a session; otherwise the search is wider.
+
     `bold_mask`, `first_mask`: brains on the acquired grids. Returns (1, 4, 4), which takes a point
     of the first run's boldref to its point in the run's boldref (RAS+ mm).
     """
+    alike = align_alike(first_boldref, boldref, first_mask.data)
+    if alike is not None:
+        return alike[None]
     fit = rigid(
         first_boldref,
         boldref,
@@ -145,7 +150,7 @@ def register_to_first_run(
     return refine(first_boldref, boldref, first_mask.data, fit.xfm)[None]
 
 
-@step(makes="carried_maps", memory=Need(always=0.06, high=0.3, spaces=0.06), cost=Cost(always=0.5))
+@step(makes="carried_maps", memory=Need(always=0.03, high=0.3, spaces=0.06), cost=Cost(always=0.3))
 def carry_maps(
     maps: list[Map],
     mask: Mask,
@@ -278,7 +283,7 @@ class _Combination:
 
 @step(
     makes=("combined_maps", "combined_space_maps", "combined_rows"),
-    memory=Need(always=0.1, high=0.3, spaces=0.3),
+    memory=Need(always=0.03, high=0.5, spaces=0.5),
     cost=Cost(always=1.0),
 )
 def combine_maps(

@@ -1,0 +1,46 @@
+"""Images of one head and contrast, aligned from their headers."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from bids_sr.io.volume import Volume
+from bids_sr.registration.rigid import align_alike
+
+SHAPE = (36, 36, 18)
+AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
+AFFINE[:3, 3] = [-70, -70, -34]
+
+
+def head(seed=0):
+    x, y, z = (2 * index / n - 1 for index, n in zip(np.indices(SHAPE), SHAPE, strict=True))
+    inside = x**2 + y**2 + (0.8 * z) ** 2 < 0.7
+    texture = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=SHAPE), 1.2)
+    image = ndimage.gaussian_filter(np.where(inside, 600 + 150 * texture / texture.std(), 5), 0.7)
+    return Volume(image.astype(np.float32), AFFINE), inside
+
+
+def pose(shift_mm, degrees):
+    angle = np.deg2rad(degrees)
+    out = np.eye(4)
+    out[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    out[:3, 3] = shift_mm
+    return out
+
+
+@pytest.mark.parametrize(
+    ("shift_mm", "degrees"), [((0, 0, 0), 0.0), ((1.3, -0.7, 2.1), 1.0), ((5.0, -3.0, 1.0), 3.0)]
+)
+def test_the_pose_of_the_head_is_found(shift_mm, degrees):
+    fixed, mask = head()
+    moved = pose(shift_mm, degrees)
+    # the same values, further on in the scanner
+    moving = Volume(fixed.data, moved @ AFFINE)
+    found = align_alike(fixed, moving, mask)
+    assert found is not None
+    np.testing.assert_allclose(found, moved, atol=0.05)
+
+
+def test_another_head_is_not_aligned():
+    fixed, mask = head()
+    assert align_alike(fixed, head(seed=1)[0], mask) is None
