@@ -259,11 +259,46 @@ def _facts(
         no_error="" if "sd" in together else str(about.get("ErrorOfReconstruction", "")),
         person_interval=None
         if person is None
-        else _NORMAL_95 * scale * float(np.median(_values(person)[inside])),
+        else scale
+        * float(
+            np.median(_person_interval(_values(person)[inside], by_run, weights, shared, inside))
+        ),
         left_out={str(name): str(reason) for name, reason in left_out.items()},
         not_applied=[str(name) for name in not_applied],
         files=files,
     )
+
+
+def _person_interval(
+    person_sd: Array,
+    by_run: Mapping[str, Mapping[str, Derivative]],
+    weights: Mapping[str, object],
+    shared: object,
+    inside: Array,
+) -> Array:
+    """Return half-widths of 95 % intervals for the participant, (voxels,).
+
+    The spread between runs has one degree of freedom less than the number of runs. The part of the
+    reconstruction error that repeats is taken as known, and degrees of freedom are combined by the
+    Welch-Satterthwaite equation.
+
+    `person_sd`: SD of the effect for the participant, (voxels,). `inside`: these voxels, boolean.
+    `by_run`: carried maps by run and statistic. `weights`: weight by run. `shared`: correlation of
+    the reconstruction error; None if the error is not known.
+    """
+    from scipy import special
+
+    variance = np.square(person_sd.astype(np.float64))
+    repeated = np.zeros_like(variance)
+    if shared is not None:
+        sds = [
+            real(weight) * _values(by_run[name]["sd"])[inside] for name, weight in weights.items()
+        ]
+        repeated = real(shared) * np.square(np.sum(sds, axis=0))
+    between = np.maximum(variance - repeated, 1e-6 * variance)
+    dof = (len(weights) - 1) * np.square(variance / np.where(between > 0, between, 1))
+    quantile = special.stdtrit(np.maximum(dof, 1), 0.975)
+    return np.asarray(quantile * person_sd)
 
 
 def _values(made: Derivative | None) -> Array:

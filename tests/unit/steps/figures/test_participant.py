@@ -108,6 +108,7 @@ def test_errors_are_medians_over_the_same_voxels_in_percent() -> None:
     assert "all runs together 0.20 0.60 1.24" in text
     assert "run-1 0.33 0.40 0.70 1.58" in text  # 2, 3.5 and 4.03 of 500
     assert f"1.58 {10 * 36e-3:.1f} run-2" in text  # 10 reliable voxels of 36 mm³
+    # SD 2, and .75 of 3.5² repeats, so that the spread between runs is negligible
     assert "rather than for these runs, the 95 % interval is ± 0.78 %" in text
     assert "sub-01_task-tap_space-boldref_contrast-*_stat-*_desc-sbl_statmap.nii.gz" in text
     figure = figures[1].content
@@ -126,6 +127,16 @@ def test_a_run_to_which_the_method_was_not_applied_is_named() -> None:
     text = texts(drawn(maps, [*carried("run-1"), *carried("run-2", sd=False)]))
     assert "because sbl was not applied to run-2 (zero filled)" in text
     assert "run-2 0.33 0.40 n/a" in text
+
+
+def test_the_interval_for_the_participant_has_few_degrees_of_freedom() -> None:
+    """By the t distribution with 2 degrees of freedom, if nothing of the error repeats."""
+    maps = [*MAPS[:4], *combined("sbl", sd=False)]
+    runs = [one for name in NAMES for one in carried(name, sd=False)]
+    expected = 4.303 * 2 / 5
+    assert f"rather than for these runs, the 95 % interval is ± {expected:.1f} %" in texts(
+        drawn(maps, runs)
+    )
 
 
 def test_without_significant_voxels_errors_are_of_the_brain() -> None:
