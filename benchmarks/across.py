@@ -322,13 +322,15 @@ def scores(
         "both, 0 mm": (0.0, (0.5, 0.5)),
         "both, 4 mm": (4.0, (0.5, 0.5)),
     }
+    blank: dict[str, Any] = {}
     if one:  # halves of a run have no effects of their own
         del compared["first run, 0 mm"]
+        blank = {"first run, 0 mm": "", "gain, first run, 0 mm": ""}
     targets = {fwhm: smoothed(pair.thin_effects, affine, fwhm) for fwhm in FWHM_MM}
     plain = interpolations(pair)
     best: dict[str, Float] = {}
     for method, parts in (*plain.items(), *variants(pair)):
-        row: dict[str, Any] = {"runs": pair.name, "method": method}
+        row: dict[str, Any] = {"runs": pair.name, "method": method, **blank}
         images = {fwhm: smoothed(parts, affine, fwhm) for fwhm in FWHM_MM}
         for name, (fwhm, shares) in compared.items():
             values = explained_variance(images[fwhm], targets[fwhm], shares, inside)
