@@ -17,7 +17,7 @@ pairs of measured slices.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,6 @@ from bids_sr.sr.matrices import apply_along, bspline_matrix
 FWHM_MM = (0.0, 4.0)
 FLAT_NOISE = (0.1, 0.1)  # relative noise of both runs with a flat prior
 EQUAL_NOISE = (0.2, 0.2)
-SHOWN = ("linear fusion (flat prior SD)", "fusion")  # of other acquisitions
 SHIFTS = (1.0, 0.6)  # thin slices by which the stack of the second half is shifted
 
 
@@ -281,12 +280,19 @@ def interpolations(pair: Pair) -> dict[str, Parts]:
     }
 
 
+def main_fusions(pair: Pair) -> Iterator[tuple[str, Parts]]:
+    """Yield the linear fusion, and the fusion as in the program."""
+    slow = thin_prior_sd(pair.first.slow_sd)
+    linear = fused_parts(pair, np.ones(slow.shape), noise=FLAT_NOISE)
+    yield "linear fusion (flat prior SD)", linear
+    yield "fusion", fused_parts(pair, slow)
+
+
 def fusions(pair: Pair) -> Iterator[tuple[str, Parts]]:
     """Yield variants of the fusion."""
     first = pair.first
     slow = thin_prior_sd(first.slow_sd)
-    yield "linear fusion (flat prior SD)", fused_parts(pair, np.ones(slow.shape), noise=FLAT_NOISE)
-    yield "fusion", fused_parts(pair, slow)
+    yield from main_fusions(pair)
     yield "fusion that reproduces slices", fused_parts(pair, slow, last_step=True)
     yield "fusion, equal noise", fused_parts(pair, slow, noise=EQUAL_NOISE)
     everywhere = np.ones(first.brain.shape, dtype=bool)
@@ -304,8 +310,10 @@ def smoothed(images: Sequence[Array], affine: Array, fwhm: float) -> list[Array]
     return [np.stack([smooth(block, zooms, fwhm) for block in run]) for run in images]
 
 
-def scores(pair: Pair) -> Iterator[dict[str, Any]]:
-    """Yield a row per method."""
+def scores(
+    pair: Pair, variants: Callable[[Pair], Iterator[tuple[str, Parts]]] = fusions
+) -> Iterator[dict[str, Any]]:
+    """Yield a row per method: interpolations, and variants of the fusion."""
     affine, inside = pair.first.thin.affine, pair.first.active
     one = pair.first.thin is pair.second.thin
     # what is compared: smoothing, and weights of both runs in the measured effect
@@ -314,13 +322,15 @@ def scores(pair: Pair) -> Iterator[dict[str, Any]]:
         "both, 0 mm": (0.0, (0.5, 0.5)),
         "both, 4 mm": (4.0, (0.5, 0.5)),
     }
+    blank: dict[str, Any] = {}
     if one:  # halves of a run have no effects of their own
         del compared["first run, 0 mm"]
+        blank = {"first run, 0 mm": "", "gain, first run, 0 mm": ""}
     targets = {fwhm: smoothed(pair.thin_effects, affine, fwhm) for fwhm in FWHM_MM}
     plain = interpolations(pair)
     best: dict[str, Float] = {}
-    for method, parts in (*plain.items(), *fusions(pair)):
-        row: dict[str, Any] = {"runs": pair.name, "method": method}
+    for method, parts in (*plain.items(), *variants(pair)):
+        row: dict[str, Any] = {"runs": pair.name, "method": method, **blank}
         images = {fwhm: smoothed(parts, affine, fwhm) for fwhm in FWHM_MM}
         for name, (fwhm, shares) in compared.items():
             values = explained_variance(images[fwhm], targets[fwhm], shares, inside)

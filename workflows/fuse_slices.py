@@ -43,7 +43,7 @@ def fuse_slices(planned: Planned, combined: CombinedRuns) -> FusedSlices | None:
     -------
     FusedSlices | None
         None if the primary series cannot be fused: it differs between runs, it has no effects by
-        block, or its slices are already thinner than the acquired slices.
+        block, its slices are already thinner than the acquired slices, or the runs are at rest.
     """
     runs, group = combined.runs, combined.group
     first, *further = runs
@@ -55,7 +55,8 @@ def fuse_slices(planned: Planned, combined: CombinedRuns) -> FusedSlices | None:
         if series in run.effects and series in run.maps.mapped
     }
     thinner = any(run.plan.bold.factor[2] != 1 for run in runs.values())
-    if group.over_sessions or thinner or len(effects) < len(runs):
+    at_rest = any(run.plan.at_rest for run in runs.values())
+    if group.over_sessions or at_rest or thinner or len(effects) < len(runs):
         return None
     outputs = planned.outputs(group.entities, axis_order=plan.bold.axis_order)
     outputs = outputs.with_references(boldref=runs[first].fitted.motion.boldref)

@@ -33,7 +33,7 @@ from bids_sr.io.arrays import Array, Float, Mask, parts_of
 THIN_PER_THICK = 2
 """Thin slices in a thick slice."""
 _CORRELATION_FWHM = 1.5  # thin slices, full width at half maximum of K
-_LEAST_SD = 0.02  # smallest prior SD, relative to the median over the voxels with signal
+_LEAST_SD = 0.02  # SD below which a voxel has no signal, relative to the median of the others
 # Noise variance of a thick slice, relative to its prior variance: of the first run, and of further
 # runs, in which the effect and the position of the slices differ a little.
 _FIRST_NOISE, _FURTHER_NOISE = 0.1, 0.3
@@ -207,7 +207,8 @@ def thin_prior_sd(temporal_sd: Array) -> Float:
     """Return the prior SD of the effect in thin slices.
 
     Effects are assumed to be large where the signal of the run fluctuates strongly. The logarithm
-    is interpolated, because a spline of the SD itself falls to 0 beside strong edges.
+    is interpolated, because a spline of the SD itself falls to 0 beside strong edges. Voxels
+    without a signal get the SD of the nearest voxel, so that there is no edge around a mask.
 
     Parameters
     ----------
@@ -227,7 +228,10 @@ def thin_prior_sd(temporal_sd: Array) -> Float:
     if not (temporal_sd > 0).any():
         raise SliceFusionError("the temporal SD of the first run is 0 in all voxels")
     least = _LEAST_SD * float(np.median(temporal_sd[temporal_sd > 0]))
-    return np.exp(interpolate_thin(np.log(np.maximum(temporal_sd, least))))
+    nearest = ndimage.distance_transform_edt(
+        temporal_sd < least, return_distances=False, return_indices=True
+    )
+    return np.exp(interpolate_thin(np.log(temporal_sd[tuple(nearest)])))
 
 
 def slice_correlation(n_thin: int) -> Float:

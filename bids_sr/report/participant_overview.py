@@ -213,14 +213,14 @@ def slice_sentences(fusion: Mapping[str, object]) -> list[str]:
     runs, not_fused = fusion["Runs"], fusion["RunsNotFused"]
     assert isinstance(runs, Sequence)
     assert isinstance(not_fused, Mapping)
-    names = _enumerated([_words(str(name)) for name in runs])
+    names = _enumerated([str(name) for name in runs])
     sentences = [
         f"The effects of {names} were also fused on slices of half the thickness (res-thin)."
         f" {displaced}These maps have no SD of the error, no map of the wrong sign and no reliable"
         " voxels, because the error of this fusion was not measured."
     ]
     if not_fused:
-        reasons = [f"{_words(str(name))} ({reason})" for name, reason in not_fused.items()]
+        reasons = [f"{name} ({reason})" for name, reason in not_fused.items()]
         sentences.append(f"Not fused: {'; '.join(reasons)}.")
     return sentences
 
@@ -230,7 +230,7 @@ def _displacement_sentence(fusion: Mapping[str, object]) -> str:
     displacements = fusion["Displacements"]
     assert isinstance(displacements, Mapping)
     known = {
-        _enumerated([_words(name) for name in str(pair).split(", ")]): real(value)
+        _enumerated(str(pair).split(", ")): real(value)
         for pair, value in displacements.items()
         if value is not None
     }

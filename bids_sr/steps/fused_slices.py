@@ -237,9 +237,9 @@ def measure_slow_sd(
     return mask.like(np.sqrt(np.square(found.components).sum(axis=0)))
 
 
-def _pairs(displaced_runs: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Return the pairs of runs that are displaced."""
-    pairs = displaced_runs["Pairs"]
+def _pairs(facts: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Return the pairs of runs that are displaced, or that passed the test."""
+    pairs = facts["Pairs"]
     assert isinstance(pairs, list)
     return [(str(one), str(other)) for one, other in pairs]
 
@@ -275,13 +275,14 @@ def decide_fusion(
     Returns
     -------
     Facts
-        ``Applied``, ``Runs`` that are fused, ``RunsNotFused`` with reasons, ``Displacements``,
-        and ``Reason`` with ``Advice`` if nothing is fused.
+        ``Applied``, ``Runs`` that are fused, ``Pairs`` of them that passed the test,
+        ``RunsNotFused`` with reasons, ``Displacements``, and ``Reason`` with ``Advice`` if nothing
+        is fused.
     """
     names, pairs = list(effects), _pairs(displaced_runs)
     active = _active_voxels(maps, mask.data)
     grids, xfms = {first: mask, **masks}, _with_first(first2run_xfms, first)
-    passed = set()
+    passed: list[tuple[str, str]] = []
     for one, other in pairs:
         with threadpool_limits(1):
             if _is_fusable(
@@ -292,8 +293,8 @@ def decide_fusion(
                 xfms[other] @ np.linalg.inv(xfms[one]),
                 f"{one}, {other}",
             ):
-                passed.add((names.index(one), names.index(other)))
-    fused = [names[k] for k in find_linked_runs(len(names), passed)]
+                passed.append((one, other))
+    fused = _linked(names, passed)
     facts: dict[str, object] = {
         "Series": series_name,
         "Applied": len(fused) > 1,
@@ -302,7 +303,8 @@ def decide_fusion(
     if len(fused) > 1:
         reason = "the test did not pass for this run together with a fused run"
         lacking = {name: reason for name in names if name not in fused}
-        return {**facts, "Runs": fused, "RunsNotFused": lacking}
+        linked = [[one, other] for one, other in passed if one in fused]
+        return {**facts, "Runs": fused, "Pairs": linked, "RunsNotFused": lacking}
     reason = (
         "the slices of the runs are displaced, but the test of the fusion did not pass"
         if pairs
@@ -311,6 +313,12 @@ def decide_fusion(
     )
     _LOGGER.info("%s: the slices keep their thickness: %s.", enumerated(names), reason)
     return {**facts, "Runs": [], "Reason": reason, "Advice": WHAT_TO_ACQUIRE}
+
+
+def _linked(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the runs that are linked to the first one by pairs of these runs."""
+    known = {(names.index(a), names.index(b)) for a, b in pairs if {a, b} <= set(names)}
+    return [names[k] for k in find_linked_runs(len(names), known)]
 
 
 def _is_fusable(
@@ -364,7 +372,7 @@ class _Fusion:
     left_out: Mapping[str, str]
 
 
-@step(makes="fused_maps", memory=EFFECTS, cost=Cost(always=0.3, high=6.0))
+@step(makes="fused_maps", memory=EFFECTS, cost=Cost(always=0.3, high=8.0))
 def fuse_maps(
     mask: artifacts.Mask,
     first2run_xfms: dict[str, Transforms],
@@ -409,70 +417,88 @@ def fuse_maps(
     runs, lacking = fusion["Runs"], fusion["RunsNotFused"]
     assert isinstance(runs, list)
     assert isinstance(lacking, Mapping)
+    pairs = _pairs(fusion)
+    loaded = {name: load_effects(effects[name]) for name in runs}
+    by_runs: dict[tuple[str, ...], list[str]] = {}
+    for contrast, names in runs_of_contrasts.items():
+        known = [
+            name
+            for name in runs
+            if name in names and loaded[name].whole(contrasts[contrast]) is not None
+        ]
+        linked = _linked(known, pairs) if known[:1] == [first] else []
+        if len(linked) > 1:
+            by_runs.setdefault(tuple(linked), []).append(contrast)
     xfms = _with_first(first2run_xfms, first)
     prior_sd, columns = thin_prior_sd(slow_sd.data), columns_near(mask.data)
     maps: list[Derivative] = []
-    for contrast, names in runs_of_contrasts.items():
-        of_runs: dict[str, tuple[Array, Float]] = {}
-        for name in [name for name in runs if name in names]:
-            own = load_effects(effects[name])
-            weights = own.whole(contrasts[contrast])
-            if weights is not None:
-                of_runs[name] = own.effect(weights), own.affine
-        if first not in of_runs or len(of_runs) < 2:
-            continue
+    for members, together in by_runs.items():
         left_out = {
             **{str(name): str(reason) for name, reason in lacking.items()},
             **{
-                name: "the contrast cannot be estimated from the blocks of this run"
+                name: "the contrast is not known in this run, or the runs that have it are not"
+                " displaced"
                 for name in runs
-                if name not in of_runs
+                if name not in members
             },
         }
-        made = _Fusion(mask=mask, series=series_name, runs=list(of_runs), left_out=left_out)
+        made = _Fusion(mask=mask, series=series_name, runs=members, left_out=left_out)
+        images = {
+            name: np.stack([_effect(loaded[name], contrasts[contrast]) for contrast in together])
+            for name in members
+        }
         with threadpool_limits(1):
-            images = {
-                FUSED: _fused(of_runs, mask, xfms, prior_sd, columns, first),
-                SPLINED: _splined(of_runs, mask, xfms, prior_sd.shape),
-            }
-        for kind, values in images.items():
-            for one in _thin_maps(values, made, kind, contrast, contrasts[contrast], smoothing):
-                save_image(one.volume.data, one.volume.affine, path := here / f"{one.name}.nii")
-                maps.append(Derivative(path, one.entities, one.sidecar))
+            fused = _fused(images, loaded, xfms, prior_sd, columns)
+            for number, contrast in enumerate(together):
+                effect = {name: image[number] for name, image in images.items()}
+                splined = _splined(effect, loaded, mask, xfms, prior_sd.shape)
+                for kind, values in ((FUSED, fused[number]), (SPLINED, splined)):
+                    weights = contrasts[contrast]
+                    for one in _thin_maps(values, made, kind, contrast, weights, smoothing):
+                        path = here / f"{one.name}.nii"
+                        save_image(one.volume.data, one.volume.affine, path)
+                        maps.append(Derivative(path, one.entities, one.sidecar))
     return maps
 
 
+def _effect(effects: Effects, weights: Mapping[str, float]) -> Array:
+    """Return the effect of a contrast that the blocks of a run can estimate (X, Y, m)."""
+    of_blocks = effects.whole(weights)
+    assert of_blocks is not None
+    return effects.effect(of_blocks)
+
+
 def _fused(
-    of_runs: Mapping[str, tuple[Array, Float]],
-    mask: Volume,
+    images: Mapping[str, Array],
+    loaded: Mapping[str, Effects],
     xfms: Mapping[str, Float],
     prior_sd: Array,
     columns: Mask,
-    first: str,
 ) -> Float:
-    """Return the fused effect (X, Y, n); `of_runs`: effect and affine by name of the run."""
-    sliced = [place_first_run(of_runs[first][0][None])]
-    for name, (effect, affine) in of_runs.items():
-        if name != first:
-            seen, positions = sample_at_columns(
-                effect[None], affine, columns.shape, mask.affine, xfms[name]
-            )
-            sliced.append(SlicedEffects(effects=seen, positions=positions))
-    fused: Float = fuse_slices(sliced, prior_sd, columns)[0]
-    return fused
+    """Return fused effects (N, X, Y, n); `images`: effects (N, X, Y, m) by name of the run."""
+    first, *further = images
+    sliced = [place_first_run(images[first])]
+    for name in further:
+        seen, positions = sample_at_columns(
+            images[name], loaded[name].affine, columns.shape, loaded[first].affine, xfms[name]
+        )
+        sliced.append(SlicedEffects(effects=seen, positions=positions))
+    return fuse_slices(sliced, prior_sd, columns)
 
 
 def _splined(
-    of_runs: Mapping[str, tuple[Array, Float]],
+    images: Mapping[str, Array],
+    loaded: Mapping[str, Effects],
     mask: Volume,
     xfms: Mapping[str, Float],
     shape: tuple[int, ...],
 ) -> Float:
-    """Return the mean of the interpolated effects (X, Y, n)."""
+    """Return the mean of the interpolated effects (X, Y, n) of some runs."""
     target = thin_affine(mask.affine)
-    total = np.zeros(shape)
-    for name, (effect, affine) in of_runs.items():
-        total += sample_volume(effect, affine, shape, target, xfms[name]) / len(of_runs)
+    total: Float = np.zeros(shape)
+    for name, effect in images.items():
+        seen = sample_volume(effect, loaded[name].affine, shape, target, xfms[name])
+        total += seen / len(images)
     return total
 
 

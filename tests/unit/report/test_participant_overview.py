@@ -121,10 +121,10 @@ def test_fused_runs_are_named_with_what_their_maps_lack() -> None:
         "Displacements": {"run-1, run-2": 0.312, "run-1, run-4": None},
     }
     text = text_of(replace(FACTS, slices=slice_sentences(fusion)))
-    assert "The effects of run 1 and run 2 were also fused on slices of half the thickness" in text
-    assert "(median over active voxels): run 1 and run 2: 0.31." in text
+    assert "The effects of run-1 and run-2 were also fused on slices of half the thickness" in text
+    assert "(median over active voxels): run-1 and run-2: 0.31." in text
     assert "no SD of the error, no map of the wrong sign and no reliable voxels" in text
-    assert "Not fused: run 4 (test failed)." in text
+    assert "Not fused: run-4 (test failed)." in text
 
 
 def test_slices_that_stay_come_with_a_reason_and_what_to_acquire() -> None:

@@ -157,6 +157,60 @@ def test_sidecars_name_the_runs_and_say_why_there_is_no_error(
         assert "RunWeights" not in one.sidecar  # it is not a mean of runs on their grid
 
 
+def test_a_contrast_without_displaced_runs_is_not_fused(
+    tmp_path: Path, effect: Float, thick_sd: Float
+) -> None:
+    """Runs 1 and 3 have the same slices: they are linked only by run 2."""
+    shifts = {"run-1": 0.0, "run-2": SHIFT, "run-3": 0.0}
+    masks = {name: brain() for name in ("run-2", "run-3")}
+    xfms = {name: moved(shifts[name]) for name in masks}
+    effects = {
+        name: effects_file(tmp_path, effect, shift, seed)
+        for seed, (name, shift) in enumerate(shifts.items())
+    }
+    slow_sds = {name: brain().like(thick_sd) for name in effects}
+    maps = t_map(9.0)
+    displaced = fused_slices.measure_displacements(maps, brain(), masks, xfms, first="run-1")
+    assert displaced["Pairs"] == [["run-1", "run-2"], ["run-2", "run-3"]]
+    fusion = fused_slices.decide_fusion(
+        maps,
+        brain(),
+        masks,
+        xfms,
+        effects,
+        slow_sds,
+        displaced,
+        first="run-1",
+        series_name="sbl",
+    )
+    assert fusion["Runs"] == ["run-1", "run-2", "run-3"]
+    weights = {name: {"hand": 1.0} for name in ("everywhere", "apart", "of two")}
+    fused = fused_slices.fuse_maps(
+        brain(),
+        xfms,
+        effects,
+        slow_sds["run-1"],
+        fusion,
+        tmp_path,
+        first="run-1",
+        series_name="sbl",
+        contrasts=weights,
+        runs_of_contrasts={
+            "everywhere": ["run-1", "run-2", "run-3"],
+            "apart": ["run-1", "run-3"],
+            "of two": ["run-1", "run-2"],
+        },
+        smoothing=[0.0],
+    )
+    by_contrast = {one.entities["contrast"]: one for one in fused}
+    assert set(by_contrast) == {"everywhere", "of two"}
+    assert by_contrast["everywhere"].sidecar["RunsFused"] == ["run-1", "run-2", "run-3"]
+    assert by_contrast["of two"].sidecar["RunsFused"] == ["run-1", "run-2"]
+    assert list(by_contrast["of two"].sidecar["RunsLeftOut"]) == ["run-3"]
+    images = {name: explained(one.volume.data, effect) for name, one in by_contrast.items()}
+    assert min(images.values()) > 0.5
+
+
 @pytest.mark.parametrize(
     ("true", "assumed", "reason"),
     [

@@ -1,0 +1,55 @@
+"""When the runs of a participant are fused across slices, and what of it is stored."""
+
+from pathlib import Path
+
+import pytest
+from bidsmaker import BidsMaker
+from graphmaker import nodes_of, planned_graph, steps_of
+
+from bids_sr.pipeline.graph import Graph
+from bids_sr.pipeline.store import store
+
+STEPS = {"measure_displacements", "measure_slow_sd", "decide_fusion", "fuse_maps"}
+PLAIN = ["--sr-method", "bspline", "zerofill", "--sr-factor", "2"]
+
+
+def graph_of(root: Path, *names: str, options: tuple[str, ...] = (), events: bool = True) -> Graph:
+    """Return the graph of a participant with some runs."""
+    maker = BidsMaker(root / "bids")
+    for name in names:
+        maker.bold(f"sub-01_{name}")
+        if events:
+            maker.events(f"sub-01_{name}")
+    return planned_graph(maker, root, *PLAIN, *options)
+
+
+def test_two_runs_are_fused_if_their_slices_are_displaced(tmp_path: Path) -> None:
+    graph = graph_of(tmp_path, "task-tap_run-1", "task-tap_run-2")
+    (fuse,) = nodes_of(graph, "fuse_maps")
+    assert fuse.settings["first"] == "run-1"
+    assert fuse.settings["runs_of_contrasts"]["all"] == ("run-1", "run-2")
+    assert len(nodes_of(graph, "measure_slow_sd")) == 2
+    (kept,) = [n for n in graph.nodes if n.step is store and n.name == "keep_fused_maps"]
+    assert kept.settings["entities"] == {"subject": "01", "task": "tap", "datatype": "func"}
+    labels = {choice["desc"] for choice in kept.settings["among"]}
+    series = fuse.settings["series_name"]
+    assert {f"{series}Fused", f"{series}Splined"} <= labels
+    assert all(choice["stat"] == "effect" for choice in kept.settings["among"])
+    assert "could be fused on slices of half the thickness" in graph.methods_text()
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "events"),
+    [
+        pytest.param(("task-tap",), (), True, id="a single run"),
+        pytest.param(("task-rest_run-1", "task-rest_run-2"), (), False, id="at rest"),
+        pytest.param(("ses-a_task-tap", "ses-b_task-tap"), (), True, id="over sessions"),
+        pytest.param(
+            ("task-tap_run-1", "task-tap_run-2"), ("--activation", "cc"), True, id="no effects"
+        ),
+    ],
+)
+def test_other_runs_are_not_fused(
+    tmp_path: Path, names: tuple[str, ...], options: tuple[str, ...], events: bool
+) -> None:
+    assert not STEPS & steps_of(graph_of(tmp_path, *names, options=options, events=events))
