@@ -91,9 +91,11 @@ def explained(made: Sequence[SplitEffect], truth: Sequence[SplitEffect]) -> floa
 def error_correlation(one: SplitEffect, other: SplitEffect) -> float:
     """Return the correlation of the errors of two runs over voxels, corrected for noise.
 
-    The errors are not centered, as in the variance of their mean.
+    The errors are not centered, as in the variance of their mean. NaN if either error does not
+    exceed its noise.
     """
-    return signal(one, other) / float(np.sqrt(signal(one, one) * signal(other, other)))
+    own = signal(one, one), signal(other, other)
+    return signal(one, other) / float(np.sqrt(own[0] * own[1])) if min(own) > 0 else float("nan")
 
 
 def block_noise(

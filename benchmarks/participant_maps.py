@@ -300,6 +300,12 @@ class Framed:
         }
 
 
+def median(values: Sequence[float]) -> float:
+    """Median of the values that exist; NaN if there are none."""
+    clear = [value for value in values if np.isfinite(value)]
+    return float(np.median(clear)) if clear else float("nan")
+
+
 def mean(arrays: Sequence[Array]) -> Array:
     """Mean of arrays of one shape."""
     return np.asarray(np.mean(arrays, axis=0))
@@ -504,8 +510,8 @@ def error_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
                 "moved": way,
                 "region": region,
                 "voxels": int(where.sum()),
-                "r of errors": float(np.mean(pairs[0])),
-                "r of errors over their total SD": float(np.mean(pairs[1])),
+                "r of errors": median(pairs[0]),
+                "r of errors over their total SD": median(pairs[1]),
                 "assumed": shared,
                 "single runs": float(
                     np.mean(
@@ -522,7 +528,12 @@ def error_rows(these: Framed, way: str) -> Iterator[dict[str, Any]]:
                     together.effect, together.total_variance, where
                 )
             if len(pairs[0]) > 1:
-                row["r, range over pairs"] = f"{min(pairs[0]):.2f} to {max(pairs[0]):.2f}"
+                clear = [r for r in pairs[0] if np.isfinite(r)]
+                row["r of errors, pairs"] = (
+                    f"{min(clear):.2f} to {max(clear):.2f} ({len(clear)} of {len(pairs[0])})"
+                    if clear
+                    else "n/a"
+                )
             row["coverage, noise alone"] = coverage(together.effect, together.variance, where)
             yield row
 
@@ -618,6 +629,13 @@ def tables(runs: Sequence[Run], ways: Sequence[str], best: str, suffix: str = ""
                 found["_error"] += error_rows(these, way)
                 found["_noise"] += noise_rows(these, way) if way in FRAMES else ()
             found["_weights"] += weights_rows(these, best)
+    few = (
+        " Half runs have few blocks: noise of the products within a run is large, so that single"
+        " values may exceed 1, and differences between series and between numbers of runs say more"
+        " than their level."
+        if suffix
+        else ""
+    )
     displaced = [rms_distance(HERE, registered(runs[0], run), run.points) for run in runs[1:]]
     remark = "Displacement of the head from the frame of the first run: " + ", ".join(
         f"{each:.2f} mm" for each in displaced
@@ -629,9 +647,15 @@ def tables(runs: Sequence[Run], ways: Sequence[str], best: str, suffix: str = ""
         keep(
             f"participant_maps{suffix}{what}",
             TITLES[what],
-            [rounded(row) for row in over_frames(rows)],
-            remarks=[*REMARKS[what], f"{remark}.{averaged}"],
+            [shown(row) for row in over_frames(rows)],
+            remarks=[*REMARKS[what], f"{remark}.{averaged}{few}"],
         )
+
+
+def shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as it stands in a table; n/a for a value that noise left without an estimate."""
+    missing = {k for k, v in row.items() if isinstance(v, float) and not np.isfinite(v)}
+    return {k: "n/a" if k in missing else rounded({k: v})[k] for k, v in row.items()}
 
 
 def over_frames(rows: Rows) -> Rows:
@@ -687,6 +711,8 @@ REMARKS: dict[str, list[str]] = {
         "Error: effect of `sbl` less the measured effect of the same run. `r of errors`:"
         " correlation over voxels, not centered and corrected for noise by products of different"
         " blocks; `over their total SD`: each error is divided by the root of SD² and noise."
+        " With several pairs of runs, medians over the pairs in which both errors exceed their"
+        " noise."
         " `coverage`: of 95 % intervals of the combined error with equal weights, by"
         " `bids_sr.glm.run_combination`, with the assumed correlation, 1 (one error in all runs)"
         " and 0 (independent errors). The noise is that of `sbl` less measured, by the scatter"

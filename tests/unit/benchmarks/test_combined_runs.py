@@ -68,6 +68,14 @@ def test_a_known_correlation_of_errors_is_recovered(
         assert combined.error_correlation(*units) == pytest.approx(RHO, abs=0.02)
 
 
+def test_an_error_that_does_not_exceed_its_noise_has_no_correlation() -> None:
+    ones = np.ones(10)
+    noisy = combined.SplitEffect(halves=np.array([ones, -ones]), shares=np.zeros(2), run=0)
+    clear = combined.SplitEffect(halves=np.array([ones, ones]), shares=np.zeros(2), run=1)
+    assert np.isnan(combined.error_correlation(noisy, clear))
+    assert combined.error_correlation(clear, clear) == 1
+
+
 def test_intervals_cover_with_the_right_correlation_alone(
     simulated: tuple[list[np.ndarray], np.ndarray, np.ndarray],
 ) -> None:
