@@ -16,7 +16,7 @@ Truth = ImageLike | Mapping[str, ImageLike]
 
 @frozen
 class RunInputs:
-    """Arguments of `fit` for one run, without its series; see `bids_sr.SuperResolver.fit`.
+    """Arguments of `fit` for one run, without its series; see `bids_sr.SuperResolver`.
 
     Parameters
     ----------

@@ -6,16 +6,17 @@ A coefficient that is estimated from one voxel with 60 volumes has an error of .
 
 1. The residuals of each voxel give the ratios r_l of lag products to power, l = 1 … 6.
 2. Ratios are averaged over the neighborhood with a Gaussian in mm within the mask (as in FILM,
-Woolrich et al. 2001), so that all series of a run are treated alike on any grid.
-3. Tissues differ, and are closer to each other than the width of the Gaussian. One regression over
-the run predicts r_l from the mean signal relative to the neighborhood; the prediction is added.
+   Woolrich et al. 2001), so that all series of a run are treated alike on any grid.
+3. Tissues differ, and are closer to each other than the width of the Gaussian. One regression
+   over the run predicts r_l from the mean signal relative to the neighborhood; the prediction is
+   added.
 4. Models are computed at the nodes of a lattice in the plane of the two components with the
-largest variance of r_l (`_lattice`). The result of a voxel is the mean over the three surrounding
-nodes, weighted by proximity. The model of a node is the autoregressive process of order 6 whose
-residuals have the r_l of that node. Many voxels thus share a model, as the whole brain does in
-SPM's FAST (Corbin et al. 2018).
+   largest variance of r_l (`_lattice`). The result of a voxel is the mean over the three surrounding
+   nodes, weighted by proximity. The model of a node is the autoregressive process of order 6 whose
+   residuals have the r_l of that node. Many voxels thus share a model, as the whole brain does in
+   SPM's FAST (Corbin et al. 2018).
 5. If voxels scatter more around these expectations than noise would, the r_l of each voxel is
-mixed in accordingly (best linear prediction, empirical Bayes), and step 4 is repeated.
+   mixed in accordingly (best linear prediction, empirical Bayes), and step 4 is repeated.
 
 Results are continuous functions of the data. If groups of similar voxels shared a model instead, a
 rounding error could move a voxel to another group and change its t by several percent. Remaining

@@ -145,7 +145,8 @@ def _sidecar_of(
 
     Sources among the given keys replace `sources`, which are those of the step.
     """
-    content = {**({"Sources": list(sources)} if sources else {}), **values}
+    with_sources = bool(sources) and "Sources" not in values
+    content = {**values, **({"Sources": list(sources)} if with_sources else {})}
     if entities["extension"] == ".nii.gz":
         if entities["suffix"] not in {"mask", "dseg", "probseg"}:
             content.setdefault("SkullStripped", False)

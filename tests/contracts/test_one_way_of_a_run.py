@@ -14,7 +14,7 @@ from bids_sr.config import Paths, Selection, Settings
 from bids_sr.preflight import check
 from bids_sr.workflows.participant import graph_of
 
-MOST = 7
+MOST = 8
 
 
 def _classes() -> Iterator[type]:

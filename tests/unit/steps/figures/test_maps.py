@@ -126,7 +126,7 @@ def test_what_was_not_declared_is_not_drawn():
 
     with pytest.raises(ValueError, match=r"driftA is not among the declared figures \['drift'\]"):
         draw_drift(desc="driftA")
-    with pytest.raises(ValueError, match="no section moton; there are overview, "):
+    with pytest.raises(ValueError, match="no section moton; there are participant, overview, "):
         Shown("drift", "moton")
 
 
