@@ -11,10 +11,10 @@ A coefficient that is estimated from one voxel with 60 volumes has an error of .
    over the run predicts r_l from the mean signal relative to the neighborhood; the prediction is
    added.
 4. Models are computed at the nodes of a lattice in the plane of the two components with the
-   largest variance of r_l (`_lattice`). The result of a voxel is the mean over the three surrounding
-   nodes, weighted by proximity. The model of a node is the autoregressive process of order 6 whose
-   residuals have the r_l of that node. Many voxels thus share a model, as the whole brain does in
-   SPM's FAST (Corbin et al. 2018).
+   largest variance of r_l (`_lattice`). The result of a voxel is the mean over the three
+   surrounding nodes, weighted by proximity. The model of a node is the autoregressive process of
+   order 6 whose residuals have the r_l of that node. Many voxels thus share a model, as the whole
+   brain does in SPM's FAST (Corbin et al. 2018).
 5. If voxels scatter more around these expectations than noise would, the r_l of each voxel is
    mixed in accordingly (best linear prediction, empirical Bayes), and step 4 is repeated.
 
