@@ -58,7 +58,7 @@ FOCI: dict[str, _Place] = {
     ),
     **_network("visual", visualLeft=(-30.0, -88.0, 0.0), visualRight=(30.0, -88.0, 0.0)),
 }
-_BOX = 24.0  # mm, half the side of the cube around a focus in which its map is computed
+_BOX = 24.0  # mm, half the side of the cube that contains the map of a focus
 
 
 @frozen
@@ -170,7 +170,7 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
     rng : np.random.Generator
         Source of random numbers.
     head : Head
-        Head in which the focus is placed.
+        Head that contains the focus.
     label : str
         Key of FOCI.
     scene : str

@@ -78,7 +78,7 @@ class SimulatedRun:
 
     @property
     def reference(self) -> int:
-        """Number of the volume to which motion refers, the first in the steady state."""
+        """Number of the reference volume of motion, the first in the steady state."""
         return min(self.transient.dummies, self.preset.volumes - 1)
 
     @cached_property
@@ -112,7 +112,7 @@ class SimulatedRun:
 
     @cached_property
     def changes(self) -> dict[str, Array]:
-        """Signal change by condition, the sum of its foci; empty without activity."""
+        """Signal change by condition, the sum of its foci; empty if there is no activity."""
         maps = self.maps.items()
         driven = {
             name: [change for label, change in maps if name in FOCI[label].driven_by]

@@ -18,7 +18,7 @@ from bids_sr.phantom.fields import distance, smooth_field, upsample
 
 # mm, field of view of the scene
 _LOW, _HIGH = np.array([-92.0, -126.0, -76.0]), np.array([92.0, 92.0, 104.0])
-_DEFORM_STEP = 4.0  # mm, grid on which the deformation is drawn
+_DEFORM_STEP = 4.0  # mm, voxel size of the drawn deformation
 # gain of the fluid fraction; averaging has closed the sulci of the template, which are open in a
 # single brain
 _OPEN = 3.2

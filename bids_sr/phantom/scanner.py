@@ -96,7 +96,7 @@ def distortion(rng: np.random.Generator, grid: Grid, inside: Array, size_mm: flo
 
 @dataclass(frozen=True, kw_only=True)
 class Scanner:
-    """Geometry in which a still or moving head is scanned.
+    """Geometry of the scan of a still or moving head.
 
     Attributes
     ----------
@@ -148,7 +148,7 @@ class Scanner:
 
     @cached_property
     def sampling_grid(self) -> Grid:
-        """Grid on which moving scenes are sampled, with 1.5 times the in-plane resolution."""
+        """Sampling grid of moving scenes, with 1.5 times the in-plane resolution."""
         x, y, _ = self.grid[0]
         return hr_grid(*self.grid, (x * 3 // 2 / x, y * 3 // 2 / y, 1.0))
 
@@ -227,7 +227,7 @@ class Scanner:
             Transform of a point of the reference volume to its position in this volume (4 x 4,
             RAS+ mm).
         changes : Mapping[str, Array] | None, optional
-            Signal changes by condition as returned by `prepare`; None without activity.
+            Signal changes by condition as returned by `prepare`; None if there is no activity.
         weights : Mapping[str, Array] | None, optional
             Fraction of each change at the time of each slice (Z,).
         modulation : Array | None, optional

@@ -57,7 +57,7 @@ class PulseSequence:
     flip : float
         Flip angle (degrees).
     ti : float | None
-        Inversion time (s); None without an inversion.
+        Inversion time (s); None if there is no inversion.
     refocused : bool
         Whether the echo is a spin echo, which decays by T2 and is not dephased around veins.
     fat : float

@@ -30,7 +30,7 @@ _UNEVENNESS = 0.15  # relative size of the receive field
 
 
 def _nulling_time(t1: float, tr: float) -> float:
-    """Return the inversion time (s) at which a tissue with this T1 (s) gives no signal."""
+    """Return the inversion time (s) that suppresses a tissue with this T1 (s)."""
     return float(t1 * np.log(2 / (1 + np.exp(-tr / t1))))
 
 

@@ -43,7 +43,7 @@ def white_matter_hyperintensities(
     zooms : Sequence[float]
         Voxel size along each axis (mm).
     likely : Mask | None, optional
-        Voxels in which lesions occur (X, Y, Z); None uses the whole brain.
+        Voxels where lesions are likely (X, Y, Z); None uses the whole brain.
 
     Returns
     -------
@@ -151,7 +151,7 @@ def segmentations(
     masks : Mapping[str, Mapping[str, Mask]]
         Voxels of each class (3D, boolean) by name, for each series.
     mask : Mask
-        Brain voxels on the grid of the scans (3D, boolean), in which overlap is computed.
+        Brain voxels on the grid of the scans (3D, boolean), for the overlap.
     zooms : Sequence[float]
         Voxel size along each axis (mm).
 
@@ -191,7 +191,7 @@ def lesions(
     zooms : Sequence[float]
         Voxel size along each axis (mm).
     likely : Mask | None, optional
-        Voxels in which lesions occur (3D, boolean); None uses the whole brain.
+        Voxels where lesions are likely (3D, boolean); None uses the whole brain.
 
     Returns
     -------

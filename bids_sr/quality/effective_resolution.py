@@ -133,7 +133,7 @@ def decorrelation_steps(image: Real) -> DecorrelationSteps | None:
     maxima = [(peak, k) for k, peak in enumerate(peaks) if peak is not None]
     if maxima:
         best, filter_number = max(maxima)
-        # refined around the largest maximum and the filter in which it occurred
+        # refined around the largest maximum and its filter
         step = radii[1] - radii[0]
         fine_radii = np.linspace(max(0.0, best - step), min(1.0, best + 0.4), _RADII)
         neighbors = widths[max(filter_number - 2, 0) : filter_number + 1]

@@ -20,7 +20,7 @@ _RANGE = (2.5, 97.5)
 
 @frozen
 class _SliceScores:
-    """Sums over the voxels of each of S slices, from which scores are computed."""
+    """Sums over the voxels of each of S slices, for the computation of scores."""
 
     squared: Array  # squared error (S,)
     similar: Array  # structural similarity (S,)
@@ -57,7 +57,7 @@ def slice_scores(
     Returns
     -------
     _SliceScores
-        Sums over each slice, from which scores are computed.
+        Sums over each slice, for the computation of scores.
 
     Raises
     ------

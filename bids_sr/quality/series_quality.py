@@ -52,7 +52,7 @@ def smoothness(correlations: Sequence[float], zooms: Sequence[float]) -> tuple[f
 
 
 class QualitySums:
-    """Running sums over the volumes of a series, from which its quality is computed.
+    """Running sums over the volumes of a series, for the computation of its quality.
 
     Smoothness is computed from differences of successive volumes, which contain little signal and
     no trend. It is based on the correlation over time of each pair of neighbors inside the mask,

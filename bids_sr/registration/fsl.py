@@ -29,7 +29,7 @@ _TYPES = {"T1w": 1}
 def unbiased_by_fast(image: Volume, contrast: str, folder: Path) -> Volume:
     """Correct the bias field of an image with FAST.
 
-    FAST estimates the bias field while it segments the image.
+    The bias field is estimated during the segmentation of the image.
 
     Parameters
     ----------

@@ -132,7 +132,7 @@ def registered_pair(
 def _polish(highres: Volume, lowres: Volume, mask: Array, start: Array, factor: Factor) -> Array:
     """Refine the lowres-to-highres transform on a k-space truncated high-resolution image.
 
-    The truncation to low resolution models the acquisition by the scanner.
+    The scanner truncates k-space in the same way, so both images have the same resolution.
     """
     xfm = np.asarray(start, dtype=float)
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
