@@ -1,4 +1,4 @@
-"""Maps of each series at each smoothing, its quality, and the tables that compare all series."""
+"""Maps of each series at each smoothing width, image quality, and tables of all series."""
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -67,7 +67,7 @@ def describe_maps(
 ) -> str:
     """Return methods text of the maps of all series; for parameters see `map_series`.
 
-    `at_rest`: whether time series of seeds replace events.
+    `at_rest` is True if time series of seeds replace events.
     """
     widths = enumerated([f"{width:g}" for width in smoothing])
     what, course = (
@@ -117,37 +117,43 @@ def describe_maps(
 
 
 OF_CONTRAST = {"contrast": ["ContrastWeights"], "label": []}
-"""What sidecars of maps and of regions say of their contrast alone."""
+"""Sidecar entries of maps and regions that are specific to their contrast."""
 
 
 _BESIDE = {"effect": ("sd", "tTotal"), "variance": ("wrongsign",), "z": ("zTotal",)}
-"""Maps of `steps.quality`, and beside which they are stored."""
+"""Maps of `steps.quality`, by the statistic that they are stored with."""
 
 
 def stored_maps(
     series: str, chosen: StoredMaps, contrasts: Collection[str]
 ) -> list[dict[str, str]]:
-    """Return the maps and regions of a series to be stored, by their entities.
+    """Return the entities of the maps and regions of a series that are stored.
 
-    At a level that stores no maps of the series, there are none.
+    The list is empty if the storage level does not include maps of the series.
     """
     entities: list[dict[str, str]] = []
-    left_out = chosen.leaves_out(series)
+    omitted = chosen.leaves_out(series)
     for fwhm_mm, statistics in chosen.of(series).items():
         desc = map_label(series, fwhm_mm)
-        stats = [each for stat in statistics.stats for each in (stat, *_BESIDE.get(stat, ()))]
+        stats = [
+            statistic for stat in statistics.stats for statistic in (stat, *_BESIDE.get(stat, ()))
+        ]
         entities += [{"suffix": "statmap", "stat": stat, "desc": desc} for stat in stats]
         regions = [
-            map_label(series, fwhm_mm, each.label)
-            for each in parse_thresholds(statistics.thresholds)
+            map_label(series, fwhm_mm, threshold.label)
+            for threshold in parse_thresholds(statistics.thresholds)
         ]
         regions += [desc + "Reliable"] * ("effect" in statistics.stats)
         entities += [{"suffix": "mask", "desc": region} for region in regions]
-    if not left_out:
+    if not omitted:
         return entities
     key = {"statmap": "contrast", "mask": "label"}
-    named = [name for name in contrasts if name not in left_out]
-    return [{**own, key[own["suffix"]]: name} for own in entities for name in named]
+    stored_contrasts = [name for name in contrasts if name not in omitted]
+    return [
+        {**map_entities, key[map_entities["suffix"]]: name}
+        for map_entities in entities
+        for name in stored_contrasts
+    ]
 
 
 def _cost_of_maps(contrasts: Contrasts) -> Cost:
@@ -186,38 +192,59 @@ def map_series(
 ) -> tuple[list[Map], Rows, Rows, Image, Image]:
     """Map correlation and linear model of one series, with regions, metrics and image quality.
 
-    The series is read once for all smoothings, and for tSNR, mean signal and noise smoothness of
-    its steady volumes that are not censored. Figures need its middle volume and the map of tSNR,
-    and no series.
+    The series is read once for all smoothing widths, and for tSNR, mean signal and noise
+    smoothness of its uncensored steady-state volumes. Figures use its middle volume and tSNR map
+    instead of the series.
 
-    `series`: in BOLD signal units, dummies included. `mask`, `roi`: on its grid. `low_pass`: Hz,
-    of correlation only. `zerofilled, zerofilled_maps, zerofilled_metrics, zerofilled_quality,
-    zerofilled_tsnr`: the zero-filled series and what this step made of it: that of the series,
-    too, where the series is the same file, as of a method that is not applied. `start_time`:
-    moment of a volume for which its values hold (s after its start). `nuisance`: columns of the
-    confounds that enter the model; None: motion and aCompCor. `input_smoothing`: FWHM (mm) by
-    which the acquired volumes had been smoothed, for the sidecars. `correlation_confounds`:
-    whether the confounds are also regressed out of the time series that are correlated.
+    Parameters
+    ----------
+    series : Series
+        Series in BOLD signal units, including dummies.
+    mask, roi : Mask
+        Brain and region of interest on the grid of the series.
+    zerofilled, zerofilled_maps, zerofilled_metrics, zerofilled_quality, zerofilled_tsnr
+        Zero-filled series, and the results of this step for it. They are reused if the series is
+        the same file, because its method was not applied.
+    low_pass : float | None
+        Cut-off of the low-pass filter for the correlation (Hz); None to disable the filter.
+    start_time : float
+        Reference time of a volume (s after its start).
+    nuisance : list[str] | None
+        Columns of the confounds in the model; None for motion and aCompCor.
+    input_smoothing : float
+        Smoothing of the acquired volumes (FWHM, mm), for the sidecars.
+    correlation_confounds : bool
+        Whether confounds are also regressed out of time series before the correlation.
+
+    Returns
+    -------
+    tuple[list[Map], Rows, Rows, Image, Image]
+        Maps and regions; metrics of maps; image quality; middle volume; and tSNR map.
     """
     middle = Volume(series.volume(series.shape[3] // 2), series.affine)
     if zerofilled is not None and Path(series.path).samefile(zerofilled.path):
-        about = partial(
+        shared_sidecar = partial(
             map_sidecars.common_sidecar,
             series=series_name,
             zooms=series.zooms,
             axis_order=axis_order,
         )
         return (
-            [_named_anew(one, series_name, about, here) for one in zerofilled_maps],
+            [
+                _named_anew(zerofilled_map, series_name, shared_sidecar, here)
+                for zerofilled_map in zerofilled_maps
+            ],
             [replace(row, series=series_name) for row in zerofilled_metrics or ()],
             [replace(row, series=series_name) for row in zerofilled_quality or ()],
             middle,
             zerofilled_tsnr or middle,
         )
-    always = model_confounds(confounds, [])  # of the temporal model
-    lacking = [name for name in nuisance or () if model_confounds(confounds, [name]) == always]
-    if lacking and series_name == RAW:
-        _LOGGER.warning("The confounds of this run do not include %s", ", ".join(lacking))
+    time_names = model_confounds(confounds, [])  # columns of the temporal model
+    missing_names = [
+        name for name in nuisance or () if model_confounds(confounds, [name]) == time_names
+    ]
+    if missing_names and series_name == RAW:
+        _LOGGER.warning("The confounds of this run do not include %s", ", ".join(missing_names))
     settings = ActivationSettings(
         kinds=tuple(kinds),
         confound_names=model_confounds(confounds, nuisance),
@@ -229,8 +256,10 @@ def map_series(
         start_time=start_time,
         correlation_confounds=correlation_confounds,
     )
-    kept = kept_volumes(confounds, series.shape[3])[n_dummy:]
-    sums = QualitySums(mask.data, series.zooms, len(kept), None if kept.all() else kept)
+    uncensored = kept_volumes(confounds, series.shape[3])[n_dummy:]
+    sums = QualitySums(
+        mask.data, series.zooms, len(uncensored), None if uncensored.all() else uncensored
+    )
     fits = fitted(series, mask.data, regressors, contrasts, settings, here, confounds, sums.add)
     maps: list[Derivative] = []
     rows: list[MetricRow] = []
@@ -277,25 +306,30 @@ def map_series(
     return maps, rows, quality_rows, middle, Volume(quality.tsnr, series.affine)
 
 
-def _written(made: Derivative, here: Path) -> Derivative:
-    """Return a map or region as a file, so that no more than one is held on its grid."""
-    save_image(made.volume.data, made.volume.affine, path := here / f"{made.name}.nii")
-    return replace(made, content=path)
+def _written(derivative: Derivative, here: Path) -> Derivative:
+    """Write a map or region to a file, so that only one is in memory on its grid."""
+    save_image(
+        derivative.volume.data, derivative.volume.affine, path := here / f"{derivative.name}.nii"
+    )
+    return replace(derivative, content=path)
 
 
 def _named_anew(
-    made: Derivative, series: str, about: Callable[..., map_sidecars.Sidecar], here: Path
+    derivative: Derivative,
+    series: str,
+    shared_sidecar: Callable[..., map_sidecars.Sidecar],
+    here: Path,
 ) -> Derivative:
-    """Return a map or region under the name of a series of the same values."""
-    fwhm_mm = real(made.sidecar["SmoothingFWHM"])
-    label = map_label(series, fwhm_mm, str(made.sidecar.get("ThresholdLabel", "")))
-    named = replace(
-        made,
-        entities={**made.entities, "desc": label},
-        sidecar={**made.sidecar, **about(fwhm_mm=fwhm_mm)},
+    """Link a map or region under the name of a series with the same values."""
+    fwhm_mm = real(derivative.sidecar["SmoothingFWHM"])
+    label = map_label(series, fwhm_mm, str(derivative.sidecar.get("ThresholdLabel", "")))
+    renamed = replace(
+        derivative,
+        entities={**derivative.entities, "desc": label},
+        sidecar={**derivative.sidecar, **shared_sidecar(fwhm_mm=fwhm_mm)},
     )
-    link_whole(Path(str(made.content)), path := here / f"{named.name}.nii")
-    return replace(named, content=path)
+    link_whole(Path(str(derivative.content)), path := here / f"{renamed.name}.nii")
+    return replace(renamed, content=path)
 
 
 def fitted(
@@ -308,21 +342,29 @@ def fitted(
     confounds: Confounds | None = None,
     seen: Callable[[list[Float32]], None] | None = None,
 ) -> dict[float, ActivationMaps]:
-    """Map the contrasts that can be made, in one thread.
+    """Map the contrasts of a run that can be estimated, in a single thread.
 
-    There is one step for every series.
+    Parameters
+    ----------
+    settings : ActivationSettings
+        Settings of the correlation and of the linear model.
+    confounds : Confounds | None
+        Confounds of the run, one row per volume; None for a model without confounds.
+    seen : Callable | None
+        Function that is called with each batch of volumes that are read.
 
-    `settings`: of the correlation and of the linear model. `seen`: what else is done with the
-    volumes that are read, some at a time. `confounds`: confounds of the run, one row a volume;
-    None: none enter the model. Returns maps, with the design, by smoothing (FWHM, mm).
+    Returns
+    -------
+    dict[float, ActivationMaps]
+        Maps with the design, by smoothing width (FWHM, mm).
     """
-    there = regressors.contrasts(contrasts)
+    available = regressors.contrasts(contrasts)
     with threadpool_limits(1):
         return map_activation(
             series,
             mask,
             regressors,
-            there,
+            available,
             settings,
             scratch=here,
             confounds=confounds,
@@ -338,8 +380,8 @@ def _images(
     settings: ActivationSettings,
     desc: str,
 ) -> Iterator[tuple[Array, dict[str, str], map_sidecars.Sidecar]]:
-    """Values, entities and sidecar of maps and of regions."""
-    limits = {each.label: each for each in parse_thresholds(thresholds)}
+    """Yield values, entities and sidecar of maps and regions."""
+    limits = {threshold.label: threshold for threshold in parse_thresholds(thresholds)}
     for (name, stat), values in fit.maps.items():
         model = map_sidecars.model_text(
             stat,
@@ -361,50 +403,50 @@ def _images(
 
 @step(makes=("image_metrics", "image_columns"), small=True)
 def join_quality(quality: list[Rows]) -> tuple[Rows, Facts]:
-    """Quality of all series in one table, and what its columns and measures mean."""
+    """Join the image quality of all series in one table, with descriptions of its columns."""
     rows = [row for table in quality for row in table]
     return rows, columns_json(row.statistic for row in rows)
 
 
 _COMPARED = ("cc", "effect", "t", "z")
-"""Statistics of the maps that tables of regions and comparisons are made of."""
+"""Statistics of the maps that tables compare."""
 _MapsBySmoothing = dict[float, dict[str, dict[tuple[str, str], Derivative]]]
 
 
 def by_smoothing(maps: Iterable[Derivative], stats: Collection[str]) -> _MapsBySmoothing:
-    """Return maps of some statistics as FWHM → series → (contrast, stat) → map.
+    """Return maps of some statistics by smoothing width (FWHM, mm), series, and (contrast, stat).
 
     Regions are skipped.
-
-    Maps by smoothing (FWHM, mm), series, and contrast with statistic.
     """
-    out: _MapsBySmoothing = {}
-    for (contrast, stat, fwhm_mm), of_series in sorted_maps(maps)[0].items():
-        for series, each in of_series.items() if stat in stats else ():
-            out.setdefault(fwhm_mm, {}).setdefault(series, {})[contrast, stat] = each
-    return out
+    maps_by_width: _MapsBySmoothing = {}
+    for (contrast, stat, fwhm_mm), maps_by_series in sorted_maps(maps)[0].items():
+        for series, statmap in maps_by_series.items() if stat in stats else ():
+            maps_by_width.setdefault(fwhm_mm, {}).setdefault(series, {})[contrast, stat] = statmap
+    return maps_by_width
 
 
 _Sorted = dict[tuple[str, str, float], dict[str, Derivative]]
 
 
 def sorted_maps(maps: Iterable[Derivative]) -> tuple[_Sorted, _Sorted]:
-    """Return maps and regions of a run by series; those in another space are left out.
+    """Return maps and regions of a run by series; maps in other spaces are skipped.
 
-    Maps are by contrast, statistic and FWHM (mm), regions by contrast, kind and FWHM.
+    Maps are by contrast, statistic and FWHM (mm), and regions by contrast, kind and FWHM.
     """
     stats, regions = _Sorted(), _Sorted()
-    for made in maps:
-        entities, about = made.entities, made.sidecar
+    for derivative in maps:
+        entities, sidecar = derivative.entities, derivative.sidecar
         if entities.get("space"):
             continue
-        series = str(about["SourceSeries"])
-        fwhm_mm = real(about["SmoothingFWHM"])
+        series = str(sidecar["SourceSeries"])
+        fwhm_mm = real(sidecar["SmoothingFWHM"])
         if entities["suffix"] == "statmap":
-            stats.setdefault((entities["contrast"], entities["stat"], fwhm_mm), {})[series] = made
+            stats.setdefault((entities["contrast"], entities["stat"], fwhm_mm), {})[series] = (
+                derivative
+            )
         elif entities["suffix"] == "mask":
-            region = str(about["ThresholdLabel"])
-            regions.setdefault((entities["label"], region, fwhm_mm), {})[series] = made
+            region = str(sidecar["ThresholdLabel"])
+            regions.setdefault((entities["label"], region, fwhm_mm), {})[series] = derivative
     return stats, regions
 
 
@@ -431,18 +473,24 @@ def compare_maps(
     thresholds: Sequence[str],
     factor: Factor,
 ) -> tuple[Rows, Facts]:
-    """Return all metrics of the maps of each series and of the upsampled raw maps.
+    """Join the metrics of the maps of each series and of the interpolated raw maps.
 
-    The raw maps are brought to the high-resolution grid by splines.
+    Maps of the raw series are interpolated to the high-resolution grid by cubic splines.
     """
-    made = {each.entities["contrast"] for each in maps if each.entities["suffix"] == "statmap"}
-    among = {name: contrasts[name] for name in contrasts if name in made}
+    mapped_contrasts = {
+        derivative.entities["contrast"]
+        for derivative in maps
+        if derivative.entities["suffix"] == "statmap"
+    }
+    compared_contrasts = {name: contrasts[name] for name in contrasts if name in mapped_contrasts}
     rows = [row for table in map_metrics for row in table]
-    for fwhm_mm, of_series in by_smoothing(maps, _COMPARED).items():
-        if raw := {key: each.volume.data for key, each in of_series.get(RAW, {}).items()}:
+    for fwhm_mm, maps_by_series in by_smoothing(maps, _COMPARED).items():
+        if raw := {
+            key: statmap.volume.data for key, statmap in maps_by_series.get(RAW, {}).items()
+        }:
             rows += raised_rows(
                 raw,
-                among,
+                compared_contrasts,
                 parse_thresholds(thresholds),
                 acquired=bold_mask,
                 fine=bold_mask_hr,

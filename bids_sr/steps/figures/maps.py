@@ -1,4 +1,4 @@
-"""Figures of a run's model and maps: design, activation, surfaces and clusters."""
+"""Figures of a run's linear model and maps: design, activation, surfaces and clusters."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -49,12 +49,14 @@ def draw_design(
     nuisance: list[str] | None = None,
     n_dummy: int = 0,
 ) -> Content:
-    """Draw events, design matrix and contrasts of the run's linear model.
+    """Draw events, design matrix and contrasts of the linear model, which all series share.
 
-    Every series of the run is fitted with this model.
-
-    `start_time`: moment of a volume for which its values hold (s after its start). `nuisance`:
-    columns of the confounds that enter the model; None: motion and aCompCor.
+    Parameters
+    ----------
+    start_time : float
+        Reference time of a volume (s after its start).
+    nuisance : list[str] | None
+        Columns of the confounds in the model; None for motion and aCompCor.
     """
     from bids_sr.figures.design import design_figure
     from bids_sr.glm.design import build_design
@@ -74,7 +76,7 @@ def draw_design(
 
 
 def activation_cost(contrasts: Contrasts) -> Cost:
-    """Return the processor time of `draw_activation`, which the number of contrasts decides."""
+    """Return the processor time of `draw_activation`, which depends on the number of contrasts."""
     n_drawn = count_mapped(contrasts)
     return Cost(always=1.0 + 0.95 * n_drawn, high=0.3 * n_drawn)
 
@@ -125,18 +127,18 @@ def draw_activation(
     series_names: Sequence[str],
     at_rest: bool,
 ) -> Iterator[Drawn]:
-    """For each contrast and smoothing, the t-maps (CC, where there are no t-maps) on one scale.
+    """Draw the t maps of each contrast and smoothing width; CC maps if there are no t maps.
 
-    Acquired, B-spline, methods and measured are drawn; the viewer has all series.
-
-    `guide_hr`: high-resolution T2*w image as background (3D); None takes boldref.
+    The figures contain the acquired, B-spline and measured series, and the methods; the viewer has
+    all series. `guide_hr` is the high-resolution T2*w image as background (3D); None for the
+    boldref.
     """
     from bids_sr.figures.maps import activation_figure
 
     shown_maps = run_maps_figures.sort_maps(maps)
     scene = run_maps_figures.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
     display = shown_maps.display
-    what = "connectivity" if at_rest else "activation"
+    figure_name = "connectivity" if at_rest else "activation"
     for (contrast, stat, fwhm), by_series in shown_maps.stats.items():
         if stat == display.statistic:
             regions = shown_maps.regions.get((contrast, "Fdr", fwhm), {})
@@ -148,7 +150,7 @@ def draw_activation(
                 limit=run_maps_figures.color_limit(by_series.values(), display.floor),
                 significant={name: regions[name].volume for name in names if name in regions},
             )
-            yield Drawn(what, drawn, contrast=contrast, fwhm_mm=fwhm)
+            yield Drawn(figure_name, drawn, contrast=contrast, fwhm_mm=fwhm)
 
 
 @figure(
@@ -171,25 +173,25 @@ def draw_surfaces(
     series_name: str,
     space_entities: Mapping[str, str],
 ) -> Iterator[Drawn]:
-    """Draw the t maps (CC, where there are none) on both hemispheres.
+    """Draw the t maps on both hemispheres; CC maps if there are no t maps.
 
-    `surfaces`: white and pial surfaces, each left and right, in the frame of the T1w image.
+    `surfaces` are white and pial surfaces, each left and right, in the frame of the T1w image.
     """
     from nilearn.surface import load_surf_data, load_surf_mesh
 
     from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY, surface_figure
     from bids_sr.report.evaluation_rows import series_text
 
-    drawn_on = [tuple(load_surf_mesh(white)) for white in surfaces[:2]]
-    stats = {each.entities["stat"] for each in surface_maps}
+    white_surfaces = [tuple(load_surf_mesh(white)) for white in surfaces[:2]]
+    stats = {surface_map.entities["stat"] for surface_map in surface_maps}
     display = T_DISPLAY if "t" in stats else CC_DISPLAY
     half = len(surface_maps) // 2
     space = space_entities["space"]
     for left, right in zip(surface_maps[:half], surface_maps[half:], strict=True):
         if left.entities["stat"] == display.statistic:
-            values = [load_surf_data(str(each.content)) for each in (left, right)]
+            values = [load_surf_data(str(surface_map.content)) for surface_map in (left, right)]
             title = f"{series_text(series_name)} on {space}"
-            drawn = surface_figure(values, drawn_on, display, title)
+            drawn = surface_figure(values, white_surfaces, display, title)
             fwhm_mm = real(left.sidecar["SmoothingFWHM"])
             yield Drawn("surface", drawn, left.entities["contrast"], fwhm_mm, space)
 
@@ -210,7 +212,10 @@ def draw_surfaces(
     ),
 )
 def show_clusters(clusters: Table, evaluation: Rows, verdict: Verdict) -> Content:
-    """Show the best method's largest clusters with atlas labels, the judged contrast first."""
+    """Show the largest clusters of the best method with atlas labels.
+
+    The contrast of the verdict is shown first.
+    """
     from bids_sr.report.cluster_tables import clusters_html
 
     judged = run_maps_figures.judged_contrast(evaluation, verdict)
