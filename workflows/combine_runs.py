@@ -219,7 +219,9 @@ def _carry(
             contrasts=contrasts,
             percent=group.over_sessions,
         )
-        n_maps = _MAPS_OF_A_RUN * len(contrasts) * len(run.plan.planned.settings.activation.smoothing)
+        n_maps = (
+            _MAPS_OF_A_RUN * len(contrasts) * len(run.plan.planned.settings.activation.smoothing)
+        )
         seconds = (0.05 if first2run_xfm is None else 0.18) * n_maps
         expect_cost(carried, Cost(always=0.3, high=seconds))
         return carried
