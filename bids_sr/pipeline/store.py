@@ -145,8 +145,9 @@ def _sidecar_of(
 
     Sources among the given keys replace `sources`, which are those of the step.
     """
-    with_sources = bool(sources) and "Sources" not in values
-    content = {**values, **({"Sources": list(sources)} if with_sources else {})}
+    content = dict(values)
+    if sources:
+        content.setdefault("Sources", list(sources))
     if entities["extension"] == ".nii.gz":
         if entities["suffix"] not in {"mask", "dseg", "probseg"}:
             content.setdefault("SkullStripped", False)
