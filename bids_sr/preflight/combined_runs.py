@@ -7,9 +7,10 @@ each contrast the weights of the trial types.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
-from bids_sr.bids import BoldRun
+from bids_sr.bids import BoldRun, entities_of
 from bids_sr.bids.findings import Findings
 from bids_sr.config.seeds import seed_names
 from bids_sr.frozen import frozen
@@ -197,8 +198,14 @@ def _group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> RunGr
     ):
         return None
     dropped = ("run", "session") if over_sessions else ("run",)
+    entities = dict(_key(runs[0], without=dropped))
+    for stem, notices in plan.left_out.items():
+        skipped = entities_of(Path(f"{stem}_bold.nii.gz"))
+        if {key: label for key, label in skipped.items() if key not in dropped} == entities:
+            name = _short_name(skipped, over_sessions=over_sessions)
+            left_out[name] = f"the run was skipped: {notices[0].why}"
     return RunGroup(
-        entities={**dict(_key(runs[0], without=dropped)), "datatype": "func"},
+        entities={**entities, "datatype": "func"},
         runs=members,
         over_sessions=over_sessions,
         contrasts=contrasts,
@@ -266,8 +273,13 @@ def _key(run: BoldRun, *, without: Sequence[str]) -> tuple[tuple[str, str], ...]
 
 def _name(run: BoldRun, *, over_sessions: bool) -> str:
     """Name of a run among those that it is combined with."""
+    return _short_name(run.entities, over_sessions=over_sessions)
+
+
+def _short_name(entities: Mapping[str, str], *, over_sessions: bool) -> str:
+    """Session and number of a run as in its file name."""
     keys = ("session", "run") if over_sessions else ("run",)
-    parts = [f"{_SHORT.get(key, key)}-{run.entities[key]}" for key in keys if key in run.entities]
+    parts = [f"{_SHORT.get(key, key)}-{entities[key]}" for key in keys if key in entities]
     return "_".join(parts) or "no run-"
 
 

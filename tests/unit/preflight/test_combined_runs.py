@@ -113,6 +113,14 @@ def test_another_voxel_size_leaves_a_run_out(maker, tmp_path):
     assert list(warnings) == ["sub-01_task-tap_run-2"]
 
 
+def test_a_run_that_is_skipped_is_named(maker, tmp_path):
+    add(maker, "task-tap_run-1", "task-tap_run-2")
+    add(maker, "task-tap_run-3", rows=[("soon", 4.0, "thumb")])
+    (group,), _, _ = grouped(maker, tmp_path)
+    assert list(group.runs) == ["run-1", "run-2"]
+    assert "the run was skipped: " in group.left_out["run-3"]
+
+
 def test_components_of_runs_at_rest_are_not_combined(maker, tmp_path):
     for run in (1, 2):
         maker.bold(f"sub-01_task-rest_run-{run}", n_volumes=90)
