@@ -69,27 +69,27 @@ STAGES = {
     **dict.fromkeys(("join_quality", "compare_maps"), EVALUATION),
     "estimate_variance": "variance maps of the run",
     "figures": "figures and reports",
-    **dict.fromkeys(("store", "primary"), "writing the results"),
+    **dict.fromkeys(("store", "primary_dataset"), "writing the results"),
     "training": TRAINING,
-    **dict.fromkeys(("evaluation", "quality", "judgment"), EVALUATION),
-    **dict.fromkeys(("activation", "active_regions"), MAPS),
+    **dict.fromkeys(("evaluation", "quality", "judgment", "reconstruction_error"), EVALUATION),
+    **dict.fromkeys(("activation", "clusters", "region_growth", "seeds"), MAPS),
     "motion": "head motion, slice timing, confounds",
     "anatomy": "anatomy: bias field, brain, template, tissues",
-    "registration": REGISTRATION,
+    **dict.fromkeys(("registration", "spaces", "surfaces"), REGISTRATION),
 }
 """Step, or the module or folder in which it stands, and its stage."""
 
 
 @cache
 def modules_of_steps() -> dict[str, list[str]]:
-    """Every step with the modules around it, the nearest first."""
+    """Return every step with the folders and the module that contain it, the outermost first."""
     found = (
         import_module(each.name) for each in walk_packages(steps.__path__, f"{steps.__name__}.")
     )
     every = [
         one for module in found for one in vars(module).values() if isinstance(one, pipeline.Step)
     ]
-    return {one.__name__: one.__module__.split(".")[:1:-1] for one in every}
+    return {one.__name__: one.__module__.split(".")[2:] for one in every}
 
 
 def stage_of(node: str, step: str) -> str:

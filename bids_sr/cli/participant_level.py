@@ -16,14 +16,7 @@ from bids_sr.cli.messages import show
 from bids_sr.cli.progress import Progress
 from bids_sr.cli.stages import declared_seconds, expected
 from bids_sr.config import Settings, machine
-from bids_sr.config.machine import (
-    SHARED_GB,
-    WORKER_GB,
-    for_steps_gb,
-    largest_gb,
-    step_gb,
-    workers_that_fit,
-)
+from bids_sr.config.memory import SHARED_GB, WORKER_GB, for_steps_gb, step_gb, workers_that_fit
 from bids_sr.config.plugin import Plugin
 from bids_sr.config.settings import analysis_digest
 from bids_sr.io.earlier_files import EARLIER, set_aside
@@ -31,6 +24,7 @@ from bids_sr.notices import Notice, record
 from bids_sr.preflight import cost_text
 from bids_sr.preflight.pace import pace_now
 from bids_sr.region_names import find_atlas
+from bids_sr.steps.memory import largest_gb
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:

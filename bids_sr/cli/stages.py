@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bids_sr.bids.retrospective_plan import as_downsampled
 from bids_sr.config import Settings
-from bids_sr.config.machine import BASE_GB, Sizes, step_gb
+from bids_sr.config.memory import BASE_GB, Sizes, step_gb
 from bids_sr.preflight.estimates import estimate
 from bids_sr.preflight.plan import Estimate, Plan, Row
 from bids_sr.version import __version__
@@ -67,7 +67,7 @@ def stage_of(step: "AnyStep | None") -> str:
     `step`: step of the graph; None for what only joins. Returns the name of a step or module, or
     an empty text.
     """
-    known = () if step is None else (step.__name__, *step.__module__.split(".")[:1:-1])
+    known = () if step is None else (step.__name__, *step.__module__.split(".")[2:])
     return next((name for name in known if name in STAGES), "")
 
 

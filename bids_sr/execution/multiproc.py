@@ -26,7 +26,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as ready
@@ -57,6 +57,8 @@ _LOGGER = logging.getLogger(__name__)
 # for a killed worker to be gone; one that the kernel holds in a file system can take long
 _WAIT_S = 60.0
 _LOOK_AGAIN_S = 1.0  # where nothing was heard for so long; also how late a signal may be noticed
+# relative to the longest path of the participant; estimated durations err by more
+_ON_LONGEST = 0.98
 
 
 def start_worker(cwd: str, level: int) -> None:
@@ -159,6 +161,31 @@ class _Dependencies(lil_matrix):
         super().__setitem__(key, value)
 
 
+def _seconds(node: "Node") -> float:
+    """Return the expected duration of a node (s), 0 if unknown."""
+    return float(getattr(node, "seconds", 0.0))
+
+
+def _longest_through(
+    graph: "DiGraph[Node]", nodes: Sequence["Node"], ends: Collection["Node"]
+) -> dict["Node", float]:
+    """Return the duration (s) of the longest path through each node to one of `ends`.
+
+    It is 0 for nodes that no end follows. `nodes` are in topological order.
+    """
+    before: dict[Node, float] = {}
+    for node in nodes:
+        before[node] = max(
+            (before[other] + _seconds(other) for other in graph.predecessors(node)), default=0.0
+        )
+    onward: dict[Node, float | None] = {}
+    for node in reversed(nodes):
+        paths = [onward[successor] for successor in graph.successors(node)]
+        to_end = [path for path in paths if path is not None] + [0.0] * (node in ends)
+        onward[node] = _seconds(node) + max(to_end) if to_end else None
+    return {node: 0.0 if path is None else before[node] + path for node, path in onward.items()}
+
+
 class ResilientMultiProc(NotesLeft, MultiProcPlugin):
     """MultiProc with workers from a fork server, which recovers when one of them is killed.
 
@@ -234,18 +261,20 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
     def _generate_dependency_list(self, graph: "DiGraph[Node]") -> None:
         """Order the steps: one participant before the next, and what a verdict waits for first.
 
-        Steps that come before the first verdict precede those that come before the next one, then
-        come other results, then figures and files. Among these, the step with the longest path
-        before it comes first; before a verdict, the path ends there.
+        Steps on a participant's longest path to a verdict come first, so that a long training
+        occupies one worker while the others work on the first verdict. Steps before the first
+        verdict precede those before the next verdict; then come other results, then figures and
+        files. Among these, the step with the longest path ahead comes first; before a verdict,
+        that path ends at the verdict.
         """
         super()._generate_dependency_list(graph)
         turn: dict[str, int] = {}
-        after: dict[Node, float] = {}
-        waits: dict[Node, bool] = {}  # nothing but figures and files comes of it
+        ahead: dict[Node, float] = {}  # s, longest path to the verdict, or to the end
+        waits: dict[Node, bool] = {}  # only figures and files follow
         steps = {node: getattr(node.interface, "step", store) for node in self.procs}
         verdicts = [node for node in self.procs if steps[node].awaited]
         number = {node: at for at, node in enumerate(verdicts)}
-        first: dict[Node, int] = {}  # number of the first verdict that it comes before
+        first: dict[Node, int] = {}  # number of the first verdict that follows
         none = len(verdicts)
         for node in self.procs:
             turn.setdefault(owner_of(node)[0], len(turn))
@@ -255,19 +284,27 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
                 [number.get(node, none), *(first[successor] for successor in following)]
             )
             beyond = [
-                after[successor]
+                ahead[successor]
                 for successor in following
                 if first[node] == none or first[successor] < none
             ]
-            after[node] = getattr(node, "seconds", 0.0) + max(beyond, default=0.0)
+            ahead[node] = _seconds(node) + max(beyond, default=0.0)
             step = steps[node]
             waits[node] = (step is store or isinstance(step, FigureStep)) and all(
                 waits[successor] for successor in following
             )
-        self._turns = [
-            (turn[owner_of(node)[0]], first[node], waits[node], -after[node])
-            for node in self.procs
-        ]
+        through = _longest_through(graph, self.procs, set(verdicts))
+        longest: dict[str, float] = {}
+        for node in self.procs:
+            owner = owner_of(node)[0]
+            longest[owner] = max(longest.get(owner, 0.0), through[node])
+        self._turns = []
+        for node in self.procs:
+            owner = owner_of(node)[0]
+            on_longest = 0 < through[node] >= _ON_LONGEST * longest[owner]
+            self._turns.append(
+                (turn[owner], not on_longest, first[node], waits[node], -ahead[node])
+            )
 
     @property
     def depidx(self) -> _Dependencies | None:

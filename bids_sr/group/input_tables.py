@@ -48,7 +48,7 @@ def _run_text(columns: pd.DataFrame) -> pd.Series:
 
 
 def run_columns(entities: Mapping[str, str]) -> dict[str, str]:
-    """Return participant, session, task, run and variant of a file; n/a for those it lacks."""
+    """Return the cells that identify a run in the tables of the group, from its entities."""
     others = {key: label for key, label in entities.items() if key not in _PLACE}
     return {
         "participant": f"sub-{entities['subject']}",

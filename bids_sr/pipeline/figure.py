@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Generic, NamedTuple, ParamSpec, Union
 
-from bids_sr.config.machine import Need
+from bids_sr.config.memory import Need
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.pipeline.artifacts import Figure as FigureKind
 from bids_sr.pipeline.step import Step

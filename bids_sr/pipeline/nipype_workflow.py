@@ -7,7 +7,7 @@ from nipype.interfaces.utility import Merge
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
-from bids_sr.config.machine import Need
+from bids_sr.config.memory import Need
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.input_checksums import inputs_checksums
 from bids_sr.pipeline.nipype_interface import INPUTS_CHECKSUM

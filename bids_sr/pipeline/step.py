@@ -24,7 +24,7 @@ from typing import (
     get_args,
 )
 
-from bids_sr.config.machine import Need
+from bids_sr.config.memory import Need
 from bids_sr.pipeline.port import REQUIRED, bare, port_of
 from bids_sr.sr.method import Cost
 

@@ -16,14 +16,7 @@ from bids_sr.bids import BoldRun, Findings, Pair, Subject, input_of_models
 from bids_sr.bids.headers import read_header
 from bids_sr.config import Settings, machine
 from bids_sr.config.levels import StoredMaps, reaches, series_level
-from bids_sr.config.machine import (
-    BASE_GB,
-    WORKER_GB,
-    Sizes,
-    held_of_calibrated,
-    largest_gb,
-    workers_that_fit,
-)
+from bids_sr.config.memory import BASE_GB, WORKER_GB, Sizes, held_of_calibrated, workers_that_fit
 from bids_sr.config.spaces import FUNC
 from bids_sr.io.grids import LARGE
 from bids_sr.io.image_header import Triple
@@ -33,6 +26,7 @@ from bids_sr.preflight.combined_runs import group_runs
 from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.series import series_names
 from bids_sr.sr.method import get_method
+from bids_sr.steps.memory import largest_gb
 
 _SPACE_SHARE = 0.5  # of a volume in another space that the field of view of a run fills, at most
 _BESIDE_GB = 0.1  # that a step beside the largest one adds on average

@@ -8,7 +8,7 @@ from bids_sr.bids import BoldRun, Subject, entities_of
 from bids_sr.bids.entities import stem_of_echoes
 from bids_sr.bids.findings import grouped
 from bids_sr.bids.precomputed import Derivatives
-from bids_sr.config.machine import Sizes
+from bids_sr.config.memory import Sizes
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.notices import Notice

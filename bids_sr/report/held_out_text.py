@@ -1,4 +1,4 @@
-"""Held-out scores, and the weights with which training began, from a model card."""
+"""Held-out scores and initial weights of a training, from a model card."""
 
 from __future__ import annotations
 

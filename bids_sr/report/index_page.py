@@ -88,4 +88,5 @@ def _run_cell(run: str, label: str, pages: Collection[str]) -> str:
 
 
 def link(place: str, text: str) -> Markup:
+    """Return a link to a file, as HTML; `place` is relative to the page."""
     return Markup('<a href="{}">{}</a>').format(place, text)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bids_sr.config import UsageError
-from bids_sr.config.machine import SHARED_GB
+from bids_sr.config.memory import SHARED_GB
 from bids_sr.slurm.submission import Request
 
 _MEMORY_ROOM, _BESIDE_SHARED = 1.3, 1.15

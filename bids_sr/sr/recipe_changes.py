@@ -249,7 +249,7 @@ def _with_weight(recipe: Recipe, value: Number, weight: _Weight) -> Recipe:
     term = _term(recipe, weight)
     if term is None:
         # the recipe offers the missing terms of `_IMAGE_LOSSES` alone, which have a class
-        added = loss(weight.kind, weight.path, float(value))  # type: ignore[arg-type]
+        added = loss(weight.kind, f"image.{weight.path}", float(value))  # type: ignore[arg-type]
         return replace(recipe, losses=(*recipe.losses, added)) if value else recipe
     changed = replace(term, weight=float(value), stands_in=False)
     return replace(

@@ -11,7 +11,6 @@ from typing import Literal
 from threadpoolctl import threadpool_limits
 
 from bids_sr.config.levels import StoredMaps
-from bids_sr.config.machine import MAPS
 from bids_sr.config.seeds import count_mapped
 from bids_sr.glm import map_sidecars
 from bids_sr.glm.activation_maps import ActivationMaps, ActivationSettings, map_activation
@@ -44,6 +43,7 @@ from bids_sr.pipeline.step import HERE, enumerated, step
 from bids_sr.quality.series_quality import QualitySums, quality_metrics
 from bids_sr.series import RAW, map_label
 from bids_sr.sr.method import Cost
+from bids_sr.steps.memory import MAPS
 
 _LOGGER = logging.getLogger(__name__)
 

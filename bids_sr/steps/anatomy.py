@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bids_sr.config.machine import REGION, SEGMENT, Need
+from bids_sr.config.memory import Need
 from bids_sr.io.grids import TURNED_DEG
 from bids_sr.io.json_values import texts
 from bids_sr.io.volume import Volume
@@ -22,6 +22,7 @@ from bids_sr.registration.normalization import carried_priors, normalize
 from bids_sr.registration.templates import atlas_region, find_region, on_t1w
 from bids_sr.registration.tissues import segmentation, tissue_probabilities
 from bids_sr.sr.method import Cost
+from bids_sr.steps.memory import REGION, SEGMENT
 
 _LOGGER = logging.getLogger(__name__)
 _REGIONS = {

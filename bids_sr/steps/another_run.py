@@ -8,7 +8,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from bids_sr.config.machine import EFFECTS, Need
+from bids_sr.config.memory import Need
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.references import another_run
 from bids_sr.glm.block_effects import block_effects
@@ -39,6 +39,7 @@ from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
 from bids_sr.sr.method import Cost
 from bids_sr.steps.evaluation import N_BOOT, run_effects
+from bids_sr.steps.memory import EFFECTS
 
 OTHER_RUN_TEXT = (
     "Below the acquired Nyquist frequency, series from other programs were also compared with a"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.config.machine import CALIBRATE, Need
+from bids_sr.config.memory import Need
 from bids_sr.glm.confounds import MOTION
 from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
@@ -23,6 +23,7 @@ from bids_sr.registration.calibration_alignment import (
 )
 from bids_sr.sr.method import Cost
 from bids_sr.sr.variance.temporal_components import SeriesError
+from bids_sr.steps.memory import CALIBRATE
 
 _LOGGER = logging.getLogger(__name__)
 _WITHOUT = "prior variances are estimated from the run itself"

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from bids_sr.config.machine import EFFECTS, SERIES
 from bids_sr.evaluation.compared_verdict import ON_ACQUIRED
 from bids_sr.evaluation.effects_of_run import control_width
 from bids_sr.evaluation.same_resolution import changes_of, same_resolution
@@ -28,6 +27,7 @@ from bids_sr.sr.inference.acquired import PlainUpsampler, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
 from bids_sr.sr.matrices import upsample as upsampled
 from bids_sr.sr.method import Cost
+from bids_sr.steps.memory import EFFECTS, SERIES
 
 _AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
 UPSAMPLING = ACQUIRED_BAND

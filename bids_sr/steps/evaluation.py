@@ -7,7 +7,6 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-from bids_sr.config.machine import EFFECTS
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects, save_fine_effects
 from bids_sr.evaluation.evidence import compared_rows
@@ -38,6 +37,7 @@ from bids_sr.series import MEASURED, PAIR_BASELINES, PCA_RANKS, RAW, kind_of
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.method import Cost
 from bids_sr.steps.activation import by_smoothing
+from bids_sr.steps.memory import EFFECTS
 
 UNSPLIT = (
     "The run had too few blocks for a split-half analysis, so the reproducibility of detail was"

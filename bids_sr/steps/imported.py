@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bids_sr.config.machine import SHOW_IN_TEMPLATE, Need
+from bids_sr.config.memory import Need
 from bids_sr.glm.confounds import MOTION, motion_table
 from bids_sr.glm.imported_confounds import take_over
 from bids_sr.io.arrays import Array
@@ -34,6 +34,7 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.method import Cost
 from bids_sr.steps import anatomy
+from bids_sr.steps.memory import SHOW_IN_TEMPLATE
 
 _OF_ANATOMY = Need(always=0.05, t1w=0.030, high=0.0)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bids_sr.config.machine import TO_TEMPLATE, Need
+from bids_sr.config.memory import Need
 from bids_sr.io import template_cache
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import (
@@ -25,6 +25,7 @@ from bids_sr.registration.ants import apply
 from bids_sr.spatial.resampling import spline_coefficients
 from bids_sr.spatial.transforms import invert
 from bids_sr.sr.method import Cost
+from bids_sr.steps.memory import TO_TEMPLATE
 
 _TISSUES = ("GM", "WM", "CSF")
 SERIES_MEAN_SIDECAR = {

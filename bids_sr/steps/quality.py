@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from bids_sr.config.machine import EFFECTS, Need
+from bids_sr.config.memory import Need
 from bids_sr.evaluation.mask_overlap import mask_of_mean, mask_rows, onto_grid
 from bids_sr.evaluation.t_change import t_change
 from bids_sr.evaluation.uncertainty import spread_of_effect
@@ -42,6 +42,7 @@ from bids_sr.sr.method import Cost
 from bids_sr.sr.models.card import read_card
 from bids_sr.sr.models.domain import domain_difference
 from bids_sr.sr.models.model import load_model
+from bids_sr.steps.memory import EFFECTS
 
 _LOGGER = logging.getLogger(__name__)
 _LARGEST_CHANGE = 0.01

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.config.machine import MAPS, VARIANCE
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.glm.activation_maps import ActivationSettings
 from bids_sr.glm.contrasts import Contrasts
@@ -43,6 +42,7 @@ from bids_sr.steps.error_maps import (
     maps_by_contrast,
     region_beside,
 )
+from bids_sr.steps.memory import MAPS, VARIANCE
 
 _LOGGER = logging.getLogger(__name__)
 

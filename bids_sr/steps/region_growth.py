@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.config.machine import MAPS
 from bids_sr.glm.activation_maps import ActivationSettings
 from bids_sr.glm.contrasts import Contrasts, single_conditions
 from bids_sr.glm.region_growth import REACH_MM, carry_over, grow_roi
@@ -13,6 +12,7 @@ from bids_sr.glm.time_columns import time_column_names
 from bids_sr.pipeline.artifacts import Confounds, Facts, Mask, Regressors, Series, Volume
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.steps.activation import fitted
+from bids_sr.steps.memory import MAPS
 
 
 def judged_contrasts(contrasts: Contrasts) -> list[str]:

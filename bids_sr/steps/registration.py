@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from bids_sr.config.machine import Need
+from bids_sr.config.memory import Need
 from bids_sr.io.grids import AS_STORED, LARGEST_BRAIN_ML, AxisOrder, Factor
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Transforms

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from nibabel.affines import apply_affine
 
-from bids_sr.config.machine import TO_TEMPLATE
 from bids_sr.io import template_cache
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
@@ -17,6 +16,7 @@ from bids_sr.registration.ants import carry_points
 from bids_sr.spatial.output_grids import grid_around, place_grid, zooms_in_ras
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import Cost
+from bids_sr.steps.memory import TO_TEMPLATE
 
 
 def _series_zooms(boldref: Volume, factor: Factor) -> Array:

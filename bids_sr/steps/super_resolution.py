@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.config.machine import RESOLVE, SERIES, Need
+from bids_sr.config.memory import Need
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.evaluation.negative_controls import PLACEBOS
 from bids_sr.io.arrays import Array
@@ -42,6 +42,7 @@ from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.recipe import RecipeName
 from bids_sr.sr.recipe_changes import RecipeChange, changed_recipe, changes_of, width_ratio
+from bids_sr.steps.memory import RESOLVE, SERIES
 
 _AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
 _SAMPLE_MM = 1.0  # of a finer image, before it is averaged over the voxels of the pair's grid

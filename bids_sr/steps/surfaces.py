@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nibabel.affines import apply_affine
 
-from bids_sr.config.machine import Need
+from bids_sr.config.memory import Need
 from bids_sr.io.arrays import Array
 from bids_sr.pipeline.artifacts import Derivative, File, Map, Mask, Transforms
 from bids_sr.pipeline.step import HERE, step

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from bids_sr.boilerplate import data_of
-from bids_sr.config.machine import TRAIN, TRAIN_ON_VOLUMES, VARIANCE, Need
+from bids_sr.config.memory import Need
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
@@ -47,6 +47,7 @@ from bids_sr.sr.training_text import (
     training_sentences,
 )
 from bids_sr.sr.variance.temporal_components import SeriesError, open_uncompressed
+from bids_sr.steps.memory import TRAIN, TRAIN_ON_VOLUMES, VARIANCE
 
 if TYPE_CHECKING:
     from bids_sr.sr.models.model_store import TrainingData

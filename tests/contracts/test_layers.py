@@ -5,6 +5,7 @@ workflows hand them on by name. Below all parts lies `bids_sr/io/atomic_files.py
 files in whole, knows nothing else of bids_sr and may be imported by everything, as the version
 may. `sr/methods` (`bids_sr/sr/method.py`, `recipe.py`, `recipe_changes.py` and `methods/`) says
 what methods are: plain values, which settings, estimates, steps, workflows and tables read.
+`bids_sr/steps/memory.py` has the measured memory of steps, likewise plain values.
 """
 
 import ast
@@ -56,7 +57,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"boilerplate", "evaluation", "io", "metrics"},
     "figures": {"evaluation", "glm", "io", "metrics", "quality", "report"},
     "bids": {"config", "io", "sr/methods"},
-    "preflight": {"bids", "config", "glm", "io", "registration", "spatial", "sr", "sr/methods"},
+    "preflight": {
+        "bids",
+        "config",
+        "glm",
+        "io",
+        "registration",
+        "spatial",
+        "sr",
+        "sr/methods",
+        "steps/memory",
+    },
     "retrospective": {"bids", "config", "glm", "io", "spatial", "sr"},
     "group": {
         "bids",
@@ -84,7 +95,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "spatial",
         "sr/methods",
     },
-    "steps": PURE | {"pipeline", "registration"},
+    "steps/memory": {"config"},
+    "steps": PURE | {"pipeline", "registration", "steps/memory"},
     "execution": {"io", "config", "pipeline", "slurm"},
     "workflows": {
         "bids",
@@ -111,6 +123,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "retrospective",
         "slurm",
         "steps",
+        "steps/memory",
         "workflows",
     },
 }
@@ -161,7 +174,9 @@ def part_of(path: Path) -> str:
 
 def part_named(module: list[str]) -> str:
     """The part of a module, by its names below bids_sr."""
-    return "sr/methods" if module[0] == "sr" and module[1:2] and module[1] in LIGHT else module[0]
+    if module[0] == "sr" and module[1:2] and module[1] in LIGHT:
+        return "sr/methods"
+    return "steps/memory" if module == ["steps", "memory"] else module[0]
 
 
 def imported_parts(tree: ast.AST, path: Path) -> Iterator[tuple[int, str]]:

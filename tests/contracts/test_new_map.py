@@ -50,8 +50,8 @@ assert 0 < dof.volume.data.min() <= dof.volume.data.max() <= most
 
 def test_the_map_of_the_page_is_made_described_and_stored(tmp_path: Path) -> None:
     assert files_of(TITLE) == {
-        "bids_sr/glm/linear_model.py",
-        "bids_sr/glm/activation_regions.py",
-        "bids_sr/config/section.py",
+        "bids_sr/config/levels.py",
+        "bids_sr/glm/activation_maps.py",
+        "bids_sr/glm/map_sidecars.py",
     }
     told_by(copy_with(TITLE, tmp_path), SCRIPT)

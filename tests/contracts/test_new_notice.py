@@ -28,7 +28,7 @@ maker = BidsMaker(Path("data"))
 maker.subject()
 maker.bold("sub-01_task-tap", tr=6.0)
 maker.events("sub-01_task-tap", rows=[(12.0 * k, 6.0, "ab"[k % 2]) for k in range(14)])
-levels.run_participants = lambda settings, plan, say: RunOutcome()
+participant_level.run_participants = lambda settings, plan, say: RunOutcome()
 argv = ["data", "out", "participant", "--skip-bids-validation", "--log-format", "json"]
 code = main.main(argv)
 (logs,) = Path("out/logs").iterdir()
@@ -40,7 +40,7 @@ assert "a repetition time of 6 s is long" in Path("out/sub-01.html").read_text()
 
 
 def test_the_notice_of_the_page_is_printed_recorded_and_on_the_report(tmp_path: Path) -> None:
-    assert files_of(TITLE) == {"bids_sr/notices.py", "bids_sr/preflight/events.py"}
+    assert files_of(TITLE) == {"bids_sr/notices.py", "bids_sr/preflight/run_model.py"}
     *lines, last = told_by(copy_with(TITLE, tmp_path), SCRIPT).splitlines()
     assert last.startswith("0 warning 01 sub-01_task-tap a repetition time of 6 s is long")
     assert any('"code": "long-tr"' in line for line in lines)

@@ -104,7 +104,7 @@ assert not any("Fwhm50" in desc for desc in stored), stored
 def test_the_default_of_the_page_reaches_help_maps_methods_text_and_names_of_files(
     tmp_path: Path,
 ) -> None:
-    assert files_of(DEFAULT) == {"bids_sr/config/section.py"}
+    assert files_of(DEFAULT) == {"bids_sr/config/levels.py"}
     told_by(copy_with(DEFAULT, tmp_path), DEFAULT_SCRIPT)
 
 

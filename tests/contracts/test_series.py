@@ -33,7 +33,7 @@ DEFINED = {
     "bids_sr/series.py",
     "bids_sr/sr/matrices.py",
     "bids_sr/registration/structural_preparation.py",
-    "bids_sr/steps/structural/scans.py",  # which of these splines scans have beside the cubic one
+    "bids_sr/steps/structural/preparation.py",  # splines beside the cubic one
 }
 
 

@@ -1,4 +1,4 @@
-"""Temporal statistics from which variance maps are found, read off a series and a calibration."""
+"""Temporal statistics for the estimation of prior SD maps, read off a series and a calibration."""
 
 from dataclasses import dataclass
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from bids_sr.config.machine import Need
+from bids_sr.config.memory import Need
 from bids_sr.pipeline.artifacts import Facts, Image, Mask
 from bids_sr.pipeline.figure import Content, Drawn, figure
 from bids_sr.report.sections import ANATOMICAL, PAIR, Shown

@@ -1,4 +1,4 @@
-"""Figure of the places at which a run fluctuates."""
+"""Figure of the prior SD maps of a run."""
 
 from collections.abc import Mapping
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from bids_sr.config.machine import MAPS
 from bids_sr.config.seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.pipeline.artifacts import Image, Map, Mask
@@ -10,6 +9,7 @@ from bids_sr.pipeline.figure import Drawn, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps as run_maps_figures
+from bids_sr.steps.memory import MAPS
 
 
 def networks_cost(contrasts: Contrasts) -> Cost:

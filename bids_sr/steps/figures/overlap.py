@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-from bids_sr.config.machine import MAPS
 from bids_sr.pipeline.artifacts import Image, Map, Mask
 from bids_sr.pipeline.figure import Drawn, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps as run_maps_figures
+from bids_sr.steps.memory import MAPS
 
 _REGION = "Quarter"
 

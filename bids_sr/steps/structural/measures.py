@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-from bids_sr.config.machine import MEASURE_SCANS
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow, columns_json, metric_rows
@@ -15,6 +14,7 @@ from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.sr.method import Cost
 from bids_sr.sr.models.card import ModelCard
+from bids_sr.steps.memory import MEASURE_SCANS
 from bids_sr.steps.structural.scans import (
     Align,
     Tools,

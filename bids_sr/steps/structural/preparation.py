@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bids_sr.config.machine import PREPARE_SCANS
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask
 from bids_sr.pipeline.step import HERE, enumerated, step
 from bids_sr.sr.method import Cost
+from bids_sr.steps.memory import PREPARE_SCANS
 from bids_sr.steps.structural.scans import (
     Align,
     Extracted,

@@ -23,6 +23,7 @@ Tools = Literal["ants", "fsl"]
 
 
 def grid_text(first: str, align: str) -> str:
+    """Describe the grid of aligned scans for sidecars; `first` is the suffix of the first scan."""
     if align.startswith("template"):
         return (
             f"grid with the voxel size of the high-resolution {first} scan, covering the"
@@ -39,6 +40,7 @@ def emptied(folder: Path) -> Path:
 
 
 def scan_of(image: Volume, series: str, suffix: str, about: Mapping[str, object]) -> Derivative:
+    """Return the scan of a series and contrast as an artifact with metadata."""
     return Derivative(image, {"res": "hr", "desc": series, "suffix": suffix}, about)
 
 

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from bids_sr.config.machine import RESOLVE_SCANS, TRAIN_ON_SCANS
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import File, Map, Mask
 from bids_sr.pipeline.step import HERE, step
@@ -13,6 +12,7 @@ from bids_sr.sr.method import Cost, get_method
 from bids_sr.sr.recipe import RecipeName
 from bids_sr.sr.recipe_changes import RecipeChange
 from bids_sr.sr.training_text import images_text
+from bids_sr.steps.memory import RESOLVE_SCANS, TRAIN_ON_SCANS
 from bids_sr.steps.structural.scans import Align, Scale, scan_of, stacked, suffixes_of
 from bids_sr.steps.training import (
     MODEL,

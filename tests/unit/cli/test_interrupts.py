@@ -24,7 +24,7 @@ def _start(what: str, grace: float = 1.0, ignored: str = "") -> subprocess.Popen
         # a job in the background inherits it ignored
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"{ignored}\n"
-        "from bids_sr.cli import exit_codes as interrupts, main as run\n"
+        "from bids_sr.cli import interrupts, main as run\n"
         f"interrupts._GRACE_S = {grace}\n"
         "def work(argv):\n"
         "    child = subprocess.Popen(['sleep', '60'])\n"

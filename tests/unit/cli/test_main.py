@@ -80,9 +80,9 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
             dry_run_text=lambda checked, settings: "1 participant, 3 min",
         )
         vars(participant).update(run_participants=do)
-        stages = ModuleType("bids_sr.cli.progress")
+        stages = ModuleType("bids_sr.cli.stages")
         vars(stages).update(expected=lambda checked, settings: checked.estimate)
-        monkeypatch.setitem(sys.modules, "bids_sr.cli.progress", stages)
+        monkeypatch.setitem(sys.modules, "bids_sr.cli.stages", stages)
         monkeypatch.setattr(bids_sr, "preflight", preflight, raising=False)
         monkeypatch.setitem(sys.modules, "bids_sr.preflight", preflight)
         monkeypatch.setitem(sys.modules, "bids_sr.cli.participant_level", participant)

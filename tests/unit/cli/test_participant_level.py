@@ -11,7 +11,7 @@ from bids_sr.cli import participant_level, stages
 from bids_sr.cli.main import main
 from bids_sr.cli.stages import stage_of
 from bids_sr.config import machine
-from bids_sr.config.machine import BASE_GB
+from bids_sr.config.memory import BASE_GB
 from bids_sr.execution import execute
 from bids_sr.execution.records import Finish
 from bids_sr.notices import Notice, record

@@ -150,6 +150,35 @@ def test_what_the_first_verdict_waits_for_comes_first() -> None:
     assert after["anatomy"] == pytest.approx(3.1)
 
 
+def test_a_long_training_starts_beside_what_the_first_verdict_waits_for() -> None:
+    """A network is trained for 60 s; another method is judged before."""
+
+    def node(name: str, seconds: float, step: object = mask_head) -> pe.Node:
+        made = pe.Node(Die(), name=name)
+        made.owner, made.seconds, made.interface.step = ("01", ""), seconds, step
+        return made
+
+    motion, training = node("motion", 5.0), node("training", 60.0)
+    mapped, first = node("map", 9.0), node("first_judge", 0.1, judge)
+    resolved, last = node("resolve", 9.0), node("judge", 0.1, judge)
+    figure = node("figure", 300.0, draw_brain)
+    graph = DiGraph(
+        [
+            (motion, mapped),
+            (mapped, first),
+            (training, resolved),
+            (motion, resolved),
+            (resolved, last),
+            (mapped, last),
+            (last, figure),
+        ]
+    )
+    plugin = ResilientMultiProc(n_procs=2, memory_gb=2.0)
+    plugin._generate_dependency_list(graph)
+    names = [plugin.procs[job].name for job in plugin._sort_jobs(range(len(plugin.procs)))]
+    assert names == ["training", "resolve", "judge", "motion", "map", "first_judge", "figure"]
+
+
 @pytest.fixture
 def kept():
     """Nothing is kept by this process afterwards."""

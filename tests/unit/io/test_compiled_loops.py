@@ -29,7 +29,7 @@ def installed(tmp_path: Path) -> Path:
         "__init__.py",
         "io/__init__.py",
         "io/compiled_loops.py",
-        "io/grids.py",
+        "io/arrays.py",
         "spatial/__init__.py",
     ):
         (copy := folder / "bids_sr" / file).parent.mkdir(parents=True, exist_ok=True)

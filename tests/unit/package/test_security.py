@@ -49,7 +49,7 @@ OF_A_KNOWN_CHECKSUM = "bids_sr/sr/vgg19.py"
 DOWNLOADS_ON_REQUEST = "bids_sr/cli/models/vgg19.py"
 # Steps that nipype has stored in the work directory: the tool that runs one again, and the job on
 # a node of a cluster.
-OF_THE_WORK_DIRECTORY = {"bids_sr/cli/rerun.py", "bids_sr/execution/multiproc.py"}
+OF_THE_WORK_DIRECTORY = {"bids_sr/cli/rerun.py", "bids_sr/execution/node_job.py"}
 EVIL = "<script>alert(1)</script>"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.config.machine import Need
+from bids_sr.config.memory import Need
 from bids_sr.io.nifti import save_image
 from bids_sr.pipeline.artifacts import File, Image, Mask, Series, Volume
 from bids_sr.pipeline.flow import Flow, subworkflow

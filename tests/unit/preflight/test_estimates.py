@@ -11,10 +11,12 @@ from checking import problems_of
 
 from bids_sr.bids.retrospective_plan import as_downsampled
 from bids_sr.config import Paths, Resources, Selection, Settings, machine
+from bids_sr.config import memory as config_memory
 from bids_sr.config.groups import Evaluation
-from bids_sr.config.machine import Sizes
+from bids_sr.config.memory import Sizes
 from bids_sr.preflight import check, check_machine
 from bids_sr.preflight.estimates import _sizes_of, check_memory
+from bids_sr.steps import memory
 
 
 @pytest.fixture
@@ -39,18 +41,18 @@ def settings_for(maker: BidsMaker, resources: Resources | None = None) -> Settin
 
 def test_the_largest_step_has_to_fit() -> None:
     sizes = Sizes(t1w=8.0, low=0.12, high=0.5)
-    need = machine.largest_gb(sizes)
-    enough = machine.BASE_GB + need
-    assert machine.workers_that_fit(enough, 4, need) == 1
-    assert machine.workers_that_fit(enough - 0.01, 4, need) == 0
-    assert machine.workers_that_fit(enough + 2 * machine.WORKER_GB, 4, need) == 3
-    assert machine.workers_that_fit(99.0, 4, need) == 4
+    need = memory.largest_gb(sizes)
+    enough = config_memory.BASE_GB + need
+    assert config_memory.workers_that_fit(enough, 4, need) == 1
+    assert config_memory.workers_that_fit(enough - 0.01, 4, need) == 0
+    assert config_memory.workers_that_fit(enough + 2 * config_memory.WORKER_GB, 4, need) == 3
+    assert config_memory.workers_that_fit(99.0, 4, need) == 4
     for workers in (1, 3):  # the program, the workers that wait and the largest step
-        room = enough + (workers - 1) * machine.WORKER_GB
-        assert machine.for_steps_gb(room, workers) == pytest.approx(need)
+        room = enough + (workers - 1) * config_memory.WORKER_GB
+        assert config_memory.for_steps_gb(room, workers) == pytest.approx(need)
         counted = enough + (workers - 1) * 0.6
-        assert machine.workers_that_fit(counted, 4, need, 0.6) == workers
-        assert machine.for_steps_gb(counted, workers, 0.6) == pytest.approx(need)
+        assert config_memory.workers_that_fit(counted, 4, need, 0.6) == workers
+        assert config_memory.for_steps_gb(counted, workers, 0.6) == pytest.approx(need)
 
 
 def test_a_run_that_is_downsampled_has_a_measured_reference(maker: BidsMaker) -> None:
@@ -65,7 +67,7 @@ def test_a_run_that_is_downsampled_has_a_measured_reference(maker: BidsMaker) ->
 
 def test_refused_with_what_would_make_it_fit(maker: BidsMaker) -> None:
     sizes = Sizes(t1w=60.0, low=0.1, high=0.4)
-    enough = machine.BASE_GB + machine.largest_gb(sizes)
+    enough = config_memory.BASE_GB + memory.largest_gb(sizes)
     settings = settings_for(maker, resources=Resources(mem_gb=1.5))
     (problem,) = problems_of(check_memory, settings, sizes, 1.5)
     assert problem.what == "--mem 1.5"

@@ -12,7 +12,7 @@ import pytest
 from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
-from bids_sr.config.machine import Sizes
+from bids_sr.config.memory import Sizes
 from bids_sr.glm.confounds import MOTION
 from bids_sr.glm.time_columns import TooFewVolumes, time_model
 from bids_sr.io import nifti

@@ -8,20 +8,17 @@ import pytest
 from bidsmaker import BidsMaker
 from graphmaker import planned_graph
 
-from bids_sr.config.machine import (
-    _LARGE,
+from bids_sr.config.memory import Need, Sizes, held_of_calibrated, step_gb
+from bids_sr.config.superres import SuperRes
+from bids_sr.steps.memory import (
     EFFECTS,
+    LARGEST,
     RESOLVE,
     SEGMENT,
     SERIES,
     TRAIN_ON_VOLUMES,
-    Need,
-    Sizes,
-    held_of_calibrated,
     largest_gb,
-    step_gb,
 )
-from bids_sr.config.superres import SuperRes
 
 
 @pytest.mark.parametrize(
@@ -47,7 +44,7 @@ def test_no_step_of_a_graph_is_above_the_largest(tmp_path: Path, options: tuple[
 
 def test_larger_grids_need_more_and_those_that_are_not_there_do_not_count() -> None:
     small, large = Sizes(t1w=1.0, low=0.02, high=0.1), Sizes(t1w=8.0, low=0.12, high=0.5)
-    for need in _LARGE:
+    for need in LARGEST:
         assert step_gb(need, small) <= step_gb(need, large)
     assert step_gb(SEGMENT, large) > step_gb(SEGMENT, small) + 0.1
     assert step_gb(Need(), large) == step_gb(Need(), Sizes(high=0.5))
