@@ -36,7 +36,7 @@ def _report_combined(planned: Planned, combined: CombinedRuns, slices: FusedSlic
     """Draw the map of the combined runs of one task."""
     first, plan = combined.first, combined.first.plan
     stored = maps_to_store(plan)
-    series = plan.primary if plan.primary in combined.maps else next(reversed(combined.maps))
+    series = plan.primary if plan.primary in combined.maps else list(combined.maps)[-1]
     outputs = planned.outputs(combined.group.entities, axis_order=plan.bold.axis_order)
     with subworkflow(scope_name(f"{combined.scope}_report"), high_resolution=True):
         outputs.keep_figures(

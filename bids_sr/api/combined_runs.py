@@ -244,15 +244,14 @@ def _combined(
             f"variances: no voxel has a positive variance in all of {', '.join(estimates)}. Check "
             "that the runs are registered and that the mask covers the brain."
         )
-    shares: Sequence[float] | Sequence[Array] = [1 / len(runs)] * len(runs)
-    if weights == "precision":
-        shares = precision_weights(runs)
-    elif not isinstance(weights, str):
+    shares = [1 / len(runs)] * len(runs)
+    if not isinstance(weights, str):
         given = [float(weights[k]) for k, label in enumerate(labels) if label in estimates]
         shares = [weight / (sum(given) or 1.0) for weight in given]
+    by_voxel = precision_weights(runs) if weights == "precision" else None
     shared = shared_error(fwhm_mm, calibrated=calibrated)
     try:
-        together = combine_estimates(runs, shares, shared=shared)
+        together = combine_estimates(runs, shares if by_voxel is None else by_voxel, shared=shared)
     except CombinationError as error:
         raise ImageInputError(f"weights, dofs: {error}.") from error
 
@@ -266,9 +265,7 @@ def _combined(
         z=image(together.z),
         sd=None if together.sd is None else image(together.sd),
         person_sd=None if together.person_sd is None else image(together.person_sd),
-        weights=None
-        if weights == "precision"
-        else {label: float(share) for label, share in zip(estimates, shares, strict=True)},
+        weights=None if by_voxel is not None else dict(zip(estimates, shares, strict=True)),
         shared_error=shared,
         dof=together.dof,
         left_out=left_out,

@@ -242,7 +242,7 @@ def runs_text(people: Sequence[ParticipantMaps], key: MapKey) -> str:
 
     `key`: contrast, series, FWHM (mm) and statistic of the maps.
     """
-    counts = Counter(person.origin(key) for person in people)
+    counts = Counter[str](person.origin(key) for person in people)
     parts = [
         text.format(_people(counts[origin]))
         for origin, text in (

@@ -235,7 +235,11 @@ def _facts(
             reliable_mm3=sizes.get("reliable"),
         )
 
-    together = {stat: made for stat in ("variance", "sd") if (made := combined(stat)) is not None}
+    together = {
+        stat: derivative
+        for stat in ("variance", "sd")
+        if (derivative := combined(stat)) is not None
+    }
     person = combined("personsd")
     left_out, not_applied = about.get("RunsLeftOut", {}), about.get("NotAppliedIn", [])
     assert isinstance(left_out, Mapping)
