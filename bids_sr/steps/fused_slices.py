@@ -14,7 +14,7 @@ from nibabel.affines import apply_affine, voxel_sizes
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
-from bids_sr.config.machine import EFFECTS, Need
+from bids_sr.config.machine import Need
 from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects, load_effects
 from bids_sr.glm.contrasts import Contrasts
@@ -53,6 +53,7 @@ from bids_sr.sr.variance.temporal_components import (
     temporal_statistics,
 )
 from bids_sr.steps.combined_runs import FRAME
+from bids_sr.steps.memory import EFFECTS
 
 _LOGGER = logging.getLogger(__name__)
 
