@@ -14,7 +14,7 @@ from nibabel.affines import apply_affine, voxel_sizes
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
-from bids_sr.config.machine import Need
+from bids_sr.config.memory import Need
 from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects, load_effects
 from bids_sr.glm.contrasts import Contrasts
