@@ -132,6 +132,13 @@ def prepared_before(maker: BidsMaker) -> None:
     prepared(maker, "20.2.7")
 
 
+def several_runs(maker: BidsMaker) -> None:
+    """Make two runs of a task with their events, and nothing else."""
+    for run in ("1", "2"):
+        maker.bold(f"sub-01_task-tap_run-{run}")
+        maker.events(f"sub-01_task-tap_run-{run}")
+
+
 def compared(maker: BidsMaker) -> None:
     """A denoised series of each of two runs of a task."""
     plain(maker)
@@ -217,6 +224,7 @@ CASES = (
         prepared_before,
         ("-d", "prep", "--output-spaces", "MNI152NLin2009aSym"),
     ),
+    Case("Two runs of a task", several_runs),
     Case("Series of another program", compared, ("--compare", "made")),
     Case("Structural scans", scans, ("--sr-target", "anat", "--anat-control")),
     Case(

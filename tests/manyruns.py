@@ -5,6 +5,7 @@ The head moves between runs by a known rigid shift, and the noise of each run is
 
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +39,7 @@ def write_runs(
         scene = Scene(root / f"part{number}", seed=number + 1, **(scenes or {}).get(name, {}))  # type: ignore[arg-type]
         by = np.divide((shifts_mm or {}).get(name, (0.0, 0.0, 0.0)), ZOOMS)
         if by.any():
-            scene.series.append(
-                lambda series, by=by: shift(series, (*by, 0), order=3, mode="nearest")
-            )
+            scene.series.append(partial(shift, shift=(*by, 0), order=3, mode="nearest"))
         scene.write()
         folder = bids / "sub-01"
         if name.startswith("ses-"):

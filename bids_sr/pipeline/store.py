@@ -138,7 +138,9 @@ def _sidecar_of(
 
     Sources that a file states itself replace those of its step.
     """
-    content = {**({"Sources": list(sources)} if sources else {}), **values}
+    content = dict(values)
+    if sources:
+        content.setdefault("Sources", list(sources))
     if entities["extension"] == ".nii.gz":
         if entities["suffix"] not in {"mask", "dseg", "probseg"}:
             content.setdefault("SkullStripped", False)

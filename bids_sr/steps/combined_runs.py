@@ -413,7 +413,7 @@ def combine_maps(
             made[space == FRAME].append(Derivative(path, named.entities, named.sidecar))
         if space == FRAME:
             for name, region in regions.items():
-                metrics = {"voxels": int(region.sum())}
+                metrics: dict[str, float | None] = {"voxels": int(region.sum())}
                 if name in expected_wrong:
                     metrics["expected_wrong"] = expected_wrong[name]
                 rows += metric_rows(
