@@ -71,11 +71,13 @@ def across_numbers() -> dict[str, str]:
     in_both = "both, 0 mm"
 
     def gains(found: list[dict[str, Any]], method: str, column: str, **chosen: str) -> str:
-        return span(
+        values = [
             float(row[column].split()[0])
             for row in found
             if row["method"] == method and all(row[key] == value for key, value in chosen.items())
-        )
+        ]
+        one = short(min(values))
+        return one if one == short(max(values)) else span(values)
 
     real = [row for row in table if row["runs"].startswith("pydecnef")]
     halves = [row for row in table if row["runs"].startswith("halves")]
@@ -89,7 +91,13 @@ def across_numbers() -> dict[str, str]:
         for row in decided
         if row["right"] == "no" and row not in mirrored and float(row["displacement"]) >= 0.25
     ]
+    altered = {
+        (row["acquisition"], row["runs"]): row["applied"]
+        for row in other
+        if row["acquisition"] != kinds[0]
+    }
     return {
+        "across_altered": f"{sum(one == 'yes' for one in altered.values())} of {len(altered)}",
         "across_real": gains(real, "fusion", f"gain, {in_both}"),
         "across_real_first": gains(real, "fusion", "gain, first run, 0 mm"),
         "across_real_4": gains(real, "fusion", "gain, both, 4 mm"),

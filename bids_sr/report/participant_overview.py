@@ -228,18 +228,17 @@ def slice_sentences(fusion: Mapping[str, object]) -> list[str]:
 def _displacement_sentence(fusion: Mapping[str, object]) -> str:
     """Return how far slices are displaced, with a space behind; "" without active voxels."""
     displacements = fusion["Displacements"]
-    assert isinstance(displacements, Mapping)
-    known = {
-        _enumerated(str(pair).split(", ")): real(value)
-        for pair, value in displacements.items()
-        if value is not None
-    }
-    if not known:
+    assert isinstance(displacements, Sequence)
+    pairs = [
+        f"{_enumerated(pair['Runs'])}: {real(pair['Displacement']):.2f}"
+        for pair in displacements
+        if pair["Displacement"] is not None
+    ]
+    if not pairs:
         return ""
-    pairs = "; ".join(f"{names}: {value:.2f}" for names, value in known.items())
     return (
         "Displacement between slices, in fractions of a slice (median over active voxels):"
-        f" {pairs}. "
+        f" {'; '.join(pairs)}. "
     )
 
 

@@ -124,19 +124,20 @@ def measure_displacements(
     Returns
     -------
     Facts
-        ``Displacements``: by pair of runs, in fractions of the slice thickness; None without
-        active voxels. ``Pairs``: pairs that are displaced enough.
+        ``Displacements``: ``Displacement`` of each pair of ``Runs``, in fractions of the slice
+        thickness; None without active voxels. ``Pairs``: pairs that are displaced enough.
     """
     active = _active_voxels(maps, mask.data)
     grids = {first: mask, **masks}
     xfms = _with_first(first2run_xfms, first)
-    displacements: dict[str, float | None] = {}
+    displacements: list[dict[str, object]] = []
     pairs: list[list[str]] = []
     for one, other in combinations(grids, 2):
         positions = _positions(grids, xfms, one, other)
         inside = _seen_from(active, mask, grids[one], xfms[one])
         found = median_displacement(positions, np.repeat(inside, THIN_PER_THICK, axis=2))
-        displacements[f"{one}, {other}"] = None if np.isnan(found) else round(found, 3)
+        value = None if np.isnan(found) else round(found, 3)
+        displacements.append({"Runs": [one, other], "Displacement": value})
         if found >= LEAST_DISPLACEMENT:
             pairs.append([one, other])
     return {"Displacements": displacements, "Pairs": pairs}

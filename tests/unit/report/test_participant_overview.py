@@ -118,7 +118,10 @@ def test_fused_runs_are_named_with_what_their_maps_lack() -> None:
         "Applied": True,
         "Runs": ["run-1", "run-2"],
         "RunsNotFused": {"run-4": "test failed"},
-        "Displacements": {"run-1, run-2": 0.312, "run-1, run-4": None},
+        "Displacements": [
+            {"Runs": ["run-1", "run-2"], "Displacement": 0.312},
+            {"Runs": ["run-1", "run-4"], "Displacement": None},
+        ],
     }
     text = text_of(replace(FACTS, slices=slice_sentences(fusion)))
     assert "The effects of run-1 and run-2 were also fused on slices of half the thickness" in text
@@ -132,7 +135,7 @@ def test_slices_that_stay_come_with_a_reason_and_what_to_acquire() -> None:
         "Applied": False,
         "Reason": "no slices are displaced",
         "Advice": "Shift the stack",
-        "Displacements": {"run-1, run-2": None},
+        "Displacements": [{"Runs": ["run-1", "run-2"], "Displacement": None}],
     }
     text = text_of(replace(FACTS, slices=slice_sentences(fusion)))
     assert "Slices keep their thickness: no slices are displaced. Shift the stack." in text

@@ -135,7 +135,9 @@ def test_displaced_runs_are_fused_on_thin_slices(
     fusion, maps = fuse(tmp_path, effect, thick_sd)
     assert fusion["Applied"]
     assert fusion["Runs"] == ["run-1", "run-2"]
-    assert fusion["Displacements"] == {"run-1, run-2": pytest.approx(0.4)}
+    assert fusion["Displacements"] == [
+        {"Runs": ["run-1", "run-2"], "Displacement": pytest.approx(0.4)}
+    ]
     by_desc = {one.entities["desc"]: one for one in maps}
     assert set(by_desc) == {"sblFused", "sblSplined", "sblFwhm60Fused", "sblFwhm60Splined"}
     fused, splined = (by_desc[f"sbl{kind}"].volume for kind in ("Fused", "Splined"))
@@ -234,7 +236,7 @@ def test_without_active_voxels_slices_stay(tmp_path: Path, effect: Float, thick_
     fusion, maps = fuse(tmp_path, effect, thick_sd, t=1.0)
     assert not fusion["Applied"]
     assert maps == []
-    assert fusion["Displacements"] == {"run-1, run-2": None}
+    assert fusion["Displacements"] == [{"Runs": ["run-1", "run-2"], "Displacement": None}]
 
 
 @pytest.mark.parametrize(
@@ -258,9 +260,8 @@ def test_active_voxels_are_those_of_the_mean_over_conditions(
     found = fused_slices.measure_displacements(
         maps, brain(), {"run-2": brain()}, {"run-2": moved(SHIFT)}, first="run-1"
     )
-    assert found["Displacements"] == {
-        "run-1, run-2": None if expected is None else pytest.approx(expected)
-    }
+    (pair,) = found["Displacements"]
+    assert pair["Displacement"] == (None if expected is None else pytest.approx(expected))
 
 
 def test_a_run_that_is_too_short_has_no_prior_and_is_not_fused(
