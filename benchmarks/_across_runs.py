@@ -32,7 +32,7 @@ from bids_sr.glm.slice_fusion import (
     interpolate_thin,
     slice_profiles,
 )
-from bids_sr.io.arrays import Array, Float, Mask, evenly_spaced
+from bids_sr.io.arrays import Array, Float, MaskArray, evenly_spaced
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume_times import reference_time
 from bids_sr.quality.series_quality import series_quality
@@ -142,12 +142,12 @@ class ThickRun:
         return self.series.mean(axis=3)
 
     @cached_property
-    def brain(self) -> Mask:
+    def brain(self) -> MaskArray:
         """Brain (X, Y, m)."""
         return brain_mask(self.mean, self.thin.thick_affine)
 
     @cached_property
-    def columns(self) -> Mask:
+    def columns(self) -> MaskArray:
         """Columns near the brain (X, Y)."""
         return np.asarray(binary_dilation(self.brain.any(axis=2), iterations=2))
 
@@ -158,7 +158,7 @@ class ThickRun:
         found = temporal_statistics(reader, self.brain, nuisance=self.thin.nuisance)
         return np.sqrt(np.square(found.components).sum(axis=0))
 
-    def sd(self, mask: Mask) -> Array:
+    def sd(self, mask: MaskArray) -> Array:
         """SD over time after a quadratic trend (X, Y, m), 0 outside a mask."""
         zooms = voxel_sizes(self.thin.thick_affine).tolist()
         volumes = (np.ascontiguousarray(v) for v in np.moveaxis(self.series, 3, 0))
@@ -170,7 +170,7 @@ class ThickRun:
         return mean_t(self.series, self.thin.design, self.brain, self.thin.thick_affine)
 
     @cached_property
-    def active(self) -> Mask:
+    def active(self) -> MaskArray:
         """Active voxels in thin slices (X, Y, n): splined thick series with |t| > 4."""
         inside = np.repeat(self.brain, THIN_PER_THICK, axis=2)
         splined = interpolate_thin(np.moveaxis(self.series, 2, 3))
@@ -178,13 +178,13 @@ class ThickRun:
         return np.abs(t) > ACTIVE_T
 
     @cached_property
-    def active_map(self) -> Mask:
+    def active_map(self) -> MaskArray:
         """Active voxels in thin slices, from the splined t map of thick slices."""
         inside = np.repeat(self.brain, THIN_PER_THICK, axis=2)
         return inside & (np.abs(interpolate_thin(self.t)) > ACTIVE_T)
 
 
-def mean_t(series: Array, design: BlockDesign, mask: Mask, affine: Array) -> Array:
+def mean_t(series: Array, design: BlockDesign, mask: MaskArray, affine: Array) -> Array:
     """Return t of the mean over blocks in a series (X, Y, Z, T), 0 outside a mask."""
     signals = np.ascontiguousarray(series[mask].T, dtype=np.float32)
     contrast = np.zeros((1, design.matrix.shape[1]))

@@ -35,7 +35,7 @@ from bids_sr.glm.regressors import Events, read_events
 from bids_sr.retrospective.downsampling import added_noise, thermal_noise
 from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.sr.matrices import kspace_crop
-from bids_sr.sr.operators import Level, interpolate, level_above, to_slices, to_volume
+from bids_sr.sr.operators import ResolutionLevel, interpolate, level_above, to_slices, to_volume
 from bids_sr.sr.variance.prior import Prior
 
 _P = "pydecnef/sub-01/func/sub-01_task-perception_run-0{}_bold.nii.gz"
@@ -93,7 +93,7 @@ class Acquired:
         return brain(self.measured)
 
     @cached_property
-    def level(self) -> Level:
+    def level(self) -> ResolutionLevel:
         """From the copy to the measured grid."""
         return level_above(self.low.shape[:3], FACTOR)
 
@@ -199,7 +199,7 @@ class Acquired:
         return 1 - float(left.square().sum() / missed.square().sum())
 
 
-def detail(prior: Prior, level: Level, images: Tensor) -> Tensor:
+def detail(prior: Prior, level: ResolutionLevel, images: Tensor) -> Tensor:
     """What a prior makes of images (N, z, x, y) beyond the acquired band, (N, Z, X, Y)."""
     with torch.inference_mode():
         made = [prior.at(z)(images[:, z]) for z in range(images.shape[1])]

@@ -49,7 +49,7 @@ from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.noise import estimate_noise
 from bids_sr.glm.regressors import DesignError, Events
 from bids_sr.glm.time_series import FLAT, VoxelTimeSeries, extract_time_series
-from bids_sr.io.arrays import Array, Float, Mask, Real
+from bids_sr.io.arrays import Array, Float, MaskArray, Real
 from bids_sr.io.nifti import SeriesReader
 
 _LEAST_LEFT = 1e-3  # of a unit vector; less is rounding
@@ -246,7 +246,7 @@ class NullRates:
 
     rates: Float  # (shuffles,) share of voxels beyond p
     # (shuffles,) whether any voxel is beyond p < .05, Bonferroni over the voxels tested
-    any_corrected: Mask
+    any_corrected: MaskArray
     # (2 · shuffles,) largest z of all voxels tested, and of the same with the opposite sign
     maxima: Float
     observed: Float  # (voxels tested,) z of the run itself, all conditions against rest
@@ -297,7 +297,12 @@ def _drawn_design(
 
 
 def _fitted(
-    blocks: Blocks, design: Design, vector: Float, mask: Mask, zooms: Sequence[float], level: Float
+    blocks: Blocks,
+    design: Design,
+    vector: Float,
+    mask: MaskArray,
+    zooms: Sequence[float],
+    level: Float,
 ) -> Float:
     """z (N,) of one contrast; `blocks` gives the blocks of time series, and gives them anew when
     it is called again.
@@ -307,7 +312,7 @@ def _fitted(
     return np.concatenate([model.fit(block, voxels)["z"][0] for voxels, block in blocks()])
 
 
-def _tested(mask: Mask, settings: NullSettings) -> Mask:
+def _tested(mask: MaskArray, settings: NullSettings) -> MaskArray:
     """The mask, or a random part of it."""
     inside = np.flatnonzero(mask)
     if not settings.max_voxels or len(inside) <= settings.max_voxels:
@@ -322,7 +327,7 @@ def _tested(mask: Mask, settings: NullSettings) -> Mask:
 
 def null_rates(
     reader: SeriesReader,
-    mask: Mask,
+    mask: MaskArray,
     events: Events,
     settings: NullSettings,
     *,

@@ -46,7 +46,7 @@ from bids_sr.glm.slice_fusion import (
     thin_prior_sd,
 )
 from bids_sr.glm.smoothing import smooth
-from bids_sr.io.arrays import Array, Float, Mask
+from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.matrices import apply_along, bspline_matrix
@@ -151,7 +151,7 @@ def halves_of(run: ThinRun, shift: float, profile: Profile | None = None) -> Pai
 
 
 def explained_variance(
-    parts: Sequence[Array], targets: Sequence[Array], shares: Sequence[float], inside: Mask
+    parts: Sequence[Array], targets: Sequence[Array], shares: Sequence[float], inside: MaskArray
 ) -> Float:
     """Return the variance of the noise-free thin effect that an estimate explains.
 
@@ -248,7 +248,7 @@ def fuse_blocks(
     second: Array,
     positions: Array,
     prior: Array,
-    columns: Mask,
+    columns: MaskArray,
     noise: Sequence[float] | None = None,
     *,
     last_step: bool = False,

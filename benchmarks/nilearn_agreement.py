@@ -23,7 +23,7 @@ from _table import keep
 from nilearn.glm.first_level import FirstLevelModel, first_level_from_bids
 
 from bids_sr.glm.linear_model import ContrastModel
-from bids_sr.glm.noise import Noise, estimate_noise
+from bids_sr.glm.noise import NoiseModel, estimate_noise
 from bids_sr.glm.time_series import extract_time_series
 from bids_sr.io.nifti import SeriesReader
 
@@ -89,7 +89,7 @@ def own_maps(read: Read, mask: np.ndarray, contrasts: np.ndarray, noise: str) ->
             signals = found_series[width]
             white = noise == "white"
             found = (
-                Noise.white(t.shape[1])
+                NoiseModel.white(t.shape[1])
                 if white
                 else estimate_noise(signals.blocks(), matrix, mask, reader.zooms)
             )

@@ -57,7 +57,7 @@ from torch import Tensor
 
 from bids_sr.sr.matrices import crop_matrix
 from bids_sr.sr.method import get_method
-from bids_sr.sr.operators import Level
+from bids_sr.sr.operators import ResolutionLevel
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.variance.estimation import estimate_prior, filled_sd
 from bids_sr.sr.variance.in_reference import Modulation
@@ -79,7 +79,7 @@ class Problem:
     """A run brought down: its components as measured and as acquired, and where they count."""
 
     run: Run
-    level: Level
+    level: ResolutionLevel
     whole: Tile
     known: Tensor
     acquired: Tensor
@@ -98,7 +98,7 @@ class Problem:
 def brought_down(run: Run) -> Problem:
     """A run at half its resolution in plane."""
     x, y, z = run.mask.shape
-    level = Level((x // 2, y // 2, z), (x, y, z))
+    level = ResolutionLevel((x // 2, y // 2, z), (x, y, z))
     across, along = (crop_matrix(n, n // 2).astype(np.float32) for n in (x, y))
     low = np.einsum("ia,acZt,jc->ijZt", across, run.series, along, optimize=True)
     low_mask = np.einsum("ia,acZ,jc->ijZ", across, run.mask.astype(np.float32), along) > 0.5

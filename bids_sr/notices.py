@@ -10,7 +10,7 @@ from typing import Literal
 
 from bids_sr.frozen import frozen
 
-Level = Literal["note", "warning", "error"]
+NoticeLevel = Literal["note", "warning", "error"]
 """Severity: a fact, a possible problem, or a failure or rejected request."""
 
 RECORD = "notices.jsonl"
@@ -139,7 +139,7 @@ class Notice:
     what: str
     why: str = ""
     remedy: str = ""
-    level: Level = "error"
+    level: NoticeLevel = "error"
     subject: str = ""
     run: str = ""
     code: str = "input"

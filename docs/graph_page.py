@@ -23,7 +23,7 @@ from bidsmaker import BidsMaker  # noqa: E402
 from fmriprepmaker import FmriprepMaker  # noqa: E402
 from graphmaker import planned_graph  # noqa: E402
 
-from bids_sr.pipeline.listing import _Line, who_makes_what  # noqa: E402
+from bids_sr.pipeline.listing import _ListingLine, who_makes_what  # noqa: E402
 from bids_sr.sr.method import get_method  # noqa: E402
 from bids_sr.sr.models.model import save_model  # noqa: E402
 
@@ -249,9 +249,9 @@ def graph_of(case: Case) -> Graph:
         return planned_graph(maker, root, *options)
 
 
-def new_lines(lines: list[_Line], known: set[str]) -> Iterator[_Line]:
+def new_lines(lines: list[_ListingLine], known: set[str]) -> Iterator[_ListingLine]:
     """Steps that are not known yet, with the scopes that they are in; they are known then."""
-    scopes: list[_Line] = []
+    scopes: list[_ListingLine] = []
     for line in lines:
         scopes = [each for each in scopes if each.depth < line.depth]
         if not line.makes:
@@ -263,7 +263,7 @@ def new_lines(lines: list[_Line], known: set[str]) -> Iterator[_Line]:
             yield line
 
 
-def item(line: _Line, steps: dict[str, AnyStep]) -> str:
+def item(line: _ListingLine, steps: dict[str, AnyStep]) -> str:
     """A line of the list in Markdown; what a step makes stands below what it does."""
     shown = "    " * line.depth + "- "
     if not line.makes:

@@ -67,7 +67,7 @@ class Anatomy:
 
 
 @frozen
-class _Brain:
+class _ExtractedBrain:
     """The T1w image without bias, and its brain; `start_xfm` starts its normalization."""
 
     t1w_preproc: Image
@@ -188,7 +188,7 @@ def fit_anatomy(
 
 def _find_brain(
     settings: Settings, subject: Subject, template: Image, template_mask: Mask, template_space: str
-) -> _Brain:
+) -> _ExtractedBrain:
     """Correct the T1w image for its bias field and find its brain, or take over both."""
     seed, sloppy = settings.resources.random_seed, settings.run.sloppy
     precomputed = subject.precomputed
@@ -199,7 +199,7 @@ def _find_brain(
         )
         say(Part.ANATOMY, anatomy.describe_mask(template_space))
         t1w_preproc = anatomy.correct_brain(t1w_head, t1w_mask, random_seed=seed, sloppy=sloppy)
-        return _Brain(
+        return _ExtractedBrain(
             t1w_preproc=t1w_preproc,
             t1w_mask=t1w_mask,
             brain_facts=brain_facts,
@@ -214,7 +214,7 @@ def _find_brain(
         start = anatomy.find_start(
             t1w_preproc, template, template_mask, random_seed=seed, sloppy=sloppy
         )
-    return _Brain(
+    return _ExtractedBrain(
         t1w_preproc=t1w_preproc, t1w_mask=t1w_mask, brain_facts=brain_facts, start_xfm=start
     )
 
@@ -222,7 +222,7 @@ def _find_brain(
 def _register_to_template(
     settings: Settings,
     subject: Subject,
-    brain: _Brain,
+    brain: _ExtractedBrain,
     template: Image,
     template_mask: Mask,
     outputs: Outputs,
@@ -286,7 +286,11 @@ def _place_atlas(
 
 
 def _further_templates(
-    settings: Settings, subject: Subject, brain: _Brain, outputs: Outputs, template_space: str
+    settings: Settings,
+    subject: Subject,
+    brain: _ExtractedBrain,
+    outputs: Outputs,
+    template_space: str,
 ) -> dict[str, TemplateRegistration]:
     """Register the T1w image to the templates of the other spaces that results are wanted in."""
     preprocessing = settings.preprocessing
@@ -297,7 +301,7 @@ def _further_templates(
     )
     templates = {}
     # the start of the search belongs to the other template
-    anew = _Brain(
+    anew = _ExtractedBrain(
         t1w_preproc=brain.t1w_preproc,
         t1w_mask=brain.t1w_mask,
         brain_facts=brain.brain_facts,

@@ -39,7 +39,7 @@ class ProcessedRun:
 
 
 @frozen
-class CombinedRuns:
+class CombinedMaps:
     """Maps of the combined runs of one task.
 
     Parameters
@@ -89,7 +89,7 @@ def _scope(group: RunGroup) -> str:
 
 def combine_participant(
     planned: Planned, processed: Sequence[ProcessedRun], anat: Anatomy | None
-) -> list[CombinedRuns]:
+) -> list[CombinedMaps]:
     """Combine the runs of each task of a participant, within sessions and over sessions.
 
     Parameters
@@ -135,7 +135,7 @@ def _combine_group(
     group: RunGroup,
     runs: Mapping[str, ProcessedRun],
     anat: Anatomy | None,
-) -> CombinedRuns:
+) -> CombinedMaps:
     """Combine the runs of one group, series by series; `runs`: by name, the first run first."""
     first_name, first = next(iter(runs.items()))
     outputs = planned.outputs(group.entities, axis_order=first.plan.bold.axis_order)
@@ -197,7 +197,7 @@ def _combine_group(
                 outputs.keep(maps[series], among=stored)
                 if any(bool(run.series.grids) for run in members.values()):
                     outputs.keep(space_maps[series], among=stored)
-    return CombinedRuns(
+    return CombinedMaps(
         group=group,
         runs=runs,
         first2run_xfms={name: xfm for name, xfm in xfms.items() if xfm is not None},

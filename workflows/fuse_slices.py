@@ -6,7 +6,7 @@ from bids_sr.pipeline.flow import say, subworkflow
 from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import activation, fused_slices
-from bids_sr.workflows.combine_runs import CombinedRuns, ProcessedRun
+from bids_sr.workflows.combine_runs import CombinedMaps, ProcessedRun
 from bids_sr.workflows.map_run import maps_to_store
 from bids_sr.workflows.wanted import Planned
 
@@ -27,7 +27,7 @@ class FusedSlices:
     maps: list[Map]
 
 
-def fuse_slices(planned: Planned, combined: CombinedRuns) -> FusedSlices | None:
+def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
     """Fuse the runs of a task across slices, if their slices are displaced and the test passes.
 
     The primary series is fused. Runs of several sessions are not fused.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bids_sr.pipeline.flow import joined, subworkflow
 from bids_sr.pipeline.nodes import scope_name
 from bids_sr.steps.figures import participant as participant_figures
-from bids_sr.workflows.combine_runs import CombinedRuns
+from bids_sr.workflows.combine_runs import CombinedMaps
 from bids_sr.workflows.fuse_slices import FusedSlices
 from bids_sr.workflows.map_run import maps_to_store
 from bids_sr.workflows.wanted import Planned
@@ -13,7 +13,7 @@ from bids_sr.workflows.wanted import Planned
 
 def report_participant(
     planned: Planned,
-    combined: Sequence[CombinedRuns],
+    combined: Sequence[CombinedMaps],
     fused: Sequence[FusedSlices | None],
 ) -> None:
     """Draw the map of all runs of each task.
@@ -32,7 +32,7 @@ def report_participant(
             _report_combined(planned, runs, slices)
 
 
-def _report_combined(planned: Planned, combined: CombinedRuns, slices: FusedSlices | None) -> None:
+def _report_combined(planned: Planned, combined: CombinedMaps, slices: FusedSlices | None) -> None:
     """Draw the map of the combined runs of one task."""
     first, plan = combined.first, combined.first.plan
     stored = maps_to_store(plan)

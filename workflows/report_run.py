@@ -35,7 +35,7 @@ from bids_sr.workflows.map_run import MappedRun, linear_model, mapped_series
 from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.run_plan import RunPlan
 
-_Facts = dict[str, object]
+_ReportFacts = dict[str, object]
 
 
 def report_run(
@@ -429,7 +429,7 @@ def subject_facts(
     *,
     template: str,
     roi: str,
-) -> _Facts:
+) -> _ReportFacts:
     """The first section of a report; `series` are those of all runs."""
     sessions = sorted(
         {run.entities["session"] for run in subject.runs if "session" in run.entities}
@@ -456,7 +456,7 @@ def subject_facts(
     }
 
 
-def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _Facts:
+def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _ReportFacts:
     """The first report lines of a run; `timed` says that its slice timing is corrected."""
     short = run.calibration
     return {
@@ -492,7 +492,7 @@ def _pair_words(pair: Pair | None) -> str:
 
 def _taken_over(
     precomputed: PrecomputedAnat | PrecomputedRun | None, files: Mapping[str, Path]
-) -> _Facts:
+) -> _ReportFacts:
     """Which files of another program are used."""
     if precomputed is None:
         return {}

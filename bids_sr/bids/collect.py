@@ -17,7 +17,7 @@ from bids_sr.bids.entities import entities_of, label_of, stem_of, stem_of_echoes
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.fmriprep import check_surfaces, precomputed_anat, precomputed_run
 from bids_sr.bids.given_models import factor_without_pair
-from bids_sr.bids.inputs import DEFAULT_FACTORS, BoldRun, Pair, Subject, Survey, Truth
+from bids_sr.bids.inputs import DEFAULT_FACTORS, BoldRun, HighresReference, Pair, Subject, Survey
 from bids_sr.bids.layout import Index, open_index
 from bids_sr.bids.method_options import check_guide, check_options
 from bids_sr.bids.reference_runs import check_root, find_truth, truth_in_dataset
@@ -303,7 +303,9 @@ def _conflicts(bold: Header, stars: Sequence[Header], settings: Settings) -> boo
     return pair is not None and pair.factor[:2] != requested[:2]
 
 
-def _truth(run: BoldRun, settings: Settings, result: Survey, *, with_anat: bool) -> Truth | None:
+def _truth(
+    run: BoldRun, settings: Settings, result: Survey, *, with_anat: bool
+) -> HighresReference | None:
     """Return the high-resolution reference of a run from ``--truth`` or else the data set."""
     evaluation = settings.evaluation
     is_timed = "slicetiming" not in settings.preprocessing.ignore

@@ -27,7 +27,7 @@ from bids_sr.io.grids import mm_text
 from bids_sr.io.image_header import Triple
 from bids_sr.io.tables import column
 
-_Kind = Literal["reference", "compared", "another", "calibration"]
+_CompanionKind = Literal["reference", "compared", "another", "calibration"]
 SERIES = "func/*_bold.nii*"
 _LEAST_VOLUMES = 8  # steady-state volumes of a calibration run
 
@@ -48,7 +48,7 @@ class _Requirement:
     instead: str = ""  # advice if the file is the run itself
 
 
-_REQUIREMENTS: Mapping[_Kind, _Requirement] = {
+_REQUIREMENTS: Mapping[_CompanionKind, _Requirement] = {
     "reference": _Requirement(
         of_run=True,
         grid="high",
@@ -132,7 +132,13 @@ def read_run(
 
 
 def companion(
-    kind: _Kind, path: Path, root: Path, run: BoldRun, findings: Findings, *, timed: bool = True
+    kind: _CompanionKind,
+    path: Path,
+    root: Path,
+    run: BoldRun,
+    findings: Findings,
+    *,
+    timed: bool = True,
 ) -> BoldRun | None:
     """Read a companion of a run, and compare its header, sidecar and events with the run.
 
@@ -189,7 +195,7 @@ def companion(
 
 
 def unfit(
-    candidate: BoldRun, run: BoldRun, kind: _Kind, factor: Triple | None, dummies: int = 0
+    candidate: BoldRun, run: BoldRun, kind: _CompanionKind, factor: Triple | None, dummies: int = 0
 ) -> Iterator[tuple[Path, str, str]]:
     """Yield file, reason and remedy for each mismatch of a companion with its run.
 
@@ -262,10 +268,10 @@ def _unfit_events(
         yield candidate.events, reason, fix
 
 
-_Event = tuple[str, float, float]  # trial type, onset and duration (s)
+_TimedEvent = tuple[str, float, float]  # trial type, onset and duration (s)
 
 
-def _same_events(first: Sequence[_Event], second: Sequence[_Event]) -> bool:
+def _same_events(first: Sequence[_TimedEvent], second: Sequence[_TimedEvent]) -> bool:
     """Return whether events agree within the rounding of tables (1 ms)."""
     if [trial_type for trial_type, *_ in first] != [trial_type for trial_type, *_ in second]:
         return False
@@ -273,7 +279,7 @@ def _same_events(first: Sequence[_Event], second: Sequence[_Event]) -> bool:
     return np.allclose(first_times, second_times, rtol=0, atol=1e-3, equal_nan=True)
 
 
-def _rows(table: Path) -> list[_Event]:
+def _rows(table: Path) -> list[_TimedEvent]:
     """Return the events of a table, sorted by trial type, onset and duration."""
     columns = [column(table, name) for name in ("trial_type", "onset", "duration")]
     return sorted((kind, _time(a), _time(b)) for kind, a, b in zip(*columns, strict=True))

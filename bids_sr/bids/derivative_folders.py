@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from bids_sr.bids.findings import Findings
-from bids_sr.bids.precomputed import Derivatives
+from bids_sr.bids.precomputed import DerivativeFolder
 from bids_sr.config.values import split_named
 
 _PROGRAMS = ("fmriprep", "smriprep")
@@ -19,9 +19,9 @@ _DESCRIPTION = "dataset_description.json"
 
 def open_derivatives(
     options: Iterable[str], bids_dir: Path, findings: Findings
-) -> tuple[Derivatives, ...]:
+) -> tuple[DerivativeFolder, ...]:
     """Open the directories of ``--derivatives``, and report unusable ones as problems."""
-    opened: dict[str, Derivatives] = {}
+    opened: dict[str, DerivativeFolder] = {}
     for text in options:
         name, root = split_named(text)
         folder = _open(name, Path(root).absolute(), bids_dir, findings)
@@ -48,7 +48,7 @@ def refuse_output_as_data(bids_dir: Path, findings: Findings) -> bool:
     return True
 
 
-def _open(name: str, root: Path, bids_dir: Path, findings: Findings) -> Derivatives | None:
+def _open(name: str, root: Path, bids_dir: Path, findings: Findings) -> DerivativeFolder | None:
     """Open a derivatives directory; return None with a problem if fMRIPrep did not generate it.
 
     `name` is the name given on the command line, "" for the name of the program.
@@ -80,7 +80,7 @@ def _open(name: str, root: Path, bids_dir: Path, findings: Findings) -> Derivati
         else:
             folder_name = program.lower()
             if folder_name in _PROGRAMS:
-                return Derivatives(
+                return DerivativeFolder(
                     root=root, name=name or folder_name, program=program, version=version
                 )
             reason = (

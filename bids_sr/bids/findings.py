@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bids_sr.config import UsageError
 from bids_sr.io.image_header import Header
-from bids_sr.notices import Level, Notice
+from bids_sr.notices import Notice, NoticeLevel
 
 
 class InputError(UsageError):
@@ -108,7 +108,7 @@ def counted(notices: Iterable[Notice]) -> list[Notice]:
 
     Order of first appearance is kept.
     """
-    groups: dict[tuple[str, Level], dict[str, Notice]] = {}
+    groups: dict[tuple[str, NoticeLevel], dict[str, Notice]] = {}
     for notice in notices:
         groups.setdefault((notice.why, notice.level), {}).setdefault(notice.what, notice)
     return [

@@ -30,7 +30,12 @@ from bids_sr.bids.findings import Findings, InputError, absent
 from bids_sr.bids.inheritance import read_object, suffix_of
 from bids_sr.bids.inputs import BoldRun
 from bids_sr.bids.layout import IMAGES
-from bids_sr.bids.precomputed import Derivatives, PrecomputedAnat, PrecomputedField, PrecomputedRun
+from bids_sr.bids.precomputed import (
+    DerivativeFolder,
+    PrecomputedAnat,
+    PrecomputedField,
+    PrecomputedRun,
+)
 from bids_sr.bids.precomputed_checks import check_confounds, check_grid, check_transforms
 from bids_sr.bids.query import some
 from bids_sr.config.spaces import FSAVERAGE, Space
@@ -85,7 +90,7 @@ Sources are the documentation of fMRIPrep and the lists of outputs in its tests.
 
 
 def precomputed_anat(
-    sources: Sequence[Derivatives],
+    sources: Sequence[DerivativeFolder],
     label: str,
     images: Sequence[Path],
     spaces: Sequence[str],
@@ -171,7 +176,7 @@ def _without(missing: Mapping[str, str]) -> str:
 
 
 def _anat_of(
-    origin: Derivatives, label: str, session: str | None, findings: Findings
+    origin: DerivativeFolder, label: str, session: str | None, findings: Findings
 ) -> PrecomputedAnat | None:
     """Return the anatomical derivatives of a participant, or None if there is no masked T1w image.
 
@@ -343,7 +348,10 @@ def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings
 
 
 def precomputed_run(
-    sources: Sequence[Derivatives], run: BoldRun, anat: PrecomputedAnat | None, findings: Findings
+    sources: Sequence[DerivativeFolder],
+    run: BoldRun,
+    anat: PrecomputedAnat | None,
+    findings: Findings,
 ) -> PrecomputedRun | None:
     """Return the derivatives of a run from the first directory with its head-motion estimates.
 
@@ -371,7 +379,7 @@ def precomputed_run(
     return None
 
 
-def _files_of(origin: Derivatives, run: BoldRun) -> dict[str, Path]:
+def _files_of(origin: DerivativeFolder, run: BoldRun) -> dict[str, Path]:
     """Return the derivatives of a run in its own space, keyed by the rest of the file name.
 
     The key lacks the entities of the run, and transforms are named as in version 23.2.
@@ -413,7 +421,7 @@ def _files_of(origin: Derivatives, run: BoldRun) -> dict[str, Path]:
     return files
 
 
-def _places(origin: Derivatives, run: BoldRun) -> list[Path]:
+def _places(origin: DerivativeFolder, run: BoldRun) -> list[Path]:
     """Return the folders of a run's session (leading zeros are ignored) and participant."""
     top = origin.root / f"sub-{run.entities['subject']}"
     session = ("session",)
@@ -426,7 +434,7 @@ def _places(origin: Derivatives, run: BoldRun) -> list[Path]:
 
 
 def _run_of(
-    origin: Derivatives,
+    origin: DerivativeFolder,
     run: BoldRun,
     files: Mapping[str, Path],
     anat: PrecomputedAnat | None,
@@ -511,7 +519,7 @@ def _first(files: Mapping[str, Path], names: Sequence[str]) -> Path | None:
     return next((files[name] for name in names if name in files), None)
 
 
-def _t1w_of(origin: Derivatives, run: BoldRun) -> Path | None:
+def _t1w_of(origin: DerivativeFolder, run: BoldRun) -> Path | None:
     """Return the preprocessed T1w image of a run's session, or else of the participant.
 
     Transforms of the run refer to this image.
@@ -526,7 +534,7 @@ def _t1w_of(origin: Derivatives, run: BoldRun) -> Path | None:
 
 
 def _field_of(
-    origin: Derivatives, run: BoldRun, files: Mapping[str, Path], findings: Findings
+    origin: DerivativeFolder, run: BoldRun, files: Mapping[str, Path], findings: Findings
 ) -> PrecomputedField | None:
     """Return the field map that a run was corrected with, or None if no field map is usable."""
     pattern = re.compile(

@@ -8,7 +8,7 @@ import numpy as np
 
 from bids_sr.bids.entities import entities_of, stem_of, stem_of_echoes
 from bids_sr.bids.findings import Findings
-from bids_sr.bids.precomputed import Derivatives, PrecomputedAnat, PrecomputedRun
+from bids_sr.bids.precomputed import DerivativeFolder, PrecomputedAnat, PrecomputedRun
 from bids_sr.bids.timing import is_slice_timing
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder, Shape, size_text
@@ -86,7 +86,7 @@ class ModelInput:
 
 
 @frozen
-class Truth:
+class HighresReference:
     """Reference for the high-resolution maps of a run: a measured series, known effects, or both.
 
     `activations` maps a condition to its high-resolution map in signal units.
@@ -139,7 +139,7 @@ class BoldRun:
     factor: Triple = DEFAULT_FACTORS
     pair: Pair | None = None
     holdout: Pair | None = None
-    truth: Truth | None = None
+    truth: HighresReference | None = None
     precomputed: PrecomputedRun | None = None
     calibration: "BoldRun | None" = None
     another: "BoldRun | None" = None
@@ -322,5 +322,5 @@ class Survey(Findings):
 
     subjects: tuple[Subject, ...] = ()
     chosen: dict[str, tuple[Path, Path | None]] = field(default_factory=dict)
-    sources: tuple[Derivatives, ...] = ()
+    sources: tuple[DerivativeFolder, ...] = ()
     type_order: dict[str, tuple[str, ...]] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from bids_sr.frozen import frozen
 
 
 @frozen
-class Derivatives:
+class DerivativeFolder:
     """Derivatives directory, with the program that generated it according to its description.
 
     `version` is the version of that program, "" if unknown.
@@ -51,7 +51,7 @@ class PrecomputedAnat:
         ``white``, ``pial`` and ``sphere`` (registered to fsaverage) → (left, right) surface.
     """
 
-    origin: Derivatives
+    origin: DerivativeFolder
     preproc: Path
     mask: Path
     dseg: Path | None = None
@@ -117,7 +117,7 @@ class PrecomputedRun:
         Field map that the run was corrected with.
     """
 
-    origin: Derivatives
+    origin: DerivativeFolder
     hmc: Path | None
     mask: Path | None = None
     coreg: Path | None = None

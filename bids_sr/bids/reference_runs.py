@@ -10,7 +10,7 @@ from bids_sr.bids import query, slice_axis
 from bids_sr.bids.companions import SERIES, companion, series_named
 from bids_sr.bids.entities import entities_of
 from bids_sr.bids.findings import Findings, refusal
-from bids_sr.bids.inputs import BoldRun, Truth
+from bids_sr.bids.inputs import BoldRun, HighresReference
 from bids_sr.io.fields_of_view import misfits
 
 _KEYS = ("subject", "session", "task", "run")
@@ -48,7 +48,7 @@ def check_root(root: Path) -> None:
 
 def find_truth(
     root: Path, run: BoldRun, findings: Findings, *, timed: bool = True
-) -> Truth | None:
+) -> HighresReference | None:
     """Find the reference of a run in a directory, and compare it with the run.
 
     Returns None with a problem if it is missing or does not fit.
@@ -60,7 +60,9 @@ def find_truth(
     return None if misfits.problems else truth
 
 
-def _checked(root: Path, run: BoldRun, findings: Findings, *, timed: bool) -> Truth | None:
+def _checked(
+    root: Path, run: BoldRun, findings: Findings, *, timed: bool
+) -> HighresReference | None:
     """Return the reference of a run, with all problems."""
     label = run.entities["subject"]
     folder = root / f"sub-{label}"
@@ -115,7 +117,7 @@ def _checked(root: Path, run: BoldRun, findings: Findings, *, timed: bool) -> Tr
                 findings.refuse(path, reason, fix)
     series = companion("reference", bolds[0], root, run, findings, timed=timed) if bolds else None
     activations = {entities_of(path)["contrast"]: path.absolute() for path in maps}
-    return Truth(root=root, series=series, activations=activations)
+    return HighresReference(root=root, series=series, activations=activations)
 
 
 def truth_in_dataset(
@@ -126,7 +128,7 @@ def truth_in_dataset(
     timed: bool = True,
     seeds: Collection[str] = (),
     strict: bool = False,
-) -> Truth | None:
+) -> HighresReference | None:
     """Find the reference of a run in the data set itself (`_PLACES`), and report mismatches.
 
     Parameters

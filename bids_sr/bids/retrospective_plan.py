@@ -11,7 +11,7 @@ from bids_sr.bids.entities import entities_of
 from bids_sr.bids.findings import Findings
 from bids_sr.bids.given_models import factor_without_pair
 from bids_sr.bids.headers import LEAST_MATRIX
-from bids_sr.bids.inputs import DEFAULT_FACTORS, BoldRun, Pair, Subject, Truth
+from bids_sr.bids.inputs import DEFAULT_FACTORS, BoldRun, HighresReference, Pair, Subject
 from bids_sr.bids.pairs import factor_text
 from bids_sr.config import Settings
 from bids_sr.io.image_header import Triple
@@ -147,7 +147,7 @@ def foreseen(subject: Subject, settings: Settings) -> Subject:
             factor=factor,
             pair=pair,
             holdout=None,
-            truth=Truth(series=run),
+            truth=HighresReference(series=run),
         )
 
     return replace(subject, runs=tuple(downsampled(run) for run in subject.runs))

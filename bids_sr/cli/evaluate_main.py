@@ -30,7 +30,7 @@ Exit codes: 0 if the evaluation was completed, 2 if the command line or an input
 
 
 @frozen
-class _EvaluateOptions(Checked):
+class _SeriesEvaluationOptions(Checked):
     """Options of ``bids-sr-evaluate``."""
 
     acquired: Path = argument("ACQUIRED", "acquired BOLD series (4D NIfTI)")
@@ -121,7 +121,7 @@ class _EvaluateOptions(Checked):
 
 def build_parser() -> Parser:
     """Return the parser of ``bids-sr-evaluate``."""
-    parser = Parser("bids-sr-evaluate", _DESCRIPTION, _EvaluateOptions)
+    parser = Parser("bids-sr-evaluate", _DESCRIPTION, _SeriesEvaluationOptions)
     parser.epilog = _EPILOG
     return parser
 
@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     """Evaluate the series, print a line per series, and write the requested outputs."""
-    options = build_parser().options(argv, _EvaluateOptions)
+    options = build_parser().options(argv, _SeriesEvaluationOptions)
     from bids_sr.api.image_inputs import ImageInputError
     from bids_sr.glm.blocks import TooFewBlocks
     from bids_sr.glm.regressors import DesignError
@@ -168,7 +168,7 @@ def _run(argv: Sequence[str]) -> int:
     return DONE
 
 
-def _fit_evaluator(options: _EvaluateOptions) -> "Evaluator | None":
+def _fit_evaluator(options: _SeriesEvaluationOptions) -> "Evaluator | None":
     """Return the fitted evaluator, or None for a dry run, which only checks the inputs."""
     from bids_sr.api.evaluation_inputs import checked_names
     from bids_sr.api.evaluator import Evaluator

@@ -5,7 +5,7 @@ import sys
 import time
 from typing import TextIO
 
-from bids_sr.notices import Level, Notice, as_json
+from bids_sr.notices import Notice, NoticeLevel, as_json
 
 _TIME = "%Y-%m-%dT%H:%M:%S%z"
 _as_json = False
@@ -55,7 +55,7 @@ def start_log(verbosity: int) -> None:
         """Formatter of log messages as notices."""
 
         def format(self, record: logging.LogRecord) -> str:
-            level: Level = "note" if record.levelno < logging.WARNING else "warning"
+            level: NoticeLevel = "note" if record.levelno < logging.WARNING else "warning"
             notice = Notice(what=record.name, why=super().format(record), level=level, code="log")
             return as_json(notice, time=self.formatTime(record, _TIME))
 

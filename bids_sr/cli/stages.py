@@ -9,7 +9,7 @@ from bids_sr.bids.retrospective_plan import as_downsampled
 from bids_sr.config import Settings
 from bids_sr.config.memory import BASE_GB, Sizes, step_gb
 from bids_sr.preflight.estimates import estimate
-from bids_sr.preflight.plan import Estimate, Plan, Row
+from bids_sr.preflight.plan import Estimate, Plan, StageCost
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def expected(plan: Plan, settings: Settings, steps: "Iterable[Node] | None" = No
         step_memory = step_gb(node.step.memory, cost.sizes)
         memory[stage] = max(memory.get(stage, 0.0), step_memory)
     rows = tuple(
-        Row(stage=stage, minutes=seconds[stage] / 60, memory_gb=memory[stage])
+        StageCost(stage=stage, minutes=seconds[stage] / 60, memory_gb=memory[stage])
         for stage in dict.fromkeys([_START, *STAGES.values()])
         if stage in seconds
     )

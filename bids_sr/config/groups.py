@@ -11,7 +11,7 @@ from typing import Literal
 
 from bids_sr import region_names
 from bids_sr.config import readers
-from bids_sr.config.levels import SMOOTHING, THRESHOLDS, Level
+from bids_sr.config.levels import SMOOTHING, THRESHOLDS, StorageLevel
 from bids_sr.config.presets import PRESETS, find_preset
 from bids_sr.config.regions import check_regions
 from bids_sr.config.section import Checked, is_label, option
@@ -688,7 +688,7 @@ class Run(Checked):
         decides=False,
         once=True,
     )
-    level: Level = option(
+    level: StorageLevel = option(
         "standard",
         "--level",
         "files to save: minimal (series, confounds, report, tables), standard (also maps of raw,"

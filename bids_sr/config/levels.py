@@ -11,20 +11,20 @@ from typing import Literal, get_args
 from bids_sr.frozen import frozen
 from bids_sr.series import BASELINES, MEASURED, RAW, series_names
 
-Level = Literal["minimal", "standard", "full"]
-_LEVELS: tuple[Level, ...] = get_args(Level)
+StorageLevel = Literal["minimal", "standard", "full"]
+_LEVELS: tuple[StorageLevel, ...] = get_args(StorageLevel)
 """Levels by ascending number of files."""
 SMOOTHING, THRESHOLDS = (0.0, 5.0), ("quarter", "fdr")
 """Default smoothing widths (mm FWHM) and thresholds."""
 _CORRELATED, _FITTED, _GROUP = ("cc",), ("t", "effect", "variance"), ("t", "effect")
 
 
-def reaches(level: Level, lowest: Level) -> bool:
+def reaches(level: StorageLevel, lowest: StorageLevel) -> bool:
     """Return whether outputs stored from level `lowest` upward are stored at `level`."""
     return _LEVELS.index(level) >= _LEVELS.index(lowest)
 
 
-def series_level(name: str, requested: Collection[str]) -> Level:
+def series_level(name: str, requested: Collection[str]) -> StorageLevel:
     """Return the lowest level that stores a series.
 
     The acquired series and the series of methods are always stored. Baselines that were not
@@ -37,7 +37,7 @@ def series_level(name: str, requested: Collection[str]) -> Level:
     return "full" if is_recomputable else "minimal"
 
 
-def _maps_level(name: str, requested: Collection[str], baselines: str) -> Level:
+def _maps_level(name: str, requested: Collection[str], baselines: str) -> StorageLevel:
     """Return the lowest level that stores maps of a series.
 
     `baselines` is the setting of the same name.
@@ -75,7 +75,7 @@ class StoredMaps:
         series.
     """
 
-    level: Level
+    level: StorageLevel
     methods: Collection[str] = ()
     baselines: str = "default"
     smoothing: Sequence[float] = SMOOTHING

@@ -20,7 +20,7 @@ COMPONENTS = "components"  # leading temporal components of the run, instead of 
 _FORM = re.compile(r"([A-Za-z][A-Za-z0-9]*)=(-?[\d.]+),(-?[\d.]+),(-?[\d.]+)(?:,([\d.]+))?")
 
 
-_Point = tuple[float, float, float]
+_SeedPoint = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Seed:
     """
 
     name: str
-    center: _Point = (0.0, 0.0, 0.0)
+    center: _SeedPoint = (0.0, 0.0, 0.0)
     radius_mm: float = _DEFAULT_RADIUS_MM
     labels: tuple[str, ...] = ()
 

@@ -67,8 +67,8 @@ import numpy as np
 from bids_sr.evaluation.effects_of_run import LEAST_VOXELS, RunEffects, denoised
 from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects
-from bids_sr.glm.blocks import Block
-from bids_sr.io.arrays import Float, Float32, Mask, Real
+from bids_sr.glm.blocks import TaskBlock
+from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.series import MEASURED, SMOOTH, is_variant_of, kind_of
 from bids_sr.series import series as series_named
@@ -80,7 +80,7 @@ _STEP = 0.2
 _CHUNK = 16384
 
 
-class Key(NamedTuple):
+class ComparisonKey(NamedTuple):
     """Key of a score of a series relative to a reference.
 
     `band` is ``all``, or ``within`` or ``beyond`` the acquired Nyquist frequency.
@@ -92,7 +92,7 @@ class Key(NamedTuple):
     region: str
 
 
-_Scores = dict[Key, Float]
+_ScoresByKey = dict[ComparisonKey, Float]
 """Scores (ways, 1 + n_boot) by key: of the run itself, then of its resamples."""
 
 
@@ -126,7 +126,7 @@ class ComparedVoxels:
     """
 
     name: str
-    voxels: Mask
+    voxels: MaskArray
     ways: Sequence[Way]
 
 
@@ -175,7 +175,7 @@ class Reference:
     has_controls: bool = False
     _grams: dict[tuple[str, int], Float] = field(default_factory=dict, init=False)
 
-    def scores(self, maps: Mapping[str, Float32]) -> _Scores:
+    def scores(self, maps: Mapping[str, Float32]) -> _ScoresByKey:
         """Return the scores of one series.
 
         Parameters
@@ -188,7 +188,7 @@ class Reference:
         dict[Key, Float]
             Scores (ways, 1 + n_boot); NaN in regions with fewer than ten voxels.
         """
-        by_key: dict[Key, list[Float]] = {}
+        by_key: dict[ComparisonKey, list[Float]] = {}
         for band, target in self.targets.items():
             for index, region in enumerate(self.regions):
                 is_large = int(region.voxels.sum()) >= LEAST_VOXELS
@@ -205,9 +205,9 @@ class Reference:
                     values_by_statistic = _statistics(way, *inner) if is_large else {}
                     for name in self.statistics:
                         values = values_by_statistic.get(name, np.full(len(way.source), math.nan))
-                        by_key.setdefault(Key(name, band, way.contrast, region.name), []).append(
-                            values
-                        )
+                        by_key.setdefault(
+                            ComparisonKey(name, band, way.contrast, region.name), []
+                        ).append(values)
         return {key: np.stack(values) for key, values in by_key.items()}
 
 
@@ -276,7 +276,7 @@ def _statistics(way: Way, values: Float, cross: Float, target: Float) -> dict[st
     }
 
 
-def _strata(blocks: Sequence[Block], weights: Float) -> list[list[int]]:
+def _strata(blocks: Sequence[TaskBlock], weights: Float) -> list[list[int]]:
     """Return groups of exchangeable blocks in one half.
 
     Blocks with nonzero `weights` (B,) are grouped by condition, or by sign of their weight if a
@@ -292,7 +292,7 @@ def _strata(blocks: Sequence[Block], weights: Float) -> list[list[int]]:
 
 
 def resampled(
-    blocks: Sequence[Block], weights: Float, n_boot: int, seed: int, contrast: str
+    blocks: Sequence[TaskBlock], weights: Float, n_boot: int, seed: int, contrast: str
 ) -> Float:
     """Return block weights of the run, then of its resamples, (H, 1 + n_boot, B).
 
@@ -343,7 +343,7 @@ def interval(values: Float) -> tuple[float, float]:
     return value + float(low), value + float(high)
 
 
-def _vary_seeds(scores: Mapping[str, _Scores], seed: int) -> None:
+def _vary_seeds(scores: Mapping[str, _ScoresByKey], seed: int) -> None:
     """Add the variation between training seeds to the resamples of networks, in place.
 
     A method is affected if it has members that were trained with other seeds (such as `sblSeed1`).
@@ -382,7 +382,9 @@ def _vary_seeds(scores: Mapping[str, _Scores], seed: int) -> None:
                 method_scores[:, 1:] += deviations[picks[method_scores.shape[1] - 1]].T
 
 
-def _cross_validate_settings(tried: Mapping[float, _Scores]) -> tuple[_Scores, dict[Key, float]]:
+def _cross_validate_settings(
+    tried: Mapping[float, _ScoresByKey],
+) -> tuple[_ScoresByKey, dict[ComparisonKey, float]]:
     """Score a control at cross-validated settings, and return the mean settings.
 
     Each comparison uses the setting that scores best in the *other* comparison. A control
@@ -394,8 +396,8 @@ def _cross_validate_settings(tried: Mapping[float, _Scores]) -> tuple[_Scores, d
     tried : Mapping[float, dict[Key, Float]]
         Scores with two ways each, by setting (width in mm, or number of components).
     """
-    scores: _Scores = {}
-    settings: dict[Key, float] = {}
+    scores: _ScoresByKey = {}
+    settings: dict[ComparisonKey, float] = {}
     options, values = list(tried), list(tried.values())
     for key in values[0]:
         leading = key if key.statistic == "r" else key._replace(statistic="ev")
@@ -409,9 +411,9 @@ def _cross_validate_settings(tried: Mapping[float, _Scores]) -> tuple[_Scores, d
 
 def _score_controls(
     run: RunEffects, reference: Reference, bspline: Effects
-) -> dict[str, tuple[_Scores, dict[Key, float]]]:
+) -> dict[str, tuple[_ScoresByKey, dict[ComparisonKey, float]]]:
     """Return scores and settings of denoised controls of the B-spline series, by control."""
-    scores_by_control: dict[str, dict[float, _Scores]] = {}
+    scores_by_control: dict[str, dict[float, _ScoresByKey]] = {}
     for control, setting, betas in denoised(bspline):
         scores_by_control.setdefault(control, {})[setting] = reference.scores(
             run.banded(betas, list(reference.targets))
@@ -459,7 +461,7 @@ def agreement_rows(
 
 def _yield_rows(run: RunEffects, references: Sequence[Reference]) -> Iterator[MetricRow]:
     """Yield the rows of all series in the same voxels."""
-    scores: list[dict[str, _Scores]] = [{} for _ in references]
+    scores: list[dict[str, _ScoresByKey]] = [{} for _ in references]
     bands = list(dict.fromkeys(band for reference in references for band in reference.targets))
     for name, betas, effects in run.series() if references else ():
         maps = run.banded(betas, bands)
@@ -485,7 +487,7 @@ def _yield_rows(run: RunEffects, references: Sequence[Reference]) -> Iterator[Me
                 yield _row(reference, name, key, differences.mean(axis=0), minus=comparator)
 
 
-def _setting_rows(control: str, settings: Mapping[Key, float]) -> Iterator[MetricRow]:
+def _setting_rows(control: str, settings: Mapping[ComparisonKey, float]) -> Iterator[MetricRow]:
     """Yield rows of a control's settings, chosen by correlation beyond the acquired Nyquist
     frequency.
     """
@@ -502,7 +504,9 @@ def _setting_rows(control: str, settings: Mapping[Key, float]) -> Iterator[Metri
             )
 
 
-def _row(reference: Reference, series: str, key: Key, values: Float, minus: str = "") -> MetricRow:
+def _row(
+    reference: Reference, series: str, key: ComparisonKey, values: Float, minus: str = ""
+) -> MetricRow:
     """Return the row of a value (first element) with an interval from its resamples (others).
 
     Explained variance of a measured half, 2 - 1/r, is n/a if it is below 0: noise then exceeds the

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 
 from bids_sr.evaluation.advice import Advice
-from bids_sr.evaluation.evidence import Claim, Decision, Kind, Status, Why
+from bids_sr.evaluation.evidence import AccuracyKind, Claim, Decision, VerdictStatus, Why
 from bids_sr.evaluation.words import capital, region_text, value_text
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.series import same_name
 
-_HEADS: Mapping[Status, str] = {
+_HEADS: Mapping[VerdictStatus, str] = {
     "more accurate": "is more accurate than the acquired series",
     "not more accurate": "was not found to be more accurate than the acquired series",
     "less accurate": "is less accurate than the acquired series",
@@ -19,7 +19,7 @@ _HEADS: Mapping[Status, str] = {
 }
 
 
-def compared_headline(name: str, status: Status) -> str:
+def compared_headline(name: str, status: VerdictStatus) -> str:
     """Return a sentence on whether another program's series is more accurate than acquired."""
     return (
         f"{name} {_HEADS[status]}."
@@ -28,11 +28,11 @@ def compared_headline(name: str, status: Status) -> str:
     )
 
 
-_BAND: Mapping[Kind, str] = {
+_BAND: Mapping[AccuracyKind, str] = {
     "within": "below the acquired Nyquist frequency",
     "beyond": "above the acquired Nyquist frequency",
 }
-_FOUND: Mapping[tuple[Kind, Decision], str] = {
+_FOUND: Mapping[tuple[AccuracyKind, Decision], str] = {
     ("within", "better"): "the series is closer to the reference than the acquired series",
     ("within", "worse"): "the series is farther from the reference than the acquired series",
     ("within", "same"): "the series is as accurate as the acquired series",
@@ -122,7 +122,7 @@ def _level(claim: Claim) -> list[MetricRow]:
     return [] if row is None else [row]
 
 
-def compared_lacking(kind: Kind, advice: Advice, *, finer: bool) -> str:
+def compared_lacking(kind: AccuracyKind, advice: Advice, *, finer: bool) -> str:
     """Return why a band of another program's series was not assessed, and the data required.
 
     The band `kind` is ``within`` or ``beyond`` the acquired Nyquist frequency.

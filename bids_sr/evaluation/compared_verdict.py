@@ -31,12 +31,12 @@ from bids_sr.evaluation import compared_text
 from bids_sr.evaluation.evidence import (
     HALVES,
     WORTH,
+    AccuracyKind,
     Claim,
     Comparison,
     Decision,
     Evidence,
-    Kind,
-    Status,
+    VerdictStatus,
     Why,
     below_zero,
     strongest,
@@ -51,7 +51,7 @@ ON_ACQUIRED = "acquired"
 """Value of ``grid`` in the facts of a series on the acquired grid."""
 COMPARED = "compared_fwhm"
 """Statistic of the table row that every compared series has."""
-_KINDS: tuple[Kind, ...] = ("within", "beyond")
+_KINDS: tuple[AccuracyKind, ...] = ("within", "beyond")
 
 
 @frozen
@@ -64,7 +64,7 @@ class _ComparedVerdict:
     """
 
     name: str
-    status: Status
+    status: VerdictStatus
     headline: str
     text: str
     claims: tuple[Claim, ...]
@@ -167,7 +167,7 @@ def compared_verdict(
 
 
 def _make_claim(
-    kind: Kind, name: str, rows: Sequence[MetricRow], margin: float, *, finer: bool
+    kind: AccuracyKind, name: str, rows: Sequence[MetricRow], margin: float, *, finer: bool
 ) -> Claim:
     """Return the decision on a band from the strongest reference.
 
@@ -258,7 +258,7 @@ def _decide_beyond(
     return ("better" if level.lower > 0 else "same", "") if over == "better" else (over, "")
 
 
-def _status(claims: Sequence[Claim]) -> Status:
+def _status(claims: Sequence[Claim]) -> VerdictStatus:
     """Combine the decisions on both bands into a status."""
     decided_claims = [claim for claim in claims if claim.decision is not None]
     decisions = {

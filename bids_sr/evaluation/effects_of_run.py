@@ -11,11 +11,11 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects, load_effects
-from bids_sr.glm.blocks import Block, missing_conditions
+from bids_sr.glm.blocks import TaskBlock, missing_conditions
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io import atomic_files
-from bids_sr.io.arrays import Float, Float32, Mask, Real
+from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.series import ACQUIRED_BAND, MEASURED, PCA, RAW_SPLINE, SMOOTH, kind_of, same_name
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.nyquist import beyond_nyquist
@@ -55,9 +55,9 @@ class RunEffects:
 
     files: Mapping[str, Path]
     contrasts: Contrasts
-    mask: Mask
+    mask: MaskArray
     affine: Float
-    roi: Mask
+    roi: MaskArray
     factor: Sequence[float]
     n_boot: int = 1000
     seed: int = 0
@@ -75,7 +75,7 @@ class RunEffects:
         )
 
     @property
-    def regions(self) -> dict[str, Mask]:
+    def regions(self) -> dict[str, MaskArray]:
         """Voxels of the brain, and of the region of interest within the brain."""
         return {"brain": self.mask, "roi": self.roi & self.mask}
 
@@ -236,7 +236,7 @@ def denoised(bspline: Effects) -> Iterator[tuple[str, float, Float32]]:
         yield PCA, float(rank), bspline.reduced(rank)
 
 
-def control_width(acquired: Effects, inside: Mask, fwhm_mm: float) -> float:
+def control_width(acquired: Effects, inside: MaskArray, fwhm_mm: float) -> float:
     """Return the smoothing (mm) of a compared series' control at the same resolution.
 
     The smoothness of a series is only known approximately, and no claim should depend on a control
@@ -287,7 +287,7 @@ def smoothed(betas: Float32, zooms: Sequence[float], fwhm_mm: float) -> Float32:
     )
 
 
-def _signature(block: Block) -> tuple[object, ...]:
+def _signature(block: TaskBlock) -> tuple[object, ...]:
     """Return properties that identify a block in two files; times are rounded to milliseconds."""
     return (
         block.condition,

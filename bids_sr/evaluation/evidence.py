@@ -17,10 +17,10 @@ from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.series import is_variant_of
 
 Decision = Literal["better", "same", "worse", "unclear"]
-Status = Literal[
+VerdictStatus = Literal[
     "more accurate", "not more accurate", "less accurate", "mixed", "not assessed", "not applied"
 ]
-Kind = Literal["function", "specific", "image", "within", "beyond"]
+AccuracyKind = Literal["function", "specific", "image", "within", "beyond"]
 """Subject of a claim."""
 Why = Literal["", "smoothed", "size", "nothing", "no control", "no detail", "contrary"]
 """Reason why a difference from the acquired series is not a gain, or why a loss is not false
@@ -53,7 +53,7 @@ MAPS = _ReferenceKind(
     statistic="r",
 )
 _OTHER = _ReferenceKind(name="otherRun", words="another acquired run of the task")
-STRONGEST: Mapping[Kind, tuple[_ReferenceKind, ...]] = {
+STRONGEST: Mapping[AccuracyKind, tuple[_ReferenceKind, ...]] = {
     "function": (HALVES, KNOWN, MAPS),
     "image": (
         _ReferenceKind(name="measured", words="the measured volumes", statistic="psnr"),
@@ -64,7 +64,7 @@ STRONGEST: Mapping[Kind, tuple[_ReferenceKind, ...]] = {
     "beyond": (KNOWN, HALVES),
 }
 """References that can support a claim, the strongest first."""
-_BAND: Mapping[Kind, str] = {
+_BAND: Mapping[AccuracyKind, str] = {
     "function": "beyond",
     "image": MISSING,
     "within": "within",
@@ -272,7 +272,7 @@ class Claim:
     None if there is no reference. `why` is the reason why a difference does not count, or "".
     """
 
-    kind: Kind
+    kind: AccuracyKind
     series: str
     decision: Decision | None
     comparisons: tuple[Comparison, ...] = ()
@@ -298,7 +298,7 @@ class Claim:
 
 
 def _gather(
-    kind: Kind, reference: _ReferenceKind, rows: Iterable[MetricRow], series: Sequence[str]
+    kind: AccuracyKind, reference: _ReferenceKind, rows: Iterable[MetricRow], series: Sequence[str]
 ) -> Evidence | None:
     """Return the evidence of the rows on any of the series, from one reference; None if empty.
 
@@ -346,7 +346,9 @@ def _gather(
     )
 
 
-def strongest(kind: Kind, rows: Sequence[MetricRow], series: Sequence[str]) -> Evidence | None:
+def strongest(
+    kind: AccuracyKind, rows: Sequence[MetricRow], series: Sequence[str]
+) -> Evidence | None:
     """Return the strongest evidence on any of the series; None if the rows contain none.
 
     For claims of function, evidence with intervals is preferred. A measured reference whose halves

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bids_sr.io.arrays import Float, Mask, Real
+from bids_sr.io.arrays import Float, MaskArray, Real
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow, metric_rows
 from bids_sr.spatial.masks import MaskError, brain_mask
 from bids_sr.spatial.resampling import sample_volume
 
 
-def jaccard(first: Mask, second: Mask) -> float:
+def jaccard(first: MaskArray, second: MaskArray) -> float:
     """Return the Jaccard index of two masks of one shape; NaN if both are empty.
 
     >>> jaccard(np.array([True, True, False]), np.array([False, True, True]))
@@ -25,7 +25,7 @@ def jaccard(first: Mask, second: Mask) -> float:
     return int((first & second).sum()) / union_size if union_size else math.nan
 
 
-def mask_of_mean(mean: Real, affine: Float) -> Mask | None:
+def mask_of_mean(mean: Real, affine: Float) -> MaskArray | None:
     """Return the brain mask of a temporal mean image (X, Y, Z); None if no brain is found."""
     try:
         return brain_mask(np.asarray(mean), affine)
@@ -34,7 +34,7 @@ def mask_of_mean(mean: Real, affine: Float) -> Mask | None:
 
 
 def mask_rows(
-    masks: Mapping[str, Mask | None], references: Mapping[str, Volume]
+    masks: Mapping[str, MaskArray | None], references: Mapping[str, Volume]
 ) -> list[MetricRow]:
     """Return the Jaccard index of the mask of each series with the mask of each reference.
 
@@ -62,7 +62,7 @@ def mask_rows(
     return rows
 
 
-def onto_grid(mask: Mask, affine: Float, grid: Volume) -> Volume:
+def onto_grid(mask: MaskArray, affine: Float, grid: Volume) -> Volume:
     """Resample a mask to another grid; interpolated values of at least .5 are inside."""
     values = sample_volume(
         mask.astype(np.float32), affine, grid.data.shape, grid.affine, None, order=1

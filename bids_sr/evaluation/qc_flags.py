@@ -17,7 +17,7 @@ from bids_sr.evaluation.self_test import TESTED
 from bids_sr.evaluation.words import region_text
 from bids_sr.frozen import frozen
 from bids_sr.glm.region_growth import ACTIVE_CC, REACH_MM, ring
-from bids_sr.io.arrays import Float, Mask, Real
+from bids_sr.io.arrays import Float, MaskArray, Real
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MISSING, MetricRow
@@ -87,7 +87,7 @@ def raised_flags(rows: Iterable[MetricRow]) -> dict[str, list[str]]:
 _PAIR_IMAGES = {"lowres": "low-resolution", "highres": "high-resolution"}
 
 
-def _task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
+def _task_flag(cc: Real, roi: MaskArray, mask: MaskArray, contrast: str) -> Flag:
     """Flag a task that was not done: CC > .5 in the brain, but not in the region of interest.
 
     The paper calls this reason "task not done". The flag is not evaluated unless there are brain
@@ -120,7 +120,7 @@ def _task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
 
 
 def _broad_flag(
-    contrast: str, mask: Mask, *, cc: Real | None = None, fdr: Mask | None = None
+    contrast: str, mask: MaskArray, *, cc: Real | None = None, fdr: MaskArray | None = None
 ) -> Flag:
     """Flag very broad activation: CC ≥ .5 in more than a tenth of the brain.
 
@@ -163,7 +163,9 @@ def _broad_flag(
     return Flag(name="broad", raised=share > limit, text=text, contrast=contrast, series="raw")
 
 
-def _misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: str) -> Flag:
+def _misplaced_flag(
+    cc: Real, roi: MaskArray, mask: MaskArray, affine: Float, contrast: str
+) -> Flag:
     """Flag a misplaced region of interest.
 
     The flag is raised if CC within 10 mm around the region is at least .5 and exceeds CC inside
@@ -195,7 +197,7 @@ def _misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: st
     return Flag(name="roi_misplaced", raised=raised, text=text, contrast=contrast, series="raw")
 
 
-def _slice_residuals(lowres: Real, degraded: Real, mask: Mask) -> Float:
+def _slice_residuals(lowres: Real, degraded: Real, mask: MaskArray) -> Float:
     """Return the RMS difference between the images of a pair in each slice, over the mean signal.
 
     The images are scaled by one gain for all slices (least squares); a gain per slice would hide a
@@ -249,7 +251,7 @@ def _outlying_slices(residuals: Float) -> list[int]:
     return [int(k) for k in np.flatnonzero(np.nan_to_num(residuals, nan=-np.inf) > limit)]
 
 
-def _ghost_share(image: Real, head: Mask) -> float:
+def _ghost_share(image: Real, head: MaskArray) -> float:
     """Return the amplitude of a ghost at half a field of view, relative to the head.
 
     The amplitude is the mean background signal at half a field of view from the head minus the
@@ -282,7 +284,7 @@ def _ghost_share(image: Real, head: Mask) -> float:
     return max(shares, default=math.nan)
 
 
-def artifact_flag(lowres: Real, degraded: Real, mask: Mask, head: Mask) -> Flag:
+def artifact_flag(lowres: Real, degraded: Real, mask: MaskArray, head: MaskArray) -> Flag:
     """Flag ghosts and disagreeing slices in the images of a pair.
 
     Parameters
@@ -383,10 +385,10 @@ def _harm_text(row: MetricRow) -> str:
 
 def activation_flags(
     maps: Mapping[str, Real],
-    roi: Mask,
-    mask: Mask,
+    roi: MaskArray,
+    mask: MaskArray,
     affine: Float,
-    fdr: Mapping[str, Mask] | None = None,
+    fdr: Mapping[str, MaskArray] | None = None,
 ) -> list[Flag]:
     """Return quality-control flags on the correlation maps of the acquired series.
 

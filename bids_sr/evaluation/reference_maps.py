@@ -32,14 +32,14 @@ from bids_sr.glm.activation_regions import centroid, dice, peak
 from bids_sr.glm.contrasts import Contrasts, single_conditions
 from bids_sr.glm.design import scaled_weights
 from bids_sr.glm.map_summary import correlation
-from bids_sr.io.arrays import Array, Float, Float32, Mask, Real
+from bids_sr.io.arrays import Array, Float, Float32, MaskArray, Real
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.series import MEASURED
 from bids_sr.spatial.resampling import sample_volume
 
-_File = TypeVar("_File")
-_Metrics = dict[tuple[str, str, str], float]  # contrast, region, statistic
+_MapFile = TypeVar("_MapFile")
+_MapMetrics = dict[tuple[str, str, str], float]  # contrast, region, statistic
 _LOGGER = logging.getLogger(__name__)
 TRUE_T = 4.0
 _TRUE_SHARE = 0.25
@@ -48,7 +48,7 @@ REFERENCE = "bspline"
 MEASURED_MAP = "measuredMap"
 
 
-def _ranking(score: Real, active: Mask) -> tuple[Array, float, float]:
+def _ranking(score: Real, active: MaskArray) -> tuple[Array, float, float]:
     """Rank voxels (N,) by score, and compute how well the ranking detects active voxels.
 
     Parameters
@@ -79,7 +79,9 @@ def _ranking(score: Real, active: Mask) -> tuple[Array, float, float]:
     return order, precision, float(area / (total * misses)) if total and misses else math.nan
 
 
-def _detection(t: Float32, active: Mask, region: Mask, affine: Float) -> dict[str, float]:
+def _detection(
+    t: Float32, active: MaskArray, region: MaskArray, affine: Float
+) -> dict[str, float]:
     """Score how well t detects the truly active voxels of a region.
 
     The detected voxels are the voxels with the highest t, as many as are truly active.
@@ -118,7 +120,7 @@ def _detection(t: Float32, active: Mask, region: Mask, affine: Float) -> dict[st
     }
 
 
-def _score_network(mask: Mask, true: Mask) -> dict[str, float]:
+def _score_network(mask: MaskArray, true: MaskArray) -> dict[str, float]:
     """Return accuracy, false discovery rate and Jaccard index of a mask of voxels (N,).
 
     >>> _score_network(np.array([True, True, False, False]), np.array([True, False, False, False]))
@@ -151,9 +153,9 @@ class _TrueEffect:
     effect: Float32  # (X, Y, Z) reference effect
     t: Float32 | None  # (X, Y, Z) t of the measured series; None for known activation
     # (X, Y, Z) truly active voxels, or a seed's network; None for the measured series
-    active: Mask | None
+    active: MaskArray | None
     # (X, Y, Z) network of a seed, the reference of correlation maps; None for conditions
-    connected: Mask | None = None
+    connected: MaskArray | None = None
 
 
 def _measured_truth(maps: Mapping[tuple[str, str], Float32], contrast: str) -> _TrueEffect | None:
@@ -233,14 +235,14 @@ def _contrast_metrics(
     maps: Mapping[tuple[str, str], Float32],
     contrast: str,
     truth: _TrueEffect,
-    regions: Mapping[str, Mask],
+    regions: Mapping[str, MaskArray],
     affine: Float,
-) -> _Metrics:
+) -> _MapMetrics:
     """Return the metrics of one contrast of one series.
 
     Detection and network metrics are computed in the brain and the region of interest only.
     """
-    metrics: _Metrics = {}
+    metrics: _MapMetrics = {}
     t, effect, cc = (maps.get((contrast, stat)) for stat in ("t", "effect", "cc"))
     for region, voxels in regions.items():
         if t is not None and truth.t is not None:
@@ -264,14 +266,14 @@ def _foci_metrics(
     maps: Mapping[tuple[str, str], Float32],
     truths: Mapping[str, _TrueEffect],
     conditions: Sequence[str],
-    roi: Mask,
+    roi: MaskArray,
     affine: Float,
-) -> _Metrics:
+) -> _MapMetrics:
     """Return the contrast between the foci of two conditions in the ROI, relative to the truth.
 
     A value of 1 is the contrast of the reference.
     """
-    metrics: _Metrics = {}
+    metrics: _MapMetrics = {}
     for a, b in combinations(conditions, 2):
         if not {a, b} <= truths.keys() or (a, "effect") not in maps or (b, "effect") not in maps:
             continue
@@ -292,7 +294,7 @@ def _foci_metrics(
     return metrics
 
 
-def _regions(truth: _TrueEffect, grid: Volume, roi: Mask) -> dict[str, Mask]:
+def _regions(truth: _TrueEffect, grid: Volume, roi: MaskArray) -> dict[str, MaskArray]:
     """Return the voxels to correlate over, by region.
 
     For the measured series, active voxels are selected by the absolute value of t.
@@ -306,7 +308,7 @@ def _regions(truth: _TrueEffect, grid: Volume, roi: Mask) -> dict[str, Mask]:
 
 
 def _yield_rows(
-    metrics: Mapping[str, _Metrics], reference: str, fwhm_mm: float
+    metrics: Mapping[str, _MapMetrics], reference: str, fwhm_mm: float
 ) -> Iterator[MetricRow]:
     """Yield rows of every series and, for the measured map, differences to the B-spline series."""
     base = metrics.get(REFERENCE, {}) if reference == MEASURED_MAP else {}
@@ -328,12 +330,12 @@ def _yield_rows(
 
 
 def truth_rows(
-    files: Mapping[float, Mapping[str, Mapping[tuple[str, str], _File]]],
-    load: Callable[[_File], Float32],
+    files: Mapping[float, Mapping[str, Mapping[tuple[str, str], _MapFile]]],
+    load: Callable[[_MapFile], Float32],
     contrasts: Contrasts,
     *,
     grid: Volume,
-    roi: Mask,
+    roi: MaskArray,
     known: Mapping[str, tuple[Float32, Float]],
 ) -> list[MetricRow]:
     """Return all metric rows of whole-run maps relative to the measured map and known activation.
@@ -384,7 +386,7 @@ def truth_rows(
             MEASURED_MAP: {n: t for n, t in measured_truths.items() if t is not None},
             "truth": known_effects,
         }
-        metrics: dict[str, dict[str, _Metrics]] = {
+        metrics: dict[str, dict[str, _MapMetrics]] = {
             name: {} for name, effects in truths.items() if effects
         }
         for series, paths in by_series.items():
@@ -393,7 +395,7 @@ def truth_rows(
                 if (series, reference) == (MEASURED, MEASURED_MAP):
                     continue
                 effects = truths[reference]
-                series_metrics = _Metrics()
+                series_metrics = _MapMetrics()
                 for name, truth in effects.items():
                     series_metrics |= _contrast_metrics(
                         maps, name, truth, _regions(truth, grid, roi), grid.affine

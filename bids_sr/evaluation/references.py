@@ -14,7 +14,7 @@ from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.reference_maps import MEASURED_MAP, REFERENCE, TRUE_T, known_truths
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.io.arrays import Float, Float32, Mask
+from bids_sr.io.arrays import Float, Float32, MaskArray
 from bids_sr.io.volume import Volume
 from bids_sr.series import MEASURED, OTHER_RUN
 
@@ -227,7 +227,7 @@ def _acquired_active(
 
 
 def _active_voxels(
-    effects: Effects, half: Float, mask: Mask, way: Way, limits: Sequence[float]
+    effects: Effects, half: Float, mask: MaskArray, way: Way, limits: Sequence[float]
 ) -> Iterator[ComparedVoxels]:
     """Yield the voxels with |t| above each limit in a sum of blocks; none if there is no t."""
     if effects.smooth_variance is not None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bids_sr.glm.smoothing import smooth
-from bids_sr.io.arrays import Array, Mask
+from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.nifti import SeriesReader
 
 _WIDEST_MM = 20.0
@@ -36,7 +36,7 @@ def changes_of(series: SeriesReader, n_dummy: int) -> list[Array]:
     ]
 
 
-def _smoothness(changes: Sequence[Array], mask: Mask, step: Sequence[int]) -> float:
+def _smoothness(changes: Sequence[Array], mask: MaskArray, step: Sequence[int]) -> float:
     """Return the correlation of mask voxels `step` voxels apart, averaged over the x and y axes.
 
     Parameters
@@ -77,7 +77,7 @@ def _smoothness(changes: Sequence[Array], mask: Mask, step: Sequence[int]) -> fl
 def same_resolution(
     acquired: Sequence[Array],
     other: Sequence[Array],
-    mask: Mask,
+    mask: MaskArray,
     zooms: Sequence[float],
     factor: Sequence[float],
 ) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.glm.block_effects import Effects, load_effects
-from bids_sr.io.arrays import Float, Mask, Real
+from bids_sr.io.arrays import Float, MaskArray, Real
 
 
 def spread(members: Iterable[Real]) -> Real:
@@ -49,7 +49,7 @@ def spread_of_effect(
     effects: Effects,
     members: Sequence[Path],
     weights: Mapping[str, float],
-    mask: Mask,
+    mask: MaskArray,
     affine: Float,
 ) -> Real | None:
     """Return the standard deviation of a contrast's effect between ensemble members.
@@ -86,7 +86,7 @@ def spread_of_effect(
     )
 
 
-def _effect(effects: Effects, weights: Float, mask: Mask, affine: Float) -> Real:
+def _effect(effects: Effects, weights: Float, mask: MaskArray, affine: Float) -> Real:
     if effects.mask.shape != mask.shape or not np.allclose(effects.affine, affine, atol=1e-3):
         name, shape = effects.series, effects.mask.shape
         raise ValueError(

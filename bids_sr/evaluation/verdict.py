@@ -30,7 +30,7 @@ from bids_sr.evaluation.evidence import (
     Comparison,
     Decision,
     Evidence,
-    Status,
+    VerdictStatus,
     accuracy,
     derives_from,
     strongest,
@@ -64,7 +64,7 @@ class Verdict:
     """
 
     lines: tuple[text.VerdictLine, ...]
-    status: Status
+    status: VerdictStatus
     best: str
     not_applied: tuple[str, ...]
     claims: tuple[Claim, ...]
@@ -364,7 +364,7 @@ def make_verdict(
             )
         )
         claims += [specific(evidence, method), _claim_image(rows, method)]
-    status: Status = "not applied" if idle and not methods else "not assessed"
+    status: VerdictStatus = "not applied" if idle and not methods else "not assessed"
     if methods and evidence is not None:
         status = "not more accurate"
         if any(claim.holds for claim in claims if claim.kind == "function"):

@@ -4,7 +4,14 @@ import math
 from collections.abc import Iterable, Sequence
 
 from bids_sr.evaluation.advice import Advice
-from bids_sr.evaluation.evidence import KNOWN, Claim, Evidence, Kind, Status, below_zero
+from bids_sr.evaluation.evidence import (
+    KNOWN,
+    AccuracyKind,
+    Claim,
+    Evidence,
+    VerdictStatus,
+    below_zero,
+)
 from bids_sr.evaluation.self_test import CALIBRATED, MOST_THERMAL_NOISE, NOT_ACCURACY, OneLevelDown
 from bids_sr.evaluation.words import (
     TOO_LITTLE,
@@ -41,7 +48,7 @@ class VerdictLine:
     """One line of a verdict; its status determines its symbol."""
 
     text: str
-    status: Status
+    status: VerdictStatus
 
 
 def verdict_lines(
@@ -75,7 +82,7 @@ def verdict_lines(
     return lines
 
 
-def _series(claims: Sequence[Claim], kind: Kind, *, holds: bool | None) -> list[str]:
+def _series(claims: Sequence[Claim], kind: AccuracyKind, *, holds: bool | None) -> list[str]:
     """Return the series whose claim of a kind holds, does not hold, or is undecided (None)."""
     return [claim.series for claim in claims if claim.kind == kind and claim.holds is holds]
 

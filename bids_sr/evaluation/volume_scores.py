@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from bids_sr.io.arrays import Float, Mask
+from bids_sr.io.arrays import Float, MaskArray
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.metrics.similarity import psnr, ssim
@@ -94,7 +94,7 @@ def _mean_interval(values: Float, drawn: npt.NDArray[np.intp], count: int) -> tu
     return mean + float(low), mean + float(high)
 
 
-def _measured_range(reader: SeriesReader, volumes: list[int], mask: Mask) -> float:
+def _measured_range(reader: SeriesReader, volumes: list[int], mask: MaskArray) -> float:
     """Return the data range: the 99th percentile of the mean of measured volumes inside the mask.
 
     Volumes are read one at a time.
@@ -122,7 +122,7 @@ def _measured_range(reader: SeriesReader, volumes: list[int], mask: Mask) -> flo
 def volume_scores(
     readers: Mapping[str, SeriesReader],
     measured: SeriesReader,
-    mask: Mask,
+    mask: MaskArray,
     *,
     n_dummy: int,
     max_volumes: int,

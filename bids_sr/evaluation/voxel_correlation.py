@@ -4,7 +4,7 @@ import numpy as np
 from scipy import stats
 
 from bids_sr.frozen import frozen
-from bids_sr.io.arrays import Mask, Real
+from bids_sr.io.arrays import MaskArray, Real
 
 
 @frozen
@@ -25,7 +25,7 @@ class VoxelCorrelation:
     p_independent: float
 
 
-def correlate_voxels(first: Real, second: Real, mask: Mask) -> VoxelCorrelation:
+def correlate_voxels(first: Real, second: Real, mask: MaskArray) -> VoxelCorrelation:
     """Correlate two images over the voxels of a mask (mouse-sr, figure 6F and G).
 
     Parameters

@@ -50,7 +50,7 @@ _LOOK_SECONDS, _GONE_SECONDS, _ORPHAN_SECONDS = 0.5, 5.0, 90.0
 
 
 @dataclass(kw_only=True, slots=True)
-class _Job:
+class _NodeJob:
     """Job of one step, with its SLURM ID (empty if not accepted)."""
 
     node: "Node"
@@ -72,7 +72,7 @@ class Jobs:
     queue: Queue = field(init=False)
     token: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     unreachable: Unreachable | None = field(default=None, init=False)
-    _jobs: dict[int, _Job] = field(default_factory=dict, init=False)
+    _jobs: dict[int, _NodeJob] = field(default_factory=dict, init=False)
     _count: int = field(default=0, init=False)
     _looked: float = field(default=0.0, init=False)
     _polled: float = field(default=0.0, init=False)
@@ -154,7 +154,7 @@ class Jobs:
         }
         (folder / "order.json").write_text(json.dumps(order))
         (folder / "job.sh").write_text(_script(folder, self.options.template))
-        job = self._jobs[number] = _Job(node=node, folder=folder)
+        job = self._jobs[number] = _NodeJob(node=node, folder=folder)
         arguments = [*_requests(node, folder, self.options), str(folder / "job.sh")]
         name = f"{_plain(node.fullname)}.{number}.{self.token}"
         try:
@@ -221,7 +221,7 @@ class Jobs:
         self._look()
         return bool(self._waiting())
 
-    def _waiting(self) -> dict[int, _Job]:
+    def _waiting(self) -> dict[int, _NodeJob]:
         return {
             number: job
             for number, job in self._jobs.items()
@@ -246,7 +246,7 @@ class Jobs:
             self._poll(waiting)
             self._polled = time.monotonic()
 
-    def _take(self, number: int, job: _Job) -> None:
+    def _take(self, number: int, job: _NodeJob) -> None:
         """Read the answer of a job, and wait until its result file is visible on this computer."""
         answer = json.loads(self._answer(number).read_text())
         if answer["traceback"]:
@@ -266,7 +266,7 @@ class Jobs:
             )
             job.ending = self._lost(job, text, "unseen")
 
-    def _poll(self, waiting: Mapping[int, _Job]) -> None:
+    def _poll(self, waiting: Mapping[int, _NodeJob]) -> None:
         try:
             states = self.queue.states([job.slurm_id for job in waiting.values()])
         except Unreachable as error:
@@ -287,7 +287,7 @@ class Jobs:
             ):
                 job.ending = self._classify_lost_job(job)
 
-    def _classify_lost_job(self, job: _Job) -> Answer:
+    def _classify_lost_job(self, job: _NodeJob) -> Answer:
         """Return an answer with the reason why a job has no result."""
         if job.doomed:
             self.queue.cancel([job.slurm_id])
@@ -297,7 +297,7 @@ class Jobs:
         text = f"SLURM job {job.slurm_id} for {_name(job)} ended {state_text} without a result."
         return self._lost(job, text, "ended" if code == "crashed" else code, host=host)
 
-    def _lost(self, job: _Job, text: str, code: str, host: str = "") -> Answer:
+    def _lost(self, job: _NodeJob, text: str, code: str, host: str = "") -> Answer:
         node = job.node
         resources = [
             option
@@ -314,7 +314,7 @@ class Jobs:
         return {"failed": node.fullname, "traceback": lines, "notice": notice, "host": host}
 
 
-def _name(job: _Job) -> str:
+def _name(job: _NodeJob) -> str:
     return str(job.node.fullname)
 
 

@@ -14,7 +14,7 @@ from scipy.ndimage import uniform_filter
 from bids_sr.evaluation.voxel_correlation import VoxelCorrelation
 from bids_sr.figures import canvas as s
 from bids_sr.figures.slices import canonical
-from bids_sr.io.arrays import Array, Mask, Real
+from bids_sr.io.arrays import Array, MaskArray, Real
 from bids_sr.io.volume import Volume
 
 _CELL = 2.1  # inches, width and height of a panel
@@ -28,7 +28,7 @@ def comparison_figure(
     affine: Array,
     reference: Real,
     interpolated: Real,
-    mask: Mask,
+    mask: MaskArray,
     methods: Mapping[str, Real],
 ) -> Figure:
     """Draw slice, enlarged region and three differences, one row per method.
@@ -122,12 +122,12 @@ def comparison_figure(
     return fig
 
 
-def middle_slice(mask: Mask) -> int:
+def middle_slice(mask: MaskArray) -> int:
     """Return the index of the slice (third axis) with the most voxels of the mask."""
     return int(np.argmax(mask.sum(axis=(0, 1))))
 
 
-def busiest_region(image: Array, mask: Mask) -> tuple[tuple[int, int], int]:
+def busiest_region(image: Array, mask: MaskArray) -> tuple[tuple[int, int], int]:
     """Return corner and side (pixels) of the square with the largest variance in a slice.
 
     The square is chosen only from the reference, so that no method is preferred, and is inside the

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from bids_sr.figures import slices
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.maps import CC_DISPLAY, MAP_COLORS, Scene, highest_point
-from bids_sr.figures.slices import Cut, Layer, Panel, Row
+from bids_sr.figures.slices import Cut, Layer, Panel, PanelRow
 from bids_sr.glm.region_growth import ACTIVE_CC
 from bids_sr.io.arrays import Array, Float
 from bids_sr.io.volume import Volume
@@ -65,7 +65,7 @@ def correlation_figure(
     low = shown_above(maps[first], scene.mask)
     peaks = {name: _peak(image, scene.roi) for name, image in maps.items()}
     high = max(low + _LEAST_SPAN, math.ceil(10 * max(peaks.values())) / 10)
-    rows: list[Row] = []
+    rows: list[PanelRow] = []
     for name, image in maps.items():
         values = np.nan_to_num(image.data)
         visible = image.like(np.where(values > low, values, math.nan))

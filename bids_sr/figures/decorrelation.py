@@ -7,12 +7,12 @@ from matplotlib.figure import Figure
 
 from bids_sr.figures import canvas as s
 from bids_sr.figures.comparison import middle_slice
-from bids_sr.io.arrays import Mask, Real
+from bids_sr.io.arrays import MaskArray, Real
 from bids_sr.quality.decorrelation import decorrelation_curves
 
 
 def decorrelation_figure(
-    title: str, images: Mapping[str, Real], zooms: Sequence[float], mask: Mask
+    title: str, images: Mapping[str, Real], zooms: Sequence[float], mask: MaskArray
 ) -> Figure:
     """Draw the decorrelation curves of one slice of each image, with the cut-off frequency.
 

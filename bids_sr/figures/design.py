@@ -14,7 +14,7 @@ from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import Design
 from bids_sr.metrics.number_text import number
 
-_Blocks = Mapping[str, Sequence[tuple[float, float]]]
+_Intervals = Mapping[str, Sequence[tuple[float, float]]]
 """Onset and duration (s) of each event by condition; empty for seeds."""
 _GROUPS = {
     "trans_": "head motion",
@@ -27,7 +27,7 @@ _GROUPS = {
 _ROW_INCH, _LEAST_INCH = 0.27, 1.9
 
 
-def design_figure(design: Design, blocks: _Blocks, contrasts: Contrasts) -> Figure:
+def design_figure(design: Design, blocks: _Intervals, contrasts: Contrasts) -> Figure:
     """Plot events and responses, design matrix and contrast weights of a run.
 
     Rows of the design matrix are volumes, from top to bottom; every column is divided by its
@@ -94,7 +94,7 @@ def _draw_contrasts(ax: Axes, design: Design, contrasts: Contrasts) -> None:
     ax.set_xlabel("contrast weights", fontsize=8)
 
 
-def _draw_events(ax: Axes, design: Design, blocks: _Blocks) -> None:
+def _draw_events(ax: Axes, design: Design, blocks: _Intervals) -> None:
     """Draw one row per condition: events as bars, with the column of the design matrix above."""
     count = len(design.matrix)
     time = (design.n_dummy + np.arange(count) + 0.5) * design.tr

@@ -14,14 +14,14 @@ from matplotlib.figure import Figure
 from bids_sr.evaluation.evidence import main_regions
 from bids_sr.evaluation.words import BANDS, capital, measure_text, region_text
 from bids_sr.figures import canvas as s
-from bids_sr.figures.forest import Dashes, ForestPanel, Point, forest_figure
+from bids_sr.figures.forest import Dashes, ForestPanel, ForestPoint, forest_figure
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.registry import statistic as registered
 from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.report import evaluation_rows
-from bids_sr.report.evaluation_rows import Kind
+from bids_sr.series import KindOfSeries
 
-_KIND_STYLE: Mapping[Kind, tuple[str, str]] = {
+_KIND_STYLE: Mapping[KindOfSeries, tuple[str, str]] = {
     "baseline": (s.BLUE, "o"),
     "control": (s.PURPLE, "s"),
     "method": (s.RED, "D"),
@@ -30,9 +30,9 @@ _KIND_STYLE: Mapping[Kind, tuple[str, str]] = {
     "member": (s.GREEN, "P"),
     "run": (s.SOFT, "o"),
 }
-_Key = Any
+_RowKey = Any
 """Key of a column of panels: statistic and band, or the value of another column of the table."""
-_Columns = Mapping[_Key, str]
+_Columns = Mapping[_RowKey, str]
 _EXPLAINED: _Columns = {
     ("ev", "beyond"): "explained variance above Nyquist",
     ("ev", "all"): "explained variance, signal units",
@@ -68,11 +68,11 @@ def of_whole_run(rows: Iterable[MetricRow]) -> list[MetricRow]:
 
 def _plot_forest(
     rows: Sequence[MetricRow],
-    columns: Mapping[_Key, str],
-    column_of: Callable[[MetricRow], _Key],
+    columns: Mapping[_RowKey, str],
+    column_of: Callable[[MetricRow], _RowKey],
     *,
     names: Sequence[str] = (),
-    strong: _Key | None = None,
+    strong: _RowKey | None = None,
     label: str,
     one_scale: bool = False,
 ) -> Figure:
@@ -82,15 +82,15 @@ def _plot_forest(
         (row for row in rows if row.series in order), key=lambda row: order.index(row.series)
     )
     lines: dict[str, str] = {}
-    grid: dict[str, dict[_Key, dict[str, list[Point]]]] = {}
-    points_by_kind: dict[Kind, Point] = {}
+    grid: dict[str, dict[_RowKey, dict[str, list[ForestPoint]]]] = {}
+    points_by_kind: dict[KindOfSeries, ForestPoint] = {}
     for row in shown:
         line = f"{row.series} − {row.minus}" if row.is_difference else row.series
         lines[line] = line if row.is_difference else evaluation_rows.series_text(row.series)
         kind = evaluation_rows.kind_of(row.minus if row.is_difference else row.series)
         color, marker = _KIND_STYLE[kind]
-        points_by_kind[kind] = Point(value=0, color=color, marker=marker, lower=0, upper=0)
-        point = Point(
+        points_by_kind[kind] = ForestPoint(value=0, color=color, marker=marker, lower=0, upper=0)
+        point = ForestPoint(
             value=row.value,
             color=color,
             marker=marker,
@@ -118,7 +118,7 @@ def _plot_forest(
     ]
     legend = {evaluation_rows.KIND_TEXT[kind]: look for kind, look in points_by_kind.items()}
     if any(row.is_difference for row in shown):
-        legend["interval includes 0"] = Point(value=0, color=s.SOFT, marker="o", hollow=True)
+        legend["interval includes 0"] = ForestPoint(value=0, color=s.SOFT, marker="o", hollow=True)
     return forest_figure(
         panels,
         lines,
@@ -130,7 +130,7 @@ def _plot_forest(
 
 
 def _reference_lines(
-    points: Mapping[str, Sequence[Point]],
+    points: Mapping[str, Sequence[ForestPoint]],
 ) -> dict[str, tuple[str, Dashes, float]]:
     styles: dict[str, tuple[str, Dashes]] = {
         "measured": (s.INK, (0, (4, 2))),
@@ -244,15 +244,17 @@ def truth_figure(
     markers = dict(zip(sorted({row.fwhm_mm for row in reference_rows}), "osD^vP", strict=False))
     panels = []
     for key in statistics:
-        points: dict[str, list[Point]] = {}
+        points: dict[str, list[ForestPoint]] = {}
         for row in (row for row in reference_rows if _measure_key(row) == key):
             color = _KIND_STYLE[evaluation_rows.kind_of(row.series)][0]
             marker = markers.get(row.fwhm_mm, "P")
-            point = Point(value=row.value, color=color, marker=marker, hollow=row.fwhm_mm > 0)
+            point = ForestPoint(
+                value=row.value, color=color, marker=marker, hollow=row.fwhm_mm > 0
+            )
             points.setdefault(row.series, []).append(point)
         panels.append(ForestPanel(title=_WHOLE_RUN[key], points=points))
     legend = {
-        f"smoothed with a {width:g} mm kernel" if width else "not smoothed": Point(
+        f"smoothed with a {width:g} mm kernel" if width else "not smoothed": ForestPoint(
             value=0, color=s.INK, marker=marker, hollow=width > 0
         )
         for width, marker in markers.items()

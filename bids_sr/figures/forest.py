@@ -28,7 +28,7 @@ wrong detail would compress the axis.
 
 
 @frozen
-class Point:
+class ForestPoint:
     """Value with its interval, appearance, and label.
 
     `value` is the position; NaN is not drawn. `lower` and `upper` are the ends of the interval;
@@ -64,7 +64,7 @@ class ForestPanel:
     """
 
     title: str
-    points: Mapping[str, Sequence[Point]]
+    points: Mapping[str, Sequence[ForestPoint]]
     lines: Mapping[str, tuple[str, Dashes, float]] = field(default_factory=dict)
     strong: bool = False
     margin: float = math.nan
@@ -74,7 +74,7 @@ def forest_figure(
     grid: Sequence[Sequence[ForestPanel]],
     labels: Mapping[str, str],
     *,
-    legend: Mapping[str, Point],
+    legend: Mapping[str, ForestPoint],
     row_names: Sequence[str] = (),
     xlabel: str = "",
     one_scale: bool = False,
@@ -194,7 +194,7 @@ def _draw_panel(
             ax.text(1.01, height, "n/a", color=s.SOFT, **text_options)
 
 
-def _draw_point(ax: Axes, height: int, point: Point) -> None:
+def _draw_point(ax: Axes, height: int, point: ForestPoint) -> None:
     if math.isfinite(point.lower) and math.isfinite(point.upper):
         ends = [point.lower, point.upper]
         ax.plot(ends, [height, height], color=point.color, lw=1.5, solid_capstyle="butt", zorder=2)
@@ -217,7 +217,9 @@ def _share_limits(axes: Sequence[Axes], from_zero: bool, lowest: float) -> None:
         ax.xaxis.set_major_locator(MaxNLocator(5))
 
 
-def _draw_legend(fig: Figure, legend: Mapping[str, Point], panels: Sequence[ForestPanel]) -> None:
+def _draw_legend(
+    fig: Figure, legend: Mapping[str, ForestPoint], panels: Sequence[ForestPanel]
+) -> None:
     """Draw the legend of points, intervals and vertical lines."""
     handles = []
     for name, look in legend.items():

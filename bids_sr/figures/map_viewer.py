@@ -45,7 +45,7 @@ _LEVEL = 6  # gzip level; level 9 takes several times as long and saves few byte
 _TALLEST_PX, _MARGIN_MM = 400, 9.0
 TITLES = {"raw": "acquired", "bspline": "B-spline", "measured": "measured (reference)"}
 
-_Maps = Mapping[tuple[str, str], Mapping[str, Volume]]
+_ViewerMaps = Mapping[tuple[str, str], Mapping[str, Volume]]
 """Maps of one run by contrast and smoothing (in words), for each series in display order."""
 _MNI_STEP_MM = 10.0
 """mm, distance between points with MNI coordinates; the viewer interpolates between points."""
@@ -118,7 +118,7 @@ def _brain_box(mask: Volume) -> list[list[float]]:
 
 
 def viewer_html(
-    maps: _Maps,
+    maps: _ViewerMaps,
     background: Volume,
     mask: Volume,
     *,
@@ -210,7 +210,7 @@ def viewer_html(
 
 
 def _encode_maps(
-    maps: _Maps, display: Display, room: int
+    maps: _ViewerMaps, display: Display, room: int
 ) -> tuple[dict[str, str], dict[tuple[str, str], float], list[str]]:
     """Encode the maps that fit into the limit.
 

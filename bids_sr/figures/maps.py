@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from bids_sr.figures import canvas as s
 from bids_sr.figures import slices
 from bids_sr.figures.canvas import FigureInputError
-from bids_sr.figures.slices import Cut, Layer, Outline, Panel, Row
+from bids_sr.figures.slices import Cut, Layer, Outline, Panel, PanelRow
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array, Float
 from bids_sr.io.grids import size_text
@@ -240,7 +240,7 @@ def activation_figure(
         cuts += slices.cuts(positions, _close_up(scene, first, positions, brain_box))
     layers = _scale_maps(maps, display, limit, alpha=0.92)
     regions = significant or {}
-    rows: list[Row] = []
+    rows: list[PanelRow] = []
     for name, layer in layers.items():
         lines = (
             [Outline(image=regions[name], color=_FDR_COLOR, width=0.6)] if name in regions else []

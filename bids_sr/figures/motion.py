@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bids_sr.figures import canvas as s
-from bids_sr.io.arrays import Array, Mask
+from bids_sr.io.arrays import Array, MaskArray
 
 _AXIS_COLORS = (s.RED, s.GREEN, s.BLUE)
 _TISSUE_COLORS = {"GM": s.BLUE, "WM": s.ORANGE, "CSF": s.SKY, "brain": s.SOFT}
@@ -39,7 +39,7 @@ def _summary(values: Array, unit: str) -> str:
 
 
 def motion_figure(
-    table: Mapping[str, Array], tr: float, *, n_dummy: int = 0, kept: Mask | None = None
+    table: Mapping[str, Array], tr: float, *, n_dummy: int = 0, kept: MaskArray | None = None
 ) -> Figure:
     """Plot translations, rotations, FD and DVARS of a run.
 

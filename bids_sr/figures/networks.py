@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from bids_sr.figures import slices
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.maps import MAP_COLORS, Scene, highest_point
-from bids_sr.figures.slices import Cut, Layer, Panel, Row
+from bids_sr.figures.slices import Cut, Layer, Panel, PanelRow
 from bids_sr.glm.region_growth import ACTIVE_CC
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.number_text import number
@@ -51,7 +51,7 @@ def network_figure(maps: Mapping[str, Volume], scene: Scene) -> Figure:
     center = highest_point(next(iter(maps.values())), scene.mask)
     box = slices.box_of(scene.mask, 3.0)
     cuts = [Cut(axis=axis, at=float(center[axis]), box=box) for axis in (2, 0)]
-    rows: list[Row] = []
+    rows: list[PanelRow] = []
     for name, image in maps.items():
         inside = slices.canonical(image).data, slices.repeated(scene.mask, image) > 0
         values = np.where(inside[1], inside[0], np.nan)

@@ -11,7 +11,7 @@ from bids_sr.figures import canvas as s
 from bids_sr.figures import slices
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.maps import Scene
-from bids_sr.figures.slices import Layer, Outline, Row
+from bids_sr.figures.slices import Layer, Outline, PanelRow
 from bids_sr.glm.activation_regions import dice
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
@@ -75,7 +75,7 @@ def overlap_figure(
     positions = _planes(first, n_slices)
     cuts = slices.cuts(positions, brain_box) + slices.cuts(positions, _close_up(first, brain_box))
     colors = ListedColormap([_FIRST, _SECOND, _BOTH])
-    rows: list[Row] = []
+    rows: list[PanelRow] = []
     for name, label in labels.items():
         colored_labels = label.like(np.where(label.data > 0, label.data, math.nan))
         layer = Layer(image=colored_labels, low=0.5, high=3.5, colors=colors, alpha=0.9)

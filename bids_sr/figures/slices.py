@@ -114,7 +114,7 @@ class Panel:
     place: str | None = None
 
 
-Row = tuple[str, Sequence[Panel]]
+PanelRow = tuple[str, Sequence[Panel]]
 """Label at the left of a row of panels, and the panels, which have equal heights."""
 
 
@@ -287,7 +287,7 @@ def spread_cuts(mask: Volume, margin_mm: float, *views: tuple[int, int]) -> list
     ]
 
 
-def row_of(name: str, cuts: Sequence[Cut], *shown: Layer | Outline) -> Row:
+def row_of(name: str, cuts: Sequence[Cut], *shown: Layer | Outline) -> PanelRow:
     """Return a row with the same images in several cuts.
 
     Parameters
@@ -303,7 +303,7 @@ def row_of(name: str, cuts: Sequence[Cut], *shown: Layer | Outline) -> Row:
 
 
 def image_figure(
-    rows: Sequence[Row],
+    rows: Sequence[PanelRow],
     *,
     scale: Layer | None = None,
     label: str = "",

@@ -11,7 +11,7 @@ from bids_sr.figures import canvas as s
 from bids_sr.figures import slices
 from bids_sr.figures.anatomy import MARGIN_MM
 from bids_sr.figures.canvas import FigureInputError
-from bids_sr.figures.slices import Cut, Layer, Panel, Row
+from bids_sr.figures.slices import Cut, Layer, Panel, PanelRow
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 
@@ -70,7 +70,7 @@ def scans_figure(
     if index is not None:
         cut = _stored_slice(mask, index, slices.box_of(mask, MARGIN_MM))
     first, last = next(iter(series)), list(series)[-1]
-    rows: list[Row] = []
+    rows: list[PanelRow] = []
     for contrast, gray in (measured or series[first]).items():
         low, high = slices.gray_limits(gray, mask)
         layers = {
@@ -144,7 +144,7 @@ def classes_figure(
     title_panels = [
         Panel(cut=axial, shown=[layer], title=name) for name, layer in backgrounds.items()
     ]
-    rows: list[Row] = [
+    rows: list[PanelRow] = [
         ("", title_panels),
         (
             "lesions",

@@ -30,7 +30,7 @@ from bids_sr.glm.time_series import (
     extract_time_series,
     places_in_volume,
 )
-from bids_sr.io.arrays import Float, Float32, Mask, parts_of
+from bids_sr.io.arrays import Float, Float32, MaskArray, parts_of
 from bids_sr.io.nifti import SeriesReader
 
 _LOGGER = logging.getLogger(__name__)
@@ -92,7 +92,9 @@ class _MapsInMask(Mapping[tuple[str, str], Float32]):
     A map is put on its grid whenever it is looked up.
     """
 
-    def __init__(self, values: Mapping[str, Float32], names: Sequence[str], mask: Mask) -> None:
+    def __init__(
+        self, values: Mapping[str, Float32], names: Sequence[str], mask: MaskArray
+    ) -> None:
         self._values, self._shape = values, mask.shape
         # Maps have contiguous X, as in files.
         self._places = places_in_volume(mask)
@@ -132,7 +134,7 @@ def _fit(
     design: Design,
     vectors: Float,
     settings: ActivationSettings,
-    mask: Mask,
+    mask: MaskArray,
     zooms: Sequence[float],
 ) -> tuple[dict[str, Float32], int | None]:
     """Return values by stat, (contrasts, voxels) float32, and the order of the noise model."""
@@ -167,7 +169,7 @@ def _fit(
 
 def map_activation(
     reader: SeriesReader,
-    mask: Mask,
+    mask: MaskArray,
     events: Regressors,
     contrasts: Contrasts,
     settings: ActivationSettings,

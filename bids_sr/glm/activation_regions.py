@@ -10,14 +10,14 @@ import numpy as np
 from nibabel.affines import apply_affine
 
 from bids_sr.frozen import frozen
-from bids_sr.io.arrays import Float, Mask, Real
+from bids_sr.io.arrays import Float, MaskArray, Real
 from bids_sr.spatial import masks, similarity
 
 _FDR = 0.05  # Benjamini and Hochberg 1995
 _LEAST_Z = 1.6  # smallest z of candidates; p is larger than `_FDR` below
 
 
-def quarter_region(cc: Real, roi: Mask) -> tuple[Mask, float | None]:
+def quarter_region(cc: Real, roi: MaskArray) -> tuple[MaskArray, float | None]:
     """Return the ROI voxels with CC ≥ max − (max − min)/4, and this threshold.
 
     Source: STSS-SRfMRI (stss-srfmri), equation 2, with the extremes in the ROI; the paper does not
@@ -47,7 +47,7 @@ def quarter_region(cc: Real, roi: Mask) -> tuple[Mask, float | None]:
     return region, threshold
 
 
-def fdr_region(z: Real, mask: Mask) -> tuple[Mask, float | None]:
+def fdr_region(z: Real, mask: MaskArray) -> tuple[MaskArray, float | None]:
     """Return the mask voxels that are active at an FDR of .05, and the lowest z among them.
 
     The test is one-sided, because the regions of the paper are active and not deactivated. The
@@ -69,7 +69,7 @@ def fdr_region(z: Real, mask: Mask) -> tuple[Mask, float | None]:
     return region, float(lowest)
 
 
-def reliable_region(t: Real, wrong: Real, region: Mask) -> Mask:
+def reliable_region(t: Real, wrong: Real, region: MaskArray) -> MaskArray:
     """Return the voxels of a region with the highest t whose mean of `wrong` is at most .05.
 
     Voxels are added in order of decreasing t. `wrong` is the posterior probability of the opposite
@@ -84,7 +84,7 @@ def reliable_region(t: Real, wrong: Real, region: Mask) -> Mask:
     return reliable
 
 
-def dice(a: Mask, b: Mask) -> float | None:
+def dice(a: MaskArray, b: MaskArray) -> float | None:
     """Return the Dice index 2 |A ∩ B| / (|A| + |B|); None if either region is empty.
 
     Empty regions do not allow a conclusion about overlap.
@@ -92,7 +92,7 @@ def dice(a: Mask, b: Mask) -> float | None:
     return similarity.dice(a, b) if a.any() and b.any() else None
 
 
-def centroid(region: Mask, affine: Float) -> Float | None:
+def centroid(region: MaskArray, affine: Float) -> Float | None:
     """Return the mean position of a region's voxels (RAS mm); None if the region is empty."""
     if not region.any():
         return None
@@ -113,7 +113,7 @@ class Peak:
     value: float
 
 
-def peak(values: Real, region: Mask, affine: Float) -> Peak | None:
+def peak(values: Real, region: MaskArray, affine: Float) -> Peak | None:
     """Return the highest voxel of a region (X, Y, Z, boolean); None if the region is empty.
 
     If several voxels have the highest value, the first in C order is returned.
@@ -144,7 +144,9 @@ class Threshold:
     stat: str
     z: float | None = None
 
-    def region(self, values: Real, mask: Mask, roi: Mask) -> tuple[Mask, float | None]:
+    def region(
+        self, values: Real, mask: MaskArray, roi: MaskArray
+    ) -> tuple[MaskArray, float | None]:
         """Return the region (X, Y, Z, boolean) and its threshold in the unit of the map, or None.
 
         The threshold ``quarter`` is applied in the ROI, and other thresholds in the mask.

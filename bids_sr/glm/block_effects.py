@@ -19,12 +19,12 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.blocks import Block, BlockDesign, half_weights
+from bids_sr.glm.blocks import BlockDesign, TaskBlock, half_weights
 from bids_sr.glm.smoothing import smooth
 from bids_sr.glm.streamed_fit import StreamedFit, in_batches
 from bids_sr.glm.time_series import extract_time_series
 from bids_sr.io import atomic_files
-from bids_sr.io.arrays import Float, Float32, Mask, Real
+from bids_sr.io.arrays import Float, Float32, MaskArray, Real
 from bids_sr.io.nifti import SeriesReader
 
 _ACTIVE_FWHM_MM = 4.0
@@ -57,10 +57,10 @@ class Effects:
 
     series: str
     affine: Float
-    mask: Mask
+    mask: MaskArray
     betas: Float32
     mean: Float32
-    blocks: tuple[Block, ...]
+    blocks: tuple[TaskBlock, ...]
     covariance: Float
     leak: Float
     smooth_variance: Float32 | None = None
@@ -111,7 +111,7 @@ class Effects:
 
 def temporal_components(
     reader: SeriesReader,
-    mask: Mask,
+    mask: MaskArray,
     start: int,
     count: int,
     scratch: Path,
@@ -157,7 +157,7 @@ def temporal_components(
 
 def block_effects(
     reader: SeriesReader,
-    mask: Mask,
+    mask: MaskArray,
     design: BlockDesign,
     *,
     series: str,
@@ -300,7 +300,7 @@ def load_effects(path: Path) -> Effects:
     with np.load(path, allow_pickle=False) as data:
         events = data["event"]
         blocks = tuple(
-            Block(
+            TaskBlock(
                 condition=str(name),
                 half=int(half),
                 share=float(share),

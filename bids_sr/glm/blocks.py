@@ -25,7 +25,7 @@ from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import Events, Regressors, Seeds, TooManyColumns
 from bids_sr.glm.seeds import within
 from bids_sr.glm.time_columns import kept_volumes
-from bids_sr.io.arrays import Float, Mask
+from bids_sr.io.arrays import Float, MaskArray
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class TooFewBlocks(ValueError):
 
 
 @frozen
-class Block:
+class TaskBlock:
     """Unit of a run: a block, a chunk of trials, or a segment of seeds.
 
     `events` are onsets and durations (s). `share` is the fraction of the response inside the run,
@@ -80,7 +80,7 @@ class BlockDesign:
         Volumes that the model does not use, counted from 0 including dummies.
     """
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[TaskBlock, ...]
     matrix: Float
     weights: Float
     covariance: Float
@@ -91,7 +91,7 @@ class BlockDesign:
     censored: tuple[int, ...] = ()
 
 
-def find_blocks(events: Events, most: int = _MAX_UNITS) -> list[Block]:
+def find_blocks(events: Events, most: int = _MAX_UNITS) -> list[TaskBlock]:
     """Return the units of a run in order of their first onset, without assigned halves.
 
     Consecutive events of one type are one block if at most `_MAX_GAP_S` is between the end of an
@@ -143,7 +143,7 @@ def find_blocks(events: Events, most: int = _MAX_UNITS) -> list[Block]:
             for unit_events in _chunks(condition_spans, count)
         ]
     units.sort(key=lambda unit: unit[1][0][0])
-    return [Block(condition=name, events=tuple(unit_events)) for name, unit_events in units]
+    return [TaskBlock(condition=name, events=tuple(unit_events)) for name, unit_events in units]
 
 
 def _chunks(trials: Sequence[tuple[float, float]], count: int) -> list[list[tuple[float, float]]]:
@@ -152,7 +152,7 @@ def _chunks(trials: Sequence[tuple[float, float]], count: int) -> list[list[tupl
     return [list(trials[a:b]) for a, b in pairwise(edges)]
 
 
-def _assign_halves(blocks: Sequence[Block]) -> list[Block]:
+def _assign_halves(blocks: Sequence[TaskBlock]) -> list[TaskBlock]:
     """Assign used blocks of each condition to halves 0, 1, 0, 1, … in order of time.
 
     >>> [block.half for block in _assign_halves([Block(condition=c, events=()) for c in "aabab"])]
@@ -166,7 +166,7 @@ def _assign_halves(blocks: Sequence[Block]) -> list[Block]:
     return assigned
 
 
-def _check_split(blocks: Sequence[Block], source: str) -> None:
+def _check_split(blocks: Sequence[TaskBlock], source: str) -> None:
     """Raise `TooFewBlocks` if no condition has two used blocks; log conditions with fewer."""
     if not blocks:
         raise TooFewBlocks(f"{source}: the run is too short for a split-half analysis")
@@ -191,7 +191,7 @@ def _check_split(blocks: Sequence[Block], source: str) -> None:
         )
 
 
-def _block_events(blocks: Sequence[Block]) -> Events:
+def _block_events(blocks: Sequence[TaskBlock]) -> Events:
     """Return events with the index of the block as trial type."""
     rows = [
         (start, length, f"{index:05d}")
@@ -201,7 +201,7 @@ def _block_events(blocks: Sequence[Block]) -> Events:
     return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
 
 
-def _segment_regressors(blocks: Sequence[Block], seeds: Seeds, tr: float) -> Seeds:
+def _segment_regressors(blocks: Sequence[TaskBlock], seeds: Seeds, tr: float) -> Seeds:
     """Return time series of seeds within each block, by index of the block."""
     regressors = {
         f"{k:05d}": within(
@@ -213,7 +213,7 @@ def _segment_regressors(blocks: Sequence[Block], seeds: Seeds, tr: float) -> See
 
 
 def response_shares(
-    blocks: Sequence[Block],
+    blocks: Sequence[TaskBlock],
     times: Float,
     tr: float,
     courses: Callable[[Events, Float], Mapping[str, Float]] = Events.courses,
@@ -268,10 +268,10 @@ def response_shares(
 
 
 def _uncensored_shares(
-    blocks: Sequence[Block],
+    blocks: Sequence[TaskBlock],
     events: Regressors,
     times: Float,
-    uncensored: Mask,
+    uncensored: MaskArray,
     tr: float,
     n_dummy: int,
 ) -> list[float]:
@@ -377,17 +377,17 @@ def fewer_units(events: Regressors, tr: float, n_dummy: int, room: int) -> int |
     return None
 
 
-def _find_units(events: Regressors, tr: float, n_dummy: int, limit: int | None) -> list[Block]:
+def _find_units(events: Regressors, tr: float, n_dummy: int, limit: int | None) -> list[TaskBlock]:
     """Return blocks of a task or segments of seeds, at most `limit` if possible."""
     if isinstance(events, Seeds):
         spans = events.segments(tr, n_dummy, limit)
-        return [Block(condition=name, events=(span,)) for name, span in spans]
+        return [TaskBlock(condition=name, events=(span,)) for name, span in spans]
     return find_blocks(events) if limit is None else find_blocks(events, limit)
 
 
 def _block_design(
     events: Regressors,
-    candidates: Sequence[Block],
+    candidates: Sequence[TaskBlock],
     *,
     n_volumes: int,
     tr: float,
@@ -464,7 +464,7 @@ def _block_design(
 
 
 def _weigh_effects(
-    blocks: Sequence[Block], matrix: Float, modeled: Sequence[int], n_dummy: int, dof: int
+    blocks: Sequence[TaskBlock], matrix: Float, modeled: Sequence[int], n_dummy: int, dof: int
 ) -> BlockDesign:
     """Return the model with the weights of block effects; blocks without a column are not used."""
     inverse = np.linalg.pinv(matrix)
@@ -495,7 +495,7 @@ def _weigh_effects(
 
 
 def half_weights(
-    blocks: Sequence[Block], weights: Mapping[str, float], leak: Float | None = None
+    blocks: Sequence[TaskBlock], weights: Mapping[str, float], leak: Float | None = None
 ) -> Float | None:
     """Return the block weights in the effect of each half, (2, B); None if there are no halves.
 
@@ -532,7 +532,7 @@ def half_weights(
     return weights_by_half
 
 
-def missing_conditions(blocks: Sequence[Block], weights: Mapping[str, float]) -> list[str]:
+def missing_conditions(blocks: Sequence[TaskBlock], weights: Mapping[str, float]) -> list[str]:
     """Return conditions of a contrast without a used block in one of the halves."""
     available = {(block.condition, block.half) for block in blocks if block.used}
     return [name for name, w in weights.items() if w and not {(name, 0), (name, 1)} <= available]

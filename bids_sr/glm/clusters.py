@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from bids_sr.boilerplate import data_of
 from bids_sr.frozen import frozen
-from bids_sr.io.arrays import Array, Float, Mask, Real
+from bids_sr.io.arrays import Array, Float, MaskArray, Real
 from bids_sr.metrics.rows import MISSING
 
 _MOST = 10
@@ -41,7 +41,7 @@ class _Cluster:
     threshold: float
 
 
-def largest_clusters(values: Real, region: Mask, affine: Float) -> list[_Cluster]:
+def largest_clusters(values: Real, region: MaskArray, affine: Float) -> list[_Cluster]:
     """Return the ten largest clusters of a region (X, Y, Z) by number of voxels.
 
     Voxels are connected by faces. A cluster larger than 10 cm³ is replaced by its parts at a
@@ -92,7 +92,7 @@ def largest_clusters(values: Real, region: Mask, affine: Float) -> list[_Cluster
     return clusters
 
 
-def _separate(values: Real, region: Mask, max_voxels: int) -> list[tuple[Array, float]]:
+def _separate(values: Real, region: MaskArray, max_voxels: int) -> list[tuple[Array, float]]:
     """Return connected voxels (N, 3) of a region, with the threshold that forms them.
 
     The threshold of a cluster with more than `max_voxels` voxels is raised until all of its parts
@@ -113,7 +113,7 @@ def _separate(values: Real, region: Mask, max_voxels: int) -> list[tuple[Array, 
     return parts
 
 
-def _connected(region: Mask) -> list[Array]:
+def _connected(region: MaskArray) -> list[Array]:
     """Return the voxel indices (N, 3) of each part of a region that is connected by faces."""
     labels, count = ndimage.label(region)
     voxels = np.argwhere(labels)

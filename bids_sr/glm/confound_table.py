@@ -26,7 +26,7 @@ from bids_sr.glm.confounds import (
     tissue_masks,
 )
 from bids_sr.glm.drift import CUTOFF_S, drift_basis, slow_cosines
-from bids_sr.io.arrays import Array, Float, Mask
+from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.nifti import SeriesReader
 
 Described = dict[str, dict[str, object]]
@@ -39,7 +39,7 @@ _SIGNALS = ("global_signal", "csf", "white_matter")
 _SHARE = 0.5
 
 
-_Noise = tuple[str, str, dict[str, object], Mask]
+_NoiseSource = tuple[str, str, dict[str, object], MaskArray]
 """Mask of a component analysis: prefix of component names, location in words, metadata for the
 sidecar, and voxels.
 """
@@ -47,7 +47,7 @@ sidecar, and voxels.
 
 def gather(
     reader: SeriesReader,
-    mask: Mask,
+    mask: MaskArray,
     motion: pd.DataFrame,
     matrices: Array,
     *,
@@ -210,8 +210,8 @@ def _drift_columns(
 
 
 def _compcor_masks(
-    reader: SeriesReader, mask: Mask, tissues: Mapping[str, Mask], n_dummy: int
-) -> Iterator[_Noise]:
+    reader: SeriesReader, mask: MaskArray, tissues: Mapping[str, MaskArray], n_dummy: int
+) -> Iterator[_NoiseSource]:
     """Yield the nonempty masks of CompCor: deep tissue voxels, and the most variable voxels."""
     deep = {
         "deep": ("a", "combined", "voxels deep inside white matter and cerebrospinal fluid"),
@@ -231,7 +231,12 @@ def _compcor_masks(
 
 
 def _components(
-    reader: SeriesReader, noise: _Noise, n_dummy: int, described: Described, *, all_of_them: bool
+    reader: SeriesReader,
+    noise: _NoiseSource,
+    n_dummy: int,
+    described: Described,
+    *,
+    all_of_them: bool,
 ) -> dict[str, Float]:
     """Return the components of a mask, 0 in non-steady-state volumes, and describe them.
 

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import ndimage
 
 from bids_sr.glm.streamed_fit import StreamedFit, in_batches
-from bids_sr.io.arrays import Array, Float, Mask
+from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.same_results import with_sign
 
@@ -67,7 +67,7 @@ def _robust_sd(series: Array) -> Float:
     return (high - low) / 1.3489795
 
 
-def dvars(volumes: Iterable[Array], mask: Mask) -> Float:
+def dvars(volumes: Iterable[Array], mask: MaskArray) -> Float:
     """Return DVARS in the mask (signal units), (T,); the first value is NaN.
 
     DVARS is the root mean square change from the previous volume. Source: power2012.
@@ -99,7 +99,7 @@ def expected_change(slabs: Iterable[Array]) -> float:
     return total / count if count else np.nan
 
 
-def tissue_masks(tpms: Sequence[Array], mask: Mask) -> dict[str, Mask]:
+def tissue_masks(tpms: Sequence[Array], mask: MaskArray) -> dict[str, MaskArray]:
     """Return masks of CSF and white matter in the brain, and of their deep parts, by name.
 
     The masks `deep_csf`, `deep_white_matter` and, for both tissues, `deep` exclude voxels next to
@@ -116,7 +116,7 @@ def tissue_masks(tpms: Sequence[Array], mask: Mask) -> dict[str, Mask]:
     """
     gm, wm, csf = (np.asarray(p, dtype=np.float64) for p in tpms)
 
-    def pure(probability: Array, region: Mask) -> Mask:
+    def pure(probability: Array, region: MaskArray) -> MaskArray:
         selected = np.zeros_like(region)
         for limit in (0.95, 0.9, 0.8, 0.7, 0.6, 0.5):
             selected = (probability >= limit) & region
@@ -126,7 +126,7 @@ def tissue_masks(tpms: Sequence[Array], mask: Mask) -> dict[str, Mask]:
 
     away_from_gm = mask & ~ndimage.binary_dilation(gm > 0.5)
 
-    def deep(probability: Array, fallback: Array) -> Mask:
+    def deep(probability: Array, fallback: Array) -> MaskArray:
         deep_voxels = pure(probability, away_from_gm)
         return deep_voxels if deep_voxels.sum() >= _FEW else pure(fallback, mask)
 
@@ -175,7 +175,7 @@ def principal_components(slabs: Iterable[Array], basis: Float) -> tuple[Float, F
     return vectors, np.sqrt(len(gram) * np.maximum(values[order], 0)), values[order] / total
 
 
-def slabs_of(reader: SeriesReader, mask: Mask, first: int) -> Iterator[Array]:
+def slabs_of(reader: SeriesReader, mask: MaskArray, first: int) -> Iterator[Array]:
     """Yield time series (N, T - first) of mask voxels, float64, some rows of a slice at a time.
 
     Rows of a slice without mask voxels are not read.
@@ -192,7 +192,7 @@ def slabs_of(reader: SeriesReader, mask: Mask, first: int) -> Iterator[Array]:
                 yield slab[:, y - begin : y - begin + _ROWS][inside].astype(np.float64)
 
 
-def most_variable(reader: SeriesReader, mask: Mask, first: int) -> Mask:
+def most_variable(reader: SeriesReader, mask: MaskArray, first: int) -> MaskArray:
     """Return the 2 % of mask voxels with the largest variance around a parabola, in one pass.
 
     Source: behzadi2007, tCompCor.
@@ -208,7 +208,9 @@ def most_variable(reader: SeriesReader, mask: Mask, first: int) -> Mask:
     return selected
 
 
-def mean_signals(reader: SeriesReader, masks: dict[str, Mask]) -> tuple[dict[str, Float], Float]:
+def mean_signals(
+    reader: SeriesReader, masks: dict[str, MaskArray]
+) -> tuple[dict[str, Float], Float]:
     """Return the mean signal of each mask, and DVARS in the first mask, in one pass.
 
     `masks` are nonempty voxel sets (X, Y, Z, boolean) by name.

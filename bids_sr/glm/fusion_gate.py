@@ -29,7 +29,7 @@ from bids_sr.glm.slice_fusion import (
     place_first_run,
     slice_profiles,
 )
-from bids_sr.io.arrays import Array, Float, Mask, parts_of
+from bids_sr.io.arrays import Array, Float, MaskArray, parts_of
 
 LEAST_DISPLACEMENT = 0.25
 """Of the slices of two runs in active voxels, as a fraction of the slice thickness."""
@@ -61,7 +61,7 @@ def opposite_positions(positions: Array) -> Float:
     return mirrored
 
 
-def median_displacement(positions: Array, active: Mask) -> float:
+def median_displacement(positions: Array, active: MaskArray) -> float:
     """Return the median displacement of the slices of a run over active voxels.
 
     Parameters
@@ -133,7 +133,7 @@ _UNTESTED = GateResult(
 )
 
 
-def leave_slices_out(runs: Sequence[SlicedEffects], prior_sd: Array, columns: Mask) -> Float:
+def leave_slices_out(runs: Sequence[SlicedEffects], prior_sd: Array, columns: MaskArray) -> Float:
     """Predict each slice of the last run from all other slices of all runs.
 
     With the covariance S of all values y, the error of value k is (S^-1 y)_k / (S^-1)_kk.
@@ -165,8 +165,8 @@ def check_fusion(
     halves: tuple[Array, Array],
     positions: Array,
     prior_sd: Array,
-    columns: Mask,
-    active: Mask,
+    columns: MaskArray,
+    active: MaskArray,
 ) -> GateResult:
     """Test the fusion of two runs with slices of the second run that the fusion has not used.
 

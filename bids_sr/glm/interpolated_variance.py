@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.linalg import toeplitz
 
-from bids_sr.io.arrays import Array, Float, Float32, Mask
+from bids_sr.io.arrays import Array, Float, Float32, MaskArray
 from bids_sr.spatial.transforms import moved
 
 _LAGS = 4
@@ -26,7 +26,7 @@ _LEAST, _MOST = 0.1, 1.0
 """Limits of the factor along one axis."""
 
 
-def noise_autocorrelation(t: Array, mask: Mask) -> Float:
+def noise_autocorrelation(t: Array, mask: MaskArray) -> Float:
     """Return the spatial autocorrelation of noise along each axis.
 
     It is estimated from voxels that show no activity, by pairs of voxels in the mask.

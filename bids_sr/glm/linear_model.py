@@ -16,7 +16,7 @@ from scipy.linalg import toeplitz
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.autoregression import effective_dof, levinson, orthonormal
-from bids_sr.glm.noise import AT_ONCE, Noise, exceeds_rounding
+from bids_sr.glm.noise import AT_ONCE, NoiseModel, exceeds_rounding
 from bids_sr.io.arrays import Float, Real, parts_of
 
 _NUDGE = 1e-3  # step of an autocorrelation for numerical slopes
@@ -28,7 +28,7 @@ _HILL_DOF, _HILL_T = 60, 10.0  # smallest degrees of freedom and largest t of Hi
 
 
 @frozen
-class _Precision:
+class _PrecisionFactors:
     """Inverse covariance of series that share one autoregressive process of order p.
 
     The unit is the variance that the process cannot predict. All diagonals are constant except in
@@ -39,7 +39,7 @@ class _Precision:
     corner: Float  # (p, p) correction in the first corner
 
     @classmethod
-    def of(cls, rho: Float) -> "_Precision":
+    def of(cls, rho: Float) -> "_PrecisionFactors":
         """Return the precision for autocorrelations (p,) at lags 1 … p."""
         predictors, unexplained = levinson(rho[None])
         order = len(rho)
@@ -84,7 +84,7 @@ class _Whitened:
     freedom of t.
     """
 
-    precision: _Precision
+    precision: _PrecisionFactors
     fit: Float
     weights: Float
     effective: Float
@@ -100,8 +100,9 @@ def t_to_z(t: Float, dof: float | Float) -> Float:
     from scipy import special
 
     size = np.abs(t)
-    square = (dof - 0.5) * np.log1p(np.square(np.minimum(size, _HILL_T)) / dof)
-    large = 48 * np.square(dof - 0.5)
+    many = np.maximum(dof, _HILL_DOF)  # values with fewer degrees of freedom are replaced below
+    square = (many - 0.5) * np.log1p(np.square(np.minimum(size, _HILL_T)) / many)
+    large = 48 * np.square(many - 0.5)
     tail = ((-0.4 * square - 3.3) * square - 24) * square - 85.5
     tail /= 0.8 * np.square(square) + 100 + large
     z = np.asarray(np.sqrt(square) * (1 + (tail + square + 3) / large))
@@ -131,7 +132,7 @@ class ContrastModel:
     """
 
     def __init__(
-        self, matrix: Float, contrasts: Float, noise: Noise, *, rank: int | None = None
+        self, matrix: Float, contrasts: Float, noise: NoiseModel, *, rank: int | None = None
     ) -> None:
         self.matrix = np.asarray(matrix, dtype=np.float64)
         self.contrasts = np.atleast_2d(np.asarray(contrasts, dtype=np.float64))
@@ -154,7 +155,7 @@ class ContrastModel:
         self._noise = noise
         self._groups: dict[int, _Whitened] = {}
 
-    def _whitening(self, precision: _Precision) -> tuple[Float, Float]:
+    def _whitening(self, precision: _PrecisionFactors) -> tuple[Float, Float]:
         """Return the matrix of whitened coefficients (R, T), and contrast weights in them."""
         whitened_basis = precision(self._basis).T
         root = np.linalg.cholesky(whitened_basis @ self._basis)
@@ -162,12 +163,12 @@ class ContrastModel:
 
     def _variance_factors(self, rho: Float) -> Float:
         """Return variances of the effects (C,), in units of the process' unpredicted variance."""
-        return np.square(self._whitening(_Precision.of(rho))[1]).sum(axis=1)
+        return np.square(self._whitening(_PrecisionFactors.of(rho))[1]).sum(axis=1)
 
     def _solve(self, group: int) -> _Whitened:
         rho = self._noise.rho[group]
         spread = self._noise.spread[group]
-        precision = _Precision.of(rho)
+        precision = _PrecisionFactors.of(rho)
         factors = self._variance_factors(rho)
         fit, weights = self._whitening(precision)
         log_slopes = np.stack(

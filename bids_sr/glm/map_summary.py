@@ -13,17 +13,19 @@ from scipy import ndimage
 
 from bids_sr.glm.activation_regions import Peak, Threshold, centroid, dice, peak
 from bids_sr.glm.contrasts import Contrasts, single_conditions
-from bids_sr.io.arrays import Array, Float, Float32, Mask
+from bids_sr.io.arrays import Array, Float, Float32, MaskArray
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MISSING, MetricRow, metric_rows
 from bids_sr.series import RAW_SPLINE
 from bids_sr.spatial.resampling import sample_volume
 
-_Maps = Mapping[tuple[str, str], Float32]
-Regions = Mapping[tuple[str, str], tuple[Mask, float | None]]
+_MapArrays = Mapping[tuple[str, str], Float32]
+Regions = Mapping[tuple[str, str], tuple[MaskArray, float | None]]
 
 
-def find_regions(maps: _Maps, mask: Mask, roi: Mask, thresholds: Sequence[Threshold]) -> Regions:
+def find_regions(
+    maps: _MapArrays, mask: MaskArray, roi: MaskArray, thresholds: Sequence[Threshold]
+) -> Regions:
     """Return regions by (contrast, threshold label), for every map that a threshold applies to.
 
     Each region consists of its voxels (X, Y, Z, boolean) and the threshold; None if the rule does
@@ -41,7 +43,7 @@ def _distance(a: Float | None, b: Float | None) -> float | None:
     return None if a is None or b is None else float(np.linalg.norm(a - b))
 
 
-def correlation(a: Float32, b: Float32, mask: Mask) -> float:
+def correlation(a: Float32, b: Float32, mask: MaskArray) -> float:
     """Return the Pearson correlation in the mask; NaN if either map is constant."""
     x = a[mask].astype(np.float64)
     y = b[mask].astype(np.float64)
@@ -50,7 +52,7 @@ def correlation(a: Float32, b: Float32, mask: Mask) -> float:
     return float(np.corrcoef(x, y)[0, 1])
 
 
-def _peaks(maps: _Maps, name: str, roi: Mask, affine: Float) -> dict[str, Peak]:
+def _peaks(maps: _MapArrays, name: str, roi: MaskArray, affine: Float) -> dict[str, Peak]:
     """Return the highest voxel in the ROI for each map of a contrast; maps without a peak are
     omitted.
     """
@@ -63,7 +65,7 @@ def _peaks(maps: _Maps, name: str, roi: Mask, affine: Float) -> dict[str, Peak]:
 
 
 def _contrast_metrics(
-    maps: _Maps, name: str, mask: Mask, peaks: Mapping[str, Peak]
+    maps: _MapArrays, name: str, mask: MaskArray, peaks: Mapping[str, Peak]
 ) -> dict[str, float | None]:
     """Return peak values and positions of one contrast, by statistic."""
     metrics: dict[str, float | None] = {}
@@ -82,7 +84,7 @@ def _contrast_metrics(
 
 
 def _region_metrics(
-    region: Mask, threshold: float | None, roi: Mask, affine: Float, per_acquired: float
+    region: MaskArray, threshold: float | None, roi: MaskArray, affine: Float, per_acquired: float
 ) -> dict:
     """Return size and location of one region, by statistic.
 
@@ -109,7 +111,7 @@ def _region_metrics(
 
 
 def _pair_metrics(
-    maps: _Maps, pair: tuple[str, str], first_peak: Peak | None, second_peak: Peak | None
+    maps: _MapArrays, pair: tuple[str, str], first_peak: Peak | None, second_peak: Peak | None
 ) -> dict[str, float | None]:
     """Return the distance between the peaks of two conditions, and their effect separation.
 
@@ -137,12 +139,12 @@ def _pair_metrics(
 
 
 def activation_rows(
-    maps: _Maps,
+    maps: _MapArrays,
     regions: Regions,
     contrasts: Contrasts,
     *,
-    mask: Mask,
-    roi: Mask,
+    mask: MaskArray,
+    roi: MaskArray,
     affine: Float,
     series: str,
     fwhm_mm: float,
@@ -199,7 +201,7 @@ def activation_rows(
     return rows
 
 
-def _nearest_inside(mask: Mask) -> Array:
+def _nearest_inside(mask: MaskArray) -> Array:
     """Return the flat index of the nearest mask voxel, for each voxel (X, Y, Z).
 
     Distances are in voxels. Statistics outside the mask are zeros instead of data and would lower
@@ -215,7 +217,9 @@ def _nearest_inside(mask: Mask) -> Array:
     return np.ravel_multi_index(tuple(nearest), mask.shape)
 
 
-def _upsample_maps(maps: _Maps, source: Volume, target: Volume) -> dict[tuple[str, str], Float32]:
+def _upsample_maps(
+    maps: _MapArrays, source: Volume, target: Volume
+) -> dict[tuple[str, str], Float32]:
     """Return maps interpolated by cubic splines to another grid, 0 outside its mask.
 
     `source` and `target` are brain masks in one frame. Values are limited to the range of the map
@@ -233,13 +237,13 @@ def _upsample_maps(maps: _Maps, source: Volume, target: Volume) -> dict[tuple[st
 
 
 def raised_rows(
-    maps: _Maps,
+    maps: _MapArrays,
     contrasts: Contrasts,
     thresholds: Sequence[Threshold],
     *,
     acquired: Volume,
     fine: Volume,
-    roi: Mask,
+    roi: MaskArray,
     fwhm_mm: float,
     per_acquired: float,
 ) -> list[MetricRow]:

@@ -33,13 +33,13 @@ from scipy import ndimage
 from bids_sr.frozen import frozen
 from bids_sr.glm.autoregression import expected_products, orthonormal, sampling, slopes, unseen
 from bids_sr.glm.time_series import FLAT
-from bids_sr.io.arrays import Float, Mask, Real, parts_of
+from bids_sr.io.arrays import Float, MaskArray, Real, parts_of
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.same_results import with_sign
 
 _Labels = npt.NDArray[np.intp]
-_Blocks = Iterable[tuple[slice, Real]]
+_ResidualBlocks = Iterable[tuple[slice, Real]]
 AT_ONCE = 256
 """Number of voxels whose time series fit in the CPU cache in double precision."""
 ORDER = 6
@@ -59,7 +59,7 @@ _FITTED = 1e-9  # fraction of the norm of a time series; smaller residuals are r
 
 
 @frozen
-class Noise:
+class NoiseModel:
     """Autocorrelation of N voxels, as mixtures of G models.
 
     The result of a voxel is the sum of share times result over the models of its cell.
@@ -90,7 +90,7 @@ class Noise:
         return self.rho.shape[1] if self.rho.any() else 0
 
     @classmethod
-    def shared(cls, labels: _Labels, rho: Float, spread: Float) -> "Noise":
+    def shared(cls, labels: _Labels, rho: Float, spread: Float) -> "NoiseModel":
         """Return noise with a single model per voxel.
 
         `labels` are the models of the voxels (N,); `rho` and `spread` are as in the class.
@@ -104,7 +104,7 @@ class Noise:
         )
 
     @classmethod
-    def white(cls, n: int) -> "Noise":
+    def white(cls, n: int) -> "NoiseModel":
         """Return noise without autocorrelation in n voxels."""
         return cls.shared(np.zeros(n, dtype=np.intp), np.zeros((1, 1)), np.zeros((1, 1, 1)))
 
@@ -130,7 +130,7 @@ def noise_words(order: int = ORDER) -> str:
     )
 
 
-def exceeds_rounding(volumes: int, power: Float, largest: Float) -> Mask:
+def exceeds_rounding(volumes: int, power: Float, largest: Float) -> MaskArray:
     """Return a mask of time series that vary by more than rounding errors.
 
     Parameters
@@ -145,7 +145,7 @@ def exceeds_rounding(volumes: int, power: Float, largest: Float) -> Mask:
     return np.sqrt(power / volumes) > FLAT * largest
 
 
-def _lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask, Float]:
+def _lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, MaskArray, Float]:
     """Return ratios of lag products to residual power, and the mean signal, of voxels.
 
     Parameters
@@ -181,8 +181,8 @@ def _lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask, F
 
 
 def _voxel_lags(
-    blocks: _Blocks, n_voxels: int, basis: Float, order: int, level: Float | None = None
-) -> tuple[Float, Mask, Float]:
+    blocks: _ResidualBlocks, n_voxels: int, basis: Float, order: int, level: Float | None = None
+) -> tuple[Float, MaskArray, Float]:
     """Return lag ratios, their validity and the mean signal of N voxels, block by block.
 
     The results are as in `_lag_ratios`, for all N voxels. `level`, if not None, replaces the mean
@@ -209,7 +209,9 @@ class _Neighborhood:
     between 0 and 1.
     """
 
-    def __init__(self, known: Mask, mask: Mask, zooms: Sequence[float], fwhm_mm: float) -> None:
+    def __init__(
+        self, known: MaskArray, mask: MaskArray, zooms: Sequence[float], fwhm_mm: float
+    ) -> None:
         # Values outside the bounding box of the mask are 0.
         self.known, self._mask = known, mask[bounding_box(mask)]
         self._sigmas = [fwhm_mm / FWHM_PER_SIGMA / float(zoom) for zoom in zooms]
@@ -370,15 +372,15 @@ def _lattice(ratios: Float) -> _Lattice:
 
 
 def estimate_noise(
-    blocks: _Blocks,
+    blocks: _ResidualBlocks,
     matrix: Float,
-    mask: Mask,
+    mask: MaskArray,
     zooms: Sequence[float],
     *,
     level: Float | None = None,
     fwhm_mm: float = FWHM_MM,
     order: int = ORDER,
-) -> Noise:
+) -> NoiseModel:
     """Return the noise model of a run, from one pass over its time series.
 
     Memory: 8 bytes · 10 · voxels, some volumes, and one block. The number of lags is reduced if
@@ -411,7 +413,7 @@ def estimate_noise(
     order = max(1, min(order, (basis.shape[0] - basis.shape[1]) // _ROWS_A_LAG))
     lags, has_residual, level = _voxel_lags(blocks, n, basis, order, level)
     if not has_residual.any():
-        return Noise.white(n)
+        return NoiseModel.white(n)
     neighbors = _Neighborhood(has_residual, mask, zooms, fwhm_mm)
     products = expected_products(basis, order)
     ratios, bias, pools, error_covariances = _mix_own_ratios(
@@ -428,7 +430,7 @@ def estimate_noise(
         deviation, deviation
     )
     covariance /= weights[:, None, None]
-    return Noise(
+    return NoiseModel(
         labels=lattice.labels,
         cells=lattice.cells,
         shares=lattice.shares.T,

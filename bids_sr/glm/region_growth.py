@@ -4,19 +4,21 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.glm.activation_regions import quarter_region
-from bids_sr.io.arrays import Float, Mask, Real
+from bids_sr.io.arrays import Float, MaskArray, Real
 from bids_sr.spatial.masks import grow
 
 ACTIVE_CC = 0.5  # limit of the paper for voxels that follow the task
 REACH_MM = 10.0
 
 
-def ring(roi: Mask, mask: Mask, affine: Float, max_mm: float = REACH_MM) -> Mask:
+def ring(roi: MaskArray, mask: MaskArray, affine: Float, max_mm: float = REACH_MM) -> MaskArray:
     """Return the mask voxels outside the ROI within `max_mm` of it (X, Y, Z, boolean)."""
     return grow(roi, affine, max_mm) & mask & ~roi
 
 
-def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float) -> tuple[Mask, float]:
+def grow_roi(
+    roi: MaskArray, cc_map: Real, mask: MaskArray, affine: Float
+) -> tuple[MaskArray, float]:
     """Grow a region of interest (X, Y, Z) across its border into high correlation.
 
     The paper corrected two misregistered motor areas by growing them, without stating a rule. The
@@ -63,7 +65,9 @@ def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float) -> tuple[Mask, 
     return roi | (path & connected & (cc_map >= level)), level
 
 
-def carry_over(added: Mask, affine: Float, roi: Mask, mask: Mask, hr_affine: Float) -> Mask:
+def carry_over(
+    added: MaskArray, affine: Float, roi: MaskArray, mask: MaskArray, hr_affine: Float
+) -> MaskArray:
     """Add high-resolution voxels within low-resolution voxels to a region of interest.
 
     Parameters

@@ -16,7 +16,7 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.linear_model import t_to_z
-from bids_sr.io.arrays import Array, Float, Mask
+from bids_sr.io.arrays import Array, Float, MaskArray
 
 SHARED_UNSMOOTHED, SHARED_SMOOTHED = 0.75, 0.80
 """Correlation of the reconstruction error between runs, in active voxels, without smoothing and at
@@ -84,7 +84,7 @@ class CombinedEstimate:
         Part of `sd` that repeats in all runs, which is missing in `between_variance`.
     """
 
-    mask: Mask
+    mask: MaskArray
     effect: Float
     variance: Float
     sd: Float | None
@@ -219,7 +219,7 @@ def combine_runs(
 
 
 def _variance_between(
-    runs: Sequence[RunEstimate], shares: Sequence[Float], effect: Float, mask: Mask
+    runs: Sequence[RunEstimate], shares: Sequence[Float], effect: Float, mask: MaskArray
 ) -> Float:
     """Variance of the weighted mean from the spread of the effects between runs."""
     squares = np.zeros(mask.shape)
@@ -231,7 +231,7 @@ def _variance_between(
     return np.asarray(squares / free * concentration)
 
 
-def _common_mask(runs: Sequence[RunEstimate]) -> Mask:
+def _common_mask(runs: Sequence[RunEstimate]) -> MaskArray:
     return np.logical_and.reduce([run.variance > 0 for run in runs])
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from nibabel.affines import apply_affine
 
-from bids_sr.io.arrays import Float, Mask
+from bids_sr.io.arrays import Float, MaskArray
 from bids_sr.io.nifti import SeriesReader
 
 _SEGMENT_S = 30.0  # s, about the length of a task block
@@ -26,13 +26,13 @@ _ROWS_PER_REGRESSOR = 5
 
 
 def seed_voxels(
-    mask: Mask,
+    mask: MaskArray,
     affine: Float,
     center_mm: Sequence[float],
     radius_mm: float,
     *,
     nearest: bool = False,
-) -> Mask:
+) -> MaskArray:
     """Return the mask voxels whose centers are within the radius of a seed.
 
     If there are no such voxels, the nearest voxel is returned if it is within the length of a
@@ -110,7 +110,9 @@ def without(
     return residuals
 
 
-def seed_series(reader: SeriesReader, seeds: Mapping[str, Mask], n_dummy: int = 0) -> pd.DataFrame:
+def seed_series(
+    reader: SeriesReader, seeds: Mapping[str, MaskArray], n_dummy: int = 0
+) -> pd.DataFrame:
     """Return mean time series of seeds by name, one row per volume.
 
     Parameters

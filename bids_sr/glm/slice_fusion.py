@@ -28,7 +28,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.arrays import Array, Float, Mask, parts_of
+from bids_sr.io.arrays import Array, Float, MaskArray, parts_of
 
 THIN_PER_THICK = 2
 """Thin slices in a thick slice."""
@@ -272,7 +272,7 @@ def joint_covariance(
     return signal + noise[:, :, None] * np.eye(len(relative)), with_thin
 
 
-def fuse_slices(runs: Sequence[SlicedEffects], prior_sd: Array, columns: Mask) -> Float:
+def fuse_slices(runs: Sequence[SlicedEffects], prior_sd: Array, columns: MaskArray) -> Float:
     """Estimate effects in thin slices of the first run from the thick slices of several runs.
 
     The order of the runs after the first does not change the result.
@@ -342,7 +342,7 @@ def column_model(
     return values.transpose(1, 2, 0), covariance, with_thin
 
 
-def check_runs(runs: Sequence[SlicedEffects], prior_sd: Array, columns: Mask) -> None:
+def check_runs(runs: Sequence[SlicedEffects], prior_sd: Array, columns: MaskArray) -> None:
     """Raise `SliceFusionError` unless runs, prior SD and columns fit together."""
     if len(runs) < 2:
         raise SliceFusionError(

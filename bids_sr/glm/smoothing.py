@@ -13,8 +13,8 @@ from scipy import ndimage
 from bids_sr.io.arrays import Float32, Real
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
-_Box = tuple[slice, slice, slice]
-_WHOLE: _Box = (slice(None), slice(None), slice(None))
+_BoundingBox = tuple[slice, slice, slice]
+_WHOLE: _BoundingBox = (slice(None), slice(None), slice(None))
 
 _BAND = 32  # samples per matrix
 
@@ -46,7 +46,9 @@ def _gaussian(
     return matrices
 
 
-def smooth(volume: Real, zooms: Sequence[float], fwhm_mm: float, box: _Box = _WHOLE) -> Float32:
+def smooth(
+    volume: Real, zooms: Sequence[float], fwhm_mm: float, box: _BoundingBox = _WHOLE
+) -> Float32:
     """Smooth a finite volume (X, Y, Z) with a Gaussian.
 
     Parameters

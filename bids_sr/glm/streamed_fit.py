@@ -8,12 +8,12 @@ import numpy as np
 
 from bids_sr.io.arrays import Array, Float
 
-_Volume = TypeVar("_Volume")
+_VolumeT = TypeVar("_VolumeT")
 _AT_ONCE = 16  # volumes per batch
 _STRIP = 8192  # voxels whose sums stay in the CPU cache
 
 
-def in_batches(volumes: Iterable[_Volume]) -> Iterator[list[_Volume]]:
+def in_batches(volumes: Iterable[_VolumeT]) -> Iterator[list[_VolumeT]]:
     """Yield lists of successive volumes; sums over several volumes are faster."""
     iterator = iter(volumes)
     while batch := list(islice(iterator, _AT_ONCE)):

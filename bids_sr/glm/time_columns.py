@@ -25,7 +25,7 @@ import pandas as pd
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.confounds import MOTION
-from bids_sr.io.arrays import Array, Float, Mask
+from bids_sr.io.arrays import Array, Float, MaskArray
 
 CENSORED, BAND_STOP, LEGENDRE = "censored", "band_stop", "legendre"
 LEAST_AT_REST_S = 10.0  # s, the limit that preflight also requires of every run without events
@@ -127,7 +127,7 @@ def motion_norm(params: Array) -> Float:
     return np.concatenate([[np.nan], np.linalg.norm(change, axis=1)])
 
 
-def censored_volumes(confounds: pd.DataFrame, model: TimeModel) -> Mask:
+def censored_volumes(confounds: pd.DataFrame, model: TimeModel) -> MaskArray:
     """Return a mask of censored volumes, (T,); the first volume is never censored.
 
     `confounds` has the six motion parameters and framewise_displacement, one row per volume.
@@ -220,7 +220,7 @@ def time_column_names(names: Sequence[object] | pd.DataFrame | None) -> tuple[st
     return tuple(str(name) for name in names if str(name).startswith(_PREFIXES))
 
 
-def kept_volumes(table: pd.DataFrame | None, n_volumes: int) -> Mask:
+def kept_volumes(table: pd.DataFrame | None, n_volumes: int) -> MaskArray:
     """Return a mask of volumes that are not censored, (n_volumes,), from a confounds table."""
     uncensored = np.ones(n_volumes, dtype=bool)
     for name in time_column_names(table):
@@ -282,7 +282,7 @@ def _fix(model: TimeModel) -> str:
     return f"Use {' or '.join(applicable)}, or exclude the run with --task-id or --run-id."
 
 
-def censoring_facts(kept: Mask, model: TimeModel) -> Mapping[str, object]:
+def censoring_facts(kept: MaskArray, model: TimeModel) -> Mapping[str, object]:
     """Return the counts of a run's censoring.
 
     `kept` is a mask of uncensored volumes among the steady-state volumes (T,).

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from bids_sr.frozen import frozen
 from bids_sr.glm.smoothing import smooth
 from bids_sr.glm.streamed_fit import in_batches
-from bids_sr.io.arrays import Float32, Mask, Real
+from bids_sr.io.arrays import Float32, MaskArray, Real
 from bids_sr.io.nifti import SeriesReader, from_half, in_half, step_of
 from bids_sr.spatial.masks import bounding_box
 
 
-def places_in_volume(mask: Mask) -> NDArray[np.intp]:
+def places_in_volume(mask: MaskArray) -> NDArray[np.intp]:
     """Return the positions of mask voxels in a volume with contiguous X, (N,).
 
     Voxels are in the order of `numpy.flatnonzero(mask)`.
@@ -81,7 +81,7 @@ class VoxelTimeSeries:
 @contextmanager
 def extract_time_series(
     reader: SeriesReader,
-    mask: Mask,
+    mask: MaskArray,
     folder: Path,
     *,
     smoothing: Sequence[float] = (0.0,),

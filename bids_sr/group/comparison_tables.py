@@ -116,7 +116,7 @@ def paper_html(sizes: pd.DataFrame, methods: Sequence[str]) -> Markup:
     )
 
 
-def comparisons_html(rows: Sequence[words.Row], caption: str) -> Markup:
+def comparisons_html(rows: Sequence[words.ComparisonRow], caption: str) -> Markup:
     """Return comparisons of one question as a table.
 
     Table with a line for each comparison; empty for none.

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from bids_sr.figures import canvas as s
 from bids_sr.figures.canvas import FigureInputError
-from bids_sr.figures.forest import ForestPanel, Point, forest_figure
+from bids_sr.figures.forest import ForestPanel, ForestPoint, forest_figure
 from bids_sr.group.values import wide
 from bids_sr.io.arrays import evenly_spaced
 from bids_sr.metrics.number_text import estimate, number
@@ -146,17 +146,17 @@ def primary_figure(row: Any) -> Figure:
     named = len(people) <= _NAMED
     people = [people[at] for at in evenly_spaced(len(people), _DRAWN)]
     labels: dict[str, str] = {}
-    points: dict[str, list[Point]] = {}
+    points: dict[str, list[ForestPoint]] = {}
     for value, who, rival in people:
         text = f"{number(value, '+.3f')} (minus {series_text(rival)})" if named else ""
         color = s.ORANGE if value > 0 else s.SOFT
         labels[who] = who if named else ""
-        points[who] = [Point(value=value, color=color, marker="D", text=text)]
+        points[who] = [ForestPoint(value=value, color=color, marker="D", text=text)]
     if row.n > 1:
         low, at, high = row.lower, row.difference, row.upper
         labels[""] = f"all, n = {row.n}"
         points[""] = [
-            Point(
+            ForestPoint(
                 value=at,
                 lower=low,
                 upper=high,
@@ -188,7 +188,7 @@ def differences_figure(comparisons: Sequence[Any], *, unit: str = "") -> Figure:
     colors = {"better": s.GREEN, "worse": s.RED, "same": s.BLUE, "larger": s.INK, "smaller": s.INK}
     points = {
         row.minus: [
-            Point(
+            ForestPoint(
                 value=row.difference,
                 lower=row.lower,
                 upper=row.upper,

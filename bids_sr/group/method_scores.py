@@ -18,7 +18,7 @@ from bids_sr.group.welch import welch_anova
 
 Scores = Mapping[str, Mapping[str, float]]
 """One metric: name of the method → participant → score."""
-TableRow = dict[str, str | float]
+ScoreRow = dict[str, str | float]
 """Cells of a table by column; NaN for a number that is not defined."""
 
 
@@ -47,13 +47,13 @@ def scores_by_metric(scores: Iterable[Score]) -> dict[str, dict[str, dict[str, f
     }
 
 
-def summarize(by_metric: Mapping[str, Scores]) -> list[TableRow]:
+def summarize(by_metric: Mapping[str, Scores]) -> list[ScoreRow]:
     """Return mean, SD and 95 % t interval over participants, one row per metric and method.
 
     Participants whose score is not finite do not count. SD and interval are NaN for fewer than
     two participants.
     """
-    rows = list[TableRow]()
+    rows = list[ScoreRow]()
     for metric, methods in by_metric.items():
         for name, people in methods.items():
             values = np.array([value for value in people.values() if math.isfinite(value)])
@@ -81,7 +81,7 @@ def _half_width(sd: float, n: int) -> float:
     return float(special.stdtrit(n - 1, 1 - ALPHA / 2)) * sd / math.sqrt(n)
 
 
-def compare_pairs(by_metric: Mapping[str, Scores], trained: Sequence[str]) -> list[TableRow]:
+def compare_pairs(by_metric: Mapping[str, Scores], trained: Sequence[str]) -> list[ScoreRow]:
     """Test all pairs of methods by paired t and Wilcoxon's signed-rank test.
 
     p values are corrected by Holm's procedure over the pairs of one metric, for each test.
@@ -99,9 +99,9 @@ def compare_pairs(by_metric: Mapping[str, Scores], trained: Sequence[str]) -> li
     list[TableRow]
         One row per metric and pair; ``difference`` is the mean of ``name`` minus ``minus``.
     """
-    rows = list[TableRow]()
+    rows = list[ScoreRow]()
     for metric, methods in by_metric.items():
-        family = list[TableRow]()
+        family = list[ScoreRow]()
         for one, other in _pairs(list(methods), trained):
             people = [
                 who
@@ -150,7 +150,7 @@ def _pairs(names: Sequence[str], trained: Sequence[str]) -> list[tuple[str, str]
     ]
 
 
-def compare_models(by_metric: Mapping[str, Scores], trained: Sequence[str]) -> list[TableRow]:
+def compare_models(by_metric: Mapping[str, Scores], trained: Sequence[str]) -> list[ScoreRow]:
     """Test by Welch's ANOVA whether the trained models differ, one row per metric.
 
     Each model is a group and each participant a value of it, as mouse-sr compares training
@@ -165,7 +165,7 @@ def compare_models(by_metric: Mapping[str, Scores], trained: Sequence[str]) -> l
     ]
 
 
-def compare_groups(by_metric: Mapping[str, Scores], group_of: Mapping[str, str]) -> list[TableRow]:
+def compare_groups(by_metric: Mapping[str, Scores], group_of: Mapping[str, str]) -> list[ScoreRow]:
     """Test by Welch's ANOVA whether groups of participants differ, one row per metric and method.
 
     `group_of`: group of each participant, such as its scanner or resolution. Fewer than two
@@ -174,7 +174,7 @@ def compare_groups(by_metric: Mapping[str, Scores], group_of: Mapping[str, str])
     labels = list(dict.fromkeys(group_of.values()))
     if len(labels) < 2:
         return []
-    rows = list[TableRow]()
+    rows = list[ScoreRow]()
     for metric, methods in by_metric.items():
         for name, people in methods.items():
             groups = {
@@ -185,7 +185,7 @@ def compare_groups(by_metric: Mapping[str, Scores], group_of: Mapping[str, str])
     return rows
 
 
-def _anova_row(metric: str, factor: str, name: str, groups: Scores) -> TableRow:
+def _anova_row(metric: str, factor: str, name: str, groups: Scores) -> ScoreRow:
     """Return a row of Welch's ANOVA over groups by their names."""
     values = [[v for v in people.values() if math.isfinite(v)] for people in groups.values()]
     found = welch_anova(values)

@@ -285,7 +285,9 @@ def _people_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
         yield table(f"{title}, by participant", ["participant", *map(series_text, shown)], lines)
 
 
-def _exploratory_html(findings: Sequence[Sequence[words.Row]], methods: Sequence[str]) -> Markup:
+def _exploratory_html(
+    findings: Sequence[Sequence[words.ComparisonRow]], methods: Sequence[str]
+) -> Markup:
     """Return what the exploratory comparisons suggest, then each finding as a sentence.
 
     Exploratory comparisons are those that were not fixed beforehand.
@@ -353,7 +355,7 @@ def _figure(
 
 
 def _findings_html(
-    content: GroupContent, findings: Sequence[Sequence[words.Row]], figure_dir: Path
+    content: GroupContent, findings: Sequence[Sequence[words.ComparisonRow]], figure_dir: Path
 ) -> Markup:
     """Return boxes, differences and the table for each question of the verdict."""
     questions = (list(own) for _, own in groupby(findings, key=lambda each: each[0].question))
@@ -365,7 +367,7 @@ def _findings_html(
 
 def _of_question(
     content: GroupContent,
-    findings: Sequence[Sequence[words.Row]],
+    findings: Sequence[Sequence[words.ComparisonRow]],
     k: int,
     figure_dir: Path,
 ) -> Iterator[Markup]:

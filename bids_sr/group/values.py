@@ -43,8 +43,8 @@ QUESTION = [
 """What was measured, apart from the series and the participant."""
 _TOLD = {APPLIED: 0.0, **dict.fromkeys((f"flag_{name}" for name in flags.FLAGS), 1.0)}
 """Values of what is told and not compared: a method not applied, a flag that is raised."""
-_Key = tuple[str | float, ...]  # of `QUESTION` and the series
-_Line = tuple[str, str, _Key | None]  # series, statistic; the key of what is compared
+_ValueKey = tuple[str | float, ...]  # of `QUESTION` and the series
+_TableLine = tuple[str, str, _ValueKey | None]  # series, statistic; the key of what is compared
 
 
 class TableError(ValueError):
@@ -80,13 +80,13 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
     be joined.
     """
     people = tables["participant"].unique()
-    values: dict[_Key, Float] = defaultdict(lambda: np.full(len(people), np.nan))
+    values: dict[_ValueKey, Float] = defaultdict(lambda: np.full(len(people), np.nan))
     # tables differ in little but their numbers, so that what each line is about is parsed once
-    known: dict[tuple[str, ...], dict[str, _Line]] = defaultdict(dict)
+    known: dict[tuple[str, ...], dict[str, _TableLine]] = defaultdict(dict)
     notices, there = [], []
     stream.write("\t".join(COLUMN_TEXT) + "\n")
     for who, (_, rows_of) in enumerate(groupby(tables.itertuples(), attrgetter("participant"))):
-        by_key: dict[_Key, list[tuple[float, float]]] = defaultdict(list)
+        by_key: dict[_ValueKey, list[tuple[float, float]]] = defaultdict(list)
         for name, of_run in groupby(rows_of, attrgetter("name")):
             sources = list(of_run)
             rows = [row for each in sources for row in _rows(each, stream, known)]
@@ -121,8 +121,8 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
 
 
 def _rows(
-    source: Any, stream: TextIO, known: dict[tuple[str, ...], dict[str, _Line]]
-) -> Iterator[tuple[_Line, float, float]]:
+    source: Any, stream: TextIO, known: dict[tuple[str, ...], dict[str, _TableLine]]
+) -> Iterator[tuple[_TableLine, float, float]]:
     """Write a table, and return of each line what it is about, the value and its interval's width.
 
     Raise TableError where it has other columns.
@@ -148,10 +148,10 @@ def _rows(
         raise TableError(f"{source.path}: {error}") from error
 
 
-def _line(about: str, place: tuple[str, ...]) -> _Line:
+def _line(about: str, place: tuple[str, ...]) -> _TableLine:
     """Take apart what a line says before its value; `place` is task, variant and table."""
     series, minus, name, *others, fwhm = about.split("\t")
-    key: _Key = (*place, name, *others, float(fwhm), series)
+    key: _ValueKey = (*place, name, *others, float(fwhm), series)
     if len(key) <= len(QUESTION):
         raise ValueError(f"at least one line has fewer than {len(COLUMNS)} cells")
     tested = minus == MISSING and name in STATISTICS and STATISTICS[name].better is not None

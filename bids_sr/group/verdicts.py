@@ -43,7 +43,7 @@ from bids_sr.report.overview import Card
 from bids_sr.series import PLAIN
 from bids_sr.sr.method import offered_methods
 
-Row = Any
+ComparisonRow = Any
 """A comparison, by the names of its columns."""
 FUNCTION, IMAGE, SIZE = "function", "image", "size"
 _METRIC = ["statistic", "band", "reference", "threshold"]
@@ -78,7 +78,7 @@ _CLAIMS = {
 _REGIONS = ("brain", ACQUIRED_ACTIVE, MISSING)
 
 
-def findings(comparisons: pd.DataFrame, methods: Sequence[str]) -> list[list[Row]]:
+def findings(comparisons: pd.DataFrame, methods: Sequence[str]) -> list[list[ComparisonRow]]:
     """Return the findings worth reporting, strongest evidence first.
 
     There is one contrast and the least smoothing for each metric.
@@ -127,7 +127,7 @@ def paired_conditions(contrasts: pd.Series) -> dict[str, tuple[str, str]]:
     return {name: (a, b) for a, b in product(known, known) if (name := f"{a}+{b}") in known}
 
 
-def where_text(question: Row) -> str:
+def where_text(question: ComparisonRow) -> str:
     """Task, region, contrast and smoothing of a question."""
     known = {MISSING: "", "all": "all conditions"}
     contrast = known.get(question.contrast, question.contrast.replace("+", " and "))
@@ -140,12 +140,12 @@ def where_text(question: Row) -> str:
     return ", ".join(filter(None, parts))
 
 
-def task_text(question: Row) -> str:
+def task_text(question: ComparisonRow) -> str:
     """Task and variant of a question."""
     return f"task {question.task}" + f", {question.variant}" * (question.variant != MISSING)
 
 
-def difference_text(row: Row, form: str = "+.3g") -> str:
+def difference_text(row: ComparisonRow, form: str = "+.3g") -> str:
     """A difference with its interval."""
     return estimate(row.difference, row.lower, row.upper, form)
 
@@ -154,23 +154,23 @@ def _p_text(value: float) -> str:
     return f"p {'' if value < 0.001 else '= '}{p_value(value)}"
 
 
-def _names(rows: Iterable[Row]) -> str:
+def _names(rows: Iterable[ComparisonRow]) -> str:
     """What is compared with, as a list in a sentence."""
     return names(series_text(row.minus) for row in rows)
 
 
-def _compared(finding: Sequence[Row], *roles: str) -> list[Row]:
+def _compared(finding: Sequence[ComparisonRow], *roles: str) -> list[ComparisonRow]:
     """Rows of a finding with references of these roles; without any, all but placebos."""
     return [row for row in finding if (row.role in roles if roles else row.role != "placebo")]
 
 
-def _least(rows: Sequence[Row]) -> str:
+def _least(rows: Sequence[ComparisonRow]) -> str:
     """The smallest of some differences, as that which all reach."""
     most = "at least " if len(rows) > 1 else ""
     return most + difference_text(min(rows, key=lambda row: abs(row.difference)))
 
 
-def _group_text(word: str, rows: Sequence[Row]) -> str:
+def _group_text(word: str, rows: Sequence[ComparisonRow]) -> str:
     if word == UNDECIDED:
         return _undecided_text(rows)
     said = f"{DECISIONS[word][2]} {_names(rows)}"
@@ -182,7 +182,7 @@ def _group_text(word: str, rows: Sequence[Row]) -> str:
     return f"{said} (by {_least(rows)}, {_p_text(max(row.p_holm for row in rows))})"
 
 
-def _undecided_text(rows: Sequence[Row]) -> str:
+def _undecided_text(rows: Sequence[ComparisonRow]) -> str:
     """Describe comparisons not significant after correction, with size if the CI excludes 0."""
     texts = []
     for sign, word in ((1, "above"), (-1, "below"), (0, "")):
@@ -195,7 +195,7 @@ def _undecided_text(rows: Sequence[Row]) -> str:
     return "; ".join(texts)
 
 
-def _side(row: Row) -> int:
+def _side(row: ComparisonRow) -> int:
     """Return the side of 0 on which a whole confidence interval lies.
 
     It is 0 where the interval contains 0 or has less than the usual confidence.
@@ -205,7 +205,7 @@ def _side(row: Row) -> int:
     return 1 if row.lower > 0 else -1 if row.upper < 0 else 0
 
 
-def question_text(row: Row) -> str:
+def question_text(row: ComparisonRow) -> str:
     """What is measured, and against what.
 
     Statistic with its band, and the reference where it is known.
@@ -213,7 +213,7 @@ def question_text(row: Row) -> str:
     return " ".join(filter(None, [measure_text(row), against(row)]))
 
 
-def title_text(row: Row) -> str:
+def title_text(row: ComparisonRow) -> str:
     """What is measured and where, as a title.
 
     Measure, task, region, contrast and smoothing, with a capital first letter.
@@ -221,13 +221,13 @@ def title_text(row: Row) -> str:
     return f"{capital(question_text(row))}, {where_text(row)}"
 
 
-def _about(finding: Sequence[Row]) -> str:
+def _about(finding: Sequence[ComparisonRow]) -> str:
     """What a sentence on a finding begins with."""
     count = max((row.n for row in _compared(finding)), default=0)
     return f"{title_text(finding[0])}, n = {count}"
 
 
-def sentence(finding: Sequence[Row]) -> str:
+def sentence(finding: Sequence[ComparisonRow]) -> str:
     """A finding as one sentence, plain text."""
     own = _compared(finding)
     groups = {word: [row for row in own if row.word == word] for word in DECISIONS}
@@ -240,7 +240,7 @@ def sentence(finding: Sequence[Row]) -> str:
     return f"{_about(finding)}: {told}.{tail}"
 
 
-def placebo_sentence(finding: Sequence[Row]) -> str:
+def placebo_sentence(finding: Sequence[ComparisonRow]) -> str:
     """Describe what of a finding is specific to the participants' data; empty without controls.
 
     Sentence on the control analyses, or an empty text.
@@ -258,7 +258,7 @@ def placebo_sentence(finding: Sequence[Row]) -> str:
     return f"{_about(finding)}: {finding[0].series} {'; '.join(parts)}." if parts else ""
 
 
-def verdict(findings_of: Sequence[Sequence[Row]], methods: Sequence[str]) -> list[str]:
+def verdict(findings_of: Sequence[Sequence[ComparisonRow]], methods: Sequence[str]) -> list[str]:
     """Return the claims for each task and method: one line on function and one on images."""
     lines = []
     for task in dict.fromkeys((each[0].task, each[0].variant) for each in findings_of):
@@ -277,7 +277,7 @@ def verdict(findings_of: Sequence[Sequence[Row]], methods: Sequence[str]) -> lis
     return list(dict.fromkeys(lines))  # what holds of several tasks is said once
 
 
-def _claim(finding: Sequence[Row]) -> str:
+def _claim(finding: Sequence[ComparisonRow]) -> str:
     """Judge one method by its strongest evidence: baselines and controls, then methods."""
     method, (claim, _) = finding[0].series, _CLAIMS[finding[0].kind]
     # arithmetic among the methods
@@ -317,7 +317,7 @@ def _claim(finding: Sequence[Row]) -> str:
     return "; ".join(filter(None, [text, " and ".join(others)])) + "."
 
 
-def _attainable(row: Row) -> str:
+def _attainable(row: ComparisonRow) -> str:
     """Why a comparison could not be significant; empty where it could."""
     return attainable_text(row.n_nonzero, row.p_smallest, row.family) if row.n > 1 else ""
 
@@ -401,7 +401,7 @@ def people_text(people: Mapping[str, int]) -> list[str]:
     return [who if runs == 1 else f"{who} ({runs} runs)" for who, runs in people.items()]
 
 
-def _answer(row: Row, people: Mapping[str, int]) -> Markup:
+def _answer(row: ComparisonRow, people: Mapping[str, int]) -> Markup:
     without = people_text(
         {who: runs for who, runs in people.items() if who not in row.participants}
     )
@@ -417,7 +417,7 @@ def _answer(row: Row, people: Mapping[str, int]) -> Markup:
     )
 
 
-def status(row: Row) -> str:
+def status(row: ComparisonRow) -> str:
     """Return status of a primary comparison: more accurate, not so, or not assessed."""
     if row.n < 2:
         return "not assessed"
@@ -426,7 +426,7 @@ def status(row: Row) -> str:
     return "not more accurate" if row.p_smallest * row.family < ALPHA else "not assessed"
 
 
-def _primary_sentence(row: Row) -> str:
+def _primary_sentence(row: ComparisonRow) -> str:
     """Whether the finer map is truer, by how much and in how many participants, as plain text."""
     if row.n < 2:
         return (
@@ -459,7 +459,7 @@ def _primary_sentence(row: Row) -> str:
     )
 
 
-def _primary_numbers(row: Row) -> list[Card]:
+def _primary_numbers(row: ComparisonRow) -> list[Card]:
     """Difference, participants above, and participants needed."""
     medians = (number(each, ".3f") for each in (row.median_series, row.median_minus))
     numbers = [

@@ -11,7 +11,7 @@ Array = NDArray[Any]
 Float = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 Real = NDArray[np.floating]
-Mask = NDArray[np.bool_]
+MaskArray = NDArray[np.bool_]
 
 
 def float32_checksum(values: Array) -> str:

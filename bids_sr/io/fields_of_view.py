@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bids_sr.io.arrays import Array, Mask
+from bids_sr.io.arrays import Array, MaskArray
 
 _NEAR = 0.01  # mm, position differences due to rounding
 
@@ -176,7 +176,7 @@ def misfits(
 
 def inside_field(
     voxels: Array, affine: Array, other_shape: Sequence[int], other_affine: Array, tolerance: float
-) -> Mask:
+) -> MaskArray:
     """Return for each voxel whether its center is in the field of view of another grid.
 
     Parameters

@@ -28,10 +28,23 @@ AS_STORED: AxisOrder = (0, 1, 2)
 TURNED_DEG = 45.0  # degrees, rotation between two heads above which a header is probably wrong
 LARGEST_BRAIN_ML = 2500.0
 """Volume (ml) above which a mask cannot be a brain mask."""
+_HALF = 1e-4  # voxels, tolerance for rounding half a voxel up
 LEAST_SAMPLES = 4
 """Smallest number of voxels along an axis for which motion along it can be estimated. With fewer
 voxels, no sample is inside or there is no gradient.
 """
+
+
+def highres_size(m: int, factor: float) -> int:
+    """Return the number of high-resolution voxels over the field of view of m acquired voxels.
+
+    The number is m times `factor`, rounded; halves are rounded up, also if they are missed by
+    rounding of `factor`, such as 1.166666 for 7/6.
+
+    >>> highres_size(75, 7 / 6), highres_size(75, 1.166666)
+    (88, 88)
+    """
+    return int(np.floor(m * factor + 0.5 + _HALF))
 
 
 def mm_text(length: float) -> str:

@@ -32,7 +32,7 @@ CARRIED = {
 _MIN_BYTES = 352  # bytes of an image header, the smallest size of a downloaded file
 _SAME_MM = 1e-3
 
-_Grid = tuple[Shape, Float]
+_TemplateGrid = tuple[Shape, Float]
 """Shape, and voxel-to-world matrix (4 x 4, RAS+ mm)."""
 
 
@@ -109,7 +109,7 @@ def described_resolutions(template: str) -> dict[str, float]:
     }
 
 
-def grid_of(template: str, resolution: str) -> _Grid | None:
+def grid_of(template: str, resolution: str) -> _TemplateGrid | None:
     """Return the grid of a template at one of its resolutions, with RAS axes.
 
     The grid is taken from an image in the cache, then from the image in a package, then from the
@@ -145,7 +145,7 @@ def grid_of(template: str, resolution: str) -> _Grid | None:
     return (x, y, z), affine
 
 
-def _ras_grid(image: Path) -> _Grid:
+def _ras_grid(image: Path) -> _TemplateGrid:
     """Return the grid of an image after reordering its axes to RAS."""
     import nibabel as nb
 

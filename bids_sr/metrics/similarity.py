@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from bids_sr.io.arrays import Float, Mask, Real
+from bids_sr.io.arrays import Float, MaskArray, Real
 
 _SSIM_WINDOW = 11  # pixels, side of the Gaussian window of SSIM
 
 
-def _flatten_inside(reference: Real, image: Real, mask: Mask | None) -> tuple[Float, Float]:
+def _flatten_inside(reference: Real, image: Real, mask: MaskArray | None) -> tuple[Float, Float]:
     if reference.shape != image.shape or (mask is not None and mask.shape != image.shape):
         shapes = [reference.shape, image.shape, *([] if mask is None else [mask.shape])]
         raise ValueError(
@@ -24,7 +24,7 @@ def _flatten_inside(reference: Real, image: Real, mask: Mask | None) -> tuple[Fl
     return reference[inside].astype(np.float64).ravel(), image[inside].astype(np.float64).ravel()
 
 
-def reference_range(reference: Real, mask: Mask | None = None) -> float:
+def reference_range(reference: Real, mask: MaskArray | None = None) -> float:
     """Return the range of a reference, the data range for PSNR and SSIM.
 
     Parameters
@@ -43,7 +43,7 @@ def reference_range(reference: Real, mask: Mask | None = None) -> float:
     return float(inside.max()) - float(inside.min())
 
 
-def mae(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
+def mae(reference: Real, image: Real, *, mask: MaskArray | None = None) -> float:
     """Return the mean absolute error, in the unit of the images.
 
     Parameters
@@ -59,7 +59,7 @@ def mae(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
     return float(np.abs(x - y).mean())
 
 
-def rmse(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
+def rmse(reference: Real, image: Real, *, mask: MaskArray | None = None) -> float:
     """Return the root mean square error, in the unit of the images.
 
     Parameters
@@ -75,7 +75,7 @@ def rmse(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
     return float(np.sqrt(((x - y) ** 2).mean()))
 
 
-def nmse(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
+def nmse(reference: Real, image: Real, *, mask: MaskArray | None = None) -> float:
     """Return the normalized mean square error, ‖image − reference‖² / ‖reference‖².
 
     Parameters
@@ -91,7 +91,9 @@ def nmse(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
     return float(((x - y) ** 2).sum() / (x**2).sum())
 
 
-def psnr(reference: Real, image: Real, *, data_range: float, mask: Mask | None = None) -> float:
+def psnr(
+    reference: Real, image: Real, *, data_range: float, mask: MaskArray | None = None
+) -> float:
     """Return the peak signal-to-noise ratio, 10 log10(data_range² / MSE).
 
     Parameters
@@ -145,7 +147,9 @@ def _ssim_map(x: Float, y: Float, data_range: float) -> Float:
     return index
 
 
-def ssim(reference: Real, image: Real, *, data_range: float, mask: Mask | None = None) -> float:
+def ssim(
+    reference: Real, image: Real, *, data_range: float, mask: MaskArray | None = None
+) -> float:
     """Return the structural similarity (SSIM) averaged over the mask or the image.
 
     The definition follows Wang et al. (2004): Gaussian window with σ = 1.5 pixels, K1 = .01, K2 =

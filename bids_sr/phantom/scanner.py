@@ -20,7 +20,7 @@ from bids_sr.spatial.resampling import sample_grid, sample_volume, spline_coeffi
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.matrices import apply_along, crop_matrix_complex, kspace_crop
 
-Grid = tuple[Shape, Array]
+ScanGrid = tuple[Shape, Array]
 _OVERSAMPLE = 4  # samples of the scene per low-resolution voxel, in-plane
 MARGIN = 10  # samples of the scene above and below the field of view, needed for head motion
 BOLD_FRAME = "This transform is rigid. The EPI distortion is saved in a separate file."
@@ -47,7 +47,7 @@ def magnitude(image: Array, sigma: float = 0.0, rng: np.random.Generator | None 
     return np.ascontiguousarray(np.abs(image), dtype=np.float32)
 
 
-def distortion(rng: np.random.Generator, grid: Grid, inside: Array, size_mm: float) -> Array:
+def distortion(rng: np.random.Generator, grid: ScanGrid, inside: Array, size_mm: float) -> Array:
     """Draw a displacement along the phase-encoding axis (y).
 
     The displacement is smooth and largest at the front and bottom of the head, close to air. Its
@@ -117,7 +117,7 @@ class Scanner:
         Displacement along +y by susceptibility (mm) on `dense_grid`, or None.
     """
 
-    grid: Grid
+    grid: ScanGrid
     pose: Array
     head_affine: Array
     coil: int
@@ -140,14 +140,14 @@ class Scanner:
         )
 
     @cached_property
-    def dense_grid(self) -> Grid:
+    def dense_grid(self) -> ScanGrid:
         """Grid of the scene, with a margin above and below."""
         (x, y, z), affine = hr_grid(*self.grid, self.ratio)
         affine[2, 3] -= MARGIN * affine[2, 2]
         return (x, y, z + 2 * MARGIN), affine
 
     @cached_property
-    def sampling_grid(self) -> Grid:
+    def sampling_grid(self) -> ScanGrid:
         """Sampling grid of moving scenes, with 1.5 times the in-plane resolution."""
         x, y, _ = self.grid[0]
         return hr_grid(*self.grid, (x * 3 // 2 / x, y * 3 // 2 / y, 1.0))

@@ -26,14 +26,14 @@ from bids_sr.phantom.still_scans import StillScan, pair, structural, t1w
 from bids_sr.phantom.study import Study
 from bids_sr.version import __version__
 
-_Progress = Callable[[str], None]
+_ProgressText = Callable[[str], None]
 _BIDS_VERSION = "1.9.0"
 _SCANNER = {"MagneticFieldStrength": 3, "Manufacturer": "simulated"}
 _AT_REST = {"tap": "", "rest": ", at rest"}
 
 
 def make_dataset(
-    out: Path, study: Study, *, threads: int | None = None, progress: _Progress | None = None
+    out: Path, study: Study, *, threads: int | None = None, progress: _ProgressText | None = None
 ) -> None:
     """Simulate a study and write it to a new or empty directory.
 
@@ -149,7 +149,9 @@ def _describe(root: Path, study: Study) -> None:
     )
 
 
-def _write_subject(root: Path, study: Study, number: int, threads: int, report: _Progress) -> None:
+def _write_subject(
+    root: Path, study: Study, number: int, threads: int, report: _ProgressText
+) -> None:
     preset = study.protocol
     name = f"sub-{number + 1:02d}"
     report(f"{name}: simulating the head, activation and motion")

@@ -17,7 +17,7 @@ from bids_sr.io.grids import Shape
 from bids_sr.phantom.fields import polynomial
 from bids_sr.phantom.poses import draw_pose
 from bids_sr.phantom.presets import Preset
-from bids_sr.phantom.scanner import Grid, Scanner, magnitude
+from bids_sr.phantom.scanner import ScanGrid, Scanner, magnitude
 from bids_sr.phantom.sequences import TISSUES, PulseSequence
 from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.spatial.resampling import sample_volume
@@ -170,7 +170,7 @@ def structural(subject: SimulatedSubject) -> Iterator[StillScan]:
 
 def _scanner(
     subject: SimulatedSubject,
-    grid: Grid,
+    grid: ScanGrid,
     pose: Array,
     *,
     coil: int,
@@ -188,7 +188,7 @@ def _scanner(
     )
 
 
-def _low_grid(preset: Preset) -> Grid:
+def _low_grid(preset: Preset) -> ScanGrid:
     """Return the grid of the low-resolution scans.
 
     The field of view is the same as in the T1w image, and the voxels are larger by `anat_factor`.

@@ -55,7 +55,7 @@ class Derivative:
     def volume(self) -> Volume:
         """Volume of the map, loaded if it is a file."""
         if isinstance(self.content, Path):
-            return _Volume().load(self.content)
+            return _VolumeKind().load(self.content)
         if isinstance(self.content, Volume):
             return self.content
         raise TypeError(f"{dict(self.entities)}: not a volume")
@@ -76,7 +76,7 @@ def entities_of_name(path: Path) -> dict[str, str]:
     return dict(pair.split("-", 1) for pair in pairs) | {"suffix": suffix}
 
 
-class Kind(Generic[_T]):
+class ArtifactKind(Generic[_T]):
     """Storage of values in files; this base class stores a file whose path is the value."""
 
     light: ClassVar[bool] = False  # whether its files are small
@@ -100,7 +100,7 @@ class Kind(Generic[_T]):
         return False
 
 
-class _Series(Kind["SeriesReader"]):
+class _SeriesKind(ArtifactKind["SeriesReader"]):
     """Series that is read volume by volume; a step writes its file and returns a reader."""
 
     extension_stored = ".nii.gz"
@@ -116,7 +116,7 @@ class _Series(Kind["SeriesReader"]):
 
 
 @dataclass(frozen=True)
-class _Volume(Kind[Volume]):
+class _VolumeKind(ArtifactKind[Volume]):
     extension_stored: ClassVar[str] = ".nii.gz"
     # files in the folders of steps are uncompressed, because compression takes longer than writing
     extension: str = ".nii"
@@ -134,7 +134,7 @@ class _Volume(Kind[Volume]):
         return path
 
 
-class _Mask(_Volume):
+class _MaskKind(_VolumeKind):
     """Volume whose values are booleans in memory."""
 
     def load(self, path: Path) -> Volume:
@@ -142,7 +142,7 @@ class _Mask(_Volume):
         return volume.like(volume.data > 0.5)
 
 
-class _Transforms(Kind["np.ndarray"]):
+class _Transforms(ArtifactKind["np.ndarray"]):
     """Transforms (T, 4, 4) in RAS mm, saved as ITK text."""
 
     light, extension_stored = True, ".txt"
@@ -160,7 +160,7 @@ class _Transforms(Kind["np.ndarray"]):
 
 
 @dataclass(frozen=True)
-class _Table(Kind["pd.DataFrame"]):
+class _Table(ArtifactKind["pd.DataFrame"]):
     """Table as TSV, with all digits or a given number of digits."""
 
     light, extension_stored = True, ".tsv"
@@ -180,7 +180,7 @@ class _Table(Kind["pd.DataFrame"]):
         return path
 
 
-class _Distortion(Kind["_ShiftMap"]):
+class _DistortionKind(ArtifactKind["_ShiftMap"]):
     """Signal displacement in a field map; see `bids_sr.spatial.resampling`."""
 
     def load(self, path: Path) -> "_ShiftMap":
@@ -195,7 +195,7 @@ class _Distortion(Kind["_ShiftMap"]):
         return path
 
 
-class _Placed(Kind["PlacedGrid"]):
+class _Placed(ArtifactKind["PlacedGrid"]):
     """Grid in another space with its points in a run; see `bids_sr.spatial.output_grids`."""
 
     def load(self, path: Path) -> "PlacedGrid":
@@ -210,7 +210,7 @@ class _Placed(Kind["PlacedGrid"]):
         return path
 
 
-class _Regressors(Kind["_Events | _Seeds"]):
+class _RegressorsKind(ArtifactKind["_Events | _Seeds"]):
     """Events of a task in a file of the data set, or time series of seeds from a step."""
 
     light, extension_stored = True, ".tsv"
@@ -229,7 +229,7 @@ class _Regressors(Kind["_Events | _Seeds"]):
         return path
 
 
-class _Effects(Kind["_BlockEffects"]):
+class _EffectsKind(ArtifactKind["_BlockEffects"]):
     """Block effects of a series; see `bids_sr.glm.block_effects`."""
 
     def load(self, path: Path) -> "_BlockEffects":
@@ -244,7 +244,7 @@ class _Effects(Kind["_BlockEffects"]):
         return path
 
 
-class _Metrics(Kind[list["MetricRow"]]):
+class _MetricsKind(ArtifactKind[list["MetricRow"]]):
     """Rows of a metrics table; see `bids_sr.metrics.rows`."""
 
     light, extension_stored = True, ".tsv"
@@ -257,7 +257,7 @@ class _Metrics(Kind[list["MetricRow"]]):
         return path
 
 
-class _Facts(Kind[Content]):
+class _FactsKind(ArtifactKind[Content]):
     light, extension_stored = True, ".json"
 
     def load(self, path: Path) -> Content:
@@ -267,13 +267,13 @@ class _Facts(Kind[Content]):
         return write_json(stem.with_suffix(".json"), value)
 
 
-class _Derivatives(Kind[Derivative]):
+class _DerivativesKind(ArtifactKind[Derivative]):
     """Volume, figure or HTML file with its sidecar; the file name consists of the entities."""
 
     def load(self, path: Path) -> Derivative:
         entities = entities_of_name(path)
         sidecar = path.with_name(path.name.partition(".")[0] + ".json")
-        return Derivative(path, entities, _Facts().load(sidecar) if sidecar.exists() else {})
+        return Derivative(path, entities, _FactsKind().load(sidecar) if sidecar.exists() else {})
 
     def is_beside(self, path: Path) -> bool:
         return path.suffix == ".json"
@@ -282,7 +282,7 @@ class _Derivatives(Kind[Derivative]):
         stem = stem.with_name(value.name)
         return [
             self._content(value, stem),
-            *([_Facts().save(dict(value.sidecar), stem)] if value.sidecar else []),
+            *([_FactsKind().save(dict(value.sidecar), stem)] if value.sidecar else []),
         ]
 
     def _content(self, value: Derivative, stem: Path) -> Path:
@@ -290,7 +290,7 @@ class _Derivatives(Kind[Derivative]):
         if isinstance(value.content, Path):
             return value.content
         if isinstance(value.content, Volume):
-            return _Volume().save(value.content, stem)
+            return _VolumeKind().save(value.content, stem)
         if isinstance(value.content, str):
             (path := stem.with_suffix(".html")).write_text(value.content, encoding="utf-8")
             return path
@@ -300,7 +300,7 @@ class _Derivatives(Kind[Derivative]):
         return path
 
 
-class _Figures(_Derivatives):
+class _Figures(_DerivativesKind):
     """Figure with a JSON file that describes it.
 
     The figures of a participant are listed by means of these files.
@@ -313,19 +313,19 @@ class _Figures(_Derivatives):
         return [path, write_json(path.with_name(f"{path.name}.json"), dict(value.sidecar))]
 
 
-File = Annotated[Path, Kind()]
-Series = Annotated["SeriesReader", _Series()]
-Image = Annotated[Volume, _Volume()]
-Mask = Annotated[Volume, _Mask()]
+File = Annotated[Path, ArtifactKind()]
+Series = Annotated["SeriesReader", _SeriesKind()]
+Image = Annotated[Volume, _VolumeKind()]
+Mask = Annotated[Volume, _MaskKind()]
 Transforms = Annotated["np.ndarray", _Transforms()]
-Distortion = Annotated["_ShiftMap", _Distortion()]
+Distortion = Annotated["_ShiftMap", _DistortionKind()]
 SpaceGrid = Annotated["PlacedGrid", _Placed()]
-Regressors = Annotated["_Events | _Seeds", _Regressors()]
-Effects = Annotated["_BlockEffects", _Effects()]
+Regressors = Annotated["_Events | _Seeds", _RegressorsKind()]
+Effects = Annotated["_BlockEffects", _EffectsKind()]
 Table = Annotated["pd.DataFrame", _Table()]
 Confounds = Annotated["pd.DataFrame", _Table(digits="%.9g")]
-Rows = Annotated[list["MetricRow"], _Metrics()]
-Facts = Annotated[Content, _Facts()]
-Verdict = Annotated[VerdictFacts, _Facts()]
-Map = Annotated[Derivative, _Derivatives()]
+Rows = Annotated[list["MetricRow"], _MetricsKind()]
+Facts = Annotated[Content, _FactsKind()]
+Verdict = Annotated[VerdictFacts, _FactsKind()]
+Map = Annotated[Derivative, _DerivativesKind()]
 Figure = Annotated[Derivative, _Figures()]

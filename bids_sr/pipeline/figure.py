@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _P = ParamSpec("_P")
 _USUAL = Cost(always=0.3)
-Content = Union["Figure", str]
+FigureContent = Union["Figure", str]
 """Figure, or HTML fragment."""
 
 
@@ -32,7 +32,7 @@ class Drawn(NamedTuple):
     """
 
     desc: str
-    content: Content
+    content: FigureContent
     contrast: str = ""
     fwhm_mm: float = 0.0
     label: str = ""
@@ -46,7 +46,7 @@ class FigureStep(Step[_P, list[Derivative]], Generic[_P]):
 
 def figure(
     *shown: Shown, memory: Need | None = None, cost: Cost | Callable[..., Cost] = _USUAL
-) -> Callable[[Callable[_P, Iterator[Drawn] | Content | None]], FigureStep[_P]]:
+) -> Callable[[Callable[_P, Iterator[Drawn] | FigureContent | None]], FigureStep[_P]]:
     """Declare a function as a figure.
 
     Parameters
@@ -75,7 +75,9 @@ def figure(
     (['boldref'], ['zooms'])
     """
 
-    def decorated(function: Callable[_P, Iterator[Drawn] | Content | None]) -> FigureStep[_P]:
+    def decorated(
+        function: Callable[_P, Iterator[Drawn] | FigureContent | None],
+    ) -> FigureStep[_P]:
         @wraps(function)
         def draw(*args: _P.args, **kwargs: _P.kwargs) -> list[Derivative]:
             content = function(*args, **kwargs)

@@ -7,7 +7,7 @@ from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Node, Scope, Wire
 
 
-class _Line(NamedTuple):
+class _ListingLine(NamedTuple):
     """Line of the listing: a step, scopes with equal content, or steps listed before.
 
     Attributes
@@ -37,11 +37,11 @@ class _Line(NamedTuple):
         return "".join(("  " * self.depth, self.name, *parts))
 
 
-_Block = tuple[_Line, ...]
+_LineGroup = tuple[_ListingLine, ...]
 """Lines of a step, or of scopes with equal content."""
 
 
-def who_makes_what(graph: Graph) -> list[_Line]:
+def who_makes_what(graph: Graph) -> list[_ListingLine]:
     """Return the scopes and steps of a graph in processing order.
 
     Content that is the same in several scopes is listed once.
@@ -49,16 +49,16 @@ def who_makes_what(graph: Graph) -> list[_Line]:
     return [line for block in _blocks(graph, graph.scope, 0) for line in block]
 
 
-def _blocks(graph: Graph, scope: Scope, depth: int) -> list[_Block]:
+def _blocks(graph: Graph, scope: Scope, depth: int) -> list[_LineGroup]:
     """Return the blocks of a scope."""
     # content → names of the scopes with this content; empty for a step
-    scopes_of_content: dict[tuple[_Block, ...], list[str]] = {}
+    scopes_of_content: dict[tuple[_LineGroup, ...], list[str]] = {}
     for member in _in_order(graph, scope):
         if isinstance(member, Node):
             scopes_of_content[((_line(graph, member, depth),),)] = []
         elif content := tuple(_blocks(graph, member, depth + 1)):
             scopes_of_content.setdefault(content, []).append(member.name)
-    first_scope: dict[_Block, str] = {}  # block → scope that listed it first
+    first_scope: dict[_LineGroup, str] = {}  # block → scope that listed it first
     return [
         _shared_block(content, names, depth, first_scope) if names else content[0]
         for content, names in scopes_of_content.items()
@@ -66,20 +66,25 @@ def _blocks(graph: Graph, scope: Scope, depth: int) -> list[_Block]:
 
 
 def _shared_block(
-    content: tuple[_Block, ...], names: list[str], depth: int, first_scope: dict[_Block, str]
-) -> _Block:
+    content: tuple[_LineGroup, ...],
+    names: list[str],
+    depth: int,
+    first_scope: dict[_LineGroup, str],
+) -> _LineGroup:
     """Return the block of scopes with equal content; blocks listed before are only named."""
     listed_before: dict[str, list[str]] = {}
     for block in content:
         if block in first_scope:
             listed_before.setdefault(first_scope[block], []).append(block[0].name)
-    lines = [_Line(depth, ", ".join(names))]
+    lines = [_ListingLine(depth, ", ".join(names))]
     for block in content:
         scope = first_scope.setdefault(block, names[0])
         if scope == names[0]:
             lines += block
         elif scope in listed_before:
-            lines.append(_Line(depth + 1, f"as in {scope}: {', '.join(listed_before.pop(scope))}"))
+            lines.append(
+                _ListingLine(depth + 1, f"as in {scope}: {', '.join(listed_before.pop(scope))}")
+            )
     return tuple(lines)
 
 
@@ -117,7 +122,7 @@ def _in_order(graph: Graph, scope: Scope) -> Iterator[Node | Scope]:
         yield from visit(member)
 
 
-def _line(graph: Graph, node: Node, depth: int) -> _Line:
+def _line(graph: Graph, node: Node, depth: int) -> _ListingLine:
     """Return the line of a step."""
     stored = {
         handle.name: store.settings["own_entities"]
@@ -132,7 +137,7 @@ def _line(graph: Graph, node: Node, depth: int) -> _Line:
     )
     inputs = (f"{name} ({_who(node, wire)})" for name, wire in graph.wires[node].items())
     module_path = node.step.__module__.partition(".steps.")[2].replace(".", "/")
-    return _Line(
+    return _ListingLine(
         depth,
         node.name,
         ", ".join(makes),

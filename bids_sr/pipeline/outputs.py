@@ -5,7 +5,7 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Literal
 
-from bids_sr.config.levels import Level, reaches
+from bids_sr.config.levels import StorageLevel, reaches
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder
 from bids_sr.pipeline.artifacts import Derivative, Facts
@@ -48,7 +48,7 @@ class Outputs:
     output_dir: Path
     figures_dir: Path | None = None
     entities: Mapping[str, str] = field(default_factory=dict)
-    level: Level = "standard"
+    level: StorageLevel = "standard"
     provenance: Mapping[str, object] = field(default_factory=dict)
     axis_order: AxisOrder = AS_STORED
     dtype: Literal["float32", "int16"] = "float32"
@@ -86,7 +86,7 @@ class Outputs:
         sidecar: Mapping[str, object] = _NOTHING,
         facts: Facts | None = None,
         provenance: bool = False,
-        level: Level = "standard",
+        level: StorageLevel = "standard",
         exported_as: Mapping[str, str] | None = None,
         exported_only: bool = False,
         among: Iterable[Mapping[str, str]] | None = None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from bids_sr.pipeline.artifacts import Kind
+from bids_sr.pipeline.artifacts import ArtifactKind
 
 REQUIRED = inspect.Parameter.empty
 _LISTING = "_files.txt"  # paths, one per line
@@ -21,7 +21,7 @@ class Port:
     Several artifacts are a list or a dictionary.
     """
 
-    kind: Kind[Any]
+    kind: ArtifactKind[Any]
     many: Literal["list", "dict"] | None = None
     default: object = REQUIRED
 
@@ -105,7 +105,9 @@ def port_of(hint: object, default: object = REQUIRED) -> Port | None:
     container = _SEVERAL.get(get_origin(hint))
     hint = bare(get_args(hint)[-1 if container == "dict" else 0]) if container else hint
     kinds = [
-        metadata for metadata in getattr(hint, "__metadata__", ()) if isinstance(metadata, Kind)
+        metadata
+        for metadata in getattr(hint, "__metadata__", ())
+        if isinstance(metadata, ArtifactKind)
     ]
     return Port(kinds[0], container, default) if kinds else None
 

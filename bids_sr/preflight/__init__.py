@@ -7,7 +7,7 @@ voxels at the start of a participant's processing.
 
 from bids_sr.preflight.checks import check, without, without_unfit_references
 from bids_sr.preflight.estimates import check_machine
-from bids_sr.preflight.plan import Estimate, Plan, Row, left_out_text
+from bids_sr.preflight.plan import Estimate, Plan, StageCost, left_out_text
 from bids_sr.preflight.plan_text import (
     choice_lines,
     cost_text,
@@ -20,7 +20,7 @@ from bids_sr.preflight.voxel_checks import check_data
 __all__ = [
     "Estimate",
     "Plan",
-    "Row",
+    "StageCost",
     "check",
     "check_data",
     "check_machine",

@@ -28,7 +28,7 @@ _IGNORE = (
 
 
 @frozen
-class _Row:
+class _EventRow:
     """Event of a table with its line number; onset and duration in s."""
 
     line: int
@@ -101,7 +101,7 @@ def _plain(name: str) -> str:
 
 
 def _against_length(
-    rows: Sequence[_Row],
+    rows: Sequence[_EventRow],
     types: tuple[str, ...],
     table: Path,
     bold: Path,
@@ -175,7 +175,7 @@ def _against_length(
     return tuple(name for name in types if name in types_within)
 
 
-def _read(path: Path, findings: Findings) -> list[_Row]:
+def _read(path: Path, findings: Findings) -> list[_EventRow]:
     """Read the rows of an events table, and report problems."""
     if not findings.fetched(path):
         return []
@@ -261,7 +261,9 @@ def _read(path: Path, findings: Findings) -> list[_Row]:
     return rows
 
 
-def _without_repetitions(rows: Sequence[_Row], path: Path, findings: Findings) -> list[_Row]:
+def _without_repetitions(
+    rows: Sequence[_EventRow], path: Path, findings: Findings
+) -> list[_EventRow]:
     """Drop repeated events, and report repeated and overlapping events of the same type."""
     unique = {(row.onset, row.duration, row.trial_type): row for row in reversed(rows)}
     distinct = [row for row in rows if unique[row.onset, row.duration, row.trial_type] is row]
@@ -279,9 +281,9 @@ def _without_repetitions(rows: Sequence[_Row], path: Path, findings: Findings) -
     return distinct
 
 
-def _tell_overlaps(rows: Sequence[_Row], path: Path, findings: Findings) -> None:
+def _tell_overlaps(rows: Sequence[_EventRow], path: Path, findings: Findings) -> None:
     """Report events that begin before an earlier event of the same type has ended."""
-    overlapping, latest = dict[str, list[_Row]](), dict[str, float]()
+    overlapping, latest = dict[str, list[_EventRow]](), dict[str, float]()
     for row in sorted(rows, key=lambda row: row.onset):
         if row.onset < latest.get(row.trial_type, -math.inf) - 1e-3:
             overlapping.setdefault(row.trial_type, []).append(row)
@@ -298,7 +300,7 @@ def _tell_overlaps(rows: Sequence[_Row], path: Path, findings: Findings) -> None
 
 def _row(
     path: Path, line: int, record: Mapping[str, str | None], findings: Findings
-) -> _Row | None:
+) -> _EventRow | None:
     """Parse a row of the table; only the first three invalid rows become problems."""
     onset, duration = seconds(record["onset"]), seconds(record["duration"])
     name = (record["trial_type"] or "").strip()
@@ -316,7 +318,7 @@ def _row(
     return (
         None
         if is_invalid
-        else _Row(line=line, onset=onset or 0.0, duration=duration or 0.0, trial_type=name)
+        else _EventRow(line=line, onset=onset or 0.0, duration=duration or 0.0, trial_type=name)
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from bids_sr.bids import BoldRun, Subject, entities_of
 from bids_sr.bids.entities import stem_of_echoes
 from bids_sr.bids.findings import grouped
-from bids_sr.bids.precomputed import Derivatives
+from bids_sr.bids.precomputed import DerivativeFolder
 from bids_sr.config.memory import Sizes
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
@@ -15,7 +15,7 @@ from bids_sr.notices import Notice
 
 
 @frozen
-class Row:
+class StageCost:
     """Cost of a stage over all runs: processor minutes and peak memory (GB)."""
 
     stage: str
@@ -49,7 +49,7 @@ class Estimate:
     sizes: Sizes = field(default_factory=Sizes)
     work_gb: float = 0.0
     output_gb: float = 0.0
-    rows: tuple[Row, ...] = ()
+    rows: tuple[StageCost, ...] = ()
 
 
 @frozen
@@ -90,7 +90,7 @@ class Plan:
     unsplit: frozenset[Path] = frozenset()
     left_out: Mapping[str, tuple[Notice, ...]] = field(default_factory=dict)
     type_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    sources: tuple[Derivatives, ...] = ()
+    sources: tuple[DerivativeFolder, ...] = ()
     nuisance: list[str] | None = None
 
     @property

@@ -36,7 +36,7 @@ _MOST_GAIN = 1.25  # largest ratio between the signals of a reference and its ru
 _MASK_VOXELS = 50
 _BRIGHT = 0.25  # brightness threshold relative to the 98th percentile
 
-_Array = npt.NDArray[np.float64]
+_Voxels = npt.NDArray[np.float64]
 
 
 def check_data(plan: Plan, *, forced: bool = False) -> tuple[Notice, ...]:
@@ -120,7 +120,7 @@ _PADDED = 0.01  # smallest share of voxels; smaller shares are artifacts
 _BRIGHTER = 2.0
 
 
-def _padding(volumes: list[_Array]) -> tuple[float, float] | None:
+def _padding(volumes: list[_Voxels]) -> tuple[float, float] | None:
     """Return value and share of voxels that have one value far from all others, or None."""
     values = np.stack(volumes)
     values = values[np.isfinite(values)]
@@ -408,7 +408,7 @@ def _check_compared(run: BoldRun, findings: Findings) -> None:
             findings.refuse(compared.bold, *reason_and_fix)
 
 
-def _some_volumes(path: Path, numbers: list[int], order: AxisOrder) -> dict[int, _Array]:
+def _some_volumes(path: Path, numbers: list[int], order: AxisOrder) -> dict[int, _Voxels]:
     """Return some volumes of a series by number, with axes in the given order, in one pass."""
     from bids_sr.io.nifti import SeriesReader
 

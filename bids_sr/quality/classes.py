@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.io.arrays import Mask, Real
+from bids_sr.io.arrays import MaskArray, Real
 from bids_sr.metrics.rows import MetricRow, metric_rows
 
 _LESION_SD = 1.3  # standard deviations above the mean of the brain
@@ -22,8 +22,8 @@ FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 
 
 def white_matter_hyperintensities(
-    flair: Real, brain: Mask, zooms: Sequence[float], likely: Mask | None = None
-) -> Mask:
+    flair: Real, brain: MaskArray, zooms: Sequence[float], likely: MaskArray | None = None
+) -> MaskArray:
     """Segment white-matter hyperintensities of a bias-corrected FLAIR image.
 
     Voxels above the mean + 1.3 SD of the brain, within the `likely` region, are smoothed by a
@@ -72,7 +72,9 @@ def white_matter_hyperintensities(
     return np.asarray(lesion_mask, dtype=bool)
 
 
-def overlap(reference: Mask, voxels: Mask, region: Mask | None = None) -> dict[str, float | None]:
+def overlap(
+    reference: MaskArray, voxels: MaskArray, region: MaskArray | None = None
+) -> dict[str, float | None]:
     """Return Dice, Jaccard, true positive and negative fractions, positive predictive value.
 
     True negatives are counted in the brain (`region`) instead of the whole field of view, see
@@ -126,7 +128,7 @@ def overlap(reference: Mask, voxels: Mask, region: Mask | None = None) -> dict[s
 
 
 def _tissue_volumes(
-    tissues: Mapping[str, Mask | Real], zooms: Sequence[float]
+    tissues: Mapping[str, MaskArray | Real], zooms: Sequence[float]
 ) -> dict[str, float]:
     """Return the volume (ml) of each tissue, given as a mask or a probability map by name.
 
@@ -140,7 +142,10 @@ def _tissue_volumes(
 
 
 def segmentations(
-    contrast: str, masks: Mapping[str, Mapping[str, Mask]], mask: Mask, zooms: Sequence[float]
+    contrast: str,
+    masks: Mapping[str, Mapping[str, MaskArray]],
+    mask: MaskArray,
+    zooms: Sequence[float],
 ) -> Iterator[MetricRow]:
     """Yield the volume (ml) of each class in each series, and its overlap with ``measured``.
 
@@ -178,8 +183,11 @@ def segmentations(
 
 
 def lesions(
-    series: Mapping[str, Real], mask: Mask, zooms: Sequence[float], likely: Mask | None = None
-) -> dict[str, dict[str, Mask]]:
+    series: Mapping[str, Real],
+    mask: MaskArray,
+    zooms: Sequence[float],
+    likely: MaskArray | None = None,
+) -> dict[str, dict[str, MaskArray]]:
     """Segment the FLAIR hyperintensities of each series, as a class for `segmentations`.
 
     Parameters

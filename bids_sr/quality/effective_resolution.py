@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.io.arrays import Float, Mask, Real
+from bids_sr.io.arrays import Float, MaskArray, Real
 
 _RADII = 50
 _FILTERS = 10
@@ -33,7 +33,7 @@ _BORDER = 20  # pixels, taper at each edge, at most an eighth of the axis
 
 
 def effective_resolution(
-    image: Real, zooms: Sequence[float], mask: Mask | None = None
+    image: Real, zooms: Sequence[float], mask: MaskArray | None = None
 ) -> float | None:
     """Return the in-plane effective resolution of an image (mm).
 

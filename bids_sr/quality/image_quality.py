@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from bids_sr.io.arrays import Float, Mask, Real
+from bids_sr.io.arrays import Float, MaskArray, Real
 from bids_sr.metrics import similarity
 from bids_sr.metrics.rows import BRAIN, SCAN, MetricRow, metric_rows
 from bids_sr.quality import printed_metrics
@@ -26,7 +26,7 @@ _PAIRS = (("gm", "wm"), ("csf", "gm"), ("csf", "wm"))
 _TOP_PERCENTILE = 99.95  # percentile of MRIQC; attention-unet reports 95 %, as in MRIQC's manual
 
 
-def _summary_ratios(image: Real, masks: Mapping[str, Mask]) -> dict[str, dict[str, float]]:
+def _summary_ratios(image: Real, masks: Mapping[str, MaskArray]) -> dict[str, dict[str, float]]:
     """Return ratios of summary statistics between gm, wm and csf, by pair (gm/wm) and statistic.
 
     The statistics are the mean, the population SD, and the 5 % and 95 % percentiles. Ratios with
@@ -55,7 +55,7 @@ def _summary_ratios(image: Real, masks: Mapping[str, Mask]) -> dict[str, dict[st
     }
 
 
-def cjv(image: Real, gm: Mask, wm: Mask) -> float:
+def cjv(image: Real, gm: MaskArray, wm: MaskArray) -> float:
     """Return the coefficient of joint variation, (sd WM + sd GM) / |mean WM - mean GM|.
 
     Lower values are better, and the value is infinite for equal means. Ganzetti et al. 2016 and
@@ -73,7 +73,7 @@ def cjv(image: Real, gm: Mask, wm: Mask) -> float:
     return (float(white.std()) + float(gray.std())) / abs(difference) if difference else math.inf
 
 
-def efc(image: Real, mask: Mask | None = None) -> float:
+def efc(image: Real, mask: MaskArray | None = None) -> float:
     """Return the entropy focus criterion: the entropy of magnitudes relative to its maximum.
 
     The value is 0 for one bright voxel and 1 for a constant image. Lower values are better (less
@@ -104,7 +104,7 @@ def efc(image: Real, mask: Mask | None = None) -> float:
 
 
 def fwhm(
-    image: Real, zooms: Sequence[float], mask: Mask | None = None
+    image: Real, zooms: Sequence[float], mask: MaskArray | None = None
 ) -> tuple[float | None, ...]:
     """Return the smoothness (FWHM in mm) of an image along each axis.
 
@@ -148,7 +148,7 @@ def fwhm(
     return smoothness(correlations, [float(z) for z in zooms[:3]])
 
 
-def wm2max(image: Real, wm: Mask) -> float:
+def wm2max(image: Real, wm: MaskArray) -> float:
     """Return the median of white matter divided by the 99.95 % percentile of the image.
 
     The ratio is .6 to .8 in a T1w image of a whole head.
@@ -174,7 +174,7 @@ def wm2max(image: Real, wm: Mask) -> float:
     return float(np.median(_inside(image, wm, "wm")) / top)
 
 
-def _inside(image: Real, mask: Mask, name: str) -> Float:
+def _inside(image: Real, mask: MaskArray, name: str) -> Float:
     if mask.shape != image.shape:
         raise ValueError(
             f"the {name} mask has shape {mask.shape}, but the image has shape {image.shape}"
@@ -186,7 +186,11 @@ def _inside(image: Real, mask: Mask, name: str) -> Float:
 
 
 def likeness(
-    contrast: str, series: Mapping[str, Real], measured: Real, mask: Mask, slices: Sequence[int]
+    contrast: str,
+    series: Mapping[str, Real],
+    measured: Real,
+    mask: MaskArray,
+    slices: Sequence[int],
 ) -> Iterator[MetricRow]:
     """Yield MAE, RMSE, NMSE, PSNR and SSIM of each series in a selection of slices.
 
@@ -237,8 +241,8 @@ def likeness(
 def quality(
     contrast: str,
     series: Mapping[str, Real],
-    mask: Mask,
-    tissues: Mapping[str, Mask],
+    mask: MaskArray,
+    tissues: Mapping[str, MaskArray],
     zooms: Sequence[float],
 ) -> Iterator[MetricRow]:
     """Yield CJV, EFC, FWHM, WM2max and ratios between tissues of each series.

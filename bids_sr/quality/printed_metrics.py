@@ -8,12 +8,12 @@ import math
 
 import numpy as np
 
-from bids_sr.io.arrays import Mask, Real
+from bids_sr.io.arrays import MaskArray, Real
 
 _TOP_PERCENTILE = 95.0
 
 
-def nmse_voxel(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
+def nmse_voxel(reference: Real, image: Real, *, mask: MaskArray | None = None) -> float:
     """Return the mean over voxels of (image - reference)² / reference² (equation 3).
 
     Voxels with a reference of 0 are excluded; the result is NaN if no voxel remains. Dark voxels
@@ -36,7 +36,7 @@ def nmse_voxel(reference: Real, image: Real, *, mask: Mask | None = None) -> flo
     return float((((y - x)[nonzero] / x[nonzero]) ** 2).mean())
 
 
-def cjv_signed(image: Real, gm: Mask, wm: Mask) -> float:
+def cjv_signed(image: Real, gm: MaskArray, wm: MaskArray) -> float:
     """Return (sd WM + sd GM) / (mean WM - mean GM), with the sign of the contrast (equation 6).
 
     The value is negative if gray matter is brighter, as in T2w and FLAIR, and infinite for equal
@@ -62,7 +62,7 @@ def cjv_signed(image: Real, gm: Mask, wm: Mask) -> float:
     return spread / difference if difference else math.inf
 
 
-def efc_sum(image: Real, mask: Mask | None = None) -> float:
+def efc_sum(image: Real, mask: MaskArray | None = None) -> float:
     """Return the sum over voxels of B/Bmax ln(B/Bmax) (equation 7), at most 0.
 
     The paper does not define Bmax. It is the root of the sum of squared magnitudes here, as in
@@ -91,7 +91,7 @@ def efc_sum(image: Real, mask: Mask | None = None) -> float:
     return float((fraction * np.log(np.where(fraction > 0, fraction, 1.0))).sum())
 
 
-def half_maximum(image: Real, mask: Mask | None = None) -> float:
+def half_maximum(image: Real, mask: MaskArray | None = None) -> float:
     """Return half of the largest intensity (equation 8, called FWHM in the paper).
 
     The value is an intensity, not a width, and does not measure smoothness.
@@ -106,7 +106,7 @@ def half_maximum(image: Real, mask: Mask | None = None) -> float:
     return float(np.asarray(image if mask is None else image[mask], dtype=np.float64).max()) / 2
 
 
-def wm2max_p95(image: Real, wm: Mask) -> float:
+def wm2max_p95(image: Real, wm: MaskArray) -> float:
     """Return the median of white matter divided by the 95th percentile of the image.
 
     MRIQC uses the 99.95th percentile.

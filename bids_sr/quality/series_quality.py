@@ -7,7 +7,7 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.streamed_fit import StreamedFit, in_batches
-from bids_sr.io.arrays import Float, Mask, Real
+from bids_sr.io.arrays import Float, MaskArray, Real
 from bids_sr.spatial.masks import bounding_box
 
 _DEGREE = 2  # polynomial degree of the trend, which does not count as noise
@@ -73,7 +73,11 @@ class QualitySums:
     """
 
     def __init__(
-        self, mask: Mask, zooms: Sequence[float], n_volumes: int, uncensored: Mask | None = None
+        self,
+        mask: MaskArray,
+        zooms: Sequence[float],
+        n_volumes: int,
+        uncensored: MaskArray | None = None,
     ) -> None:
         times = np.linspace(-1, 1, n_volumes)
         self._uncensored = (
@@ -162,11 +166,11 @@ class QualitySums:
 
 def series_quality(
     volumes: Iterable[Real],
-    mask: Mask,
+    mask: MaskArray,
     zooms: Sequence[float],
     *,
     n_volumes: int,
-    uncensored: Mask | None = None,
+    uncensored: MaskArray | None = None,
 ) -> _SeriesQuality:
     """Measure the temporal quality of a series in one pass.
 
@@ -189,7 +193,7 @@ def series_quality(
     return sums.quality()
 
 
-def _neighbors(products: Float, squares: Float, mask: Mask, axis: int) -> float:
+def _neighbors(products: Float, squares: Float, mask: MaskArray, axis: int) -> float:
     """Return the mean correlation of neighbors along one axis, or 0 if no pair varies."""
     low, high = (
         tuple(part if k == axis else slice(None) for k in range(3))
@@ -200,7 +204,7 @@ def _neighbors(products: Float, squares: Float, mask: Mask, axis: int) -> float:
     return float((products[low][pairs] / scale[pairs]).mean()) if pairs.any() else 0.0
 
 
-def quality_metrics(quality: _SeriesQuality, mask: Mask) -> dict[str, float | None]:
+def quality_metrics(quality: _SeriesQuality, mask: MaskArray) -> dict[str, float | None]:
     """Summarize temporal quality over the mask, see `bids_sr.metrics.rows`.
 
     Parameters

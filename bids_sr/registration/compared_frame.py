@@ -16,7 +16,7 @@ from nibabel.affines import apply_affine, voxel_sizes
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.arrays import Array, Float, Mask
+from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.hmc import estimate_motion
@@ -101,7 +101,7 @@ class Alignment:
     together: float
     scale: float
     offset: float
-    both: Mask
+    both: MaskArray
     least: float
 
     @property
@@ -233,7 +233,7 @@ def align_volumes(
     )
 
 
-def _smoother(mean: Array, target: Array, mask: Mask, affine: Array) -> Float:
+def _smoother(mean: Array, target: Array, mask: MaskArray, affine: Array) -> Float:
     """Return the smoothing (sigma, voxels) that makes a mean image most similar to another."""
     sigmas = [fwhm / 2.355 / voxel_sizes(affine) for fwhm in _SMOOTHED_MM]
     similarities = [
@@ -242,7 +242,7 @@ def _smoother(mean: Array, target: Array, mask: Mask, affine: Array) -> Float:
     return sigmas[int(np.argmax(similarities))]
 
 
-def _refuse_nan(volumes: Mapping[int, Array], brain: Mask, affine: Array) -> None:
+def _refuse_nan(volumes: Mapping[int, Array], brain: MaskArray, affine: Array) -> None:
     """Raise ComparedError if a series is NaN inside the brain.
 
     A region of NaN voxels that extends outside the brain, and not deep into it, counts as a mask.
@@ -273,7 +273,7 @@ def refuse_other_nan(volumes: Iterable[Array]) -> None:
     ComparedError
         The NaN voxels differ; the message contains the number of the volume.
     """
-    first: Mask | None = None
+    first: MaskArray | None = None
     for t, volume in enumerate(volumes):
         holes = ~np.isfinite(volume)
         first = holes if first is None else first
@@ -302,7 +302,7 @@ def _to_signal(values: Array, compared: Array) -> tuple[float, float]:
     return (scale, 0.0) if scaled <= shifted else (1.0, offset)
 
 
-def _least_signal(mean: Array, mask: Mask) -> float:
+def _least_signal(mean: Array, mask: MaskArray) -> float:
     """Return the threshold of the mean image above which voxels have signal.
 
     Programs such as tedana write zeros outside the brain. For registration, these voxels are
@@ -323,7 +323,7 @@ def _means(volume: Array, shape: Sequence[int]) -> Array:
     return volume
 
 
-def _covered(mask: Mask, has_signal: Mask) -> tuple[Mask, int]:
+def _covered(mask: MaskArray, has_signal: MaskArray) -> tuple[MaskArray, int]:
     """Return the part of the head to register, and the number of voxels by which to dilate it.
 
     The part is the head without voxels at or beyond the border of the series' signal. It is not
@@ -341,8 +341,8 @@ def _covered(mask: Mask, has_signal: Mask) -> tuple[Mask, int]:
 def _pose(
     values: Array,
     compared: Array,
-    has_signal: Mask,
-    covered: tuple[Mask, int],
+    has_signal: MaskArray,
+    covered: tuple[MaskArray, int],
     affine: Array,
 ) -> Float:
     """Register a volume of a series to the volume of its run.
@@ -409,7 +409,9 @@ def _change(volumes: Mapping[int, Array], t: int) -> Array:
     return ndimage.gaussian_filter(change, (_SMOOTH, _SMOOTH, 0))
 
 
-def _constant(poses: Float, mask: Mask, affine: Array) -> tuple[tuple[float, float, float], float]:
+def _constant(
+    poses: Float, mask: MaskArray, affine: Array
+) -> tuple[tuple[float, float, float], float]:
     """Return the median shift (acquired voxels), and the rms variation about the median (mm).
 
     The median is computed over the moments and then over the brain, the rms over both together.
@@ -440,7 +442,7 @@ def checked(acquired: SeriesReader, compared: SeriesReader) -> Alignment:
 
 
 def poses_of(
-    alignment: Alignment, poses: Float, compared: SeriesReader, boldref: Volume, mask: Mask
+    alignment: Alignment, poses: Float, compared: SeriesReader, boldref: Volume, mask: MaskArray
 ) -> Float:
     """Return the transforms of a boldref point to its position in each volume of a series.
 

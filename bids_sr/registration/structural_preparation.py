@@ -165,7 +165,7 @@ _ORDERS = {"bspline": 3, "linear": 1, "lanczos": SINC, "nearest": 0}
 _REGISTERED_MM = 2.0
 
 
-_Key = tuple[str, str]
+_ScanKey = tuple[str, str]
 """Contrast, and "highres" or "lowres"."""
 Unbias = Callable[[Volume, str], Volume]
 """Function that corrects the bias field of a scan, given its contrast."""
@@ -221,7 +221,7 @@ class _PreparedContrasts:
 
 
 def prepare(
-    scans: Mapping[_Key, Volume],
+    scans: Mapping[_ScanKey, Volume],
     template: Volume,
     template_mask: Array,
     *,
@@ -317,7 +317,7 @@ def prepare(
     transform = _OF_TEMPLATE.get(align)
     scan_transform = cast(_Transform, align) if transform is None else transform
     mm = 2 * _REGISTERED_MM if sloppy else _REGISTERED_MM
-    placements: dict[_Key, Placement] = {key_of_frame: Placement(xfm=np.eye(4))}
+    placements: dict[_ScanKey, Placement] = {key_of_frame: Placement(xfm=np.eye(4))}
     facts: dict[str, dict[str, float]] = {}
     for (contrast, kind), image in corrected.items():
         if (contrast, kind) != key_of_frame:
@@ -331,7 +331,7 @@ def prepare(
                 prefix=f"{prefix}{key}_",
                 mm=mm,
             )
-    trilinear: dict[_Key, Placement] = {}
+    trilinear: dict[_ScanKey, Placement] = {}
     if align_linear is not None and "linear" in interpolations:
         for (contrast, kind), image in corrected.items():
             if kind == "lowres":
@@ -386,8 +386,8 @@ def _cropped_percent(brain: Array, frame: Volume, grid: Volume, to_frame: Placem
 
 
 def _assemble(
-    corrected: Mapping[_Key, Volume],
-    placements: tuple[Mapping[_Key, Placement], Mapping[_Key, Placement]],
+    corrected: Mapping[_ScanKey, Volume],
+    placements: tuple[Mapping[_ScanKey, Placement], Mapping[_ScanKey, Placement]],
     frame: Volume,
     masks_of_frame: tuple[Array, Array],
     interpolations: Sequence[str],

@@ -30,11 +30,11 @@ from bids_sr.report.sections import MODEL, RUN_ENTITIES, SECTIONS, SectionSpec, 
 _CARRIED = ("report.css", "save.js", "report.js", "viewer.js")
 _ESCAPED = {sign: f"%{ord(sign):02X}" for sign in "%#\"'<>&\\\n\r\t"}
 """What may not stand as it is in an address that holds an SVG, within an attribute of HTML."""
-_Key = tuple[str | None, ...]
-_NO_RUN: _Key = (None,) * len(RUN_ENTITIES)
+_RunKey = tuple[str | None, ...]
+_NO_RUN: _RunKey = (None,) * len(RUN_ENTITIES)
 
 
-def _run_of(figure: ArchivedFigure) -> _Key:
+def _run_of(figure: ArchivedFigure) -> _RunKey:
     """The run that a figure is of: those without a task belong to none."""
     return tuple(map(figure.entities.get, RUN_ENTITIES)) if "task" in figure.entities else _NO_RUN
 
@@ -187,7 +187,7 @@ def _assemble(
     return [_section(each, by_section[each], custom.get(each.name, ""), root) for each in kept]
 
 
-def _sortable(key: _Key) -> tuple[tuple[int, int, str], ...]:
+def _sortable(key: _RunKey) -> tuple[tuple[int, int, str], ...]:
     return tuple(
         (v is not None, int(v) if v is not None and v.isdigit() else 0, v or "") for v in key
     )
@@ -204,7 +204,7 @@ def _item(name: str, remark: str, label: str) -> str:
 
 def _section(spec: SectionSpec, fragments: _Found, custom: str, root: Path) -> _Section:
     key_of = _run_of if spec.by_run else (lambda _: _NO_RUN)
-    keys: set[_Key] = {key_of(file) for _, files in fragments for file in files}
+    keys: set[_RunKey] = {key_of(file) for _, files in fragments for file in files}
     of_runs = {one for one, files in fragments if any(key_of(file) != _NO_RUN for file in files)}
     missing, on_request = _named(fragments)
     blocks = (

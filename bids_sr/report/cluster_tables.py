@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from bids_sr.metrics.number_text import interval, number, short
 from bids_sr.metrics.rows import MISSING
-from bids_sr.report.markup import Head, picked, render, table
+from bids_sr.report.markup import ColumnHead, picked, render, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ _NUMBERS = (
     *("peak", "volume_mm3", "effect", "lower", "upper", "wrongsign", "expected_wrong"),
 )
 _NBSP = "\N{NO-BREAK SPACE}"
-_STATISTIC_HEADS: Mapping[str, Head] = {
+_STATISTIC_HEADS: Mapping[str, ColumnHead] = {
     "tTotal": ("t", "including the reconstruction error"),
     "cc": "CC",
 }
@@ -61,7 +61,7 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
             )
             space = "MNI, mm" if rows[0].space == "MNI" else "scanner, mm"
             statistic = rows[0].statistic
-            heads: list[Head] = [
+            heads: list[ColumnHead] = [
                 "cluster",
                 ("peak at x, y, z", space),
                 _STATISTIC_HEADS.get(statistic, statistic),

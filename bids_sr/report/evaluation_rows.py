@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bids_sr import series as registry
 from bids_sr.metrics.rows import MetricRow
-from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, Kind
+from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, KindOfSeries
 
-_ORDER: tuple[Kind, ...] = (
+_ORDER: tuple[KindOfSeries, ...] = (
     "run",
     "baseline",
     "control",
@@ -18,7 +18,7 @@ _ORDER: tuple[Kind, ...] = (
     "member",
     "measured",
 )
-KIND_TEXT: Mapping[Kind, str] = {
+KIND_TEXT: Mapping[KindOfSeries, str] = {
     "baseline": "interpolation and other baselines",
     "control": "denoising and smoothing controls",
     "method": "methods",
@@ -33,7 +33,7 @@ _ACQUIRED_TEXT: Mapping[str, str] = {
 }
 
 
-def kind_of(series: str) -> Kind:
+def kind_of(series: str) -> KindOfSeries:
     """Return the kind of a series in figures and tables; the acquired series is a baseline."""
     kind = registry.kind_of(series)
     return "baseline" if kind == "acquired" else kind
@@ -54,7 +54,7 @@ def contrasts_of(rows: Iterable[MetricRow]) -> list[str]:
 
 
 def series_of(
-    rows: Iterable[MetricRow], names: Sequence[str] = (), kinds: Iterable[Kind] = ()
+    rows: Iterable[MetricRow], names: Sequence[str] = (), kinds: Iterable[KindOfSeries] = ()
 ) -> list[str]:
     """Return the series of the rows, sorted by kind and then in the given order.
 
@@ -67,7 +67,7 @@ def series_of(
         Rows of the evaluation.
     names : Sequence[str]
         Series in display order.
-    kinds : Iterable[Kind]
+    kinds : Iterable[KindOfSeries]
         Kinds to include; by default all except ensemble members and placebos.
     """
     included = set(kinds) or {"baseline", "control", "method", "measured", "run"}

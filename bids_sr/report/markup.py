@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from bids_sr.boilerplate import path
 
-Head = str | tuple[str, str]
+ColumnHead = str | tuple[str, str]
 """Head of a column, with or without a unit."""
 
 
@@ -33,7 +33,7 @@ def joined(parts: Iterable[str]) -> Markup:
 
 def table(
     caption: str,
-    heads: Sequence[Head],
+    heads: Sequence[ColumnHead],
     rows: Iterable[Sequence[Any]],
     *,
     names: int = 1,

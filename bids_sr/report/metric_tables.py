@@ -17,11 +17,11 @@ from bids_sr.metrics.number_text import interval, number
 from bids_sr.metrics.registry import STATISTICS
 from bids_sr.metrics.rows import MISSING, MetricRow
 from bids_sr.report import evaluation_rows
-from bids_sr.report.markup import Head, joined, picked, render, table
+from bids_sr.report.markup import ColumnHead, joined, picked, render, table
 from bids_sr.series import IMAGE_REFERENCES
 
 NOTHING = Markup("<p class='note'>The metrics table contains no values of this kind.</p>")
-_Choice = Mapping[str, Collection[str]]
+_RowFilter = Mapping[str, Collection[str]]
 """Allowed values by column; a row matches if each of its values is allowed."""
 _VALUE = "value and 95 % interval"
 _BOLD = "bold: confidence interval excludes 0"
@@ -45,7 +45,7 @@ class MetricTable:
     """
 
     title: str
-    rows: tuple[_Choice, ...]
+    rows: tuple[_RowFilter, ...]
     lines: tuple[str, ...] = ("series",)
     columns: tuple[str, ...] = ("statistic",)
     split: tuple[str, ...] = ()
@@ -264,7 +264,7 @@ def _table(
         cell_key = _values(row, declared.lines), _values(row, declared.columns)
         rows_by_cell.setdefault(cell_key, []).append(row)
     columns = _keys(declared, declared.columns, rows, names)
-    heads: list[Head] = [*declared.lines]
+    heads: list[ColumnHead] = [*declared.lines]
     for key in columns:
         unit = next(
             cell_rows[0].unit for (_, column), cell_rows in rows_by_cell.items() if column == key
@@ -299,7 +299,7 @@ def _cell_of(declared: MetricTable, rows: Sequence[MetricRow]) -> str:
     return cell(row, note=note)
 
 
-def _matches(row: MetricRow, choice: _Choice) -> bool:
+def _matches(row: MetricRow, choice: _RowFilter) -> bool:
     return all(getattr(row, column) in values for column, values in choice.items())
 
 

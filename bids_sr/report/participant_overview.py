@@ -8,7 +8,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.json_values import real
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.rows import MISSING
-from bids_sr.report.markup import Head, render, table
+from bids_sr.report.markup import ColumnHead, render, table
 from bids_sr.report.sections import run_text
 
 ONLY_RUN = "This is the only run of its task, so its map is the map of the participant."
@@ -247,7 +247,7 @@ def _error_table(facts: ParticipantMap) -> Markup:
 
     Columns that are not known for any run are left out.
     """
-    heads: list[Head] = [
+    heads: list[ColumnHead] = [
         "map",
         "weight",
         ("noise", "SD, %"),

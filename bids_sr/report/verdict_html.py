@@ -25,7 +25,7 @@ from bids_sr.metrics.registry import statistic
 from bids_sr.metrics.rows import MISSING, MetricRow, VerdictFacts
 from bids_sr.report import evaluation_rows
 from bids_sr.report.facts import messages_html
-from bids_sr.report.markup import Head, folded, joined, render, table
+from bids_sr.report.markup import ColumnHead, folded, joined, render, table
 from bids_sr.report.metric_tables import QUALITY, cell, rendered
 
 
@@ -81,7 +81,7 @@ def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) 
     further_labels = [words for words, _ in beside(evidence, best, lead)]
     statistic_label = statistic(evidence.reference.statistic).label
     regions = [active_words(region)[0] for region in evidence.regions]
-    heads: list[Head] = ["series", *((statistic_label, name) for name in regions)]
+    heads: list[ColumnHead] = ["series", *((statistic_label, name) for name in regions)]
     heads += [(words, regions[0]) for words in further_labels]
     heads += [(f"{best} − series", name) for name in regions]
     lines = []

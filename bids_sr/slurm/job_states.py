@@ -51,7 +51,7 @@ class State(StrEnum):
 
 
 @frozen
-class _Status:
+class _JobStatus:
     """Content of the status file of a participant; see ``boilerplate/sbatch.tmpl``.
 
     Times are in seconds since 1970.
@@ -140,10 +140,10 @@ class Fate:
         return self.state in (State.PENDING, State.RUNNING, State.REQUEUED)
 
 
-def _read_status(path: Path) -> _Status | None:
+def _read_status(path: Path) -> _JobStatus | None:
     """Read a status file; return None if it is missing or not valid."""
     try:
-        return _Status(**read_json(path))
+        return _JobStatus(**read_json(path))
     except TypeError:
         return None
 
@@ -205,7 +205,7 @@ def _fate(submission: Submission, job_array: Job, name: str, queue: Mapping[str,
     )
 
 
-def _state_of(status: _Status | None, slurm_state: str) -> tuple[State, str]:
+def _state_of(status: _JobStatus | None, slurm_state: str) -> tuple[State, str]:
     """Return the state of a task, and the code of its failure if it failed.
 
     The state is derived from the status file and the state in SLURM (empty if SLURM does not list
@@ -222,7 +222,7 @@ def _state_of(status: _Status | None, slurm_state: str) -> tuple[State, str]:
     return State.FAILED, _code_without_exit(status, slurm_state)
 
 
-def _code(status: _Status, slurm_state: str) -> str:
+def _code(status: _JobStatus, slurm_state: str) -> str:
     """Return the failure code of a task that recorded its exit code."""
     if status.stopped:
         return "time" if status.stopped == "limit" else "cancelled"
@@ -234,7 +234,7 @@ def _code(status: _Status, slurm_state: str) -> str:
     return code_of("FAILED", status.exit_code)
 
 
-def _code_without_exit(status: _Status | None, slurm_state: str) -> str:
+def _code_without_exit(status: _JobStatus | None, slurm_state: str) -> str:
     """Return the failure code of a task that ended without recording an exit code."""
     code = code_of(slurm_state)
     if code in ("unknown", "unseen", "crashed"):
@@ -253,7 +253,7 @@ def _message_in(log: Path) -> str:
     return next(filter(None, map(message_state, reversed(lines))), "")
 
 
-def _minutes(status: _Status | None, state: State) -> float | None:
+def _minutes(status: _JobStatus | None, state: State) -> float | None:
     if status is None or status.started is None:
         return None
     if status.ended is None and state is not State.RUNNING:

@@ -6,7 +6,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
-from bids_sr.io.arrays import Array, Mask
+from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
 
@@ -45,7 +45,7 @@ def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[
     return sample_volume(smooth, affine, shape, grid, order=1), grid
 
 
-def coarse_mask(mask: Mask, affine: Array, mm: float) -> Mask:
+def coarse_mask(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
     """Downsample a mask to voxels of about `mm`.
 
     Parameters

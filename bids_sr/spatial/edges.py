@@ -14,7 +14,7 @@ from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.arrays import Array, Mask
+from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.spatial.masks import grow, head_scale
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
@@ -115,7 +115,7 @@ def _best(curve: Array, step: float, reach: float) -> tuple[Array, Array]:
 
 
 def _along(
-    a: Array, b: Array, mask: Mask, axis: int, sizes: Array, blur: float, reach: float
+    a: Array, b: Array, mask: MaskArray, axis: int, sizes: Array, blur: float, reach: float
 ) -> tuple[Array, Array]:
     """Return shifts (mm) and similarities along one axis at the voxels of a mask."""
     sigma = blur / FWHM_PER_SIGMA / sizes
@@ -140,7 +140,7 @@ def _along(
 def edge_mismatch(
     first: Array,
     second: Array,
-    mask: Mask,
+    mask: MaskArray,
     affine: Array,
     *,
     blur_mm: float,

@@ -28,7 +28,7 @@ from nibabel.affines import apply_affine, voxel_sizes
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.arrays import Array, Float, Mask, parts_of
+from bids_sr.io.arrays import Array, Float, MaskArray, parts_of
 from bids_sr.io.grids import LEAST_SAMPLES
 from bids_sr.spatial import resampling
 from bids_sr.spatial.masks import head_scale
@@ -143,7 +143,7 @@ def _free_motion(shape: tuple[int, ...], affine: Array) -> Float:
     return np.stack(columns, axis=1) if columns else np.zeros((6, 0))
 
 
-class _Level:
+class _SearchLevel:
     """Reference at one smoothness, with its sample points, values, Jacobian and normal matrix."""
 
     def __init__(
@@ -203,7 +203,7 @@ class _Level:
             spline = resampling.filter_spline(smooth)
         return np.pad(spline, _PAD, mode="edge")
 
-    def difference(self, coefficients: Array, matrix: Array) -> tuple[Float, Mask]:
+    def difference(self, coefficients: Array, matrix: Array) -> tuple[Float, MaskArray]:
         """Subtract the reference from a volume sampled at moved points.
 
         Parameters
@@ -310,11 +310,15 @@ class MotionEstimator:
         # The low-resolution levels fit only a gain: a polynomial could absorb a large
         # displacement.
         self._coarse = [
-            _Level(reference, head, affine, scale * fwhm, bias_degree=0, samples=_QUICK_SAMPLES)
+            _SearchLevel(
+                reference, head, affine, scale * fwhm, bias_degree=0, samples=_QUICK_SAMPLES
+            )
             for fwhm in _COARSE_FWHM_MM
         ]
         self._fine, self._quick = (
-            _Level(reference, head, affine, scale * _FWHM_MM, bias_degree=_BIAS_DEGREE, samples=n)
+            _SearchLevel(
+                reference, head, affine, scale * _FWHM_MM, bias_degree=_BIAS_DEGREE, samples=n
+            )
             for n in (None, _QUICK_SAMPLES)
         )
         self.center = self._fine.center
@@ -333,7 +337,7 @@ class MotionEstimator:
         """
         level = self._fine
         unexplained: list[Float] = []
-        sampled: list[Mask] = []
+        sampled: list[MaskArray] = []
         matrix = np.eye(4)
         cost = np.inf
         for volume in volumes:
@@ -361,7 +365,7 @@ class MotionEstimator:
 
     def _run(
         self,
-        level: _Level,
+        level: _SearchLevel,
         coefficients: Array,
         start: Float,
         *,

@@ -8,7 +8,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
-from bids_sr.io.arrays import Array, Mask
+from bids_sr.io.arrays import Array, MaskArray
 
 
 class MaskError(ValueError):
@@ -58,7 +58,7 @@ def otsu(values: Array) -> float:
 _TIE_MM = 1e-4
 
 
-def grow(mask: Mask, affine: Array, mm: float) -> Mask:
+def grow(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
     """Dilate a mask by a distance between voxel centers, or erode it if the distance is negative.
 
     Parameters
@@ -87,7 +87,7 @@ def grow(mask: Mask, affine: Array, mm: float) -> Mask:
     return out[tuple(slice(pad, pad + n) for n in mask.shape)]
 
 
-def close(mask: Mask, affine: Array, mm: float) -> Mask:
+def close(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
     """Fill clefts narrower than about 2 `mm` without removing any voxel of the mask."""
     pad = [(int(np.ceil(mm / size)) + 1,) * 2 for size in voxel_sizes(affine)]
     grown = grow(np.pad(mask, pad), affine, mm)
@@ -95,19 +95,19 @@ def close(mask: Mask, affine: Array, mm: float) -> Mask:
     return closed[tuple(slice(a, -b) for a, b in pad)] | mask
 
 
-def open_(mask: Mask, affine: Array, mm: float) -> Mask:
+def open_(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
     """Remove bridges narrower than about 2 `mm`."""
     return grow(grow(mask, affine, -mm), affine, mm) & mask
 
 
-def bounding_box(mask: Mask) -> tuple[slice, slice, slice]:
+def bounding_box(mask: MaskArray) -> tuple[slice, slice, slice]:
     """Return the smallest box around a mask that is not empty."""
     ends = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     x, y, z = (slice(int(indices[0]), int(indices[-1]) + 1) for indices in ends)
     return x, y, z
 
 
-def largest_part(mask: Mask) -> Mask:
+def largest_part(mask: MaskArray) -> MaskArray:
     """Return the largest connected component of a mask (voxels connected by faces)."""
     labels, count = ndimage.label(mask)
     if count < 2:
@@ -117,7 +117,7 @@ def largest_part(mask: Mask) -> Mask:
     return labels == int(sizes.argmax())
 
 
-def fill(mask: Mask) -> Mask:
+def fill(mask: MaskArray) -> MaskArray:
     """Fill holes in 3D, and then in each slice along the third axis.
 
     The second step fills cavities that are open at the edge of the field of view.
@@ -128,7 +128,7 @@ def fill(mask: Mask) -> Mask:
     return out
 
 
-def percent_scale(reference: Array, mask: Mask) -> float:
+def percent_scale(reference: Array, mask: MaskArray) -> float:
     """Return the factor that converts signal to percent of the mean brain signal of a run.
 
     One factor is used for all series and maps of a run. In percent of each series' own mean, a
@@ -149,7 +149,7 @@ def percent_scale(reference: Array, mask: Mask) -> float:
 _LEAST_HUMAN_MM, HUMAN_MM = 60.0, 150.0
 
 
-def head_scale(mask: Mask, affine: Array) -> float:
+def head_scale(mask: MaskArray, affine: Array) -> float:
     """Return the factor that scales lengths in mm to the size of a head.
 
     The factor is 1 if the mask is empty or has an extent of at least 60 mm along any axis, as all
@@ -164,7 +164,7 @@ def head_scale(mask: Mask, affine: Array) -> float:
     return 1.0 if largest >= _LEAST_HUMAN_MM else largest / HUMAN_MM
 
 
-def head_mask(volume: Array, affine: Array) -> Mask:
+def head_mask(volume: Array, affine: Array) -> MaskArray:
     """Return the head mask of an anatomical volume (X, Y, Z).
 
     If the volume is skull-stripped, this is the brain mask. Holes are filled and clefts up to 12
@@ -193,7 +193,7 @@ def _offset(volume: Array, threshold: float) -> float:
     return level if level > 0.75 * threshold and spread < _UNIFORM * above else 0.0
 
 
-def brain_mask(volume: Array, affine: Array) -> Mask:
+def brain_mask(volume: Array, affine: Array) -> MaskArray:
     """Return the brain mask of a T2*-weighted volume (X, Y, Z), one component without holes.
 
     The threshold is lower than Otsu's on the slightly smoothed volume, so that gray matter with
@@ -213,7 +213,7 @@ def brain_mask(volume: Array, affine: Array) -> Mask:
     return fill(close(seed, affine, 8.0 * scale))
 
 
-def _brain_seed(volume: Array, affine: Array, scale: float) -> Mask:
+def _brain_seed(volume: Array, affine: Array, scale: float) -> MaskArray:
     """Return the largest bright component of a volume, without parts attached by thin bridges."""
     sizes = voxel_sizes(affine)
     volume = np.asarray(volume, dtype=np.float32)

@@ -12,7 +12,7 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
-from bids_sr.io.arrays import Array, Float, Float32, Mask, parts_of
+from bids_sr.io.arrays import Array, Float, Float32, MaskArray, parts_of
 from bids_sr.io.grids import Shape
 from bids_sr.spatial.composites import linear_values
 from bids_sr.spatial.distortion import Distortion
@@ -45,7 +45,7 @@ class PlacedGrid:
     entities: Mapping[str, str]
     shape: Shape
     affine: Array
-    inside: Mask
+    inside: MaskArray
     points: Float32
 
     def filled(self, values: Array) -> Array:
@@ -95,7 +95,7 @@ class PlacedGrid:
         return out
 
     def of_maps(
-        self, maps: Iterable[tuple[Array, bool]], mask: Mask, affine: Array
+        self, maps: Iterable[tuple[Array, bool]], mask: MaskArray, affine: Array
     ) -> Iterator[Array]:
         """Resample maps in reference space to this grid.
 
@@ -213,7 +213,7 @@ def zooms_in_ras(affine: Array) -> Float:
     return out
 
 
-def grid_around(mask: Mask, affine: Array, zooms: Array) -> tuple[Shape, Float]:
+def grid_around(mask: MaskArray, affine: Array, zooms: Array) -> tuple[Shape, Float]:
     """Return a RAS grid that extends two voxels beyond a brain mask.
 
     The grid is the same as in fMRIPrep for T1w space and templates without a resolution.

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from bids_sr.io.arrays import Array, Float, Float32, Mask
+from bids_sr.io.arrays import Array, Float, Float32, MaskArray
 from bids_sr.io.grids import Shape
 from bids_sr.spatial.same_results import rounded
 
@@ -222,7 +222,7 @@ def _points(matrix: Array, shape: tuple[int, ...]) -> Iterator[tuple[int, Array]
         )
 
 
-def _outside(points: Array, source_shape: tuple[int, ...]) -> Mask:
+def _outside(points: Array, source_shape: tuple[int, ...]) -> MaskArray:
     """Mark points (3, X, Y) more than half a voxel beyond the outermost samples of a volume."""
     edges = np.array(source_shape)[:, None, None] - 0.5 + _WHOLE
     return np.asarray(((points < -0.5 - _WHOLE) | (points > edges)).any(0))

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from bids_sr.io.arrays import Array, Mask
+from bids_sr.io.arrays import Array, MaskArray
 
 
-def dice(a: Mask, b: Mask) -> float:
+def dice(a: MaskArray, b: MaskArray) -> float:
     """Return the Dice coefficient of two masks, from 0 (no overlap) to 1 (equal or both empty).
 
     Parameters

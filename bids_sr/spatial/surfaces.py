@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from bids_sr.io.arrays import Array, Float32, Mask
+from bids_sr.io.arrays import Array, Float32, MaskArray
 
 _Mesh = tuple[Array, Array]
 """Vertices (N, 3; RAS+ mm), and the vertex numbers of each triangle (F, 3)."""
@@ -14,7 +14,7 @@ _LEAST = 0.25
 
 
 def ribbon_means(
-    maps: Iterable[Array], mask: Mask, affine: Array, white: _Mesh, pial: _Mesh
+    maps: Iterable[Array], mask: MaskArray, affine: Array, white: _Mesh, pial: _Mesh
 ) -> Iterator[Float32]:
     """Average maps between the white and the pial surface at each vertex.
 

@@ -11,9 +11,7 @@ from itertools import permutations, product
 import numpy as np
 
 from bids_sr.io.arrays import Array, Float
-from bids_sr.io.grids import Shape
-
-_HALF = 1e-4  # voxels, tolerance for rounding half a voxel up
+from bids_sr.io.grids import Shape, highres_size
 
 
 class TransformError(ValueError):
@@ -185,14 +183,13 @@ def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tup
     TransformError
         The factor is so small that no voxel remains along an axis.
     """
-    low = np.asarray(shape[:3], dtype=np.float64)
-    high = np.floor(low * np.asarray(factor, dtype=np.float64) + 0.5 + _HALF).astype(int)
-    if (high < 1).any():
+    x, y, z = (highres_size(n, ratio) for n, ratio in zip(shape[:3], factor, strict=True))
+    if min(x, y, z) < 1:
         raise TransformError(
             f"a grid of {tuple(shape)} voxels cannot be resampled by a factor of "
             f"{tuple(factor)}, because no voxel would remain"
         )
-    high_shape = (int(high[0]), int(high[1]), int(high[2]))
+    high_shape = (x, y, z)
     return high_shape, resized_affine(affine, shape, high_shape)
 
 

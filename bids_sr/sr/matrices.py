@@ -16,7 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.io.arrays import Array
-from bids_sr.io.grids import Factor
+from bids_sr.io.grids import Factor, highres_size
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import resized_affine
 
@@ -54,14 +54,6 @@ def lowres_size(n: int, factor: float) -> tuple[int, int]:
             f"an axis with {n} voxels cannot be downsampled by a factor of {factor:g}"
         )
     return m * ratio.numerator // ratio.denominator, m
-
-
-def highres_size(m: int, factor: float) -> int:
-    """Return the high-resolution grid size for the field of view of m acquired voxels.
-
-    Halves are rounded up.
-    """
-    return int(np.floor(m * factor + 0.5))
 
 
 def divided(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bids_sr.notices import Level
+from bids_sr.notices import NoticeLevel
 from bids_sr.sr.loss_words import loss_in_words, loss_name
 from bids_sr.sr.method import Method, recipe_name
 
@@ -36,7 +36,7 @@ def missing_features(method: Method, recipe: str) -> str:
     return f"no VGG-19 weights were given, so {' plus '.join(stand_ins)} replaces the features"
 
 
-def features_notice(method: Method, recipe: str) -> tuple[Level, str] | None:
+def features_notice(method: Method, recipe: str) -> tuple[NoticeLevel, str] | None:
     """Return level and text of the notice about missing VGG-19 features, or None.
 
     The notice is a warning for recipes that follow a paper. For ``fast``, it is a note, because

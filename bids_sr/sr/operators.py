@@ -19,15 +19,9 @@ from torch import Tensor
 
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
-from bids_sr.io.grids import Factor, Shape
+from bids_sr.io.grids import Factor, Shape, highres_size
 from bids_sr.sr import matrices
-from bids_sr.sr.matrices import (
-    ResolutionError,
-    divided,
-    highres_size,
-    matrix_for,
-    windowed_affine,
-)
+from bids_sr.sr.matrices import ResolutionError, divided, matrix_for, windowed_affine
 from bids_sr.sr.recipe import MULTISLICE
 
 _MATRICES: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
@@ -220,7 +214,7 @@ def to_volume(slices: Tensor) -> Array:
     return np.moveaxis(slices.cpu().numpy(), 0, 2)
 
 
-class Level:
+class ResolutionLevel:
     """Conversion between an acquired and a high-resolution grid with the same field of view.
 
     Images are tensors (..., Z, X, Y). `down` simulates an acquisition: k-space crop in plane, mean
@@ -270,14 +264,14 @@ class Level:
         """Upsample acquired images only across slices, (..., z, x, y) -> (..., Z, x, y)."""
         return coarse if self.coarse[2] == self.fine[2] else _along(self._up[2], coarse, -3)
 
-    def in_plane(self, slices: int | None = None) -> "Level":
+    def in_plane(self, slices: int | None = None) -> "ResolutionLevel":
         """Return the conversion restricted to the in-plane axes.
 
         `slices` is the number of slices of both grids; by default, the number on the
         high-resolution grid.
         """
         count = self.fine[2] if slices is None else slices
-        return Level((*self.coarse[:2], count), (*self.fine[:2], count))
+        return ResolutionLevel((*self.coarse[:2], count), (*self.fine[:2], count))
 
     def low(self, fine: Tensor) -> Tensor:
         """Return up(down(fine)), the part of images within the acquired band (..., Z, X, Y).
@@ -294,13 +288,13 @@ class Level:
 @lru_cache(maxsize=64)
 def _plane_level(
     coarse: Shape, factor: tuple[float, float], dtype: torch.dtype, device: torch.device
-) -> Level:
+) -> ResolutionLevel:
     """Return the conversion of single slices, from a cache."""
     x, y = (highres_size(m, f) for m, f in zip(coarse[:2], factor, strict=True))
-    return Level(coarse, (x, y, 1), device, dtype)
+    return ResolutionLevel(coarse, (x, y, 1), device, dtype)
 
 
-def level_of(slices: Tensor, factor: tuple[float, float]) -> Level:
+def level_of(slices: Tensor, factor: tuple[float, float]) -> ResolutionLevel:
     """Return the in-plane conversion for acquired slices (..., x, y).
 
     The conversion has the type and the device of the slices.
@@ -339,14 +333,16 @@ def interpolate(name: str, image: Tensor, sizes: Sequence[int]) -> Tensor:
     return _apply_matrices(image, *(matrix.to(image.device) for matrix in axis_matrices))
 
 
-def level_above(shape: Sequence[int], factor: Factor) -> Level:
+def level_above(shape: Sequence[int], factor: Factor) -> ResolutionLevel:
     """Return the conversion between an acquired grid and the high-resolution grid."""
     a, b, c = shape
     x, y, z = (highres_size(m, f) for m, f in zip(shape, factor, strict=True))
-    return Level((a, b, c), (x, y, z))
+    return ResolutionLevel((a, b, c), (x, y, z))
 
 
-def level_below(shape: Sequence[int], factor: Factor) -> tuple[Level, tuple[slice, slice, slice]]:
+def level_below(
+    shape: Sequence[int], factor: Factor
+) -> tuple[ResolutionLevel, tuple[slice, slice, slice]]:
     """Return the conversion to a grid with lower resolution, and its window of the acquired grid.
 
     The acquired grid is cropped to the window that the factor divides. The window is the fine grid
@@ -354,4 +350,8 @@ def level_below(shape: Sequence[int], factor: Factor) -> tuple[Level, tuple[slic
     """
     window, (x, y, z) = divided(shape, factor)
     (a, b), (c, d), (e, f) = window
-    return Level((x, y, z), (b - a, d - c, f - e)), (slice(a, b), slice(c, d), slice(e, f))
+    return ResolutionLevel((x, y, z), (b - a, d - c, f - e)), (
+        slice(a, b),
+        slice(c, d),
+        slice(e, f),
+    )

@@ -422,13 +422,15 @@ def combine_maps(
     return made[True], made[False], rows
 
 
-_Maps = Mapping[str, Derivative]
-_Key = tuple[str, str, float]
+_MapsByStatistic = Mapping[str, Derivative]
+_MapGroup = tuple[str, str, float]
 
 
-def _sorted_by_run(maps: Sequence[Derivative]) -> dict[_Key, dict[str, dict[str, Derivative]]]:
+def _sorted_by_run(
+    maps: Sequence[Derivative],
+) -> dict[_MapGroup, dict[str, dict[str, Derivative]]]:
     """Return maps by (space, contrast, FWHM), then by run and statistic."""
-    out: dict[_Key, dict[str, dict[str, Derivative]]] = {}
+    out: dict[_MapGroup, dict[str, dict[str, Derivative]]] = {}
     for one in maps:
         entities = one.entities
         space = "+".join(entities[key] for key in ("space", "cohort", "res") if key in entities)
@@ -440,7 +442,7 @@ def _sorted_by_run(maps: Sequence[Derivative]) -> dict[_Key, dict[str, dict[str,
     return out
 
 
-def _on_one_grid(maps: Mapping[str, _Maps], what: str) -> bool:
+def _on_one_grid(maps: Mapping[str, _MapsByStatistic], what: str) -> bool:
     """Whether the maps of all runs are on one grid; a warning if they are not."""
     volumes = [own["effect"].volume for own in maps.values()]
     first = volumes[0]
@@ -453,7 +455,7 @@ def _on_one_grid(maps: Mapping[str, _Maps], what: str) -> bool:
     return same
 
 
-def _estimate(maps: _Maps) -> RunEstimate:
+def _estimate(maps: _MapsByStatistic) -> RunEstimate:
     """Return the effect of a run as arrays."""
     model = maps["effect"].sidecar["Model"]
     assert isinstance(model, Mapping)
@@ -468,7 +470,7 @@ def _estimate(maps: _Maps) -> RunEstimate:
 def _common_sidecar(
     combination: _Combination,
     contrast: str,
-    maps: Mapping[str, _Maps],
+    maps: Mapping[str, _MapsByStatistic],
     estimate: CombinedEstimate,
     rho: float,
 ) -> dict[str, object]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import fdr_region, reliable_region
-from bids_sr.io.arrays import Array, Mask
+from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.json_values import real
 from bids_sr.pipeline.artifacts import Derivative
 
@@ -52,12 +52,12 @@ class ErrorImages:
     """
 
     images: Mapping[str, Array]
-    active: Mask
-    reliable: Mask
+    active: MaskArray
+    reliable: MaskArray
     reliable_text: str
     wrong: Array
 
-    def expected_wrong(self, region: Mask) -> float | None:
+    def expected_wrong(self, region: MaskArray) -> float | None:
         """Expected share of voxels with the wrong sign in a region; None if it is empty."""
         return float(self.wrong[region].mean()) if region.any() else None
 
@@ -77,7 +77,7 @@ def error_images(
     t: Array,
     z: Array,
     error: Array,
-    brain: Mask,
+    brain: MaskArray,
     is_wide: bool,
 ) -> ErrorImages:
     """Return the maps of the reconstruction error of an effect, and its reliable region.

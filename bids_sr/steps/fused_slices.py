@@ -35,7 +35,7 @@ from bids_sr.glm.slice_fusion import (
     thin_prior_sd,
 )
 from bids_sr.glm.smoothing import smooth
-from bids_sr.io.arrays import Array, Float, Mask
+from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.grids import size_text
 from bids_sr.io.json_values import real
 from bids_sr.io.nifti import save_image
@@ -143,7 +143,7 @@ def measure_displacements(
     return {"Displacements": displacements, "Pairs": pairs}
 
 
-def _active_voxels(maps: Sequence[Derivative], brain: Mask) -> Mask:
+def _active_voxels(maps: Sequence[Derivative], brain: MaskArray) -> MaskArray:
     """Return active voxels (X, Y, m) in the maps with the least smoothing.
 
     They are selected by the contrast that is most like the mean over conditions, whose effect is
@@ -193,7 +193,7 @@ def _positions(
     )[1]
 
 
-def _seen_from(active: Mask, first: Volume, grid: Volume, first2run: Float) -> Mask:
+def _seen_from(active: MaskArray, first: Volume, grid: Volume, first2run: Float) -> MaskArray:
     """Return active voxels of the first run on the grid of another run."""
     seen = sample_volume(
         active.astype(np.float32),
@@ -326,7 +326,7 @@ def _is_fusable(
     effects: Effects,
     other: Effects,
     slow_sd: Array,
-    active: Mask,
+    active: MaskArray,
     run_to_other: Float,
     pair: str,
 ) -> bool:
@@ -358,7 +358,7 @@ def _is_fusable(
     return result.passed
 
 
-def columns_near(brain: Mask) -> Mask:
+def columns_near(brain: MaskArray) -> MaskArray:
     """Return the columns near the brain (X, Y)."""
     return np.asarray(ndimage.binary_dilation(brain.any(axis=2), iterations=_AROUND))
 
@@ -474,7 +474,7 @@ def _fused(
     loaded: Mapping[str, Effects],
     xfms: Mapping[str, Float],
     prior_sd: Array,
-    columns: Mask,
+    columns: MaskArray,
 ) -> Float:
     """Return fused effects (N, X, Y, n); `images`: effects (N, X, Y, m) by name of the run."""
     first, *further = images

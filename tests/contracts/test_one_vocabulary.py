@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 from syntax import statements
 
-from bids_sr.evaluation.evidence import STRONGEST, WORTH, Decision, Status
+from bids_sr.evaluation.evidence import STRONGEST, WORTH, Decision, VerdictStatus
 from bids_sr.evaluation.words import DECISIONS, MARKS
 from bids_sr.group import comparisons
 
@@ -44,7 +44,7 @@ def test_decisions_of_run_compared_series_and_group_are_in_one_vocabulary():
     group |= {comparisons.SAME, comparisons.UNDECIDED}
     assert {*get_args(Decision), *group} == set(DECISIONS)
     assert set(WORTH) == set(get_args(Decision))
-    assert set(MARKS) == set(get_args(Status))
+    assert set(MARKS) == set(get_args(VerdictStatus))
 
 
 def test_references_have_one_name_and_one_order():

@@ -22,7 +22,7 @@ from bids_sr.cli.models.options import ChannelOptions, CompareOptions
 from bids_sr.cli.models.score_tables import SCORES, cell_text
 from bids_sr.config import UsageError
 from bids_sr.frozen import frozen
-from bids_sr.group.method_scores import TableRow
+from bids_sr.group.method_scores import ScoreRow
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import load_image
 from bids_sr.metrics import similarity
@@ -172,7 +172,7 @@ def score_heads(
     trained: Mapping[str, Path],
     heads: Sequence[tuple[ScannedHead, TrainingImage]],
     options: CompareOptions,
-) -> Iterator[TableRow]:
+) -> Iterator[ScoreRow]:
     """Yield scores of all models and of the low-resolution scans, one row per contrast.
 
     Low-resolution scans are interpolated to the high-resolution grid, and serve as the
@@ -213,7 +213,7 @@ def _interpolation(coarse: Sequence[Path]) -> str:
     return names.pop() if len(names) == 1 else "coarse"
 
 
-def _scores(image: Array, reference: Array, head: TrainingImage) -> TableRow:
+def _scores(image: Array, reference: Array, head: TrainingImage) -> ScoreRow:
     """Return the metrics for one contrast of a head, within its mask."""
     inside = head.mask > 0
     data_range = similarity.reference_range(reference, inside)

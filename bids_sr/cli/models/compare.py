@@ -21,7 +21,7 @@ from bids_sr.cli.console import progress_line
 from bids_sr.cli.models import output_files
 from bids_sr.cli.models.channels import ScannedHead, check_fusing, heads_of, score_heads
 from bids_sr.cli.models.evaluate import measure_task, participant_of, prepare_tasks
-from bids_sr.cli.models.options import CompareOptions, EvaluateOptions
+from bids_sr.cli.models.options import CompareOptions, ModelEvaluationOptions
 from bids_sr.cli.models.score_tables import (
     SCORES,
     cell_text,
@@ -33,7 +33,7 @@ from bids_sr.cli.models.train import requested_training, suited
 from bids_sr.cli.models.training_images import read_images
 from bids_sr.config import UsageError, nearest_name
 from bids_sr.frozen import frozen
-from bids_sr.group.method_scores import TableRow
+from bids_sr.group.method_scores import ScoreRow
 from bids_sr.io.arrays import Array
 from bids_sr.io.atomic_files import read_json, read_text
 from bids_sr.io.grids import Factor
@@ -67,7 +67,7 @@ class _Candidate:
 
 
 @frozen
-class _Study:
+class _ComparedModels:
     """Images of all participants, and the methods trained on them.
 
     `images` and `people` (participants) are in the order of the files. With several contrasts as
@@ -124,7 +124,7 @@ def compare(options: CompareOptions) -> None:
     print(f"Trained models: {models}")
 
 
-def _prepare(options: CompareOptions) -> _Study:
+def _prepare(options: CompareOptions) -> _ComparedModels:
     """Read the images and check all training requests; reject invalid comparisons."""
     candidates = _candidates(options)
     references = options.fine
@@ -164,7 +164,7 @@ def _prepare(options: CompareOptions) -> _Study:
             "--fine and --coarse", reason, "compare only image pairs with the same factor"
         )
     factor = factors.pop()
-    study = _Study(
+    study = _ComparedModels(
         candidates=tuple(
             replace(candidate, training=replace(candidate.training, factor=factor))
             for candidate in candidates
@@ -178,14 +178,16 @@ def _prepare(options: CompareOptions) -> _Study:
     return _checked(study)
 
 
-def _prepare_channels(options: CompareOptions, candidates: Sequence[_Candidate]) -> _Study:
+def _prepare_channels(
+    options: CompareOptions, candidates: Sequence[_Candidate]
+) -> _ComparedModels:
     """Read the scans of all heads, with contrasts as channels on the high-resolution grid."""
     check_fusing([candidate.training.method for candidate in candidates])
     heads = heads_of(options)
     people = tuple(head.participant for head in heads)
     folds = _folds(options, list(dict.fromkeys(people)))
     mask_of = dict(zip(options.fine, options.mask, strict=False))
-    return _Study(
+    return _ComparedModels(
         candidates=tuple(
             replace(candidate, training=replace(candidate.training, factor=SAME_GRID))
             for candidate in candidates
@@ -199,7 +201,7 @@ def _prepare_channels(options: CompareOptions, candidates: Sequence[_Candidate])
     )
 
 
-def _checked(study: _Study) -> _Study:
+def _checked(study: _ComparedModels) -> _ComparedModels:
     """Check that all training requests fit the images of a study, and return the study."""
     for candidate in study.candidates:
         images = _training_images(candidate, study, study.folds[0])
@@ -282,7 +284,7 @@ def _degradation(options: CompareOptions, candidates: Sequence[_Candidate]) -> s
 
 
 def _training_images(
-    candidate: _Candidate, study: _Study, fold: ParticipantSplit
+    candidate: _Candidate, study: _ComparedModels, fold: ParticipantSplit
 ) -> TrainingImages:
     """Return the training images of a candidate, with marked validation images.
 
@@ -297,7 +299,9 @@ def _training_images(
     )
 
 
-def _coarsened(image: TrainingImage, candidate: _Candidate, study: _Study) -> TrainingImage:
+def _coarsened(
+    image: TrainingImage, candidate: _Candidate, study: _ComparedModels
+) -> TrainingImage:
     """Return an image at the training resolution of a candidate."""
     if candidate.coarser == 1 or image.fine is None or study.degradation is None:
         return image
@@ -308,7 +312,7 @@ def _coarsened(image: TrainingImage, candidate: _Candidate, study: _Study) -> Tr
 
 
 def _downsampled(
-    images: Sequence[Array], affine: Array, coarser: float, study: _Study
+    images: Sequence[Array], affine: Array, coarser: float, study: _ComparedModels
 ) -> tuple[list[Array], Array]:
     """Return images (X, Y, Z) of the same grid at a lower resolution, and their affine.
 
@@ -328,7 +332,7 @@ def _downsampled(
     return low, operator.lowres_affine(affine)
 
 
-def _reference(number: int, study: _Study, options: CompareOptions, folder: Path) -> Path:
+def _reference(number: int, study: _ComparedModels, options: CompareOptions, folder: Path) -> Path:
     """Return the reference file of a test, downsampled if requested.
 
     `number` is the position of the file in the call, `folder` the directory of the models.
@@ -355,7 +359,7 @@ def _reference(number: int, study: _Study, options: CompareOptions, folder: Path
 
 def _train(
     candidate: _Candidate,
-    study: _Study,
+    study: _ComparedModels,
     fold: ParticipantSplit,
     stem: Path,
     options: CompareOptions,
@@ -382,11 +386,11 @@ def _train(
 
 def _score(
     trained: Mapping[str, Path],
-    study: _Study,
+    study: _ComparedModels,
     people: Sequence[str],
     options: CompareOptions,
     folder: Path,
-) -> list[TableRow]:
+) -> list[ScoreRow]:
     """Return the scores of all models and interpolations for some participants.
 
     Downsampled references are stored in `folder`, the directory of the models.
@@ -398,7 +402,7 @@ def _score(
         heads = [(study.heads[index], study.images[index][0]) for index in indices]
         return list(score_heads(trained, heads, options))
     mismatched = any(candidate.coarser != options.test_coarser for candidate in study.candidates)
-    evaluation = EvaluateOptions(
+    evaluation = ModelEvaluationOptions(
         reference=tuple(_reference(index, study, options, folder) for index in indices),
         image=tuple(options.coarse[index] for index in indices) if options.coarse else (),
         degradation=study.degradation,  # type: ignore[arg-type]  # checked as an option
@@ -410,7 +414,7 @@ def _score(
         volumes=options.volumes,
         allow=("resolution",) if mismatched else (),
     )
-    rows = list[TableRow]()
+    rows = list[ScoreRow]()
     with ExitStack() as stack:
         for task in prepare_tasks(
             evaluation, stack, labels={str(path): name for name, path in trained.items()}
@@ -419,7 +423,7 @@ def _score(
     return [{**row, **{name: cell_text(row[name]) for name in SCORES}} for row in rows]
 
 
-def _rows_so_far(out: Path, about: Mapping[str, object]) -> list[TableRow]:
+def _rows_so_far(out: Path, about: Mapping[str, object]) -> list[ScoreRow]:
     """Return the rows of completed folds; reject the table of another comparison."""
     sidecar = out.with_suffix(".json")
     models = out.with_name(f"{out.stem}_models")
@@ -442,7 +446,7 @@ def _refuse_other(file: Path, models: Path) -> NoReturn:
     raise UsageError(f"{file}", reason, fix)
 
 
-def _about(study: _Study, options: CompareOptions) -> dict[str, object]:
+def _about(study: _ComparedModels, options: CompareOptions) -> dict[str, object]:
     """Return the properties that determine models and scores."""
     text = json.dumps([checksums(images) for images in study.images], sort_keys=True)
     return {
@@ -477,7 +481,7 @@ def _about(study: _Study, options: CompareOptions) -> dict[str, object]:
     }
 
 
-def _print_plan(study: _Study, options: CompareOptions) -> None:
+def _print_plan(study: _ComparedModels, options: CompareOptions) -> None:
     """Print the sets of each fold and the trained methods."""
     for number, fold in enumerate(study.folds, 1):
         validation = f", validate on {' '.join(fold.validation)}" if fold.validation else ""

@@ -12,7 +12,7 @@ from bids_sr.cli.models.options import CorrelateOptions
 from bids_sr.cli.models.score_tables import write_table
 from bids_sr.config import UsageError
 from bids_sr.evaluation.voxel_correlation import VoxelCorrelation, correlate_voxels
-from bids_sr.io.arrays import Array, Mask
+from bids_sr.io.arrays import Array, MaskArray
 from bids_sr.io.nifti import load_image
 
 
@@ -45,7 +45,7 @@ def correlate(options: CorrelateOptions) -> None:
         _draw(options, first[mask], second[mask], correlation, options.figure)
 
 
-def _read(options: CorrelateOptions) -> tuple[Array, Array, Mask]:
+def _read(options: CorrelateOptions) -> tuple[Array, Array, MaskArray]:
     """Return both images (3D; the mean of a series) and the mask; reject different grids."""
     images = list[Array]()
     grids = list[Array]()

@@ -22,7 +22,7 @@ from bids_sr.cli.console import table_text
 from bids_sr.cli.models import image_files as files
 from bids_sr.cli.models import model_files, output_files
 from bids_sr.cli.models.apply import ReadyMethod, checked_finite, overruled_notes, ready_method
-from bids_sr.cli.models.options import EvaluateOptions
+from bids_sr.cli.models.options import ModelEvaluationOptions
 from bids_sr.cli.models.score_tables import (
     MISSING,
     beside,
@@ -33,8 +33,8 @@ from bids_sr.cli.models.score_tables import (
 )
 from bids_sr.config import UsageError
 from bids_sr.frozen import frozen
-from bids_sr.group.method_scores import TableRow
-from bids_sr.io.arrays import Array, Mask, evenly_spaced
+from bids_sr.group.method_scores import ScoreRow
+from bids_sr.io.arrays import Array, MaskArray, evenly_spaced
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import ImageError, SeriesReader, save_image
@@ -56,7 +56,7 @@ class DrawnImages:
     affine: Array
     reference: Array
     interpolated: Array
-    mask: Mask
+    mask: MaskArray
     methods: Mapping[str, Array]
 
 
@@ -81,7 +81,7 @@ class _Task:
 class _Measured:
     """Rows of a reference, with the region and intensity range of the metrics."""
 
-    rows: tuple[TableRow, ...]
+    rows: tuple[ScoreRow, ...]
     voxels: int
     data_range: float
 
@@ -98,7 +98,7 @@ def participant_of(file: Path) -> str:
     return output_files.stem_of(file)
 
 
-def evaluate(options: EvaluateOptions) -> None:
+def evaluate(options: ModelEvaluationOptions) -> None:
     """Score models and interpolations against references, and compare them."""
     _check_groups(options)
     with ExitStack() as stack:
@@ -116,7 +116,7 @@ def evaluate(options: EvaluateOptions) -> None:
     _report(results, tasks, options, pages)
 
 
-def _check_groups(options: EvaluateOptions) -> None:
+def _check_groups(options: ModelEvaluationOptions) -> None:
     """Reject groups that an analysis of variance cannot compare.
 
     Invalid groups are a participant in two groups, a single group, and a group of one participant.
@@ -150,7 +150,7 @@ def _check_groups(options: EvaluateOptions) -> None:
 
 
 def prepare_tasks(
-    options: EvaluateOptions, stack: ExitStack, labels: Mapping[str, str] | None = None
+    options: ModelEvaluationOptions, stack: ExitStack, labels: Mapping[str, str] | None = None
 ) -> list[_Task]:
     """Open all images and models, and reject inputs that do not match, before scores are computed.
 
@@ -234,7 +234,7 @@ def _labels(models: Sequence[str]) -> dict[str, str]:
 
 
 def _degraded(
-    reference: SeriesReader, options: EvaluateOptions, factor: Factor, folder: Path
+    reference: SeriesReader, options: ModelEvaluationOptions, factor: Factor, folder: Path
 ) -> tuple[Path, tuple[slice, slice, slice]]:
     """Write the downsampled reference to a file, and return it with the window that it covers.
 
@@ -287,7 +287,7 @@ def measure_task(task: _Task, *, draw: bool) -> tuple[_Measured, DrawnImages | N
     )
     data_range = similarity.reference_range(reference_mean, mask)
     images = dict[str, Array]()
-    rows = list[TableRow]()
+    rows = list[ScoreRow]()
     for name, ready in task.methods.items():
         seconds = list[float]()
         volumes = _super_resolved(task, ready, scale, seconds)
@@ -331,8 +331,8 @@ def _super_resolved(
 
 
 def _scores(
-    name: str, volumes: Iterator[Array], task: _Task, mask: Mask, data_range: float
-) -> tuple[TableRow, Array]:
+    name: str, volumes: Iterator[Array], task: _Task, mask: MaskArray, data_range: float
+) -> tuple[ScoreRow, Array]:
     """Return the metrics of a row as means over the volumes, and the first volume."""
     by_volume = list[dict[str, float]]()
     first_image: Array | None = None
@@ -357,7 +357,7 @@ def _scores(
     resolution = None
     if name != "nearest":  # block edges of nearest-neighbor interpolation would count as detail
         resolution = effective_resolution(first_image, task.reference.zooms, mask)
-    row: TableRow = {
+    row: ScoreRow = {
         "name": name,
         **means,
         "resolution_mm": MISSING if resolution is None else resolution,
@@ -369,14 +369,14 @@ def _scores(
     return row, first_image
 
 
-def _coarse_text(task: _Task, options: EvaluateOptions) -> str:
+def _coarse_text(task: _Task, options: ModelEvaluationOptions) -> str:
     """Return the origin of the low-resolution image as text."""
     if options.image:
         return f"measured ({task.coarse.path.name})"
     return f"computed with the {options.degradation} degradation"
 
 
-def _print_table(measured: _Measured, task: _Task, options: EvaluateOptions) -> None:
+def _print_table(measured: _Measured, task: _Task, options: ModelEvaluationOptions) -> None:
     """Print the rows of a reference, sorted by PSNR."""
     print(
         f"{task.reference.path.name}: scored {len(task.volumes)} of {task.reference.shape[3]}"
@@ -392,7 +392,7 @@ def _print_table(measured: _Measured, task: _Task, options: EvaluateOptions) -> 
 
 
 def _cells(
-    rows: Sequence[TableRow], columns: Sequence[str], options: EvaluateOptions
+    rows: Sequence[ScoreRow], columns: Sequence[str], options: ModelEvaluationOptions
 ) -> list[list[str]]:
     """Return cells as text."""
     return [
@@ -407,7 +407,7 @@ def _cells(
 def _report(
     results: Sequence[_Measured],
     tasks: Sequence[_Task],
-    options: EvaluateOptions,
+    options: ModelEvaluationOptions,
     figures: Sequence[Path],
 ) -> None:
     """Print the comparison over participants, and write tables and page."""
@@ -450,13 +450,13 @@ def _one_or_all(values: Sequence[object]) -> object:
     return values[0] if len(values) == 1 else list(values)
 
 
-def _page_rows(rows: Sequence[TableRow], columns: str) -> list[list[str]]:
+def _page_rows(rows: Sequence[ScoreRow], columns: str) -> list[list[str]]:
     """Return a heading and the rows as text."""
     names = list(data_of("columns.json")[columns])
     return [names, *([cell_text(row[name]) for name in names] for row in rows)]
 
 
-def _draw(drawn: DrawnImages, options: EvaluateOptions, number: int) -> list[Path]:
+def _draw(drawn: DrawnImages, options: ModelEvaluationOptions, number: int) -> list[Path]:
     """Write the figures of a reference next to the table, and return their files."""
     from bids_sr.figures.comparison import comparison_figure
     from bids_sr.figures.decorrelation import decorrelation_figure

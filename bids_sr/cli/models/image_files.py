@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.config import UsageError
-from bids_sr.io.arrays import Array, Mask, evenly_spaced
+from bids_sr.io.arrays import Array, MaskArray, evenly_spaced
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import ImageError, SeriesReader, load_image
 from bids_sr.spatial.masks import MaskError, brain_mask
@@ -117,7 +117,7 @@ def factor_between(coarse: SeriesReader, fine: SeriesReader, requested: Sequence
     return factor
 
 
-def brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> tuple[Mask, float, str]:
+def brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> tuple[MaskArray, float, str]:
     """Return the brain mask and intensity scale of an image.
 
     Returns

@@ -14,8 +14,8 @@ from bids_sr.cli.models.options import (
     CardOptions,
     CompareOptions,
     CorrelateOptions,
-    EvaluateOptions,
     ListOptions,
+    ModelEvaluationOptions,
     RateMakeOptions,
     RateScoreOptions,
     SearchOptions,
@@ -35,7 +35,10 @@ _COMMANDS: dict[str, tuple[type[Checked], str]] = {
         "search the settings of a recipe and rank them by PSNR on held-out data",
     ),
     "apply": (ApplyOptions, "super-resolve a NIfTI image or time series"),
-    "evaluate": (EvaluateOptions, "compare super-resolved images with high-resolution references"),
+    "evaluate": (
+        ModelEvaluationOptions,
+        "compare super-resolved images with high-resolution references",
+    ),
     "compare": (
         CompareOptions,
         "train methods on some participants and test them on the others",
@@ -121,7 +124,7 @@ def _run(argv: Sequence[str]) -> int:
                 show.show_card(options)
             case ApplyOptions():
                 models_apply.apply(options)
-            case EvaluateOptions():
+            case ModelEvaluationOptions():
                 models_evaluate.evaluate(options)
             case CompareOptions():  # before TrainOptions, which is a base class
                 models_compare.compare(options)

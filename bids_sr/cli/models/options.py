@@ -9,8 +9,8 @@ from bids_sr.frozen import frozen
 from bids_sr.series import INTERPOLATIONS
 from bids_sr.sr.method import offered_methods
 
-_Degradation = Literal["kspace", "multislice", "block", "gauss", "trilinear"]
-Mismatch = Literal["resolution", "contrast", "orientation", "factor"]
+_DegradationName = Literal["kspace", "multislice", "block", "gauss", "trilinear"]
+AllowedMismatch = Literal["resolution", "contrast", "orientation", "factor"]
 _IMAGES = "input images (registered, with the same field of view, and listed in the same order)"
 _HOW = "training"
 _SETS = "training, validation and test sets"
@@ -128,7 +128,7 @@ class ImageOptions(MachineOptions):
     contrast: str | None = option(
         None, "--contrast SUFFIX", "BIDS suffix of the image (default: taken from the file name)"
     )
-    allow: tuple[Mismatch, ...] = option(
+    allow: tuple[AllowedMismatch, ...] = option(
         (),
         "--allow MISMATCH",
         "apply the model even if the image differs from the training data in this property:"
@@ -192,7 +192,7 @@ class ApplyOptions(ImageOptions):
 
 
 @frozen
-class EvaluateOptions(ImageOptions):
+class ModelEvaluationOptions(ImageOptions):
     """Options of ``evaluate``."""
 
     reference: tuple[Path, ...] = argument(
@@ -223,7 +223,7 @@ class EvaluateOptions(ImageOptions):
         "group of each reference, such as its resolution or scanner; the groups are"
         " compared by Welch's analysis of variance",
     )
-    degradation: _Degradation | None = option(
+    degradation: _DegradationName | None = option(
         None,
         "--degradation",
         "method for downsampling the references, as an alternative to --image",
@@ -328,7 +328,7 @@ class TrainOptions(MachineOptions):
         among=_IMAGES,
         least=1,
     )
-    degradation: _Degradation | None = option(
+    degradation: _DegradationName | None = option(
         None,
         "--degradation",
         "method for downsampling the high-resolution images if --coarse is not used"

@@ -10,7 +10,7 @@ from bids_sr.boilerplate import data_of
 from bids_sr.cli.console import table_text
 from bids_sr.group.method_scores import (
     Score,
-    TableRow,
+    ScoreRow,
     compare_groups,
     compare_models,
     compare_pairs,
@@ -26,7 +26,7 @@ _SHOWN = ("psnr", "ssim", "rmse", "nmse")
 MISSING = "n/a"
 
 
-def by_psnr(rows: Sequence[TableRow]) -> list[TableRow]:
+def by_psnr(rows: Sequence[ScoreRow]) -> list[ScoreRow]:
     """Return rows in descending order of PSNR."""
     return sorted(rows, key=lambda row: -float(row["psnr"]))
 
@@ -34,7 +34,7 @@ def by_psnr(rows: Sequence[TableRow]) -> list[TableRow]:
 def write_table(
     file: Path,
     columns: str,
-    rows: Sequence[TableRow],
+    rows: Sequence[ScoreRow],
     about: Mapping[str, object] | None = None,
 ) -> None:
     """Write rows as TSV, and a JSON file that describes the columns.
@@ -86,11 +86,11 @@ _TABLES = {
 
 
 def compare_rows(
-    rows: Sequence[TableRow],
+    rows: Sequence[ScoreRow],
     methods: Sequence[str],
     group_of: Mapping[str, str],
     out: Path | None,
-) -> dict[tuple[str, str], list[TableRow]]:
+) -> dict[tuple[str, str], list[ScoreRow]]:
     """Summarize and test scores across participants, print the summary and write the tables.
 
     Parameters
@@ -139,7 +139,7 @@ def compare_rows(
     return tables
 
 
-def _print_summary(rows: Sequence[TableRow]) -> None:
+def _print_summary(rows: Sequence[ScoreRow]) -> None:
     """Print mean, SD and confidence interval across participants, sorted by PSNR."""
     cells: dict[str, dict[str, str]] = {}
     for row in rows:

@@ -76,7 +76,7 @@ _COLUMNS: Mapping[str, Mapping[str, str]] = {
         "Units": "n/a",
     },
 }
-_Row = dict[str, str]
+_DrawnRow = dict[str, str]
 
 
 @frozen
@@ -101,7 +101,7 @@ class _SearchTable:
         """File that describes the columns."""
         return self.stem.with_name(f"{self.stem.name}.json")
 
-    def rows(self) -> list[_Row]:
+    def rows(self) -> list[_DrawnRow]:
         """Return the trials so far; reject the table of another search."""
         if not self.tsv.exists() and not self.sidecar.exists():
             return []
@@ -113,7 +113,7 @@ class _SearchTable:
         lines = [line.split("\t") for line in read_text(self.tsv).splitlines()]
         return [dict(zip(lines[0], cells, strict=True)) for cells in lines[1:]]
 
-    def write(self, rows: Sequence[_Row]) -> None:
+    def write(self, rows: Sequence[_DrawnRow]) -> None:
         """Write the description, then the rows."""
         write_json(self.sidecar, {**self.columns, "Search": self.about})
         lines = [list(self.columns), *([row[name] for name in self.columns] for row in rows)]
@@ -370,7 +370,7 @@ def _run_trial(
     images: TrainingImages,
     scored_images: TrainingImages,
     folder: Path,
-) -> _Row:
+) -> _DrawnRow:
     """Train a trial and return its row; a stopped trial resumes from its checkpoint.
 
     `scored_images` contains the images for scoring methods that are trained without
@@ -403,7 +403,7 @@ def _reference_scores(
     return compare(generator.to(training.device), examples, windows)
 
 
-def _scores(model: TrainedModel, reference: Mapping[str, Mapping[str, float]]) -> _Row:
+def _scores(model: TrainedModel, reference: Mapping[str, Mapping[str, float]]) -> _DrawnRow:
     """Return the scores of a trained model on held-out data.
 
     `reference` contains the result of `_reference_scores`; if it is empty, scores are taken from
@@ -426,7 +426,7 @@ def _scores(model: TrainedModel, reference: Mapping[str, Mapping[str, float]]) -
     return {**cells, "step": str(card.held_out.get("iteration", _ABSENT)), "outcome": "done"}
 
 
-def _shown(row: _Row, space: Sequence[SearchedSetting]) -> str:
+def _shown(row: _DrawnRow, space: Sequence[SearchedSetting]) -> str:
     """Return settings and score of a trial as text."""
     values = " ".join(f"{setting.field}={row[setting.field]}" for setting in space)
     score = f"PSNR {row['psnr']} dB" if row["outcome"] == "done" else row["outcome"]
@@ -436,7 +436,7 @@ def _shown(row: _Row, space: Sequence[SearchedSetting]) -> str:
 def _report(
     options: SearchOptions,
     table: _SearchTable,
-    rows: Sequence[_Row],
+    rows: Sequence[_DrawnRow],
     space: Sequence[SearchedSetting],
 ) -> None:
     """Print the best trial and the command that trains a model with its settings."""

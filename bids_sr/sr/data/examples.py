@@ -14,9 +14,9 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.sr.data.images import TrainingDataError, TrainingImages, check_images, checksums
 from bids_sr.sr.data.windows import (
-    Box,
     Prepared,
     Turn,
+    Window,
     corners_inside,
     prepare,
     shifted,
@@ -309,7 +309,7 @@ class Examples:
         iteration: int,
         seed: int,
         size: int,
-    ) -> list[tuple[int, Box]]:
+    ) -> list[tuple[int, Window]]:
         """Return the image index and the window for each member of a batch.
 
         Parameters
@@ -374,7 +374,7 @@ class Examples:
 
     def _slices_of_epoch(
         self, parts: Sequence[Region], *, iteration: int, seed: int, size: int
-    ) -> list[tuple[int, Box]]:
+    ) -> list[tuple[int, Window]]:
         """Return the whole slices of one training step.
 
         Each slice of the regions is used once per epoch. `iteration` is the number of the training
@@ -463,7 +463,7 @@ class Examples:
 
     def cut(
         self,
-        chosen: Sequence[tuple[int, Box]],
+        chosen: Sequence[tuple[int, Window]],
         factor: Factor,
         background: float,
         turns: Sequence[Turn] = (),
@@ -514,7 +514,7 @@ class Examples:
 
     def _slices(
         self, rng: np.random.Generator, parts: Sequence[Region], size: int
-    ) -> list[tuple[int, Box]]:
+    ) -> list[tuple[int, Window]]:
         """Draw whole slices that show enough of the head, if possible without replacement."""
         slices = [
             (r.image, z)
@@ -532,7 +532,7 @@ class Examples:
         return [(index, self.at(index).slice_box(z)) for index, z in selection]
 
     def _varied(
-        self, rng: np.random.Generator, chosen: Sequence[tuple[int, Box]], turns: Sequence[Turn]
+        self, rng: np.random.Generator, chosen: Sequence[tuple[int, Window]], turns: Sequence[Turn]
     ) -> Batch:
         """Return a batch of slices with varied intensity and position (see `Augmentation`)."""
         augmentation = self.recipe.augmentation
@@ -581,7 +581,7 @@ class Examples:
         )
 
     def named(
-        self, parts: Sequence[Region], boxes: Sequence[tuple[int, Box]] = ()
+        self, parts: Sequence[Region], boxes: Sequence[tuple[int, Window]] = ()
     ) -> dict[str, object]:
         """Describe regions and scored windows for the model card.
 

@@ -12,10 +12,10 @@ from nibabel.affines import voxel_sizes
 
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
-from bids_sr.io.grids import Factor, Shape
+from bids_sr.io.grids import Factor, Shape, highres_size
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.transforms import resized_affine
-from bids_sr.sr.matrices import check_factor, downsample, highres_size, upsample
+from bids_sr.sr.matrices import check_factor, downsample, upsample
 from bids_sr.sr.recipe import Recipe
 
 _MIN_SIDE = 8  # voxels, smallest in-plane side of an image

@@ -11,7 +11,7 @@ from torch import Tensor
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import evenly_spaced
 from bids_sr.sr.data.examples import Batch, Examples, Region
-from bids_sr.sr.data.windows import Box
+from bids_sr.sr.data.windows import Window
 from bids_sr.sr.matrices import upsample
 
 _MAX_WINDOWS = 8  # largest number of scored windows, evenly spaced over the held-out regions
@@ -35,7 +35,7 @@ class ScoredWindow:
     """
 
     image: int
-    box: Box
+    box: Window
     batch: Batch
 
 
@@ -45,7 +45,7 @@ def validation_windows(examples: Examples, parts: Sequence[Region]) -> tuple[Sco
     At most 8 windows are returned, evenly spaced over the regions, or all windows if the recipe
     trains on every slice.
     """
-    candidates: list[tuple[Region, Box]] = []
+    candidates: list[tuple[Region, Window]] = []
     for region in parts:
         image, (low, high) = examples.at(region.image), region.slices
         if examples.ndim == 2:
@@ -61,7 +61,7 @@ def validation_windows(examples: Examples, parts: Sequence[Region]) -> tuple[Sco
     )
 
 
-def _block(examples: Examples, region: Region) -> Box:
+def _block(examples: Examples, region: Region) -> Window:
     """Return a block around the center of the mask in a range of slices, with some context."""
     image, (low, high) = examples.at(region.image), region.slices
     places = torch.nonzero(image.inside[0, ..., low:high]).double()
@@ -80,7 +80,7 @@ def _block(examples: Examples, region: Region) -> Box:
     return tuple(box)
 
 
-def _window(examples: Examples, region: Region, box: Box) -> ScoredWindow:
+def _window(examples: Examples, region: Region, box: Window) -> ScoredWindow:
     """Cut a window and restrict its weight to the slices of its region."""
     batch = examples.cut([(region.image, box)], examples.factor, 0.0)
     if examples.ndim == 3:

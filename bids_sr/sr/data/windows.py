@@ -21,13 +21,13 @@ from torch import Tensor
 
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
-from bids_sr.io.grids import Factor, Shape
+from bids_sr.io.grids import Factor, Shape, highres_size
 from bids_sr.sr.data.images import TrainingDataError, TrainingImage
-from bids_sr.sr.matrices import highres_size, lowres_size, upsample
+from bids_sr.sr.matrices import lowres_size, upsample
 from bids_sr.sr.operators import get_operator, matrices_along
 from bids_sr.sr.recipe import Recipe
 
-Box = tuple[tuple[int, int], ...]
+Window = tuple[tuple[int, int], ...]
 """First voxel, and the voxel after the last, along each axis of the high-resolution grid."""
 Turn = tuple[tuple[int, ...], tuple[bool, ...]]
 """Exchange of axes (order) followed by reversals (reverse).
@@ -78,14 +78,14 @@ class Prepared:
         x, y, z = self.inside.shape[1:]
         return x, y, z
 
-    def slice_box(self, z: int) -> Box:
+    def slice_box(self, z: int) -> Window:
         """Return the window that covers a whole slice.
 
         `z` is the index of the slice along the third axis.
         """
         return (0, self.shape[0]), (0, self.shape[1]), (z, z + 1)
 
-    def on_coarse(self, box: Box) -> tuple[slice, ...]:
+    def on_coarse(self, box: Window) -> tuple[slice, ...]:
         """Return the low-resolution voxels of a window.
 
         A window that ends at the border of the high-resolution grid also ends at the border of the

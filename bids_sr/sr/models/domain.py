@@ -11,8 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from bids_sr.io.arrays import Array
-from bids_sr.io.grids import Factor
-from bids_sr.sr.matrices import highres_size
+from bids_sr.io.grids import Factor, highres_size
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.compatibility import slice_orientation
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bids_sr.sr.device import TrainPrecision
     from bids_sr.sr.recipe import Recipe, VarianceRecipe
 
-_Source = Literal["auto", "train", "reuse"]
+_ModelSource = Literal["auto", "train", "reuse"]
 
 
 @frozen
@@ -82,7 +82,7 @@ class TrainingRequest:
     sloppy: bool = False
     align: str | None = None
     scale: str | None = None
-    source: _Source = "auto"
+    source: _ModelSource = "auto"
     model_dir: Path | None = None
     pretrained: Path | None = None
 

@@ -16,9 +16,9 @@ from torch.nn import functional
 
 from bids_sr.sr.networks.blocks import zero
 
-Head = Literal["plain", "sigmoid", "residual"]
-_Sizes = Literal["power of two", "multiple"]
-_Block = Callable[[int, int], nn.Module]
+OutputLayer = Literal["plain", "sigmoid", "residual"]
+_ImageSizes = Literal["power of two", "multiple"]
+_BlockFactory = Callable[[int, int], nn.Module]
 _Gate = Callable[[int], nn.Module]
 WIDTHS = (64, 128, 256, 512, 1024)
 
@@ -33,7 +33,7 @@ def _double_convolution(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
-def _padded_side(side: int, levels: int, sizes: _Sizes) -> int:
+def _padded_side(side: int, levels: int, sizes: _ImageSizes) -> int:
     """Return the smallest size of at least `side` that can be halved `levels` times.
 
     At least two voxels remain at the lowest level, as required by instance normalization. "power
@@ -50,7 +50,7 @@ class _Merge(nn.Module):
     """Decoder level: transposed convolution that doubles the grid, skip connection, and block."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, block: _Block, gate: _Gate | None
+        self, in_channels: int, out_channels: int, block: _BlockFactory, gate: _Gate | None
     ) -> None:
         super().__init__()
         self.up = nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
@@ -90,10 +90,10 @@ class UNet(nn.Module):
         channels: int = 1,
         *,
         widths: Sequence[int] = WIDTHS,
-        block: _Block = _double_convolution,
+        block: _BlockFactory = _double_convolution,
         gate: _Gate | None = None,
-        head: Head = "plain",
-        sizes: _Sizes = "multiple",
+        head: OutputLayer = "plain",
+        sizes: _ImageSizes = "multiple",
     ) -> None:
         super().__init__()
         self.head, self.sizes = head, sizes
@@ -180,8 +180,8 @@ def attention_unet(
     channels: int = 1,
     *,
     widths: Sequence[int] = WIDTHS,
-    head: Head = "sigmoid",
-    sizes: _Sizes = "power of two",
+    head: OutputLayer = "sigmoid",
+    sizes: _ImageSizes = "power of two",
 ) -> UNet:
     """Return a U-Net with attention gates on its skip connections.
 

@@ -23,7 +23,7 @@ from bids_sr.sr.training.journal import Journal, LogRow
 from bids_sr.sr.training.update_steps import Networks, channels_last
 
 _LOG = logging.getLogger(__name__)
-Progress = Callable[[str, int, int], None]
+TrainingProgress = Callable[[str, int, int], None]
 Clock = Callable[[], float]
 CHECKPOINT_SECONDS = 120.0
 """Time (s) after which a checkpoint is written, even between validation steps."""
@@ -196,7 +196,7 @@ class Phase:
     folder: Path
     second: tuple[ScoredWindow, ...] = ()
     deadline: float | None = None
-    progress: Progress | None = None
+    progress: TrainingProgress | None = None
     mixed: bool = False
     clock: Clock = time.monotonic
     # windows of training regions, scored for the log

@@ -29,7 +29,7 @@ from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_settings import plain_recipe
 from bids_sr.sr.threads import torch_threads
 from bids_sr.sr.training.card_entries import card_entries, training_entries
-from bids_sr.sr.training.phase import Clock, Phase, Progress, compare
+from bids_sr.sr.training.phase import Clock, Phase, TrainingProgress, compare
 from bids_sr.sr.training.update_steps import weighted_layers
 
 # version of the checkpoint format; checkpoints of other versions are not resumed
@@ -43,7 +43,7 @@ def fit(
     training: TrainingRequest,
     images: TrainingImages,
     work_dir: Path,
-    progress: Progress | None = None,
+    progress: TrainingProgress | None = None,
     *,
     second: TrainingImages = (),
     in_portions: bool = False,

@@ -25,7 +25,7 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.transforms import hr_grid, resized_affine
 from bids_sr.sr.inference.acquired import InferenceError, UpsamplerInputs
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.operators import Level, level_above, to_slices, to_volume
+from bids_sr.sr.operators import ResolutionLevel, level_above, to_slices, to_volume
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.threads import side_by_side
 from bids_sr.sr.variance.exemplars import FWHM
@@ -165,7 +165,9 @@ class Detail:
         return z, [slab, *(samples.permute(1, 2, 0)[:, :, None].numpy() for samples in drawn)]
 
 
-def raise_slice(level: Level, expect: Callable[[Tensor], Tensor], slices: Tensor) -> None:
+def raise_slice(
+    level: ResolutionLevel, expect: Callable[[Tensor], Tensor], slices: Tensor
+) -> None:
     """Add detail to one slice of all volumes (T, X, Y) in place, based on its signal change."""
     change = level.down(slices)
     # the median is not affected by a few volumes before the steady state

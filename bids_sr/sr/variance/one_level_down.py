@@ -24,11 +24,11 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from bids_sr.io.arrays import Array, Float32, Mask
+from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.transforms import resized_affine
-from bids_sr.sr.operators import Level, interpolate, level_below, to_slices
+from bids_sr.sr.operators import ResolutionLevel, interpolate, level_below, to_slices
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.threads import side_by_side
 from bids_sr.sr.variance.estimation import estimate_prior, filled_sd
@@ -75,7 +75,7 @@ class Explained:
         return self.share - half_width, self.share + half_width
 
 
-def _explained_share(added: _Added, level: Level, images: Tensor, mask: Tensor) -> float:
+def _explained_share(added: _Added, level: ResolutionLevel, images: Tensor, mask: Tensor) -> float:
     """Return the self-test score, averaged over images.
 
     The score is the relative reduction in squared error compared with zero filling.
@@ -89,7 +89,7 @@ def _mean(shares: Array) -> float:
     return float(valid.mean()) if len(valid) else 0.0
 
 
-def _shares_of(added: _Added, level: Level, images: Tensor, mask: Tensor) -> Array:
+def _shares_of(added: _Added, level: ResolutionLevel, images: Tensor, mask: Tensor) -> Array:
     """Return the score of each image (C,), NaN if zero filling has no error."""
     coarse = level.down(images)
     shares = np.full(len(images), np.nan)
@@ -103,7 +103,7 @@ def _shares_of(added: _Added, level: Level, images: Tensor, mask: Tensor) -> Arr
     return shares
 
 
-def _added_by(prior: Prior | Modulation, level: Level) -> _Added:
+def _added_by(prior: Prior | Modulation, level: ResolutionLevel) -> _Added:
     """Return the function that computes the detail added by a prior."""
     plane = prior.whole.level
 
@@ -115,7 +115,7 @@ def _added_by(prior: Prior | Modulation, level: Level) -> _Added:
     return added
 
 
-def _added_by_interpolation(name: str, level: Level) -> _Added:
+def _added_by_interpolation(name: str, level: ResolutionLevel) -> _Added:
     """Return the function that computes the difference of an interpolation from zero filling.
 
     The difference is not limited to frequencies above the acquired Nyquist frequency.
@@ -284,8 +284,8 @@ class ErrorsBelow:
 
     low: Path
     errors: Path
-    mask: Mask
-    low_mask: Mask
+    mask: MaskArray
+    low_mask: MaskArray
     power: Float32
     error_power: Float32
 

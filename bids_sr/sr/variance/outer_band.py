@@ -23,7 +23,7 @@ from torch import Tensor
 
 from bids_sr.io.arrays import Array, evenly_spaced
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.operators import Level, to_slices
+from bids_sr.sr.operators import ResolutionLevel, to_slices
 from bids_sr.sr.threads import side_by_side
 from bids_sr.sr.variance.exemplars import FWHM, SHARE, Exemplars
 from bids_sr.sr.variance.prior import Prior, Tile, covariance
@@ -109,7 +109,7 @@ class OuterBand:
 
     def __init__(
         self,
-        level: Level,
+        level: ResolutionLevel,
         slices: Sequence[int],
         mask: Array,
         halves: Sequence[Tensor],
@@ -130,8 +130,8 @@ class OuterBand:
         self._sizes = [max(2, 2 * round(_KEPT * size / 2)) for size in (x, y)]
         # conversions from the acquired and the high-resolution grid to a reduced grid
         reduced = (self._sizes[0], self._sizes[1], n)
-        reduction = Level(reduced, (x, y, n))
-        self._direct = Level(reduced, level.fine).down_matrices
+        reduction = ResolutionLevel(reduced, (x, y, n))
+        self._direct = ResolutionLevel(reduced, level.fine).down_matrices
         self._kept = [
             low_matrix @ down
             for low_matrix, down in zip(reduction.low_matrices, level.down_matrices, strict=True)

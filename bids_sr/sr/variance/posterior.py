@@ -17,7 +17,7 @@ import torch
 from scipy import ndimage, special
 from torch import Tensor
 
-from bids_sr.io.arrays import Array, Float32, Mask
+from bids_sr.io.arrays import Array, Float32, MaskArray
 from bids_sr.sr.variance.prior import Prior, correlation
 
 DRAWS = 64  # number of samples; the relative error of their standard deviation is 9 %
@@ -70,7 +70,7 @@ def error_draws(
 
 
 def effect_scale(
-    effect: Array, variance: Array, power: Array, mask: Mask, zooms: Sequence[float]
+    effect: Array, variance: Array, power: Array, mask: MaskArray, zooms: Sequence[float]
 ) -> Float32:
     """Return the scale tau^2 of a contrast from its effect and variance on the acquired grid.
 

@@ -13,8 +13,8 @@ is a Fourier coefficient of the prior variance map at their *difference*. Fluctu
 this map up to twice the acquired Nyquist frequency (Dertinger et al. 2009).
 
 Slices are independent. If the factor is above 1 across slices, they are interpolated in advance
-(`Level.across`), and the model applies to each plane. Large slices are divided into tiles, whose
-data overlap by more than the range of correlations.
+(`ResolutionLevel.across`), and the model applies to each plane. Large slices are divided into
+tiles, whose data overlap by more than the range of correlations.
 
 Tensors are (..., Z, X, Y), slices first.
 """
@@ -36,7 +36,7 @@ from torch.nn.functional import pad
 from bids_sr.io.arrays import Array, Float32, parts_of
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.sr.lapack import factor_in_place, solve_in_place
-from bids_sr.sr.operators import Level
+from bids_sr.sr.operators import ResolutionLevel
 
 _MARGIN = 4  # acquired voxels, width of the region around the mask that is included
 _REACH = 2.25  # full widths, distance beyond which a correlation is below 1e-6 and ignored
@@ -93,13 +93,13 @@ class Tile:
         Acquired voxels in the mask or near it (x, y, z).
     """
 
-    level: Level
+    level: ResolutionLevel
     inner: tuple[slice, slice]
     seen: tuple[slice, slice]
     near: Array = field(repr=False, compare=False)
 
     @classmethod
-    def around(cls, level: Level, mask: Array) -> Self:
+    def around(cls, level: ResolutionLevel, mask: Array) -> Self:
         """Return the tile around a mask (x, y, z) on the acquired grid.
 
         `level` is the in-plane conversion between the acquired and the high-resolution grid.

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from bids_sr.config.memory import Need
 from bids_sr.pipeline.artifacts import Facts, Image, Mask
-from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.pipeline.figure import Drawn, FigureContent, figure
 from bids_sr.report.sections import ANATOMICAL, PAIR, Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures.display_grids import binary, grid_of, native_or_display, onto
@@ -13,7 +13,7 @@ from bids_sr.steps.figures.display_grids import binary, grid_of, native_or_displ
 @figure(
     Shown("summary", "summary", suffix=ANATOMICAL, html=True, missing="summary of the subject")
 )
-def summarize_subject(*, subject_facts: Mapping[str, object]) -> Content:
+def summarize_subject(*, subject_facts: Mapping[str, object]) -> FigureContent:
     """Show the inputs of a participant, with warnings and notes.
 
     `subject_facts` has the entries of the summary.
@@ -46,7 +46,7 @@ def draw_brain(
     t1w_mask: Mask,
     t1w_tpms: list[Image] | None = None,
     roi_t1w: Mask | None = None,
-) -> Content:
+) -> FigureContent:
     """Draw brain mask, tissues and region of interest on the T1w image.
 
     The region of interest is outlined unless it covers about the whole brain.
@@ -94,7 +94,7 @@ def draw_brain(
 )
 def draw_normalization(
     t1w_preproc: Image, std_t1w: Image, template: Image, template_mask: Mask | None = None
-) -> Content:
+) -> FigureContent:
     """Draw the registration of the T1w image to the template, before and after.
 
     Parameters

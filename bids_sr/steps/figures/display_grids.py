@@ -15,11 +15,11 @@ from bids_sr.spatial.resampling import sample_volume
 
 _DISPLAY_MM = 1.5
 _FINE_MM = 0.85
-_Grid = tuple[Shape, Float]
+_DisplayGrid = tuple[Shape, Float]
 """Shape, and affine (voxel to RAS mm)."""
 
 
-def grid_of(image: Volume) -> _Grid:
+def grid_of(image: Volume) -> _DisplayGrid:
     """Return the shape and the voxel-to-RAS-mm matrix of an image."""
     x, y, z = image.data.shape
     return (x, y, z), image.affine
@@ -62,7 +62,7 @@ def percent_of(boldref: Volume | None, bold_mask: Volume | None) -> float | None
     return percent_scale(boldref.data, bold_mask.data) if boldref and bold_mask else None
 
 
-def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> _Grid:
+def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> _DisplayGrid:
     """Return an isotropic grid that contains a mask with a margin of 12 mm.
 
     The grid is parallel to the axes of the mask, and its voxels are at least as large as the
@@ -82,7 +82,7 @@ def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> _Grid:
     return (int(shape[0]), int(shape[1]), int(shape[2])), affine
 
 
-def native_or_display(mask: Volume) -> _Grid:
+def native_or_display(mask: Volume) -> _DisplayGrid:
     """Return the grid of a mask, or an isotropic 1 mm grid if its voxels are much smaller.
 
     The grid of the mask avoids interpolation.

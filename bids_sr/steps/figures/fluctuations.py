@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from bids_sr.pipeline.artifacts import Facts, Image, Mask
-from bids_sr.pipeline.figure import Content, figure
+from bids_sr.pipeline.figure import FigureContent, figure
 from bids_sr.report.sections import Shown
 from bids_sr.steps.figures.display_grids import binary, grid_of, onto
 
@@ -28,7 +28,7 @@ from bids_sr.steps.figures.display_grids import binary, grid_of, onto
 )
 def draw_variance(
     weight: Image, tested: Facts, bold_mask_hr: Mask, boldref: Image, guide_hr: Image | None = None
-) -> Content:
+) -> FigureContent:
     """Draw the prior SD map of a run on the high-resolution grid, below an anatomical image.
 
     Parameters

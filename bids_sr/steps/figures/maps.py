@@ -16,7 +16,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Verdict,
 )
-from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.pipeline.figure import Drawn, FigureContent, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps as run_maps_figures
@@ -48,7 +48,7 @@ def draw_design(
     contrasts: Contrasts,
     nuisance: list[str] | None = None,
     n_dummy: int = 0,
-) -> Content:
+) -> FigureContent:
     """Draw events, design matrix and contrasts of the linear model, which all series share.
 
     Parameters
@@ -211,7 +211,7 @@ def draw_surfaces(
         tables=("clusters",),
     ),
 )
-def show_clusters(clusters: Table, evaluation: Rows, verdict: Verdict) -> Content:
+def show_clusters(clusters: Table, evaluation: Rows, verdict: Verdict) -> FigureContent:
     """Show the largest clusters of the best method with atlas labels.
 
     The contrast of the verdict is shown first.

@@ -8,7 +8,7 @@ from bids_sr.glm.time_columns import kept_volumes
 from bids_sr.io.arrays import Array
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Confounds, Facts, Image, Mask, Series
-from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.pipeline.figure import Drawn, FigureContent, figure
 from bids_sr.report.sections import Shown
 
 _MAX_CARPET_ROWS = 1500
@@ -19,7 +19,7 @@ _TRACES = {"FD (mm)": "framewise_displacement", "DVARS": "std_dvars", "global": 
 @figure(Shown("runsummary", "motion", html=True, missing="summary of the run"))
 def summarize_run(
     censoring: Facts | None = None, *, run_facts: Mapping[str, object], n_dummy: int
-) -> Content:
+) -> FigureContent:
     """Return a summary of the acquired run with its numbers of excluded volumes.
 
     `censoring` has the counts of censored volumes; None if censoring was not requested.

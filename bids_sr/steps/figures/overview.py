@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from bids_sr.config.levels import Level, StoredMaps
+from bids_sr.config.levels import StorageLevel, StoredMaps
 from bids_sr.config.seeds import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.arrays import Array
@@ -23,7 +23,7 @@ from bids_sr.pipeline.artifacts import (
     Verdict,
     Volume,
 )
-from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.pipeline.figure import Drawn, FigureContent, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps as run_maps_figures
@@ -95,7 +95,7 @@ def draw_overview(
     calibrated: bool,
     at_rest: bool,
     run_facts: Mapping[str, object],
-    level: Level,
+    level: StorageLevel,
     methods: Sequence[str],
     baselines: str,
     smoothing: Sequence[float],
@@ -299,14 +299,14 @@ def show_viewer(
     series_names: Sequence[str],
     n_runs: int,
     entities: Mapping[str, str],
-    level: Level,
+    level: StorageLevel,
     methods: Sequence[str],
     baselines: str,
     smoothing: Sequence[float],
     kinds: Sequence[str],
     primary: str,
     minus_others: Sequence[str],
-) -> Content | None:
+) -> FigureContent | None:
     """Make the viewer of all maps of a run (HTML); None if there is no map.
 
     It opens with the best method of the verdict.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_sr.config.levels import Level, StoredMaps
+from bids_sr.config.levels import StorageLevel, StoredMaps
 from bids_sr.io.arrays import Array
 from bids_sr.io.json_values import real
 from bids_sr.metrics.rows import MetricRow
@@ -72,7 +72,7 @@ def draw_participant(
     entities: Mapping[str, str],
     percent: bool,
     at_rest: bool,
-    level: Level,
+    level: StorageLevel,
     methods: Sequence[str],
     baselines: str,
     smoothing: Sequence[float],

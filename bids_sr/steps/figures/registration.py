@@ -6,7 +6,7 @@ import numpy as np
 
 from bids_sr.config.memory import Need
 from bids_sr.pipeline.artifacts import Facts, Image, Mask, Transforms
-from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.pipeline.figure import Drawn, FigureContent, figure
 from bids_sr.report.sections import Shown
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import Cost
@@ -22,7 +22,7 @@ from bids_sr.steps.figures.display_grids import binary, display_grid, grid_of, o
         missing="registration metrics of the run",
     ),
 )
-def show_registration(registration: Facts) -> Content:
+def show_registration(registration: Facts) -> FigureContent:
     """Show the quality of the registrations of a run, with warnings about implausible values."""
     from bids_sr.report.registration_facts import registration_html
 
@@ -53,7 +53,7 @@ def draw_coregistration(
     t1w_mask: Mask,
     boldref2t1w_xfm: Transforms,
     t1w_tpms: list[Image] | None = None,
-) -> Content:
+) -> FigureContent:
     """Draw the registration of the boldref to the T1w image, before and after.
 
     Parameters
@@ -102,7 +102,7 @@ def draw_guide(
     guide_hr: Image,
     highres_file: Image | None = None,
     bold_mask_hr: Mask | None = None,
-) -> Content:
+) -> FigureContent:
     """Draw the high-resolution T2*w image and the boldref, before and after registration.
 
     `guide_hr` is the registered T2*w image on the high-resolution grid.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from bids_sr.pipeline.artifacts import Image, Mask, Series, Verdict
-from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.pipeline.figure import Drawn, FigureContent, figure
 from bids_sr.report.sections import Shown
 from bids_sr.series import RAW
 from bids_sr.sr.method import Cost
@@ -36,7 +36,7 @@ def draw_slice(
     bold_mask_hr: Mask,
     *,
     series_names: Sequence[str],
-) -> Content:
+) -> FigureContent:
     """Draw a slice of the middle volume in all series, and differences from B-spline."""
     from bids_sr.figures.maps import series_figure
 

@@ -7,7 +7,7 @@ import numpy as np
 from bids_sr.config.memory import Need
 from bids_sr.io.arrays import Array
 from bids_sr.pipeline.artifacts import Facts, File, Map, Mask, Rows, Table, Volume
-from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.pipeline.figure import Drawn, FigureContent, figure
 from bids_sr.report.sections import SCANS, Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.structural.scans import by_series, stacked, suffixes_of, untrained_slices
@@ -24,7 +24,7 @@ from bids_sr.steps.structural.scans import by_series, stacked, suffixes_of, untr
     ),
     cost=Cost(always=0.5),
 )
-def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Content:
+def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> FigureContent:
     """Show the tissue volumes of one session of a participant without low-resolution scans.
 
     `scan_facts` has alignment and position of each scan. `session` is the session label, or "" if

@@ -16,7 +16,7 @@ from bids_sr.sr.method import Cost
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.steps.memory import MEASURE_SCANS
 from bids_sr.steps.structural.scans import (
-    Align,
+    AlignmentModel,
     Tools,
     by_series,
     emptied,
@@ -47,7 +47,9 @@ def describe_measures(suffixes: Sequence[str], tools: Tools) -> str:
     )
 
 
-def describe_tissues(suffixes: Sequence[str], align: Align, tools: Tools) -> dict[str, object]:
+def describe_tissues(
+    suffixes: Sequence[str], align: AlignmentModel, tools: Tools
+) -> dict[str, object]:
     """Return metadata of the tissue segmentation of the measured scans."""
     program = "FAST" if _uses_fast(suffixes, tools) else "Atropos"
     return {

@@ -13,9 +13,9 @@ from bids_sr.pipeline.step import HERE, enumerated, step
 from bids_sr.sr.method import Cost
 from bids_sr.steps.memory import PREPARE_SCANS
 from bids_sr.steps.structural.scans import (
-    Align,
+    AlignmentModel,
     Extracted,
-    Scale,
+    IntensityScaling,
     Tools,
     emptied,
     grid_text,
@@ -89,7 +89,11 @@ estimated from numbers of iterations.
 
 
 def describe_preparation(
-    suffixes: Sequence[str], align: Align, scale: Scale, extracted: Extracted, tools: Tools
+    suffixes: Sequence[str],
+    align: AlignmentModel,
+    scale: IntensityScaling,
+    extracted: Extracted,
+    tools: Tools,
 ) -> str:
     """Return methods text of the preparation of scans of both resolutions.
 
@@ -127,7 +131,7 @@ _MASKED = {"brain": "brain", "intracranial": "brain mask dilated by 6 mm"}
 
 
 def describe_scan_mask(
-    suffixes: Sequence[str], align: Align, extracted: Extracted, *, of_model: bool
+    suffixes: Sequence[str], align: AlignmentModel, extracted: Extracted, *, of_model: bool
 ) -> dict[str, object]:
     """Return metadata of the mask of the scans.
 
@@ -138,7 +142,7 @@ def describe_scan_mask(
     return {"Description": _MASKED[extracted], "Type": "Brain", "Resolution": resolution}
 
 
-def _cost_of_preparation(suffixes: Sequence[str], anat_align: Align) -> Cost:
+def _cost_of_preparation(suffixes: Sequence[str], anat_align: AlignmentModel) -> Cost:
     return Cost(always=30.0, high=45.0 * len(suffixes) * _TIMES_AS_LONG[anat_align])
 
 
@@ -156,8 +160,8 @@ def prepare_scans(
     here: Path = HERE,
     suffixes: tuple[str, ...],
     baselines: Literal["default", "all"],
-    anat_align: Align,
-    anat_scale: Scale,
+    anat_align: AlignmentModel,
+    anat_scale: IntensityScaling,
     anat_mask: Extracted,
     anat_tools: Tools,
     random_seed: int,
@@ -232,7 +236,7 @@ def prepare_scans(
     return series["measured"], series["bspline"], other_scans, mask, brain, facts
 
 
-def _other_interpolations(baselines: str, anat_align: Align) -> tuple[str, ...]:
+def _other_interpolations(baselines: str, anat_align: AlignmentModel) -> tuple[str, ...]:
     """Return the interpolations other than the cubic spline, in order."""
     if baselines != "all":
         return ("linear",)
@@ -242,7 +246,7 @@ def _other_interpolations(baselines: str, anat_align: Align) -> tuple[str, ...]:
 
 
 def _external_tools(
-    anat_tools: Tools, anat_align: Align, here: Path
+    anat_tools: Tools, anat_align: AlignmentModel, here: Path
 ) -> "tuple[Unbias | None, ExtractBrain | None, AlignLinear | None]":
     """Return functions for bias correction, brain extraction and trilinear alignment with FSL.
 
@@ -286,8 +290,8 @@ def prepare_control(
     *,
     here: Path = HERE,
     suffixes: tuple[str, ...],
-    anat_align: Align,
-    anat_scale: Scale,
+    anat_align: AlignmentModel,
+    anat_scale: IntensityScaling,
     anat_mask: Extracted,
     anat_tools: Tools,
     random_seed: int,
@@ -359,8 +363,8 @@ def _grid_of_model(first: str, align: str) -> str:
 
 def describe_lowres_preparation(
     suffixes: Sequence[str],
-    align: Align,
-    scale: Scale,
+    align: AlignmentModel,
+    scale: IntensityScaling,
     extracted: Extracted,
     tools: Tools,
     grid_mm: Sequence[float],
@@ -402,8 +406,8 @@ def prepare_lowres(
     grid_mm: tuple[float, float, float],
     grid_orientation: str,
     baselines: Literal["default", "all"],
-    anat_align: Align,
-    anat_scale: Scale,
+    anat_align: AlignmentModel,
+    anat_scale: IntensityScaling,
     anat_mask: Extracted,
     anat_tools: Tools,
     random_seed: int,

@@ -15,8 +15,10 @@ from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative
 
-Align = Literal["rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"]
-Scale = Literal["percentile", "range"]
+AlignmentModel = Literal[
+    "rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"
+]
+IntensityScaling = Literal["percentile", "range"]
 Extracted = Literal["brain", "intracranial"]
 Tools = Literal["ants", "fsl"]
 

@@ -13,7 +13,13 @@ from bids_sr.sr.recipe import RecipeName
 from bids_sr.sr.recipe_changes import RecipeChange
 from bids_sr.sr.training_text import images_text
 from bids_sr.steps.memory import RESOLVE_SCANS, TRAIN_ON_SCANS
-from bids_sr.steps.structural.scans import Align, Scale, scan_of, stacked, suffixes_of
+from bids_sr.steps.structural.scans import (
+    AlignmentModel,
+    IntensityScaling,
+    scan_of,
+    stacked,
+    suffixes_of,
+)
 from bids_sr.steps.training import (
     MODEL,
     Model,
@@ -88,8 +94,8 @@ def train_on_scans(
     here: Path = HERE,
     method: str,
     suffixes: tuple[str, ...] = (),
-    anat_align: Align,
-    anat_scale: Scale,
+    anat_align: AlignmentModel,
+    anat_scale: IntensityScaling,
     recipe: RecipeName,
     recipe_changes: tuple[RecipeChange, ...],
     model_source: Source,

@@ -28,7 +28,7 @@ from _shuffles import (
 )
 
 from bids_sr.glm.design import build_design
-from bids_sr.glm.noise import Noise
+from bids_sr.glm.noise import NoiseModel
 from bids_sr.glm.regressors import DesignError, Events
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 
@@ -263,7 +263,7 @@ def test_ignoring_autocorrelation_shows(tmp_path, monkeypatch):
     monkeypatch.setattr(
         _shuffles,
         "estimate_noise",
-        lambda blocks, matrix, mask, zooms, level: Noise.white(int(mask.sum())),
+        lambda blocks, matrix, mask, zooms, level: NoiseModel.white(int(mask.sum())),
     )
     found = rates(tmp_path, 500 + 5 * ar_noise(1, 90, 2000, 0.5))
     assert mean_interval(found.rates, 0)[0] > 0.002

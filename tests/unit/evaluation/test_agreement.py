@@ -7,7 +7,7 @@ import pytest
 
 from bids_sr.evaluation.agreement import (
     _STATISTICS,
-    Key,
+    ComparisonKey,
     Way,
     _inner_products,
     _statistics,
@@ -15,11 +15,11 @@ from bids_sr.evaluation.agreement import (
     interval,
     resampled,
 )
-from bids_sr.glm.blocks import Block, _assign_halves
+from bids_sr.glm.blocks import TaskBlock, _assign_halves
 
 N_BLOCKS, N_VOXELS = 12, 4000
 BLOCKS = tuple(
-    _assign_halves([Block(condition="a", events=((20.0 * k, 10.0),)) for k in range(N_BLOCKS)])
+    _assign_halves([TaskBlock(condition="a", events=((20.0 * k, 10.0),)) for k in range(N_BLOCKS)])
 )
 HALVES = np.array([[(b.half == h) / 6 for b in BLOCKS] for h in (0, 1)])
 
@@ -169,7 +169,7 @@ def test_intervals_hold_the_expected_figure_about_as_often_as_they_say(name):
     assert np.mean(high - low) / 3.92 == pytest.approx(value.std(), rel=0.3)
 
 
-KEY = Key("ev", "beyond", "a", "brain")
+KEY = ComparisonKey("ev", "beyond", "a", "brain")
 
 
 def drawn(value, spread, rng):

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from shortnames import against_of, measure_of
 
-from bids_sr.evaluation.agreement import Key, agreement_rows, interval
+from bids_sr.evaluation.agreement import ComparisonKey, agreement_rows, interval
 from bids_sr.evaluation.effects_of_run import RunEffects
 from bids_sr.evaluation.reference_maps import replaced
 from bids_sr.evaluation.references import known_activation, measured_map
 from bids_sr.glm.block_effects import Effects, save_effects
-from bids_sr.glm.blocks import Block, _assign_halves
+from bids_sr.glm.blocks import TaskBlock, _assign_halves
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.spatial.nyquist import beyond_nyquist
 
@@ -30,7 +30,7 @@ N_BLOCKS = 12
 BLOCKS = tuple(
     _assign_halves(
         [
-            Block(condition=("thumb", "little")[k % 2], events=((20.0 * k, 10.0),))
+            TaskBlock(condition=("thumb", "little")[k % 2], events=((20.0 * k, 10.0),))
             for k in range(N_BLOCKS)
         ]
     )
@@ -192,7 +192,8 @@ def test_intervals_hold_what_other_blocks_of_the_run_would_give(files):
     for seed in range(150):
         found = (run.banded(betas_of(seed, share, true, 3.0), run.bands) for share in (0.8, 0.2))
         better, worse = (
-            known.scores(maps)[Key("r", "beyond", "thumb", "brain")].mean(axis=0) for maps in found
+            known.scores(maps)[ComparisonKey("r", "beyond", "thumb", "brain")].mean(axis=0)
+            for maps in found
         )
         runs.append(
             (better[0], *interval(better), better[0] - worse[0], *interval(better - worse))

@@ -9,7 +9,7 @@ import pytest
 from shortnames import against_of, measure_of
 
 from bids_sr.evaluation.agreement import (
-    Key,
+    ComparisonKey,
     Way,
     _cross_validate_settings,
     _inner_products,
@@ -22,7 +22,7 @@ from bids_sr.evaluation.agreement import (
 from bids_sr.evaluation.effects_of_run import RunEffects, save_fine_effects
 from bids_sr.evaluation.references import measured_halves
 from bids_sr.glm.block_effects import Effects, save_effects
-from bids_sr.glm.blocks import Block, _assign_halves
+from bids_sr.glm.blocks import TaskBlock, _assign_halves
 from bids_sr.glm.smoothing import smooth
 from bids_sr.spatial.nyquist import beyond_nyquist
 
@@ -71,7 +71,7 @@ def test_correlations_from_inner_products_are_those_of_the_maps():
 def blocks_of(text):
     return tuple(
         _assign_halves(
-            [Block(condition=c, events=((20.0 * k, 10.0),)) for k, c in enumerate(text)]
+            [TaskBlock(condition=c, events=((20.0 * k, 10.0),)) for k, c in enumerate(text)]
         )
     )
 
@@ -368,7 +368,7 @@ def test_results_repeat_and_do_not_depend_on_other_series_or_contrasts(run):
 
 
 def test_a_control_takes_the_setting_that_wins_the_other_way_round(run):
-    key = Key("r", "beyond", "a", "brain")
+    key = ComparisonKey("r", "beyond", "a", "brain")
 
     def one(*ways):
         return {key: np.array(ways)[:, None]}

@@ -4,12 +4,12 @@ import numpy as np
 
 from bids_sr.evaluation.effects_of_run import _SAME_RATIOS, RunEffects, control_width
 from bids_sr.glm.block_effects import Effects, save_effects
-from bids_sr.glm.blocks import Block, _assign_halves
+from bids_sr.glm.blocks import TaskBlock, _assign_halves
 from bids_sr.glm.smoothing import smooth
 
 SHAPE, ZOOMS = (24, 24, 6), (2.0, 2.0, 3.0)
 BLOCKS = tuple(
-    _assign_halves([Block(condition="a", events=((20.0 * k, 10.0),)) for k in range(8)])
+    _assign_halves([TaskBlock(condition="a", events=((20.0 * k, 10.0),)) for k in range(8)])
 )
 
 

@@ -14,7 +14,7 @@ from bids_sr.evaluation.effects_of_run import RunEffects
 from bids_sr.evaluation.reference_maps import _detection, _ranking, known_truths, truth_rows
 from bids_sr.evaluation.references import known_activation, measured_map
 from bids_sr.glm.block_effects import Effects, save_effects
-from bids_sr.glm.blocks import Block, _assign_halves
+from bids_sr.glm.blocks import TaskBlock, _assign_halves
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.transforms import hr_grid
@@ -169,7 +169,9 @@ def test_detail_beyond_nyquist_comes_from_whole_slices(tmp_path):
     rng = np.random.default_rng(0)
     shape, affine = hr_grid((6, 5, 4), np.diag([4.0, 4.0, 3.0, 1.0]), (2, 2, 1))
     blocks = tuple(
-        _assign_halves([Block(condition="thumb", events=((20.0 * k, 10.0),)) for k in range(4)])
+        _assign_halves(
+            [TaskBlock(condition="thumb", events=((20.0 * k, 10.0),)) for k in range(4)]
+        )
     )
     true = rng.normal(size=shape).astype(np.float32)
     fine = beyond_nyquist(true, (2, 2, 1))

@@ -10,7 +10,7 @@ import pytest
 
 from bids_sr.glm.block_effects import block_effects, load_effects, save_effects
 from bids_sr.glm.blocks import (
-    Block,
+    TaskBlock,
     TooFewBlocks,
     _assign_halves,
     block_design,
@@ -83,7 +83,9 @@ def test_many_short_trials_become_chunks_that_keep_their_events():
 
 
 def test_halves_alternate_within_a_condition_and_pass_over_what_does_not_count():
-    blocks = [Block(condition=c, events=((k, 1.0),), used=k != 0) for k, c in enumerate("aababa")]
+    blocks = [
+        TaskBlock(condition=c, events=((k, 1.0),), used=k != 0) for k, c in enumerate("aababa")
+    ]
     assert [(b.condition, b.half) for b in _assign_halves(blocks) if b.used] == [
         ("a", 0),
         ("b", 0),
@@ -139,7 +141,7 @@ def test_a_condition_with_one_block_is_left_out_of_both_halves(caplog):
 
 def test_a_half_is_the_mean_of_its_blocks_then_the_contrast():
     blocks = _assign_halves(
-        [Block(condition=c, events=((k, 1.0),)) for k, c in enumerate("ababaa")]
+        [TaskBlock(condition=c, events=((k, 1.0),)) for k, c in enumerate("ababaa")]
     )
     halves = half_weights(blocks, {"a": 2.0, "b": -2.0})
     # third of a counts in half 0 again

@@ -13,7 +13,7 @@ from scipy.linalg import toeplitz
 from bids_sr.glm.autoregression import autocorrelations, levinson
 from bids_sr.glm.design import build_design, contrast_vector
 from bids_sr.glm.linear_model import ContrastModel, t_to_z
-from bids_sr.glm.noise import Noise, estimate_noise
+from bids_sr.glm.noise import NoiseModel, estimate_noise
 from bids_sr.glm.regressors import Events
 
 BLOCKS = Events(
@@ -49,7 +49,7 @@ def fit(courses, matrix, vectors, **options):
 
 def known(rho, n):
     """Noise of given autocorrelations at the first lags, known exactly, in n voxels."""
-    return Noise.shared(
+    return NoiseModel.shared(
         labels=np.zeros(n, dtype=np.intp),
         rho=np.array([rho]),
         spread=np.zeros((1, len(rho), len(rho))),
@@ -88,7 +88,7 @@ def test_agrees_with_nilearn_where_noise_is_white():
     rng = np.random.default_rng(7)
     courses = 500 + 5 * found.matrix[:, [0]] + ar_noise(rng, 200, 300, 0.4)
     labels, results = run_glm(courses, found.matrix, noise_model="ols")
-    estimate = ContrastModel(found.matrix, vectors, Noise.white(300)).fit(courses)
+    estimate = ContrastModel(found.matrix, vectors, NoiseModel.white(300)).fit(courses)
     for index, vector in enumerate(vectors):
         theirs = compute_contrast(labels, results, vector, stat_type="t")
         np.testing.assert_allclose(
@@ -121,7 +121,7 @@ def test_each_voxel_gets_the_model_of_its_group():
     found = design(60)
     vector = contrast_vector(found, "a", {"a": 1.0})[None]
     courses = 100 + ar_noise(np.random.default_rng(3), 60, 6, 0.3)
-    both = Noise.shared(
+    both = NoiseModel.shared(
         labels=np.array([0, 1, 0, 1, 1, 0]),
         rho=np.array([[0.6, 0.3], [0.1, 0.0]]),
         spread=np.zeros((2, 2, 2)),
@@ -181,7 +181,7 @@ def test_degrees_of_freedom_by_rank_on_a_collinear_design():
     courses = 100 + ar_noise(np.random.default_rng(2), 200, 50, 0.3)
     lean = fit(courses, found.matrix, vector[:-1][None])
     fat = fit(courses, doubled, vector[None])
-    assert ContrastModel(doubled, vector[None], Noise.white(50)).dof == found.dof
+    assert ContrastModel(doubled, vector[None], NoiseModel.white(50)).dof == found.dof
     np.testing.assert_allclose(fat["t"], lean["t"], rtol=1e-7)
 
 

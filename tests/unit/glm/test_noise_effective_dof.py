@@ -8,7 +8,7 @@ from scipy import signal, stats
 from bids_sr.glm.autoregression import effective_dof
 from bids_sr.glm.design import build_design, contrast_vector
 from bids_sr.glm.linear_model import ContrastModel
-from bids_sr.glm.noise import Noise, estimate_noise
+from bids_sr.glm.noise import NoiseModel, estimate_noise
 from bids_sr.glm.regressors import Events
 
 
@@ -41,7 +41,9 @@ def test_uncertainty_is_that_of_the_logarithm_of_the_variance():
     design, vector = model(60, 4, 5)
     drawn = np.random.default_rng(0).normal(0.3, 0.03, 4000)
     rho = drawn[:, None] ** np.arange(1, 4)
-    noise = Noise.shared(np.zeros(1, dtype=np.intp), rho.mean(axis=0)[None], np.cov(rho.T)[None])
+    noise = NoiseModel.shared(
+        np.zeros(1, dtype=np.intp), rho.mean(axis=0)[None], np.cov(rho.T)[None]
+    )
     found = ContrastModel(design.matrix, vector, noise, rank=design.rank)
     logs = np.log([found._variance_factors(each)[0] for each in rho[:400]])
     stated = 2 / found._solve(0).effective[0] - 2 / found.dof

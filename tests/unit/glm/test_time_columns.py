@@ -17,7 +17,7 @@ from bids_sr.glm.cross_correlation import cross_correlation, filter_of_design
 from bids_sr.glm.design import build_design
 from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.model_confounds import model_confounds
-from bids_sr.glm.noise import Noise
+from bids_sr.glm.noise import NoiseModel
 from bids_sr.glm.regressors import DesignError, Events, Seeds
 from bids_sr.glm.seeds import within, without
 from bids_sr.glm.time_columns import (
@@ -98,7 +98,7 @@ def test_white_noise_gives_the_ordinary_least_squares_of_the_kept_rows():
     signals = np.random.default_rng(1).standard_normal((N, 6)) + 100
     signals[~kept] += 1e3
     weights = np.eye(len(design.columns))[:1]
-    found = ContrastModel(design.matrix, weights, Noise.white(6)).fit(signals)
+    found = ContrastModel(design.matrix, weights, NoiseModel.white(6)).fit(signals)
     x, y = plain.matrix[kept], signals[kept]
     beta, *_ = np.linalg.lstsq(x, y, rcond=None)
     rest = ((y - x @ beta) ** 2).sum(axis=0) / design.dof
@@ -113,7 +113,7 @@ def test_autoregressive_noise_gives_generalized_least_squares_of_the_kept_rows()
     table = modeled(TimeModel(fd_censor=0.5))
     kept = kept_volumes(table, N)
     design, plain = designed(table), designed(head_motion())
-    noise = Noise.shared(np.zeros(3, dtype=np.intp), np.array([[0.6]]), np.zeros((1, 1, 1)))
+    noise = NoiseModel.shared(np.zeros(3, dtype=np.intp), np.array([[0.6]]), np.zeros((1, 1, 1)))
     signals = np.random.default_rng(2).standard_normal((N, 3)) + 50
     found = ContrastModel(design.matrix, np.eye(len(design.columns))[:1], noise).fit(signals)
     inverse = np.linalg.inv(toeplitz(0.6 ** np.arange(N))[np.ix_(kept, kept)])
@@ -178,7 +178,7 @@ def test_a_pass_band_costs_the_degrees_of_freedom_of_the_frequencies_it_removes(
     assert design.dof == straight.dof - removed
     # a sine outside the band has no effect on what is estimated, one inside the band has
     courses = np.cos(np.pi * np.outer(np.arange(N) + 0.5, [3, 20, 60]) / N)
-    fit = ContrastModel(design.matrix, np.eye(len(design.columns))[:1], Noise.white(3))
+    fit = ContrastModel(design.matrix, np.eye(len(design.columns))[:1], NoiseModel.white(3))
     effect = fit.fit(courses + 10)["effect"][0]
     np.testing.assert_allclose(effect[[0, 2]], 0, atol=1e-10)
     assert abs(effect[1]) > 1e-3

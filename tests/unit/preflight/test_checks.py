@@ -18,7 +18,7 @@ from checking import found_by, problems_of
 from graphmaker import stage_minutes
 
 from bids_sr.bids import BoldRun, Findings
-from bids_sr.bids.inputs import Truth
+from bids_sr.bids.inputs import HighresReference
 from bids_sr.bids.method_options import series_of_run
 from bids_sr.cli.console import line_of, start_lines
 from bids_sr.cli.stages import expected
@@ -102,7 +102,7 @@ def test_a_run_without_a_pair_lacks_series_made_of_one(planned: Planned) -> None
 
 def test_baselines_of_the_pair_are_made_for_a_reference_or_on_request(planned: Planned) -> None:
     run = planned().subjects[0].runs[0]
-    judged = dataclasses.replace(run, truth=Truth())
+    judged = dataclasses.replace(run, truth=HighresReference())
 
     def of_the_pair(one: BoldRun, superres: SuperRes) -> set[str]:
         return {"inject", "ratio"} & set(series_of_run(one, superres))

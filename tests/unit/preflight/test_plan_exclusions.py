@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from bidsmaker import BidsMaker
 
-from bids_sr.bids.inputs import Truth
+from bids_sr.bids.inputs import HighresReference
 from bids_sr.cli import main as program
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
@@ -107,7 +107,9 @@ def test_an_image_that_a_run_uses_stops_that_run_whatever_its_name(
     image = three.root / "sub-01" / "func" / "sub-01_task-tap_acq-highres_dir-PA_bold.nii.gz"
     header = replace(first.header, path=image)
     if role == "truth":
-        first = replace(first, truth=Truth(root=three.root, series=replace(first, header=header)))
+        first = replace(
+            first, truth=HighresReference(root=three.root, series=replace(first, header=header))
+        )
     elif role == "calibration":
         first = replace(first, calibration=replace(first, header=header))
     else:

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from bids_sr.bids import Findings
-from bids_sr.bids.inputs import Truth
+from bids_sr.bids.inputs import HighresReference
 from bids_sr.cli.parser import parse_settings
 from bids_sr.preflight.reference_checks import tell_unused_reference
 
-KNOWN = Truth(root=Path("truth"), activations={"thumb": Path("thumb.nii.gz")})
+KNOWN = HighresReference(root=Path("truth"), activations={"thumb": Path("thumb.nii.gz")})
 MEASURED: Any = SimpleNamespace(
     root=Path("truth"), activations=KNOWN.activations, series=SimpleNamespace()
 )

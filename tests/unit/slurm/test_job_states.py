@@ -16,10 +16,10 @@ from bids_sr.notices import Notice, record
 from bids_sr.slurm.calls import ACTIVE
 from bids_sr.slurm.job_states import (
     State,
+    _JobStatus,
     _message_in,
     _read_status,
     _state_of,
-    _Status,
     failures,
     fates,
     summary,
@@ -30,8 +30,8 @@ from bids_sr.slurm.scripts import write_scripts
 from bids_sr.slurm.submission import Submission, latest, load, submissions
 
 
-def wrote(state: str, code: int | None = None, **more: object) -> _Status:
-    return _Status(participant="sub-01", state=state, exit_code=code, **more)  # type: ignore[arg-type]
+def wrote(state: str, code: int | None = None, **more: object) -> _JobStatus:
+    return _JobStatus(participant="sub-01", state=state, exit_code=code, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def wrote(state: str, code: int | None = None, **more: object) -> _Status:
         (wrote("failed", None, stopped="cancel"), "", State.FAILED, "cancelled"),
     ],
 )
-def test_state_and_reason(status: _Status | None, seen: str, state: State, why: str) -> None:
+def test_state_and_reason(status: _JobStatus | None, seen: str, state: State, why: str) -> None:
     assert _state_of(status, seen) == (state, why)
 
 
@@ -89,7 +89,7 @@ def test_state_and_reason(status: _Status | None, seen: str, state: State, why: 
     ),
 )
 def test_every_failure_has_a_reason_and_nothing_else_has(
-    status: _Status | None, seen: str
+    status: _JobStatus | None, seen: str
 ) -> None:
     state, why = _state_of(status, seen)
     assert (state is State.FAILED) == bool(why)

@@ -254,7 +254,7 @@ def test_nothing_to_register_is_refused() -> None:
 @pytest.mark.parametrize("shift", [0.4, -1.3])
 def test_samples_are_those_of_scipy_up_to_the_edges(shape, shift):
     volume = np.random.default_rng(0).random(shape, np.float32)
-    level = hmc._Level(
+    level = hmc._SearchLevel(
         volume,
         np.ones(shape, bool),
         np.diag([3.0, 3.0, 3.0, 1.0]),
@@ -278,9 +278,9 @@ def test_samples_are_those_of_scipy_up_to_the_edges(shape, shift):
     np.testing.assert_allclose(found[inside], (expected - level.values)[inside], atol=1e-6)
 
 
-def _level_of(shape: tuple[int, ...]) -> hmc._Level:
+def _level_of(shape: tuple[int, ...]) -> hmc._SearchLevel:
     volume = np.random.default_rng(0).random(shape, np.float32)
-    return hmc._Level(
+    return hmc._SearchLevel(
         volume,
         np.ones(shape, bool),
         np.diag([3.0, 3.0, 3.0, 1.0]),

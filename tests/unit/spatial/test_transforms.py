@@ -18,6 +18,7 @@ from bids_sr.spatial.transforms import (
     rigid_matrix,
     rigid_params,
 )
+from bids_sr.sr.matrices import upsample
 
 CENTER = np.array([3.0, -12.0, 25.0])
 
@@ -147,3 +148,10 @@ def test_euler_angles_of_itk_are_read(tmp_path, flag, order):
     np.testing.assert_allclose(
         apply(read_itk(tmp_path / "x.txt")[0], (lps @ point)[None])[0], expected
     )
+
+
+def test_images_and_grids_of_a_rounded_factor_have_one_size() -> None:
+    shape, factor = (75, 75, 10), (1.166666, 1.166666, 1.0)
+    grid, _ = hr_grid(shape, np.eye(4), factor)
+    image = upsample("linear", np.zeros(shape, np.float32), factor)
+    assert grid == image.shape == (88, 88, 10)

@@ -8,7 +8,7 @@ import pytest
 
 from bids_sr.glm import slice_fusion
 from bids_sr.glm.block_effects import Effects, save_effects
-from bids_sr.glm.blocks import Block
+from bids_sr.glm.blocks import TaskBlock
 from bids_sr.io.arrays import Array, Float
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
@@ -47,7 +47,7 @@ def effects_file(folder: Path, effect: Array, shift: float, seed: int) -> Path:
     noise = np.random.default_rng(seed).normal(size=(*thick.shape, 4))
     betas = (thick[..., None] + 0.1 * thick.std() * noise).astype(np.float32)
     blocks = tuple(
-        Block(condition="hand", events=((20.0 * k, 10.0),), half=k % 2) for k in range(4)
+        TaskBlock(condition="hand", events=((20.0 * k, 10.0),), half=k % 2) for k in range(4)
     )
     effects = Effects(
         series="sbl",

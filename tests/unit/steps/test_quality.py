@@ -12,7 +12,7 @@ from shortnames import measure_of
 from torch import nn
 
 from bids_sr.glm.block_effects import Effects, save_effects
-from bids_sr.glm.blocks import Block
+from bids_sr.glm.blocks import TaskBlock
 from bids_sr.glm.design import Design
 from bids_sr.glm.model_confounds import MOTION
 from bids_sr.glm.regressors import Events
@@ -41,10 +41,10 @@ def effects(series: str, seed: int, *, signal: float = 30.0) -> Effects:
     """
     rng = np.random.default_rng(seed)
     blocks = [
-        Block(condition=name, events=((20.0 * k, 10.0),), half=k // 2 % 2)
+        TaskBlock(condition=name, events=((20.0 * k, 10.0),), half=k // 2 % 2)
         for k, name in enumerate("ab" * 4)
     ]
-    blocks.append(Block(condition="c", events=((170.0, 10.0),)))
+    blocks.append(TaskBlock(condition="c", events=((170.0, 10.0),)))
     betas = signal * center()[..., None] + rng.normal(size=(*SHAPE, 9))
     count = len(blocks)
     static = 500 + 20 * np.random.default_rng(99).normal(size=SHAPE)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.sr.operators import Level, level_above, level_below, to_slices, to_volume
+from bids_sr.sr.operators import ResolutionLevel, level_above, level_below, to_slices, to_volume
 from bids_sr.sr.variance import temporal_components
 from bids_sr.sr.variance.estimation import filled_sd
 from bids_sr.sr.variance.prior import Tile
@@ -190,7 +190,7 @@ def test_slices_and_volume_are_inverse():
 
 
 def test_standard_deviation_on_the_fine_grid_is_that_of_the_filled_change():
-    level = Level((8, 8, 3), (16, 16, 3))
+    level = ResolutionLevel((8, 8, 3), (16, 16, 3))
     course = np.random.default_rng(0).normal(size=(50, 2))
     course -= course.mean(0)
     course, _ = np.linalg.qr(course)
