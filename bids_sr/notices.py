@@ -124,7 +124,7 @@ class Notice:
         Text of a note or warning, or reason of an error.
     remedy : str
         Advice for the user.
-    level : Level
+    level : NoticeLevel
         Severity: ``note``, ``warning`` or ``error``.
     subject : str
         Label of the participant, without prefix; "" if the message concerns all participants.

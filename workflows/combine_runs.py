@@ -103,7 +103,7 @@ def combine_participant(
 
     Returns
     -------
-    list[CombinedRuns]
+    list[CombinedMaps]
         One per task and session, then one per task over sessions; empty if no runs belong
         together, or without maps of a linear model.
     """

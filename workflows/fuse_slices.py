@@ -36,7 +36,7 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
     ----------
     planned : Planned
         Settings of the call and plan of all participants.
-    combined : CombinedRuns
+    combined : CombinedMaps
         Runs that are combined, with their transforms.
 
     Returns

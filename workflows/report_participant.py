@@ -22,7 +22,7 @@ def report_participant(
     ----------
     planned : Planned
         Settings of the call and plan of all participants.
-    combined : Sequence[CombinedRuns]
+    combined : Sequence[CombinedMaps]
         Combined maps of the participant.
     fused : Sequence[FusedSlices | None]
         Results of the fusion across slices of the same runs; None if they cannot be fused.

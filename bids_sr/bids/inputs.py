@@ -313,7 +313,7 @@ class Survey(Findings):
     chosen : dict
         Name of a run → BOLD file and events table, for all selected runs. Tables of unusable runs
         are checked as well.
-    sources : tuple of Derivatives
+    sources : tuple of DerivativeFolder
         Directories of ``--derivatives``.
     type_order : dict
         Task → trial types in the order that determines the sign of default contrasts, the same for

@@ -110,8 +110,8 @@ class Index:
         return images.get(label, [])
 
     def _inherited(self, image: Path, suffix: str, extension: str) -> list[Path]:
-        # files of another data set only have the file next to them
         """Return the metadata or events files that apply to an image."""
+        # images of another dataset only have the file next to them
         if self._root not in image.parents:
             neighbor = image.with_name(f"{stem_of(image)}_{suffix}{extension}")
             return [neighbor] * neighbor.is_file()

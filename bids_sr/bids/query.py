@@ -1,4 +1,4 @@
-"""Selection of data: root, participants, filters, well-formed names and one file per run."""
+"""Selection of participants, runs and their files from a dataset."""
 
 import json
 import re

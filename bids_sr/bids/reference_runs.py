@@ -144,7 +144,7 @@ def truth_in_dataset(
 
     Returns
     -------
-    Truth or None
+    HighresReference or None
         Reference from the first folder with a usable reference.
     """
     for place in (root / name for name in _PLACES):

@@ -19,7 +19,7 @@ _INDENT = 12
 
 
 def item(name: str, text: str) -> str:
-    """Return a line of a list, which starts with a word; long text is wrapped.
+    """Format an item of a list, with its name before the text; long text is wrapped.
 
     >>> item("output", "/out")
     '  output    /out'

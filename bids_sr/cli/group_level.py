@@ -224,7 +224,7 @@ def _with_crashes(absent: Sequence[tuple[str, str]], output_dir: Path) -> list[s
 
 
 def plan_text(prepared: _Group | ScansGroup) -> str:
-    """Return the number of tables that would be combined, and the missing participants."""
+    """Describe the tables that would be combined, and the missing participants."""
     if isinstance(prepared, ScansGroup):
         return structural_group.plan_text(prepared)
     lines = [

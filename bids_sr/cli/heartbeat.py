@@ -29,7 +29,7 @@ def heartbeat(beat: Callable[[], None], every_s: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def still(say: Callable[[str], None], label: str, every_s: float = EVERY_S) -> Iterator[None]:
-    """Report once per minute that work, which prints nothing itself, is still running."""
+    """Report at regular intervals that silent work is still running."""
     start = time.monotonic()
     with heartbeat(
         lambda: say(f"{label}: still running after {(time.monotonic() - start) / 60:.0f} min"),

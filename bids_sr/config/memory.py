@@ -76,7 +76,7 @@ class Sizes:
 
 @frozen
 class Need:
-    """Memory that a kind of step adds (GB): a constant, and values per million voxels of `Sizes`.
+    """Memory of a step (GB): a constant part, and parts proportional to the image sizes.
 
     Attributes
     ----------

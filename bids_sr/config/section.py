@@ -111,7 +111,7 @@ def argument(flags: str, help: str, **how: object) -> Any:
 
 
 def option_of(item: "Field[Any]") -> _Option:
-    """Return the option properties of a field."""
+    """Return the properties with which a field was declared as an option."""
     properties: _Option = item.metadata["option"]
     return properties
 

@@ -119,7 +119,7 @@ class ComparedVoxels:
     ----------
     name : str
         Name of the region, such as ``brain`` or ``active40``.
-    voxels : Mask
+    voxels : MaskArray
         Selection among the N voxels of the brain (N,).
     ways : Sequence[Way]
         Weights of block maps for each comparison.
@@ -185,7 +185,7 @@ class Reference:
 
         Returns
         -------
-        dict[Key, Float]
+        dict[ComparisonKey, Float]
             Scores (ways, 1 + n_boot); NaN in regions with fewer than ten voxels.
         """
         by_key: dict[ComparisonKey, list[Float]] = {}
@@ -298,7 +298,7 @@ def resampled(
 
     Parameters
     ----------
-    blocks : Sequence[Block]
+    blocks : Sequence[TaskBlock]
         Blocks of the run.
     weights : ndarray
         Weights of the blocks in each half (H, B).
@@ -354,7 +354,7 @@ def _vary_seeds(scores: Mapping[str, _ScoresByKey], seed: int) -> None:
 
     Parameters
     ----------
-    scores : Mapping[str, dict[Key, Float]]
+    scores : Mapping[str, dict[ComparisonKey, Float]]
         Scores by series and key; resamples are changed.
     seed : int
         Seed of the draws.
@@ -393,7 +393,7 @@ def _cross_validate_settings(
 
     Parameters
     ----------
-    tried : Mapping[float, dict[Key, Float]]
+    tried : Mapping[float, dict[ComparisonKey, Float]]
         Scores with two ways each, by setting (width in mm, or number of components).
     """
     scores: _ScoresByKey = {}

@@ -38,7 +38,7 @@ class RunEffects:
     ----------
     files : Mapping[str, Path]
         Files of `bids_sr.glm.block_effects.save_effects` by series.
-    mask, roi : Mask
+    mask, roi : MaskArray
         Brain and region of interest on the high-resolution grid (X, Y, Z).
     affine : Float
         Voxel-to-RAS-mm matrix of this grid (4, 4).
@@ -249,7 +249,7 @@ def control_width(acquired: Effects, inside: MaskArray, fwhm_mm: float) -> float
     ----------
     acquired : Effects
         Block effects of the acquired series.
-    inside : Mask
+    inside : MaskArray
         Voxels of the compared series' evaluation (X, Y, Z).
     fwhm_mm : float
         Smoothing that gives the acquired series the smoothness of the compared series.

@@ -95,9 +95,7 @@ def _decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
 
 
 def below_zero(row: MetricRow) -> bool:
-    """Return True if the interval of an explained fraction, or a value without an interval, is
-    below
-    0.
+    """Return whether an explained fraction is below 0, including its interval if there is one.
 
     NaN is not below 0.
     """

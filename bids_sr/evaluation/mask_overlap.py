@@ -40,7 +40,7 @@ def mask_rows(
 
     Parameters
     ----------
-    masks : Mapping[str, Mask | None]
+    masks : Mapping[str, MaskArray | None]
         Masks (X, Y, Z) by series, on one grid; None gives n/a.
     references : Mapping[str, Volume]
         Masks of the acquired series and, if available, of the measured series, by name, on the

@@ -293,9 +293,9 @@ def artifact_flag(lowres: Real, degraded: Real, mask: MaskArray, head: MaskArray
         Low-resolution image of the pair (3D).
     degraded : Real
         High-resolution image of the pair, downsampled to the same grid (3D).
-    mask : Mask
+    mask : MaskArray
         Voxels to compare, on that grid (3D, boolean).
-    head : Mask
+    head : MaskArray
         Voxels with signal on that grid (3D, boolean).
 
     Returns
@@ -399,13 +399,13 @@ def activation_flags(
     ----------
     maps : Mapping[str, Real]
         Correlation maps of the acquired series by condition (3D each).
-    roi : Mask
+    roi : MaskArray
         Voxels of the region of interest on the grid of the maps (3D, boolean).
-    mask : Mask
+    mask : MaskArray
         Voxels of the brain on the grid of the maps (3D, boolean).
     affine : Float
         Voxel-to-world matrix of the maps (4 x 4, RAS+ mm).
-    fdr : Mapping[str, Mask] | None, optional
+    fdr : Mapping[str, MaskArray] | None, optional
         Regions active at FDR .05 by condition (3D each).
 
     Returns

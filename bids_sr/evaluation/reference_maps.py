@@ -340,14 +340,14 @@ def truth_rows(
 ) -> list[MetricRow]:
     """Return all metric rows of whole-run maps relative to the measured map and known activation.
 
-    Reference maps and the maps of one series are in memory at a time.
+    Only the reference maps and the maps of one series are held in memory.
 
     Parameters
     ----------
-    files : Mapping[float, Mapping[str, Mapping[tuple[str, str], File]]]
+    files : Mapping[float, Mapping[str, Mapping[tuple[str, str], _MapFile]]]
         Map files by FWHM (mm), series and (contrast, stat); t, effect and correlation maps on the
         high-resolution grid.
-    load : Callable[[File], Float32]
+    load : Callable[[_MapFile], Float32]
         Reads a map (3D) from its file or artifact.
     contrasts : Contrasts
         Weights of conditions (at rest: seeds) by contrast.

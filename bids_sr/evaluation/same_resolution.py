@@ -87,7 +87,7 @@ def same_resolution(
     ----------
     acquired, other : Sequence[Array]
         Differences of both series on the high-resolution grid, see `changes_of`.
-    mask, zooms : Mask
+    mask, zooms : MaskArray
         Brain mask (X, Y, Z) and voxel sizes (mm) of the high-resolution grid.
     factor : Sequence[float]
         Acquired over high-resolution voxel size by axis.

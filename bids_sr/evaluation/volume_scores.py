@@ -137,7 +137,7 @@ def volume_scores(
         Series by name, on the grid of the measured series and with the same number of volumes.
     measured : SeriesReader
         Series measured at the high resolution (4D).
-    mask : Mask
+    mask : MaskArray
         Brain mask (X, Y, Z).
     n_dummy : int
         Number of non-steady-state volumes at the start.

@@ -46,7 +46,7 @@ def comparison_figure(
         High-resolution reference, the target (X, Y, Z).
     interpolated : Real
         Low-resolution image interpolated linearly to the grid of the reference: the input.
-    mask : Mask
+    mask : MaskArray
         Brain (X, Y, Z); the slice with the most brain voxels is drawn.
     methods : Mapping[str, Real]
         Super-resolved images, the outputs, by name.

@@ -29,7 +29,7 @@ def decorrelation_figure(
         Images on one grid (X, Y, Z) by name.
     zooms : Sequence[float]
         Voxel size along each axis (mm).
-    mask : Mask
+    mask : MaskArray
         Brain (X, Y, Z); the slice with the most brain voxels is drawn.
 
     Returns

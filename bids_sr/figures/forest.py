@@ -53,7 +53,7 @@ class ForestPanel:
     ----------
     title : str
         Text above the panel.
-    points : Mapping[str, Sequence[Point]]
+    points : Mapping[str, Sequence[ForestPoint]]
         Points by label; labels without a finite value are marked n/a.
     lines : Mapping[str, tuple[str, Dashes, float]]
         Color, dashes and position of vertical lines by name.
@@ -90,7 +90,7 @@ def forest_figure(
         Rows of panels.
     labels : Mapping[str, str]
         Text at the left by key of the points, from top to bottom.
-    legend : Mapping[str, Point]
+    legend : Mapping[str, ForestPoint]
         Appearance of a point by name.
     row_names : Sequence[str]
         Headings of the rows of panels; may be empty.

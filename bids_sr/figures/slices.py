@@ -320,7 +320,7 @@ def image_figure(
 
     Parameters
     ----------
-    rows : Sequence[Row]
+    rows : Sequence[PanelRow]
         Label and panels of each row.
     scale : Layer | None
         Layer whose color scale is drawn below the panels; None if no color scale is drawn.

@@ -186,7 +186,7 @@ def map_activation(
     ----------
     reader : SeriesReader
         Series in BOLD signal units, including dummies.
-    mask : Mask
+    mask : MaskArray
         Brain on the series' grid (X, Y, Z).
     events : Regressors
         Events, or seeds instead of events.

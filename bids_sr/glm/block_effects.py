@@ -41,7 +41,7 @@ class Effects:
         Signal change of a sustained block in complete slices (X, Y, Z, B), unit of the series.
     mean : ndarray
         Mean over time (X, Y, Z).
-    blocks : tuple[Block, ...]
+    blocks : tuple[TaskBlock, ...]
         Blocks, see `bids_sr.glm.blocks.BlockDesign`.
     covariance : ndarray
         Covariance of the effects for noise of variance one (B, B).
@@ -125,7 +125,7 @@ def temporal_components(
     ----------
     reader : SeriesReader
         Series with all of its volumes (4D).
-    mask : Mask
+    mask : MaskArray
         Voxels of the brain on the grid of the series (3D, boolean).
     start : int
         First volume, counted from 0.

@@ -225,7 +225,7 @@ def response_shares(
 
     Parameters
     ----------
-    blocks : Sequence[Block]
+    blocks : Sequence[TaskBlock]
         Blocks of the run in order of time.
     times : Float
         Times of the volumes that are used (s).

@@ -52,7 +52,7 @@ def largest_clusters(values: Real, region: MaskArray, affine: Float) -> list[_Cl
     ----------
     values : Real
         Map of any statistic (3D).
-    region : Mask
+    region : MaskArray
         Voxels of the region (3D, boolean).
     affine : Float
         Voxel-to-world matrix of the map (4 x 4, RAS+ mm).

@@ -63,7 +63,7 @@ def gather(
     ----------
     reader : SeriesReader
         Motion-corrected series (uncompressed).
-    mask : Mask
+    mask : MaskArray
         Brain on the grid of the series.
     motion : pd.DataFrame
         Motion parameters, one row per volume, with the columns MOTION (mm, rad).

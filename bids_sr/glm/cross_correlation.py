@@ -18,9 +18,9 @@ def temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:
     The filter precedes the correlation with the task in the activation maps of the paper. Source:
     STSS-SRfMRI (stss-srfmri), equation 1, on vectors with their mean subtracted; for raw signals
     the equation is nearly constant, because their mean dominates. The paper does not state a
-    cut-off. The default of 0.1 Hz passes most of the canonical response, and respiration is above
-    it. The low-pass filter is the projection on cosines (DCT-II) up to the cut-off; it has no
-    phase and no transient, and treats both ends alike. The time series of the task is filtered in
+    cut-off. The default of 0.1 Hz passes most of the canonical response and removes respiration.
+    The low-pass filter is the projection on cosines (DCT-II) up to the cut-off, which has zero
+    phase and no transients at either end. The time series of the task is filtered in
     the same way. Blocks of other conditions remain in the time series, as in the paper; only the
     GLM models them.
 

@@ -68,7 +68,7 @@ def median_displacement(positions: Array, active: MaskArray) -> float:
     ----------
     positions : Array
         Positions of its slices (X, Y, m_r).
-    active : Mask
+    active : MaskArray
         Active voxels in thin slices of the first run (X, Y, n).
 
     Returns
@@ -186,9 +186,9 @@ def check_fusion(
         Positions of the slices of the second run (X, Y, m_r).
     prior_sd : Array
         Prior SD of the effect in thin slices (X, Y, n).
-    columns : Mask
+    columns : MaskArray
         Columns near the brain (X, Y).
-    active : Mask
+    active : MaskArray
         Active voxels in thin slices of the first run (X, Y, n).
 
     Returns

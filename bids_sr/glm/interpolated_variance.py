@@ -35,7 +35,7 @@ def noise_autocorrelation(t: Array, mask: MaskArray) -> Float:
     ----------
     t : Array
         Map of t values (3D), whose noise has the same variance everywhere.
-    mask : Mask
+    mask : MaskArray
         Brain (3D, boolean).
 
     Returns

@@ -125,7 +125,7 @@ class ContrastModel:
         Design (T, P), whose columns span a constant.
     contrasts : ndarray
         Weights of the columns (C, P).
-    noise : Noise
+    noise : NoiseModel
         Noise model of the voxels.
     rank : int | None
         Rank of the design; None to compute it.

@@ -154,11 +154,11 @@ def activation_rows(
 
     Parameters
     ----------
-    maps, regions : _Maps
+    maps, regions : _MapArrays
         Maps by (contrast, stat) and regions by (contrast, threshold label), on one grid.
     contrasts : Contrasts
         Weights of conditions (at rest: seeds) by contrast.
-    mask, roi, affine : Mask
+    mask, roi, affine : MaskArray
         Brain and region of interest (X, Y, Z); voxel to RAS mm.
     series : str
         Name of the series.
@@ -253,13 +253,13 @@ def raised_rows(
 
     Parameters
     ----------
-    maps : _Maps
+    maps : _MapArrays
         Maps on the acquired grid by (contrast, stat).
     contrasts, thresholds : Contrasts
         Contrasts of the maps, and thresholds of the regions.
     acquired, fine : Volume
         Brain masks on the acquired and on the high-resolution grid.
-    roi : Mask
+    roi : MaskArray
         Region of interest on the high-resolution grid.
     fwhm_mm : float
         Gaussian smoothing of the maps (FWHM, mm).

@@ -405,7 +405,7 @@ def estimate_noise(
 
     Returns
     -------
-    Noise
+    NoiseModel
         Autocorrelation; white noise if no voxel has residuals.
     """
     basis = orthonormal(matrix)

@@ -31,18 +31,18 @@ def grow_roi(
 
     Parameters
     ----------
-    roi : Mask
+    roi : MaskArray
         Voxels of the region of interest on the grid of the map (3D, boolean).
     cc_map : Real
         Largest correlation over conditions in the acquired series (3D).
-    mask : Mask
+    mask : MaskArray
         Voxels of the brain on the grid of the map (3D, boolean).
     affine : Float
         Voxel-to-world matrix of the map (4 x 4, RAS+ mm).
 
     Returns
     -------
-    tuple[Mask, float]
+    tuple[MaskArray, float]
         Grown region (3D, boolean), and the smallest CC of added voxels.
 
     Raises

@@ -61,7 +61,7 @@ class CombinedEstimate:
 
     Parameters
     ----------
-    mask : Mask
+    mask : MaskArray
         Voxels with an estimate in every run.
     effect : Float
         Weighted mean of the effects.

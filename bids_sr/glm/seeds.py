@@ -40,7 +40,7 @@ def seed_voxels(
 
     Parameters
     ----------
-    mask : Mask
+    mask : MaskArray
         Brain (X, Y, Z).
     affine : Float
         Voxel-to-RAS-mm matrix (4, 4).
@@ -53,7 +53,7 @@ def seed_voxels(
 
     Returns
     -------
-    Mask
+    MaskArray
         Voxels of the seed (3D, boolean), at least one.
 
     Raises

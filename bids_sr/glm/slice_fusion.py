@@ -283,7 +283,7 @@ def fuse_slices(runs: Sequence[SlicedEffects], prior_sd: Array, columns: MaskArr
         Effects in each run, the first on its own grid (`place_first_run`).
     prior_sd : Array
         Prior SD of the effect (X, Y, n) up to a factor, larger than 0 (`thin_prior_sd`).
-    columns : Mask
+    columns : MaskArray
         Columns to fuse (X, Y). In the other columns the slices of the first run are interpolated.
 
     Returns

@@ -59,7 +59,7 @@ def smooth(
         Voxel size along each axis (mm).
     fwhm_mm : float
         Width of the Gaussian (FWHM, mm); 0 returns the values unchanged.
-    box : _Box, optional
+    box : _BoundingBox, optional
         Range of voxels to return, along each axis. Voxels outside the box contribute to the
         result.
 

@@ -96,7 +96,7 @@ def compare_pairs(by_metric: Mapping[str, Scores], trained: Sequence[str]) -> li
 
     Returns
     -------
-    list[TableRow]
+    list[ScoreRow]
         One row per metric and pair; ``difference`` is the mean of ``name`` minus ``minus``.
     """
     rows = list[ScoreRow]()

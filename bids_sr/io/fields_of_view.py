@@ -194,7 +194,7 @@ def inside_field(
 
     Returns
     -------
-    Mask
+    MaskArray
         True for voxels inside (n,).
 
     Examples

@@ -125,7 +125,7 @@ def grid_of(template: str, resolution: str) -> _TemplateGrid | None:
 
     Returns
     -------
-    _Grid | None
+    _TemplateGrid | None
         Shape and voxel-to-world matrix (4 x 4, RAS+ mm); None if unknown.
     """
     for ending in ("T1w.nii.gz", "desc-brain_mask.nii.gz", "desc-brain_T1w.nii.gz"):

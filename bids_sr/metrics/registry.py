@@ -21,7 +21,7 @@ HIGHER, LOWER, ONE, NEITHER = _Better.__args__  # type: ignore[attr-defined]
 class _Statistic:
     """Description of a statistic in the metrics tables."""
 
-    unit: str  # 1 for a pure number, signal for the unit of the series
+    unit: str  # "1" for dimensionless values, "signal" for the unit of the series
     description: str  # description in the sidecar
     # Direction of merit. NEITHER if a difference is not a merit by itself (a smaller region can be
     # a smaller part of the true region); None if groups do not compare the statistic (coordinates,

@@ -31,7 +31,7 @@ def reference_range(reference: Real, mask: MaskArray | None = None) -> float:
     ----------
     reference : Real
         Reference image, with intensities in any unit.
-    mask : Mask | None, optional
+    mask : MaskArray | None, optional
         Voxels to include (boolean, same shape); None includes all voxels.
 
     Returns
@@ -52,7 +52,7 @@ def mae(reference: Real, image: Real, *, mask: MaskArray | None = None) -> float
         Reference image, with intensities in any unit.
     image : Real
         Image to evaluate, with the same shape and unit.
-    mask : Mask | None, optional
+    mask : MaskArray | None, optional
         Voxels to include (boolean, same shape); None includes all voxels.
     """
     x, y = _flatten_inside(reference, image, mask)
@@ -68,7 +68,7 @@ def rmse(reference: Real, image: Real, *, mask: MaskArray | None = None) -> floa
         Reference image, with intensities in any unit.
     image : Real
         Image to evaluate, with the same shape and unit.
-    mask : Mask | None, optional
+    mask : MaskArray | None, optional
         Voxels to include (boolean, same shape); None includes all voxels.
     """
     x, y = _flatten_inside(reference, image, mask)
@@ -84,7 +84,7 @@ def nmse(reference: Real, image: Real, *, mask: MaskArray | None = None) -> floa
         Reference image, with intensities in any unit.
     image : Real
         Image to evaluate, with the same shape and unit.
-    mask : Mask | None, optional
+    mask : MaskArray | None, optional
         Voxels to include (boolean, same shape); None includes all voxels.
     """
     x, y = _flatten_inside(reference, image, mask)
@@ -104,7 +104,7 @@ def psnr(
         Image to evaluate, with the same shape and unit.
     data_range : float
         Largest minus smallest possible value, in the unit of the images.
-    mask : Mask | None, optional
+    mask : MaskArray | None, optional
         Voxels to include (boolean, same shape); None includes all voxels.
 
     Returns
@@ -165,7 +165,7 @@ def ssim(
         Image to evaluate, with the same shape and unit.
     data_range : float
         Largest minus smallest possible value, in the unit of the images.
-    mask : Mask | None, optional
+    mask : MaskArray | None, optional
         Voxels to include (boolean, same shape); None includes all voxels.
 
     Returns

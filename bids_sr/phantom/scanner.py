@@ -57,7 +57,7 @@ def distortion(rng: np.random.Generator, grid: ScanGrid, inside: Array, size_mm:
     ----------
     rng : np.random.Generator
         Source of random numbers.
-    grid : Grid
+    grid : ScanGrid
         Shape, and voxel-to-world matrix (4 x 4, RAS+ mm).
     inside : Array
         Voxels of the head on this grid (3D, boolean).
@@ -100,7 +100,7 @@ class Scanner:
 
     Attributes
     ----------
-    grid : Grid
+    grid : ScanGrid
         Shape and affine of the image.
     pose : Array
         Transform of an image point to its head point (4 x 4, RAS+ mm).

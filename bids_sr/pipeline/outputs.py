@@ -30,7 +30,7 @@ class Outputs:
         Directory of figures; None for `output_dir`.
     entities : Mapping[str, str]
         Entities that all files have in common, long names to labels.
-    level : Level
+    level : StorageLevel
         Storage level (``--level``).
     provenance : Mapping[str, object]
         Sidecar keys that describe how a table was computed.
@@ -106,7 +106,7 @@ class Outputs:
             Metadata that are only known after the step has run.
         provenance : bool, default=False
             Whether the sidecar describes how the file was computed.
-        level : Level, default="standard"
+        level : StorageLevel, default="standard"
             Lowest storage level (``--level``) that includes the file.
         exported_as : Mapping[str, str] | None, optional
             Entities that differ in the data sets for other programs, "" to omit an entity. If

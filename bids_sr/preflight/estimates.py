@@ -27,7 +27,7 @@ from bids_sr.series import series_names
 from bids_sr.sr.method import get_method
 from bids_sr.steps.memory import largest_gb
 
-# largest share of a volume in another space that the field of view of a run fills
+# fraction of a volume in another space that is inside the field of view of the run, at most
 _SPACE_SHARE = 0.5
 _BESIDE_GB = 0.1  # average memory of a step that runs in parallel with the largest step
 # share of a series: effects of the first series, and of each further series

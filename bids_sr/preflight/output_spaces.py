@@ -105,7 +105,7 @@ def _refuse_resolution(
 
 
 def _is_known(space: Space, where: str, findings: Findings) -> bool:
-    """Return whether a space exists in niworkflows, with a cohort only if required."""
+    """Return whether niworkflows has the space and its cohort; report a problem otherwise."""
     from niworkflows.utils.spaces import SpatialReferences
 
     spec = {"cohort": space.cohort} if space.cohort else {}

@@ -39,7 +39,7 @@ class Estimate:
         Largest images, which determine the memory.
     work_gb, output_gb : float
         Disk space for intermediate files and for results.
-    rows : tuple of Row
+    rows : tuple of StageCost
         Cost by stage.
     """
 
@@ -74,7 +74,7 @@ class Plan:
         Name of a skipped run → reasons.
     type_order : mapping
         Task → trial types in the order that determines the sign of default contrasts.
-    sources : tuple of Derivatives
+    sources : tuple of DerivativeFolder
         Directories of ``--derivatives``.
     nuisance : list of str or None
         Columns of the confounds in the linear models. If None, motion and aCompCor are used.

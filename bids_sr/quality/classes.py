@@ -38,16 +38,16 @@ def white_matter_hyperintensities(
     ----------
     flair : Real
         FLAIR image with intensities in any unit (X, Y, Z).
-    brain : Mask
+    brain : MaskArray
         Brain voxels on the same grid (X, Y, Z).
     zooms : Sequence[float]
         Voxel size along each axis (mm).
-    likely : Mask | None, optional
+    likely : MaskArray | None, optional
         Voxels where lesions are likely (X, Y, Z); None uses the whole brain.
 
     Returns
     -------
-    Mask
+    MaskArray
         Voxels of hyperintensities (X, Y, Z; boolean).
 
     Raises
@@ -82,11 +82,11 @@ def overlap(
 
     Parameters
     ----------
-    reference : Mask
+    reference : MaskArray
         Voxels of the class in the reference (boolean).
-    voxels : Mask
+    voxels : MaskArray
         Voxels of the class in the compared image (boolean, same shape).
-    region : Mask | None, optional
+    region : MaskArray | None, optional
         Voxels to count (boolean, same shape); None counts all voxels.
 
     Returns
@@ -153,9 +153,9 @@ def segmentations(
     ----------
     contrast : str
         BIDS suffix of the scans.
-    masks : Mapping[str, Mapping[str, Mask]]
+    masks : Mapping[str, Mapping[str, MaskArray]]
         Voxels of each class (3D, boolean) by name, for each series.
-    mask : Mask
+    mask : MaskArray
         Brain voxels on the grid of the scans (3D, boolean), for the overlap.
     zooms : Sequence[float]
         Voxel size along each axis (mm).
@@ -194,16 +194,16 @@ def lesions(
     ----------
     series : Mapping[str, Real]
         FLAIR scans (3D, 0 to 1) by series.
-    mask : Mask
+    mask : MaskArray
         Brain voxels (3D, boolean).
     zooms : Sequence[float]
         Voxel size along each axis (mm).
-    likely : Mask | None, optional
+    likely : MaskArray | None, optional
         Voxels where lesions are likely (3D, boolean); None uses the whole brain.
 
     Returns
     -------
-    dict[str, dict[str, Mask]]
+    dict[str, dict[str, MaskArray]]
         Voxels of class ``wmh`` by series.
     """
     return {

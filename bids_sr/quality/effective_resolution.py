@@ -46,7 +46,7 @@ def effective_resolution(
         One slice (X, Y) or several slices (X, Y, Z), with intensities in any unit.
     zooms : Sequence[float]
         Voxel size along each axis (mm).
-    mask : Mask | None, optional
+    mask : MaskArray | None, optional
         Voxels of the head, of the shape of the image. Slices with less than a tenth of their
         voxels in the mask are excluded; None includes all slices.
 

@@ -36,7 +36,7 @@ def _summary_ratios(image: Real, masks: Mapping[str, MaskArray]) -> dict[str, di
     ----------
     image : Real
         Image with intensities in any unit (3D).
-    masks : Mapping[str, Mask]
+    masks : Mapping[str, MaskArray]
         Voxels of ``gm``, ``wm`` and ``csf`` (3D, boolean).
 
     Raises
@@ -65,7 +65,7 @@ def cjv(image: Real, gm: MaskArray, wm: MaskArray) -> float:
     ----------
     image : Real
         Image with intensities in any unit (3D).
-    gm, wm : Mask
+    gm, wm : MaskArray
         Voxels of gray and white matter (3D, boolean).
     """
     gray, white = _inside(image, gm, "gm"), _inside(image, wm, "wm")
@@ -84,7 +84,7 @@ def efc(image: Real, mask: MaskArray | None = None) -> float:
     ----------
     image : Real
         Image with intensities in any unit (3D).
-    mask : Mask | None, optional
+    mask : MaskArray | None, optional
         Voxels to include (3D, boolean); None includes all voxels.
 
     Raises
@@ -119,7 +119,7 @@ def fwhm(
         Image with intensities in any unit (X, Y, Z).
     zooms : Sequence[float]
         Voxel size along each axis (mm).
-    mask : Mask | None, optional
+    mask : MaskArray | None, optional
         Voxels to include (3D, boolean); None includes all voxels.
 
     Returns
@@ -157,7 +157,7 @@ def wm2max(image: Real, wm: MaskArray) -> float:
     ----------
     image : Real
         Image with intensities in any unit (3D).
-    wm : Mask
+    wm : MaskArray
         Voxels of white matter (3D, boolean).
 
     Raises
@@ -208,7 +208,7 @@ def likeness(
         Scans of one contrast (3D, 0 to 1) by series.
     measured : Real
         High-resolution scan as measured (3D, 0 to 1).
-    mask : Mask
+    mask : MaskArray
         Brain voxels on the grid of the scans (3D, boolean).
     slices : Sequence[int]
         Numbers of the slices, counted from 0.
@@ -255,9 +255,9 @@ def quality(
         BIDS suffix of the scans.
     series : Mapping[str, Real]
         Scans of one contrast (3D, 0 to 1) by series.
-    mask : Mask
+    mask : MaskArray
         Brain voxels on the grid of the scans (3D, boolean).
-    tissues : Mapping[str, Mask]
+    tissues : Mapping[str, MaskArray]
         Voxels of ``gm``, ``wm`` and ``csf`` (3D, boolean); may be empty.
     zooms : Sequence[float]
         Voxel size along each axis (mm).

@@ -25,7 +25,7 @@ def nmse_voxel(reference: Real, image: Real, *, mask: MaskArray | None = None) -
         High-resolution reference, with intensities in any unit.
     image : Real
         Image to evaluate, with the same shape and unit.
-    mask : Mask | None, optional
+    mask : MaskArray | None, optional
         Voxels to include (boolean, same shape); None includes all voxels.
     """
     inside = slice(None) if mask is None else mask
@@ -46,7 +46,7 @@ def cjv_signed(image: Real, gm: MaskArray, wm: MaskArray) -> float:
     ----------
     image : Real
         Image with intensities in any unit (3D).
-    gm, wm : Mask
+    gm, wm : MaskArray
         Voxels of gray and white matter (3D, boolean).
 
     Raises
@@ -74,7 +74,7 @@ def efc_sum(image: Real, mask: MaskArray | None = None) -> float:
     ----------
     image : Real
         Image with intensities in any unit.
-    mask : Mask | None, optional
+    mask : MaskArray | None, optional
         Voxels to include (boolean, same shape); None includes all voxels.
 
     Raises
@@ -100,7 +100,7 @@ def half_maximum(image: Real, mask: MaskArray | None = None) -> float:
     ----------
     image : Real
         Image with intensities in any unit.
-    mask : Mask | None, optional
+    mask : MaskArray | None, optional
         Voxels to include (boolean, same shape); None includes all voxels.
     """
     return float(np.asarray(image if mask is None else image[mask], dtype=np.float64).max()) / 2
@@ -115,7 +115,7 @@ def wm2max_p95(image: Real, wm: MaskArray) -> float:
     ----------
     image : Real
         Image with intensities in any unit (3D).
-    wm : Mask
+    wm : MaskArray
         Voxels of white matter (3D, boolean).
 
     Raises

@@ -60,13 +60,13 @@ class QualitySums:
 
     Parameters
     ----------
-    mask : Mask
+    mask : MaskArray
         Brain voxels on the grid of the series (3D, boolean).
     zooms : Sequence[float]
         Voxel size along each axis (mm).
     n_volumes : int
         Number of steady-state volumes that will be added.
-    uncensored : Mask | None, optional
+    uncensored : MaskArray | None, optional
         True for volumes that are not censored (n_volumes,), at least four; None includes all
         volumes. Mean, noise and trend are computed from these volumes, and differences from
         consecutive uncensored volumes.
@@ -178,13 +178,13 @@ def series_quality(
     ----------
     volumes : Iterable[Real]
         Steady-state volumes in order (X, Y, Z each).
-    mask : Mask
+    mask : MaskArray
         Brain voxels (X, Y, Z; boolean).
     zooms : Sequence[float]
         Voxel size along each axis (mm).
     n_volumes : int
         Number of volumes.
-    uncensored : Mask | None, optional
+    uncensored : MaskArray | None, optional
         True for volumes that are not censored (n_volumes,); None includes all volumes.
     """
     sums = QualitySums(mask, zooms, n_volumes, uncensored)
@@ -211,7 +211,7 @@ def quality_metrics(quality: _SeriesQuality, mask: MaskArray) -> dict[str, float
     ----------
     quality : _SeriesQuality
         Maps and smoothness of a series.
-    mask : Mask
+    mask : MaskArray
         Brain voxels on the grid of the series (3D, boolean).
 
     Returns

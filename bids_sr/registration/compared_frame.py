@@ -88,7 +88,7 @@ class Alignment:
         Factor that converts the signal of the series to the signal of the run; 1 if they agree.
     offset : float
         Signal that is added after scaling, in units of the run.
-    both : Mask
+    both : MaskArray
         Voxels to compare: positive in the run, and not masked in the series (3D).
     least : float
         Mean of the series above which a voxel has signal.
@@ -353,9 +353,9 @@ def _pose(
         Volume of the run (3D), whose signal fills voxels of the series without signal.
     compared : Array
         Volume of the compared series (3D).
-    has_signal : Mask
+    has_signal : MaskArray
         Voxels in which the series has signal (3D).
-    covered : tuple[Mask, int]
+    covered : tuple[MaskArray, int]
         Part of the head and its margin, as returned by `_covered`.
     affine : Array
         Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
@@ -460,7 +460,7 @@ def poses_of(
         Series that is compared with the run (4D).
     boldref : Volume
         Boldref of the run (3D).
-    mask : Mask
+    mask : MaskArray
         Brain voxels of the boldref (3D, boolean).
 
     Returns

@@ -36,7 +36,7 @@ _TURNS_TRIED = 3
 _TURN_SHARE = 0.25  # fraction of the mutual information above 1 that counts as close
 # ratio of mutual information above 1 from which a rotated start replaces the headers
 _TURNED_GAIN = 1.5
-# correlation of aligned images of one contrast, below which the alignment is not believed
+# smallest correlation of aligned images of one contrast; below it, the alignment is rejected
 _ALIKE = 0.97
 
 
@@ -256,16 +256,16 @@ def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: 
 
 
 def align_alike(fixed: Volume, moving: Volume, mask: Array) -> Array | None:
-    """Align images of one contrast and one head from their headers by Gauss-Newton.
+    """Align two images of the same head and contrast by Gauss-Newton, starting from their headers.
 
-    It takes a tenth of the time of `rigid`, and fails if the head moved far.
+    The alignment takes about a tenth of the time of `rigid`, and fails after large head motion.
 
     Parameters
     ----------
     fixed : Volume
-        Image that stays in place (3D).
+        Fixed image (3D).
     moving : Volume
-        Image that is brought onto the fixed one (3D).
+        Moving image (3D).
     mask : Array
         Voxels of the head in the fixed image (3D, boolean).
 

@@ -241,7 +241,7 @@ def prepare(
 
     Parameters
     ----------
-    scans : Mapping[_Key, Volume]
+    scans : Mapping[_ScanKey, Volume]
         Scans by contrast and resolution (``highres`` or ``lowres``). For contrasts without a
         low-resolution scan, the 99.9th percentile of the high-resolution scan is scaled to 1. With
         a `grid`, all scans are low-resolution.
@@ -397,9 +397,9 @@ def _assemble(
 
     Parameters
     ----------
-    corrected : Mapping[_Key, Volume]
+    corrected : Mapping[_ScanKey, Volume]
         Bias-corrected scans by contrast and resolution.
-    placements : tuple[Mapping[_Key, Placement], Mapping[_Key, Placement]]
+    placements : tuple[Mapping[_ScanKey, Placement], Mapping[_ScanKey, Placement]]
         Placements of all scans, and other placements for trilinear interpolation, if any.
     frame : Volume
         Image that defines the grid.

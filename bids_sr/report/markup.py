@@ -45,7 +45,7 @@ def table(
     ----------
     caption : str
         Caption of the table.
-    heads : Sequence[Head]
+    heads : Sequence[ColumnHead]
         Heads of the columns, with or without a unit.
     rows : Iterable[Sequence[Any]]
         Cells of each row.

@@ -50,7 +50,7 @@ def coarse_mask(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
 
     Parameters
     ----------
-    mask : Mask
+    mask : MaskArray
         Voxels of a region (3D, boolean).
     affine : Array
         Voxel-to-world matrix of the mask (4 x 4, RAS+ mm).
@@ -59,7 +59,7 @@ def coarse_mask(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
 
     Returns
     -------
-    Mask
+    MaskArray
         Low-resolution voxels that are more than half inside the mask (3D, boolean).
     """
     return coarsen(mask, affine, mm)[0] > 0.5

@@ -154,7 +154,7 @@ def edge_mismatch(
         Image whose strong edges are located (X, Y, Z).
     second : Array
         Image that is compared at these edges, on the same grid (X, Y, Z).
-    mask : Mask
+    mask : MaskArray
         Voxels of the head (X, Y, Z); edges up to `blur_mm` outside the mask count.
     affine : Array
         Voxel-to-world matrix (4 x 4, RAS+ mm); only the voxel sizes are used.

@@ -215,7 +215,7 @@ class _SearchLevel:
 
         Returns
         -------
-        tuple[Float, Mask]
+        tuple[Float, MaskArray]
             Differences (N,), and True for samples inside the field of view (N,).
         """
         from bids_sr.spatial.spline_kernels import compare_moved

@@ -63,7 +63,7 @@ def grow(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
 
     Parameters
     ----------
-    mask : Mask
+    mask : MaskArray
         Voxels of a region (3D, boolean).
     affine : Array
         Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
@@ -72,7 +72,7 @@ def grow(mask: MaskArray, affine: Array, mm: float) -> MaskArray:
 
     Returns
     -------
-    Mask
+    MaskArray
         Voxels of the dilated or eroded region (3D, boolean).
     """
     mask = np.asarray(mask, dtype=bool)
@@ -138,7 +138,7 @@ def percent_scale(reference: Array, mask: MaskArray) -> float:
     ----------
     reference : Array
         Boldref of the acquired series (X, Y, Z).
-    mask : Mask
+    mask : MaskArray
         Brain voxels on the same grid.
     """
     return 100 / float(reference[np.asarray(mask) > 0].mean())

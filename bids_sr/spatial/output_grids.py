@@ -36,7 +36,7 @@ class PlacedGrid:
         Number of voxels along each axis.
     affine : Array
         Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-    inside : Mask
+    inside : MaskArray
         Voxels inside the field of view of the boldref (3D, boolean).
     points : Float32
         Positions of these N voxels in the boldref (N, 3; RAS mm).
@@ -105,7 +105,7 @@ class PlacedGrid:
         ----------
         maps : Iterable[tuple[Array, bool]]
             Maps on one grid (3D each), and True if a map contains labels.
-        mask : Mask
+        mask : MaskArray
             Voxels of the same grid where maps can be different from 0.
         affine : Array
             Voxel-to-world matrix of the maps (4 x 4, RAS+ mm).
@@ -220,7 +220,7 @@ def grid_around(mask: MaskArray, affine: Array, zooms: Array) -> tuple[Shape, Fl
 
     Parameters
     ----------
-    mask : Mask
+    mask : MaskArray
         Brain voxels (3D, boolean).
     affine : Array
         Voxel-to-world matrix of the mask (4 x 4, RAS+ mm).

@@ -10,9 +10,9 @@ def dice(a: MaskArray, b: MaskArray) -> float:
 
     Parameters
     ----------
-    a : Mask
+    a : MaskArray
         Voxels of the first region (boolean, any shape).
-    b : Mask
+    b : MaskArray
         Voxels of the second region (boolean, same shape).
     """
     total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))

@@ -25,7 +25,7 @@ def ribbon_means(
     ----------
     maps : Iterable[Array]
         Maps on one grid, 0 outside the brain (3D each).
-    mask : Mask
+    mask : MaskArray
         Brain voxels (3D).
     affine : Array
         Voxel-to-world matrix of the grid in the frame of the surfaces (4 x 4, RAS+ mm).

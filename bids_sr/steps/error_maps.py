@@ -88,7 +88,7 @@ def error_images(
         Maps of the linear model (3D).
     error : Array
         Variance of the reconstruction error (3D), 0 outside the brain.
-    brain : Mask
+    brain : MaskArray
         Brain (3D).
     is_wide : bool
         Whether the smoothing is wide, so that the error enters t and z; see `is_wide`.

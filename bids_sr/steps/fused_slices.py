@@ -112,9 +112,9 @@ def measure_displacements(
     ----------
     maps : list[Map]
         Maps of the first run, of which a t map with the least smoothing selects active voxels.
-    mask : Mask
+    mask : MaskArray
         Brain of the first run on the grid of the maps.
-    masks : dict[str, Mask]
+    masks : dict[str, MaskArray]
         Brains of the further runs on the grids of their maps, by name of the run.
     first2run_xfms : dict[str, Transforms]
         Transforms from a point of the first run to its point in each further run.

@@ -13,8 +13,8 @@ def _of_t1w(always: float, t1w: float) -> Need:
     return Need(always=always, t1w=t1w, high=0.0)
 
 
-# GB per million voxels: ten dense layers hold about 2,000 channels of complete volumes for their
-# gradients (``benchmarks/results/dense_memory.md``)
+# GB per million voxels: to compute gradients, ten dense layers keep about 2,000 feature maps of
+# complete volumes in memory (``benchmarks/results/dense_memory.md``)
 _DENSE_TRAINING = 14.0
 # float32 points, a volume, and its copies; see `bids_sr.spatial.output_grids`
 _SPACES = 0.03

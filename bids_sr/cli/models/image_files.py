@@ -122,7 +122,7 @@ def brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> tuple[MaskA
 
     Returns
     -------
-    mask : Mask
+    mask : MaskArray
         Brain mask, or all nonzero voxels if no brain was found.
     scale : float
         Intensity that corresponds to 1 in a network: 99th percentile of the mean image in the

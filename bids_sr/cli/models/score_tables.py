@@ -95,7 +95,7 @@ def compare_rows(
 
     Parameters
     ----------
-    rows : Sequence[TableRow]
+    rows : Sequence[ScoreRow]
         One row per image and method, with the columns of `SCORES`, ``name`` and ``participant``.
     methods : Sequence[str]
         Names of the methods to compare with each other and with interpolations.
@@ -107,7 +107,7 @@ def compare_rows(
 
     Returns
     -------
-    dict[tuple[str, str], list[TableRow]]
+    dict[tuple[str, str], list[ScoreRow]]
         Rows of the non-empty tables by their columns and title.
     """
     by_metric = scores_by_metric(

@@ -472,7 +472,7 @@ class Examples:
 
         Parameters
         ----------
-        chosen : Sequence[tuple[int, Box]]
+        chosen : Sequence[tuple[int, Window]]
             Image index and window of each member. All windows have equal side lengths.
         factor : Factor
             Ratio of low-resolution to high-resolution voxel size.
@@ -589,7 +589,7 @@ class Examples:
         ----------
         parts : Sequence[Region]
             Regions of the images.
-        boxes : Sequence[tuple[int, Box]], optional
+        boxes : Sequence[tuple[int, Window]], optional
             Image index and window for each scored window.
         """
         names = [image.name for image in self.images]

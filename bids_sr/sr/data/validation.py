@@ -28,7 +28,7 @@ class ScoredWindow:
     ----------
     image : int
         Index of the image.
-    box : Box
+    box : Window
         Bounds of the window along each axis.
     batch : Batch
         Input, target and weight of the window. The weight is 0 in voxels that are not scored.

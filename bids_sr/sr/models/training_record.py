@@ -185,7 +185,7 @@ class TrainingRecord:
 
 
 def read_training(card: ModelCard) -> TrainingRecord:
-    """Return how the model of a card was trained; prior SD maps are not supported."""
+    """Read the training of a network from its model card; cards of prior SD maps have none."""
     settings, started = card.settings, part_of(card.json, "started_from")
     method, recipe = _method_and_recipe(card)
     weights = {

@@ -178,7 +178,7 @@ class Phase:
         Windows of a second image pair, scored for the log.
     deadline : float | None
         Value of `clock` (s) that stops the phase; None if there is no limit.
-    progress : Progress | None
+    progress : TrainingProgress | None
         Function called with phase, iteration and number of iterations.
     mixed : bool
         Whether to use bf16 until it affects the score.

@@ -60,7 +60,7 @@ def fit(
     work_dir : Path
         Folder of checkpoints and log. An interrupted training is resumed if it is started again
         with the same arguments; `max_train_minutes` may differ.
-    progress : Progress | None, optional
+    progress : TrainingProgress | None, optional
         Function called with phase, iteration and number of iterations.
     second : TrainingImages, optional
         Images of a second pair, whose PSNR is reported in the log.

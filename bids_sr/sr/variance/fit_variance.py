@@ -100,7 +100,7 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
 
 
 def _beside_patterns(recipe: VarianceRecipe) -> VarianceRecipe:
-    """Return the recipe for the maps of a run with a calibration: fewer and larger updates."""
+    """Return the recipe for runs with a calibration run, which has fewer and larger updates."""
     return replace(recipe, rounds=min(recipe.rounds, _ROUNDS), step=_STEP, pull=_PULL)
 
 

@@ -272,9 +272,9 @@ class ErrorsBelow:
         Downsampled series (4D).
     errors : Path
         Reconstruction of the downsampled series minus the acquired series (4D).
-    mask : Mask
+    mask : MaskArray
         Brain mask in the tested window of the acquired grid (x, y, z).
-    low_mask : Mask
+    low_mask : MaskArray
         Brain mask on the downsampled grid.
     power : Float32
         Mean square of samples from the prior, on the downsampled grid.

@@ -93,7 +93,7 @@ class OuterBand:
 
     Parameters
     ----------
-    level : Level
+    level : ResolutionLevel
         In-plane conversion between acquired and high-resolution grid for the selected slices.
     slices : Sequence[int]
         Numbers of the selected slices, evenly spaced.

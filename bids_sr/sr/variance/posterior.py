@@ -82,7 +82,7 @@ def effect_scale(
         Variance of the effect from the linear model (3D).
     power : Array
         Mean square of acquired samples from the prior (3D).
-    mask : Mask
+    mask : MaskArray
         Brain mask (3D, boolean).
     zooms : Sequence[float]
         Voxel size along each axis (mm).

@@ -83,7 +83,7 @@ class Tile:
 
     Parameters
     ----------
-    level : Level
+    level : ResolutionLevel
         In-plane conversion between the acquired and the high-resolution grid.
     inner : tuple[slice, slice]
         Acquired voxels of the tile.
