@@ -14,7 +14,7 @@ from bids_sr.bids import BoldRun, entities_of
 from bids_sr.bids.findings import Findings
 from bids_sr.config.seeds import seed_names
 from bids_sr.frozen import frozen
-from bids_sr.glm.contrasts import comparable
+from bids_sr.glm.contrasts import ComparableWeights, comparable
 from bids_sr.io.grids import size_text
 from bids_sr.preflight.plan import Plan
 
@@ -78,6 +78,23 @@ def group_runs(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
 
     Runs of a session come before runs over sessions. Groups with fewer than two runs are left out.
     """
+    groups = [group for group in _candidates(runs, plan) if _is_combined(group)]
+    # maps of all sessions have the names that maps of the runs without a session would have
+    of_all = [group.entities for group in groups if group.over_sessions]
+    return [group for group in groups if group.over_sessions or group.entities not in of_all]
+
+
+def _is_combined(group: RunGroup) -> bool:
+    """Whether a group has runs to combine, over sessions of at least two sessions."""
+    sessions = {run.entities.get("session") for run in group.runs.values()}
+    return len(sessions) > 1 if group.over_sessions else bool(group.runs)
+
+
+def _candidates(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
+    """Return the runs of each session and task, and of each task over sessions, sorted out.
+
+    Groups may have no run that can be combined.
+    """
     sessions: dict[tuple[tuple[str, str], ...], list[BoldRun]] = defaultdict(list)
     for run in runs:
         sessions[_key(run, without=("run",))].append(run)
@@ -90,7 +107,7 @@ def group_runs(runs: Sequence[BoldRun], plan: Plan) -> list[RunGroup]:
             groups.append(
                 _group([run for own in of_task for run in own], plan, over_sessions=True)
             )
-    return [group for group in groups if group is not None]
+    return groups
 
 
 def warn_of_left_out(
@@ -137,6 +154,29 @@ def warn_of_left_out(
                 told.add(run.bold)
                 with findings.about(run.entities["subject"], run.stem):
                     findings.warn(run.bold, text)
+    for group in _candidates(runs, plan):
+        if not _is_combined(group):
+            for run, reason in _uncombined(runs, group, plan):
+                if run.bold not in told:
+                    told.add(run.bold)
+                    with findings.about(run.entities["subject"], run.stem):
+                        findings.warn(
+                            run.bold, f"not combined with the other runs of its task: {reason}."
+                        )
+
+
+def _uncombined(runs: Sequence[BoldRun], group: RunGroup, plan: Plan) -> list[tuple[BoldRun, str]]:
+    """Return runs, with the reason, that keep the runs of a task from being combined at all.
+
+    The first run is not among them. Runs without contrasts, such as runs at rest, have nothing to
+    combine.
+    """
+    lacking = [
+        (run, group.left_out[name])
+        for name, run in _named(sorted(runs, key=_order), group).items()
+        if group.left_out[name] != WITHOUT_RUN and _weights(run, plan)
+    ]
+    return lacking if group.runs else lacking[1:]
 
 
 def combined_lines(runs: Sequence[BoldRun], plan: Plan) -> list[str]:
@@ -167,8 +207,8 @@ def runs_without_number(runs: Sequence[BoldRun]) -> list[BoldRun]:
     ]
 
 
-def _group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> RunGroup | None:
-    """Return runs that can be combined; None if these are fewer than two, or from one session."""
+def _group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> RunGroup:
+    """Sort out which runs can be combined: two or more, or none."""
     left_out: dict[str, str] = {}
     refused = {run.bold for run in runs_without_number(runs)}
     named = {_name(run, over_sessions=over_sessions): run for run in sorted(runs, key=_order)}
@@ -180,8 +220,10 @@ def _group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> RunGr
         if name not in left_out
     }
     usual = _most_frequent(sizes.values())
+    with_usual = [name for name, size in sizes.items() if size == usual]
+    whose = "most runs" if len(with_usual) > 1 else next(iter(with_usual), "")
     left_out |= {
-        name: f"{size}; expected {usual}, as in most runs"
+        name: f"{size}; expected {usual}, as in {whose}"
         for name, size in sizes.items()
         if size != usual
     }
@@ -193,10 +235,6 @@ def _group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> RunGr
         reasons = without.pop(name, {})
         left_out[name] = next(iter(reasons.values()), "no contrast in common with the other runs")
     members = {name: run for name, run in named.items() if name in combined}
-    if not members or (
-        over_sessions and len({run.entities.get("session") for run in members.values()}) < 2
-    ):
-        return None
     dropped = ("run", "session") if over_sessions else ("run",)
     entities = dict(_key(runs[0], without=dropped))
     for stem, notices in plan.left_out.items():
@@ -218,16 +256,7 @@ def _shared_contrasts(
     runs: Mapping[str, BoldRun], plan: Plan
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, dict[str, str]]]:
     """Return runs with equal weights by contrast, and reasons by run and contrast."""
-    # components of one run are not the components of another run
-    components = seed_names(())
-    own = {
-        name: {
-            contrast: comparable(weights)
-            for contrast, weights in plan.contrasts.get(run.bold, {}).items()
-            if run.events is not None or contrast not in components
-        }
-        for name, run in runs.items()
-    }
+    own = {name: _weights(run, plan) for name, run in runs.items()}
     contrasts: dict[str, tuple[str, ...]] = {}
     without: dict[str, dict[str, str]] = defaultdict(dict)
     for contrast in dict.fromkeys(contrast for weights in own.values() for contrast in weights):
@@ -245,6 +274,17 @@ def _shared_contrasts(
                 else "the run has no such contrast"
             )
     return contrasts, dict(without)
+
+
+def _weights(run: BoldRun, plan: Plan) -> dict[str, ComparableWeights]:
+    """Return the weights of a run's contrasts that other runs can have too."""
+    # components of one run are not the components of another run
+    components = seed_names(())
+    return {
+        contrast: comparable(weights)
+        for contrast, weights in plan.contrasts.get(run.bold, {}).items()
+        if run.events is not None or contrast not in components
+    }
 
 
 def _most_frequent(values: Iterable[_T]) -> _T | None:

@@ -28,7 +28,7 @@ from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Map, Mask, Rows
 from bids_sr.pipeline.step import HERE, enumerated, step
 from bids_sr.pipeline.store import derivative_path
 from bids_sr.registration.rigid import align_alike, refine, rigid
-from bids_sr.series import map_label
+from bids_sr.series import RAW, map_label
 from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.method import Cost
@@ -39,6 +39,8 @@ _LOGGER = logging.getLogger(__name__)
 
 FRAME = "boldref"
 """Label of the space of combined maps: the boldref of the first run."""
+_LEAST_SHARED_BRAIN = 0.75
+"""Share of the larger brain mask of two runs, below which a warning is issued."""
 _CARRIED = ("effect", "variance", "sd")
 """Maps of a run that are combined."""
 _KEPT_KEYS = (
@@ -207,6 +209,9 @@ def carry_maps(
             zero_outside=True,
         )
         inside = inside & (seen > 0.5)
+        # all series have the same brain
+        if maps and maps[0].sidecar.get("SourceSeries") == RAW:
+            _check_shared_brain(run, inside, first_mask, mask)
     for one in _combinable([*maps, *error_maps], contrasts):
         values = one.volume.data
         if xfm is not None:
@@ -219,6 +224,33 @@ def carry_maps(
     for one in _combinable(space_maps, contrasts):
         keep(one, one.volume.data, one.volume.affine, {})
     return carried
+
+
+def _check_shared_brain(run: str, shared: Array, first_mask: Volume, mask: Volume) -> None:
+    """Warn if a run and the first run have only a part of the brain in common.
+
+    `shared`: voxels of both brains on the grid of `first_mask`. `mask`: brain of the run on its
+    own grid.
+    """
+    volumes = [
+        float(np.count_nonzero(brain)) * float(np.prod(grid.zooms))
+        for brain, grid in (
+            (shared, first_mask),
+            (first_mask.data, first_mask),
+            (mask.data, mask),
+        )
+    ]
+    share = volumes[0] / max(*volumes, 1e-9)
+    if share < _LEAST_SHARED_BRAIN:
+        _LOGGER.warning(
+            "%s: after registration, the brain masks of this run and of the first run share"
+            " %.0f %% of the larger mask; expected at least %.0f %%. Maps of all runs are limited"
+            " to the shared part. Check the field of view, and exclude the run (--run-id) if"
+            " this part is too small",
+            run,
+            100 * share,
+            100 * _LEAST_SHARED_BRAIN,
+        )
 
 
 def _variance_factors(

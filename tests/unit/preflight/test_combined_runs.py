@@ -113,6 +113,41 @@ def test_another_voxel_size_leaves_a_run_out(maker, tmp_path):
     assert list(warnings) == ["sub-01_task-tap_run-2"]
 
 
+def test_two_runs_that_differ_are_not_combined_and_one_is_named(maker, tmp_path):
+    add(maker, "task-tap_run-1")
+    add(maker, "task-tap_run-2", zooms=(4.0, 4.0, 4.0), n_volumes=150)
+    add(maker, "task-other_run-1")
+    add(maker, "task-other_run-2", rows=[(on, dur, "toe") for on, dur, _ in EVENTS])
+    groups, warnings, _ = grouped(maker, tmp_path)
+    assert groups == []
+    assert list(warnings) == ["sub-01_task-other_run-2", "sub-01_task-tap_run-2"]
+    assert "no contrast in common" in warnings["sub-01_task-other_run-2"]
+    text = warnings["sub-01_task-tap_run-2"]
+    assert "not combined with the other runs of its task" in text
+    assert "voxels of 4 x 4 x 4 mm; expected factor 2 x 2 x 1" in text
+    assert text.endswith("as in run-1.")
+
+
+def test_a_session_that_cannot_be_combined_with_the_other_is_named(maker, tmp_path):
+    add(maker, "ses-a_task-tap_run-1", "ses-a_task-tap_run-2")
+    add(maker, "ses-b_task-tap_run-1", zooms=(4.0, 4.0, 4.0), n_volumes=150)
+    (group,), warnings, _ = grouped(maker, tmp_path)
+    assert group.entities["session"] == "a"
+    assert list(warnings) == ["sub-01_ses-b_task-tap_run-1"]
+
+
+def test_runs_without_a_session_beside_a_session_have_one_map_of_all(maker, tmp_path):
+    add(maker, "task-tap_run-1", "task-tap_run-2")
+    add(maker, "ses-a_task-tap_run-1", "ses-a_task-tap_run-2")
+    groups, _, _ = grouped(maker, tmp_path)
+    # maps of the runs without a session would have the same names
+    assert [list(group.entities) for group in groups] == [
+        ["subject", "session", "task", "datatype"],
+        ["subject", "task", "datatype"],
+    ]
+    assert list(groups[1].runs) == ["run-1", "run-2", "ses-a_run-1", "ses-a_run-2"]
+
+
 def test_a_run_that_is_skipped_is_named(maker, tmp_path):
     add(maker, "task-tap_run-1", "task-tap_run-2")
     add(maker, "task-tap_run-3", rows=[("soon", 4.0, "thumb")])

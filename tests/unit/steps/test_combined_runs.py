@@ -1,5 +1,7 @@
 """Maps of runs brought to the first run's frame and combined, with sidecars and regions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage, stats
@@ -127,6 +129,31 @@ def test_other_runs_are_brought_to_its_place(tmp_path):
         expected = given[stat].volume.data[1:]
         np.testing.assert_allclose(moved[inside], expected[inside], rtol=1e-5)
     assert not carried["variance"].volume.data[~brain().data].any()
+
+
+@pytest.mark.parametrize(
+    ("series", "slices", "share"),
+    [("raw", 3, "50 %"), ("raw", 0, " 0 %"), ("raw", 5, ""), ("sbl", 3, "")],
+)
+@pytest.mark.parametrize("of_first", [False, True])
+def test_a_small_part_in_common_is_told_once(tmp_path, caplog, series, slices, share, of_first):
+    whole, part = brain(), brain()
+    part.data[..., slices:] = False
+    maps = [replace(one, sidecar={**one.sidecar, "SourceSeries": series}) for one in maps_of(1)]
+    carry_maps(
+        maps,
+        whole if of_first else part,
+        part if of_first else whole,
+        Volume(np.full(SHAPE, 200.0), AFFINE),
+        brain(),
+        first2run_xfm=np.eye(4)[None],
+        here=tmp_path,
+        run="run-2",
+        contrasts=["hand"],
+        percent=False,
+    )
+    assert ("run-2: after registration" in caplog.text) == bool(share)
+    assert f"share {share.strip()} of the larger mask" in caplog.text or not share
 
 
 def test_the_edge_of_the_brain_does_not_ring(tmp_path):
