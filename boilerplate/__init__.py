@@ -1,4 +1,4 @@
-"""Data that the program carries: names of derivatives, report outline and looks, references."""
+"""Package data: names of derivatives, templates and styles of the report, references, models."""
 
 import json
 from functools import cache
@@ -9,32 +9,33 @@ HERE = Path(__file__).resolve().parent
 
 
 def path(name: str) -> Path:
-    """Absolute path of a file that comes with the program.
+    """Return the absolute path of a package data file.
 
     Parameters
     ----------
-    name : relative to this folder, such as ``report.tpl``
+    name : str
+        Path relative to this folder, such as ``report.tpl``.
 
     Raises
     ------
     FileNotFoundError
-        if the installation lacks it
+        The file is missing in this installation.
     """
-    found = HERE / name
-    if not found.exists():
+    file = HERE / name
+    if not file.exists():
         raise FileNotFoundError(f"{name} does not come with this installation of bids-sr ({HERE})")
-    return found
+    return file
 
 
 @cache
 def data_of(name: str) -> dict[str, Any]:
-    """Content of a JSON file that comes with the program, read once."""
-    found: dict[str, Any] = json.loads(path(name).read_text(encoding="utf-8"))
-    return found
+    """Read a JSON file of the package data; the content is cached."""
+    content: dict[str, Any] = json.loads(path(name).read_text(encoding="utf-8"))
+    return content
 
 
 def split_bibtex(text: str) -> dict[str, str]:
-    """Entries of a BibTeX text by key, each as written; the first of two with one key is kept."""
+    """Split a BibTeX text into verbatim entries by key; the first entry of a key is kept."""
     entries: dict[str, str] = {}
     for entry in ("\n" + text).split("\n@")[1:]:
         entries.setdefault(entry.partition("{")[2].partition(",")[0].strip(), "@" + entry.strip())
@@ -42,8 +43,9 @@ def split_bibtex(text: str) -> dict[str, str]:
 
 
 def bibliography() -> str:
-    """All references as one BibTeX text: every ``bib/*.bib`` in the order of their names, an entry
-    of each key once.
+    """Return all references as one BibTeX text with one entry per key.
+
+    Files ``bib/*.bib`` are read in alphabetical order.
     """
     texts = [file.read_text(encoding="utf-8") for file in sorted((HERE / "bib").glob("*.bib"))]
     return "\n".join(entry + "\n" for entry in split_bibtex("\n".join(texts)).values())

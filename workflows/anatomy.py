@@ -1,4 +1,4 @@
-"""Anatomy of a participant: T1w image, brain, tissues, template, atlas and region of interest."""
+"""Anatomical processing of a participant, from the T1w image to the region of interest."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,7 +20,11 @@ from bids_sr.workflows.wanted import Planned
 
 @frozen
 class TemplateRegistration:
-    """How the T1w image lies to a template; `t1w2std_xfm` and `std2t1w_xfm` are files."""
+    """Registration of the T1w image to a template.
+
+    `space`: TemplateFlow name of the template. `t1w2std_xfm`, `std2t1w_xfm`: transform files of
+    both directions.
+    """
 
     space: str
     template: Image
@@ -31,7 +35,7 @@ class TemplateRegistration:
 
 @frozen
 class Atlas:
-    """Labels of an atlas: image, names, and transforms to the T1w image."""
+    """Atlas: label image, names of the labels, and transforms to the T1w image."""
 
     atlas_source: Image
     atlas_labels: Table
@@ -40,7 +44,10 @@ class Atlas:
 
 @frozen
 class Surfaces:
-    """Surfaces that maps are brought to; `uris` of the white ones, for sidecars."""
+    """Target surfaces of maps.
+
+    `uris`: URIs of the white surfaces, for sidecars.
+    """
 
     space: Space
     surfaces: Sequence[File]
@@ -51,7 +58,8 @@ class Surfaces:
 class Anatomy:
     """Anatomy of a participant.
 
-    `template`: template of the atlas. `templates`: all templates by space.
+    `template`: registration to the template of the atlas. `templates`: registrations to all
+    templates, by space.
     """
 
     t1w_preproc: Image
@@ -68,7 +76,10 @@ class Anatomy:
 
 @frozen
 class _ExtractedBrain:
-    """The T1w image without bias, and its brain; `start_xfm` starts its normalization."""
+    """Bias-corrected T1w image with its brain mask.
+
+    `start_xfm`: start of the normalization; None: to be estimated.
+    """
 
     t1w_preproc: Image
     t1w_mask: Mask
@@ -79,10 +90,10 @@ class _ExtractedBrain:
 def fit_anatomy(
     planned: Planned, subject: Subject, outputs: Outputs, *, template_space: str, roi: str
 ) -> Anatomy:
-    """Find brain, tissues, template, atlas and region of interest of a participant.
+    """Process the anatomy of a participant, from the T1w image to the region of interest.
 
-    What another program found is taken over. Every step takes one thread, because sums over
-    threads are not reproducible.
+    Derivatives of another program are used if they exist. Every step runs on one thread because
+    multithreaded sums are not reproducible.
 
     Parameters
     ----------
@@ -91,11 +102,17 @@ def fit_anatomy(
     subject : Subject
         Participant with a T1w image.
     outputs : Outputs
-        Where what is made of the T1w image is stored.
+        Storage of anatomical derivatives.
     template_space : str
-        Template of the atlas, as in TemplateFlow, with the cohort after a plus sign.
+        TemplateFlow name of the atlas template, followed by a plus sign and the cohort if the
+        template has cohorts.
     roi : str
         Region of interest: labels of the atlas, a file, or the whole brain.
+
+    Returns
+    -------
+    Anatomy
+        Images, masks, registrations and surfaces of the participant.
     """
     settings, precomputed = planned.settings, subject.precomputed
     seed = settings.resources.random_seed
@@ -189,7 +206,7 @@ def fit_anatomy(
 def _find_brain(
     settings: Settings, subject: Subject, template: Image, template_mask: Mask, template_space: str
 ) -> _ExtractedBrain:
-    """Correct the T1w image for its bias field and find its brain, or take over both."""
+    """Correct the bias field of the T1w image and extract the brain, or import both."""
     seed, sloppy = settings.resources.random_seed, settings.run.sloppy
     precomputed = subject.precomputed
     if precomputed is None:
@@ -210,7 +227,7 @@ def _find_brain(
     )
     start = None
     if template_space not in precomputed.spaces:
-        # the mask is known, but not where the search for the template begins
+        # precomputed derivatives contain the mask but no start of the search for this template
         start = anatomy.find_start(
             t1w_preproc, template, template_mask, random_seed=seed, sloppy=sloppy
         )
@@ -228,15 +245,15 @@ def _register_to_template(
     outputs: Outputs,
     space: str,
 ) -> tuple[TemplateRegistration, Image]:
-    """Register the T1w image to a template, or take over the transforms.
+    """Register the T1w image to a template, or import the transforms.
 
-    Returns also the T1w image in template space.
+    Returns the registration and the T1w image in template space.
     """
     seed, sloppy = settings.resources.random_seed, settings.run.sloppy
-    known = {} if subject.precomputed is None else subject.precomputed.spaces
-    if space in known:
+    imported_xfms = {} if subject.precomputed is None else subject.precomputed.spaces
+    if space in imported_xfms:
         t1w2std_xfm, std2t1w_xfm, std_t1w = imported.show_in_template(
-            brain.t1w_preproc, template, *known[space], random_seed=seed
+            brain.t1w_preproc, template, *imported_xfms[space], random_seed=seed
         )
     else:
         start_xfm = brain.start_xfm
@@ -269,7 +286,7 @@ def _register_to_template(
 def _place_atlas(
     settings: Settings, t1w_preproc: Image, registered: TemplateRegistration, outputs: Outputs
 ) -> Atlas:
-    """Bring the atlas to the T1w image."""
+    """Resample the atlas to the T1w image and store the result."""
     name = settings.activation.atlas
     atlas_source, atlas_t1w, atlas_labels, atlas_xfms = anatomy.place_atlas(
         t1w_preproc,
@@ -292,34 +309,34 @@ def _further_templates(
     outputs: Outputs,
     template_space: str,
 ) -> dict[str, TemplateRegistration]:
-    """Register the T1w image to the templates of the other spaces that results are wanted in."""
+    """Register the T1w image to the templates of the other output spaces, by space."""
     preprocessing = settings.preprocessing
-    through = (
+    fsaverage_templates = (
         ()
         if _has_spheres(subject) or FSAVERAGE not in preprocessing.spaces
         else (FSAVERAGE.template,)
     )
     templates = {}
-    # the start of the search belongs to the other template
-    anew = _ExtractedBrain(
+    # the start of the search is only valid for the template of the atlas
+    unregistered = _ExtractedBrain(
         t1w_preproc=brain.t1w_preproc,
         t1w_mask=brain.t1w_mask,
         brain_facts=brain.brain_facts,
         start_xfm=None,
     )
-    for space in dict.fromkeys(preprocessing.templates + through):
+    for space in dict.fromkeys(preprocessing.templates + fsaverage_templates):
         if space == template_space:
             continue
         with subworkflow(f"template_{space.replace('+', '_')}_wf"):
             template, template_mask, _ = anatomy.load_template(template_space=space)
             templates[space], _ = _register_to_template(
-                settings, subject, anew, template, template_mask, outputs, space
+                settings, subject, unregistered, template, template_mask, outputs, space
             )
     return templates
 
 
 def _has_spheres(subject: Subject) -> bool:
-    """Whether another program registered the surfaces of a participant to fsaverage."""
+    """Return whether a participant has surfaces with a registration to fsaverage."""
     surfaces = {} if subject.precomputed is None else subject.precomputed.surfaces
     return {"white", "pial", "sphere"} <= surfaces.keys()
 
@@ -332,12 +349,12 @@ def _place_spaces(
     default: TemplateRegistration,
     outputs: Outputs,
 ) -> list[Surfaces]:
-    """Bring the brain to the templates of the results; return the surfaces for maps.
+    """Resample the brain mask to the output templates, and return the output surfaces.
 
-    `default`: template of spaces that have none of their own.
+    `default`: registration for spaces without a registered template.
     """
-    known = {} if subject.precomputed is None else subject.precomputed.surfaces
-    ribbon = [path for name in ("white", "pial") for path in known.get(name, ())]
+    imported_surfaces = {} if subject.precomputed is None else subject.precomputed.surfaces
+    ribbon = [path for name in ("white", "pial") for path in imported_surfaces.get(name, ())]
     ending = "hemi-{}_den-10k_white.surf.gii"
     seed = planned.settings.resources.random_seed
     placed = []
@@ -365,7 +382,7 @@ def _place_spaces(
                 surfaces = steps_surfaces.place_fsaverage(
                     template.t1w2std_xfm,
                     ribbon if _has_spheres(subject) else None,
-                    list(known["sphere"]) if _has_spheres(subject) else None,
+                    list(imported_surfaces["sphere"]) if _has_spheres(subject) else None,
                     random_seed=seed,
                 )
                 say(Part.ANATOMY, steps_surfaces.FSAVERAGE_TEXT)

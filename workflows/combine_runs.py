@@ -1,4 +1,4 @@
-"""Maps of each participant: the runs of a task combined, within sessions and over sessions."""
+"""Combination of the runs of a task, within sessions and over sessions."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
@@ -21,14 +21,14 @@ from bids_sr.workflows.wanted import Planned
 
 _PLAIN = "bspline"
 _MAPS_OF_A_RUN = 3
-"""Effect, variance and error."""
+"""Number of maps per run, contrast and smoothing: effect, variance and error."""
 
 
 @frozen
 class ProcessedRun:
     """Results of a run that the participant level uses.
 
-    `effects`: files of the effects of blocks by series; empty if the run has no halves.
+    `effects`: files of block effects, by series; empty if the run cannot be split into halves.
     """
 
     plan: RunPlan
@@ -45,7 +45,7 @@ class CombinedMaps:
     Parameters
     ----------
     group : RunGroup
-        Combined runs, and runs that are left out with the reason.
+        Combined runs, and skipped runs with the reason.
     runs : Mapping[str, ProcessedRun]
         Combined runs by name; the boldref of the first run is the frame.
     first2run_xfms : Mapping[str, Transforms]
@@ -58,7 +58,7 @@ class CombinedMaps:
     rows : Mapping[str, Rows]
         Size of the regions and expected share of the wrong sign, by series.
     left_out : Mapping[str, Mapping[str, str]]
-        Reason by series and name of a run that is left out.
+        Reason why a run was skipped, by series and name of the run.
     carried : Mapping[str, list[Map]]
         Effects, variances and errors of the runs in the frame of the first run, by series.
     """
@@ -79,7 +79,7 @@ class CombinedMaps:
 
     @property
     def scope(self) -> str:
-        """Name of the workflow in which the runs are combined."""
+        """Name of the subworkflow that combines the runs."""
         return _scope(self.group)
 
 
@@ -104,8 +104,8 @@ def combine_participant(
     Returns
     -------
     list[CombinedMaps]
-        One per task and session, then one per task over sessions; empty if no runs belong
-        together, or without maps of a linear model.
+        Maps of each task and session, followed by maps of each task over sessions. Empty if no
+        runs can be combined, or if no linear model was requested.
     """
     if "glm" not in planned.settings.activation.kinds:
         return []
@@ -118,12 +118,12 @@ def combine_participant(
         say(
             Part.MAPS,
             combined_runs.describe_combination(
-                over_sessions=any(one.group.over_sessions for one in combined),
+                over_sessions=any(maps.group.over_sessions for maps in combined),
                 in_spaces=any(bool(run.series.grids) for run in processed),
                 with_error=any(
-                    own.error_maps is not None
+                    mapped.error_maps is not None
                     for run in processed
-                    for own in run.maps.mapped.values()
+                    for mapped in run.maps.mapped.values()
                 ),
             ),
         )
@@ -136,7 +136,10 @@ def _combine_group(
     runs: Mapping[str, ProcessedRun],
     anat: Anatomy | None,
 ) -> CombinedMaps:
-    """Combine the runs of one group, series by series; `runs`: by name, the first run first."""
+    """Combine the runs of one group, separately for each series.
+
+    `runs`: runs of the group by name, in order; the boldref of the first run is the frame.
+    """
     first_name, first = next(iter(runs.items()))
     outputs = planned.outputs(group.entities, axis_order=first.plan.bold.axis_order)
     outputs = outputs.with_references(
@@ -161,10 +164,10 @@ def _combine_group(
             }
             if len(members) < 2 or not contrasts:
                 continue
-            lacking = {
+            missing_series = {
                 name: f"the run has no series {series}" for name in runs if name not in members
             }
-            left_out[series] = {**group.left_out, **lacking}
+            left_out[series] = {**group.left_out, **missing_series}
             with subworkflow(series, high_resolution=series != RAW):
                 carried[series] = joined(
                     _carry(name, run, series, first, xfms[name], group, list(contrasts))
@@ -175,9 +178,9 @@ def _combine_group(
                     carried[series],
                     first.fitted.registration.bold_mask,
                     coverage_rows=[
-                        own.coverage_rows
+                        mapped.coverage_rows
                         for run in members.values()
-                        if (own := run.maps.mapped[series]).coverage_rows is not None
+                        if (mapped := run.maps.mapped[series]).coverage_rows is not None
                     ],
                     series_name=series,
                     contrasts=contrasts,
@@ -230,19 +233,19 @@ def _carry(
     group: RunGroup,
     contrasts: Sequence[str],
 ) -> list[Map]:
-    """Bring the maps of a series to the frame of the first run."""
-    own: MappedSeries = run.maps.mapped[series]
+    """Resample the maps of a series to the frame of the first run."""
+    mapped: MappedSeries = run.maps.mapped[series]
     with subworkflow(scope_name(name)):
-        carried = combined_runs.carry_maps(
-            own.maps,
-            own.made.mask,
+        resampled = combined_runs.carry_maps(
+            mapped.maps,
+            mapped.made.mask,
             _mask_of_frame(first, series),
             run.fitted.motion.boldref,
             run.fitted.registration.bold_mask,
-            error_maps=[] if own.error_maps is None else own.error_maps,
-            space_maps=[] if own.space_maps is None else own.space_maps,
+            error_maps=[] if mapped.error_maps is None else mapped.error_maps,
+            space_maps=[] if mapped.space_maps is None else mapped.space_maps,
             first2run_xfm=first2run_xfm,
-            card=own.made.card_file,
+            card=mapped.made.card_file,
             run=name,
             contrasts=contrasts,
             percent=group.over_sessions,
@@ -251,8 +254,8 @@ def _carry(
             _MAPS_OF_A_RUN * len(contrasts) * len(run.plan.planned.settings.activation.smoothing)
         )
         seconds = (0.05 if first2run_xfm is None else 0.18) * n_maps
-        expect_cost(carried, Cost(always=0.3, high=seconds))
-        return carried
+        expect_cost(resampled, Cost(always=0.3, high=seconds))
+        return resampled
 
 
 def _mask_of_frame(first: ProcessedRun, series: str) -> Mask:
@@ -264,10 +267,10 @@ def _mask_of_frame(first: ProcessedRun, series: str) -> Mask:
 
 
 def _combined_series(runs: Collection[ProcessedRun]) -> list[str]:
-    """Return the series whose maps are combined, the acquired one first.
+    """Return the names of the series whose maps are combined.
 
-    They are the acquired series, B-spline, methods, measured and compared series, and baselines
-    that were named. Which maps are stored does not matter.
+    These are the acquired series, the B-spline series, the methods, the measured and compared
+    series, and baselines named by the user, whether or not their maps are stored.
     """
     names: dict[str, None] = {}
     for run in runs:
@@ -280,16 +283,16 @@ def _combined_series(runs: Collection[ProcessedRun]) -> list[str]:
 
 
 def _stored(series: str, plan: RunPlan) -> list[dict[str, str]]:
-    """Return the combined maps that are stored, by their entities: the same as of the runs."""
-    of_runs = activation.stored_maps(series, maps_to_store(plan), plan.contrasts)
+    """Return the entities of the combined maps to store: maps stored for runs, and the spread."""
+    run_maps = activation.stored_maps(series, maps_to_store(plan), plan.contrasts)
     spread = [
-        {**choice, "stat": "personsd"} for choice in of_runs if choice.get("stat") == "effect"
+        {**choice, "stat": "personsd"} for choice in run_maps if choice.get("stat") == "effect"
     ]
-    return [*of_runs, *spread]
+    return [*run_maps, *spread]
 
 
 def _is_calibrated(run: ProcessedRun, series: str) -> bool:
-    """Whether a series of a run was made with a calibration run."""
-    wanted = run.maps.mapped[series].made.wanted
-    method = None if wanted is None else wanted.method
+    """Return whether a series of a run was computed with a calibration run."""
+    spec = run.maps.mapped[series].made.wanted
+    method = None if spec is None else spec.method
     return run.plan.calibrated and method is not None and method.calibrated

@@ -1,4 +1,4 @@
-"""Series of other programs, and another acquired run that they are compared with."""
+"""Series of other programs, and another acquired run as their reference."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ from bids_sr.workflows.run_plan import RunPlan
 class ComparedSeries:
     """A series of another program on the high-resolution grid of its run.
 
-    `mask`: voxels of the brain that have signal. `compared_facts`: how it lies to the run.
+    `mask`: brain voxels with signal. `compared_facts`: alignment of the series to the run.
     """
 
     series: Series
@@ -27,7 +27,7 @@ class ComparedSeries:
 
 
 def place_all_compared(plan: RunPlan, fitted: FittedRun) -> dict[str, ComparedSeries]:
-    """Bring the series of other programs to the grid of their run, by name."""
+    """Resample the series of other programs to the high-resolution grid of their run, by name."""
     placed: dict[str, ComparedSeries] = {}
     if not plan.bold.compared:
         return placed
@@ -57,22 +57,22 @@ def place_compared(
     start_time: float,
     factor: Factor,
 ) -> ComparedSeries:
-    """Bring a series of another program to the grid of its run.
+    """Resample a series of another program to the high-resolution grid of its run.
 
     Parameters
     ----------
     fitted : FittedRun
-        The run.
+        Motion and registration of the run.
     name : str
         Name of the series.
     compared : Series
-        Its volumes.
+        Series of the other program.
     slice_times : Sequence[float] | None
-        Times of its slices (s); None: their timing is not corrected.
+        Slice times of the series (s); None: slice timing is not corrected.
     start_time : float
-        Moment to which slices are brought (s after the start of a volume).
+        Target time of the slice-timing correction (s after the start of a volume).
     factor : Factor
-        Acquired over high-resolution voxel size, each axis.
+        Ratio of acquired to high-resolution voxel size, per axis.
     """
     registered, hmc_xfms = fitted.registration, fitted.motion.hmc_xfms
     compared_xfms, compared_facts, compared_signal = compared_series.align_compared(
@@ -106,23 +106,23 @@ def place_compared(
 
 
 def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
-    """Measure the effects of another acquired run of the task, if there is one with blocks."""
-    other, settings = plan.bold.another, plan.planned.settings
+    """Measure the block effects of another acquired run; None unless such a run has blocks."""
+    another, settings = plan.bold.another, plan.planned.settings
     unsplit = plan.planned.plan.unsplit
-    events = None if other is None else other.events
-    if other is None or events is None or {plan.bold.bold, other.bold} & unsplit:
+    events = None if another is None else another.events
+    if another is None or events is None or {plan.bold.bold, another.bold} & unsplit:
         return None
     if not plan.timed:
-        other = replace(other, slice_timing=None)
-    start_time = other.start_time(settings.preprocessing.slice_time_ref)
+        another = replace(another, slice_timing=None)
+    start_time = another.start_time(settings.preprocessing.slice_time_ref)
     with subworkflow("another_run_wf"):
-        bold = motion.import_series(other.bold, tr=other.tr, axis_order=other.axis_order)
+        bold = motion.import_series(another.bold, tr=another.tr, axis_order=another.axis_order)
         n_dummy = motion.count_dummies(bold, dummy_scans=settings.preprocessing.dummy_scans)
         head_motion = estimate_motion(bold, n_dummy)
         stc = correct_acquired(
             bold,
             n_dummy,
-            slice_times=other.slice_timing,
+            slice_times=another.slice_timing,
             start_time=start_time,
             input_smoothing=settings.preprocessing.input_smoothing,
         )
@@ -132,7 +132,7 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
                 plan,
                 motion.motion_confounds(head_motion.motion),
                 None,
-                tr=other.tr,
+                tr=another.tr,
                 n_dummy=n_dummy,
             )
         effects = other_run_effects(
@@ -143,7 +143,7 @@ def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
             events_in(events),
             time_columns,
             factor=plan.bold.factor,
-            tr=other.tr,
+            tr=another.tr,
             high_pass=plan.high_pass,
             start_time=start_time,
             random_seed=settings.resources.random_seed,
@@ -166,30 +166,30 @@ def other_run_effects(
     start_time: float,
     random_seed: int,
 ) -> Effects:
-    """Measure the effect of every block of another run on the high-resolution grid of a run.
+    """Measure the block effects of another run on the high-resolution grid of a run.
 
     Parameters
     ----------
     fitted : FittedRun
-        The run that the other one is registered to.
+        Target run of the registration.
     stc : Series
-        The other run, corrected in time.
+        Other run, after slice-timing correction.
     n_dummy : int
-        Volumes at its start that are not steady.
+        Number of non-steady-state volumes at the start of the other run.
     head_motion : HeadMotion
-        Its head motion.
+        Head motion of the other run.
     regressors : Regressors
-        Its events.
+        Events of the other run.
     time_columns : Confounds | None
-        Columns of its temporal model; None if missing.
+        Columns of the temporal model of the other run; None if there is no temporal model.
     factor : Factor
-        Acquired over high-resolution voxel size, each axis.
+        Ratio of acquired to high-resolution voxel size, per axis.
     tr : float
-        Its repetition time (s).
+        Repetition time of the other run (s).
     high_pass : float
-        Cut-off of the drift of its linear model (Hz).
+        Cut-off of the drift in the linear model (Hz).
     start_time : float
-        Moment of a volume for which its values hold (s after its start).
+        Reference time of the volumes (s after the start of a volume).
     random_seed : int
         Seed of the registration.
     """

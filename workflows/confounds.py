@@ -1,4 +1,4 @@
-"""Confounds of a run, with the columns of its temporal model."""
+"""Confounds of a run and columns of its temporal model."""
 
 from functools import partial
 
@@ -15,7 +15,11 @@ from bids_sr.workflows.run_plan import RunPlan
 
 @frozen
 class RunConfounds:
-    """Confounds of a run; `time_columns`, `censoring`: its temporal model, None if missing."""
+    """Confounds of a run.
+
+    `time_columns`, `censoring`: columns of the temporal model and censored volumes; None without a
+    temporal model.
+    """
 
     confounds: Confounds
     time_columns: Confounds | None = None
@@ -25,14 +29,14 @@ class RunConfounds:
 def gather_confounds(
     plan: RunPlan, fitted: FittedRun, raw: Series, outputs: Outputs
 ) -> RunConfounds:
-    """Gather the confounds of a run, or take them over, with the columns of a temporal model."""
-    preprocessing, known = plan.planned.settings.preprocessing, plan.bold.precomputed
+    """Compute or import the confounds of a run, and add the columns of a temporal model."""
+    preprocessing, precomputed = plan.planned.settings.preprocessing, plan.bold.precomputed
     activation = plan.planned.settings.activation
-    if known is not None and known.confounds is not None:
+    if precomputed is not None and precomputed.confounds is not None:
         confounds, columns = imported.import_confounds(
-            known.confounds, origin=known.origin.text, n_dummy=fitted.n_dummy
+            precomputed.confounds, origin=precomputed.origin.text, n_dummy=fitted.n_dummy
         )
-        say(Part.PREPROCESSING, imported.describe_confounds(known.origin.text))
+        say(Part.PREPROCESSING, imported.describe_confounds(precomputed.origin.text))
     else:
         registered, head_motion = fitted.registration, fitted.motion
         confounds, columns = motion.gather_confounds(
@@ -81,7 +85,11 @@ def gather_confounds(
 def model_time(
     plan: RunPlan, confounds: Confounds, columns: Facts | None, *, tr: float, n_dummy: int
 ) -> tuple[Confounds, Facts, Confounds, Facts]:
-    """Add the columns of the temporal model to confounds and to what their columns are."""
+    """Add the columns of the temporal model to confounds.
+
+    `columns`: descriptions of the confounds; None if they are not stored. Returns the extended
+    confounds and descriptions, the columns of the temporal model, and the censored volumes.
+    """
     activation = plan.planned.settings.activation
     return motion.model_time(
         confounds,

@@ -29,10 +29,10 @@ from bids_sr.workflows.run_plan import RunPlan
 
 @frozen
 class HeadMotion:
-    """Reference of a series, and the pose of the head in each of its volumes.
+    """Boldref of a series and head-motion estimates of its volumes.
 
-    `motion`: parameters, one row per volume. `head_mask`: None if motion was estimated by another
-    program.
+    `motion`: motion parameters, one row per volume. `head_mask`: None if another program estimated
+    the motion.
     """
 
     boldref: Image
@@ -43,7 +43,7 @@ class HeadMotion:
 
 @frozen
 class Brain:
-    """Brain on the acquired and the high-resolution grid of a run."""
+    """Brain masks on the acquired and on the high-resolution grid of a run."""
 
     bold_mask: Mask
     bold_mask_hr: Mask
@@ -52,10 +52,10 @@ class Brain:
 
 @frozen
 class Registration:
-    """Brain, tissues and region of interest on the grids of a run, and how it lies to others.
+    """Brain, tissues and region of interest on the grids of a run, with its transforms.
 
-    What a participant without T1w image, or a run without pair, does not have is None; the region
-    is the brain then.
+    If there is no T1w image, `roi_bold` and `roi_bold_hr` are brain masks, and `tpms_bold` and
+    `boldref2t1w_xfm` are None. If there is no pair, `highres2boldref_xfm` and `guide_hr` are None.
     """
 
     bold_mask: Mask
@@ -71,7 +71,7 @@ class Registration:
 
 @frozen
 class Calibration:
-    """A short high-resolution run that tells where the run fluctuates."""
+    """Short high-resolution run for estimates of the signal fluctuations of another run."""
 
     calibration_ref: Image
     boldref2calibration_xfm: Transforms
@@ -81,10 +81,10 @@ class Calibration:
 
 @frozen
 class FittedRun:
-    """A run whose motion and registration are known.
+    """Run with estimated motion and registration.
 
-    `stc`: its series, corrected in time and smoothed as requested, but with head motion.
-    `distortion`: None if there is no field map.
+    `stc`: series after slice-timing correction and requested smoothing, without motion correction.
+    `distortion`: None if there is no field map. `calibration`: None if no calibration run is used.
     """
 
     bold: Series
@@ -99,7 +99,7 @@ class FittedRun:
 def fit_run(
     plan: RunPlan, anat: Anatomy | None, pair: RegisteredPair | None, outputs: Outputs
 ) -> FittedRun:
-    """Estimate head motion and registration of a run, or take over what another program found.
+    """Estimate head motion and registration of a run, or import them from derivatives.
 
     Parameters
     ----------
@@ -110,25 +110,25 @@ def fit_run(
     pair : RegisteredPair | None
         T2*-weighted pair of the run; None if missing.
     outputs : Outputs
-        Where files of the run are stored.
+        Storage of the derivatives of the run.
     """
     run, preprocessing = plan.bold, plan.planned.settings.preprocessing
-    known = run.precomputed
+    precomputed = run.precomputed
     bold = import_bold(run)
     n_dummy = motion.count_dummies(bold, dummy_scans=plan.dummy_scans)
     distortion = None
-    if known is not None and known.field is not None:
-        distortion = undistort(bold, known.field, plan.phase_encoding)
-    if known is None:
+    if precomputed is not None and precomputed.field is not None:
+        distortion = undistort(bold, precomputed.field, plan.phase_encoding)
+    if precomputed is None:
         head_motion = estimate_motion(bold, n_dummy)
         say(Part.PREPROCESSING, motion.describe_boldref(plan.dummy_scans))
         say(Part.PREPROCESSING, motion.MOTION_TEXT)
     else:
-        head_motion = take_over_motion(bold, n_dummy, known, distortion, run.axis_order)
-        text = imported.describe_motion(known.origin.text, rebuilt=known.hmc is None)
+        head_motion = take_over_motion(bold, n_dummy, precomputed, distortion, run.axis_order)
+        text = imported.describe_motion(precomputed.origin.text, rebuilt=precomputed.hmc is None)
         say(Part.PREPROCESSING, text)
         if distortion is not None:
-            say(Part.PREPROCESSING, imported.describe_distortion(known.origin.text))
+            say(Part.PREPROCESSING, imported.describe_distortion(precomputed.origin.text))
     outputs = outputs.with_references(own=head_motion.boldref)
     keep_motion(head_motion, outputs)
     stc = correct_acquired(
@@ -164,7 +164,7 @@ def fit_run(
 
 
 def import_bold(run: BoldRun) -> Series:
-    """Read the series of a run, its echoes combined."""
+    """Read the series of a run, and combine the echoes of a multi-echo run."""
     bold_file: File = run.bold
     if run.echoes:
         files, echo_times = zip(*run.echoes, strict=True)
@@ -176,7 +176,7 @@ def import_bold(run: BoldRun) -> Series:
 
 
 def undistort(bold: Series, field: PrecomputedField, phase_encoding: str) -> Distortion:
-    """Return how far the field map of another program shifts the signal of a run."""
+    """Convert an imported field map to the signal displacement in a run."""
     return imported.field_to_shift(
         bold,
         field.fieldmap,
@@ -187,9 +187,9 @@ def undistort(bold: Series, field: PrecomputedField, phase_encoding: str) -> Dis
 
 
 def estimate_motion(bold: Series, n_dummy: int, boldref: Image | None = None) -> HeadMotion:
-    """Estimate the head's pose in every volume.
+    """Estimate head motion in every volume.
 
-    `boldref`: reference; None: steady volumes are brought into register and averaged.
+    `boldref`: reference of the estimate; None: the average of realigned steady-state volumes.
     """
     if boldref is None:
         boldref = motion.average_volumes(bold, n_dummy=n_dummy)
@@ -201,19 +201,21 @@ def estimate_motion(bold: Series, n_dummy: int, boldref: Image | None = None) ->
 def take_over_motion(
     bold: Series,
     n_dummy: int,
-    known: PrecomputedRun,
+    derivatives: PrecomputedRun,
     distortion: Distortion | None,
     axis_order: AxisOrder,
 ) -> HeadMotion:
-    """Take over head motion of another program: its transforms, else the parameters it reports.
+    """Import head motion from derivatives of another program.
 
-    `axis_order`: axis of the file that each axis of the series is.
+    Transforms are used if they exist; otherwise, motion is rebuilt from the motion parameters.
+
+    `axis_order`: axis of the file that corresponds to each axis of the series.
     """
-    if known.hmc is not None:
-        return given_motion(bold, n_dummy, transforms_in(known.hmc), distortion)
-    assert known.confounds is not None, "without transforms, confounds tell head motion"
+    if derivatives.hmc is not None:
+        return given_motion(bold, n_dummy, transforms_in(derivatives.hmc), distortion)
+    assert derivatives.confounds is not None, "without transforms, confounds tell head motion"
     hmc_xfms, parameters, boldref = imported.rebuild_motion(
-        bold, table_in(known.confounds), distortion, n_dummy=n_dummy, axis_order=axis_order
+        bold, table_in(derivatives.confounds), distortion, n_dummy=n_dummy, axis_order=axis_order
     )
     return HeadMotion(boldref=boldref, hmc_xfms=hmc_xfms, motion=parameters)
 
@@ -225,9 +227,9 @@ def given_motion(
     distortion: Distortion | None = None,
     boldref: Image | None = None,
 ) -> HeadMotion:
-    """Return head motion by transforms that are given.
+    """Return head motion from existing transforms.
 
-    `boldref`: reference that they belong to; None: the mean of the steady volumes by them.
+    `boldref`: boldref of the transforms; None: the mean of the realigned steady-state volumes.
     """
     hmc_xfms, parameters, boldref = imported.import_motion(
         bold, hmc_xfms, distortion, boldref, n_dummy=n_dummy
@@ -236,7 +238,7 @@ def given_motion(
 
 
 def keep_motion(head_motion: HeadMotion, outputs: Outputs) -> None:
-    """Store the reference of a run, and the transforms of its volumes."""
+    """Store the boldref of a run and the head-motion transforms of its volumes."""
     outputs.keep(
         head_motion.boldref,
         {"desc": "hmc", "suffix": "boldref"},
@@ -258,20 +260,20 @@ def correct_acquired(
     start_time: float,
     input_smoothing: float,
 ) -> Series:
-    """Correct an acquired series in time and smooth it, before others are made of it.
+    """Correct slice timing of an acquired series and smooth it, as requested.
 
     Parameters
     ----------
     bold : Series
         Acquired series.
     n_dummy : int
-        Volumes at the start that are not steady.
+        Number of non-steady-state volumes at the start.
     slice_times : Sequence[float] | None
-        Times of the slices (s); None: their timing is not corrected.
+        Slice times (s); None: slice timing is not corrected.
     start_time : float
-        Moment that slices are brought to (s after the start of a volume).
+        Target time of the slice-timing correction (s after the start of a volume).
     input_smoothing : float
-        FWHM (mm) of the smoothing; 0 for none.
+        Smoothing (FWHM, mm); 0 to disable.
     """
     stc = bold
     if slice_times is not None:
@@ -290,11 +292,14 @@ def register_run(
     pair: RegisteredPair | None,
     outputs: Outputs,
 ) -> Registration:
-    """Register a run to T1w image and pair; bring brain, tissues and region to its grids."""
-    known, factor = plan.bold.precomputed, plan.bold.factor
-    coreg_file = None if known is None else known.coreg
-    mask_file = None if known is None else known.mask
-    origin = "" if known is None else known.origin.text
+    """Register a run to T1w image and pair, and resample brain, tissues and region to its grids.
+
+    Without `anat`, the region of interest is the brain. Without `pair`, no guide is resampled.
+    """
+    precomputed, factor = plan.bold.precomputed, plan.bold.factor
+    coreg_file = None if precomputed is None else precomputed.coreg
+    mask_file = None if precomputed is None else precomputed.mask
+    origin = "" if precomputed is None else precomputed.origin.text
     seed = plan.planned.settings.resources.random_seed
     text = registration.describe_registration(
         to_t1w=anat is not None and coreg_file is None, to_pair=pair is not None
@@ -323,7 +328,7 @@ def register_run(
         brain.bold_mask_hr,
         {"res": "hr", "desc": "brain", "suffix": "mask"},
         sidecar=registration.MASK_HR_SIDECAR,
-        # beside the primary series, where that is requested in the run's space
+        # only exported with the primary series, if results are requested in the space of the run
         exported_as={"res": ""} if plan.in_func else None,
     )
     roi_bold, roi_bold_hr = brain.bold_mask, brain.bold_mask_hr
@@ -383,14 +388,17 @@ def register_run(
 
 
 def _coreg(origin: str, target: str) -> dict[str, str]:
-    """Return entities of a transform that brings an image onto another."""
+    """Return entities of a coregistration transform from one image to another."""
     return {"from": origin, "to": target, "mode": "image", "desc": "coreg", "suffix": "xfm"}
 
 
 def _register_to_t1w(
     boldref: Image, anat: Anatomy, coreg_file: Path | None, *, origin: str, random_seed: int
 ) -> tuple[Transforms, Facts]:
-    """Register the reference to the T1w image; `coreg_file`: transform of another program."""
+    """Register the boldref to the T1w image, or import the transform of another program.
+
+    `coreg_file`: transform of another program; None: the transform is estimated.
+    """
     if coreg_file is not None:
         return imported.import_coreg(
             boldref, anat.t1w_preproc, anat.t1w_mask, transforms_in(coreg_file), origin=origin
@@ -409,22 +417,22 @@ def find_brain(
     factor: Factor,
     origin: str = "",
 ) -> Brain:
-    """Find the brain on both grids of a run.
+    """Compute or import the brain masks on both grids of a run.
 
     Parameters
     ----------
     boldref : Image
-        Reference of the run.
+        Boldref of the run.
     anat : Anatomy | None, optional
-        Anatomy, whose brain limits the mask; None: the run determines the mask.
+        Anatomy, whose brain mask limits the mask; None: only the boldref determines the mask.
     boldref2t1w_xfm : Transforms | None, optional
         Registration to the T1w image.
     mask_file : Path | None, optional
-        Mask that takes the place of an estimate.
+        Mask of another program; None: the mask is estimated.
     factor : Factor
-        Acquired over high-resolution voxel size, each axis.
+        Ratio of acquired to high-resolution voxel size, per axis.
     origin : str, default=""
-        Where `mask_file` is from.
+        Origin of `mask_file` (program and dataset), for texts.
     """
     if mask_file is not None:
         masks = imported.import_mask(boldref, mask_file, factor=factor, origin=origin)
@@ -442,7 +450,7 @@ def _calibrate(
     registered: Registration,
     outputs: Outputs,
 ) -> Calibration:
-    """Measure the fluctuations in the calibration of a run."""
+    """Preprocess the calibration run of a run, and measure its signal fluctuations."""
     say(Part.SERIES, calibration_run.describe_calibration(with_events=run.events is not None))
     settings = plan.planned.settings
     with subworkflow("calibration_wf"):
@@ -476,30 +484,31 @@ def fit_calibration(
     outputs: Outputs,
     boldref2calibration_xfm: Transforms | None = None,
 ) -> Calibration:
-    """Register a calibration run to a run, and measure where it fluctuates.
+    """Register a calibration run to a run, and measure its signal fluctuations.
 
     Parameters
     ----------
     bold : Series
         Calibration run.
     n_dummy : int
-        Volumes at its start that are not steady.
+        Number of non-steady-state volumes at the start of the calibration run.
     head_motion : HeadMotion
-        Its head motion.
+        Head motion of the calibration run.
     boldref, bold_mask : Image, Mask
-        Reference and brain of the run that it calibrates.
+        Boldref and brain mask of the run to be super-resolved.
     events : Path | None
-        Its events; None: no task is taken out.
+        Events of the calibration run; None: no task effects are regressed out.
     tr : float
-        Its repetition time (s).
+        Repetition time of the calibration run (s).
     factor : Factor
-        Voxel of the run over that of the calibration, each axis.
+        Ratio of the voxel sizes of the run and of the calibration run, per axis.
     random_seed : int
         Seed of the registration.
     outputs : Outputs
-        Where files are stored.
+        Storage of transform and metrics.
     boldref2calibration_xfm : Transforms | None, optional
-        Takes a boldref point to its calibration point; None estimates it.
+        Transform from points of the boldref to points of the calibration run; None: the transform
+        is estimated.
     """
     head_mask = head_motion.head_mask
     if head_mask is None:

@@ -1,4 +1,4 @@
-"""Maps on slices of half the thickness, from runs whose slices are displaced."""
+"""Fusion of runs with displaced slices into maps on slices of half the thickness."""
 
 from bids_sr.frozen import frozen
 from bids_sr.pipeline.artifacts import Facts, File, Image, Map
@@ -18,7 +18,7 @@ class FusedSlices:
     Parameters
     ----------
     fusion : Facts
-        Whether the runs were fused, which runs, or why not.
+        Whether runs were fused, the fused runs, and the reason if nothing was fused.
     maps : list[Map]
         Fused and interpolated effects on thin slices; empty if nothing was fused.
     """
@@ -37,13 +37,13 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
     planned : Planned
         Settings of the call and plan of all participants.
     combined : CombinedMaps
-        Runs that are combined, with their transforms.
+        Combined runs, with their transforms.
 
     Returns
     -------
     FusedSlices | None
-        None if the primary series cannot be fused: it differs between runs, it has no effects by
-        block, its slices are already thinner than the acquired slices, or the runs are at rest.
+        None if the primary series cannot be fused: runs are from several sessions or at rest, a
+        run has no block effects of the series, or slices are already thinner than acquired.
     """
     runs, group = combined.runs, combined.group
     first, *further = runs
@@ -61,12 +61,12 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
     outputs = planned.outputs(group.entities, axis_order=plan.bold.axis_order)
     outputs = outputs.with_references(boldref=runs[first].fitted.motion.boldref)
     first2run_xfms = dict(combined.first2run_xfms)
-    own = runs[first].maps.mapped[series]
+    first_mapped = runs[first].maps.mapped[series]
     masks = {name: runs[name].maps.mapped[series].made.mask for name in further}
     scope = scope_name(f"{group.label}_slices")
     with subworkflow(scope, high_resolution=True):
         displaced = fused_slices.measure_displacements(
-            own.maps, own.made.mask, masks, first2run_xfms, first=first
+            first_mapped.maps, first_mapped.made.mask, masks, first2run_xfms, first=first
         )
         slow_sds: dict[str, Image] = {}
         for name, run in runs.items():
@@ -81,8 +81,8 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
                     n_dummy=run.fitted.n_dummy,
                 )
         fusion = fused_slices.decide_fusion(
-            own.maps,
-            own.made.mask,
+            first_mapped.maps,
+            first_mapped.made.mask,
             masks,
             first2run_xfms,
             effects,
@@ -92,7 +92,7 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
             series_name=series,
         )
         maps = fused_slices.fuse_maps(
-            own.made.mask,
+            first_mapped.made.mask,
             first2run_xfms,
             effects,
             slow_sds[first],
@@ -109,11 +109,11 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
 
 
 def _stored(series: str, run: ProcessedRun) -> list[dict[str, str]]:
-    """Return the maps on thin slices that are stored: of the effects that are stored of runs."""
-    of_runs = activation.stored_maps(series, maps_to_store(run.plan), run.plan.contrasts)
+    """Return the entities of the thin-slice maps to store, for effects that runs also store."""
+    run_maps = activation.stored_maps(series, maps_to_store(run.plan), run.plan.contrasts)
     return [
         {**choice, "desc": f"{choice['desc']}{kind}"}
-        for choice in of_runs
+        for choice in run_maps
         if choice.get("stat") == "effect"
         for kind in (fused_slices.FUSED, fused_slices.SPLINED)
     ]

@@ -1,4 +1,4 @@
-"""Evaluation of a run: whether its finer maps are true, and a verdict."""
+"""Evaluation of the high-resolution series and maps of a run, and the verdict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
@@ -28,29 +28,29 @@ from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.wanted import methods_of
 
 FIRST_VERDICT = "first_verdict"
-"""Part of the workflow of a run that judges before networks are trained."""
+"""Name of the subworkflow that evaluates methods without networks before networks are trained."""
 
 
 @frozen
 class SeriesComparison:
-    """How series on the high-resolution grid of a run are compared.
+    """Settings of comparisons between series on the high-resolution grid of a run.
 
     Parameters
     ----------
     bold_mask_hr : Mask
-        Brain.
+        Brain on the high-resolution grid.
     roi_hr : Mask
-        Region of interest.
+        Region of interest on the high-resolution grid.
     contrasts : Contrasts
         Weights of conditions, or of seeds, by contrast.
     factor : Factor
-        Acquired over high-resolution voxel size by axis.
+        Ratio of acquired to high-resolution voxel size, per axis.
     at_rest : bool
         Whether time series of seeds replace events.
     random_seed : int
-        Seed of the resamples.
+        Seed of the resampling.
     n_boot : int
-        Resamples of blocks for intervals.
+        Number of bootstrap resamples of blocks for confidence intervals.
     """
 
     bold_mask_hr: Mask
@@ -64,14 +64,15 @@ class SeriesComparison:
 
 @frozen
 class SeriesEffects:
-    """Effects of the blocks of a run in its series.
+    """Block effects of a run in each of its series.
 
     Parameters
     ----------
     effects : dict[str, File]
-        Files of the effects, by series.
+        Files of the block effects, by series.
     same_widths : Facts | None
-        Smoothing that gives the acquired series the smoothness of compared ones; None if missing.
+        Smoothing that matches the smoothness of the acquired series to compared series; None if
+        there are no compared series.
     """
 
     effects: dict[str, File]
@@ -80,9 +81,10 @@ class SeriesEffects:
 
 @frozen
 class Judgment:
-    """Metrics of a run, flags, verdict and inputs of figures; None where not measured.
+    """Metrics of a run, flags, verdict and inputs of figures.
 
-    `effects`: files of the effects of blocks by series; empty if the run has no halves.
+    `effects`: files of block effects, by series; empty if the run cannot be split into halves.
+    `halves_figures`: None if the run cannot be split into halves.
     """
 
     evaluation: Rows
@@ -102,22 +104,22 @@ def judge_run(
     pair: RegisteredPair | None,
     outputs: Outputs,
 ) -> Judgment:
-    """Measure whether the finer series of a run are true, look for what went wrong, and judge.
+    """Evaluate the high-resolution series of a run, raise flags, and reach a verdict.
 
     Parameters
     ----------
     plan : RunPlan
         Plan of the run.
     fitted : FittedRun
-        Its motion and registration.
+        Motion and registration of the run.
     series : RunSeries
-        Its series.
+        Series of the run.
     maps : MappedRun
-        Their maps.
+        Maps of the series.
     pair : RegisteredPair | None
-        The T2*-weighted pair of the run; None if missing.
+        T2*-weighted pair of the run; None if missing.
     outputs : Outputs
-        Where tables are stored.
+        Storage of tables and maps.
 
     Returns
     -------
@@ -133,12 +135,20 @@ def judge_run(
         at_rest=plan.at_rest,
         random_seed=settings.resources.random_seed,
     )
-    tables = [one.holdout for one in series.fine.values() if one.holdout is not None]
+    tables = [
+        made_series.holdout
+        for made_series in series.fine.values()
+        if made_series.holdout is not None
+    ]
     tables += [
-        one.precision_rows for one in series.fine.values() if one.precision_rows is not None
+        made_series.precision_rows
+        for made_series in series.fine.values()
+        if made_series.precision_rows is not None
     ]
     n_before_errors = len(tables)
-    errors = [one.error_rows for one in maps.mapped.values() if one.error_rows is not None]
+    errors = [
+        mapped.error_rows for mapped in maps.mapped.values() if mapped.error_rows is not None
+    ]
     measured = halves_figures = None
     if plan.split:
         measured = measure_effects(
@@ -159,14 +169,14 @@ def judge_run(
         say(Part.EVALUATION, evaluation.UNSPLIT)
     _describe_controls(plan)
     activations = {} if plan.bold.truth is None else plan.bold.truth.activations
-    known = {name: image_in(file) for name, file in activations.items()}
+    known_activation = {name: image_in(file) for name, file in activations.items()}
     with_models = "glm" in settings.activation.kinds
     tables += compare_with_truth(
-        {one.name: one for one in mapped_series(series)[1:]},
+        {made_series.name: made_series for made_series in mapped_series(series)[1:]},
         maps.maps,
         measured,
         comparison,
-        known=known,
+        known=known_activation,
         n_dummy=fitted.n_dummy,
         with_models=with_models,
     )
@@ -194,9 +204,9 @@ def judge_run(
             uncertainty_maps.append(spread)
     tables += uncertainty_rows
     cards = {
-        name: one.card_file
-        for name, one in series.fine.items()
-        if one.card_file is not None and _tested_on_run(one)
+        name: made_series.card_file
+        for name, made_series in series.fine.items()
+        if made_series.card_file is not None and _tested_on_run(made_series)
     }
     _judge_first(
         plan,
@@ -204,7 +214,7 @@ def judge_run(
         maps,
         measured,
         comparison,
-        known=known if with_models else {},
+        known=known_activation if with_models else {},
         tested_shares=tested_shares,
         one_level_down=one_level_down,
         cards=cards,
@@ -230,7 +240,9 @@ def judge_run(
         series.confounds,
         card_file=cards,
         compared_facts=[
-            one.compared_facts for one in series.fine.values() if one.compared_facts is not None
+            made_series.compared_facts
+            for made_series in series.fine.values()
+            if made_series.compared_facts is not None
         ],
         same_widths=None if measured is None else measured.same_widths,
         method_names=plan.methods,
@@ -238,7 +250,7 @@ def judge_run(
         margin=settings.evaluation.margin,
         compared_names=plan.compared_names,
     )
-    # the verdict does not wait for the errors of maps
+    # error maps do not enter the verdict, so that the verdict can be computed before them
     table, columns = evaluation.join_evaluation(
         [*judged[:n_before_errors], *errors, *judged[n_before_errors:]], verdict_rows
     )
@@ -275,16 +287,16 @@ def _judge_first(
     one_level_down: Facts,
     cards: Mapping[str, Facts],
 ) -> None:
-    """Judge methods that are trained on the run itself, if the run also has networks.
+    """Evaluate methods without networks before networks are trained.
 
-    This verdict is shown before networks have been trained and applied, and is not stored. A run
-    with a measured series that is not split into halves has none.
+    The verdict is shown early and is not stored. Nothing is evaluated if all methods or no methods
+    use networks, or if the run has a measured series and cannot be split into halves.
 
-    `known`: known activation by contrast, if there are maps of the linear model. `cards`: of the
-    methods, by name.
+    `known`: known activation by contrast; empty if the linear model is not mapped. `cards`: model
+    cards by name of the method.
     """
-    early = [one for one in plan.stored if not one.network]
-    methods, names = methods_of(early), [one.name for one in early]
+    early = [spec for spec in plan.stored if not spec.network]
+    methods, names = methods_of(early), [spec.name for spec in early]
     has_measured = MEASURED in series.fine
     if not methods or len(methods) == len(plan.methods) or (has_measured and measured is None):
         return
@@ -328,18 +340,18 @@ def measure_effects(
     compared_names: Sequence[str] = (),
     effect_confounds: Sequence[str] = MOTION,
 ) -> SeriesEffects:
-    """Measure the effects of every block in every series.
+    """Measure the effect of each block in each series.
 
     Parameters
     ----------
     series : Mapping[str, MadeSeries]
-        Series on the high-resolution grid, by their names.
+        Series on the high-resolution grid, by name.
     model : LinearModel
-        Linear model; seeds of a series of its own replace the seeds of the run.
+        Linear model. Regressors of a series replace the regressors of the model.
     comparison : SeriesComparison
-        How they are compared.
+        Settings of the comparison.
     compared_names : Sequence[str], optional
-        Series of other programs among them, for which the acquired one is smoothed.
+        Names of series of other programs; the acquired series is smoothed to match them.
     effect_confounds : Sequence[str], optional
         Columns of the confounds in the model of the blocks; by default, head motion and its
         derivatives.
@@ -347,15 +359,15 @@ def measure_effects(
     Returns
     -------
     SeriesEffects
-        Effects of all series.
+        Block effects of all series.
     """
     effects: dict[str, File] = {}
-    for name, made in series.items():
+    for name, made_series in series.items():
         with subworkflow(name, high_resolution=True):
             effects[name] = evaluation.measure_effects(
-                made.series,
-                made.mask,
-                model.regressors if made.regressors is None else made.regressors,
+                made_series.series,
+                made_series.mask,
+                model.regressors if made_series.regressors is None else made_series.regressors,
                 confounds=model.confounds,
                 series_name=name,
                 tr=model.tr,
@@ -382,9 +394,9 @@ def measure_effects(
 def compare_halves(
     measured: SeriesEffects, maps: list[Map], comparison: SeriesComparison
 ) -> list[Rows]:
-    """Compare effects in half of the blocks with measured effects in the other half.
+    """Compare effects in one half of the blocks with measured effects in the other half.
 
-    `maps`: maps of all series. Returns nothing for a run without a measured series.
+    `maps`: maps of all series. Returns an empty list if the run has no measured series.
     """
     if MEASURED not in measured.effects:
         return []
@@ -416,29 +428,29 @@ def compare_with_truth(
     n_dummy: int,
     with_models: bool,
 ) -> list[Rows]:
-    """Compare maps and volumes with measured ones, and maps with known activation.
+    """Compare maps and volumes with a measured reference, and maps with known activation.
 
     Parameters
     ----------
     series : Mapping[str, MadeSeries]
-        Mapped series on the high-resolution grid, by their names.
+        Mapped series on the high-resolution grid, by name.
     maps : list[Map]
         Maps of all series.
     measured : SeriesEffects | None
-        Effects of the blocks; None for a run with too few.
+        Block effects; None if the run has too few blocks.
     comparison : SeriesComparison
-        How they are compared.
+        Settings of the comparison.
     known : Mapping[str, Image]
         Known activation by contrast.
     n_dummy : int
-        Volumes at the start that are left out.
+        Number of volumes at the start that are discarded.
     with_models : bool
         Whether there are maps of the linear model.
 
     Returns
     -------
     list[Rows]
-        Tables of metrics; none without any truth.
+        Tables of metrics; empty if there is neither a measured reference nor known activation.
     """
     tables = []
     if (MEASURED in series or known) and with_models:
@@ -460,10 +472,12 @@ def compare_with_truth(
         if measured is not None and MEASURED not in series:
             say(Part.EVALUATION, evaluation.describe_known_activation(comparison.factor))
     if MEASURED in series:
-        others = {name: one.series for name, one in series.items() if name != MEASURED}
+        images = {
+            name: made_series.series for name, made_series in series.items() if name != MEASURED
+        }
         tables.append(
             evaluation.compare_images(
-                {**others, MEASURED: series[MEASURED].series},
+                {**images, MEASURED: series[MEASURED].series},
                 comparison.bold_mask_hr,
                 n_dummy=n_dummy,
                 random_seed=comparison.random_seed,
@@ -480,9 +494,9 @@ def compare_with_other_run(
     *,
     compared_names: Sequence[str],
 ) -> list[Rows]:
-    """Compare series of other programs, and the acquired one, with another run of the task.
+    """Compare series of other programs, and the acquired series, with another run of the task.
 
-    `other_effects`: effects of its blocks. `compared_names`: series of other programs.
+    `compared_names`: series of other programs. `other_effects`: block effects of the other run.
     """
     assert measured.same_widths is not None
     return [
@@ -501,12 +515,12 @@ def compare_with_other_run(
 
 
 def gather_tested(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
-    """Gather tests one level of resolution down, without members of ensembles."""
-    unstored = {one.name for one in plan.wanted if not one.stored}
+    """Gather the self-tests at reduced resolution, except tests of ensemble members."""
+    unstored = {spec.name for spec in plan.wanted if not spec.stored}
     return evaluation.gather_tested(
         [facts for name, facts in series.tested.items() if name not in unstored],
         series_names=plan.stored_names,
-        network_names=[one.name for one in plan.stored if one.network],
+        network_names=[spec.name for spec in plan.stored if spec.network],
         voxel=plan.bold.zooms,
         factor=plan.bold.factor,
     )
@@ -515,10 +529,12 @@ def gather_tested(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
 def check_quality(
     plan: RunPlan, fitted: FittedRun, series: RunSeries, measured: SeriesEffects | None
 ) -> list[Rows]:
-    """Compare masks of all series, measure distortion, and check the domain of networks.
+    """Compare brain coverage of series, measure distortion, and check intensities for networks.
 
-    Distortion is measured against the pair; the domain check tells whether networks know such
-    images. `measured`: effects of the blocks; None for a run with too few.
+    Distortion is measured relative to the pair. Intensities are compared with the training data of
+    each network.
+
+    `measured`: block effects; None if the run has too few blocks.
     """
     registered = fitted.registration
     tables = []
@@ -539,12 +555,12 @@ def check_quality(
                 registered.guide_hr,
                 registered.bold_mask_hr,
                 phase_encoding=plan.phase_encoding,
-                guided_names=[one.name for one in plan.stored if one.guided],
+                guided_names=[spec.name for spec in plan.stored if spec.guided],
             )
         )
         say(Part.EVALUATION, quality.COMPARED_EDGES)
-    networks = [one.name for one in plan.stored if one.network]
-    for name in (each for each in plan.methods if each in networks):
+    networks = [spec.name for spec in plan.stored if spec.network]
+    for name in (method for method in plan.methods if method in networks):
         model_file = series.fine[name].model_file
         assert model_file is not None
         with subworkflow(name, high_resolution=True):
@@ -560,29 +576,29 @@ def check_quality(
 
 
 def ensembles(plan: RunPlan) -> dict[str, list[str]]:
-    """Further members of the ensemble of each method that has one."""
+    """Return the names of further ensemble members, by method with an ensemble."""
     members = {
-        name: [one.name for one in plan.wanted if one.seed and one.source == name]
+        name: [spec.name for spec in plan.wanted if spec.seed and spec.source == name]
         for name in plan.methods
     }
-    return {name: others for name, others in members.items() if others}
+    return {name: further for name, further in members.items() if further}
 
 
-def _tested_on_run(made: MadeSeries) -> bool:
-    """Whether a series is a method under judgment that may not be applied to its run."""
-    wanted = made.wanted
-    return wanted is not None and wanted.stored and wanted.judged and wanted.learned_from == "run"
+def _tested_on_run(made_series: MadeSeries) -> bool:
+    """Return whether a series is from an evaluated method that is tested on the run."""
+    spec = made_series.wanted
+    return spec is not None and spec.stored and spec.judged and spec.learned_from == "run"
 
 
 def _describe_controls(plan: RunPlan) -> None:
-    """Add methods text on ensembles, placebos and tests one level of resolution down."""
+    """Add methods text on ensembles, negative controls and self-tests at reduced resolution."""
     members = ensembles(plan)
     if plan.split and members:
         say(
             Part.EVALUATION,
             quality.describe_uncertainty(list(members), 1 + max(map(len, members.values()))),
         )
-    placebos = [one.name for one in plan.wanted if one.placebo]
+    placebos = [spec.name for spec in plan.wanted if spec.placebo]
     say(Part.EVALUATION, super_resolution.placebos_text(placebos))
-    if any(one.learned_from == "run" for one in plan.wanted):
+    if any(spec.learned_from == "run" for spec in plan.wanted):
         say(Part.EVALUATION, evaluation.ONE_LEVEL_DOWN)

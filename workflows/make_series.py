@@ -1,4 +1,4 @@
-"""The series of a run: as acquired, interpolated, super-resolved, measured and compared."""
+"""Acquired, interpolated, super-resolved, measured and compared series of a run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -50,7 +50,7 @@ from bids_sr.workflows.wanted import Wanted
 
 @frozen
 class VarianceModel:
-    """Where a run fluctuates: estimated variances with their test one level down."""
+    """Estimated variance maps of a run, with their self-test at reduced resolution."""
 
     model_file: File
     card_file: Facts
@@ -61,33 +61,35 @@ class VarianceModel:
 
 @frozen
 class MadeSeries:
-    """A series of a run, with what is known of how it was made; None for what it does not have.
+    """Series of a run, with its model and test results.
+
+    Optional fields are None if they do not apply to the series.
 
     Parameters
     ----------
     name : str
         Name of the series.
     series : Series
-        Its volumes, head motion undone.
+        Motion-corrected volumes.
     mask : Mask
-        Brain on its grid.
+        Brain on the grid of the series.
     wanted : Wanted | None
-        What was requested; None for the acquired, measured and compared series.
+        Request; None for the acquired, measured and compared series.
     model_file, card_file, log_file : File, Facts, Table
-        Model that was applied, its card, and the log of a training on volumes of the run.
+        Applied model, model card, and log of training on volumes of the run.
     variance : VarianceModel | None
-        Estimate of where the run fluctuates, if the method has one.
+        Variance maps, if the method estimates them.
     holdout : Rows
         Metrics on a held-out pair.
     precision, precision_rows : Precision, Rows
-        Precision that the check of half precision chose, and its metrics.
+        Precision chosen by the half-precision check, and metrics of the check.
     error_draws, acquired_draws : Series
-        Draws of the error of the reconstruction, and what is acquired of them; None without a
-        prior.
+        Samples of the reconstruction error, and the acquired (low-resolution) part of the same
+        samples; None if the method has no prior.
     regressors : Regressors | None
-        Time series of the seeds in this series; None: as in the run.
+        Seed time series in this series; None: the regressors of the run.
     compared_facts : Facts | None
-        How a series of another program lies to the run.
+        Alignment of a series of another program to the run.
     """
 
     name: str
@@ -114,22 +116,24 @@ class RunSeries:
     Parameters
     ----------
     raw : MadeSeries
-        Acquired series, head motion undone, on its own grid.
+        Motion-corrected acquired series on the acquired grid.
     fine : Mapping[str, MadeSeries]
-        Series on the high-resolution grid by name, in the order of computation: stored ones, the
-        measured one, series of other programs, and series that are only evaluated.
+        Series on the high-resolution grid by name, in the order of computation: stored series, the
+        measured series, series of other programs, and series that are only evaluated.
     tested : Mapping[str, Facts]
-        Tests one level down by series, with the test of the control, which may have no series.
+        Self-tests at reduced resolution by series, including the control method, which may not
+        have a series.
     regressors : Regressors
         Events, or time series of seeds or components.
     confounds : Confounds
         Confounds of the run, one row per volume.
     time_columns, censoring : Confounds, Facts
-        Temporal model of a run that has one.
+        Columns of the temporal model and censored volumes; None if there is no temporal model.
     grids : Sequence[SpaceGrid]
         Grids in other spaces.
     other_effects : Effects | None
-        Effects of another run of the task, that compared series are compared with.
+        Block effects of another run of the task, for the evaluation of compared series; None if
+        either is missing.
     """
 
     raw: MadeSeries
@@ -145,7 +149,7 @@ class RunSeries:
 
 @frozen
 class Guide:
-    """The high-resolution T2*-weighted image, and how it lies to the reference of a run."""
+    """High-resolution T2*-weighted image, and its registration to the boldref of a run."""
 
     highres_file: File
     highres2boldref_xfm: Transforms
@@ -153,7 +157,7 @@ class Guide:
 
 @frozen
 class Inference:
-    """How a series is computed from its model; see `bids_sr.steps.super_resolution`."""
+    """Settings of the application of a model; see `bids_sr.steps.super_resolution`."""
 
     data_consistency: Keeping = "off"
     precision: Precision = "fp32"
@@ -165,10 +169,10 @@ class Inference:
 
 @frozen
 class ResolvedSeries:
-    """A series on the high-resolution grid, and in other spaces.
+    """Series on the high-resolution grid and in other spaces.
 
-    `series_facts`: whether its method was applied. `error_draws`, `acquired_draws`: see
-    `MadeSeries`.
+    `series_facts`: metadata that includes whether the method was applied. `error_draws`,
+    `acquired_draws`: see `MadeSeries`.
     """
 
     series: Series
@@ -180,7 +184,10 @@ class ResolvedSeries:
 
 @frozen
 class SeriesSources:
-    """Sources of all series of a run."""
+    """Inputs that all series of a run share.
+
+    `raw`: motion-corrected acquired series. `guide`: None if there is no pair.
+    """
 
     plan: RunPlan
     fitted: FittedRun
@@ -198,27 +205,27 @@ def make_series(
     models: Mapping[str, TrainedNetwork],
     outputs: Outputs,
 ) -> RunSeries:
-    """Make all series of a run.
+    """Compute all series of a run.
 
     Parameters
     ----------
     plan : RunPlan
         Plan of the run.
     fitted : FittedRun
-        The run, its motion and its registration.
+        Motion and registration of the run.
     anat : Anatomy | None
         Anatomy of the participant; None if missing.
     pair : RegisteredPair | None
         T2*-weighted pair of the run; None if missing.
     models : Mapping[str, TrainedNetwork]
-        Networks that were trained on the pair, by series.
+        Networks trained on the pair, by series.
     outputs : Outputs
-        Where files of the run are stored.
+        Storage of the derivatives of the run.
 
     Returns
     -------
     RunSeries
-        Acquired, stored, measured and compared series, and those that are only evaluated.
+        Acquired, stored, measured and compared series, and series that are only evaluated.
     """
     grids = {} if anat is None else place_grids(plan, fitted, anat)
     raw = make_raw(plan, fitted, outputs)
@@ -239,12 +246,12 @@ def make_series(
     tested: dict[str, Facts] = {}
     for spec in plan.stored:
         if spec.learned_from == "run" and spec.judged and SDMOD not in tested:
-            # without a reference, its series is not needed, but its test is compared with others
+            # self-tests are compared with this control, even if its series is not computed
             control = replace(spec, name=SDMOD, method=get_method(SDMOD))
             with subworkflow(SDMOD, high_resolution=True):
                 tested[SDMOD] = find_variance(sources, control, tested, outputs).tested
         with subworkflow(spec.name, high_resolution=True):
-            made = make_stored(
+            made_series = make_stored(
                 sources,
                 spec,
                 models.get(spec.name),
@@ -253,9 +260,9 @@ def make_series(
                 list(grids.values()) if spec.name == plan.primary else [],
                 outputs,
             )
-        fine[spec.name] = made
-        if made.variance is not None:
-            tested[spec.name] = made.variance.tested
+        fine[spec.name] = made_series
+        if made_series.variance is not None:
+            tested[spec.name] = made_series.variance.tested
     show_spaces(plan, fitted, fine[plan.primary].series, grids, outputs)
     truth = plan.bold.truth
     if truth is not None and truth.series is not None:
@@ -275,21 +282,21 @@ def make_series(
                 fine[spec.name] = make_unstored(sources, spec, models.get(spec.name), fine, anat)
     if plan.planned.settings.activation.seed_series == "own" and plan.seeds:
         say(Part.MAPS, seeds.OWN_SEEDS_TEXT)
-        for name, made in fine.items():
-            kept = name in plan.stored_names or name == MEASURED
-            with subworkflow(f"{name}_seeds", high_resolution=True, stored=kept):
-                own = find_own_seeds(
+        for name, made_series in fine.items():
+            stored = name in plan.stored_names or name == MEASURED
+            with subworkflow(f"{name}_seeds", high_resolution=True, stored=stored):
+                seed_series = find_own_seeds(
                     plan,
                     fitted,
                     anat,
                     name,
-                    made.series,
-                    made.mask,
+                    made_series.series,
+                    made_series.mask,
                     confounds.confounds,
                     regressors,
                     outputs,
                 )
-            fine[name] = replace(made, regressors=own)
+            fine[name] = replace(made_series, regressors=seed_series)
     return RunSeries(
         raw=raw,
         fine=fine,
@@ -304,7 +311,7 @@ def make_series(
 
 
 def make_raw(plan: RunPlan, fitted: FittedRun, outputs: Outputs) -> MadeSeries:
-    """Undo the head motion of the acquired series on its own grid."""
+    """Correct head motion of the acquired series on the acquired grid, and store the result."""
     preproc = undo_motion(fitted)
     say(Part.PREPROCESSING, super_resolution.describe_raw(fitted.distortion is not None))
     outputs.keep(
@@ -317,7 +324,7 @@ def make_raw(plan: RunPlan, fitted: FittedRun, outputs: Outputs) -> MadeSeries:
 
 
 def undo_motion(fitted: FittedRun) -> Series:
-    """Return the acquired series of a run, head motion undone."""
+    """Correct head motion of the acquired series of a run."""
     return super_resolution.undo_motion(
         fitted.stc, fitted.motion.boldref, fitted.motion.hmc_xfms, fitted.distortion
     )
@@ -345,24 +352,24 @@ def make_stored(
     grids: Sequence[SpaceGrid],
     outputs: Outputs,
 ) -> MadeSeries:
-    """Make a series that is stored, with the training that it needs.
+    """Compute and store a series, after training of its model if necessary.
 
     Parameters
     ----------
     sources : SeriesSources
-        What all series are made of.
+        Inputs that all series of the run share.
     spec : Wanted
-        Series.
+        Requested series.
     model : TrainedNetwork | None
-        Network that was trained on the pair of the run for it; None if missing.
+        Network trained on the pair of the run; None if the series does not use such a network.
     fine : Mapping[str, MadeSeries]
-        Series that were made before.
+        Series that already exist.
     tested : Mapping[str, Facts]
-        Tests one level down of series that were made before.
+        Self-tests at reduced resolution that already exist, by series.
     grids : Sequence[SpaceGrid]
-        Grids in other spaces that it is also brought to.
+        Further target grids in other spaces.
     outputs : Outputs
-        Where files of the run are stored.
+        Storage of the derivatives of the run.
     """
     plan, fitted = sources.plan, sources.fitted
     variance = log_file = None
@@ -385,14 +392,14 @@ def make_stored(
         model_file, card_file = variance.model_file, variance.card_file
     elif model is not None:
         model_file, card_file = model.model_file, model.card_file
-    lower = plan.planned.settings.superres.precision == "bf16" or (
+    half_precision = plan.planned.settings.superres.precision == "bf16" or (
         plan.planned.settings.superres.precision == "auto"
         and plan.planned.settings.resources.device == "cuda"
     )
-    if spec.network and lower and model_file is not None:
+    if spec.network and half_precision and model_file is not None:
         precision, precision_rows = _guard_precision(sources, spec, model_file, inference)
         inference = replace(inference, precision=precision)
-    made = resolve_series(
+    resolved = resolve_series(
         spec.name,
         fitted,
         factor=plan.bold.factor,
@@ -403,12 +410,12 @@ def make_stored(
         grids=grids,
         draws=spec.method is not None and spec.method.has_prior,
     )
-    _expect_cost(plan, spec.name, made)
+    _expect_cost(plan, spec.name, resolved)
     say(Part.SERIES, super_resolution.describe_series(spec.name))
-    _keep_series(plan, spec.name, made, outputs)
+    _keep_series(plan, spec.name, resolved, outputs)
     return MadeSeries(
         name=spec.name,
-        series=made.series,
+        series=resolved.series,
         mask=fitted.registration.bold_mask_hr,
         wanted=spec,
         model_file=model_file,
@@ -418,15 +425,15 @@ def make_stored(
         holdout=None if model is None else model.holdout,
         precision=precision,
         precision_rows=precision_rows,
-        error_draws=made.error_draws,
-        acquired_draws=made.acquired_draws,
+        error_draws=resolved.error_draws,
+        acquired_draws=resolved.acquired_draws,
     )
 
 
 def train_on_volumes(
     request: TrainingSettings, fitted: FittedRun, factor: Factor
 ) -> TrainedNetwork:
-    """Train a network on volumes of a run, or take a model that was given for it."""
+    """Train a network on volumes of a run, or reuse a trained network."""
     model_file, card_file, log_file = training.train_on_volumes(
         fitted.stc,
         fitted.registration.bold_mask,
@@ -452,9 +459,9 @@ def train_on_volumes(
 def find_variance(
     sources: SeriesSources, spec: Wanted, tested: Mapping[str, Facts], outputs: Outputs
 ) -> VarianceModel:
-    """Estimate where a run fluctuates, and store and describe it, but for a control.
+    """Estimate the variance maps of a run; store and describe them unless the method is a control.
 
-    `tested`: series that were tested before; beside the first, plain interpolations are tried.
+    `tested`: existing self-tests by series; if empty, plain interpolations are also tested.
     """
     plan = sources.plan
     request = plan.planned.training(spec)
@@ -486,22 +493,22 @@ def estimate_variance(
     calibration: Calibration | None = None,
     interpolations: tuple[str, ...] = (),
 ) -> VarianceModel:
-    """Find where a run fluctuates on the high-resolution grid, or use maps found before.
+    """Estimate the variance maps of a run on the high-resolution grid, or reuse existing maps.
 
     Parameters
     ----------
     request : TrainingSettings
-        Method, and where maps may be had instead.
+        Method, and sources of existing maps.
     raw : Series
-        Acquired series, head motion undone.
+        Motion-corrected acquired series.
     fitted : FittedRun
-        The run.
+        Motion and registration of the run.
     factor : Factor
-        Acquired over high-resolution voxel size, each axis.
+        Ratio of acquired to high-resolution voxel size, per axis.
     calibration : Calibration | None, optional
-        Short high-resolution run whose fluctuations enter; None if missing.
+        Short high-resolution run whose fluctuations are used; None if missing.
     interpolations : tuple[str, ...], optional
-        Plain interpolations that are tried one level down beside it.
+        Plain interpolations that are also tested at reduced resolution.
     """
     model_file, card_file, log_file, weight, tested = training.estimate_variance(
         raw,
@@ -533,7 +540,7 @@ def estimate_variance(
 
 
 def _inference(plan: RunPlan, spec: Wanted) -> Inference:
-    """Return how a series is computed; one without a model takes a single thread."""
+    """Return the settings of a series; a series without a model runs on one CPU thread."""
     superres, resources = plan.planned.settings.superres, plan.planned.settings.resources
     plain = spec.method is None
     return Inference(
@@ -549,7 +556,7 @@ def _inference(plan: RunPlan, spec: Wanted) -> Inference:
 def _guard_precision(
     sources: SeriesSources, spec: Wanted, model_file: File, inference: Inference
 ) -> tuple[Precision, Rows]:
-    """Choose the precision of a network by whether the lower one leaves t alone."""
+    """Choose the precision of a network: half precision only if t values are preserved."""
     plan, fitted = sources.plan, sources.fitted
     say(Part.SERIES, quality.PRECISION_TEXT)
     return quality.guard_precision(
@@ -575,7 +582,10 @@ def _guard_precision(
 
 
 def _zerofilled(plan: RunPlan, spec: Wanted, fine: Mapping[str, MadeSeries]) -> Series | None:
-    """Return the zero-filled series that variance maps add to, if it was made."""
+    """Return the zero-filled series that variance methods refine.
+
+    None if no variance maps are used, if the series was not made, or if slices are also refined.
+    """
     filled = fine.get(ACQUIRED_BAND)
     if spec.learned_from != "run" or filled is None or plan.bold.factor[2] != 1:
         return None
@@ -595,30 +605,30 @@ def resolve_series(
     displaced: Displaced = "",
     draws: bool = False,
 ) -> ResolvedSeries:
-    """Make a series of a run on the high-resolution grid, and on further grids.
+    """Compute a series of a run on the high-resolution grid and on further grids.
 
     Parameters
     ----------
     name : str
-        Baseline, or series of a method.
+        Name of a baseline or of the series of a method.
     fitted : FittedRun
-        The run.
+        Motion and registration of the run.
     factor : Factor
-        Acquired over high-resolution voxel size, each axis.
+        Ratio of acquired to high-resolution voxel size, per axis.
     inference : Inference
-        How it is computed.
+        Settings of the computation.
     model_file : File | None, optional
         Model of a method; None for a baseline.
     zerofilled : Series | None, optional
-        Zero-filled series that variance methods add to; None: it is made.
+        Zero-filled series that variance methods refine; None: it is computed.
     guide : Guide | None, optional
-        Image whose static detail enters; None if missing.
+        Image whose static detail is added; None if missing.
     grids : Sequence[SpaceGrid], optional
         Grids in other spaces.
     displaced : Displaced, default=""
-        How variance maps are displaced, as a placebo.
+        Displacement of variance maps for a negative control; "" to disable.
     draws : bool, default=False
-        Whether the error of the reconstruction is drawn.
+        Whether samples of the reconstruction error are drawn.
     """
     series, space_series, series_facts, error_draws, acquired_draws = (
         super_resolution.super_resolve(
@@ -653,46 +663,46 @@ def resolve_series(
     )
 
 
-def _expect_cost(plan: RunPlan, name: str, made: ResolvedSeries) -> None:
-    """Say what a series costs, which depends on the recipe of its model."""
+def _expect_cost(plan: RunPlan, name: str, resolved: ResolvedSeries) -> None:
+    """Set the expected processing time of a series, which depends on the recipe of its model."""
     superres = plan.planned.settings.superres
     expect_cost(
-        made.series,
+        resolved.series,
         super_resolution.cost_of_series(name, superres.recipe, superres.recipe_changes),
     )
 
 
-def _keep_series(plan: RunPlan, name: str, made: ResolvedSeries, outputs: Outputs) -> None:
-    """Store a series; other programs find the primary one as the preprocessed BOLD."""
+def _keep_series(plan: RunPlan, name: str, resolved: ResolvedSeries, outputs: Outputs) -> None:
+    """Store a series; the primary series is also exported as preprocessed BOLD data."""
     primary = name == plan.primary
     bold = plan.bold
     fine = super_resolution.fine_resolution(name, bold.factor, bold.axis_order)
     outputs.keep(
-        made.series,
+        resolved.series,
         {"res": "hr", "desc": name, "suffix": "bold"},
         sidecar=_sidecar(plan, name, fine),
-        facts=made.series_facts,
+        facts=resolved.series_facts,
         exported_as={"res": "", "desc": "preproc"} if primary and plan.in_func else None,
         level=series_level(name, _always_stored(plan)),
     )
     if primary and plan.elsewhere:
         outputs.keep(
-            made.space_series,
+            resolved.space_series,
             sidecar=_sidecar(plan, name, super_resolution.resolution_elsewhere(name)),
-            facts=made.series_facts,
+            facts=resolved.series_facts,
             exported_only=True,
         )
 
 
 def _always_stored(plan: RunPlan) -> list[str]:
-    """Return names of series that are stored at every level."""
+    """Return names of series that are stored at every storage level."""
     return [*series_names(plan.planned.settings.superres.methods), plan.primary]
 
 
 def place_measured(
     plan: RunPlan, fitted: FittedRun, measured: BoldRun, outputs: Outputs
 ) -> MadeSeries:
-    """Bring the series that was measured at the high resolution to the grid of the run."""
+    """Resample the measured high-resolution reference series to the grid of the run."""
     preprocessing = plan.planned.settings.preprocessing
     bold = motion.import_series(measured.bold, tr=plan.bold.tr, axis_order=measured.axis_order)
     stc = correct_acquired(
@@ -722,18 +732,18 @@ def make_unstored(
     fine: Mapping[str, MadeSeries],
     anat: Anatomy | None,
 ) -> MadeSeries:
-    """Make a method's placebo or further ensemble member, for the evaluation only.
+    """Compute a negative control or further ensemble member, for the evaluation only.
 
     Parameters
     ----------
     sources : SeriesSources
-        What all series are made of.
+        Inputs that all series of the run share.
     spec : Wanted
-        Series.
+        Requested series.
     model : TrainedNetwork | None
-        Network that was trained on the pair of the run for it; None if missing.
+        Network trained on the pair of the run; None if the series does not use such a network.
     fine : Mapping[str, MadeSeries]
-        Series that were made before, the series of the method among them.
+        Series that already exist, including the series of the method.
     anat : Anatomy | None
         Anatomy of the participant; None if missing.
     """
@@ -751,7 +761,7 @@ def make_unstored(
         model_file, card_file = model.model_file, model.card_file
     elif spec.seed and spec.learned_from == "run":
         variance = estimate_variance(
-            _anew(plan.planned.training(spec), "auto"),
+            _without_existing_models(plan.planned.training(spec), "auto"),
             sources.raw,
             fitted,
             plan.bold.factor,
@@ -763,14 +773,14 @@ def make_unstored(
         model_file, card_file = model.model_file, model.card_file
     elif spec.seed and model is not None:
         model_file, card_file = model.model_file, model.card_file
-        # the check was that of another network
+        # the half-precision check of the source series applies to a different network
         inference = replace(inference, precision=plan.planned.settings.superres.precision)
     displaced: Displaced = ""
     if spec.placebo == "Mirror":
         displaced = "mirror"
     elif spec.placebo == "Shift":
         displaced = "shift"
-    made = resolve_series(
+    resolved = resolve_series(
         spec.source,
         fitted,
         factor=plan.bold.factor,
@@ -780,10 +790,10 @@ def make_unstored(
         guide=sources.guide if spec.guided else None,
         displaced=displaced,
     )
-    _expect_cost(plan, spec.source, made)
+    _expect_cost(plan, spec.source, resolved)
     return MadeSeries(
         name=spec.name,
-        series=made.series,
+        series=resolved.series,
         mask=fitted.registration.bold_mask_hr,
         wanted=spec,
         model_file=model_file,
@@ -791,15 +801,15 @@ def make_unstored(
     )
 
 
-def _anew(request: TrainingSettings, model_source: Source) -> TrainingSettings:
-    """Return how a model is trained only for the evaluation: no stored or given one is taken."""
+def _without_existing_models(request: TrainingSettings, model_source: Source) -> TrainingSettings:
+    """Return training settings without existing models, for models that are only evaluated."""
     return replace(request, model_source=model_source, model_dir=None, pretrained=None, force=True)
 
 
 def _train_on_t1w(
     sources: SeriesSources, request: TrainingSettings, anat: Anatomy
 ) -> TrainedNetwork:
-    """Train a network of a pair on the T1w image instead."""
+    """Train a network on the T1w image in place of the T2*-weighted pair."""
     plan, fitted = sources.plan, sources.fitted
     train_highres, train_lowres = super_resolution.another_contrast(
         anat.t1w_preproc,
@@ -808,7 +818,7 @@ def _train_on_t1w(
         factor=plan.bold.factor,
     )
     return train_on_pair(
-        _anew(request, "train"),
+        _without_existing_models(request, "train"),
         train_highres,
         train_lowres,
         fitted.registration.bold_mask,

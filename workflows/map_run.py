@@ -1,4 +1,4 @@
-"""Activation maps of all series of a run, their comparison, and clusters."""
+"""Activation maps of all series of a run, comparison of the maps, and clusters."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ from bids_sr.workflows.run_plan import RunPlan
 
 @frozen
 class LinearModel:
-    """Linear model of a run, which is the same for all of its series.
+    """Linear model of a run, shared by all series of the run.
 
     Parameters
     ----------
@@ -37,13 +37,13 @@ class LinearModel:
     tr : float
         Repetition time (s).
     n_dummy : int
-        Volumes at the start that are left out.
+        Number of volumes at the start that are discarded.
     high_pass : float
         Cut-off of the drift (Hz).
     start_time : float
-        Moment of a volume for which its values hold (s after its start).
+        Reference time of the volumes (s after the start of a volume).
     nuisance : list[str] | None
-        Columns of the confounds that enter; None: motion and aCompCor.
+        Columns of the confounds in the model; None: motion and aCompCor.
     """
 
     regressors: Regressors
@@ -58,28 +58,28 @@ class LinearModel:
 
 @frozen
 class MapModel:
-    """Model of the series of a run, and which maps are made.
+    """Model of the series of a run, and settings of the maps.
 
     Parameters
     ----------
     linear : LinearModel
-        Linear model, whose regressors correlations also use.
+        Linear model, whose regressors are also used for correlations.
     kinds : Sequence[Literal['cc', 'glm']]
-        Correlation, linear model, or both.
+        Kinds of maps: correlation, linear model, or both.
     thresholds : Sequence[str]
         Thresholds of active regions.
     smoothing : Sequence[float]
         Smoothing of the maps (FWHM, mm).
     factor : Factor
-        Acquired over high-resolution voxel size by axis.
+        Ratio of acquired to high-resolution voxel size, per axis.
     axis_order : AxisOrder
-        Order of the axes of the input, for texts.
+        Axis order of the input, for texts.
     low_pass : float | None
         Cut-off of the filter of correlations (Hz); None: no filter.
     input_smoothing : float
         Smoothing of the acquired volumes (FWHM, mm), for sidecars.
     correlation_confounds : bool
-        Whether confounds are also regressed out of series that are correlated.
+        Whether confounds are also regressed out before correlations are computed.
     """
 
     linear: LinearModel
@@ -95,9 +95,10 @@ class MapModel:
 
 @frozen
 class MappedSeries:
-    """Maps of one series, with metrics and inputs of figures; None if it has no prior.
+    """Maps of one series, with metrics and inputs of figures.
 
-    `space_maps`: maps in other spaces. `surface_maps`: maps on surfaces, by their space.
+    `error_maps`, `error_rows`, `coverage_rows`: None if the method of the series has no prior.
+    `space_maps`: maps in other spaces. `surface_maps`: maps on surfaces, by space.
     """
 
     made: MadeSeries
@@ -115,7 +116,7 @@ class MappedSeries:
 
 @frozen
 class MappedRun:
-    """Maps of all mapped series by name, the acquired one first, in the region of interest."""
+    """Maps of a run: maps by series, starting with the acquired series, and summary tables."""
 
     mapped: Mapping[str, MappedSeries]
     roi: Mask
@@ -127,12 +128,14 @@ class MappedRun:
     @property
     def maps(self) -> list[Map]:
         """Maps and regions of all series."""
-        return joined(one.maps for one in self.mapped.values())
+        return joined(series.maps for series in self.mapped.values())
 
     @property
     def error_maps(self) -> list[Map]:
         """Maps of the reconstruction error of the series with a prior."""
-        return joined(one.error_maps for one in self.mapped.values() if one.error_maps is not None)
+        return joined(
+            series.error_maps for series in self.mapped.values() if series.error_maps is not None
+        )
 
 
 def map_run(
@@ -145,13 +148,13 @@ def map_run(
     plan : RunPlan
         Plan of the run.
     fitted : FittedRun
-        Its motion and registration.
+        Motion and registration of the run.
     series : RunSeries
-        Its series.
+        Series of the run.
     anat : Anatomy | None
         Anatomy of the participant; None if missing.
     outputs : Outputs
-        Where results are stored.
+        Storage of maps and tables.
 
     Returns
     -------
@@ -176,27 +179,31 @@ def map_run(
     )
     stored = maps_to_store(plan)
     mapped: dict[str, MappedSeries] = {}
-    for made in mapped_series(series):
-        fine = made.name != RAW
-        kept = activation.stored_maps(made.name, stored, plan.contrasts)
-        with subworkflow(made.name, high_resolution=fine):
-            own = map_series(
-                made,
+    for made_series in mapped_series(series):
+        fine = made_series.name != RAW
+        stored_entities = activation.stored_maps(made_series.name, stored, plan.contrasts)
+        with subworkflow(made_series.name, high_resolution=fine):
+            series_maps = map_series(
+                made_series,
                 roi_hr if fine else roi,
                 model,
-                # which a series is, where its estimated variances are not applied
-                zerofilled=None if made.variance is None else mapped.get(ACQUIRED_BAND),
+                # a series whose estimated variances are not applied equals the zero-filled series
+                zerofilled=None if made_series.variance is None else mapped.get(ACQUIRED_BAND),
             )
-            outputs.keep(own.maps, among=kept, varies=activation.OF_CONTRAST)
-            if has_error(made, model):
-                own = measure_error(plan, fitted, series, own, mapped[RAW], model)
-                outputs.keep(own.error_maps, among=kept, varies=activation.OF_CONTRAST)
-            own = bring_elsewhere(own, fitted, series, anat, kept, outputs)
-        mapped[made.name] = own
-    maps = joined(one.maps for one in mapped.values())
+            outputs.keep(series_maps.maps, among=stored_entities, varies=activation.OF_CONTRAST)
+            if has_error(made_series, model):
+                series_maps = measure_error(plan, fitted, series, series_maps, mapped[RAW], model)
+                outputs.keep(
+                    series_maps.error_maps, among=stored_entities, varies=activation.OF_CONTRAST
+                )
+            series_maps = bring_elsewhere(
+                series_maps, fitted, series, anat, stored_entities, outputs
+            )
+        mapped[made_series.name] = series_maps
+    maps = joined(result.maps for result in mapped.values())
     table, columns = activation.compare_maps(
         maps,
-        [one.map_metrics for one in mapped.values()],
+        [result.map_metrics for result in mapped.values()],
         registered.bold_mask,
         registered.bold_mask_hr,
         roi_hr,
@@ -212,7 +219,9 @@ def map_run(
         provenance=True,
         level="minimal",
     )
-    image_metrics, columns = activation.join_quality([one.quality for one in mapped.values()])
+    image_metrics, columns = activation.join_quality(
+        [result.quality for result in mapped.values()]
+    )
     outputs.keep(
         image_metrics,
         {"desc": "image", "suffix": "metrics"},
@@ -227,7 +236,9 @@ def map_run(
         atlas_source=None if anat is None else anat.atlas.atlas_source,
         atlas_labels=None if anat is None else anat.atlas.atlas_labels,
         atlas_xfms=() if anat is None else anat.atlas.atlas_xfms,
-        error_maps=joined(one.error_maps for one in mapped.values() if one.error_maps is not None),
+        error_maps=joined(
+            result.error_maps for result in mapped.values() if result.error_maps is not None
+        ),
         method_names=plan.methods,
     )
     atlas = plan.planned.settings.activation.atlas
@@ -246,7 +257,7 @@ def map_run(
 
 
 def linear_model(plan: RunPlan, fitted: FittedRun, series: RunSeries) -> LinearModel:
-    """Return the linear model of a run; for parameters see `map_run`."""
+    """Return the linear model of a run; see `map_run` for parameters."""
     return LinearModel(
         regressors=series.regressors,
         confounds=series.confounds,
@@ -260,7 +271,7 @@ def linear_model(plan: RunPlan, fitted: FittedRun, series: RunSeries) -> LinearM
 
 
 def map_model(plan: RunPlan, fitted: FittedRun, series: RunSeries) -> MapModel:
-    """Return what the series of a run are mapped with; for parameters see `map_run`."""
+    """Return the model and map settings of a run; see `map_run` for parameters."""
     settings = plan.planned.settings
     return MapModel(
         linear=linear_model(plan, fitted, series),
@@ -276,7 +287,7 @@ def map_model(plan: RunPlan, fitted: FittedRun, series: RunSeries) -> MapModel:
 
 
 def maps_to_store(plan: RunPlan) -> StoredMaps:
-    """Return which maps of a run become files."""
+    """Return which maps of a run are stored."""
     settings = plan.planned.settings
     return StoredMaps(
         level=settings.run.level,
@@ -292,15 +303,22 @@ def maps_to_store(plan: RunPlan) -> StoredMaps:
 
 
 def mapped_series(series: RunSeries) -> list[MadeSeries]:
-    """Return the acquired series and all finer ones but those that are only evaluated."""
-    fine = [one for one in series.fine.values() if one.wanted is None or one.wanted.stored]
+    """Return the acquired series, followed by high-resolution series that are mapped.
+
+    Series that are only evaluated, such as negative controls, are not mapped.
+    """
+    fine = [
+        made_series
+        for made_series in series.fine.values()
+        if made_series.wanted is None or made_series.wanted.stored
+    ]
     return [series.raw, *fine]
 
 
 def find_region(
     plan: RunPlan, fitted: FittedRun, series: RunSeries, model: MapModel, outputs: Outputs
 ) -> tuple[Mask, Mask]:
-    """Return the region of interest on both grids of a run, grown if that was requested."""
+    """Return the region of interest on both grids of a run, after region growing if requested."""
     registered, linear = fitted.registration, model.linear
     if not plan.planned.settings.evaluation.roi_grow or plan.at_rest:
         return registered.roi_bold, registered.roi_bold_hr
@@ -325,39 +343,39 @@ def find_region(
 
 
 def map_series(
-    made: MadeSeries, roi: Mask, model: MapModel, zerofilled: MappedSeries | None = None
+    made_series: MadeSeries, roi: Mask, model: MapModel, zerofilled: MappedSeries | None = None
 ) -> MappedSeries:
     """Map one series.
 
     Parameters
     ----------
-    made : MadeSeries
-        The series.
+    made_series : MadeSeries
+        Series to map.
     roi : Mask
-        Region of interest on its grid.
+        Region of interest on the grid of the series.
     model : MapModel
-        What it is mapped with; seeds of its own replace the seeds of the run.
+        Model and settings of the maps. Regressors of the series replace the regressors of the run.
     zerofilled : MappedSeries | None, optional
-        The zero-filled series, whose maps are taken where the series is the same file.
+        Zero-filled series, whose maps are reused if both series are the same file.
 
     Returns
     -------
     MappedSeries
-        Maps without the error of the reconstruction.
+        Maps without reconstruction error.
     """
     linear = model.linear
     maps, map_metrics, image_quality, middle, tsnr = activation.map_series(
-        made.series,
-        made.mask,
+        made_series.series,
+        made_series.mask,
         roi,
-        linear.regressors if made.regressors is None else made.regressors,
+        linear.regressors if made_series.regressors is None else made_series.regressors,
         confounds=linear.confounds,
         zerofilled=None if zerofilled is None else zerofilled.made.series,
         zerofilled_maps=() if zerofilled is None else zerofilled.maps,
         zerofilled_metrics=None if zerofilled is None else zerofilled.map_metrics,
         zerofilled_quality=None if zerofilled is None else zerofilled.quality,
         zerofilled_tsnr=None if zerofilled is None else zerofilled.tsnr,
-        series_name=made.name,
+        series_name=made_series.name,
         smoothing=model.smoothing,
         contrasts=linear.contrasts,
         kinds=model.kinds,
@@ -374,7 +392,7 @@ def map_series(
         correlation_confounds=model.correlation_confounds,
     )
     return MappedSeries(
-        made=made,
+        made=made_series,
         maps=maps,
         map_metrics=map_metrics,
         quality=image_quality,
@@ -383,9 +401,12 @@ def map_series(
     )
 
 
-def has_error(made: MadeSeries, model: MapModel) -> bool:
-    """Whether the error of a series' reconstruction is mapped: it has a prior, and effects."""
-    method = None if made.wanted is None else made.wanted.method
+def has_error(made_series: MadeSeries, model: MapModel) -> bool:
+    """Return whether the reconstruction error of a series is mapped.
+
+    This requires a method with a prior and maps of the linear model.
+    """
+    method = None if made_series.wanted is None else made_series.wanted.method
     return method is not None and method.has_prior and "glm" in model.kinds
 
 
@@ -393,42 +414,42 @@ def measure_error(
     plan: RunPlan,
     fitted: FittedRun,
     series: RunSeries,
-    own: MappedSeries,
+    mapped: MappedSeries,
     acquired: MappedSeries,
     model: MapModel,
 ) -> MappedSeries:
-    """Map the error of a reconstruction, and check the intervals that follow from it.
+    """Map the reconstruction error of a series, and test the coverage of confidence intervals.
 
     Parameters
     ----------
     plan : RunPlan
         Plan of the run.
     fitted : FittedRun
-        Its motion and registration.
+        Motion and registration of the run.
     series : RunSeries
-        Its series.
-    own : MappedSeries
+        Series of the run.
+    mapped : MappedSeries
         Maps of the series with a prior.
     acquired : MappedSeries
         Maps of the acquired series.
     model : MapModel
-        What both are mapped with.
+        Model and settings of both maps.
 
     Returns
     -------
     MappedSeries
-        `own`, with maps of the error.
+        Maps of the series, including error maps.
     """
     linear, resources = model.linear, plan.planned.settings.resources
-    assert own.made.model_file is not None
+    assert mapped.made.model_file is not None
     coverage_rows = reconstruction_error.check_intervals(
         series.raw.series,
         fitted.registration.bold_mask,
         fitted.motion.hmc_xfms,
-        own.made.model_file,
+        mapped.made.model_file,
         linear.regressors,
         linear.confounds,
-        series_name=own.made.name,
+        series_name=mapped.made.name,
         contrasts=linear.contrasts,
         factor=model.factor,
         tr=linear.tr,
@@ -441,78 +462,80 @@ def measure_error(
     )
     say(Part.EVALUATION, reconstruction_error.CHECKED_INTERVALS)
     error_maps, error_rows = reconstruction_error.measure_error(
-        own.maps,
+        mapped.maps,
         acquired.maps,
-        own.made.mask,
+        mapped.made.mask,
         fitted.registration.bold_mask,
         coverage_rows,
-        own.made.error_draws,
-        own.made.acquired_draws,
-        series_name=own.made.name,
+        mapped.made.error_draws,
+        mapped.made.acquired_draws,
+        series_name=mapped.made.name,
         smoothing=model.smoothing,
     )
-    say(Part.MAPS, reconstruction_error.describe_error(own.made.name))
-    return replace(own, error_maps=error_maps, error_rows=error_rows, coverage_rows=coverage_rows)
+    say(Part.MAPS, reconstruction_error.describe_error(mapped.made.name))
+    return replace(
+        mapped, error_maps=error_maps, error_rows=error_rows, coverage_rows=coverage_rows
+    )
 
 
 def bring_elsewhere(
-    own: MappedSeries,
+    mapped: MappedSeries,
     fitted: FittedRun,
     series: RunSeries,
     anat: Anatomy | None,
-    kept: Sequence[Mapping[str, str]],
+    stored: Sequence[Mapping[str, str]],
     outputs: Outputs,
 ) -> MappedSeries:
-    """Bring the maps of a series to other spaces and to surfaces, as far as they were requested.
+    """Resample the maps of a series to the requested spaces and surfaces.
 
     Parameters
     ----------
-    own : MappedSeries
+    mapped : MappedSeries
         Maps of the series.
     fitted : FittedRun
         Motion and registration of the run.
     series : RunSeries
         Series of the run, with grids in other spaces.
     anat : Anatomy | None
-        Anatomy of the participant, with surfaces.
-    kept : Sequence[Mapping[str, str]]
-        Entities of the maps that are stored, each a choice.
+        Anatomy of the participant, with surfaces; None if missing.
+    stored : Sequence[Mapping[str, str]]
+        Entities of the maps to store, one mapping per kind of map.
     outputs : Outputs
-        Where maps are stored.
+        Storage of maps.
 
     Returns
     -------
     MappedSeries
-        `own`, with maps in other spaces and on surfaces.
+        Maps of the series, including maps in other spaces and on surfaces.
     """
-    mask = own.made.mask
-    maps = joined([own.maps, *([] if own.error_maps is None else [own.error_maps])])
+    mask = mapped.made.mask
+    maps = joined([mapped.maps, *([] if mapped.error_maps is None else [mapped.error_maps])])
     space_maps: list[Map] | None = None
     if series.grids:
         space_maps = spaces.maps_to_spaces(maps, mask, list(series.grids))
-        # of the acquired series sidecars share nothing in a template's space. The sidecars of
-        # combined runs, which have no number, apply to maps of numbered runs unless these have
-        # sidecars of their own
-        is_shared = own.made.name != RAW and "run" not in outputs.entities
+        # Maps of the acquired series in a template space have no common metadata. Sidecars of
+        # combined runs have no run entity, so by inheritance they would apply to maps of numbered
+        # runs unless each of these maps has a sidecar.
+        is_shared = mapped.made.name != RAW and "run" not in outputs.entities
         varies = activation.OF_CONTRAST if is_shared else {}
-        outputs.keep(space_maps, among=kept, varies=varies)
+        outputs.keep(space_maps, among=stored, varies=varies)
     surfaces: Sequence[Surfaces] = () if anat is None else anat.surfaces
     surface_maps: dict[str, list[Map]] = {}
-    for there in surfaces:
+    for output_surfaces in surfaces:
         assert fitted.registration.boldref2t1w_xfm is not None
-        labels = there.space.entities
+        labels = output_surfaces.space.entities
         with subworkflow(
-            "_".join([own.made.name, "on", *labels.values()]),
-            high_resolution=own.made.name != RAW,
+            "_".join([mapped.made.name, "on", *labels.values()]),
+            high_resolution=mapped.made.name != RAW,
         ):
-            surface_maps[there.space.name] = steps_surfaces.maps_to_surfaces(
+            surface_maps[output_surfaces.space.name] = steps_surfaces.maps_to_surfaces(
                 maps,
                 mask,
-                there.surfaces,
+                output_surfaces.surfaces,
                 fitted.registration.boldref2t1w_xfm,
                 space_entities=labels,
-                surface_uris=there.uris,
+                surface_uris=output_surfaces.uris,
             )
             say(Part.MAPS, steps_surfaces.describe_surface_maps(labels["space"]))
-            outputs.keep(surface_maps[there.space.name], among=kept)
-    return replace(own, space_maps=space_maps, surface_maps=surface_maps)
+            outputs.keep(surface_maps[output_surfaces.space.name], among=stored)
+    return replace(mapped, space_maps=space_maps, surface_maps=surface_maps)

@@ -1,4 +1,4 @@
-"""A T2*-weighted pair: its registration, and the networks that are trained on it."""
+"""Registration of T2*-weighted pairs, and training of networks on pairs."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -21,11 +21,11 @@ from bids_sr.workflows.wanted import Planned, Wanted, named
 
 @frozen
 class RegisteredPair:
-    """The members of a pair in one frame.
+    """Images of a pair in a common frame.
 
-    `highres_file`: high-resolution image as acquired. `factor`: low- over high-resolution voxel
-    size, each axis. `highres2lowres_xfm`: of a point of the high-resolution image to the
-    low-resolution one.
+    `highres_file`: high-resolution image as acquired. `factor`: ratio of low- to high-resolution
+    voxel size, per axis. `highres2lowres_xfm`: transform of low-resolution points to
+    high-resolution points (RAS+ mm).
     """
 
     highres_file: File
@@ -39,9 +39,9 @@ class RegisteredPair:
 
 @frozen
 class TrainedNetwork:
-    """Weights of a network with their card and the log of their training.
+    """Weights of a network with model card and training log.
 
-    `holdout`: metrics on a pair that was held out; None without such a pair.
+    `holdout`: metrics on a held-out pair; None if there is no held-out pair.
     """
 
     model_file: File
@@ -53,7 +53,7 @@ class TrainedNetwork:
 def fit_pair(
     planned: Planned, subject: Subject, pair: Pair, number: int, learned: Mapping[str, Wanted]
 ) -> tuple[RegisteredPair, dict[str, TrainedNetwork]]:
-    """Register a pair and train the networks that learn from it.
+    """Register a pair and train networks on it.
 
     Parameters
     ----------
@@ -64,24 +64,24 @@ def fit_pair(
     pair : Pair
         Pair of high- and low-resolution images.
     number : int
-        Number of the pair of the participant, from 1.
+        Number of the pair within the participant, from 1.
     learned : Mapping[str, Wanted]
-        Series by name whose models learn from the pair, members of ensembles among them.
+        Series whose models are trained on the pair, by name, including ensemble members.
 
     Returns
     -------
     registered : RegisteredPair
-        The pair in one frame.
+        Images of the pair in a common frame.
     models : dict[str, TrainedNetwork]
-        Models by the names of their series.
+        Models by name of the series.
     """
     place = named(pair.highres, "session", "run")
-    twins = [one for one in subject.pairs if named(one.highres, "session", "run") == place]
-    # one image may serve runs of two resolutions: two models
+    twins = [twin for twin in subject.pairs if named(twin.highres, "session", "run") == place]
+    # an image may be paired with runs of two resolutions, which need separate models
     tag = f"pair{number}" if len(twins) > 1 else ""
     entities = {"subject": subject.label, **place, **({"acquisition": tag} if tag else {})}
     outputs = planned.outputs({**entities, "datatype": "anat"}, axis_order=pair.orders[1])
-    methods = [one for one in learned.values() if one.stored]
+    methods = [spec for spec in learned.values() if spec.stored]
     held_out_pair = subject.holdouts.get(pair)
     seed = planned.settings.resources.random_seed
     with subworkflow(f"pair_{number}_wf"):
@@ -126,20 +126,21 @@ def register_pair(
     random_seed: int,
     registered: bool = False,
 ) -> RegisteredPair:
-    """Bring the members of a pair into one frame, or make the low-resolution one.
+    """Bring the images of a pair into a common frame, or simulate the low-resolution image.
 
     Parameters
     ----------
     highres_file, lowres_file : File, File | None
-        Images at both resolutions; without the lower one, it is made by truncating k-space.
+        Images at both resolutions. If `lowres_file` is None, the low-resolution image is simulated
+        by truncating k-space of the high-resolution image.
     factor : Factor
-        Low- over high-resolution voxel size, each axis.
+        Ratio of low- to high-resolution voxel size, per axis.
     orders : tuple[AxisOrder, AxisOrder], optional
-        Axis of the files that each axis of the runs is.
+        Axis of each file that corresponds to each axis of the runs, high resolution first.
     random_seed : int
         Seed of the registration.
     registered : bool, default=False
-        Whether the headers tell how the images lie to each other, so that nothing is estimated.
+        Whether the headers already align the images, so that no transform is estimated.
     """
     highres_order, lowres_order = orders
     if lowres_file is None:
@@ -171,23 +172,24 @@ def register_pair(
 
 
 def keep_pair(registered: RegisteredPair, pair: Pair, outputs: Outputs, tag: str) -> None:
-    """Store the members of a pair in one frame.
+    """Store the images of a pair in their common frame, and the transform.
 
-    `tag`: tells the pair from others that share its high-resolution image; "" if there are none.
+    `tag`: label that distinguishes pairs with the same high-resolution image; "" if the image
+    belongs to one pair.
     """
     outputs = outputs.with_references(own=registered.train_lowres)
-    own = {
+    image_entities = {
         "highres": named(pair.highres, "acquisition"),
         "lowres": named(pair.lowres or pair.highres, "acquisition"),
     }
-    if own["highres"] == own["lowres"]:
-        own = {name: {"acquisition": name} for name in own}
+    if image_entities["highres"] == image_entities["lowres"]:
+        image_entities = {name: {"acquisition": name} for name in image_entities}
     images = {"highres": registered.train_highres, "lowres": registered.train_lowres}
     for name, image in images.items():
-        tagged = {"acquisition": own[name].get("acquisition", "") + tag} if tag else {}
+        tagged = {"acquisition": image_entities[name].get("acquisition", "") + tag} if tag else {}
         outputs.keep(
             image,
-            {**own[name], **tagged, "desc": "preproc", "suffix": "T2starw"},
+            {**image_entities[name], **tagged, "desc": "preproc", "suffix": "T2starw"},
             sidecar=registration.describe_member("high" if name == "highres" else "low"),
         )
     outputs.keep(
@@ -211,9 +213,10 @@ def _train_model(
     *,
     alone: bool,
 ) -> TrainedNetwork:
-    """Train a network on a pair, or take one that was trained before.
+    """Train a network on a pair, or reuse a trained network, and test it on a held-out pair.
 
-    `held_out`: pair that tests the network. `alone`: whether no other network is trained.
+    `held_out`: pair for the test; None if there is no held-out pair. `alone`: whether exactly one
+    stored method is trained on the pair.
     """
     request = planned.training(spec)
     factor = pair.factor
@@ -267,9 +270,10 @@ def train_on_pair(
     factor: Factor,
     second: RegisteredPair | None = None,
 ) -> TrainedNetwork:
-    """Train a network on a pair, or take one that was trained before; see the step of this name.
+    """Train a network on a pair, or reuse a trained network; see the step of this name.
 
-    `second`: pair that is not trained on, whose PSNR the log of training shows.
+    `second`: pair that is not used for training, whose PSNR is recorded in the training log; None
+    without such a pair.
     """
     model_file, card_file, log_file = training.train_on_pair(
         train_highres,
@@ -298,7 +302,7 @@ def train_on_pair(
 
 
 def say_trained_on_pair(request: TrainingSettings, model: TrainedNetwork) -> None:
-    """Describe the training of a network on a pair, as it was once it has ended."""
+    """Add methods text on the training of a network, which is completed after the training."""
     say(
         Part.PAIR,
         training.describe_pair_network(request),
@@ -315,9 +319,9 @@ def keep_model(
     outputs: Outputs,
     entities: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Store a model with its card and the log of its training.
+    """Store a model with model card and training log.
 
-    `entities`: further entities of its files.
+    `entities`: further entities of these files.
     """
     name = {**entities, "datatype": "models", "desc": series_name(method)}
     outputs.keep(model_file, {**name, "suffix": "model", "extension": ".safetensors"})

@@ -1,4 +1,4 @@
-"""One participant: anatomy once, each T2*-weighted pair once, then every run."""
+"""Graph of all participants, and processing of one participant with BOLD runs."""
 
 from bids_sr.bids import Subject
 from bids_sr.bids.fmriprep import SPACES
@@ -32,7 +32,10 @@ def process_participant(planned: Planned, subject: Subject) -> None:
     with subworkflow(scope_name(f"sub-{subject.label}"), participant=subject.label):
         anat = _fit_anatomy(planned, subject, template, roi) if subject.t1w else None
         learned = {
-            one.name: one for plan in plans for one in plan.wanted if one.learned_from == "pair"
+            spec.name: spec
+            for plan in plans
+            for spec in plan.wanted
+            if spec.learned_from == "pair"
         }
         pairs = {
             pair: fit_pair(planned, subject, pair, number, learned)
@@ -46,7 +49,7 @@ def process_participant(planned: Planned, subject: Subject) -> None:
                 process_run(plan, anat, pair, models, n_runs=len(plans), only_run=only_run)
             )
         combined = combine_participant(planned, processed, anat)
-        fused = [fuse_slices(planned, one) for one in combined]
+        fused = [fuse_slices(planned, maps) for maps in combined]
         report_participant(planned, combined, fused)
         facts = subject_facts(
             planned.settings,
@@ -67,11 +70,11 @@ def _fit_anatomy(planned: Planned, subject: Subject, template: str, roi: str) ->
 
 
 def _roi(planned: Planned, subject: Subject) -> str:
-    """Return a participant's region of interest, by its tasks where none was requested."""
+    """Return the region of interest of a participant: as requested, or chosen by the tasks."""
     activation = planned.settings.activation
     if activation.roi != AUTO:
         return activation.roi
-    # regions of tasks are groups of labels of this atlas
+    # regions of tasks are defined by AAL2 labels
     if not is_aal2(activation.atlas):
         return BRAIN
     return region_of_tasks(
@@ -80,13 +83,16 @@ def _roi(planned: Planned, subject: Subject) -> str:
 
 
 def _template(planned: Planned, subject: Subject) -> str:
-    """Return the space that the T1w image is registered to.
+    """Return the target template of the T1w image.
 
-    It is the requested one, or one for which there are transforms.
+    This is the first requested template. If no template was requested, a template with imported
+    transforms is preferred to the default template.
     """
     precomputed = subject.precomputed
-    known = [space for space in SPACES if precomputed is not None and space in precomputed.spaces]
-    return [*planned.settings.preprocessing.templates, *known, SPACES[0]][0]
+    imported = [
+        space for space in SPACES if precomputed is not None and space in precomputed.spaces
+    ]
+    return [*planned.settings.preprocessing.templates, *imported, SPACES[0]][0]
 
 
 _OPENING = """\
@@ -99,20 +105,20 @@ _OF_SCANS = "The acquired scans, their interpolated versions and the super-resol
 
 
 def primary_series(settings: Settings, plan: Plan, version: str) -> list[str]:
-    """Return the series of all runs that other programs are given, each once."""
+    """Return the unique names of the exported (primary) series of all runs, sorted."""
     planned = Planned(settings=settings, plan=plan, version=version)
     runs = [run for subject in plan.subjects if not subject.has_scans for run in subject.runs]
     return sorted(set(planned.datasets(runs)))
 
 
 def stores_atlas(settings: Settings, plan: Plan) -> bool:
-    """Return whether the labels of an atlas are among all results."""
+    """Return whether the results contain atlas labels."""
     with_anat = any(subject.t1w and not subject.has_scans for subject in plan.subjects)
     return with_anat and reaches(settings.run.level, "standard")
 
 
 def scope_of_all(settings: Settings, plan: Plan, version: str) -> Scope:
-    """Return the outermost scope with the nodes of all participants; nothing is checked yet."""
+    """Return the outermost scope with the nodes of all participants, before any check."""
     planned = Planned(settings=settings, plan=plan, version=version)
     root = Scope("bids_sr_wf", store=store, uri=planned.uri)
     scans = [subject for subject in plan.subjects if subject.has_scans]
@@ -127,5 +133,5 @@ def scope_of_all(settings: Settings, plan: Plan, version: str) -> Scope:
 
 
 def graph_of(settings: Settings, plan: Plan, version: str) -> Graph:
-    """Return the graph of all participants; nothing is computed, and nipype is not imported."""
+    """Return the graph of all participants, without computation and without importing nipype."""
     return Graph(scope_of_all(settings, plan, version))

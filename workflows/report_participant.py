@@ -1,4 +1,4 @@
-"""Figures of the maps of all runs of a participant together."""
+"""Report figures of the combined runs of a participant."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ def report_participant(
     combined: Sequence[CombinedMaps],
     fused: Sequence[FusedSlices | None],
 ) -> None:
-    """Draw the map of all runs of each task.
+    """Draw the combined maps of each task.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def report_participant(
     combined : Sequence[CombinedMaps]
         Combined maps of the participant.
     fused : Sequence[FusedSlices | None]
-        Results of the fusion across slices of the same runs; None if they cannot be fused.
+        Results of the slice fusion of the same runs; None if the runs cannot be fused.
     """
     for runs, slices in zip(combined, fused, strict=True):
         if runs.maps:
@@ -33,7 +33,7 @@ def report_participant(
 
 
 def _report_combined(planned: Planned, combined: CombinedMaps, slices: FusedSlices | None) -> None:
-    """Draw the map of the combined runs of one task."""
+    """Draw the combined map of the primary series for the runs of one task."""
     first, plan = combined.first, combined.first.plan
     stored = maps_to_store(plan)
     series = plan.primary if plan.primary in combined.maps else list(combined.maps)[-1]

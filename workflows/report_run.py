@@ -1,6 +1,6 @@
-"""Figures and tables of a run in the report; no result depends on them.
+"""Report figures of a run, and input summaries of participants and runs.
 
-Inputs found and steps planned, in words: first report lines of a participant and of a run.
+No other result depends on these figures and summaries.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,30 +51,30 @@ def report_run(
     n_runs: int,
     only_run: bool,
 ) -> None:
-    """Draw the figures of a run.
+    """Draw all figures of a run.
 
     Parameters
     ----------
     plan : RunPlan
         Plan of the run.
     fitted : FittedRun
-        Its motion and registration.
+        Motion and registration of the run.
     series : RunSeries
-        Its series.
+        Series of the run.
     maps : MappedRun
-        Their maps.
+        Maps of the series.
     judgment : Judgment
-        What the evaluation found.
+        Results of the evaluation.
     anat : Anatomy | None
         Anatomy of the participant; None if missing.
     pair : RegisteredPair | None
-        The T2*-weighted pair of the run; None if missing.
+        T2*-weighted pair of the run; None if missing.
     outputs : Outputs
-        Where figures are stored.
+        Storage of figures.
     n_runs : int
-        Runs of the participant, which share the room of a report.
+        Number of runs of the participant, which share the space of a report.
     only_run : bool
-        Whether it is the only run of its task, whose map is the participant's.
+        Whether the task has only this run, whose map is then also the map of the participant.
     """
     facts = run_facts(plan.planned.settings, plan.bold, timed=plan.timed)
     draw_preprocessing(plan, fitted, series, anat, pair, facts, outputs)
@@ -103,9 +103,9 @@ def draw_preprocessing(
     facts: Mapping[str, object],
     outputs: Outputs,
 ) -> None:
-    """Draw head motion, registration and linear model of a run, and what it was made of.
+    """Draw input summary, head motion, registration and linear model of a run.
 
-    `facts`: first lines of its report. Other for parameters see `report_run`.
+    `facts`: input summary of the run. See `report_run` for other parameters.
     """
     registered, boldref = fitted.registration, fitted.motion.boldref
     linear = linear_model(plan, fitted, series)
@@ -157,10 +157,10 @@ def draw_preprocessing(
             )
         )
     if (calibration := fitted.calibration) is not None:
-        entered = next(
-            one.name
-            for one in plan.stored
-            if one.learned_from == "run" and one.method is not None and one.method.calibrated
+        calibrated_series = next(
+            spec.name
+            for spec in plan.stored
+            if spec.learned_from == "run" and spec.method is not None and spec.method.calibrated
         )
         outputs.keep_figures(
             registration_figures.draw_calibration(
@@ -169,7 +169,7 @@ def draw_preprocessing(
                 calibration.calibration_ref,
                 calibration.boldref2calibration_xfm,
                 calibration.calibration_facts,
-                series.tested[entered],
+                series.tested[calibrated_series],
             )
         )
 
@@ -182,20 +182,20 @@ def draw_series(
     judgment: Judgment,
     outputs: Outputs,
 ) -> None:
-    """Draw the models of a run and its series; for parameters see `report_run`."""
+    """Draw the models and the series of a run; see `report_run` for parameters."""
     registered = fitted.registration
     for spec in plan.stored:
-        made = series.fine[spec.name]
+        made_series = series.fine[spec.name]
         if spec.learned_from == "volumes":
-            assert made.log_file is not None
-            assert made.card_file is not None
+            assert made_series.log_file is not None
+            assert made_series.card_file is not None
             with subworkflow(spec.name, high_resolution=True):
                 outputs.keep_figures(
                     model_training_figures.draw_volume_training(
-                        made.log_file, made.card_file, series_name=spec.name
+                        made_series.log_file, made_series.card_file, series_name=spec.name
                     )
                 )
-    estimated = [one.name for one in plan.stored if one.learned_from == "run"]
+    estimated = [spec.name for spec in plan.stored if spec.learned_from == "run"]
     if estimated:
         variance = series.fine[estimated[-1]].variance
         assert variance is not None
@@ -208,9 +208,9 @@ def draw_series(
                 registered.guide_hr,
             )
         )
-    middle = {name: one.middle for name, one in maps.mapped.items()}
+    middle = {name: mapped.middle for name, mapped in maps.mapped.items()}
     if MEASURED in middle:
-        middle[MEASURED] = middle.pop(MEASURED)  # the last column
+        middle[MEASURED] = middle.pop(MEASURED)  # moved to the last column
     outputs.keep_figures(
         series_figures.draw_slice(
             middle,
@@ -219,7 +219,7 @@ def draw_series(
             series_names=plan.stored_names,
         )
     )
-    shown = plan.methods or [one.name for one in mapped_series(series)[1:2]]
+    shown = plan.methods or [made_series.name for made_series in mapped_series(series)[1:2]]
     outputs.keep_figures(
         series_figures.draw_output(
             {name: series.fine[name].series for name in shown},
@@ -241,11 +241,11 @@ def draw_run_maps(
     anat: Anatomy | None,
     outputs: Outputs,
 ) -> None:
-    """Draw the maps of a run, its regions and clusters; for parameters see `report_run`."""
+    """Draw maps, regions and clusters of a run; see `report_run` for parameters."""
     registered, activation = fitted.registration, plan.planned.settings.activation
-    every, boldref = maps.maps, fitted.motion.boldref
+    all_maps, boldref = maps.maps, fitted.motion.boldref
     drawn = maps_figures.draw_activation(
-        every,
+        all_maps,
         registered.bold_mask_hr,
         maps.roi_hr,
         boldref,
@@ -256,16 +256,16 @@ def draw_run_maps(
     expect_cost(drawn, maps_figures.activation_cost(plan.contrasts))
     outputs.keep_figures(drawn)
     surface_maps = maps.mapped[plan.primary].surface_maps or {}
-    for there in () if anat is None else anat.surfaces:
-        labels = there.space.entities
+    for output_surfaces in () if anat is None else anat.surfaces:
+        labels = output_surfaces.space.entities
         with (
             subworkflow(plan.primary, high_resolution=True),
             subworkflow("_".join([plan.primary, "on", *labels.values()])),
         ):
             outputs.keep_figures(
                 maps_figures.draw_surfaces(
-                    surface_maps[there.space.name],
-                    there.surfaces,
+                    surface_maps[output_surfaces.space.name],
+                    output_surfaces.surfaces,
                     series_name=plan.primary,
                     space_entities=labels,
                 )
@@ -276,7 +276,7 @@ def draw_run_maps(
     if shows_correlation(plan):
         outputs.keep_figures(
             correlation_figures.draw_correlation(
-                every,
+                all_maps,
                 registered.bold_mask_hr,
                 maps.roi_hr,
                 boldref,
@@ -287,7 +287,7 @@ def draw_run_maps(
         )
     if plan.at_rest and "cc" in activation.kinds:
         drawn = networks_figures.draw_networks(
-            every,
+            all_maps,
             registered.bold_mask_hr,
             maps.roi_hr,
             boldref,
@@ -302,7 +302,7 @@ def draw_run_maps(
     if overlap_pair is not None and not plan.at_rest:
         outputs.keep_figures(
             overlap_figures.draw_overlap(
-                every,
+                all_maps,
                 registered.bold_mask_hr,
                 maps.roi_hr,
                 boldref,
@@ -326,9 +326,9 @@ def draw_judgment(
     n_runs: int,
     only_run: bool,
 ) -> None:
-    """Draw first screen, viewer, evaluation and quality control of a run.
+    """Draw overview, map viewer, evaluation and quality control of a run.
 
-    `facts`: first lines of its report. Other for parameters see `report_run`.
+    `facts`: input summary of the run. See `report_run` for other parameters.
     """
     registered, settings = fitted.registration, plan.planned.settings
     boldref, truth = fitted.motion.boldref, plan.bold.truth
@@ -411,15 +411,17 @@ def draw_judgment(
 
 
 def shows_correlation(plan: RunPlan) -> bool:
-    """Whether maps of cross-correlation are drawn beside those of t.
+    """Return whether correlation maps of a task run are drawn.
 
-    They are if cc was named as an option, if there are no maps of t, and if a network is trained
-    as published.
+    This requires correlation maps and one of three conditions: the user named ``cc``, t maps were
+    not requested, or the training recipe is not ``fast``.
     """
     settings = plan.planned.settings
-    how = settings.activation
-    asked = how.draws_cc or "glm" not in how.kinds or settings.superres.recipe != "fast"
-    return "cc" in how.kinds and not plan.at_rest and asked
+    activation = settings.activation
+    is_requested = (
+        activation.draws_cc or "glm" not in activation.kinds or settings.superres.recipe != "fast"
+    )
+    return "cc" in activation.kinds and not plan.at_rest and is_requested
 
 
 def subject_facts(
@@ -430,7 +432,11 @@ def subject_facts(
     template: str,
     roi: str,
 ) -> _ReportFacts:
-    """The first section of a report; `series` are those of all runs."""
+    """Return the summary of a participant, by label of the report line.
+
+    `series`: names of the series of all runs. `template`, `roi`: names of the atlas template and
+    of the region of interest.
+    """
     sessions = sorted(
         {run.entities["session"] for run in subject.runs if "session" in run.entities}
     )
@@ -457,8 +463,11 @@ def subject_facts(
 
 
 def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _ReportFacts:
-    """The first report lines of a run; `timed` says that its slice timing is corrected."""
-    short = run.calibration
+    """Return the input summary of a run, by label of the report line.
+
+    `timed`: whether slice timing is corrected.
+    """
+    calibration = run.calibration
     return {
         "Run": run.stem,
         **{key: text for key, text in run.sidecar.items() if key == "Description"},
@@ -475,13 +484,15 @@ def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _ReportFacts:
         "Super-resolution factor": " × ".join(f"{f:g}" for f in run.factor)
         + (" (in plane only)" if run.factor[2] == 1 else ""),
         "T2* pair": _pair_words(run.pair),
-        "Calibration run": f"{short.bold.name}, {short.n_volumes} volumes" if short else "none",
+        "Calibration run": f"{calibration.bold.name}, {calibration.n_volumes} volumes"
+        if calibration
+        else "none",
         **_taken_over(run.precomputed, {} if run.precomputed is None else run.precomputed.files),
     }
 
 
 def _pair_words(pair: Pair | None) -> str:
-    """Which images a run is super-resolved with."""
+    """Return a description of the pair of a run."""
     if pair is None:
         return "none (only interpolation and methods that do not require a pair)"
     lowres = "a k-space-truncated copy of this image" if pair.lowres is None else pair.lowres.name
@@ -493,7 +504,7 @@ def _pair_words(pair: Pair | None) -> str:
 def _taken_over(
     precomputed: PrecomputedAnat | PrecomputedRun | None, files: Mapping[str, Path]
 ) -> _ReportFacts:
-    """Which files of another program are used."""
+    """Return the report line on imported derivatives; {} if there are no derivatives."""
     if precomputed is None:
         return {}
     return {f"Derivatives from {precomputed.origin.text}": [path.name for path in files.values()]}

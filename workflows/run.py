@@ -1,4 +1,4 @@
-"""One BOLD run from the acquired series to maps, their evaluation and the report."""
+"""Processing of a BOLD run, from the acquired series to maps, evaluation and report."""
 
 from collections.abc import Mapping
 
@@ -26,7 +26,7 @@ def process_run(
     n_runs: int,
     only_run: bool,
 ) -> ProcessedRun:
-    """Process a run.
+    """Process a BOLD run and report the results.
 
     Parameters
     ----------
@@ -37,11 +37,11 @@ def process_run(
     pair : RegisteredPair | None
         T2*-weighted pair of the run; None if missing.
     models : Mapping[str, TrainedNetwork]
-        Networks that were trained on the pair, by series.
+        Networks trained on the pair, by series.
     n_runs : int
         Number of runs of the participant.
     only_run : bool
-        Whether it is the only run of its task, whose map is the participant's.
+        Whether the task has only this run, whose map is then also the map of the participant.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Plan of one run, as preflight leaves it to the workflows."""
+"""Processing plan of a BOLD run."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ from bids_sr.workflows.wanted import Planned, Wanted, methods_of
 
 @frozen
 class RunPlan:
-    """Inputs of a run, series that are made of it, and settings that depend on both.
+    """Inputs of a run, requested series, and settings that depend on both.
 
     Parameters
     ----------
@@ -21,25 +21,25 @@ class RunPlan:
     bold : BoldRun
         Files of the run.
     wanted : tuple[Wanted, ...]
-        Series that are made besides the acquired one, in the order of computation.
+        Requested series except the acquired series, in the order of computation.
     primary : str
-        Series that other programs are given.
+        Name of the exported series.
     spaces : tuple[Space, ...]
         Spaces of the results.
     slice_times : Sequence[float] | None
-        Times of the slices (s); None: their timing is not corrected.
+        Slice times (s); None: slice timing is not corrected.
     start_time : float
-        Moment of a volume for which its values hold (s after its start).
+        Reference time of the volumes (s after the start of a volume).
     dummy_scans : int | None
-        Volumes at the start that are not steady; None: their number is estimated.
+        Number of non-steady-state volumes at the start; None: the number is estimated.
     contrasts : Contrasts
         Weights of conditions, or of seeds, by contrast.
     minus_others : Sequence[str]
         Contrasts that compare one condition with all others.
     seeds : tuple[Seed, ...]
-        Seeds of a run without events; empty: its temporal components take their place.
+        Seeds of a run without events. If empty, temporal components of the run are used instead.
     with_anat, calibrated : bool
-        Whether there is a T1w image, and whether a method uses the calibration of the run.
+        Whether a T1w image exists, and whether a method uses the calibration run.
     """
 
     planned: Planned
@@ -64,21 +64,21 @@ class RunPlan:
     @property
     def stored(self) -> tuple[Wanted, ...]:
         """Series that are stored and mapped."""
-        return tuple(one for one in self.wanted if one.stored)
+        return tuple(spec for spec in self.wanted if spec.stored)
 
     @property
     def stored_names(self) -> tuple[str, ...]:
         """Names of the series that are stored and mapped."""
-        return tuple(one.name for one in self.stored)
+        return tuple(spec.name for spec in self.stored)
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Stored series that are under judgment, networks first."""
+        """Names of stored series whose methods are evaluated, networks first."""
         return methods_of(self.wanted)
 
     @property
     def compared_names(self) -> tuple[str, ...]:
-        """Series of other programs that are judged beside the methods."""
+        """Names of series of other programs, which are evaluated like the methods."""
         return tuple(self.bold.compared)
 
     @property
@@ -93,7 +93,7 @@ class RunPlan:
 
     @property
     def _places(self) -> set[str]:
-        # of a series there is nothing on surfaces
+        # surfaces only get maps, never series
         return {space.name for space in self.spaces if not space.is_surface} or {FUNC}
 
     @property
@@ -108,12 +108,12 @@ class RunPlan:
 
     @property
     def task_name(self) -> str:
-        """Name of the task, of the sidecar or of the file."""
+        """Name of the task from the sidecar, or from the file name if the sidecar has none."""
         return str(self.bold.sidecar.get("TaskName", self.bold.entities.get("task", "")))
 
     @property
     def phase_encoding(self) -> str:
-        """Phase-encoding direction as in BIDS; "" if it is not known."""
+        """Phase-encoding direction as in BIDS; "" if unknown."""
         return str(self.bold.sidecar.get("PhaseEncodingDirection", ""))
 
     @property
@@ -133,25 +133,25 @@ class RunPlan:
 
     @property
     def correlation_confounds(self) -> bool:
-        """Whether confounds are also regressed out of series that are correlated."""
+        """Whether confounds are also regressed out before correlations are computed."""
         return self.at_rest and bool(self.planned.settings.activation.confounds)
 
     @property
     def has_truth(self) -> bool:
-        """Whether there is a measured reference or known activation."""
+        """Whether a measured high-resolution reference or known activation exists."""
         truth = self.bold.truth
         return truth is not None and (bool(truth.activations) or truth.series is not None)
 
     @property
     def entities(self) -> dict[str, str]:
-        """Entities of stored files of the run, long names to labels."""
-        left_out = ("suffix", "extension", "datatype")
-        kept = {name: label for name, label in self.bold.entities.items() if name not in left_out}
-        return {**kept, "datatype": "func"}
+        """Entities of stored files of the run: labels by long entity name."""
+        dropped = ("suffix", "extension", "datatype")
+        labels = {name: label for name, label in self.bold.entities.items() if name not in dropped}
+        return {**labels, "datatype": "func"}
 
     @property
     def provenance(self) -> Mapping[str, object]:
-        """What sidecars of tables say of what made them."""
+        """Provenance metadata for sidecars of tables."""
         width = self.planned.settings.preprocessing.input_smoothing
         return {
             **self.planned.made_by,
@@ -165,9 +165,12 @@ class RunPlan:
 
 
 def plan_run(planned: Planned, bold: BoldRun, *, with_anat: bool) -> RunPlan:
-    """Gather the plan of a run; `with_anat`: whether there is a T1w image."""
+    """Gather the plan of a run.
+
+    `with_anat`: whether the participant has a T1w image.
+    """
     preprocessing, activation = planned.settings.preprocessing, planned.settings.activation
-    wanted = planned.wanted(bold, with_anat=with_anat)
+    specs = planned.wanted(bold, with_anat=with_anat)
     precomputed = bold.precomputed
     dummies = preprocessing.dummy_scans
     if dummies is None and precomputed is not None:
@@ -183,17 +186,17 @@ def plan_run(planned: Planned, bold: BoldRun, *, with_anat: bool) -> RunPlan:
         name: dict(weights) for name, weights in planned.plan.contrasts[bold.bold].items()
     }
     if at_rest:
-        # temporal components, which are mapped if no seed lies in the run
+        # temporal components replace the seeds if no seed is inside the field of view
         contrasts |= {name: {name: 1.0} for name in seed_names(())[: len(seeds)]}
-    calibrates = any(
-        one.method is not None and one.method.calibrated
-        for one in wanted
-        if one.learned_from == "run"
+    uses_calibration = any(
+        spec.method is not None and spec.method.calibrated
+        for spec in specs
+        if spec.learned_from == "run"
     )
     return RunPlan(
         planned=planned,
         bold=bold,
-        wanted=wanted,
+        wanted=specs,
         primary=planned.primary(bold),
         spaces=preprocessing.spaces if with_anat else (Space(name=FUNC),),
         slice_times=bold.slice_timing if timed else None,
@@ -205,5 +208,5 @@ def plan_run(planned: Planned, bold: BoldRun, *, with_anat: bool) -> RunPlan:
         else minus_others(planned.plan.contrasts[bold.bold]),
         seeds=seeds,
         with_anat=with_anat,
-        calibrated=bold.calibration is not None and calibrates,
+        calibrated=bold.calibration is not None and uses_calibration,
     )

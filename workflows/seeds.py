@@ -1,4 +1,4 @@
-"""What the series of a run are modeled with: events, or time series that replace them."""
+"""Regressors of a run: events, or time series of seeds or temporal components."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,10 @@ from bids_sr.workflows.run_plan import RunPlan
 
 @frozen
 class SeedFrame:
-    """How a run lies to the template and the atlas that seeds are given in."""
+    """Transforms from a run to the template and atlas of the seeds.
+
+    All fields are empty if there is no T1w image.
+    """
 
     boldref2t1w_xfm: Transforms | None = None
     t1w2std_xfm: File | None = None
@@ -35,7 +38,7 @@ class SeedFrame:
 
     @classmethod
     def of(cls, plan: RunPlan, fitted: FittedRun, anat: Anatomy | None) -> "SeedFrame":
-        """Return what seeds of a run are placed with; of the atlas, only if a seed needs it."""
+        """Return the transforms of a run, and the atlas if a seed is defined by labels."""
         if anat is None:
             return cls()
         xfm, template = fitted.registration.boldref2t1w_xfm, anat.template.t1w2std_xfm
@@ -58,7 +61,7 @@ def find_regressors(
     confounds: RunConfounds,
     outputs: Outputs,
 ) -> Regressors:
-    """Return the events of a run, or time series of seeds or components that replace them."""
+    """Return the events of a task run, or seed or component time series of a resting-state run."""
     if plan.bold.events is not None:
         return events_in(plan.bold.events)
     if plan.seeds:
@@ -106,10 +109,10 @@ def find_own_seeds(
 ) -> Regressors:
     """Return the time series of the seeds in a series on the high-resolution grid.
 
-    `mask`: brain on its grid. `regressors`: time series of the seeds in the acquired series.
+    `mask`: brain on the grid of the series. `regressors`: seed time series in the acquired series.
     """
     seeds = SeedFrame.of(plan, fitted, anat)
-    own, columns = steps_seeds.own_seed_series(
+    seed_series, columns = steps_seeds.own_seed_series(
         series,
         mask,
         regressors,
@@ -126,5 +129,5 @@ def find_own_seeds(
         start_time=plan.start_time,
         nuisance=plan.nuisance,
     )
-    outputs.keep(own, {"desc": f"{name}Seeds", "suffix": "timeseries"}, facts=columns)
-    return own
+    outputs.keep(seed_series, {"desc": f"{name}Seeds", "suffix": "timeseries"}, facts=columns)
+    return seed_series

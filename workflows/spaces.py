@@ -1,4 +1,4 @@
-"""Results in further spaces: grids, and the primary series shown on them."""
+"""Grids in further output spaces, and reference images of the primary series on these grids."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from bids_sr.workflows.run_plan import RunPlan
 
 
 def place_grids(plan: RunPlan, fitted: FittedRun, anat: Anatomy) -> dict[Space, SpaceGrid]:
-    """Place the grids of the run in the other spaces that results are requested in."""
+    """Compute the grids of a run in the requested spaces, except surfaces and the run's space."""
     boldref, xfm = fitted.motion.boldref, fitted.registration.boldref2t1w_xfm
     assert xfm is not None, "with a T1w image, the run is registered to it"
     grids: dict[Space, SpaceGrid] = {}
@@ -55,7 +55,23 @@ def show_spaces(
     grids: Mapping[Space, SpaceGrid],
     outputs: Outputs,
 ) -> None:
-    """Show the primary series' reference and brain on its own grid and in each other space."""
+    """Store the mean image of the primary series in each output space, and brain masks.
+
+    In the space of the run, only the mean image is stored, because `fit_run` exports the mask.
+
+    Parameters
+    ----------
+    plan : RunPlan
+        Plan of the run.
+    fitted : FittedRun
+        Motion and registration of the run.
+    primary : Series
+        Primary series on the high-resolution grid.
+    grids : Mapping[Space, SpaceGrid]
+        Grids in other spaces.
+    outputs : Outputs
+        Storage of the images.
+    """
     with subworkflow(f"{plan.primary}_shown", high_resolution=True):
         mean = primary_dataset.average_series(primary, n_dummy=fitted.n_dummy)
         if plan.in_func:

@@ -1,4 +1,4 @@
-"""Structural scans of participants: super-resolved together, measured and shown."""
+"""Super-resolution, measurement and display of structural scans."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -30,11 +30,11 @@ from bids_sr.workflows.wanted import Planned
 
 @frozen
 class PreparedScans:
-    """Scans of one head in one frame, on one grid.
+    """Scans of one participant in a common frame and on a common grid.
 
-    `fine_scans`: None if there are scans of a low resolution only. `coarse_scans`: by cubic
-    spline. `other_scans`: by further interpolations. `scan_mask`: what remains of the scans.
-    `scan_brain`: brain; None without scans of a high resolution.
+    `coarse_scans`: low-resolution scans, interpolated by cubic splines. `other_scans`: the same
+    scans by further interpolations. `scan_mask`: voxels that are used. `fine_scans`, `scan_brain`:
+    high-resolution scans and brain mask; None if there are no high-resolution scans.
     """
 
     suffixes: tuple[str, ...]
@@ -48,7 +48,7 @@ class PreparedScans:
 
 @frozen
 class ResolvedScans:
-    """Scans that a method has super-resolved, and the card of its network."""
+    """Super-resolved scans of a method, and model card of its network."""
 
     made_scans: list[Map]
     card_file: Facts
@@ -57,7 +57,7 @@ class ResolvedScans:
 def process_scans(planned: Planned, subjects: Sequence[Subject]) -> None:
     """Process participants with structural scans.
 
-    All heads are prepared first, because networks may be trained on the heads of others.
+    All participants are prepared first, because networks may be trained on other participants.
     """
     paired = [subject for subject in subjects if subject.structural]
     prepared = {subject.label: _prepare_scans(planned, subject) for subject in paired}
@@ -72,9 +72,9 @@ def process_scans(planned: Planned, subjects: Sequence[Subject]) -> None:
         if planned.settings.superres.train_on == "others":
             contrasts = prepared[label].suffixes
             heads = {
-                other: head
-                for other, head in prepared.items()
-                if other != label and head.suffixes == contrasts
+                name: head
+                for name, head in prepared.items()
+                if name != label and head.suffixes == contrasts
             }
         _process_pairs(planned, subject, prepared[label], heads)
 
@@ -86,10 +86,10 @@ def _suffixes(scans: Sequence[Pair | LowresScan]) -> tuple[str, ...]:
 def _outputs(
     planned: Planned, subject: Subject, scans: Sequence[Pair | LowresScan], *, made: bool
 ) -> Outputs:
-    """Return where scans are stored.
+    """Return the storage of scans.
 
-    `scans`: scans of one session with one resolution, or the pairs of a participant. `made`:
-    whether sidecars say what made the files.
+    `scans`: scans of one session and resolution, or the pairs of a participant. `made`: whether
+    sidecars contain provenance.
     """
     entities = entities_of_scans(planned.settings, subject, scans)
     provenance = planned.made_by if made else {}
@@ -101,13 +101,13 @@ def _template_space(settings: Settings) -> str:
 
 
 def _prepare_scans(planned: Planned, subject: Subject) -> PreparedScans:
-    """Bring the scans of one head into one frame."""
+    """Bring the scans of one participant into a common frame, and store them."""
     settings, suffixes = planned.settings, _suffixes(subject.structural)
     superres, space = settings.superres, _template_space(planned.settings)
     outputs = _outputs(planned, subject, subject.structural, made=False)
     with subworkflow(scope_name(f"sub-{subject.label}_scans"), participant=subject.label):
         template, template_mask, _ = anatomy.load_template(template_space=space)
-        fine, coarse, others, mask, brain, facts = preparation.prepare_scans(
+        fine, coarse, interpolated, mask, brain, facts = preparation.prepare_scans(
             [pair.highres for pair in subject.structural],
             [pair.lowres for pair in subject.structural if pair.lowres is not None],
             template,
@@ -129,13 +129,13 @@ def _prepare_scans(planned: Planned, subject: Subject) -> PreparedScans:
             superres.anat_tools,
         )
         say(Part.ANATOMY, text)
-        for scans in (fine, coarse, others):
+        for scans in (fine, coarse, interpolated):
             outputs.keep(scans)
         _keep_mask(settings, mask, suffixes, outputs, of_model=False)
     return PreparedScans(
         suffixes=suffixes,
         coarse_scans=coarse,
-        other_scans=others,
+        other_scans=interpolated,
         scan_mask=mask,
         scan_facts=facts,
         fine_scans=fine,
@@ -164,7 +164,7 @@ def _process_pairs(
 ) -> None:
     """Super-resolve the scans of a participant by each method, and measure the results.
 
-    `heads`: heads that networks are trained on, by the label of the participant.
+    `heads`: training scans of the networks, by participant label.
     """
     settings, superres = planned.settings, planned.settings.superres
     outputs = _outputs(planned, subject, subject.structural, made=True)
@@ -182,8 +182,8 @@ def _process_pairs(
                 scans.scan_mask,
                 scans.scan_brain,
                 scans.scan_facts,
-                joined(one.made_scans for one in resolved),
-                [one.card_file for one in resolved],
+                joined(result.made_scans for result in resolved),
+                [result.card_file for result in resolved],
                 superres.lesion_template,
                 lesion_reference(settings, subject),
                 suffixes=scans.suffixes,
@@ -199,8 +199,8 @@ def _process_pairs(
                 scans.coarse_scans,
                 scans.other_scans,
                 scans.scan_mask,
-                joined(one.made_scans for one in resolved),
-                [one.card_file for one in resolved],
+                joined(result.made_scans for result in resolved),
+                [result.card_file for result in resolved],
                 metrics,
                 classes,
                 scans.scan_facts,
@@ -218,7 +218,7 @@ def _keep_measures(
     dseg: Image,
     outputs: Outputs,
 ) -> None:
-    """Store metrics and tissues of measured scans."""
+    """Store metrics and tissue segmentation of measured scans."""
     superres = settings.superres
     outputs.keep(
         metrics,
@@ -241,9 +241,9 @@ def _apply_methods(
     outputs: Outputs,
     figures: Outputs,
 ) -> list[ResolvedScans]:
-    """Train the network of each method, super-resolve scans, and explain them.
+    """Train the network of each method, super-resolve the scans, and draw explanatory figures.
 
-    `heads`: heads that networks are trained on; empty if trained models are given.
+    `heads`: training scans of the networks, by participant label; empty for trained models.
     """
     chosen = planned.settings.superres.chosen
     several = len(chosen) > 1
@@ -334,7 +334,7 @@ def _apply_method(
 
 
 def _process_lowres(planned: Planned, subject: Subject) -> None:
-    """Super-resolve each session of a participant with low-resolution scans only."""
+    """Super-resolve each session of a participant without high-resolution scans."""
     settings = planned.settings
     superres, space = settings.superres, _template_space(settings)
     model = input_of_models(superres)
@@ -357,7 +357,7 @@ def _process_lowres(planned: Planned, subject: Subject) -> None:
             outputs = _outputs(planned, subject, scans, made=True)
             with subworkflow(f"lowres_{session}" if session else "lowres"):
                 template, template_mask, _ = anatomy.load_template(template_space=space)
-                coarse, others, mask, scan_facts = preparation.prepare_lowres(
+                coarse, interpolated, mask, scan_facts = preparation.prepare_lowres(
                     [scan.path for scan in scans],
                     template,
                     template_mask,
@@ -382,12 +382,12 @@ def _process_lowres(planned: Planned, subject: Subject) -> None:
                 )
                 say(Part.ANATOMY, text)
                 outputs.keep(coarse)
-                outputs.keep(others)
+                outputs.keep(interpolated)
                 _keep_mask(settings, mask, suffixes, outputs, of_model=True)
                 prepared = PreparedScans(
                     suffixes=suffixes,
                     coarse_scans=coarse,
-                    other_scans=others,
+                    other_scans=interpolated,
                     scan_mask=mask,
                     scan_facts=scan_facts,
                 )
@@ -395,8 +395,8 @@ def _process_lowres(planned: Planned, subject: Subject) -> None:
                 outputs.keep_figures(
                     structural_figures.draw_lowres(
                         coarse,
-                        others,
-                        joined(one.made_scans for one in resolved),
+                        interpolated,
+                        joined(result.made_scans for result in resolved),
                         mask,
                         scan_facts,
                         session=session,
@@ -410,7 +410,7 @@ def _session(path: Path) -> str:
 
 
 def _process_controls(planned: Planned, subject: Subject) -> None:
-    """Measure each session of a participant with high-resolution scans only."""
+    """Measure each session of a participant without low-resolution scans."""
     settings = planned.settings
     superres, space = settings.superres, _template_space(settings)
     figures = planned.outputs({"subject": subject.label})
@@ -462,8 +462,8 @@ def _process_controls(planned: Planned, subject: Subject) -> None:
 
 
 def _facts(settings: Settings, subject: Subject) -> dict[str, object]:
-    """Return what was found and what will be done, for the first section of the report."""
-    others = settings.superres.train_on == "others"
+    """Return the summary of a participant with paired scans, by label of the report line."""
+    trains_on_others = settings.superres.train_on == "others"
     return {
         "Participant": subject.label,
         "Target": "structural scans",
@@ -472,7 +472,9 @@ def _facts(settings: Settings, subject: Subject) -> dict[str, object]:
         "Alignment of the scans": settings.superres.anat_align,
         "Intensities": settings.superres.scaling_of_scans,
         "Methods": list(settings.superres.chosen),
-        "Trained on": "all other participants of this command" if others else "the same scans",
+        "Trained on": "all other participants of this command"
+        if trains_on_others
+        else "the same scans",
         "Training recipe": settings.superres.recipe_text,
         "Random seed": settings.resources.random_seed,
     }

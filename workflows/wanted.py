@@ -1,6 +1,6 @@
-"""Series of a run: those stored, and placebos and ensemble members that are only evaluated.
+"""Requested series of a run, and settings and plan that all workflows share.
 
-What is requested and what was found, as preflight leaves it to the workflows.
+Stored series are mapped; negative controls and ensemble members are only evaluated.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,9 +35,9 @@ _LearnedFrom = Literal["pair", "volumes", "run"]
 
 
 def learned_from(method: Method, *, paired: bool) -> _LearnedFrom:
-    """Whether a method learns from a pair, from volumes of the run, or how the run changes.
+    """Return the training data of a method: a pair, volumes of the run, or the whole run.
 
-    A model that was given needs no pair (not `paired`).
+    `paired`: whether a pair is available; False for a trained model that is used without a pair.
     """
     if method.trained_on == "series":
         return "run"
@@ -46,12 +46,13 @@ def learned_from(method: Method, *, paired: bool) -> _LearnedFrom:
 
 @frozen
 class Wanted:
-    """A series that is made of a run besides ``raw``.
+    """Series that is computed from a run in addition to ``raw``.
 
-    `learned_from`: what its model learns from; empty without a model. `guided`: whether static
-    detail of the high-resolution T2*w image enters. `placebo`: what sets a control apart from its
-    method, such as ``Mirror``; empty for none. `model`: weights that take the place of its own;
-    None if missing.
+    `learned_from`: training data of the model; "" if there is no model. `guided`: whether static
+    detail of the high-resolution T2*w image is added. `seed`: number of a further ensemble member,
+    which is added to the random seed; otherwise 0. `placebo`: kind of negative control, such as
+    ``Mirror``; "" if the series is not a control. `model`: weights that replace the weights of the
+    method; None to keep them.
     """
 
     name: str
@@ -64,27 +65,27 @@ class Wanted:
 
     @property
     def stored(self) -> bool:
-        """Whether it is kept and mapped, and not evaluated alone."""
+        """Whether the series is stored and mapped, instead of only evaluated."""
         return not (self.seed or self.placebo)
 
     @property
     def judged(self) -> bool:
-        """Whether it is a method under judgment, and no baseline."""
+        """Whether the series is from an evaluated method, not from a baseline."""
         return self.method is not None and not self.control
 
     @property
     def control(self) -> bool:
-        """Whether it has a model and stands among the baselines, such as `sdmod`."""
+        """Whether the series has a model but counts as a baseline, such as `sdmod`."""
         return self.method is not None and self.method.control
 
     @property
     def source(self) -> str:
-        """Name of the series that it is a variant of; its own for all others."""
+        """Name of the unmodified series of the same method; the own name of a baseline."""
         return self.name if self.method is None else series_name(self.method.name)
 
     @property
     def network(self) -> bool:
-        """Whether a network is applied to it volume by volume."""
+        """Whether the series is computed by a network, volume by volume."""
         return self.learned_from in ("pair", "volumes")
 
 
@@ -93,24 +94,27 @@ def wanted_series(
 ) -> tuple[Wanted, ...]:
     """Return the series of a run in order of computation.
 
-    Those that are stored come first, then members of ensembles, then placebos.
+    Stored series come first, then ensemble members, then negative controls.
+
+    `names`: names of the stored series, which may include ``raw``. `with_anat`: whether the
+    participant has a T1w image.
     """
     stored = [_stored(settings, run, name) for name in names if name != "raw"]
     learned = [
-        one
-        for one in stored
-        if one.method is not None and (one.network or one.learned_from == "run")
+        spec
+        for spec in stored
+        if spec.method is not None and (spec.network or spec.learned_from == "run")
     ]
-    members = [each for one in learned for each in _members(settings, one)]
+    members = [member for spec in learned for member in _members(settings, spec)]
     placebos = [
-        each
-        for one in learned
-        if not one.control
-        for each in _placebos(settings, run, one, with_anat)
+        placebo
+        for spec in learned
+        if not spec.control
+        for placebo in _placebos(settings, run, spec, with_anat)
     ]
-    # kinds side by side, of all methods
+    # sorted by kind, so that the same control of all methods is computed together
     order = {"Phantom": 0, "Other": 0, "T1w": 1, "Mirror": 2, "Shift": 2}
-    return (*stored, *members, *sorted(placebos, key=lambda one: order[one.placebo]))
+    return (*stored, *members, *sorted(placebos, key=lambda spec: order[spec.placebo]))
 
 
 def _stored(settings: Settings, run: BoldRun, name: str) -> Wanted:
@@ -120,20 +124,23 @@ def _stored(settings: Settings, run: BoldRun, name: str) -> Wanted:
     if name in INTERPOLATIONS:
         return Wanted(name=name)
     method = method_of_series(name)
-    alone = run.pair is None and pretrained_for(superres, method.name) is not None
-    source = learned_from(method, paired=not alone)
+    uses_trained_model = run.pair is None and pretrained_for(superres, method.name) is not None
+    source = learned_from(method, paired=not uses_trained_model)
     guided = source == "run" and guide_of(superres, run) != "none"
     return Wanted(name=name, method=method, learned_from=source, guided=guided)
 
 
-def _variant(spec: Wanted, name: str, **how: object) -> Wanted:
-    """A variant of a series, which is evaluated and not stored."""
-    kept = {"method": spec.method, "learned_from": spec.learned_from, "guided": spec.guided}
-    return Wanted(name=name, **kept, **how)  # type: ignore[arg-type]
+def _variant(spec: Wanted, name: str, **fields: object) -> Wanted:
+    """Return a variant of a series that is only evaluated.
+
+    `fields`: fields of the variant that differ from the series.
+    """
+    inherited = {"method": spec.method, "learned_from": spec.learned_from, "guided": spec.guided}
+    return Wanted(name=name, **inherited, **fields)  # type: ignore[arg-type]
 
 
 def _members(settings: Settings, spec: Wanted) -> Iterator[Wanted]:
-    """The further members of a method's ensemble; the method itself is the first."""
+    """Yield the further ensemble members of a method, whose series is the first member."""
     assert spec.method is not None
     if spec.method.draws and pretrained_for(settings.superres, spec.method.name) is None:
         for seed in range(1, settings.superres.n_ensemble):
@@ -141,10 +148,10 @@ def _members(settings: Settings, spec: Wanted) -> Iterator[Wanted]:
 
 
 def _placebos(settings: Settings, run: BoldRun, spec: Wanted, with_anat: bool) -> Iterator[Wanted]:
-    """The placebos of a method that can be made of a run, where they were requested."""
+    """Yield the negative controls of a method that are requested and possible for a run."""
     assert spec.method is not None
     offered = (
-        {each.suffix for each in spec.method.placebos}
+        {placebo.suffix for placebo in spec.method.placebos}
         if settings.evaluation.null_checks
         else set()
     )
@@ -155,9 +162,11 @@ def _placebos(settings: Settings, run: BoldRun, spec: Wanted, with_anat: bool) -
         label = run.entities["subject"]
         factor = run.factor
         models["Other"] = other_models(store, spec.name, label, factor=factor, zooms=run.zooms)
-    for placebo, found in models.items():
-        if placebo in offered and found:
-            yield _variant(spec, series_name(spec.name, placebo), placebo=placebo, model=found[0])
+    for placebo, model_files in models.items():
+        if placebo in offered and model_files:
+            yield _variant(
+                spec, series_name(spec.name, placebo), placebo=placebo, model=model_files[0]
+            )
     for placebo in ("T1w", "Mirror", "Shift"):
         if placebo in offered and (with_anat or placebo != "T1w"):
             yield _variant(spec, series_name(spec.name, placebo), placebo=placebo)
@@ -165,7 +174,7 @@ def _placebos(settings: Settings, run: BoldRun, spec: Wanted, with_anat: bool) -
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """Settings, and a plan without problems, of one version of the program."""
+    """Settings and checked plan of a call, with the version of the program."""
 
     settings: Settings
     plan: Plan
@@ -173,29 +182,30 @@ class Planned:
 
     @cached_property
     def made_by(self) -> dict[str, str]:
-        """What sidecars of tables say of what made them."""
+        """Provenance metadata for sidecars of tables: version and digest of the settings."""
         return {
             "GeneratedByVersion": self.version,
             "SettingsDigest": analysis_digest(self.settings),
         }
 
     def wanted(self, run: BoldRun, *, with_anat: bool) -> tuple[Wanted, ...]:
-        """Return series that are made of a run besides ``raw``."""
+        """Return the series that are computed from a run in addition to ``raw``."""
         return wanted_series(self.settings, run, self.plan.series_of(run), with_anat=with_anat)
 
     def primary(self, run: BoldRun) -> str:
-        """Return the series that other programs are given.
+        """Return the name of the exported series of a run.
 
-        It is that of the run's last method; without one, the B-spline series.
+        This is the series of the last method of the run. Without methods, it is the B-spline
+        series or, if that was not requested, the last series.
         """
-        made = [name for name in self.plan.series_of(run) if name != "raw"]
-        methods = [name for name in series_names(self.settings.superres.learned) if name in made]
+        names = [name for name in self.plan.series_of(run) if name != "raw"]
+        methods = [name for name in series_names(self.settings.superres.learned) if name in names]
         return next(
-            iter([*methods[::-1], *(name for name in made if name == "bspline"), *made[::-1]])
+            iter([*methods[::-1], *(name for name in names if name == "bspline"), *names[::-1]])
         )
 
     def datasets(self, runs: Iterable[BoldRun]) -> tuple[str, ...]:
-        """The primary series of some runs, each once: there is a data set of each."""
+        """Return the unique primary series of some runs; each is exported as a dataset."""
         return tuple(dict.fromkeys(map(self.primary, runs)))
 
     def outputs(
@@ -206,7 +216,19 @@ class Planned:
         provenance: Mapping[str, object] = MappingProxyType({}),
         axis_order: AxisOrder = AS_STORED,
     ) -> Outputs:
-        """Return where and how files with some entities are stored; see `Outputs`."""
+        """Return the storage of files with common entities; see `Outputs`.
+
+        Parameters
+        ----------
+        entities : Mapping[str, str]
+            Common entities of the files: labels by long entity name.
+        datasets : Sequence[str], optional
+            Primary series whose datasets receive exported files.
+        provenance : Mapping[str, object], optional
+            Provenance metadata for sidecars of tables.
+        axis_order : AxisOrder, optional
+            Axis order of the input files.
+        """
         return Outputs(
             output_dir=self.settings.paths.output_dir,
             figures_dir=self.settings.figures_dir,
@@ -219,23 +241,20 @@ class Planned:
         )
 
     def uri(self, path: Path) -> str:
-        """URI of a file that was given.
-
-        Address such as ``bids:raw:sub-01/func/…``.
-        """
+        """Return the BIDS URI of an input file, such as ``bids:raw:sub-01/func/…``."""
         paths = self.settings.paths
-        roots = {each.name: each.root for each in self.plan.sources}
+        roots = {source.name: source.root for source in self.plan.sources}
         return uri_of(path, {"": paths.output_dir, "raw": paths.bids_dir, **roots})
 
     def training(self, spec: Wanted) -> TrainingSettings:
-        """Return how the model of a series is trained, or which one is taken in its place."""
+        """Return the training settings of a series, including any existing model to use."""
         assert spec.method is not None
         return self.training_of(spec.method.name, seed=spec.seed)
 
     def training_of(self, method: str, *, seed: int = 0) -> TrainingSettings:
-        """Return how a model of a method is trained, or which one is taken in its place.
+        """Return the training settings of a method, including any existing model to use.
 
-        `seed`: is added to the seed of the call, for further members of an ensemble.
+        `seed`: number that is added to the random seed, for further ensemble members.
         """
         superres, resources = self.settings.superres, self.settings.resources
         return TrainingSettings(
@@ -257,15 +276,14 @@ class Planned:
 
 
 def named(path: Path, *names: str) -> dict[str, str]:
-    """Those of the entities in a file name.
+    """Return selected entities of a file name: labels by long entity name.
 
-    `ArgumentTypeError`: the name or the file is missing. Labels by long name; those that are
-    missing are left out.
+    `names`: long names of the entities; entities that the file name lacks are omitted.
     """
     return {name: label for name, label in entities_of(path).items() if name in names}
 
 
 def methods_of(specs: Sequence[Wanted]) -> tuple[str, ...]:
-    """Stored series that are under judgment, networks first."""
-    found = [one for one in specs if one.stored and one.judged]
-    return tuple(one.name for one in sorted(found, key=lambda one: not one.network))
+    """Return the names of stored series whose methods are evaluated, networks first."""
+    methods = [spec for spec in specs if spec.stored and spec.judged]
+    return tuple(spec.name for spec in sorted(methods, key=lambda spec: not spec.network))
