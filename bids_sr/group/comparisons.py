@@ -356,7 +356,7 @@ def _participants_needed(differences: npt.ArrayLike) -> int | None:
 
 
 def on_accuracy(rows: pd.DataFrame) -> pd.Series:
-    """Return which rows have the statistic, band, region and reference of the primary comparison."""
+    """Return which rows match the metric and a reference of the primary comparison."""
     matches = [rows[name] == level for name, level in _ACCURACY.items()]
     return np.logical_and.reduce([*matches, rows["reference"].isin(_REFERENCES)])
 
@@ -406,7 +406,10 @@ def primary(values: pd.DataFrame, method: str) -> pd.DataFrame:
 
 
 def _rank(question: pd.Series) -> tuple[int, bool, float, str]:
-    """Return the sort key of a question; the smallest is the question of the primary comparison."""
+    """Return the sort key of a question.
+
+    The question with the smallest key is the question of the primary comparison.
+    """
     single = question["contrast"] != "all"
     return (
         _REFERENCES.index(question["reference"]),
@@ -417,7 +420,10 @@ def _rank(question: pd.Series) -> tuple[int, bool, float, str]:
 
 
 def _primary_comparison(question_values: pd.DataFrame, method: str) -> list[dict[str, Any]]:
-    """Return the uncorrected primary comparison on a question, [] if no participant has a reference."""
+    """Return the uncorrected primary comparison on a question.
+
+    The list is empty if no participant has a reference.
+    """
     table = wide(question_values)
     names = [
         name

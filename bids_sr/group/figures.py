@@ -37,9 +37,9 @@ def _color_of(series: str, methods: Sequence[str]) -> str:
 
 
 def shown_series(values: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
-    """Return values (participants by series) in figure order, without placebos and ensemble members.
+    """Return values (participants by series) in figure order.
 
-    Undefined values are NaN.
+    Placebos and ensemble members are omitted. Undefined values are NaN.
     """
     table = wide(values).replace(np.inf, np.nan).dropna(axis=1, how="all")
     order = (*ACQUIRED, *BASELINES, *CONTROLS, *methods, MEASURED)
