@@ -177,7 +177,7 @@ def group_maps(
         if len(participants) < LEAST_PARTICIPANTS:
             left_out.append(
                 f"group maps for task {task}: at least {LEAST_PARTICIPANTS} participants are "
-                f"required, but only {_count_text(len(participants))} can be included"
+                f"required, but only {_count(len(participants))} can be included"
             )
             continue
         add_up = partial(_sum_participants, target=target, keys=_keys(participants, series, fwhm))
@@ -220,7 +220,7 @@ def group_maps(
             rows += workers.map(store, testable, testable.values())
         left_out += [
             f"group maps of {name} for task {task}, {', '.join(contrasts)}: at least "
-            f"{LEAST_PARTICIPANTS} participants are required, but only {_count_text(count)} can be "
+            f"{LEAST_PARTICIPANTS} participants are required, but only {_count(count)} can be "
             "included"
             for (name, count), contrasts in sparse.items()
         ]
@@ -239,7 +239,7 @@ def _resolution_texts(flips: int, counts: Collection[int]) -> Iterator[str]:
         n_distinct = 2 ** (n - 1)  # reversing all signs results in the same abs(t)
         if (smallest_p := 1 / min(n_distinct, flips + 1)) > FWE or n_distinct <= flips:
             text = (
-                f"with {_count_text(n)} and {flips} sign flips ({n_distinct} different flips are "
+                f"with {_count(n)} and {flips} sign flips ({n_distinct} different flips are "
                 f"possible), corrected p values cannot be smaller than {smallest_p:.2g}"
             )
             yield (
@@ -250,7 +250,7 @@ def _resolution_texts(flips: int, counts: Collection[int]) -> Iterator[str]:
 def _correct_map(
     samplings: Sequence[ParticipantSampling], flips: int, seed: int, key: MapKey
 ) -> tuple[Array, float, _Facts]:
-    """Return corrected p values (−log10), the threshold of t, and sidecar metadata on both."""
+    """Return corrected p values (−log10), the t threshold, and sidecar metadata on both."""
     effects = (participant_of(sampling, [key]) for sampling in samplings)
     values = [maps[key] for maps in effects if key in maps]
     logp, t = flipped(np.stack(values, dtype=np.float32), flips, seed)
@@ -258,7 +258,7 @@ def _correct_map(
     return logp, t, {"FWE05Threshold": threshold, "SignFlips": flips, "RandomSeed": seed}
 
 
-def _count_text(count: int) -> str:
+def _count(count: int) -> str:
     return f"{count} participant{'s' * (count != 1)}"
 
 
@@ -269,7 +269,7 @@ def runs_text(people: Sequence[ParticipantMaps], key: MapKey) -> str:
     """
     counts = Counter[str](participant.origin(key) for participant in people)
     parts = [
-        text.format(_count_text(counts[origin]))
+        text.format(_count(counts[origin]))
         for origin, text in (
             ("stored", "stored map of all runs ({})"),
             ("computed", "mean of the maps of the runs with equal weights ({})"),

@@ -349,16 +349,16 @@ def _sizes_html(tables: Joined, figure_dir: Path) -> Markup:
                 _figure(
                     partial(
                         group_figures.paired_figure,
-                        list(width_sizes.groupby("contrast", observed=True)),
+                        list(sizes.groupby("contrast", observed=True)),
                         tables.methods,
                     ),
                     figure_dir,
                     f"group_desc-{map_label(f'paper{k}', width)}",
                     "Region size (in acquired voxels) and overlap,"
-                    f" {words.task_text(width_sizes.iloc[0])}, smoothed with a {width:g} mm FWHM kernel."
+                    f" {words.task_text(sizes.iloc[0])}, smoothed with a {width:g} mm FWHM kernel."
                     " Each line is a participant.",
                 )
-                for width, width_sizes in pair_sizes.groupby("fwhm_mm")
+                for width, sizes in pair_sizes.groupby("fwhm_mm")
             ),
         )
     )
@@ -385,15 +385,14 @@ def _findings_html(
 ) -> Markup:
     """Return boxes, differences and the table for each question of the findings."""
     questions = (
-        list(question_findings)
-        for _, question_findings in groupby(findings, key=lambda finding: finding[0].question)
+        list(group) for _, group in groupby(findings, key=lambda finding: finding[0].question)
     )
     return picked(
         (
-            words.title_text(question_findings[0][0]),
-            joined(_question_parts(content, question_findings, k, figure_dir)),
+            words.title_text(group[0][0]),
+            joined(_question_parts(content, group, k, figure_dir)),
         )
-        for k, question_findings in enumerate(questions)
+        for k, group in enumerate(questions)
     )
 
 

@@ -41,9 +41,9 @@ def _color_of(name: str) -> str:
 
 
 def similarity_figure(values: pd.DataFrame, name: str) -> Figure:
-    """Plot one similarity metric in the brain, with one line per participant and series on the x axis.
+    """Plot one similarity metric in the brain, with one line per participant.
 
-    There is one panel per contrast. Bars are medians.
+    Series are on the x axis. There is one panel per contrast. Bars are medians.
 
     Parameters
     ----------

@@ -236,7 +236,7 @@ def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
 
 
 def _methods_html(tables: StructuralTables) -> Markup:
-    """Return table 1, series by metric, with differences from interpolation; one entry per contrast."""
+    """Return table 1, series by metric with differences from interpolation, per contrast."""
     sizes = tables.methods[tables.methods["statistic"] == SIZE].set_index("series")["median"]
     metrics = tables.methods[tables.methods["statistic"] != SIZE]
     return picked(
