@@ -1,4 +1,4 @@
-"""`combine_runs`: effect maps of several runs of a participant as one map with its errors."""
+"""Function `combine_runs`: combine the effect maps of a participant's runs, with their errors."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from bids_sr.io.volume import Volume
 
 _EFFECT, _VARIANCE = "effect_size", "effect_variance"
 """Names of maps in the result of nilearn's ``compute_contrast(output_type="all")``."""
-_USUAL_DOF = 100.0
-"""Degrees of freedom per run if they are not passed, as in nilearn's `compute_fixed_effects`."""
+_DEFAULT_DOF = 100.0
+"""Default degrees of freedom per run, as in nilearn's `compute_fixed_effects`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -212,7 +212,7 @@ def combine_runs(
         assert grid is not None
         for stat, image in maps_of_run.items():
             _same_grid(image, grid, stat, label)
-        dof = _USUAL_DOF if dofs is None else float(dofs[labels.index(label)])
+        dof = _DEFAULT_DOF if dofs is None else float(dofs[labels.index(label)])
         estimate = _estimate(maps_of_run, dof, inside)
         if (estimate.variance > 0).any():
             estimates[label] = estimate
@@ -237,7 +237,7 @@ def _combined(
     fwhm_mm: float,
     calibrated: bool,
 ) -> CombinedRuns:
-    """Combine checked maps; for parameters see `combine_runs`."""
+    """Combine validated maps; for the parameters, see `combine_runs`."""
     runs = list(estimates.values())
     if not np.logical_and.reduce([run.variance > 0 for run in runs]).any():
         raise ImageInputError(
@@ -246,12 +246,14 @@ def _combined(
         )
     shares = [1 / len(runs)] * len(runs)
     if not isinstance(weights, str):
-        given = [float(weights[k]) for k, label in enumerate(labels) if label in estimates]
-        shares = [weight / (sum(given) or 1.0) for weight in given]
+        run_weights = [float(weights[k]) for k, label in enumerate(labels) if label in estimates]
+        shares = [weight / (sum(run_weights) or 1.0) for weight in run_weights]
     by_voxel = precision_weights(runs) if weights == "precision" else None
     shared = shared_error(fwhm_mm, calibrated=calibrated)
     try:
-        together = combine_estimates(runs, shares if by_voxel is None else by_voxel, shared=shared)
+        combination = combine_estimates(
+            runs, shares if by_voxel is None else by_voxel, shared=shared
+        )
     except CombinationError as error:
         raise ImageInputError(f"weights, dofs: {error}.") from error
 
@@ -259,15 +261,15 @@ def _combined(
         return in_memory(grid.like(np.asarray(values, np.float32)))
 
     return CombinedRuns(
-        effect=image(together.effect),
-        variance=image(together.variance),
-        t=image(together.t),
-        z=image(together.z),
-        sd=None if together.sd is None else image(together.sd),
-        person_sd=None if together.person_sd is None else image(together.person_sd),
+        effect=image(combination.effect),
+        variance=image(combination.variance),
+        t=image(combination.t),
+        z=image(combination.z),
+        sd=None if combination.sd is None else image(combination.sd),
+        person_sd=None if combination.person_sd is None else image(combination.person_sd),
         weights=None if by_voxel is not None else dict(zip(estimates, shares, strict=True)),
         shared_error=shared,
-        dof=together.dof,
+        dof=combination.dof,
         left_out=left_out,
         not_applied=tuple(
             label
@@ -280,7 +282,7 @@ def _combined(
 def _fitted_runs(
     resolver: SuperResolver | Sequence[SuperResolver] | None, n_runs: int
 ) -> list[SuperResolver]:
-    """Return the fitted estimator of each run; [] if none is given."""
+    """Return the fitted estimator of each run, [] if no estimator was passed."""
     if resolver is None:
         return []
     if isinstance(resolver, SuperResolver):
@@ -298,12 +300,12 @@ def _fitted_runs(
     return fitted
 
 
-def _map_of(image: ImageLike, folder: Path, what: str) -> Volume:
-    """Return a map, which may contain NaN or infinite values outside the brain."""
-    with SeriesReader(series_file(image, folder, what, allow_nan=True), allow_nan=True) as reader:
+def _map_of(image: ImageLike, folder: Path, name: str) -> Volume:
+    """Load a map, which may contain NaN or infinite values outside the brain."""
+    with SeriesReader(series_file(image, folder, name, allow_nan=True), allow_nan=True) as reader:
         if reader.shape[3] > 1:
             raise ImageInputError(
-                f"{what}: expected one map, got a series of shape {reader.shape}. Pass the effect "
+                f"{name}: expected one map, got a series of shape {reader.shape}. Pass the effect "
                 "map of one contrast."
             )
         return Volume(reader.volume(0), reader.affine)
@@ -315,15 +317,15 @@ def _maps_of_run(
     variances: Sequence[ImageLike | None] | None,
     sds: Sequence[ImageLike | None] | None,
 ) -> dict[str, ImageLike] | None:
-    """Return the images of a run by argument; None if the run has no effect map."""
+    """Return the images of a run by argument, None if the run has no effect map."""
     effect = effects[k]
     if effect is None:
         return None
     variance = None if variances is None else variances[k]
     if isinstance(effect, Mapping):
-        if lacking := [name for name in (_EFFECT, _VARIANCE) if name not in effect]:
+        if missing := [name for name in (_EFFECT, _VARIANCE) if name not in effect]:
             raise ImageInputError(
-                f"effects: the maps of run {k + 1} do not contain {' and '.join(lacking)}. Pass "
+                f"effects: the maps of run {k + 1} do not contain {' and '.join(missing)}. Pass "
                 'the result of compute_contrast(contrast, output_type="all").'
             )
         variance = effect[_VARIANCE] if variance is None else variance
@@ -339,10 +341,10 @@ def _maps_of_run(
 
 
 def _estimate(images: Mapping[str, Volume], dof: float, inside: Array | None) -> RunEstimate:
-    """Return the arrays of a run, without variance in voxels that are not to be combined.
+    """Return the arrays of a run, with a variance of 0 in excluded voxels.
 
-    `inside`: voxels of the mask (x, y, z), boolean; None: all. Voxels with a value that is not
-    finite are not combined either.
+    Voxels with non-finite values are excluded. `inside` is the mask (x, y, z), boolean; None for
+    all voxels.
     """
     usable = np.logical_and.reduce([np.isfinite(image.data) for image in images.values()])
     if inside is not None:
@@ -354,17 +356,23 @@ def _estimate(images: Mapping[str, Volume], dof: float, inside: Array | None) ->
 
 
 def _same_grid(image: Volume, grid: Volume, stat: str, label: str) -> None:
-    """Raise ImageInputError for an image on another grid than the first effect map."""
+    """Check that an image is on the grid of the first effect map.
+
+    Raises
+    ------
+    ImageInputError
+        If the shape or the affine differs.
+    """
     shape, expected = image.data.shape, grid.data.shape
     if shape == expected and np.allclose(image.affine, grid.affine, atol=1e-3):
         return
-    found = (
+    difference = (
         f"its shape is {shape}; expected {expected}"
         if shape != expected
         else "its affine differs from the affine of the first effect map"
     )
     raise ImageInputError(
-        f"{stat}: the image of {label} is not on the grid of the first effect map ({found}). "
+        f"{stat}: the image of {label} is not on the grid of the first effect map ({difference}). "
         "Register the runs, and resample all maps to one grid, for example with "
         "nilearn.image.resample_to_img."
     )

@@ -1,6 +1,6 @@
-"""Blinded visual ratings: codes of images, means per series, tests, agreement between raters.
+"""Blinded visual ratings of images: codes, means per series, tests and agreement between raters.
 
-Source of the scale (0 to 5) and of the design: attention-unet, section 3.9. Agreement: intraclass
+The scale (0 to 5) and the design follow attention-unet, section 3.9. Agreement is the intraclass
 correlation ICC(2,1) of Shrout and Fleiss 1979 (Psychological Bulletin 86:420).
 """
 
@@ -16,19 +16,21 @@ from bids_sr.group.paired_tests import differences, hodges_lehmann, holm, signed
 from bids_sr.series import BASELINES, MEASURED
 
 LOWEST, HIGHEST = 0.0, 5.0
-"""Ends of the scale: unusable, and excellent."""
+"""Ends of the rating scale: unusable and excellent."""
 NATIVE = "native"
-"""Series of low-resolution scans as acquired, in a kit."""
-_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # without I, O, 0 and 1, which look alike
-_LENGTH = 5
+"""Series name of the acquired low-resolution scans in a rating kit."""
+_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # I, O, 0 and 1 are omitted because they look alike
+_LENGTH = 5  # characters per code
 
 
 class RatingError(ValueError):
-    """A sheet that cannot be scored; the message names the line and the reason."""
+    """Error in a rating sheet; the message contains the line and the reason."""
 
 
 def draw_codes(n: int, seed: int) -> list[str]:
-    """Return n different codes in random order, the same codes for the same seed.
+    """Draw n different codes in random order.
+
+    The same seed results in the same codes.
 
     >>> len(set(draw_codes(300, 0)))
     300
@@ -43,24 +45,24 @@ def draw_codes(n: int, seed: int) -> list[str]:
 def check_sheet(
     rows: Sequence[tuple[int, Mapping[str, str | None]]], codes: Sequence[str]
 ) -> dict[str, float]:
-    """Return the ratings of one sheet by code; NaN if an image was not rated.
+    """Return the ratings of one sheet by code, NaN for images without a rating.
 
     Parameters
     ----------
     rows : Sequence[tuple[int, Mapping[str, str | None]]]
-        Number of the line, and cells by column (code and rating) of each row.
+        Line number and cells (by column: code, rating) of each row.
     codes : Sequence[str]
         Codes of the kit.
 
     Raises
     ------
     RatingError
-        An unknown or repeated code, or a rating that is not a number from 0 to 5.
+        If a code is unknown or repeated, or a rating is not a number from 0 to 5.
     """
-    known, ratings = set(codes), dict[str, float]()
+    kit_codes, ratings = set(codes), dict[str, float]()
     for line, row in rows:
         code, cell = (row.get("code") or "").strip(), (row.get("rating") or "").strip()
-        if code not in known:
+        if code not in kit_codes:
             raise RatingError(
                 f"line {line}: the code {code or '(empty)'} does not belong to this rating kit"
             )
@@ -82,12 +84,20 @@ def check_sheet(
 
 
 def mean_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
-    """Return mean, standard deviation and range of the ratings per contrast and series.
+    """Summarize ratings per contrast and series over participants.
 
-    The unit is the participant: ratings of all raters are averaged first. Contrast ``all`` is the
-    mean over contrasts. Columns contrast, series, n (participants), mean, sd, minimum, maximum.
+    Ratings of all raters are averaged within participants first.
 
-    `ratings`: a row per rating, columns participant, contrast, series, rater and rating.
+    Parameters
+    ----------
+    ratings : pd.DataFrame
+        One row per rating, with columns participant, contrast, series, rater and rating.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns contrast (``all``: mean over contrasts), series, n (participants), mean, sd,
+        minimum and maximum.
     """
     rows = []
     for contrast, wide in _by_participant(ratings).items():
@@ -110,37 +120,41 @@ def mean_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_participant(ratings: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return participants by series for all contrasts together, then for each contrast."""
-    known = ratings.dropna(subset=["rating"])
+    """Return mean ratings, participants by series, for all contrasts and for each contrast."""
+    rated = ratings.dropna(subset=["rating"])
     key = ["contrast", "participant", "series"]
-    means = known.groupby(key, sort=False)["rating"].mean().reset_index()
+    means = rated.groupby(key, sort=False)["rating"].mean().reset_index()
     tables = {"all": means, **dict(iter(means.groupby("contrast", sort=False)))}
-    # methods, then what they are compared with
+    # methods come first, then the series they are compared with
     order = sorted(
         set(means["series"]),
         key=lambda name: (name in BASELINES, name == NATIVE, name == MEASURED, name),
     )
     return {
-        str(name): own.groupby(["participant", "series"])["rating"]
+        str(name): table.groupby(["participant", "series"])["rating"]
         .mean()
         .unstack()
         .reindex(columns=order)
-        for name, own in tables.items()
+        for name, table in tables.items()
     }
 
 
 def compare_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
     """Compare all pairs of series over participants by the Wilcoxon signed-rank test.
 
-    Columns contrast, series, minus, n, difference (Hodges-Lehmann), lower, upper, p_wilcoxon and
-    p_holm (corrected over all pairs of the contrast). Pairs without a common participant are
-    skipped.
+    Pairs of series without a common participant are skipped.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns contrast, series, minus, n, difference (Hodges-Lehmann), lower, upper, p_wilcoxon
+        and p_holm (corrected over all pairs of the contrast).
     """
     parts = []
     for contrast, wide in _by_participant(ratings).items():
         rows = []
-        for series, other in itertools.combinations(wide, 2):
-            both = wide[[series, other]].dropna().to_numpy()
+        for series, reference in itertools.combinations(wide, 2):
+            both = wide[[series, reference]].dropna().to_numpy()
             if not len(both):
                 continue
             change = differences(both[:, 0], both[:, 1])
@@ -149,7 +163,7 @@ def compare_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
                 {
                     "contrast": contrast,
                     "series": series,
-                    "minus": other,
+                    "minus": reference,
                     "n": len(both),
                     **{key: shift[key] for key in ("difference", "lower", "upper")},
                     "p_wilcoxon": float(signed_rank(change)["p_wilcoxon"]),
@@ -166,10 +180,17 @@ def compare_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
 def intraclass_correlation(table: npt.ArrayLike) -> float:
     """Return ICC(2,1), the absolute agreement of single raters.
 
-    Images that a rater did not rate are omitted. NaN for fewer than two raters or images, or if
-    no rating varies.
+    Images without a rating from every rater are omitted.
 
-    `table`: ratings, a row per image and a column per rater.
+    Parameters
+    ----------
+    table : array_like
+        Ratings, (images, raters).
+
+    Returns
+    -------
+    float
+        NaN if there are fewer than two raters or images, or if all ratings are equal.
 
     >>> round(intraclass_correlation([[1, 2], [2, 3], [3, 4]]), 3)
     0.667
@@ -180,9 +201,9 @@ def intraclass_correlation(table: npt.ArrayLike) -> float:
     if n < 2 or k < 2:
         return math.nan
     mean = values.mean()
-    of_images = k * float(((values.mean(axis=1) - mean) ** 2).sum()) / (n - 1)
-    of_raters = n * float(((values.mean(axis=0) - mean) ** 2).sum()) / (k - 1)
-    left = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + mean
-    error = float((left**2).sum()) / ((n - 1) * (k - 1))
-    whole = of_images + (k - 1) * error + k * (of_raters - error) / n
-    return (of_images - error) / whole if whole > 0 else math.nan
+    image_variance = k * float(((values.mean(axis=1) - mean) ** 2).sum()) / (n - 1)
+    rater_variance = n * float(((values.mean(axis=0) - mean) ** 2).sum()) / (k - 1)
+    residuals = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + mean
+    error = float((residuals**2).sum()) / ((n - 1) * (k - 1))
+    total = image_variance + (k - 1) * error + k * (rater_variance - error) / n
+    return (image_variance - error) / total if total > 0 else math.nan

@@ -1,4 +1,4 @@
-"""Tables of the group's page: comparisons, and the paper's numbers beside ours."""
+"""Tables of comparisons and the paper's region sizes on the page of the group."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -15,8 +15,8 @@ from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.markup import render, table
 from bids_sr.series import BASELINES, MEASURED
 
-# What the paper reports of 30 participants; smoothing sigma 1.5, unit not given (METHODS: 3.5 or
-# 13.2 mm FWHM)
+# values published for 30 participants; the unit of the smoothing (sigma 1.5) is not reported and
+# corresponds to 3.5 or 13.2 mm FWHM (see METHODS)
 _PAPER = (
     (
         "paper: acquired",
@@ -40,24 +40,25 @@ _PAPER = (
 
 
 def papers(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """Return the paper's sizes (threshold of equation 2) by task and pair of conditions.
+    """Yield the paper's region sizes (threshold of equation 2) per task and pair of conditions.
 
-    In the place of the contrast stands what a value is: size of either condition, or overlap.
+    The contrast column contains the kind of value: the size of either condition, or the Dice
+    overlap.
     """
     sizes = values[values["threshold"] == "quarter"]
-    for _, paper in sizes.groupby(["task", "variant"], sort=False):
-        pairs = words.paired_conditions(paper["contrast"])
-        is_dice = paper["statistic"] == "dice"
-        for pair in (name for name in paper["contrast"][is_dice].unique() if name in pairs):
+    for _, task_sizes in sizes.groupby(["task", "variant"], sort=False):
+        pairs = words.paired_conditions(task_sizes["contrast"])
+        is_dice = task_sizes["statistic"] == "dice"
+        for pair in (name for name in task_sizes["contrast"][is_dice].unique() if name in pairs):
             titles = {name: f"size, {name}" for name in pairs[pair]} | {pair: "Dice"}
-            kept = is_dice | (paper["statistic"] == "size_acquired_voxels")
-            shown = paper[kept & paper["contrast"].isin(titles)]
+            is_listed = is_dice | (task_sizes["statistic"] == "size_acquired_voxels")
+            shown = task_sizes[is_listed & task_sizes["contrast"].isin(titles)]
             panel = pd.Categorical(shown["contrast"].map(titles), list(titles.values()))
             yield shown.assign(contrast=panel)
 
 
 def _quartiles_text(first: float, median: float, third: float) -> str:
-    """Median and quartiles; *not defined* for NaN."""
+    """Format a median with its quartiles, *not defined* if the median is NaN or infinite."""
     if not math.isfinite(median):
         return "not defined"
     return f"{number(median, '.3g')} ({number(first, '.3g')}–{number(third, '.3g')})"
@@ -71,36 +72,44 @@ def _p(p: float, smallest: float, method: str) -> str:
 
 
 def _cells(table: pd.DataFrame, series: str) -> Iterator[str]:
-    """Compute median and quartiles over participants, and tests against acquired and bspline."""
+    """Yield the median with quartiles over participants and tests against acquired and bspline."""
     values = wide(table)
-    there = values.get(series, pd.Series(dtype=float)).dropna()
-    known = int(np.isfinite(there).sum())
-    text = _quartiles_text(*quartiles(there)) if len(there) else "–"
+    participant_values = values.get(series, pd.Series(dtype=float)).dropna()
+    n_defined = int(np.isfinite(participant_values).sum())
+    text = _quartiles_text(*quartiles(participant_values)) if len(participant_values) else "–"
     yield render(
         "value",
         text,
-        f"defined in {known} of {len(there)} participants" if known < len(there) else "",
+        f"defined in {n_defined} of {len(participant_values)} participants"
+        if n_defined < len(participant_values)
+        else "",
     )
-    for other in ("raw", "bspline"):
-        tested = values[[name for name in {series, other} if name in values]]
-        tested = tested[np.isfinite(tested).all(axis=1)]
-        if tested.shape[1] < 2 or len(tested) < 2:
+    for reference in ("raw", "bspline"):
+        pairs = values[[name for name in {series, reference} if name in values]]
+        pairs = pairs[np.isfinite(pairs).all(axis=1)]
+        if pairs.shape[1] < 2 or len(pairs) < 2:
             yield "–"
         else:
-            found = signed_rank(differences(tested[series], tested[other]))
-            yield _p(float(found["p_wilcoxon"]), float(found["p_smallest"]), str(found["method"]))
+            statistics = signed_rank(differences(pairs[series], pairs[reference]))
+            yield _p(
+                float(statistics["p_wilcoxon"]),
+                float(statistics["p_smallest"]),
+                str(statistics["method"]),
+            )
 
 
 def paper_html(sizes: pd.DataFrame, methods: Sequence[str]) -> Markup:
-    """The paper's table with every baseline beside the methods, and the paper's own numbers."""
+    """Return the paper's table with all baselines, all methods and the published values."""
     heads = ["series", "smoothing (mm)"]
-    for what in sizes["contrast"].cat.categories:
-        heads += [f"{what}: median (IQR)", "p, acquired", "p, bspline"]
+    for kind in sizes["contrast"].cat.categories:
+        heads += [f"{kind}: median (IQR)", "p, acquired", "p, bspline"]
     rows: list[list[str]] = []
-    for width, own in sizes.groupby("fwhm_mm"):
-        there = set(own["series"])
-        for series in (name for name in ("raw", *BASELINES, *methods, MEASURED) if name in there):
-            panels = (panel for _, panel in own.groupby("contrast", observed=False))
+    for width, width_sizes in sizes.groupby("fwhm_mm"):
+        available = set(width_sizes["series"])
+        for series in (
+            name for name in ("raw", *BASELINES, *methods, MEASURED) if name in available
+        ):
+            panels = (panel for _, panel in width_sizes.groupby("contrast", observed=False))
             cells = (cell for panel in panels for cell in _cells(panel, series))
             rows.append([series_text(series), f"{width:g}", *cells])
     for name, smoothing, *medians, p_values in _PAPER:
@@ -110,17 +119,14 @@ def paper_html(sizes: pd.DataFrame, methods: Sequence[str]) -> Markup:
             for cell in (str(median), p, "–")
         )
         rows.append([Markup("<em>{}</em>").format(name), smoothing, *cells])
-    where = words.task_text(sizes.iloc[0])
+    task = words.task_text(sizes.iloc[0])
     return table(
-        f"Region size (in acquired voxels) and overlap between regions, {where}", heads, rows
+        f"Region size (in acquired voxels) and overlap between regions, {task}", heads, rows
     )
 
 
 def comparisons_html(rows: Sequence[words.ComparisonRow], caption: str) -> Markup:
-    """Return comparisons of one question as a table.
-
-    Table with a line for each comparison; empty for none.
-    """
+    """Return a table with one row per comparison on a question."""
     heads = (
         "series",
         "reference",

@@ -1,11 +1,10 @@
 """Group tests of methods against their references, one row per comparison.
 
-There are paired tests, equivalence tests and corrections for multiple comparisons.
-
-The participant is the unit. Comparisons of one method on one question form a family (placebos one
-of their own) within which p values are corrected by Holm's procedure; false discovery rates are
-over all comparisons of a metric, Friedman's test over all series of a question. One comparison a
-task was fixed beforehand, see `primary`; all others are exploratory.
+Tests are paired over participants: difference, equivalence, and Friedman's test over all series of
+a question. Holm's procedure corrects p values within families. A family contains the comparisons
+of one method on one question; comparisons with placebos are a separate family. False discovery
+rates are computed over all comparisons of a metric. One comparison per task is prespecified, see
+`primary`; all others are exploratory.
 """
 
 import math
@@ -29,20 +28,22 @@ from bids_sr.metrics.registry import LOWER, NEITHER, ONE, statistic
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, PLAIN, kind_of, same_name
 from bids_sr.sr.method import offered_methods
 
-_SHARE_OF_GAP = 0.1
+_SHARE_OF_GAP = 0.1  # equivalence margin, relative to the gap between B-spline and measured
 SETTLED = {1: "better", -1: "worse"}
 _UNSETTLED = {1: "larger", -1: "smaller"}
 SAME, UNDECIDED, NONE = "same", "unclear", "not comparable"
 PRIMARY, EXPLORATORY = "primary", "exploratory"
 _STRONGEST = "strongest"
 _ACCURACY = {"statistic": "ev", "band": "beyond", "region": "brain"}
-"""What the primary comparison is about."""
-_TRUTHS = tuple(each.name for each in STRONGEST["function"] if each.statistic == "ev")
-"""References of the primary comparison, the stronger first."""
+"""Statistic, band and region of the primary comparison."""
+_REFERENCES = tuple(item.name for item in STRONGEST["function"] if item.statistic == "ev")
+"""References of the primary comparison, the strongest first."""
 _POWER = 0.8
+# efficiency of the signed-rank test relative to the t test for normal differences (Hodges and
+# Lehmann 1956)
 _EFFICIENCY = 3 / math.pi
-_LEAST = 6
-_MOST = 100_000
+_MIN_PARTICIPANTS = 6  # smallest sample with which the signed-rank test can reach p < .05
+_MAX_PARTICIPANTS = 100_000
 BELOW = (
     "the method is below the strongest reference, but this does not demonstrate a loss of "
     "accuracy, because the strongest reference is the largest of several noisy values"
@@ -50,42 +51,53 @@ BELOW = (
 
 
 def references(series: str, known: Sequence[str], methods: Sequence[str]) -> dict[str, str]:
-    """Return references of a series among the known ones, each with its role.
+    """Return the available references of a series with their roles.
 
-    A method is compared with everything that is not itself; a baseline against the acquired series
-    alone, which shows what the finer grid does without any method.
+    A method is compared with all other series. A baseline is only compared with the acquired
+    series, which isolates the effect of the denser grid.
     """
     if series not in methods:
         return {name: "acquired" for name in ACQUIRED if name in known}
     placebos = [name for name, placebo in PLACEBOS.items() if placebo.method == series]
-    found: dict[str, str] = {name: kind_of(name) for name in (*ACQUIRED, *BASELINES, *CONTROLS)}
-    found |= {name: "method" for name in methods if name != series}
-    found |= {same_name(series): "control"} | dict.fromkeys(placebos, "placebo")
-    return {name: role for name, role in found.items() if name in known}
+    roles: dict[str, str] = {name: kind_of(name) for name in (*ACQUIRED, *BASELINES, *CONTROLS)}
+    roles |= {name: "method" for name in methods if name != series}
+    roles |= {same_name(series): "control"} | dict.fromkeys(placebos, "placebo")
+    return {name: role for name, role in roles.items() if name in known}
 
 
-def _as_tested(name: str, values: Float) -> Float:
-    """Return a statistic (n,) as compared: |value - 1| if near 1 is better, else unchanged."""
+def _compared_values(name: str, values: Float) -> Float:
+    """Return a statistic (n,) as compared: |value - 1| if its optimum is 1, else unchanged."""
     return np.abs(values - 1) if statistic(name).better == ONE else values
 
 
 def margin_of(name: str, values: Mapping[str, Float], asked: float | None) -> float:
-    """Return the equivalence margin: the requested one, else a tenth of the B-spline-measured gap.
+    """Return the equivalence margin of a statistic.
 
-    A requested margin is a pure number; the gap is that from B-spline to measured.
+    The margin is the requested one, which is a pure number, or else a tenth of the gap between
+    B-spline and measured. The gap is the median over participants and does not involve any method
+    under test. The distance to a perfect value of 1 would be too wide a margin: measured series do
+    not come near 1, and real gains would count as equivalent.
 
-    The gap is the median over participants and involves no method under test. NaN where nothing
-    was measured, or where there is no gap to speak of: the distance to a perfect 1 would be no
-    yardstick, as nothing that is measured comes near it, and real gains would pass as none.
+    Parameters
+    ----------
+    name : str
+        Statistic.
+    values : Mapping[str, Float]
+        Values of all participants (n,) by series; non-finite values are ignored.
+    asked : float or None
+        Requested margin.
 
-    `values`: the values of all participants (n,) by series; those that are not finite do not
-    count.
+    Returns
+    -------
+    float
+        Margin in the unit of the statistic; NaN if nothing was measured or the gap is not
+        positive.
     """
     if asked is not None and statistic(name).unit == "1":
         return asked
     if MEASURED not in values or "bspline" not in values:
         return math.nan
-    truth, spline = (_as_tested(name, values[series]) for series in (MEASURED, "bspline"))
+    truth, spline = (_compared_values(name, values[series]) for series in (MEASURED, "bspline"))
     with np.errstate(invalid="ignore"):
         _, gap, _ = paired_tests.quartiles(truth - spline)
     direction = statistic(name).better
@@ -96,16 +108,34 @@ def margin_of(name: str, values: Mapping[str, Float], asked: float | None) -> fl
 def compare(
     values: pd.DataFrame, methods: Sequence[str], margin: float | None = None
 ) -> pd.DataFrame:
-    """All exploratory comparisons of the methods under test, corrected and evaluated.
+    """Run all exploratory comparisons of the methods under test, with corrections and verdicts.
 
-    `values`: as of `bids_sr.group.values.Joined`. A row each, with the columns that
-    `bids_sr.group.tables.COLUMN_TEXT` describes and ``lower_of_series``: lower end of
-    the interval of the series' own explained variance.
+    Parameters
+    ----------
+    values : pd.DataFrame
+        Values of a `bids_sr.group.values.Joined`.
+    methods : Sequence[str]
+        Methods under test.
+    margin : float, optional
+        Requested equivalence margin, see `margin_of`.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per comparison, with the columns described in `bids_sr.group.tables.COLUMN_TEXT`
+        and ``lower_of_series``, the lower limit of the confidence interval of the series'
+        explained variance.
     """
     groups = values[QUESTION].groupby(QUESTION, sort=False)
-    questions = (values.loc[own.index] for _, own in groups)
-    table = _table([row for own in questions for row in _of_question(own, methods, margin)])
-    table = _evaluated(table, [*QUESTION, "series", table["role"] == "placebo"], EXPLORATORY)
+    questions = (values.loc[question_values.index] for _, question_values in groups)
+    table = _table(
+        [
+            row
+            for question_values in questions
+            for row in _compare_question(question_values, methods, margin)
+        ]
+    )
+    table = _add_verdicts(table, [*QUESTION, "series", table["role"] == "placebo"], EXPLORATORY)
     tested = table["p_wilcoxon"].where(table["n"] > 1)
     metric = [table[name] for name in ("table", "statistic", "band", "reference", "threshold")]
     rates = tested.groupby(metric, observed=True).transform(benjamini_hochberg)
@@ -113,50 +143,66 @@ def compare(
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Comparisons as a table that has all columns, whatever the rows lack."""
-    least = (*QUESTION, "series", "minus", "role", "n", "p_wilcoxon", "p_equivalence", "n_needed")
+    """Return comparisons as a table with all columns, even if no row has them."""
+    required = (
+        *QUESTION,
+        "series",
+        "minus",
+        "role",
+        "n",
+        "p_wilcoxon",
+        "p_equivalence",
+        "n_needed",
+    )
     return pd.DataFrame(
-        list(rows), columns=list(dict.fromkeys((*least, *chain.from_iterable(rows))))
+        list(rows), columns=list(dict.fromkeys((*required, *chain.from_iterable(rows))))
     )
 
 
-def _of_question(
-    table: pd.DataFrame, methods: Sequence[str], asked: float | None
+def _compare_question(
+    table: pd.DataFrame, methods: Sequence[str], requested_margin: float | None
 ) -> Iterator[dict[str, Any]]:
-    """All comparisons on one question, not corrected."""
+    """Yield all comparisons on one question, without correction."""
     question = table[QUESTION].iloc[0].to_dict()
     values = dict(zip(table["series"], of_people(table).to_numpy(), strict=True))
-    margin = margin_of(question["statistic"], values, asked)
-    tested = [name for name in (*ACQUIRED, *BASELINES, *CONTROLS, *methods) if name in values]
-    p_friedman = paired_tests.friedman([values[name] for name in tested])
-    for name in (each for each in (*BASELINES, *methods) if each in values):
-        for other, role in references(name, list(values), methods).items():
-            statistics = _paired(values[name], values[other], question["statistic"], margin)
+    margin = margin_of(question["statistic"], values, requested_margin)
+    series_names = [
+        name for name in (*ACQUIRED, *BASELINES, *CONTROLS, *methods) if name in values
+    ]
+    p_friedman = paired_tests.friedman([values[name] for name in series_names])
+    for name in (series for series in (*BASELINES, *methods) if series in values):
+        for reference, role in references(name, list(values), methods).items():
+            statistics = _paired(values[name], values[reference], question["statistic"], margin)
             yield (
                 question
-                | {"series": name, "minus": other, "role": role, "p_friedman": p_friedman}
+                | {"series": name, "minus": reference, "role": role, "p_friedman": p_friedman}
                 | statistics
             )
 
 
-def _paired(own_values: Float, other: Float, name: str, margin: float) -> dict[str, Any]:
-    """Compare the participants' values (n,) with those of a reference, uncorrected.
+def _paired(
+    series_values: Float, reference_values: Float, name: str, margin: float
+) -> dict[str, Any]:
+    """Compare the participants' values (n,) with the values of a reference, without correction.
 
-    Undefined ones are infinite, missing ones NaN.
+    Undefined values are infinite, missing values are NaN.
     """
-    known = np.isfinite(own_values) & np.isfinite(other)
-    n, there = int(known.sum()), int((~np.isnan(own_values) & ~np.isnan(other)).sum())
-    own_values = own_values[known]
-    other = other[known]
+    defined = np.isfinite(series_values) & np.isfinite(reference_values)
+    n, n_present = (
+        int(defined.sum()),
+        int((~np.isnan(series_values) & ~np.isnan(reference_values)).sum()),
+    )
+    series_values = series_values[defined]
+    reference_values = reference_values[defined]
     statistics: dict[str, Any] = {
         "better": statistic(name).better,
         "n": n,
-        "n_undefined": there - n,
+        "n_undefined": n_present - n,
         "n_above": 0,
     }
-    for whose, values in (("series", own_values), ("minus", other)):
+    for role, values in (("series", series_values), ("minus", reference_values)):
         first, median, third = paired_tests.quartiles(values)
-        statistics |= {f"median_{whose}": median, f"q1_{whose}": first, f"q3_{whose}": third}
+        statistics |= {f"median_{role}": median, f"q1_{role}": first, f"q3_{role}": third}
     statistics |= {
         "margin": margin,
         "p_wilcoxon": math.nan,
@@ -164,42 +210,45 @@ def _paired(own_values: Float, other: Float, name: str, margin: float) -> dict[s
         "difference": math.nan,
     }
     if n:
-        d = paired_tests.differences(_as_tested(name, own_values), _as_tested(name, other))
+        d = paired_tests.differences(
+            _compared_values(name, series_values), _compared_values(name, reference_values)
+        )
         statistics |= paired_tests.signed_rank(d) | hodges_lehmann(d) | paired_tests.paired_t(d)
         statistics |= {
             "n_above": int((d > 0).sum()),
             "p_equivalence": paired_tests.equivalence(d, margin),
         }
         statistics["lower_of_series"] = (
-            hodges_lehmann(own_values)["lower"] if name == "ev" else math.nan
+            hodges_lehmann(series_values)["lower"] if name == "ev" else math.nan
         )
     return statistics
 
 
-def _evaluated(table: pd.DataFrame, family: Sequence[str | pd.Series], part: str) -> pd.DataFrame:
-    """Comparisons with p values corrected within their families, a word and a note."""
+def _add_verdicts(
+    table: pd.DataFrame, family: Sequence[str | pd.Series], part: str
+) -> pd.DataFrame:
+    """Add corrected p values, a word and a note to comparisons; `family` groups their rows."""
     if table.empty:
         return table.assign(part=part, p_holm=math.nan, word="", note="")
-    tested = table.assign(p=table["p_wilcoxon"].where(table["n"] > 1)).groupby(
+    families = table.assign(p=table["p_wilcoxon"].where(table["n"] > 1)).groupby(
         family, observed=True, sort=False
     )
     table = table.assign(
         part=part,
-        family=tested["p"].transform("count"),
-        p_holm=tested["p"].transform(holm),
-        p_equivalence_holm=tested["p_equivalence"].transform(holm),
+        family=families["p"].transform("count"),
+        p_holm=families["p"].transform(holm),
+        p_equivalence_holm=families["p_equivalence"].transform(holm),
     )
-    words = [_worded(row) for row in table.itertuples()]
-    return table.assign(word=[word for word, _ in words], note=[note for _, note in words])
+    verdicts = [_verdict(row) for row in table.itertuples()]
+    return table.assign(word=[word for word, _ in verdicts], note=[note for _, note in verdicts])
 
 
-def _worded(row: Any) -> tuple[str, str]:
-    """Return the word and note of a comparison.
+def _verdict(row: Any) -> tuple[str, str]:
+    """Return the word and the note of a comparison.
 
-    The word tells a difference that is significant and beyond the margin, sameness, or neither.
-
-    A difference that is significant and reliably smaller than the margin counts as the same. A
-    primary comparison has no margin and is better or unclear, never worse, see `primary`.
+    The word is the direction of a significant difference, *same*, or *unclear*. A significant
+    difference counts as *same* if it is reliably smaller than the margin. A primary comparison has
+    no margin and is *better* or *unclear*, never *worse*, see `primary`.
     """
     notes = (
         [f"{row.n_undefined} participant(s) were excluded, because the value is not defined"]
@@ -233,11 +282,21 @@ def _worded(row: Any) -> tuple[str, str]:
 
 
 def attainable_text(n: float, p_smallest: float, family: float = 1) -> str:
-    """Explain why no difference could be significant; empty where one could.
+    """Explain why no difference could be significant, "" if one could.
 
-    The text, without a period, gives the number of differences and the smallest attainable p.
+    Parameters
+    ----------
+    n : float
+        Number of non-zero differences.
+    p_smallest : float
+        Smallest p value that the signed-rank test can reach with n differences.
+    family : float
+        Number of comparisons in the correction.
 
-    `p_smallest`: what the signed-rank test could at best reach.
+    Returns
+    -------
+    str
+        Text without a final period.
 
     >>> attainable_text(5, 2**-4)
     'with 5 non-zero differences, the smallest attainable p value is .0625'
@@ -256,9 +315,9 @@ def attainable_text(n: float, p_smallest: float, family: float = 1) -> str:
 
 
 def _paired_power(effect: float, n: npt.ArrayLike) -> Float:
-    """Return the power of the two-sided paired t test of n differences.
+    """Return the power of the two-sided paired t test for n differences.
 
-    Their mean is `effect` standard deviations.
+    `effect` is their mean in standard deviations.
     """
     dof = np.asarray(n) - 1
     shift = effect * np.sqrt(n)
@@ -267,84 +326,105 @@ def _paired_power(effect: float, n: npt.ArrayLike) -> Float:
 
 
 def _participants_needed(differences: npt.ArrayLike) -> int | None:
-    """Return the number of participants the signed-rank test needs for 80 % power.
+    """Return the number of participants that the signed-rank test needs for 80 % power.
 
-    The differences (n,) are taken as observed.
+    The number is computed for a paired t test with the observed mean and standard deviation of the
+    differences (n,), and divided by the efficiency of the signed-rank test for normal differences,
+    3/pi (Hodges and Lehmann 1956). It is at least six, because the signed-rank test cannot reach p
+    < .05 with fewer participants. An effect estimated in few participants is uncertain, and so is
+    this number.
 
-    That of the paired t test with the observed mean and standard deviation, divided by the
-    efficiency of the signed-rank test beside it where differences are normal, 3/pi (Hodges and
-    Lehmann 1956); never fewer than six, the least with which that test reaches p < .05. An effect
-    seen in few participants is uncertain, and so is this number. None for fewer than two
-    differences, for a mean that is not above 0 (more participants would show no gain), and where
-    more than `MOST` would be needed.
+    Returns
+    -------
+    int or None
+        None if there are fewer than two differences, if their mean is not positive (more
+        participants would not show a gain), or if more than `_MAX_PARTICIPANTS` would be needed.
     """
     d = np.asarray(differences, dtype=np.float64)
     if len(d) < 2 or not d.mean() > 0:
         return None
     sd = float(d.std(ddof=1))
     effect = float(d.mean()) / sd if sd > 0 else math.inf
-    # beyond what the noncentral distribution is computed for; one more than the least is enough
+    # the noncentral distribution is not computed for effects this large; the minimum suffices
     if effect >= 20:
-        return _LEAST
-    for counts in (np.arange(2, 1000), np.arange(1000, _MOST)):
-        enough = counts[_paired_power(effect, counts) >= _POWER]
-        if len(enough):
-            return max(_LEAST, math.ceil(enough[0] / _EFFICIENCY))
+        return _MIN_PARTICIPANTS
+    for counts in (np.arange(2, 1000), np.arange(1000, _MAX_PARTICIPANTS)):
+        sufficient = counts[_paired_power(effect, counts) >= _POWER]
+        if len(sufficient):
+            return max(_MIN_PARTICIPANTS, math.ceil(sufficient[0] / _EFFICIENCY))
     return None
 
 
 def on_accuracy(rows: pd.DataFrame) -> pd.Series:
-    """Which rows are about what the primary comparison is about."""
-    about = [rows[name] == level for name, level in _ACCURACY.items()]
-    return np.logical_and.reduce([*about, rows["reference"].isin(_TRUTHS)])
+    """Return which rows match the metric and a reference of the primary comparison."""
+    matches = [rows[name] == level for name, level in _ACCURACY.items()]
+    return np.logical_and.reduce([*matches, rows["reference"].isin(_REFERENCES)])
 
 
 def primary_method(default: str, methods: Sequence[str]) -> str:
     """Return the method of the primary comparison.
 
-    It is fixed before any value is seen: the default method if it was run, else the only method
-    that was run. If several others were run, there is a choice, and the default method stays: it
-    has no values, and nothing was prespecified.
+    The choice does not depend on any value: the only offered method that was run, else the
+    default. If several other methods were run, the default is returned although it has no values,
+    because none of them was prespecified.
 
-    `default`: method of the program that runs unless others are named. `methods`: methods under
-    test, see `bids_sr.group.values.Joined`; series of other programs do not count.
+    Parameters
+    ----------
+    default : str
+        Method that the program runs unless others are requested.
+    methods : Sequence[str]
+        Methods under test, see `bids_sr.group.values.Joined`; series of other programs are
+        ignored.
     """
     run = [name for name in methods if name in offered_methods()]
     return run[0] if len(run) == 1 else default
 
 
 def primary(values: pd.DataFrame, method: str) -> pd.DataFrame:
-    """Return each task's prespecified comparison.
+    """Return the prespecified comparison of each task: the method minus the strongest reference.
 
-    It is the method minus each participant's strongest reference.
+    The strongest reference is determined per participant; participants without any reference are
+    excluded. Holm's procedure is applied if several tasks have a primary comparison.
 
-    Participants without any reference are left out. Where several tasks have a primary comparison,
-    these are corrected by Holm's procedure; one is not.
-
-    Columns as of `compare`, and of each comparison the participants, their differences and their
-    strongest references (``rivals``).
+    Returns
+    -------
+    pd.DataFrame
+        Columns of `compare`, and for each comparison the participants, their differences and their
+        strongest references (``rivals``).
     """
     rows = []
-    for _, of_task in values[on_accuracy(values)].groupby(["task", "variant"], sort=False):
-        defined = np.isfinite(of_people(of_task)).any(axis=1)
-        there = of_task.loc[(of_task["series"] == method) & defined, QUESTION]
-        if len(there):
-            rows += _primary_of(
-                of_question(of_task, min((row for _, row in there.iterrows()), key=_rank)), method
+    for _, task_values in values[on_accuracy(values)].groupby(["task", "variant"], sort=False):
+        defined = np.isfinite(of_people(task_values)).any(axis=1)
+        questions = task_values.loc[(task_values["series"] == method) & defined, QUESTION]
+        if len(questions):
+            rows += _primary_comparison(
+                of_question(task_values, min((row for _, row in questions.iterrows()), key=_rank)),
+                method,
             )
-    found = _table(rows)
-    return _evaluated(found, [found["role"]], PRIMARY)
+    comparisons = _table(rows)
+    return _add_verdicts(comparisons, [comparisons["role"]], PRIMARY)
 
 
 def _rank(question: pd.Series) -> tuple[int, bool, float, str]:
-    """Place of a question among those that a primary comparison can be about."""
+    """Return the sort key of a question.
+
+    The question with the smallest key is the question of the primary comparison.
+    """
     single = question["contrast"] != "all"
-    return _TRUTHS.index(question["reference"]), single, question["fwhm_mm"], question["contrast"]
+    return (
+        _REFERENCES.index(question["reference"]),
+        single,
+        question["fwhm_mm"],
+        question["contrast"],
+    )
 
 
-def _primary_of(of_method: pd.DataFrame, method: str) -> list[dict[str, Any]]:
-    """The primary comparison on one question, not corrected; none where nobody has a reference."""
-    table = wide(of_method)
+def _primary_comparison(question_values: pd.DataFrame, method: str) -> list[dict[str, Any]]:
+    """Return the uncorrected primary comparison on a question.
+
+    The list is empty if no participant has a reference.
+    """
+    table = wide(question_values)
     names = [
         name
         for name in dict.fromkeys((*BASELINES, *CONTROLS, *PLAIN))
@@ -352,18 +432,18 @@ def _primary_of(of_method: pd.DataFrame, method: str) -> list[dict[str, Any]]:
     ]
     rivals = table[names].where(np.isfinite(table[names]))
     strongest = rivals.max(axis=1)
-    question = of_method[QUESTION].iloc[0].to_dict()
+    question = question_values[QUESTION].iloc[0].to_dict()
     statistics = _paired(
         table[method].to_numpy(), strongest.to_numpy(), question["statistic"], math.nan
     )
     if not statistics["n"]:
         return []
-    entered = np.isfinite(table[method]) & strongest.notna()
-    own_values, two = (
-        _as_tested(question["statistic"], each[entered].to_numpy())
-        for each in (table[method], strongest)
+    is_included = np.isfinite(table[method]) & strongest.notna()
+    method_values, reference_values = (
+        _compared_values(question["statistic"], column[is_included].to_numpy())
+        for column in (table[method], strongest)
     )
-    d = paired_tests.differences(own_values, two)
+    d = paired_tests.differences(method_values, reference_values)
     return [
         question
         | statistics
@@ -372,8 +452,8 @@ def _primary_of(of_method: pd.DataFrame, method: str) -> list[dict[str, Any]]:
             "minus": _STRONGEST,
             "role": _STRONGEST,
             "n_needed": _participants_needed(d),
-            "participants": list(table.index[entered]),
+            "participants": list(table.index[is_included]),
             "differences": d.tolist(),
-            "rivals": rivals[entered].idxmax(axis=1).tolist(),
+            "rivals": rivals[is_included].idxmax(axis=1).tolist(),
         }
     ]

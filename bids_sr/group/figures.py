@@ -1,4 +1,4 @@
-"""Group figures: each participant in each series, and the tested differences."""
+"""Group figures of participants' values per series, and of the tested differences."""
 
 import math
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from bids_sr.metrics.number_text import estimate, number
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of
 
-_SPREAD = 0.32  # of a box's half width
+_SPREAD = 0.32  # half width of a box
 
-_EDGE = 0.05  # inches, from the edge of a figure to its labels
-_NAMED = 40  # participants; the rows of more have no names
-_DRAWN = 400  # participants that have a row
-# participants; more are drawn as pixels, as so many paths make a page of many megabytes
-_MANY = 100
+_EDGE = 0.05  # inches, distance between the edge of a figure and its labels
+_MAX_NAMES = 40  # participants, largest number whose rows have names
+_MAX_ROWS = 400  # participants, largest number of rows
+# participants; larger groups are rasterized, because their paths would take many megabytes
+_MAX_PATHS = 100
 
 
 def _color_of(series: str, methods: Sequence[str]) -> str:
-    """One color a kind of series: acquired, baseline, control, method, measured."""
+    """Return the color for the kind of series: acquired, baseline, control, method or measured."""
     if series in methods:
         return s.ORANGE
     return {"acquired": s.SOFT, "baseline": s.BLUE, "control": s.SKY, "measured": s.GREEN}.get(
@@ -37,25 +37,36 @@ def _color_of(series: str, methods: Sequence[str]) -> str:
 
 
 def shown_series(values: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
-    """Return participants by series in figure order, without placebos and ensemble members.
+    """Return values (participants by series) in figure order.
 
-    One row a participant, one column a series; NaN where not defined.
+    Placebos and ensemble members are omitted. Undefined values are NaN.
     """
-    found = wide(values).replace(np.inf, np.nan).dropna(axis=1, how="all")
+    table = wide(values).replace(np.inf, np.nan).dropna(axis=1, how="all")
     order = (*ACQUIRED, *BASELINES, *CONTROLS, *methods, MEASURED)
-    return found[[name for name in order if name in found]]
+    return table[[name for name in order if name in table]]
 
 
 def paired_figure(
     panels: Sequence[tuple[str, pd.DataFrame]], methods: Sequence[str], *, unit: str = ""
 ) -> Figure:
-    """Plot boxes of each series and a line for each participant, one panel for each metric.
+    """Plot a box per series and a line per participant, with one panel per metric.
 
-    The box spans the quartiles, its line is the median, whiskers reach the farthest value within
-    1.5 times the quartiles' distance; every participant is drawn. Panels are a title and the rows
-    of one question (in `unit`); raises `FigureInputError` where no panel has a value.
+    Boxes span the quartiles, with a line at the median; whiskers reach the farthest value within
+    1.5 times the interquartile range. All participants are drawn.
 
-    `panels`: title and rows of each panel, from left to right.
+    Parameters
+    ----------
+    panels : Sequence[tuple[str, pd.DataFrame]]
+        Title and values of one question (in `unit`) for each panel, from left to right.
+    methods : Sequence[str]
+        Methods under test.
+    unit : str
+        Unit of the values; ``1`` or "" for pure numbers.
+
+    Raises
+    ------
+    FigureInputError
+        If no panel has a value.
     """
     drawn = [
         (title, table)
@@ -77,25 +88,33 @@ def paired_figure(
 
 
 def _make_room(fig: Figure) -> None:
-    """Move the sides of the axes inwards until every label lies in the figure."""
-    for _ in range(2):  # narrower axes can have other ticks
-        found = fig.get_tightbbox()
-        now = fig.subplotpars
-        wide, tall = fig.get_size_inches()
-        left, right = max(0.0, _EDGE - found.x0) / wide, max(0.0, found.x1 + _EDGE - wide) / wide
-        bottom, top = max(0.0, _EDGE - found.y0) / tall, max(0.0, found.y1 + _EDGE - tall) / tall
+    """Move the sides of the axes inwards until all labels are inside the figure."""
+    for _ in range(2):  # narrower axes can have different ticks
+        bounds = fig.get_tightbbox()
+        margins = fig.subplotpars
+        width, height = fig.get_size_inches()
+        left, right = (
+            max(0.0, _EDGE - bounds.x0) / width,
+            max(0.0, bounds.x1 + _EDGE - width) / width,
+        )
+        bottom, top = (
+            max(0.0, _EDGE - bounds.y0) / height,
+            max(0.0, bounds.y1 + _EDGE - height) / height,
+        )
         fig.subplots_adjust(
-            left=now.left + left,
-            right=now.right - right,
-            bottom=now.bottom + bottom,
-            top=now.top - top,
+            left=margins.left + left,
+            right=margins.right - right,
+            bottom=margins.bottom + bottom,
+            top=margins.top - top,
         )
 
 
 def _boxes(ax: Axes, table: pd.DataFrame, methods: Sequence[str]) -> None:
     names = list(table)
-    many = len(table) > _MANY
-    lines = table.assign(gap=math.nan).to_numpy()  # one line that is broken between participants
+    many = len(table) > _MAX_PATHS
+    lines = table.assign(
+        gap=math.nan
+    ).to_numpy()  # a single line, interrupted between participants
     places = [*range(len(names)), math.nan] * len(table)
     ax.plot(places, lines.ravel(), color=s.GRID, lw=0.7, zorder=1, rasterized=many)
     for x, name in enumerate(names):
@@ -134,24 +153,25 @@ def _boxes(ax: Axes, table: pd.DataFrame, methods: Sequence[str]) -> None:
 
 
 def primary_figure(row: Any) -> Figure:
-    """Plot the primary comparison as a forest plot of participants and the estimate.
+    """Plot the primary comparison as a forest plot of participants and the group estimate.
 
-    Each participant is a point, with the largest difference at the top.
-
-    At the right stand the difference and the participant's strongest reference; beyond `_NAMED`
-    participants the lines have no names, and beyond `_DRAWN` only so many are drawn, evenly from
+    Each participant is a point, with the largest difference at the top, labeled with the
+    difference and the participant's strongest reference. Rows have no labels if there are more
+    than `_MAX_NAMES` participants. At most `_MAX_ROWS` participants are drawn, evenly spaced from
     the largest difference to the smallest.
     """
-    people = sorted(zip(row.differences, row.participants, row.rivals, strict=True), reverse=True)
-    named = len(people) <= _NAMED
-    people = [people[at] for at in evenly_spaced(len(people), _DRAWN)]
+    participants = sorted(
+        zip(row.differences, row.participants, row.rivals, strict=True), reverse=True
+    )
+    has_names = len(participants) <= _MAX_NAMES
+    participants = [participants[at] for at in evenly_spaced(len(participants), _MAX_ROWS)]
     labels: dict[str, str] = {}
     points: dict[str, list[ForestPoint]] = {}
-    for value, who, rival in people:
-        text = f"{number(value, '+.3f')} (minus {series_text(rival)})" if named else ""
+    for value, participant, rival in participants:
+        text = f"{number(value, '+.3f')} (minus {series_text(rival)})" if has_names else ""
         color = s.ORANGE if value > 0 else s.SOFT
-        labels[who] = who if named else ""
-        points[who] = [ForestPoint(value=value, color=color, marker="D", text=text)]
+        labels[participant] = participant if has_names else ""
+        points[participant] = [ForestPoint(value=value, color=color, marker="D", text=text)]
     if row.n > 1:
         low, at, high = row.lower, row.difference, row.upper
         labels[""] = f"all, n = {row.n}"
@@ -169,20 +189,28 @@ def primary_figure(row: Any) -> Figure:
         [[ForestPanel(title="", points=points)]],
         labels,
         legend={},
-        row_inch=0.235 if named else 0.06,
+        row_inch=0.235 if has_names else 0.06,
         xlabel=f"◂ reference more accurate  ·  explained variance of {row.series} minus "
         f"the participant's strongest reference  ·  {row.series} more accurate ▸",
     )
 
 
 def differences_figure(comparisons: Sequence[Any], *, unit: str = "") -> Figure:
-    """Plot Hodges-Lehmann differences of one method with intervals.
+    """Plot Hodges-Lehmann differences of one method with intervals, one row per reference.
 
-    They are for one question, with a line for each reference.
+    All comparisons are on the same question. The band is the equivalence margin.
 
-    The band is the margin of equivalence. Raises `FigureInputError` where nothing was compared.
+    Parameters
+    ----------
+    comparisons : Sequence[Any]
+        Rows of `bids_sr.group.comparisons.compare`.
+    unit : str
+        Unit of the values; ``1`` or "" for pure numbers.
 
-    `unit`: unit of the values; ``1`` or empty for pure numbers.
+    Raises
+    ------
+    FigureInputError
+        If nothing was compared.
     """
     rows = [row for row in comparisons if row.n]
     colors = {"better": s.GREEN, "worse": s.RED, "same": s.BLUE, "larger": s.INK, "smaller": s.INK}
@@ -201,12 +229,12 @@ def differences_figure(comparisons: Sequence[Any], *, unit: str = "") -> Figure:
     }
     labels = {row.minus: f"− {series_text(row.minus)}" for row in rows}
     margin, series = (rows[0].margin, rows[0].series) if rows else (math.nan, "")
-    shown = "" if unit in ("", "1") else f" ({unit.replace('mm^3', 'mm³')})"
+    unit_text = "" if unit in ("", "1") else f" ({unit.replace('mm^3', 'mm³')})"
     return forest_figure(
         [[ForestPanel(title="", points=points, margin=margin)]],
         labels,
         legend={},
         lowest=-math.inf,
         row_inch=0.27,
-        xlabel=f"{series} − reference{shown}",
+        xlabel=f"{series} − reference{unit_text}",
     )

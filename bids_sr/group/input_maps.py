@@ -1,4 +1,4 @@
-"""Effect maps of participants' runs, and of all runs together, with transforms to templates."""
+"""Effect maps of runs, combined maps of participants, and their transforms to templates."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -24,15 +24,31 @@ BOLDREF = "boldref"
 
 @frozen
 class RunMaps:
-    """The maps of one run, or of all runs of a participant together.
+    """Effect and t maps of one run, or combined maps of all runs of a participant.
 
-    `task`, `variant`: label of the task, and entities besides session, task and run; n/a for none.
-    `maps`: by space of a template (empty: that of the boldref) and key, the name of a map without
-    the participant, as many runs share it. `mask`, `boldref`: on the acquired grid; of the first
-    run in maps of all runs. `boldref2t1w`: ITK file that takes a T1w point to its boldref point,
-    or None. `t1w2std`: file that takes a template point to its T1w point, by space.
-    `session`: label of the session; n/a without sessions, and for maps of all sessions.
-    `in_percent`: whether effects are already in percent of the mean brain signal.
+    Attributes
+    ----------
+    participant : str
+        Label of the participant, such as ``sub-01``.
+    task, variant : str
+        Task label, and the entities other than session, task and run; n/a if there are none.
+    name : str
+        Start of the file names of the maps.
+    folder : Path
+        Folder of the maps.
+    maps : Mapping[str, Mapping[MapKey, str]]
+        File names without the participant label, which many runs share, by template space ("" for
+        the space of the boldref) and key.
+    mask, boldref : Path or None
+        Images on the acquired grid; combined maps have the images of the first run.
+    boldref2t1w : Path or None
+        ITK file that maps T1w points to boldref points.
+    t1w2std : Mapping[str, Path]
+        Files that map template points to T1w points, by space.
+    session : str
+        Session label; n/a if there are no sessions, or for maps of all sessions.
+    in_percent : bool
+        Whether effects are already in percent of the mean brain signal.
     """
 
     participant: str
@@ -49,46 +65,52 @@ class RunMaps:
     in_percent: bool = False
 
     def map_file(self, key: MapKey, space: str = "") -> Path | None:
-        """Return the file of a map, or None.
+        """Return the file of a map, or None if the map does not exist.
 
-        `key`: contrast, series, FWHM (mm) and statistic. `space`: name of a template; empty for
-        the space of the boldref.
+        Parameters
+        ----------
+        key : MapKey
+            Contrast, series, FWHM (mm) and statistic.
+        space : str
+            Name of a template; "" for the space of the boldref.
         """
         ending = self.maps.get(space, {}).get(key)
         return None if ending is None else self.folder / f"{self.participant}{ending}"
 
     def map_keys(self) -> set[MapKey]:
-        """Return the keys of all its maps, in any space.
-
-        Contrast, series, FWHM (mm) and statistic of each.
-        """
-        return {key for own in self.maps.values() for key in own}
+        """Return the keys of all maps in any space."""
+        return {key for space_maps in self.maps.values() for key in space_maps}
 
     def without(self, contrasts: Collection[str]) -> "RunMaps":
-        """Return the run without the maps of some contrasts."""
+        """Return a copy without the maps of some contrasts."""
         maps = {
-            space: {key: name for key, name in of_space.items() if key[0] not in contrasts}
-            for space, of_space in self.maps.items()
+            space: {key: name for key, name in space_maps.items() if key[0] not in contrasts}
+            for space, space_maps in self.maps.items()
         }
         return replace(self, maps=maps)
 
     def reaches(self, space: str) -> bool:
-        """Whether the maps can be had in a template's space, and their scale is known.
+        """Return whether the maps are available or can be resampled in a template space.
 
-        `space`: name of the template as in TemplateFlow, cohort after a plus sign. False also
-        where the brain mask or boldref is missing.
+        The brain mask and the boldref are also required, because effects are scaled by the mean
+        brain signal.
+
+        Parameters
+        ----------
+        space : str
+            TemplateFlow name of the template, with the cohort after a plus sign.
         """
-        by_transform = self.boldref2t1w is not None and space in self.t1w2std
+        has_transform = self.boldref2t1w is not None and space in self.t1w2std
         return (
             self.mask is not None
             and self.boldref is not None
-            and (by_transform or space in self.maps)
+            and (has_transform or space in self.maps)
         )
 
 
 @frozen
 class FoundMaps:
-    """Maps in a derivatives folder, sorted by name: of runs, and of all runs of a participant."""
+    """Maps in a derivatives folder (single runs, and combined maps), sorted by name."""
 
     runs: Sequence[RunMaps] = ()
     combined: Sequence[RunMaps] = ()
@@ -97,32 +119,39 @@ class FoundMaps:
 def find_maps(output_dir: Path, asked: RunFilter = lambda _: True) -> FoundMaps:
     """Find the effect maps of participants in a derivatives folder.
 
-    The parameters are those of `find_tables`. A participant's map of all runs has no run in its
-    name, and one of all sessions no session. It is skipped if `asked` selects only some runs or
-    sessions, because it contains the other ones too.
+    A map of all runs has no run entity in its name, and a map of all sessions has no session
+    entity. It is skipped if `asked` only selects some runs or sessions, because it also contains
+    the others.
+
+    Parameters
+    ----------
+    output_dir : Path
+        Derivatives folder.
+    asked : RunFilter
+        Filter of runs by their entities.
     """
     runs: list[RunMaps] = []
     combined: list[tuple[Path, Mapping[str, Mapping[MapKey, str]], dict[str, str]]] = []
     for folder, names in func_files(output_dir, "_statmap.nii.gz"):
-        whose = names[0].partition("_")[0] if names else ""
-        endings = tuple(name.removeprefix(whose) for name in names)
-        for (run, of_runs), maps in _maps_named(endings).items():
-            stem = folder / f"{whose}_{run}"
+        participant = names[0].partition("_")[0] if names else ""
+        endings = tuple(name.removeprefix(participant) for name in names)
+        for (run, is_combined), maps in _maps_named(endings).items():
+            stem = folder / f"{participant}_{run}"
             if asked(entities := entities_of(stem.with_name(f"{stem.name}_statmap"))):
                 columns = run_columns(entities)
-                if of_runs:
+                if is_combined:
                     combined.append((stem, maps, columns))
                 else:
                     runs.append(_run(stem, maps, columns))
     runs.sort(key=lambda run: run.name)
-    together = [_combined(output_dir, *found, runs) for found in combined]
-    return FoundMaps(runs=runs, combined=sorted(together, key=lambda maps: maps.name))
+    combined_maps = [_combined(output_dir, *parts, runs) for parts in combined]
+    return FoundMaps(runs=runs, combined=sorted(combined_maps, key=lambda maps: maps.name))
 
 
 def find_runs(output_dir: Path, asked: RunFilter = lambda _: True) -> list[RunMaps]:
     """Find runs with effect maps in a derivatives folder, sorted by name.
 
-    The parameters are those of `find_tables`. Maps of several runs together are no run.
+    Combined maps of several runs are not included. For the parameters, see `find_maps`.
     """
     return list(find_maps(output_dir, asked).runs)
 
@@ -131,16 +160,16 @@ def find_runs(output_dir: Path, asked: RunFilter = lambda _: True) -> list[RunMa
 def _maps_named(
     endings: tuple[str, ...],
 ) -> Mapping[tuple[str, bool], Mapping[str, Mapping[MapKey, str]]]:
-    """Return maps by run, space and key, from the names of a folder without their participant.
+    """Sort the file names of a folder, without participant labels, by run, space and key.
 
-    Participants have the same names but for their label, so that thousands share one result.
-    The second part of the key of a run is whether the maps are of several runs together. Only
-    these name the space of their boldref.
+    File names of participants only differ in their labels, so that thousands of participants share
+    one cached result. The second part of a run's key is True for combined maps of several runs.
+    Only combined maps have the space of their boldref in their names.
     """
     by_run: dict[str, dict[str, dict[MapKey, str]]] = defaultdict(lambda: defaultdict(dict))
     for ending in endings:
         entities = entities_of(Path(ending))
-        # maps in T1w space are of one head only, and few participants have maps on thin slices
+        # maps in T1w space cannot be averaged, and few participants have maps on thin slices
         if (
             entities["stat"] in ("effect", "t")
             and entities.get("space") != "T1w"
@@ -150,15 +179,15 @@ def _maps_named(
             label = parse_map_label(entities["desc"])
             key = (entities["contrast"], label.series, label.fwhm_mm, entities["stat"])
             by_run[run_name(entities)][space][key] = ending
-    out: dict[tuple[str, bool], dict[str, dict[MapKey, str]]] = {}
+    sorted_maps: dict[tuple[str, bool], dict[str, dict[MapKey, str]]] = {}
     for run, spaces in by_run.items():
-        together = spaces.pop(BOLDREF, None)
-        if together is not None:
-            # beside a run without a number nothing is combined, so that templates are its own
-            out[run, True] = {**({} if "" in spaces else spaces), "": together}
-        if together is None or "" in spaces:
-            out[run, False] = dict(spaces)
-    return out
+        boldref_maps = spaces.pop(BOLDREF, None)
+        if boldref_maps is not None:
+            # without run entities there is a single run, and the template maps belong to it
+            sorted_maps[run, True] = {**({} if "" in spaces else spaces), "": boldref_maps}
+        if boldref_maps is None or "" in spaces:
+            sorted_maps[run, False] = dict(spaces)
+    return sorted_maps
 
 
 def _run(
@@ -169,13 +198,23 @@ def _run(
     *,
     in_percent: bool = False,
 ) -> RunMaps:
-    """Return maps with their files.
+    """Return maps with the files of their frame.
 
-    `stem`: folder and start of the names of the maps. `reference`: `stem` of the run in whose
-    frame they are; None: the same.
+    Parameters
+    ----------
+    stem : Path
+        Folder and common start of the file names of the maps.
+    maps : Mapping[str, Mapping[MapKey, str]]
+        Maps by space and key.
+    columns : Mapping[str, str]
+        Cells of `run_columns`.
+    reference : Path or None
+        Stem of the run that defines the frame; None for the run itself.
+    in_percent : bool
+        Whether effects are already in percent of the mean brain signal.
     """
     frame = reference or stem
-    mask, before, boldref, coreg = (
+    mask, brain_mask, boldref, coreg = (
         path if (path := frame.with_name(f"{frame.name}_{name}")).exists() else None
         for name in (
             "desc-rawBrain_mask.nii.gz",
@@ -192,7 +231,7 @@ def _run(
         name=stem.name,
         folder=stem.parent,
         maps=maps,
-        mask=mask or before,
+        mask=mask or brain_mask,
         boldref=boldref,
         boldref2t1w=coreg,
         t1w2std=_normalizations(subject, frame.parent.parent),
@@ -208,22 +247,23 @@ def _combined(
     columns: Mapping[str, str],
     runs: Sequence[RunMaps],
 ) -> RunMaps:
-    """Return maps of several runs together, in the frame that a sidecar names.
+    """Return combined maps of several runs in the frame that their sidecar specifies.
 
-    `runs`: all runs; the first of the participant's is the frame if no sidecar names one.
+    `runs` are all runs; if the sidecar does not specify a boldref, the participant's first run
+    defines the frame.
     """
-    about = _sidecar(output_dir, stem.parent / f"{columns['participant']}{_effect_name(maps)}")
-    named = str(about.get("SpatialReference", ""))
-    boldref = output_dir / named.removeprefix("bids::")
+    sidecar = _sidecar(output_dir, stem.parent / f"{columns['participant']}{_effect_name(maps)}")
+    boldref_uri = str(sidecar.get("SpatialReference", ""))
+    boldref = output_dir / boldref_uri.removeprefix("bids::")
     reference = boldref.with_name(boldref.name.removesuffix("_desc-hmc_boldref.nii.gz"))
-    if not named.startswith("bids::") or reference.name == boldref.name:
+    if not boldref_uri.startswith("bids::") or reference.name == boldref.name:
         first = next((run for run in in_order(runs) if _is_of(run, columns)), None)
         reference = stem if first is None else first.folder / first.name
-    return _run(stem, maps, columns, reference, in_percent=about.get("Units") == "percent")
+    return _run(stem, maps, columns, reference, in_percent=sidecar.get("Units") == "percent")
 
 
 def _effect_name(maps: Mapping[str, Mapping[MapKey, str]]) -> str:
-    """Return the name of an effect map in the space of the boldref, without its participant."""
+    """Return the name of an effect map in boldref space, without the participant label."""
     return next(
         (name for key, name in maps[""].items() if key[3] == "effect"),
         next(iter(maps[""].values())),
@@ -235,7 +275,7 @@ def _sidecar(root: Path, image: Path) -> dict[str, object]:
 
 
 def in_order(runs: Sequence[RunMaps]) -> list[RunMaps]:
-    """Return runs by session and number, so that ``run-10`` comes after ``run-2``."""
+    """Return runs sorted by session and run number, ``run-10`` after ``run-2``."""
 
     def key(run: RunMaps) -> tuple[str, int, str]:
         label = entities_of(run.folder / f"{run.name}_bold").get("run", "")
@@ -245,9 +285,9 @@ def in_order(runs: Sequence[RunMaps]) -> list[RunMaps]:
 
 
 def _is_of(run: RunMaps, columns: Mapping[str, str]) -> bool:
-    """Return whether a run is among the runs of a map; `columns` as of `run_columns`."""
-    same = ("participant", "task", "variant")
-    return all(getattr(run, name) == columns[name] for name in same) and (
+    """Return whether a run belongs to a map; `columns` are cells of `run_columns`."""
+    matched = ("participant", "task", "variant")
+    return all(getattr(run, name) == columns[name] for name in matched) and (
         columns["session"] in (MISSING, run.session)
     )
 
@@ -255,7 +295,7 @@ def _is_of(run: RunMaps, columns: Mapping[str, str]) -> bool:
 def _normalizations(subject: Path, session: Path) -> dict[str, Path]:
     """Return transforms to templates by space.
 
-    Those of the run's own session come first, then those of no session.
+    Transforms of the run's session have priority over transforms without a session.
     """
     transforms: dict[str, Path] = {}
     folders = [session / "anat", subject / "anat", *sorted(subject.glob("ses-*/anat"))]
@@ -268,9 +308,9 @@ def _normalizations(subject: Path, session: Path) -> dict[str, Path]:
 
 @frozen
 class ParticipantMaps:
-    """Maps of one participant and task: of each run, and of all runs together if they are stored.
+    """Maps of one participant and task: maps per run, and stored maps of all runs.
 
-    There is at least one of both.
+    At least one of both exists.
     """
 
     runs: Sequence[RunMaps] = ()
@@ -283,11 +323,11 @@ class ParticipantMaps:
 
     def map_keys(self) -> set[MapKey]:
         """Return the keys of all maps, in any space."""
-        every = [*self.runs, *([] if self.combined is None else [self.combined])]
-        return {key for maps in every for key in maps.map_keys()}
+        all_maps = [*self.runs, *([] if self.combined is None else [self.combined])]
+        return {key for maps in all_maps for key in maps.map_keys()}
 
     def origin(self, key: MapKey) -> Literal["stored", "computed", "single"]:
-        """Return whether a map of all runs is stored or computed, or is the map of one run."""
+        """Return whether the participant's map is stored, computed, or the map of a single run."""
         if self.combined is not None and key in self.combined.map_keys():
             return "stored"
         n_runs = sum(key in run.map_keys() for run in self.runs)
@@ -295,32 +335,34 @@ class ParticipantMaps:
 
 
 def by_participant(found: FoundMaps) -> dict[tuple[str, str], list[ParticipantMaps]]:
-    """Return the maps of participants, sorted by label, by task and variant.
+    """Group maps by task and variant, and by participant in the order of labels.
 
-    Stored maps of several runs are the participant's only if they are of all of its sessions.
+    Stored combined maps are only used if they contain all sessions of the participant.
     """
     runs: dict[tuple[str, str], dict[str, list[RunMaps]]] = {}
-    together: dict[tuple[str, str], dict[str, list[RunMaps]]] = {}
-    for groups, every in ((runs, found.runs), (together, found.combined)):
-        for maps in every:
-            of_task = groups.setdefault((maps.task, maps.variant), {})
-            of_task.setdefault(maps.participant, []).append(maps)
-    out = {}
-    for task in dict.fromkeys([*runs, *together]):
-        of_runs, combined = runs.get(task, {}), together.get(task, {})
-        people = [
+    combined_maps: dict[tuple[str, str], dict[str, list[RunMaps]]] = {}
+    for groups, map_list in ((runs, found.runs), (combined_maps, found.combined)):
+        for maps in map_list:
+            task_groups = groups.setdefault((maps.task, maps.variant), {})
+            task_groups.setdefault(maps.participant, []).append(maps)
+    participants_by_task = {}
+    for task in dict.fromkeys([*runs, *combined_maps]):
+        run_maps, combined = runs.get(task, {}), combined_maps.get(task, {})
+        participants = [
             ParticipantMaps(
-                runs=of_runs.get(name, ()),
-                combined=_of_all_sessions(of_runs.get(name, ()), combined.get(name, ())),
+                runs=run_maps.get(name, ()),
+                combined=_of_all_sessions(run_maps.get(name, ()), combined.get(name, ())),
             )
-            for name in sorted({*of_runs, *combined})
+            for name in sorted({*run_maps, *combined})
         ]
-        out[task] = [maps for maps in people if maps.runs or maps.combined is not None]
-    return out
+        participants_by_task[task] = [
+            maps for maps in participants if maps.runs or maps.combined is not None
+        ]
+    return participants_by_task
 
 
 def _of_all_sessions(runs: Sequence[RunMaps], combined: Sequence[RunMaps]) -> RunMaps | None:
-    """Return the stored map of all runs of a participant, or None."""
+    """Return the stored combined maps of all sessions of a participant, or None."""
     sessions = {maps.session for maps in (runs or combined)}
     usable = {MISSING, *(sessions if len(sessions) == 1 else ())}
     order = sorted(combined, key=lambda maps: maps.session != MISSING)
@@ -330,27 +372,30 @@ def _of_all_sessions(runs: Sequence[RunMaps], combined: Sequence[RunMaps]) -> Ru
 def without_contrasts(
     output_dir: Path, found: FoundMaps, unequal: Mapping[str, Collection[str]]
 ) -> FoundMaps:
-    """Return maps without contrasts whose weights differ from most participants'.
+    """Exclude contrasts whose weights differ from the weights in most participants.
 
-    Maps of several runs together lose a contrast if such a run is among their sources, or if their
-    sidecar lists no sources. The other runs are then combined without it.
+    A contrast is removed from combined maps if one of these runs is among their sources, or if
+    their sidecar does not list sources. The remaining runs are then combined again.
 
     Parameters
     ----------
     output_dir : Path
-        Folder of the derivatives.
+        Derivatives folder.
     found : FoundMaps
-        Maps in it.
+        Maps in the folder.
     unequal : Mapping[str, Collection[str]]
-        Names of contrasts by the name of the run, as of
-        `bids_sr.group.equal_contrasts.unequal_contrasts`.
+        Contrasts by run name, from `bids_sr.group.equal_contrasts.unequal_contrasts`.
     """
     combined = []
     for maps in found.combined:
         columns = {name: getattr(maps, name) for name in ("participant", "task", "variant")}
-        of_runs = [run for run in found.runs if _is_of(run, {**columns, "session": maps.session})]
-        doubtful = {name for run in of_runs for name in unequal.get(run.name, ())}
-        dropped = {name for name in doubtful if _is_made_from(output_dir, maps, name, unequal)}
+        source_runs = [
+            run for run in found.runs if _is_of(run, {**columns, "session": maps.session})
+        ]
+        unequal_names = {name for run in source_runs for name in unequal.get(run.name, ())}
+        dropped = {
+            name for name in unequal_names if _is_made_from(output_dir, maps, name, unequal)
+        }
         combined.append(maps.without(dropped))
     runs = [run.without(unequal.get(run.name, ())) for run in found.runs]
     return FoundMaps(runs=runs, combined=combined)
@@ -364,16 +409,16 @@ def _is_made_from(
     path = None if key is None else maps.map_file(key)
     sources = [] if path is None else _sidecar(output_dir, path).get("Sources", [])
     names = [Path(str(uri)).name for uri in sources] if isinstance(sources, list) else []
-    of_runs = [name for name, contrasts in unequal.items() if contrast in contrasts]
-    return not names or any(name.startswith(f"{run}_") for name in names for run in of_runs)
+    unequal_runs = [name for name, contrasts in unequal.items() if contrast in contrasts]
+    return not names or any(name.startswith(f"{run}_") for name in names for run in unequal_runs)
 
 
 def common_space(runs: Sequence[RunMaps]) -> str | None:
-    """Return the space available for most participants, or None.
+    """Return the space that is available for most participants, or None if there is none.
 
-    Of several, the first by name is taken. None means that no participant has any.
+    Ties are resolved by name.
     """
-    reached = Counter(
+    counts = Counter(
         space
         for _, space in {
             (run.participant, space)
@@ -382,14 +427,17 @@ def common_space(runs: Sequence[RunMaps]) -> str | None:
             if run.reaches(space)
         }
     )
-    return min(reached, key=lambda space: (-reached[space], space)) if reached else None
+    return min(counts, key=lambda space: (-counts[space], space)) if counts else None
 
 
 def first_smoothing(runs: Sequence[RunMaps]) -> float | None:
     """Return the smallest nonzero smoothing (mm) of the maps.
 
-    It is 0 where the maps have no other, and None without maps.
+    Returns
+    -------
+    float or None
+        0 if all maps are unsmoothed, None if there are no maps.
     """
     widths = {key[2] for run in runs for key in run.map_keys()}
-    above = [width for width in widths if width > 0]
-    return min(above) if above else min(widths, default=None)
+    nonzero = [width for width in widths if width > 0]
+    return min(nonzero) if nonzero else min(widths, default=None)

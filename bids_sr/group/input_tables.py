@@ -1,4 +1,4 @@
-"""Metrics tables of participants: found below a derivatives folder, and which are missing."""
+"""Participants' metrics tables in a derivatives folder, and lists of missing tables."""
 
 import json
 import os
@@ -14,19 +14,19 @@ from bids_sr.metrics.rows import MISSING
 
 TABLES = ("image", "activation", "evaluation")
 RUN_WEIGHTS = "RunWeights"
-"""Key of the sidecars of maps and tables of all runs of a participant together."""
+"""Key in the sidecars of combined maps and tables of all runs of a participant."""
 
 
 RunFilter = Callable[[Mapping[str, str]], bool]
-"""Told the entities of a file (long names of pybids), whether its run takes part."""
+"""Function that decides from a file's entities (pybids names) whether its run is included."""
 _SHORT = {long: short for short, long in ENTITIES.items()}
 _OF_FILES = ("echo", "part", "space", "cohort", "res", "contrast", "stat", "label", "desc")
 _PLACE = ("subject", "session", "task", "run")
-_LISTED = 6  # files of an odd version in a message
+_LISTED = 6  # files, most that a message lists per version or settings
 
 
 def run_name(entities: Mapping[str, str]) -> str:
-    """Start of the names of all files of a run, whose echoes and parts are one."""
+    """Return the start of all file names of a run, shared by its echoes and parts."""
     return "_".join(
         f"{_SHORT.get(key, key)}-{label}"
         for key, label in entities.items()
@@ -35,7 +35,7 @@ def run_name(entities: Mapping[str, str]) -> str:
 
 
 def _run_text(columns: pd.DataFrame) -> pd.Series:
-    """The runs of a table of them as text."""
+    """Return the run of each row as text."""
     text = columns["participant"]
     for start, name in (
         (" ses-", "session"),
@@ -48,24 +48,24 @@ def _run_text(columns: pd.DataFrame) -> pd.Series:
 
 
 def run_columns(entities: Mapping[str, str]) -> dict[str, str]:
-    """Return the cells that identify a run in the tables of the group, from its entities."""
-    others = {key: label for key, label in entities.items() if key not in _PLACE}
+    """Return the cells that identify a run in the group tables, from its entities."""
+    variant_entities = {key: label for key, label in entities.items() if key not in _PLACE}
     return {
         "participant": f"sub-{entities['subject']}",
         **{name: entities.get(name, MISSING) for name in _PLACE[1:]},
-        "variant": run_name(others) or MISSING,
+        "variant": run_name(variant_entities) or MISSING,
     }
 
 
 def _scan(entities: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    """Entities of a run, apart from how its number is written."""
+    """Return the identifying entities of a run, independent of leading zeros in its number."""
     return frozenset((key, label_of(entities, key)) for key in entities if key not in _OF_FILES)
 
 
 def func_files(output_dir: Path, ending: str) -> Iterator[tuple[Path, list[str]]]:
-    """Return the ``func`` folders of all participants, each with the names that end so.
+    """Yield the ``func`` folders of all participants with the file names that have an ending.
 
-    Matching paths by pattern takes many times as long.
+    Matching paths by pattern is many times slower.
     """
     for participant in output_dir.glob("sub-*"):
         for place, _, names in os.walk(participant):
@@ -74,22 +74,33 @@ def func_files(output_dir: Path, ending: str) -> Iterator[tuple[Path, list[str]]
 
 
 def find_tables(output_dir: Path, asked: RunFilter = lambda _: True) -> pd.DataFrame:
-    """Find all metrics tables of participants in a derivatives folder, in the order of their runs.
+    """Find all metrics tables of participants in a derivatives folder, in the order of runs.
 
-    A row each: participant, session, task, run and variant as in the group's table, their text
-    (``name``), path, table, version and digest of the settings (empty if not recorded), whether
-    seeds took the place of events (``at_rest``), weights of the trial types by contrast, and the
-    contrasts that are left out because their weights differ from most participants' (``unequal``).
+    Parameters
+    ----------
+    output_dir : Path
+        Derivatives folder.
+    asked : RunFilter
+        Filter of runs by their entities.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per table: participant, session, task, run and variant as in the group table, their
+        text (name), path, table, version and hash of the settings (digest; "" if not recorded),
+        whether seeds replaced events (at_rest), trial-type weights by contrast, and the contrasts
+        that are excluded because their weights differ from the weights in most participants
+        (unequal).
     """
     rows = []
     folders = func_files(output_dir, "_metrics.tsv")
     for path in (folder / name for folder, names in folders for name in names):
         entities = entities_of(path)
         if entities.get("desc") in TABLES and asked(entities):
-            beside = path.with_suffix(".json")
-            facts = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
+            sidecar = path.with_suffix(".json")
+            facts = json.loads(sidecar.read_text(encoding="utf-8")) if sidecar.exists() else {}
             if RUN_WEIGHTS in facts:
-                continue  # of all runs together, whose tables are combined here
+                continue  # combined table of all runs; the group level combines the tables itself
             rows.append(
                 {
                     **run_columns(entities),
@@ -116,70 +127,78 @@ def find_tables(output_dir: Path, asked: RunFilter = lambda _: True) -> pd.DataF
 
 
 def mixed(tables: pd.DataFrame) -> list[str]:
-    """Return the reasons why tables cannot be joined.
+    """Return the reasons why tables cannot be joined: different versions or settings.
 
-    The reasons are other versions or settings, named with their files. The list is empty if there
-    are none.
-
-    The most frequent is taken for the rule and the files that differ from it are listed.
-
-    One line for each version or settings; empty where they agree.
+    Returns
+    -------
+    list[str]
+        One line per version or settings, which lists the files with less frequent values; [] if
+        all tables agree.
     """
     lines = []
-    for what, key in (("bids-sr version", "version"), ("settings", "digest")):
+    for subject, key in (("bids-sr version", "version"), ("settings", "digest")):
         counts = tables[key].value_counts()
-        rule, *others = sorted(counts.index, key=lambda value: (-counts[value], value))
-        for value in [rule, *others] if others else []:
+        usual, *exceptions = sorted(counts.index, key=lambda value: (-counts[value], value))
+        for value in [usual, *exceptions] if exceptions else []:
             paths = [str(path) for path in tables["path"][tables[key] == value]]
-            if value == rule:
-                where = f"{len(paths)} tables (for example, {paths[0]})"
+            if value == usual:
+                location = f"{len(paths)} tables (for example, {paths[0]})"
             else:
                 more = f" and {len(paths) - _LISTED} other tables" if len(paths) > _LISTED else ""
-                where = ", ".join(paths[:_LISTED]) + more
-            lines.append(f"{what}: {value or 'not recorded'} in {where}")
+                location = ", ".join(paths[:_LISTED]) + more
+            lines.append(f"{subject}: {value or 'not recorded'} in {location}")
     return lines
 
 
 def absent(expected: Iterable[str], tables: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return the participants and runs that are missing.
+    """Return the missing participants and tables.
 
-    These are participants (``sub-…``) without any table, and runs without one that others have.
+    A participant is missing if no metrics table was found, and a run's table is missing if other
+    runs of the task have it.
 
-    Each as what logs call whom it is about (nobody: empty), and in words.
+    Returns
+    -------
+    list[tuple[str, str]]
+        Participant label (``sub-…``; "" if a table is missing in all runs) and a sentence.
     """
     lines = [
         (label, f"{label}: no metrics tables were found for this participant")
         for label in sorted(set(expected) - set(tables["participant"]))
     ]
-    for _, of_task in tables.groupby("task", sort=False):
-        there = set(of_task["table"])
-        for (name, who), own in of_task.groupby(["name", "participant"], sort=False)["table"]:
-            if lacking := sorted(there.difference(own), key=TABLES.index):
+    for _, task_tables in tables.groupby("task", sort=False):
+        available = set(task_tables["table"])
+        for (name, participant), run_tables in task_tables.groupby(
+            ["name", "participant"], sort=False
+        )["table"]:
+            if missing := sorted(available.difference(run_tables), key=TABLES.index):
                 lines.append(
                     (
-                        who,
-                        f"{name}: no table with {' or '.join(lacking)} metrics was found for "
+                        participant,
+                        f"{name}: no table with {' or '.join(missing)} metrics was found for "
                         "this run",
                     )
                 )
-    nowhere = [name for name in TABLES[1:] if not (tables["table"] == name).any()]
+    missing_everywhere = [name for name in TABLES[1:] if not (tables["table"] == name).any()]
     return [
         *lines,
-        *(("", f"no table with {name} metrics was found for any run") for name in nowhere),
+        *(
+            ("", f"no table with {name} metrics was found for any run")
+            for name in missing_everywhere
+        ),
     ]
 
 
 def absent_runs(runs: Iterable[Mapping[str, str]], tables: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return runs without a table of the included participants, in the form of `absent`.
+    """Return runs of included participants that have no table, in the form of `absent`.
 
-    The runs are found by their entities.
+    Runs are matched by their entities.
     """
-    people, known = set(tables["participant"]), set(tables["scan"])
-    why = (
+    participants, scans = set(tables["participant"]), set(tables["scan"])
+    reason = (
         "no metrics table was found, because the run was skipped or not processed, or is a "
         "calibration or reference run"
     )
-    lacking = [
-        run for run in runs if f"sub-{run['subject']}" in people and _scan(run) not in known
+    missing = [
+        run for run in runs if f"sub-{run['subject']}" in participants and _scan(run) not in scans
     ]
-    return [(name, f"{name}: {why}") for name in dict.fromkeys(map(run_name, lacking))]
+    return [(name, f"{name}: {reason}") for name in dict.fromkeys(map(run_name, missing))]

@@ -1,4 +1,4 @@
-"""Agreement of two measurements of the same quantity: bias and limits of agreement.
+"""Bias and limits of agreement of two measurements of the same quantity.
 
 Sources: Bland and Altman 1986 (Lancet 327:307) for bias and limits; Bland and Altman 1999
 (Statistical Methods in Medical Research 8:135) for their intervals.
@@ -13,15 +13,17 @@ from scipy import stats
 from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Float
 
-_NORMAL_WIDTH = 1.96  # standard deviations on each side that hold 95 % of a normal distribution
-_LEVEL = 0.95  # confidence of the intervals
+_NORMAL_WIDTH = (
+    1.96  # standard deviations, half width of the central 95 % of a normal distribution
+)
+_LEVEL = 0.95  # confidence level of the intervals
 
 
 @frozen
 class Agreement:
-    """Bias and 95 % limits of agreement, each with its 95 % interval, in the data's unit.
+    """Bias and 95 % limits of agreement with 95 % confidence intervals, in the unit of the data.
 
-    All values except `n` and `bias` are NaN for a single pair.
+    For a single pair, all values except `n` and `bias` are NaN.
     """
 
     n: int
@@ -52,12 +54,12 @@ def limits_of_agreement(differences: npt.ArrayLike) -> Agreement:
     Raises
     ------
     ValueError
-        No differences, or differences that are not finite.
+        If there are no differences, or any difference is not finite.
 
     Examples
     --------
-    >>> found = limits_of_agreement([1.0, 2.0, 3.0])
-    >>> round(found.low_limit, 2), found.bias, round(found.high_limit, 2)
+    >>> agreement = limits_of_agreement([1.0, 2.0, 3.0])
+    >>> round(agreement.low_limit, 2), agreement.bias, round(agreement.high_limit, 2)
     (0.04, 2.0, 3.96)
     """
     values = np.asarray(differences, dtype=np.float64).ravel()
@@ -91,12 +93,12 @@ def limits_of_agreement(differences: npt.ArrayLike) -> Agreement:
 def percent_differences(values: npt.ArrayLike, reference: npt.ArrayLike) -> Float:
     """Return differences from a reference in percent of the mean of both (n,).
 
-    NaN if both are zero. Source: attention-unet, figure 10.
+    NaN if both values are zero. Source: attention-unet, figure 10.
 
     >>> percent_differences([3.0], [1.0]).tolist()
     [100.0]
     """
-    first, second = (np.asarray(each, dtype=np.float64) for each in (values, reference))
+    first, second = (np.asarray(data, dtype=np.float64) for data in (values, reference))
     means = (first + second) / 2
     return 100 * (first - second) / np.where(means == 0, np.nan, means)
 
@@ -104,18 +106,27 @@ def percent_differences(values: npt.ArrayLike, reference: npt.ArrayLike) -> Floa
 def within_unit_sd(repeats: list[npt.ArrayLike]) -> float:
     """Return the pooled standard deviation of repeated measurements within units.
 
-    The variances of the units are weighted by their degrees of freedom. NaN if no unit was
-    measured twice. Source: Bland and Altman 1996 (BMJ 312:1654).
+    The variances of units are weighted by their degrees of freedom. Source: Bland and Altman 1996
+    (BMJ 312:1654).
 
-    `repeats`: repeated values of each unit, such as the sessions of each participant.
+    Parameters
+    ----------
+    repeats : list[array_like]
+        Repeated values of each unit, such as the sessions of a participant; non-finite values are
+        ignored.
+
+    Returns
+    -------
+    float
+        NaN if no unit was measured twice.
 
     >>> round(within_unit_sd([[1.0, 3.0], [10.0, 10.0]]), 3)
     1.0
     """
-    arrays = [np.asarray(each, dtype=np.float64) for each in repeats]
-    arrays = [each[np.isfinite(each)] for each in arrays]
-    dof = sum(len(each) - 1 for each in arrays if len(each) > 1)
+    arrays = [np.asarray(unit, dtype=np.float64) for unit in repeats]
+    arrays = [unit[np.isfinite(unit)] for unit in arrays]
+    dof = sum(len(unit) - 1 for unit in arrays if len(unit) > 1)
     if not dof:
         return math.nan
-    squares = sum(float(((each - each.mean()) ** 2).sum()) for each in arrays if len(each) > 1)
+    squares = sum(float(((unit - unit.mean()) ** 2).sum()) for unit in arrays if len(unit) > 1)
     return math.sqrt(squares / dof)

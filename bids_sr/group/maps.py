@@ -1,10 +1,10 @@
-"""Group activation in template space: for each series, one test of all participants' effect maps.
+"""Group activation maps in template space, from the participants' effect maps.
 
-Effects are in percent of the mean signal of the run's brain, one number for all series of a run,
-as scanners differ in their units. A participant's map of all runs is read if it is stored, and
-computed with equal weights otherwise. A one-sample t test tests the mean over participants.
-Participants are added up one after the other, so memory does not grow with their number, and
-voxels that lie outside anybody's brain are left behind on the way.
+Effects are in percent of the mean brain signal of the run, because signal units differ between
+scanners; all series of a run have the same scale. A stored map of all runs of a participant is
+used if it exists, and otherwise computed with equal weights. A one-sample t test is performed
+across participants. Participants are accumulated one by one, so that memory use does not increase
+with their number. Voxels outside the brain of any participant are dropped on the way.
 """
 
 from __future__ import annotations
@@ -46,56 +46,58 @@ from bids_sr.series import map_label
 
 _LOGGER = logging.getLogger(__name__)
 FDR = 0.05
-LEAST_PARTICIPANTS = 3  # two leave one degree of freedom, with which nothing can be said
-CHUNK = 50  # participants that one process adds up before it hands over, at least
-_Told = Mapping[str, float | None]
-_CHUNKS = 32  # about so many of these: what each hands over takes megabytes
+LEAST_PARTICIPANTS = 3  # two participants leave one degree of freedom, which is too few for a test
+CHUNK = 50  # participants, smallest number that one process accumulates
+_Facts = Mapping[str, float | None]
+_N_CHUNKS = 32  # approximate number of chunks; the sums of a chunk take megabytes
 
 
 @dataclass(slots=True)
-class _PeopleSums:
-    """What some participants add up to."""
+class _ParticipantSums:
+    """Running sums over some participants."""
 
-    inside: Array  # (N,) boolean over the target's mask: in the brain of all of them
-    tests: dict[MapKey, Running]  # by map, over the voxels inside
+    inside: Array  # (N,) boolean over the target's mask; inside the brain of all participants
+    tests: dict[MapKey, Running]  # sums by map, over the voxels inside
 
     def keep(self, inside: Array) -> None:
-        """Go on with the voxels that are inside another mask, (N,), too."""
-        both = self.inside & inside
-        which = both[self.inside]
-        if not which.all():
+        """Restrict the sums to voxels that are also inside another mask (N,)."""
+        common = self.inside & inside
+        selected = common[self.inside]
+        if not selected.all():
             for test in self.tests.values():
-                test.keep(which)
-        self.inside = both
+                test.keep(selected)
+        self.inside = common
 
 
-def _summed(
-    people: Sequence[ParticipantMaps], *, target: Target, keys: Sequence[MapKey]
-) -> _PeopleSums:
-    """Add up participants; one participant's maps are in memory at a time."""
+def _sum_participants(
+    participants: Sequence[ParticipantMaps], *, target: Target, keys: Sequence[MapKey]
+) -> _ParticipantSums:
+    """Accumulate participants, with the maps of one participant in memory at a time."""
     n = len(target.points)
-    sums = _PeopleSums(inside=np.ones(n, dtype=bool), tests={key: Running.of(n) for key in keys})
-    for person in people:
-        ways = ways_of(person, target, sums.inside, keys)
-        within = ways.inside
+    sums = _ParticipantSums(
+        inside=np.ones(n, dtype=bool), tests={key: Running.of(n) for key in keys}
+    )
+    for participant in participants:
+        sampling = ways_of(participant, target, sums.inside, keys)
+        within = sampling.inside
         if not within.all():
-            ways.keep(within)
+            sampling.keep(within)
             inside = sums.inside.copy()
             inside[inside] = within
             sums.keep(inside)
-        for key, values in participant_of(ways, keys).items():
-            sums.tests[key].add(values, person.participant)
+        for key, values in participant_of(sampling, keys).items():
+            sums.tests[key].add(values, participant.participant)
     return sums
 
 
-def _joined(parts: Iterable[_PeopleSums]) -> _PeopleSums:
-    """The sums of several groups of participants, in their order."""
+def _join_sums(parts: Iterable[_ParticipantSums]) -> _ParticipantSums:
+    """Join the sums of several groups of participants in their order."""
     queue = iter(parts)
     first = next(queue)
     for part in queue:
-        both = first.inside & part.inside
-        first.keep(both)
-        part.keep(both)
+        common = first.inside & part.inside
+        first.keep(common)
+        part.keep(common)
         for key, test in first.tests.items():
             test.join(part.tests[key])
     return first
@@ -112,18 +114,34 @@ def group_maps(
     seed: int = 0,
     threads: int = 1,
 ) -> GroupMaps:
-    """Make the maps of every task, contrast and series, and store them in the folder ``group``.
+    """Compute the maps of every task, contrast and series, and write them to the folder ``group``.
 
-    `found`: maps of runs, and of all runs of participants where these are stored.
-    `pool` adds up chunks of participants side by side; the chunks do not depend on it. With
-    `flips` maps are also corrected, as many at a time as there are `threads`.
+    Parameters
+    ----------
+    found : FoundMaps or Sequence[RunMaps]
+        Maps of runs, and stored maps of all runs of participants.
+    output_dir : Path
+        Derivatives folder.
+    series : Sequence[str]
+        Series to test, in the order of the result.
+    say : Callable[[str], None]
+        Receives progress messages.
+    pool : Executor, optional
+        Accumulates chunks of participants in parallel; the chunks do not depend on it.
+    flips : int
+        Number of random sign flips for maps with family-wise error correction; 0 for no
+        correction.
+    seed : int
+        Seed of the sign flips.
+    threads : int
+        Number of maps that are tested at the same time.
     """
     from bids_sr.registration.templates import TemplateError
 
     if not isinstance(found, FoundMaps):
         found = FoundMaps(runs=found)
-    every = [*found.runs, *found.combined]
-    space, fwhm = common_space(every), first_smoothing(every)
+    all_maps = [*found.runs, *found.combined]
+    space, fwhm = common_space(all_maps), first_smoothing(all_maps)
     if space is None or fwhm is None:
         return GroupMaps(
             left_out=(
@@ -135,7 +153,7 @@ def group_maps(
         target = target_of(space)
     except TemplateError as error:
         return GroupMaps(left_out=(f"group maps: {error}",))
-    left_out, made = list[str](), list[dict[str, Any]]()
+    left_out, rows = list[str](), list[dict[str, Any]]()
     tested = np.zeros(target.shape, dtype=bool)
     tasks = by_participant(
         FoundMaps(
@@ -143,108 +161,115 @@ def group_maps(
             combined=[maps for maps in found.combined if maps.reaches(space)],
         )
     )
-    together = {
-        (task, person.participant)
-        for task, people in tasks.items()
-        for person in people
-        if person.combined is not None
+    with_combined = {
+        (task, participant.participant)
+        for task, participants in tasks.items()
+        for participant in participants
+        if participant.combined is not None
     }
     left_out += [
         f"group maps: {run.name} was excluded, because no transform to {space} was found"
         for run in found.runs
-        if not run.reaches(space) and ((run.task, run.variant), run.participant) not in together
+        if not run.reaches(space)
+        and ((run.task, run.variant), run.participant) not in with_combined
     ]
-    for (task, variant), people in tasks.items():
-        if len(people) < LEAST_PARTICIPANTS:
+    for (task, variant), participants in tasks.items():
+        if len(participants) < LEAST_PARTICIPANTS:
             left_out.append(
                 f"group maps for task {task}: at least {LEAST_PARTICIPANTS} participants are "
-                f"required, but only {_people(len(people))} can be included"
+                f"required, but only {_count(len(participants))} can be included"
             )
             continue
-        add_up = partial(_summed, target=target, keys=_keys(people, series, fwhm))
-        size = max(CHUNK, len(people) // _CHUNKS)
-        chunks = [people[start : start + size] for start in range(0, len(people), size)]
-        sums = _joined((pool.map if pool else map)(add_up, chunks))
+        add_up = partial(_sum_participants, target=target, keys=_keys(participants, series, fwhm))
+        size = max(CHUNK, len(participants) // _N_CHUNKS)
+        chunks = [
+            participants[start : start + size] for start in range(0, len(participants), size)
+        ]
+        sums = _join_sums((pool.map if pool else map)(add_up, chunks))
         if not sums.inside.any():
             left_out.append(
                 f"group maps for task {task}: the brain masks of the participants do not overlap"
             )
             continue
         say(
-            f"group maps for task {task}: computing maps of {len(people)} participants in "
+            f"group maps for task {task}: computing maps of {len(participants)} participants in "
             f"{int(sums.inside.sum())} voxels of {space}"
         )
         tested[target.mask] |= sums.inside
-        few: dict[tuple[str, int], list[str]] = {}
-        enough: dict[MapKey, Running] = {}
+        sparse: dict[tuple[str, int], list[str]] = {}
+        testable: dict[MapKey, Running] = {}
         for key, test in sums.tests.items():
             if (count := len(test.people)) < LEAST_PARTICIPANTS:
-                few.setdefault((key[1], count), []).append(key[0])
+                sparse.setdefault((key[1], count), []).append(key[0])
             else:
-                enough[key] = test
+                testable[key] = test
         correct = None
         if flips:
-            for text in _too_few(flips, {len(test.people) for test in enough.values()}):
+            for text in _resolution_texts(flips, {len(test.people) for test in testable.values()}):
                 left_out.append(f"group maps for task {task}: {text}")
                 say(left_out[-1])
-            keys = _keys(people, series, fwhm)
-            ways = [ways_of(person, target, sums.inside, keys) for person in people]
-            correct = partial(_corrected, ways, flips, seed)
+            keys = _keys(participants, series, fwhm)
+            samplings = [
+                ways_of(participant, target, sums.inside, keys) for participant in participants
+            ]
+            correct = partial(_correct_map, samplings, flips, seed)
         store = partial(
-            _one_map, (task, variant), people, target, sums.inside, output_dir, correct
+            _test_map, (task, variant), participants, target, sums.inside, output_dir, correct
         )
         with ThreadPoolExecutor(threads) as workers:
-            made += workers.map(store, enough, enough.values())
+            rows += workers.map(store, testable, testable.values())
         left_out += [
             f"group maps of {name} for task {task}, {', '.join(contrasts)}: at least "
-            f"{LEAST_PARTICIPANTS} participants are required, but only {_people(count)} can be "
+            f"{LEAST_PARTICIPANTS} participants are required, but only {_count(count)} can be "
             "included"
-            for (name, count), contrasts in few.items()
+            for (name, count), contrasts in sparse.items()
         ]
     return GroupMaps(
         space=space,
-        maps=pd.DataFrame(made),
+        maps=pd.DataFrame(rows),
         left_out=tuple(left_out),
         background=Volume(target.background, target.affine),
         mask=Volume(tested, target.affine),
     )
 
 
-def _too_few(flips: int, counts: Collection[int]) -> Iterator[str]:
-    """What sign flips of so many participants cannot tell."""
+def _resolution_texts(flips: int, counts: Collection[int]) -> Iterator[str]:
+    """Yield notes on p values that sign flips of this many participants cannot reach."""
     for n in sorted(counts):
-        differ = 2 ** (n - 1)  # all signs the other way give the same abs(t)
-        if (least := 1 / min(differ, flips + 1)) > FWE or differ <= flips:
+        n_distinct = 2 ** (n - 1)  # reversing all signs results in the same abs(t)
+        if (smallest_p := 1 / min(n_distinct, flips + 1)) > FWE or n_distinct <= flips:
             text = (
-                f"with {_people(n)} and {flips} sign flips ({differ} different flips are "
-                f"possible), corrected p values cannot be smaller than {least:.2g}"
+                f"with {_count(n)} and {flips} sign flips ({n_distinct} different flips are "
+                f"possible), corrected p values cannot be smaller than {smallest_p:.2g}"
             )
-            yield f"{text}, so no voxel can be significant at p = .05" if least > FWE else text
+            yield (
+                f"{text}, so no voxel can be significant at p = .05" if smallest_p > FWE else text
+            )
 
 
-def _corrected(
-    ways: Sequence[ParticipantSampling], flips: int, seed: int, key: MapKey
-) -> tuple[Array, float, _Told]:
-    """The map of p, the threshold of t and what the sidecar says of them."""
-    found = (participant_of(person, [key]) for person in ways)
-    values = [each[key] for each in found if key in each]
+def _correct_map(
+    samplings: Sequence[ParticipantSampling], flips: int, seed: int, key: MapKey
+) -> tuple[Array, float, _Facts]:
+    """Return corrected p values (−log10), the t threshold, and sidecar metadata on both."""
+    effects = (participant_of(sampling, [key]) for sampling in samplings)
+    values = [maps[key] for maps in effects if key in maps]
     logp, t = flipped(np.stack(values, dtype=np.float32), flips, seed)
-    reached = t if np.isfinite(t) else None
-    return logp, t, {"FWE05Threshold": reached, "SignFlips": flips, "RandomSeed": seed}
+    threshold = t if np.isfinite(t) else None
+    return logp, t, {"FWE05Threshold": threshold, "SignFlips": flips, "RandomSeed": seed}
 
 
-def _people(count: int) -> str:
+def _count(count: int) -> str:
     return f"{count} participant{'s' * (count != 1)}"
 
 
 def runs_text(people: Sequence[ParticipantMaps], key: MapKey) -> str:
-    """Return how the maps of the participants were made of their runs.
+    """Describe how the maps of the participants were computed from their runs.
 
-    `key`: contrast, series, FWHM (mm) and statistic of the maps.
+    `key` contains contrast, series, FWHM (mm) and statistic of the maps.
     """
-    counts = Counter[str](person.origin(key) for person in people)
+    counts = Counter[str](participant.origin(key) for participant in people)
     parts = [
-        text.format(_people(counts[origin]))
+        text.format(_count(counts[origin]))
         for origin, text in (
             ("stored", "stored map of all runs ({})"),
             ("computed", "mean of the maps of the runs with equal weights ({})"),
@@ -256,37 +281,40 @@ def runs_text(people: Sequence[ParticipantMaps], key: MapKey) -> str:
 
 
 def _keys(people: Sequence[ParticipantMaps], series: Sequence[str], fwhm: float) -> list[MapKey]:
-    """Return effect maps that anyone has, by contrast and then by series in the wanted order."""
-    there = {key for person in people for key in person.map_keys()}
-    contrasts = sorted({key[0] for key in there})
-    wanted = ((contrast, name, fwhm, "effect") for contrast in contrasts for name in series)
-    return [key for key in wanted if key in there]
+    """Return available effect maps by contrast, then by series in the requested order."""
+    available = {key for participant in people for key in participant.map_keys()}
+    contrasts = sorted({key[0] for key in available})
+    requested = ((contrast, name, fwhm, "effect") for contrast in contrasts for name in series)
+    return [key for key in requested if key in available]
 
 
-def _one_map(
+def _test_map(
     task: tuple[str, str],
     people: Sequence[ParticipantMaps],
     target: Target,
     inside: Array,
     output_dir: Path,
-    correct: Callable[[MapKey], tuple[Array, float, _Told]] | None,
+    correct: Callable[[MapKey], tuple[Array, float, _Facts]] | None,
     key: MapKey,
     test: Running,
 ) -> dict[str, Any]:
-    """Test one series and contrast, and store its maps: a row of `GroupMaps.maps`."""
+    """Test one series and contrast, and store the maps.
+
+    The result is a row of `GroupMaps.maps`.
+    """
     from nilearn.glm import fdr_threshold
 
-    tested = test.tested()
-    best = int(np.argmax(tested["z"]))
-    fdr_z = float(fdr_threshold(tested["z"], FDR))
+    statistics = test.tested()
+    peak = int(np.argmax(statistics["z"]))
+    fdr_z = float(fdr_threshold(statistics["z"], FDR))
     voxel_mm3 = abs(np.linalg.det(target.affine[:3, :3]))
-    # a number that JSON has: none where no voxel passes
-    sidecars: dict[str, _Told] = {"z": {"FDR05Threshold": fdr_z if np.isfinite(fdr_z) else None}}
-    more = {}
+    # null if no voxel passes, because JSON has no infinity
+    sidecars: dict[str, _Facts] = {"z": {"FDR05Threshold": fdr_z if np.isfinite(fdr_z) else None}}
+    corrected = {}
     if correct:
-        tested["logpMaxT"], t, sidecars["logpMaxT"] = correct(key)
-        passing = tested["logpMaxT"] > -np.log10(FWE) - 1e-6
-        more = {"fwe_t": t, "fwe_mm3": float(passing.sum() * voxel_mm3)}
+        statistics["logpMaxT"], t, sidecars["logpMaxT"] = correct(key)
+        significant = statistics["logpMaxT"] > -np.log10(FWE) - 1e-6
+        corrected = {"fwe_t": t, "fwe_mm3": float(significant.sum() * voxel_mm3)}
     return {
         "task": task[0],
         "variant": task[1],
@@ -303,17 +331,17 @@ def _one_map(
                 output_dir,
                 task,
                 key,
-                [person for person in people if person.participant in test.people],
+                [participant for participant in people if participant.participant in test.people],
                 sidecars.get(stat, {}),
             )
-            for stat, values in tested.items()
+            for stat, values in statistics.items()
         },
-        "peak_z": float(tested["z"][best]),
-        "peak_mm": tuple(target.points[inside][best].tolist()),
-        "active_mm3": float((tested["z"] > Z_SHOWN).sum() * voxel_mm3),
+        "peak_z": float(statistics["z"][peak]),
+        "peak_mm": tuple(target.points[inside][peak].tolist()),
+        "active_mm3": float((statistics["z"] > Z_SHOWN).sum() * voxel_mm3),
         "fdr_z": fdr_z,
-        "fdr_mm3": float((tested["z"] >= fdr_z).sum() * voxel_mm3),
-        **more,
+        "fdr_mm3": float((statistics["z"] >= fdr_z).sum() * voxel_mm3),
+        **corrected,
     }
 
 
@@ -326,11 +354,12 @@ def _store(
     task: tuple[str, str],
     key: MapKey,
     people: Sequence[ParticipantMaps],
-    facts: _Told,
+    facts: _Facts,
 ) -> Path:
-    """Write a map with its sidecar first; names of statistics are those of nilearn.
+    """Write a map after its sidecar and return its path.
 
-    `task`: label of the task, and variant.
+    Names of statistics are the same as in nilearn. `task` is the label of the task and the
+    variant.
     """
     from nibabel.nifti1 import Nifti1Header
 
@@ -338,7 +367,7 @@ def _store(
     from bids_sr.io.nifti import save_image
 
     contrast, name, fwhm, _ = key
-    what, unit = {
+    description, unit = {
         "effect": (
             "Mean effect across participants, in percent of the mean brain signal in each run",
             "percent",
@@ -364,15 +393,15 @@ def _store(
         ),
     }[stat]
     variant = f"_{task[1]}" * (task[1] != MISSING)
-    place = f"group_task-{task[0]}{variant}_space-{target.space}_res-2_contrast-{contrast}"
-    stem = output_dir / "group" / f"{place}_stat-{stat}_desc-{map_label(name, fwhm)}_statmap"
+    entities = f"group_task-{task[0]}{variant}_space-{target.space}_res-2_contrast-{contrast}"
+    stem = output_dir / "group" / f"{entities}_stat-{stat}_desc-{map_label(name, fwhm)}_statmap"
     stem.parent.mkdir(parents=True, exist_ok=True)
     sidecar = {
-        "Description": what,
+        "Description": description,
         **({"Units": unit} if unit else {}),
         "SourceSeries": name,
         "SmoothingFWHM": fwhm,
-        "Participants": [person.participant for person in people],
+        "Participants": [participant.participant for participant in people],
         "Model": {
             "Type": "one-sample t test across participants",
             "Runs": runs_text(people, key),
@@ -386,11 +415,11 @@ def _store(
     }
     atomic_files.write_json(stem.with_name(f"{stem.name}.json"), sidecar)
     header = Nifti1Header()
-    header["qform_code"] = header["sform_code"] = 4  # of a template
-    within = target.mask.copy()
-    within[within] = inside
+    header["qform_code"] = header["sform_code"] = 4  # code of a template space
+    tested = target.mask.copy()
+    tested[tested] = inside
     data = np.zeros(target.shape, dtype=np.float32)
-    data[within] = values
+    data[tested] = values
     path = stem.with_name(f"{stem.name}.nii.gz")
     save_image(data, target.affine, path, header_like=header)
     return path

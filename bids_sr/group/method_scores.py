@@ -1,6 +1,6 @@
 """Scores of several methods in the same participants: summary, paired tests, analysis of variance.
 
-A participant with several images counts once, with the mean of its scores.
+Scores of several images are averaged within participants.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from bids_sr.group.paired_tests import ALPHA, differences, holm, paired_t, signe
 from bids_sr.group.welch import welch_anova
 
 Scores = Mapping[str, Mapping[str, float]]
-"""One metric: name of the method → participant → score."""
+"""Scores for one metric: method → participant → score."""
 ScoreRow = dict[str, str | float]
-"""Cells of a table by column; NaN for a number that is not defined."""
+"""Cells of a table row by column; undefined numbers are NaN."""
 
 
 @frozen
 class Score:
-    """One metric of one method in one image of a participant."""
+    """Value of one metric for one method in one image of a participant."""
 
     name: str
     participant: str
@@ -33,15 +33,18 @@ class Score:
 
 
 def scores_by_metric(scores: Iterable[Score]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return the mean score of each participant, by metric, method and participant."""
+    """Average scores within participants, sorted by metric, method and participant."""
     values: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for one in scores:
-        of_method = values.setdefault(one.metric, {}).setdefault(one.name, {})
-        of_method.setdefault(one.participant, []).append(one.value)
+    for score in scores:
+        method_values = values.setdefault(score.metric, {}).setdefault(score.name, {})
+        method_values.setdefault(score.participant, []).append(score.value)
     return {
         metric: {
-            name: {who: float(np.mean(of_images)) for who, of_images in people.items()}
-            for name, people in methods.items()
+            name: {
+                participant: float(np.mean(image_values))
+                for participant, image_values in participants.items()
+            }
+            for name, participants in methods.items()
         }
         for metric, methods in values.items()
     }
@@ -50,13 +53,13 @@ def scores_by_metric(scores: Iterable[Score]) -> dict[str, dict[str, dict[str, f
 def summarize(by_metric: Mapping[str, Scores]) -> list[ScoreRow]:
     """Return mean, SD and 95 % t interval over participants, one row per metric and method.
 
-    Participants whose score is not finite do not count. SD and interval are NaN for fewer than
-    two participants.
+    Participants without a finite score are ignored. SD and interval are NaN if there are fewer
+    than two participants.
     """
     rows = list[ScoreRow]()
     for metric, methods in by_metric.items():
-        for name, people in methods.items():
-            values = np.array([value for value in people.values() if math.isfinite(value)])
+        for name, participants in methods.items():
+            values = np.array([value for value in participants.values() if math.isfinite(value)])
             mean = float(values.mean()) if len(values) else math.nan
             sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
             half = _half_width(sd, len(values))
@@ -75,24 +78,24 @@ def summarize(by_metric: Mapping[str, Scores]) -> list[ScoreRow]:
 
 
 def _half_width(sd: float, n: int) -> float:
-    """Return half the width of the 95 % t interval of a mean; NaN for fewer than two values."""
+    """Return half the width of the 95 % t interval of a mean, NaN if n < 2."""
     if n < 2:
         return math.nan
     return float(special.stdtrit(n - 1, 1 - ALPHA / 2)) * sd / math.sqrt(n)
 
 
 def compare_pairs(by_metric: Mapping[str, Scores], trained: Sequence[str]) -> list[ScoreRow]:
-    """Test all pairs of methods by paired t and Wilcoxon's signed-rank test.
+    """Compare all pairs of methods by paired t tests and Wilcoxon's signed-rank tests.
 
-    p values are corrected by Holm's procedure over the pairs of one metric, for each test.
+    Holm's procedure corrects the p values of each test over the pairs of a metric.
 
     Parameters
     ----------
     by_metric : Mapping[str, Scores]
-        As of `scores_by_metric`. Participants without a finite score in both methods are left
-        out of a pair; pairs with fewer than two participants are not tested.
+        Scores from `scores_by_metric`. A pair is only compared over participants with finite
+        scores for both methods, and skipped if there are fewer than two of them.
     trained : Sequence[str]
-        Names of the methods of interest: pairs of two others are left out. Empty for all pairs.
+        Methods of interest; pairs without any of them are skipped. Empty for all pairs.
 
     Returns
     -------
@@ -102,35 +105,37 @@ def compare_pairs(by_metric: Mapping[str, Scores], trained: Sequence[str]) -> li
     rows = list[ScoreRow]()
     for metric, methods in by_metric.items():
         family = list[ScoreRow]()
-        for one, other in _pairs(list(methods), trained):
-            people = [
-                who
-                for who, value in methods[one].items()
-                if math.isfinite(value) and math.isfinite(methods[other].get(who, math.nan))
+        for method, reference in _pairs(list(methods), trained):
+            participants = [
+                participant
+                for participant, value in methods[method].items()
+                if math.isfinite(value)
+                and math.isfinite(methods[reference].get(participant, math.nan))
             ]
-            if len(people) < 2:
+            if len(participants) < 2:
                 continue
             d = differences(
-                [methods[one][who] for who in people], [methods[other][who] for who in people]
+                [methods[method][participant] for participant in participants],
+                [methods[reference][participant] for participant in participants],
             )
             half = _half_width(float(d.std(ddof=1)), len(d))
             mean = float(d.mean())
-            tested, ranked = paired_t(d), signed_rank(d)
+            t_test, rank_test = paired_t(d), signed_rank(d)
             family.append(
                 {
                     "metric": metric,
-                    "name": one,
-                    "minus": other,
+                    "name": method,
+                    "minus": reference,
                     "n": len(d),
                     "difference": mean,
                     "lower": mean - half,
                     "upper": mean + half,
-                    "t": tested["t"],
-                    "dof": tested["dof"],
-                    "p_t": tested["p_t"],
+                    "t": t_test["t"],
+                    "dof": t_test["dof"],
+                    "p_t": t_test["p_t"],
                     "p_t_holm": math.nan,
-                    "w_plus": ranked["w_plus"],
-                    "p_wilcoxon": ranked["p_wilcoxon"],
+                    "w_plus": rank_test["w_plus"],
+                    "p_wilcoxon": rank_test["p_wilcoxon"],
                     "p_wilcoxon_holm": math.nan,
                 }
             )
@@ -143,19 +148,21 @@ def compare_pairs(by_metric: Mapping[str, Scores], trained: Sequence[str]) -> li
 
 
 def _pairs(names: Sequence[str], trained: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the pairs to test, a trained method first."""
+    """Return the pairs to compare, with a trained method first in each pair."""
     ordered = sorted(names, key=lambda name: name not in trained)
     return [
-        (one, other) for one, other in combinations(ordered, 2) if not trained or one in trained
+        (method, reference)
+        for method, reference in combinations(ordered, 2)
+        if not trained or method in trained
     ]
 
 
 def compare_models(by_metric: Mapping[str, Scores], trained: Sequence[str]) -> list[ScoreRow]:
     """Test by Welch's ANOVA whether the trained models differ, one row per metric.
 
-    Each model is a group and each participant a value of it, as mouse-sr compares training
-    resolutions. The groups are the same participants, so that the paired tests are more powerful.
-    Fewer than two models give no row.
+    Each model is a group of participants' values, as in mouse-sr's comparison of training
+    resolutions. The groups contain the same participants, so that paired tests are more powerful.
+    The result is empty if there are fewer than two models.
     """
     if len(trained) < 2:
         return []
@@ -168,17 +175,26 @@ def compare_models(by_metric: Mapping[str, Scores], trained: Sequence[str]) -> l
 def compare_groups(by_metric: Mapping[str, Scores], group_of: Mapping[str, str]) -> list[ScoreRow]:
     """Test by Welch's ANOVA whether groups of participants differ, one row per metric and method.
 
-    `group_of`: group of each participant, such as its scanner or resolution. Fewer than two
-    groups give no row.
+    Parameters
+    ----------
+    by_metric : Mapping[str, Scores]
+        Scores from `scores_by_metric`.
+    group_of : Mapping[str, str]
+        Group of each participant, such as the scanner or resolution. The result is empty if there
+        are fewer than two groups.
     """
     labels = list(dict.fromkeys(group_of.values()))
     if len(labels) < 2:
         return []
     rows = list[ScoreRow]()
     for metric, methods in by_metric.items():
-        for name, people in methods.items():
+        for name, participants in methods.items():
             groups = {
-                label: {who: value for who, value in people.items() if group_of[who] == label}
+                label: {
+                    participant: value
+                    for participant, value in participants.items()
+                    if group_of[participant] == label
+                }
                 for label in labels
             }
             rows.append(_anova_row(metric, "group", name, groups))
@@ -186,19 +202,19 @@ def compare_groups(by_metric: Mapping[str, Scores], group_of: Mapping[str, str])
 
 
 def _anova_row(metric: str, factor: str, name: str, groups: Scores) -> ScoreRow:
-    """Return a row of Welch's ANOVA over groups by their names."""
-    values = [[v for v in people.values() if math.isfinite(v)] for people in groups.values()]
-    found = welch_anova(values)
+    """Return a row of Welch's ANOVA over named groups."""
+    values = [[v for v in scores.values() if math.isfinite(v)] for scores in groups.values()]
+    anova = welch_anova(values)
     return {
         "metric": metric,
         "factor": factor,
         "name": name,
         "groups": "; ".join(
-            f"{label} (n = {len(of_group)})"
-            for label, of_group in zip(groups, values, strict=True)
+            f"{label} (n = {len(group_values)})"
+            for label, group_values in zip(groups, values, strict=True)
         ),
-        "f": found.f,
-        "dof_between": found.dof_between,
-        "dof_within": found.dof_within,
-        "p": found.p,
+        "f": anova.f,
+        "dof_between": anova.dof_between,
+        "dof_within": anova.dof_within,
+        "p": anova.p,
     }

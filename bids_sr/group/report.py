@@ -1,6 +1,6 @@
-"""``group.html``: accuracy, missing participants, comparisons, group maps, paper's table.
+"""Page ``group.html``: accuracy, missing participants, comparisons, group maps, paper's table.
 
-Accuracy is shown over participants and of each.
+Accuracy is shown for the group and for each participant.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -96,11 +96,26 @@ _FLAGS = {f"flag_{name}": flag.failed for name, flag in FLAGS.items()}
 
 @frozen
 class GroupContent:
-    """What the page is made from.
+    """Contents of the page.
 
-    `tables`: tables that entered; `joined`: what they hold together; `comparisons`: the statistics
-    of it. `maps`: maps of z with the template below them. `method`: series of the primary
-    comparisons. `margin`: of equivalence, where one was asked for, else None.
+    Attributes
+    ----------
+    tables : pd.DataFrame
+        Included tables.
+    joined : Joined
+        Combined contents of the tables.
+    comparisons : pd.DataFrame
+        All comparisons.
+    maps : GroupMaps
+        Group maps with the template.
+    absent : Sequence[str]
+        Lines on missing participants and runs.
+    method : str
+        Method of the primary comparisons.
+    margin : float or None
+        Requested equivalence margin; None if none was requested.
+    about : Mapping[str, str]
+        Facts about the call.
     """
 
     tables: pd.DataFrame
@@ -116,14 +131,14 @@ class GroupContent:
 def build_group_report(output_dir: Path, content: GroupContent) -> Path:
     """Write ``group.html`` atomically and return its path.
 
-    Its figures are embedded and also written to ``group/figures``.
+    Figures are embedded in the page and also written to ``group/figures``.
     """
     methods = content.joined.methods
     figure_dir = output_dir / "group" / "figures"
     figure_dir.mkdir(parents=True, exist_ok=True)
     findings = words.findings(content.comparisons, methods)
-    made_maps = _MAPS.format(space=content.maps.space) if len(content.maps.maps) else ""
-    made_maps += _FLIPS * ("fwe_t" in content.maps.maps)
+    maps_text = _MAPS.format(space=content.maps.space) if len(content.maps.maps) else ""
+    maps_text += _FLIPS * ("fwe_t" in content.maps.maps)
     margin = (
         _GAP
         if content.margin is None
@@ -151,7 +166,7 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
             "methods",
             "Methods",
             methods_html(
-                _METHODS.format(method=content.method, margin=margin, maps=made_maps),
+                _METHODS.format(method=content.method, margin=margin, maps=maps_text),
                 bibliography(),
             ),
         ),
@@ -163,24 +178,35 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
 
 
 def _missing_lines(content: GroupContent) -> list[str]:
-    """Who and what is missing, and methods that some runs have and others lack, in words."""
-    there = content.joined.series.groupby("name", sort=False)["series"].agg(set)
-    lacking = {
-        method: [run for run, own in there.items() if method not in own]
+    """Return lines on missing participants and tables.
+
+    Methods that only some runs have are also listed.
+    """
+    run_series = content.joined.series.groupby("name", sort=False)["series"].agg(set)
+    missing_runs = {
+        method: [run for run, series in run_series.items() if method not in series]
         for method in content.joined.methods
     }
-    some = {method: runs for method, runs in lacking.items() if 0 < len(runs) < len(there)}
-    return [*content.absent, *(f"no {method}: {', '.join(runs)}" for method, runs in some.items())]
+    incomplete = {
+        method: runs for method, runs in missing_runs.items() if 0 < len(runs) < len(run_series)
+    }
+    return [
+        *content.absent,
+        *(f"no {method}: {', '.join(runs)}" for method, runs in incomplete.items()),
+    ]
 
 
 def _runs_of_tasks(tables: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Participants of each task, with the number of their runs."""
+    """Return the participants of each task with their numbers of runs."""
     counts = tables.groupby(["task", "participant"])["name"].nunique()
-    return {task: own.droplevel("task").to_dict() for task, own in counts.groupby("task")}
+    return {
+        task: task_counts.droplevel("task").to_dict()
+        for task, task_counts in counts.groupby("task")
+    }
 
 
 def _participants_html(content: GroupContent) -> Markup:
-    """Return who is included by task, who is missing, and the participants' warnings."""
+    """Return included participants by task, missing participants, and quality flags."""
     tasks = _runs_of_tasks(content.tables)
     by_task = {
         f"Task {name}": words.people_text(people)
@@ -199,7 +225,7 @@ def _participants_html(content: GroupContent) -> Markup:
 
 
 def _about_html(content: GroupContent) -> Markup:
-    """The call, and what made the tables."""
+    """Return the call, and the version and settings of the tables."""
     first = content.tables.iloc[0]
     return facts_html(
         {
@@ -212,9 +238,9 @@ def _about_html(content: GroupContent) -> Markup:
 
 
 def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
-    """Return the primary comparison of each task as a sentence and numbers.
+    """Return the primary comparison of each task as a sentence, numbers and figures.
 
-    Each participant is shown, and who and what is missing.
+    Values of each participant, missing data, and runs without super-resolution are also shown.
     """
     primary = content.comparisons[content.comparisons["part"] == PRIMARY]
     forests = [
@@ -234,7 +260,9 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
         task: words.not_assessed_text(task, tables.values, tables.told, content.method)
         for task in tasks
     }
-    idle = tables.told[tables.told["statistic"] == APPLIED].groupby("series", sort=False)["name"]
+    unapplied = tables.told[tables.told["statistic"] == APPLIED].groupby("series", sort=False)[
+        "name"
+    ]
     return joined(
         [
             words.group_answer_html(content.comparisons, tasks, sentences),
@@ -245,7 +273,7 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
                 "box",
                 "Runs without super-resolution (the method was not applied, and the series is"
                 " zero filled).",
-                [f"{', '.join(runs)}: {method} was zero filled" for method, runs in idle],
+                [f"{', '.join(runs)}: {method} was zero filled" for method, runs in unapplied],
             ),
         ]
     )
@@ -254,7 +282,8 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
 def _accuracy_values(content: GroupContent) -> list[pd.DataFrame]:
     """Return the values that express accuracy in each task.
 
-    They are those of the primary comparison, or all measured ones without it.
+    These are the values of the primary comparison if it exists, otherwise comparisons with
+    measured scans.
     """
     values = content.joined.values
     primary = content.comparisons[content.comparisons["part"] == PRIMARY]
@@ -263,18 +292,18 @@ def _accuracy_values(content: GroupContent) -> list[pd.DataFrame]:
             of_question(values, row) for _, row in primary.drop_duplicates(QUESTION).iterrows()
         ]
     measured = values[on_accuracy(values) & (values["reference"] == "measured")]
-    return [own for _, own in measured.groupby(QUESTION, sort=False)]
+    return [question_values for _, question_values in measured.groupby(QUESTION, sort=False)]
 
 
 def _people_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
-    """Accuracy of each participant in every series, as a figure and as a table, for each task."""
+    """Yield each participant's accuracy for all series, as a figure and a table per task."""
     methods = content.joined.methods
     for k, values in enumerate(_accuracy_values(content)):
         shown = group_figures.shown_series(values, methods)
         title = words.title_text(values.iloc[0])
         lines = [
-            [who, *map(number, row)]
-            for who, row in zip(shown.index, shown.to_numpy(), strict=True)
+            [participant, *map(number, row)]
+            for participant, row in zip(shown.index, shown.to_numpy(), strict=True)
         ]
         yield _figure(
             partial(group_figures.paired_figure, [("", values)], methods),
@@ -288,15 +317,12 @@ def _people_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
 def _exploratory_html(
     findings: Sequence[Sequence[words.ComparisonRow]], methods: Sequence[str]
 ) -> Markup:
-    """Return what the exploratory comparisons suggest, then each finding as a sentence.
-
-    Exploratory comparisons are those that were not fixed beforehand.
-    """
+    """Return conclusions of the exploratory comparisons, and each finding as a sentence."""
     lines = words.verdict(findings, methods)
     placebos = [
-        words.placebo_sentence(each)
-        for each in findings
-        if each[0].strength == findings[0][0].strength
+        words.placebo_sentence(finding)
+        for finding in findings
+        if finding[0].strength == findings[0][0].strength
     ]
     nothing = render("note", "note", "None of the tested methods has values that can be compared.")
     return joined(
@@ -313,26 +339,26 @@ def _exploratory_html(
 
 
 def _sizes_html(tables: Joined, figure_dir: Path) -> Markup:
-    """The paper's table and the figures of what is in it."""
+    """Return the paper's table with figures of its values."""
     shown = joined(
         part
-        for k, own in enumerate(papers(tables.values))
+        for k, pair_sizes in enumerate(papers(tables.values))
         for part in (
-            paper_html(own, tables.methods),
+            paper_html(pair_sizes, tables.methods),
             *(
                 _figure(
                     partial(
                         group_figures.paired_figure,
-                        list(each.groupby("contrast", observed=True)),
+                        list(sizes.groupby("contrast", observed=True)),
                         tables.methods,
                     ),
                     figure_dir,
                     f"group_desc-{map_label(f'paper{k}', width)}",
                     "Region size (in acquired voxels) and overlap,"
-                    f" {words.task_text(each.iloc[0])}, smoothed with a {width:g} mm FWHM kernel."
+                    f" {words.task_text(sizes.iloc[0])}, smoothed with a {width:g} mm FWHM kernel."
                     " Each line is a participant.",
                 )
-                for width, each in own.groupby("fwhm_mm")
+                for width, sizes in pair_sizes.groupby("fwhm_mm")
             ),
         )
     )
@@ -342,9 +368,9 @@ def _sizes_html(tables: Joined, figure_dir: Path) -> Markup:
 def _figure(
     draw: Callable[[], Figure], figure_dir: Path, name: str, caption: str, heading: str = ""
 ) -> Markup:
-    """Return a figure embedded in the page with its caption, and write it as a file.
+    """Return a figure embedded in the page with its caption, and write it to a file.
 
-    Where there is nothing to draw, a notice is returned.
+    A notice is returned if the figure is empty.
     """
     try:
         svg = svg_text(draw())
@@ -357,36 +383,41 @@ def _figure(
 def _findings_html(
     content: GroupContent, findings: Sequence[Sequence[words.ComparisonRow]], figure_dir: Path
 ) -> Markup:
-    """Return boxes, differences and the table for each question of the verdict."""
-    questions = (list(own) for _, own in groupby(findings, key=lambda each: each[0].question))
+    """Return boxes, differences and the table for each question of the findings."""
+    questions = (
+        list(group) for _, group in groupby(findings, key=lambda finding: finding[0].question)
+    )
     return picked(
-        (words.title_text(own[0][0]), joined(_of_question(content, own, k, figure_dir)))
-        for k, own in enumerate(questions)
+        (
+            words.title_text(group[0][0]),
+            joined(_question_parts(content, group, k, figure_dir)),
+        )
+        for k, group in enumerate(questions)
     )
 
 
-def _of_question(
+def _question_parts(
     content: GroupContent,
     findings: Sequence[Sequence[words.ComparisonRow]],
     k: int,
     figure_dir: Path,
 ) -> Iterator[Markup]:
     first = findings[0][0]
-    about = statistic(first.statistic)
+    metric = statistic(first.statistic)
     title = capital(words.question_text(first))
     values = of_question(content.joined.values, content.comparisons.loc[first.at])
     yield Markup("<h3>{}</h3><p>{}</p>").format(
-        title, f"{words.where_text(first)}. {first.statistic}: {about.description}."
+        title, f"{words.where_text(first)}. {first.statistic}: {metric.description}."
     )
-    # those stand beside their tables
-    beside = [each.index[0] for each in _accuracy_values(content)]
-    if first.kind != words.SIZE and values.index[0] not in beside:
+    # the page has shown these with their tables already
+    plotted = [shown.index[0] for shown in _accuracy_values(content)]
+    if first.kind != words.SIZE and values.index[0] not in plotted:
         yield _figure(
             partial(
                 group_figures.paired_figure,
                 [("", values)],
                 content.joined.methods,
-                unit=about.unit,
+                unit=metric.unit,
             ),
             figure_dir,
             f"group_desc-boxes{k}",
@@ -395,7 +426,7 @@ def _of_question(
     for rows in findings:
         method = rows[0].series
         yield _figure(
-            partial(group_figures.differences_figure, rows, unit=about.unit),
+            partial(group_figures.differences_figure, rows, unit=metric.unit),
             figure_dir,
             f"group_desc-differences{k}{method}",
             f"Difference between {method} and each reference series: Hodges-Lehmann estimates"
@@ -408,9 +439,9 @@ def _of_question(
 
 
 def _group_maps_html(group_maps: GroupMaps, figure_dir: Path) -> Markup:
-    """Return figures of z for each task and contrast, and the table.
+    """Return figures of z per task and contrast, and the table of group maps.
 
-    A figure has a row for each series, the same planes and one color scale.
+    Each figure has one row per series, with the same planes and color scale.
     """
     heads = [
         "series",
@@ -426,23 +457,23 @@ def _group_maps_html(group_maps: GroupMaps, figure_dir: Path) -> Markup:
     ]
     rows = [
         [
-            each.series,
-            each.contrast,
-            each.task,
-            f"{each.fwhm_mm:g}",
-            str(len(each.participants)),
-            number(each.peak_z, ".2f"),
-            " ".join(number(mm, ".0f") for mm in each.peak_mm),
-            number(each.active_mm3, ".0f"),
-            number(each.fdr_z, ".2f"),
-            number(each.fdr_mm3, ".0f"),
+            group_map.series,
+            group_map.contrast,
+            group_map.task,
+            f"{group_map.fwhm_mm:g}",
+            str(len(group_map.participants)),
+            number(group_map.peak_z, ".2f"),
+            " ".join(number(mm, ".0f") for mm in group_map.peak_mm),
+            number(group_map.active_mm3, ".0f"),
+            number(group_map.fdr_z, ".2f"),
+            number(group_map.fdr_mm3, ".0f"),
         ]
-        for each in group_maps.maps.itertuples()
+        for group_map in group_maps.maps.itertuples()
     ]
     if "fwe_t" in group_maps.maps:
         heads += ["FWE .05: |t| above", "FWE .05 (mm³)"]
-        for row, each in zip(rows, group_maps.maps.itertuples(), strict=True):
-            row += [number(each.fwe_t, ".2f"), number(each.fwe_mm3, ".0f")]
+        for row, group_map in zip(rows, group_maps.maps.itertuples(), strict=True):
+            row += [number(group_map.fwe_t, ".2f"), number(group_map.fwe_mm3, ".0f")]
     caption = "Group maps"
     return joined([*_map_figures(group_maps, figure_dir), table(caption, heads, rows)])
 
@@ -452,14 +483,14 @@ def _map_figures(group_maps: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
         return
     scene = Scene(background=group_maps.background, mask=group_maps.mask, roi=group_maps.mask)
     display = Display(statistic="z", threshold=Z_SHOWN, floor=5.0)
-    for (task, variant, contrast), own in group_maps.maps.groupby(
+    for (task, variant, contrast), contrast_maps in group_maps.maps.groupby(
         ["task", "variant", "contrast"], sort=False
     ):
-        rows = {each.series: Volume(*load_image(each.z)) for each in own.itertuples()}
-        kind, where = ("", "") if variant == MISSING else (f"_{variant}", f", {variant}")
-        counts = sorted(set(own["participants"].map(len)))
-        first = own.iloc[0]
-        heading = f"{contrast}, task {task}{where}"
+        rows = {row.series: Volume(*load_image(row.z)) for row in contrast_maps.itertuples()}
+        kind, variant_text = ("", "") if variant == MISSING else (f"_{variant}", f", {variant}")
+        counts = sorted(set(contrast_maps["participants"].map(len)))
+        first = contrast_maps.iloc[0]
+        heading = f"{contrast}, task {task}{variant_text}"
         figure = _figure(
             partial(activation_figure, rows, scene, display=display, n_slices=3),
             figure_dir,

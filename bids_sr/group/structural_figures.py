@@ -1,4 +1,4 @@
-"""Figures of the group level of structural scans: similarity, agreement, change over time."""
+"""Group figures of structural scans: similarity, agreement of volumes, and change over time."""
 
 import math
 import textwrap
@@ -31,7 +31,7 @@ CLASS_NAMES = {
     "brain": "brain",
     "scan": "whole scan",
 }
-"""Classes of segmentations in words."""
+"""Names of segmentation classes in figures and tables."""
 
 
 def _color_of(name: str) -> str:
@@ -41,36 +41,47 @@ def _color_of(name: str) -> str:
 
 
 def similarity_figure(values: pd.DataFrame, name: str) -> Figure:
-    """Plot one metric of similarity in the brain: one line per participant, series on the x axis.
+    """Plot one similarity metric in the brain, with one line per participant.
 
-    One panel per contrast; the bar is the median. Raises `FigureInputError` if no series has a
-    value.
+    Series are on the x axis. There is one panel per contrast. Bars are medians.
 
-    `values`: rows of all participants (`read_values`). `name`: statistic.
+    Parameters
+    ----------
+    values : pd.DataFrame
+        Rows of all participants from `read_values`.
+    name : str
+        Statistic.
+
+    Raises
+    ------
+    FigureInputError
+        If no series has a value.
     """
     wide = by_participant(values[(values["statistic"] == name) & (values["region"] == BRAIN)])
     contrasts = list(dict.fromkeys(wide.index.get_level_values("contrast"))) if len(wide) else []
     if not contrasts:
         raise FigureInputError(f"none of the tables contains a value of {name}")
-    names = [each for each in series_of(values) if each in wide]
+    names = [series for series in series_of(values) if series in wide]
     with s.style():
         fig = s.new_figure(12.0, 3.4)
         axes = fig.subplots(1, len(contrasts), squeeze=False)[0]
         for ax, contrast in zip(axes, contrasts, strict=True):
-            people = wide.xs(contrast, level="contrast")[names]
-            for line in people.to_numpy():
+            participants = wide.xs(contrast, level="contrast")[names]
+            for line in participants.to_numpy():
                 ax.plot(range(len(names)), line, color=s.GRID, lw=0.8, zorder=1)
-            for x, each in enumerate(names):
-                color = _color_of(each)
-                ax.scatter([x] * len(people), people[each], s=14, color=color, zorder=2)
-                median = people[each].median()
+            for x, series_name in enumerate(names):
+                color = _color_of(series_name)
+                ax.scatter(
+                    [x] * len(participants), participants[series_name], s=14, color=color, zorder=2
+                )
+                median = participants[series_name].median()
                 ax.plot([x - 0.25, x + 0.25], [median, median], color=color, lw=2.2, zorder=3)
             ax.set_xticks(range(len(names)), names)
             ax.set_xlim(-0.5, len(names) - 0.5)
             ax.set_title(contrast, loc="left")
-        about = statistic(name)
-        unit = "" if about.unit in ("1", "signal") else f" ({about.unit})"
-        axes[0].set_ylabel(f"{about.label or name}{unit}")
+        metric = statistic(name)
+        unit = "" if metric.unit in ("1", "signal") else f" ({metric.unit})"
+        axes[0].set_ylabel(f"{metric.label or name}{unit}")
         fig.subplots_adjust(left=0.06, right=0.99, top=0.9, bottom=0.12, wspace=0.2)
     return fig
 
@@ -78,13 +89,24 @@ def similarity_figure(values: pd.DataFrame, name: str) -> Figure:
 def agreement_figure(pairs: pd.DataFrame, region: str) -> Figure:
     """Plot Bland-Altman panels of the volume of one class, one panel per series.
 
-    Abscissa: mean of both volumes (ml). Ordinate: difference from the measured scans in percent of
-    this mean. Solid line: bias; dashed lines: limits of agreement; bands: their 95 % intervals.
+    The abscissa is the mean of both volumes (ml), the ordinate the difference from the measured
+    scans in percent of this mean. The solid line is the bias, dashed lines are limits of
+    agreement, and bands are their 95 % intervals.
 
-    `pairs`: volumes of all participants (`volume_pairs`). `region`: class of the segmentation.
+    Parameters
+    ----------
+    pairs : pd.DataFrame
+        Volumes of all participants from `volume_pairs`.
+    region : str
+        Segmentation class.
+
+    Raises
+    ------
+    FigureInputError
+        If no volume of the class is available.
     """
-    of_class = pairs[pairs["region"] == region].dropna(subset=["percent"])
-    names = list(dict.fromkeys(of_class["series"]))
+    class_pairs = pairs[pairs["region"] == region].dropna(subset=["percent"])
+    names = list(dict.fromkeys(class_pairs["series"]))
     if not names:
         raise FigureInputError(f"none of the tables contains the volume of {region}")
     low, high = math.inf, -math.inf
@@ -92,17 +114,23 @@ def agreement_figure(pairs: pd.DataFrame, region: str) -> Figure:
         fig = s.new_figure(12.0, 3.2)
         axes = fig.subplots(1, len(names), squeeze=False, sharex=True, sharey=True)[0]
         for ax, name in zip(axes, names, strict=True):
-            own = of_class[of_class["series"] == name]
-            found = limits_of_agreement(own["percent"])
+            series_pairs = class_pairs[class_pairs["series"] == name]
+            agreement = limits_of_agreement(series_pairs["percent"])
             ax.axhline(0, color=s.GRID, lw=0.8)
-            if found.n > 1:
+            if agreement.n > 1:
                 bands = (
-                    (found.bias, found.bias_lower, found.bias_upper, "-", s.INK),
-                    (found.low_limit, found.low_limit_lower, found.low_limit_upper, "--", s.SOFT),
+                    (agreement.bias, agreement.bias_lower, agreement.bias_upper, "-", s.INK),
                     (
-                        found.high_limit,
-                        found.high_limit_lower,
-                        found.high_limit_upper,
+                        agreement.low_limit,
+                        agreement.low_limit_lower,
+                        agreement.low_limit_upper,
+                        "--",
+                        s.SOFT,
+                    ),
+                    (
+                        agreement.high_limit,
+                        agreement.high_limit_lower,
+                        agreement.high_limit_upper,
                         "--",
                         s.SOFT,
                     ),
@@ -110,8 +138,17 @@ def agreement_figure(pairs: pd.DataFrame, region: str) -> Figure:
                 for value, lower, upper, line, color in bands:
                     ax.axhspan(lower, upper, color=color, alpha=0.08, lw=0)
                     ax.axhline(value, color=color, lw=1.2, ls=line)
-                low, high = min(low, found.low_limit_lower), max(high, found.high_limit_upper)
-            ax.scatter(own["mean"], own["percent"], s=18, color=_color_of(name), zorder=3)
+                low, high = (
+                    min(low, agreement.low_limit_lower),
+                    max(high, agreement.high_limit_upper),
+                )
+            ax.scatter(
+                series_pairs["mean"],
+                series_pairs["percent"],
+                s=18,
+                color=_color_of(name),
+                zorder=3,
+            )
             ax.set_title(name, loc="left")
             ax.set_xlabel("mean of both volumes (ml)")
         if low < high:
@@ -123,26 +160,32 @@ def agreement_figure(pairs: pd.DataFrame, region: str) -> Figure:
 
 
 def variability_figure(values: pd.DataFrame, classes: Sequence[str]) -> Figure:
-    """Plot volumes over sessions in percent of each participant's mean, a panel per class.
+    """Plot volumes over sessions in percent of each participant's mean, one panel per class.
 
-    One line per participant and series, each series in a panel row of its own. Raises
-    `FigureInputError` if no participant has two sessions.
+    There is one line per participant, and one row of panels per series.
+
+    Raises
+    ------
+    FigureInputError
+        If no participant has two sessions.
     """
     volumes = session_volumes(values)
-    names = [each for each in series_of(values) if each in set(volumes["series"])]
+    names = [series for series in series_of(values) if series in set(volumes["series"])]
     if not names:
         raise FigureInputError("none of the participants has scans from two sessions")
     sessions = sorted(set(volumes["session"]))
-    people = list(dict.fromkeys(volumes["participant"]))
-    shown = [each for each in classes if (volumes["region"] == each).any()]
+    participants = list(dict.fromkeys(volumes["participant"]))
+    shown = [label for label in classes if (volumes["region"] == label).any()]
     with s.style():
         height = 0.8 + 1.5 * len(names)
         fig = s.new_figure(12.0, height)
         axes = fig.subplots(len(names), len(shown), squeeze=False, sharex=True, sharey="col")
         for row, name in zip(axes, names, strict=True):
             for ax, region in zip(row, shown, strict=True):
-                own = volumes[(volumes["series"] == name) & (volumes["region"] == region)]
-                _session_lines(ax, own, people, sessions, _color_of(name))
+                panel_volumes = volumes[
+                    (volumes["series"] == name) & (volumes["region"] == region)
+                ]
+                _session_lines(ax, panel_volumes, participants, sessions, _color_of(name))
             row[0].set_ylabel(f"{name} (%)")
         for ax, region in zip(axes[0], shown, strict=True):
             _name_class(ax, region, len(shown))
@@ -164,23 +207,34 @@ def variability_figure(values: pd.DataFrame, classes: Sequence[str]) -> Figure:
 def change_figure(volumes: pd.DataFrame, classes: Sequence[str], unit: str) -> Figure:
     """Plot volumes of the measured scans and their change from baseline over time, as boxes.
 
-    A column of panels per class: volumes (ml) above, change in percent below. Boxes show quartiles
-    and median, whiskers the full range, diamonds the mean.
+    Each class has a column of panels: volumes (ml) at the top, change in percent at the bottom.
+    Boxes show quartiles and median, whiskers the full range, diamonds the mean.
 
-    `volumes`: as of `volume_change.timed_volumes`. `classes`: classes in order. `unit`: unit of
-    time in words. Raises `FigureInputError` if no measured scan has a volume.
+    Parameters
+    ----------
+    volumes : pd.DataFrame
+        Volumes from `volume_change.timed_volumes`.
+    classes : Sequence[str]
+        Segmentation classes in order.
+    unit : str
+        Unit of time in words.
+
+    Raises
+    ------
+    FigureInputError
+        If no measured scan has a volume.
     """
-    own = volumes[volumes["series"] == MEASURED]
-    shown = [each for each in classes if (own["region"] == each).any()]
+    measured_volumes = volumes[volumes["series"] == MEASURED]
+    shown = [label for label in classes if (measured_volumes["region"] == label).any()]
     if not shown:
         raise FigureInputError("none of the measured scans has a volume")
-    times = in_order(own["time"])
+    times = in_order(measured_volumes["time"])
     with s.style():
         fig = s.new_figure(12.0, 4.0)
         axes = fig.subplots(2, len(shown), squeeze=False, sharex=True)
         for column, region in zip(axes.T, shown, strict=True):
             for ax, name in zip(column, ("value", "change"), strict=True):
-                parts = own[own["region"] == region]
+                parts = measured_volumes[measured_volumes["region"] == region]
                 boxes = [
                     parts.loc[parts["time"] == time, name].dropna().to_numpy() for time in times
                 ]
@@ -197,7 +251,7 @@ def change_figure(volumes: pd.DataFrame, classes: Sequence[str], unit: str) -> F
 
 
 def _name_class(ax: Axes, region: str, panels: int) -> None:
-    """Write the name of a class above a panel, in lines that fit its width."""
+    """Write the class name above a panel, with line breaks if it exceeds the panel width."""
     name = textwrap.fill(
         CLASS_NAMES.get(region, region), max(12, 120 // panels), break_long_words=False
     )
@@ -205,11 +259,11 @@ def _name_class(ax: Axes, region: str, panels: int) -> None:
 
 
 def _boxes(ax: Axes, boxes: Sequence[Float]) -> None:
-    known = [place for place, values in enumerate(boxes) if len(values)]
-    if known:
+    occupied = [place for place, values in enumerate(boxes) if len(values)]
+    if occupied:
         ax.boxplot(
-            [boxes[place] for place in known],
-            positions=known,
+            [boxes[place] for place in occupied],
+            positions=occupied,
             widths=0.6,
             whis=(0, 100),
             showmeans=True,
@@ -221,11 +275,23 @@ def _boxes(ax: Axes, boxes: Sequence[Float]) -> None:
 
 
 def _session_lines(
-    ax: Axes, volumes: pd.DataFrame, people: Sequence[str], sessions: Sequence[str], color: str
+    ax: Axes,
+    volumes: pd.DataFrame,
+    participants: Sequence[str],
+    sessions: Sequence[str],
+    color: str,
 ) -> None:
     ax.axhline(100, color=s.GRID, lw=0.8)
-    for number, person in enumerate(people):
-        own = volumes[volumes["participant"] == person].sort_values("session")
-        places = [sessions.index(each) for each in own["session"]]
+    for number, participant in enumerate(participants):
+        participant_volumes = volumes[volumes["participant"] == participant].sort_values("session")
+        places = [sessions.index(session) for session in participant_volumes["session"]]
         marker = _MARKERS[number % len(_MARKERS)]
-        ax.plot(places, own["percent"], color=color, lw=0.9, marker=marker, ms=4, alpha=0.8)
+        ax.plot(
+            places,
+            participant_volumes["percent"],
+            color=color,
+            lw=0.9,
+            marker=marker,
+            ms=4,
+            alpha=0.8,
+        )

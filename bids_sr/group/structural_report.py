@@ -1,6 +1,6 @@
-"""``group_scans.html``: structural scans over participants.
+"""Page ``group_scans.html``: structural scans across participants.
 
-The page opens with the comparison with interpolation in a sentence, then shows the table of
+The page begins with a sentence on the comparison with interpolation, followed by the table of
 methods, errors by acquisition protocol, agreement of volumes and their variability over sessions.
 """
 
@@ -68,8 +68,16 @@ and summarized by the median and quartiles across participants.
 class ScansContent:
     """Contents of the page.
 
-    `tables`: tables of the group level. `protocol`: column or sidecar key that names the
-    protocols; "" if none was named. `absent`: lines on who is missing. `about`: facts on the call.
+    Attributes
+    ----------
+    tables : StructuralTables
+        Tables of the group level.
+    protocol : str
+        Column or sidecar key with the protocols; "" if none was specified.
+    absent : Sequence[str]
+        Lines on missing participants.
+    about : Mapping[str, object]
+        Facts about the call.
     """
 
     tables: StructuralTables
@@ -79,7 +87,7 @@ class ScansContent:
 
 
 def write_structural_tables(output_dir: Path, tables: StructuralTables) -> None:
-    """Write the tables of the group level as TSV, each with a JSON that describes its columns."""
+    """Write the group tables as TSV files, each with a JSON file that describes its columns."""
     place = {
         "participant": {"Description": "Participant"},
         "session": {"Description": "Session; n/a if there are no sessions"},
@@ -104,7 +112,7 @@ def write_structural_tables(output_dir: Path, tables: StructuralTables) -> None:
 def build_structural_report(output_dir: Path, content: ScansContent) -> Path:
     """Write ``group_scans.html`` atomically and return its path.
 
-    Its figures are embedded and also written to ``group/figures``.
+    Figures are embedded in the page and also written to ``group/figures``.
     """
     figure_dir = output_dir / "group" / "figures"
     figure_dir.mkdir(parents=True, exist_ok=True)
@@ -142,39 +150,48 @@ def build_structural_report(output_dir: Path, content: ScansContent) -> Path:
 
 
 def headline_of(methods: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str, str]:
-    """Return the answer in one sentence, and its state: ``good``, ``bad`` or ``open``.
+    """Return the main result in one sentence, and its state: ``good``, ``bad`` or ``open``.
 
     A method is more similar to the measured scans than interpolation if its difference in `name`
-    is on the better side after correction in at least one contrast and on the worse side in none.
+    is better after correction in at least one contrast and not worse in any contrast.
 
-    `methods`: table over participants (`methods_table`). `n`: participants.
+    Parameters
+    ----------
+    methods : pd.DataFrame
+        Table over participants from `methods_table`.
+    n : int
+        Number of participants.
+    name : str
+        Statistic.
     """
-    own = _compared(methods, name)
-    if own.empty:
+    comparisons = _compared(methods, name)
+    if comparisons.empty:
         return "There is no method that can be compared with interpolation", "open"
     sign = -1 if statistic(name).better == LOWER else 1
-    gains = sign * own["difference"]
-    sure = own["p_holm"] < _ALPHA
-    better = own[sure & (gains > 0)]
-    worse = own[sure & (gains < 0)]
+    gains = sign * comparisons["difference"]
+    is_significant = comparisons["p_holm"] < _ALPHA
+    better = comparisons[is_significant & (gains > 0)]
+    worse = comparisons[is_significant & (gains < 0)]
     label = statistic(name).label or name
     parts = [
         f"{series} {word} interpolation in {label} of {', '.join(rows['contrast'])}"
-        for word, found in (("exceeds", better), ("is below", worse))
-        for series, rows in found.groupby("series", sort=False)
+        for word, changes in (("exceeds", better), ("is below", worse))
+        for series, rows in changes.groupby("series", sort=False)
     ]
     if parts:
         state = "bad" if len(worse) else "good"
         return "; ".join(parts), state
-    smallest = float(own["p_smallest"].min())
+    smallest = float(comparisons["p_smallest"].min())
     reason = (
-        f" ({n} participants cannot reach p < .05)" if not smallest * len(own) < _ALPHA else ""
+        f" ({n} participants cannot reach p < .05)"
+        if not smallest * len(comparisons) < _ALPHA
+        else ""
     )
     return f"No difference from interpolation was found in {label}{reason}", "open"
 
 
 def _compared(methods: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the comparisons of methods with interpolation in the brain by one statistic."""
+    """Return the comparisons of methods with interpolation by one statistic in the brain."""
     return methods[
         (methods["statistic"] == name) & (methods["region"] == BRAIN) & methods["minus"].notna()
     ]
@@ -184,10 +201,10 @@ _MARKS = {"good": ("✓", "good"), "bad": ("✗", "bad"), "open": ("?", "open")}
 
 
 def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
-    people = tables.values["participant"].nunique()
+    n_participants = tables.values["participant"].nunique()
     rows = _compared(tables.methods, "psnr")
-    compared = people if rows.empty else int(rows["n"].max())
-    headline, state = headline_of(tables.methods, compared)
+    n_compared = n_participants if rows.empty else int(rows["n"].max())
+    headline, state = headline_of(tables.methods, n_compared)
     numbers = [
         {
             "value": f"{number(row.difference, '+.2f')} dB",
@@ -197,10 +214,10 @@ def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         for row in rows.itertuples()
     ]
     evidence = (
-        f"{people} participants without super-resolved scans"
+        f"{n_participants} participants without super-resolved scans"
         if rows.empty
         else "For each contrast, the method is compared with the better interpolation, in slices"
-        f" that were not used for training and across {compared} participants"
+        f" that were not used for training and across {n_compared} participants"
     )
     mark, kind = _MARKS[state]
     answer = render("group_answer", "", mark, kind, headline, evidence, numbers)
@@ -219,26 +236,28 @@ def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
 
 
 def _methods_html(tables: StructuralTables) -> Markup:
-    """Return table 1: series by metric, one table per contrast, with differences beside."""
+    """Return table 1, series by metric with differences from interpolation, per contrast."""
     sizes = tables.methods[tables.methods["statistic"] == SIZE].set_index("series")["median"]
-    others = tables.methods[tables.methods["statistic"] != SIZE]
+    metrics = tables.methods[tables.methods["statistic"] != SIZE]
     return picked(
         [
-            (str(contrast), _methods_of(own, sizes))
-            for contrast, own in others.groupby("contrast", sort=False)
+            (str(contrast), _methods_of(contrast_rows, sizes))
+            for contrast, contrast_rows in metrics.groupby("contrast", sort=False)
         ]
     )
 
 
-def _methods_of(own: pd.DataFrame, sizes: pd.Series) -> Markup:
-    """Return the tables of one contrast; `sizes`: number of parameters by series."""
-    named = [name for name in (*SIMILARITY, *OVERLAP) if (own["statistic"] == name).any()]
-    regions = list(dict.fromkeys(own["region"]))
+def _methods_of(contrast_rows: pd.DataFrame, sizes: pd.Series) -> Markup:
+    """Return the tables of one contrast; `sizes` are numbers of parameters by series."""
+    available = [
+        name for name in (*SIMILARITY, *OVERLAP) if (contrast_rows["statistic"] == name).any()
+    ]
+    regions = list(dict.fromkeys(contrast_rows["region"]))
     columns = [
         (name, region)
         for region in regions
-        for name in named
-        if ((own["statistic"] == name) & (own["region"] == region)).any()
+        for name in available
+        if ((contrast_rows["statistic"] == name) & (contrast_rows["region"] == region)).any()
     ]
     heads = ["series"]
     for name, region in columns:
@@ -247,19 +266,21 @@ def _methods_of(own: pd.DataFrame, sizes: pd.Series) -> Markup:
     if len(sizes):
         heads.append("parameters")
     lines = []
-    for series, rows in own.groupby("series", sort=False):
+    for series, rows in contrast_rows.groupby("series", sort=False):
         cells = [str(series)]
         for name, region in columns:
-            found = rows[(rows["statistic"] == name) & (rows["region"] == region)]
-            cells.append(_mean_text(found.iloc[0]) if len(found) else MISSING)
+            matches = rows[(rows["statistic"] == name) & (rows["region"] == region)]
+            cells.append(_mean_text(matches.iloc[0]) if len(matches) else MISSING)
         if len(sizes):
             count = sizes.get(str(series))
             cells.append(MISSING if count is None else f"{count:,.0f}")
         lines.append(cells)
-    people = int(own["n"].max())
-    summary = table(f"Mean ± standard deviation across {people} participants", heads, lines)
-    changes = own[own["minus"].notna()]
-    compared = table(
+    n_participants = int(contrast_rows["n"].max())
+    summary = table(
+        f"Mean ± standard deviation across {n_participants} participants", heads, lines
+    )
+    changes = contrast_rows[contrast_rows["minus"].notna()]
+    differences = table(
         "Each method minus the better interpolation",
         ["method", "metric", "region", "minus", "difference [95 % interval]", "p", "p (Holm)"],
         [
@@ -275,7 +296,7 @@ def _methods_of(own: pd.DataFrame, sizes: pd.Series) -> Markup:
             for row in changes.itertuples()
         ],
     )
-    return joined([summary, folded("Differences from interpolation", compared)])
+    return joined([summary, folded("Differences from interpolation", differences)])
 
 
 def _form(value: float) -> str:
@@ -298,7 +319,7 @@ def _class(region: str) -> str:
 
 
 def _protocols_html(content: ScansContent) -> Markup:
-    """Return table 2: mean absolute errors of the quality metrics, one table per protocol."""
+    """Return table 2, mean absolute errors of quality metrics, one table per protocol."""
     errors = content.tables.protocols
     intro = (
         f"Participants are grouped by {content.protocol}."
@@ -308,14 +329,20 @@ def _protocols_html(content: ScansContent) -> Markup:
     )
     shown = series_of(errors) if len(errors) else []
     entries = []
-    for (protocol, contrast), own in errors.groupby(["protocol", "contrast"], sort=False):
+    for (protocol, contrast), protocol_errors in errors.groupby(
+        ["protocol", "contrast"], sort=False
+    ):
         keys = sorted(
-            dict.fromkeys(zip(own["statistic"], own["region"], strict=True)),
+            dict.fromkeys(
+                zip(protocol_errors["statistic"], protocol_errors["region"], strict=True)
+            ),
             key=lambda key: QUALITY.index(key[0]),
         )
         lines = []
         for name, region in keys:
-            rows = own[(own["statistic"] == name) & (own["region"] == region)]
+            rows = protocol_errors[
+                (protocol_errors["statistic"] == name) & (protocol_errors["region"] == region)
+            ]
             by_series = rows.set_index("series")
             best = by_series["mae"].idxmin()
             cells = [f"{statistic(name).label or name}{_unit(name)}", _class(region)]
@@ -329,10 +356,10 @@ def _protocols_html(content: ScansContent) -> Markup:
                 cells.append(f"{number(row['mae'], '.4f')} ± {sd}{star}")
             lines.append(cells)
         title = f"{contrast}, protocol {protocol}" if content.protocol else str(contrast)
-        people = int(own["n"].max())
+        n_participants = int(protocol_errors["n"].max())
         caption = (
             f"{title}: absolute difference from the measured scan, mean ± standard deviation"
-            f" across {people} participants (* smallest)"
+            f" across {n_participants} participants (* smallest)"
         )
         entries.append((title, table(caption, ["metric", "region", *shown], lines, names=2)))
     return joined([Markup("<p>{}</p>").format(intro), picked(entries)]) if entries else Markup("")
@@ -343,7 +370,9 @@ def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
     if pairs.empty:
         return Markup("")
     entries = []
-    for (contrast, region), own in tables.agreement.groupby(["contrast", "region"], sort=False):
+    for (contrast, region), class_rows in tables.agreement.groupby(
+        ["contrast", "region"], sort=False
+    ):
         figure = _figure(
             partial(agreement_figure, pairs[pairs["contrast"] == contrast], str(region)),
             figure_dir,
@@ -363,7 +392,7 @@ def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
                 estimate(row.low_limit, row.low_limit_lower, row.low_limit_upper, "+.1f"),
                 estimate(row.high_limit, row.high_limit_lower, row.high_limit_upper, "+.1f"),
             ]
-            for row in own.itertuples()
+            for row in class_rows.itertuples()
         ]
         caption = f"Difference in {_class(str(region))} volume from the measured scans"
         title = _class(str(region))
@@ -372,15 +401,15 @@ def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
 
 
 def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
-    found = tables.variability
-    if found.empty:
+    variability = tables.variability
+    if variability.empty:
         return render(
             "note",
             "note",
             "No participant has structural scans from two sessions. To measure the variability of"
             " volumes over time, run the participant level once per session (--session-label).",
         )
-    classes = list(dict.fromkeys(found["region"]))
+    classes = list(dict.fromkeys(variability["region"]))
     figure = _figure(
         partial(variability_figure, tables.values, classes),
         figure_dir,
@@ -407,20 +436,20 @@ def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
             number(row.sd_within, ".2f"),
             number(row.cv_percent, ".2f"),
         ]
-        for row in found.itertuples()
+        for row in variability.itertuples()
     ]
     caption = "Variability of volumes between sessions of a participant"
     return joined([figure, table(caption, heads, lines, names=2)])
 
 
 def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
-    """Return volumes and their change from baseline by month (attention-unet, figure 13)."""
-    found = tables.change
-    if found.empty:
+    """Return volumes and their change from baseline over time (attention-unet, figure 13)."""
+    changes = tables.change
+    if changes.empty:
         return Markup("")
     by_month = knows_months(tables.values)
     volumes = timed_volumes(tables.values)
-    classes = list(dict.fromkeys(found["region"]))
+    classes = list(dict.fromkeys(changes["region"]))
     unit = "month" if by_month else "session"
     figure = _figure(
         partial(change_figure, volumes, classes, unit),
@@ -458,7 +487,7 @@ def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
                 )
             ),
         ]
-        for row in found.itertuples()
+        for row in changes.itertuples()
     ]
     note = (
         ""
@@ -472,19 +501,19 @@ def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
 
 def _participants_html(content: ScansContent) -> Markup:
     values = content.tables.values
-    people = values.groupby("participant", sort=False)["session"].nunique()
+    n_sessions = values.groupby("participant", sort=False)["session"].nunique()
     included = [
-        f"{name} ({count} sessions)" if count > 1 else name for name, count in people.items()
+        f"{name} ({count} sessions)" if count > 1 else name for name, count in n_sessions.items()
     ]
     facts: dict[str, object] = {"Included": included, "Missing": list(content.absent) or "none"}
     if content.protocol:
         groups = values.groupby("protocol")["participant"].unique()
-        facts |= {f"Protocol {name}": list(who) for name, who in groups.items()}
+        facts |= {f"Protocol {name}": list(participants) for name, participants in groups.items()}
     return facts_html(facts)
 
 
 def _figure(draw: Callable[[], Figure], figure_dir: Path, name: str, caption: str) -> Markup:
-    """Return a figure embedded in the page, and write it as a file; a notice if it is empty."""
+    """Return a figure embedded in the page and write it to a file, or a notice if it is empty."""
     try:
         svg = svg_text(draw())
     except FigureInputError as error:

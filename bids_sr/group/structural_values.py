@@ -1,9 +1,9 @@
-"""Metrics of structural scans over participants: tables of the group level.
+"""Group tables of metrics of structural scans.
 
 Five tables are computed from the participants' metrics: series by metric (attention-unet, table
 1), errors of quality metrics by acquisition protocol (table 2), agreement of tissue volumes
 (figure 10), their variability over sessions and their change from baseline (figure 13). The unit
-is the participant: sessions of one participant are averaged first, except in the tables over
+is the participant: sessions of a participant are averaged first, except in the tables over
 sessions.
 """
 
@@ -47,27 +47,37 @@ QUALITY = (
     "ratio_p05",
     "ratio_p95",
 )
-"""Statistics of one image, whose error is the difference from the measured scan's value; metrics
-that attention-unet prints in another form follow the usual ones."""
+"""Statistics of one image; their error is the difference from the value of the measured scan.
+
+The forms that attention-unet reports follow the usual definitions."""
 OVERLAP = ("tissue_dice", "tissue_jaccard", "tpf", "tnf", "ppv")
 """Statistics that compare segmentations with the segmentation of the measured scan."""
 VOLUME = "tissue_volume"
 SIZE = "parameters"
 """Statistic with the number of parameters of a network."""
 ALL_PROTOCOLS = "all"
-"""Protocol of participants if no column was named."""
+"""Protocol label if no column was specified."""
 _KEY = ["participant", "session", "protocol", "contrast", "region", "statistic", "series"]
-_PERSON = ["contrast", "statistic", "region"]
+_QUESTION = ["contrast", "statistic", "region"]
 
 
 @frozen
 class StructuralTables:
-    """Tables of the group level of structural scans.
+    """Group tables of structural scans.
 
-    `values`: metrics, a row per participant, session and value. `methods`: series by metric over
-    participants. `protocols`: errors of quality metrics by protocol. `agreement`: bias and limits
-    of agreement of volumes. `variability`, `change`: volumes over sessions, and their change from
-    baseline by month; no rows if no participant has two sessions.
+    Attributes
+    ----------
+    values : pd.DataFrame
+        Metrics, one row per participant, session and value.
+    methods : pd.DataFrame
+        Series by metric across participants.
+    protocols : pd.DataFrame
+        Errors of quality metrics by protocol.
+    agreement : pd.DataFrame
+        Bias and limits of agreement of volumes.
+    variability, change : pd.DataFrame
+        Volumes over sessions, and their change from baseline by month; empty if no participant has
+        two sessions.
     """
 
     values: pd.DataFrame
@@ -83,9 +93,18 @@ def find_scan_tables(
 ) -> pd.DataFrame:
     """Find the metrics tables of structural scans, sorted by participant and session.
 
-    A row per table: participant, session (n/a without one), name, path, and version and digest of
-    the settings (empty if not recorded). `chosen`: whether the entities of a table (pybids names)
-    were requested.
+    Parameters
+    ----------
+    output_dir : Path
+        Derivatives folder.
+    chosen : Callable[[Mapping[str, str]], bool]
+        Filter of tables by their entities (pybids names).
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per table: participant, session (n/a if there are no sessions), name, path, and
+        version and hash of the settings (digest), both "" if not recorded.
     """
     rows = []
     for pattern in ("sub-*/anat", "sub-*/ses-*/anat"):
@@ -120,9 +139,19 @@ def read_values(
 ) -> pd.DataFrame:
     """Return the rows of all tables, preceded by participant, session, month and protocol.
 
-    `protocols`: protocol by name of the table's row (`find_scan_tables`); others are
-    `ALL_PROTOCOLS`. `months`: months since the first session by participant and session. Raises
-    `TableError` if a table has other columns than this version writes.
+    Parameters
+    ----------
+    tables : pd.DataFrame
+        Tables from `find_scan_tables`.
+    protocols : Mapping[str, str]
+        Protocol by name of the table's row; tables without an entry have `ALL_PROTOCOLS`.
+    months : Mapping[tuple[str, str], float]
+        Months since the first session by participant and session.
+
+    Raises
+    ------
+    TableError
+        If a table cannot be read, or its columns differ from the columns of this version.
     """
     frames = []
     for row in tables.itertuples():
@@ -144,7 +173,7 @@ def read_values(
 
 
 def tables_of(values: pd.DataFrame) -> StructuralTables:
-    """Compute all tables of the group level from the rows of `read_values`."""
+    """Compute all group tables from the rows of `read_values`."""
     return StructuralTables(
         values=values,
         methods=methods_table(values),
@@ -156,7 +185,7 @@ def tables_of(values: pd.DataFrame) -> StructuralTables:
 
 
 def series_of(values: pd.DataFrame) -> list[str]:
-    """Return the series of the rows: interpolations, methods, then the measured scans."""
+    """Return the series of the rows in order: interpolations, methods, measured scans."""
     names = list(dict.fromkeys(values["series"]))
     last = [name for name in names if name == MEASURED]
     first = [name for name in names if name in BASELINES]
@@ -165,58 +194,65 @@ def series_of(values: pd.DataFrame) -> list[str]:
 
 def by_participant(values: pd.DataFrame) -> pd.DataFrame:
     """Return one row per participant and metric (mean over sessions), one column per series."""
-    means = values.groupby([*_PERSON, "participant", "series"], sort=False)["value"].mean()
+    means = values.groupby([*_QUESTION, "participant", "series"], sort=False)["value"].mean()
     return means.unstack("series")
 
 
 def methods_table(values: pd.DataFrame) -> pd.DataFrame:
-    """Compare the series by each metric of similarity and overlap, over participants.
+    """Compare the series by each similarity and overlap metric across participants.
 
-    A method is compared with the interpolation of the better median (`minus`) by the Wilcoxon
-    signed-rank test; p values are corrected within the methods and contrasts of one statistic
-    (Holm), those over the whole scan apart from those in the brain and its tissues. The choice of
-    the better interpolation favors the interpolation. Rows of `SIZE` are not compared.
+    A method is compared with the interpolation that has the better median (`minus`) by the
+    Wilcoxon signed-rank test. Holm's procedure corrects p values over the methods and contrasts of
+    one statistic, separately for the whole scan and for the brain and its tissues. The choice of
+    the better interpolation favors interpolation. Rows of `SIZE` are not compared.
     """
     wide = by_participant(values[values["statistic"].isin((*SIMILARITY, *OVERLAP, SIZE))])
     rows = []
-    for question, people in wide.groupby(level=_PERSON, sort=False):
-        place = dict(zip(_PERSON, question, strict=True))
-        names = [name for name in series_of(values) if name in people and name != MEASURED]
-        best = _better([name for name in names if name in BASELINES], people, place["statistic"])
+    for question, participant_values in wide.groupby(level=_QUESTION, sort=False):
+        place = dict(zip(_QUESTION, question, strict=True))
+        names = [
+            name for name in series_of(values) if name in participant_values and name != MEASURED
+        ]
+        baseline = _better(
+            [name for name in names if name in BASELINES], participant_values, place["statistic"]
+        )
         for name in names:
-            known = people[name].dropna().to_numpy()
-            if not known.size:
+            defined = participant_values[name].dropna().to_numpy()
+            if not defined.size:
                 continue
-            row = {**place, "series": name, **_summary(known)}
-            if best and name not in BASELINES:
-                row |= {"minus": best, **_paired(people[name], people[best])}
+            row = {**place, "series": name, **_summary(defined)}
+            if baseline and name not in BASELINES:
+                row |= {
+                    "minus": baseline,
+                    **_paired(participant_values[name], participant_values[baseline]),
+                }
             rows.append(row)
     table = pd.DataFrame(rows).reindex(columns=list(METHODS_COLUMNS))
     table["p_holm"] = np.nan
-    compared = table[table["minus"].notna()]
-    for _, own in compared.groupby(["statistic", compared["region"] == SCAN]):
-        table.loc[own.index, "p_holm"] = holm(list(own["p_wilcoxon"]))
+    comparisons = table[table["minus"].notna()]
+    for _, family in comparisons.groupby(["statistic", comparisons["region"] == SCAN]):
+        table.loc[family.index, "p_holm"] = holm(list(family["p_wilcoxon"]))
     return table
 
 
-def _better(names: Sequence[str], people: pd.DataFrame, name: str) -> str:
-    """Return the series of the best median of a statistic; "" if there is no series."""
-    medians = {each: float(people[each].median()) for each in names}
-    medians = {each: value for each, value in medians.items() if not math.isnan(value)}
+def _better(names: Sequence[str], participant_values: pd.DataFrame, name: str) -> str:
+    """Return the series with the best median of a statistic, "" if no median is defined."""
+    medians = {series: float(participant_values[series].median()) for series in names}
+    medians = {series: value for series, value in medians.items() if not math.isnan(value)}
     if not medians:
         return ""
-    lower = statistic(name).better == LOWER
-    return (min if lower else max)(medians, key=lambda each: medians[each])
+    lower_is_better = statistic(name).better == LOWER
+    return (min if lower_is_better else max)(medians, key=lambda series: medians[series])
 
 
-def _summary(known: np.ndarray) -> dict[str, float]:
+def _summary(values: np.ndarray) -> dict[str, float]:
     return {
-        "n": len(known),
-        "mean": float(known.mean()),
-        "sd": float(known.std(ddof=1)) if len(known) > 1 else math.nan,
-        "median": float(np.median(known)),
-        "minimum": float(known.min()),
-        "maximum": float(known.max()),
+        "n": len(values),
+        "mean": float(values.mean()),
+        "sd": float(values.std(ddof=1)) if len(values) > 1 else math.nan,
+        "median": float(np.median(values)),
+        "minimum": float(values.min()),
+        "maximum": float(values.max()),
     }
 
 
@@ -239,8 +275,8 @@ def protocols_table(values: pd.DataFrame) -> pd.DataFrame:
     """Return the absolute error of each quality metric by protocol, contrast and series.
 
     The error is the absolute difference from the measured scan's value; mean and standard
-    deviation are over participants (attention-unet, table 2). Sessions of a participant under one
-    protocol are averaged.
+    deviation are computed across participants (attention-unet, table 2). Sessions of a participant
+    with the same protocol are averaged.
     """
     chosen = values[values["statistic"].isin(QUALITY)]
     wide = chosen.groupby([*(k for k in _KEY if k != "series"), "series"], sort=False)["value"]
@@ -248,25 +284,34 @@ def protocols_table(values: pd.DataFrame) -> pd.DataFrame:
     if MEASURED not in table:
         return pd.DataFrame(columns=list(PROTOCOL_COLUMNS))
     errors = table.drop(columns=MEASURED).sub(table[MEASURED], axis=0).abs()
-    people = errors.groupby(["protocol", *_PERSON, "participant"], sort=False).mean()
+    participant_errors = errors.groupby(["protocol", *_QUESTION, "participant"], sort=False).mean()
     rows = []
-    for question, own in people.groupby(level=["protocol", *_PERSON], sort=False):
-        place = dict(zip(["protocol", *_PERSON], question, strict=True))
+    for question, question_errors in participant_errors.groupby(
+        level=["protocol", *_QUESTION], sort=False
+    ):
+        place = dict(zip(["protocol", *_QUESTION], question, strict=True))
         for name in series_of(values):
-            known = own[name].dropna().to_numpy() if name in own else np.empty(0)
-            if known.size:
-                figures = _summary(known)
-                means = {key: figures[key] for key in ("n", "mean", "sd")}
+            defined = (
+                question_errors[name].dropna().to_numpy()
+                if name in question_errors
+                else np.empty(0)
+            )
+            if defined.size:
+                summary = _summary(defined)
+                means = {key: summary[key] for key in ("n", "mean", "sd")}
                 rows.append({**place, "series": name, **means})
     table = pd.DataFrame(rows).rename(columns={"mean": "mae", "sd": "mae_sd"})
     return table.reindex(columns=list(PROTOCOL_COLUMNS))
 
 
 def volume_pairs(values: pd.DataFrame) -> pd.DataFrame:
-    """Return each participant's tissue volumes (ml) beside those of the measured scans.
+    """Return each participant's tissue volumes (ml) with the volumes in the measured scans.
 
-    Columns contrast, region, series, participant, volume, measured, mean and percent (difference
-    in percent of the mean of both).
+    Returns
+    -------
+    pd.DataFrame
+        Columns contrast, region, series, participant, volume, measured, mean and percent
+        (difference in percent of the mean of both). Empty if there are no pairs.
     """
     wide = by_participant(values[values["statistic"] == VOLUME])
     if MEASURED not in wide:
@@ -288,29 +333,32 @@ def volume_pairs(values: pd.DataFrame) -> pd.DataFrame:
 def agreement_table(values: pd.DataFrame) -> pd.DataFrame:
     """Return bias and limits of agreement of tissue volumes with the measured scans.
 
-    A row per class, series and unit (ml, and percent of the mean of both volumes).
+    There is one row per class, series and unit (ml, and percent of the mean of both volumes).
     """
     pairs = volume_pairs(values)
     rows = []
     if len(pairs):
-        for place, own in pairs.groupby(["contrast", "region", "series"], sort=False):
+        for place, series_pairs in pairs.groupby(["contrast", "region", "series"], sort=False):
             changes = {
-                "ml": (own["volume"] - own["measured"]).to_numpy(),
-                "percent": own["percent"].dropna().to_numpy(),
+                "ml": (series_pairs["volume"] - series_pairs["measured"]).to_numpy(),
+                "percent": series_pairs["percent"].dropna().to_numpy(),
             }
             for unit, change in changes.items():
                 if change.size:
-                    found = dataclasses.asdict(limits_of_agreement(change))
+                    agreement = dataclasses.asdict(limits_of_agreement(change))
                     names = dict(zip(("contrast", "region", "series"), place, strict=True))
-                    rows.append({**names, "unit": unit, **found})
+                    rows.append({**names, "unit": unit, **agreement})
     return pd.DataFrame(rows).reindex(columns=list(AGREEMENT_COLUMNS))
 
 
 def session_volumes(values: pd.DataFrame) -> pd.DataFrame:
     """Return volumes of participants with two or more sessions.
 
-    Columns contrast, region, series, participant, session, value (ml) and percent (of the
-    participant's mean over sessions).
+    Returns
+    -------
+    pd.DataFrame
+        Columns contrast, region, series, participant, session, value (ml) and percent (of the
+        participant's mean over sessions).
     """
     volumes = values[(values["statistic"] == VOLUME) & (values["session"] != MISSING)].copy()
     key = ["contrast", "region", "series", "participant"]
@@ -324,22 +372,27 @@ def session_volumes(values: pd.DataFrame) -> pd.DataFrame:
 def variability_table(values: pd.DataFrame) -> pd.DataFrame:
     """Return the variability of tissue volumes over the sessions of a participant.
 
-    A row per class and series: pooled standard deviation within participants (ml) and pooled
-    coefficient of variation (percent of the participant's mean). A method adds variability if its
-    value exceeds the measured scans' value. No rows if no participant has two sessions.
+    Each row is a class and series, with the pooled standard deviation within participants (ml) and
+    the pooled coefficient of variation (percent of the participant's mean). A method adds
+    variability if its value exceeds the value of the measured scans. The table is empty if no
+    participant has two sessions.
     """
     volumes = session_volumes(values)
     rows = []
-    for place, own in volumes.groupby(["contrast", "region", "series"], sort=False):
-        people = [part for _, part in own.groupby("participant")]
+    for place, series_volumes in volumes.groupby(["contrast", "region", "series"], sort=False):
+        participant_volumes = [part for _, part in series_volumes.groupby("participant")]
         rows.append(
             {
                 **dict(zip(("contrast", "region", "series"), place, strict=True)),
-                "n": len(people),
-                "n_scans": len(own),
-                "mean": float(own["value"].mean()),
-                "sd_within": within_unit_sd([part["value"].to_numpy() for part in people]),
-                "cv_percent": within_unit_sd([part["percent"].to_numpy() for part in people]),
+                "n": len(participant_volumes),
+                "n_scans": len(series_volumes),
+                "mean": float(series_volumes["value"].mean()),
+                "sd_within": within_unit_sd(
+                    [part["value"].to_numpy() for part in participant_volumes]
+                ),
+                "cv_percent": within_unit_sd(
+                    [part["percent"].to_numpy() for part in participant_volumes]
+                ),
             }
         )
     return pd.DataFrame(rows).reindex(columns=list(VARIABILITY_COLUMNS))

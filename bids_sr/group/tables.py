@@ -1,4 +1,4 @@
-"""The group's tables: one of all values, and one of all comparisons."""
+"""Group tables of all values and of all comparisons."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,68 +14,70 @@ from bids_sr.io.atomic_files import whole_file, write_json, write_whole
 from bids_sr.metrics.rows import COLUMNS, MISSING, columns_json
 
 COLUMN_TEXT: Mapping[str, Mapping[str, object]] = {
-    name: told or COLUMNS[name] for name, told in data_of("columns.json")["comparisons"].items()
+    name: text or COLUMNS[name] for name, text in data_of("columns.json")["comparisons"].items()
 }
-"""Columns of the table of comparisons, with what the sidecar says of them."""
+"""Columns of the table of comparisons, with their descriptions in the sidecar."""
 _COLUMNS_OF = "_columns"
-"""Between the name of a table and ``.json``: as ``group_metrics.json``, participants' metrics
-would inherit it.
-"""
+"""Suffix before ``.json``; participants' metrics would inherit from ``group_metrics.json``."""
 
 
 def write_tables(
     output_dir: Path, tables: pd.DataFrame, *, method: str, margin: float | None = None
 ) -> tuple[Joined, pd.DataFrame]:
-    """Write ``group_metrics`` and ``group_stats``, and return what they hold.
+    """Write ``group_metrics`` and ``group_stats``, and return their contents.
 
     Parameters
     ----------
     output_dir : Path
         Root of the derivatives.
     tables : pandas.DataFrame
-        Those of the participants.
+        Tables of the participants, from `bids_sr.group.input_tables.find_tables`.
     method : str
-        Default method; the primary comparisons are of `primary_method`.
+        Default method; the method of the primary comparison is selected by `primary_method`.
     margin : float, optional
-        Of equivalence, see `bids_sr.group.comparisons.margin_of`.
+        Equivalence margin, see `bids_sr.group.comparisons.margin_of`.
 
     Returns
     -------
     Joined, pandas.DataFrame
-        The values, and all comparisons, the primary ones first.
+        Values, and all comparisons with the primary ones first.
 
     Raises
     ------
     TableError
-        A table cannot be joined.
+        If a table cannot be joined.
     """
-    with whole_file(output_dir / "group_metrics.tsv") as beside:
-        with beside.open("w", encoding="utf-8") as stream:
+    with whole_file(output_dir / "group_metrics.tsv") as temporary:
+        with temporary.open("w", encoding="utf-8") as stream:
             joined = group_values.join_tables(tables, stream)
-        found = _all_comparisons(joined, primary_method(method, joined.methods), margin)
+        comparisons = _all_comparisons(joined, primary_method(method, joined.methods), margin)
     metrics = {**group_values.COLUMN_TEXT, **columns_json(joined.statistics)}
     for table, text in (("group_metrics", metrics), ("group_stats", COLUMN_TEXT)):
         write_json(output_dir / f"{table}{_COLUMNS_OF}.json", text)
-        # of 0.2.0 and before, inherited by BIDS
+        # written by 0.2.0 and earlier; participants' metrics inherit from it
         (output_dir / f"{table}.json").unlink(missing_ok=True)
-    write_whole(output_dir / "group_stats.tsv", _stats_text(found))
-    return joined, found
+    write_whole(output_dir / "group_stats.tsv", _stats_text(comparisons))
+    return joined, comparisons
 
 
 def _all_comparisons(joined: Joined, method: str, margin: float | None = None) -> pd.DataFrame:
-    """The primary comparisons of a method, then the exploratory ones of all.
+    """Return the primary comparisons of a method, followed by all exploratory comparisons.
 
-    `margin`: margin of equivalence; None: a tenth of the gap between B-spline and measured.
+    `margin` is the equivalence margin; None for a tenth of the gap between B-spline and measured.
     """
-    found = compare(joined.values, joined.methods, margin)
-    first = primary(joined.values, method)
-    return pd.concat([first, found], ignore_index=True) if len(first) else found
+    exploratory = compare(joined.values, joined.methods, margin)
+    prespecified = primary(joined.values, method)
+    return (
+        pd.concat([prespecified, exploratory], ignore_index=True)
+        if len(prespecified)
+        else exploratory
+    )
 
 
 def _stats_text(tests: pd.DataFrame) -> str:
-    """Comparisons as the text of ``group_stats.tsv``."""
+    """Return comparisons as the text of ``group_stats.tsv``."""
     table = tests.reindex(columns=list(COLUMN_TEXT)).replace(
         {"": None, np.inf: np.nan, -np.inf: np.nan}
     )
-    whole = table.astype(dict.fromkeys(("n_nonzero", "n_needed"), "Int64"))
-    return whole.to_csv(sep="\t", index=False, na_rep=MISSING, float_format="%.6g")
+    typed_table = table.astype(dict.fromkeys(("n_nonzero", "n_needed"), "Int64"))
+    return typed_table.to_csv(sep="\t", index=False, na_rep=MISSING, float_format="%.6g")

@@ -1,6 +1,7 @@
-"""Sampling of a participant's effect maps at the voxels of a template, each map interpolated once.
+"""Sampling of a participant's effect maps at the voxels of a template, interpolated only once.
 
-The way of a run's points is worked out once, and all maps on one grid are interpolated together.
+The template points of a run are transformed once, and all maps on one grid are interpolated
+together.
 """
 
 from __future__ import annotations
@@ -26,9 +27,20 @@ from bids_sr.spatial.transforms import moved, points_in
 
 @frozen
 class Target:
-    """Usable template voxels: grid, boolean mask, and their points (N, 3) in RAS mm.
+    """Usable voxels of a template.
 
-    `space`: name of the template as in TemplateFlow, cohort after a plus sign.
+    Attributes
+    ----------
+    space : str
+        TemplateFlow name of the template, with the cohort after a plus sign.
+    shape, affine
+        Grid.
+    mask : Array
+        Brain mask on the grid, boolean.
+    background : Array
+        T1w template on the grid.
+    points : Array
+        Coordinates of the mask's voxels, (N, 3) in RAS mm.
     """
 
     space: str
@@ -41,9 +53,9 @@ class Target:
 
 @lru_cache(maxsize=1)
 def target_of(space: str) -> Target:
-    """The 2 mm grid of a template and the voxels of its brain.
+    """Load the brain voxels of a template on its 2 mm grid.
 
-    `space`: name of the template as in TemplateFlow, cohort after a plus sign.
+    `space` is the TemplateFlow name of the template, with the cohort after a plus sign.
     """
     from bids_sr.registration.brain import two_mm_grid
     from bids_sr.registration.templates import load_template
@@ -76,135 +88,164 @@ def target_of(space: str) -> Target:
 def sample_points(data: Array, affine: Array, points: Array, *, order: int = 1) -> Array:
     """Sample an image at points (N, 3; RAS mm).
 
-    The values are 0 beyond half a voxel outside its outermost samples.
+    Values are 0 at points more than half a voxel beyond the outermost voxel centers.
 
-    `order`: order of the spline: 0 nearest neighbor, 1 linear.
+    Parameters
+    ----------
+    data : Array
+        Image (x, y, z).
+    affine : Array
+        Affine of the image (4, 4).
+    points : Array
+        Points (N, 3) in RAS mm.
+    order : int
+        Spline order: 0 for nearest neighbor, 1 for linear.
     """
     from scipy import ndimage
 
-    at = moved(np.linalg.inv(affine), points).T
+    indices = moved(np.linalg.inv(affine), points).T
     limits = np.array(data.shape)[:, None] - 0.5
-    outside = ((at < -0.5) | (at > limits)).any(axis=0)
-    values = ndimage.map_coordinates(data, at, order=order, mode="nearest", output=np.float32)
+    outside = ((indices < -0.5) | (indices > limits)).any(axis=0)
+    values = ndimage.map_coordinates(data, indices, order=order, mode="nearest", output=np.float32)
     values[outside] = 0
     return values
 
 
 @dataclass(slots=True)
 class Sampling:
-    """How a run reaches some voxels of the template."""
+    """Positions of template voxels in a run, with the scale of its effects."""
 
     run: RunMaps
-    target: Target  # of which `at`, (N,) boolean, tells the voxels
+    target: Target  # template; `at`, (N,) boolean, selects voxels of its mask
     at: Array
-    # (voxels of `at`, 3) in boldref's space; None: maps are in the template's space already
+    # (voxels of `at`, 3) in boldref space; None if stored maps are in template space
     points: Array | None
-    inside: Array  # (voxels of `at`,) whether they lie in the run's brain
-    scale: float  # turns signal into percent of the mean signal of the run's brain
-    # (voxels of `at`,) of the maps, where these are in the template's space and there is no way
+    inside: Array  # (voxels of `at`,) boolean; inside the brain mask of the run
+    scale: float  # factor from signal units to percent of the run's mean brain signal
+    # effects at (voxels of `at`,), if maps are stored in template space and transforms are missing
     stored: dict[MapKey, Array] = field(default_factory=dict)
 
-    def keep(self, which: Array) -> None:
-        """Go on with some of the voxels."""
+    def keep(self, selected: Array) -> None:
+        """Restrict the sampling to the selected voxels."""
         self.at = self.at.copy()
-        self.at[self.at] = which
-        self.points = None if self.points is None else self.points[which]
-        self.inside = self.inside[which]
-        self.stored = {key: values[which] for key, values in self.stored.items()}
+        self.at[self.at] = selected
+        self.points = None if self.points is None else self.points[selected]
+        self.inside = self.inside[selected]
+        self.stored = {key: values[selected] for key, values in self.stored.items()}
 
     def sampled(self, maps: Mapping[MapKey, tuple[Array, Array]]) -> dict[MapKey, Array]:
-        """Sample maps (data, affine) at the points, those on one grid together."""
-        out: dict[MapKey, Array] = {}
-        if self.points is None:  # maps that are in the template's space are read, not sampled
-            return out
+        """Sample maps (data, affine) at the points, with all maps on one grid together."""
+        effects: dict[MapKey, Array] = {}
+        if self.points is None:  # stored maps in template space need no sampling
+            return effects
         grids: dict[tuple[tuple[int, ...], bytes], list[MapKey]] = {}
         for name, (data, affine) in maps.items():
             grids.setdefault((data.shape, affine.tobytes()), []).append(name)
         for names in grids.values():
-            at = moved(np.linalg.inv(maps[names[0]][1]), self.points).T
-            found = linear_values(np.stack([maps[name][0] for name in names], axis=-1), at)
-            out |= zip(names, found.T, strict=True)
-        return out
+            indices = moved(np.linalg.inv(maps[names[0]][1]), self.points).T
+            grid_values = linear_values(
+                np.stack([maps[name][0] for name in names], axis=-1), indices
+            )
+            effects |= zip(names, grid_values.T, strict=True)
+        return effects
 
 
 def way_of(run: RunMaps, target: Target, at: Array) -> Sampling:
-    """How a run reaches the template: maps that are there already, else the stored transforms.
+    """Prepare the sampling of a run at template voxels.
 
-    `at`: (N,) boolean; voxels of the target's mask that are still of interest. Returns points of
-    the run for these voxels, or None for stored maps, and its scale.
+    The stored transforms are used if they exist, otherwise the maps in template space.
+
+    Parameters
+    ----------
+    run : RunMaps
+        Run with a brain mask and a boldref.
+    target : Target
+        Template.
+    at : Array
+        Remaining voxels of the target's mask, (N,) boolean.
+
+    Raises
+    ------
+    ValueError
+        If the brain mask or the boldref is missing.
     """
     if run.mask is None or run.boldref is None:
         raise ValueError(f"the outputs of {run.name} contain no brain mask or no boldref")
     mask, affine = load_image(run.mask)
     scale = 1.0 if run.in_percent else percent_scale(load_image(run.boldref)[0], mask > 0)
-    way = Sampling(run=run, target=target, at=at, points=None, inside=at[at], scale=scale)
+    sampling = Sampling(run=run, target=target, at=at, points=None, inside=at[at], scale=scale)
     if run.boldref2t1w and target.space in run.t1w2std:
         from bids_sr.registration.ants import carry_points
 
-        way.points = carry_points(
+        sampling.points = carry_points(
             target.points[at], [run.boldref2t1w, run.t1w2std[target.space]], seed=1
         )
-        way.inside = sample_points(mask, affine, way.points, order=0) > 0.5
-        return way
-    way.stored = {
+        sampling.inside = sample_points(mask, affine, sampling.points, order=0) > 0.5
+        return sampling
+    sampling.stored = {
         key: values
         for key in run.maps[target.space]
-        if key[3] == "effect" and (values := _stored(way, key)) is not None
+        if key[3] == "effect" and (values := _stored(sampling, key)) is not None
     }
-    way.inside = np.all([values != 0 for values in way.stored.values()], axis=0)
-    return way
+    sampling.inside = np.all([values != 0 for values in sampling.stored.values()], axis=0)
+    return sampling
 
 
-def _stored(way: Sampling, key: MapKey) -> Array | None:
-    """Return the values of a map in the target's space, or None where there is none.
+def _stored(sampling: Sampling, key: MapKey) -> Array | None:
+    """Return the values of a stored map in template space, or None if there is no such map.
 
-    One on another grid is interpolated where the run has no other way.
+    A map on another grid is only interpolated if the run has no transforms.
     """
-    path = way.run.map_file(key, way.target.space)
-    target = way.target
+    path = sampling.run.map_file(key, sampling.target.space)
+    target = sampling.target
     if path is None:
         return None
     data, affine = load_image(path)
     if data.shape == target.shape and np.allclose(affine, target.affine, atol=1e-3):
-        return data[target.mask][way.at]
-    return sample_points(data, affine, target.points[way.at]) if way.points is None else None
+        return data[target.mask][sampling.at]
+    return (
+        sample_points(data, affine, target.points[sampling.at])
+        if sampling.points is None
+        else None
+    )
 
 
-def _values_of(way: Sampling, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
-    """Return effect maps of a run on the template's voxels, each file read once.
+def _values_of(sampling: Sampling, keys: Sequence[MapKey]) -> dict[MapKey, Array]:
+    """Return effects of a run at the template voxels (N,; percent of the mean signal), by map.
 
-    Maps that the run lacks are absent.
-
-    `keys`: contrast, series, FWHM (mm) and statistic of each map. Returns values of each map at
-    the voxels (N,; percent of the mean signal).
+    Each file is read once. Maps that the run does not have are absent.
     """
-    effects = dict(way.stored)
+    effects = dict(sampling.stored)
     maps: dict[MapKey, tuple[Array, Array]] = {}
-    for key in keys if way.points is not None else ():
-        if (values := _stored(way, key)) is not None:
+    for key in keys if sampling.points is not None else ():
+        if (values := _stored(sampling, key)) is not None:
             effects[key] = values
-        elif (path := way.run.map_file(key)) is not None:
+        elif (path := sampling.run.map_file(key)) is not None:
             maps[key] = load_image(path)
-    effects |= way.sampled(maps)
-    return {key: effects[key] * np.float32(way.scale) for key in keys if key in effects}
+    effects |= sampling.sampled(maps)
+    return {key: effects[key] * np.float32(sampling.scale) for key in keys if key in effects}
 
 
-def _together(effects: Sequence[Array]) -> Array:
-    """Combine the effects of runs (N,) with equal weights, as a stored map of all runs is."""
+def _combine_effects(effects: Sequence[Array]) -> Array:
+    """Combine the effects of runs (N,) with equal weights, as in a stored map of all runs."""
     if len(effects) == 1:
         return effects[0]
-    # variances decide only which voxels count, which the brain masks have decided
-    known = np.ones_like(effects[0])
-    runs = [RunEstimate(effect=effect, variance=known, dof=1.0) for effect in effects]
+    # with equal weights, variances only select voxels, and the brain masks already did
+    ones = np.ones_like(effects[0])
+    runs = [RunEstimate(effect=effect, variance=ones, dof=1.0) for effect in effects]
     return combine_runs(runs, shared=1.0).effect
 
 
 @dataclass(slots=True)
 class ParticipantSampling:
-    """How the maps of a participant reach some voxels of the template.
+    """Sampling of a participant's maps at template voxels.
 
-    `combined`: maps of all runs together; None if none is stored. `runs`: the runs; empty if
-    every requested map of all runs is stored.
+    Attributes
+    ----------
+    combined : Sampling or None
+        Sampling of the stored maps of all runs; None if none is stored.
+    runs : Sequence[Sampling]
+        Sampling of runs; empty if all requested maps of all runs are stored.
     """
 
     combined: Sampling | None
@@ -212,77 +253,83 @@ class ParticipantSampling:
 
     @property
     def ways(self) -> list[Sampling]:
-        """Sampling of all maps."""
+        """Samplings of the combined maps and of the runs."""
         return [*([] if self.combined is None else [self.combined]), *self.runs]
 
     @property
     def inside(self) -> Array:
-        """Whether the voxels are in the brain in all maps, (voxels,)."""
-        return np.asarray(np.all([way.inside for way in self.ways], axis=0))
+        """Voxels inside the brain in all maps, (voxels,) boolean."""
+        return np.asarray(np.all([sampling.inside for sampling in self.ways], axis=0))
 
-    def keep(self, which: Array) -> None:
-        """Go on with some of the voxels."""
-        for way in self.ways:
-            way.keep(which)
+    def keep(self, selected: Array) -> None:
+        """Restrict all samplings to the selected voxels."""
+        for sampling in self.ways:
+            sampling.keep(selected)
 
 
 def ways_of(
     person: ParticipantMaps, target: Target, at: Array, keys: Sequence[MapKey]
 ) -> ParticipantSampling:
-    """Return how a participant's maps reach the template.
+    """Prepare the sampling of a participant's maps at template voxels.
 
-    Runs are only sampled for maps of `keys` that are not stored of all runs together.
+    Runs are only sampled if a map of `keys` is not stored for all runs together.
 
     Parameters
     ----------
     person : ParticipantMaps
         Maps of the participant.
     target : Target
-        Voxels of the template.
+        Template.
     at : Array
-        Voxels of its mask that are still of interest, (N,) boolean.
+        Remaining voxels of the target's mask, (N,) boolean.
     keys : Sequence[MapKey]
         Contrast, series, FWHM (mm) and statistic of each map.
     """
     combined = None
     if person.combined is not None:
         combined = way_of(person.combined, target, at)
-        _leave_out_unknown(combined, keys)
+        _restrict_to_common(combined, keys)
     stored = set() if person.combined is None else person.combined.map_keys()
-    lacking = {*keys} - stored
-    runs = [way_of(run, target, at) for run in in_order(person.runs) if lacking & run.map_keys()]
+    missing = {*keys} - stored
+    runs = [way_of(run, target, at) for run in in_order(person.runs) if missing & run.map_keys()]
     if len({run.session for run in person.runs}) == 1:
-        # runs of one session are combined in signal units, and the map is scaled as a whole
-        for way in runs:
-            way.scale = runs[0].scale
+        # runs of one session are combined in signal units, and the combined map is then scaled
+        for sampling in runs:
+            sampling.scale = runs[0].scale
     return ParticipantSampling(combined=combined, runs=runs)
 
 
-def _leave_out_unknown(way: Sampling, keys: Sequence[MapKey]) -> None:
-    """Restrict a sampling to voxels that all runs of a map have; other voxels of it are 0.
+def _restrict_to_common(sampling: Sampling, keys: Sequence[MapKey]) -> None:
+    """Restrict a sampling to voxels that all combined runs contain; combined maps are 0 elsewhere.
 
-    All series have the same voxels, so one series is read of each contrast.
+    The voxels do not depend on the series, so only one series is read per contrast.
     """
-    if way.points is None:
+    if sampling.points is None:
         return
-    for key in {key[0]: key for key in reversed(keys) if way.run.map_file(key)}.values():
-        data, affine = load_image(cast(Path, way.run.map_file(key)))
-        nearest = sample_points(data, affine, way.points, order=0)
-        way.inside = way.inside & (nearest != 0)
+    for key in {key[0]: key for key in reversed(keys) if sampling.run.map_file(key)}.values():
+        data, affine = load_image(cast(Path, sampling.run.map_file(key)))
+        nearest = sample_points(data, affine, sampling.points, order=0)
+        sampling.inside = sampling.inside & (nearest != 0)
 
 
 def participant_of(ways: ParticipantSampling, keys: Sequence[MapKey]) -> Mapping[MapKey, Array]:
-    """Return effects of one participant (N,; percent); those that no run has are absent.
+    """Return the effects of one participant (N,; percent), by map.
 
-    They are read from the map of all runs, or computed from the runs as that map would have been.
+    Effects are read from the stored map of all runs, or computed from the runs in the same way.
+    Maps that no run has are absent.
 
-    `keys`: contrast, series, FWHM (mm) and statistic of each map.
+    Parameters
+    ----------
+    ways : ParticipantSampling
+        Sampling of the participant's maps.
+    keys : Sequence[MapKey]
+        Contrast, series, FWHM (mm) and statistic of each map.
     """
     effects = {} if ways.combined is None else _values_of(ways.combined, keys)
-    lacking = [key for key in keys if key not in effects]
-    runs = [_values_of(way, lacking) for way in ways.runs]
-    for key in lacking:
-        of_runs = [values[key] for values in runs if key in values]
-        if of_runs:
-            effects[key] = _together(of_runs)
+    missing = [key for key in keys if key not in effects]
+    runs = [_values_of(sampling, missing) for sampling in ways.runs]
+    for key in missing:
+        run_effects = [values[key] for values in runs if key in values]
+        if run_effects:
+            effects[key] = _combine_effects(run_effects)
     return effects

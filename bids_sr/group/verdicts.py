@@ -1,7 +1,7 @@
-"""Group results in plain words: where each method is better, equal or worse, how surely.
+"""Group results in plain language: better, equal or worse methods, and their certainty.
 
-Comparisons are rows of the table that `bids_sr.group.comparisons` writes; a finding is all
-rows of one method on one question.
+Comparisons are rows of the table from `bids_sr.group.comparisons`. A finding contains all rows of
+one method on one question.
 """
 
 import math
@@ -44,10 +44,10 @@ from bids_sr.series import PLAIN
 from bids_sr.sr.method import offered_methods
 
 ComparisonRow = Any
-"""A comparison, by the names of its columns."""
+"""Comparison with columns as attributes."""
 FUNCTION, IMAGE, SIZE = "function", "image", "size"
 _METRIC = ["statistic", "band", "reference", "threshold"]
-# What can be told, and what it is evidence of; the strongest evidence first
+# reported metrics with their kind of evidence, strongest evidence first
 _EVIDENCE = (
     pd.DataFrame(
         [
@@ -74,31 +74,34 @@ _CLAIMS = {
     FUNCTION: ("is more accurate", "Accuracy"),
     IMAGE: ("has better image quality", "Image quality"),
 }
-"""What a method does that is better, and what is not assessed, by kind of evidence."""
+"""Predicate of a better method, and topic of a missing assessment, by kind of evidence."""
 _REGIONS = ("brain", ACQUIRED_ACTIVE, MISSING)
 
 
 def findings(comparisons: pd.DataFrame, methods: Sequence[str]) -> list[list[ComparisonRow]]:
     """Return the findings worth reporting, strongest evidence first.
 
-    There is one contrast and the least smoothing for each metric.
+    Each metric is reported for one contrast and the smallest smoothing: sizes for each condition
+    of a pair, as in the paper, and other metrics for the brain and the active region.
 
-    Sizes are told of each condition that has a partner, as in the paper; the rest for the brain
-    and the active region.
-
-    The rows of each finding; ``kind`` says what it is evidence of.
+    Returns
+    -------
+    list[list[ComparisonRow]]
+        Rows of each finding; ``kind`` is the kind of evidence.
     """
     exploratory = comparisons[
         comparisons["series"].isin(methods) & (comparisons["part"] == EXPLORATORY)
     ]
     exploratory = exploratory.assign(at=exploratory.index).merge(_EVIDENCE, on=_METRIC)
     partnered = {
-        each for pair in paired_conditions(comparisons["contrast"]).values() for each in pair
+        contrast
+        for pair in paired_conditions(comparisons["contrast"]).values()
+        for contrast in pair
     }
-    alone = (exploratory["statistic"] == "size_acquired_voxels") & ~exploratory["contrast"].isin(
-        partnered
-    )
-    exploratory = exploratory[exploratory["region"].isin(_REGIONS) & ~alone]
+    is_unpaired = (exploratory["statistic"] == "size_acquired_voxels") & ~exploratory[
+        "contrast"
+    ].isin(partnered)
+    exploratory = exploratory[exploratory["region"].isin(_REGIONS) & ~is_unpaired]
     exploratory = exploratory.assign(
         single=exploratory["contrast"] != "all",
         of_size=exploratory["contrast"].where(exploratory["kind"] == SIZE, ""),
@@ -107,30 +110,36 @@ def findings(comparisons: pd.DataFrame, methods: Sequence[str]) -> list[list[Com
         question=exploratory.groupby(QUESTION, sort=False).ngroup(),
     ).sort_values(["single", "fwhm_mm", "contrast", "at"])
     groups = ["task", "variant", "table", *_METRIC, "region", "of_size"]
-    chosen = exploratory[
+    selected = exploratory[
         exploratory["question"].isin(exploratory.drop_duplicates(groups)["question"])
     ]
-    chosen = chosen.sort_values(
+    selected = selected.sort_values(
         ["strength", "task", "place", "contrast", "question", "under_test", "at"]
     )
     return [
-        list(own.itertuples()) for _, own in chosen.groupby(["question", "under_test"], sort=False)
+        list(rows.itertuples())
+        for _, rows in selected.groupby(["question", "under_test"], sort=False)
     ]
 
 
 def paired_conditions(contrasts: pd.Series) -> dict[str, tuple[str, str]]:
-    """Return contrasts that compare two others, named by the two joined by ``+``.
+    """Return the pairs of contrasts that have a joint contrast, named by both joined by ``+``.
 
-    The two contrasts by their joint name; empty for none.
+    Returns
+    -------
+    dict[str, tuple[str, str]]
+        Both contrasts by the name of the joint contrast; {} if there are no pairs.
     """
-    known = list(contrasts.unique())
-    return {name: (a, b) for a, b in product(known, known) if (name := f"{a}+{b}") in known}
+    available = list(contrasts.unique())
+    return {
+        name: (a, b) for a, b in product(available, available) if (name := f"{a}+{b}") in available
+    }
 
 
 def where_text(question: ComparisonRow) -> str:
-    """Task, region, contrast and smoothing of a question."""
-    known = {MISSING: "", "all": "all conditions"}
-    contrast = known.get(question.contrast, question.contrast.replace("+", " and "))
+    """Return task, region, contrast and smoothing of a question as text."""
+    special_texts = {MISSING: "", "all": "all conditions"}
+    contrast = special_texts.get(question.contrast, question.contrast.replace("+", " and "))
     smoothing = (
         f"smoothed with a {question.fwhm_mm:g} mm FWHM kernel"
         if question.fwhm_mm
@@ -141,12 +150,12 @@ def where_text(question: ComparisonRow) -> str:
 
 
 def task_text(question: ComparisonRow) -> str:
-    """Task and variant of a question."""
+    """Return task and variant of a question as text."""
     return f"task {question.task}" + f", {question.variant}" * (question.variant != MISSING)
 
 
 def difference_text(row: ComparisonRow, form: str = "+.3g") -> str:
-    """A difference with its interval."""
+    """Return a difference with its interval as text."""
     return estimate(row.difference, row.lower, row.upper, form)
 
 
@@ -155,50 +164,53 @@ def _p_text(value: float) -> str:
 
 
 def _names(rows: Iterable[ComparisonRow]) -> str:
-    """What is compared with, as a list in a sentence."""
+    """Return the references of comparisons as a list in a sentence."""
     return names(series_text(row.minus) for row in rows)
 
 
 def _compared(finding: Sequence[ComparisonRow], *roles: str) -> list[ComparisonRow]:
-    """Rows of a finding with references of these roles; without any, all but placebos."""
+    """Return rows of a finding with these reference roles; by default, all but placebos."""
     return [row for row in finding if (row.role in roles if roles else row.role != "placebo")]
 
 
-def _least(rows: Sequence[ComparisonRow]) -> str:
-    """The smallest of some differences, as that which all reach."""
-    most = "at least " if len(rows) > 1 else ""
-    return most + difference_text(min(rows, key=lambda row: abs(row.difference)))
+def _bound_text(rows: Sequence[ComparisonRow]) -> str:
+    """Return the smallest of several differences as text, with *at least* if there are several."""
+    prefix = "at least " if len(rows) > 1 else ""
+    return prefix + difference_text(min(rows, key=lambda row: abs(row.difference)))
 
 
 def _group_text(word: str, rows: Sequence[ComparisonRow]) -> str:
     if word == UNDECIDED:
         return _undecided_text(rows)
-    said = f"{DECISIONS[word][2]} {_names(rows)}"
+    clause = f"{DECISIONS[word][2]} {_names(rows)}"
     if word == SAME:
         bound = (
             f" within ±{number(rows[0].margin, '.3g')}" if math.isfinite(rows[0].margin) else ""
         )
-        return said + bound
-    return f"{said} (by {_least(rows)}, {_p_text(max(row.p_holm for row in rows))})"
+        return clause + bound
+    return f"{clause} (by {_bound_text(rows)}, {_p_text(max(row.p_holm for row in rows))})"
 
 
 def _undecided_text(rows: Sequence[ComparisonRow]) -> str:
-    """Describe comparisons not significant after correction, with size if the CI excludes 0."""
+    """Describe comparisons that are not significant after correction.
+
+    The difference is included if its confidence interval excludes 0.
+    """
     texts = []
     for sign, word in ((1, "above"), (-1, "below"), (0, "")):
-        if some := [row for row in rows if _side(row) == sign]:
-            apart = (
-                f"is {word} {_names(some)} by {_least(some)}, which is not significant after"
+        if group := [row for row in rows if _side(row) == sign]:
+            difference = (
+                f"is {word} {_names(group)} by {_bound_text(group)}, which is not significant after"
                 " correction"
             )
-            texts.append(apart if sign else f"{DECISIONS[UNDECIDED][2]} {_names(some)}")
+            texts.append(difference if sign else f"{DECISIONS[UNDECIDED][2]} {_names(group)}")
     return "; ".join(texts)
 
 
 def _side(row: ComparisonRow) -> int:
-    """Return the side of 0 on which a whole confidence interval lies.
+    """Return the sign of a confidence interval that excludes 0.
 
-    It is 0 where the interval contains 0 or has less than the usual confidence.
+    The result is 0 if the interval contains 0 or its confidence level is below 95 %.
     """
     if not row.level >= 1 - ALPHA - 0.001:
         return 0
@@ -206,93 +218,89 @@ def _side(row: ComparisonRow) -> int:
 
 
 def question_text(row: ComparisonRow) -> str:
-    """What is measured, and against what.
-
-    Statistic with its band, and the reference where it is known.
-    """
+    """Return the measured quantity, and the reference if it is known, as text."""
     return " ".join(filter(None, [measure_text(row), against(row)]))
 
 
 def title_text(row: ComparisonRow) -> str:
-    """What is measured and where, as a title.
+    """Return the measured quantity with task, region, contrast and smoothing as a title.
 
-    Measure, task, region, contrast and smoothing, with a capital first letter.
+    The first letter is a capital.
     """
     return f"{capital(question_text(row))}, {where_text(row)}"
 
 
-def _about(finding: Sequence[ComparisonRow]) -> str:
-    """What a sentence on a finding begins with."""
+def _subject_text(finding: Sequence[ComparisonRow]) -> str:
+    """Return the beginning of a sentence on a finding: title and number of participants."""
     count = max((row.n for row in _compared(finding)), default=0)
     return f"{title_text(finding[0])}, n = {count}"
 
 
 def sentence(finding: Sequence[ComparisonRow]) -> str:
-    """A finding as one sentence, plain text."""
-    own = _compared(finding)
-    groups = {word: [row for row in own if row.word == word] for word in DECISIONS}
-    said = [_group_text(word, some) for word, some in groups.items() if some]
+    """Return a finding as one sentence in plain text."""
+    compared = _compared(finding)
+    groups = {word: [row for row in compared if row.word == word] for word in DECISIONS}
+    clauses = [_group_text(word, word_rows) for word, word_rows in groups.items() if word_rows]
     caveat = " A smaller region or overlap is not necessarily an improvement."
-    tail = caveat if said and finding[0].kind == SIZE else ""
-    notes = {_attainable(row) for row in groups[UNDECIDED]} - {""}
-    tail += f" {capital('; '.join(sorted(notes)))}." if notes else ""
-    told = f"{finding[0].series} {'; '.join(said)}" if said else "no comparison available"
-    return f"{_about(finding)}: {told}.{tail}"
+    ending = caveat if clauses and finding[0].kind == SIZE else ""
+    notes = {_attainable_note(row) for row in groups[UNDECIDED]} - {""}
+    ending += f" {capital('; '.join(sorted(notes)))}." if notes else ""
+    result = f"{finding[0].series} {'; '.join(clauses)}" if clauses else "no comparison available"
+    return f"{_subject_text(finding)}: {result}.{ending}"
 
 
 def placebo_sentence(finding: Sequence[ComparisonRow]) -> str:
-    """Describe what of a finding is specific to the participants' data; empty without controls.
-
-    Sentence on the control analyses, or an empty text.
-    """
+    """Describe the comparisons with negative controls in one sentence, "" if there are none."""
     placebos = _compared(finding, "placebo")
     groups = {
         "better": [row for row in placebos if row.word == "better"],
         UNDECIDED: [row for row in placebos if row.word != "better"],
     }
     parts = [
-        f"{DECISIONS[word][2]} the {'controls' if len(own) > 1 else 'control'} {_names(own)}"
-        for word, own in groups.items()
-        if own
+        f"{DECISIONS[word][2]} the {'controls' if len(rows) > 1 else 'control'} {_names(rows)}"
+        for word, rows in groups.items()
+        if rows
     ]
-    return f"{_about(finding)}: {finding[0].series} {'; '.join(parts)}." if parts else ""
+    return f"{_subject_text(finding)}: {finding[0].series} {'; '.join(parts)}." if parts else ""
 
 
 def verdict(findings_of: Sequence[Sequence[ComparisonRow]], methods: Sequence[str]) -> list[str]:
-    """Return the claims for each task and method: one line on function and one on images."""
+    """Return the claims per task and method: one line on function and one on images."""
     lines = []
-    for task in dict.fromkeys((each[0].task, each[0].variant) for each in findings_of):
+    for task in dict.fromkeys((finding[0].task, finding[0].variant) for finding in findings_of):
         for method in methods:
-            of_method = [
-                each
-                for each in findings_of
-                if (each[0].series, each[0].task, each[0].variant) == (method, *task)
+            method_findings = [
+                finding
+                for finding in findings_of
+                if (finding[0].series, finding[0].task, finding[0].variant) == (method, *task)
             ]
             for kind, (_, topic) in _CLAIMS.items():
-                first = next((each for each in of_method if each[0].kind == kind), None)
-                if first is not None:
-                    lines.append(_claim(first))
-                elif of_method:
+                strongest = next(
+                    (finding for finding in method_findings if finding[0].kind == kind), None
+                )
+                if strongest is not None:
+                    lines.append(_claim(strongest))
+                elif method_findings:
                     lines.append(f"{method}: {topic} not assessed: {_NO_DATA}.")
-    return list(dict.fromkeys(lines))  # what holds of several tasks is said once
+    return list(dict.fromkeys(lines))  # claims that are equal for several tasks appear once
 
 
 def _claim(finding: Sequence[ComparisonRow]) -> str:
-    """Judge one method by its strongest evidence: baselines and controls, then methods."""
+    """Judge one method by its strongest evidence against baselines, controls and other methods."""
     method, (claim, _) = finding[0].series, _CLAIMS[finding[0].kind]
-    # arithmetic among the methods
+    # simple arithmetic has the role of a method, but is a baseline here
     plain = [row for row in _compared(finding, "method") if row.minus in PLAIN]
     compared = [*_compared(finding, "acquired", "baseline", "control"), *plain]
     better, worse = ([row for row in compared if row.word == word] for word in ("better", "worse"))
-    rest = [row for row in compared if row.word != "better"]
+    not_better = [row for row in compared if row.word != "better"]
     if not compared:
         text = f"There is no baseline for a comparison with {method}"
-    elif not rest and compared[0].lower_of_series <= 0:
+    elif not not_better and compared[0].lower_of_series <= 0:
         text = (
             f"{method} has a higher explained variance than every baseline, but its explained"
             " variance does not differ from 0"
         )
-    elif not rest:
+    elif not not_better:
         denoised = (
             " and denoised B-spline" if any(row.role == "control" for row in compared) else ""
         )
@@ -300,8 +308,8 @@ def _claim(finding: Sequence[ComparisonRow]) -> str:
     elif worse:
         text = f"{method} is worse than {_names(worse)}"
     elif better:
-        text = f"{method} {claim} than {_names(better)}, not shown against {_names(rest)}"
-    elif too_few := next(filter(None, map(_attainable, compared)), ""):
+        text = f"{method} {claim} than {_names(better)}, not shown against {_names(not_better)}"
+    elif too_few := next(filter(None, map(_attainable_note, compared)), ""):
         text = (
             f"No difference between {method} and a baseline could reach significance ({too_few})"
         )
@@ -309,16 +317,16 @@ def _claim(finding: Sequence[ComparisonRow]) -> str:
         text = f"{method} {DECISIONS[UNDECIDED][2]} any baseline"
     count = max((row.n for row in compared), default=0)
     text += f" ({question_text(finding[0])}; {where_text(finding[0])}; n = {count})"
-    others = [
+    method_texts = [
         f"{row.word} than {series_text(row.minus)}"
         for row in _compared(finding, "method")
         if row not in compared and row.word in ("better", "worse")
     ]
-    return "; ".join(filter(None, [text, " and ".join(others)])) + "."
+    return "; ".join(filter(None, [text, " and ".join(method_texts)])) + "."
 
 
-def _attainable(row: ComparisonRow) -> str:
-    """Why a comparison could not be significant; empty where it could."""
+def _attainable_note(row: ComparisonRow) -> str:
+    """Explain why a comparison could not be significant, "" if it could."""
     return attainable_text(row.n_nonzero, row.p_smallest, row.family) if row.n > 1 else ""
 
 
@@ -326,41 +334,52 @@ _NO_DATA = "no reference data"
 
 
 def why_not_assessed(task: str, values: pd.DataFrame, table: pd.DataFrame, method: str) -> str:
-    """Explain a missing primary comparison: no reference, an uninformative one, or no values.
+    """Explain a missing primary comparison.
 
-    `values` and `table` as in `bids_sr.group.values.Joined`.
+    Possible reasons are missing or uninformative references, and missing values of the method.
+    `values` and `table` are `values` and `told` of `bids_sr.group.values.Joined`.
     """
-    of_task = values[(values["task"] == task) & on_accuracy(values)]
+    task_values = values[(values["task"] == task) & on_accuracy(values)]
     unapplied = (
         (table["statistic"] == APPLIED) & (table["series"] == method) & (table["task"] == task)
     )
-    if of_task.empty:
+    if task_values.empty:
         return _NO_DATA
-    if not np.isfinite(of_people(of_task)).any(axis=None):
+    if not np.isfinite(of_people(task_values)).any(axis=None):
         return "the reference data have no reproducible detail beyond the acquired resolution"
     if unapplied.any():
-        many = f"in {unapplied.sum()} run{'s' if unapplied.sum() > 1 else ''}"
-        return f"{method} was not applied {many} (it was zero filled)"
-    if method not in set(of_task["series"]):
+        run_text = f"in {unapplied.sum()} run{'s' if unapplied.sum() > 1 else ''}"
+        return f"{method} was not applied {run_text} (it was zero filled)"
+    if method not in set(task_values["series"]):
         return f"{method} was not run"
     return f"{method} has no defined values in the whole brain"
 
 
 def not_assessed_text(task: str, values: pd.DataFrame, table: pd.DataFrame, method: str) -> str:
-    """Return a sentence on a missing primary comparison that does not deny other methods' values.
+    """Return a sentence on a missing primary comparison.
 
-    `task`: label of the task. `values` and `table` as in `bids_sr.group.values.Joined`.
-    `method`: method of the primary comparison.
+    If other methods have values, the sentence refers to them.
+
+    Parameters
+    ----------
+    task : str
+        Task label.
+    values, table : pd.DataFrame
+        `values` and `told` of `bids_sr.group.values.Joined`.
+    method : str
+        Method of the primary comparison.
     """
     reason = why_not_assessed(task, values, table, method)
-    of_task = values[(values["task"] == task) & on_accuracy(values)]
-    known = of_task[np.isfinite(of_people(of_task)).any(axis=1)]["series"]
-    others = [name for name in offered_methods() if name in set(known) and name != method]
-    if not others:
+    task_values = values[(values["task"] == task) & on_accuracy(values)]
+    evaluated = task_values[np.isfinite(of_people(task_values)).any(axis=1)]["series"]
+    alternatives = [
+        name for name in offered_methods() if name in set(evaluated) and name != method
+    ]
+    if not alternatives:
         return f"Accuracy was not assessed: {reason}"
     return (
         f"The accuracy of {method}, the prespecified method, was not assessed: {reason}. For"
-        f" {names(others)}, see the section Exploratory comparisons"
+        f" {names(alternatives)}, see the section Exploratory comparisons"
     )
 
 
@@ -369,44 +388,60 @@ def group_answer_html(
     tasks: Mapping[str, Mapping[str, int]],
     sentences: Mapping[str, str] | None = None,
 ) -> Markup:
-    """Render each task's answer: sentence, three numbers and basis; tasks without truth say so.
+    """Render the answer per task: a sentence, three numbers and their basis.
 
-    `tasks`: participants of all tasks, with the number of their runs; empty: only those of the
-    comparisons. `sentences`: by task, what is said without a primary comparison
-    (`not_assessed_text`); else, that there are no reference data.
+    Tasks without a primary comparison have a sentence with the reason.
+
+    Parameters
+    ----------
+    comparisons : pd.DataFrame
+        All comparisons.
+    tasks : Mapping[str, Mapping[str, int]]
+        Participants of all tasks with their numbers of runs; if empty, only tasks with a primary
+        comparison are shown.
+    sentences : Mapping[str, str], optional
+        Sentence on the missing primary comparison by task (`not_assessed_text`). By default, the
+        sentence says that there are no reference data.
     """
     primary = (
         list(comparisons[comparisons["part"] == PRIMARY].itertuples()) if len(comparisons) else []
     )
     parts = [_answer(row, tasks.get(row.task, {})) for row in primary]
-    lacking = [task for task in tasks if task not in {row.task for row in primary}]
+    unassessed = [task for task in tasks if task not in {row.task for row in primary}]
     by_sentence: dict[str, list[str]] = {}
-    for task in lacking or [""] * (not primary):
+    for task in unassessed or [""] * (not primary):
         sentence = (sentences or {}).get(task, f"Accuracy not assessed: {_NO_DATA}")
         by_sentence.setdefault(sentence, []).append(task)
-    for sentence, which in by_sentence.items():
-        named = f" (task {', '.join(which)})" if len(tasks) > 1 else ""
+    for sentence, tasks_with_sentence in by_sentence.items():
+        task_note = f" (task {', '.join(tasks_with_sentence)})" if len(tasks) > 1 else ""
         evidence = "If a self-test was possible, its results are shown in the participant reports"
-        headline = f"{sentence}{named}."
+        headline = f"{sentence}{task_note}."
         parts.append(render("group_answer", "", *MARKS["not assessed"], headline, evidence, []))
     return joined(parts)
 
 
 def people_text(people: Mapping[str, int]) -> list[str]:
-    """Participants, with the number of their runs where it is not one.
+    """Return participants as text, with the number of runs unless it is one.
 
     >>> people_text({"sub-01": 1, "sub-02": 2})
     ['sub-01', 'sub-02 (2 runs)']
     """
-    return [who if runs == 1 else f"{who} ({runs} runs)" for who, runs in people.items()]
+    return [
+        participant if runs == 1 else f"{participant} ({runs} runs)"
+        for participant, runs in people.items()
+    ]
 
 
 def _answer(row: ComparisonRow, people: Mapping[str, int]) -> Markup:
-    without = people_text(
-        {who: runs for who, runs in people.items() if who not in row.participants}
+    excluded = people_text(
+        {
+            participant: runs
+            for participant, runs in people.items()
+            if participant not in row.participants
+        }
     )
     words = capital(f"compared {against(row)}")
-    words += f". Without a value: {', '.join(without)}" if without else ""
+    words += f". Without a value: {', '.join(excluded)}" if excluded else ""
     return render(
         "group_answer",
         f"{where_text(row)} · n = {row.n}",
@@ -418,7 +453,10 @@ def _answer(row: ComparisonRow, people: Mapping[str, int]) -> Markup:
 
 
 def status(row: ComparisonRow) -> str:
-    """Return status of a primary comparison: more accurate, not so, or not assessed."""
+    """Return the status of a primary comparison.
+
+    The status is *more accurate*, *not more accurate* or *not assessed*.
+    """
     if row.n < 2:
         return "not assessed"
     if row.word == SETTLED[1] and row.lower_of_series > 0:
@@ -427,7 +465,10 @@ def status(row: ComparisonRow) -> str:
 
 
 def _primary_sentence(row: ComparisonRow) -> str:
-    """Whether the finer map is truer, by how much and in how many participants, as plain text."""
+    """Return the result of a primary comparison in plain text.
+
+    The sentences contain the difference, its interval, and the number of participants with a gain.
+    """
     if row.n < 2:
         return (
             f"Accuracy was assessed in {row.n} participant, which is too few for a test across"
@@ -436,23 +477,23 @@ def _primary_sentence(row: ComparisonRow) -> str:
     level = f"{100 * min(row.level, 0.95):.0f} % interval across participants"
     corrected = f"corrected for {row.family} tasks" if row.family > 1 else "not corrected"
     if status(row) == "more accurate":
-        what = (
+        result = (
             f"With respect to fine detail, the {row.series} map is more accurate than every"
             " reference series of the participant"
         )
     elif row.word == SETTLED[1]:
-        what = (
+        result = (
             f"The explained variance is higher for {row.series} than for every reference series"
             " of the participant, but does not differ from 0"
         )
     else:
         word = "is not more accurate than" if BELOW in row.note else DECISIONS[UNDECIDED][2]
-        what = (
+        result = (
             f"With respect to fine detail, the {row.series} map {word} the strongest reference"
             " series of the participant"
         )
     return (
-        f"{what}. The difference in {measure_text(row)} is {difference_text(row, '+.3f')}"
+        f"{result}. The difference in {measure_text(row)} is {difference_text(row, '+.3f')}"
         f" ({level}) and is positive in {row.n_above} of {row.n} participants"
         f" ({_p_text(row.p_holm)}, exact signed-rank test of one prespecified comparison,"
         f" {corrected})."
@@ -460,8 +501,8 @@ def _primary_sentence(row: ComparisonRow) -> str:
 
 
 def _primary_numbers(row: ComparisonRow) -> list[Card]:
-    """Difference, participants above, and participants needed."""
-    medians = (number(each, ".3f") for each in (row.median_series, row.median_minus))
+    """Return cards with the difference, participants with a gain, and participants needed."""
+    medians = (number(median, ".3f") for median in (row.median_series, row.median_minus))
     numbers = [
         Card(
             value=number(row.difference, "+.3f"),

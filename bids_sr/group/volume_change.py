@@ -1,7 +1,7 @@
 """Tissue volumes over time: change from baseline by month (attention-unet, figure 13).
 
-A participant is one unit at each time. Participants whose high-resolution scans only were measured
-(``--anat-control``) count like all others.
+A participant is one unit at each time. Participants who only have measured high-resolution scans
+(``--anat-control``) are treated like all others.
 """
 
 import re
@@ -13,25 +13,25 @@ import pandas as pd
 from bids_sr.metrics.rows import MISSING
 
 BASELINE = "0"
-"""Time of the baseline in months."""
+"""Time label of the baseline, in months."""
 _PLACE = ["contrast", "region", "series"]
 
 
 def knows_months(values: pd.DataFrame) -> bool:
-    """Return whether the month of two sessions of any participant is known.
+    """Return whether any participant has two sessions with known months.
 
-    `values`: rows of `structural_values.read_values`.
+    `values` are rows of `structural_values.read_values`.
     """
-    known = values[values["month"].notna() & (values["session"] != MISSING)]
-    return bool((known.groupby("participant")["session"].nunique() >= 2).any())
+    dated = values[values["month"].notna() & (values["session"] != MISSING)]
+    return bool((dated.groupby("participant")["session"].nunique() >= 2).any())
 
 
 def timed_volumes(values: pd.DataFrame) -> pd.DataFrame:
     """Return the tissue volumes of participants at each time.
 
     Times are whole months since the participant's first session, or session labels if no month is
-    known. Several sessions in one month are averaged. Participants with one session count at their
-    time, as in figure 13.
+    known. Several sessions in one month are averaged. Participants with one session are included,
+    as in figure 13.
 
     Parameters
     ----------
@@ -42,19 +42,19 @@ def timed_volumes(values: pd.DataFrame) -> pd.DataFrame:
     -------
     pd.DataFrame
         Columns contrast, region, series, participant, time, value (ml), and change (percent of the
-        volume at baseline; NaN without one). Empty if no participant has two sessions.
+        volume at baseline; NaN if it is missing). Empty if no participant has two sessions.
     """
     columns = [*_PLACE, "participant", "time", "value", "change"]
     volumes = values[(values["statistic"] == "tissue_volume") & (values["session"] != MISSING)]
     by_month = knows_months(values)
     if by_month:
         volumes = volumes[volumes["month"].notna()]
-        whole = volumes["month"].round().astype(int)
-        volumes = volumes.assign(time=whole.astype(str))
+        rounded = volumes["month"].round().astype(int)
+        volumes = volumes.assign(time=rounded.astype(str))
     else:
         volumes = volumes.assign(time=volumes["session"])
-    repeated = volumes.groupby("participant")["session"].nunique()
-    if not (repeated >= 2).any():
+    n_sessions = volumes.groupby("participant")["session"].nunique()
+    if not (n_sessions >= 2).any():
         return pd.DataFrame(columns=columns)
     key = [*_PLACE, "participant"]
     means = volumes.groupby([*key, "time"], sort=False)["value"].mean().reset_index()
@@ -67,7 +67,7 @@ def timed_volumes(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_order(times: Sequence[str] | pd.Series) -> list[str]:
-    """Return distinct times in order; digits in them count as numbers.
+    """Sort distinct times; digits are compared as numbers.
 
     >>> in_order(["10", "2", "0"]), in_order(["m10", "m2", "base"])
     (['0', '2', '10'], ['base', 'm2', 'm10'])
@@ -83,17 +83,18 @@ def in_order(times: Sequence[str] | pd.Series) -> list[str]:
 def change_table(values: pd.DataFrame) -> pd.DataFrame:
     """Summarize volumes and their change from baseline over participants at each time.
 
-    The paper prints medians and quartiles of differences without saying whether their sign was
-    kept: both are given, with the sign and without. No rows if no participant has two sessions.
+    The paper reports medians and quartiles of differences, but not whether they are signed, so
+    both signed and absolute changes are summarized. The table is empty if no participant has two
+    sessions.
 
-    `values`: rows of `structural_values.read_values`.
+    `values` are rows of `structural_values.read_values`.
     """
     volumes = timed_volumes(values)
     rows = []
-    for place, own in volumes.groupby(_PLACE, sort=False):
-        start = in_order(own["time"])[0]
-        for time in in_order(own["time"]):
-            part = own[own["time"] == time]
+    for place, place_volumes in volumes.groupby(_PLACE, sort=False):
+        start = in_order(place_volumes["time"])[0]
+        for time in in_order(place_volumes["time"]):
+            part = place_volumes[place_volumes["time"] == time]
             change = part["change"].dropna() if time != start else part["change"].iloc[:0]
             rows.append(
                 {

@@ -1,7 +1,7 @@
-"""Voxelwise tests over participants by running sums.
+"""Voxelwise tests across participants by running sums.
 
-nilearn's second-level model gives the same (as a test shows), but holds the maps of all
-participants in memory.
+nilearn's second-level model computes the same statistics, but keeps the maps of all participants
+in memory.
 """
 
 from dataclasses import dataclass, field
@@ -19,11 +19,18 @@ Z_SHOWN = 3.1
 
 @frozen
 class GroupMaps:
-    """All group maps, and what was left out and why.
+    """Group maps, and reasons for exclusions.
 
-    `space`: template's space; None where nothing could be made. `maps`: rows of
-    `group_maps._one_map`, in the order of task, contrast, series. `background`, `mask`: the
-    template, and which voxels were tested, on the maps' grid; None without maps.
+    Attributes
+    ----------
+    space : str or None
+        Template space; None if no map could be computed.
+    maps : pd.DataFrame
+        One row per map (see `bids_sr.group.maps.group_maps`), sorted by task, contrast and series.
+    left_out : tuple[str, ...]
+        Sentences on excluded runs and maps.
+    background, mask : Volume or None
+        Template and tested voxels on the grid of the maps; None if no map could be computed.
     """
 
     space: str | None = None
@@ -33,20 +40,20 @@ class GroupMaps:
     mask: Volume | None = None
 
 
-_SMALLEST_P = 1e-300  # so that z stays finite
+_SMALLEST_P = 1e-300  # lower limit of p, which keeps z finite
 FWE = 0.05
 
 
 def flipped(values: Array, flips: int, seed: int) -> tuple[Array, float]:
-    """Return −log10 of p, and the abs(t) above which it is <= .05 (inf: out of reach).
+    """Correct p values of a one-sample t test for all voxels by random sign flips.
 
-    They are two-sided and corrected for all voxels by the largest abs(t) of random sign flips
-    (`nilearn.mass_univariate.permuted_ols`); p is 1 where nothing varies.
+    The p values are two-sided, with family-wise error correction by the largest abs(t) of each
+    flip (`nilearn.mass_univariate.permuted_ols`).
 
     Parameters
     ----------
     values : Array
-        Effects on one grid (participants, N voxels; shape (n, N)).
+        Effects on one grid, (participants, N).
     flips : int
         Number of random sign flips.
     seed : int
@@ -55,26 +62,27 @@ def flipped(values: Array, flips: int, seed: int) -> tuple[Array, float]:
     Returns
     -------
     tuple[Array, float]
-        −log10 of p (N,), and the threshold of abs(t).
+        −log10 of p (N,), 0 in voxels without variance, and the abs(t) above which p <= .05 (inf if
+        .05 cannot be reached).
     """
     from nilearn.mass_univariate import permuted_ols
 
     varies = np.ptp(values, axis=0) > 0
-    tested = permuted_ols(
+    result = permuted_ols(
         np.ones((len(values), 1)), values[:, varies], n_perm=flips, random_state=seed
     )
-    if isinstance(tested, dict):  # since 0.13
-        tested = tested["logp_max_t"], tested["t"], tested["h0_max_t"]
-    p, _, largest = tested
+    if isinstance(result, dict):  # nilearn 0.13 and later
+        result = result["logp_max_t"], result["t"], result["h0_max_t"]
+    p, _, largest = result
     logp = np.zeros(values.shape[1], dtype=np.float32)
     logp[varies] = p[0]
-    few = int(FWE * (flips + 1))
-    return logp, float(np.sort(largest[0])[-few]) if few else np.inf
+    n_above = int(FWE * (flips + 1))
+    return logp, float(np.sort(largest[0])[-n_above]) if n_above else np.inf
 
 
 @dataclass(slots=True)
 class Running:
-    """Mean and sum of squared deviations of what was added (Welford), (voxels,) each."""
+    """Running mean and sum of squared deviations of maps (Welford), (voxels,) each."""
 
     mean: Array
     squares: Array
@@ -82,36 +90,41 @@ class Running:
 
     @classmethod
     def of(cls, voxels: int) -> "Running":
-        """Return sums over no participant."""
+        """Return sums without participants."""
         return cls(mean=np.zeros(voxels), squares=np.zeros(voxels))
 
-    def add(self, values: Array, who: str) -> None:
-        """Add one participant's values, (voxels,)."""
-        self.people.append(who)
-        away = values - self.mean
-        self.mean += away / len(self.people)
-        away *= values - self.mean
-        self.squares += away
+    def add(self, values: Array, participant: str) -> None:
+        """Add the values (voxels,) of one participant."""
+        self.people.append(participant)
+        deviation = values - self.mean
+        self.mean += deviation / len(self.people)
+        deviation *= values - self.mean
+        self.squares += deviation
 
-    def keep(self, which: Array) -> None:
-        """Go on with some of the voxels."""
-        self.mean = self.mean[which]
-        self.squares = self.squares[which]
+    def keep(self, selected: Array) -> None:
+        """Restrict the sums to the selected voxels."""
+        self.mean = self.mean[selected]
+        self.squares = self.squares[selected]
 
-    def join(self, other: "Running") -> None:
-        """Add all that another holds of the same voxels (Chan)."""
-        n, m = len(self.people), len(other.people)
+    def join(self, addition: "Running") -> None:
+        """Add the sums of other participants over the same voxels (Chan)."""
+        n, m = len(self.people), len(addition.people)
         if not m:
             return
-        away = other.mean - self.mean
-        self.mean += away * (m / (n + m))
-        self.squares += other.squares + away**2 * (n * m / (n + m))
-        self.people += other.people
+        deviation = addition.mean - self.mean
+        self.mean += deviation * (m / (n + m))
+        self.squares += addition.squares + deviation**2 * (n * m / (n + m))
+        self.people += addition.people
 
     def tested(self) -> dict[str, Array]:
-        """Return each voxel's mean effect, its variance, t and z, float32.
+        """Return the mean effect, its variance, t and z of each voxel, float32.
 
-        t and z are 0 where nothing varies.
+        t and z are 0 in voxels without variance.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two participants.
         """
         n = len(self.people)
         if n < 2:
@@ -121,5 +134,5 @@ class Running:
         t = np.divide(self.mean, error, out=np.zeros_like(self.mean), where=error > 0)
         p = np.clip(special.stdtr(n - 1, -np.abs(t)), _SMALLEST_P, None)
         z = -np.sign(t) * special.ndtri(p)
-        found = {"effect": self.mean, "variance": variance, "t": t, "z": z}
-        return {stat: values.astype(np.float32) for stat, values in found.items()}
+        statistics = {"effect": self.mean, "variance": variance, "t": t, "z": z}
+        return {stat: values.astype(np.float32) for stat, values in statistics.items()}

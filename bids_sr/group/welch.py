@@ -1,4 +1,4 @@
-"""Welch's analysis of variance: means of groups whose variances differ."""
+"""Welch's analysis of variance for groups with different variances."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from bids_sr.frozen import frozen
 
 @frozen
 class WelchAnova:
-    """F, its degrees of freedom and p; NaN where they are not defined."""
+    """F, degrees of freedom and p value of Welch's ANOVA; NaN if not defined."""
 
     f: float = math.nan
     dof_between: float = math.nan
@@ -21,13 +21,22 @@ class WelchAnova:
 
 
 def welch_anova(groups: Sequence[npt.ArrayLike]) -> WelchAnova:
-    """Test whether groups have equal means, without assuming equal variances.
+    """Test whether groups have equal means, without the assumption of equal variances.
 
-    Source: Welch 1951 (Biometrika 38:330), as GraphPad Prism and R's ``oneway.test`` compute it.
-    For two groups F is the square of Welch's t. scipy has the same test from version 1.16 on.
+    Source: Welch 1951 (Biometrika 38:330), as implemented in GraphPad Prism and R's
+    ``oneway.test``. For two groups, F is the square of Welch's t. scipy 1.16 and later contain the
+    same test.
 
-    `groups`: values of each group (n,), independent of one another. All values are NaN for fewer
-    than two groups, a group of fewer than two values, and a group whose values are all equal.
+    Parameters
+    ----------
+    groups : Sequence[npt.ArrayLike]
+        Independent values of each group (n,).
+
+    Returns
+    -------
+    WelchAnova
+        All values are NaN if there are fewer than two groups, or if a group has fewer than two
+        values or no variance.
 
     >>> result = welch_anova([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]])
     >>> round(result.f, 3), round(result.dof_within, 3)

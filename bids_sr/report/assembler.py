@@ -1,14 +1,11 @@
-"""Report page from a participant's figures, grouped by section and run, and rendered.
+"""Assembly of a participant's report page from figures, grouped by section and run.
 
-What is missing is named.
-
-- Figures are known by the manifest that tells what each shows, of which run and in which words;
-  where they stand, and what is said of those that are missing, by the declarations of the
-  functions that draw them (`Shown`).
-- Reportlets of a run are shown once for each run, those without a run before them.
-- Figures become data URIs: the page opens from disk, moves without its folder and asks no network
-  for anything.
-- What was not written is named, so that a partial run cannot be taken for a whole one.
+- The manifest of the figures contains their runs, headings and captions. Their positions, and the
+  names of missing items, are taken from the declarations of the functions that draw them
+  (`Shown`).
+- Reportlets without a run come first, followed by the reportlets of each run.
+- Figures are embedded as data URIs, so that the page is a single file without network requests.
+- Missing items are listed, so that the report of a partial run is recognizable.
 """
 
 import base64
@@ -29,28 +26,26 @@ from bids_sr.report.sections import MODEL, RUN_ENTITIES, SECTIONS, SectionSpec, 
 
 _CARRIED = ("report.css", "save.js", "report.js", "viewer.js")
 _ESCAPED = {sign: f"%{ord(sign):02X}" for sign in "%#\"'<>&\\\n\r\t"}
-"""What may not stand as it is in an address that holds an SVG, within an attribute of HTML."""
+"""Characters that must be escaped in the data URI of an SVG in an HTML attribute."""
 _RunKey = tuple[str | None, ...]
 _NO_RUN: _RunKey = (None,) * len(RUN_ENTITIES)
 
 
 def _run_of(figure: ArchivedFigure) -> _RunKey:
-    """The run that a figure is of: those without a task belong to none."""
+    """Return the run of a figure; figures without a task do not belong to a run."""
     return tuple(map(figure.entities.get, RUN_ENTITIES)) if "task" in figure.entities else _NO_RUN
 
 
 _Found = Sequence[tuple[Shown, Sequence[ArchivedFigure]]]
-"""What a section shows, and the files of it that are there."""
+"""Declarations of a section, each with its existing files."""
 
 
 @frozen
 class _Reportlet:
-    """Markup of a figure or fragment, the text above and below it, and its selector.
+    """Markup of a figure or fragment with its texts and selector.
 
-    The selector is what it is chosen by among others.
-
-    `heading`: text above it; empty for none. `caption`: text below it; empty for none. `choices`:
-    label of the panel by selector, such as ``contrast``; empty for no selector.
+    `heading` and `caption` are the texts above and below it, "" for no text. `choices` are the
+    labels of the panel by selector, such as ``contrast``; empty for no selector.
     """
 
     content: Markup
@@ -61,13 +56,12 @@ class _Reportlet:
 
 @frozen
 class _Strip:
-    """A reportlet of the page: anchor, run that begins with it, heading, panels, caption.
+    """Reportlet of the page, with one or more panels.
 
-    `tab` is what it is chosen by among those of its run (empty: shown with the one before it),
-    `tables` are files that hold all values, relative to the page.
-
-    `run`: run that begins with it, in words; empty within a run or without one. `caption`: text
-    below all panels; empty where each has its own.
+    `name` is the anchor. `run` is the name of the run that begins with the reportlet, "" within a
+    run or without a run. `caption` is the text below all panels, "" if each panel has a caption.
+    `tab` is the reportlet's tab in the run; "" if it is shown with the preceding reportlet.
+    `tables` are files with all values, relative to the page.
     """
 
     name: str
@@ -81,10 +75,10 @@ class _Strip:
 
 @frozen
 class _Section:
-    """A section of the page: also one where nothing was found, because its absence is news too.
+    """Section of the page, which may be empty, because missing results are also reported.
 
-    `folded`: closed until it is opened. `missing`: always made, not found. `on_request`: not asked
-    for.
+    `folded` sections are closed at first. `missing` are expected items that do not exist, and
+    `on_request` are items that were not requested.
     """
 
     name: str
@@ -96,7 +90,7 @@ class _Section:
 
     @property
     def groups(self) -> list[list[_Strip]]:
-        """Return blocks of each run; those of no run come first."""
+        """Blocks of each run; blocks without a run come first."""
         groups: list[list[_Strip]] = []
         for block in self.blocks:
             if block.run or not groups:
@@ -106,9 +100,16 @@ class _Section:
 
 
 def plain_section(name: str, title: str, content: str, missing: Sequence[str] = ()) -> _Section:
-    """A section of text and markup alone; what is missing is named where there is no content.
+    """Return a section of text and markup.
 
-    `content`: text and markup to show; empty where there is none.
+    Parameters
+    ----------
+    name, title : str
+        Anchor and title.
+    content : str
+        Text and markup; "" if there is no content.
+    missing : Sequence[str]
+        Names of the missing items, which are only listed if there is no content.
     """
     if not content:
         return _Section(name=name, title=title, missing=missing)
@@ -117,18 +118,18 @@ def plain_section(name: str, title: str, content: str, missing: Sequence[str] = 
 
 
 def data_uri(data: bytes) -> str:
-    """An SVG as an address that holds it: as text, where that is shorter."""
+    """Return the data URI of an SVG: percent-encoded text or base64, whichever is shorter."""
     encoded = "data:image/svg+xml;base64," + base64.b64encode(data).decode("ascii")
     text = data.decode("utf-8")
-    for sign, instead in _ESCAPED.items():  # ten times as fast as `str.translate`
-        text = text.replace(sign, instead)
+    for character, escape in _ESCAPED.items():  # ten times as fast as `str.translate`
+        text = text.replace(character, escape)
     return min(encoded, f"data:image/svg+xml,{text}", key=len)
 
 
 def _embedded(figure: ArchivedFigure, *, static: bool, alt: str) -> Markup:
-    """Return the embedded markup of a figure, or the HTML of our own fragment.
+    """Return the embedded markup of a figure, or the content of an HTML fragment.
 
-    A figure is an ``object`` if it responds to the pointer.
+    A figure that responds to the pointer is embedded as an ``object``.
     """
     if figure.html:
         return Markup(figure.path.read_text(encoding="utf-8").strip())
@@ -151,40 +152,49 @@ def _assemble(
     custom: Mapping[str, str],
     root: Path,
 ) -> list[_Section]:
-    """Return sections of the page of the kind of run that was made.
+    """Return the sections of the page.
 
-    A section with `only` is shown where that figure is there; then those that were found nothing
-    for are left out, because a run on structural scans owes nothing about BOLD. A section of what
-    is made on request alone is left out where nothing of it was asked for.
+    If a figure in `SectionSpec.only` exists, sections without content are omitted, because a run
+    on structural scans is not expected to have BOLD results. Sections that only contain items on
+    request are omitted if nothing was requested.
     """
-    there: dict[tuple[str, bool], list[ArchivedFigure]] = {}
+    by_figure: dict[tuple[str, bool], list[ArchivedFigure]] = {}
     for figure in figures:
-        there.setdefault((figure.figure, figure.html), []).append(figure)
-    in_order = sorted(shown, key=lambda each: each.place)
+        by_figure.setdefault((figure.figure, figure.html), []).append(figure)
+    in_order = sorted(shown, key=lambda item: item.place)
     by_section = {
-        each: [
-            (one, there.get((one.desc, one.html), []))
-            for one in in_order
-            if one.section == each.name
+        section: [
+            (declaration, by_figure.get((declaration.desc, declaration.html), []))
+            for declaration in in_order
+            if declaration.section == section.name
         ]
-        for each in SECTIONS
+        for section in SECTIONS
     }
     drawn = {figure.figure for figure in figures}
-    special = {each for each in SECTIONS if not drawn.isdisjoint(each.only)}
-    kept = [
-        each
-        for each in SECTIONS
+    required_sections = {section for section in SECTIONS if not drawn.isdisjoint(section.only)}
+    included = [
+        section
+        for section in SECTIONS
         if (
-            each in special
-            or custom.get(each.name)
+            section in required_sections
+            or custom.get(section.name)
             or (
-                not each.only
-                and (not (special and by_section[each]) or any(f for _, f in by_section[each]))
+                not section.only
+                and (
+                    not (required_sections and by_section[section])
+                    or any(f for _, f in by_section[section])
+                )
             )
         )
-        and (not by_section[each] or any(files or one.missing for one, files in by_section[each]))
+        and (
+            not by_section[section]
+            or any(files or declaration.missing for declaration, files in by_section[section])
+        )
     ]
-    return [_section(each, by_section[each], custom.get(each.name, ""), root) for each in kept]
+    return [
+        _section(section, by_section[section], custom.get(section.name, ""), root)
+        for section in included
+    ]
 
 
 def _sortable(key: _RunKey) -> tuple[tuple[int, int, str], ...]:
@@ -194,7 +204,7 @@ def _sortable(key: _RunKey) -> tuple[tuple[int, int, str], ...]:
 
 
 def _item(name: str, remark: str, label: str) -> str:
-    """Return the name of an item with its run, if any, in front of a remark in parentheses.
+    """Return the name of an item with its run, if any, and a remark in parentheses.
 
     >>> _item("uncertainty maps", "--n-ensemble 2 or more", "task tap")
     'uncertainty maps of task tap (--n-ensemble 2 or more)'
@@ -205,7 +215,9 @@ def _item(name: str, remark: str, label: str) -> str:
 def _section(spec: SectionSpec, fragments: _Found, custom: str, root: Path) -> _Section:
     key_of = _run_of if spec.by_run else (lambda _: _NO_RUN)
     keys: set[_RunKey] = {key_of(file) for _, files in fragments for file in files}
-    of_runs = {one for one, files in fragments if any(key_of(file) != _NO_RUN for file in files)}
+    run_items = {
+        item for item, files in fragments if any(key_of(file) != _NO_RUN for file in files)
+    }
     missing, on_request = _named(fragments)
     blocks = (
         [_Strip(name=f"{spec.name}-text", panels=[_Reportlet(content=Markup(custom))])]
@@ -216,18 +228,20 @@ def _section(spec: SectionSpec, fragments: _Found, custom: str, root: Path) -> _
         entities = {name: value for name, value in zip(RUN_ENTITIES, key, strict=True) if value}
         label = run_text(entities)
         shown = [
-            (one, [file for file in files if key_of(file) == key]) for one, files in fragments
+            (item, [file for file in files if key_of(file) == key]) for item, files in fragments
         ]
         anchor = "-".join([spec.name, *_pairs(entities)])
         drawn = list(_blocks(anchor, shown, root))
         if drawn and label:
             drawn[0] = replace(drawn[0], run=label)
-            # what other runs have and this one lacks
-            lacking = [(one, files) for one, files in shown if one in of_runs or files]
-            for texts, more in zip((missing, on_request), _named(lacking, label), strict=True):
-                texts += more
+            # items that other runs have are expected in this run
+            expected = [(item, files) for item, files in shown if item in run_items or files]
+            for texts, additions in zip(
+                (missing, on_request), _named(expected, label), strict=True
+            ):
+                texts += additions
         blocks += drawn
-    titles = dict.fromkeys(one.title for one, files in fragments if files and one.title)
+    titles = dict.fromkeys(item.title for item, files in fragments if files and item.title)
     title = " and ".join(titles) or spec.title
     title = title[:1] + title[1:].lower() if len(titles) > 1 else title
     return _Section(
@@ -243,7 +257,7 @@ def _section(spec: SectionSpec, fragments: _Found, custom: str, root: Path) -> _
 def _described(shown: Shown, figure: ArchivedFigure) -> str:
     """Return alternative text for a figure, for readers who cannot see it.
 
-    It is the declared description, else the text above the figure, and the run.
+    The text is the declared description, or else the text above the figure and the run.
     """
     run = run_text(figure.entities)
     return figure.alt or ", ".join(
@@ -252,7 +266,7 @@ def _described(shown: Shown, figure: ArchivedFigure) -> str:
 
 
 def _pairs(entities: Mapping[str, str]) -> list[str]:
-    """Entities of a run as in names of files."""
+    """Return the key-label pairs of a run as in file names."""
     return [
         f"{short}-{entities[name]}"
         for name, (short, _) in RUN_ENTITIES.items()
@@ -261,26 +275,26 @@ def _pairs(entities: Mapping[str, str]) -> list[str]:
 
 
 def _blocks(anchor: str, fragments: _Found, root: Path) -> Iterator[_Strip]:
-    """Reportlets of one run (or of none) that have something to show."""
+    """Yield the reportlets of one run (or without a run) that have content."""
     for number, (shown, figures) in enumerate(fragments):
         panels = [
             _Reportlet(
-                content=_embedded(each, static=shown.static, alt=_described(shown, each)),
-                heading=each.heading,
-                caption=each.caption,
+                content=_embedded(figure, static=shown.static, alt=_described(shown, figure)),
+                heading=figure.heading,
+                caption=figure.caption,
                 choices=(
-                    {"contrast": each.contrast, "smoothing": each.smoothing}
-                    if each.heading
+                    {"contrast": figure.contrast, "smoothing": figure.smoothing}
+                    if figure.heading
                     else {}
                 ),
             )
-            for each in figures
+            for figure in figures
         ]
         if any(panel.content for panel in panels):
             caption = (
                 panels[0].caption if len({panel.caption for panel in panels}) < len(panels) else ""
             )
-            if caption:  # one for all
+            if caption:  # one caption for all panels
                 panels = [replace(panel, caption="") for panel in panels]
             yield _Strip(
                 name=f"{anchor}-{number}",
@@ -295,29 +309,29 @@ def _blocks(anchor: str, fragments: _Found, root: Path) -> Iterator[_Strip]:
 def _tables_of(figure: ArchivedFigure, names: Sequence[str], root: Path) -> list[str]:
     """Return the tables or model cards of a figure's run, relative to the page.
 
-    The tables are ``desc-NAME_metrics.tsv``.
+    Tables are ``desc-NAME_metrics.tsv``.
     """
-    who = f"sub-{figure.entities['subject']}"
-    stem = "_".join([who, *_pairs(figure.entities)])
-    cards = {MODEL: f"sourcedata/models/{who}/{stem}_desc-*_model.json"}
+    participant = f"sub-{figure.entities['subject']}"
+    stem = "_".join([participant, *_pairs(figure.entities)])
+    cards = {MODEL: f"sourcedata/models/{participant}/{stem}_desc-*_model.json"}
     paths = (
-        sorted(root.glob(cards.get(name, f"{who}/**/{stem}_desc-{name}_metrics.tsv")))
+        sorted(root.glob(cards.get(name, f"{participant}/**/{stem}_desc-{name}_metrics.tsv")))
         for name in names
     )
     return [path.relative_to(root).as_posix() for files in paths for path in files]
 
 
 def _named(fragments: _Found, label: str = "") -> tuple[list[str], list[str]]:
-    """Return text on missing items (of a run): those always made, and those made on request.
+    """Return names of missing items (of a run): expected items, and items on request.
 
-    An item that another one replaces is not mentioned.
+    Items that another existing item replaces are omitted.
     """
-    there = {one.desc for one, files in fragments if files}
-    absent = [one for one, files in fragments if not files and one.unless not in there]
-    made = [one for one in absent if one.missing and not one.request]
+    available = {item.desc for item, files in fragments if files}
+    absent = [item for item, files in fragments if not files and item.unless not in available]
+    expected = [item for item in absent if item.missing and not item.request]
     return (
-        [_item(one.missing, one.remark, label) for one in made],
-        [_item(one.request, one.remark, label) for one in absent if one.request],
+        [_item(item.missing, item.remark, label) for item in expected],
+        [_item(item.request, item.remark, label) for item in absent if item.request],
     )
 
 
@@ -332,43 +346,62 @@ def write_subject_page(
     neighbors: Mapping[str, str] = MappingProxyType({}),
     most_sessions: int = 0,
 ) -> Path:
-    """Write the page of one subject (label without ``sub-``) below `root`, the derivatives.
+    """Write the page of one subject and return its path.
 
-    `custom` is HTML of sections without figures, by name. With more than `most_sessions` (0:
-    never) each has a page of the figures of its runs and those of no run, which names what is
-    missing; the subject's page has figures of no run alone. See `_assemble` and `write_page`.
+    Subjects with many sessions have one page per session, with the figures of its runs and the
+    figures without a run. Missing items are listed on these pages, and the subject's page only
+    contains figures without a run. See `_assemble` and `write_page`.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the derivatives.
+    subject : str
+        Label without ``sub-``.
+    shown : Sequence[Shown]
+        Declarations of figures.
+    custom : Mapping[str, str]
+        HTML of sections without figures, by section name.
+    crashed : bool
+        Whether some steps failed.
+    notices : Mapping[str, int]
+        Number of notices by kind.
+    neighbors : Mapping[str, str]
+        File names by link text.
+    most_sessions : int
+        Largest number of sessions on a single page; 0 for no limit.
     """
     figures = figures_of(root, subject)
-    who = f"sub-{subject}"
-    session_of = [_run_of(each)[0] for each in figures]
+    participant = f"sub-{subject}"
+    session_of = [_run_of(figure)[0] for figure in figures]
     sessions = sorted({session for session in session_of if session})
     split = 0 < most_sessions < len(sessions)
 
-    def of(*wanted: str | None) -> list[ArchivedFigure]:
+    def figures_in(*included: str | None) -> list[ArchivedFigure]:
         pairs = zip(figures, session_of, strict=True)
-        return [each for each, session in pairs if session in wanted]
+        return [figure for figure, session in pairs if session in included]
 
-    pages = {who: of(None) if split else figures}
+    pages = {participant: figures_in(None) if split else figures}
     for session in sessions:
-        name = f"{who}_ses-{session}"
+        name = f"{participant}_ses-{session}"
         if split:
-            pages[name] = of(None, session)
+            pages[name] = figures_in(None, session)
         else:
             (root / f"{name}.html").unlink(missing_ok=True)
-    for name, own in pages.items():
-        sections = _assemble(shown, own, custom, root)
-        if split and name == who:
+    for name, page_figures in pages.items():
+        sections = _assemble(shown, page_figures, custom, root)
+        if split and name == participant:
             sections = [replace(s, missing=(), on_request=()) for s in sections if s.blocks]
-        others = {each: f"{each}.html" for each in pages if each != name}
+        other_pages = {page: f"{page}.html" for page in pages if page != name}
         write_page(
             root / f"{name}.html",
             title=f"bids-sr: {name}",
             sections=sections,
-            neighbors={**others, **neighbors},
+            neighbors={**other_pages, **neighbors},
             crashed=crashed,
             notices=notices,
         )
-    return root / f"{who}.html"
+    return root / f"{participant}.html"
 
 
 def write_page(
@@ -380,14 +413,16 @@ def write_page(
     crashed: bool = False,
     notices: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
-    """Render sections by our template and write the page atomically.
+    """Render sections by the page template and write the page atomically.
 
-    Everything but our own markup is escaped. `neighbors`: file name by text of the link to it.
+    All text except `Markup` is escaped. `neighbors` are file names by link text.
     """
     css, *scripts = (carried(name).read_text(encoding="utf-8") for name in _CARRIED)
     script = "\n".join(scripts)
-    checksum = hashlib.sha256(script.encode("utf-8")).digest()  # lets no other script run
-    runs = {block.run for each in sections for block in each.blocks if block.run}
+    checksum = hashlib.sha256(
+        script.encode("utf-8")
+    ).digest()  # the page's policy only allows scripts with this hash
+    runs = {block.run for section in sections for block in section.blocks if block.run}
     page = (
         environment()
         .get_template("report.tpl")

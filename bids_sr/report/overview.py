@@ -1,6 +1,6 @@
-"""First screen of a run: the verdict, cards with values, checks, cautions and the next step.
+"""First screen of a run: verdict, cards with values, checks, cautions and the next steps.
 
-All of them are computed from the verdict and the rows of the evaluation.
+Its contents are computed from the verdict and the rows of the evaluation.
 """
 
 import math
@@ -38,14 +38,28 @@ from bids_sr.series import BASELINES, CONTROLS
 
 @frozen
 class RunFacts:
-    """Acquisition facts: entities, voxel sizes (mm) before and after, FD (mm) of each volume.
+    """Facts about the acquisition and the outputs of a run.
 
-    `described`: description in the sidecar of the series, such as that it was simulated; "" if it
-    has none. `calibrated`: whether there is a calibration run (the self-test knows whether it was
-    used). `at_rest`: whether maps are of seeds instead of conditions. `maps`, `masks`: file
-    patterns of the best method's maps and of their reliable regions, relative to the output
-    directory; "" if they are not stored. `only_run`: whether it is the only run of its task, whose
-    map is the participant's.
+    Attributes
+    ----------
+    entities : Mapping[str, str]
+        Entities of the run.
+    acquired_mm, made_mm : Sequence[float]
+        Voxel sizes (mm) before and after super-resolution.
+    displacement : Sequence[float]
+        FD (mm) of each volume.
+    described : str
+        Description in the sidecar of the series, such as that it was simulated; "" without
+        description.
+    calibrated : bool
+        Whether there is a calibration run. Whether it was used is part of the self-test results.
+    at_rest : bool
+        Whether maps are of seeds instead of conditions.
+    maps, masks : str
+        Patterns of the best method's maps and masks of reliable voxels, relative to the output
+        directory; "" if they are not stored.
+    only_run : bool
+        Whether the run is the only one of its task, so that its map is the participant's map.
     """
 
     entities: Mapping[str, str]
@@ -61,9 +75,9 @@ class RunFacts:
 
 
 class Card(NamedTuple):
-    """Card of the first screen: a value, a clause that says what it is, and facts, one per line.
+    """Card of the first screen: a value, a clause about it, and facts, one per line.
 
-    `hint`: definition, shown as a tooltip; may be empty.
+    `hint` is a definition that is shown as a tooltip; it may be empty.
     """
 
     value: str
@@ -73,7 +87,7 @@ class Card(NamedTuple):
 
 
 class _Check(NamedTuple):
-    """A check: passed or not, in words, with the section that has the details."""
+    """Result of a check, with a text and the section with details."""
 
     passed: bool
     text: str
@@ -90,36 +104,49 @@ def overview_html(
 ) -> Markup:
     """Render the first screen of a run.
 
-    `verdict`, `rows`, `registration`: contents of the JSON files and tables. `one_level`: results
-    of the self-test as read from JSON; None if it was not run. `contrast`: contrast of the
-    reliable voxels.
+    Parameters
+    ----------
+    verdict : VerdictFacts
+        Verdict of the run.
+    rows : Sequence[MetricRow]
+        Rows of the evaluation.
+    registration : Mapping[str, object]
+        Registration facts.
+    run : RunFacts
+        Facts about the run.
+    one_level : Mapping[str, object], optional
+        Self-test results from JSON; None if the self-test was not run.
+    contrast : str
+        Contrast of the reliable voxels.
     """
     status, best = verdict.get("status", "not assessed"), verdict.get("best", "")
     applied = applied_methods(rows)
-    idle = verdict.get("not_applied", [])
+    unapplied = verdict.get("not_applied", [])
     detail = strongest("function", rows, applied)
     evidence = accuracy(rows, applied)
-    tested = one_level_down(rows, one_level)
+    self_test = one_level_down(rows, one_level)
     basis: list[str] = []
     if detail is not None and best:
         basis = _reference_sentences(detail, run)
-    elif tested is not None:
-        # the warning above has the test of methods that were not applied
-        untested = (words.untested(tested, name) for name in applied)
+    elif self_test is not None:
+        # results of methods that were not applied are already in the warning above
+        untested = (words.untested(self_test, name) for name in applied)
         basis = [f"{text}." for text in untested if text]
     checks = [
         *motion_checks(run.displacement),
         *registration_checks(registration),
-        *flag_checks(rows, idle, best=best, self_test=evidence is None and tested is not None),
+        *flag_checks(
+            rows, unapplied, best=best, self_test=evidence is None and self_test is not None
+        ),
     ]
     unit = "segments" if run.at_rest else "blocks"
     if evidence is not None:
         cards = [_level_card(evidence, best, unit, applied), *_correct_card(evidence, best, unit)]
     else:
-        calibrated = tested is not None and tested.calibrated
+        calibrated = self_test is not None and self_test.calibrated
         cards = _earlier_card(best, calibrated, no_detail=detail is not None)
     cards += _reliable_card(
-        rows, best, contrast, "self-test" if tested is None else tested.test_text
+        rows, best, contrast, "self-test" if self_test is None else self_test.test_text
     )
     caution = _cautions(rows, evidence, best)
     is_best_wrong = any(value < 0 for value in _brain_values(rows, evidence, best).values())
@@ -137,12 +164,12 @@ def overview_html(
         [*cards, _check_card(checks, measured=evidence is not None)],
         checks,
         caution,
-        _next_steps(verdict, _remedies(rows, idle), undecided, run, cautioned=is_best_wrong),
+        _next_steps(verdict, _remedies(rows, unapplied), undecided, run, cautioned=is_best_wrong),
     )
 
 
 def _definitions(methods: Sequence[str]) -> str:
-    """Define the names of methods: ``sbl: sparse Bayesian learning, …``."""
+    """Return definitions of the methods' names, such as ``sbl: sparse Bayesian learning.``"""
     summaries = {name: series_text.summary_of(name) for name in methods if name}
     return " ".join(f"{name}: {summary}." for name, summary in summaries.items() if summary)
 
@@ -152,7 +179,7 @@ def _mark(status: str) -> str:
 
 
 def _header_text(run: RunFacts) -> str:
-    """Return participant, run, volumes, and voxel sizes before and after."""
+    """Return participant, run, number of volumes, and voxel sizes before and after."""
     sizes = f"{size_text(run.acquired_mm)} → {size_text(run.made_mm)}"
     participant = f"sub-{run.entities['subject']}"
     volumes = f"{len(run.displacement)} volumes"
@@ -160,19 +187,21 @@ def _header_text(run: RunFacts) -> str:
 
 
 def _reference_sentences(evidence: Evidence, run: RunFacts) -> list[str]:
-    """Return what the reference is, what was compared, and for which contrast."""
-    finer = [
-        made
-        for made, acquired in zip(run.made_mm, run.acquired_mm, strict=True)
-        if abs(made - acquired) > _SAME_MM
+    """Return sentences on the reference, the comparison and the contrast."""
+    changed_mm = [
+        made_size
+        for made_size, acquired_size in zip(run.made_mm, run.acquired_mm, strict=True)
+        if abs(made_size - acquired_size) > _SAME_MM
     ] or list(run.made_mm)
-    at = size_text(finer[:1] if max(finer) - min(finer) < _SAME_MM else finer)
-    what = evidence.reference.words.replace("at the high resolution", f"at {at}")
+    size = size_text(
+        changed_mm[:1] if max(changed_mm) - min(changed_mm) < _SAME_MM else changed_mm
+    )
+    reference_text = evidence.reference.words.replace("at the high resolution", f"at {size}")
     mapped = "seed" if run.at_rest else "contrast"
     sentences = [
         _DETAIL,
         Markup("The reference is {}, and the {} is <em>{}</em>.").format(
-            what, mapped, evidence.contrast
+            reference_text, mapped, evidence.contrast
         ),
     ]
     if evidence.reference is HALVES:
@@ -184,14 +213,14 @@ def _reference_sentences(evidence: Evidence, run: RunFacts) -> list[str]:
 
 
 def level_text(row: MetricRow | None) -> str:
-    """Return a level in percent of the variance, or a correlation; ``n/a`` if it is not known."""
+    """Return a level in percent of the variance, or a correlation, ``n/a`` if it is unknown."""
     if row is None or row.statistic == "r" or not math.isfinite(row.value):
         return number(math.nan if row is None else row.value)
     return number(row.value, ".0%")
 
 
 def ends_text(row: MetricRow, *, unit: bool = True) -> str:
-    """Return the interval of a level, with its unit or without; "" if it has none."""
+    """Return the interval of a level, with or without its unit, "" if there is no interval."""
     return interval(row.lower, row.upper, "" if row.statistic == "r" else ".0%", unit=unit)
 
 
@@ -202,13 +231,15 @@ def estimate_text(row: MetricRow | None) -> str:
     return unbroken(f"{level_text(row)} {ends_text(row, unit=False)}".strip())
 
 
-def _region_facts(evidence: Evidence, row: MetricRow, unit: str, *others: str) -> tuple[str, ...]:
-    """Return interval and region of a level, the level in the whole brain, and other facts."""
+def _region_facts(evidence: Evidence, row: MetricRow, unit: str, *details: str) -> tuple[str, ...]:
+    """Return region and interval of a level, further facts, and the level in the whole brain."""
     ends = ends_text(row)
-    over = f"95 % interval over {unit}: {unbroken(ends)}" if ends else "No confidence interval"
+    interval_text = (
+        f"95 % interval over {unit}: {unbroken(ends)}" if ends else "No confidence interval"
+    )
     name, definition = words.active_words(evidence.regions[0])
-    where = words.capital(name) + (f" ({definition})" if definition else "")
-    facts = [f"Region: {where[:1].lower()}{where[1:]}", over, *others]
+    region = words.capital(name) + (f" ({definition})" if definition else "")
+    facts = [f"Region: {region[:1].lower()}{region[1:]}", interval_text, *details]
     if evidence.regions[0] != "brain":
         brain = evidence.row(row.series, "brain", statistic=row.statistic)
         facts.append(f"Whole brain: {estimate_text(brain)}")
@@ -239,7 +270,7 @@ def _rivals(evidence: Evidence, best: str, applied: Sequence[str]) -> list[str]:
 
 
 def _level_card(evidence: Evidence, best: str, unit: str, applied: Sequence[str]) -> Card:
-    """Return the best method's level in active voxels, and the levels of other series."""
+    """Return a card with the best method's level in active voxels, and other series' levels."""
     explains = evidence.reference.statistic == "ev"
     hint = _EXPLAINED if explains else _CORRELATION
     label = (
@@ -251,12 +282,12 @@ def _level_card(evidence: Evidence, best: str, unit: str, applied: Sequence[str]
         return Card("–", label, ("Not assessed",), hint)
     if explains and below_zero(row):
         label += ": wrong detail"
-    others = _rivals(evidence, best, applied)
-    return Card(level_text(row), label, _region_facts(evidence, row, unit, *others), hint)
+    rivals = _rivals(evidence, best, applied)
+    return Card(level_text(row), label, _region_facts(evidence, row, unit, *rivals), hint)
 
 
 def _correct_card(evidence: Evidence, best: str, unit: str) -> list[Card]:
-    """Return how much of the best method's detail is true; no card if it is not known."""
+    """Return a card with the correct fraction of the best method's detail, [] if it is unknown."""
     row = evidence.row(best, statistic="correct_fraction")
     if row is None or not math.isfinite(row.value):
         return []
@@ -267,9 +298,9 @@ def _correct_card(evidence: Evidence, best: str, unit: str) -> list[Card]:
 
 
 def _earlier_card(best: str, calibrated: bool, *, no_detail: bool) -> list[Card]:
-    """Return the accuracy in other runs; no card if no method was applied.
+    """Return a card with the accuracy in other runs, [] if no method was applied.
 
-    `no_detail`: this run has a reference, which has no reproducible detail.
+    `no_detail` is True if the run has a reference without reproducible detail.
     """
     if not best:
         return []
@@ -287,9 +318,10 @@ def _earlier_card(best: str, calibrated: bool, *, no_detail: bool) -> list[Card]
 
 
 def _reliable_card(rows: Sequence[MetricRow], best: str, contrast: str, test: str) -> list[Card]:
-    """Return how many voxels of the best method's map are reliable; no card without an SD map.
+    """Return a card with the number of reliable voxels in the best method's map.
 
-    `test`: name of the self-test, with its voxel sizes.
+    The list is empty if the map has no SD map. `test` is the name of the self-test, with its voxel
+    sizes.
     """
     of_best = [row for row in rows if (row.series, row.contrast) == (best, contrast)]
     widths = [row.fwhm_mm for row in of_best if row.statistic == "expected_wrong"]
@@ -300,11 +332,11 @@ def _reliable_card(rows: Sequence[MetricRow], best: str, contrast: str, test: st
     }
     covered = [row.value for row in of_best if row.statistic == "coverage_one_level_down"]
     smoothing = f"smoothed with a {min(widths):g} mm FWHM kernel" if min(widths) else "unsmoothed"
-    where = f"Map: {best}, contrast {contrast}, {smoothing}"
+    map_text = f"Map: {best}, contrast {contrast}, {smoothing}"
     significant = values["voxels", "fdr"]
-    kept = values.get(("voxels", "reliable"))
+    reliable = values.get(("voxels", "reliable"))
     if not significant:
-        return [Card("0", "significant voxels", ("No voxel passes FDR .05.", where))]
+        return [Card("0", "significant voxels", ("No voxel passes FDR .05.", map_text))]
     wrong = number(values["expected_wrong", "fdr"], ".0%")
     expected = (
         f"If reconstruction error is included, {wrong} of all significant voxels are expected to"
@@ -315,27 +347,29 @@ def _reliable_card(rows: Sequence[MetricRow], best: str, contrast: str, test: st
         "Significant voxels pass FDR .05, which accounts for noise but not for reconstruction"
         " error."
     )
-    if kept is None:
-        none = "No voxels are marked as reliable because the self-test was not possible."
+    if reliable is None:
+        reason = "No voxels are marked as reliable because the self-test was not possible."
         if covered:
-            none = (
+            reason = (
                 f"No voxels are marked as reliable because the {test} failed: the 95 % intervals"
                 f" contained the acquired effect in only {number(covered[0], '.0%')} of the"
                 " voxels."
             )
-        return [Card("none", f"of the {significant:,.0f} {label}", (where, noise, none, expected))]
-    held = [
+        return [
+            Card("none", f"of the {significant:,.0f} {label}", (map_text, noise, reason, expected))
+        ]
+    coverage = [
         f"In the {test}, the 95 % intervals contained the acquired effect in"
         f" {number(share, '.0%')} of the voxels."
         for share in covered
     ]
-    facts = (where, noise, _RELIABLE, expected, *held)
-    return [Card(f"{kept:,.0f} of {significant:,.0f}", label, facts)]
+    facts = (map_text, noise, _RELIABLE, expected, *coverage)
+    return [Card(f"{reliable:,.0f} of {significant:,.0f}", label, facts)]
 
 
 def _check_card(checks: Sequence[_Check], *, measured: bool) -> Card:
-    """Return how many checks passed, and which failed."""
-    failed = [each.text for each in checks if not each.passed]
+    """Return a card with the number of passed checks, and the failed checks."""
+    failed = [check.text for check in checks if not check.passed]
     facts = [f"Failed: {text}" for text in failed]
     facts += ["These checks do not measure accuracy."] * (not measured)
     passed = len(checks) - len(failed)
@@ -343,10 +377,10 @@ def _check_card(checks: Sequence[_Check], *, measured: bool) -> Card:
 
 
 def motion_checks(displacement: Sequence[float]) -> list[_Check]:
-    """Check the framewise displacement (FD, mm) of the volumes; no check if it is not known."""
-    if (found := motion_text.moved(displacement)) is None:
+    """Check the framewise displacement (FD, mm) of the volumes, [] if it is unknown."""
+    if (motion := motion_text.moved(displacement)) is None:
         return []
-    mean, share = found
+    mean, share = motion
     above = f", above {MOVED_MM:g} mm in {number(share, '.0%')} of the volumes" if share else ""
     text = f"Head motion: mean framewise displacement {mean:.2f} mm{above}"
     return [_Check(not motion_text.moved_much(displacement), text, "motion")]
@@ -356,7 +390,7 @@ _REGISTERED = ("bold_t1w_", "bold_pair_")
 
 
 def registration_checks(facts: Mapping[str, object]) -> list[_Check]:
-    """Check the registrations for warnings; no check if nothing was registered."""
+    """Check the registrations for warnings, [] if nothing was registered."""
     count = len(registration_warnings(facts))
     if not count and not any(key.startswith(_REGISTERED) for key in facts):
         return []
@@ -371,36 +405,45 @@ def flag_checks(
     best: str = "",
     self_test: bool = False,
 ) -> list[_Check]:
-    """Return one check per flag, failed ones first.
+    """Return one check per flag, failed checks first.
 
-    The check of added detail also fails if the best method's detail is worse than none in any
-    contrast. `not_applied`: names of methods whose series are zero filled; their flags are
-    ignored. `best`: best method of the verdict; "" if there is no such method. `self_test`:
-    added detail was assessed by the self-test only.
+    The check of added detail also fails if the best method's detail is worse than no detail in any
+    contrast.
+
+    Parameters
+    ----------
+    rows : Sequence[MetricRow]
+        Rows of the evaluation.
+    not_applied : Sequence[str]
+        Methods whose series are zero filled; their flags are ignored.
+    best : str
+        Best method of the verdict; "" if there is none.
+    self_test : bool
+        Whether added detail was only assessed by the self-test.
     """
     checks = []
     rows = [row for row in rows if not derives_from(row.series, not_applied)]
     evidence = accuracy(rows, applied_methods(rows))
     contrast = f" (contrast {evidence.contrast})" if evidence is not None else ""
     values = _brain_values(rows, evidence, best)
-    wrong = sum(value < 0 for value in values.values())
-    for name, up in raised_flags(rows).items():
-        text = FLAGS[name].failed if up else FLAGS[name].passed
-        passed = not up
-        if name == "harm" and passed and wrong:
+    n_wrong = sum(value < 0 for value in values.values())
+    for name, raised_by in raised_flags(rows).items():
+        text = FLAGS[name].failed if raised_by else FLAGS[name].passed
+        passed = not raised_by
+        if name == "harm" and passed and n_wrong:
             passed = False
-            text = f"Detail added by {best} is wrong in {wrong} of {len(values)} contrasts"
+            text = f"Detail added by {best} is wrong in {n_wrong} of {len(values)} contrasts"
         elif name == "harm":
             text += " (self-test)" if self_test else contrast
-            text += f": {', '.join(dict.fromkeys(up))}" if up else ""
+            text += f": {', '.join(dict.fromkeys(raised_by))}" if raised_by else ""
         checks.append(_Check(passed, text, "guards"))
-    return sorted(checks, key=lambda each: each.passed)
+    return sorted(checks, key=lambda check: check.passed)
 
 
 def _cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: str) -> str:
-    """Name the contrasts in which a method's detail is worse than none over the whole brain.
+    """Name the contrasts with wrong detail in the whole brain, per method.
 
-    The best method comes first; "" if there is no such contrast, or no explained variance.
+    The best method comes first. The text is empty if no explained variance is below 0.
     """
     if evidence is None or evidence.reference.statistic != "ev":
         return ""
@@ -409,12 +452,12 @@ def _cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: str) -
         values = _brain_values(rows, evidence, method)
         below = {name: value for name, value in values.items() if value < 0}
         if below:
-            which = _which_contrasts(below, [name for name in values if name not in below])
+            contrasts = _which_contrasts(below, [name for name in values if name not in below])
             cautions.append(
                 Markup(
                     "In the whole brain, the detail added by {} is wrong (explained variance below"
                     " 0) in {} of {} contrasts: {}."
-                ).format(method, len(below), len(values), which)
+                ).format(method, len(below), len(values), contrasts)
             )
     return Markup(" ").join(cautions)
 
@@ -422,7 +465,7 @@ def _cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: str) -
 def _brain_values(
     rows: Sequence[MetricRow], evidence: Evidence | None, method: str
 ) -> dict[str, float]:
-    """Return a method's explained variance over the brain, by contrast, if it was evaluated."""
+    """Return a method's explained variance in the brain by contrast, {} if not evaluated."""
     if evidence is None or evidence.reference.statistic != "ev":
         return {}
     return {
@@ -435,35 +478,38 @@ def _brain_values(
     }
 
 
-def _which_contrasts(below: Mapping[str, float], others: Sequence[str]) -> str:
-    """Name contrasts with their values; of many, those that are not among them."""
-    if len(below) <= max(_NAMED, len(others)):
+def _which_contrasts(below: Mapping[str, float], remaining: Sequence[str]) -> str:
+    """Name contrasts with their values.
+
+    If there are many, the other contrasts are named instead.
+    """
+    if len(below) <= max(_NAMED, len(remaining)):
         entries = [
             Markup("<em>{}</em> {}").format(name, unbroken(number(value, ".0%")))
             for name, value in below.items()
         ]
         return Markup(", ").join(entries)
-    if not others:
+    if not remaining:
         return "every contrast"
     return Markup("every contrast other than {}").format(
-        Markup(", ").join(Markup("<em>{}</em>").format(name) for name in others)
+        Markup(", ").join(Markup("<em>{}</em>").format(name) for name in remaining)
     )
 
 
 def unbroken(text: str) -> str:
-    """Return a value without places for a line break."""
+    """Return a text with non-breaking spaces."""
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> list[str]:
-    """Return what to do about each raised flag that has a remedy.
+    """Return the remedies of raised flags.
 
-    `not_applied`: names of methods whose series are zero filled; their flags are ignored.
+    `not_applied` are methods whose series are zero filled; their flags are ignored.
     """
     remedies = (
         FLAGS[name].remedy.format(series=series)
-        for name, up in raised_flags(rows).items()
-        for series in up
+        for name, raised_by in raised_flags(rows).items()
+        for series in raised_by
         if not derives_from(series, not_applied)
     )
     return list(filter(None, remedies))
@@ -471,7 +517,7 @@ def _remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> lis
 
 _SAME_MM = 1e-3
 _NAMED = 6
-"""Contrasts that a caution names; of more, it names the others if these are fewer."""
+"""Largest number of contrasts in a caution; with more, the others are named if they are fewer."""
 _DETAIL = (
     "Detail is the part of the effect that is finer than the acquired voxels (above the acquired"
     " Nyquist frequency)."
@@ -507,9 +553,9 @@ def _next_steps(
 ) -> list[str]:
     """Return at most two next steps, the most useful first.
 
-    `undecided`: a method was applied, and the run has no reference (rather than a reference
-    without detail). `cautioned`: whether the best method's
-    detail is wrong in some contrasts.
+    `undecided` is True if a method was applied and the run has no reference, rather than a
+    reference without detail. `cautioned` is True if the best method's detail is wrong in some
+    contrasts.
     """
     status, best = verdict.get("status", "not assessed"), verdict.get("best", "")
     steps = [_MOVE_LESS] * bool(verdict.get("motion_text")) + list(remedies)
@@ -518,9 +564,11 @@ def _next_steps(
             f"Acquire {_CALIBRATION}. With a calibration run, methods can be applied to more runs."
         )
     if status == "not assessed" and undecided:
-        above = [was**2 / is_now for was, is_now in zip(run.acquired_mm, run.made_mm, strict=True)]
+        coarser_mm = [
+            before**2 / after for before, after in zip(run.acquired_mm, run.made_mm, strict=True)
+        ]
         made, acquired, coarser = (
-            size_text(size) for size in (run.made_mm, run.acquired_mm, above)
+            size_text(size) for size in (run.made_mm, run.acquired_mm, coarser_mm)
         )
         steps.append(
             f"To measure the accuracy of {best or 'a method'} in this participant and task,"
@@ -546,10 +594,9 @@ def _next_steps(
 
 
 def _use_maps(best: str, run: RunFacts, *, cautioned: bool = False) -> str:
-    """Return which files to use, and what to test next.
+    """Return the files to use, and the next test.
 
-    `cautioned`: whether the best method's
-    detail is wrong in some contrasts.
+    `cautioned` is True if the best method's detail is wrong in some contrasts.
     """
     limit = (
         " In the contrasts that are listed under Caution, do not interpret detail finer than the"

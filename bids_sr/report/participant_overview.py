@@ -1,4 +1,4 @@
-"""First part of a participant's page: the map of all runs together, with its error."""
+"""First part of a participant's page: the combined map of all runs, with its error."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,22 +19,23 @@ _CM3 = 1e-3
 
 @frozen
 class MapError:
-    """Error and extent of one map: of a run, or of all runs together.
+    """Error and extent of one map: of a run, or of all runs combined.
 
     Parameters
     ----------
     name : str
         Name of the run, such as ``run-1``.
     weight : float
-        Weight of the run; 1 for all runs together.
+        Weight of the run; 1 for the combined map.
     noise : float
         Median SD of the noise, in percent of the mean brain signal.
     reconstruction : float | None
-        Median SD of the reconstruction error, in the same unit; None if it is not known.
+        Median SD of the reconstruction error, in percent of the mean brain signal; None if
+        unknown.
     interval : float
-        Median half-width of the 95 % interval of the effect.
+        Median half-width of the effect's 95 % interval, in percent of the mean brain signal.
     significant_mm3, reliable_mm3 : float | None
-        Volume of the significant and of the reliable voxels; None if it was not computed.
+        Volume of significant voxels and of reliable voxels; None if it was not computed.
     """
 
     name: str
@@ -48,42 +49,42 @@ class MapError:
 
 @frozen
 class ParticipantMap:
-    """Facts about the map of all runs together.
+    """Facts about the combined map of all runs.
 
     Parameters
     ----------
     entities : Mapping[str, str]
-        Entities that the runs have in common: long names to labels.
+        Common entities of the runs: long names to labels.
     series, contrast : str
-        Series and contrast of the map that is described.
+        Series and contrast of the described map.
     fwhm_mm : float
-        Smoothing of this map (FWHM, mm).
+        Smoothing of the map (FWHM, mm).
     at_rest : bool
         Whether maps are of seeds instead of conditions.
     runs : Sequence[MapError]
-        Combined runs, the first of which has the frame of the map.
+        Combined runs; the first run defines the frame of the map.
     together : MapError
-        Map of all runs together.
+        Error of the combined map.
     n_voxels : int
-        Number of voxels over which medians were computed.
+        Number of voxels in the medians.
     in_region : bool
-        Whether these are the significant voxels; False: the brain.
+        Whether medians are over the significant voxels; otherwise, they are over the brain.
     shared : float | None
-        Correlation of the reconstruction error between runs; None if the error is not known.
+        Correlation of the reconstruction error between runs; None if the error is unknown.
     no_error : str
-        Reason why the reconstruction error is not known; "" if it is known or if the series has no
-        such error.
+        Reason why the reconstruction error is unknown; "" if it is known, or if the series has no
+        reconstruction error.
     person_interval : float | None
         Median half-width of the 95 % interval for the participant, from the spread between runs;
-        None for fewer than three runs.
+        None if there are fewer than three runs.
     left_out : Mapping[str, str]
-        Reason by the name of a run that is not combined.
+        Reasons by name of the excluded runs.
     not_applied : Sequence[str]
         Names of combined runs to which the method was not applied.
     files : str
-        Pattern of the stored maps, relative to the output directory; "" if none is stored.
+        Pattern of the stored maps, relative to the output directory; "" if no map is stored.
     slices : Sequence[str]
-        Sentences on the fusion of the runs across slices (`slice_sentences`).
+        Sentences on the fusion of runs across slices (`slice_sentences`).
     """
 
     entities: Mapping[str, str]
@@ -105,7 +106,7 @@ class ParticipantMap:
 
 
 def participant_html(facts: ParticipantMap) -> Markup:
-    """Render the participant's map: which runs, what error, and what was left out."""
+    """Render the participant's map: combined runs, error, and excluded runs."""
     names = [run.name for run in facts.runs]
     header = [f"sub-{facts.entities['subject']}", run_text(facts.entities), "all runs together"]
     return render(
@@ -121,8 +122,8 @@ def participant_html(facts: ParticipantMap) -> Markup:
 
 
 def _enumerated(names: Sequence[str]) -> str:
-    *before, last = names
-    return f"{', '.join(before)} and {last}" if before else last
+    *preceding, last = names
+    return f"{', '.join(preceding)} and {last}" if preceding else last
 
 
 def _percent(value: float) -> str:
@@ -142,22 +143,22 @@ def _where(facts: ParticipantMap) -> str:
 
 
 def _error_sentence(facts: ParticipantMap) -> str:
-    """Return the error of the map, and its parts."""
-    together = facts.together
-    parts = [f"SD of the noise {_percent(together.noise)}"]
-    if together.reconstruction is not None:
-        parts.append(f"SD of the reconstruction error {_percent(together.reconstruction)}")
+    """Return a sentence on the error of the map and its components."""
+    combined = facts.together
+    parts = [f"SD of the noise {_percent(combined.noise)}"]
+    if combined.reconstruction is not None:
+        parts.append(f"SD of the reconstruction error {_percent(combined.reconstruction)}")
     smoothing = f"{facts.fwhm_mm:g} mm FWHM" if facts.fwhm_mm else "unsmoothed"
     mapped = "seed" if facts.at_rest else "contrast"
     return (
         f"Error of the {facts.series} map ({mapped} {facts.contrast}, {smoothing}): the 95 %"
-        f" interval of the effect is ± {_percent(together.interval)} of the mean brain signal"
+        f" interval of the effect is ± {_percent(combined.interval)} of the mean brain signal"
         f" ({', '.join(parts)}; medians over {_where(facts)})."
     )
 
 
 def _repeat_sentences(facts: ParticipantMap) -> list[str]:
-    """Return how the error depends on the number of runs."""
+    """Return sentences on the dependence of the error on the number of runs."""
     if facts.together.reconstruction is None:
         return _unknown_sentences(facts)
     if facts.shared is None:
@@ -174,7 +175,10 @@ def _repeat_sentences(facts: ParticipantMap) -> list[str]:
 
 
 def _unknown_sentences(facts: ParticipantMap) -> list[str]:
-    """Return why the reconstruction error is not known; [] if the series has no such error."""
+    """Return a sentence on why the reconstruction error is unknown.
+
+    The list is empty if the series has no reconstruction error.
+    """
     if facts.not_applied:
         names = _enumerated(facts.not_applied)
         return [
@@ -193,7 +197,7 @@ def _left_out_sentence(facts: ParticipantMap) -> str:
 
 
 def _person_sentences(facts: ParticipantMap) -> list[str]:
-    """Return the interval for the participant; [] if it is not known."""
+    """Return a sentence on the interval for the participant, [] if it is unknown."""
     if facts.person_interval is None:
         return []
     return [
@@ -203,9 +207,10 @@ def _person_sentences(facts: ParticipantMap) -> list[str]:
 
 
 def slice_sentences(fusion: Mapping[str, object]) -> list[str]:
-    """Return whether runs were fused on thinner slices; if not, why, and what to acquire.
+    """Return sentences on the fusion of runs on thinner slices.
 
-    `fusion`: result of `bids_sr.steps.fused_slices.decide_fusion`.
+    If runs were not fused, the sentences contain the reason and acquisition advice. `fusion` is
+    the result of `bids_sr.steps.fused_slices.decide_fusion`.
     """
     displaced = _displacement_sentence(fusion)
     if not fusion["Applied"]:
@@ -226,7 +231,10 @@ def slice_sentences(fusion: Mapping[str, object]) -> list[str]:
 
 
 def _displacement_sentence(fusion: Mapping[str, object]) -> str:
-    """Return how far slices are displaced, with a space behind; "" without active voxels."""
+    """Return a sentence on the displacement between slices, with a trailing space.
+
+    The text is empty if there are no active voxels.
+    """
     displacements = fusion["Displacements"]
     assert isinstance(displacements, Sequence)
     pairs = [
@@ -243,9 +251,9 @@ def _displacement_sentence(fusion: Mapping[str, object]) -> str:
 
 
 def _error_table(facts: ParticipantMap) -> Markup:
-    """Return errors and volumes of all runs together, and of each run with its weight.
+    """Return a table with errors and volumes of the combined map, and of each run with its weight.
 
-    Columns that are not known for any run are left out.
+    Columns without values for any run are omitted.
     """
     heads: list[ColumnHead] = [
         "map",
@@ -256,13 +264,13 @@ def _error_table(facts: ParticipantMap) -> Markup:
         ("significant voxels", "cm³"),
         ("reliable voxels", "cm³"),
     ]
-    together = _row(Markup("<strong>all runs together</strong>"), "", facts.together)
+    combined = _row(Markup("<strong>all runs together</strong>"), "", facts.together)
     rows = [_row(run.name, number(run.weight, ".2f"), run) for run in facts.runs]
-    known = [k for k in range(len(heads)) if any(row[k] != MISSING for row in rows)]
+    available = [k for k in range(len(heads)) if any(row[k] != MISSING for row in rows)]
     return table(
         "Error of the map (medians over the same voxels, in percent of the mean brain signal)",
-        [heads[k] for k in known],
-        [[row[k] for k in known] for row in (together, *rows)],
+        [heads[k] for k in available],
+        [[row[k] for k in available] for row in (combined, *rows)],
     )
 
 

@@ -1,7 +1,6 @@
-"""Layout of a participant's page: sections in order, and the declared place of figures.
+"""Sections of a participant's page in order, and the declaration of figures in them.
 
-Figures are declared by the functions that draw them (`bids_sr.steps.figures`); here are the
-sections alone.
+Each figure is declared next to the function that draws it (`bids_sr.steps.figures`).
 """
 
 from collections.abc import Mapping
@@ -10,9 +9,9 @@ from dataclasses import dataclass
 from bids_sr.frozen import frozen
 
 ANATOMICAL, PAIR, RUN, SCANS = "T1w", "T2starw", "bold", "metrics"
-"""Suffixes of figures: what they are of."""
+"""Suffixes of figures, by kind of input."""
 MODEL = "model"
-"""Among the tables of a figure: the cards of the models of a participant or run."""
+"""Value of `Shown.tables` for the model cards of a participant or run."""
 
 
 RUN_ENTITIES: Mapping[str, tuple[str, str]] = {
@@ -26,29 +25,34 @@ RUN_ENTITIES: Mapping[str, tuple[str, str]] = {
     "echo": ("echo", "echo"),
     "chunk": ("chunk", "chunk"),
 }
-"""Entities that tell runs apart, in the order in which runs are sorted; in names of files, and on
-the page.
-"""
+"""Entities that distinguish runs, in sorting order: key in file names, and words on the page."""
 
 
 def run_text(entities: Mapping[str, str]) -> str:
-    """A run in words, from its entities.
+    """Return the entities of a run in words, separated by commas.
 
     >>> run_text({"subject": "01", "task": "tap", "run": "2"})
     'task tap, run 2'
-
-    Words with labels, divided by commas; empty where none tells runs apart.
     """
-    known = ((words, entities.get(name)) for name, (_, words) in RUN_ENTITIES.items())
-    return ", ".join(f"{words} {label}" for words, label in known if label)
+    pairs = ((words, entities.get(name)) for name, (_, words) in RUN_ENTITIES.items())
+    return ", ".join(f"{words} {label}" for words, label in pairs if label)
 
 
 @frozen
 class SectionSpec:
-    """A section: its anchor and its title.
+    """Section of the page.
 
-    `only`: figures (desc), one of which the section needs; other sections without content are then
-    left out. Empty: the section needs none.
+    Attributes
+    ----------
+    name, title : str
+        Anchor and title.
+    folded : bool
+        Whether the section is closed at first.
+    by_run : bool
+        Whether figures are grouped by run.
+    only : tuple[str, ...]
+        Figures (desc) of which the section requires at least one. If one of them exists, other
+        sections without content are omitted. Empty if no figure is required.
     """
 
     name: str
@@ -101,44 +105,44 @@ SECTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A figure (or, with `html`, an HTML fragment) of the page: name, place and text.
+    """Declaration of a figure (or, with `html`, an HTML fragment) of the page.
 
     ``{contrast}`` and ``{smoothing}`` are filled in headings and captions.
 
     Parameters
     ----------
     desc : str
-        Name of the figure, and entities of its files; `suffix` says what it is of.
+        Label in the file names of the figure.
     section : str
-        Name of one of `SECTIONS`.
+        Name of a section in `SECTIONS`.
     suffix : str
-        Name of the figure, and entities of its files; `suffix` says what it is of.
+        Suffix in the file names of the figure, which corresponds to the kind of input.
     html : bool
-        Whether it is a fragment of HTML instead of a figure.
+        Whether the file is an HTML fragment.
     static : bool
-        It does not answer to the pointer.
+        Whether the figure does not respond to the pointer.
     place : int
-        Where it stands in the section; those of one place stand in the order of their modules and
-        lines.
+        Position in the section; declarations with equal positions are in the order of their
+        modules and lines.
     tab : str
-        Of a run's figures one tab is shown at a time; what has none belongs to the tab before it,
-        and before the first tab it is always shown.
+        Tab of the run; only one tab is visible at a time. A figure without a tab belongs to the
+        preceding tab, and is always visible before the first tab.
     title : str
-        Takes the place of the section's title.
+        Replacement of the section title.
     subtitle, heading : str
-        Above it, once for all and above each of several.
+        Text above all panels, and above each panel.
     caption : str
-        Text below it; empty for none.
+        Text below the figure; "" for no text.
     missing : str
-        Words for the page where there is none.
+        Name of the item if it is missing.
     request : str
-        Words for it where it is made on request only.
+        Name of the item if it is missing and only produced on request.
     remark : str
-        What follows in parentheses where it is missing: how to get it, or why it may be missing.
+        Text in parentheses after a missing item: how to obtain it, or a reason for its absence.
     unless : str
-        Desc of another of its section that makes up for it where it is missing.
+        Desc of a figure in the same section that replaces it.
     tables : tuple[str, ...]
-        Desc of the tables of metrics that hold all values, which are linked below.
+        Desc of the metrics tables with all values, which are linked below.
     """
 
     desc: str
@@ -159,7 +163,7 @@ class Shown:
     tables: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.section not in (known := [each.name for each in SECTIONS]):
+        if self.section not in (names := [section.name for section in SECTIONS]):
             raise ValueError(
-                f"{self.desc}: no section {self.section}; there are {', '.join(known)}"
+                f"{self.desc}: no section {self.section}; there are {', '.join(names)}"
             )

@@ -118,8 +118,8 @@ def test_runs_are_combined_with_equal_weights_as_by_nilearn() -> None:
     for precision in (False, True):
         made = compute_fixed_effects(*images, mask=mask, precision_weighted=precision)
         expected = (made["effect"] if isinstance(made, dict) else made[0]).get_fdata().ravel()
-        assert template_sampling._together(effects) == pytest.approx(expected)
-    assert template_sampling._together(effects[:1]) is effects[0]
+        assert template_sampling._combine_effects(effects) == pytest.approx(expected)
+    assert template_sampling._combine_effects(effects[:1]) is effects[0]
 
 
 def test_maps_are_interpolated_together_as_each_by_itself() -> None:
