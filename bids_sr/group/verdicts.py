@@ -200,8 +200,8 @@ def _undecided_text(rows: Sequence[ComparisonRow]) -> str:
     for sign, word in ((1, "above"), (-1, "below"), (0, "")):
         if group := [row for row in rows if _side(row) == sign]:
             difference = (
-                f"is {word} {_names(group)} by {_bound_text(group)}, which is not significant after"
-                " correction"
+                f"is {word} {_names(group)} by {_bound_text(group)}, which is not significant"
+                " after correction"
             )
             texts.append(difference if sign else f"{DECISIONS[UNDECIDED][2]} {_names(group)}")
     return "; ".join(texts)
