@@ -84,6 +84,11 @@ class ArtifactKind(Generic[_T]):
     extension_stored: ClassVar[str] = ""
     drawn: ClassVar[bool] = False  # whether its files are figures, not data
 
+    @property
+    def name(self) -> str:
+        """Name of the kind in annotations of steps, for messages."""
+        return type(self).__name__.strip("_").replace("Kind", "")
+
     def load(self, path: Path) -> _T:
         """Return the value of a file."""
         return cast("_T", path)

@@ -26,7 +26,7 @@ class Port:
     default: object = REQUIRED
 
     def __str__(self) -> str:
-        return f"{f'a {self.many} of ' if self.many else ''}{type(self.kind).__name__.strip('_')}"
+        return f"{f'a {self.many} of ' if self.many else ''}{self.kind.name}"
 
     def takes(self, output: "Port") -> bool:
         """Return whether an output of another step has this kind."""

@@ -446,6 +446,6 @@ def test_few_classes_stand_between_events_and_a_t_map(run, tmp_path):
         "ContrastModel",
         "Design",
         "Events",
-        "Noise",
+        "NoiseModel",
         "VoxelTimeSeries",
     ]
