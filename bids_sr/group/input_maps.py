@@ -18,6 +18,7 @@ MapKey = tuple[str, str, float, str]
 """Contrast, series, FWHM (mm), statistic."""
 
 
+_SHORT = {"session": "ses", "run": "run"}
 BOLDREF = "boldref"
 """Space in the names of a participant's maps: the boldref of the first run."""
 
@@ -99,7 +100,8 @@ def find_maps(output_dir: Path, asked: RunFilter = lambda _: True) -> FoundMaps:
 
     The parameters are those of `find_tables`. A participant's map of all runs has no run in its
     name, and one of all sessions no session. It is skipped if `asked` selects only some runs or
-    sessions, because it contains the other ones too.
+    sessions, because it contains the other ones too, and if it neither contains a run that was
+    mapped later nor names it among the runs that were left out.
     """
     runs: list[RunMaps] = []
     combined: list[tuple[Path, Mapping[str, Mapping[MapKey, str]], dict[str, str]]] = []
@@ -115,7 +117,7 @@ def find_maps(output_dir: Path, asked: RunFilter = lambda _: True) -> FoundMaps:
                 else:
                     runs.append(_run(stem, maps, columns))
     runs.sort(key=lambda run: run.name)
-    together = [_combined(output_dir, *found, runs) for found in combined]
+    together = [maps for found in combined if (maps := _combined(output_dir, *found, runs))]
     return FoundMaps(runs=runs, combined=sorted(together, key=lambda maps: maps.name))
 
 
@@ -207,19 +209,41 @@ def _combined(
     maps: Mapping[str, Mapping[MapKey, str]],
     columns: Mapping[str, str],
     runs: Sequence[RunMaps],
-) -> RunMaps:
-    """Return maps of several runs together, in the frame that a sidecar names.
+) -> RunMaps | None:
+    """Return maps of several runs together, in the frame that a sidecar names; None if outdated.
 
     `runs`: all runs; the first of the participant's is the frame if no sidecar names one.
     """
     about = _sidecar(output_dir, stem.parent / f"{columns['participant']}{_effect_name(maps)}")
+    of_task = [run for run in runs if _is_of(run, columns)]
+    if not _names_every_run(about, of_task, over_sessions=columns["session"] == MISSING):
+        return None
     named = str(about.get("SpatialReference", ""))
     boldref = output_dir / named.removeprefix("bids::")
     reference = boldref.with_name(boldref.name.removesuffix("_desc-hmc_boldref.nii.gz"))
     if not named.startswith("bids::") or reference.name == boldref.name:
-        first = next((run for run in in_order(runs) if _is_of(run, columns)), None)
+        first = next(iter(in_order(of_task)), None)
         reference = stem if first is None else first.folder / first.name
     return _run(stem, maps, columns, reference, in_percent=about.get("Units") == "percent")
+
+
+def _names_every_run(
+    about: Mapping[str, object], runs: Sequence[RunMaps], *, over_sessions: bool
+) -> bool:
+    """Return whether a map of all runs contains every run, or names it as left out.
+
+    `about`: its sidecar; True if it does not list runs. `runs`: runs of the participant and task.
+    """
+    weights, left_out = about.get("RunWeights"), about.get("RunsLeftOut", {})
+    if not isinstance(weights, Mapping) or not isinstance(left_out, Mapping):
+        return True
+    keys = ("session", "run") if over_sessions else ("run",)
+    for run in runs:
+        entities = entities_of(run.folder / f"{run.name}_bold")
+        parts = [f"{_SHORT[key]}-{entities[key]}" for key in keys if key in entities]
+        if ("_".join(parts) or "no run-") not in {*weights, *left_out}:
+            return False
+    return True
 
 
 def _effect_name(maps: Mapping[str, Mapping[MapKey, str]]) -> str:
