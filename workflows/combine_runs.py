@@ -173,7 +173,7 @@ def _combine_group(
                     _carry(name, run, series, first, xfms[name], group, list(contrasts))
                     for name, run in members.items()
                 )
-                stored = _stored(series, first.plan)
+                stored = _stored(series, [run.plan for run in members.values()])
                 maps[series], space_maps[series], rows[series] = combined_runs.combine_maps(
                     carried[series],
                     first.fitted.registration.bold_mask,
@@ -282,13 +282,20 @@ def _combined_series(runs: Collection[ProcessedRun]) -> list[str]:
     return list(names)
 
 
-def _stored(series: str, plan: RunPlan) -> list[dict[str, str]]:
-    """Return the entities of the combined maps to store: maps stored for runs, and the spread."""
-    run_maps = activation.stored_maps(series, maps_to_store(plan), plan.contrasts)
+def _stored(series: str, plans: Sequence[RunPlan]) -> list[dict[str, str]]:
+    """Return the combined maps that are stored, by their entities: the same as of the runs.
+
+    The first run may lack a contrast that the other runs have.
+    """
+    of_runs: list[dict[str, str]] = []
+    for plan in plans:
+        for choice in activation.stored_maps(series, maps_to_store(plan), plan.contrasts):
+            if choice not in of_runs:
+                of_runs.append(choice)
     spread = [
-        {**choice, "stat": "personsd"} for choice in run_maps if choice.get("stat") == "effect"
+        {**choice, "stat": "personsd"} for choice in of_runs if choice.get("stat") == "effect"
     ]
-    return [*run_maps, *spread]
+    return [*of_runs, *spread]
 
 
 def _is_calibrated(run: ProcessedRun, series: str) -> bool:

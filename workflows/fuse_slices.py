@@ -58,6 +58,8 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
     at_rest = any(run.plan.at_rest for run in runs.values())
     if group.over_sessions or at_rest or thinner or len(effects) < len(runs):
         return None
+    # thin slices are those of the first run, so that it must have the contrast
+    contrasts = {name: names for name, names in group.contrasts.items() if first in names}
     outputs = planned.outputs(group.entities, axis_order=plan.bold.axis_order)
     outputs = outputs.with_references(boldref=runs[first].fitted.motion.boldref)
     first2run_xfms = dict(combined.first2run_xfms)
@@ -99,8 +101,8 @@ def fuse_slices(planned: Planned, combined: CombinedMaps) -> FusedSlices | None:
             fusion,
             first=first,
             series_name=series,
-            contrasts={name: plan.contrasts[name] for name in group.contrasts},
-            runs_of_contrasts=group.contrasts,
+            contrasts={name: plan.contrasts[name] for name in contrasts},
+            runs_of_contrasts=contrasts,
             smoothing=plan.planned.settings.activation.smoothing,
         )
         say(Part.MAPS, fused_slices.describe_fusion(series))

@@ -18,6 +18,7 @@ MapKey = tuple[str, str, float, str]
 """Contrast, series, FWHM (mm), statistic."""
 
 
+_SHORT = {"session": "ses", "run": "run"}
 BOLDREF = "boldref"
 """Space in the names of a participant's maps: the boldref of the first run."""
 
@@ -121,7 +122,7 @@ def find_maps(output_dir: Path, asked: RunFilter = lambda _: True) -> FoundMaps:
 
     A map of all runs has no run entity in its name, and a map of all sessions has no session
     entity. It is skipped if `asked` only selects some runs or sessions, because it also contains
-    the others.
+    the others, and if it lacks a run that was mapped later.
 
     Parameters
     ----------
@@ -144,8 +145,8 @@ def find_maps(output_dir: Path, asked: RunFilter = lambda _: True) -> FoundMaps:
                 else:
                     runs.append(_run(stem, maps, columns))
     runs.sort(key=lambda run: run.name)
-    combined_maps = [_combined(output_dir, *parts, runs) for parts in combined]
-    return FoundMaps(runs=runs, combined=sorted(combined_maps, key=lambda maps: maps.name))
+    together = [maps for found in combined if (maps := _combined(output_dir, *found, runs))]
+    return FoundMaps(runs=runs, combined=sorted(together, key=lambda maps: maps.name))
 
 
 def find_runs(output_dir: Path, asked: RunFilter = lambda _: True) -> list[RunMaps]:
@@ -246,20 +247,42 @@ def _combined(
     maps: Mapping[str, Mapping[MapKey, str]],
     columns: Mapping[str, str],
     runs: Sequence[RunMaps],
-) -> RunMaps:
+) -> RunMaps | None:
     """Return combined maps of several runs in the frame that their sidecar specifies.
 
-    `runs` are all runs; if the sidecar does not specify a boldref, the participant's first run
+    None if the maps lack a run that was mapped later. `runs` are all runs; if the sidecar does not specify a boldref, the participant's first run
     defines the frame.
     """
-    sidecar = _sidecar(output_dir, stem.parent / f"{columns['participant']}{_effect_name(maps)}")
-    boldref_uri = str(sidecar.get("SpatialReference", ""))
-    boldref = output_dir / boldref_uri.removeprefix("bids::")
+    about = _sidecar(output_dir, stem.parent / f"{columns['participant']}{_effect_name(maps)}")
+    of_task = [run for run in runs if _is_of(run, columns)]
+    if not _names_every_run(about, of_task, over_sessions=columns["session"] == MISSING):
+        return None
+    named = str(about.get("SpatialReference", ""))
+    boldref = output_dir / named.removeprefix("bids::")
     reference = boldref.with_name(boldref.name.removesuffix("_desc-hmc_boldref.nii.gz"))
-    if not boldref_uri.startswith("bids::") or reference.name == boldref.name:
-        first = next((run for run in in_order(runs) if _is_of(run, columns)), None)
+    if not named.startswith("bids::") or reference.name == boldref.name:
+        first = next(iter(in_order(of_task)), None)
         reference = stem if first is None else first.folder / first.name
-    return _run(stem, maps, columns, reference, in_percent=sidecar.get("Units") == "percent")
+    return _run(stem, maps, columns, reference, in_percent=about.get("Units") == "percent")
+
+
+def _names_every_run(
+    about: Mapping[str, object], runs: Sequence[RunMaps], *, over_sessions: bool
+) -> bool:
+    """Return whether a map of all runs contains every run, or names it as left out.
+
+    `about`: its sidecar; True if it does not list runs. `runs`: runs of the participant and task.
+    """
+    weights, left_out = about.get("RunWeights"), about.get("RunsLeftOut", {})
+    if not isinstance(weights, Mapping) or not isinstance(left_out, Mapping):
+        return True
+    keys = ("session", "run") if over_sessions else ("run",)
+    for run in runs:
+        entities = entities_of(run.folder / f"{run.name}_bold")
+        parts = [f"{_SHORT[key]}-{entities[key]}" for key in keys if key in entities]
+        if ("_".join(parts) or "no run-") not in {*weights, *left_out}:
+            return False
+    return True
 
 
 def _effect_name(maps: Mapping[str, Mapping[MapKey, str]]) -> str:

@@ -342,6 +342,12 @@ def test_maps_are_corrected_alike_for_every_series(cohort: Path, tmp_path: Path)
         assert load_image(path)[0] == pytest.approx(expected.get_fdata(), abs=1e-5)
 
 
+def short_name(run: str, over_sessions: bool) -> str:
+    """Return the name of a run in the sidecars of combined maps, such as ``ses-a_run-1``."""
+    keys = ("ses-", "run-") if over_sessions else ("run-",)
+    return "_".join(part for part in run.split("_") if part.startswith(keys))
+
+
 def write_combined(
     root: Path,
     sub: str,
@@ -350,11 +356,12 @@ def write_combined(
     *,
     percent: bool = False,
     shift: float = 0,
+    left_out: tuple[str, ...] = (),
 ) -> None:
     """Write the map of all runs as the mean of the maps of the runs (raw and sbl).
 
     `reference`: run in whose frame it is; `shift`: number that is added, by which a stored map is
-    known; `percent`: of 500, as a map of all sessions.
+    known; `percent`: of 500, as a map of all sessions; `left_out`: names of runs that are left out.
     """
     func = root / sub / "func"
     func.mkdir(parents=True, exist_ok=True)
@@ -370,7 +377,8 @@ def write_combined(
             about = {
                 "SpatialReference": f"bids::{frame.relative_to(root).as_posix()}",
                 "Sources": [f"bids::{path.relative_to(root).as_posix()}" for path in paths],
-                "RunWeights": dict.fromkeys(runs, 1 / len(runs)),
+                "RunWeights": {short_name(run, percent): 1 / len(runs) for run in runs},
+                "RunsLeftOut": dict.fromkeys(left_out, "other contrast weights"),
                 "Units": "percent" if percent else "arbitrary",
             }
             (func / f"{name}.json").write_text(json.dumps(about))
@@ -393,6 +401,24 @@ def test_maps_of_all_runs_are_no_run(tmp_path: Path) -> None:
     assert (person.combined, [run.name for run in person.runs]) == (maps, names)
     # the map is of runs that are not selected, too
     assert not find_maps(tmp_path, lambda entities: entities.get("run") == "1").combined
+
+
+def test_a_map_without_a_run_that_was_mapped_later_is_computed_again(tmp_path: Path) -> None:
+    names = [f"sub-01_task-tap_run-{run}" for run in (1, 2, 3)]
+    for seed, name in enumerate(names[:2]):
+        write_run(tmp_path, name, seed)
+    write_combined(tmp_path, "sub-01", names[0], names[:2])
+    assert len(find_maps(tmp_path).combined) == 1
+    write_run(tmp_path, names[2], 3)
+    found = find_maps(tmp_path)
+    assert not found.combined
+    ((person,),) = by_participant(found).values()
+    assert person.origin(("all", "raw", 5.0, "effect")) == "computed"
+    # the run was left out on purpose
+    for sidecar in tmp_path.glob("sub-01/func/*space-boldref*.json"):
+        about = json.loads(sidecar.read_text()) | {"RunsLeftOut": {"run-3": "other voxels"}}
+        sidecar.write_text(json.dumps(about))
+    assert len(find_maps(tmp_path).combined) == 1
 
 
 def test_a_run_without_number_beside_others_stays_a_run(tmp_path: Path) -> None:
@@ -523,7 +549,7 @@ def test_a_contrast_with_other_weights_is_dropped_with_the_maps_made_of_it(
     names = [f"sub-01_task-tap_run-{run}" for run in (1, 2, 3)]
     for seed, name in enumerate(names):
         write_run(tmp_path, name, seed)
-    write_combined(tmp_path, "sub-01", names[0], names[:2])
+    write_combined(tmp_path, "sub-01", names[0], names[:2], left_out=("run-3",))
     found = find_maps(tmp_path)
     third = without_contrasts(tmp_path, found, {names[2]: {"all"}})
     assert [len(maps.map_keys()) for maps in (*third.runs, *third.combined)] == [4, 4, 0, 4]

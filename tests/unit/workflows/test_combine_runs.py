@@ -103,3 +103,22 @@ def test_an_odd_run_is_named(tmp_path):
     for node in nodes_of(graph, "combine_maps"):
         assert list(node.settings["runs"]) == ["run-1", "run-2"]
         assert "voxels of 4 x 4 x 4 mm" in node.settings["left_out"]["run-3"]
+
+
+def test_contrasts_that_the_first_run_lacks_are_stored(tmp_path):
+    maker = BidsMaker(tmp_path / "bids")
+    kinds = ("thumb", "index", "little", "toe")
+    for run in (1, 2, 3):
+        maker.bold(f"sub-01_task-tap_run-{run}", n_volumes=120)
+        rows = [(2.0 + 5 * k, 4.0, kinds[k % 4]) for k in range(20)]
+        of_run = [row for row in rows if run > 1 or row[2] != "toe"]
+        maker.events(f"sub-01_task-tap_run-{run}", of_run)
+    graph = planned_graph(maker, tmp_path, *PLAIN)
+    (combine,) = (
+        node for node in nodes_of(graph, "combine_maps") if node.scope.path.endswith(".bspline")
+    )
+    assert combine.settings["contrasts"]["toe"] == ["run-2", "run-3"]
+    for settings in stored_maps(graph):
+        named = {choice.get("contrast") for choice in settings["among"] if "stat" in choice}
+        assert named == {None} or "toe" in named
+    assert any("contrast" in choice for one in stored_maps(graph) for choice in one["among"])

@@ -38,6 +38,18 @@ def test_two_runs_are_fused_if_their_slices_are_displaced(tmp_path: Path) -> Non
     assert "could be fused on slices of half the thickness" in graph.methods_text()
 
 
+def test_a_contrast_that_the_first_run_lacks_is_not_fused(tmp_path: Path) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    rows = [(2.0 + 5 * k, 4.0, ("thumb", "little")[k % 2]) for k in range(20)]
+    for run in (1, 2, 3):
+        maker.bold(f"sub-01_task-tap_run-{run}", n_volumes=120)
+        of_run = [(on, dur, kind) for on, dur, kind in rows if run > 1 or kind == "thumb"]
+        maker.events(f"sub-01_task-tap_run-{run}", of_run)
+    (fuse,) = nodes_of(planned_graph(maker, tmp_path, *PLAIN), "fuse_maps")
+    assert fuse.settings["runs_of_contrasts"] == {"thumb": ("run-1", "run-2", "run-3")}
+    assert list(fuse.settings["contrasts"]) == ["thumb"]
+
+
 @pytest.mark.parametrize(
     ("names", "options", "events"),
     [
