@@ -250,8 +250,8 @@ def _combined(
 ) -> RunMaps | None:
     """Return combined maps of several runs in the frame that their sidecar specifies.
 
-    None if the maps lack a run that was mapped later. `runs` are all runs; if the sidecar does not specify a boldref, the participant's first run
-    defines the frame.
+    None if the maps lack a run that was mapped later. `runs` are all runs; if the sidecar does not
+    specify a boldref, the participant's first run defines the frame.
     """
     about = _sidecar(output_dir, stem.parent / f"{columns['participant']}{_effect_name(maps)}")
     of_task = [run for run in runs if _is_of(run, columns)]
