@@ -208,10 +208,10 @@ def _facts(
     inside = significant if in_region else brain
     by_run: dict[str, dict[str, Derivative]] = {}
     for run_map in carried_maps:
-        is_same_contrast = (
+        is_selected = (
             run_map.entities["contrast"] == contrast and run_map.entities.get("space") == _FRAME
         )
-        if is_same_contrast and real(run_map.sidecar["SmoothingFWHM"]) == width:
+        if is_selected and real(run_map.sidecar["SmoothingFWHM"]) == width:
             by_run.setdefault(str(run_map.sidecar["Run"]), {})[run_map.entities["stat"]] = run_map
     weights = about["RunWeights"]
     assert isinstance(weights, Mapping)
