@@ -586,7 +586,7 @@ def _statmap(
 ) -> Derivative:
     """Return entities and metadata of a combined map.
 
-    `effect`: entities of the effect. `sidecar`: common metadata of the combined maps.
+    The entities of the effect (`effect`) and metadata of all combined maps (`sidecar`) are used.
     """
     entities = {**effect, "stat": stat}
     about = {
@@ -607,8 +607,8 @@ def _region(
 ) -> Derivative:
     """Return entities and metadata of an active region.
 
-    `limit`: smallest z value in the region; None if the region is empty. `effect`: entities of the
-    effect. `sidecar`: common metadata of the combined maps.
+    `limit` is the smallest z value in the region, or None if the region is empty. Entities of the
+    effect (`effect`) and metadata of all combined maps (`sidecar`) are used.
     """
     dropped = ("contrast", "stat", "desc", "suffix")
     entities = {

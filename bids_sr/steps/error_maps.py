@@ -155,7 +155,7 @@ def maps_beside(
 ) -> Iterator[tuple[Array, Derivative]]:
     """Yield error maps with the metadata of an effect, except description, unit and statistic.
 
-    `images`: maps by statistic.
+    The keys of `images` are statistics.
     """
     for stat, values in images.items():
         text, units = _TEXT[stat]
@@ -167,7 +167,7 @@ def maps_beside(
 def region_beside(region: Array, effect: Derivative, text: str) -> tuple[Array, Derivative]:
     """Return a reliable region as a mask with the metadata of an effect.
 
-    `text`: description of the region.
+    The description of the region is `text`.
     """
     labels = effect.entities["contrast"], effect.entities["desc"] + RELIABLE
     kept_entities = {

@@ -557,7 +557,7 @@ def _splined(
 ) -> Float:
     """Return the mean over runs of spline-interpolated effects (X, Y, n).
 
-    `images`: effects in thick slices (X, Y, m), by name of the run. `shape`: (X, Y, n).
+    The effects in thick slices (X, Y, m) are given by name of the run.
     """
     target = thin_affine(mask.affine)
     total: Float = np.zeros(shape)
@@ -577,7 +577,7 @@ def _thin_maps(
 ) -> Iterator[Derivative]:
     """Yield one map on thin slices per smoothing width.
 
-    `values`: effect (X, Y, n). `smoothing`: FWHM (mm).
+    The effect has the shape (X, Y, n), and smoothing widths are FWHM in mm.
     """
     affine = thin_affine(fusion.mask.affine)
     zooms = voxel_sizes(affine).tolist()

@@ -274,7 +274,7 @@ def measure_error(
 def _mean_square(draws: SeriesReader, width: float) -> Float32:
     """Return the mean square of smoothed samples (X, Y, Z).
 
-    `width`: smoothing (FWHM, mm).
+    Samples are smoothed with a kernel of `width` (FWHM, mm).
     """
     total = np.zeros(draws.shape[:3], np.float32)
     for volume in draws.volumes():

@@ -275,7 +275,7 @@ def _zoomed(
 ) -> "Figure":
     """Draw acquired, B-spline, best and reference maps in one slice, on the same color scale.
 
-    `truth`: known activation (3D); None if unknown.
+    The known activation `truth` (3D) is None if unknown.
     """
     from bids_sr.figures.map_viewer import TITLES
     from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY, Display, zoomed_figure
@@ -443,7 +443,8 @@ def _definitions(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list[t
 def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:
     """Return MNI coordinates of nodes that cover the field of view of a mask.
 
-    `boldref2t1w`: (1, 4, 4), RAS+ mm. `std2t1w`: transform file from template to T1w image.
+    The transform `boldref2t1w` has the shape (1, 4, 4) and maps RAS+ mm. The file `std2t1w` is
+    the transform of the T1w image and the template.
     """
     from bids_sr.figures.map_viewer import mni_nodes
     from bids_sr.figures.slices import canonical
