@@ -434,8 +434,8 @@ def subject_facts(
 ) -> _ReportFacts:
     """Return the summary of a participant, by label of the report line.
 
-    Names of the series of all runs (`series`), of the atlas template (`template`) and of the region
-    of interest (`roi`) are listed unchanged.
+    The summary also lists the series of all runs (`series`) and the region of interest (`roi`).
+    The files of precomputed anatomy depend on the atlas template (`template`).
     """
     sessions = sorted(
         {run.entities["session"] for run in subject.runs if "session" in run.entities}

@@ -243,8 +243,8 @@ def _apply_methods(
 ) -> list[ResolvedScans]:
     """Train the network of each method, super-resolve the scans, and draw explanatory figures.
 
-    Networks are trained on the scans in `heads`, by participant label. If `heads` is empty, trained
-    models are used.
+    Networks are trained on the scans in `heads`, by participant label. If `heads` is empty,
+    trained models are used.
     """
     chosen = planned.settings.superres.chosen
     several = len(chosen) > 1

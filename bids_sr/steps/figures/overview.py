@@ -443,8 +443,8 @@ def _definitions(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list[t
 def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:
     """Return MNI coordinates of nodes that cover the field of view of a mask.
 
-    The transform `boldref2t1w` has the shape (1, 4, 4) and maps RAS+ mm. The file `std2t1w` is
-    the transform of the T1w image and the template.
+    The transform `boldref2t1w` has the shape (1, 4, 4) in RAS+ mm. The file `std2t1w` contains the
+    transform from the template to the T1w image.
     """
     from bids_sr.figures.map_viewer import mni_nodes
     from bids_sr.figures.slices import canonical
