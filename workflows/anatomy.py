@@ -351,7 +351,7 @@ def _place_spaces(
 ) -> list[Surfaces]:
     """Resample the brain mask to the output templates, and return the output surfaces.
 
-    `default`: registration for spaces without a registered template.
+    The registration `default` is used for spaces without a registered template.
     """
     imported_surfaces = {} if subject.precomputed is None else subject.precomputed.surfaces
     ribbon = [path for name in ("white", "pial") for path in imported_surfaces.get(name, ())]

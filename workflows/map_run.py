@@ -404,7 +404,7 @@ def map_series(
 def has_error(made_series: MadeSeries, model: MapModel) -> bool:
     """Return whether the reconstruction error of a series is mapped.
 
-    This requires a method with a prior and maps of the linear model.
+    The method must have a prior, and the linear model must be mapped.
     """
     method = None if made_series.wanted is None else made_series.wanted.method
     return method is not None and method.has_prior and "glm" in model.kinds

@@ -272,8 +272,8 @@ def train_on_pair(
 ) -> TrainedNetwork:
     """Train a network on a pair, or reuse a trained network; see the step of this name.
 
-    `second`: pair that is not used for training, whose PSNR is recorded in the training log; None
-    without such a pair.
+    The PSNR of the pair `second`, which is not used for training, is recorded in the training log
+    unless `second` is None.
     """
     model_file, card_file, log_file = training.train_on_pair(
         train_highres,
@@ -321,7 +321,7 @@ def keep_model(
 ) -> None:
     """Store a model with model card and training log.
 
-    `entities`: further entities of these files.
+    The file names also contain `entities`.
     """
     name = {**entities, "datatype": "models", "desc": series_name(method)}
     outputs.keep(model_file, {**name, "suffix": "model", "extension": ".safetensors"})

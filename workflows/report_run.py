@@ -434,8 +434,8 @@ def subject_facts(
 ) -> _ReportFacts:
     """Return the summary of a participant, by label of the report line.
 
-    `series`: names of the series of all runs. `template`, `roi`: names of the atlas template and
-    of the region of interest.
+    The summary also lists the series of all runs (`series`) and the region of interest (`roi`).
+    The files of precomputed anatomy depend on the atlas template (`template`).
     """
     sessions = sorted(
         {run.entities["session"] for run in subject.runs if "session" in run.entities}

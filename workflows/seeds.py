@@ -109,7 +109,8 @@ def find_own_seeds(
 ) -> Regressors:
     """Return the time series of the seeds in a series on the high-resolution grid.
 
-    `mask`: brain on the grid of the series. `regressors`: seed time series in the acquired series.
+    The brain `mask` is on the grid of `series`. In contrast, `regressors` are seed time series in
+    the acquired series.
     """
     seeds = SeedFrame.of(plan, fitted, anat)
     seed_series, columns = steps_seeds.own_seed_series(

@@ -164,7 +164,7 @@ def _process_pairs(
 ) -> None:
     """Super-resolve the scans of a participant by each method, and measure the results.
 
-    `heads`: training scans of the networks, by participant label.
+    Networks are trained on the scans in `heads`, by participant label.
     """
     settings, superres = planned.settings, planned.settings.superres
     outputs = _outputs(planned, subject, subject.structural, made=True)
@@ -243,7 +243,8 @@ def _apply_methods(
 ) -> list[ResolvedScans]:
     """Train the network of each method, super-resolve the scans, and draw explanatory figures.
 
-    `heads`: training scans of the networks, by participant label; empty for trained models.
+    Networks are trained on the scans in `heads`, by participant label. If `heads` is empty,
+    trained models are used.
     """
     chosen = planned.settings.superres.chosen
     several = len(chosen) > 1

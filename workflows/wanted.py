@@ -80,7 +80,7 @@ class Wanted:
 
     @property
     def source(self) -> str:
-        """Name of the unmodified series of the same method; the own name of a baseline."""
+        """Name of the unmodified series of the same method; for a baseline, its own name."""
         return self.name if self.method is None else series_name(self.method.name)
 
     @property

@@ -1,13 +1,13 @@
-"""Decide from thick slices alone whether runs can be fused across slices.
+"""Decision whether runs can be fused across slices, based only on thick slices.
 
 Two conditions must hold for a pair of runs (`bids_sr.glm.slice_fusion` describes the arrays):
 
-1. The median displacement of their slices over active voxels, modulo the slice, is at least
-   `LEAST_DISPLACEMENT`. The median over the brain misleads, because a rotation displaces some
-   regions and not others.
+1. The median displacement of their slices over active voxels, modulo the slice thickness, is at
+   least `LEAST_DISPLACEMENT`. The median over the brain would be misleading, because a rotation
+   displaces some regions and not others.
 2. Each slice of the second run can be predicted from the first run and from the *other* slices of
-   the second run. An estimate that has used a slice predicts this slice at any assumed position,
-   even at a wrong one, so that the slice must be left out.
+   the second run. The predicted slice must be left out, because an estimate that uses a slice
+   also predicts this slice at a wrong assumed position.
 
 More than two runs are fused if they are linked by pairs of runs that fulfill both conditions.
 """
@@ -32,14 +32,14 @@ from bids_sr.glm.slice_fusion import (
 from bids_sr.io.arrays import Array, Float, MaskArray, parts_of
 
 LEAST_DISPLACEMENT = 0.25
-"""Of the slices of two runs in active voxels, as a fraction of the slice thickness."""
+"""Smallest median displacement in active voxels, as a fraction of the slice thickness."""
 LEAST_GAIN = 0.05
-"""By which the fusion must exceed its controls, as a share of the detail beyond the spline."""
-_COLUMNS_AT_ONCE = 256  # columns whose covariances are in memory
+"""Smallest advantage of the fusion over its controls, as a share of the detail to predict."""
+_COLUMNS_AT_ONCE = 256  # columns, number whose covariances are in memory at a time
 
 
 def neighboring_positions(positions: Array) -> tuple[Float, Float]:
-    """Return the positions of the slices of the first run below and above some positions.
+    """Return the slice positions of the first run below and above some positions.
 
     >>> neighboring_positions(np.array([0.5, 2.9, 5.0]))
     (array([0.5, 2.5, 4.5]), array([2.5, 4.5, 6.5]))
@@ -50,7 +50,7 @@ def neighboring_positions(positions: Array) -> tuple[Float, Float]:
 
 
 def opposite_positions(positions: Array) -> Float:
-    """Return positions that are displaced by the same amount in the other direction.
+    """Return positions that are displaced by the same amount in the opposite direction.
 
     >>> opposite_positions(np.array([0.5, 2.9, 5.0]))
     array([0.5, 2.1, 4. ])
@@ -67,21 +67,21 @@ def median_displacement(positions: Array, active: MaskArray) -> float:
     Parameters
     ----------
     positions : Array
-        Positions of its slices (X, Y, m_r).
+        Slice positions of the run (X, Y, m_r), in thin slices of the first run.
     active : MaskArray
         Active voxels in thin slices of the first run (X, Y, n).
 
     Returns
     -------
     float
-        Displacement from the closest slice of the first run, modulo the slice, as a fraction of
-        the slice thickness: 0 to 0.5; NaN without active voxels.
+        Displacement from the closest slice, modulo the slice thickness, as a fraction of the slice
+        thickness, from 0 to 0.5. NaN if there are no active voxels.
     """
     if not active.any():
         return math.nan
     distances = []
-    for own in acquired_positions(active.shape[2] // THIN_PER_THICK):
-        nearest = np.abs(positions - own).min(axis=2) % THIN_PER_THICK
+    for first_position in acquired_positions(active.shape[2] // THIN_PER_THICK):
+        nearest = np.abs(positions - first_position).min(axis=2) % THIN_PER_THICK
         distances.append(np.minimum(nearest, THIN_PER_THICK - nearest) / THIN_PER_THICK)
     by_slice = np.repeat(np.stack(distances, axis=2), THIN_PER_THICK, axis=2)
     return float(np.median(by_slice[active]))
@@ -91,22 +91,22 @@ def median_displacement(positions: Array, active: MaskArray) -> float:
 class GateResult:
     """Share of the detail in held-out slices that the fusion and its negative controls predict.
 
-    Report only `passed`: the shares depend on the displacement, and do not tell how much is
-    gained.
+    Only `passed` should be reported, because the shares depend on the displacement and do not
+    measure the gain.
 
     Parameters
     ----------
     fused : float
-        Both runs.
+        Share for both runs.
     first, second : float
-        Only one of the runs.
+        Share for only one of the runs.
     undisplaced : float
-        Both runs as if their slices lay at the same positions: the neighboring slices of the first
-        run below or above, whichever predicts more.
+        Share for both runs if the slices of the second run are assigned to the neighboring slices
+        of the first run: the maximum of an assignment to slices below and to slices above.
     opposite : float
-        Both runs with the displacement in the wrong direction.
+        Share for both runs with the displacement in the wrong direction.
     mirrored : float
-        Both runs with the prior SD mirrored along the first axis.
+        Share for both runs with the prior SD mirrored along the first axis.
     """
 
     fused: float
@@ -146,14 +146,14 @@ def leave_slices_out(runs: Sequence[SlicedEffects], prior_sd: Array, columns: Ma
     Returns
     -------
     Float
-        (N, P, m_r) for N effects and the P columns in the order of `columns`.
+        Predictions (N, P, m_r) for N effects and P columns in the order of `columns`.
     """
     check_runs(runs, prior_sd, columns)
-    chosen = np.flatnonzero(columns)
+    column_indices = np.flatnonzero(columns)
     count = runs[-1].effects.shape[3]
-    predicted: Float = np.empty((len(runs[-1].effects), len(chosen), count))
-    for part in parts_of(len(chosen), _COLUMNS_AT_ONCE):
-        values, covariance, _ = column_model(runs, prior_sd, chosen[part])
+    predicted: Float = np.empty((len(runs[-1].effects), len(column_indices), count))
+    for part in parts_of(len(column_indices), _COLUMNS_AT_ONCE):
+        values, covariance, _ = column_model(runs, prior_sd, column_indices[part])
         precision = np.linalg.inv(covariance)
         error = (precision @ values) / np.diagonal(precision, axis1=1, axis2=2)[:, :, None]
         predicted[:, part] = (values - error)[:, -count:].transpose(2, 0, 1)
@@ -168,12 +168,12 @@ def check_fusion(
     columns: MaskArray,
     active: MaskArray,
 ) -> GateResult:
-    """Test the fusion of two runs with slices of the second run that the fusion has not used.
+    """Test the fusion of two runs on held-out slices of the second run.
 
     Each slice of the second run is predicted from the first run and from the other slices in half
     of the second run's blocks, and compared with its value in the other half of the blocks. Only
-    detail counts: the spline of the first run is regressed out of prediction and value, so that an
-    effect of another amplitude in the second run does not matter.
+    detail is compared: the spline of the first run is regressed out of prediction and value, so
+    that a different effect amplitude in the second run does not influence the result.
 
     Parameters
     ----------
@@ -194,17 +194,18 @@ def check_fusion(
     Returns
     -------
     GateResult
-        NaN, which does not pass, if no slice of the second run is mostly active.
+        Shares of predicted detail. They are NaN, and the test does not pass, if no slice of the
+        second run is mostly active.
 
     Raises
     ------
     bids_sr.glm.slice_fusion.SliceFusionError
-        Shapes that do not match.
+        The shapes of the arrays do not match.
     """
     used, held_out = halves
-    own = place_first_run(effect[None])
-    other = SlicedEffects(effects=used[None], positions=positions)
-    check_runs([own, other], prior_sd, columns)
+    first_run = place_first_run(effect[None])
+    second_run = SlicedEffects(effects=used[None], positions=positions)
+    check_runs([first_run, second_run], prior_sd, columns)
     columns = columns & active.any(axis=2)  # columns do not depend on each other
     profiles = slice_profiles(positions[columns], prior_sd.shape[2])
     scored = (profiles @ active[columns][:, :, None].astype(np.float64))[:, :, 0] > 0.5
@@ -215,8 +216,8 @@ def check_fusion(
 
     def detail(values: Array) -> Float:
         inside = values[scored]
-        beyond: Float = inside - spline * (inside @ spline) / energy
-        return beyond
+        residual: Float = inside - spline * (inside @ spline) / energy
+        return residual
 
     target = detail(held_out[columns])
 
@@ -225,24 +226,24 @@ def check_fusion(
         return float(1 - (error @ error) / (target @ target))
 
     below, above, opposite = (
-        replace(other, positions=moved)
+        replace(second_run, positions=moved)
         for moved in (*neighboring_positions(positions), opposite_positions(positions))
     )
     return GateResult(
-        fused=share([own, other], prior_sd),
-        first=share([own, other.without_influence()], prior_sd),
-        second=share([own.without_influence(), other], prior_sd),
-        undisplaced=max(share([own, below], prior_sd), share([own, above], prior_sd)),
-        opposite=share([own, opposite], prior_sd),
-        mirrored=share([own, other], prior_sd[::-1]),
+        fused=share([first_run, second_run], prior_sd),
+        first=share([first_run, second_run.without_influence()], prior_sd),
+        second=share([first_run.without_influence(), second_run], prior_sd),
+        undisplaced=max(share([first_run, below], prior_sd), share([first_run, above], prior_sd)),
+        opposite=share([first_run, opposite], prior_sd),
+        mirrored=share([first_run, second_run], prior_sd[::-1]),
     )
 
 
 def find_linked_runs(n_runs: int, passed: Collection[tuple[int, int]]) -> list[int]:
     """Return the runs that are linked to the first run by pairs that passed.
 
-    A run that lies like the first run is not displaced from it, but it can be displaced from a run
-    that is fused with the first run.
+    A run with the same slice positions as the first run is not displaced from the first run, but
+    can be displaced from a run that is fused with the first run.
 
     Parameters
     ----------
@@ -254,7 +255,7 @@ def find_linked_runs(n_runs: int, passed: Collection[tuple[int, int]]) -> list[i
     Returns
     -------
     list[int]
-        Runs in ascending order; only [0] if nothing can be fused.
+        Indices of the runs in ascending order; [0] if nothing can be fused.
 
     Examples
     --------

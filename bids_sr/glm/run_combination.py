@@ -1,4 +1,4 @@
-"""Combine the effects of a participant's runs, and the errors of these effects (fixed effects).
+"""Combination of effects and errors over the runs of a participant (fixed effects).
 
 The noise of the runs is independent and averages out. The reconstruction error of a method is
 proportional to the effect, which is the same in all runs, so most of it repeats and does not
@@ -23,9 +23,9 @@ SHARED_UNSMOOTHED, SHARED_SMOOTHED = 0.75, 0.80
 `SMOOTHED_MM`.
 """
 SMOOTHED_MM = 5.0
-"""Smoothing (FWHM, mm) up to which the correlation of the reconstruction error is known."""
+"""Largest smoothing (FWHM, mm) with a measured correlation of the reconstruction error."""
 LEAST_RUNS_OF_SPREAD = 3
-"""Number of runs from which the spread between runs is estimated."""
+"""Smallest number of runs for an estimate of the spread between runs."""
 
 
 class CombinationError(ValueError):
@@ -41,12 +41,12 @@ class RunEstimate:
     effect : Array
         Effect at each voxel, any shape. All runs have the same shape and unit.
     variance : Array
-        Variance of the effect from the noise of the run. Voxels in which it is not positive have
-        no estimate, such as voxels outside the brain.
+        Variance of the effect due to noise in the run. Voxels without a positive variance, such as
+        voxels outside the brain, have no estimate.
     dof : float
         Degrees of freedom of the variance.
     sd : Array | None
-        Standard deviation of the reconstruction error; None if it is not known.
+        Standard deviation of the reconstruction error; None if unknown.
     """
 
     effect: Array
@@ -57,7 +57,9 @@ class RunEstimate:
 
 @frozen
 class CombinedEstimate:
-    """Effect of several runs together; all maps are 0 in voxels that a run does not have.
+    """Combined effect of several runs.
+
+    All maps are 0 in voxels without an estimate in every run.
 
     Parameters
     ----------
@@ -66,10 +68,10 @@ class CombinedEstimate:
     effect : Float
         Weighted mean of the effects.
     variance : Float
-        Variance of the effect from noise, without the reconstruction error.
+        Variance of the effect due to noise, without the reconstruction error.
     sd : Float | None
-        Standard deviation of the reconstruction error of the combined effect; None unless it is
-        known in every run.
+        Standard deviation of the reconstruction error of the combined effect; None if the error is
+        unknown in any run.
     dof : float
         Degrees of freedom: the sum of the runs' degrees of freedom, as in nilearn.
     t, z : Float
@@ -77,11 +79,12 @@ class CombinedEstimate:
         probability.
     between_variance : Float | None
         Variance of the combined effect as an estimate of the mean over many runs of the
-        participant, from the spread of the effects between runs, with one degree of freedom less
-        than the number of runs. It contains the noise and the part of the reconstruction error
-        that differs between runs. None with fewer than three runs.
+        participant. It is estimated from the spread of the effects between runs, with one degree
+        of freedom fewer than the number of runs, and contains noise and the part of the
+        reconstruction error that differs between runs. None for fewer than three runs.
     shared_sd : Float | None
-        Part of `sd` that repeats in all runs, which is missing in `between_variance`.
+        Part of `sd` that repeats in all runs and is not contained in `between_variance`; None if
+        `sd` is None.
     """
 
     mask: MaskArray
@@ -96,14 +99,15 @@ class CombinedEstimate:
 
     @property
     def total_variance(self) -> Float:
-        """Variance from noise and from the reconstruction error, if the latter is known."""
+        """Variance due to noise and, if known, due to the reconstruction error."""
         return self.variance if self.sd is None else self.variance + np.square(self.sd)
 
     @property
     def person_sd(self) -> Float | None:
-        """Standard deviation of the effect as an estimate for the person; None without a spread.
+        """Standard deviation of the effect as an estimate for the participant.
 
-        It contains the spread between runs and the reconstruction error that repeats.
+        It contains the spread between runs and the repeated part of the reconstruction error. None
+        for fewer than three runs.
         """
         if self.between_variance is None:
             return None
@@ -114,8 +118,8 @@ class CombinedEstimate:
 def shared_error(fwhm_mm: float, *, calibrated: bool) -> float:
     """Return the correlation of the reconstruction error between runs of one participant.
 
-    It was measured without a calibration and up to 5 mm. Otherwise the error is taken to be the
-    same in all runs, which is the largest error that the combined effect can have.
+    The correlation was measured without a calibration run and for smoothing up to 5 mm. Otherwise,
+    the error is assumed to be identical in all runs, which is the most conservative assumption.
 
     Parameters
     ----------
@@ -143,9 +147,10 @@ def shared_error(fwhm_mm: float, *, calibrated: bool) -> float:
 
 
 def precision_weights(runs: Sequence[RunEstimate]) -> list[Float]:
-    """Return weights of the runs at each voxel by the inverse of the variance from noise.
+    """Return inverse-variance weights of the runs at each voxel.
 
-    They sum to 1; 0 in voxels that a run does not have.
+    Variances are due to noise. Weights sum to 1 over runs, and are 0 in voxels without an estimate
+    in every run.
     """
     mask = _common_mask(runs)
     inverse = [np.where(mask, 1 / np.where(mask, run.variance, 1), 0) for run in runs]
@@ -166,8 +171,8 @@ def combine_runs(
     runs : Sequence[RunEstimate]
         Two or more runs, with maps on one grid.
     weights : Sequence[float | Array] | None, optional
-        Weight of each run, or of each run at each voxel (see `precision_weights`). They are
-        divided by their sum. None: all runs have the same weight.
+        Weights of the runs, or maps of weights (see `precision_weights`). Weights are divided by
+        their sum. None: all runs have the same weight.
     shared : float
         Correlation of the reconstruction error between runs, from 0 to 1 (see `shared_error`).
 
@@ -186,7 +191,7 @@ def combine_runs(
     shares = _shares(weights, len(runs))
 
     def weighted(maps: Sequence[Array], power: int) -> Float:
-        """Sum maps over runs, with a power of the weights; 0 outside of the mask."""
+        """Sum maps over runs with a power of the weights; the sum is 0 outside the mask."""
         total = np.zeros(mask.shape)
         for share, values in zip(shares, maps, strict=True):
             total += np.where(mask, share**power * values, 0)
@@ -221,12 +226,12 @@ def combine_runs(
 def _variance_between(
     runs: Sequence[RunEstimate], shares: Sequence[Float], effect: Float, mask: MaskArray
 ) -> Float:
-    """Variance of the weighted mean from the spread of the effects between runs."""
+    """Estimate the variance of the weighted mean from the spread of effects between runs."""
     squares = np.zeros(mask.shape)
     for share, run in zip(shares, runs, strict=True):
         squares += np.where(mask, share * np.square(run.effect - effect), 0)
     concentration = sum(np.square(share) for share in shares)  # 1/n for equal weights
-    # one run has the whole weight: there is no spread to estimate from
+    # if one run has all the weight, the spread cannot be estimated
     free = np.where(concentration < 1, 1 - concentration, 1)
     return np.asarray(squares / free * concentration)
 
@@ -236,13 +241,13 @@ def _common_mask(runs: Sequence[RunEstimate]) -> MaskArray:
 
 
 def _shares(weights: Sequence[float | Array] | None, n_runs: int) -> list[Float]:
-    """Weights that sum to 1, of each run or of each run at each voxel."""
-    given = [np.asarray(1.0)] * n_runs
+    """Return weights of the runs, or maps of weights, that sum to 1 over runs."""
+    arrays = [np.asarray(1.0)] * n_runs
     if weights is not None:
-        given = [np.asarray(weight, dtype=float) for weight in weights]
-    total = np.sum(given, axis=0)
+        arrays = [np.asarray(weight, dtype=float) for weight in weights]
+    total = np.sum(arrays, axis=0)
     total = np.where(total > 0, total, 1)
-    return [weight / total for weight in given]
+    return [weight / total for weight in arrays]
 
 
 def _check(
@@ -273,8 +278,8 @@ def _check(
         raise CombinationError(
             f"{len(weights)} weights for {len(runs)} runs; expected one per run"
         )
-    given = [np.asarray(weight, dtype=float) for weight in weights]
-    for number, weight in enumerate(given, 1):
+    arrays = [np.asarray(weight, dtype=float) for weight in weights]
+    for number, weight in enumerate(arrays, 1):
         if weight.shape not in ((), shape):
             raise CombinationError(
                 f"the weights of run {number} have the shape {weight.shape}; expected one"
@@ -284,5 +289,5 @@ def _check(
             raise CombinationError(
                 f"a weight of run {number} is negative or not finite; expected 0 or more"
             )
-    if not any(weight.any() for weight in given):
+    if not any(weight.any() for weight in arrays):
         raise CombinationError("all weights are 0; expected at least one above 0")

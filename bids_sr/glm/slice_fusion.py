@@ -1,7 +1,7 @@
-"""Effects on slices of half the thickness, from runs whose slices lie at displaced positions.
+"""Fusion of runs with displaced slices into effects on slices of half the thickness.
 
-Runs of one task show the same head in thick slices. If the head moved between the runs, or the
-stack of slices was shifted, the slices of different runs lie at different places in the head. Each
+Runs of one task show the same head in thick slices. If the head moved between the runs, or if the
+stack of slices was shifted, slices of different runs are at different positions in the head. Each
 column of voxels across the slices of the first run is estimated separately:
 
     y_r = D_r e + noise           effects in the thick slices of run r
@@ -11,10 +11,10 @@ column of voxels across the slices of the first run is estimated separately:
 D_r averages over box-shaped slice profiles at the positions of run r, K is a Gaussian correlation
 between thin slices, and W is the diagonal matrix of the prior standard deviation (SD) of each thin
 slice. N is the noise variance of each thick slice, a multiple of the slice's prior variance. The
-estimate is the effect that the runs share: it does not reproduce the slices of any of them.
+estimate is the effect that the runs share, and it does not reproduce the slices of any single run.
 
-A single run contains only the sum of the two halves of each slice, so that it cannot be refined in
-this way. `benchmarks/results/across.md` lists what was measured.
+A single run contains only the sum of the two halves of each slice and therefore cannot be refined
+in this way. `benchmarks/results/across.md` lists measured accuracies.
 
 Arrays: X and Y are the voxels in plane, m the thick and n = 2 m the thin slices of the first run,
 and m_r the thick slices of run r. Positions across slices are in thin slices of the first run, and
@@ -31,15 +31,15 @@ from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array, Float, MaskArray, parts_of
 
 THIN_PER_THICK = 2
-"""Thin slices in a thick slice."""
+"""Number of thin slices per thick slice."""
 _CORRELATION_FWHM = 1.5  # thin slices, full width at half maximum of K
-_LEAST_SD = 0.02  # SD below which a voxel has no signal, relative to the median of the others
-# Noise variance of a thick slice, relative to its prior variance: of the first run, and of further
-# runs, in which the effect and the position of the slices differ a little.
+_LEAST_SD = 0.02  # relative to the median SD, limit below which a voxel has no signal
+# Noise variance of a thick slice, relative to its prior variance. Further runs have more noise
+# than the first run, because their effects and slice positions differ slightly.
 _FIRST_NOISE, _FURTHER_NOISE = 0.1, 0.3
 _UNUSED = 1e6  # relative noise variance of a run that has no influence
-_LEAST_COSINE = 2**-0.5  # of the angle between the columns of one run and the normal of another
-_COLUMNS_AT_ONCE = 256  # columns whose covariances are in memory
+_LEAST_COSINE = 2**-0.5  # smallest cosine of the angle between columns and slice normal
+_COLUMNS_AT_ONCE = 256  # columns, number whose covariances are in memory at a time
 
 
 class SliceFusionError(ValueError):
@@ -53,9 +53,9 @@ class SlicedEffects:
     Parameters
     ----------
     effects : Array
-        N effects, such as contrasts (N, X, Y, m_r), in any unit that all runs share.
+        Effects (N, X, Y, m_r), such as N contrasts, in a unit that all runs share.
     positions : Array
-        Where the slices cross the columns (X, Y, m_r), in thin slices of the first run.
+        Slice positions along the columns (X, Y, m_r), in thin slices of the first run.
     relative_noise : float
         Noise variance of a slice, relative to its prior variance.
     """
@@ -65,12 +65,12 @@ class SlicedEffects:
     relative_noise: float = _FURTHER_NOISE
 
     def without_influence(self) -> "SlicedEffects":
-        """Return the run with so much noise that it does not change an estimate."""
+        """Return the run with so much noise that the run does not influence an estimate."""
         return replace(self, relative_noise=_UNUSED)
 
 
 def place_first_run(effects: Array) -> SlicedEffects:
-    """Return the effects (N, X, Y, m) of the run on whose grid the thin slices are estimated."""
+    """Return the effects (N, X, Y, m) of the first run with the slice positions of its grid."""
     positions = np.broadcast_to(acquired_positions(effects.shape[3]), effects.shape[1:])
     return SlicedEffects(effects=effects, positions=positions, relative_noise=_FIRST_NOISE)
 
@@ -97,8 +97,8 @@ def slice_profiles(positions: Array, n_thin: int) -> Float:
     Returns
     -------
     Float
-        (..., m, n). Rows sum to 1; the row of a slice that is not completely inside the thin grid
-        is 0, so that the slice has no influence on an estimate.
+        (..., m, n). Rows sum to 1. The row of a slice that is not completely inside the thin grid
+        is 0, so that the slice does not influence an estimate.
 
     Examples
     --------
@@ -116,7 +116,9 @@ def slice_profiles(positions: Array, n_thin: int) -> Float:
 
 
 def thin_affine(affine: Array) -> Float:
-    """Return the affine of the thin grid over the same field of view as thick slices.
+    """Return the affine of thin slices that cover the field of view of thick slices.
+
+    Affines are 4 x 4, from voxel indices to RAS+ mm.
 
     >>> thin_affine(np.diag([3.0, 3.0, 6.0, 1.0]))[2]
     array([ 0. ,  0. ,  3. , -1.5])
@@ -139,24 +141,24 @@ def sample_at_columns(
     images : Array
         Images in the thick slices of the other run, (N, X_r, Y_r, m_r).
     affine : Array
-        Affine of their grid (4 x 4).
+        Affine of the images (4 x 4, voxel indices to RAS+ mm).
     shape : Sequence[int]
         Voxels in plane of the first run, (X, Y).
     first_affine : Array
-        Affine of the thick slices of the first run (4 x 4).
+        Affine of the thick slices of the first run (4 x 4, voxel indices to RAS+ mm).
     first_to_run : Array
-        Rigid transform (4 x 4, RAS+ mm) from a point of the head in the first run to its place in
-        the other run.
+        Rigid transform (4 x 4) from points of the first run to points of the other run (RAS+ mm).
 
     Returns
     -------
     tuple[Float, Float]
-        Values (N, X, Y, m_r), and positions (X, Y, m_r) at which the slices cross the columns.
+        Values (N, X, Y, m_r), and slice positions along the columns (X, Y, m_r), in thin slices of
+        the first run.
 
     Raises
     ------
     SliceFusionError
-        The slices of the runs are not parallel within 45 degrees.
+        The slices of the runs are not parallel to within 45 degrees.
     """
     matrix = np.linalg.inv(affine) @ first_to_run @ thin_affine(first_affine)
     normal = np.cross(affine[:3, 0], affine[:3, 1])
@@ -187,7 +189,7 @@ def spline_matrix(n_thick: int) -> Float:
     """Return the matrix (n, m) of a cubic spline across slices that reproduces thick slices.
 
     The mean of an interpolating spline over a thick slice differs from the value of the slice. The
-    smallest correction that makes them equal is added.
+    matrix therefore includes the smallest correction that makes both equal.
     """
     spline = ndimage.zoom(
         np.eye(n_thick), (THIN_PER_THICK, 1), order=3, mode="nearest", grid_mode=True
@@ -198,7 +200,7 @@ def spline_matrix(n_thick: int) -> Float:
 
 
 def interpolate_thin(thick: Array) -> Float:
-    """Interpolate thick slices (..., m) to thin slices (..., n) whose means are the thick ones."""
+    """Interpolate thick slices (..., m) to thin slices (..., n) with unchanged means."""
     thin: Float = thick @ spline_matrix(thick.shape[-1]).T
     return thin
 
@@ -207,8 +209,9 @@ def thin_prior_sd(temporal_sd: Array) -> Float:
     """Return the prior SD of the effect in thin slices.
 
     Effects are assumed to be large where the signal of the run fluctuates strongly. The logarithm
-    is interpolated, because a spline of the SD itself falls to 0 beside strong edges. Voxels
-    without a signal get the SD of the nearest voxel, so that there is no edge around a mask.
+    is interpolated, because a spline of the SD itself would fall to 0 next to strong edges. Voxels
+    without signal get the SD of the nearest voxel with signal, so that a mask does not cause an
+    edge.
 
     Parameters
     ----------
@@ -218,7 +221,7 @@ def thin_prior_sd(temporal_sd: Array) -> Float:
     Returns
     -------
     Float
-        (X, Y, n), larger than 0.
+        Prior SD (X, Y, n), larger than 0, in the unit of `temporal_sd`.
 
     Raises
     ------
@@ -235,7 +238,7 @@ def thin_prior_sd(temporal_sd: Array) -> Float:
 
 
 def slice_correlation(n_thin: int) -> Float:
-    """Return the correlation K (n, n) of thin slices, a Gaussian of their distance."""
+    """Return the correlation K (n, n) of thin slices, a Gaussian function of their distance."""
     distance = np.subtract.outer(np.arange(n_thin), np.arange(n_thin))
     correlation: Float = np.exp(-4 * np.log(2) * (distance / _CORRELATION_FWHM) ** 2)
     return correlation
@@ -244,14 +247,14 @@ def slice_correlation(n_thin: int) -> Float:
 def joint_covariance(
     prior_sd: Array, positions: Sequence[Array], relative_noise: Sequence[float]
 ) -> tuple[Float, Float]:
-    """Return the prior covariance of the thick slices of all runs, and with thin slices.
+    """Return prior covariances among the thick slices of all runs, and with thin slices.
 
     Parameters
     ----------
     prior_sd : Array
         Prior SD of P columns (P, n).
     positions : Sequence[Array]
-        Positions of the slices of each run, (P, m_r).
+        Slice positions of each run (P, m_r), in thin slices of the first run.
     relative_noise : Sequence[float]
         Noise variance of the slices of each run, relative to their prior variance.
 
@@ -266,8 +269,8 @@ def joint_covariance(
     with_thin = prior @ profiles.transpose(0, 2, 1)
     signal = profiles @ with_thin
     signal_variance = np.diagonal(signal, axis1=1, axis2=2)
-    relative = np.repeat(relative_noise, [one.shape[1] for one in positions])
-    # a slice outside the grid has no signal, and any noise variance serves
+    relative = np.repeat(relative_noise, [run_positions.shape[1] for run_positions in positions])
+    # slices outside the grid have no signal, so their noise variance is arbitrary but not 0
     noise = np.where(signal_variance > 0, relative * signal_variance, 1.0)
     return signal + noise[:, :, None] * np.eye(len(relative)), with_thin
 
@@ -280,30 +283,30 @@ def fuse_slices(runs: Sequence[SlicedEffects], prior_sd: Array, columns: MaskArr
     Parameters
     ----------
     runs : Sequence[SlicedEffects]
-        Effects in each run, the first on its own grid (`place_first_run`).
+        Effects in each run, the first run from `place_first_run`.
     prior_sd : Array
         Prior SD of the effect (X, Y, n) up to a factor, larger than 0 (`thin_prior_sd`).
     columns : MaskArray
-        Columns to fuse (X, Y). In the other columns the slices of the first run are interpolated.
+        Columns to fuse (X, Y). In other columns, the slices of the first run are interpolated.
 
     Returns
     -------
     Float
-        (N, X, Y, n).
+        Effects in thin slices (N, X, Y, n).
 
     Raises
     ------
     SliceFusionError
-        Fewer than two runs, or shapes that do not match.
+        There are fewer than two runs, or the shapes of the arrays do not match.
     """
     check_runs(runs, prior_sd, columns)
-    chosen = np.flatnonzero(columns)
+    column_indices = np.flatnonzero(columns)
     thin = interpolate_thin(runs[0].effects)
     estimate = thin.reshape(len(thin), -1, thin.shape[3])
-    for part in parts_of(len(chosen), _COLUMNS_AT_ONCE):
-        values, covariance, with_thin = column_model(runs, prior_sd, chosen[part])
+    for part in parts_of(len(column_indices), _COLUMNS_AT_ONCE):
+        values, covariance, with_thin = column_model(runs, prior_sd, column_indices[part])
         fused = with_thin @ np.linalg.solve(covariance, values)
-        estimate[:, chosen[part]] = fused.transpose(2, 0, 1)
+        estimate[:, column_indices[part]] = fused.transpose(2, 0, 1)
     return estimate.reshape(thin.shape)
 
 
@@ -316,7 +319,7 @@ def reproduce_slices(thin: Array, thick: Array) -> Float:
 def column_model(
     runs: Sequence[SlicedEffects], prior_sd: Array, chosen: Array
 ) -> tuple[Float, Float, Float]:
-    """Return the effects of some columns in all runs, and the covariances of the model.
+    """Return the effects of selected columns in all runs, and the covariances of the model.
 
     Parameters
     ----------
@@ -328,7 +331,8 @@ def column_model(
     Returns
     -------
     tuple[Float, Float, Float]
-        Effects in the M slices of all runs (P, M, N), and the results of `joint_covariance`.
+        Effects in the M slices of all runs (P, M, N), followed by the results of
+        `joint_covariance`.
     """
     effects = [
         run.effects.reshape(len(run.effects), -1, run.effects.shape[3])[:, chosen] for run in runs

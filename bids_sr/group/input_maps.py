@@ -145,8 +145,10 @@ def find_maps(output_dir: Path, asked: RunFilter = lambda _: True) -> FoundMaps:
                 else:
                     runs.append(_run(stem, maps, columns))
     runs.sort(key=lambda run: run.name)
-    together = [maps for found in combined if (maps := _combined(output_dir, *found, runs))]
-    return FoundMaps(runs=runs, combined=sorted(together, key=lambda maps: maps.name))
+    combined_maps = [
+        run_maps for parts in combined if (run_maps := _combined(output_dir, *parts, runs))
+    ]
+    return FoundMaps(runs=runs, combined=sorted(combined_maps, key=lambda maps: maps.name))
 
 
 def find_runs(output_dir: Path, asked: RunFilter = lambda _: True) -> list[RunMaps]:

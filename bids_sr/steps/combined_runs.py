@@ -1,4 +1,4 @@
-"""Maps of several runs of a participant, combined in the frame of the first run."""
+"""Combination of maps over runs of a participant, in the frame of the first run."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,7 +90,7 @@ _OF_COMBINATION = (
 def describe_combination(*, over_sessions: bool, in_spaces: bool, with_error: bool) -> str:
     """Return methods text of combined runs.
 
-    `over_sessions`: whether any runs are from several sessions. `in_spaces`: whether maps were
+    `over_sessions`: whether runs of several sessions were combined. `in_spaces`: whether maps were
     also resampled to other spaces. `with_error`: whether a series has an estimate of the
     reconstruction error.
     """
@@ -133,10 +133,22 @@ def register_to_first_run(
 ) -> Transforms:
     """Register the boldref of a run to the boldref of the first run.
 
-    Headers are a start that suffices within a session; otherwise the search is wider.
+    The search starts from the headers, which usually suffice within a session. Otherwise, a wider
+    search follows.
 
-    `bold_mask`, `first_mask`: brains on the acquired grids. Returns (1, 4, 4), which takes a point
-    of the first run's boldref to its point in the run's boldref (RAS+ mm).
+    Parameters
+    ----------
+    boldref, bold_mask : Image, Mask
+        Boldref of the run, and brain on the acquired grid.
+    first_boldref, first_mask : Image, Mask
+        Boldref of the first run, and brain on the acquired grid.
+    random_seed : int
+        Seed of the wider search.
+
+    Returns
+    -------
+    Transforms
+        Transform (1, 4, 4) from points of the first boldref to points of `boldref` (RAS+ mm).
     """
     alike = align_alike(first_boldref, boldref, first_mask.data)
     if alike is not None:
@@ -169,37 +181,60 @@ def carry_maps(
     contrasts: Sequence[str],
     percent: bool,
 ) -> list[Map]:
-    """Bring effects, variances and errors of a run to the frame of the first run.
+    """Resample effects, variances and errors of a run to the frame of the first run.
 
     Effects are interpolated by cubic splines, variances and errors linearly. Variances are
-    multiplied by a factor for the noise that interpolation averages out. Maps in other spaces are
-    taken as they are.
+    multiplied by a factor that accounts for noise averaging by the interpolation. Maps in other
+    spaces are not resampled.
 
-    `maps`, `error_maps`: on the grid of `mask`. `first_mask`: brain on the target grid. `boldref`,
-    `bold_mask`: of the run, for the scale. `first2run_xfm`: takes a point of the first run to its
-    point in the run; None: the run is the first one. `card`: card of the model of the series; None
-    without a model. `run`: name of the run, which sidecars contain. `percent`: whether effects are
-    expressed in percent of the mean signal in the brain.
+    Parameters
+    ----------
+    maps, error_maps : list[Map], Sequence[Map]
+        Maps of the run, on the grid of `mask`.
+    mask : Mask
+        Brain on the grid of the maps.
+    first_mask : Mask
+        Brain of the first run, on the target grid.
+    boldref, bold_mask : Image, Mask
+        Boldref and brain of the run, for the scale of effects in percent.
+    space_maps : Sequence[Map], optional
+        Maps of the run in other spaces.
+    first2run_xfm : Transforms | None, optional
+        Transform (1, 4, 4) from points of the first run to points of the run (RAS+ mm); None for
+        the first run.
+    card : Facts | None, optional
+        Model card of the series; None if the series has no model.
+    run : str
+        Name of the run, which is recorded in sidecars.
+    contrasts : Sequence[str]
+        Contrasts to resample.
+    percent : bool
+        Whether effects are expressed in percent of the mean brain signal.
+
+    Returns
+    -------
+    list[Map]
+        Maps of the run on the target grid, followed by maps in other spaces.
     """
     scale = percent_scale(boldref.data, bold_mask.data) if percent else 1.0
     about = {"Run": run, "NotApplied": card is not None and not was_applied(card)}
-    carried: list[Derivative] = []
+    resampled: list[Derivative] = []
 
-    def keep(made: Derivative, values: Array, affine: Array, space: Mapping[str, str]) -> None:
-        stat = made.entities["stat"]
+    def keep(source: Derivative, values: Array, affine: Array, space: Mapping[str, str]) -> None:
+        stat = source.entities["stat"]
         factor = scale**2 if stat == "variance" else scale
-        named = Derivative(None, {**space, **made.entities}, {**made.sidecar, **about})
-        path = here / f"{named.name}.nii"
+        derivative = Derivative(None, {**space, **source.entities}, {**source.sidecar, **about})
+        path = here / f"{derivative.name}.nii"
         save_image((factor * values).astype(np.float32), affine, path)
-        carried.append(Derivative(path, named.entities, named.sidecar))
+        resampled.append(Derivative(path, derivative.entities, derivative.sidecar))
 
     shape, affine = first_mask.data.shape, first_mask.affine
     xfm = None if first2run_xfm is None else first2run_xfm[0]
-    outside = _nearest_inside(mask.data)
+    nearest_in_brain = _nearest_inside(mask.data)
     inside = first_mask.data
     factors = {} if xfm is None else _variance_factors(maps, mask, first_mask, xfm, contrasts)
     if xfm is not None:
-        seen = sample_volume(
+        coverage = sample_volume(
             mask.data.astype(np.float32),
             mask.affine,
             shape,
@@ -208,22 +243,24 @@ def carry_maps(
             order=1,
             zero_outside=True,
         )
-        inside = inside & (seen > 0.5)
+        inside = inside & (coverage > 0.5)
         # all series have the same brain
         if maps and maps[0].sidecar.get("SourceSeries") == RAW:
             _check_shared_brain(run, inside, first_mask, mask)
-    for one in _combinable([*maps, *error_maps], contrasts):
-        values = one.volume.data
+    for statmap in _combinable([*maps, *error_maps], contrasts):
+        values = statmap.volume.data
         if xfm is not None:
-            # no steps at the edge of the brain, at which a spline would ring
-            order = 3 if one.entities["stat"] == "effect" else 1
-            values = sample_volume(values[outside], mask.affine, shape, affine, xfm, order=order)
-            if one.entities["stat"] == "variance":
-                values = values * factors.get(one.entities["desc"], 1.0)
-        keep(one, np.where(inside, values, 0), affine, {"space": FRAME})
-    for one in _combinable(space_maps, contrasts):
-        keep(one, one.volume.data, one.volume.affine, {})
-    return carried
+            # values outside the brain are extrapolated, because splines ring at a sharp edge
+            order = 3 if statmap.entities["stat"] == "effect" else 1
+            values = sample_volume(
+                values[nearest_in_brain], mask.affine, shape, affine, xfm, order=order
+            )
+            if statmap.entities["stat"] == "variance":
+                values = values * factors.get(statmap.entities["desc"], 1.0)
+        keep(statmap, np.where(inside, values, 0), affine, {"space": FRAME})
+    for statmap in _combinable(space_maps, contrasts):
+        keep(statmap, statmap.volume.data, statmap.volume.affine, {})
+    return resampled
 
 
 def _check_shared_brain(run: str, shared: Array, first_mask: Volume, mask: Volume) -> None:
@@ -260,50 +297,55 @@ def _variance_factors(
     xfm: Array,
     contrasts: Sequence[str],
 ) -> dict[str, Array]:
-    """Return the factor by which interpolation reduces the variance, by label of the maps.
+    """Return variance factors of the interpolation (3D, at most 1), by label of the maps.
 
     Maps of one series and smoothing share a label; the autocorrelation of their noise is averaged
     over contrasts.
     """
-    found: dict[str, list[Float]] = {}
-    for one in maps:
-        entities = one.entities
+    by_label: dict[str, list[Float]] = {}
+    for statmap in maps:
+        entities = statmap.entities
         if entities.get("stat") == "t" and entities["contrast"] in contrasts:
-            found.setdefault(entities["desc"], []).append(
-                noise_autocorrelation(one.volume.data, mask.data)
+            by_label.setdefault(entities["desc"], []).append(
+                noise_autocorrelation(statmap.volume.data, mask.data)
             )
     return {
         label: interpolated_factor(
-            np.mean(own, axis=0), first_mask.data.shape, first_mask.affine, mask.affine, xfm
+            np.mean(autocorrelations, axis=0),
+            first_mask.data.shape,
+            first_mask.affine,
+            mask.affine,
+            xfm,
         )
-        for label, own in found.items()
+        for label, autocorrelations in by_label.items()
     }
 
 
 def _combinable(maps: Sequence[Derivative], contrasts: Sequence[str]) -> Iterator[Derivative]:
-    """Yield maps of a run that are combined."""
-    for one in maps:
-        entities = one.entities
+    """Yield the effects, variances and errors of some contrasts."""
+    for statmap in maps:
+        entities = statmap.entities
         if (
             entities["suffix"] == "statmap"
             and entities["stat"] in _CARRIED
             and entities["contrast"] in contrasts
         ):
-            yield one
+            yield statmap
 
 
 def _nearest_inside(mask: Array) -> tuple[Array, ...]:
-    """Return the index of the nearest voxel of a mask for each voxel of its grid."""
+    """Return the index of the nearest mask voxel for each voxel of the grid (3 arrays, 3D)."""
     nearest = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
     return tuple(nearest)
 
 
 @frozen
 class _Combination:
-    """Facts of a combination that are the same for all of its maps.
+    """Facts that are the same for all maps of a combination.
 
-    `runs`: entities of the runs by name. `left_out`: reason by name of a run; `without`: reason by
-    name of a run and contrast.
+    `runs`: entities of the runs, by name. `left_out`: reasons why runs were skipped, by name of
+    the run. `without`: reasons why contrasts of runs were skipped, by name of the run and
+    contrast. `percent`: whether effects are in percent of the mean brain signal.
     """
 
     series: str
@@ -338,33 +380,34 @@ def combine_maps(
     Parameters
     ----------
     carried_maps : list[Map]
-        Maps of all runs as `carry_maps` returns them.
+        Maps of all runs, as returned by `carry_maps`.
     bold_mask : Mask
-        Brain of the first run on the acquired grid, for the width above which the error enters t.
+        Brain of the first run on the acquired grid. For smoothing that is wide
+        relative to its voxels, the error is included in t.
     coverage_rows : Sequence[Rows], optional
-        Coverage of intervals in each run, which decides about the reliable region.
+        Coverage of intervals in each run, which decides whether a reliable region is computed.
     series_name : str
         Name of the series.
     contrasts : Mapping[str, Sequence[str]]
-        Names of the runs that are combined, by contrast.
+        Names of the combined runs, by contrast.
     runs : Mapping[str, Mapping[str, str]]
         Entities of the combined runs by name, the first run first.
     left_out : Mapping[str, str]
-        Reason by the name of a run that is left out.
+        Reasons why runs were skipped, by name of the run.
     without : Mapping[str, Mapping[str, str]]
-        Reason by the name of a run and contrast that is left out.
+        Reasons why contrasts of runs were skipped, by name of the run and contrast.
     thresholds : Sequence[str]
         Thresholds of active regions.
     calibrated : bool
         Whether any run was super-resolved with a calibration run.
     percent : bool
-        Whether effects are in percent.
+        Whether effects are in percent of the mean brain signal.
 
     Returns
     -------
     tuple[list[Map], list[Map], Rows]
-        Maps and regions in the frame of the first run, the same in other spaces, and the size of
-        the regions with the expected share of the wrong sign.
+        Maps and regions in the frame of the first run; maps and regions in other spaces; and sizes
+        of the regions in the frame of the first run, with expected shares of the wrong sign.
     """
     combination = _Combination(
         series=series_name,
@@ -373,30 +416,30 @@ def combine_maps(
         without=without,
         percent=percent,
     )
-    covered: dict[str, list[float]] = {}
+    coverages: dict[str, list[float]] = {}
     for row in (row for rows in coverage_rows for row in rows):
-        covered.setdefault(str(row.contrast), []).append(row.value)
-    made: dict[bool, list[Derivative]] = {True: [], False: []}
+        coverages.setdefault(str(row.contrast), []).append(row.value)
+    derivatives: dict[bool, list[Derivative]] = {True: [], False: []}
     rows: list[MetricRow] = []
     for (space, contrast, width), by_run in _sorted_by_run(carried_maps).items():
-        of_contrast = contrasts.get(contrast, ())
+        contrast_runs = contrasts.get(contrast, ())
         maps = {
             name: by_run[name]
             for name in runs
-            if name in of_contrast and {"effect", "variance"} <= by_run.get(name, {}).keys()
+            if name in contrast_runs and {"effect", "variance"} <= by_run.get(name, {}).keys()
         }
         if len(maps) < 2 or not _on_one_grid(maps, f"{series_name}, {space}, {contrast}"):
             continue
         first = next(iter(maps.values()))["effect"]
         rho = shared_error(width, calibrated=calibrated)
-        estimate = combine_runs([_estimate(own) for own in maps.values()], shared=rho)
-        told = _common_sidecar(combination, contrast, maps, estimate, rho)
+        estimate = combine_runs([_estimate(run_maps) for run_maps in maps.values()], shared=rho)
+        sidecar = _common_sidecar(combination, contrast, maps, estimate, rho)
         entities = first.entities
         images = {stat: getattr(estimate, stat) for stat in ("effect", "variance", "t", "z")}
         if estimate.person_sd is not None:
             images["personsd"] = estimate.person_sd
         results: list[tuple[Array, Derivative]] = [
-            (values.astype(np.float32), _statmap(stat, entities, told, combination))
+            (values.astype(np.float32), _statmap(stat, entities, sidecar, combination))
             for stat, values in images.items()
         ]
         regions = {}
@@ -407,7 +450,7 @@ def combine_maps(
                 results.append(
                     (
                         region.astype(np.uint8),
-                        _region(threshold, limit, entities, told, combination),
+                        _region(threshold, limit, entities, sidecar, combination),
                     )
                 )
         expected_wrong: dict[str, float | None] = {}
@@ -421,28 +464,33 @@ def combine_maps(
                 brain=estimate.mask,
                 is_wide=is_wide(width, bold_mask.zooms),
             )
-            of_effect = results[0][1]
-            for values, beside in maps_beside(error.images, of_effect):
-                stat = beside.entities["stat"]
-                about = {**beside.sidecar, **_sources(combination, told, beside.entities)}
+            effect_map = results[0][1]
+            for values, derivative in maps_beside(error.images, effect_map):
+                stat = derivative.entities["stat"]
+                about = {
+                    **derivative.sidecar,
+                    **_sources(combination, sidecar, derivative.entities),
+                }
                 if stat == "sd":
                     about |= {"Description": _TEXT[stat], "Units": _units(stat, combination)}
-                results.append((values, Derivative(None, beside.entities, about)))
-            coverage = covered.get(contrast, [])
+                results.append((values, Derivative(None, derivative.entities, about)))
+            coverage = coverages.get(contrast, [])
             if len(coverage) >= len(maps) and min(coverage) >= LEAST_COVERAGE:
                 regions["reliable"] = error.reliable
-                region, beside = region_beside(error.reliable, of_effect, error.reliable_text)
-                of_combination = {
-                    key: of_effect.sidecar[key]
+                region, derivative = region_beside(error.reliable, effect_map, error.reliable_text)
+                combination_metadata = {
+                    key: effect_map.sidecar[key]
                     for key in _OF_COMBINATION
-                    if key in of_effect.sidecar
+                    if key in effect_map.sidecar
                 }
-                about = {**beside.sidecar, **of_combination}
-                results.append((region, Derivative(None, beside.entities, about)))
-            expected_wrong = {name: error.expected_wrong(one) for name, one in regions.items()}
-        for values, named in results:
-            save_image(values, first.volume.affine, path := here / f"{named.name}.nii")
-            made[space == FRAME].append(Derivative(path, named.entities, named.sidecar))
+                about = {**derivative.sidecar, **combination_metadata}
+                results.append((region, Derivative(None, derivative.entities, about)))
+            expected_wrong = {
+                name: error.expected_wrong(region) for name, region in regions.items()
+            }
+        for values, result in results:
+            save_image(values, first.volume.affine, path := here / f"{result.name}.nii")
+            derivatives[space == FRAME].append(Derivative(path, result.entities, result.sidecar))
         if space == FRAME:
             for name, region in regions.items():
                 metrics: dict[str, float | None] = {"voxels": int(region.sum())}
@@ -451,7 +499,7 @@ def combine_maps(
                 rows += metric_rows(
                     series_name, metrics, threshold=name, contrast=contrast, fwhm_mm=width
                 )
-    return made[True], made[False], rows
+    return derivatives[True], derivatives[False], rows
 
 
 _MapsByStatistic = Mapping[str, Derivative]
@@ -462,25 +510,29 @@ def _sorted_by_run(
     maps: Sequence[Derivative],
 ) -> dict[_MapGroup, dict[str, dict[str, Derivative]]]:
     """Return maps by (space, contrast, FWHM), then by run and statistic."""
-    out: dict[_MapGroup, dict[str, dict[str, Derivative]]] = {}
-    for one in maps:
-        entities = one.entities
+    sorted_maps: dict[_MapGroup, dict[str, dict[str, Derivative]]] = {}
+    for statmap in maps:
+        entities = statmap.entities
         space = "+".join(entities[key] for key in ("space", "cohort", "res") if key in entities)
         if entities.get("space") == FRAME:
             space = FRAME
-        key = space, entities["contrast"], real(one.sidecar["SmoothingFWHM"])
-        of_run = out.setdefault(key, {}).setdefault(str(one.sidecar["Run"]), {})
-        of_run[entities["stat"]] = one
-    return out
+        key = space, entities["contrast"], real(statmap.sidecar["SmoothingFWHM"])
+        run_maps = sorted_maps.setdefault(key, {}).setdefault(str(statmap.sidecar["Run"]), {})
+        run_maps[entities["stat"]] = statmap
+    return sorted_maps
 
 
 def _on_one_grid(maps: Mapping[str, _MapsByStatistic], what: str) -> bool:
-    """Whether the maps of all runs are on one grid; a warning if they are not."""
-    volumes = [own["effect"].volume for own in maps.values()]
+    """Return whether the maps of all runs are on one grid, and log a warning if they are not.
+
+    `what`: name of the maps, for the warning.
+    """
+    volumes = [run_maps["effect"].volume for run_maps in maps.values()]
     first = volumes[0]
     same = all(
-        one.data.shape == first.data.shape and np.allclose(one.affine, first.affine, atol=1e-3)
-        for one in volumes
+        volume.data.shape == first.data.shape
+        and np.allclose(volume.affine, first.affine, atol=1e-3)
+        for volume in volumes
     )
     if not same:
         _LOGGER.warning("%s: runs are on different grids and are not combined", what)
@@ -488,7 +540,7 @@ def _on_one_grid(maps: Mapping[str, _MapsByStatistic], what: str) -> bool:
 
 
 def _estimate(maps: _MapsByStatistic) -> RunEstimate:
-    """Return the effect of a run as arrays."""
+    """Return effect, variance, error and degrees of freedom of a run."""
     model = maps["effect"].sidecar["Model"]
     assert isinstance(model, Mapping)
     return RunEstimate(
@@ -510,61 +562,70 @@ def _common_sidecar(
     first = next(iter(maps.values()))["effect"].sidecar
     left_out = {
         **combination.left_out,
-        **{name: of[contrast] for name, of in combination.without.items() if contrast in of},
+        **{
+            name: reasons[contrast]
+            for name, reasons in combination.without.items()
+            if contrast in reasons
+        },
     }
     left_out |= {
         name: "the contrast could not be estimated in this run"
         for name in combination.runs
         if name not in maps and name not in left_out
     }
-    not_applied = [name for name, own in maps.items() if own["effect"].sidecar.get("NotApplied")]
-    told: dict[str, object] = {
+    not_applied = [
+        name for name, run_maps in maps.items() if run_maps["effect"].sidecar.get("NotApplied")
+    ]
+    sidecar: dict[str, object] = {
         **{key: first[key] for key in _KEPT_KEYS if key in first},
         "RunWeights": {name: round(1 / len(maps), 6) for name in maps},
         "RunsLeftOut": left_out,
         "DegreesOfFreedom": estimate.dof,
     }
     if not_applied:
-        told["NotAppliedIn"] = not_applied
-    with_sd = [name for name, own in maps.items() if "sd" in own]
+        sidecar["NotAppliedIn"] = not_applied
+    with_sd = [name for name, run_maps in maps.items() if "sd" in run_maps]
     series = combination.series
     if estimate.sd is not None:
-        told["SharedErrorCorrelation"] = round(rho, 4)
-        told["ErrorOfReconstruction"] = (
+        sidecar["SharedErrorCorrelation"] = round(rho, 4)
+        sidecar["ErrorOfReconstruction"] = (
             "The stat-sd map contains the standard deviation of the reconstruction error of the"
             " combined effect"
         )
     elif not_applied:
-        told["ErrorOfReconstruction"] = (
+        sidecar["ErrorOfReconstruction"] = (
             f"There is no stat-sd map, because {series} was not applied to"
             f" {enumerated(not_applied)} (zero filled)"
         )
     elif with_sd:
-        lacking = [name for name in maps if name not in with_sd]
-        told["ErrorOfReconstruction"] = (
+        runs_without_sd = [name for name in maps if name not in with_sd]
+        sidecar["ErrorOfReconstruction"] = (
             "There is no stat-sd map, because the reconstruction error was not estimated in"
-            f" {enumerated(lacking)}"
+            f" {enumerated(runs_without_sd)}"
         )
-    return told
+    return sidecar
 
 
 def _units(stat: str, combination: _Combination) -> str:
-    """Unit of a combined map."""
+    """Return the unit of a combined map."""
     if stat in _WITHOUT_UNIT:
         return "1"
     return "percent" if combination.percent else "arbitrary"
 
 
 def _statmap(
-    stat: str, effect: Mapping[str, str], told: Mapping[str, object], combination: _Combination
+    stat: str, effect: Mapping[str, str], sidecar: Mapping[str, object], combination: _Combination
 ) -> Derivative:
-    """Return a combined map without its values; `effect`: entities of the effect."""
+    """Return entities and metadata of a combined map.
+
+    The entities of the effect (`effect`) and metadata of all combined maps (`sidecar`) are used.
+    """
     entities = {**effect, "stat": stat}
     about = {
         "Description": _TEXT[stat],
         "Units": _units(stat, combination),
-        **told,
-        **_sources(combination, told, entities),
+        **sidecar,
+        **_sources(combination, sidecar, entities),
     }
     return Derivative(None, entities, about)
 
@@ -573,37 +634,43 @@ def _region(
     threshold: Threshold,
     limit: float | None,
     effect: Mapping[str, str],
-    told: Mapping[str, object],
+    sidecar: Mapping[str, object],
     combination: _Combination,
 ) -> Derivative:
-    """Return an active region without its values; `limit`: the least z value in it."""
+    """Return entities and metadata of an active region.
+
+    `limit` is the smallest z value in the region, or None if the region is empty. Entities of the
+    effect (`effect`) and metadata of all combined maps (`sidecar`) are used.
+    """
     dropped = ("contrast", "stat", "desc", "suffix")
     entities = {
         **{key: label for key, label in effect.items() if key not in dropped},
         "label": effect["contrast"],
-        "desc": map_label(combination.series, real(told["SmoothingFWHM"]), threshold.label),
+        "desc": map_label(combination.series, real(sidecar["SmoothingFWHM"]), threshold.label),
         "suffix": "mask",
     }
     about = region_sidecar(threshold) | {"Threshold": "n/a" if limit is None else limit}
     common = ("SkullStripped", "SourceSeries", "SmoothingFWHM", "Resolution", *_OF_COMBINATION)
-    about |= {key: told[key] for key in common if key in told}
-    return Derivative(None, entities, {**about, **_sources(combination, told, effect)})
+    about |= {key: sidecar[key] for key in common if key in sidecar}
+    return Derivative(None, entities, {**about, **_sources(combination, sidecar, effect)})
 
 
 def _sources(
-    combination: _Combination, told: Mapping[str, object], entities: Mapping[str, str]
+    combination: _Combination, sidecar: Mapping[str, object], entities: Mapping[str, str]
 ) -> dict[str, object]:
-    """Return URIs of the maps of the combined runs, as metadata.
+    """Return the metadata field ``Sources``: URIs of the maps of the combined runs.
 
-    They are the maps of the same statistic, which are stored at the same levels, or the effects if
-    the runs have no such map.
+    These are maps of the same statistic, which are stored at the same storage levels, or effects
+    if runs have no maps of the statistic.
     """
-    weights = told["RunWeights"]
+    weights = sidecar["RunWeights"]
     assert isinstance(weights, Mapping)
     stat = "effect" if entities["stat"] == "personsd" else entities["stat"]
-    own = {key: label for key, label in entities.items() if label != FRAME} | {"stat": stat}
+    run_entities = {key: label for key, label in entities.items() if label != FRAME} | {
+        "stat": stat
+    }
     paths = (
-        derivative_path({**combination.runs[name], **own, "extension": ".nii.gz"})
+        derivative_path({**combination.runs[name], **run_entities, "extension": ".nii.gz"})
         for name in weights
     )
     return {"Sources": [f"bids::{path}" for path in paths]}

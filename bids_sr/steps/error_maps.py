@@ -1,4 +1,4 @@
-"""Maps of the reconstruction error beside the maps of an effect, of a run or of several runs."""
+"""Maps of the reconstruction error of an effect, for a run or for combined runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -11,7 +11,7 @@ from bids_sr.io.json_values import real
 from bids_sr.pipeline.artifacts import Derivative
 
 _WIDE = 2 / 3
-"""Smoothing (FWHM, acquired voxels) from which on the error is no larger than the noise."""
+"""Smallest smoothing (FWHM, acquired voxels) that reduces the error to the noise level."""
 RELIABLE = "Reliable"
 _TEXT = {
     "sd": (
@@ -46,9 +46,9 @@ _RELIABLE = (
 class ErrorImages:
     """Maps that follow from an effect, its variance and its reconstruction error.
 
-    `images`: map by the name of its statistic. `active`: active voxels by noise alone.
-    `reliable`: voxels with a reliable sign, and `reliable_text` how they were selected. `wrong`:
-    probability of the wrong sign.
+    `images`: maps by statistic. `active`: active voxels, without regard to the reconstruction
+    error. `reliable`: voxels with a reliable sign. `reliable_text`: text on their selection.
+    `wrong`: probability of the wrong sign.
     """
 
     images: Mapping[str, Array]
@@ -58,14 +58,19 @@ class ErrorImages:
     wrong: Array
 
     def expected_wrong(self, region: MaskArray) -> float | None:
-        """Expected share of voxels with the wrong sign in a region; None if it is empty."""
+        """Return the expected share of voxels with the wrong sign; None if the region is empty."""
         return float(self.wrong[region].mean()) if region.any() else None
 
 
 def is_wide(width: float, zooms: Sequence[float] | Array) -> bool:
-    """Whether the smoothing (FWHM, mm) makes the error no larger than the noise.
+    """Return whether smoothing is so wide that the error does not exceed the noise.
 
-    `zooms`: voxel size of the acquired grid (mm).
+    Parameters
+    ----------
+    width : float
+        Smoothing (FWHM, mm).
+    zooms : Sequence[float] | Array
+        Voxel size of the acquired grid (mm).
     """
     return bool(width >= _WIDE * max(zooms[:2]))
 
@@ -80,7 +85,7 @@ def error_images(
     brain: MaskArray,
     is_wide: bool,
 ) -> ErrorImages:
-    """Return the maps of the reconstruction error of an effect, and its reliable region.
+    """Compute the maps of the reconstruction error of an effect, and its reliable region.
 
     Parameters
     ----------
@@ -91,7 +96,7 @@ def error_images(
     brain : MaskArray
         Brain (3D).
     is_wide : bool
-        Whether the smoothing is wide, so that the error enters t and z; see `is_wide`.
+        Whether the error is included in t and z; see the function `is_wide`.
 
     Returns
     -------
@@ -122,34 +127,54 @@ def error_images(
 def maps_by_contrast(
     maps: Sequence[Derivative], width: float
 ) -> Iterator[tuple[str, dict[str, Derivative]]]:
-    """Yield contrasts with their maps of the linear model at one smoothing, by statistic.
+    """Yield each contrast with its maps of the linear model, by statistic.
 
-    `width`: FWHM (mm).
+    Parameters
+    ----------
+    maps : Sequence[Derivative]
+        Maps of a series. Contrasts without all maps of `FITTED` are skipped.
+    width : float
+        Smoothing of the maps to select (FWHM, mm).
     """
     by_contrast: dict[str, dict[str, Derivative]] = {}
-    for each in maps:
-        if each.entities["suffix"] == "statmap" and real(each.sidecar["SmoothingFWHM"]) == width:
-            by_contrast.setdefault(each.entities["contrast"], {})[each.entities["stat"]] = each
-    return ((name, own) for name, own in by_contrast.items() if own.keys() >= set(FITTED))
+    for statmap in maps:
+        if (
+            statmap.entities["suffix"] == "statmap"
+            and real(statmap.sidecar["SmoothingFWHM"]) == width
+        ):
+            by_contrast.setdefault(statmap.entities["contrast"], {})[statmap.entities["stat"]] = (
+                statmap
+            )
+    return (
+        (name, by_stat) for name, by_stat in by_contrast.items() if by_stat.keys() >= set(FITTED)
+    )
 
 
 def maps_beside(
     images: Mapping[str, Array], effect: Derivative
 ) -> Iterator[tuple[Array, Derivative]]:
-    """Yield maps with the entities and metadata of an effect, except what they show."""
+    """Yield error maps with the metadata of an effect, except description, unit and statistic.
+
+    The keys of `images` are statistics.
+    """
     for stat, values in images.items():
         text, units = _TEXT[stat]
-        told = {**effect.sidecar, "Description": text, "Units": units}
-        named = Derivative(None, {**effect.entities, "stat": stat}, told)
-        yield values.astype(np.float32), named
+        sidecar = {**effect.sidecar, "Description": text, "Units": units}
+        derivative = Derivative(None, {**effect.entities, "stat": stat}, sidecar)
+        yield values.astype(np.float32), derivative
 
 
 def region_beside(region: Array, effect: Derivative, text: str) -> tuple[Array, Derivative]:
-    """Return the reliable region of the contrast of an effect, as a mask with its metadata."""
-    named = effect.entities["contrast"], effect.entities["desc"] + RELIABLE
-    kept = {key: name for key, name in effect.entities.items() if key not in ("contrast", "stat")}
-    entities = {**kept, "label": named[0], "desc": named[1], "suffix": "mask"}
+    """Return a reliable region as a mask with the metadata of an effect.
+
+    The description of the region is `text`.
+    """
+    labels = effect.entities["contrast"], effect.entities["desc"] + RELIABLE
+    kept_entities = {
+        key: name for key, name in effect.entities.items() if key not in ("contrast", "stat")
+    }
+    entities = {**kept_entities, "label": labels[0], "desc": labels[1], "suffix": "mask"}
     common = ("SkullStripped", "SourceSeries", "SmoothingFWHM", "Resolution")
-    told = {key: effect.sidecar[key] for key in common if key in effect.sidecar}
+    shared_metadata = {key: effect.sidecar[key] for key in common if key in effect.sidecar}
     about = {"Type": "ROI", "Description": text, "ThresholdLabel": RELIABLE}
-    return region.astype(np.uint8), Derivative(None, entities, {**told, **about})
+    return region.astype(np.uint8), Derivative(None, entities, {**shared_metadata, **about})

@@ -1,6 +1,6 @@
-"""Effects of the runs of a participant, fused on slices of half the thickness.
+"""Fusion of the effects of several runs on slices of half the thickness.
 
-Nothing is fused unless the slices of the runs are displaced and a test on the runs passes; see
+Runs are only fused if their slices are displaced and a test on the runs passes; see
 `bids_sr.glm.fusion_gate`.
 """
 
@@ -58,11 +58,11 @@ from bids_sr.steps.memory import EFFECTS
 _LOGGER = logging.getLogger(__name__)
 
 FUSED, SPLINED = "Fused", "Splined"
-"""Endings of the labels of fused maps, and of the interpolated maps beside them."""
+"""Label endings of fused maps, and of interpolated maps for comparison."""
 _ACTIVE_T = 4.0
-"""Voxels with a larger absolute t value are active."""
+"""Threshold of absolute t values above which voxels are active."""
 _AROUND = 2
-"""Voxels around the brain, in plane, in which columns are fused."""
+"""Margin (voxels, in plane) around the brain whose columns are also fused."""
 WHAT_TO_ACQUIRE = (
     "To get thinner slices, shift the stack of slices by half a slice in every second run"
     " (docs/acquire.md)"
@@ -106,96 +106,101 @@ def measure_displacements(
     *,
     first: str,
 ) -> Facts:
-    """Measure how far the slices of runs lie from each other in active voxels.
+    """Measure the displacement between the slices of runs in active voxels.
 
     Parameters
     ----------
     maps : list[Map]
-        Maps of the first run, of which a t map with the least smoothing selects active voxels.
+        Maps of the first run. The t maps with the least smoothing define active voxels.
     mask : MaskArray
         Brain of the first run on the grid of the maps.
     masks : dict[str, MaskArray]
         Brains of the further runs on the grids of their maps, by name of the run.
     first2run_xfms : dict[str, Transforms]
-        Transforms from a point of the first run to its point in each further run.
+        Transforms (1, 4, 4) from points of the first run to points of each further run (RAS+ mm),
+        by name of the run.
     first : str
         Name of the first run.
 
     Returns
     -------
     Facts
-        ``Displacements``: ``Displacement`` of each pair of ``Runs``, in fractions of the slice
-        thickness; None without active voxels. ``Pairs``: pairs that are displaced enough.
+        ``Displacements``: ``Displacement`` of each pair of ``Runs``, as a fraction of the slice
+        thickness; None if there are no active voxels. ``Pairs``: pairs with a sufficient
+        displacement.
     """
     active = _active_voxels(maps, mask.data)
     grids = {first: mask, **masks}
     xfms = _with_first(first2run_xfms, first)
     displacements: list[dict[str, object]] = []
     pairs: list[list[str]] = []
-    for one, other in combinations(grids, 2):
-        positions = _positions(grids, xfms, one, other)
-        inside = _seen_from(active, mask, grids[one], xfms[one])
-        found = median_displacement(positions, np.repeat(inside, THIN_PER_THICK, axis=2))
-        value = None if np.isnan(found) else round(found, 3)
-        displacements.append({"Runs": [one, other], "Displacement": value})
-        if found >= LEAST_DISPLACEMENT:
-            pairs.append([one, other])
+    for run, other_run in combinations(grids, 2):
+        positions = _positions(grids, xfms, run, other_run)
+        inside = _seen_from(active, mask, grids[run], xfms[run])
+        displacement = median_displacement(positions, np.repeat(inside, THIN_PER_THICK, axis=2))
+        value = None if np.isnan(displacement) else round(displacement, 3)
+        displacements.append({"Runs": [run, other_run], "Displacement": value})
+        if displacement >= LEAST_DISPLACEMENT:
+            pairs.append([run, other_run])
     return {"Displacements": displacements, "Pairs": pairs}
 
 
 def _active_voxels(maps: Sequence[Derivative], brain: MaskArray) -> MaskArray:
     """Return active voxels (X, Y, m) in the maps with the least smoothing.
 
-    They are selected by the contrast that is most like the mean over conditions, whose effect is
-    tested: the one with the most conditions of which none has a negative weight. Without such a
-    contrast, voxels that are active in any contrast are taken.
+    The fusion is tested for the mean over conditions, so active voxels are selected by the most
+    similar contrasts: contrasts with the most conditions and without negative weights. If there is
+    no such contrast, voxels that are active in any contrast are selected.
     """
     t_maps = [
-        one
-        for one in maps
-        if one.entities["suffix"] == "statmap" and one.entities.get("stat") == "t"
+        t_map
+        for t_map in maps
+        if t_map.entities["suffix"] == "statmap" and t_map.entities.get("stat") == "t"
     ]
-    least = min((real(one.sidecar["SmoothingFWHM"]) for one in t_maps), default=0.0)
-    t_maps = [one for one in t_maps if real(one.sidecar["SmoothingFWHM"]) == least]
-    counts = [_count_conditions(one) for one in t_maps]
+    least = min((real(t_map.sidecar["SmoothingFWHM"]) for t_map in t_maps), default=0.0)
+    t_maps = [t_map for t_map in t_maps if real(t_map.sidecar["SmoothingFWHM"]) == least]
+    counts = [_count_conditions(t_map) for t_map in t_maps]
     most = max(counts, default=0)
     active = np.zeros(brain.shape, dtype=bool)
-    for one, count in zip(t_maps, counts, strict=True):
+    for t_map, count in zip(t_maps, counts, strict=True):
         if count == most:
-            active |= np.abs(one.volume.data) > _ACTIVE_T
+            active |= np.abs(t_map.volume.data) > _ACTIVE_T
     return active & brain
 
 
-def _count_conditions(made: Derivative) -> int:
+def _count_conditions(statmap: Derivative) -> int:
     """Return the number of conditions of a contrast; 0 if any of its weights is negative."""
-    weights = made.sidecar["ContrastWeights"]
+    weights = statmap.sidecar["ContrastWeights"]
     assert isinstance(weights, Mapping)
     values = [real(weight) for weight in weights.values()]
     return 0 if min(values, default=0.0) < 0 else sum(value > 0 for value in values)
 
 
 def _with_first(xfms: Mapping[str, Array], first: str) -> dict[str, Float]:
-    """Return transforms (4 x 4) from the first run to each run, the first run included."""
+    """Return transforms (4 x 4, RAS+ mm) from the first run to each run, including the first."""
     return {first: np.eye(4), **{name: np.asarray(xfm)[0] for name, xfm in xfms.items()}}
 
 
 def _positions(
-    grids: Mapping[str, Volume], xfms: Mapping[str, Float], one: str, other: str
+    grids: Mapping[str, Volume], xfms: Mapping[str, Float], run: str, other_run: str
 ) -> Float:
-    """Return positions of the slices of another run at the columns of a run."""
-    empty = np.zeros((0, *grids[other].data.shape))
+    """Return the slice positions of another run at the columns of a run.
+
+    Returns (X, Y, m_r), in thin slices of `run`.
+    """
+    empty = np.zeros((0, *grids[other_run].data.shape))
     return sample_at_columns(
         empty,
-        grids[other].affine,
-        grids[one].data.shape[:2],
-        grids[one].affine,
-        xfms[other] @ np.linalg.inv(xfms[one]),
+        grids[other_run].affine,
+        grids[run].data.shape[:2],
+        grids[run].affine,
+        xfms[other_run] @ np.linalg.inv(xfms[run]),
     )[1]
 
 
 def _seen_from(active: MaskArray, first: Volume, grid: Volume, first2run: Float) -> MaskArray:
     """Return active voxels of the first run on the grid of another run."""
-    seen = sample_volume(
+    sampled = sample_volume(
         active.astype(np.float32),
         first.affine,
         grid.data.shape,
@@ -204,7 +209,7 @@ def _seen_from(active: MaskArray, first: Volume, grid: Volume, first2run: Float)
         order=1,
         zero_outside=True,
     )
-    return seen > 0.5
+    return sampled > 0.5
 
 
 @step(makes="slow_sd", memory=Need(always=0.1, high=0.5), cost=Cost(always=0.5, volumes=0.04))
@@ -220,29 +225,49 @@ def measure_slow_sd(
 ) -> Image:
     """Measure the standard deviation over time of the slow fluctuations of a run.
 
-    `displaced_runs`: see `measure_displacements`; the map is 0 if no other run is displaced from
-    this one, or if the series is too short. `run`: name of the run.
+    The map is 0 everywhere if `run` does not come first in any displaced pair, or if its
+    fluctuations cannot be estimated, as in a short series.
+
+    Parameters
+    ----------
+    series : Series
+        Motion-corrected series of the run.
+    mask : Mask
+        Brain on the grid of the series.
+    hmc_xfms : Transforms
+        Head-motion transforms of the run.
+    displaced_runs : Facts
+        Result of `measure_displacements`.
+    run : str
+        Name of the run.
+    n_dummy : int
+        Number of volumes at the start that are discarded.
+
+    Returns
+    -------
+    Image
+        Standard deviation (3D) in the unit of the series.
     """
-    nothing = mask.like(np.zeros(mask.data.shape, dtype=np.float32))
+    empty_map = mask.like(np.zeros(mask.data.shape, dtype=np.float32))
     if not any(run == pair[0] for pair in _pairs(displaced_runs)):
-        return nothing
+        return empty_map
     middle = apply_affine(mask.affine, np.argwhere(mask.data).mean(axis=0))
     try:
         with threadpool_limits(1), open_uncompressed(Path(series.path), here) as reader:
-            found = temporal_statistics(
+            statistics = temporal_statistics(
                 reader, mask.data, n_dummy, nuisance=motion_courses(hmc_xfms, middle)
             )
     except SeriesError as error:
         _LOGGER.warning("%s: slices were not fused: %s", run, error)
-        return nothing
-    return mask.like(np.sqrt(np.square(found.components).sum(axis=0)))
+        return empty_map
+    return mask.like(np.sqrt(np.square(statistics.components).sum(axis=0)))
 
 
 def _pairs(facts: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Return the pairs of runs that are displaced, or that passed the test."""
+    """Return the pairs of runs in the results of a previous step."""
     pairs = facts["Pairs"]
     assert isinstance(pairs, list)
-    return [(str(one), str(other)) for one, other in pairs]
+    return [(str(first), str(second)) for first, second in pairs]
 
 
 @step(makes="fusion", memory=EFFECTS, cost=Cost(always=0.5, high=2.0))
@@ -258,16 +283,16 @@ def decide_fusion(
     first: str,
     series_name: str,
 ) -> Facts:
-    """Decide which runs are fused, from the effects of their blocks.
+    """Decide which runs are fused, based on their block effects.
 
     Parameters
     ----------
     maps, mask, masks, first2run_xfms, first
         See `measure_displacements`.
     effects : dict[str, File]
-        Effects of the blocks of all runs, by name of the run.
+        Files of block effects, by name of the run.
     slow_sds : dict[str, Image]
-        Results of `measure_slow_sd`.
+        Results of `measure_slow_sd`, by name of the run.
     displaced_runs : Facts
         Result of `measure_displacements`.
     series_name : str
@@ -276,25 +301,25 @@ def decide_fusion(
     Returns
     -------
     Facts
-        ``Applied``, ``Runs`` that are fused, ``Pairs`` of them that passed the test,
-        ``RunsNotFused`` with reasons, ``Displacements``, and ``Reason`` with ``Advice`` if nothing
-        is fused.
+        ``Applied``: whether runs are fused. ``Runs``: fused runs. ``Pairs``: fused pairs that
+        passed the test. ``RunsNotFused``: reasons by name of the run. ``Displacements``: see
+        `measure_displacements`. ``Reason`` and ``Advice``: only if nothing is fused.
     """
     names, pairs = list(effects), _pairs(displaced_runs)
     active = _active_voxels(maps, mask.data)
     grids, xfms = {first: mask, **masks}, _with_first(first2run_xfms, first)
     passed: list[tuple[str, str]] = []
-    for one, other in pairs:
+    for run, other_run in pairs:
         with threadpool_limits(1):
             if _is_fusable(
-                load_effects(effects[one]),
-                load_effects(effects[other]),
-                slow_sds[one].data,
-                _seen_from(active, mask, grids[one], xfms[one]),
-                xfms[other] @ np.linalg.inv(xfms[one]),
-                f"{one}, {other}",
+                load_effects(effects[run]),
+                load_effects(effects[other_run]),
+                slow_sds[run].data,
+                _seen_from(active, mask, grids[run], xfms[run]),
+                xfms[other_run] @ np.linalg.inv(xfms[run]),
+                f"{run}, {other_run}",
             ):
-                passed.append((one, other))
+                passed.append((run, other_run))
     fused = _linked(names, passed)
     facts: dict[str, object] = {
         "Series": series_name,
@@ -303,9 +328,9 @@ def decide_fusion(
     }
     if len(fused) > 1:
         reason = "the test did not pass for this run together with a fused run"
-        lacking = {name: reason for name in names if name not in fused}
-        linked = [[one, other] for one, other in passed if one in fused]
-        return {**facts, "Runs": fused, "Pairs": linked, "RunsNotFused": lacking}
+        runs_not_fused = {name: reason for name in names if name not in fused}
+        linked = [[run, other_run] for run, other_run in passed if run in fused]
+        return {**facts, "Runs": fused, "Pairs": linked, "RunsNotFused": runs_not_fused}
     reason = (
         "the slices of the runs are displaced, but the test of the fusion did not pass"
         if pairs
@@ -317,35 +342,49 @@ def decide_fusion(
 
 
 def _linked(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Return the runs that are linked to the first one by pairs of these runs."""
-    known = {(names.index(a), names.index(b)) for a, b in pairs if {a, b} <= set(names)}
-    return [names[k] for k in find_linked_runs(len(names), known)]
+    """Return the runs that are linked to the first run by pairs of the listed runs."""
+    numbered_pairs = {(names.index(a), names.index(b)) for a, b in pairs if {a, b} <= set(names)}
+    return [names[k] for k in find_linked_runs(len(names), numbered_pairs)]
 
 
 def _is_fusable(
     effects: Effects,
-    other: Effects,
+    other_effects: Effects,
     slow_sd: Array,
     active: MaskArray,
     run_to_other: Float,
     pair: str,
 ) -> bool:
-    """Return whether the test of two runs passes, in the mean over their common conditions."""
+    """Return whether two runs pass the fusion test, for the mean over common conditions.
+
+    Parameters
+    ----------
+    effects, other_effects : Effects
+        Block effects of both runs.
+    slow_sd : Array
+        Slow fluctuations of the first run (X, Y, m).
+    active : MaskArray
+        Active voxels on the grid of the first run (X, Y, m).
+    run_to_other : Float
+        Transform (4 x 4, RAS+ mm) from points of the first run to points of the other run.
+    pair : str
+        Names of the runs, for warnings.
+    """
     conditions = {block.condition for block in effects.blocks if block.used} & {
-        block.condition for block in other.blocks if block.used
+        block.condition for block in other_effects.blocks if block.used
     }
     weights = dict.fromkeys(sorted(conditions), 1.0)
-    whole = effects.whole(weights) if weights else None
-    halves = other.halves(weights) if weights else None
-    if whole is None or halves is None:
+    all_blocks = effects.whole(weights) if weights else None
+    halves = other_effects.halves(weights) if weights else None
+    if all_blocks is None or halves is None:
         return False
-    images = np.stack([other.effect(half) for half in halves])
+    images = np.stack([other_effects.effect(half) for half in halves])
     try:
         values, positions = sample_at_columns(
-            images, other.affine, active.shape[:2], effects.affine, run_to_other
+            images, other_effects.affine, active.shape[:2], effects.affine, run_to_other
         )
         result = check_fusion(
-            effects.effect(whole),
+            effects.effect(all_blocks),
             (values[0], values[1]),
             positions,
             thin_prior_sd(slow_sd),
@@ -359,13 +398,17 @@ def _is_fusable(
 
 
 def columns_near(brain: MaskArray) -> MaskArray:
-    """Return the columns near the brain (X, Y)."""
+    """Return the columns in and near the brain (X, Y)."""
     return np.asarray(ndimage.binary_dilation(brain.any(axis=2), iterations=_AROUND))
 
 
 @frozen
 class _Fusion:
-    """What maps on thin slices have in common."""
+    """Facts that are the same for several maps on thin slices.
+
+    `mask`: brain of the first run. `series`: name of the series. `runs`: names of fused runs.
+    `left_out`: reasons why runs were skipped, by name of the run.
+    """
 
     mask: Volume
     series: str
@@ -395,7 +438,7 @@ def fuse_maps(
     mask, first2run_xfms, effects, first
         See `decide_fusion`.
     slow_sd : Image
-        Result of `measure_slow_sd` of the first run.
+        Result of `measure_slow_sd` for the first run.
     fusion : Facts
         Result of `decide_fusion`.
     series_name : str
@@ -403,39 +446,39 @@ def fuse_maps(
     contrasts : Contrasts
         Weights of conditions by contrast.
     runs_of_contrasts : Mapping[str, Sequence[str]]
-        Names of the runs with these weights, by contrast.
+        Names of the runs with these contrast weights, by contrast.
     smoothing : Sequence[float]
         Smoothing of the maps (FWHM, mm).
 
     Returns
     -------
     list[Map]
-        Fused effects, and beside each the mean of the interpolated effects of the same runs; empty
-        if nothing is fused.
+        Fused effects, each followed by the mean of the interpolated effects of the same runs.
+        Empty if nothing is fused.
     """
     if not fusion["Applied"]:
         return []
-    runs, lacking = fusion["Runs"], fusion["RunsNotFused"]
+    runs, not_fused = fusion["Runs"], fusion["RunsNotFused"]
     assert isinstance(runs, list)
-    assert isinstance(lacking, Mapping)
+    assert isinstance(not_fused, Mapping)
     pairs = _pairs(fusion)
     loaded = {name: load_effects(effects[name]) for name in runs}
     by_runs: dict[tuple[str, ...], list[str]] = {}
     for contrast, names in runs_of_contrasts.items():
-        known = [
+        estimable = [
             name
             for name in runs
             if name in names and loaded[name].whole(contrasts[contrast]) is not None
         ]
-        linked = _linked(known, pairs) if known[:1] == [first] else []
+        linked = _linked(estimable, pairs) if estimable[:1] == [first] else []
         if len(linked) > 1:
             by_runs.setdefault(tuple(linked), []).append(contrast)
     xfms = _with_first(first2run_xfms, first)
     prior_sd, columns = thin_prior_sd(slow_sd.data), columns_near(mask.data)
     maps: list[Derivative] = []
-    for members, together in by_runs.items():
+    for members, run_contrasts in by_runs.items():
         left_out = {
-            **{str(name): str(reason) for name, reason in lacking.items()},
+            **{str(name): str(reason) for name, reason in not_fused.items()},
             **{
                 name: "the contrast is not known in this run, or the runs that have it are not"
                 " displaced"
@@ -443,27 +486,31 @@ def fuse_maps(
                 if name not in members
             },
         }
-        made = _Fusion(mask=mask, series=series_name, runs=members, left_out=left_out)
+        fusion_facts = _Fusion(mask=mask, series=series_name, runs=members, left_out=left_out)
         images = {
-            name: np.stack([_effect(loaded[name], contrasts[contrast]) for contrast in together])
+            name: np.stack(
+                [_effect(loaded[name], contrasts[contrast]) for contrast in run_contrasts]
+            )
             for name in members
         }
         with threadpool_limits(1):
             fused = _fused(images, loaded, xfms, prior_sd, columns)
-            for number, contrast in enumerate(together):
+            for number, contrast in enumerate(run_contrasts):
                 effect = {name: image[number] for name, image in images.items()}
                 splined = _splined(effect, loaded, mask, xfms, prior_sd.shape)
                 for kind, values in ((FUSED, fused[number]), (SPLINED, splined)):
                     weights = contrasts[contrast]
-                    for one in _thin_maps(values, made, kind, contrast, weights, smoothing):
-                        path = here / f"{one.name}.nii"
-                        save_image(one.volume.data, one.volume.affine, path)
-                        maps.append(Derivative(path, one.entities, one.sidecar))
+                    for thin_map in _thin_maps(
+                        values, fusion_facts, kind, contrast, weights, smoothing
+                    ):
+                        path = here / f"{thin_map.name}.nii"
+                        save_image(thin_map.volume.data, thin_map.volume.affine, path)
+                        maps.append(Derivative(path, thin_map.entities, thin_map.sidecar))
     return maps
 
 
 def _effect(effects: Effects, weights: Mapping[str, float]) -> Array:
-    """Return the effect of a contrast that the blocks of a run can estimate (X, Y, m)."""
+    """Return the effect of a contrast from all blocks of a run (X, Y, m)."""
     of_blocks = effects.whole(weights)
     assert of_blocks is not None
     return effects.effect(of_blocks)
@@ -476,14 +523,28 @@ def _fused(
     prior_sd: Array,
     columns: MaskArray,
 ) -> Float:
-    """Return fused effects (N, X, Y, n); `images`: effects (N, X, Y, m) by name of the run."""
+    """Return fused effects (N, X, Y, n) of N contrasts.
+
+    Parameters
+    ----------
+    images : Mapping[str, Array]
+        Effects in thick slices (N, X, Y, m), by name of the run, the first run first.
+    loaded : Mapping[str, Effects]
+        Block effects by name of the run, for the affines.
+    xfms : Mapping[str, Float]
+        Transforms (4 x 4, RAS+ mm) from the first run, by name of the run.
+    prior_sd : Array
+        Prior SD in thin slices (X, Y, n).
+    columns : MaskArray
+        Columns to fuse (X, Y).
+    """
     first, *further = images
     sliced = [place_first_run(images[first])]
     for name in further:
-        seen, positions = sample_at_columns(
+        sampled, positions = sample_at_columns(
             images[name], loaded[name].affine, columns.shape, loaded[first].affine, xfms[name]
         )
-        sliced.append(SlicedEffects(effects=seen, positions=positions))
+        sliced.append(SlicedEffects(effects=sampled, positions=positions))
     return fuse_slices(sliced, prior_sd, columns)
 
 
@@ -494,27 +555,33 @@ def _splined(
     xfms: Mapping[str, Float],
     shape: tuple[int, ...],
 ) -> Float:
-    """Return the mean of the interpolated effects (X, Y, n) of some runs."""
+    """Return the mean over runs of spline-interpolated effects (X, Y, n).
+
+    The effects in thick slices (X, Y, m) are given by name of the run.
+    """
     target = thin_affine(mask.affine)
     total: Float = np.zeros(shape)
     for name, effect in images.items():
-        seen = sample_volume(effect, loaded[name].affine, shape, target, xfms[name])
-        total += seen / len(images)
+        sampled = sample_volume(effect, loaded[name].affine, shape, target, xfms[name])
+        total += sampled / len(images)
     return total
 
 
 def _thin_maps(
     values: Array,
-    made: _Fusion,
+    fusion: _Fusion,
     kind: str,
     contrast: str,
     weights: Mapping[str, float],
     smoothing: Sequence[float],
 ) -> Iterator[Derivative]:
-    """Yield a map on thin slices for each width of smoothing."""
-    affine = thin_affine(made.mask.affine)
+    """Yield one map on thin slices per smoothing width.
+
+    The effect has the shape (X, Y, n), and smoothing widths are FWHM in mm.
+    """
+    affine = thin_affine(fusion.mask.affine)
     zooms = voxel_sizes(affine).tolist()
-    inside = np.repeat(made.mask.data, THIN_PER_THICK, axis=2)
+    inside = np.repeat(fusion.mask.data, THIN_PER_THICK, axis=2)
     for width in map(float, smoothing):
         smoothed = np.where(inside, smooth(values, zooms, width), 0).astype(np.float32)
         entities = {
@@ -522,22 +589,22 @@ def _thin_maps(
             "res": THIN,
             "contrast": contrast,
             "stat": "effect",
-            "desc": map_label(made.series, width, kind),
+            "desc": map_label(fusion.series, width, kind),
             "suffix": "statmap",
         }
         about: dict[str, object] = {
             "Description": _TEXT[kind],
             "Units": "arbitrary",
             "ContrastWeights": dict(weights),
-            "SourceSeries": made.series,
+            "SourceSeries": fusion.series,
             "SmoothingFWHM": width,
             "SkullStripped": True,
             "Resolution": (
                 "Grid of the first run with slices of half the thickness (voxel size:"
                 f" {size_text(zooms, ' x ')})"
             ),
-            "RunsFused": list(made.runs),
-            "RunsLeftOut": dict(made.left_out),
+            "RunsFused": list(fusion.runs),
+            "RunsLeftOut": dict(fusion.left_out),
             "ErrorOfReconstruction": _NO_ERROR,
         }
         yield Derivative(Volume(smoothed, affine), entities, about)

@@ -1,4 +1,4 @@
-"""Error of the reconstruction in effect maps: coverage of intervals, and reliable regions."""
+"""Reconstruction error of effect maps: coverage of intervals, error maps and reliable regions."""
 
 import logging
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 LEAST_COVERAGE = 0.9
-"""Of 95 % intervals one level of resolution down, for a reliable region to be given."""
+"""Lowest coverage of 95 % intervals, at reduced resolution, that permits a reliable region."""
 CHECKED_INTERVALS = (
     "To test the coverage of the confidence intervals of super-resolved effects, the run was"
     " downsampled by the super-resolution factor and reconstructed with variance maps"
@@ -79,7 +79,17 @@ def check_intervals(
     random_seed: int,
     omp_nthreads: int,
 ) -> Rows:
-    """Coverage of 95 % intervals of each contrast where the acquired run is the truth."""
+    """Measure the coverage of 95 % intervals in a self-test with the acquired run as reference.
+
+    The run is downsampled by the super-resolution factor, and the errors of its reconstruction are
+    compared with their predicted variance.
+
+    Returns
+    -------
+    Rows
+        One ``coverage_one_level_down`` per contrast; empty if the model has no prior, was not
+        applied, or cannot be tested in this run.
+    """
     from nibabel.affines import apply_affine
     from threadpoolctl import threadpool_limits
 
@@ -118,18 +128,22 @@ def check_intervals(
     for path, mask in ((below.low, below.low_mask), (below.errors, below.mask)):
         with SeriesReader(path) as reader:
             zooms = reader.zooms
-            found = fitted(reader, mask, regressors, contrasts, settings, here, confounds)
-            maps[path] = found[0.0].maps, zooms
+            fits = fitted(reader, mask, regressors, contrasts, settings, here, confounds)
+            maps[path] = fits[0.0].maps, zooms
         path.unlink()
-    (seen, zooms), (missed, _) = maps[below.low], maps[below.errors]
+    (low_maps, zooms), (error_maps, _) = maps[below.low], maps[below.errors]
     rows: list[MetricRow] = []
-    for name in dict.fromkeys(contrast for contrast, _ in missed):
+    for name in dict.fromkeys(contrast for contrast, _ in error_maps):
         scale = effect_scale(
-            seen[name, "effect"], seen[name, "variance"], below.power, below.low_mask, zooms
+            low_maps[name, "effect"],
+            low_maps[name, "variance"],
+            below.power,
+            below.low_mask,
+            zooms,
         )
         variance = _onto(scale, below.mask.shape) * below.error_power
-        total = (variance + missed[name, "variance"])[below.mask]
-        inside = np.square(missed[name, "effect"][below.mask]) < 1.96**2 * total
+        total = (variance + error_maps[name, "variance"])[below.mask]
+        inside = np.square(error_maps[name, "effect"][below.mask]) < 1.96**2 * total
         rows += metric_rows(
             series_name,
             {"coverage_one_level_down": float(inside.mean())},
@@ -141,10 +155,10 @@ def check_intervals(
 
 
 def _onto(scale: Array, shape: Sequence[int]) -> Float32:
-    """A map of the acquired grid on a finer one, linearly."""
+    """Interpolate a map on the acquired grid linearly to the shape of a higher-resolution grid."""
     ratio = [n / m for n, m in zip(shape, scale.shape, strict=True)]
-    found: Float32 = ndimage.zoom(scale, ratio, order=1, mode="nearest", grid_mode=True)
-    return found
+    zoomed: Float32 = ndimage.zoom(scale, ratio, order=1, mode="nearest", grid_mode=True)
+    return zoomed
 
 
 def describe_error(series: str) -> str:
@@ -174,18 +188,42 @@ def measure_error(
     series_name: str,
     smoothing: Sequence[float],
 ) -> tuple[list[Map], Rows]:
-    """Maps of the reconstruction's error, reliable regions, and the share expected to be wrong.
+    """Map the reconstruction error of a series, with reliable regions.
 
-    None for a series without a prior. `acquired_maps` are those of the acquired series, by whose
-    effects at the narrowest smoothing the draws are scaled.
+    Parameters
+    ----------
+    maps : list[Map]
+        Maps of the series.
+    acquired_maps : list[Map]
+        Maps of the acquired series, whose effects at the narrowest smoothing scale the samples.
+    mask : Mask
+        Brain on the grid of the series.
+    bold_mask : Mask
+        Brain on the acquired grid.
+    coverage_rows : Rows
+        Result of `check_intervals`.
+    error_draws : Series | None, optional
+        Samples of the reconstruction error, (X, Y, Z, samples); None if the method has no prior.
+    acquired_draws : Series | None, optional
+        Acquired (low-resolution) part of the same samples.
+    series_name : str
+        Name of the series.
+    smoothing : Sequence[float]
+        Smoothing of the maps (FWHM, mm).
+
+    Returns
+    -------
+    tuple[list[Map], Rows]
+        Error maps and reliable regions; and coverage, sizes of the regions and expected shares of
+        the wrong sign. Both are empty if there are no samples.
     """
     if error_draws is None or acquired_draws is None:
         return [], []
     from bids_sr.sr.variance.posterior import effect_scale
 
     brain, coarse, zooms = mask.data, bold_mask.data, bold_mask.zooms
-    narrowest, covered = min(smoothing), {row.contrast: row.value for row in coverage_rows}
-    # where slices get thinner, those at the centers of the acquired ones
+    narrowest, coverage = min(smoothing), {row.contrast: row.value for row in coverage_rows}
+    # slices of the samples at the centers of the acquired slices, if slices are also refined
     thinner = brain.shape[2] / coarse.shape[2]
     centers = ((np.arange(coarse.shape[2]) + 0.5) * thinner).astype(int)
     power = _mean_square(acquired_draws, narrowest)[..., centers]
@@ -201,7 +239,8 @@ def measure_error(
         unit = _mean_square(error_draws, width)
         for name, fitted_maps in maps_by_contrast(maps, width):
             effect, variance, t, z = (fitted_maps[stat].volume.data for stat in FITTED)
-            # tau^2 averaged by the square of the Gaussian, in the place of smoothing scaled draws
+            # The scale is averaged with the square of the smoothing kernel, which approximates the
+            # smoothing of scaled samples.
             scale = smooth(scales[name], mask.zooms.tolist(), width / 2**0.5)
             error = error_images(
                 effect=effect,
@@ -212,15 +251,15 @@ def measure_error(
                 brain=brain,
                 is_wide=is_wide(width, zooms),
             )
-            of = fitted_maps["effect"]
-            made = list(maps_beside(error.images, of))
+            effect_map = fitted_maps["effect"]
+            results = list(maps_beside(error.images, effect_map))
             regions = {"fdr": error.active}
-            if covered.get(name, 0.0) >= LEAST_COVERAGE:
+            if coverage.get(name, 0.0) >= LEAST_COVERAGE:
                 regions["reliable"] = error.reliable
-                made.append(region_beside(error.reliable, of, error.reliable_text))
-            for values, named in made:
-                save_image(values, mask.affine, path := here / f"{named.name}.nii")
-                error_maps.append(Derivative(path, named.entities, named.sidecar))
+                results.append(region_beside(error.reliable, effect_map, error.reliable_text))
+            for values, derivative in results:
+                save_image(values, mask.affine, path := here / f"{derivative.name}.nii")
+                error_maps.append(Derivative(path, derivative.entities, derivative.sidecar))
             for threshold, region in regions.items():
                 metrics = {
                     "expected_wrong": error.expected_wrong(region),
@@ -233,7 +272,10 @@ def measure_error(
 
 
 def _mean_square(draws: SeriesReader, width: float) -> Float32:
-    """Mean square of smoothed draws (X, Y, Z)."""
+    """Return the mean square of smoothed samples (X, Y, Z).
+
+    Samples are smoothed with a kernel of `width` (FWHM, mm).
+    """
     total = np.zeros(draws.shape[:3], np.float32)
     for volume in draws.volumes():
         total += np.square(smooth(volume, draws.zooms, width)) / draws.shape[3]

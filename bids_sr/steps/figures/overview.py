@@ -1,4 +1,4 @@
-"""Figures of the first screen of a run, and the viewer of its maps."""
+"""Overview figures and map viewer of a run."""
 
 from collections import UserDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,11 +104,40 @@ def draw_overview(
     minus_others: Sequence[str],
     only_run: bool = False,
 ) -> Iterator[Drawn]:
-    """Draw the first screen: verdict, cards, checks, next step, and two figures.
+    """Draw the overview of a run: verdict, cards, checks, next step, and up to two figures.
 
-    `only_run`: whether it is the only run of its task, whose map is the participant's.
-    `boldref, bold_mask`: boldref of the run and brain on its grid, for effects in percent.
-    `guide_hr`: high-resolution T2*w image as background (3D); None takes boldref.
+    Parameters
+    ----------
+    evaluation, verdict : Rows, Verdict
+        Metrics and verdict of the run.
+    registration, confounds : Facts, Confounds
+        Registration metrics and confounds of the run.
+    maps : list[Map]
+        Maps of all series.
+    bold_mask_hr, roi_hr : Mask
+        Brain and region of interest on the high-resolution grid.
+    boldref, bold_mask : Image, Mask
+        Boldref of the run and brain on the same grid, for effects in percent.
+    guide_hr : Image | None, optional
+        High-resolution T2*w image as background (3D); None: the boldref is the background.
+    one_level_down : Facts | None, optional
+        Results of the self-tests at reduced resolution.
+    truth_maps : dict[str, Image] | None, optional
+        Known activation by contrast; None if unknown.
+    error_maps : list[Map] | None, optional
+        Maps of the reconstruction error.
+    entities : Mapping[str, str]
+        Entities of the run: labels by long entity name.
+    calibrated : bool
+        Whether a method used a calibration run.
+    at_rest : bool
+        Whether maps show seeds instead of conditions.
+    run_facts : Mapping[str, object]
+        Input summary of the run.
+    level, methods, baselines, smoothing, kinds, primary, minus_others
+        Settings that decide which maps are stored; see `StoredMaps`.
+    only_run : bool, default=False
+        Whether the task has only this run, whose map is then also the map of the participant.
     """
     from bids_sr.figures.canvas import units_text
     from bids_sr.report.overview import RunFacts, overview_html
@@ -155,9 +184,9 @@ def file_patterns(
 ) -> tuple[str, str]:
     """Return file patterns of a series' stored maps and reliable regions, for all contrasts.
 
-    The maps are those of the displayed statistic (t, or cc without t) at the least smoothing. A
-    pattern is relative to the output directory, matches no other file, and is "" if nothing is
-    stored.
+    Maps have the displayed statistic (t, or cc if there are no t maps) and the smallest stored
+    smoothing. Patterns are relative to the output directory and match no other files. A pattern is
+    "" if no such file is stored.
     """
     from bids_sr.pipeline.store import derivative_path
 
@@ -168,11 +197,11 @@ def file_patterns(
         if kind == stat and series in by_series and stored.holds(series, name, fwhm, stat)
     ]
     patterns = []
-    for among, kind, key in (
+    for maps, kind, key in (
         (shown_maps.stats, stat, "contrast"),
         (shown_maps.regions, "Reliable", "label"),
     ):
-        found = {
+        paths = {
             derivative_path(
                 {
                     **entities,
@@ -182,21 +211,24 @@ def file_patterns(
                     "extension": ".nii.gz",
                 }
             ).replace(f"{key}-{ANY_LABEL}", f"{key}-*")
-            for (name, each, fwhm), by_series in among.items()
-            if (each, fwhm) == (kind, min(widths, default=-1.0)) and series in by_series
+            for (name, map_kind, fwhm), by_series in maps.items()
+            if (map_kind, fwhm) == (kind, min(widths, default=-1.0)) and series in by_series
         }
-        patterns.append(next(iter(found), ""))
+        patterns.append(next(iter(paths), ""))
     return patterns[0], patterns[1]
 
 
 ANY_LABEL = "any"
-"""Contrast in a file name that becomes a pattern."""
+"""Placeholder of the contrast in a file name, to be replaced by ``*`` in a file pattern."""
 
 
 def _believed(
     shown_maps: ShownMaps, contrast: str, best: str, scene: "Scene", unit: str, title: str
 ) -> "Figure | None":
-    """Draw effect and SD of its error of the best method, with the reliable region's outline."""
+    """Draw the effect of the best method and the SD of its error, with outlined reliable region.
+
+    Returns None if a map is missing.
+    """
     from bids_sr.figures.maps import Display, zoomed_figure
 
     widths = [fwhm for name, stat, fwhm in shown_maps.stats if (name, stat) == (contrast, "sd")]
@@ -207,11 +239,11 @@ def _believed(
             ("sd", "SD of the reconstruction error"),
         )
     }
-    shown = {text: each.volume for text, each in by_stat.items() if each is not None}
+    shown = {text: statmap.volume for text, statmap in by_stat.items() if statmap is not None}
     if len(shown) < len(by_stat):
         return None
     limit = run_maps_figures.color_limit(
-        [each for each in by_stat.values() if each is not None], 0.0
+        [statmap for statmap in by_stat.values() if statmap is not None], 0.0
     )
     floor = float(f"{EFFECT_SHARE * limit:.2g}")
     display = Display(statistic="effect", threshold=floor, floor=0.0, unit=unit)
@@ -241,7 +273,10 @@ def _zoomed(
     unit: str,
     title: str,
 ) -> "Figure":
-    """Draw maps of acquired, B-spline, best method and reference, on one color scale."""
+    """Draw acquired, B-spline, best and reference maps in one slice, on the same color scale.
+
+    The known activation `truth` (3D) is None if unknown.
+    """
     from bids_sr.figures.map_viewer import TITLES
     from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY, Display, zoomed_figure
 
@@ -273,7 +308,7 @@ def _zoomed(
 
 
 class _Read(UserDict[str, Any]):
-    """Maps by name; a volume is read when it is accessed."""
+    """Mapping of names to volumes, which are only read on access."""
 
     def __getitem__(self, key: str) -> Volume:
         volume: Volume = self.data[key].volume
@@ -281,7 +316,7 @@ class _Read(UserDict[str, Any]):
 
 
 def viewer_cost(contrasts: Contrasts) -> Cost:
-    """Return the processor time of `show_viewer`, which the number of contrasts decides."""
+    """Return the processor time of `show_viewer`, which depends on the number of contrasts."""
     return Cost(always=1.5, high=0.3 * count_mapped(contrasts))
 
 
@@ -307,11 +342,38 @@ def show_viewer(
     primary: str,
     minus_others: Sequence[str],
 ) -> FigureContent | None:
-    """Make the viewer of all maps of a run (HTML); None if there is no map.
+    """Create the HTML viewer of all maps of a run.
 
-    It opens with the best method of the verdict.
+    The viewer initially shows the best series of the verdict. MNI coordinates are only shown if
+    both transforms exist.
 
-    `guide_hr`: high-resolution T2*w image as background (3D); None takes boldref.
+    Parameters
+    ----------
+    maps : list[Map]
+        Maps of all series.
+    bold_mask_hr : Mask
+        Brain on the high-resolution grid.
+    evaluation, verdict : Rows, Verdict
+        Metrics and verdict of the run.
+    boldref : Image
+        Boldref of the run.
+    guide_hr : Image | None, optional
+        High-resolution T2*w image as background (3D); None: the boldref is the background.
+    boldref2t1w_xfm, std2t1w_xfm : Transforms | None, File | None, optional
+        Transforms to the T1w image from the boldref and from the template.
+    series_names : Sequence[str]
+        Names of the series in display order.
+    n_runs : int
+        Number of runs of the participant, which share the space of a report.
+    entities : Mapping[str, str]
+        Entities of the run: labels by long entity name.
+    level, methods, baselines, smoothing, kinds, primary, minus_others
+        Settings that decide which maps are stored; see `StoredMaps`.
+
+    Returns
+    -------
+    FigureContent | None
+        Viewer; None if there are no maps.
     """
     from bids_sr.figures.map_viewer import map_key, room_of, viewer_html
     from bids_sr.pipeline.store import derivative_path
@@ -335,9 +397,9 @@ def show_viewer(
     ):
         if stat == display.statistic:
             by_series = shown_maps.stats[contrast, stat, fwhm]
-            every = run_maps_figures.ordered(by_series, series_names)
+            names = run_maps_figures.ordered(by_series, series_names)
             width = f"{fwhm:g} mm" if fwhm else "none"
-            shown[contrast, width] = _Read({name: by_series[name] for name in every})
+            shown[contrast, width] = _Read({name: by_series[name] for name in names})
             files |= {
                 map_key(contrast, width, name): derivative_path(
                     {
@@ -347,7 +409,7 @@ def show_viewer(
                         "extension": ".nii.gz",
                     }
                 )
-                for name in every
+                for name in names
                 if stored.holds(name, contrast, fwhm, stat)
             }
     below = onto(guide_hr or boldref, *grid)
@@ -369,7 +431,7 @@ def show_viewer(
 
 
 def _definitions(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list[tuple[str, str]]:
-    """Return the labels and descriptions of the series in the viewer."""
+    """Return labels and descriptions of the series in the viewer, except undescribed series."""
     from bids_sr.evaluation.series_text import description_of
     from bids_sr.figures.map_viewer import TITLES
 
@@ -379,7 +441,11 @@ def _definitions(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list[t
 
 
 def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:
-    """Return MNI coordinates of nodes over the field of view of a grid of the run."""
+    """Return MNI coordinates of nodes that cover the field of view of a mask.
+
+    The transform `boldref2t1w` has the shape (1, 4, 4) in RAS+ mm. The file `std2t1w` contains the
+    transform from the template to the T1w image.
+    """
     from bids_sr.figures.map_viewer import mni_nodes
     from bids_sr.figures.slices import canonical
 
@@ -390,7 +456,7 @@ def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:
 
 
 def _mni_points(points: Array, boldref2t1w: Array, std2t1w: Path) -> Array:
-    """Return MNI coordinates of points of the run (N, 3; RAS mm)."""
+    """Return MNI coordinates (N, 3) of points in the space of the run (N, 3; RAS+ mm)."""
     from bids_sr.registration.ants import apply_to_points
     from bids_sr.registration.bold_to_anat import boldref_onward
 

@@ -1,4 +1,4 @@
-"""Figures of a participant's map of all runs together."""
+"""Figures of the combined map of all runs of a participant."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -80,7 +80,7 @@ def draw_participant(
     primary: str,
     minus_others: Sequence[str],
 ) -> Iterator[Drawn]:
-    """Draw the map of all runs together: which runs, what error, and one slice of the effect.
+    """Draw the combined map of all runs: table of runs and errors, and a slice of the effect.
 
     Parameters
     ----------
@@ -89,23 +89,23 @@ def draw_participant(
     carried_maps : list[Map]
         Effects, variances and errors of the primary series in each run, in the same frame.
     rows : Rows
-        Size of the regions of the combined maps of the primary series.
+        Sizes of the regions in the combined maps of the primary series.
     bold_mask_hr, roi_hr : Mask
         Brain and region of interest of the first run on the high-resolution grid.
     boldref, bold_mask : Image, Mask
         Boldref of the first run and the brain on its grid.
     guide_hr : Image | None, optional
-        High-resolution T2*w image as background (3D); None takes `boldref`.
+        High-resolution T2*w image as background (3D); None: `boldref` is the background.
     run_rows : dict[str, Rows] | None, optional
-        Size of the regions in the maps of each run, by its name.
+        Sizes of the regions in the maps of each run, by name of the run.
     fusion : Facts | None, optional
         Result of `bids_sr.steps.fused_slices.decide_fusion`; None if runs cannot be fused.
     entities : Mapping[str, str]
-        Entities of the combined maps: long names to labels.
+        Entities of the combined maps: labels by long entity name.
     percent : bool
         Whether effects are in percent of the mean brain signal.
     at_rest : bool
-        Whether maps are of seeds instead of conditions.
+        Whether maps show seeds instead of conditions.
     level, methods, baselines, smoothing, kinds, primary, minus_others
         Settings that decide which maps are stored; see `StoredMaps`.
     """
@@ -152,14 +152,14 @@ def draw_participant(
     yield Drawn("participant", _effects(shown_maps, best, contrast, width, scale, scene))
 
 
-def _without_space(made: Derivative) -> Derivative:
-    """Return a combined map as a map in the frame of a run."""
-    entities = {key: label for key, label in made.entities.items() if key != "space"}
-    return replace(made, entities=entities)
+def _without_space(combined_map: Derivative) -> Derivative:
+    """Return a combined map without the ``space`` entity, like a map of a single run."""
+    entities = {key: label for key, label in combined_map.entities.items() if key != "space"}
+    return replace(combined_map, entities=entities)
 
 
 def _pattern(entities: Mapping[str, str]) -> str:
-    """Return the pattern of files for all contrasts and statistics, in the output directory."""
+    """Return a file pattern for all contrasts and statistics, relative to the output directory."""
     from bids_sr.pipeline.store import derivative_path
 
     keys = ("contrast", "stat")
@@ -188,9 +188,10 @@ def _facts(
     at_rest: bool,
     files: str,
 ) -> "ParticipantMap":
-    """Return what the page says about the map of a series; for parameters see `draw_participant`.
+    """Summarize the combined map of a series; see `draw_participant` for other parameters.
 
-    `scale`: percent of the mean brain signal per unit of the maps.
+    `width`: smoothing of the map (FWHM, mm). `scale`: percent of the mean brain signal per unit of
+    the maps. `files`: file pattern of the stored maps; "" if they are not stored.
     """
     from bids_sr.report.participant_overview import MapError, ParticipantMap
 
@@ -206,23 +207,25 @@ def _facts(
     in_region = region is not None and bool(significant.any())
     inside = significant if in_region else brain
     by_run: dict[str, dict[str, Derivative]] = {}
-    for made in carried_maps:
-        same = made.entities["contrast"] == contrast and made.entities.get("space") == _FRAME
-        if same and real(made.sidecar["SmoothingFWHM"]) == width:
-            by_run.setdefault(str(made.sidecar["Run"]), {})[made.entities["stat"]] = made
+    for run_map in carried_maps:
+        is_selected = (
+            run_map.entities["contrast"] == contrast and run_map.entities.get("space") == _FRAME
+        )
+        if is_selected and real(run_map.sidecar["SmoothingFWHM"]) == width:
+            by_run.setdefault(str(run_map.sidecar["Run"]), {})[run_map.entities["stat"]] = run_map
     weights = about["RunWeights"]
     assert isinstance(weights, Mapping)
     voxel_mm3 = float(np.prod(effect.volume.zooms))
 
     def error(
-        name: str, weight: float, maps: Mapping[str, Derivative], found: Sequence[MetricRow]
+        name: str, weight: float, maps: Mapping[str, Derivative], region_rows: Sequence[MetricRow]
     ) -> "MapError":
         variance = scale**2 * _values(maps["variance"])[inside]
         sd = scale * _values(maps["sd"])[inside] if "sd" in maps else None
         total = np.sqrt(variance + (0 if sd is None else np.square(sd)))
         sizes = {
             row.threshold: row.value * voxel_mm3
-            for row in found
+            for row in region_rows
             if (row.statistic, row.contrast, row.fwhm_mm) == ("voxels", contrast, width)
         }
         return MapError(
@@ -235,7 +238,7 @@ def _facts(
             reliable_mm3=sizes.get("reliable"),
         )
 
-    together = {
+    combined_maps = {
         stat: derivative
         for stat in ("variance", "sd")
         if (derivative := combined(stat)) is not None
@@ -256,11 +259,11 @@ def _facts(
             for name, weight in weights.items()
             if "variance" in by_run.get(name, {})
         ],
-        together=error("all", 1.0, together, rows),
+        together=error("all", 1.0, combined_maps, rows),
         n_voxels=int(inside.sum()),
         in_region=in_region,
         shared=None if shared is None else real(shared),
-        no_error="" if "sd" in together else str(about.get("ErrorOfReconstruction", "")),
+        no_error="" if "sd" in combined_maps else str(about.get("ErrorOfReconstruction", "")),
         person_interval=None
         if person is None
         else scale
@@ -282,13 +285,22 @@ def _person_interval(
 ) -> Array:
     """Return half-widths of 95 % intervals for the participant, (voxels,).
 
-    The spread between runs has one degree of freedom less than the number of runs. The part of the
-    reconstruction error that repeats is taken as known, and degrees of freedom are combined by the
-    Welch-Satterthwaite equation.
+    The variance between runs has one degree of freedom fewer than the number of runs. The part of
+    the reconstruction error that repeats between runs is treated as known, and degrees of freedom
+    are combined by the Welch-Satterthwaite equation.
 
-    `person_sd`: SD of the effect for the participant, (voxels,). `inside`: these voxels, boolean.
-    `by_run`: carried maps by run and statistic. `weights`: weight by run. `shared`: correlation of
-    the reconstruction error; None if the error is not known.
+    Parameters
+    ----------
+    person_sd : Array
+        SD of the effect as an estimate for the participant, (voxels,).
+    by_run : Mapping[str, Mapping[str, Derivative]]
+        Maps of the runs in the frame of the first run, by name of the run and statistic.
+    weights : Mapping[str, object]
+        Weights of the runs, by name of the run.
+    shared : object
+        Correlation of the reconstruction error between runs; None if the error is unknown.
+    inside : Array
+        Selected voxels (3D, boolean).
     """
     from scipy import special
 
@@ -305,16 +317,19 @@ def _person_interval(
     return np.asarray(quantile * person_sd)
 
 
-def _values(made: Derivative | None) -> Array:
-    assert made is not None
-    values: Array = made.volume.data
+def _values(statmap: Derivative | None) -> Array:
+    assert statmap is not None
+    values: Array = statmap.volume.data
     return values
 
 
 def _effects(
     shown_maps: ShownMaps, best: str, contrast: str, width: float, scale: float, scene: "Scene"
 ) -> "Figure":
-    """Draw the effect of acquired, B-spline and best series, and the error of the best one."""
+    """Draw the effect in acquired, B-spline, best and measured series, and the error of the best.
+
+    `width`: smoothing (FWHM, mm). `scale`: percent of the mean brain signal per unit of the maps.
+    """
     from bids_sr.figures.map_viewer import TITLES
     from bids_sr.figures.maps import Display, zoomed_figure
 
@@ -336,7 +351,7 @@ def _effects(
         shown_maps.regions.get((contrast, kind, width), {}).get(best)
         for kind in ("Reliable", "Fdr")
     ]
-    region = next((made for made in regions if made is not None), None)
+    region = next((region_map for region_map in regions if region_map is not None), None)
     floor = float(f"{EFFECT_SHARE * limit:.2g}")
     drawn = zoomed_figure(
         shown,
