@@ -120,8 +120,8 @@ def find_maps(output_dir: Path, is_selected: RunFilter = lambda _: True) -> Foun
     """Find the effect maps of participants in a derivatives folder.
 
     A map of all runs has no run entity in its name, and a map of all sessions has no session
-    entity. It is skipped if `is_selected` only accepts some runs or sessions, because it also contains
-    the others.
+    entity. It is skipped if `is_selected` only accepts some runs or sessions, because it also
+    contains the others.
 
     Parameters
     ----------
