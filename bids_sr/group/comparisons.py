@@ -53,8 +53,9 @@ BELOW = (
 def references(series: str, known: Sequence[str], methods: Sequence[str]) -> dict[str, str]:
     """Return the available references of a series with their roles.
 
-    A method is compared with all other series. A baseline is only compared with the acquired
-    series, which isolates the effect of the denser grid.
+    A method is compared with acquired series, baselines, controls, other methods and its placebos.
+    A baseline is only compared with the acquired series, which isolates the effect of the denser
+    grid.
     """
     if series not in methods:
         return {name: "acquired" for name in ACQUIRED if name in known}

@@ -169,7 +169,7 @@ def _maps_named(
     by_run: dict[str, dict[str, dict[MapKey, str]]] = defaultdict(lambda: defaultdict(dict))
     for ending in endings:
         entities = entities_of(Path(ending))
-        # maps in T1w space cannot be averaged, and few participants have maps on thin slices
+        # maps in T1w space are in individual anatomy, and few participants have thin-slice maps
         if (
             entities["stat"] in ("effect", "t")
             and entities.get("space") != "T1w"

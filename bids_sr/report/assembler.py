@@ -419,9 +419,8 @@ def write_page(
     """
     css, *scripts = (carried(name).read_text(encoding="utf-8") for name in _CARRIED)
     script = "\n".join(scripts)
-    checksum = hashlib.sha256(
-        script.encode("utf-8")
-    ).digest()  # the page's policy only allows scripts with this hash
+    # the content security policy of the page only allows scripts with this hash
+    checksum = hashlib.sha256(script.encode("utf-8")).digest()
     runs = {block.run for section in sections for block in section.blocks if block.run}
     page = (
         environment()
