@@ -44,8 +44,9 @@ _Found = Sequence[tuple[Shown, Sequence[ArchivedFigure]]]
 class _Reportlet:
     """Markup of a figure or fragment with its texts and selector.
 
-    `heading` and `caption` are the texts above and below it, "" for no text. `choices` are the
-    labels of the panel by selector, such as ``contrast``; empty for no selector.
+    `heading` and `caption` are the texts above and below it and may be empty. `choices` are the
+    labels of the panel by selector, such as ``contrast``; the mapping is empty if the panel has no
+    selector.
     """
 
     content: Markup
