@@ -109,7 +109,7 @@ def combine_runs(
         ``FirstLevelModel.compute_contrast(contrast, output_type="all")``. None: the run does not
         have the contrast and is left out.
     variances : sequence of path, nibabel.Nifti1Image or None, optional
-        Variance of the effect in each run. Voxels in which it is not positive are outside the
+        Variance of the effect in each run. Voxels without a positive variance are outside the
         brain. Only required if `effects` are images.
     sds : sequence of path, nibabel.Nifti1Image or None, optional
         Standard deviation of the reconstruction error in each run (``stat-sd`` maps of
@@ -343,8 +343,8 @@ def _maps_of_run(
 def _estimate(images: Mapping[str, Volume], dof: float, inside: Array | None) -> RunEstimate:
     """Return the arrays of a run, with a variance of 0 in excluded voxels.
 
-    Voxels with non-finite values are excluded. `inside` is the mask (x, y, z), boolean; None for
-    all voxels.
+    Voxels with non-finite values are excluded. `inside` is the mask (x, y, z), boolean; if it is
+    None, all voxels are included.
     """
     usable = np.logical_and.reduce([np.isfinite(image.data) for image in images.values()])
     if inside is not None:

@@ -53,8 +53,9 @@ BELOW = (
 def references(series: str, known: Sequence[str], methods: Sequence[str]) -> dict[str, str]:
     """Return the available references of a series with their roles.
 
-    A method is compared with all other series. A baseline is only compared with the acquired
-    series, which isolates the effect of the denser grid.
+    A method is compared with acquired series, baselines, controls, other methods and its placebos.
+    A baseline is only compared with the acquired series, which isolates the effect of the denser
+    grid.
     """
     if series not in methods:
         return {name: "acquired" for name in ACQUIRED if name in known}
@@ -70,7 +71,7 @@ def _compared_values(name: str, values: Float) -> Float:
     return np.abs(values - 1) if statistic(name).better == ONE else values
 
 
-def margin_of(name: str, values: Mapping[str, Float], asked: float | None) -> float:
+def margin_of(name: str, values: Mapping[str, Float], requested: float | None) -> float:
     """Return the equivalence margin of a statistic.
 
     The margin is the requested one, which is a pure number, or else a tenth of the gap between
@@ -84,7 +85,7 @@ def margin_of(name: str, values: Mapping[str, Float], asked: float | None) -> fl
         Statistic.
     values : Mapping[str, Float]
         Values of all participants (n,) by series; non-finite values are ignored.
-    asked : float or None
+    requested : float or None
         Requested margin.
 
     Returns
@@ -93,8 +94,8 @@ def margin_of(name: str, values: Mapping[str, Float], asked: float | None) -> fl
         Margin in the unit of the statistic; NaN if nothing was measured or the gap is not
         positive.
     """
-    if asked is not None and statistic(name).unit == "1":
-        return asked
+    if requested is not None and statistic(name).unit == "1":
+        return requested
     if MEASURED not in values or "bspline" not in values:
         return math.nan
     truth, spline = (_compared_values(name, values[series]) for series in (MEASURED, "bspline"))

@@ -117,18 +117,18 @@ class FoundMaps:
     combined: Sequence[RunMaps] = ()
 
 
-def find_maps(output_dir: Path, asked: RunFilter = lambda _: True) -> FoundMaps:
+def find_maps(output_dir: Path, is_selected: RunFilter = lambda _: True) -> FoundMaps:
     """Find the effect maps of participants in a derivatives folder.
 
     A map of all runs has no run entity in its name, and a map of all sessions has no session
-    entity. It is skipped if `asked` only selects some runs or sessions, because it also contains
-    the others, and if it lacks a run that was mapped later.
+    entity. It is skipped if `is_selected` only accepts some runs or sessions, because it also
+    contains the others, and if it lacks a run that was mapped later.
 
     Parameters
     ----------
     output_dir : Path
         Derivatives folder.
-    asked : RunFilter
+    is_selected : RunFilter
         Filter of runs by their entities.
     """
     runs: list[RunMaps] = []
@@ -138,7 +138,7 @@ def find_maps(output_dir: Path, asked: RunFilter = lambda _: True) -> FoundMaps:
         endings = tuple(name.removeprefix(participant) for name in names)
         for (run, is_combined), maps in _maps_named(endings).items():
             stem = folder / f"{participant}_{run}"
-            if asked(entities := entities_of(stem.with_name(f"{stem.name}_statmap"))):
+            if is_selected(entities := entities_of(stem.with_name(f"{stem.name}_statmap"))):
                 columns = run_columns(entities)
                 if is_combined:
                     combined.append((stem, maps, columns))
@@ -151,12 +151,12 @@ def find_maps(output_dir: Path, asked: RunFilter = lambda _: True) -> FoundMaps:
     return FoundMaps(runs=runs, combined=sorted(combined_maps, key=lambda maps: maps.name))
 
 
-def find_runs(output_dir: Path, asked: RunFilter = lambda _: True) -> list[RunMaps]:
+def find_runs(output_dir: Path, is_selected: RunFilter = lambda _: True) -> list[RunMaps]:
     """Find runs with effect maps in a derivatives folder, sorted by name.
 
     Combined maps of several runs are not included. For the parameters, see `find_maps`.
     """
-    return list(find_maps(output_dir, asked).runs)
+    return list(find_maps(output_dir, is_selected).runs)
 
 
 @lru_cache(maxsize=1024)
@@ -172,7 +172,7 @@ def _maps_named(
     by_run: dict[str, dict[str, dict[MapKey, str]]] = defaultdict(lambda: defaultdict(dict))
     for ending in endings:
         entities = entities_of(Path(ending))
-        # maps in T1w space cannot be averaged, and few participants have maps on thin slices
+        # maps in T1w space are in individual anatomy, and few participants have thin-slice maps
         if (
             entities["stat"] in ("effect", "t")
             and entities.get("space") != "T1w"

@@ -73,14 +73,14 @@ def func_files(output_dir: Path, ending: str) -> Iterator[tuple[Path, list[str]]
                 yield Path(place), sorted(name for name in names if name.endswith(ending))
 
 
-def find_tables(output_dir: Path, asked: RunFilter = lambda _: True) -> pd.DataFrame:
+def find_tables(output_dir: Path, is_selected: RunFilter = lambda _: True) -> pd.DataFrame:
     """Find all metrics tables of participants in a derivatives folder, in the order of runs.
 
     Parameters
     ----------
     output_dir : Path
         Derivatives folder.
-    asked : RunFilter
+    is_selected : RunFilter
         Filter of runs by their entities.
 
     Returns
@@ -96,7 +96,7 @@ def find_tables(output_dir: Path, asked: RunFilter = lambda _: True) -> pd.DataF
     folders = func_files(output_dir, "_metrics.tsv")
     for path in (folder / name for folder, names in folders for name in names):
         entities = entities_of(path)
-        if entities.get("desc") in TABLES and asked(entities):
+        if entities.get("desc") in TABLES and is_selected(entities):
             sidecar = path.with_suffix(".json")
             facts = json.loads(sidecar.read_text(encoding="utf-8")) if sidecar.exists() else {}
             if RUN_WEIGHTS in facts:

@@ -282,8 +282,8 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
 def _accuracy_values(content: GroupContent) -> list[pd.DataFrame]:
     """Return the values that express accuracy in each task.
 
-    These are the values of the primary comparison if it exists, otherwise comparisons with
-    measured scans.
+    These are the values of the primary comparison if it exists, otherwise all
+    accuracy values with the measured series as the reference.
     """
     values = content.joined.values
     primary = content.comparisons[content.comparisons["part"] == PRIMARY]

@@ -173,7 +173,7 @@ def _compared(finding: Sequence[ComparisonRow], *roles: str) -> list[ComparisonR
     return [row for row in finding if (row.role in roles if roles else row.role != "placebo")]
 
 
-def _bound_text(rows: Sequence[ComparisonRow]) -> str:
+def _bound(rows: Sequence[ComparisonRow]) -> str:
     """Return the smallest of several differences as text, with *at least* if there are several."""
     prefix = "at least " if len(rows) > 1 else ""
     return prefix + difference_text(min(rows, key=lambda row: abs(row.difference)))
@@ -188,7 +188,7 @@ def _group_text(word: str, rows: Sequence[ComparisonRow]) -> str:
             f" within ±{number(rows[0].margin, '.3g')}" if math.isfinite(rows[0].margin) else ""
         )
         return clause + bound
-    return f"{clause} (by {_bound_text(rows)}, {_p_text(max(row.p_holm for row in rows))})"
+    return f"{clause} (by {_bound(rows)}, {_p_text(max(row.p_holm for row in rows))})"
 
 
 def _undecided_text(rows: Sequence[ComparisonRow]) -> str:
@@ -200,8 +200,8 @@ def _undecided_text(rows: Sequence[ComparisonRow]) -> str:
     for sign, word in ((1, "above"), (-1, "below"), (0, "")):
         if group := [row for row in rows if _side(row) == sign]:
             difference = (
-                f"is {word} {_names(group)} by {_bound_text(group)}, which is not significant"
-                " after correction"
+                f"is {word} {_names(group)} by {_bound(group)}, which is not significant after"
+                " correction"
             )
             texts.append(difference if sign else f"{DECISIONS[UNDECIDED][2]} {_names(group)}")
     return "; ".join(texts)

@@ -44,8 +44,9 @@ _Found = Sequence[tuple[Shown, Sequence[ArchivedFigure]]]
 class _Reportlet:
     """Markup of a figure or fragment with its texts and selector.
 
-    `heading` and `caption` are the texts above and below it, "" for no text. `choices` are the
-    labels of the panel by selector, such as ``contrast``; empty for no selector.
+    `heading` and `caption` are the texts above and below it and may be empty. `choices` are the
+    labels of the panel by selector, such as ``contrast``; the mapping is empty if the panel has no
+    selector.
     """
 
     content: Markup
@@ -419,9 +420,8 @@ def write_page(
     """
     css, *scripts = (carried(name).read_text(encoding="utf-8") for name in _CARRIED)
     script = "\n".join(scripts)
-    checksum = hashlib.sha256(
-        script.encode("utf-8")
-    ).digest()  # the page's policy only allows scripts with this hash
+    # the content security policy of the page only allows scripts with this hash
+    checksum = hashlib.sha256(script.encode("utf-8")).digest()
     runs = {block.run for section in sections for block in section.blocks if block.run}
     page = (
         environment()

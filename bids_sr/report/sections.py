@@ -132,7 +132,7 @@ class Shown:
     subtitle, heading : str
         Text above all panels, and above each panel.
     caption : str
-        Text below the figure; "" for no text.
+        Text below the figure; "" if it has no caption.
     missing : str
         Name of the item if it is missing.
     request : str

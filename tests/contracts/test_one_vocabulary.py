@@ -50,7 +50,7 @@ def test_decisions_of_run_compared_series_and_group_are_in_one_vocabulary():
 def test_references_have_one_name_and_one_order():
     for references in STRONGEST.values():
         assert len({each.name for each in references}) == len(references)
-    assert comparisons._TRUTHS == ("measured", "truth")
+    assert comparisons._REFERENCES == ("measured", "truth")
 
 
 def test_numbers_are_formatted_in_one_place():
