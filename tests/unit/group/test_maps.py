@@ -361,7 +361,7 @@ def write_combined(
     """Write the map of all runs as the mean of the maps of the runs (raw and sbl).
 
     `reference`: run in whose frame it is; `shift`: number that is added, by which a stored map is
-    known; `percent`: of 500, as a map of all sessions; `left_out`: names of runs that are left out.
+    known; `percent`: of 500, as a map of all sessions; `left_out`: names of other runs.
     """
     func = root / sub / "func"
     func.mkdir(parents=True, exist_ok=True)
