@@ -117,7 +117,8 @@ def find_maps(output_dir: Path, asked: RunFilter = lambda _: True) -> FoundMaps:
                 else:
                     runs.append(_run(stem, maps, columns))
     runs.sort(key=lambda run: run.name)
-    together = [maps for found in combined if (maps := _combined(output_dir, *found, runs))]
+    stored = [_combined(output_dir, *found, runs) for found in combined]
+    together = [known for known in stored if known is not None]
     return FoundMaps(runs=runs, combined=sorted(together, key=lambda maps: maps.name))
 
 
