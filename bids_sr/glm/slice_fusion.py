@@ -34,8 +34,8 @@ THIN_PER_THICK = 2
 """Number of thin slices per thick slice."""
 _CORRELATION_FWHM = 1.5  # thin slices, full width at half maximum of K
 _LEAST_SD = 0.02  # relative to the median SD, limit below which a voxel has no signal
-# Noise variance of a thick slice, relative to its prior variance. Further runs have more noise than
-# the first run, because their effects and slice positions differ slightly.
+# Noise variance of a thick slice, relative to its prior variance. Further runs have more noise
+# than the first run, because their effects and slice positions differ slightly.
 _FIRST_NOISE, _FURTHER_NOISE = 0.1, 0.3
 _UNUSED = 1e6  # relative noise variance of a run that has no influence
 _LEAST_COSINE = 2**-0.5  # smallest cosine of the angle between columns and slice normal
@@ -230,9 +230,9 @@ def thin_prior_sd(temporal_sd: Array) -> Float:
     """
     if not (temporal_sd > 0).any():
         raise SliceFusionError("the temporal SD of the first run is 0 in all voxels")
-    least = _LEAST_SD * float(np.median(temporal_sd[temporal_sd > 0]))
+    lowest_sd = _LEAST_SD * float(np.median(temporal_sd[temporal_sd > 0]))
     nearest = ndimage.distance_transform_edt(
-        temporal_sd < least, return_distances=False, return_indices=True
+        temporal_sd < lowest_sd, return_distances=False, return_indices=True
     )
     return np.exp(interpolate_thin(np.log(temporal_sd[tuple(nearest)])))
 
