@@ -230,9 +230,9 @@ def thin_prior_sd(temporal_sd: Array) -> Float:
     """
     if not (temporal_sd > 0).any():
         raise SliceFusionError("the temporal SD of the first run is 0 in all voxels")
-    least = _LEAST_SD * float(np.median(temporal_sd[temporal_sd > 0]))
+    lowest_sd = _LEAST_SD * float(np.median(temporal_sd[temporal_sd > 0]))
     nearest = ndimage.distance_transform_edt(
-        temporal_sd < least, return_distances=False, return_indices=True
+        temporal_sd < lowest_sd, return_distances=False, return_indices=True
     )
     return np.exp(interpolate_thin(np.log(temporal_sd[tuple(nearest)])))
 

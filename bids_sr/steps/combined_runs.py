@@ -150,9 +150,9 @@ def register_to_first_run(
     Transforms
         Transform (1, 4, 4) from points of the first boldref to points of `boldref` (RAS+ mm).
     """
-    alike = align_alike(first_boldref, boldref, first_mask.data)
-    if alike is not None:
-        return alike[None]
+    header_based = align_alike(first_boldref, boldref, first_mask.data)
+    if header_based is not None:
+        return header_based[None]
     fit = rigid(
         first_boldref,
         boldref,
@@ -529,14 +529,14 @@ def _on_one_grid(maps: Mapping[str, _MapsByStatistic], what: str) -> bool:
     """
     volumes = [run_maps["effect"].volume for run_maps in maps.values()]
     first = volumes[0]
-    same = all(
+    is_common = all(
         volume.data.shape == first.data.shape
         and np.allclose(volume.affine, first.affine, atol=1e-3)
         for volume in volumes
     )
-    if not same:
+    if not is_common:
         _LOGGER.warning("%s: runs are on different grids and are not combined", what)
-    return same
+    return is_common
 
 
 def _estimate(maps: _MapsByStatistic) -> RunEstimate:

@@ -157,13 +157,13 @@ def _active_voxels(maps: Sequence[Derivative], brain: MaskArray) -> MaskArray:
         for t_map in maps
         if t_map.entities["suffix"] == "statmap" and t_map.entities.get("stat") == "t"
     ]
-    least = min((real(t_map.sidecar["SmoothingFWHM"]) for t_map in t_maps), default=0.0)
-    t_maps = [t_map for t_map in t_maps if real(t_map.sidecar["SmoothingFWHM"]) == least]
+    lowest_width = min((real(t_map.sidecar["SmoothingFWHM"]) for t_map in t_maps), default=0.0)
+    t_maps = [t_map for t_map in t_maps if real(t_map.sidecar["SmoothingFWHM"]) == lowest_width]
     counts = [_count_conditions(t_map) for t_map in t_maps]
-    most = max(counts, default=0)
+    highest_count = max(counts, default=0)
     active = np.zeros(brain.shape, dtype=bool)
     for t_map, count in zip(t_maps, counts, strict=True):
-        if count == most:
+        if count == highest_count:
             active |= np.abs(t_map.volume.data) > _ACTIVE_T
     return active & brain
 

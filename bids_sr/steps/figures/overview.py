@@ -171,10 +171,12 @@ def draw_overview(
     yield Drawn("overview", text)
     scene = run_maps_figures.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
     unit = units_text(percent_of(boldref, bold_mask))
-    known = (truth_maps or {}).get(contrast)
+    known_activation = (truth_maps or {}).get(contrast)
     title = f"{'seed' if at_rest else 'contrast'} {contrast}"
     best = verdict["best"]
-    yield Drawn("overview", _zoomed(shown_maps, contrast, best, known, scene, unit, title))
+    yield Drawn(
+        "overview", _zoomed(shown_maps, contrast, best, known_activation, scene, unit, title)
+    )
     if drawn := _believed(shown_maps, contrast, best, scene, unit, title):
         yield Drawn("reliable", drawn)
 
