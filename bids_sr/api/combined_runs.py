@@ -192,6 +192,8 @@ def combine_runs(
     labels = [f"run-{k}" for k in range(1, n_runs + 1)] if names is None else list(names)
     if len({*labels}) < n_runs:
         raise ImageInputError(f"names: {', '.join(labels)} are not unique. Rename the runs.")
+    if not fwhm_mm >= 0:
+        raise ImageInputError(f"fwhm_mm: {fwhm_mm:g} mm; expected 0 or more.")
     fitted = _fitted_runs(resolver, n_runs)
     calibrated = calibrated or any("calibration" in run.facts_ for run in fitted)
     left_out: dict[str, str] = {}
@@ -244,18 +246,18 @@ def _combined(
             f"variances: no voxel has a positive variance in all of {', '.join(estimates)}. Check "
             "that the runs are registered and that the mask covers the brain."
         )
-    shares = [1 / len(runs)] * len(runs)
+    run_weights = [1.0] * len(runs)
     if not isinstance(weights, str):
         run_weights = [float(weights[k]) for k, label in enumerate(labels) if label in estimates]
-        shares = [weight / (sum(run_weights) or 1.0) for weight in run_weights]
     by_voxel = precision_weights(runs) if weights == "precision" else None
     shared = shared_error(fwhm_mm, calibrated=calibrated)
     try:
         combination = combine_estimates(
-            runs, shares if by_voxel is None else by_voxel, shared=shared
+            runs, run_weights if by_voxel is None else by_voxel, shared=shared
         )
     except CombinationError as error:
         raise ImageInputError(f"weights, dofs: {error}.") from error
+    shares = [weight / sum(run_weights) for weight in run_weights]
 
     def image(values: Array) -> nib.Nifti1Image:
         return in_memory(grid.like(np.asarray(values, np.float32)))
