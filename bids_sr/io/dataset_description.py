@@ -172,7 +172,7 @@ def _describe_dataset(
     citation = (
         f"Please cite bids-sr and the underlying methods, which are listed in {prefix}CITATION.md"
     )
-    acknowledgement = str(raw.get("HowToAcknowledge") or "").strip() or ", ".join(
+    acknowledgment = str(raw.get("HowToAcknowledge") or "").strip() or ", ".join(
         map(str, _as_list(raw.get("ReferencesAndLinks")))
     )
     links = {key: _link_to(folder, root) for key, folder in sources.items()} | dict(further)
@@ -183,8 +183,8 @@ def _describe_dataset(
         "DatasetType": "derivative",
         **copied,
         **{key: existing[key] for key in _OF_THE_USER if existing.get(key)},
-        "HowToAcknowledge": f"{citation}. For the data: {acknowledgement}"
-        if acknowledgement
+        "HowToAcknowledge": f"{citation}. For the data: {acknowledgment}"
+        if acknowledgment
         else f"{citation}.",
         "GeneratedBy": [generated],
         "SourceDatasets": [_source_entry(folder, links[key]) for key, folder in sources.items()],
