@@ -9,9 +9,9 @@ _T = TypeVar("_T")
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 def frozen(cls: type[_T]) -> type[_T]:
-    """A class as a dataclass of values: frozen, its fields given by keyword, with slots.
+    """Make a class a frozen dataclass with slots and keyword-only fields.
 
-    What a field's metadata say under ``doc`` stands among the parameters of the docstring.
+    The ``doc`` entries of the fields' metadata are added to the parameters in the docstring.
 
     >>> @frozen
     ... class Pose:

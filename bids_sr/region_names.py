@@ -42,7 +42,7 @@ _TASKS = {
 
 
 def is_file(roi: str) -> bool:
-    """Whether a region is named by a path.
+    """Return whether a region is specified by a path.
 
     True for a slash in it or a NIfTI extension, whether the file exists or not.
     """
@@ -88,7 +88,7 @@ _OWN = (
 
 @dataclass(frozen=True, slots=True)
 class _AtlasLabels:
-    """A label image and the names of its labels; `desc` tells apart parcellations of one name."""
+    """Label image with names of its labels; `desc` distinguishes parcellations of an atlas."""
 
     name: str
     desc: str
@@ -103,12 +103,12 @@ class _AtlasLabels:
 
     @property
     def license(self) -> str:
-        """Under which terms it is, "" where they are not known here."""
+        """License of the atlas, "" if unknown."""
         return _LICENSES.get(self.name, "")
 
     @property
     def description(self) -> dict[str, object]:
-        """What BIDS asks to be said of an atlas at the root of a data set that has it."""
+        """Metadata that BIDS requires for an atlas at the root of a dataset."""
         desc = f", {self.desc}" if self.desc else ""
         unknown = (
             f"The license of {self.image.name}, which was provided by the user, is not known to"
@@ -126,12 +126,17 @@ class _AtlasLabels:
 
 @cache
 def find_atlas(named: str = AAL2, template: str = "") -> _AtlasLabels:
-    """An atlas by its name, or by its path.
+    """Return an atlas by its name or path.
 
-    `named`: AAL2; NAME or NAME:DESC of an atlas in TemplateFlow's cache, such as
-    Schaefer2018:400Parcels7Networks; or the path of a NIfTI file, beside which its table lies (the
-    same name with ``.tsv``, columns index and name). `template`: in whose space it is taken,
-    if there is one there; else in that of another MNI template.
+    Parameters
+    ----------
+    named : str
+        AAL2; NAME or NAME:DESC of an atlas in TemplateFlow's cache, such as
+        Schaefer2018:400Parcels7Networks; or the path of a NIfTI file with a table of the same name
+        (``.tsv``, columns index and name).
+    template : str
+        Template in whose space the atlas is preferred. If the atlas does not exist in this space,
+        the space of another MNI template is used.
     """
     if is_file(named):
         return _atlas_of_file(Path(named))
@@ -154,14 +159,14 @@ def find_atlas(named: str = AAL2, template: str = "") -> _AtlasLabels:
 
 
 def atlas_title(named: str) -> str:
-    """What an atlas is called in text, with its citation."""
+    """Return the name of an atlas for the methods text, with its citation."""
     if is_file(named):
         return f"user-provided atlas {_atlas_name(Path(named))}"
     return "AAL2 atlas [@aal2]" if is_aal2(named) else f"{named.replace(':', ', ')} atlas"
 
 
 def is_aal2(named: str) -> bool:
-    """Whether an atlas is the default one, of which there are groups of labels."""
+    """Return whether an atlas is AAL2, the only atlas with groups of labels."""
     return _plain(named) == AAL2.lower()
 
 
@@ -212,7 +217,7 @@ def _atlas_of_file(image: Path) -> _AtlasLabels:
 
 
 def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
-    """Name to number of the labels in a table."""
+    """Return the numbers of the labels in a table, by name."""
     fix = (
         "A label table must be a UTF-8 text file with the columns index (an integer) and name,"
         " and with one row per label."
@@ -260,7 +265,7 @@ def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
 
 
 def _atlas_of_templateflow(name: str, desc: str, template: str) -> _AtlasLabels:
-    """An atlas of TemplateFlow's cache, in the space of a template or of another MNI template."""
+    """Return an atlas from TemplateFlow's cache, preferably in the space of a template."""
     home = templateflow_home()
     atlas = f"{name}:{desc}" if desc else name
     listed: dict[str, str] = {}  # what there is of that name, fetched or not, as it is asked for
@@ -305,7 +310,7 @@ def _images_of(folder: Path, name: str) -> list[tuple[Path, str]]:
 
 
 def _table_of(image: Path) -> Path | None:
-    """The table of labels that lies beside an image, and may serve all its resolutions."""
+    """Return the label table of an image, which may apply to all resolutions; None if missing."""
     stem = image.name.partition(".nii")[0]
     paths = [
         image.with_name(f"{name}.tsv") for name in (stem, re.sub(r"_res-[A-Za-z0-9]+", "", stem))
@@ -314,7 +319,7 @@ def _table_of(image: Path) -> Path | None:
 
 
 def atlas_labels(atlas: str = AAL2) -> Mapping[str, int]:
-    """Label of an atlas to its number; empty where there is no such atlas."""
+    """Return the numbers of the labels of an atlas; empty if the atlas does not exist."""
     try:
         return find_atlas(atlas).labels
     except UsageError:
@@ -322,7 +327,7 @@ def atlas_labels(atlas: str = AAL2) -> Mapping[str, int]:
 
 
 class UnknownRegion(ValueError):
-    """A name that stands for no region of an atlas."""
+    """Name that is not a region of an atlas."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -356,14 +361,14 @@ def _plain(name: str) -> str:
 
 
 def region_of_tasks(tasks: Iterable[str]) -> str:
-    """The group that the names of all tasks speak of, else the whole brain.
+    """Return the group of labels that the names of all tasks suggest, else the whole brain.
 
     >>> region_of_tasks(["fingertapping"])
     'motor'
     >>> region_of_tasks(["fingertapping", "nback"]), region_of_tasks([])
     ('brain', 'brain')
 
-    `tasks`: labels of the tasks; empty for none.
+    `tasks` are the labels of the tasks.
     """
     every = list(tasks)
     fitting = (

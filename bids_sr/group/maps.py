@@ -48,7 +48,7 @@ _LOGGER = logging.getLogger(__name__)
 FDR = 0.05
 LEAST_PARTICIPANTS = 3  # two participants leave one degree of freedom, which is too few for a test
 CHUNK = 50  # participants, smallest number that one process accumulates
-_Facts = Mapping[str, float | None]
+_SidecarFacts = Mapping[str, float | None]
 _N_CHUNKS = 32  # approximate number of chunks; the sums of a chunk take megabytes
 
 
@@ -249,7 +249,7 @@ def _resolution_texts(flips: int, counts: Collection[int]) -> Iterator[str]:
 
 def _correct_map(
     samplings: Sequence[ParticipantSampling], flips: int, seed: int, key: MapKey
-) -> tuple[Array, float, _Facts]:
+) -> tuple[Array, float, _SidecarFacts]:
     """Return corrected p values (−log10), the t threshold, and sidecar metadata on both."""
     effects = (participant_of(sampling, [key]) for sampling in samplings)
     values = [maps[key] for maps in effects if key in maps]
@@ -294,7 +294,7 @@ def _test_map(
     target: Target,
     inside: Array,
     output_dir: Path,
-    correct: Callable[[MapKey], tuple[Array, float, _Facts]] | None,
+    correct: Callable[[MapKey], tuple[Array, float, _SidecarFacts]] | None,
     key: MapKey,
     test: Running,
 ) -> dict[str, Any]:
@@ -309,7 +309,9 @@ def _test_map(
     fdr_z = float(fdr_threshold(statistics["z"], FDR))
     voxel_mm3 = abs(np.linalg.det(target.affine[:3, :3]))
     # null if no voxel passes, because JSON has no infinity
-    sidecars: dict[str, _Facts] = {"z": {"FDR05Threshold": fdr_z if np.isfinite(fdr_z) else None}}
+    sidecars: dict[str, _SidecarFacts] = {
+        "z": {"FDR05Threshold": fdr_z if np.isfinite(fdr_z) else None}
+    }
     corrected = {}
     if correct:
         statistics["logpMaxT"], t, sidecars["logpMaxT"] = correct(key)
@@ -354,7 +356,7 @@ def _store(
     task: tuple[str, str],
     key: MapKey,
     people: Sequence[ParticipantMaps],
-    facts: _Facts,
+    facts: _SidecarFacts,
 ) -> Path:
     """Write a map after its sidecar and return its path.
 

@@ -289,12 +289,12 @@ def _weights(run: BoldRun, plan: Plan) -> dict[str, ComparableWeights]:
 
 def _most_frequent(values: Iterable[_T]) -> _T | None:
     """Return the most frequent value; among equally frequent values, the first."""
-    every = list(values)
-    return max(every, key=every.count, default=None)
+    all_values = list(values)
+    return max(all_values, key=all_values.count, default=None)
 
 
 def _named(runs: Sequence[BoldRun], group: RunGroup) -> dict[str, BoldRun]:
-    """Runs that a group leaves out, by their names in it."""
+    """Return the runs that a group excludes, by their names in the group."""
     dropped = ("run", "session") if group.over_sessions else ("run",)
     entities = {key: label for key, label in group.entities.items() if key != "datatype"}
     named = {
