@@ -108,3 +108,29 @@ def applies_to(file: Path, image: Path) -> bool:
 def is_magnitude(path: Path) -> bool:
     """Return whether an image is neither phase, real nor imaginary part."""
     return entities_of(path).get("part", "mag") == "mag"
+
+
+def short_run_name(entities: Mapping[str, str], *, over_sessions: bool) -> str:
+    """Return the name of a run among the runs of its task.
+
+    Parameters
+    ----------
+    entities : Mapping[str, str]
+        Entities of the run, long names to labels.
+    over_sessions : bool
+        Whether the name contains the session.
+
+    Examples
+    --------
+    >>> short_run_name({"session": "A", "run": "1"}, over_sessions=True)
+    'ses-A_run-1'
+    """
+    keys = (("session", "ses"), ("run", "run")) if over_sessions else (("run", "run"),)
+    parts = [f"{short}-{entities[key]}" for key, short in keys if key in entities]
+    return "_".join(parts) or "no run-"
+
+
+def run_number_order(entities: Mapping[str, str]) -> tuple[int, str]:
+    """Return a sort key of run labels, ``run-10`` after ``run-2``."""
+    label = entities.get("run", "")
+    return int(label) if label.isdigit() else 0, label

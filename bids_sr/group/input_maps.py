@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from bids_sr.bids import entities_of
+from bids_sr.bids.entities import run_number_order, short_run_name
 from bids_sr.bids.inheritance import merged, sidecars_on_disk
 from bids_sr.frozen import frozen
 from bids_sr.group.input_tables import RunFilter, func_files, run_columns, run_name
@@ -18,7 +19,6 @@ MapKey = tuple[str, str, float, str]
 """Contrast, series, FWHM (mm), statistic."""
 
 
-_SHORT = {"session": "ses", "run": "run"}
 BOLDREF = "boldref"
 """Space in the names of a participant's maps: the boldref of the first run."""
 
@@ -278,13 +278,11 @@ def _names_every_run(
     weights, left_out = about.get("RunWeights"), about.get("RunsLeftOut", {})
     if not isinstance(weights, Mapping) or not isinstance(left_out, Mapping):
         return True
-    keys = ("session", "run") if over_sessions else ("run",)
-    for run in runs:
-        entities = entities_of(run.folder / f"{run.name}_bold")
-        parts = [f"{_SHORT[key]}-{entities[key]}" for key in keys if key in entities]
-        if ("_".join(parts) or "no run-") not in {*weights, *left_out}:
-            return False
-    return True
+    names = {
+        short_run_name(entities_of(run.folder / f"{run.name}_bold"), over_sessions=over_sessions)
+        for run in runs
+    }
+    return names <= {*weights, *left_out}
 
 
 def _effect_name(maps: Mapping[str, Mapping[MapKey, str]]) -> str:
@@ -303,8 +301,7 @@ def in_order(runs: Sequence[RunMaps]) -> list[RunMaps]:
     """Return runs sorted by session and run number, ``run-10`` after ``run-2``."""
 
     def key(run: RunMaps) -> tuple[str, int, str]:
-        label = entities_of(run.folder / f"{run.name}_bold").get("run", "")
-        return run.session, int(label) if label.isdigit() else 0, label
+        return run.session, *run_number_order(entities_of(run.folder / f"{run.name}_bold"))
 
     return sorted(runs, key=key)
 

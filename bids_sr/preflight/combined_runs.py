@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bids_sr.bids import BoldRun, entities_of
+from bids_sr.bids.entities import run_number_order, short_run_name
 from bids_sr.bids.findings import Findings
 from bids_sr.config.seeds import seed_names
 from bids_sr.frozen import frozen
@@ -240,7 +241,7 @@ def _group(runs: Sequence[BoldRun], plan: Plan, *, over_sessions: bool) -> RunGr
     for stem, notices in plan.left_out.items():
         skipped = entities_of(Path(f"{stem}_bold.nii.gz"))
         if {key: label for key, label in skipped.items() if key not in dropped} == entities:
-            name = _short_name(skipped, over_sessions=over_sessions)
+            name = short_run_name(skipped, over_sessions=over_sessions)
             left_out[name] = f"the run was skipped: {notices[0].why}"
     return RunGroup(
         entities={**entities, "datatype": "func"},
@@ -313,17 +314,9 @@ def _key(run: BoldRun, *, without: Sequence[str]) -> tuple[tuple[str, str], ...]
 
 def _name(run: BoldRun, *, over_sessions: bool) -> str:
     """Name of a run among those that it is combined with."""
-    return _short_name(run.entities, over_sessions=over_sessions)
-
-
-def _short_name(entities: Mapping[str, str], *, over_sessions: bool) -> str:
-    """Session and number of a run as in its file name."""
-    keys = ("session", "run") if over_sessions else ("run",)
-    parts = [f"{_SHORT.get(key, key)}-{entities[key]}" for key in keys if key in entities]
-    return "_".join(parts) or "no run-"
+    return short_run_name(run.entities, over_sessions=over_sessions)
 
 
 def _order(run: BoldRun) -> tuple[str, int, str]:
     """Sort runs by session and number."""
-    label = run.entities.get("run", "")
-    return run.entities.get("session", ""), int(label) if label.isdigit() else 0, label
+    return run.entities.get("session", ""), *run_number_order(run.entities)

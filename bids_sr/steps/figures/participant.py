@@ -23,6 +23,7 @@ from bids_sr.pipeline.figure import Drawn, figure
 from bids_sr.report.sections import Shown
 from bids_sr.series import MEASURED, RAW
 from bids_sr.sr.method import Cost
+from bids_sr.steps.combined_runs import FRAME
 from bids_sr.steps.figures import run_maps as run_maps_figures
 from bids_sr.steps.figures.display_grids import percent_of
 from bids_sr.steps.figures.overview import ANY_LABEL, EFFECT_SHARE
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from bids_sr.figures.maps import Scene
     from bids_sr.report.participant_overview import MapError, ParticipantMap
 
-_FRAME = "boldref"
-"""Label of the space of combined maps in the frame of the first run."""
 _NORMAL_95 = 1.96
 """Half-width of the 95 % interval in standard deviations."""
 
@@ -132,7 +131,7 @@ def draw_participant(
     files = ""
     if stored.holds(best, contrast, width, "effect"):
         effect = shown_maps.stats[contrast, "effect", width][best]
-        files = _pattern({**entities, **effect.entities, "space": _FRAME})
+        files = _pattern({**entities, **effect.entities, "space": FRAME})
     facts = _facts(
         shown_maps,
         carried_maps,
@@ -209,7 +208,7 @@ def _facts(
     by_run: dict[str, dict[str, Derivative]] = {}
     for run_map in carried_maps:
         is_selected = (
-            run_map.entities["contrast"] == contrast and run_map.entities.get("space") == _FRAME
+            run_map.entities["contrast"] == contrast and run_map.entities.get("space") == FRAME
         )
         if is_selected and real(run_map.sidecar["SmoothingFWHM"]) == width:
             by_run.setdefault(str(run_map.sidecar["Run"]), {})[run_map.entities["stat"]] = run_map
