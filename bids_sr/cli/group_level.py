@@ -15,7 +15,7 @@ from bids_sr.bids.query import some
 from bids_sr.cli import structural_group
 from bids_sr.cli.structural_group import ScansGroup
 from bids_sr.config import Settings, UsageError
-from bids_sr.config.superres import SuperRes
+from bids_sr.config.groups.superres import SuperRes
 from bids_sr.frozen import frozen
 from bids_sr.group.equal_contrasts import unequal_lines
 from bids_sr.group.input_maps import FoundMaps, find_maps, without_contrasts

@@ -3,10 +3,11 @@
 The package only imports the standard library.
 """
 
-from bids_sr.config.groups import Resources, Selection
-from bids_sr.config.paths import Paths
+from bids_sr.config.groups.paths import Paths
+from bids_sr.config.groups.resources import Resources
+from bids_sr.config.groups.selection import Selection
+from bids_sr.config.groups.superres import SuperRes
 from bids_sr.config.settings import Settings
-from bids_sr.config.superres import SuperRes
 from bids_sr.config.values import UsageError, nearest_name
 
 __all__ = ["Paths", "Resources", "Selection", "Settings", "SuperRes", "UsageError", "nearest_name"]

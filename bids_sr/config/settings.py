@@ -8,10 +8,16 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_type_hints
 
-from bids_sr.config import groups, machine
-from bids_sr.config.paths import Paths
-from bids_sr.config.section import option_of
-from bids_sr.config.superres import SuperRes
+from bids_sr.config import machine
+from bids_sr.config.groups.activation import Activation
+from bids_sr.config.groups.evaluation import Evaluation
+from bids_sr.config.groups.paths import Paths
+from bids_sr.config.groups.preprocessing import Preprocessing
+from bids_sr.config.groups.resources import Resources
+from bids_sr.config.groups.run import Run
+from bids_sr.config.groups.selection import Selection
+from bids_sr.config.groups.superres import SuperRes
+from bids_sr.config.section import HOW_IT_RUNS, WHICH_DATA, option_of
 from bids_sr.config.values import UsageError, as_toml, nearest_name, read_tables, split_named
 from bids_sr.frozen import frozen
 from bids_sr.region_names import is_file
@@ -37,13 +43,13 @@ class Settings:
     """
 
     paths: Paths
-    selection: groups.Selection = _group(groups.Selection, groups.WHICH_DATA)
+    selection: Selection = _group(Selection, WHICH_DATA)
     superres: SuperRes = _group(SuperRes, "super-resolution")
-    preprocessing: groups.Preprocessing = _group(groups.Preprocessing, "preprocessing")
-    activation: groups.Activation = _group(groups.Activation, "activation")
-    evaluation: groups.Evaluation = _group(groups.Evaluation, "evaluation")
-    resources: groups.Resources = _group(groups.Resources, "resources")
-    run: groups.Run = _group(groups.Run, groups.HOW_IT_RUNS)
+    preprocessing: Preprocessing = _group(Preprocessing, "preprocessing")
+    activation: Activation = _group(Activation, "activation")
+    evaluation: Evaluation = _group(Evaluation, "evaluation")
+    resources: Resources = _group(Resources, "resources")
+    run: Run = _group(Run, HOW_IT_RUNS)
 
     @property
     def figures_dir(self) -> Path:

@@ -261,7 +261,7 @@ def test_an_import_along_the_direction_is_allowed(path: str, text: str) -> None:
 def test_config_and_parser_need_the_standard_library_only() -> None:
     for path in [
         ROOT / "bids_sr/io/atomic_files.py",
-        *(ROOT / "bids_sr" / "config").glob("*.py"),
+        *(ROOT / "bids_sr" / "config").rglob("*.py"),
         *(path for path in sources() if part_of(path) == "sr/methods"),
         ROOT / "bids_sr/cli/parser.py",
         ROOT / "bids_sr/cli/parser.py",

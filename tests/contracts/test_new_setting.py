@@ -65,7 +65,7 @@ def test_the_setting_of_the_page_is_an_option_a_line_of_the_settings_file_and_re
     tmp_path: Path,
 ) -> None:
     assert files_of(TITLE) == {
-        "bids_sr/config/groups.py",
+        "bids_sr/config/groups/activation.py",
         "bids_sr/steps/clusters.py",
         "workflows/map_run.py",
     }

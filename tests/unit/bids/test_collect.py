@@ -31,7 +31,7 @@ from bids_sr.bids import headers as hd
 from bids_sr.bids.inheritance import inherited
 from bids_sr.bids.pairs import overlap, simple_ratio
 from bids_sr.config import Paths, Selection, Settings, SuperRes
-from bids_sr.config.groups import Preprocessing
+from bids_sr.config.groups.preprocessing import Preprocessing
 from bids_sr.io.grids import size_text
 from bids_sr.io.image_header import Header
 

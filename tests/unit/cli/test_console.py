@@ -24,7 +24,7 @@ from bids_sr.cli.main import main
 from bids_sr.cli.progress import _OTHER, Progress
 from bids_sr.cli.stages import stage_of
 from bids_sr.config import Settings
-from bids_sr.config.paths import Paths
+from bids_sr.config.groups.paths import Paths
 from bids_sr.execution.execute import RunOutcome
 from bids_sr.io.dataset_description import dataset_of
 from bids_sr.metrics.flags import FLAGS

@@ -12,7 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes, UsageError
-from bids_sr.config.groups import Activation, Evaluation, Preprocessing, Run
+from bids_sr.config.groups.activation import Activation
+from bids_sr.config.groups.evaluation import Evaluation
+from bids_sr.config.groups.preprocessing import Preprocessing
+from bids_sr.config.groups.run import Run
 from bids_sr.config.seeds import seed_names, seeds_of
 from bids_sr.config.settings import analysis_digest, differing, read_toml
 from bids_sr.config.values import as_annotated, as_toml

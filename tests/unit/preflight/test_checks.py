@@ -23,7 +23,9 @@ from bids_sr.bids.method_options import series_of_run
 from bids_sr.cli.console import line_of, start_lines
 from bids_sr.cli.stages import expected
 from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes
-from bids_sr.config.groups import Activation, Preprocessing, Run
+from bids_sr.config.groups.activation import Activation
+from bids_sr.config.groups.preprocessing import Preprocessing
+from bids_sr.config.groups.run import Run
 from bids_sr.notices import Notice
 from bids_sr.preflight import (
     Plan,

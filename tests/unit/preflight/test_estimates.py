@@ -12,7 +12,7 @@ from checking import problems_of
 from bids_sr.bids.retrospective_plan import as_downsampled
 from bids_sr.config import Paths, Resources, Selection, Settings, machine
 from bids_sr.config import memory as config_memory
-from bids_sr.config.groups import Evaluation
+from bids_sr.config.groups.evaluation import Evaluation
 from bids_sr.config.memory import Sizes
 from bids_sr.preflight import check, check_machine
 from bids_sr.preflight.estimates import _sizes_of, check_memory

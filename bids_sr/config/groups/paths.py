@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from bids_sr.config import groups
-from bids_sr.config.section import Checked, argument, option
+from bids_sr.config.section import HOW_IT_RUNS, Checked, argument, option
 from bids_sr.frozen import frozen
 
 
@@ -19,7 +18,7 @@ class Paths(Checked):
         "directory for intermediate results (default: ./work)",
         common=True,
         decides=False,
-        among=groups.HOW_IT_RUNS,
+        among=HOW_IT_RUNS,
     )
 
     @property

@@ -1,0 +1,268 @@
+"""Settings of the activation maps: kinds, smoothing, thresholds, confounds and linear model."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from bids_sr import region_names
+from bids_sr.config import readers
+from bids_sr.config.levels import SMOOTHING, THRESHOLDS
+from bids_sr.config.regions import check_regions
+from bids_sr.config.section import Checked, option
+from bids_sr.config.seeds import COMPONENTS, DEFAULT_SEEDS, KNOWN, seed_names, seeds_of
+from bids_sr.frozen import frozen
+
+COSINE = "cosine"
+_MOST_LEGENDRE = 20
+_AUTO = "auto"  # value of --overlap for the two conditions of runs with exactly two conditions
+
+
+NO_CONFOUNDS = "none"  # value of --confounds
+
+
+@frozen
+class Activation(Checked):
+    """Settings of activation maps.
+
+    `low_pass` only applies to cross-correlation, and None switches the filter off. `fd_censor` and
+    `enorm_censor` are None if no volume is censored. Empty `contrasts` select the defaults of
+    `bids_sr.glm.contrasts.resolve_contrasts`. Regions in `roi` are described in
+    `bids_sr.region_names`, seeds in `bids_sr.config.seeds`.
+
+    `draws_cc` is true if ``cc`` is on the command line. Otherwise, maps of cross-correlation are
+    only drawn if there are no other maps, or if a network is trained as published.
+    """
+
+    contrasts: tuple[str, ...] = option(
+        (),
+        "--contrasts EXPR",
+        "contrasts of trial types, such as thumb, thumb-little, all, or name=0.5*a-0.5*b"
+        " (default: each trial type, the mean of all trial types, and pairwise comparisons of up"
+        " to eight trial types)",
+    )
+    stats_model: Path | None = option(
+        None,
+        "--model FILE",
+        "BIDS Stats Model (JSON file) that defines the run-level contrasts and confounds",
+    )
+    kinds: tuple[Literal["cc", "glm"], ...] = option(
+        ("cc", "glm"),
+        "--activation",
+        "activation maps to compute: cross-correlation with the task design (cc), or general"
+        " linear model (glm)",
+    )
+    smoothing: tuple[float, ...] = option(
+        SMOOTHING,
+        "--smoothing MM",
+        (
+            "FWHM of the Gaussian smoothing kernels applied to the maps, in mm (0: no smoothing;"
+            " paper: 3.5 and 13.2 mm)"
+        ),
+        type=readers.widths,
+        least=0,
+        most=50,
+    )
+    low_pass: float | None = option(
+        0.1,
+        "--low-pass HZ",
+        "low-pass cutoff frequency of the cross-correlation in Hz, or none",
+        type=readers.frequency,
+    )
+    high_pass: float = option(
+        1 / 128,
+        "--high-pass HZ",
+        "high-pass cutoff frequency of the GLM in Hz, or none",
+        type=lambda text: readers.frequency(text) or 0.0,
+        least=0,
+    )
+    band_pass: tuple[float, ...] = option(
+        (),
+        "--band-pass HZ",
+        "lower and upper cutoff frequency in Hz (LOW HIGH). The band-pass filter is implemented"
+        " with regressors in all models and in the cross-correlation, and replaces --high-pass"
+        " and --low-pass",
+        above=0,
+    )
+    drift: str = option(
+        COSINE,
+        "--drift {cosine,legendre:N}",
+        (
+            "drift model of the GLM: cosines up to the --high-pass frequency, or Legendre"
+            " polynomials up to order N"
+        ),
+    )
+    fd_censor: float | None = option(
+        None,
+        "--fd-censor MM",
+        "framewise displacement (mm) above which a volume is censored, that is, excluded from"
+        " all models (default: no censoring)",
+        above=0,
+    )
+    enorm_censor: float | None = option(
+        None,
+        "--enorm-censor VALUE",
+        "Euclidean norm of the motion derivatives (mm, degrees) at or above which a volume is"
+        " censored, for example .3 (default: no censoring)",
+        above=0,
+    )
+    confounds: tuple[str, ...] = option(
+        (),
+        "--confounds NAME",
+        "confounds in the linear models and in seed-based connectivity: motion (six parameters"
+        " and their derivatives), acompcor (five components), columns of the confounds table"
+        " such as csf*, or none (default: motion acompcor, or the confounds of --model)",
+    )
+    seeds: tuple[str, ...] = option(
+        DEFAULT_SEEDS,
+        "--seeds SEED",
+        f"seeds for the connectivity of runs without events: {', '.join(KNOWN)}, atlas labels,"
+        " NAME=LABEL[,LABEL], NAME=x,y,z[,radius] in mm (MNI), or components",
+    )
+    seed_series: Literal["acquired", "own"] = option(
+        "acquired",
+        "--seed-series",
+        "source of the seed time series: the acquired series, with the same seed time series for"
+        " all maps (acquired), or the series that is used to compute each map (own)",
+    )
+    atlas: str = option(
+        region_names.AAL2,
+        "--atlas {NAME,FILE}",
+        "atlas for --roi, --seeds and the cluster table: AAL2, an atlas in the TemplateFlow"
+        " cache such as Schaefer2018:400Parcels7Networks, or a NIfTI label image with a .tsv"
+        " table of the same name (columns index and name)",
+    )
+    roi: str = option(
+        region_names.AUTO,
+        "--roi {auto,brain,NAMES,FILE}",
+        "region of interest for measuring activated regions: auto (determined from the"
+        " task name), brain, motor, visual, auditory, atlas labels separated by commas, or a"
+        " mask image",
+        common=True,
+    )
+    overlap: tuple[str, ...] = option(
+        (),
+        "--overlap CONDITION",
+        "draw the activated regions of two conditions (upper quarter of the range) in one figure"
+        " and compute their Dice coefficient. auto: for runs with exactly two conditions"
+        " (default: no figure)",
+        decides=False,
+    )
+    draws_cc: bool = option(
+        False,
+        help="draw the cross-correlation maps in axial and sagittal planes",
+        decides=False,
+    )
+    thresholds: tuple[str, ...] = option(
+        THRESHOLDS,
+        "--threshold {quarter,fdr,Z}",
+        "thresholds that define activated regions: upper quarter of the range, false discovery"
+        " rate of .05, or a z value",
+    )
+
+    def _check(self) -> None:
+        self._each_once("contrasts", "kinds", "smoothing", "thresholds", "seeds", "confounds")
+        self._need(
+            NO_CONFOUNDS not in self.confounds or len(self.confounds) == 1,
+            "confounds",
+            f"{NO_CONFOUNDS} cannot be combined with other confounds",
+        )
+        self._need(
+            bool(self.seeds), "seeds", "at least one seed, or components, must be specified"
+        )
+        self._need(
+            COMPONENTS not in self.seeds or len(self.seeds) == 1,
+            "seeds",
+            "components cannot be combined with other seeds",
+        )
+        check_regions(self.atlas, self.roi, self.seeds)
+        names = seed_names(seeds_of(self.seeds, with_anat=True, atlas=self.atlas))
+        self._need(len(set(names)) == len(names), "seeds", "several seeds have the same name")
+        self._need(bool(self.kinds), "kinds", "expected cc, glm or both")
+        self._need(
+            bool(self.smoothing),
+            "smoothing",
+            "at least one width must be specified; use 0 for no smoothing",
+        )
+        self._need(
+            _are_distinct(self.smoothing),
+            "smoothing",
+            "two smoothing widths are equal after rounding to 0.1 mm",
+        )
+        is_above = self.low_pass is None or self.low_pass > self.high_pass
+        self._need(
+            is_above,
+            "low_pass",
+            "the low-pass frequency must be higher than the high-pass frequency",
+        )
+        self._need(
+            not self.band_pass
+            or (len(self.band_pass) == 2 and self.band_pass[0] < self.band_pass[1]),
+            "band_pass",
+            "two frequencies in ascending order are expected",
+        )
+        order = self.legendre_order
+        self._need(
+            self.drift == COSINE or (order is not None and 1 <= order <= _MOST_LEGENDRE),
+            "drift",
+            f"expected {COSINE}, or legendre:N with N between 1 and {_MOST_LEGENDRE}",
+        )
+        numbers = [
+            threshold for threshold in self.thresholds if threshold not in ("quarter", "fdr")
+        ]
+        are_readable = all(re.fullmatch(r"\d+(\.\d+)?", number) for number in numbers)
+        self._need(are_readable, "thresholds", "expected quarter, fdr or a z value such as 3.1")
+        self._need(
+            _are_distinct(map(float, numbers)),
+            "thresholds",
+            "two z values are equal after rounding to 0.1",
+        )
+        self._each_once("overlap")
+        if self.overlap not in ((), (_AUTO,)):
+            reason = "expected two different conditions, or auto"
+            is_pair = len(self.overlap) == 2 and _AUTO not in self.overlap
+            self._need(is_pair, "overlap", reason)
+            reason = "the overlap of regions requires --activation cc and --threshold quarter"
+            self._need(self.maps_quarter, "overlap", reason)
+
+    @property
+    def overlap_names(self) -> tuple[str, ...] | None:
+        """Conditions whose overlap is drawn, or () for both conditions of runs with exactly two.
+
+        The value is None if no overlap is drawn.
+        """
+        if not self.overlap or not self.maps_quarter:
+            return None
+        return () if self.overlap == (_AUTO,) else self.overlap
+
+    @property
+    def legendre_order(self) -> int | None:
+        """Order of the drift polynomials; None for cosines."""
+        match = re.fullmatch(r"legendre:(\d{1,3})", self.drift)
+        return None if match is None else int(match[1])
+
+    @property
+    def models_time(self) -> bool:
+        """Whether the models have regressors for censored volumes, a pass band or polynomials."""
+        return bool(self.band_pass or self.legendre_order or self.fd_censor or self.enorm_censor)
+
+    @property
+    def cosine_cutoff(self) -> float:
+        """Highest frequency (Hz) of the drift cosines; 0 if drift is modeled by other columns."""
+        return 0.0 if self.band_pass or self.legendre_order else self.high_pass
+
+    @property
+    def correlation_cutoff(self) -> float | None:
+        """Low-pass cutoff (Hz) of cross-correlation; None if off or if a pass band is given."""
+        return None if self.band_pass else self.low_pass
+
+    @property
+    def maps_quarter(self) -> bool:
+        """Whether regions in the upper quarter of the range of cross-correlation are computed."""
+        return "cc" in self.kinds and "quarter" in self.thresholds
+
+
+def _are_distinct(values: Iterable[float]) -> bool:
+    """Return whether values differ after rounding to tenths, as in file names."""
+    tenths = [round(value * 10) for value in values]
+    return len(set(tenths)) == len(tenths)

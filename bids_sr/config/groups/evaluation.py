@@ -1,0 +1,116 @@
+"""Settings of the evaluation against high-resolution references and negative controls."""
+
+from pathlib import Path
+from typing import Literal
+
+from bids_sr.config import readers
+from bids_sr.config.section import Checked, option
+from bids_sr.frozen import frozen
+
+
+@frozen
+class Evaluation(Checked):
+    """Settings of the evaluation against high-resolution references and negative controls.
+
+    A reference directory in `truth` excludes `retrospective`, which creates a reference. If
+    `margin` is None, it is one tenth of the difference between B-spline interpolation and the
+    measured series.
+    """
+
+    truth: str = option(
+        "auto",
+        "--truth {auto,none,DIR}",
+        "high-resolution reference: dataset with the same runs acquired at the high resolution,"
+        " or with their known activation. auto: derivatives/highres-reference or"
+        " derivatives/ground-truth in the dataset, if available",
+        decides=False,
+        type=readers.folder,
+    )
+    retrospective: Literal["clean", "noisy"] | None = option(
+        None,
+        "--retrospective",
+        "downsample the BOLD series by the super-resolution factor (default: 2), super-resolve"
+        " the downsampled series and compare the result with the original series. noisy: also"
+        " add thermal noise up to the noise level of the original series (default: clean)",
+        common=True,
+        nargs="?",
+        const="clean",
+    )
+    compare: tuple[str, ...] = option(
+        (),
+        "--compare NAME=FILE",
+        "evaluate a series that another program computed from the run, on the acquired or a"
+        " finer grid, to test whether it is more accurate than the acquired series: NORDIC=FILE,"
+        " or tedana=DIR or tedana=DIR:desc-LABEL for BIDS derivatives",
+        decides=False,
+        type=readers.named_file,
+    )
+    pair_holdout: bool = option(
+        False,
+        "--pair-holdout",
+        "train on the first of two T2*w pairs and evaluate on the second pair",
+        decides=False,
+    )
+    null_checks: bool = option(
+        False,
+        "--null-checks",
+        "run negative controls (placebos) that replace one input of each method",
+        decides=False,
+    )
+    roi_grow: bool = option(
+        False,
+        "--roi-grow",
+        "extend the region of interest to include activation that crosses its border",
+    )
+    margin: float | None = option(
+        None,
+        "--margin VALUE",
+        "equivalence margin for dimensionless group-level metrics such as correlations (default,"
+        " also for all other metrics: one tenth of the difference between B-spline interpolation"
+        " and the acquired high-resolution series)",
+        decides=False,
+        above=0,
+    )
+    protocol: str | None = option(
+        None,
+        "--protocol COLUMN",
+        "acquisition protocol of structural scans, used to group the errors of quality metrics"
+        " at the group level: a column of participants.tsv, such as scanner, or a sidecar field"
+        " of the low-resolution scans, such as ManufacturersModelName (default: one group)",
+        decides=False,
+    )
+    months: str | None = option(
+        None,
+        "--months COLUMN",
+        "column with the number of months since baseline in the sub-*_sessions.tsv files. It is"
+        " used to compute changes of tissue volumes over sessions at the group level of"
+        " structural scans (default: computed from acq_time in sessions.tsv or scans.tsv)",
+        decides=False,
+    )
+    group_permutations: int = option(
+        0,
+        "--group-permutations N",
+        "correct group maps for multiple comparisons (family-wise error rate, two-sided) using"
+        " the maximum |t| of N random sign flips, for example 5000 (default: no correction). At"
+        " least 6 participants are required, and 6 MB of memory per run and, on each processor,"
+        " per participant",
+        decides=False,
+        least=0,
+    )
+
+    def _check(self) -> None:
+        reason = (
+            "with this option, the original series is the high-resolution reference, so a"
+            " reference directory cannot be specified in evaluation.truth (--truth)"
+        )
+        self._need(self.truth_dir is None or self.retrospective is None, "retrospective", reason)
+        reason = (
+            "series of other programs cannot be compared with a downsampled run; omit"
+            " evaluation.retrospective"
+        )
+        self._need(not self.compare or self.retrospective is None, "compare", reason)
+
+    @property
+    def truth_dir(self) -> Path | None:
+        """Reference directory; None if `truth` is ``auto`` or ``none``."""
+        return None if self.truth in ("auto", "none") else Path(self.truth)

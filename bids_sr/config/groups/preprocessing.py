@@ -1,0 +1,135 @@
+"""Settings of the processing before super-resolution."""
+
+from typing import Literal
+
+from bids_sr.config import readers
+from bids_sr.config.section import Checked, option
+from bids_sr.config.spaces import FUNC, Space, parse_spaces
+from bids_sr.config.values import SettingError
+from bids_sr.frozen import frozen
+
+
+@frozen
+class Preprocessing(Checked):
+    """Settings of the processing before super-resolution.
+
+    If `dummy_scans` is None, the number is detected. If `echo` is None, all echoes are combined.
+    Existing outputs in the folders of `derivatives` are not recomputed.
+    """
+
+    dummy_scans: int | None = option(
+        None,
+        "--dummy-scans N",
+        (
+            "number of non-steady-state volumes at the start of each run (default: determined"
+            " automatically)"
+        ),
+        least=0,
+    )
+    derivatives: tuple[str, ...] = option(
+        (),
+        "-d --derivatives NAME=DIR",
+        "fMRIPrep output directory (fmriprep=DIR, or DIR). Anatomical images, masks, transforms,"
+        " head-motion estimates, field maps and confounds are read from this directory instead"
+        " of being computed",
+        common=True,
+        decides=False,
+    )
+    echo: int | None = option(
+        None,
+        "--echo-idx N",
+        "process only this echo of multi-echo runs (default: optimal combination of all echoes)",
+        least=1,
+    )
+    slice_time_ref: float = option(
+        0.5,
+        "--slice-time-ref FRACTION",
+        "reference time for slice-timing correction as a fraction of the time between the first"
+        " and the last slice: 0 or start (first slice), 0.5 or middle (default), or 1 (last"
+        " slice)",
+        type=readers.fraction,
+        least=0,
+        most=1,
+    )
+    fd_spike_threshold: float = option(
+        0.5,
+        "--fd-spike-threshold MM",
+        (
+            "framewise displacement (mm) above which a volume is flagged as a motion outlier in"
+            " the confounds table"
+        ),
+        above=0,
+    )
+    dvars_spike_threshold: float = option(
+        1.5,
+        "--dvars-spike-threshold VALUE",
+        (
+            "standardized DVARS above which a volume is flagged as a motion outlier in the"
+            " confounds table"
+        ),
+        above=0,
+    )
+    return_all_components: bool = option(
+        False,
+        "--return-all-components",
+        "include all CompCor components in the confounds table (default: only the components"
+        " that explain 50 percent of the variance)",
+    )
+    ignore: tuple[
+        Literal["slicetiming", "events", "fieldmaps", "sbref", "t2w", "flair", "fmap-jacobian"],
+        ...,
+    ] = option(
+        (),
+        "--ignore",
+        "processing steps or inputs to ignore. slicetiming: skip slice-timing correction."
+        " events: treat all runs as resting state. The other values are accepted for"
+        " compatibility with fMRIPrep and have no effect.",
+    )
+    input_smoothing: float = option(
+        0.0,
+        "--input-smoothing MM",
+        "smooth the acquired series with a Gaussian kernel of this FWHM (mm) before"
+        " super-resolution and interpolation, as in Ota et al. 2022. Maps are additionally"
+        " smoothed with --smoothing (default: 0, no smoothing)",
+        least=0,
+        most=50,
+    )
+    output_spaces: tuple[str, ...] = option(
+        (FUNC,),
+        "--output-spaces SPACE",
+        "output spaces of the super-resolved series and maps: func, T1w, or templates such as"
+        " MNI152NLin2009cAsym:res-2. Maps can also be resampled to the surfaces fsnative and"
+        " fsaverage:den-10k",
+        common=True,
+        decides=False,
+    )
+    output_dtype: Literal["int16", "float32"] = option(
+        "int16", "--output-dtype", "data type of the saved series", decides=False
+    )
+
+    def _check(self) -> None:
+        self._each_once("derivatives")
+        for text in self.derivatives:
+            self._need(
+                bool(text.strip()) and not text.endswith("="),
+                "derivatives",
+                "the directory is missing; use NAME=DIR or DIR",
+            )
+        try:
+            parse_spaces(self.output_spaces)
+        except ValueError as error:
+            fix = "specify output spaces as in func T1w MNI152NLin2009cAsym:res-2"
+            requested = " ".join(self.output_spaces)
+            raise SettingError(
+                "preprocessing.output_spaces", requested, str(error), fix
+            ) from error
+
+    @property
+    def spaces(self) -> tuple[Space, ...]:
+        """Requested output spaces; the space of the run if none was requested."""
+        return parse_spaces(self.output_spaces) or (Space(name=FUNC),)
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Requested templates without duplicates, named as in transforms."""
+        return tuple(dict.fromkeys(space.template for space in self.spaces if space.is_template))

@@ -1,0 +1,65 @@
+"""Settings of processors, memory, device and seed."""
+
+from pathlib import Path
+from typing import Literal
+
+from bids_sr.config import readers
+from bids_sr.config.section import Checked, option
+from bids_sr.frozen import frozen
+
+
+@frozen
+class Resources(Checked):
+    """Resources of the machine.
+
+    None means all processors, one thread per node, and the available memory. The plugin file
+    `use_plugin` is described in `bids_sr.config.plugin`.
+    """
+
+    nprocs: int | None = option(
+        None,
+        "--nprocs --n-procs --nthreads --n-cpus N",
+        "maximum number of processors to use (default: all available processors)",
+        common=True,
+        decides=False,
+        least=1,
+    )
+    omp_nthreads: int | None = option(
+        None,
+        "--omp-nthreads N",
+        "maximum number of threads per step (default: 1, because steps run in parallel)",
+        decides=False,
+        least=1,
+    )
+    mem_gb: float | None = option(
+        None,
+        "--mem --mem-gb --mem-mb SIZE",
+        "memory limit, such as 8G or 512M. A number without a unit is in GB, or in MB with"
+        " --mem-mb (default: available memory)",
+        common=True,
+        decides=False,
+        action=readers.Memory,
+        type=str,
+        above=0,
+    )
+    device: Literal["auto", "cpu", "cuda"] = option(
+        "auto", "--device", "device for training and applying networks", decides=False
+    )
+    random_seed: int = option(
+        0, "--random-seed N", "seed for the random number generators", least=0, most=2**32 - 1
+    )
+    use_plugin: Path | None = option(
+        None,
+        "--use-plugin --nipype-plugin-file FILE",
+        "Nipype plugin file (YAML or TOML). With the SLURM plugin, each step is submitted as a"
+        " job (default: steps run on this computer)",
+        decides=False,
+    )
+
+    def _check(self) -> None:
+        fits = self.omp_nthreads is None or self.nprocs is None or self.omp_nthreads <= self.nprocs
+        reason = (
+            "the number of threads per step cannot be larger than the number of processors"
+            f" (nprocs is {self.nprocs})"
+        )
+        self._need(fits, "omp_nthreads", reason)

@@ -1,0 +1,168 @@
+"""Settings of a single call: output files, reports and messages."""
+
+from pathlib import Path
+from typing import Literal
+
+from bids_sr.config.levels import StorageLevel
+from bids_sr.config.presets import PRESETS, find_preset
+from bids_sr.config.section import WHICH_DATA, Checked, option
+from bids_sr.frozen import frozen
+
+
+def sessions_option() -> int:
+    """Return the field for the number of sessions per report, shared by all report commands."""
+    return option(
+        4,
+        "--aggregate-session-reports N",
+        "maximum number of sessions per report. If a participant has more sessions, one report"
+        " is generated per session (default: 4)",
+        decides=False,
+        least=1,
+    )
+
+
+@frozen
+class Run(Checked):
+    """Settings of a single call: output files, reports and messages.
+
+    Storage levels are described in `bids_sr.config.levels`. With `strict`, a run that cannot be
+    processed stops the whole call. `verbosity` is 0 for stages, 1 for details and 2 for
+    everything.
+    """
+
+    config_file: Path | None = option(
+        None,
+        "--config-file FILE",
+        (
+            "settings.toml file of an earlier run. Command-line options take precedence over"
+            " this file"
+        ),
+        decides=False,
+        once=True,
+    )
+    preset: str = option(
+        "",
+        "--preset NAME",
+        "settings of a published analysis. Options on the command line take precedence over the"
+        f" preset: {'; '.join(f'{preset.name} ({preset.title})' for preset in PRESETS.values())}",
+        decides=False,
+        once=True,
+    )
+    level: StorageLevel = option(
+        "standard",
+        "--level",
+        "files to save: minimal (series, confounds, report, tables), standard (also maps of raw,"
+        " bspline, the methods and measured), or full (also maps and series of all baselines)."
+        " The results themselves do not depend on this option",
+        decides=False,
+    )
+    boilerplate_only: bool = option(
+        False,
+        "--boilerplate-only",
+        "generate only the methods text (citation boilerplate). Training that has not finished"
+        " in an earlier call with the same settings is described in the future tense",
+        decides=False,
+        once=True,
+    )
+    md_only_boilerplate: bool = option(
+        False,
+        "--md-only-boilerplate",
+        "generate the methods text as Markdown and BibTeX files, without HTML",
+        decides=False,
+    )
+    clean_workdir: bool = option(
+        False,
+        "--clean-workdir",
+        "before processing, remove steps of the selected participants that earlier runs left in"
+        " the working directory",
+        decides=False,
+        once=True,
+    )
+    keep_series: bool = option(
+        False,
+        "--keep-series",
+        "keep series larger than 0.25 GB in the working directory after all steps have used"
+        " them. Otherwise, these series are recomputed if the program is run again with other"
+        " settings",
+        decides=False,
+    )
+    reports_only: bool = option(
+        False,
+        "--reports-only",
+        "regenerate only the reports of completed participants, without processing",
+        decides=False,
+        once=True,
+    )
+    aggregate_session_reports: int = sessions_option()
+    strict: bool = option(
+        False,
+        "--strict",
+        "stop before processing if any run cannot be processed (default: such runs are skipped)",
+        decides=False,
+    )
+    stop_on_first_crash: bool = option(
+        False,
+        "--stop-on-first-crash",
+        (
+            "stop as soon as a step crashes (default: run all steps that do not depend on the"
+            " crashed step)"
+        ),
+        decides=False,
+    )
+    sloppy: bool = option(
+        False, "--sloppy", "use low-quality settings for speed (for testing only)"
+    )
+    verbosity: int = option(
+        0,
+        "-v --verbose",
+        "increase the verbosity of the console output; can be used twice",
+        decides=False,
+        action="count",
+        least=0,
+    )
+    log_format: Literal["text", "json"] = option(
+        "text",
+        "--log-format",
+        "format of the console output: text, or JSON lines with notices and progress",
+        decides=False,
+        once=True,
+    )
+    dry_run: bool = option(
+        False,
+        "--dry-run",
+        "check the inputs, print the planned processing with estimates of time, memory and disk"
+        " space, and exit without processing",
+        common=True,
+        decides=False,
+        once=True,
+        among=WHICH_DATA,
+    )
+    graph: bool = option(
+        False,
+        "--graph",
+        (
+            "print the inputs and outputs of all steps in addition to the output of --dry-run,"
+            " and exit"
+        ),
+        decides=False,
+        once=True,
+        among=WHICH_DATA,
+    )
+    run_uuid: str = option(
+        "", help="name of the log directory of this call", decides=False, once=True
+    )
+    without_effect: tuple[tuple[str, ...], ...] = option(
+        (),
+        help="options that were specified but had no effect, with the reason",
+        decides=False,
+        once=True,
+    )
+
+    def _check(self) -> None:
+        self._need(
+            not (self.boilerplate_only and self.reports_only),
+            "boilerplate_only",
+            "boilerplate_only cannot be combined with reports_only",
+        )
+        if self.preset:
+            find_preset(self.preset)

@@ -1,0 +1,95 @@
+"""Selection of the data to process."""
+
+from pathlib import Path
+from typing import Literal
+
+from bids_sr.config import readers
+from bids_sr.config.section import Checked, is_label, option
+from bids_sr.frozen import frozen
+
+
+@frozen
+class Selection(Checked):
+    """Selection of the data to process, by labels without prefix; empty settings select all."""
+
+    analysis_level: Literal["participant", "group"] = option(
+        "participant",
+        "{participant,group}",
+        (
+            "participant: process each run. group: compute statistics across the participants in"
+            " output_dir"
+        ),
+        decides=False,
+        once=True,
+    )
+    participant_label: tuple[str, ...] = option(
+        (),
+        "--participant-label --participant-labels LABEL",
+        (
+            "labels of the participants to process, separated by spaces or commas, or @FILE with"
+            " one label per line (default: all participants)"
+        ),
+        common=True,
+        decides=False,
+        type=readers.labels,
+    )
+    session_label: tuple[str, ...] = option(
+        (),
+        "--session-label --session-id LABEL",
+        "labels of the sessions to process (default: all sessions)",
+        decides=False,
+        type=readers.labels,
+    )
+    task_id: tuple[str, ...] = option(
+        (),
+        "-t --task-id TASK",
+        "labels of the tasks to process (default: all tasks)",
+        common=True,
+        decides=False,
+        type=readers.labels,
+    )
+    run_id: tuple[int, ...] = option(
+        (),
+        "--run-id N",
+        "numbers of the runs to process (default: all runs)",
+        decides=False,
+        type=readers.run_number,
+        least=0,
+    )
+    bids_filter_file: Path | None = option(
+        None,
+        "--bids-filter-file FILE",
+        "JSON file with PyBIDS filters for bold, t2starw, t1w, t2w and flair images. Filters for"
+        " other images, such as fmap, are ignored",
+        decides=False,
+    )
+    bids_database_dir: Path | None = option(
+        None,
+        "--bids-database-dir DIR",
+        "directory of a PyBIDS database, for faster indexing of large datasets",
+        decides=False,
+    )
+    skip_bids_validation: bool = option(
+        False,
+        "--skip-bids-validation",
+        "skip validation of the input dataset with the BIDS validator",
+        decides=False,
+    )
+
+    def _check(self) -> None:
+        for name, prefix in (
+            ("participant_label", "sub-"),
+            ("session_label", "ses-"),
+            ("task_id", "task-"),
+        ):
+            labels = tuple(
+                dict.fromkeys(label.removeprefix(prefix) for label in getattr(self, name))
+            )
+            self._set(name, labels)
+            for label in labels:
+                reason = (
+                    f"{label!r} is not a valid BIDS label (letters, digits and +). Separate"
+                    " several labels with spaces or commas."
+                )
+                self._need(is_label(label), name, reason)
+        self._set("run_id", tuple(dict.fromkeys(self.run_id)))
