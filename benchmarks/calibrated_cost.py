@@ -30,7 +30,12 @@ FIRST, VOLUMES = 70, 20
 
 def prepared(run: Path, other: Path, work: Path) -> dict[str, Any]:
     """Head motion, brain and registration, which are needed with and without a calibration."""
-    from bids_sr.steps import calibration_run, motion, super_resolution
+    from bids_sr.steps import (
+        bold_reference,
+        calibration_run,
+        motion,
+        resampled_series,
+    )
 
     image: Any = nib.load(run)  # type: ignore[attr-defined]
     save_image(
@@ -50,8 +55,8 @@ def prepared(run: Path, other: Path, work: Path) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name in ("run", "calibration"):
         series = SeriesReader(work / f"{name}.nii")
-        reference = motion.average_volumes(series, n_dummy=0)
-        head = motion.mask_head(reference)
+        reference = bold_reference.average_volumes(series, n_dummy=0)
+        head = bold_reference.mask_head(reference)
         out[name] = (reference, head, *motion.estimate_motion(series, reference, head, n_dummy=0))
     (reference, head, poses, _), (other_reference, other_head, other_poses, table) = (
         out["run"],
@@ -69,7 +74,7 @@ def prepared(run: Path, other: Path, work: Path) -> dict[str, Any]:
         n_dummy=0,
         tr=2.0,
     )
-    super_resolution.undo_motion(SeriesReader(work / "run.nii"), reference, poses, here=work)
+    resampled_series.undo_motion(SeriesReader(work / "run.nii"), reference, poses, here=work)
     return {
         "reference": reference,
         "head": head,

@@ -12,7 +12,7 @@ from bids_sr.pipeline.flow import say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.region_names import region_labels
-from bids_sr.steps import anatomy, imported, primary_dataset
+from bids_sr.steps import anatomy, atlas_regions, imported, primary_dataset
 from bids_sr.steps import surfaces as steps_surfaces
 from bids_sr.steps.figures import anatomy as anatomy_figures
 from bids_sr.workflows.wanted import Planned
@@ -161,7 +161,7 @@ def fit_anatomy(
     )
     atlas = _place_atlas(settings, t1w_preproc, registered, outputs)
     by_name = bool(region_labels(roi, settings.activation.atlas))
-    roi_t1w, roi_source, roi_xfms = anatomy.define_region(
+    roi_t1w, roi_source, roi_xfms = atlas_regions.define_region(
         t1w_preproc,
         t1w_mask,
         template,
@@ -173,7 +173,7 @@ def fit_anatomy(
         atlas=settings.activation.atlas,
         random_seed=seed,
     )
-    say(Part.ANATOMY, anatomy.describe_region(roi, settings.activation.atlas))
+    say(Part.ANATOMY, atlas_regions.describe_region(roi, settings.activation.atlas))
     outputs.keep(
         roi_t1w,
         {"desc": "roi", "suffix": "mask"},
@@ -288,7 +288,7 @@ def _place_atlas(
 ) -> Atlas:
     """Resample the atlas to the T1w image and store the result."""
     name = settings.activation.atlas
-    atlas_source, atlas_t1w, atlas_labels, atlas_xfms = anatomy.place_atlas(
+    atlas_source, atlas_t1w, atlas_labels, atlas_xfms = atlas_regions.place_atlas(
         t1w_preproc,
         registered.template,
         registered.std2t1w_xfm,
@@ -296,7 +296,7 @@ def _place_atlas(
         template_space=registered.space,
         random_seed=settings.resources.random_seed,
     )
-    entities, sidecar = anatomy.describe_atlas(name, registered.space)
+    entities, sidecar = atlas_regions.describe_atlas(name, registered.space)
     outputs.keep(atlas_t1w, {**entities, "extension": ".nii.gz"}, sidecar=sidecar)
     outputs.keep(atlas_labels, {**entities, "extension": ".tsv"}, sidecar=sidecar)
     return Atlas(atlas_source=atlas_source, atlas_labels=atlas_labels, atlas_xfms=atlas_xfms)

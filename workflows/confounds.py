@@ -8,7 +8,7 @@ from bids_sr.pipeline.artifacts import Confounds, Facts, Series
 from bids_sr.pipeline.flow import say
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
-from bids_sr.steps import imported, motion
+from bids_sr.steps import imported, run_confounds, temporal_model
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.run_plan import RunPlan
 
@@ -39,7 +39,7 @@ def gather_confounds(
         say(Part.PREPROCESSING, imported.describe_confounds(precomputed.origin.text))
     else:
         registered, head_motion = fitted.registration, fitted.motion
-        confounds, columns = motion.gather_confounds(
+        confounds, columns = run_confounds.gather_confounds(
             raw,
             registered.bold_mask,
             head_motion.motion,
@@ -51,7 +51,7 @@ def gather_confounds(
             dvars_spike_threshold=preprocessing.dvars_spike_threshold,
             return_all_components=preprocessing.return_all_components,
         )
-        text = motion.describe_confounds(
+        text = run_confounds.describe_confounds(
             with_anat=plan.with_anat,
             fd_spike_threshold=preprocessing.fd_spike_threshold,
             dvars_spike_threshold=preprocessing.dvars_spike_threshold,
@@ -67,9 +67,9 @@ def gather_confounds(
         )
         say(
             Part.PREPROCESSING,
-            motion.describe_time_model(model),
+            temporal_model.describe_time_model(model),
             output=confounds,
-            describe=partial(motion.describe_censored, model),
+            describe=partial(temporal_model.describe_censored, model),
         )
         outputs.keep(censoring, {"desc": "censoring", "suffix": "metrics"}, level="minimal")
     outputs.keep(
@@ -91,7 +91,7 @@ def model_time(
     confounds and descriptions, the columns of the temporal model, and the censored volumes.
     """
     activation = plan.planned.settings.activation
-    return motion.model_time(
+    return temporal_model.model_time(
         confounds,
         columns,
         fd_censor=activation.fd_censor,

@@ -21,7 +21,15 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.flow import say, subworkflow, table_in, transforms_in
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
-from bids_sr.steps import calibration_run, imported, motion, primary_dataset, registration
+from bids_sr.steps import (
+    acquired_series,
+    bold_reference,
+    calibration_run,
+    imported,
+    motion,
+    primary_dataset,
+    registration,
+)
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.run_plan import RunPlan
@@ -115,13 +123,13 @@ def fit_run(
     run, preprocessing = plan.bold, plan.planned.settings.preprocessing
     precomputed = run.precomputed
     bold = import_bold(run)
-    n_dummy = motion.count_dummies(bold, dummy_scans=plan.dummy_scans)
+    n_dummy = bold_reference.count_dummies(bold, dummy_scans=plan.dummy_scans)
     distortion = None
     if precomputed is not None and precomputed.field is not None:
         distortion = undistort(bold, precomputed.field, plan.phase_encoding)
     if precomputed is None:
         head_motion = estimate_motion(bold, n_dummy)
-        say(Part.PREPROCESSING, motion.describe_boldref(plan.dummy_scans))
+        say(Part.PREPROCESSING, bold_reference.describe_boldref(plan.dummy_scans))
         say(Part.PREPROCESSING, motion.MOTION_TEXT)
     else:
         head_motion = take_over_motion(bold, n_dummy, precomputed, distortion, run.axis_order)
@@ -139,9 +147,9 @@ def fit_run(
         input_smoothing=preprocessing.input_smoothing,
     )
     if plan.timed:
-        say(Part.PREPROCESSING, motion.describe_slice_timing(plan.start_time))
+        say(Part.PREPROCESSING, acquired_series.describe_slice_timing(plan.start_time))
     if preprocessing.input_smoothing:
-        text = motion.describe_input_smoothing(preprocessing.input_smoothing)
+        text = acquired_series.describe_input_smoothing(preprocessing.input_smoothing)
         say(Part.PREPROCESSING, text)
     if "slicetiming" in preprocessing.ignore:
         say(Part.PREPROCESSING, "Slice-timing correction was not performed.")
@@ -168,11 +176,11 @@ def import_bold(run: BoldRun) -> Series:
     bold_file: File = run.bold
     if run.echoes:
         files, echo_times = zip(*run.echoes, strict=True)
-        bold_file = motion.combine_echoes(list(files), echo_times=list(echo_times))
-        say(Part.PREPROCESSING, motion.describe_echoes(echo_times))
+        bold_file = acquired_series.combine_echoes(list(files), echo_times=list(echo_times))
+        say(Part.PREPROCESSING, acquired_series.describe_echoes(echo_times))
     elif echo := run.entities.get("echo"):
         say(Part.PREPROCESSING, f"Only echo {echo} of the multi-echo run was analyzed.")
-    return motion.import_series(bold_file, tr=run.tr, axis_order=run.axis_order)
+    return acquired_series.import_series(bold_file, tr=run.tr, axis_order=run.axis_order)
 
 
 def undistort(bold: Series, field: PrecomputedField, phase_encoding: str) -> Distortion:
@@ -192,8 +200,8 @@ def estimate_motion(bold: Series, n_dummy: int, boldref: Image | None = None) ->
     `boldref`: reference of the estimate; None: the average of realigned steady-state volumes.
     """
     if boldref is None:
-        boldref = motion.average_volumes(bold, n_dummy=n_dummy)
-    head_mask = motion.mask_head(boldref)
+        boldref = bold_reference.average_volumes(bold, n_dummy=n_dummy)
+    head_mask = bold_reference.mask_head(boldref)
     hmc_xfms, parameters = motion.estimate_motion(bold, boldref, head_mask, n_dummy=n_dummy)
     return HeadMotion(boldref=boldref, hmc_xfms=hmc_xfms, motion=parameters, head_mask=head_mask)
 
@@ -242,7 +250,7 @@ def keep_motion(head_motion: HeadMotion, outputs: Outputs) -> None:
     outputs.keep(
         head_motion.boldref,
         {"desc": "hmc", "suffix": "boldref"},
-        sidecar=motion.BOLDREF_SIDECAR,
+        sidecar=bold_reference.BOLDREF_SIDECAR,
     )
     outputs.keep(
         head_motion.hmc_xfms,
@@ -277,11 +285,11 @@ def correct_acquired(
     """
     stc = bold
     if slice_times is not None:
-        stc = motion.correct_slice_timing(
+        stc = acquired_series.correct_slice_timing(
             bold, slice_times=slice_times, start_time=start_time, n_dummy=n_dummy
         )
     if input_smoothing:
-        stc = motion.smooth_acquired(stc, input_smoothing=input_smoothing)
+        stc = acquired_series.smooth_acquired(stc, input_smoothing=input_smoothing)
     return stc
 
 
@@ -454,8 +462,10 @@ def _calibrate(
     say(Part.SERIES, calibration_run.describe_calibration(with_events=run.events is not None))
     settings = plan.planned.settings
     with subworkflow("calibration_wf"):
-        bold = motion.import_series(run.bold, tr=run.tr, axis_order=run.axis_order)
-        n_dummy = motion.count_dummies(bold, dummy_scans=settings.preprocessing.dummy_scans)
+        bold = acquired_series.import_series(run.bold, tr=run.tr, axis_order=run.axis_order)
+        n_dummy = bold_reference.count_dummies(
+            bold, dummy_scans=settings.preprocessing.dummy_scans
+        )
         return fit_calibration(
             bold,
             n_dummy,
@@ -512,7 +522,7 @@ def fit_calibration(
     """
     head_mask = head_motion.head_mask
     if head_mask is None:
-        head_mask = motion.mask_head(head_motion.boldref)
+        head_mask = bold_reference.mask_head(head_motion.boldref)
     xfm, facts = calibration_run.register_calibration(
         boldref,
         bold_mask,

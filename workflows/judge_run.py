@@ -14,11 +14,18 @@ from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, MEASURED, RAW
 from bids_sr.steps import (
     another_run,
+    block_effects,
     compared_series,
     evaluation,
     judgment,
-    quality,
-    super_resolution,
+    self_test,
+    series_description,
+)
+from bids_sr.steps.quality import (
+    edge_comparison,
+    ensemble_uncertainty,
+    mask_comparison,
+    training_domain,
 )
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import MadeSeries, RunSeries
@@ -191,7 +198,7 @@ def judge_run(
     if measured is not None:
         for name, members in ensembles(plan).items():
             with subworkflow(name, high_resolution=True):
-                rows, spread = quality.measure_uncertainty(
+                rows, spread = ensemble_uncertainty.measure_uncertainty(
                     measured.effects[name],
                     registered.bold_mask_hr,
                     {member: measured.effects[member] for member in members},
@@ -364,7 +371,7 @@ def measure_effects(
     effects: dict[str, File] = {}
     for name, made_series in series.items():
         with subworkflow(name, high_resolution=True):
-            effects[name] = evaluation.measure_effects(
+            effects[name] = block_effects.measure_effects(
                 made_series.series,
                 made_series.mask,
                 model.regressors if made_series.regressors is None else made_series.regressors,
@@ -517,7 +524,7 @@ def compare_with_other_run(
 def gather_tested(plan: RunPlan, series: RunSeries) -> tuple[Rows, Facts]:
     """Gather the self-tests at reduced resolution, except tests of ensemble members."""
     unstored = {spec.name for spec in plan.wanted if not spec.stored}
-    return evaluation.gather_tested(
+    return self_test.gather_tested(
         [facts for name, facts in series.tested.items() if name not in unstored],
         series_names=plan.stored_names,
         network_names=[spec.name for spec in plan.stored if spec.network],
@@ -540,17 +547,17 @@ def check_quality(
     tables = []
     if measured is not None:
         tables.append(
-            quality.compare_masks(
+            mask_comparison.compare_masks(
                 series.raw.series,
                 measured.effects,
                 registered.bold_mask_hr,
                 n_dummy=fitted.n_dummy,
             )
         )
-        say(Part.EVALUATION, quality.COMPARED_MASKS)
+        say(Part.EVALUATION, mask_comparison.COMPARED_MASKS)
     if registered.guide_hr is not None:
         tables.append(
-            quality.compare_edges(
+            edge_comparison.compare_edges(
                 fitted.motion.boldref,
                 registered.guide_hr,
                 registered.bold_mask_hr,
@@ -558,14 +565,14 @@ def check_quality(
                 guided_names=[spec.name for spec in plan.stored if spec.guided],
             )
         )
-        say(Part.EVALUATION, quality.COMPARED_EDGES)
+        say(Part.EVALUATION, edge_comparison.COMPARED_EDGES)
     networks = [spec.name for spec in plan.stored if spec.network]
     for name in (method for method in plan.methods if method in networks):
         model_file = series.fine[name].model_file
         assert model_file is not None
         with subworkflow(name, high_resolution=True):
             tables.append(
-                quality.check_domain(
+                training_domain.check_domain(
                     model_file,
                     fitted.motion.boldref,
                     registered.bold_mask,
@@ -596,9 +603,11 @@ def _describe_controls(plan: RunPlan) -> None:
     if plan.split and members:
         say(
             Part.EVALUATION,
-            quality.describe_uncertainty(list(members), 1 + max(map(len, members.values()))),
+            ensemble_uncertainty.describe_uncertainty(
+                list(members), 1 + max(map(len, members.values()))
+            ),
         )
     placebos = [spec.name for spec in plan.wanted if spec.placebo]
-    say(Part.EVALUATION, super_resolution.placebos_text(placebos))
+    say(Part.EVALUATION, series_description.placebos_text(placebos))
     if any(spec.learned_from == "run" for spec in plan.wanted):
-        say(Part.EVALUATION, evaluation.ONE_LEVEL_DOWN)
+        say(Part.EVALUATION, self_test.ONE_LEVEL_DOWN)

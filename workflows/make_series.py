@@ -31,16 +31,26 @@ from bids_sr.sr.device import Device, Precision
 from bids_sr.sr.inference.acquired import Displaced
 from bids_sr.sr.inference.apply_to_series import Keeping
 from bids_sr.sr.method import get_method
-from bids_sr.steps import motion, quality, seeds, super_resolution, training
+from bids_sr.steps import (
+    acquired_series,
+    resampled_series,
+    seeds,
+    series_description,
+    super_resolution,
+    t1w_pair,
+    training,
+)
+from bids_sr.steps.quality import network_precision
 from bids_sr.steps.training import Source, TrainingSettings
 from bids_sr.workflows.anatomy import Anatomy
-from bids_sr.workflows.compared import measure_another_run, place_all_compared
+from bids_sr.workflows.compared import place_all_compared
 from bids_sr.workflows.confounds import gather_confounds
 from bids_sr.workflows.fit_run import (
     Calibration,
     FittedRun,
     correct_acquired,
 )
+from bids_sr.workflows.other_run import measure_another_run
 from bids_sr.workflows.pair import RegisteredPair, TrainedNetwork, keep_model, train_on_pair
 from bids_sr.workflows.run_plan import RunPlan
 from bids_sr.workflows.seeds import find_own_seeds, find_regressors
@@ -313,7 +323,7 @@ def make_series(
 def make_raw(plan: RunPlan, fitted: FittedRun, outputs: Outputs) -> MadeSeries:
     """Correct head motion of the acquired series on the acquired grid, and store the result."""
     preproc = undo_motion(fitted)
-    say(Part.PREPROCESSING, super_resolution.describe_raw(fitted.distortion is not None))
+    say(Part.PREPROCESSING, series_description.describe_raw(fitted.distortion is not None))
     outputs.keep(
         preproc,
         {"desc": RAW, "suffix": "bold"},
@@ -325,14 +335,14 @@ def make_raw(plan: RunPlan, fitted: FittedRun, outputs: Outputs) -> MadeSeries:
 
 def undo_motion(fitted: FittedRun) -> Series:
     """Correct head motion of the acquired series of a run."""
-    return super_resolution.undo_motion(
+    return resampled_series.undo_motion(
         fitted.stc, fitted.motion.boldref, fitted.motion.hmc_xfms, fitted.distortion
     )
 
 
 def _sidecar(plan: RunPlan, name: str, resolution: str = "") -> dict[str, object]:
     """Return the sidecar of a series of a run."""
-    return super_resolution.series_sidecar(
+    return series_description.series_sidecar(
         name,
         task_name=plan.task_name,
         tr=plan.bold.tr,
@@ -411,7 +421,7 @@ def make_stored(
         draws=spec.method is not None and spec.method.has_prior,
     )
     _expect_cost(plan, spec.name, resolved)
-    say(Part.SERIES, super_resolution.describe_series(spec.name))
+    say(Part.SERIES, series_description.describe_series(spec.name))
     _keep_series(plan, spec.name, resolved, outputs)
     return MadeSeries(
         name=spec.name,
@@ -558,8 +568,8 @@ def _guard_precision(
 ) -> tuple[Precision, Rows]:
     """Choose the precision of a network: half precision only if t values are preserved."""
     plan, fitted = sources.plan, sources.fitted
-    say(Part.SERIES, quality.PRECISION_TEXT)
-    return quality.guard_precision(
+    say(Part.SERIES, network_precision.PRECISION_TEXT)
+    return network_precision.guard_precision(
         fitted.stc,
         fitted.motion.boldref,
         fitted.registration.bold_mask,
@@ -676,7 +686,7 @@ def _keep_series(plan: RunPlan, name: str, resolved: ResolvedSeries, outputs: Ou
     """Store a series; the primary series is also exported as preprocessed BOLD data."""
     primary = name == plan.primary
     bold = plan.bold
-    fine = super_resolution.fine_resolution(name, bold.factor, bold.axis_order)
+    fine = series_description.fine_resolution(name, bold.factor, bold.axis_order)
     outputs.keep(
         resolved.series,
         {"res": "hr", "desc": name, "suffix": "bold"},
@@ -688,7 +698,7 @@ def _keep_series(plan: RunPlan, name: str, resolved: ResolvedSeries, outputs: Ou
     if primary and plan.elsewhere:
         outputs.keep(
             resolved.space_series,
-            sidecar=_sidecar(plan, name, super_resolution.resolution_elsewhere(name)),
+            sidecar=_sidecar(plan, name, series_description.resolution_elsewhere(name)),
             facts=resolved.series_facts,
             exported_only=True,
         )
@@ -704,7 +714,9 @@ def place_measured(
 ) -> MadeSeries:
     """Resample the measured high-resolution reference series to the grid of the run."""
     preprocessing = plan.planned.settings.preprocessing
-    bold = motion.import_series(measured.bold, tr=plan.bold.tr, axis_order=measured.axis_order)
+    bold = acquired_series.import_series(
+        measured.bold, tr=plan.bold.tr, axis_order=measured.axis_order
+    )
     stc = correct_acquired(
         bold,
         fitted.n_dummy,
@@ -713,9 +725,9 @@ def place_measured(
         input_smoothing=preprocessing.input_smoothing,
     )
     mask = fitted.registration.bold_mask_hr
-    series = super_resolution.place_measured(stc, mask, fitted.motion.hmc_xfms, fitted.distortion)
-    say(Part.SERIES, super_resolution.MEASURED_TEXT)
-    fine = super_resolution.fine_resolution(MEASURED, plan.bold.factor, plan.bold.axis_order)
+    series = resampled_series.place_measured(stc, mask, fitted.motion.hmc_xfms, fitted.distortion)
+    say(Part.SERIES, series_description.MEASURED_TEXT)
+    fine = series_description.fine_resolution(MEASURED, plan.bold.factor, plan.bold.axis_order)
     outputs.keep(
         series,
         {"res": "hr", "desc": MEASURED, "suffix": "bold"},
@@ -811,7 +823,7 @@ def _train_on_t1w(
 ) -> TrainedNetwork:
     """Train a network on the T1w image in place of the T2*-weighted pair."""
     plan, fitted = sources.plan, sources.fitted
-    train_highres, train_lowres = super_resolution.another_contrast(
+    train_highres, train_lowres = t1w_pair.another_contrast(
         anat.t1w_preproc,
         fitted.motion.boldref,
         fitted.registration.boldref2t1w_xfm,

@@ -13,7 +13,7 @@ from bids_sr.pipeline.flow import joined, say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, RAW
-from bids_sr.steps import activation, reconstruction_error, region_growth, spaces
+from bids_sr.steps import activation, map_comparison, reconstruction_error, region_growth, spaces
 from bids_sr.steps import clusters as active_regions
 from bids_sr.steps import surfaces as steps_surfaces
 from bids_sr.workflows.anatomy import Anatomy, Surfaces
@@ -201,7 +201,7 @@ def map_run(
             )
         mapped[made_series.name] = series_maps
     maps = joined(result.maps for result in mapped.values())
-    table, columns = activation.compare_maps(
+    table, columns = map_comparison.compare_maps(
         maps,
         [result.map_metrics for result in mapped.values()],
         registered.bold_mask,
@@ -211,7 +211,7 @@ def map_run(
         thresholds=model.thresholds,
         factor=model.factor,
     )
-    say(Part.MAPS, activation.COMPARED_MAPS)
+    say(Part.MAPS, map_comparison.COMPARED_MAPS)
     outputs.keep(
         table,
         {"desc": "activation", "suffix": "metrics"},

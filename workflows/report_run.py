@@ -18,6 +18,7 @@ from bids_sr.series import MEASURED, RAW
 from bids_sr.steps.figures import correlation as correlation_figures
 from bids_sr.steps.figures import evaluation as evaluation_figures
 from bids_sr.steps.figures import fluctuations as fluctuations_figures
+from bids_sr.steps.figures import map_viewer as draw_map_viewer
 from bids_sr.steps.figures import maps as maps_figures
 from bids_sr.steps.figures import model_training as model_training_figures
 from bids_sr.steps.figures import motion as motion_figures
@@ -332,7 +333,7 @@ def draw_judgment(
     """
     registered, settings = fitted.registration, plan.planned.settings
     boldref, truth = fitted.motion.boldref, plan.bold.truth
-    drawn = overview_figures.show_viewer(
+    drawn = draw_map_viewer.show_viewer(
         maps.maps,
         registered.bold_mask_hr,
         judgment.evaluation,
@@ -352,7 +353,7 @@ def draw_judgment(
         primary=plan.primary,
         minus_others=plan.minus_others,
     )
-    expect_cost(drawn, overview_figures.viewer_cost(plan.contrasts))
+    expect_cost(drawn, draw_map_viewer.viewer_cost(plan.contrasts))
     outputs.keep_figures(drawn)
     outputs.keep_figures(
         overview_figures.draw_overview(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from bids_sr.pipeline.flow import say, subworkflow
 from bids_sr.pipeline.nodes import scope_name
 from bids_sr.pipeline.step import Part
-from bids_sr.steps import super_resolution
+from bids_sr.steps import series_description
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.combine_runs import ProcessedRun
 from bids_sr.workflows.fit_run import fit_run
@@ -59,7 +59,7 @@ def process_run(
     with subworkflow(scope_name(bold.stem), run=bold.stem):
         say(
             Part.SERIES,
-            super_resolution.describe_all_series(
+            series_description.describe_all_series(
                 list(plan.stored_names), corrected=undistorted, thinner=bold.factor[2] != 1
             ),
         )

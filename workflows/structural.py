@@ -23,7 +23,7 @@ from bids_sr.pipeline.step import Part
 from bids_sr.steps import anatomy
 from bids_sr.steps.figures import anatomy as anatomy_figures
 from bids_sr.steps.figures import structural as structural_figures
-from bids_sr.steps.structural import measures, preparation, training
+from bids_sr.steps.structural import measures, preparation, preparation_text, training
 from bids_sr.workflows.pair import keep_model
 from bids_sr.workflows.wanted import Planned
 
@@ -121,7 +121,7 @@ def _prepare_scans(planned: Planned, subject: Subject) -> PreparedScans:
             random_seed=settings.resources.random_seed,
             sloppy=settings.run.sloppy,
         )
-        text = preparation.describe_preparation(
+        text = preparation_text.describe_preparation(
             suffixes,
             superres.anat_align,
             superres.scaling_of_scans,
@@ -373,7 +373,7 @@ def _process_lowres(planned: Planned, subject: Subject) -> None:
                     random_seed=settings.resources.random_seed,
                     sloppy=settings.run.sloppy,
                 )
-                text = preparation.describe_lowres_preparation(
+                text = preparation_text.describe_lowres_preparation(
                     suffixes,
                     superres.anat_align,
                     superres.scaling_of_scans,
@@ -441,7 +441,7 @@ def _process_controls(planned: Planned, subject: Subject) -> None:
                     random_seed=settings.resources.random_seed,
                     sloppy=settings.run.sloppy,
                 )
-                say(Part.ANATOMY, preparation.CONTROL_PREPARATION_TEXT)
+                say(Part.ANATOMY, preparation_text.CONTROL_PREPARATION_TEXT)
                 outputs.keep(fine)
                 _keep_mask(settings, mask, suffixes, outputs, of_model=False)
                 metrics, columns, dseg = measures.measure_control(

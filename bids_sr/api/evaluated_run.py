@@ -37,10 +37,18 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.flow import series_in, subworkflow
 from bids_sr.registration.compared_frame import ComparedError
 from bids_sr.series import ACQUIRED_BAND, MEASURED, PAIR_BASELINES, RAW
-from bids_sr.steps import compared_series, evaluation, judgment, motion, super_resolution
+from bids_sr.steps import (
+    acquired_series,
+    bold_reference,
+    compared_series,
+    evaluation,
+    judgment,
+    resampled_series,
+    run_confounds,
+)
 from bids_sr.steps import seeds as steps_seeds
 from bids_sr.steps.training import TrainingSettings
-from bids_sr.workflows.compared import other_run_effects, place_compared
+from bids_sr.workflows.compared import place_compared
 from bids_sr.workflows.fit_run import FittedRun, estimate_motion
 from bids_sr.workflows.judge_run import (
     SeriesComparison,
@@ -58,6 +66,7 @@ from bids_sr.workflows.make_series import (
     undo_motion,
 )
 from bids_sr.workflows.map_run import LinearModel, MapModel, map_series
+from bids_sr.workflows.other_run import other_run_effects
 
 
 @frozen
@@ -169,7 +178,7 @@ def model_run(run: EvaluatedRun, confounds: Confounds | None) -> LinearModel:
     `confounds` are the columns in the model; None for head-motion parameters.
     """
     how, fitted = run.how, run.fitted
-    columns = motion.motion_confounds(fitted.motion.motion, confounds)
+    columns = run_confounds.motion_confounds(fitted.motion.motion, confounds)
     nuisance = None if confounds is None else list(confounds)
     if run.inputs.seeds is None:
         regressors: Regressors = events_of(run.inputs.events)
@@ -417,7 +426,7 @@ def _place_measured(run: EvaluatedRun, image: ImageLike, folder: Path) -> MadeSe
     """Resample the series measured at the high resolution to the grid of the run."""
     mask = run.fitted.registration.bold_mask_hr
     with subworkflow(MEASURED):
-        series = super_resolution.place_measured(
+        series = resampled_series.place_measured(
             series_in(series_file(image, folder, "truth")), mask, run.fitted.motion.hmc_xfms
         )
     return MadeSeries(name=MEASURED, series=series, mask=mask)
@@ -447,8 +456,8 @@ def _other_effects(run: EvaluatedRun, image: ImageLike, folder: Path) -> Effects
         tr = told_tr(reader.header) or how.tr
     events = events_of(run.inputs.other_events)
     with subworkflow("another_run"):
-        bold = motion.import_series(file, tr=tr, axis_order=AS_STORED)
-        n_dummy = motion.count_dummies(bold, dummy_scans=None)
+        bold = acquired_series.import_series(file, tr=tr, axis_order=AS_STORED)
+        n_dummy = bold_reference.count_dummies(bold, dummy_scans=None)
         head_motion = estimate_motion(bold, n_dummy)
         return other_run_effects(
             fitted,

@@ -37,7 +37,7 @@ from bids_sr.notices import UsageError
 from bids_sr.registration.compared_frame import ComparedError, checked, refuse_other_nan
 from bids_sr.series import BASELINES, kind_of
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.steps.evaluation import check_blocks
+from bids_sr.steps.block_effects import check_blocks
 
 
 def checked_names(

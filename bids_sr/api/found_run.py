@@ -23,7 +23,7 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Image, Mask, Series, Transforms
-from bids_sr.steps import motion
+from bids_sr.steps import bold_reference, motion
 from bids_sr.workflows.fit_run import (
     Brain,
     Calibration,
@@ -94,7 +94,9 @@ def find_run(
         mask = mask_on(inputs.mask, grid_of(reader), folder)
         mask_file = folder / "bold_mask.nii"
         save_image(mask.data, mask.affine, mask_file, dtype=np.uint8)
-    count = motion.count_dummies(reader, dummy_scans=None if n_dummy == "auto" else int(n_dummy))
+    count = bold_reference.count_dummies(
+        reader, dummy_scans=None if n_dummy == "auto" else int(n_dummy)
+    )
     if previous is not None and reuses_motion:
         head_motion = previous.motion
     elif poses is not None:

@@ -36,7 +36,7 @@ from bids_sr.pipeline.outputs import Outputs
 from bids_sr.series import PAIR_BASELINES
 from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
 from bids_sr.sr.models.card import card_path
-from bids_sr.steps import motion
+from bids_sr.steps import acquired_series, bold_reference
 from bids_sr.steps.training import TrainingSettings
 from bids_sr.workflows.fit_run import (
     Calibration,
@@ -276,11 +276,11 @@ def _calibrate(
     events = inputs.calibration_events
     events_file = None if events is None else there(events, "calibration_events")
     with subworkflow("calibration"):
-        bold = motion.import_series(file, tr=tr, axis_order=AS_STORED)
-        n_dummy = motion.count_dummies(bold, dummy_scans=None)
+        bold = acquired_series.import_series(file, tr=tr, axis_order=AS_STORED)
+        n_dummy = bold_reference.count_dummies(bold, dummy_scans=None)
         if learning.realigned:
             head_motion = given_motion(bold, n_dummy, still(n_volumes))
-            head_mask = motion.mask_head(head_motion.boldref)
+            head_mask = bold_reference.mask_head(head_motion.boldref)
             head_motion = replace(head_motion, head_mask=head_mask)
             doubt_realigned(bold, head_motion.boldref, head_mask, n_dummy)
         else:

@@ -107,7 +107,7 @@ def _is_long_enough_for_time_model(
     """Return whether enough volumes remain after censoring and filtering, as far as known.
 
     Censored volumes are only known if another program estimated head motion; otherwise,
-    `bids_sr.steps.motion.model_time` stops the run after motion estimation.
+    `bids_sr.steps.temporal_model.model_time` stops the run after motion estimation.
 
     `columns` counts the regressors without the temporal model, `rows` the volumes without dummies.
     """

@@ -227,3 +227,9 @@ def moved(matrix: Array, points: Array) -> Array:
     """
     x, y, z = np.ascontiguousarray(points.T)
     return np.stack([row[0] * x + row[1] * y + row[2] * z + row[3] for row in matrix[:3]]).T
+
+
+def moved_mm(matrices: Array, mask: Array, affine: Array) -> Array:
+    """Return the rms displacement of the brain from the reference in each volume (T,; mm)."""
+    points = points_in(mask, affine, 7)
+    return np.array([rms_distance(np.eye(4), matrix, points) for matrix in matrices])

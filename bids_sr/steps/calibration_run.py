@@ -1,6 +1,6 @@
 """Calibration run: registration to the run, and fluctuations.
 
-Head motion of the calibration run is estimated by the steps of `bids_sr.steps.motion`. Problems
+Head motion of the calibration run is estimated by `bids_sr.steps.motion.estimate_motion`. Problems
 with a calibration run do not stop the program: they are recorded (``usable``, ``reason``), and the
 run is super-resolved without calibration.
 """
@@ -16,11 +16,8 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Series, Table, Transforms
 from bids_sr.pipeline.step import HERE, step
-from bids_sr.registration.calibration_alignment import (
-    agreement,
-    calibration_patterns,
-    register_to_calibration,
-)
+from bids_sr.registration.calibration_alignment import agreement, register_to_calibration
+from bids_sr.registration.calibration_fluctuations import calibration_patterns
 from bids_sr.sr.method import Cost
 from bids_sr.sr.variance.temporal_components import SeriesError
 from bids_sr.steps.memory import CALIBRATE

@@ -25,7 +25,7 @@ from bids_sr.registration.ants import apply, apply_to_points
 from bids_sr.registration.bold_to_anat import boldref_onward
 from bids_sr.series import MEASURED, RAW
 from bids_sr.sr.method import Cost
-from bids_sr.steps.activation import sorted_maps
+from bids_sr.steps.map_comparison import sorted_maps
 
 _SEED = 1  # seed of antspyx, which does not use random numbers for resampling
 

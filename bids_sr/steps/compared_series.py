@@ -52,7 +52,8 @@ def describe_compared(names: Sequence[str]) -> str:
 def import_compared(
     bold_file: File, here: Path = HERE, *, tr: float, axis_order: AxisOrder
 ) -> Series:
-    """Copy a compared series as in `bids_sr.steps.motion.import_series`, with NaN set to 0.
+    """Copy a compared series as in `bids_sr.steps.acquired_series.import_series`, with NaN set to
+    0.
 
     `bold_file` is the BOLD series in the format of its program (NIfTI, 4D).
     """

@@ -1,4 +1,4 @@
-"""Evaluation of super-resolved series: block effects, split halves, whole-run references."""
+"""Evaluation of super-resolved series: split halves, whole-run references and single volumes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,31 +12,16 @@ from bids_sr.evaluation.effects_of_run import RunEffects, save_fine_effects
 from bids_sr.evaluation.evidence import compared_rows
 from bids_sr.evaluation.reference_maps import replaced, truth_rows
 from bids_sr.evaluation.references import known_activation, measured_halves, measured_map
-from bids_sr.evaluation.self_test import TESTED
 from bids_sr.evaluation.volume_scores import image_rows, volume_scores
-from bids_sr.glm.block_effects import block_effects, save_effects
-from bids_sr.glm.blocks import block_design
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.model_confounds import MOTION
-from bids_sr.glm.time_columns import time_column_names
-from bids_sr.io.grids import Factor, mm_text, size_text
-from bids_sr.metrics.rows import MetricRow, columns_json
-from bids_sr.pipeline.artifacts import (
-    Confounds,
-    Facts,
-    File,
-    Image,
-    Map,
-    Mask,
-    Regressors,
-    Rows,
-    Series,
-)
+from bids_sr.io.grids import Factor
+from bids_sr.metrics.rows import columns_json
+from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask, Rows, Series
 from bids_sr.pipeline.step import HERE, step
-from bids_sr.series import MEASURED, PAIR_BASELINES, PCA_RANKS, RAW, kind_of
+from bids_sr.series import MEASURED, RAW, kind_of
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.method import Cost
-from bids_sr.steps.activation import by_smoothing
+from bids_sr.steps.map_comparison import by_smoothing
 from bids_sr.steps.memory import EFFECTS
 
 UNSPLIT = (
@@ -44,78 +29,9 @@ UNSPLIT = (
     " not measured. "
 )
 """Methods text of a run without split halves, in place of the text of `compare_halves`."""
-ONE_LEVEL_DOWN = (
-    "Methods that estimate variance maps were also tested without a high-resolution reference"
-    " (self-test). For this test, the acquired volumes were downsampled by the super-resolution"
-    " factor, super-resolved to the acquired resolution and compared with the original volumes."
-    " The self-test score is the reduction in squared error relative to zero filling, with a"
-    " confidence interval from segments of the run. "
-)
-"""Methods text of a run with a method that estimates variance maps."""
 N_BOOT = 1000
 _MOST_VOLUMES = 60
 """Largest number of evenly spaced volumes for scores of single images."""
-
-
-@step(makes="effects", memory=EFFECTS, cost=Cost(always=0.1, volumes=0.008))
-def measure_effects(
-    series: Series,
-    mask: Mask,
-    regressors: Regressors,
-    here: Path = HERE,
-    confounds: Confounds | None = None,
-    *,
-    series_name: str,
-    tr: float,
-    n_dummy: int,
-    high_pass: float,
-    start_time: float,
-    has_measured: bool,
-    effect_confounds: Sequence[str] = MOTION,
-) -> File:
-    """Estimate the effects of every block of a run in one series, for complete slices.
-
-    Steps that compare series read the files one at a time.
-
-    Parameters
-    ----------
-    series, mask : Series
-        Series in BOLD signal units, including dummies, and brain on its grid.
-    start_time : float
-        Reference time of a volume (s after its start).
-    has_measured : bool
-        Whether the run has a measured series; temporal components are then computed for controls
-        of the B-spline series.
-    effect_confounds : Sequence[str]
-        Names of confounds, in addition to columns of the temporal model; by default head motion
-        and its derivatives.
-    """
-    design = block_design(
-        regressors,
-        n_volumes=series.shape[3],
-        tr=tr,
-        n_dummy=n_dummy,
-        high_pass=high_pass,
-        start_time=start_time,
-        confounds=confounds,
-        confound_names=(*effect_confounds, *time_column_names(confounds)),
-    )
-    with threadpool_limits(1):
-        effects = block_effects(
-            series,
-            mask.data,
-            design,
-            series=series_name,
-            with_t=series_name == MEASURED,
-            pca_ranks=PCA_RANKS if has_measured and series_name == "bspline" else (),
-            scratch=here,
-        )
-    return save_effects(effects, here / "effects.npz")
-
-
-def check_blocks(regressors: Regressors, n_volumes: int, tr: float, high_pass: float) -> None:
-    """Raise `TooFewBlocks` if no condition has two blocks inside a run."""
-    block_design(regressors, n_volumes=n_volumes, tr=tr, high_pass=high_pass)
 
 
 def widths_of(same_widths: Mapping[str, object] | None) -> dict[str, float]:
@@ -322,99 +238,6 @@ def compare_images(
         readers, series[MEASURED], bold_mask_hr.data, n_dummy=n_dummy, max_volumes=_MOST_VOLUMES
     )
     return image_rows(scores, seed=random_seed, n_boot=n_boot)
-
-
-@step(makes=("tested_shares", "one_level_down"), small=True)
-def gather_tested(
-    tested: Sequence[Facts] = (),
-    *,
-    series_names: Sequence[str],
-    network_names: Sequence[str],
-    voxel: tuple[float, float, float],
-    factor: Factor,
-) -> tuple[Rows, Facts]:
-    """Combine the self-test results of all series, with reasons for series that were not tested.
-
-    Returns
-    -------
-    tuple[Rows, Facts]
-        Rows of the evaluation; and scores with intervals, or the reason why a score is missing, by
-        series. The score of zero filling is 0.
-    """
-    results = {
-        name: result
-        for table in tested
-        for name, result in table.items()
-        if isinstance(result, dict)
-    }
-    names = [name for name in series_names if name != "zerofill"]
-    by_name = {
-        name: results.get(name) or {"reason": _reason_untested(name, network_names, voxel, factor)}
-        for name in names
-    }
-    scored = {name: result for name, result in by_name.items() if "share" in result}
-    facts = {
-        "from_mm": [round(mm * f, 4) for mm, f in zip(voxel, factor, strict=True)],
-        "to_mm": [round(mm, 4) for mm in voxel],
-        "stretches": max((result["stretches"] for result in scored.values()), default=0),
-        "stretch_volumes": max(
-            (result["stretch_volumes"] for result in scored.values()), default=0
-        ),
-        "calibrated": any(result.get("calibrated", False) for result in scored.values()),
-        "thermal_noise": max(
-            (result.get("thermal_noise", 0) for result in scored.values()), default=0
-        ),
-        "series": {
-            name: {
-                key: value
-                for key, value in result.items()
-                if key not in ("stretches", "stretch_volumes", "thermal_noise")
-            }
-            for name, result in by_name.items()
-        },
-    }
-    nan = float("nan")
-    rows = [
-        MetricRow(
-            series=name,
-            statistic=TESTED,
-            reference="oneLevelDown",
-            value=result["share"],
-            region="brain",
-            lower=result.get("lower", nan),
-            upper=result.get("upper", nan),
-            n=result["stretches"] or None,
-        )
-        for name, result in scored.items()
-    ]
-    return rows, facts
-
-
-def _reason_untested(
-    name: str, networks: Sequence[str], voxel: Sequence[float], factor: Sequence[float]
-) -> str:
-    """Return why a series was not tested at half the resolution."""
-    if name in networks:
-        sizes = (
-            [mm * f**power for mm, f in zip(voxel, factor, strict=True)] for power in (-1, 0, 1)
-        )
-        fine, acquired, low = (
-            mm_text(max(size[:2])) if factor[2] == 1 else size_text(size, "×", "")
-            for size in sizes
-        )
-        trained = f"the network was trained to super-resolve {acquired} mm data to {fine} mm"
-        return (
-            f"{trained}; a self-test from {low} mm to {acquired} mm would require a"
-            " separately trained network"
-        )
-    if name == "inject":
-        return (
-            "the added detail is constant over time, so the signal changes are the same as"
-            " with zero filling"
-        )
-    if name in PAIR_BASELINES:
-        return "a T2*-weighted image at the acquired resolution would be required"
-    return "not tested: the run has too few volumes, or no variance-based method was requested"
 
 
 @step(makes=("evaluation", "evaluation_columns"), small=True)

@@ -35,8 +35,8 @@ from bids_sr.series import RAW
 from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.matrices import acquire
-from bids_sr.steps.activation import sorted_maps
 from bids_sr.steps.evaluation import widths_of
+from bids_sr.steps.map_comparison import sorted_maps
 from bids_sr.steps.region_growth import judged_contrasts
 
 

@@ -224,7 +224,7 @@ def test_imports_point_one_way() -> None:
         ("bids_sr/glm/x.py", "def f():\n    import bids_sr.figures.canvas"),
         ("bids_sr/steps/x.py", "from bids_sr.bids import BoldRun"),
         ("bids_sr/steps/x.py", "def f():\n    from bids_sr.workflows.participant import graph_of"),
-        ("bids_sr/pipeline/x.py", "from bids_sr.steps.motion import mask_head"),
+        ("bids_sr/pipeline/x.py", "from bids_sr.steps.bold_reference import mask_head"),
         ("workflows/x.py", "from bids_sr.execution.execute import execute"),
         ("boilerplate/x.py", "import bids_sr.config"),
         ("bids_sr/spatial/x.py", "from bids_sr.config import files"),

@@ -1,33 +1,24 @@
-"""Overview figures and map viewer of a run."""
+"""Overview figures of a run."""
 
-from collections import UserDict
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bids_sr.config.levels import StorageLevel, StoredMaps
-from bids_sr.config.seeds import count_mapped
-from bids_sr.glm.contrasts import Contrasts
-from bids_sr.io.arrays import Array
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
     Facts,
-    File,
     Image,
     Map,
     Mask,
     Rows,
-    Transforms,
     Verdict,
     Volume,
 )
-from bids_sr.pipeline.figure import Drawn, FigureContent, figure
+from bids_sr.pipeline.figure import Drawn, figure
 from bids_sr.report.sections import Shown
-from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps as run_maps_figures
-from bids_sr.steps.figures.display_grids import grid_of, onto, percent_of
+from bids_sr.steps.figures.display_grids import percent_of
 from bids_sr.steps.figures.run_maps import ShownMaps
 
 if TYPE_CHECKING:
@@ -307,161 +298,3 @@ def _zoomed(
         f"Axial slice of the {stat} maps for {title}, {smoothing}. Series: {', '.join(shown)}."
     )
     return drawn
-
-
-class _Read(UserDict[str, Any]):
-    """Mapping of names to volumes, which are only read on access."""
-
-    def __getitem__(self, key: str) -> Volume:
-        volume: Volume = self.data[key].volume
-        return volume
-
-
-def viewer_cost(contrasts: Contrasts) -> Cost:
-    """Return the processor time of `show_viewer`, which depends on the number of contrasts."""
-    return Cost(always=1.5, high=0.3 * count_mapped(contrasts))
-
-
-@figure(Shown("viewer", "maps", html=True, place=-1, missing="viewer of the maps"))
-def show_viewer(
-    maps: list[Map],
-    bold_mask_hr: Mask,
-    evaluation: Rows,
-    verdict: Verdict,
-    boldref: Image,
-    guide_hr: Image | None = None,
-    boldref2t1w_xfm: Transforms | None = None,
-    std2t1w_xfm: File | None = None,
-    *,
-    series_names: Sequence[str],
-    n_runs: int,
-    entities: Mapping[str, str],
-    level: StorageLevel,
-    methods: Sequence[str],
-    baselines: str,
-    smoothing: Sequence[float],
-    kinds: Sequence[str],
-    primary: str,
-    minus_others: Sequence[str],
-) -> FigureContent | None:
-    """Create the HTML viewer of all maps of a run.
-
-    The viewer initially shows the best series of the verdict. MNI coordinates are only shown if
-    both transforms exist.
-
-    Parameters
-    ----------
-    maps : list[Map]
-        Maps of all series.
-    bold_mask_hr : Mask
-        Brain on the high-resolution grid.
-    evaluation, verdict : Rows, Verdict
-        Metrics and verdict of the run.
-    boldref : Image
-        Boldref of the run.
-    guide_hr : Image | None, optional
-        High-resolution T2*w image as background (3D); None: the boldref is the background.
-    boldref2t1w_xfm, std2t1w_xfm : Transforms | None, File | None, optional
-        Transforms to the T1w image from the boldref and from the template.
-    series_names : Sequence[str]
-        Names of the series in display order.
-    n_runs : int
-        Number of runs of the participant, which share the space of a report.
-    entities : Mapping[str, str]
-        Entities of the run: labels by long entity name.
-    level, methods, baselines, smoothing, kinds, primary, minus_others
-        Settings that decide which maps are stored; see `StoredMaps`.
-
-    Returns
-    -------
-    FigureContent | None
-        Viewer; None if there are no maps.
-    """
-    from bids_sr.figures.map_viewer import map_key, room_of, viewer_html
-    from bids_sr.pipeline.store import derivative_path
-
-    shown_maps = run_maps_figures.sort_maps(maps)
-    judged = shown_maps.leading(run_maps_figures.judged_contrast(evaluation, verdict))
-    display, grid = shown_maps.display, grid_of(bold_mask_hr)
-    stored = StoredMaps(
-        level=level,
-        methods=methods,
-        baselines=baselines,
-        smoothing=smoothing,
-        kinds=kinds,
-        primary=primary,
-        minus_others=minus_others,
-    )
-    shown = {}
-    files: dict[str, str] = {}
-    for contrast, stat, fwhm in sorted(
-        shown_maps.stats, key=lambda key: (key[0] != judged, key[0] != "all", key[2])
-    ):
-        if stat == display.statistic:
-            by_series = shown_maps.stats[contrast, stat, fwhm]
-            names = run_maps_figures.ordered(by_series, series_names)
-            width = f"{fwhm:g} mm" if fwhm else "none"
-            shown[contrast, width] = _Read({name: by_series[name] for name in names})
-            files |= {
-                map_key(contrast, width, name): derivative_path(
-                    {
-                        **entities,
-                        **by_series[name].entities,
-                        "datatype": "func",
-                        "extension": ".nii.gz",
-                    }
-                )
-                for name in names
-                if stored.holds(name, contrast, fwhm, stat)
-            }
-    below = onto(guide_hr or boldref, *grid)
-    mni = None
-    if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
-        mni = _mni(bold_mask_hr, boldref2t1w_xfm, std2t1w_xfm)
-    viewer = viewer_html(
-        shown,
-        below,
-        bold_mask_hr,
-        display=display,
-        files=files,
-        first_series=verdict["best"],
-        room=room_of(n_runs),
-        mni=mni,
-        definitions=_definitions(shown),
-    )
-    return viewer or None
-
-
-def _definitions(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list[tuple[str, str]]:
-    """Return labels and descriptions of the series in the viewer, except undescribed series."""
-    from bids_sr.evaluation.series_text import description_of
-    from bids_sr.figures.map_viewer import TITLES
-
-    names = dict.fromkeys(name for by_series in maps.values() for name in by_series)
-    described = ((TITLES.get(name, name), description_of(name)) for name in names)
-    return [(title, text) for title, text in described if text]
-
-
-def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:
-    """Return MNI coordinates of nodes that cover the field of view of a mask.
-
-    The transform `boldref2t1w` has the shape (1, 4, 4) in RAS+ mm. The file `std2t1w` contains the
-    transform from the template to the T1w image.
-    """
-    from bids_sr.figures.map_viewer import mni_nodes
-    from bids_sr.figures.slices import canonical
-
-    volume = canonical(mask)
-    nodes = mni_nodes(volume.data.shape, volume.affine)
-    points = _mni_points(nodes.reshape(-1, 3), boldref2t1w, std2t1w)
-    return points.reshape(nodes.shape)
-
-
-def _mni_points(points: Array, boldref2t1w: Array, std2t1w: Path) -> Array:
-    """Return MNI coordinates (N, 3) of points in the space of the run (N, 3; RAS+ mm)."""
-    from bids_sr.registration.ants import apply_to_points
-    from bids_sr.registration.bold_to_anat import boldref_onward
-
-    with TemporaryDirectory() as folder:
-        chain = boldref_onward(boldref2t1w[0], [std2t1w], Path(folder))
-        return apply_to_points(points.tolist(), chain, seed=1)

@@ -10,8 +10,8 @@ from bids_sr.evaluation.evidence import strongest
 from bids_sr.metrics.rows import MetricRow, VerdictFacts
 from bids_sr.pipeline.artifacts import Derivative, Facts, Volume
 from bids_sr.series import MEASURED, RAW, kind_of
-from bids_sr.steps.activation import sorted_maps
 from bids_sr.steps.figures.display_grids import grid_of, onto
+from bids_sr.steps.map_comparison import sorted_maps
 
 if TYPE_CHECKING:
     from bids_sr.figures.maps import Display, Scene

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask
-from bids_sr.pipeline.step import HERE, enumerated, step
+from bids_sr.pipeline.step import HERE, step
 from bids_sr.sr.method import Cost
 from bids_sr.steps.memory import PREPARE_SCANS
 from bids_sr.steps.structural.scans import (
@@ -27,45 +27,6 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 _Scans = tuple[list[Map], list[Map], list[Map], Mask, Mask, Facts]
-_TO_TEMPLATE = (
-    "aligned to the high-resolution {} scan, which was aligned to the template, with %s that"
-    " maximize mutual information in ANTs [@ants]; cropped to the intracranial volume of the"
-    " template;"
-)
-_ALIGNED = {
-    "rigid": (
-        "aligned to the high-resolution {} scan with a rigid transform that maximizes mutual"
-        " information in ANTs [@ants]"
-    ),
-    "affine": (
-        "aligned to the high-resolution {} scan with an affine transform that maximizes mutual"
-        " information in ANTs [@ants]"
-    ),
-    "nonlinear": (
-        "aligned to the high-resolution {} scan with an affine transform and a symmetric"
-        " deformation that maximize mutual information in ANTs [@ants]"
-    ),
-    "template-rigid": _TO_TEMPLATE % "rigid transforms",
-    "template": _TO_TEMPLATE % "affine transforms",
-    # The registration to the template maximizes a metric other than mutual information.
-    "template-warp": (
-        "aligned to the high-resolution {} scan, which was aligned to the template, with affine"
-        " transforms and symmetric deformations in ANTs [@ants]; cropped to the intracranial"
-        " volume of the template;"
-    ),
-}
-
-
-_SCALED = {
-    "percentile": (
-        "were scaled linearly to the range from 0 to 1, such that the mean intensity in the brain"
-        " was the same at both resolutions"
-    ),
-    "range": (
-        "of each scan were scaled linearly, such that the minimum was 0 and the maximum was 1"
-        " [@attention_unet]"
-    ),
-}
 _UNITS = {
     "percentile": (
         "intensities scaled to the range from 0 to 1, where 1 is the 99.9th percentile of"
@@ -86,45 +47,6 @@ _TIMES_AS_LONG = {
 """Processor time relative to a rigid alignment; the value for affine was measured, the others are
 estimated from numbers of iterations.
 """
-
-
-def describe_preparation(
-    suffixes: Sequence[str],
-    align: AlignmentModel,
-    scale: IntensityScaling,
-    extracted: Extracted,
-    tools: Tools,
-) -> str:
-    """Return methods text of the preparation of scans of both resolutions.
-
-    `suffixes` are the BIDS suffixes of the contrasts; the first defines the frame.
-    """
-    first, contrasts = suffixes[0], " and ".join(suffixes)
-    aligned = _ALIGNED[align].format(first)
-    trilinear = (
-        " For trilinear interpolation, low-resolution scans were aligned with FSL FLIRT [@flirt]"
-        " and the correlation ratio cost function."
-    )
-    return (
-        f"The high- and low-resolution {contrasts} scans were {_corrected(tools)}, {aligned}"
-        f" and resampled with a single interpolation. The brain was"
-        f" {_brain_text(extracted, tools)}. Intensities {_SCALED[scale]}."
-        f"{trilinear * (tools == 'fsl')}"
-    )
-
-
-def _corrected(tools: Tools) -> str:
-    bias = "FSL FAST [@fast]" if tools == "fsl" else "N4 [@n4]"
-    return f"corrected for intensity non-uniformity with {bias}"
-
-
-def _brain_text(extracted: Extracted, tools: Tools) -> str:
-    brain = (
-        "extracted with FSL BET2 [@bet]"
-        if tools == "fsl"
-        else "extracted with the brain mask of the template"
-    )
-    return f"{brain}, dilated by 6 mm" if extracted == "intracranial" else brain
 
 
 _MASKED = {"brain": "brain", "intracranial": "brain mask dilated by 6 mm"}
@@ -271,13 +193,6 @@ def _external_tools(
     return unbias, extract_brain, align_linear
 
 
-CONTROL_PREPARATION_TEXT = (
-    "High-resolution scans of participants without low-resolution scans were preprocessed in"
-    " the same way."
-)
-"""Methods text of the preparation of high-resolution scans without low-resolution scans."""
-
-
 @step(
     makes=("fine_scans", "scan_mask", "scan_brain", "scan_facts"),
     memory=PREPARE_SCANS,
@@ -348,47 +263,11 @@ def prepare_control(
     return scans, mask, brain, facts
 
 
-_SCALED_ALONE = {
-    "percentile": ("were scaled linearly, such that the 99.9th percentile of the brain was 1"),
-    "range": _SCALED["range"],
-}
-
-
 def _grid_of_model(first: str, align: str) -> str:
     """Return the description of a grid without a high-resolution scan, for sidecars."""
     if align.startswith("template"):
         return "grid with the voxel size of the model, covering the template brain"
     return f"grid with the voxel size of the model, covering the low-resolution {first} scan"
-
-
-def describe_lowres_preparation(
-    suffixes: Sequence[str],
-    align: AlignmentModel,
-    scale: IntensityScaling,
-    extracted: Extracted,
-    tools: Tools,
-    grid_mm: Sequence[float],
-) -> str:
-    """Return methods text of the preparation of low-resolution scans for the grid of a model.
-
-    `suffixes` are the BIDS suffixes of the contrasts; the first defines the frame. `grid_mm` is
-    the voxel size (mm).
-    """
-    aligned = _ALIGNED[align].replace("high-resolution", "low-resolution").format(suffixes[0])
-    size = " × ".join(f"{mm:g}" for mm in grid_mm)
-    around = "the template's brain" if align.startswith("template") else "this scan"
-    trilinear = (
-        " For trilinear interpolation, these scans were aligned with FSL FLIRT [@flirt] and the"
-        " correlation ratio cost function."
-    )
-    return (
-        f"The {enumerated(suffixes)} scans of participants without high-resolution scans were"
-        f" {_corrected(tools)}, {aligned} and resampled with a single interpolation to a grid"
-        f" around {around} with the voxel size of the model ({size} mm). The brain was"
-        f" {_brain_text(extracted, tools)}. Intensities {_SCALED_ALONE[scale]}. For these"
-        " participants, accuracy was not measured because there are no measured high-resolution"
-        f" scans.{trilinear * (tools == 'fsl')}"
-    )
 
 
 @step(

@@ -14,7 +14,7 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.steps.quality import compare_masks
+from bids_sr.steps.quality.mask_comparison import compare_masks
 
 SHAPE, AFFINE = (40, 40, 24), np.diag([4.0, 4.0, 4.0, 1.0])
 

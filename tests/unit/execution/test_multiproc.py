@@ -23,9 +23,9 @@ from bids_sr.execution.execute import configure_nipype, execute
 from bids_sr.execution.multiproc import ResilientMultiProc
 from bids_sr.execution.step_warnings import _forget_warnings, keep_warnings
 from bids_sr.notices import CODES, RECORD, Notice, record, recorded
+from bids_sr.steps.bold_reference import mask_head
 from bids_sr.steps.figures.anatomy import draw_brain
 from bids_sr.steps.judgment import judge
-from bids_sr.steps.motion import mask_head
 
 
 @pytest.fixture(autouse=True, scope="module")

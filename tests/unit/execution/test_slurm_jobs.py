@@ -482,9 +482,10 @@ def test_a_job_says_that_its_step_failed(tmp_path: Path) -> None:
 
 
 def test_small_steps_say_so(tmp_path: Path) -> None:
-    from bids_sr.steps.activation import compare_maps, join_quality
-    from bids_sr.steps.evaluation import gather_tested
+    from bids_sr.steps.activation import join_quality
     from bids_sr.steps.judgment import judge, raise_flags
+    from bids_sr.steps.map_comparison import compare_maps
+    from bids_sr.steps.self_test import gather_tested
 
     for each in (join_quality, gather_tested, judge, raise_flags):
         assert is_small(pe.Node(each.interface(), name="m")), each.__name__

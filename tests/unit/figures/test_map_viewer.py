@@ -29,8 +29,9 @@ from bids_sr.figures.maps import CC_DISPLAY, T_DISPLAY
 from bids_sr.figures.slices import canonical
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import Derivative, Volume
+from bids_sr.steps.figures.map_viewer import _Read, show_viewer
 from bids_sr.steps.figures.maps import draw_activation
-from bids_sr.steps.figures.overview import _Read, draw_overview, show_viewer
+from bids_sr.steps.figures.overview import draw_overview
 
 FINE, COARSE = np.diag([-3.0, 3, 3, 1]), np.diag([-6.0, 6, 3, 1])
 MASK = np.ones((12, 12, 5))

@@ -109,7 +109,7 @@ def test_names_on_the_page_of_the_architecture_are_in_the_code():
 
 def test_the_examples_of_a_step_and_its_call_are_of_the_code():
     step, calls = scripts(ROOT / "docs/architecture.md")
-    assert step in (ROOT / "bids_sr/steps/motion.py").read_text()
+    assert step in (ROOT / "bids_sr/steps/bold_reference.py").read_text()
     lines = (ROOT / "workflows/fit_run.py").read_text().splitlines()
     called = [line.strip() for line in lines]
     assert [line for line in calls.splitlines() if line not in called] == []

@@ -42,7 +42,7 @@ from bids_sr.preflight.events import ordered
 from bids_sr.preflight.plan_text import _cost_table, notes
 from bids_sr.preflight.run_model import contrasts_of_runs
 from bids_sr.sr.method import Cost, get_method
-from bids_sr.steps import motion
+from bids_sr.steps import bold_reference
 
 NO_VALIDATOR = Selection(skip_bids_validation=True)
 Planned = Callable[..., Plan]
@@ -424,7 +424,7 @@ class TestEstimate:
         settings = settings_for(maker)
         before = stage_minutes(settings)
         dear = Cost(always=6000.0)
-        monkeypatch.setattr(motion.average_volumes, "cost", dear)
+        monkeypatch.setattr(bold_reference.average_volumes, "cost", dear)
         after = stage_minutes(settings)
         stage = "head-motion and slice-timing correction"
         assert after.pop(stage) == pytest.approx(before.pop(stage) + 100, abs=0.1)

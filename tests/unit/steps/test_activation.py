@@ -21,7 +21,8 @@ from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import COLUMNS, read_frame
 from bids_sr.pipeline.artifacts import Derivative, Map
 from bids_sr.pipeline.store import derivative_path
-from bids_sr.steps.activation import compare_maps, describe_maps, join_quality, map_series
+from bids_sr.steps.activation import describe_maps, join_quality, map_series
+from bids_sr.steps.map_comparison import compare_maps
 
 CONTRASTS = {
     "thumb": {"thumb": 1.0},

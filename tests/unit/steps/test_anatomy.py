@@ -27,7 +27,7 @@ from bids_sr.spatial import coarse_grids, similarity
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
-from bids_sr.steps import anatomy
+from bids_sr.steps import anatomy, atlas_regions
 
 # takes a template point to its point in the head
 POSE = rigid_matrix([6, -25, 18, 0.30, 0.05, -0.08], [0, -18, 10])
@@ -326,7 +326,7 @@ def placed_atlas(
     heads: Heads, to_std: Path, atlas: str = "AAL2"
 ) -> tuple[Volume, Volume, pd.DataFrame, list[Path]]:
     space = "MNI152NLin2009aSym"
-    return anatomy.place_atlas(
+    return atlas_regions.place_atlas(
         heads.head, heads.template, to_std, atlas=atlas, template_space=space, random_seed=1
     )
 
@@ -335,7 +335,7 @@ def region_of(
     heads: Heads, to_std: Path, roi: str, atlas: str = "AAL2"
 ) -> tuple[Volume, Volume, list[Path]]:
     image, _, table, xfms = placed_atlas(heads, to_std, atlas)
-    return anatomy.define_region(
+    return atlas_regions.define_region(
         heads.head,
         heads.true,
         heads.template,
@@ -433,7 +433,7 @@ def test_the_brain_or_a_file_may_be_the_region(heads: Heads, to_std: Path, tmp_p
     ],
 )
 def test_the_region_is_named_in_the_methods_text(roi: str, atlas: str, words: str) -> None:
-    assert anatomy.describe_region(roi, atlas) == f"The region of interest was {words}"
+    assert atlas_regions.describe_region(roi, atlas) == f"The region of interest was {words}"
 
 
 def test_which_space_a_file_is_in_is_told_from_its_field_of_view(tmp_path: Path) -> None:

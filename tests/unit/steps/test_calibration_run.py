@@ -23,9 +23,9 @@ from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.listing import who_makes_what
 from bids_sr.pipeline.nodes import Scope
 from bids_sr.pipeline.outputs import Outputs
-from bids_sr.registration import calibration_alignment
+from bids_sr.registration import calibration_alignment, calibration_fluctuations
 from bids_sr.spatial.transforms import displacement, rigid_matrix
-from bids_sr.steps import motion
+from bids_sr.steps import acquired_series, bold_reference
 from bids_sr.steps.calibration_run import measure_calibration, register_calibration
 from bids_sr.workflows.fit_run import estimate_motion, fit_calibration
 
@@ -108,7 +108,7 @@ def test_motion_is_undone_before_anything_is_measured(
     assert facts["reason"].startswith(
         "the head moved by 3.0 mm during the calibration run; at most 1 mm"
     )
-    monkeypatch.setattr(calibration_alignment, "_MOST_MOTION_MM", 5.0)
+    monkeypatch.setattr(calibration_fluctuations, "_MOST_MOTION_MM", 5.0)
     found, facts = made.measure()
     assert facts["usable"] is True
     inside = ndimage.binary_erosion(brain())
@@ -131,7 +131,7 @@ def test_dummies_and_spikes_are_left_out_and_numbered_as_in_the_file(made: Made)
 def test_the_task_is_taken_out_where_events_tell_it(made: Made, tmp_path: Path) -> None:
     events = tmp_path / "events.tsv"
     events.write_text("onset\tduration\ttrial_type\n8\t10\ttap\n28\t10\trest\n")
-    course = calibration_alignment._task_regressors(events, 2.0, 20)
+    course = calibration_fluctuations._task_regressors(events, 2.0, 20)
     assert course.shape == (20, 1)  # rest is no condition
     made.data[brain()] += 120 * course[:, 0]
     kept, before = made.measure()
@@ -284,7 +284,7 @@ def test_the_transform_takes_a_boldref_point_to_its_calibration_point(
     assert facts["overlap"] > 0.95
     assert facts["correlation"] > 0.95
     assert facts["edges_apart_mm"] < 0.6
-    assert calibration_alignment.objection(facts) == ""
+    assert calibration_fluctuations.objection(facts) == ""
 
 
 def test_another_head_is_seen(heads: Any, tmp_path: Path) -> None:
@@ -297,9 +297,9 @@ def test_another_head_is_seen(heads: Any, tmp_path: Path) -> None:
     )
     _, facts = register(heads, tmp_path, calibration_ref=Volume(data=other, affine=fine.affine))
     assert facts["correlation"] < 0.5 or facts["overlap"] < 0.5
-    assert "does not match the BOLD run" in calibration_alignment.objection(
+    assert "does not match the BOLD run" in calibration_fluctuations.objection(
         facts
-    ) or "covers only" in calibration_alignment.objection(facts)
+    ) or "covers only" in calibration_fluctuations.objection(facts)
 
 
 def test_one_without_overlap_is_seen(heads: Any, tmp_path: Path) -> None:
@@ -313,15 +313,15 @@ def test_one_without_overlap_is_seen(heads: Any, tmp_path: Path) -> None:
         boldref, mask, part, fine_mask[..., 14:], true, (2.0, 2.0, 1.0)
     )
     assert 0.05 < facts["overlap"] < 0.4
-    assert "of the brain in the BOLD run" in calibration_alignment.objection(facts)
+    assert "of the brain in the BOLD run" in calibration_fluctuations.objection(facts)
 
 
 def test_its_head_motion_is_its_own() -> None:
     """Its reference is not taken for that of the run, and the run finds what is made of it."""
     root = Scope("run_wf")
     with Flow(root), subworkflow("calibration_wf"):
-        bold = motion.import_series(Path("calibration.nii"), tr=3.0, axis_order=AS_STORED)
-        n_dummy = motion.count_dummies(bold, dummy_scans=None)
+        bold = acquired_series.import_series(Path("calibration.nii"), tr=3.0, axis_order=AS_STORED)
+        n_dummy = bold_reference.count_dummies(bold, dummy_scans=None)
         calibration = fit_calibration(
             bold,
             n_dummy,

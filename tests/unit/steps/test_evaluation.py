@@ -18,14 +18,14 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.series import PCA_RANKS
+from bids_sr.steps.block_effects import measure_effects
 from bids_sr.steps.evaluation import (
     compare_halves,
     compare_images,
     compare_with_truth,
     gather_fine_effects,
-    gather_tested,
-    measure_effects,
 )
+from bids_sr.steps.self_test import gather_tested
 
 SHAPE, N = (16, 14, 3), 100
 AFFINE = np.array([[2.0, 0, 0, -16], [0, 2.0, 0, -14], [0, 0, 4.0, -4], [0, 0, 0, 1]])

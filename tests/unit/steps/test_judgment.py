@@ -14,9 +14,10 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.rows import MetricRow
 from bids_sr.pipeline.artifacts import Derivative
-from bids_sr.steps.activation import map_series, sorted_maps
+from bids_sr.steps.activation import map_series
 from bids_sr.steps.evaluation import join_evaluation
 from bids_sr.steps.judgment import _maps_of_raw, judge, raise_flags
+from bids_sr.steps.map_comparison import sorted_maps
 from bids_sr.steps.region_growth import grow_region
 
 CONTRASTS = {

@@ -26,8 +26,8 @@ from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.nodes import Scope
 from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.transforms import displacement, invert, rigid_matrix
-from bids_sr.steps import motion
-from bids_sr.steps.super_resolution import undo_motion
+from bids_sr.steps import acquired_series, bold_reference, motion, run_confounds, temporal_model
+from bids_sr.steps.resampled_series import undo_motion
 from bids_sr.workflows.fit_run import correct_acquired, estimate_motion
 
 SHAPE, VOLUMES = (24, 26, 14), 14
@@ -99,19 +99,19 @@ TIMES = [round(2.0 * k / SHAPE[2], 4) for k in range(SHAPE[2])]
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory, bold: Path) -> Ran:
     here = tmp_path_factory.mktemp("ran")
-    series = motion.import_series(bold, here, tr=2.0, axis_order=AS_STORED)
-    n_dummy = motion.count_dummies(series, dummy_scans=None)
-    boldref = motion.average_volumes(series, n_dummy=n_dummy)
-    mask = motion.mask_head(boldref)
+    series = acquired_series.import_series(bold, here, tr=2.0, axis_order=AS_STORED)
+    n_dummy = bold_reference.count_dummies(series, dummy_scans=None)
+    boldref = bold_reference.average_volumes(series, n_dummy=n_dummy)
+    mask = bold_reference.mask_head(boldref)
     xfms, table = motion.estimate_motion(series, boldref, mask, n_dummy=n_dummy)
-    stc = motion.correct_slice_timing(
+    stc = acquired_series.correct_slice_timing(
         series, here, slice_times=TIMES, start_time=1.0, n_dummy=n_dummy
     )
     return Ran(series, n_dummy, boldref, mask, xfms, table, stc)
 
 
 def test_import_is_exact_and_keeps_the_header(tmp_path: Path, bold: Path) -> None:
-    out = motion.import_series(bold, tmp_path, tr=2.0, axis_order=AS_STORED).path
+    out = acquired_series.import_series(bold, tmp_path, tr=2.0, axis_order=AS_STORED).path
     assert out.suffix == ".nii"
     image, source = nib.load(out), nib.load(bold)
     np.testing.assert_array_equal(np.asarray(image.dataobj), source.get_fdata(dtype=np.float32))
@@ -130,9 +130,9 @@ def test_slices_are_brought_to_one_time_by_the_repetition_time_of_the_sidecar(
     found = []
     for name, file in (("sound", bold), ("wrong", tmp_path / "wrong.nii.gz")):
         (here := tmp_path / name).mkdir()
-        series = motion.import_series(file, here, tr=2.0, axis_order=AS_STORED)
+        series = acquired_series.import_series(file, here, tr=2.0, axis_order=AS_STORED)
         times = [0.4 * k % 2 for k in range(SHAPE[2])]
-        timed = motion.correct_slice_timing(
+        timed = acquired_series.correct_slice_timing(
             series, here, slice_times=times, start_time=1.0, n_dummy=0
         )
         found.append(nib.load(timed.path))
@@ -144,7 +144,7 @@ def test_a_large_series_in_time_takes_half_of_the_bytes(
     tmp_path: Path, ran: Ran, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nifti, "LARGE", 1000)
-    with motion.correct_slice_timing(
+    with acquired_series.correct_slice_timing(
         ran.bold, tmp_path, slice_times=TIMES, start_time=1.0, n_dummy=ran.n_dummy
     ) as half:
         assert half.path.stat().st_size < 0.6 * ran.stc.path.stat().st_size
@@ -155,11 +155,11 @@ def test_a_large_series_in_time_takes_half_of_the_bytes(
 
 def test_dummies_are_detected_or_taken_from_the_user(bold: Path) -> None:
     with SeriesReader(bold) as series:
-        assert motion.count_dummies(series, dummy_scans=None) == 2
-        assert motion.count_dummies(series, dummy_scans=0) == 0
-        assert motion.count_dummies(series, dummy_scans=5) == 5
+        assert bold_reference.count_dummies(series, dummy_scans=None) == 2
+        assert bold_reference.count_dummies(series, dummy_scans=0) == 0
+        assert bold_reference.count_dummies(series, dummy_scans=5) == 5
         with pytest.raises(ValueError, match="13 of 14 volumes are non-steady-state"):
-            motion.count_dummies(series, dummy_scans=13)
+            bold_reference.count_dummies(series, dummy_scans=13)
 
 
 def test_transforms_take_boldref_points_into_each_volume(
@@ -197,7 +197,7 @@ def test_slice_timing_acts_in_time_only(ran: Ran, tmp_path: Path, bold: Path) ->
         assert ran.stc.tr == pytest.approx(2.0)
         np.testing.assert_array_equal(ran.stc.volume(0), source.volume(0))  # a dummy volume
         assert np.abs(ran.stc.volume(6) - source.volume(6)).max() > 5
-    same = motion.correct_slice_timing(
+    same = acquired_series.correct_slice_timing(
         ran.bold, tmp_path, slice_times=[0.5] * SHAPE[2], start_time=0.5, n_dummy=0
     )
     np.testing.assert_array_equal(load_image(same.path)[0], load_image(ran.bold.path)[0])
@@ -207,8 +207,8 @@ def test_the_same_through_nipype_on_files(ran: Ran, tmp_path: Path, bold: Path) 
     """Also the bytes: nothing is lost on the way to a file and back."""
     run = Scope("wf")
     with Flow(run):
-        series = motion.import_series(bold, tr=2.0, axis_order=AS_STORED)
-        n_dummy = motion.count_dummies(series, dummy_scans=None)
+        series = acquired_series.import_series(bold, tr=2.0, axis_order=AS_STORED)
+        n_dummy = bold_reference.count_dummies(series, dummy_scans=None)
         estimate_motion(series, n_dummy)
         correct_acquired(series, n_dummy, slice_times=TIMES, start_time=1.0, input_smoothing=0.0)
     graph = Graph(run)
@@ -226,9 +226,11 @@ def test_the_same_through_nipype_on_files(ran: Ran, tmp_path: Path, bold: Path) 
 
 def test_the_methods_text_says_how_volumes_were_chosen_and_corrected() -> None:
     detected = "Non-steady-state volumes were detected from the global signal"
-    assert motion.describe_boldref(None).startswith(detected)
-    assert motion.describe_boldref(3).startswith("The first 3 volumes were treated as")
-    assert motion.describe_slice_timing(1.0).endswith("to 1 s after the start of the volume.")
+    assert bold_reference.describe_boldref(None).startswith(detected)
+    assert bold_reference.describe_boldref(3).startswith("The first 3 volumes were treated as")
+    assert acquired_series.describe_slice_timing(1.0).endswith(
+        "to 1 s after the start of the volume."
+    )
 
 
 def _resampled(series: Path, ran: Ran, xfms: np.ndarray, here: Path) -> Path:
@@ -255,8 +257,8 @@ def test_identity_transforms_return_the_series(ran: Ran, tmp_path: Path, bold: P
 
 
 def test_confounds_table_and_sidecar(ran: Ran, tmp_path: Path) -> None:
-    port = motion.gather_confounds.outputs["confounds"]
-    table, described = motion.gather_confounds(
+    port = run_confounds.gather_confounds.outputs["confounds"]
+    table, described = run_confounds.gather_confounds(
         ran.stc, ran.mask, ran.motion, ran.xfms, n_dummy=2, **HOW
     )
     rows = Path(port.save(table, tmp_path / "confounds")).read_text().splitlines()
@@ -274,7 +276,7 @@ def test_tissues_of_a_doubtful_brain_are_no_confounds(ran: Ran) -> None:
     tpms = [ran.mask.like((ran.mask.data * (bands == k)).astype(np.float32)) for k in range(3)]
     for doubts in ([], ["its brain mask holds 2080 ml"]):
         facts = {"brain_doubts": doubts}
-        table, described = motion.gather_confounds(
+        table, described = run_confounds.gather_confounds(
             ran.stc, ran.mask, ran.motion, ran.xfms, tpms, facts, n_dummy=2, **HOW
         )
         assert ("white_matter" in table) == (not doubts)
@@ -284,33 +286,33 @@ def test_tissues_of_a_doubtful_brain_are_no_confounds(ran: Ran) -> None:
 
 
 def test_boldref_and_mask_are_the_same_twice(ran: Ran) -> None:
-    again = motion.average_volumes(ran.bold, n_dummy=2)
+    again = bold_reference.average_volumes(ran.bold, n_dummy=2)
     np.testing.assert_array_equal(again.data, ran.boldref.data)
-    np.testing.assert_array_equal(motion.mask_head(again).data, ran.mask.data)
+    np.testing.assert_array_equal(bold_reference.mask_head(again).data, ran.mask.data)
 
 
 def test_confounds_need_a_mask_that_fits(ran: Ran) -> None:
     small = Volume(np.ones((3, 3, 3), bool), np.eye(4))
     with pytest.raises(ValueError, match=r"stc\.nii"):
-        motion.gather_confounds(ran.stc, small, ran.motion, ran.xfms, n_dummy=2, **HOW)
+        run_confounds.gather_confounds(ran.stc, small, ran.motion, ran.xfms, n_dummy=2, **HOW)
 
 
 def test_confounds_of_motion_stand_beside_those_that_are_known() -> None:
     rng = np.random.default_rng(0)
     table = pd.DataFrame(rng.normal(size=(6, 6)), columns=list(MOTION)).assign(residual=np.nan)
-    alone = motion.motion_confounds(table)
+    alone = run_confounds.motion_confounds(table)
     assert {f"{name}_derivative1" for name in MOTION} < {*alone}
     change = np.abs(np.diff(table[list(MOTION)].to_numpy(), axis=0)) * ([1.0] * 3 + [50.0] * 3)
     np.testing.assert_allclose(alone.framewise_displacement[1:], change.sum(1))
     known = pd.DataFrame({"trans_x": np.arange(6.0), "csf": np.ones(6)})
-    both = motion.motion_confounds(table, known)
+    both = run_confounds.motion_confounds(table, known)
     assert both.trans_x.tolist() == [0, 1, 2, 3, 4, 5]
     assert both.csf.tolist() == [1] * 6
     np.testing.assert_array_equal(both.framewise_displacement, alone.framewise_displacement)
 
 
 def test_the_methods_text_tells_how_echoes_were_combined() -> None:
-    text = motion.describe_echoes([13.0, 29.0, 45.0])
+    text = acquired_series.describe_echoes([13.0, 29.0, 45.0])
     assert "(echo times 13, 29 and 45 ms)" in text
     assert "[@tedana]" in text
 
@@ -341,7 +343,7 @@ MODELED = {
 
 def test_the_temporal_model_is_part_of_the_confounds_and_its_numbers_are_told(tmp_path) -> None:
     table = _moving_table()
-    confounds, columns, added, facts = motion.model_time(table, {"x": {}}, **MODELED)
+    confounds, columns, added, facts = temporal_model.model_time(table, {"x": {}}, **MODELED)
     assert list(confounds) == [*table, *added]
     assert set(columns) == {"x", *added}
     assert facts == {
@@ -356,13 +358,13 @@ def test_the_temporal_model_is_part_of_the_confounds_and_its_numbers_are_told(tm
     model = time_model(
         MODELED["fd_censor"], MODELED["enorm_censor"], MODELED["band_pass"], MODELED["drift"]
     )
-    before = motion.describe_time_model(model)
-    after = motion.describe_censored(model, [tmp_path], 0)
+    before = temporal_model.describe_time_model(model)
+    after = temporal_model.describe_censored(model, [tmp_path], 0)
     assert "framewise displacement above 0.5 mm were censored" in before
     assert "(0.01 to 0.2 Hz)" in before
     assert "Legendre polynomials up to order 2" in before
     assert after == f"{before} 3 of 56 volumes (5.4%) were censored."
-    both = motion.describe_censored(model, [tmp_path, tmp_path], 0)
+    both = temporal_model.describe_censored(model, [tmp_path, tmp_path], 0)
     assert "In 2 runs, 5.4% to 5.4% of the volumes were censored (3 of 56, 3 of 56)." in both
 
 
@@ -370,7 +372,7 @@ def test_a_run_that_keeps_too_few_volumes_ends_with_the_reason_and_the_option() 
     with pytest.raises(
         TooFewVolumes, match=r"0 of 56 steady-state volumes remain, because the other 56"
     ) as error:
-        motion.model_time(_moving_table(), **{**MODELED, "fd_censor": 0.05})
+        temporal_model.model_time(_moving_table(), **{**MODELED, "fd_censor": 0.05})
     assert "Use a higher --fd-censor or a wider --band-pass" in str(error.value)
 
 
@@ -381,6 +383,6 @@ def test_a_head_smaller_than_any_humans_is_told(
     head = np.zeros(SHAPE, dtype=np.float32)
     head[2:22, 3:23, 2:12] = 100.0
     small = Volume(head, np.diag([scale, scale, scale, 1.0]) @ AFFINE)
-    assert 3000 < motion.mask_head(small).data.sum() < 4500
+    assert 3000 < bold_reference.mask_head(small).data.sum() < 4500
     assert caplog.text.count("smaller than a human head") == bool(words)
     assert words in caplog.text

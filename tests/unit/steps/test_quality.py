@@ -25,7 +25,12 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import model
 from bids_sr.sr.models.domain import _domain_entry
-from bids_sr.steps import quality
+from bids_sr.steps.quality import (
+    edge_comparison,
+    ensemble_uncertainty,
+    network_precision,
+    training_domain,
+)
 
 LOW, TWO = (16, 16, 6), (2.0, 2.0, 1.0)
 LOW_AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
@@ -105,7 +110,9 @@ def test_uncertainty_is_the_spread_between_members(tmp_path: Path) -> None:
         for k, name in enumerate(names, 1)
     }
     own = save_effects(effects("srgan", 0), tmp_path / "srgan.npz")
-    rows, maps = quality.measure_uncertainty(own, MASK, members, series_name="srgan", **GIVEN)
+    rows, maps = ensemble_uncertainty.measure_uncertainty(
+        own, MASK, members, series_name="srgan", **GIVEN
+    )
     check_maps(maps, "ensemblesd", "srgan")
     # four blocks of unit noise each in both conditions: standard deviation 1/2 for a, 1/sqrt(2)
     # for the difference
@@ -121,7 +128,7 @@ def test_effects_on_another_grid_are_refused(tmp_path: Path) -> None:
     members = {"sblSeed1": save_effects(effects("sblSeed1", 1), tmp_path / "1.npz")}
     own = save_effects(effects("sbl", 0), tmp_path / "sbl.npz")
     with pytest.raises(ValueError, match=r"effects of sbl .*are not on the grid of the mask"):
-        quality.measure_uncertainty(own, other, members, series_name="sbl", **GIVEN)
+        ensemble_uncertainty.measure_uncertainty(own, other, members, series_name="sbl", **GIVEN)
 
 
 @pytest.fixture
@@ -170,26 +177,29 @@ def bold(tmp_path: Path) -> dict[str, Any]:
 
 def test_fp32_and_auto_on_a_processor_try_nothing(bold: dict[str, Any]) -> None:
     for asked in ("auto", "fp32"):
-        assert quality.guard_precision(**bold, precision=asked, force=False) == ("fp32", [])
+        assert network_precision.guard_precision(**bold, precision=asked, force=False) == (
+            "fp32",
+            [],
+        )
 
 
 def test_bf16_is_tried_refused_with_its_figure_and_can_be_forced(
     bold: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quality, "_TRIED_SLICES", 2)
-    monkeypatch.setattr(quality, "_LARGEST_CHANGE", 0.001)
+    monkeypatch.setattr(network_precision, "_TRIED_SLICES", 2)
+    monkeypatch.setattr(network_precision, "_LARGEST_CHANGE", 0.001)
     with pytest.raises(
         ValueError,
         match=r"bf16 precision changes the t values by 0\.\d+ standard.*at most 0\.001.*--force",
     ):
-        quality.guard_precision(**bold, precision="bf16", force=False)
-    chosen, rows = quality.guard_precision(**bold, precision="bf16", force=True)
+        network_precision.guard_precision(**bold, precision="bf16", force=False)
+    chosen, rows = network_precision.guard_precision(**bold, precision="bf16", force=True)
     assert chosen == "bf16"
     rows = by(rows, "precision_change", series="srgan", region="brain")
     assert {row.contrast for row in rows} == set(CONTRASTS)
     assert 0.001 < max(row.value for row in rows) < 3
-    monkeypatch.setattr(quality, "_LARGEST_CHANGE", 10.0)
-    assert quality.guard_precision(**bold, precision="bf16", force=False)[0] == "bf16"
+    monkeypatch.setattr(network_precision, "_LARGEST_CHANGE", 10.0)
+    assert network_precision.guard_precision(**bold, precision="bf16", force=False)[0] == "bf16"
 
 
 def test_bf16_is_tried_with_the_confounds_of_the_maps(
@@ -198,11 +208,13 @@ def test_bf16_is_tried_with_the_confounds_of_the_maps(
     table = pd.DataFrame(np.random.default_rng(1).random((40, 13)), columns=[*MOTION, "csf"])
     designs: list[Design] = []
     monkeypatch.setattr(
-        quality, "_measure_t_change", lambda *given: designs.append(given[4]) or {"a": 0.0}
+        network_precision,
+        "_measure_t_change",
+        lambda *given: designs.append(given[4]) or {"a": 0.0},
     )
     for nuisance, n in ((None, 12), (["csf"], 1)):
         given = {**bold, "confounds": table, "nuisance": nuisance}
-        quality.guard_precision(**given, precision="bf16", force=False)
+        network_precision.guard_precision(**given, precision="bf16", force=False)
         assert len({*designs[-1].columns} & {*table}) == n
 
 
@@ -210,7 +222,7 @@ def test_the_domain_gate_passes_its_own_and_warns_of_others(
     bold: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     def gate(boldref: Volume) -> list[MetricRow]:
-        return quality.check_domain(
+        return training_domain.check_domain(
             bold["model_file"], boldref, bold["bold_mask"], series_name="srgan"
         )
 
@@ -235,7 +247,9 @@ def test_edges_apart_are_warned_of_by_name(caplog: pytest.LogCaptureFixture) -> 
     low = image(2.5).reshape(48, 2, 48, 2, 8).mean((1, 3)).astype(np.float32)
     guide = Volume(image(0).astype(np.float32), affine)
     given = (Volume(low, LOW_AFFINE), guide, guide.like(np.ones(shape, bool)))
-    found = quality.compare_edges(*given, phase_encoding="j-", guided_names=["inject", "sbl"])
+    found = edge_comparison.compare_edges(
+        *given, phase_encoding="j-", guided_names=["inject", "sbl"]
+    )
     rows = {measure_of(row): row.value for row in found}
     assert rows["edge_mismatch"] == pytest.approx(5.0, abs=0.4)  # 2.5 fine voxels of 2 mm
     assert rows["flag_distortion"] == 1
@@ -243,13 +257,13 @@ def test_edges_apart_are_warned_of_by_name(caplog: pytest.LogCaptureFixture) -> 
     assert len(caplog.messages) == 1
     assert "inject and sbl place detail at wrong positions" in caplog.messages[0]
     caplog.clear()
-    across = quality.compare_edges(*given, phase_encoding="i", guided_names=[])
+    across = edge_comparison.compare_edges(*given, phase_encoding="i", guided_names=[])
     assert {measure_of(row): row.value for row in across}["edge_mismatch"] < 2
     assert caplog.messages == []
 
 
 def test_the_methods_text_names_the_ensembles() -> None:
-    text = quality.describe_uncertainty(["srgan", "sbl"], 3)
+    text = ensemble_uncertainty.describe_uncertainty(["srgan", "sbl"], 3)
     assert text.startswith(
         "The uncertainty of srgan and sbl was estimated as the standard deviation of the effect"
         " between 3 models"

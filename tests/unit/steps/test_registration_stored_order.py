@@ -16,9 +16,9 @@ from scipy.ndimage import gaussian_filter
 from bids_sr.glm.map_sidecars import common_sidecar
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.store import store
+from bids_sr.steps.acquired_series import import_series
 from bids_sr.steps.anatomy import correct_head
 from bids_sr.steps.imported import import_mask, rebuild_motion
-from bids_sr.steps.motion import import_series
 from bids_sr.steps.registration import truncate_pair
 
 AFFINE = np.array([[-3.0, 0, 0, 40], [0, 3, 0, -42], [0, 0, 5, -20], [0, 0, 0, 1]])

@@ -18,7 +18,8 @@ from bids_sr.io.volume import Volume
 from bids_sr.notices import UsageError
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.sr.matrices import kspace_crop
-from bids_sr.steps.super_resolution import super_resolve, undo_motion
+from bids_sr.steps.resampled_series import undo_motion
+from bids_sr.steps.super_resolution import super_resolve
 from bids_sr.steps.training import train_on_pair
 
 FACTOR = (2.0, 2.0, 1.0)

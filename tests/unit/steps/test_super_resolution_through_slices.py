@@ -14,13 +14,11 @@ from bids_sr.io.volume import Volume
 from bids_sr.registration.pair_frames import truncated_pair
 from bids_sr.sr.matrices import acquire
 from bids_sr.sr.method import get_method
-from bids_sr.steps.evaluation import _reason_untested, describe_halves, describe_known_activation
+from bids_sr.steps.evaluation import describe_halves, describe_known_activation
 from bids_sr.steps.registration import _slices_text
-from bids_sr.steps.super_resolution import (
-    another_contrast,
-    describe_all_series,
-    fine_resolution,
-)
+from bids_sr.steps.self_test import _reason_untested
+from bids_sr.steps.series_description import describe_all_series, fine_resolution
+from bids_sr.steps.t1w_pair import another_contrast
 from bids_sr.steps.training import recipe_of_slices
 
 THIN, FLAT = (2.0, 2.0, 2.0), (2.0, 2.0, 1.0)

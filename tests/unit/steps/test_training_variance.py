@@ -22,7 +22,7 @@ from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.operators import level_above, to_slices
 from bids_sr.sr.variance.in_reference import _displaced
 from bids_sr.steps import training
-from bids_sr.steps.evaluation import gather_tested
+from bids_sr.steps.self_test import gather_tested
 from bids_sr.steps.super_resolution import super_resolve
 from bids_sr.steps.training import estimate_variance
 

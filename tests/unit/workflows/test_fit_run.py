@@ -10,7 +10,7 @@ from bids_sr.io.nifti import save_image
 from bids_sr.pipeline.flow import Eager, Flow, expect_cost
 from bids_sr.pipeline.nodes import Scope
 from bids_sr.sr.method import Cost
-from bids_sr.steps import motion, super_resolution
+from bids_sr.steps import acquired_series, bold_reference, super_resolution
 from bids_sr.workflows.fit_run import (
     FittedRun,
     HeadMotion,
@@ -44,8 +44,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _fitted(file: Path, given: HeadMotion | None = None) -> FittedRun:
-    bold = motion.import_series(file, tr=2.0, axis_order=AS_STORED)
-    n_dummy = motion.count_dummies(bold, dummy_scans=0)
+    bold = acquired_series.import_series(file, tr=2.0, axis_order=AS_STORED)
+    n_dummy = bold_reference.count_dummies(bold, dummy_scans=0)
     if given is None:
         moved = estimate_motion(bold, n_dummy)
     else:
@@ -95,7 +95,7 @@ def test_a_run_is_fitted_and_its_series_are_made_without_a_graph(
 
 def test_nothing_is_corrected_where_nothing_is_asked_for(file: Path) -> None:
     with Flow(scope := Scope("wf")):
-        bold = motion.import_series(file, tr=2.0, axis_order=AS_STORED)
+        bold = acquired_series.import_series(file, tr=2.0, axis_order=AS_STORED)
         same = correct_acquired(bold, 0, slice_times=None, start_time=0.0, input_smoothing=0.0)
         correct_acquired(bold, 0, slice_times=[0.0] * 12, start_time=0.5, input_smoothing=4.0)
     assert same is bold
@@ -110,8 +110,8 @@ def test_a_series_costs_what_the_recipe_of_its_model_does(file: Path) -> None:
     plain = super_resolution.cost_of_series("bspline", "paper", ())
     assert plain.volumes < fast.volumes < paper.volumes
     with Flow(scope := Scope("wf")):
-        bold = motion.import_series(file, tr=2.0, axis_order=AS_STORED)
+        bold = acquired_series.import_series(file, tr=2.0, axis_order=AS_STORED)
         expect_cost(bold, paper)
     assert scope.nodes[0].cost == paper
-    assert motion.import_series.cost == Cost(volumes=0.02)
+    assert acquired_series.import_series.cost == Cost(volumes=0.02)
     expect_cost(3.0, paper)  # of a value nothing is said

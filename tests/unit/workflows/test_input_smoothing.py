@@ -14,7 +14,7 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.graph import Graph
 from bids_sr.pipeline.nodes import Node
 from bids_sr.preflight import check
-from bids_sr.steps import motion
+from bids_sr.steps import acquired_series
 from bids_sr.workflows.participant import graph_of
 
 STEPS = ("super_resolve", "undo_motion")
@@ -41,7 +41,7 @@ def test_each_volume_is_smoothed_in_mm(tmp_path: Path) -> None:
     zooms = (2.0, 3.0, 4.0)
     data = np.random.default_rng(0).normal(100, 10, (12, 11, 9, 5)).astype(np.float32)
     nib.Nifti1Image(data, np.diag([*zooms, 1])).to_filename(tmp_path / "a.nii")
-    series = motion.smooth_acquired(
+    series = acquired_series.smooth_acquired(
         SeriesReader(tmp_path / "a.nii"), here=tmp_path, input_smoothing=6.0
     )
     sigma = [6 / 2.354820 / mm for mm in zooms]

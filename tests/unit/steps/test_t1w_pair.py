@@ -5,7 +5,8 @@ import numpy as np
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.matrices import kspace_crop
-from bids_sr.steps.super_resolution import another_contrast, placebos_text
+from bids_sr.steps.series_description import placebos_text
+from bids_sr.steps.t1w_pair import another_contrast
 
 FACTOR = (2.0, 2.0, 1.0)
 GRID = np.diag([4.0, 4.0, 4.0, 1.0])

@@ -1,0 +1,185 @@
+"""Spatial patterns of fluctuations in a high-resolution calibration run."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from bids_sr.glm.confounds import HEAD_RADIUS_MM, framewise_displacement
+from bids_sr.glm.design import frame_times
+from bids_sr.glm.drift import drift_basis
+from bids_sr.glm.regressors import DesignError, read_events
+from bids_sr.io.arrays import Array
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.spatial.boldref import in_place
+from bids_sr.spatial.transforms import moved_mm
+from bids_sr.sr.variance.calibration_components import LEAST_VOLUMES, calibration_components
+from bids_sr.sr.variance.temporal_components import SeriesError
+
+_LEAST_OVERLAP = 0.5  # smallest fraction of the BOLD brain that is inside the calibration brain
+# correlation of the two references in the brain below which the calibration is from another head
+# or registration failed
+_LEAST_CORRELATION = 0.5
+# mm, largest displacement of a volume from the reference (rms over the brain)
+_MOST_MOTION_MM = 1.0
+_MOST_FAR = 0.25  # largest fraction of volumes that may exceed the displacement and are excluded
+_MOST_VOLUMES = 100  # volumes to read; more volumes add little information and need more memory
+
+
+def _in_reference(reader: SeriesReader, matrices: Array, first: int) -> Array:
+    """Return up to `_MOST_VOLUMES` steady-state volumes in reference space (X, Y, Z, T)."""
+    stop = min(reader.shape[3], first + _MOST_VOLUMES)
+    out = np.empty((*reader.shape[:3], stop - first), dtype=np.float32)
+    for t in range(first, stop):
+        out[..., t - first] = in_place(reader, t, matrices[t])
+    return out
+
+
+def _task_regressors(events: Path, tr: float, volumes: int) -> Array:
+    """Return the predicted response of each condition with events (T, C).
+
+    Raises
+    ------
+    DesignError
+        The events file cannot be used.
+    """
+    responses = read_events(events).courses(frame_times(volumes, tr))
+    regressors = [regressor for regressor in responses.values() if np.abs(regressor).max() > 1e-3]
+    return np.stack(regressors, axis=1) if regressors else np.zeros((volumes, 0))
+
+
+def objection(facts: Mapping[str, float]) -> str:
+    """Return the reason why a calibration run cannot be used, with advice.
+
+    Parameters
+    ----------
+    facts : Mapping[str, float]
+        Metrics of registration and head motion by name.
+
+    Returns
+    -------
+    str
+        Reason as a clause; "" if the calibration run can be used.
+    """
+    if facts["overlap"] < _LEAST_OVERLAP:
+        return (
+            f"the calibration run covers only {facts['overlap']:.0%} of the brain in the"
+            " BOLD run. Acquire the calibration run with the same field of view as the BOLD"
+            " run."
+        )
+    if facts["correlation"] < _LEAST_CORRELATION:
+        return (
+            "after registration, the calibration run does not match the BOLD run (spatial"
+            f" correlation {facts['correlation']:.2f}). The calibration run may be from"
+            " another participant or have another contrast, or the registration may have"
+            " failed. Check the registration figure."
+        )
+    if facts.get("far_share", 0.0) > _MOST_FAR:
+        return (
+            f"the head moved by {facts['motion_max_mm']:.1f} mm during the calibration run;"
+            f" at most {_MOST_MOTION_MM:g} mm are allowed. Repeat the acquisition with less"
+            " head motion."
+        )
+    return ""
+
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def calibration_patterns(
+    reader: SeriesReader,
+    mask: Array,
+    matrices: Array,
+    params: Array,
+    facts: dict[str, object],
+    *,
+    n_dummy: int,
+    tr: float,
+    events: Path | None = None,
+) -> tuple[Array, dict[str, object]]:
+    """Estimate the spatial patterns of fluctuations in a calibration run.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        Calibration run (4D, uncompressed).
+    mask : Array
+        Brain voxels of its boldref (3D, boolean).
+    matrices : Array
+        Transforms of a boldref point to its position in each volume (T, 4, 4; RAS+ mm).
+    params : Array
+        Translation (mm) and rotation vector (rad) of each volume (T, 6).
+    facts : dict[str, object]
+        Facts on the registration, to which facts on motion and task are added, also if the run is
+        rejected.
+    n_dummy : int
+        Number of non-steady-state volumes at the start, which are excluded.
+    tr : float
+        Repetition time (s).
+    events : Path | None, optional
+        BIDS events of the calibration run, whose task effects are regressed out; None if there is
+        no task.
+
+    Returns
+    -------
+    tuple[Array, dict[str, object]]
+        Patterns on the grid of the calibration run (C, X, Y, Z), and facts for the report.
+
+    Raises
+    ------
+    SeriesError
+        The calibration run cannot be used; the message contains the reason.
+    """
+    first = n_dummy
+    if not mask.any() or reader.shape[3] - first < LEAST_VOLUMES:
+        count = (
+            f"{max(reader.shape[3] - first, 0)} steady-state volumes and {int(mask.sum())}"
+            " brain voxels"
+        )
+        raise SeriesError(
+            f"the calibration run has {count}; at least {LEAST_VOLUMES} volumes"
+            " are required to estimate variances"
+        )
+    series = _in_reference(reader, matrices, first)
+    used = slice(first, first + series.shape[3])
+    fd = framewise_displacement(params[used])
+    displacements = moved_mm(matrices[used], mask, reader.affine)
+    task, task_facts = _task(events, tr, reader.shape[3])
+    # rotations in mm at the radius of the head
+    motion = np.asarray(params[used], dtype=np.float64) * ([1.0] * 3 + [HEAD_RADIUS_MM] * 3)
+    is_far = displacements > _MOST_MOTION_MM
+    task_facts |= {
+        "fd_max_mm": round(float(np.nanmax(fd)), 4),
+        "fd_mean_mm": round(float(np.nanmean(fd)), 4),
+        "motion_max_mm": round(float(displacements.max()), 4),
+        "far_share": round(float(is_far.mean()), 4),
+    }
+    facts |= task_facts
+    if reason := objection(
+        {name: value for name, value in facts.items() if isinstance(value, float)}
+    ):
+        raise SeriesError(reason)
+    patterns, components = calibration_components(
+        series,
+        mask,
+        drift=drift_basis(series.shape[3], tr),
+        motion=motion,
+        fd=np.where(is_far, np.inf, fd),
+        task=None if task is None else task[used],
+        first=first,
+    )
+    return patterns, task_facts | components
+
+
+def _task(events: Path | None, tr: float, volumes: int) -> tuple[Array | None, dict[str, object]]:
+    """Return task regressors (None if there are none), and a fact for the report."""
+    if events is None:
+        return None, {"task": "no events file"}
+    try:
+        return _task_regressors(events, tr, volumes), {"task": Path(events).name}
+    except DesignError as error:
+        _LOGGER.warning(
+            "The task effects could not be removed from the calibration run: %s", error
+        )
+        return None, {"task": f"not removed: {error}"}

@@ -1,0 +1,154 @@
+"""Atlas and region of interest in T1w space."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import File, Image, Mask, Table
+from bids_sr.pipeline.step import step
+from bids_sr.region_names import atlas_title, find_atlas, is_file, region_labels
+from bids_sr.registration import templates
+from bids_sr.registration.ants import load
+from bids_sr.registration.templates import atlas_region, find_region, on_t1w
+from bids_sr.sr.method import Cost
+from bids_sr.steps.memory import REGION
+
+_REGIONS = {
+    "motor": (
+        "the pre- and postcentral gyri and supplementary motor areas of the AAL2 atlas [@aal2]"
+    ),
+    "brain": "the whole brain",
+}
+
+
+def describe_atlas(atlas: str, template_space: str) -> tuple[dict[str, str], dict[str, object]]:
+    """Return entities (without the extension) and metadata of an atlas on the T1w grid.
+
+    `template_space` is the name of the template as in TemplateFlow, cohort after a plus sign.
+    """
+    atlas_files = find_atlas(atlas, template_space)
+    entities = {
+        "atlas": atlas_files.name,
+        **({"desc": atlas_files.desc} if atlas_files.desc else {}),
+    }
+    license_entry: dict[str, object] = (
+        {"License": atlas_files.license} if atlas_files.license else {}
+    )
+    sidecar = {
+        "Description": f"labels of the {atlas_files.name} atlas in T1w space",
+        **license_entry,
+    }
+    return {**entities, "suffix": "dseg"}, sidecar
+
+
+@step(
+    makes=("atlas_source", "atlas_t1w", "atlas_labels", "atlas_xfms"),
+    memory=REGION,
+    reads=lambda atlas, template_space: find_atlas(atlas, template_space).files,
+    cost=Cost(always=0.1, t1w=0.12),
+)
+def place_atlas(
+    t1w_preproc: Image,
+    template: Image,
+    std2t1w_xfm: File,
+    *,
+    atlas: str,
+    template_space: str,
+    random_seed: int,
+) -> tuple[Image, Image, Table, list[File]]:
+    """Resample an atlas to the T1w image, and return its labels and transforms.
+
+    An atlas file in template space is transformed; otherwise it is assumed to be in the space of
+    the T1w image, as in `define_region`.
+
+    Parameters
+    ----------
+    std2t1w_xfm : File
+        Transform that resamples template images to the T1w image.
+    template_space : str
+        Name of the template as in TemplateFlow, cohort after a plus sign.
+
+    Returns
+    -------
+    tuple[Image, Image, Table, list[File]]
+        Label image; label image on the T1w grid; table with the columns index and name; and
+        transforms of T1w points to the space of the atlas, empty if this is T1w space.
+    """
+    atlas_files = find_atlas(atlas, template_space)
+    image = load(atlas_files.image)
+    in_t1w_space = is_file(atlas) and not templates.in_template_space(image, template, t1w_preproc)
+    xfms = [] if in_t1w_space else [std2t1w_xfm]
+    labels = on_t1w(image, t1w_preproc, xfms, seed=random_seed, interpolator="nearestNeighbor")
+    table = pd.DataFrame(
+        {"index": list(atlas_files.labels.values()), "name": list(atlas_files.labels)}
+    )
+    on_grid = Volume(
+        np.round(labels).astype(
+            np.int16 if max(atlas_files.labels.values()) < 2**15 else np.int32
+        ),
+        t1w_preproc.affine,
+    )
+    return Volume(image.data, image.affine), on_grid, table, xfms
+
+
+def describe_region(roi: str, atlas: str) -> str:
+    """Return methods text of the definition of the region of interest."""
+    from_labels = f"defined by the labels {roi.replace(',', ', ')} of the {atlas_title(atlas)}"
+    return (
+        "The region of interest was"
+        f" {_REGIONS.get(roi, 'a mask provided by the user' if is_file(roi) else from_labels)}."
+    )
+
+
+@step(
+    makes=("roi_t1w", "roi_source", "roi_xfms"),
+    memory=REGION,
+    reads=lambda roi: [Path(roi)] if is_file(roi) else [],
+    cost=Cost(t1w=0.15),
+)
+def define_region(
+    t1w_preproc: Image,
+    t1w_mask: Mask,
+    template: Image,
+    std2t1w_xfm: File,
+    atlas_source: Image | None = None,
+    atlas_labels: Table | None = None,
+    atlas_xfms: Sequence[File] = (),
+    *,
+    roi: str,
+    atlas: str,
+    random_seed: int,
+) -> tuple[Mask, Mask, list[File]]:
+    """Return the region of interest on the T1w grid, its source, and transforms between them.
+
+    A file is assumed to be in template space if its field of view matches an MNI image (the
+    template, or common boxes of the MNI152 family; edges within 5 mm), otherwise in the scanner
+    space of the T1w image.
+
+    Parameters
+    ----------
+    std2t1w_xfm : File
+        Transform that resamples template images to the T1w image.
+    atlas_source, atlas_labels, atlas_xfms : Image | None
+        Label image, its table, and transforms of T1w points to its space; only required for label
+        names.
+
+    Returns
+    -------
+    tuple[Mask, Mask, list[File]]
+        Region on the T1w grid; region in its original space; and transforms of T1w points to this
+        space, empty if it is T1w space.
+    """
+    names = region_labels(roi, atlas)
+    if names and atlas_source is not None and atlas_labels is not None:
+        numbers = dict(zip(atlas_labels["name"], atlas_labels["index"], strict=True))
+        region = atlas_region(atlas_source, names, numbers)
+        xfms = list(atlas_xfms)
+    else:
+        region, in_template = find_region(roi, t1w_mask, template)
+        xfms = [std2t1w_xfm] if in_template else []
+    inside = on_t1w(region, t1w_preproc, xfms, seed=random_seed) > 0.5
+    return Volume(inside, t1w_preproc.affine), region.like(region.data > 0.5), xfms

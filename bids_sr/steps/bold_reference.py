@@ -1,0 +1,75 @@
+"""Non-steady-state volumes, boldref and brain mask of a run."""
+
+import logging
+
+from bids_sr.glm.nonsteady import nonsteady_at_start
+from bids_sr.io.volume import Volume
+from bids_sr.pipeline.artifacts import Image, Mask, Series
+from bids_sr.pipeline.step import step
+from bids_sr.spatial.boldref import make_boldref
+from bids_sr.spatial.masks import HUMAN_MM, brain_mask, head_scale
+from bids_sr.sr.method import Cost
+
+_LOGGER = logging.getLogger(__name__)
+BOLDREF_SIDECAR = {
+    "Description": "reference image for head-motion correction (mean of the steady-state volumes)",
+    "SkullStripped": False,
+}
+
+
+@step(makes="n_dummy")
+def count_dummies(bold: Series, *, dummy_scans: int | None) -> int:
+    """Count the non-steady-state volumes at the start, unless their number is given.
+
+    `dummy_scans` is the number given by the user; None to detect it.
+    """
+    count = nonsteady_at_start(bold.path) if dummy_scans is None else dummy_scans
+    if count > bold.shape[3] - 2:
+        raise ValueError(
+            f"{bold.path}: {count} of {bold.shape[3]} volumes are non-steady-state volumes,"
+            " so fewer than two volumes are left"
+        )
+    return count
+
+
+def describe_boldref(dummy_scans: int | None) -> str:
+    """Return methods text of the boldref.
+
+    `dummy_scans` is the given number of non-steady-state volumes; None if it is detected.
+    """
+    dummies = (
+        "Non-steady-state volumes were detected from the global signal"
+        if dummy_scans is None
+        else f"The first {dummy_scans} volumes were treated as non-steady-state volumes"
+    )
+    return (
+        f"{dummies} and excluded from all analyses. A BOLD reference image (boldref) was computed"
+        " as the mean of the steady-state volumes after registration to each other."
+    )
+
+
+@step(makes="boldref", cost=Cost(always=0.7, volumes=0.0125))
+def average_volumes(bold: Series, *, n_dummy: int) -> Image:
+    """Average the steady-state volumes after registration to each other."""
+    return Volume(make_boldref(bold, n_dummy=n_dummy), bold.affine, bold.header)
+
+
+@step(makes="head_mask")
+def mask_head(boldref: Image) -> Mask:
+    """Segment the brain in the boldref without a T1w image (X, Y, Z, boolean).
+
+    Slices at the edge of the field of view are included. A warning is logged if the head is
+    smaller than a human head.
+    """
+    mask = brain_mask(boldref.data, boldref.affine)
+    if (scale := head_scale(mask, boldref.affine)) < 1:
+        _LOGGER.warning(
+            "The head measures %.0f mm, which is smaller than a human head. All lengths in"
+            " mm for masks, head motion and registration to the T1w image were multiplied by"
+            " %.2g. Templates, framewise displacement (sphere of 50 mm) and figures are"
+            " designed for human heads. If this is a human head, correct the voxel sizes in"
+            " the header.",
+            HUMAN_MM * scale,
+            scale,
+        )
+    return boldref.like(mask)

@@ -1,0 +1,108 @@
+"""Maps of all series by smoothing width, and their comparison."""
+
+from collections.abc import Collection, Iterable, Sequence
+from math import prod
+
+from bids_sr.config.seeds import count_mapped
+from bids_sr.glm.activation_regions import parse_thresholds
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.map_summary import raised_rows
+from bids_sr.io.grids import Factor
+from bids_sr.io.json_values import real
+from bids_sr.metrics.rows import columns_json
+from bids_sr.pipeline.artifacts import Derivative, Facts, Map, Mask, Rows
+from bids_sr.pipeline.step import step
+from bids_sr.series import RAW
+from bids_sr.sr.method import Cost
+
+_COMPARED = ("cc", "effect", "t", "z")
+"""Statistics of the maps that tables compare."""
+_MapsBySmoothing = dict[float, dict[str, dict[tuple[str, str], Derivative]]]
+
+
+def by_smoothing(maps: Iterable[Derivative], stats: Collection[str]) -> _MapsBySmoothing:
+    """Return maps of some statistics by smoothing width (FWHM, mm), series, and (contrast, stat).
+
+    Regions are skipped.
+    """
+    maps_by_width: _MapsBySmoothing = {}
+    for (contrast, stat, fwhm_mm), maps_by_series in sorted_maps(maps)[0].items():
+        for series, statmap in maps_by_series.items() if stat in stats else ():
+            maps_by_width.setdefault(fwhm_mm, {}).setdefault(series, {})[contrast, stat] = statmap
+    return maps_by_width
+
+
+_Sorted = dict[tuple[str, str, float], dict[str, Derivative]]
+
+
+def sorted_maps(maps: Iterable[Derivative]) -> tuple[_Sorted, _Sorted]:
+    """Return maps and regions of a run by series; maps in other spaces are skipped.
+
+    Maps are by contrast, statistic and FWHM (mm), and regions by contrast, kind and FWHM.
+    """
+    stats, regions = _Sorted(), _Sorted()
+    for derivative in maps:
+        entities, sidecar = derivative.entities, derivative.sidecar
+        if entities.get("space"):
+            continue
+        series = str(sidecar["SourceSeries"])
+        fwhm_mm = real(sidecar["SmoothingFWHM"])
+        if entities["suffix"] == "statmap":
+            stats.setdefault((entities["contrast"], entities["stat"], fwhm_mm), {})[series] = (
+                derivative
+            )
+        elif entities["suffix"] == "mask":
+            region = str(sidecar["ThresholdLabel"])
+            regions.setdefault((entities["label"], region, fwhm_mm), {})[series] = derivative
+    return stats, regions
+
+
+COMPARED_MAPS = (
+    "For comparisons between series, maps of the acquired series were resampled to the"
+    " high-resolution grid with cubic spline interpolation. "
+)
+"""Methods text of `compare_maps`."""
+
+
+def _cost_of_comparison(contrasts: Contrasts) -> Cost:
+    return Cost(always=1.5, high=0.6 * count_mapped(contrasts))
+
+
+@step(makes=("activation", "activation_columns"), cost=_cost_of_comparison)
+def compare_maps(
+    maps: list[Map],
+    map_metrics: list[Rows],
+    bold_mask: Mask,
+    bold_mask_hr: Mask,
+    roi_hr: Mask,
+    *,
+    contrasts: Contrasts,
+    thresholds: Sequence[str],
+    factor: Factor,
+) -> tuple[Rows, Facts]:
+    """Join the metrics of the maps of each series and of the interpolated raw maps.
+
+    Maps of the raw series are interpolated to the high-resolution grid by cubic splines.
+    """
+    mapped_contrasts = {
+        derivative.entities["contrast"]
+        for derivative in maps
+        if derivative.entities["suffix"] == "statmap"
+    }
+    compared_contrasts = {name: contrasts[name] for name in contrasts if name in mapped_contrasts}
+    rows = [row for table in map_metrics for row in table]
+    for fwhm_mm, maps_by_series in by_smoothing(maps, _COMPARED).items():
+        if raw := {
+            key: statmap.volume.data for key, statmap in maps_by_series.get(RAW, {}).items()
+        }:
+            rows += raised_rows(
+                raw,
+                compared_contrasts,
+                parse_thresholds(thresholds),
+                acquired=bold_mask,
+                fine=bold_mask_hr,
+                roi=roi_hr.data,
+                fwhm_mm=fwhm_mm,
+                per_acquired=prod(factor),
+            )
+    return rows, columns_json(row.statistic for row in rows)

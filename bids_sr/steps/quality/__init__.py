@@ -1,0 +1,1 @@
+"""Checks against false detail: uncertainty, precision, training domain, edges and masks."""

@@ -1,0 +1,77 @@
+"""Displacement of edges between series."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from bids_sr.metrics.rows import metric_rows
+from bids_sr.pipeline.artifacts import Image, Mask, Rows
+from bids_sr.pipeline.step import enumerated, step
+from bids_sr.spatial.edges import Mismatch, edge_mismatch
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.sr.method import Cost
+
+_LOGGER = logging.getLogger(__name__)
+
+
+COMPARED_EDGES = (
+    "Susceptibility distortion was measured as the local displacement that maximizes the"
+    " agreement between edges in the boldref and edges in the T2*-weighted image, independent"
+    " of image contrast. "
+)
+"""Methods text of `compare_edges`."""
+
+
+@step(makes="edges", cost=Cost(low=8.0))
+def compare_edges(
+    boldref: Image,
+    guide_hr: Image,
+    bold_mask_hr: Mask,
+    *,
+    phase_encoding: str,
+    guided_names: Sequence[str],
+) -> Rows:
+    """Measure the distance between edges in the boldref and the T2*w image (distortion).
+
+    `phase_encoding` is the direction as in BIDS; "" if it is unknown. The rows contain median and
+    90th percentile (mm), and the flag.
+    """
+    axis = {"i": 0, "j": 1}.get(phase_encoding[:1])
+    sizes = boldref.zooms
+    boldref_hr = sample_volume(boldref.data, boldref.affine, guide_hr.data.shape, guide_hr.affine)
+    mismatch = edge_mismatch(
+        boldref_hr,
+        guide_hr.data,
+        bold_mask_hr.data,
+        guide_hr.affine,
+        blur_mm=float(sizes[:2].max()),
+        axis=axis,
+    )
+    limit = 0.5 * float(sizes[1 if axis is None else axis])
+    if text := _edge_warning(mismatch, limit, guided_names):
+        _LOGGER.warning(text)
+    values = {
+        "edge_mismatch": mismatch.median,
+        "edge_mismatch_p90": mismatch.p90,
+        "flag_distortion": float(mismatch.median > limit),
+    }
+    return metric_rows("run", values, region="brain", n=mismatch.n)
+
+
+def _edge_warning(mismatch: Mismatch, limit: float, guided: Sequence[str]) -> str:
+    """Return a warning about distortion; "" if the edges agree."""
+    if np.isnan(mismatch.median):
+        return (
+            "Too few edges of the boldref were found in the T2*-weighted image to measure"
+            " distortion."
+        )
+    if mismatch.median <= limit:
+        return ""
+    names = enumerated(list(guided)) if guided else "methods that use this image"
+    verb = "places" if len(guided) == 1 else "place"
+    return (
+        f"Edges of the boldref and of the T2*-weighted image are {mismatch.median:.1f} mm apart"
+        f" (median; 90th percentile {mismatch.p90:.1f} mm), more than half an acquired voxel"
+        f" ({limit:.1f} mm): the BOLD is distorted, and {names} {verb} detail at wrong positions."
+    )

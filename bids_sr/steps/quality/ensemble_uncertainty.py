@@ -1,0 +1,99 @@
+"""Uncertainty of effects from ensembles of models."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from bids_sr.evaluation.uncertainty import spread_of_effect
+from bids_sr.glm import map_sidecars
+from bids_sr.glm.block_effects import load_effects
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.io.grids import AxisOrder
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.rows import MetricRow
+from bids_sr.pipeline.artifacts import Derivative, File, Map, Mask, Rows
+from bids_sr.pipeline.step import enumerated, step
+from bids_sr.sr.method import Cost
+from bids_sr.steps.memory import EFFECTS
+
+_LOGGER = logging.getLogger(__name__)
+_UNCERTAINTY = (
+    "Standard deviation of the effect across models that were trained with different random"
+    " seeds. It reflects random variation in training, but not errors that all models have"
+    " in common"
+)
+"""Description of uncertainty maps in sidecars."""
+
+
+def describe_uncertainty(methods: Sequence[str], members: int) -> str:
+    """Return methods text of the uncertainty from ensembles with `members` models."""
+    return (
+        f"The uncertainty of {enumerated(methods)} was estimated as the standard deviation of the"
+        f" effect between {members} models trained with different random seeds. Errors that are"
+        " common to all models are not included. "
+    )
+
+
+@step(makes=("uncertainty_rows", "uncertainty_maps"), memory=EFFECTS, cost=Cost(always=2.0))
+def measure_uncertainty(
+    effects: File,
+    bold_mask_hr: Mask,
+    member_effects: dict[str, File],
+    *,
+    series_name: str,
+    contrasts: Contrasts,
+    axis_order: AxisOrder,
+) -> tuple[Rows, list[Map]]:
+    """Return the uncertainty of a method: the SD of the effect between members of its ensemble."""
+    mask, affine = bold_mask_hr.data, bold_mask_hr.affine
+    method_effects = load_effects(effects)
+    rows, maps = [], []
+    for name, weights in contrasts.items():
+        spread = spread_of_effect(
+            method_effects, list(member_effects.values()), weights, mask, affine
+        )
+        if spread is None:
+            _LOGGER.warning(
+                "%s: the contrast %s cannot be computed from the task blocks, so its"
+                " uncertainty map is omitted",
+                series_name,
+                name,
+            )
+            continue
+        rows.append(
+            MetricRow(
+                series=series_name,
+                contrast=name,
+                region="brain",
+                statistic="ensemble_sd",
+                value=float(np.median(spread[mask])),
+                n=1 + len(member_effects),
+            )
+        )
+        entities = map_sidecars.entities(
+            series=series_name,
+            contrast=name,
+            stat="ensemblesd",
+            desc=series_name,
+            suffix="statmap",
+        )
+        common = map_sidecars.common_sidecar(
+            series=series_name,
+            fwhm_mm=0.0,
+            zooms=bold_mask_hr.zooms.tolist(),
+            axis_order=axis_order,
+        )
+        sidecar = {
+            "Description": _UNCERTAINTY,
+            "Units": "arbitrary",
+            "EnsembleMembers": 1 + len(member_effects),
+            "ContrastWeights": dict(weights),
+            **common,
+        }
+        maps.append(
+            Derivative(
+                Volume(np.where(mask, spread, 0).astype(np.float32), affine), entities, sidecar
+            )
+        )
+    return rows, maps

@@ -1,0 +1,46 @@
+"""Overlap of brain masks between series."""
+
+import numpy as np
+
+from bids_sr.evaluation.mask_overlap import mask_of_mean, mask_rows, onto_grid
+from bids_sr.glm.block_effects import load_mean
+from bids_sr.pipeline.artifacts import File, Mask, Rows, Series
+from bids_sr.pipeline.step import step
+from bids_sr.series import MEASURED
+from bids_sr.sr.method import Cost
+from bids_sr.steps.memory import EFFECTS
+
+COMPARED_MASKS = (
+    "In addition, a brain mask was computed from the mean of each series, and the overlap"
+    " between these masks was measured with the Jaccard index. "
+)
+"""Methods text of `compare_masks`."""
+
+
+@step(makes="mask_rows", memory=EFFECTS, cost=Cost(always=0.5, volumes=0.002))
+def compare_masks(
+    preproc: Series, effects: dict[str, File], bold_mask_hr: Mask, *, n_dummy: int
+) -> Rows:
+    """Compare the brain mask of each series with the masks of acquired and measured series.
+
+    Each mask is computed from the mean of the series.
+
+    Parameters
+    ----------
+    preproc : Series
+        Motion-corrected acquired series.
+    effects : dict[str, File]
+        Block effects of all series on the high-resolution grid, whose means are read one at a
+        time.
+    """
+    total = np.zeros(preproc.shape[:3], dtype=np.float64)
+    for volume in preproc.volumes(n_dummy):
+        total += volume
+    acquired = mask_of_mean(total / (preproc.shape[3] - n_dummy), preproc.affine)
+    masks = {name: mask_of_mean(*load_mean(path)) for name, path in effects.items()}
+    references = {}
+    if acquired is not None:
+        references["acquired"] = onto_grid(acquired, preproc.affine, bold_mask_hr)
+    if (measured := masks.get(MEASURED)) is not None:
+        references[MEASURED] = bold_mask_hr.like(measured)
+    return mask_rows(masks, references)

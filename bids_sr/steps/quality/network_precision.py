@@ -1,0 +1,165 @@
+"""Effect of the arithmetic precision of a network on statistics."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from bids_sr.config.memory import Need
+from bids_sr.evaluation.t_change import t_change
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.design import Design, build_design
+from bids_sr.glm.model_confounds import model_confounds
+from bids_sr.io.grids import Factor
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.volume import Volume
+from bids_sr.metrics.rows import metric_rows
+from bids_sr.pipeline.artifacts import Confounds, File, Image, Mask, Regressors, Rows, Series
+from bids_sr.pipeline.step import step
+from bids_sr.sr.device import Device, Precision, choose_device
+from bids_sr.sr.inference.acquired import UpsamplerInputs
+from bids_sr.sr.inference.apply_to_series import fine_mask, in_both, make_upsampler, some_slices
+from bids_sr.sr.models.card import read_card
+from bids_sr.sr.models.model import load_model
+
+_LOGGER = logging.getLogger(__name__)
+_LARGEST_CHANGE = 0.01
+"""Largest change of t by a lower precision, in units of the noise of t."""
+_TRIED_SLICES = 3
+"""Number of slices for the test of a lower precision, in all volumes."""
+
+
+PRECISION_TEXT = (
+    "Networks were applied in single precision, except if bfloat16 changed t by less than 1 %"
+    " of its noise in all contrasts, as tested in slices of the run. "
+)
+"""Methods text of the choice of the precision of networks."""
+
+
+@step(makes=("precision", "precision_rows"), memory=Need(always=0.12, high=0.25))
+def guard_precision(
+    stc: Series,
+    boldref: Image,
+    bold_mask: Mask,
+    model_file: File,
+    regressors: Regressors,
+    confounds: Confounds | None = None,
+    *,
+    series_name: str,
+    contrasts: Contrasts,
+    factor: Factor,
+    precision: Precision,
+    device: Device,
+    force: bool,
+    omp_nthreads: int,
+    tr: float,
+    n_dummy: int,
+    high_pass: float,
+    start_time: float,
+    nuisance: list[str] | None,
+) -> tuple[Precision, Rows]:
+    """Return the precision of a network, fp32 or bf16; bf16 only if it hardly changes t.
+
+    ``fp32`` is used without a test. ``auto`` tests bf16 on CUDA devices and uses it if it passes;
+    on other devices, the precision is fp32. ``bf16`` is tested, and rejected if the test fails
+    unless `force` is set. Variance maps of the run are always applied in fp32.
+
+    Parameters
+    ----------
+    start_time : float
+        Reference time of a volume (s after its start).
+    nuisance : list[str] | None
+        Columns of the confounds in the model; None for motion and aCompCor.
+
+    Raises
+    ------
+    ValueError
+        If bf16 was requested and changes t, and `force` is not set.
+    """
+    chosen_device = choose_device(device)
+    if not (precision == "bf16" or (precision == "auto" and chosen_device.startswith("cuda"))):
+        return "fp32", []
+    if read_card(model_file).trained_on == "series":
+        _LOGGER.info(
+            "%s is always applied in fp32; the requested precision is ignored", series_name
+        )
+        return "fp32", []
+    design = build_design(
+        regressors,
+        n_volumes=stc.shape[3],
+        tr=tr,
+        n_dummy=n_dummy,
+        high_pass=high_pass,
+        start_time=start_time,
+        confounds=confounds,
+        confound_names=model_confounds(confounds, nuisance),
+    )
+    t_change = _measure_t_change(
+        stc,
+        boldref,
+        bold_mask,
+        model_file,
+        design,
+        regressors.contrasts(contrasts),
+        factor,
+        series_name,
+        chosen_device,
+        omp_nthreads,
+    )
+    change = max(t_change.values())
+    passes = change <= _LARGEST_CHANGE
+    if not passes:
+        _refuse_or_warn(series_name, change, is_requested=precision == "bf16", force=force)
+    rows = [
+        row
+        for name, value in t_change.items()
+        for row in metric_rows(
+            series_name, {"precision_change": value}, contrast=name, region="brain"
+        )
+    ]
+    return "bf16" if passes or (precision == "bf16" and force) else "fp32", rows
+
+
+def _refuse_or_warn(series_name: str, change: float, *, is_requested: bool, force: bool) -> None:
+    text = (
+        f"{series_name}: bf16 precision changes the t values by {change:.3g} standard deviations"
+        " of their noise (root mean square for the worst contrast); at most"
+        f" {_LARGEST_CHANGE:g} is allowed"
+    )
+    if is_requested and not force:
+        raise ValueError(
+            f"{text}. Use --precision fp32 or auto, or override this check with --force."
+        )
+    _LOGGER.warning(
+        "%s; %s", text, "bf16 is used because of --force" if force else "fp32 is used instead"
+    )
+
+
+def _measure_t_change(
+    stc: SeriesReader,
+    boldref: Volume,
+    bold_mask: Volume,
+    model_file: File,
+    design: Design,
+    contrasts: Contrasts,
+    factor: Factor,
+    series_name: str,
+    device: str,
+    threads: int,
+) -> dict[str, float]:
+    """Return the change of t from fp32 to bf16, by contrast, in some slices of all volumes."""
+    slices = some_slices(bold_mask.data, _TRIED_SLICES)
+    inside = fine_mask(bold_mask.data, slices, factor)
+    scale = float(np.percentile(boldref.data[bold_mask.data], 99))
+    acquired = UpsamplerInputs(
+        factor=factor, scale=scale, precision="fp32", device=device, threads=threads
+    )
+    full, lower = (
+        make_upsampler(series_name, inputs, load_model(model_file))
+        for inputs in (acquired, replace(acquired, precision="bf16"))
+    )
+    with threadpool_limits(threads):
+        return t_change(
+            in_both(stc, full, lower, slices, inside, start=design.n_dummy), design, contrasts
+        )

@@ -1,0 +1,84 @@
+"""Series that are only resampled: the acquired series (raw) and the measured series."""
+
+from pathlib import Path
+
+from bids_sr.io.grids import Factor
+from bids_sr.io.nifti import SeriesReader
+from bids_sr.pipeline.artifacts import Distortion, Image, Mask, Series, Transforms
+from bids_sr.pipeline.step import HERE, step
+from bids_sr.series import RAW
+from bids_sr.sr.inference.acquired import UpsamplerInputs
+from bids_sr.sr.inference.apply_to_series import make_upsampler, write_series
+from bids_sr.sr.method import Cost
+from bids_sr.steps.memory import SERIES
+
+_AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
+
+
+@step(
+    makes="preproc",
+    memory=SERIES,
+    cost=Cost(volumes=0.026),
+)
+def undo_motion(
+    stc: Series,
+    boldref: Image,
+    hmc_xfms: Transforms,
+    distortion: Distortion | None = None,
+    *,
+    here: Path = HERE,
+) -> Series:
+    """Compute the raw series: correct head motion on the acquired grid.
+
+    The code is the same as for every other series.
+
+    Parameters
+    ----------
+    hmc_xfms : Transforms
+        Transforms of boldref points to points of each volume (T, 4, 4; RAS mm).
+    distortion : Distortion | None
+        Distortion of the volumes, which is corrected by the same interpolation.
+
+    Returns
+    -------
+    Series
+        Series on the grid of the boldref, in signal units.
+    """
+    upsampler = make_upsampler(RAW, UpsamplerInputs(factor=_AS_ACQUIRED))
+    write_series(
+        stc,
+        target := here / "preproc.nii",
+        upsampler,
+        hmc_xfms,
+        boldref.affine,
+        factor=_AS_ACQUIRED,
+        distortion=distortion,
+    )
+    return SeriesReader(target)
+
+
+@step(makes="series", memory=SERIES, cost=Cost(volumes=0.05))
+def place_measured(
+    stc: Series,
+    bold_mask_hr: Mask,
+    hmc_xfms: Transforms,
+    distortion: Distortion | None = None,
+    *,
+    here: Path = HERE,
+) -> Series:
+    """Resample the measured series to the high-resolution grid, with the head motion of the run.
+
+    No parameters are estimated from the measured series, so that it remains an independent
+    reference. `hmc_xfms` and `distortion` are from the evaluated run; see `undo_motion`.
+    """
+    upsampler = make_upsampler(RAW, UpsamplerInputs(factor=_AS_ACQUIRED))
+    write_series(
+        stc,
+        target := here / "series.nii",
+        upsampler,
+        hmc_xfms,
+        bold_mask_hr.affine,
+        factor=_AS_ACQUIRED,
+        distortion=distortion,
+    )
+    return SeriesReader(target)

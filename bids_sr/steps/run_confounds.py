@@ -1,0 +1,108 @@
+"""Confounds of a run: head motion, tissue signals and CompCor."""
+
+import pandas as pd
+
+from bids_sr.glm import confound_table
+from bids_sr.glm.confounds import motion_columns
+from bids_sr.pipeline.artifacts import Confounds, Facts, Image, Mask, Series, Table, Transforms
+from bids_sr.pipeline.step import step
+from bids_sr.sr.method import Cost
+
+
+@step(makes="confounds")
+def motion_confounds(motion: Table, known_confounds: Confounds | None = None) -> Confounds:
+    """Return confounds of head motion, for a run without a complete confounds table.
+
+    `known_confounds` are columns that replace these columns or are added. The table has motion
+    parameters, their backward differences and framewise displacement, one row per volume.
+    """
+    motion_table_columns = pd.DataFrame(motion_columns(motion))
+    return (
+        motion_table_columns
+        if known_confounds is None
+        else motion_table_columns.assign(**dict(known_confounds.items()))
+    )
+
+
+_NO_TISSUES = (
+    "The single-tissue columns (csf, white_matter, csf_wm, a_comp_cor, w_comp_cor,"
+    " c_comp_cor) are omitted because {why}. Denoising strategies that require these columns"
+    " cannot be used for this run."
+)
+
+
+def describe_confounds(
+    *, with_anat: bool, fd_spike_threshold: float, dvars_spike_threshold: float
+) -> str:
+    """Return methods text of confounds; `with_anat` is True if there are tissue maps."""
+    signals = "brain, white matter and cerebrospinal fluid" if with_anat else "the brain"
+    return (
+        "The following confounds were computed: the six head-motion parameters and the mean"
+        f" signals of {signals}, with their temporal derivatives (backward differences) and"
+        " quadratic terms [@satterthwaite2013]; framewise displacement (FD) and DVARS"
+        " [@power2012]; root mean square displacement [@jenkinson2002]; standardized DVARS"
+        " [@nichols2017]; and discrete cosine regressors. Volumes with FD above"
+        f" {fd_spike_threshold:g} mm or standardized DVARS above {dvars_spike_threshold:g} were"
+        " annotated as motion outliers. Physiological noise regressors were extracted with"
+        f"{' anatomical and' if with_anat else ''} temporal CompCor [@behzadi2007]."
+    )
+
+
+@step(makes=("confounds", "confounds_columns"), cost=Cost(volumes=0.063))
+def gather_confounds(
+    preproc: Series,
+    bold_mask: Mask,
+    motion: Table,
+    hmc_xfms: Transforms,
+    tpms_bold: list[Image] | None = None,
+    registration: Facts | None = None,
+    *,
+    n_dummy: int,
+    fd_spike_threshold: float,
+    dvars_spike_threshold: float,
+    return_all_components: bool,
+) -> tuple[Confounds, Facts]:
+    """Compute motion, tissue-signal and CompCor confounds, named and described as in fMRIPrep.
+
+    Parameters
+    ----------
+    preproc : Series
+        Motion-corrected series on the acquired grid (uncompressed).
+    motion : Table
+        Six motion parameters (mm, rad) and residual, one row per volume.
+    hmc_xfms : Transforms
+        Transforms of boldref points to points of each volume (RAS mm).
+    registration : Facts | None
+        Registration facts; tissue maps are not used if the brain mask of the T1w image is
+        implausible.
+    fd_spike_threshold, dvars_spike_threshold : float
+        Thresholds of framewise displacement (mm) and standardized DVARS; a volume above either
+        threshold is a motion outlier.
+    return_all_components : bool
+        Whether all CompCor components are included; otherwise the first components that explain
+        half of the variance.
+
+    Returns
+    -------
+    tuple[Confounds, Facts]
+        Confounds, one row per volume; and description and unit of each column.
+    """
+    doubtful = registration is not None and registration.get("brain_doubts")
+    tpms = [] if doubtful else [probability.data for probability in tpms_bold or ()]
+    table, described = confound_table.gather(
+        preproc,
+        bold_mask.data,
+        motion,
+        hmc_xfms,
+        tpms=tpms or None,
+        n_dummy=n_dummy,
+        fd_mm=fd_spike_threshold,
+        std_dvars=dvars_spike_threshold,
+        all_components=return_all_components,
+    )
+    if tpms:
+        return table, described
+    reason = (
+        "the brain mask of the T1w image is implausible" if doubtful else "there is no T1w image"
+    )
+    return table, {"Description": _NO_TISSUES.format(why=reason), **described}

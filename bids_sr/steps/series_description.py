@@ -1,0 +1,164 @@
+"""Methods text and sidecars of the series of a run."""
+
+from collections.abc import Sequence
+
+from bids_sr.evaluation.negative_controls import PLACEBOS
+from bids_sr.io.grids import AxisOrder, Factor, inverse
+from bids_sr.pipeline.step import enumerated
+from bids_sr.series import BASELINES, RAW
+from bids_sr.sr.method import method_of_series
+
+
+def _corrections_text(corrected: bool) -> str:
+    return f"head motion{' and susceptibility distortion' if corrected else ''}"
+
+
+def describe_all_series(names: Sequence[str], corrected: bool, thinner: bool = False) -> str:
+    """Return the methods text shared by all series except the acquired series, with baselines.
+
+    Parameters
+    ----------
+    names : Sequence[str]
+        Series of the run.
+    corrected : bool
+        Whether susceptibility distortion is also corrected.
+    thinner : bool, optional
+        Whether slices of the high-resolution grid are thinner than acquired slices.
+
+    Returns
+    -------
+    str
+        Paragraph of the methods section.
+    """
+    listed = [f"{BASELINES[name]} ({name})" for name in names if name in BASELINES]
+    baselines = f" The following baselines were computed: {'; '.join(listed)}." if listed else ""
+    if baselines and thinner:
+        baselines += " Across slices, cubic spline interpolation was used instead of zero filling."
+    return (
+        "All other series were resampled to the high-resolution grid with a single interpolation"
+        f" per volume, which also corrected for {_corrections_text(corrected)}.{baselines}\n"
+    )
+
+
+def describe_series(name: str) -> str:
+    """Return methods text of one series; "" for baselines, see `describe_all_series`."""
+    if name in BASELINES:
+        return ""
+    if method_of_series(name).trained_on == "series":
+        return (
+            "For this method, the signal change of the zero-filled series was estimated in the"
+            " space of the boldref, and the part of the estimate outside the acquired band of"
+            " k-space was added to the zero-filled series.\n"
+        )
+    return f"The method {name} was applied to each volume on its acquired grid.\n"
+
+
+def series_sidecar(
+    name: str,
+    *,
+    task_name: str,
+    tr: float,
+    start_time: float,
+    slice_timing_corrected: bool,
+    input_smoothing: float,
+    resolution: str = "",
+) -> dict[str, object]:
+    """Return the sidecar of a series.
+
+    Parameters
+    ----------
+    name : str
+        Name of the series; `raw` for the acquired series.
+    task_name : str
+        Name of the task.
+    tr : float
+        Repetition time (s).
+    start_time : float
+        Reference time of a volume (s after its start).
+    slice_timing_corrected : bool
+        Whether slice timing was corrected, here or before.
+    input_smoothing : float
+        Smoothing of the acquired series (FWHM, mm); 0 if it was not smoothed.
+    resolution : str, default=""
+        Description of the resolution; "" for the acquired grid.
+
+    Returns
+    -------
+    dict[str, object]
+        Metadata by key.
+    """
+    computed = (
+        "on the acquired grid"
+        if name == RAW
+        else f"on the high-resolution grid, computed with {name}"
+    )
+    return {
+        "Description": f"BOLD series corrected for head motion, {computed}",
+        "TaskName": task_name,
+        "RepetitionTime": tr,
+        "SkullStripped": False,
+        **({"InputSmoothingFWHM": input_smoothing} if input_smoothing else {}),
+        "SliceTimingCorrected": slice_timing_corrected,
+        "StartTime": round(start_time, 6),
+        **({"Resolution": resolution} if resolution else {}),
+    }
+
+
+def fine_resolution(name: str, factor: Factor, axis_order: AxisOrder) -> str:
+    """Return the sidecar's description of resolution for a series on the high-resolution grid.
+
+    `axis_order` is the axis of the file for each axis of the run.
+    """
+    in_file = [factor[axis] for axis in inverse(axis_order)]
+    voxel_text = f"voxels {'x'.join(f'{ratio:g}' for ratio in in_file)} times smaller"
+    return f"acquired field of view with {voxel_text}, computed with {name}"
+
+
+def resolution_elsewhere(name: str) -> str:
+    """Return the sidecar's description of resolution for a series in another space."""
+    return (
+        f"super-resolved with {name} on the acquired field of view, then"
+        " resampled to this space by a single interpolation"
+    )
+
+
+def describe_raw(corrected: bool) -> str:
+    """Return methods text of the acquired series.
+
+    `corrected` is True if susceptibility distortion is also corrected.
+    """
+    return (
+        "The acquired series was resampled once on its own grid to correct for"
+        f" {_corrections_text(corrected)}."
+    )
+
+
+MEASURED_TEXT = (
+    "The measured high-resolution series was processed with the same slice-timing correction,"
+    " head-motion transforms, single interpolation, mask and model as the tested series. No"
+    " parameters were estimated from the measured series.\n"
+)
+"""Methods text of the measured series."""
+
+
+def placebos_text(names: Sequence[str]) -> str:
+    """Return methods text of the placebos among series; "" if there are none."""
+    changes_by_suffix = {
+        "Mirror": "left-right mirrored variance maps",
+        "Shift": "shifted variance maps",
+    }
+    changes_by_suffix["T1w"] = (
+        "a network trained on the T1w image and its k-space-truncated copy instead of the T2* pair"
+    )
+    changes_by_method: dict[str, list[str]] = {}
+    for name in names:
+        if name in PLACEBOS:
+            change = changes_by_suffix.get(
+                PLACEBOS[name].suffix, "a model that was not trained on this participant"
+            )
+            changes_by_method.setdefault(PLACEBOS[name].method, []).append(f"with {change}")
+    listed = [
+        f"{method} was repeated {enumerated(method_changes)}"
+        for method, method_changes in changes_by_method.items()
+    ]
+    return f"As negative controls, {'; '.join(listed)}. " if listed else ""

@@ -1,0 +1,133 @@
+"""Censoring, band-pass filtering and drift of a run, as columns of the confounds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bids_sr.config.seeds import count_mapped
+from bids_sr.glm import time_columns
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.model_confounds import model_confounds
+from bids_sr.io.atomic_files import read_json
+from bids_sr.io.json_values import real
+from bids_sr.pipeline.artifacts import Confounds, Facts
+from bids_sr.pipeline.step import step
+
+
+def describe_time_model(model: time_columns.TimeModel) -> str:
+    """Return methods text of the temporal model of a run."""
+    parts = []
+    if model.censors:
+        parts.append(
+            f"Volumes with {model.rules} were censored [@power2012]. Censored volumes were"
+            " excluded from models, correlations, seed time series and split-half analyses of"
+            " all series, and were not replaced by interpolated values."
+        )
+    if model.band_pass is not None:
+        low, high = model.band_pass
+        parts.append(
+            f"Band-pass filtering ({low:g} to {high:g} Hz) was performed within the models:"
+            " discrete cosines of all other frequencies were included as nuisance regressors in"
+            " all models and correlations."
+        )
+    if model.legendre is not None:
+        parts.append(
+            "Low-frequency drift was modeled with Legendre polynomials up to order"
+            f" {model.legendre}."
+        )
+    return " ".join(parts)
+
+
+def describe_censored(
+    model: time_columns.TimeModel, folders: Sequence[Path], unfinished: int
+) -> str:
+    """Return methods text with the numbers of censored volumes.
+
+    `folders` are the folders of finished `model_time` steps.
+    """
+    text = describe_time_model(model)
+    if not model.censors:
+        return text
+    tables = [read_json(folder / "censoring.json") for folder in folders]
+    shares = [real(table["share"]) for table in tables]
+    counts = [f"{table['censored']} of {table['steady']}" for table in tables]
+    numbers = (
+        f"{counts[0]} volumes ({shares[0]:.1%}) were censored."
+        if len(tables) == 1
+        else f"In {len(tables)} runs, {min(shares):.1%} to {max(shares):.1%} of the"
+        f" volumes were censored ({', '.join(counts)})."
+    )
+    return f"{text} {numbers}"
+
+
+@step(makes=("confounds", "confounds_columns", "time_columns", "censoring"), small=True)
+def model_time(
+    gathered_confounds: Confounds,
+    gathered_columns: Facts | None = None,
+    *,
+    fd_censor: float | None,
+    enorm_censor: float | None,
+    band_pass: Sequence[float],
+    drift: str,
+    tr: float,
+    n_dummy: int,
+    high_pass: float,
+    at_rest: bool,
+    contrasts: Contrasts,
+    nuisance: list[str] | None,
+) -> tuple[Confounds, Facts, Confounds, Facts]:
+    """Add confounds that censor volumes, filter by frequency, and model drift.
+
+    Parameters
+    ----------
+    gathered_confounds, gathered_columns : Confounds
+        Confounds of the run and their descriptions.
+    fd_censor, enorm_censor : float | None
+        Thresholds of censoring (mm; mm and degrees); None to disable a threshold.
+    band_pass : Sequence[float]
+        Lowest and highest frequency that pass (Hz); empty to disable the filter.
+    drift : str
+        ``cosine`` or ``legendre:N``.
+    high_pass : float
+        Cut-off of the cosines that model drift (Hz); 0 if the added columns model drift.
+    nuisance : list[str] | None
+        Columns of the confounds in the model; None for motion and aCompCor.
+
+    Returns
+    -------
+    tuple[Confounds, Facts, Confounds, Facts]
+        Confounds with the added columns; descriptions of all columns; only the added columns; and
+        counts of censored volumes.
+
+    Raises
+    ------
+    TooFewVolumes
+        If too few volumes remain for the model.
+    """
+    model = time_columns.time_model(fd_censor, enorm_censor, band_pass, drift)
+    added, described = time_columns.time_columns(gathered_confounds, model, tr=tr, n_dummy=n_dummy)
+    table = pd.concat([gathered_confounds, added], axis=1)
+    uncensored = time_columns.kept_volumes(added, len(table))[n_dummy:]
+    names = [
+        name
+        for name in model_confounds(table, nuisance)
+        if not name.startswith(time_columns.CENSORED)
+    ]
+    conditions = {name for weights in contrasts.values() for name, w in weights.items() if w}
+    time_columns.check_volumes(
+        int(uncensored.sum()),
+        len(uncensored),
+        (count_mapped(conditions) if at_rest else len(conditions))
+        + len(names)
+        + 1
+        + max(1, int(2 * len(uncensored) * tr * high_pass)),
+        model,
+        tr=tr,
+        least_s=time_columns.LEAST_AT_REST_S if at_rest else 0.0,
+    )
+    facts = dict(time_columns.censoring_facts(uncensored, model))
+    facts["volumes"] = [n_dummy + int(row) for row in np.flatnonzero(~uncensored)]
+    facts["model"] = model.words
+    return table, {**(gathered_columns or {}), **described}, added, facts

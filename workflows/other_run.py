@@ -1,0 +1,127 @@
+"""Another acquired run as a reference of a run."""
+
+from dataclasses import replace
+
+from bids_sr.io.grids import Factor
+from bids_sr.pipeline.artifacts import Confounds, Effects, Regressors, Series
+from bids_sr.pipeline.flow import events_in, say, subworkflow
+from bids_sr.pipeline.step import Part
+from bids_sr.steps import acquired_series, another_run, bold_reference, run_confounds
+from bids_sr.workflows.confounds import model_time
+from bids_sr.workflows.fit_run import FittedRun, HeadMotion, correct_acquired, estimate_motion
+from bids_sr.workflows.run_plan import RunPlan
+
+
+def measure_another_run(plan: RunPlan, fitted: FittedRun) -> Effects | None:
+    """Measure the block effects of another acquired run; None unless such a run has blocks."""
+    another, settings = plan.bold.another, plan.planned.settings
+    unsplit = plan.planned.plan.unsplit
+    events = None if another is None else another.events
+    if another is None or events is None or {plan.bold.bold, another.bold} & unsplit:
+        return None
+    if not plan.timed:
+        another = replace(another, slice_timing=None)
+    start_time = another.start_time(settings.preprocessing.slice_time_ref)
+    with subworkflow("another_run_wf"):
+        bold = acquired_series.import_series(
+            another.bold, tr=another.tr, axis_order=another.axis_order
+        )
+        n_dummy = bold_reference.count_dummies(
+            bold, dummy_scans=settings.preprocessing.dummy_scans
+        )
+        head_motion = estimate_motion(bold, n_dummy)
+        stc = correct_acquired(
+            bold,
+            n_dummy,
+            slice_times=another.slice_timing,
+            start_time=start_time,
+            input_smoothing=settings.preprocessing.input_smoothing,
+        )
+        time_columns = None
+        if settings.activation.models_time:
+            _, _, time_columns, _ = model_time(
+                plan,
+                run_confounds.motion_confounds(head_motion.motion),
+                None,
+                tr=another.tr,
+                n_dummy=n_dummy,
+            )
+        effects = other_run_effects(
+            fitted,
+            stc,
+            n_dummy,
+            head_motion,
+            events_in(events),
+            time_columns,
+            factor=plan.bold.factor,
+            tr=another.tr,
+            high_pass=plan.high_pass,
+            start_time=start_time,
+            random_seed=settings.resources.random_seed,
+        )
+    say(Part.EVALUATION, another_run.OTHER_RUN_TEXT)
+    return effects
+
+
+def other_run_effects(
+    fitted: FittedRun,
+    stc: Series,
+    n_dummy: int,
+    head_motion: HeadMotion,
+    regressors: Regressors,
+    time_columns: Confounds | None,
+    *,
+    factor: Factor,
+    tr: float,
+    high_pass: float,
+    start_time: float,
+    random_seed: int,
+) -> Effects:
+    """Measure the block effects of another run on the high-resolution grid of a run.
+
+    Parameters
+    ----------
+    fitted : FittedRun
+        Target run of the registration.
+    stc : Series
+        Other run, after slice-timing correction.
+    n_dummy : int
+        Number of non-steady-state volumes at the start of the other run.
+    head_motion : HeadMotion
+        Head motion of the other run.
+    regressors : Regressors
+        Events of the other run.
+    time_columns : Confounds | None
+        Columns of the temporal model of the other run; None if there is no temporal model.
+    factor : Factor
+        Ratio of acquired to high-resolution voxel size, per axis.
+    tr : float
+        Repetition time of the other run (s).
+    high_pass : float
+        Cut-off of the drift in the linear model (Hz).
+    start_time : float
+        Reference time of the volumes (s after the start of a volume).
+    random_seed : int
+        Seed of the registration.
+    """
+    head_mask = head_motion.head_mask
+    if head_mask is None:
+        head_mask = bold_reference.mask_head(head_motion.boldref)
+    return another_run.measure_other_run(
+        stc,
+        head_motion.boldref,
+        head_mask,
+        head_motion.hmc_xfms,
+        head_motion.motion,
+        regressors,
+        fitted.motion.boldref,
+        fitted.registration.bold_mask,
+        fitted.registration.bold_mask_hr,
+        time_columns=time_columns,
+        factor=factor,
+        tr=tr,
+        n_dummy=n_dummy,
+        high_pass=high_pass,
+        start_time=start_time,
+        random_seed=random_seed,
+    )
