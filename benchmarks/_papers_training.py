@@ -14,7 +14,7 @@ from bids_sr.io.grids import Factor
 from bids_sr.metrics import similarity
 from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.inference.acquired import UpsamplerInputs
-from bids_sr.sr.inference.apply_to_series import make_upsampler
+from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import MATRICES
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import LoadedModel, load_model, save_model

@@ -36,8 +36,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from bids_sr.spatial.resampling import PAD, sample_volume
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.acquired import UpsamplerInputs
-from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.inference.guided_baselines import PosedImage
+from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import Factor, downsample, upsample
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe

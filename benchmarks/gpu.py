@@ -49,7 +49,7 @@ from bids_sr.spatial.masks import brain_mask
 from bids_sr.sr.data.images import TrainingImage, TrainingImages, pair_image
 from bids_sr.sr.device import choose_device
 from bids_sr.sr.inference.acquired import UpsamplerInputs
-from bids_sr.sr.inference.apply_to_series import make_upsampler
+from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import get_method, get_recipe
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.request import TrainingRequest

@@ -36,8 +36,9 @@ from _table import HERE, keep
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
+from bids_sr.sr.data.contrast_channels import contrast_image, unit_range
+from bids_sr.sr.inference.apply_to_contrasts import super_resolve_contrasts
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.training.fused import contrast_image, super_resolve_contrasts, unit_range
 
 EXAMPLE = HERE.parent / "examples" / "studyforrest"
 BOLD = EXAMPLE / "derivatives/highres-reference/sub-01/func/sub-01_task-localizer_bold.nii.gz"
@@ -336,7 +337,8 @@ def attunet(_: Path) -> None:
     """Tables 1 and 2 of the attention U-Net paper, on simulated heads."""
     from bids_sr.phantom.head import make_head
     from bids_sr.phantom.still_scans import PROTOCOLS
-    from bids_sr.quality.image_quality import likeness, quality
+    from bids_sr.quality.image_quality import quality
+    from bids_sr.quality.image_similarity import likeness
 
     contrasts = tuple(PROTOCOLS)
     side = 64
@@ -499,8 +501,8 @@ def srgan_rows(out: Path) -> list[dict[str, Any]]:
     from bids_sr.group.comparison_tables import papers
     from bids_sr.group.input_tables import find_tables
     from bids_sr.group.paired_tests import differences as differences_of
-    from bids_sr.group.paired_tests import quartiles, signed_rank
-    from bids_sr.group.values import join_tables, wide
+    from bids_sr.group.values import join_tables, quartiles, wide
+    from bids_sr.group.wilcoxon import signed_rank
 
     (sizes, *_) = papers(join_tables(find_tables(out), io.StringIO()).values)
     rows = []

@@ -46,13 +46,15 @@ from bids_sr.glm.run_combination import RunEstimate, combine_runs, shared_error
 from bids_sr.glm.smoothing import smooth
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.io.volume import Volume
-from bids_sr.registration.rigid import refine, rigid
+from bids_sr.registration.rigid import rigid
+from bids_sr.registration.same_contrast import refine
 from bids_sr.spatial.itk_files import read_itk
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.slice_timing import correct_slice_timing
 from bids_sr.spatial.transforms import points_in, rms_distance
 from bids_sr.sr.inference.acquired import UpsamplerInputs
-from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
+from bids_sr.sr.inference.apply_to_series import super_resolve_series
+from bids_sr.sr.inference.upsamplers import make_upsampler
 
 WIDTHS = (0.0, 5.0)  # mm
 FRAMES = {"linear": 1, "cubic": 3}

@@ -167,7 +167,7 @@ def inner(what: str, data: str, place: str) -> int:
     if what == "index":
         from bids_sr.bids import Findings
         from bids_sr.bids.layout import open_index
-        from bids_sr.bids.query import participants
+        from bids_sr.bids.participant_selection import participants
 
         labels = participants(Path(data), Findings())
         index = open_index(Path(data), labels, labels, Path(place), {})

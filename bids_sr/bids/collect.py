@@ -8,8 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bids_sr.bids import (
+    dataset_checks,
+    filter_file,
+    label_lists,
+    pairs,
+    participant_selection,
+    run_files,
+    slice_axis,
+    timing,
+)
 from bids_sr.bids import headers as hd
-from bids_sr.bids import pairs, query, slice_axis, timing
 from bids_sr.bids.calibration_runs import calibrations, check_named
 from bids_sr.bids.companions import ratio_of, read_run
 from bids_sr.bids.derivative_folders import open_derivatives, refuse_output_as_data
@@ -64,9 +73,9 @@ def open_dataset(settings: Settings, findings: Findings) -> tuple[list[str], Ind
     """
     bids_dir = settings.paths.bids_dir.absolute()
     selection = settings.selection
-    existing = query.participants(bids_dir, findings)
-    labels = query.choose(bids_dir, existing, selection, findings)
-    filters = query.read_filters(selection.bids_filter_file, findings)
+    existing = participant_selection.participants(bids_dir, findings)
+    labels = participant_selection.choose(bids_dir, existing, selection, findings)
+    filters = filter_file.read_filters(selection.bids_filter_file, findings)
     # a dry run does not write
     database = None if settings.run.dry_run else selection.bids_database_dir
     return labels, open_index(bids_dir, labels, existing, database, filters)
@@ -75,7 +84,7 @@ def open_dataset(settings: Settings, findings: Findings) -> tuple[list[str], Ind
 def _walk(settings: Settings, result: Survey) -> None:
     """Fill a survey with the participants, runs and problems of the data set."""
     bids_dir = settings.paths.bids_dir.absolute()
-    query.check_dataset(bids_dir)
+    dataset_checks.check_dataset(bids_dir)
     check_options(settings, result)
     if refuse_output_as_data(bids_dir, result):
         return
@@ -90,7 +99,7 @@ def _walk(settings: Settings, result: Survey) -> None:
         for path in index.find("bold", label):
             name = stem_of_echoes(path)
             with result.about(label, name if name.startswith(f"sub-{label}_") else ""):
-                bolds_by_label[label] += query.well_named([path], result)
+                bolds_by_label[label] += dataset_checks.well_named([path], result)
     subjects = []
     for label, bolds in _select(bolds_by_label, settings.selection, result).items():
         with result.about(label):
@@ -132,7 +141,7 @@ def _select(
             reason = (
                 f"no BOLD runs with {entity} {label!r} were found for the selected participants"
             )
-            fix = f"Available: {query.choice(label, existing)}"
+            fix = f"Available: {label_lists.choice(label, existing)}"
             result.refuse_option(f"{options[entity]} {label}", reason, fix)
     chosen = {
         label: [
@@ -192,14 +201,16 @@ def _subject(
 
     `all_bolds` lists all BOLD series of the participant, `bolds` the selected ones.
     """
-    images = query.well_named(index.find("t1w", label), result)
+    images = dataset_checks.well_named(index.find("t1w", label), result)
     anat = precomputed_anat(
         result.sources, label, images, settings.preprocessing.templates, result
     )
     t1w = _t1w(images if anat is None else [anat.preproc], label, settings, result)
     if t1w:
         check_surfaces(label, anat, settings.preprocessing.spaces, result)
-    stars = query.magnitudes(query.well_named(index.find("t2starw", label), result), result)
+    stars = run_files.magnitudes(
+        dataset_checks.well_named(index.find("t2starw", label), result), result
+    )
     star_headers = [
         header for header in (volume_header(path, result) for path in stars) if header is not None
     ]
@@ -212,7 +223,7 @@ def _subject(
         return given_factor if pair is None else pair.factor
 
     calibrated, bolds = calibrations(index, bolds, all_bolds, known_factor, settings, result)
-    for bold, *other_echoes in query.bold_runs(bolds, settings.preprocessing.echo, result):
+    for bold, *other_echoes in run_files.bold_runs(bolds, settings.preprocessing.echo, result):
         name = stem_of_echoes(bold) if other_echoes else stem_of(bold)
         with result.about(label, name):
             events = None if "events" in settings.preprocessing.ignore else index.events(bold)
@@ -259,7 +270,7 @@ def _subject(
     if missing:
         pairs.refuse_without_pair(label, missing, settings, result)
     if any(run.precomputed is None or run.precomputed.field is None for run in runs):
-        query.tell_field_maps(settings.paths.bids_dir.absolute(), label, result)
+        dataset_checks.tell_field_maps(settings.paths.bids_dir.absolute(), label, result)
     subject = Subject(label=label, t1w=tuple(t1w), runs=tuple(runs), precomputed=anat)
     if settings.evaluation.retrospective is not None:
         check_retrospective(subject, settings, result)
@@ -356,7 +367,7 @@ def _t1w(paths: Sequence[Path], label: str, settings: Settings, result: Survey) 
 
     Images of the selected sessions come first, and whole-head images before slabs.
     """
-    images = query.magnitudes(paths, result)
+    images = run_files.magnitudes(paths, result)
     sessions, roi = settings.selection.session_label, settings.activation.roi
     slabs = _slabs(images) if len(images) > 1 else set()
     images.sort(
@@ -504,8 +515,23 @@ def _type_order(index: Index, bids_dir: Path, task: str, result: Survey) -> tupl
             levels = description.get("Levels") if isinstance(description, dict) else None
             if isinstance(levels, dict):
                 return tuple(str(level) for level in levels)
-    table = query.first_table(bids_dir, task)
+    table = first_table(bids_dir, task)
     return tuple(dict.fromkeys(column(table, "trial_type"))) if table else ()
 
 
 _ECHO_SHIFT_MM = 0.1  # mm, largest shift between echoes, whose headers differ only by rounding
+
+
+def first_table(bids_dir: Path, task: str) -> Path | None:
+    """Return the first events table of a task in the data set, or None.
+
+    The table does not depend on the selected participants.
+    """
+    participant_folders = sorted(bids_dir.glob("sub-*"))
+    folders = (
+        folder
+        for participant in participant_folders
+        for folder in (participant / "func", *sorted(participant.glob("ses-*/func")))
+    )
+    tables = (table for folder in folders for table in sorted(folder.glob("*_events.tsv")))
+    return next((table for table in tables if entities_of(table).get("task", "") == task), None)

@@ -29,6 +29,7 @@ from bids_sr.bids.entities import RUN_KEYS, entities_of, same_run, stem_of
 from bids_sr.bids.findings import Findings, InputError, absent
 from bids_sr.bids.inheritance import read_object, suffix_of
 from bids_sr.bids.inputs import BoldRun
+from bids_sr.bids.label_lists import some
 from bids_sr.bids.layout import IMAGES
 from bids_sr.bids.precomputed import (
     DerivativeFolder,
@@ -37,7 +38,6 @@ from bids_sr.bids.precomputed import (
     PrecomputedRun,
 )
 from bids_sr.bids.precomputed_checks import check_confounds, check_grid, check_transforms
-from bids_sr.bids.query import some
 from bids_sr.config.spaces import FSAVERAGE, Space
 from bids_sr.io.template_cache import CARRIED
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.bids import headers as hd
-from bids_sr.bids import query, slice_axis
+from bids_sr.bids import label_lists, slice_axis
 from bids_sr.bids.companions import SERIES, companion, series_named
 from bids_sr.bids.entities import entities_of
 from bids_sr.bids.findings import Findings, refusal
@@ -67,7 +67,7 @@ def _checked(
     label = run.entities["subject"]
     folder = root / f"sub-{label}"
     if not folder.is_dir():
-        participants = query.some(
+        participants = label_lists.some(
             sorted(path.name for path in root.glob("sub-*") if path.is_dir())
         )
         fix = (
@@ -80,7 +80,7 @@ def _checked(
         return None
     bolds, maps = _files(root, run)
     if not bolds and not maps:
-        names_found = query.some(
+        names_found = label_lists.some(
             sorted({path.name for pattern in (SERIES, _MAPS) for path in folder.rglob(pattern)})
         )
         reason = (

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import prod
 
-from bids_sr.bids import query, slice_axis
+from bids_sr.bids import dataset_checks, slice_axis
 from bids_sr.bids.collect import open_dataset, volume_header
 from bids_sr.bids.entities import entities_of, is_magnitude
 from bids_sr.bids.findings import Findings, InputError
@@ -79,7 +79,7 @@ def _check_methods(settings: Settings, findings: Findings) -> None:
 
 def _walk_scans(settings: Settings, findings: Findings) -> tuple[Subject, ...]:
     """Return the participants with structural scans to process, and report problems."""
-    query.check_dataset(settings.paths.bids_dir.absolute())
+    dataset_checks.check_dataset(settings.paths.bids_dir.absolute())
     labels, index = open_dataset(settings, findings)
     subjects = []
     model_input = input_of_models(settings.superres)
@@ -220,7 +220,7 @@ def _images(
 ) -> list[Header]:
     """Return the headers of the usable images of a contrast in the selected sessions."""
     sessions = settings.selection.session_label
-    paths = query.well_named(index.find(_CONTRASTS[suffix], label), findings)
+    paths = dataset_checks.well_named(index.find(_CONTRASTS[suffix], label), findings)
     selected = [
         path
         for path in paths

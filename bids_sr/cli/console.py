@@ -51,7 +51,7 @@ def made(head: str, text: str) -> Notice:
 def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
     """Yield warnings, directories, runs, methods, contrasts and notes of a call."""
     from bids_sr import preflight
-    from bids_sr.bids.query import some
+    from bids_sr.bids.label_lists import some
 
     paths = settings.paths
     lines = preflight.notes(plan, settings)
@@ -127,7 +127,7 @@ def count_text(number: int, noun: str) -> str:
 
 def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterator[Notice]:
     """Yield verdicts not shown yet, reports, and paths of series, maps and exported data sets."""
-    from bids_sr.bids.query import some
+    from bids_sr.bids.label_lists import some
     from bids_sr.io.dataset_description import applied_in, dataset_of
     from bids_sr.report.index_page import INDEX
     from bids_sr.report.run_summaries import VERDICT, compared_of, run_summary
@@ -204,7 +204,7 @@ def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterat
 
 def warning_lines(folder: Path) -> Iterator[Notice]:
     """Yield the warnings of a run's steps without duplicates, with the first few affected runs."""
-    from bids_sr.bids.query import some
+    from bids_sr.bids.label_lists import some
 
     by_text: dict[str, dict[str, None]] = {}
     for notice in recorded(folder):

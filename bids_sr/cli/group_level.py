@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.bids import entities_of
-from bids_sr.bids.query import some
+from bids_sr.bids.label_lists import some
 from bids_sr.cli import structural_group
 from bids_sr.cli.structural_group import ScansGroup
 from bids_sr.config import Settings, UsageError

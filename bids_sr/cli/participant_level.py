@@ -150,7 +150,7 @@ def _run_remaining(
 def _move_earlier_files(settings: Settings, stored: set[Path]) -> list[Notice]:
     """Move outdated files of earlier calls for these runs, and return a notice per run."""
     out = settings.paths.output_dir
-    from bids_sr.bids.query import some
+    from bids_sr.bids.label_lists import some
 
     names_by_run = set_aside(out, settings.figures_dir, stored)
     return [

@@ -15,7 +15,8 @@ from bids_sr.bids.session_times import months_of_sessions
 from bids_sr.config import Settings, UsageError, nearest_name
 from bids_sr.frozen import frozen
 from bids_sr.group.input_tables import find_tables, mixed
-from bids_sr.group.structural_values import find_scan_tables, read_values, tables_of
+from bids_sr.group.structural_inputs import find_scan_tables, read_values
+from bids_sr.group.structural_values import tables_of
 from bids_sr.group.values import TableError
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.metrics.rows import MISSING

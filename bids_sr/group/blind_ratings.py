@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bids_sr.group.paired_tests import differences, hodges_lehmann, holm, signed_rank
+from bids_sr.group.multiple_comparisons import holm
+from bids_sr.group.paired_tests import differences
+from bids_sr.group.wilcoxon import hodges_lehmann, signed_rank
 from bids_sr.series import BASELINES, MEASURED
 
 LOWEST, HIGHEST = 0.0, 5.0

@@ -8,8 +8,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from bids_sr.group import verdicts as words
-from bids_sr.group.paired_tests import ALPHA, differences, quartiles, signed_rank
-from bids_sr.group.values import wide
+from bids_sr.group.paired_tests import differences
+from bids_sr.group.values import quartiles, wide
+from bids_sr.group.wilcoxon import ALPHA, signed_rank
 from bids_sr.metrics.number_text import number, p_value
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.markup import render, table

@@ -19,9 +19,11 @@ from scipy import special
 
 from bids_sr.evaluation.evidence import STRONGEST
 from bids_sr.evaluation.negative_controls import PLACEBOS
-from bids_sr.group import paired_tests
-from bids_sr.group.paired_tests import ALPHA, benjamini_hochberg, hodges_lehmann, holm
+from bids_sr.group import paired_tests, wilcoxon
+from bids_sr.group import values as group_values
+from bids_sr.group.multiple_comparisons import benjamini_hochberg, holm
 from bids_sr.group.values import QUESTION, of_people, of_question, wide
+from bids_sr.group.wilcoxon import ALPHA, hodges_lehmann
 from bids_sr.io.arrays import Float
 from bids_sr.metrics.number_text import p_value
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE, statistic
@@ -100,7 +102,7 @@ def margin_of(name: str, values: Mapping[str, Float], requested: float | None) -
         return math.nan
     truth, spline = (_compared_values(name, values[series]) for series in (MEASURED, "bspline"))
     with np.errstate(invalid="ignore"):
-        _, gap, _ = paired_tests.quartiles(truth - spline)
+        _, gap, _ = group_values.quartiles(truth - spline)
     direction = statistic(name).better
     gap = -gap if direction in (LOWER, ONE) else abs(gap) if direction == NEITHER else gap
     return _SHARE_OF_GAP * gap if gap > 0 else math.nan
@@ -202,7 +204,7 @@ def _paired(
         "n_above": 0,
     }
     for role, values in (("series", series_values), ("minus", reference_values)):
-        first, median, third = paired_tests.quartiles(values)
+        first, median, third = group_values.quartiles(values)
         statistics |= {f"median_{role}": median, f"q1_{role}": first, f"q3_{role}": third}
     statistics |= {
         "margin": margin,
@@ -214,7 +216,7 @@ def _paired(
         d = paired_tests.differences(
             _compared_values(name, series_values), _compared_values(name, reference_values)
         )
-        statistics |= paired_tests.signed_rank(d) | hodges_lehmann(d) | paired_tests.paired_t(d)
+        statistics |= wilcoxon.signed_rank(d) | hodges_lehmann(d) | paired_tests.paired_t(d)
         statistics |= {
             "n_above": int((d > 0).sum()),
             "p_equivalence": paired_tests.equivalence(d, margin),

@@ -13,8 +13,10 @@ import numpy as np
 from scipy import special
 
 from bids_sr.frozen import frozen
-from bids_sr.group.paired_tests import ALPHA, differences, holm, paired_t, signed_rank
+from bids_sr.group.multiple_comparisons import holm
+from bids_sr.group.paired_tests import differences, paired_t
 from bids_sr.group.welch import welch_anova
+from bids_sr.group.wilcoxon import ALPHA, signed_rank
 
 Scores = Mapping[str, Mapping[str, float]]
 """Scores for one metric: method → participant → score."""

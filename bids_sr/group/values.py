@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Any, TextIO
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from bids_sr.boilerplate import data_of
@@ -226,3 +227,13 @@ def of_question(values: pd.DataFrame, question: pd.Series) -> pd.DataFrame:
     `question` contains the columns `QUESTION`; additional columns are ignored.
     """
     return values[np.logical_and.reduce([values[name] == question[name] for name in QUESTION])]
+
+
+def quartiles(values: npt.ArrayLike) -> tuple[float, float, float]:
+    """Return first quartile, median and third quartile of the finite values, NaN without any."""
+    v = np.asarray(values, dtype=np.float64)
+    v = v[np.isfinite(v)]
+    if not len(v):
+        return math.nan, math.nan, math.nan
+    first, median, third = np.quantile(v, [0.25, 0.5, 0.75]).tolist()
+    return first, median, third

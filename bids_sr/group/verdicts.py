@@ -33,8 +33,8 @@ from bids_sr.group.comparisons import (
     attainable_text,
     on_accuracy,
 )
-from bids_sr.group.paired_tests import ALPHA
 from bids_sr.group.values import QUESTION, of_people
+from bids_sr.group.wilcoxon import ALPHA
 from bids_sr.metrics.number_text import estimate, number, p_value
 from bids_sr.metrics.rows import MISSING
 from bids_sr.report.evaluation_rows import series_text

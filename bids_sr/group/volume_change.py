@@ -20,7 +20,7 @@ _PLACE = ["contrast", "region", "series"]
 def knows_months(values: pd.DataFrame) -> bool:
     """Return whether any participant has two sessions with known months.
 
-    `values` are rows of `structural_values.read_values`.
+    `values` are rows of `structural_inputs.read_values`.
     """
     dated = values[values["month"].notna() & (values["session"] != MISSING)]
     return bool((dated.groupby("participant")["session"].nunique() >= 2).any())
@@ -36,7 +36,7 @@ def timed_volumes(values: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     values : pd.DataFrame
-        Rows of `structural_values.read_values`.
+        Rows of `structural_inputs.read_values`.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def change_table(values: pd.DataFrame) -> pd.DataFrame:
     both signed and absolute changes are summarized. The table is empty if no participant has two
     sessions.
 
-    `values` are rows of `structural_values.read_values`.
+    `values` are rows of `structural_inputs.read_values`.
     """
     volumes = timed_volumes(values)
     rows = []

@@ -5,9 +5,10 @@ that processes the data, which need not be the machine that submits jobs. `check
 voxels at the start of a participant's processing.
 """
 
-from bids_sr.preflight.checks import check, without, without_unfit_references
+from bids_sr.preflight.checks import check, without
 from bids_sr.preflight.estimates import check_machine
-from bids_sr.preflight.plan import Estimate, Plan, StageCost, left_out_text
+from bids_sr.preflight.exclusions import left_out_text
+from bids_sr.preflight.plan import Estimate, Plan, StageCost
 from bids_sr.preflight.plan_text import (
     choice_lines,
     cost_text,
@@ -15,6 +16,7 @@ from bids_sr.preflight.plan_text import (
     format_problems,
     notes,
 )
+from bids_sr.preflight.unfit_references import without_unfit_references
 from bids_sr.preflight.voxel_checks import check_data
 
 __all__ = [

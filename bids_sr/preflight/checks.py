@@ -24,10 +24,19 @@ from bids_sr.config import Settings, machine
 from bids_sr.config.seeds import COMPONENTS, seed_names, seeds_of
 from bids_sr.glm.contrasts import Contrast
 from bids_sr.notices import Notice
-from bids_sr.preflight import confound_checks, directories, events, regions, run_model
+from bids_sr.preflight import (
+    confound_checks,
+    directories,
+    estimability,
+    events,
+    regions,
+    run_contrasts,
+    run_model,
+)
 from bids_sr.preflight.combined_runs import warn_of_left_out
 from bids_sr.preflight.compared_series import with_compared
 from bids_sr.preflight.estimates import check_memory, estimate
+from bids_sr.preflight.exclusions import exclude, files_of
 from bids_sr.preflight.kspace import refuse_phase, warn_of_header
 from bids_sr.preflight.method_checks import (
     check_card,
@@ -38,7 +47,7 @@ from bids_sr.preflight.method_checks import (
 )
 from bids_sr.preflight.output_spaces import check_spaces
 from bids_sr.preflight.overlap_checks import check_overlap
-from bids_sr.preflight.plan import Estimate, Plan, exclude, files_of
+from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.preflight.reference_checks import tell_unused_reference
 from bids_sr.preflight.structural_checks import (
     check_lesion_references,
@@ -104,7 +113,7 @@ def check(settings: Settings) -> Plan:
         )
         requested = (*model_contrasts, *requested)
     nuisance = confound_checks.chosen_confounds(settings, model_confounds, findings)
-    event_contrasts = run_model.contrasts_of_runs(types, requested, findings)
+    event_contrasts = run_contrasts.contrasts_of_runs(types, requested, findings)
     check_overlap(settings, event_contrasts, findings)
     contrasts = event_contrasts | {
         bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()
@@ -127,7 +136,7 @@ def check(settings: Settings) -> Plan:
                     findings,
                     n_confounds=confound_checks.count_confounds(run, nuisance),
                 )
-                and run_model.is_estimable(run, contrasts.get(run.bold, {}), settings, findings)
+                and estimability.is_estimable(run, contrasts.get(run.bold, {}), settings, findings)
             ):
                 del types[run.bold]  # a check of its blocks would take time without benefit
     with findings.about(code="method"):
@@ -297,58 +306,6 @@ def without(plan: Plan, problems: Sequence[Notice]) -> Plan:
     return replace(plan, subjects=subjects, left_out={**plan.left_out, **left_out})
 
 
-def without_unfit_references(
-    plan: Plan, problems: Sequence[Notice]
-) -> tuple[Plan, tuple[Notice, ...]]:
-    """Drop automatically found references whose voxels do not match the run.
-
-    Returns
-    -------
-    plan : Plan
-        Plan whose warnings mention the dropped references.
-    problems : tuple of Notice
-        Problems that do not concern such references.
-    """
-    unfit = {(Path(problem.what), problem.subject, problem.run): problem for problem in problems}
-    findings = Findings()
-    subjects = []
-    dropped = set[Notice]()
-    for subject in plan.subjects:
-        runs = []
-        for run in subject.runs:
-            path = run.truth.series.bold if run.truth and run.truth.series else None
-            owners = ((subject.label, run.stem), (subject.label, ""))
-            problem = next(
-                (unfit[path, *owner] for owner in owners if path and (path, *owner) in unfit), None
-            )
-            if path is not None and problem is not None:
-                dropped.add(problem)
-                with findings.about(run.entities["subject"], run.stem):
-                    findings.tell(
-                        path,
-                        f"this high-resolution reference cannot be used for {run.stem}:"
-                        f" {problem.why}. {problem.remedy}",
-                    )
-                run = replace(run, truth=None)
-            runs.append(run)
-        subjects.append(replace(subject, runs=tuple(runs)))
-    if not dropped:
-        return plan, tuple(problems)
-    used_roots = {
-        str(run.truth.root)
-        for subject in subjects
-        for run in subject.runs
-        if run.truth is not None
-    }
-    notices = [
-        notice
-        for notice in plan.warnings
-        if notice.code != "reference" or notice.what in used_roots
-    ]
-    plan = replace(plan, subjects=tuple(subjects), warnings=(*notices, *findings.notices))
-    return plan, tuple(problem for problem in problems if problem not in dropped)
-
-
 def _check_structural(settings: Settings, findings: Findings) -> Plan:
     """Plan the processing of structural scans, and collect all problems in `findings`.
 
@@ -391,8 +348,9 @@ def _check_model(
     The model card is compared with the contrasts and with `header`, the high-resolution scan that
     defines the grid.
     """
+    from bids_sr.sr.data.contrast_channels import joined
+    from bids_sr.sr.inference.apply_to_contrasts import SAME_GRID
     from bids_sr.sr.models.card import ModelError, read_card
-    from bids_sr.sr.training.fused import SAME_GRID, joined
 
     contrasts = [pair.contrast for pair in subject.structural]
     where = f"sub-{subject.label} with --pretrained {file}"
@@ -423,7 +381,8 @@ def _check_model_of_lowres(
     Grid and contrasts are taken from the first model, so only alignment, intensities and further
     models can differ.
     """
-    from bids_sr.sr.training.fused import SAME_GRID, joined
+    from bids_sr.sr.data.contrast_channels import joined
+    from bids_sr.sr.inference.apply_to_contrasts import SAME_GRID
 
     model_input = input_of_models(settings.superres)
     assert model_input is not None, (

@@ -11,8 +11,8 @@ from bids_sr.config import Settings, SuperRes
 from bids_sr.config.vgg19_weights import VGG19_COMMAND
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.dataset_description import RESULTS
-from bids_sr.preflight.method_checks import check_pretrained
 from bids_sr.preflight.plan import Estimate
+from bids_sr.preflight.pretrained_models import check_pretrained
 from bids_sr.sr.former_names import current_names, renaming
 from bids_sr.sr.method import get_method, recipe_name
 from bids_sr.version import __version__

@@ -1,10 +1,7 @@
-"""Checks of methods and models from headers: slices, patches, factors and model cards."""
+"""Checks of methods and model cards from headers: slices, patches and factors."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +9,7 @@ import numpy as np
 
 from bids_sr.bids import BoldRun, Findings, Subject
 from bids_sr.bids.given_models import method_of_model, pretrained_for
-from bids_sr.bids.method_options import obstacle, refuse_all, vgg_weights_for
+from bids_sr.bids.method_options import obstacle, vgg_weights_for
 from bids_sr.config import Settings, SuperRes
 from bids_sr.config.vgg19_weights import VGG19_COMMAND
 from bids_sr.io.arrays import Array
@@ -22,77 +19,7 @@ from bids_sr.sr.method import get_method, get_recipe, recipe_name
 from bids_sr.sr.missing_features import features_notice
 from bids_sr.sr.models.card import ModelError, read_card
 from bids_sr.sr.models.compatibility import check_model
-from bids_sr.sr.models.model import load_model, verify
 from bids_sr.sr.recipe_changes import changed_recipe, changes_of
-
-_LOAD = (
-    "import json, sys; from bids_sr.preflight.method_checks import refusal; "
-    "sys.stdout.write(json.dumps(list(map(refusal, sys.argv[1:]))))"
-)
-
-
-def check_pretrained(superres: SuperRes, findings: Findings) -> None:
-    """Reject ``--pretrained`` models that are damaged or foreign, or differ from their cards."""
-    reasons = {}
-    for file in superres.pretrained if superres.learned else ():
-        # missing files and other formats are reported elsewhere
-        if file.is_file() and file.suffix == ".safetensors":
-            try:
-                verify(file)
-                reasons[file] = ""
-            except ModelError as error:
-                reasons[file] = str(error)
-    intact = [file for file, reason in reasons.items() if not reason]
-    reasons |= dict(zip(intact, _refusals(intact), strict=True))
-    fix = (
-        "Specify the .safetensors file of a model. Its model card (a .json file with the same"
-        " name) must be in the same directory, and both files must be unmodified."
-    )
-    refuse_all(
-        findings,
-        [(bool(reason), f"--pretrained {file}", reason, fix) for file, reason in reasons.items()],
-    )
-    for file in intact:
-        changes = changes_of(superres.recipe_changes, method_of_model(file) or "")
-        if changes:
-            findings.refuse_option(
-                f"--set {' '.join(map(str, changes))}",
-                f"{changes[0].method} is not trained because its model is loaded from"
-                f" --pretrained {file}, so this training setting has no effect",
-                "Omit one of the two options.",
-            )
-
-
-def _refusals(files: Sequence[Path]) -> list[str]:
-    """Return for each file why its weights do not fit the network on its card, or "".
-
-    Models are loaded in a separate process, unless torch is already imported, so that this process
-    stays small for forking workers. If that process fails (for example for lack of memory),
-    problems are left to the step that loads the model.
-    """
-    if "torch" in sys.modules or not files:
-        return [refusal(file) for file in files]
-    command = [sys.executable or "python3", "-c", _LOAD, *map(str, files)]
-    try:
-        process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    except (OSError, subprocess.TimeoutExpired):
-        return [""] * len(files)
-    reasons: list[str] = (
-        json.loads(process.stdout) if process.returncode == 0 else [""] * len(files)
-    )
-    return reasons
-
-
-def refusal(file: str | Path) -> str:
-    """Return why a model cannot be loaded, or "" if it can.
-
-    `file` contains the weights of the model (.safetensors); the model card must be next to it.
-    """
-    try:
-        load_model(Path(file))
-    except ModelError as error:
-        return str(error)
-    return ""
 
 
 def check_methods(settings: Settings, subjects: Sequence[Subject], findings: Findings) -> None:

@@ -8,15 +8,16 @@ from pathlib import Path
 from bids_sr.bids import BoldRun, Subject
 from bids_sr.bids.findings import counted, grouped
 from bids_sr.bids.given_models import factor_of_models
+from bids_sr.bids.label_lists import some
 from bids_sr.bids.method_options import obstacle
 from bids_sr.bids.precomputed import taken_text
-from bids_sr.bids.query import some
 from bids_sr.bids.retrospective_plan import foreseen, makers, retrospective_factor
 from bids_sr.config import Settings
 from bids_sr.notices import Notice
 from bids_sr.preflight.combined_runs import combined_lines
+from bids_sr.preflight.exclusions import left_out_text
 from bids_sr.preflight.pace import pace_now
-from bids_sr.preflight.plan import Estimate, Plan, left_out_text
+from bids_sr.preflight.plan import Estimate, Plan
 from bids_sr.series import SDMOD
 
 

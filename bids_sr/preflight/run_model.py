@@ -1,26 +1,15 @@
-"""Linear model of a run before processing: contrasts, estimability, and split halves of blocks."""
+"""Length of a run and its task blocks, for its linear model and for split halves."""
 
-import contextlib
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bids_sr.bids import BoldRun, Findings
-from bids_sr.bids.entities import entities_of, stem_of_echoes
 from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.config import Settings
-from bids_sr.glm.contrasts import Contrast, Contrasts, resolve_contrasts
-from bids_sr.notices import UsageError
-from bids_sr.preflight.rough_model import rough_courses, surely_estimable
-
-if TYPE_CHECKING:
-    import pandas as pd
+from bids_sr.preflight.rough_model import rough_courses
 
 # s; a shorter half does not contain half a period of the fastest of the slow fluctuations (.1 Hz)
 _HALF_AT_REST = 5.0
 MOTION_REGRESSORS = 12  # six parameters and their derivatives
-_MOST_VOLUMES = 5000  # for more volumes, building the model takes longer than all other checks
 _MOST_UNSTEADY = 25  # largest number of initial volumes that can be detected as non-steady-state
 # number of initial volumes that may be detected as non-steady-state in runs at rest
 _MOST_DUMMIES = 10
@@ -143,132 +132,6 @@ def _is_long_enough_for_time_model(
         findings.refuse(run.bold, error.reason, error.fix)
         return False
     return True
-
-
-def contrasts_of_runs(
-    types: Mapping[Path, Sequence[str]],
-    requested: Sequence[str | tuple[str, Contrast]],
-    findings: Findings,
-) -> dict[Path, dict[str, Contrast]]:
-    """Return the contrasts of each run.
-
-    A requested contrast must be possible in at least one run. For runs without one of its trial
-    types it is omitted, with a note.
-
-    `requested` contains contrasts as written by the user, or name and weights from ``--model``; if
-    empty, default contrasts are used.
-    """
-    texts_by_run: dict[Path, list[str | tuple[str, Contrast]]] = {path: [] for path in types}
-    all_types = tuple(dict.fromkeys(name for names in types.values() for name in names))
-    is_reported = not requested
-    for text in requested:
-        n_runs = 0
-        option = f"--contrasts {text}" if isinstance(text, str) else f"--model, contrast {text[0]}"
-        for path, names in types.items():
-            with contextlib.suppress(UsageError):
-                resolve_contrasts(names, [text])
-                texts_by_run[path].append(text)
-                n_runs += 1
-        if 0 < n_runs < len(types):
-            findings.tell(
-                option,
-                f"the contrast is computed for {n_runs} of {len(types)} runs; the other runs lack"
-                " at least one of its trial types.",
-            )
-        elif not n_runs:
-            is_reported = True
-            try:
-                resolved = resolve_contrasts(all_types, [text])
-            except UsageError as error:
-                findings.refuse_option(option, error.notice.why, error.notice.remedy)
-                continue
-            names = ", ".join(name for weights in resolved.values() for name in weights)
-            reason = f"no run contains all trial types of the contrast ({names})"
-            findings.refuse_option(
-                option,
-                reason,
-                "Use trial types that occur in the same run; contrasts are computed within runs.",
-            )
-    for path, texts in texts_by_run.items():
-        if not texts and not is_reported:
-            reason = (
-                "none of the requested contrasts can be computed for this run, so the run would"
-                " not have any activation maps"
-            )
-            with findings.about(entities_of(path).get("subject", ""), stem_of_echoes(path)):
-                findings.refuse(
-                    path, reason, "Exclude the run (--task-id, --run-id), or add a contrast."
-                )
-            is_reported = True  # the first run is sufficient as an example
-    return {
-        path: resolve_contrasts(types[path], texts) if texts or not requested else {}
-        for path, texts in texts_by_run.items()
-    }
-
-
-def is_estimable(
-    run: BoldRun,
-    contrasts: Contrasts,
-    settings: Settings,
-    findings: Findings,
-) -> bool:
-    """Return whether the linear model of a run is estimable without head motion.
-
-    A problem gives the reason if it is not. Runs that are not tested (no events, no linear model,
-    or many volumes) count as estimable. The events table must be valid.
-    """
-    if (
-        "glm" not in settings.activation.kinds
-        or run.n_volumes > _MOST_VOLUMES
-        or run.events is None
-    ):
-        return True
-    from bids_sr.glm.design import build_design, contrast_vector, frame_times
-    from bids_sr.glm.regressors import DesignError, read_events
-
-    events = read_events(run.events)
-    dummies = settings.preprocessing.dummy_scans or 0
-    high_pass = settings.activation.cosine_cutoff
-    conditions = {name for weights in contrasts.values() for name in weights}
-    start_time = run.start_time(settings.preprocessing.slice_time_ref)
-    times = frame_times(run.n_volumes, run.tr, start_time=start_time)[dummies:]
-    activation = settings.activation
-    is_filtered = bool(activation.band_pass or activation.legendre_order)
-    if not is_filtered and surely_estimable(events, conditions, times, run.tr, high_pass):
-        return True
-    table = _filter_columns(run, dummies, settings) if is_filtered else None
-    try:
-        design = build_design(
-            events,
-            n_volumes=run.n_volumes,
-            tr=run.tr,
-            n_dummy=dummies,
-            start_time=start_time,
-            high_pass=high_pass,
-            confounds=table,
-            confound_names=() if table is None else tuple(map(str, table)),
-        )
-        for name, weights in contrasts.items():
-            contrast_vector(design, name, weights)
-    except DesignError as error:
-        fix = "Check onsets and durations, or choose other contrasts with --contrasts."
-        findings.refuse(
-            run.events, f"the model cannot be estimated with this design matrix: {error}", fix
-        )
-        return False
-    return True
-
-
-def _filter_columns(run: BoldRun, dummies: int, settings: Settings) -> "pd.DataFrame":
-    """Return the columns of a run's temporal model that do not depend on head motion."""
-    import pandas as pd
-
-    from bids_sr.glm.time_columns import time_columns, time_model
-
-    activation = settings.activation
-    no_motion = pd.DataFrame(index=range(run.n_volumes))
-    model = time_model(None, None, activation.band_pass, activation.drift)
-    return time_columns(no_motion, model, tr=run.tr, n_dummy=dummies)[0]
 
 
 def tell_nyquist(run: BoldRun, settings: Settings, findings: Findings) -> None:

@@ -1,23 +1,17 @@
-"""Registration of BOLD to anatomical images, and masks and regions on the BOLD grid."""
+"""Registration of BOLD to anatomical images, and brain masks on the BOLD grid."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-from nibabel.affines import apply_affine
 
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import TURNED_DEG, Factor, Shape
 from bids_sr.io.volume import Volume
-from bids_sr.registration.ants import apply
 from bids_sr.registration.brain import coarse, mutual_information
 from bids_sr.registration.rigid import rigid, rim_of, size_of
 from bids_sr.spatial import coarse_grids, masks, similarity
-from bids_sr.spatial.itk_files import write_itk
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.same_results import rounded
 from bids_sr.spatial.transforms import (
     TransformError,
     hr_grid,
@@ -302,110 +296,3 @@ def combined_masks(
     low = low & masks.grow(bold_mask, boldref.affine, rim_mm)
     high = high & masks.grow(highres_bold_mask, affine, rim_mm)
     return low, high, affine, facts
-
-
-def region_on_bold(
-    region: Volume,
-    to_region: Sequence[Path],
-    boldref2t1w: Array,
-    grids: tuple[Volume, Volume],
-    *,
-    seed: int,
-    folder: Path,
-) -> tuple[tuple[Array, Array], dict[str, object]]:
-    """Resample a region to the acquired and high-resolution grids of the BOLD series.
-
-    A voxel is included if at least half of it is inside the region and it is in the brain. If the
-    region has no voxels in the brain, the brain masks are returned instead, and the facts record
-    this.
-
-    Parameters
-    ----------
-    region : Volume
-        Region as an image (3D), with values above 0.5 inside.
-    to_region : Sequence[Path]
-        Transform files from T1w space to the region's space, the last file applied first; empty if
-        the region is in T1w space.
-    boldref2t1w : Array
-        Transform of a T1w point to its boldref point (4 x 4, RAS+ mm).
-    grids : tuple[Volume, Volume]
-        Brain masks on the acquired and high-resolution grids.
-    seed : int
-        Seed of the random samples of ANTs.
-    folder : Path
-        Existing directory for the inverted transform.
-
-    Returns
-    -------
-    tuple[tuple[Array, Array], dict[str, object]]
-        Region on both grids (3D, boolean), and facts for the report.
-    """
-    chain = boldref_onward(boldref2t1w, to_region, folder)
-    mask = Volume(data=(region.data > 0.5).astype(np.float32), affine=region.affine)
-    regions = []
-    for grid in grids:
-        factor = coarse_grids.hr_factor(grid.affine, 2.0)
-        shape, affine = hr_grid(grid.data.shape, grid.affine, factor)
-        samples = apply(
-            mask, Volume(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed
-        )
-        regions.append((coarse_grids.block_average(samples, factor) >= 0.5) & (grid.data > 0.5))
-    low, high = regions
-    facts: dict[str, object] = {
-        "roi_voxels": int(low.sum()),
-        "roi_fraction_in_fov": round(_fraction_in_view(mask, chain, grids[0], seed=seed), 3),
-    }
-    facts["roi_is_brain"] = not (low.any() and high.any())
-    if facts["roi_is_brain"]:
-        _LOGGER.warning(
-            "The region of interest is outside the field of view of the BOLD series, so the"
-            " whole brain is used instead"
-        )
-        return (grids[0].data > 0.5, grids[1].data > 0.5), facts
-    return (low, high), facts
-
-
-def _fraction_in_view(mask: Volume, chain: Sequence[Path], grid: Volume, *, seed: int) -> float:
-    """Return the fraction of a region inside the field of view of a grid.
-
-    The region is sampled at 4 mm, up to 90 mm outside the field of view.
-    """
-    pad = np.ceil(90.0 / grid.zooms).astype(int)
-    padded_affine = grid.affine.copy()
-    padded_affine[:3, 3] -= grid.affine[:3, :3] @ pad
-    shape, affine = hr_grid(
-        tuple(np.array(grid.data.shape) + 2 * pad),
-        padded_affine,
-        tuple(np.minimum(grid.zooms / 4.0, 1.0)),
-    )
-    resampled = apply(
-        mask, Volume(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed
-    )
-    voxels = np.argwhere(resampled > 0.5)
-    if not len(voxels):
-        return 0.0
-    bold_voxels = apply_affine(np.linalg.inv(grid.affine) @ affine, voxels)
-    inside = ((bold_voxels > -0.5) & (bold_voxels < np.array(grid.data.shape) - 0.5)).all(axis=1)
-    return float(inside.mean())
-
-
-def boldref_onward(boldref2t1w: Array, onward: Sequence[Path], folder: Path) -> list[Path]:
-    """Return the transform files from boldref to another space through T1w space.
-
-    Parameters
-    ----------
-    boldref2t1w : Array
-        Transform of a T1w point to its boldref point (4 x 4, RAS+ mm); its inverse is written to
-        `folder`.
-    onward : Sequence[Path]
-        Transform files from T1w space to the other space; empty if that is T1w space.
-    folder : Path
-        Existing directory for the inverted transform.
-
-    Returns
-    -------
-    list[Path]
-        Transform files; points of the boldref go through the last file first.
-    """
-    write_itk(inverse := folder / "t1w2boldref.txt", rounded(invert(boldref2t1w)))
-    return [*onward, inverse]

@@ -12,7 +12,8 @@ from scipy import ndimage
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
-from bids_sr.registration.rigid import refine, rigid, size_of
+from bids_sr.registration.rigid import rigid, size_of
+from bids_sr.registration.same_contrast import refine
 from bids_sr.spatial import coarse_grids, similarity
 from bids_sr.spatial.edges import EdgeError, edge_mismatch
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA

@@ -5,7 +5,8 @@ import numpy as np
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.io.volume import Volume
-from bids_sr.registration.rigid import refine, rigid, size_of
+from bids_sr.registration.rigid import rigid, size_of
+from bids_sr.registration.same_contrast import refine
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid

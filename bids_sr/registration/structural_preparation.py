@@ -36,7 +36,7 @@ from bids_sr.registration.rigid import linear_stages, orthonormal, rigid, rim_of
 from bids_sr.registration.template_frame import placed_in_template, template_grid
 from bids_sr.spatial import masks
 from bids_sr.spatial.transforms import invert, points_in, rms_distance
-from bids_sr.sr.training.fused import unit_range
+from bids_sr.sr.data.contrast_channels import unit_range
 
 _Transform = Literal["rigid", "affine", "nonlinear"]
 Align = Literal["rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"]

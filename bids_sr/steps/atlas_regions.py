@@ -10,9 +10,10 @@ from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import File, Image, Mask, Table
 from bids_sr.pipeline.step import step
 from bids_sr.region_names import atlas_title, find_atlas, is_file, region_labels
-from bids_sr.registration import templates
+from bids_sr.registration import template_regions
 from bids_sr.registration.ants import load
-from bids_sr.registration.templates import atlas_region, find_region, on_t1w
+from bids_sr.registration.template_regions import find_region, on_t1w
+from bids_sr.registration.templates import atlas_region
 from bids_sr.sr.method import Cost
 from bids_sr.steps.memory import REGION
 
@@ -79,7 +80,9 @@ def place_atlas(
     """
     atlas_files = find_atlas(atlas, template_space)
     image = load(atlas_files.image)
-    in_t1w_space = is_file(atlas) and not templates.in_template_space(image, template, t1w_preproc)
+    in_t1w_space = is_file(atlas) and not template_regions.in_template_space(
+        image, template, t1w_preproc
+    )
     xfms = [] if in_t1w_space else [std2t1w_xfm]
     labels = on_t1w(image, t1w_preproc, xfms, seed=random_seed, interpolator="nearestNeighbor")
     table = pd.DataFrame(

@@ -22,7 +22,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.region_names import atlas_title
 from bids_sr.registration.ants import apply, apply_to_points
-from bids_sr.registration.bold_to_anat import boldref_onward
+from bids_sr.registration.bold_regions import boldref_onward
 from bids_sr.series import MEASURED, RAW
 from bids_sr.sr.method import Cost
 from bids_sr.steps.map_comparison import sorted_maps

@@ -27,7 +27,8 @@ from bids_sr.metrics.rows import MetricRow, metric_rows
 from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Map, Mask, Rows, Transforms
 from bids_sr.pipeline.step import HERE, enumerated, step
 from bids_sr.pipeline.store import derivative_path
-from bids_sr.registration.rigid import align_alike, refine, rigid
+from bids_sr.registration.rigid import rigid
+from bids_sr.registration.same_contrast import align_alike, refine
 from bids_sr.series import RAW, map_label
 from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import sample_volume

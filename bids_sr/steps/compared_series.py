@@ -11,8 +11,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bids_sr.evaluation.compared_verdict import ON_ACQUIRED
-from bids_sr.evaluation.effects_of_run import control_width
 from bids_sr.evaluation.same_resolution import changes_of, same_resolution
+from bids_sr.evaluation.smoothed_control import control_width
 from bids_sr.glm.block_effects import load_effects
 from bids_sr.io.arrays import Array
 from bids_sr.io.copies import copy_series
@@ -24,7 +24,8 @@ from bids_sr.registration.compared_frame import checked, poses_of, read_moments
 from bids_sr.series import ACQUIRED_BAND
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.inference.acquired import PlainUpsampler, UpsamplerInputs
-from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
+from bids_sr.sr.inference.apply_to_series import super_resolve_series
+from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import upsample as upsampled
 from bids_sr.sr.method import Cost
 from bids_sr.steps.memory import EFFECTS, SERIES

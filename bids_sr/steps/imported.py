@@ -26,9 +26,10 @@ from bids_sr.pipeline.step import step
 from bids_sr.registration.ants import apply, load, load_like
 from bids_sr.registration.bold_to_anat import facts_of_coreg
 from bids_sr.registration.brain import check_brain, two_mm_grid, volume_ml
-from bids_sr.registration.tissues import segmentation
-from bids_sr.spatial.boldref import mean_in_reference, motion_of_mcflirt, precomputed_motion
+from bids_sr.registration.mixture_segmentation import segmentation
+from bids_sr.spatial.boldref import mean_in_reference
 from bids_sr.spatial.distortion import voxel_shift
+from bids_sr.spatial.imported_motion import motion_of_mcflirt, precomputed_motion
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert

@@ -93,7 +93,7 @@ def check_intervals(
     from nibabel.affines import apply_affine
     from threadpoolctl import threadpool_limits
 
-    from bids_sr.sr.variance.one_level_down import errors_below
+    from bids_sr.sr.variance.lower_resolution_errors import errors_below
     from bids_sr.sr.variance.posterior import effect_scale
 
     model = load_model(model_file)

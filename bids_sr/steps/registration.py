@@ -17,7 +17,8 @@ from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Transforms
 from bids_sr.pipeline.step import HERE, enumerated, step
 from bids_sr.registration import bold_to_anat
 from bids_sr.registration.ants import in_ras, load, load_like
-from bids_sr.registration.bold_to_anat import combined_masks, region_on_bold, register_pair_to_bold
+from bids_sr.registration.bold_regions import region_on_bold
+from bids_sr.registration.bold_to_anat import combined_masks, register_pair_to_bold
 from bids_sr.registration.pair_frames import registered_pair, truncated_pair
 from bids_sr.series import RAW, map_label
 from bids_sr.spatial.coarse_grids import coverage

@@ -8,7 +8,8 @@ from bids_sr.pipeline.artifacts import Distortion, Image, Mask, Series, Transfor
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.series import RAW
 from bids_sr.sr.inference.acquired import UpsamplerInputs
-from bids_sr.sr.inference.apply_to_series import make_upsampler, write_series
+from bids_sr.sr.inference.apply_to_series import write_series
+from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import Cost
 from bids_sr.steps.memory import SERIES
 

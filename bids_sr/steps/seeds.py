@@ -32,7 +32,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.step import HERE, step
 from bids_sr.region_names import atlas_title
 from bids_sr.registration.ants import apply, apply_to_points
-from bids_sr.registration.bold_to_anat import boldref_onward
+from bids_sr.registration.bold_regions import boldref_onward
 from bids_sr.registration.templates import atlas_region
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.sr.method import Cost

@@ -24,8 +24,9 @@ from bids_sr.pipeline.step import HERE, step
 from bids_sr.series import BASELINES, PAIR_BASELINES
 from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.acquired import Displaced, InferenceError, UpsamplerInputs
-from bids_sr.sr.inference.apply_to_series import Keeping, make_upsampler, write_series
+from bids_sr.sr.inference.apply_to_series import Keeping, write_series
 from bids_sr.sr.inference.guided_baselines import PosedImage
+from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.method import Cost, method_of_series
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model

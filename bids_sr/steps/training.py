@@ -28,7 +28,7 @@ from bids_sr.sr.data.images import (
 )
 from bids_sr.sr.device import Device, Precision, TrainPrecision, choose_device
 from bids_sr.sr.inference.acquired import UpsamplerInputs
-from bids_sr.sr.inference.apply_to_series import make_upsampler
+from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import ResolutionError
 from bids_sr.sr.method import Cost, Method, get_method, get_recipe, recipe_name
 from bids_sr.sr.models.card import ModelCard, part_of, read_card, source_in, weights_in

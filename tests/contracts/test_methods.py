@@ -15,7 +15,8 @@ from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.series import DEFAULT_BASELINES
 from bids_sr.sr.data.images import pair_image
 from bids_sr.sr.inference.acquired import InferenceError, UpsamplerInputs
-from bids_sr.sr.inference.apply_to_series import enforce, make_upsampler
+from bids_sr.sr.inference.apply_to_series import enforce
+from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.method import (
     UnknownMethod,

@@ -26,7 +26,7 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 from bids_sr.series import BASELINES, INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.acquired import InferenceError, Upsampler, UpsamplerInputs
-from bids_sr.sr.inference.apply_to_series import make_upsampler
+from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import MATRICES
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe

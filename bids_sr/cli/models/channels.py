@@ -28,10 +28,11 @@ from bids_sr.io.nifti import load_image
 from bids_sr.metrics import similarity
 from bids_sr.quality.effective_resolution import effective_resolution
 from bids_sr.quality.printed_metrics import nmse_voxel
+from bids_sr.sr.data.contrast_channels import contrast_image
 from bids_sr.sr.data.images import TrainingImage
+from bids_sr.sr.inference.apply_to_contrasts import super_resolve_contrasts
 from bids_sr.sr.method import Method, offered_methods
 from bids_sr.sr.models.model import load_model
-from bids_sr.sr.training.fused import contrast_image, super_resolve_contrasts
 
 _NEAR = 1e-3  # mm, largest difference between affines of a grid that is due to rounding
 

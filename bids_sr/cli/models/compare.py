@@ -46,11 +46,11 @@ from bids_sr.sr.data.participant_splits import (
     split_at_random,
     split_by_names,
 )
+from bids_sr.sr.inference.apply_to_contrasts import SAME_GRID
 from bids_sr.sr.method import offered_methods
 from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.models.request import TrainingRequest
-from bids_sr.sr.training.fused import SAME_GRID
 from bids_sr.sr.training.trainer import fit
 
 

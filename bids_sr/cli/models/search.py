@@ -31,6 +31,7 @@ from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.data.images import TrainingImage, TrainingImages, check_images, checksums
 from bids_sr.sr.data.participant_splits import SplitError, split_at_random
 from bids_sr.sr.data.validation import validation_windows
+from bids_sr.sr.inference.apply_to_contrasts import SAME_GRID
 from bids_sr.sr.method import get_method, get_recipe, recipe_name
 from bids_sr.sr.models.card import ModelCard, part_of
 from bids_sr.sr.models.model import TrainedModel
@@ -45,7 +46,6 @@ from bids_sr.sr.random_search import (
 )
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_changes import ChangeError, RecipeChange, check_changes, variable_fields
-from bids_sr.sr.training.fused import SAME_GRID
 from bids_sr.sr.training.phase import OutOfDeviceMemory, TrainingDiverged, compare
 from bids_sr.sr.training.trainer import fit
 

@@ -13,16 +13,8 @@ from bids_sr.frozen import frozen
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.sr.data.images import TrainingDataError, TrainingImages, check_images, checksums
-from bids_sr.sr.data.windows import (
-    Prepared,
-    Turn,
-    Window,
-    corners_inside,
-    prepare,
-    shifted,
-    symmetries,
-    turned,
-)
+from bids_sr.sr.data.symmetries import Turn, symmetries, turned
+from bids_sr.sr.data.windows import Prepared, Window, corners_inside, prepare, shifted
 from bids_sr.sr.models.domain import image_entries
 from bids_sr.sr.operators import Degradation, get_operator, level_of, upsample_slices
 from bids_sr.sr.recipe import Recipe

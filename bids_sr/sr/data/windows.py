@@ -1,18 +1,14 @@
-"""Training images prepared at a factor, with the position and symmetries of windows.
+"""Training images prepared at a factor, and positions of windows.
 
 Coordinates refer to the high-resolution grid. If windows are also cut from the low-resolution
 grid, their bounds are multiples of p for a factor of p/q.
 
 The center of a window is drawn uniformly from the brain voxels; a window that crosses the image
-border is moved inside (our choice: the papers report only the number and size of windows). An axis
-may be reversed, and axes with equal voxel size, patch size and factor may be exchanged. Both map
-voxel centers onto voxel centers on both grids and therefore commute with the degradation. Other
-rotations and deformations would require interpolation, which blurs the target.
+border is moved inside (our choice: the papers report only the number and size of windows).
 """
 
 from collections.abc import Sequence
 from fractions import Fraction
-from itertools import permutations, product
 
 import numpy as np
 import torch
@@ -24,16 +20,11 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor, Shape, highres_size
 from bids_sr.sr.data.images import TrainingDataError, TrainingImage
 from bids_sr.sr.matrices import lowres_size, upsample
-from bids_sr.sr.operators import get_operator, matrices_along
+from bids_sr.sr.operators import get_operator
 from bids_sr.sr.recipe import Recipe
 
 Window = tuple[tuple[int, int], ...]
 """First voxel, and the voxel after the last, along each axis of the high-resolution grid."""
-Turn = tuple[tuple[int, ...], tuple[bool, ...]]
-"""Exchange of axes (order) followed by reversals (reverse).
-
-Axis k of the result is axis order[k] of the image, reversed if reverse[k] is true.
-"""
 
 
 @frozen
@@ -216,63 +207,6 @@ def corners_inside(mask: Array, sides: Sequence[int], steps: Sequence[int]) -> N
     if not len(centers):
         raise TrainingDataError("the mask is empty, so no patches can be extracted")
     return np.clip(centers - np.asarray(sides) // 2, 0, room) // steps * steps
-
-
-def symmetries(
-    sides: Sequence[int],
-    zooms: Sequence[float],
-    factor: Sequence[float],
-    degradation: str = "kspace",
-) -> tuple[Turn, ...]:
-    """Return all rearrangements of a window that preserve the image physics.
-
-    A 2D or 3D window has 8 or 48 symmetries if all axes are equal, and 4 or 8 if no two axes are
-    equal.
-
-    Parameters
-    ----------
-    sides, zooms, factor : Sequence[float]
-        Side length of the window (voxels), voxel size (mm) and factor along each axis. Voxel sizes
-        that differ by at most one part in a thousand count as equal.
-    degradation : str, optional
-        Name of the degradation. Axes along which the degradation differs are not exchanged.
-    """
-    acts = matrices_along(degradation)[: len(sides)]
-    axes = list(zip(sides, zooms, factor, acts, strict=True))
-    exchangeable = [
-        [n == m and abs(z - y) <= 1e-3 * z and abs(f - g) < 1e-6 and a == b for m, y, g, b in axes]
-        for n, z, f, a in axes
-    ]
-    orders = [
-        order
-        for order in permutations(range(len(axes)))
-        if all(exchangeable[k][axis] for k, axis in enumerate(order))
-    ]
-    return tuple(product(orders, product((False, True), repeat=len(axes))))
-
-
-def turned(image: Tensor, turn: Turn, *, back: bool = False) -> Tensor:
-    """Apply a symmetry to images, or its inverse if `back` is true.
-
-    The result is a view of the image unless axes are reversed.
-
-    Parameters
-    ----------
-    image : Tensor
-        Images or windows (..., *grid).
-    turn : Turn
-        Exchange of axes, followed by reversals.
-    back : bool, optional
-        Whether the inverse is applied.
-    """
-    order, reverse = turn
-    first = image.ndim - len(order)
-    axes = [first + k for k, flipped in enumerate(reverse) if flipped]
-    if back and axes:
-        image = image.flip(axes)
-    places = np.argsort(order) if back else order
-    image = image.permute(*range(first), *(first + int(k) for k in places))
-    return image.flip(axes) if axes and not back else image
 
 
 def shifted(image: Tensor, shift: tuple[float, float]) -> Tensor:

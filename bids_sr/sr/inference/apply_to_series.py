@@ -5,7 +5,7 @@ one intensity scale. Scaling each volume separately would remove the global sign
 of the activity, from the series.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
@@ -13,92 +13,17 @@ from typing import Literal
 
 import numpy as np
 
-from bids_sr.io.arrays import Array, Float32, evenly_spaced
+from bids_sr.io.arrays import Array, Float32
 from bids_sr.io.grids import Factor, Shape
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, step_of
-from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.output_grids import PlacedGrid
 from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr import matrices
-from bids_sr.sr.inference.acquired import (
-    InferenceError,
-    PlainUpsampler,
-    Upsampler,
-    UpsamplerInputs,
-)
-from bids_sr.sr.inference.guided_baselines import inject, ratio
-from bids_sr.sr.matrices import check_factor, downsample, fill, upsample
-from bids_sr.sr.method import get_method, method_of_series
-from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.inference.acquired import InferenceError, Upsampler
+from bids_sr.sr.matrices import downsample, fill
 
 Keeping = Literal["off", "enforce"]
-
-
-def make_upsampler(
-    name: str, acquired: UpsamplerInputs, model: LoadedModel | None = None
-) -> Upsampler:
-    """Return the upsampler of a series.
-
-    Parameters
-    ----------
-    name : str
-        Name of the series: "raw" (no upsampling), a baseline or a method.
-    acquired : UpsamplerInputs
-        Grid, intensity and images of the run.
-    model : LoadedModel | None, optional
-        Trained network. None for "raw" and for baselines.
-
-    Raises
-    ------
-    InferenceError
-        If the model, the high-resolution image or another required input is missing, or if the
-        method cannot be applied to single volumes.
-    """
-    factor = check_factor(acquired.factor)
-    if model is not None:
-        method = get_method(model.card.method) if model.card.method else method_of_series(name)
-        if method.variance is not None:
-            raise InferenceError(
-                f"the method {method.name} requires a whole run and cannot be applied to "
-                "single volumes"
-            )
-        from bids_sr.sr.inference.network_upsampler import network_upsampler
-
-        return network_upsampler(model, acquired)
-    if name == "raw":
-        if factor != (1.0, 1.0, 1.0):
-            raise InferenceError(
-                "the acquired series (raw) is not upsampled, so the factor must be 1 along "
-                f"all axes (got {factor})"
-            )
-        return PlainUpsampler(function=lambda volume, pose: volume)
-    if name in matrices.MATRICES:
-        return PlainUpsampler(function=lambda volume, pose: upsample(name, volume, factor))
-    if name not in PAIR_BASELINES:
-        raise InferenceError(
-            f"{name} requires a trained model, but no model was specified. Without a model, "
-            f"only baselines can be computed ({', '.join((*INTERPOLATIONS, *PAIR_BASELINES))})"
-        )
-    source, mean = acquired.guide, acquired.mean
-    if source is None or acquired.affine is None or (name == "ratio" and mean is None):
-        raise InferenceError(
-            f"{name} requires the high-resolution image of the participant and its "
-            "registration to the boldref"
-        )
-    grid = np.asarray(acquired.affine, float)
-
-    def guided(volume: Array, pose: Array) -> Array:
-        shape, fine = hr_grid(volume.shape, grid, factor)
-        detail = acquired.gain * source.seen(
-            (int(shape[0]), int(shape[1]), int(shape[2])), fine, pose
-        )
-        if name == "inject" or mean is None:
-            return inject(volume, detail, factor)
-        return ratio(volume, mean.seen(volume.shape, grid, pose), detail, factor, acquired.scale)
-
-    return PlainUpsampler(function=guided)
 
 
 def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
@@ -332,66 +257,3 @@ def write_series(
             elsewhere=spaces,
             added=added,
         )
-
-
-def some_slices(mask: Array, count: int) -> tuple[int, ...]:
-    """Return at most `count` evenly spaced slices with at least half the largest mask area.
-
-    The slice numbers are in ascending order, counted from 0. ValueError is raised for an empty
-    mask.
-    """
-    area = np.asarray(mask > 0).sum((0, 1))
-    if not area.any():
-        raise ValueError("the mask is empty")
-    full = np.flatnonzero(area >= 0.5 * area.max())
-    return tuple(int(full[k]) for k in evenly_spaced(len(full), count))
-
-
-def fine_mask(mask: Array, slices: tuple[int, ...], factor: Factor) -> Array:
-    """Return the mask of selected slices, upsampled in plane (X, Y, slices; boolean)."""
-    part = np.asarray(mask > 0)[:, :, list(slices)].astype(np.float32)
-    return upsample("nearest", part, (factor[0], factor[1], 1.0)) > 0.5
-
-
-def in_both(
-    reader: SeriesReader,
-    full: Upsampler,
-    low: Upsampler,
-    slices: tuple[int, ...],
-    inside: Array,
-    *,
-    start: int = 0,
-) -> Iterator[tuple[Array, Array]]:
-    """Yield the masked values (V,) of each volume in two precisions, without motion correction.
-
-    The errors of bf16 are about .7 % of the intensity range, which is the size of activity. Errors
-    unrelated to the task average out, but others do not. Therefore, each run is tested for an
-    effect of lower precision on its statistics.
-
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series to super-resolve (4D).
-    full, low : Upsampler
-        Upsamplers in full and lower precision.
-    slices : tuple[int, ...]
-        Numbers of the slices to compare.
-    inside : Array
-        Brain mask in these slices (X, Y, slices; boolean).
-    start : int, optional
-        Number of the first volume.
-    """
-    for volume in reader.volumes(start):
-        yield _in_slices(full, volume, slices)[inside], _in_slices(low, volume, slices)[inside]
-
-
-def _in_slices(upsampler: Upsampler, volume: Array, slices: tuple[int, ...]) -> Array:
-    """Super-resolve selected slices of a volume.
-
-    If the upsampler divides slices into thinner ones, the middle slice of each is returned.
-    """
-    if not upsampler.volumetric:
-        return upsampler(np.ascontiguousarray(volume[:, :, list(slices)]), np.eye(4))
-    fine = upsampler(volume, np.eye(4))
-    step = fine.shape[2] / volume.shape[2]
-    return fine[:, :, [int((z + 0.5) * step) for z in slices]]

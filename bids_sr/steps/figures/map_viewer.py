@@ -169,7 +169,7 @@ def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:
 def _mni_points(points: Array, boldref2t1w: Array, std2t1w: Path) -> Array:
     """Return MNI coordinates (N, 3) of points in the space of the run (N, 3; RAS+ mm)."""
     from bids_sr.registration.ants import apply_to_points
-    from bids_sr.registration.bold_to_anat import boldref_onward
+    from bids_sr.registration.bold_regions import boldref_onward
 
     with TemporaryDirectory() as folder:
         chain = boldref_onward(boldref2t1w[0], [std2t1w], Path(folder))

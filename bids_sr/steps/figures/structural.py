@@ -318,8 +318,8 @@ def explain_scans(
     from bids_sr.figures.structural import explanation_figure
     from bids_sr.figures.training import training_figure
     from bids_sr.report.facts import card_html
+    from bids_sr.sr.inference.apply_to_contrasts import explain_slice
     from bids_sr.sr.models.model import load_model
-    from bids_sr.sr.training.fused import explain_slice
 
     affine = scan_mask.affine
     held_out: list[int] = []

@@ -19,7 +19,8 @@ from bids_sr.pipeline.artifacts import Confounds, File, Image, Mask, Regressors,
 from bids_sr.pipeline.step import step
 from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.acquired import UpsamplerInputs
-from bids_sr.sr.inference.apply_to_series import fine_mask, in_both, make_upsampler, some_slices
+from bids_sr.sr.inference.precision_pairs import fine_mask, in_both, some_slices
+from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.models.card import read_card
 from bids_sr.sr.models.model import load_model
 

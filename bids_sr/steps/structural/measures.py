@@ -332,8 +332,10 @@ def _measure_rows(
         Rows; tissue labels (1 GM, 2 WM, 3 CSF); and masks by contrast (``all``, ``FLAIR``), series
         and class.
     """
-    from bids_sr.quality.classes import lesions, segmentations
-    from bids_sr.quality.image_quality import likeness, quality
+    from bids_sr.quality.classes import segmentations
+    from bids_sr.quality.image_quality import quality
+    from bids_sr.quality.image_similarity import likeness
+    from bids_sr.quality.lesions import lesions
     from bids_sr.registration.multispectral import CONTRASTS, segment_multispectral
     from bids_sr.registration.tissues import NAMES
 

@@ -73,7 +73,8 @@ def untrained_slices(
 
     Slices are counted from 0 along the third axis.
     """
-    from bids_sr.sr.training.fused import contrast_image, held_out_slices
+    from bids_sr.sr.data.contrast_channels import contrast_image
+    from bids_sr.sr.models.held_out import held_out_slices
 
     image = contrast_image(
         stacked(fine), stacked(coarse), mask.data, mask.affine, suffixes_of(fine), "own"

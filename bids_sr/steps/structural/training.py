@@ -123,8 +123,9 @@ def train_on_scans(
     vgg_weights : Path | None
         File of VGG-19 weights; None to train without the perceptual loss.
     """
+    from bids_sr.sr.data.contrast_channels import contrast_image, joined
+    from bids_sr.sr.inference.apply_to_contrasts import SAME_GRID
     from bids_sr.sr.models.request import TrainingRequest
-    from bids_sr.sr.training.fused import SAME_GRID, contrast_image, joined
 
     heads_fine, heads_coarse, heads_masks = heads_fine or [], heads_coarse or [], heads_masks or {}
     count = len(heads_fine) // max(1, len(heads_masks))
@@ -183,8 +184,8 @@ def super_resolve_scans(
     scan_mask : Mask
         Brain on the grid of the scans (3D, boolean).
     """
+    from bids_sr.sr.inference.apply_to_contrasts import super_resolve_contrasts
     from bids_sr.sr.models.model import load_model
-    from bids_sr.sr.training.fused import super_resolve_contrasts
 
     images = super_resolve_contrasts(
         load_model(model_file),

@@ -14,7 +14,7 @@ from fmriprepmaker import SPACE, FmriprepMaker, planned, prepared, refusals, rig
 
 from bids_sr.bids.precomputed import PrecomputedRun
 from bids_sr.preflight import Plan
-from bids_sr.preflight.plan import left_out_text
+from bids_sr.preflight.exclusions import left_out_text
 from bids_sr.preflight.plan_text import dry_run_text, format_problems
 
 STEM = "sub-01/func/sub-01_task-tap"

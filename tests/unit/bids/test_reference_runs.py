@@ -19,7 +19,7 @@ from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.execution.execute import RunOutcome
 from bids_sr.preflight import Plan, check, check_data, without_unfit_references
-from bids_sr.preflight.plan import left_out_text
+from bids_sr.preflight.exclusions import left_out_text
 
 ALONE = ["--sr-method", "sbl", "--sr-factor", "2"]
 FINE = (3.0, 3.0, 4.0)

@@ -11,7 +11,7 @@ from grouptables import BEYOND, cohort, detail, joined, one, values_of, write_ta
 from scipy import stats as scipy_stats
 
 from bids_sr.group import comparisons as pc
-from bids_sr.group import paired_tests, tables
+from bids_sr.group import tables, wilcoxon
 from bids_sr.group.input_tables import find_tables
 from bids_sr.group.values import wide
 from bids_sr.group.verdicts import (
@@ -147,11 +147,11 @@ def test_a_method_that_equals_its_references_is_hardly_ever_called_better() -> N
     """
     rng = np.random.default_rng(0)
     drawn = rng.normal(size=(400, 8)) - rng.normal(size=(400, 3, 8)).max(axis=1)
-    tests = [paired_tests.signed_rank(each) for each in drawn]
+    tests = [wilcoxon.signed_rank(each) for each in drawn]
     assert (
         np.mean([test["p_wilcoxon"] < 0.05 and test["effect_size"] > 0 for test in tests]) <= 0.01
     )
-    plain = [paired_tests.signed_rank(each) for each in rng.normal(size=(400, 8))]
+    plain = [wilcoxon.signed_rank(each) for each in rng.normal(size=(400, 8))]
     assert 0.01 < np.mean([test["p_wilcoxon"] < 0.05 for test in plain]) < 0.07
 
 

@@ -14,7 +14,7 @@ from bids_sr.group.method_scores import (
     scores_by_metric,
     summarize,
 )
-from bids_sr.group.paired_tests import holm
+from bids_sr.group.multiple_comparisons import holm
 from bids_sr.group.welch import welch_anova
 
 RNG = np.random.default_rng(11)

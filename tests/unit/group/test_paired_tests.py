@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from bids_sr.group import paired_tests
+from bids_sr.group import multiple_comparisons, paired_tests, wilcoxon
+from bids_sr.group import values as group_values
 
 # Depression scale of nine patients before and after treatment; Hollander and Wolfe, Nonparametric
 # Statistical Methods, table 3.1: W+ = 5, estimate -.46, interval (-.786, -.010) of 96.1 %
@@ -36,11 +37,11 @@ def by_enumeration(d: np.ndarray) -> float:
 
 def test_the_textbook_example() -> None:
     d = paired_tests.differences(AFTER, BEFORE)
-    test = paired_tests.signed_rank(d)
+    test = wilcoxon.signed_rank(d)
     assert (test["n_nonzero"], test["w_plus"], test["method"]) == (9, 5.0, "exact")
     assert test["p_wilcoxon"] == pytest.approx(20 / 512)
     assert test["p_smallest"] == 2 / 512
-    estimate = paired_tests.hodges_lehmann(d)
+    estimate = wilcoxon.hodges_lehmann(d)
     assert estimate["difference"] == pytest.approx(-0.46)
     assert (estimate["lower"], estimate["upper"]) == pytest.approx((-0.786, -0.010))
     assert estimate["level"] == pytest.approx(0.961, abs=5e-4)
@@ -50,7 +51,7 @@ def test_the_textbook_example() -> None:
 def test_wilcoxon_without_ties_is_that_of_scipy(n: int) -> None:
     d = RNG.normal(0.3, 1, n)
     expected = stats.wilcoxon(d, method="exact")
-    assert paired_tests.signed_rank(d)["p_wilcoxon"] == pytest.approx(
+    assert wilcoxon.signed_rank(d)["p_wilcoxon"] == pytest.approx(
         float(expected.pvalue), abs=1e-12
     )
 
@@ -59,7 +60,7 @@ def test_wilcoxon_without_ties_is_that_of_scipy(n: int) -> None:
 @settings(max_examples=60, deadline=None)
 def test_wilcoxon_with_ties_and_zeros_is_the_permutation_distribution(values: list[int]) -> None:
     d = np.array(values, dtype=float)
-    test = paired_tests.signed_rank(d)
+    test = wilcoxon.signed_rank(d)
     used = d[d != 0]
     assert test["n_nonzero"] == len(used)
     assert test["p_wilcoxon"] == pytest.approx(by_enumeration(used) if len(used) else 1.0)
@@ -70,60 +71,59 @@ def test_many_differences_take_the_normal_approximation_of_scipy() -> None:
     d = np.round(RNG.normal(0.2, 1, 150), 1)
     d = d[d != 0]
     expected = stats.wilcoxon(d, method="approx", correction=True)
-    test = paired_tests.signed_rank(d)
+    test = wilcoxon.signed_rank(d)
     assert test["method"] == "normal"
     assert test["p_wilcoxon"] == pytest.approx(float(expected.pvalue), rel=1e-6)
 
 
 def test_identical_values_are_reported_and_do_not_crash() -> None:
     d = paired_tests.differences([0.4, 0.4, 0.2], [0.4, 0.4, 0.2])
-    test = paired_tests.signed_rank(d)
+    test = wilcoxon.signed_rank(d)
     assert (test["method"], test["n_nonzero"], test["p_wilcoxon"]) == ("identical", 0, 1.0)
     assert math.isnan(test["effect_size"])
     assert test["p_smallest"] == 1
     assert math.isnan(paired_tests.paired_t(d)["p_t"])
-    assert paired_tests.hodges_lehmann(d)["difference"] == 0
+    assert wilcoxon.hodges_lehmann(d)["difference"] == 0
 
 
 def test_equal_differences_are_ties_whatever_their_last_bits() -> None:
     # 0.2 three times, not in binary
     d = paired_tests.differences([0.3, 0.7, 1.2], [0.1, 0.5, 1.0])
     assert len(set(np.abs(d))) == 1
-    assert paired_tests.signed_rank(d)["w_plus"] == 6
+    assert wilcoxon.signed_rank(d)["w_plus"] == 6
     assert math.isnan(paired_tests.paired_t(d)["p_t"])  # they do not vary: no t
 
 
 def test_few_subjects_cannot_reach_significance_and_it_is_said() -> None:
-    assert paired_tests.signed_rank([1, 2, 3, 4, 5])["p_smallest"] == 0.0625
-    assert paired_tests.signed_rank([1, 2, 3, 4, 5, 6])["p_smallest"] == 0.03125
-    short = paired_tests.hodges_lehmann([1, 2, 3.5, 4, 5])
+    assert wilcoxon.signed_rank([1, 2, 3, 4, 5])["p_smallest"] == 0.0625
+    assert wilcoxon.signed_rank([1, 2, 3, 4, 5, 6])["p_smallest"] == 0.03125
+    short = wilcoxon.hodges_lehmann([1, 2, 3.5, 4, 5])
     assert (short["lower"], short["upper"]) == (1, 5)
     assert short["level"] == pytest.approx(1 - 2 / 32)
 
 
 def test_effect_size_by_hand() -> None:
     # ranks 1 2 3 4, the second negative: (1 + 3 + 4 - 2) / 10
-    assert paired_tests.signed_rank([0.1, -0.2, 0.3, 0.4])["effect_size"] == pytest.approx(0.6)
-    assert paired_tests.signed_rank([1.0, 2.0])["effect_size"] == 1
+    assert wilcoxon.signed_rank([0.1, -0.2, 0.3, 0.4])["effect_size"] == pytest.approx(0.6)
+    assert wilcoxon.signed_rank([1.0, 2.0])["effect_size"] == 1
 
 
 @pytest.mark.parametrize("n", [6, 11])
 def test_hodges_lehmann_interval_is_what_the_test_does_not_reject(n: int) -> None:
     d = RNG.normal(1, 2, n)
-    found = paired_tests.hodges_lehmann(d)
+    found = wilcoxon.hodges_lehmann(d)
     inside, beyond = np.array([1e-7, -1e-7]), np.array([-1e-7, 1e-7])
     for end, towards, away in zip((found["lower"], found["upper"]), inside, beyond, strict=True):
-        assert paired_tests.signed_rank(d - end - towards)["p_wilcoxon"] > 0.05
-        assert paired_tests.signed_rank(d - end - away)["p_wilcoxon"] <= 0.05
+        assert wilcoxon.signed_rank(d - end - towards)["p_wilcoxon"] > 0.05
+        assert wilcoxon.signed_rank(d - end - away)["p_wilcoxon"] <= 0.05
 
 
 def test_hodges_lehmann_covers_as_often_as_it_says() -> None:
     draws = RNG.standard_exponential((800, 8)) - RNG.standard_exponential((800, 8))
     hits = [
-        each["lower"] <= 0 <= each["upper"]
-        for each in (paired_tests.hodges_lehmann(d) for d in draws)
+        each["lower"] <= 0 <= each["upper"] for each in (wilcoxon.hodges_lehmann(d) for d in draws)
     ]
-    level = paired_tests.hodges_lehmann(draws[0])["level"]
+    level = wilcoxon.hodges_lehmann(draws[0])["level"]
     # five of the 256 sign patterns have a rank sum of at most 3
     assert level == pytest.approx(1 - 2 * 5 / 256)
     assert np.mean(hits) == pytest.approx(level, abs=4 * math.sqrt(level * (1 - level) / 800))
@@ -131,7 +131,7 @@ def test_hodges_lehmann_covers_as_often_as_it_says() -> None:
 
 def test_many_differences_have_a_large_sample_interval() -> None:
     d = RNG.normal(0, 1, 160)
-    found = paired_tests.hodges_lehmann(d)
+    found = wilcoxon.hodges_lehmann(d)
     assert found["lower"] < found["difference"] < found["upper"]
     assert found["upper"] - found["lower"] == pytest.approx(
         2 * 1.96 / math.sqrt(160) * math.sqrt(math.pi / 3), rel=0.2
@@ -187,11 +187,13 @@ def test_friedman_leaves_out_subjects_that_lack_a_series() -> None:
 
 
 def test_corrections_by_hand() -> None:
-    assert paired_tests.holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx(
+    assert multiple_comparisons.holm([0.01, 0.04, 0.03, math.nan]) == pytest.approx(
         [0.03, 0.06, 0.06, math.nan], nan_ok=True
     )
-    assert paired_tests.benjamini_hochberg([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.04, 0.04])
-    assert paired_tests.holm([]) == []
+    assert multiple_comparisons.benjamini_hochberg([0.01, 0.04, 0.03]) == pytest.approx(
+        [0.03, 0.04, 0.04]
+    )
+    assert multiple_comparisons.holm([]) == []
 
 
 @given(st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), max_size=12))
@@ -203,7 +205,7 @@ def test_false_discovery_rates_follow_the_definition(p: list[float]) -> None:
     known = [value for value in p if not math.isnan(value)]
     scaled = {p_j: len(known) * p_j / sum(value <= p_j for value in known) for p_j in known}
     expected = [min([1.0, *(q for p_j, q in scaled.items() if p_j >= value)]) for value in known]
-    rates = paired_tests.benjamini_hochberg(p)
+    rates = multiple_comparisons.benjamini_hochberg(p)
     assert [math.isnan(rate) for rate in rates] == [math.isnan(value) for value in p]
     np.testing.assert_allclose([q for q in rates if not math.isnan(q)], expected, 0, 1e-12)
 
@@ -212,16 +214,16 @@ def test_false_discovery_rates_follow_the_definition(p: list[float]) -> None:
 @settings(max_examples=40, deadline=None)
 def test_corrections_are_those_of_statsmodels(p: list[float]) -> None:
     for corrected, method in (
-        (paired_tests.holm, "holm"),
-        (paired_tests.benjamini_hochberg, "fdr_bh"),
+        (multiple_comparisons.holm, "holm"),
+        (multiple_comparisons.benjamini_hochberg, "fdr_bh"),
     ):
         with patch("gc.collect"):  # which statsmodels calls each time
             assert corrected(p) == pytest.approx(list(multipletests(p, method=method)[1]))
 
 
 def test_quartiles() -> None:
-    assert paired_tests.quartiles([1, 2, 3, 4, math.nan]) == (1.75, 2.5, 3.25)
-    assert np.isnan(paired_tests.quartiles([math.nan])).all()
+    assert group_values.quartiles([1, 2, 3, 4, math.nan]) == (1.75, 2.5, 3.25)
+    assert np.isnan(group_values.quartiles([math.nan])).all()
 
 
 @pytest.mark.parametrize(("a", "b"), [([1, 2], [1]), ([], []), ([1, math.nan], [1, 2])])
@@ -245,23 +247,23 @@ def test_ordered_means_of_many_are_those_of_all_pairs(kind: str) -> None:
     everything = np.sort((d[i] + d[j]) / 2)
     count = len(everything)
     ranks = (0, 1, count // 7, (count - 1) // 2, count // 2, count - 2, count - 1)
-    found = paired_tests._ordered_means(d, ranks)
+    found = wilcoxon._ordered_means(d, ranks)
     assert found == pytest.approx(everything[list(ranks)].tolist(), rel=2e-12, abs=2e-12)
 
 
 def test_an_end_of_zero_among_many_is_zero() -> None:
     """So that no interval excludes zero by rounding."""
     d = np.concatenate([np.zeros(150), np.linspace(0.1, 1, 30)])
-    assert paired_tests.hodges_lehmann(d)["lower"] == 0
+    assert wilcoxon.hodges_lehmann(d)["lower"] == 0
 
 
 def test_the_interval_does_not_jump_where_the_way_to_it_changes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     d = np.random.default_rng(3).normal(0.2, 1, 150)
-    quick = paired_tests.hodges_lehmann(d)
-    monkeypatch.setattr(paired_tests, "_EXACT_UP_TO", 150)
-    exact = paired_tests.hodges_lehmann(d)
+    quick = wilcoxon.hodges_lehmann(d)
+    monkeypatch.setattr(wilcoxon, "_EXACT_UP_TO", 150)
+    exact = wilcoxon.hodges_lehmann(d)
     assert quick["difference"] == pytest.approx(exact["difference"], abs=1e-11)
     assert quick["lower"] == pytest.approx(exact["lower"], abs=5e-3)
 
@@ -271,7 +273,7 @@ def test_ties_among_thousands_take_no_memory_of_pairs(values: np.ndarray) -> Non
     """Of 40 million means of pairs, a third and more are one value."""
     tracemalloc.start()
     try:
-        found = paired_tests.hodges_lehmann(values)
+        found = wilcoxon.hodges_lehmann(values)
         assert tracemalloc.get_traced_memory()[1] < 20e6
     finally:
         tracemalloc.stop()

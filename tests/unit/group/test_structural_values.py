@@ -8,13 +8,12 @@ import pandas as pd
 import pytest
 
 from bids_sr.cli import main
+from bids_sr.group.structural_inputs import find_scan_tables, read_values
 from bids_sr.group.structural_report import headline_of
 from bids_sr.group.structural_values import (
     agreement_table,
-    find_scan_tables,
     methods_table,
     protocols_table,
-    read_values,
     tables_of,
     variability_table,
 )

@@ -40,7 +40,7 @@ from bids_sr.preflight import (
 from bids_sr.preflight import voxel_checks as voxels
 from bids_sr.preflight.events import ordered
 from bids_sr.preflight.plan_text import _cost_table, notes
-from bids_sr.preflight.run_model import contrasts_of_runs
+from bids_sr.preflight.run_contrasts import contrasts_of_runs
 from bids_sr.sr.method import Cost, get_method
 from bids_sr.steps import bold_reference
 

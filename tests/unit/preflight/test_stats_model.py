@@ -19,7 +19,7 @@ from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.glm.model_confounds import model_confounds
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.preflight import check
-from bids_sr.preflight.run_model import contrasts_of_runs
+from bids_sr.preflight.run_contrasts import contrasts_of_runs
 from bids_sr.preflight.stats_model import _COLUMN, read_model
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.quality import classes, image_quality
+from bids_sr.quality import image_quality, lesions
 
 ZOOMS = (1.0, 2.0, 1.5)
 
@@ -88,6 +88,6 @@ def test_hyperintensities_are_above_mean_and_a_multiple_of_the_deviation():
     flair[4, 4:6, 4] = 110
     flair[7, 7, 7] = 110
     inside = flair[brain]
-    found = classes.white_matter_hyperintensities(flair, brain, (4, 4, 4))
+    found = lesions.white_matter_hyperintensities(flair, brain, (4, 4, 4))
     assert np.array_equal(found, brain & (flair > inside.mean() + 1.3 * inside.std()))
     assert found.sum() == 3

@@ -5,8 +5,10 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.metrics.rows import MetricRow, table_text
-from bids_sr.quality.classes import lesions, segmentations, white_matter_hyperintensities
-from bids_sr.quality.image_quality import fwhm, likeness, quality
+from bids_sr.quality.classes import segmentations
+from bids_sr.quality.image_quality import fwhm, quality
+from bids_sr.quality.image_similarity import likeness
+from bids_sr.quality.lesions import lesions, white_matter_hyperintensities
 
 ZOOMS = (1.0, 1.0, 2.0)
 

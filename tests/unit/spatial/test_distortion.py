@@ -11,8 +11,9 @@ from bids_sr.spatial.distortion import Distortion, load_distortion, save_distort
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
 from bids_sr.sr.inference.acquired import UpsamplerInputs
-from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
+from bids_sr.sr.inference.apply_to_series import super_resolve_series
 from bids_sr.sr.inference.guided_baselines import PosedImage
+from bids_sr.sr.inference.upsamplers import make_upsampler
 
 SHAPE, READOUT = (24, 26, 12), 0.05
 AFFINE = np.array([[3.0, 0, 0, -36], [0, 3, 0, -38], [0, 0, 4, -20], [0, 0, 0, 1]])

@@ -22,7 +22,7 @@ from bids_sr.registration import templates
 from bids_sr.registration.ants import apply as resample
 from bids_sr.registration.ants import load
 from bids_sr.registration.brain import check_brain
-from bids_sr.registration.templates import find_region, in_template_space
+from bids_sr.registration.template_regions import find_region, in_template_space
 from bids_sr.spatial import coarse_grids, similarity
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.spatial.resampling import sample_volume

@@ -22,7 +22,7 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 from bids_sr.sr.operators import level_below
 from bids_sr.sr.threads import torch_threads
-from bids_sr.sr.variance import one_level_down
+from bids_sr.sr.variance import lower_resolution_errors, one_level_down
 from bids_sr.sr.variance.in_reference import Detail, raise_slice
 from bids_sr.sr.variance.posterior import DRAWS, effect_scale, error_draws
 from bids_sr.sr.variance.prior import Prior, VarianceMaps
@@ -387,11 +387,14 @@ def test_errors_and_what_was_seen_one_level_down_have_one_scale(tmp_path, monkey
         return Prior(whole=whole, weight=weight, fwhm=(3.0,), noise=0.04)
 
     monkeypatch.setattr(one_level_down, "estimate_prior", known)
+    monkeypatch.setattr(lower_resolution_errors, "estimate_prior", known)
     run = run_of(strength=0.0, thermal=0.2)
     save_image(run.bold.astype(np.float32), AFFINE, tmp_path / "bold.nii", tr=2.0)
     recipe = get_method("sbl").variance
     with SeriesReader(tmp_path / "bold.nii") as reader:
-        found = one_level_down.errors_below(reader, np.ones(LARGE, bool), FACTOR, recipe, tmp_path)
+        found = lower_resolution_errors.errors_below(
+            reader, np.ones(LARGE, bool), FACTOR, recipe, tmp_path
+        )
     scales = []
     for path, power, mask in (
         (found.low, found.power, found.low_mask),
@@ -413,13 +416,16 @@ def test_slices_side_by_side_have_the_errors_of_slices_in_turn(tmp_path, monkeyp
         return priors[-1]
 
     monkeypatch.setattr(one_level_down, "estimate_prior", known)
+    monkeypatch.setattr(lower_resolution_errors, "estimate_prior", known)
     shape, seed = (24, 22, 5), 3
     bold = run_of(shape).bold.astype(np.float32)
     save_image(bold, AFFINE, tmp_path / "bold.nii", tr=2.0)
     recipe = get_method("sbl").variance
     with torch_threads(threads), SeriesReader(tmp_path / "bold.nii") as reader:
         mask = np.ones(shape, bool)
-        found = one_level_down.errors_below(reader, mask, FACTOR, recipe, tmp_path, seed=seed)
+        found = lower_resolution_errors.errors_below(
+            reader, mask, FACTOR, recipe, tmp_path, seed=seed
+        )
     with SeriesReader(found.errors) as reader:
         errors = reader.slab(0, shape[2])
     level, (x, y, z) = level_below(shape, FACTOR)

@@ -15,7 +15,7 @@ from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.region_names import find_atlas
 from bids_sr.registration.ants import apply, apply_to_points, load
-from bids_sr.registration.bold_to_anat import boldref_onward
+from bids_sr.registration.bold_regions import boldref_onward
 from bids_sr.registration.templates import atlas_region
 from bids_sr.spatial.itk_files import write_itk
 from bids_sr.steps.seeds import (

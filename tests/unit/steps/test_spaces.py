@@ -27,7 +27,8 @@ from bids_sr.spatial.output_grids import (
 from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import invert, rigid_matrix
 from bids_sr.sr.inference.acquired import UpsamplerInputs
-from bids_sr.sr.inference.apply_to_series import make_upsampler, write_series
+from bids_sr.sr.inference.apply_to_series import write_series
+from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.steps import primary_dataset, spaces
 from bids_sr.steps.super_resolution import super_resolve
 

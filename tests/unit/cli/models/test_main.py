@@ -28,7 +28,7 @@ from bids_sr.io.nifti import load_image, save_image
 from bids_sr.quality.effective_resolution import effective_resolution
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.acquired import UpsamplerInputs
-from bids_sr.sr.inference.apply_to_series import make_upsampler
+from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import kspace_crop, upsample
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import ModelError

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from bids_sr.sr.data.images import TrainingDataError
-from bids_sr.sr.data.windows import corners_inside, symmetries, turned
+from bids_sr.sr.data.symmetries import symmetries, turned
+from bids_sr.sr.data.windows import corners_inside
 from bids_sr.sr.operators import _DEGRADATIONS, get_operator
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix
 from bids_sr.sr import matrices
-from bids_sr.sr.inference import apply_to_series, guided_baselines
+from bids_sr.sr.inference import apply_to_series, guided_baselines, upsamplers
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.matrices import downsample, kspace_crop
 from bids_sr.sr.method import get_method
@@ -59,9 +59,7 @@ def test_an_identity_network_returns_the_input_exactly(tmp_path, size, scale):
     rng = np.random.default_rng(0)
     volumes = [rng.random(size, dtype=np.float32) * 900 for _ in range(3)]
     model = LoadedModel(generator=nn.Identity(), recipe=FAST, card=ModelCard())
-    up = apply_to_series.make_upsampler(
-        "dcnet", UpsamplerInputs(factor=(1, 1, 1), scale=scale), model
-    )
+    up = upsamplers.make_upsampler("dcnet", UpsamplerInputs(factor=(1, 1, 1), scale=scale), model)
     out, _ = run(tmp_path, volumes, up, np.repeat(np.eye(4)[None], 3, 0), (1.0, 1.0, 1.0))
     np.testing.assert_array_equal(out, np.stack(volumes, -1))
 
@@ -69,7 +67,7 @@ def test_an_identity_network_returns_the_input_exactly(tmp_path, size, scale):
 @pytest.mark.parametrize("size", [(12, 12, 5), (11, 9, 3), (10, 13, 1)])
 def test_any_matrix_size_and_slices_do_not_see_one_another(size):
     model = untrained(says=0.1)
-    up = apply_to_series.make_upsampler("dcnet", UpsamplerInputs(factor=TWO, scale=1.0), model)
+    up = upsamplers.make_upsampler("dcnet", UpsamplerInputs(factor=TWO, scale=1.0), model)
     volume = np.random.default_rng(0).random(size, dtype=np.float32)
     whole = up(volume, np.eye(4))
     assert whole.shape == (2 * size[0], 2 * size[1], size[2])
@@ -80,7 +78,7 @@ def test_any_matrix_size_and_slices_do_not_see_one_another(size):
 
 
 def test_the_scale_is_that_of_the_run_not_of_the_volume():
-    up = apply_to_series.make_upsampler(
+    up = upsamplers.make_upsampler(
         "dcnet", UpsamplerInputs(factor=TWO, scale=1000.0), untrained(says=0.1)
     )
     volume = np.random.default_rng(0).random((12, 12, 4), dtype=np.float32) * 1000
@@ -88,7 +86,7 @@ def test_the_scale_is_that_of_the_run_not_of_the_volume():
     # a network with PReLUs and biases is not linear: scaling each volume by its own level would
     # make this exact
     assert np.abs(brighter - 1.1 * same).max() > 1e-2
-    shared = apply_to_series.make_upsampler(
+    shared = upsamplers.make_upsampler(
         "dcnet", UpsamplerInputs(factor=TWO, scale=1100.0), untrained(says=0.1)
     )
     np.testing.assert_allclose(shared(volume * 1.1, np.eye(4)), 1.1 * same, rtol=1e-4, atol=0.05)
@@ -99,7 +97,7 @@ def test_motion_and_grid_bring_the_blob_back_to_where_it_was(tmp_path, name):
     volume_grid = (22, 24, 16)
     still = AFFINE @ [11.3, 12.1, 7.8, 1]
     model = untrained() if name == "dcnet" else None
-    up = apply_to_series.make_upsampler(name, UpsamplerInputs(factor=TWO), model)
+    up = upsamplers.make_upsampler(name, UpsamplerInputs(factor=TWO), model)
     xfms, volumes = [], []
     for params in ([0, 0, 0, 0, 0, 0], [2.0, -1.5, 1.0, 0.03, -0.02, 0.04]):
         pose = rigid_matrix(np.array(params), still[:3])
@@ -137,7 +135,7 @@ def test_the_guide_is_looked_at_in_the_pose_of_the_volume():
     posed = guided_baselines.PosedImage(
         data=guide, affine=elsewhere @ fine, from_boldref=elsewhere
     )
-    up = apply_to_series.make_upsampler(
+    up = upsamplers.make_upsampler(
         "inject", UpsamplerInputs(factor=TWO, affine=AFFINE, guide=posed)
     )
     right = np.abs(up(volume, pose) - moved).max()
@@ -188,7 +186,7 @@ def test_what_was_acquired_is_put_back_before_motion_is_undone(tmp_path):
     moves = np.array(
         [rigid_matrix(np.array([0.4 * t, 0, 0, 0, 0, 0.01]), np.zeros(3)) for t in range(2)]
     )
-    linear = apply_to_series.make_upsampler("linear", UpsamplerInputs(factor=TWO))
+    linear = upsamplers.make_upsampler("linear", UpsamplerInputs(factor=TWO))
     plain, _ = run(tmp_path, volumes, linear, moves, consistency="off")
     forced, _ = run(tmp_path, volumes, linear, moves, consistency="enforce")
     assert np.abs(plain - forced).max() > 1
@@ -200,7 +198,7 @@ def test_what_was_acquired_is_put_back_before_motion_is_undone(tmp_path):
 def test_bf16_is_near_fp32_and_auto_is_fp32():
     volume = np.random.default_rng(0).random((12, 12, 3), dtype=np.float32)
     by = {
-        p: apply_to_series.make_upsampler(
+        p: upsamplers.make_upsampler(
             "dcnet", UpsamplerInputs(factor=TWO, scale=1.0, precision=p), untrained(says=0.1)
         )(volume, np.eye(4))
         for p in ("auto", "fp32", "bf16")
@@ -221,7 +219,7 @@ def test_bf16_is_near_fp32_and_auto_is_fp32():
 def test_what_is_missing_is_said(name, given, message):
     model = untrained() if given else None
     with pytest.raises(apply_to_series.InferenceError, match=message):
-        apply_to_series.make_upsampler(name, UpsamplerInputs(factor=TWO, **given), model)
+        upsamplers.make_upsampler(name, UpsamplerInputs(factor=TWO, **given), model)
 
 
 def test_a_transform_for_every_volume_or_an_error_and_no_file(tmp_path):
@@ -230,7 +228,7 @@ def test_a_transform_for_every_volume_or_an_error_and_no_file(tmp_path):
         run(
             tmp_path,
             volumes,
-            apply_to_series.make_upsampler("linear", UpsamplerInputs(factor=TWO)),
+            upsamplers.make_upsampler("linear", UpsamplerInputs(factor=TWO)),
             np.eye(4)[None],
         )
     assert not (tmp_path / "out.nii").exists()
@@ -245,6 +243,6 @@ def test_values_that_are_not_finite_stop_the_run(tmp_path):
         run(
             tmp_path,
             volumes,
-            apply_to_series.make_upsampler("dcnet", UpsamplerInputs(factor=TWO), bad),
+            upsamplers.make_upsampler("dcnet", UpsamplerInputs(factor=TWO), bad),
             np.eye(4)[None],
         )

@@ -11,7 +11,7 @@ from torch import nn
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference import apply_to_series, guided_baselines
+from bids_sr.sr.inference import apply_to_series, guided_baselines, upsamplers
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import ModelCard
@@ -33,7 +33,7 @@ def upsampler(
         if name == "fast":
             nn.init.normal_(net.tail.weight, std=0.1)
         model = LoadedModel(generator=net.eval(), recipe=recipe, card=ModelCard())
-        return apply_to_series.make_upsampler(
+        return upsamplers.make_upsampler(
             "srgan", UpsamplerInputs(factor=factor, scale=900.0), model
         )
     shape, fine = hr_grid(volume.shape, AFFINE, factor)
@@ -44,7 +44,7 @@ def upsampler(
         if name in PAIR_BASELINES
         else {}
     )
-    return apply_to_series.make_upsampler(name, UpsamplerInputs(factor=factor, **given))
+    return upsamplers.make_upsampler(name, UpsamplerInputs(factor=factor, **given))
 
 
 @pytest.mark.parametrize("factor", [(2.0, 2.0, 1.0), (1.5, 2.0, 1.0), (2.0, 2.0, 2.0)])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from bids_sr.sr.inference import apply_to_series, network_upsampler
+from bids_sr.sr.inference import network_upsampler, upsamplers
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.cpu_optimized import channels_innermost, optimize_for_cpu, widest
 from bids_sr.sr.inference.network_upsampler import NetworkUpsampler
@@ -76,9 +76,9 @@ def test_a_volume_is_what_the_plain_loop_makes_of_its_slices(
 ):
     monkeypatch.setattr(network_upsampler, "_AT_ONCE", at_once)
     model, volume = loaded(recipe, factor), noise(shape)
-    made = apply_to_series.make_upsampler(
-        "srgan", UpsamplerInputs(factor=factor, scale=SCALE), model
-    )(volume, np.eye(4))
+    made = upsamplers.make_upsampler("srgan", UpsamplerInputs(factor=factor, scale=SCALE), model)(
+        volume, np.eye(4)
+    )
     expected = plain(model, volume, factor)
     assert np.ptp(expected) > 50  # the network says something
     np.testing.assert_allclose(made, expected, atol=1e-5 * np.ptp(expected), rtol=0)
@@ -89,7 +89,7 @@ def test_twice_the_same_bits_whoever_asks(threads):
     before = torch.get_num_threads()
     try:
         ups = [
-            apply_to_series.make_upsampler(
+            upsamplers.make_upsampler(
                 "srgan",
                 UpsamplerInputs(factor=(2, 2, 1), scale=SCALE, threads=threads),
                 loaded(FAST, (2, 2, 1)),
@@ -194,16 +194,14 @@ def test_narrow_networks_take_larger_volumes_in_one_piece_and_none_smaller_ones(
 
 def test_a_volume_in_one_piece_is_what_the_plain_network_makes_of_it():
     model, volume = loaded(VOLUMES, (2.0, 2.0, 1.0)), noise((9, 8, 5))
-    up = apply_to_series.make_upsampler(
+    up = upsamplers.make_upsampler(
         "resnet3d",
         UpsamplerInputs(factor=(2.0, 2.0, 1.0), scale=SCALE),
         replace(model, card=ModelCard(method="resnet3d")),
     )
     with torch.no_grad():
         source = (
-            torch.from_numpy(
-                apply_to_series.upsample(VOLUMES.upsampled_by, volume, (2.0, 2.0, 1.0))
-            )
+            torch.from_numpy(upsamplers.upsample(VOLUMES.upsampled_by, volume, (2.0, 2.0, 1.0)))
             / SCALE
         )
         expected = model.generator(source[None, None])[0, 0].numpy() * SCALE

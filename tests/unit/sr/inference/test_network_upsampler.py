@@ -12,9 +12,9 @@ from torch import nn
 from bids_sr.sr import method
 from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.data.windows import prepare
-from bids_sr.sr.inference import apply_to_series, network_upsampler
+from bids_sr.sr.inference import network_upsampler, precision_pairs
 from bids_sr.sr.inference.acquired import InferenceError, UpsamplerInputs
-from bids_sr.sr.inference.apply_to_series import make_upsampler
+from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.matrices import upsample
 from bids_sr.sr.models.card import ModelCard, ModelError
 from bids_sr.sr.models.model import LoadedModel, load_model, save_model
@@ -243,5 +243,5 @@ def test_two_precisions_see_the_slices_within_their_volume():
             yield volume()
 
     inside = np.ones((40, 36, 2), bool)
-    full, _ = next(apply_to_series.in_both(Reader(), up, up, (2, 5), inside))
+    full, _ = next(precision_pairs.in_both(Reader(), up, up, (2, 5), inside))
     np.testing.assert_array_equal(full.reshape(40, 36, 2), fine[:, :, [3, 8]])

@@ -13,8 +13,8 @@ from torch import nn
 from bids_sr.sr import method
 from bids_sr.sr.data.examples import Batch, Examples, Region
 from bids_sr.sr.data.images import TrainingImage
+from bids_sr.sr.data.symmetries import turned
 from bids_sr.sr.data.validation import validation_windows
-from bids_sr.sr.data.windows import turned
 from bids_sr.sr.losses.adversarial import AdversarialBCE, AdversarialWasserstein
 from bids_sr.sr.losses.image import MAE, MSE
 from bids_sr.sr.matrices import upsample

@@ -11,7 +11,7 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.operators import level_below
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.variance import one_level_down
+from bids_sr.sr.variance import lower_resolution_errors, one_level_down
 from bids_sr.sr.variance.fit_variance import fit_variance
 from bids_sr.sr.variance.one_level_down import Trial, try_interpolation, try_maps
 from bids_sr.sr.variance.prior import Prior
@@ -138,6 +138,11 @@ def test_each_half_is_judged_by_the_map_of_the_other(monkeypatch):
     made, judged = [], []
     monkeypatch.setattr(
         one_level_down, "estimate_prior", lambda data, *a, **k: made.append(data) or len(made)
+    )
+    monkeypatch.setattr(
+        lower_resolution_errors,
+        "estimate_prior",
+        lambda data, *a, **k: made.append(data) or len(made),
     )
     monkeypatch.setattr(one_level_down, "_added_by", lambda prior, level: prior)
     monkeypatch.setattr(

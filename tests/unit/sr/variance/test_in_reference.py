@@ -10,8 +10,9 @@ from variance_helpers import acquired, drawn, expected, fluctuation, sizes, whol
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix
 from bids_sr.sr.inference.acquired import InferenceError, UpsamplerInputs
-from bids_sr.sr.inference.apply_to_series import make_upsampler, write_series
+from bids_sr.sr.inference.apply_to_series import write_series
 from bids_sr.sr.inference.guided_baselines import PosedImage
+from bids_sr.sr.inference.upsamplers import make_upsampler
 from bids_sr.sr.operators import level_above, to_slices, to_volume
 from bids_sr.sr.variance import in_reference
 from bids_sr.sr.variance.in_reference import Detail, Modulation, _displaced, onto_grid

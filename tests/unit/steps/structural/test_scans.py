@@ -24,7 +24,7 @@ from bids_sr.registration import structural_preparation, tissues
 from bids_sr.registration.model_grid import grid_around
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rigid_matrix
-from bids_sr.sr.training.fused import held_out_slices
+from bids_sr.sr.models.held_out import held_out_slices
 from bids_sr.steps.figures.structural import draw_lowres, draw_scans, explain_scans
 from bids_sr.steps.structural import measures as structural_measures
 from bids_sr.steps.structural import preparation, training

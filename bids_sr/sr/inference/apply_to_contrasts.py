@@ -1,10 +1,8 @@
-"""Super-resolution of several contrasts of one head, as channels of one network.
+"""Application of a network to several contrasts of one head, and explanation of its slices.
 
-All images are on the high-resolution grid (factor 1). Source: attention_unet, sections 3.1 and
-3.2.
+The contrasts are channels on the high-resolution grid (factor 1). Source: attention_unet, sections
+3.1 and 3.2.
 """
-
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,76 +11,12 @@ from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor
 from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.data.windows import Prepared, prepare
-from bids_sr.sr.models.card import ModelCard, ModelError
+from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe
 
 SAME_GRID: Factor = (1.0, 1.0, 1.0)
-# percentile of brain intensities that becomes 1; the maximum would depend on single bright vessels
-_TOP_PERCENTILE = 99.9
 _BATCH_SLICES = 4  # slices per batch
-
-
-def unit_range(image: Array, mask: Array) -> tuple[Array, float]:
-    """Scale an image to [0, 1], with 0 outside the mask, and return it with its scale.
-
-    The 99.9th percentile within the mask becomes 1 (our choice). See attention_unet, section 3.1,
-    for the scaling.
-
-    Parameters
-    ----------
-    image, mask : Array
-        Image and brain mask (X, Y, Z).
-
-    Returns
-    -------
-    tuple[Array, float]
-        Scaled image, and the intensity that became 1.
-
-    Raises
-    ------
-    ValueError
-        If there is no positive intensity within the mask.
-    """
-    inside = np.asarray(mask) > 0
-    top = float(np.percentile(image[inside], _TOP_PERCENTILE)) if inside.any() else 0.0
-    if not np.isfinite(top) or top <= 0:
-        raise ValueError("the image has no positive intensities within the brain mask")
-    return np.where(inside, np.clip(image / np.float32(top), 0, 1), 0).astype(np.float32), top
-
-
-def joined(contrasts: Sequence[str]) -> str:
-    """Return the names of contrasts as a single name, in channel order."""
-    return "+".join(contrasts)
-
-
-def contrast_image(
-    fine: Array, coarse: Array, mask: Array, affine: Array, contrasts: Sequence[str], name: str
-) -> TrainingImage:
-    """Return the training image of one head.
-
-    Parameters
-    ----------
-    fine, coarse : Array
-        High- and low-resolution images with contrasts as channels (C, X, Y, Z), from 0 to 1. Both
-        are on the high-resolution grid.
-    mask : Array
-        Brain mask (X, Y, Z).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-    contrasts : Sequence[str]
-        BIDS suffix of each channel.
-    name : str
-        Name of the head for the card.
-    """
-    return TrainingImage(
-        fine=np.asarray(fine, np.float32),
-        coarse=np.asarray(coarse, np.float32),
-        mask=mask,
-        affine=affine,
-        contrast=joined(contrasts),
-        name=name,
-    )
 
 
 def _prepared(
@@ -254,36 +188,3 @@ def explain_slice(
         critic_fine=cam_maps.get("fine"),
         scores=scores,
     )
-
-
-def held_out_slices(cards: Sequence[Mapping[str, object]], depth: int, checksum: str) -> list[int]:
-    """Return the slices of a head that no model was trained on, in ascending order.
-
-    Parameters
-    ----------
-    cards : Sequence[Mapping[str, object]]
-        Cards of the models.
-    depth : int
-        Number of slices.
-    checksum : str
-        Checksum of the head's images, as in cards. Names of heads are not used, because they are
-        not unique across studies.
-
-    Returns
-    -------
-    list[int]
-        Indices of the slices, counted from 0. All slices if no model was trained on this head.
-    """
-    slices = set(range(depth))
-    for card in map(ModelCard.from_json, cards):
-        names = {name for name, sha256 in card.data_sha256.items() if sha256 == checksum}
-        if names:
-            parts = card.held_out.get("parts")
-            held_regions = parts if isinstance(parts, list) else []
-            slices &= {
-                z
-                for part in held_regions
-                if part["image"] in names
-                for z in range(*part["slices"])
-            }
-    return sorted(slices)

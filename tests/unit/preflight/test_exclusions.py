@@ -18,7 +18,7 @@ from bids_sr.config import Settings
 from bids_sr.execution.execute import RunOutcome
 from bids_sr.notices import RECORD, Notice, record, recorded
 from bids_sr.preflight import Plan, check
-from bids_sr.preflight.plan import _stopped_by, exclude, files_of, left_out_text
+from bids_sr.preflight.exclusions import _stopped_by, exclude, files_of, left_out_text
 from bids_sr.preflight.validator import _find_validator
 from bids_sr.report.index_page import write_index
 from bids_sr.report.run_notes import note_run

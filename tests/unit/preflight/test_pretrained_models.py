@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 
 from bids_sr.cli.main import main
 from bids_sr.config import SuperRes
-from bids_sr.preflight import method_checks
+from bids_sr.preflight import pretrained_models
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 
@@ -286,7 +286,7 @@ def test_of_several_models_the_damaged_one_is_named(maker: BidsMaker, sound: Pat
         maker.root.parent / "other", load(sound.read_bytes()), {**CARD, "method": "vit"}
     )
     problems = problems_of(
-        method_checks.check_pretrained,
+        pretrained_models.check_pretrained,
         SuperRes(methods=("srgan", "vit"), pretrained=(first, second)),
     )
     assert [problem.what for problem in problems] == [f"--pretrained {second}"]
@@ -297,10 +297,10 @@ def test_a_process_of_its_own_says_the_same(
 ) -> None:
     """Without torch in this process, the network is asked in another."""
     monkeypatch.delitem(sys.modules, "torch")
-    monkeypatch.setattr(method_checks, "refusal", lambda file: "not here")
+    monkeypatch.setattr(pretrained_models, "refusal", lambda file: "not here")
     path = Path(foreign(maker, sound)[-1])
     (problem,) = problems_of(
-        method_checks.check_pretrained, SuperRes(methods=("srgan",), pretrained=(path,))
+        pretrained_models.check_pretrained, SuperRes(methods=("srgan",), pretrained=(path,))
     )
     assert (
         "other.safetensors: this version of bids-sr cannot use the model (the weights do not match"

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.sr.inference import apply_to_series
+from bids_sr.sr.inference import precision_pairs, upsamplers
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import ModelCard
@@ -21,16 +21,16 @@ def test_slices_are_spread_over_where_the_head_is() -> None:
     mask = np.zeros((10, 10, 20))
     for z in range(3, 17):
         mask[: 10 - abs(z - 10), :, z] = 1
-    assert apply_to_series.some_slices(mask, 3) == (5, 10, 15)
-    assert apply_to_series.some_slices(mask, 1) == (5,)
-    assert apply_to_series.some_slices(mask, 50) == tuple(range(5, 16))
+    assert precision_pairs.some_slices(mask, 3) == (5, 10, 15)
+    assert precision_pairs.some_slices(mask, 1) == (5,)
+    assert precision_pairs.some_slices(mask, 50) == tuple(range(5, 16))
     with pytest.raises(ValueError, match="empty"):
-        apply_to_series.some_slices(mask * 0, 2)
+        precision_pairs.some_slices(mask * 0, 2)
 
 
 def test_the_fine_mask_is_the_voxel_it_lies_in() -> None:
     mask = np.random.default_rng(0).random((5, 7, 4)) > 0.5
-    fine = apply_to_series.fine_mask(mask, (1, 3), TWO)
+    fine = precision_pairs.fine_mask(mask, (1, 3), TWO)
     np.testing.assert_array_equal(fine, mask[:, :, [1, 3]].repeat(2, 0).repeat(2, 1))
 
 
@@ -46,15 +46,15 @@ def test_what_is_compared_is_what_inference_gives(tmp_path) -> None:
         for t in range(4):
             writer.append(volumes[..., t])
     up = {
-        p: apply_to_series.make_upsampler(
+        p: upsamplers.make_upsampler(
             "dcnet", UpsamplerInputs(factor=TWO, scale=900.0, precision=p), model
         )
         for p in ("fp32", "bf16")
     }
-    inside = apply_to_series.fine_mask(np.ones((12, 10, 5)), (1, 4), TWO)
+    inside = precision_pairs.fine_mask(np.ones((12, 10, 5)), (1, 4), TWO)
     with SeriesReader(path) as reader:
         found = list(
-            apply_to_series.in_both(reader, up["fp32"], up["bf16"], (1, 4), inside, start=1)
+            precision_pairs.in_both(reader, up["fp32"], up["bf16"], (1, 4), inside, start=1)
         )
     assert len(found) == 3
     for t, pair in enumerate(found, start=1):

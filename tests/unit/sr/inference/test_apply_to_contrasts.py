@@ -7,6 +7,12 @@ import pytest
 import torch
 from scipy import ndimage
 
+from bids_sr.sr.data.contrast_channels import contrast_image, unit_range
+from bids_sr.sr.inference.apply_to_contrasts import (
+    SAME_GRID,
+    explain_slice,
+    super_resolve_contrasts,
+)
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import ModelCard, ModelError
 from bids_sr.sr.models.model import LoadedModel, load_model, save_model
@@ -14,13 +20,6 @@ from bids_sr.sr.models.request import TrainingRequest
 from bids_sr.sr.networks.critics import guiding_critic
 from bids_sr.sr.networks.unet import attention_unet
 from bids_sr.sr.recipe_changes import change_of_method, changed_recipe
-from bids_sr.sr.training.fused import (
-    SAME_GRID,
-    contrast_image,
-    explain_slice,
-    super_resolve_contrasts,
-    unit_range,
-)
 from bids_sr.sr.training.trainer import fit
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])

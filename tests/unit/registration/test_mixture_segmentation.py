@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bids_sr.registration import tissues
-from bids_sr.registration.tissues import segmentation, tissue_probabilities
+from bids_sr.registration import mixture_segmentation
+from bids_sr.registration.mixture_segmentation import segmentation, tissue_probabilities
 
 
 def layers(noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -30,7 +30,7 @@ def test_tissues_are_told_apart_and_sum_to_one(with_priors: bool) -> None:
 def test_neighbors_help_where_noise_is_strong(monkeypatch: pytest.MonkeyPatch) -> None:
     image, labels, mask = layers(180.0)
     together = tissue_probabilities(image, mask)
-    monkeypatch.setattr(tissues, "_FIELD_ROUNDS", 0)
+    monkeypatch.setattr(mixture_segmentation, "_FIELD_ROUNDS", 0)
     alone = tissue_probabilities(image, mask)
     right = [(segmentation(found)[mask] == labels[mask]).mean() for found in (alone, together)]
     assert right[1] > right[0] + 0.03

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from bids_sr.io.volume import Volume
-from bids_sr.registration.rigid import align_alike
+from bids_sr.registration.same_contrast import align_alike
 
 SHAPE = (36, 36, 18)
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])

@@ -1,0 +1,103 @@
+"""Checks of a dataset: its root, file names, and field maps, which are not used."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_sr.bids.findings import Findings, refusal, require
+from bids_sr.bids.inheritance import read_object
+
+_ENTITY = re.compile(r"[A-Za-z]+-[0-9A-Za-z+]+")
+
+
+def check_dataset(bids_dir: Path) -> None:
+    """Raise `InputError` unless the directory is the root of a BIDS data set.
+
+    The root contains a dataset description with a name.
+    """
+    if not bids_dir.is_dir():
+        reason = (
+            "this path is a file, not a directory"
+            if bids_dir.exists()
+            else "the dataset directory was not found"
+        )
+        raise refusal(bids_dir, reason, "Specify the root directory of a BIDS dataset.")
+    description = bids_dir / "dataset_description.json"
+    require(description)
+    if not description.exists():
+        raise refusal(
+            bids_dir,
+            "dataset_description.json is missing, so the directory is not a BIDS dataset",
+            "Specify the directory that contains dataset_description.json and the sub-…"
+            " directories.",
+        )
+    if "Name" not in read_object(description):
+        raise refusal(
+            description,
+            ('the required field "Name" is missing'),
+            ('Add "Name" and "BIDSVersion" to the file.'),
+        )
+
+
+def well_named(paths: Sequence[Path], findings: Findings) -> list[Path]:
+    """Return the images with valid names and directories, and report all others as problems.
+
+    Labels become part of output names, so they may only contain letters, digits and +.
+    """
+    valid = []
+    for path in paths:
+        *entities, _ = path.name.split(".")[0].split("_")
+        invalid_part = next((part for part in entities if not _ENTITY.fullmatch(part)), None)
+        place = path.parent.parent
+        folders = (
+            [place.parent.name, place.name] if place.name.startswith("ses-") else [place.name]
+        )
+        labels = [part for part in entities if part.startswith(("sub-", "ses-"))]
+        if invalid_part is not None:
+            reason = (
+                f"the file name contains {invalid_part!r}, which is not a valid BIDS entity"
+                " (letters, a hyphen, then letters and digits)"
+            )
+            findings.refuse(path, reason, "Rename the file and its sidecars.")
+        elif labels != folders:
+            reason = (
+                f"the file name contains {' '.join(labels) or 'no participant label'}, but the"
+                f" directories are named {' '.join(folders)}"
+            )
+            findings.refuse(path, reason, "Rename the file, or move it to the matching directory.")
+        else:
+            valid.append(path)
+    return valid
+
+
+_FIELD_MAPS = {
+    "epi": "EPI with opposite phase encoding",
+    "phasediff": "phase differences",
+    "phase1": "phase images of two echoes",
+    "fieldmap": "direct field mapping",
+}
+"""BIDS suffix of a field map → description."""
+
+
+def tell_field_maps(bids_dir: Path, label: str, findings: Findings) -> None:
+    """Report the field maps of a participant, which are not used.
+
+    Field maps would require sdcflows, which needs FSL or AFNI.
+    """
+    folders = [
+        bids_dir / f"sub-{label}" / "fmap",
+        *sorted(bids_dir.glob(f"sub-{label}/ses-*/fmap")),
+    ]
+    suffixes = {
+        path.name.split(".")[0].rpartition("_")[2]
+        for folder in folders
+        for path in folder.glob("*.nii*")
+    }
+    kinds = [text for suffix, text in _FIELD_MAPS.items() if suffix in suffixes]
+    if kinds:
+        text = (
+            f"field maps were found ({', '.join(kinds)}), but bids-sr does not correct for"
+            " susceptibility distortion. To use a field map, run fMRIPrep first and specify its"
+            " output with -d fmriprep=DIR."
+        )
+        findings.tell(f"sub-{label}/fmap", text)

@@ -1,0 +1,91 @@
+"""Filter files in the format of fMRIPrep (``--bids-filter-file``)."""
+
+import json
+import re
+from pathlib import Path
+
+from bids_sr.bids.findings import Findings, refusal
+from bids_sr.bids.layout import KINDS
+from bids_sr.io.atomic_files import read_text
+
+_SAFE = re.compile(r"[0-9A-Za-z.+]+")
+_QUERIES = {
+    "*": "ANY",
+    "query.any": "ANY",
+    "query.none": "NONE",
+    "query.optional": "OPTIONAL",
+}
+"""Value in a filter → member of pybids' ``Query``; null becomes NONE."""
+_NOT_READ = ("fmap", "sbref", "roi", "dwi", "asl", "pet")
+"""Image types in filter files of other programs that are not used here."""
+
+
+def read_filters(path: Path | None, findings: Findings) -> dict[str, dict[str, object]]:
+    """Read a filter file in the format of fMRIPrep.
+
+    An example is ``{"bold": {"echo": 2}, "t2starw": {"session": "hires"}}``.
+
+    Returns
+    -------
+    dict
+        Kind of image → pybids query.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is not valid JSON, contains an unknown kind of image, or contains a
+        value that could lead out of the data set.
+    """
+    if path is None:
+        return {}
+    try:
+        content = json.loads(read_text(path))
+    except OSError as error:
+        raise refusal(
+            path, f"the BIDS filter file cannot be read ({error.strerror})", "Check the path."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise refusal(
+            path, f"the BIDS filter file is not valid JSON ({error})", "Correct the file."
+        ) from error
+    example = 'Use for example {"bold": {"echo": 2}, "t2starw": {"session": "01"}}.'
+    if not isinstance(content, dict) or not all(
+        isinstance(value, dict) for value in content.values()
+    ):
+        raise refusal(
+            path, "the filter file must be a JSON object with one query per image type", example
+        )
+    filters: dict[str, dict[str, object]] = {}
+    for kind, query in content.items():
+        if kind in _NOT_READ:
+            findings.warn(
+                path,
+                (
+                    f"the filter for {kind} has no effect because bids-sr does not use these"
+                    " images."
+                ),
+            )
+            continue
+        if kind not in KINDS:
+            fix = f"Valid image types are {', '.join(KINDS)}. {example}"
+            raise refusal(path, f"{kind!r} is not an image type used by bids-sr", fix)
+        filters[kind] = {entity: _filter_value(path, value) for entity, value in query.items()}
+    return filters
+
+
+def _filter_value(path: Path, value: object) -> object:
+    """Return a filter value in the form that pybids expects."""
+    if isinstance(value, list):
+        return [_filter_value(path, item) for item in value]
+    name = "NONE" if value is None else _QUERIES.get(str(value).lower())
+    if name:
+        from bids.layout import Query
+
+        return Query[name]
+    if isinstance(value, str) and (not _SAFE.fullmatch(value) or ".." in value):
+        raise refusal(
+            path,
+            f"{value!r} is not a valid BIDS label",
+            "BIDS labels consist of letters and digits; file paths are not allowed.",
+        )
+    return value

@@ -1,0 +1,66 @@
+"""Participants of a dataset, and their selection by label."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_sr.bids.findings import Findings, refusal
+from bids_sr.bids.label_lists import choice
+from bids_sr.config import Selection
+
+_LABEL = re.compile(r"[0-9A-Za-z+]+")
+
+
+def participants(bids_dir: Path, findings: Findings) -> list[str]:
+    """Return the sorted labels of all participants, and report directories with invalid labels.
+
+    Raises
+    ------
+    InputError
+        If there are no participants.
+    """
+    labels_found = sorted(
+        path.name.removeprefix("sub-") for path in bids_dir.glob("sub-*") if path.is_dir()
+    )
+    existing = [label for label in labels_found if _LABEL.fullmatch(label)]
+    if not existing:
+        raise refusal(
+            bids_dir,
+            "no sub-… directories were found",
+            "Specify the root directory of a BIDS dataset.",
+        )
+    for label in sorted(set(labels_found) - set(existing)):
+        text = (
+            "the directory is skipped because its name is not a valid BIDS label (letters,"
+            " digits and +)."
+        )
+        findings.tell(bids_dir / f"sub-{label}", text)
+    by_lowercase: dict[str, list[str]] = {}
+    for label in existing:
+        by_lowercase.setdefault(label.lower(), []).append(label)
+    for labels in (spellings for spellings in by_lowercase.values() if len(spellings) > 1):
+        text = (
+            f"the labels of the participants {' and '.join(labels)} differ only in case. On"
+            " case-insensitive file systems (macOS, Windows), their results overwrite each other."
+        )
+        findings.tell(bids_dir / f"sub-{labels[0]}", text)
+    return existing
+
+
+def choose(
+    bids_dir: Path, existing: Sequence[str], selection: Selection, findings: Findings
+) -> list[str]:
+    """Return the labels of the selected participants; unavailable labels are reported as problems.
+
+    Without ``--participant-label``, all participants are selected.
+    """
+    labels, available = selection.participant_label or existing, set(existing)
+    for label in labels:
+        if label not in available:
+            fix = f"Available: {choice(label, existing)}"
+            findings.refuse(
+                bids_dir / f"sub-{label}",
+                f"participant {label!r} was not found in the dataset",
+                fix,
+            )
+    return [label for label in labels if label in available]

@@ -1,0 +1,90 @@
+"""Files of each run: echoes, and magnitude images among parts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_sr.bids.entities import entities_of, is_magnitude, stem_of_echoes
+from bids_sr.bids.findings import Findings
+
+
+def magnitudes(paths: Sequence[Path], findings: Findings) -> list[Path]:
+    """Return the magnitude images; phase, real and imaginary parts are dropped with a note."""
+    for path in paths:
+        if not is_magnitude(path):
+            findings.tell(
+                path,
+                (
+                    f"the part-{entities_of(path)['part']} image is ignored because only"
+                    " magnitude images are used."
+                ),
+            )
+    return [path for path in paths if is_magnitude(path)]
+
+
+def bold_runs(
+    paths: Sequence[Path], echo: int | None, findings: Findings
+) -> list[tuple[Path, ...]]:
+    """Return the files of each run: its series, all its echoes, or the selected echo.
+
+    A run with only phase, real or imaginary images is a problem.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Series of one or several participants, with all echoes and parts.
+    echo : int or None
+        Number of the echo to use; None to use all echoes.
+    """
+    groups: dict[tuple[tuple[str, str], ...], list[Path]] = {}
+    for path in paths:
+        key = tuple(
+            (entity, label)
+            for entity, label in entities_of(path).items()
+            if entity not in ("echo", "part")
+        )
+        groups.setdefault(key, []).append(path)
+    runs = []
+    for files in groups.values():
+        with findings.about(entities_of(files[0])["subject"], stem_of_echoes(files[0])):
+            runs.append(_files_of_run(files, echo, findings))
+    return [run for run in runs if run]
+
+
+def _files_of_run(files: Sequence[Path], echo: int | None, findings: Findings) -> tuple[Path, ...]:
+    """Return the files of a run in the order of echoes; empty with a problem."""
+    if not any(map(is_magnitude, files)):
+        reason = "only phase, real or imaginary images were found for this run"
+        findings.refuse(files[0], reason, "Add the magnitude image (part-mag).")
+        return ()
+    usable = sorted(magnitudes(files, findings), key=lambda path: (_echo(path), path.name))
+    names, echoes = ", ".join(path.name for path in usable), [_echo(path) for path in usable]
+    if echo is not None and echoes == [0]:
+        findings.tell(
+            files[0], f"--echo-idx {echo} has no effect because the run has a single echo."
+        )
+    elif echo is not None:
+        usable = [path for path in usable if _echo(path) == echo]
+        if not usable:
+            findings.refuse(
+                files[0],
+                f"echo {echo} was not found among the files of the run ({names})",
+                "Select another echo with --echo-idx.",
+            )
+            return ()
+        echoes = [echo] * len(usable)
+    if len(set(echoes)) < len(echoes):
+        findings.refuse(
+            usable[0],
+            f"several files have the same run and echo entities ({names})",
+            "Keep only one of these files.",
+        )
+        return ()
+    if len(usable) == 1 and echoes != [0]:
+        findings.tell(usable[0], f"only echo {echoes[0]} was found and is used.")
+    return tuple(usable)
+
+
+def _echo(path: Path) -> int:
+    """Return the echo number of a series, 0 if it has none."""
+    label = entities_of(path).get("echo", "")
+    return int(label) if label.isdigit() else 0

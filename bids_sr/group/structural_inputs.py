@@ -1,0 +1,100 @@
+"""Participants' tables of metrics of structural scans, as one data frame."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import pandas as pd
+
+from bids_sr.bids.entities import entities_of
+from bids_sr.group.values import TableError
+from bids_sr.metrics.rows import COLUMNS, MISSING, read_frame
+
+ALL_PROTOCOLS = "all"
+"""Protocol label if no column was specified."""
+
+
+def find_scan_tables(
+    output_dir: Path, chosen: Callable[[Mapping[str, str]], bool] = lambda _: True
+) -> pd.DataFrame:
+    """Find the metrics tables of structural scans, sorted by participant and session.
+
+    Parameters
+    ----------
+    output_dir : Path
+        Derivatives folder.
+    chosen : Callable[[Mapping[str, str]], bool]
+        Filter of tables by their entities (pybids names).
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per table: participant, session (n/a if there are no sessions), name, path, and
+        version and hash of the settings (digest), both "" if not recorded.
+    """
+    rows = []
+    for pattern in ("sub-*/anat", "sub-*/ses-*/anat"):
+        for path in sorted(output_dir.glob(f"{pattern}/*_desc-anat_metrics.tsv")):
+            entities = entities_of(path)
+            if not chosen(entities):
+                continue
+            sidecar = path.with_suffix(".json")
+            facts = json.loads(sidecar.read_text(encoding="utf-8")) if sidecar.exists() else {}
+            session = entities.get("session", MISSING)
+            participant = f"sub-{entities['subject']}"
+            rows.append(
+                {
+                    "participant": participant,
+                    "session": session,
+                    "name": participant + (f" ses-{session}" if session != MISSING else ""),
+                    "path": path,
+                    "version": str(facts.get("GeneratedByVersion", "")),
+                    "digest": str(facts.get("SettingsDigest", "")),
+                }
+            )
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return table
+    return table.sort_values(["participant", "session"], ignore_index=True)
+
+
+def read_values(
+    tables: pd.DataFrame,
+    protocols: Mapping[str, str],
+    months: Mapping[tuple[str, str], float] = MappingProxyType({}),
+) -> pd.DataFrame:
+    """Return the rows of all tables, preceded by participant, session, month and protocol.
+
+    Parameters
+    ----------
+    tables : pd.DataFrame
+        Tables from `find_scan_tables`.
+    protocols : Mapping[str, str]
+        Protocol by name of the table's row; tables without an entry have `ALL_PROTOCOLS`.
+    months : Mapping[tuple[str, str], float]
+        Months since the first session by participant and session.
+
+    Raises
+    ------
+    TableError
+        If a table cannot be read, or its columns differ from the columns of this version.
+    """
+    frames = []
+    for row in tables.itertuples():
+        try:
+            frame = read_frame(row.path)
+        except (ValueError, KeyError, OSError) as error:
+            raise TableError(f"{row.path}: {error}") from error
+        if list(frame) != list(COLUMNS):
+            raise TableError(
+                f"{row.path}: the columns are {', '.join(frame)}; expected {', '.join(COLUMNS)}"
+            )
+        frame.insert(0, "participant", row.participant)
+        frame.insert(1, "session", row.session)
+        frame.insert(2, "month", months.get((row.participant, row.session), math.nan))
+        frame.insert(3, "protocol", protocols.get(row.name, ALL_PROTOCOLS))
+        frames.append(frame)
+    values = pd.concat(frames, ignore_index=True)
+    return values.fillna({"region": MISSING, "contrast": MISSING})

@@ -1,0 +1,101 @@
+"""Runs that are excluded because of problems."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bids_sr.bids import BoldRun, Subject, entities_of
+from bids_sr.bids.entities import stem_of_echoes
+from bids_sr.bids.findings import grouped
+from bids_sr.notices import Notice
+
+
+def _stopped_by(problem: Notice, files: Mapping[str, Sequence[Path | None]]) -> Collection[str]:
+    """Return the names of the runs that a problem stops; empty if it stops the whole call.
+
+    A problem of a run stops this run (known by the problem's run name if it could not be opened).
+    A problem of a participant stops the runs that use the file, or else all runs of the
+    participant. All other problems stop the whole call.
+    """
+    if not problem.subject or problem.code == "option":
+        return ()
+    series = {name: bold for name, (bold, *_) in files.items() if bold is not None}
+    if problem.run:
+        names = [
+            name for name, bold in series.items() if problem.run in (name, stem_of_echoes(bold))
+        ]
+        return names or [problem.run]
+    subject_runs = [
+        name for name, bold in series.items() if entities_of(bold)["subject"] == problem.subject
+    ]
+    return [name for name in subject_runs if Path(problem.what) in files[name]] or subject_runs
+
+
+def files_of(run: BoldRun) -> set[Path | None]:
+    """Return all files of a run: events, echoes, reference, calibration, pairs and brain mask.
+
+    The set contains None if events or mask are missing.
+    """
+    pairs = [pair for pair in (run.pair, run.holdout) if pair is not None]
+    activations = {} if run.truth is None else run.truth.activations
+    mask = None if run.precomputed is None else run.precomputed.mask
+    pair_images = (path for pair in pairs for path in pair.images)
+    return {run.events, *run.images, *pair_images, *activations.values(), mask}
+
+
+def exclude(
+    problems: Sequence[Notice],
+    files: Mapping[str, Sequence[Path | None]],
+    subjects: Sequence[Subject],
+) -> tuple[tuple[Subject, ...], dict[str, tuple[Notice, ...]], tuple[Notice, ...]]:
+    """Exclude the runs that problems stop.
+
+    Parameters
+    ----------
+    files : mapping
+        Name of a run → its BOLD file and further files, for all selected runs.
+    subjects : sequence of Subject
+        Participants with the runs that are valid so far.
+
+    Returns
+    -------
+    subjects : tuple of Subject
+        Participants with the remaining runs.
+    left_out : dict
+        Name of a run → problems that stop it, sorted by name.
+    problems : tuple of Notice
+        Problems that stop the whole call. If no run remains, all problems are returned.
+    """
+    stopped: dict[str, tuple[Notice, ...]] = {}
+    call_problems = []
+    for problem in problems:
+        run_names = _stopped_by(problem, files)
+        if not run_names:
+            call_problems.append(problem)
+        for name in run_names:
+            stopped[name] = (*stopped.get(name, ()), problem)
+    remaining = tuple(
+        replace(subject, runs=tuple(run for run in subject.runs if run.stem not in stopped))
+        for subject in subjects
+    )
+    remaining = tuple(subject for subject in remaining if subject.runs)
+    if call_problems or not remaining:
+        return tuple(subjects), {}, tuple(problems)
+    return remaining, dict(sorted(stopped.items())), ()
+
+
+def left_out_text(left_out: Mapping[str, Sequence[Notice]]) -> list[str]:
+    """Return the skipped runs with reason and remedy; runs with equal reasons are grouped."""
+    by_problem: dict[Notice, list[str]] = {}
+    for run, problems in left_out.items():
+        for problem in problems:
+            by_problem.setdefault(problem.of_all(), []).append(run)
+    by_runs: dict[tuple[str, ...], list[Notice]] = {}
+    for problem, names in by_problem.items():
+        by_runs.setdefault(tuple(names), []).append(problem)
+    return [
+        f"skipped: {', '.join(runs)}\n  file: {problem.what}\n  why: {problem.why}\n  fix:"
+        f" {problem.remedy}"
+        for runs, problems in by_runs.items()
+        for problem in grouped(problems)
+    ]

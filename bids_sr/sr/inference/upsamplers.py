@@ -1,0 +1,83 @@
+"""Upsamplers of baselines and networks, by the name of the series."""
+
+import numpy as np
+
+from bids_sr.io.arrays import Array
+from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
+from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr import matrices
+from bids_sr.sr.inference.acquired import (
+    InferenceError,
+    PlainUpsampler,
+    Upsampler,
+    UpsamplerInputs,
+)
+from bids_sr.sr.inference.guided_baselines import inject, ratio
+from bids_sr.sr.matrices import check_factor, upsample
+from bids_sr.sr.method import get_method, method_of_series
+from bids_sr.sr.models.model import LoadedModel
+
+
+def make_upsampler(
+    name: str, acquired: UpsamplerInputs, model: LoadedModel | None = None
+) -> Upsampler:
+    """Return the upsampler of a series.
+
+    Parameters
+    ----------
+    name : str
+        Name of the series: "raw" (no upsampling), a baseline or a method.
+    acquired : UpsamplerInputs
+        Grid, intensity and images of the run.
+    model : LoadedModel | None, optional
+        Trained network. None for "raw" and for baselines.
+
+    Raises
+    ------
+    InferenceError
+        If the model, the high-resolution image or another required input is missing, or if the
+        method cannot be applied to single volumes.
+    """
+    factor = check_factor(acquired.factor)
+    if model is not None:
+        method = get_method(model.card.method) if model.card.method else method_of_series(name)
+        if method.variance is not None:
+            raise InferenceError(
+                f"the method {method.name} requires a whole run and cannot be applied to "
+                "single volumes"
+            )
+        from bids_sr.sr.inference.network_upsampler import network_upsampler
+
+        return network_upsampler(model, acquired)
+    if name == "raw":
+        if factor != (1.0, 1.0, 1.0):
+            raise InferenceError(
+                "the acquired series (raw) is not upsampled, so the factor must be 1 along "
+                f"all axes (got {factor})"
+            )
+        return PlainUpsampler(function=lambda volume, pose: volume)
+    if name in matrices.MATRICES:
+        return PlainUpsampler(function=lambda volume, pose: upsample(name, volume, factor))
+    if name not in PAIR_BASELINES:
+        raise InferenceError(
+            f"{name} requires a trained model, but no model was specified. Without a model, "
+            f"only baselines can be computed ({', '.join((*INTERPOLATIONS, *PAIR_BASELINES))})"
+        )
+    source, mean = acquired.guide, acquired.mean
+    if source is None or acquired.affine is None or (name == "ratio" and mean is None):
+        raise InferenceError(
+            f"{name} requires the high-resolution image of the participant and its "
+            "registration to the boldref"
+        )
+    grid = np.asarray(acquired.affine, float)
+
+    def guided(volume: Array, pose: Array) -> Array:
+        shape, fine = hr_grid(volume.shape, grid, factor)
+        detail = acquired.gain * source.seen(
+            (int(shape[0]), int(shape[1]), int(shape[2])), fine, pose
+        )
+        if name == "inject" or mean is None:
+            return inject(volume, detail, factor)
+        return ratio(volume, mean.seen(volume.shape, grid, pose), detail, factor, acquired.scale)
+
+    return PlainUpsampler(function=guided)

@@ -1,0 +1,38 @@
+"""Slices of a head that models were not trained on, from their cards."""
+
+from collections.abc import Mapping, Sequence
+
+from bids_sr.sr.models.card import ModelCard
+
+
+def held_out_slices(cards: Sequence[Mapping[str, object]], depth: int, checksum: str) -> list[int]:
+    """Return the slices of a head that no model was trained on, in ascending order.
+
+    Parameters
+    ----------
+    cards : Sequence[Mapping[str, object]]
+        Cards of the models.
+    depth : int
+        Number of slices.
+    checksum : str
+        Checksum of the head's images, as in cards. Names of heads are not used, because they are
+        not unique across studies.
+
+    Returns
+    -------
+    list[int]
+        Indices of the slices, counted from 0. All slices if no model was trained on this head.
+    """
+    slices = set(range(depth))
+    for card in map(ModelCard.from_json, cards):
+        names = {name for name, sha256 in card.data_sha256.items() if sha256 == checksum}
+        if names:
+            parts = card.held_out.get("parts")
+            held_regions = parts if isinstance(parts, list) else []
+            slices &= {
+                z
+                for part in held_regions
+                if part["image"] in names
+                for z in range(*part["slices"])
+            }
+    return sorted(slices)
