@@ -65,7 +65,7 @@ class Cost:
         return min(self.limit, total + self.volumes * volumes + self.t1w * t1w)
 
 
-# costs of methods without measurements: recipe `fast`, published recipe
+# costs assumed if a method was not measured, for the recipe `fast` and the published recipe
 _UNMEASURED = (Cost(always=80.0, high=3.0, series=1.0), Cost(always=240_000.0, series=25.0))
 
 

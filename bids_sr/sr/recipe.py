@@ -385,7 +385,7 @@ class Recipe:
 
     @property
     def contested(self) -> bool:
-        """Whether the loss has an adversarial term, so that it does not show output quality."""
+        """Whether the loss has an adversarial term, so that its value does not show image quality."""
         return self.build_critic is not None and any(
             t.kind == "adversarial" and t.weight != 0 for t in self.losses
         )
@@ -409,7 +409,7 @@ class Recipe:
 
     @property
     def taught_by_vgg(self) -> bool:
-        """Whether only VGG-19 features relate the output to the target, given their weights.
+        """Whether VGG-19 features, if available, are all that relates the output to the target.
 
         Without weights, such a recipe is either rejected (`needs_vgg`), or another term replaces
         the features.
@@ -481,7 +481,7 @@ class VarianceRecipe:
 
 
 FIRST_YOUNGER = "epochs"
-"""First field of `Recipe` that was introduced after the first models, like all later fields."""
+"""First of the fields of `Recipe` that were introduced after the first models."""
 
 
 OURS = Recipe(

@@ -53,7 +53,7 @@ class Prepared:
         Mask on the high-resolution grid (1, X, Y, Z) and on the low-resolution grid (1, x, y, z),
         boolean.
     level : NDArray[np.float64]
-        Range of original intensities that is scaled to 1 (C,).
+        Width of the original intensity range that is scaled to a width of 1 (C,).
     lowest : NDArray[np.float64]
         Original intensity that becomes 0 (C,).
     headroom : NDArray[np.float64]
@@ -224,7 +224,7 @@ def symmetries(
     factor: Sequence[float],
     degradation: str = "kspace",
 ) -> tuple[Turn, ...]:
-    """Return all rearrangements of a window that preserve the image physics.
+    """Return the flips and axis exchanges of a window that are valid for its acquisition.
 
     A 2D or 3D window has 8 or 48 symmetries if all axes are equal, and 4 or 8 if no two axes are
     equal.

@@ -68,8 +68,8 @@ class ModelCard:
     changed_settings : Mapping[str, object]
         Settings whose values differ from the recipe, by name.
     headroom : float | None
-        Ratio of the intensity that is 1 for the network to the 99th percentile of the training
-        image; None if unknown.
+        Intensity that is scaled to 1 for the network, relative to the 99th percentile of the
+        training image; None if unknown.
     perceptual : bool
         Whether the loss included VGG-19 features.
     start_sha256 : str | None
@@ -190,7 +190,7 @@ def weights_in(folder: Path, method: str) -> Path:
 
 
 def source_in(folder: Path) -> Path:
-    """Return the path of the text file with the name of the reused model file."""
+    """Return the path of the text file that contains the path of the reused model."""
     return folder / "source.txt"
 
 

@@ -226,7 +226,7 @@ class Networks:
         return kind != "adversarial" and (not selected_kinds or kind in selected_kinds)
 
     def _generated_images(self, batch: Batch, fake: Tensor) -> dict[str, Tensor]:
-        """Return the generated images that the loss terms require, by formula.
+        """Return the generated images that the loss terms require, by formula such as ``F(G(x))``.
 
         G (to high resolution) and F (to low resolution) are applied to the input x, the target y,
         and the images generated from them.

@@ -164,7 +164,7 @@ def _checked(series: Array, inside: Array) -> Array:
 
 
 def _calibration_basis(regressors: Array) -> Array:
-    """Return an orthonormal basis of the columns of (T, P), without negligible columns."""
+    """Return an orthonormal basis of regressors (T, P), without negligible columns."""
     regressors = np.asarray(regressors, dtype=np.float64)
     norm = np.linalg.norm(regressors, axis=0)
     regressors = regressors[:, norm > 1e-9] / norm[norm > 1e-9]

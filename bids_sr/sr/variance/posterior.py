@@ -26,7 +26,7 @@ _AROUND = 0.75  # acquired voxels in plane, standard deviation of the local aver
 
 @lru_cache(maxsize=64)
 def _root(size: int, fwhm: float) -> Tensor:
-    """Return the symmetric square root of `correlation`."""
+    """Return the symmetric square root of the matrix `correlation` (size, size)."""
     with torch.inference_mode(False):
         values, vectors = torch.linalg.eigh(correlation(size, fwhm).double())
         return ((vectors * values.clamp_min(0).sqrt()) @ vectors.T).float()
