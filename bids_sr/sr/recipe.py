@@ -385,7 +385,7 @@ class Recipe:
 
     @property
     def contested(self) -> bool:
-        """Whether the loss has an adversarial term, so that its value does not show image quality."""
+        """Whether the loss has an adversarial term and thus does not show image quality."""
         return self.build_critic is not None and any(
             t.kind == "adversarial" and t.weight != 0 for t in self.losses
         )

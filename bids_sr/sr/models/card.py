@@ -190,7 +190,7 @@ def weights_in(folder: Path, method: str) -> Path:
 
 
 def source_in(folder: Path) -> Path:
-    """Return the path of the text file that contains the path of the reused model."""
+    """Return the path of the text file that contains the file name of the reused model."""
     return folder / "source.txt"
 
 

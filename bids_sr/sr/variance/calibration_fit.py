@@ -20,8 +20,7 @@ from bids_sr.sr.variance.exemplars import SHARE, Exemplars
 from bids_sr.sr.variance.outer_band import SURE, WORTH, OuterBand, Predicted
 
 _CAUTIOUS = 0.25
-"""Cautious weight of a calibration: weight in the test, and for calibrations with a doubtful fit.
-"""
+"""Cautious weight of a calibration, used in the test and for calibrations of doubtful fit."""
 _MAX_SHIFT = 4.0  # high-resolution voxels, largest change of the registration (rms over the brain)
 # step sizes of the parameters: high-resolution voxels, degrees and fractions
 _STEPS = (0.5, 0.5, 0.25, 1.0, 1.0, 1.0, 0.01, 0.01, 0.01)
