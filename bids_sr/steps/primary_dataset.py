@@ -108,7 +108,7 @@ def mask_in_template(
     resolution: str,
     random_seed: int,
 ) -> Mask:
-    """Resample the brain mask of the T1w image to a template, which XCP-D requires with BOLD.
+    """Resample the brain mask of the T1w image to a template; XCP-D requires it next to BOLD data.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Training on the pair or on volumes of the run, variance maps, and tests on a second pair."""
+"""Training on the pair or the run, estimation of variance maps, and tests on a second pair."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -273,11 +273,11 @@ def describe_variance(training: TrainingSettings, *, calibrated: bool) -> str:
 
 
 def recipe_of_slices(method: Method, recipe: str, factor: Factor) -> Recipe | None:
-    """Return the recipe for multislice acquisitions with thinner super-resolved slices, or None.
+    """Return a recipe for super-resolution with thinner slices, or None if it is unchanged.
 
-    Recipes of 3D methods that simulate low resolution by cropping k-space do so only in plane,
-    because the scanner averages signal across the slice. Published recipes with another simulation
-    are unchanged.
+    Recipes of 3D methods that simulate low resolution by cropping k-space are changed to crop only
+    in plane, because the scanner averages signal across the slice. Published recipes with another
+    simulation are unchanged.
     """
     settings = get_recipe(method, recipe_name(method, recipe))
     if factor[2] == 1 or settings.degradation != "kspace":
