@@ -58,7 +58,7 @@ def fdr_region(z: Real, mask: MaskArray) -> tuple[MaskArray, float | None]:
 
     region = np.zeros_like(z, dtype=bool)
     inside = z[mask]
-    # Other voxels have p > _FDR, and their adjusted p is larger.
+    # All other voxels have p > _FDR, and adjusting p for the FDR only increases it.
     ranked = -np.sort(-inside[inside > _LEAST_Z]).astype(np.float64)
     adjusted = special.ndtr(-ranked) * (len(inside) / np.arange(1, len(ranked) + 1))
     active = np.flatnonzero(adjusted <= _FDR)

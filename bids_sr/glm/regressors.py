@@ -215,9 +215,7 @@ class Seeds:
         return {}
 
     def courses(self, times: Float) -> dict[str, Float]:
-        """Return the time series (T,) of each seed as its regressor; 0 in volumes that are not
-        used.
-        """
+        """Return the time series (T,) of each seed, with 0 in volumes that are not used."""
         if len(self.table) != len(times):
             raise DesignError(
                 f"the seed time series have {len(self.table)} values, but the series has "
