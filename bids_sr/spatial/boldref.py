@@ -2,8 +2,8 @@
 
 A plain mean of a run with head motion is blurred, and a single volume is noisy. Therefore the
 median of a few volumes from the middle of the run serves as first reference. Volumes spread over
-the run are registered to it and averaged, then registered to that average and averaged again.
-Volumes with a large residual (spikes, motion within the volume) are excluded.
+the run are registered to this reference and averaged. They are then registered to the average and
+averaged again. Volumes with a large residual (spikes, motion within the volume) are excluded.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ _SEED = 5  # volumes in the middle of the run; their median is the first referen
 _VOLUMES = 40  # volumes spread over the run for averages and for the detection of unsteady samples
 _PASSES = 2  # rounds of registration and averaging
 _RIGID = 0.01  # largest deviation of a precomputed transform's scale from 1
-_WORST = 1.3  # times the median residual; volumes above this limit are excluded
+_WORST = 1.3  # largest residual of a volume in the average, relative to the median residual
 
 
 def in_place(reader: SeriesReader, t: int, xfm: Array, shift: Shift | None = None) -> Float32:
@@ -264,7 +264,7 @@ def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEst
     Returns
     -------
     MotionEstimates
-        Transforms and their parameters; all residuals are NaN.
+        Transforms and their parameters; the residuals are unknown (NaN).
 
     Raises
     ------
