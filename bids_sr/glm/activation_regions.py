@@ -14,7 +14,7 @@ from bids_sr.io.arrays import Float, MaskArray, Real
 from bids_sr.spatial import masks, similarity
 
 _FDR = 0.05  # Benjamini and Hochberg 1995
-_LEAST_Z = 1.6  # smallest z of candidates; p is larger than `_FDR` below
+_LEAST_Z = 1.6  # smallest z that can be active; for smaller values, p is larger than `_FDR`
 
 
 def quarter_region(cc: Real, roi: MaskArray) -> tuple[MaskArray, float | None]:

@@ -94,7 +94,10 @@ def _shift_rows(columns: Float, by: int) -> Float:
 
 
 def _diagonal_sums(a: Float, b: Float) -> Float:
-    """Return sums over the k-th diagonals of a bᵀ, above and below the main one, k = 0 … T - 1."""
+    """Return sums over the k-th diagonals of a bᵀ above and below the main diagonal.
+
+    k is from 0 to T - 1.
+    """
     n = len(a)
     spectra = np.conj(np.fft.rfft(a, 2 * n, axis=0)) * np.fft.rfft(b, 2 * n, axis=0)
     full = np.fft.irfft(spectra.sum(axis=1), 2 * n)

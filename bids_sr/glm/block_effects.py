@@ -90,7 +90,7 @@ class Effects:
         return self.betas @ block_weights.astype(np.float32)
 
     def reduced(self, rank: int) -> Float32:
-        """Return block effects (X, Y, Z, B) of the `rank` leading temporal components."""
+        """Return the block effects (X, Y, Z, B) if only `rank` temporal components are kept."""
         return self.pca_maps[..., :rank] @ self.pca_loadings[:rank].astype(np.float32)
 
     def smooth_t(self, block_weights: Float) -> Float32:

@@ -35,8 +35,8 @@ class _PrecisionFactors:
     two corners of p rows, which are mirror images of each other.
     """
 
-    diagonals: Float  # (p + 1,) values of the main diagonal and of p further diagonals
-    corner: Float  # (p, p) correction in the first corner
+    diagonals: Float  # (p + 1,) values of the main diagonal and of p diagonals on either side
+    corner: Float  # (p, p) correction of the diagonals in the first corner of the matrix
 
     @classmethod
     def of(cls, rho: Float) -> "_PrecisionFactors":

@@ -52,7 +52,8 @@ _NARROW = 0.06  # smallest SD of the first component that is used to place nodes
 # largest distance of a node from the mean, in SD of the first component; voxels farther away use
 # the outermost nodes
 _FARTHEST = 8.0
-_TYPICAL = 40.0  # number of voxels for which the distance of a node from the plane is halved
+# a node with this number of voxels is shrunk halfway toward the plane of the lattice
+_TYPICAL = 40.0
 _FEW_VOXELS = 200  # voxels required for the regression on brightness
 _OUTLYING = 3.0
 # smallest relative singular value of `slopes`; autocorrelations hardly change the residuals in

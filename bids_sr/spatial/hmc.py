@@ -45,7 +45,7 @@ _LOGGER = logging.getLogger(__name__)
 # `masks.head_scale`.
 _FWHM_MM = 5.0  # mm, Gaussian smoothing of reference and volumes at the final level
 _COARSE_FWHM_MM = (16.0, 8.0)  # mm, smoothing at the low-resolution levels for large jumps
-_BIAS_DEGREE = 2  # polynomial degree of the intensity bias; 0 is a gain
+_BIAS_DEGREE = 2  # polynomial degree of the intensity bias; with 0, only the gain is fitted
 _MAX_ITERATIONS = 25  # Gauss-Newton steps per level
 _TOLERANCE_MM = 2e-3  # mm, largest movement of a point at `_RADIUS_MM` in the last step of a level
 _RADIUS_MM = 70.0

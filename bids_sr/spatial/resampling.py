@@ -154,7 +154,7 @@ def sample_grid(coefficients: Float32, matrix: Array, shape: Shape) -> Float32:
 
 
 def _along_axes(stored: Float32, steps: Array, starts: Array, shape: Shape) -> Float32:
-    """Sample coefficients (Z, Y, X) on a grid with parallel axes by one matrix per axis.
+    """Sample coefficients (Z, Y, X) on a grid with parallel axes, with one matrix per axis.
 
     Parameters
     ----------

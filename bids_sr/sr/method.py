@@ -216,7 +216,7 @@ class Method:
 
     @property
     def has_prior(self) -> bool:
-        """Whether samples from its prior provide the reconstruction error."""
+        """Whether the method has a prior, whose samples provide the reconstruction error."""
         return self.variance is not None and bool(self.variance.fwhm)
 
     @property
@@ -285,7 +285,7 @@ class UnknownMethod(KeyError):
 
 @cache
 def _modules() -> Mapping[str, str]:
-    """Return the module name of every method by method name.
+    """Return the names of the modules that define the methods, by method name.
 
     Hyphens in method names are underscores in file names.
     """

@@ -419,7 +419,7 @@ class Recipe:
         )
 
     def rate(self, iteration: int, base: float) -> float:
-        """Return the learning rate of a step (counted from 0), without the factor of plateaus."""
+        """Return the learning rate of a step (counted from 0), before reduction at plateaus."""
         if self.schedule in ("constant", "plateau"):
             return base
         if self.schedule == "linear-decay":

@@ -155,7 +155,7 @@ class VariableField:
 
     @property
     def shown_default(self) -> str:
-        """Value in the recipe as text."""
+        """Value in the unchanged recipe, as text."""
         if self.default is None:
             return self.without_default
         if isinstance(self.default, tuple):

@@ -74,7 +74,7 @@ def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
     cost=Cost(always=0.1),
 )
 def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
-    """Label the probabilities of gray matter, white matter and CSF, which are in this order."""
+    """Label tissue probabilities as gray matter, white matter and CSF, in this order."""
     entities = ({"label": tissue, "suffix": "probseg"} for tissue in _TISSUES)
     return [
         Derivative(probability, entity)

@@ -289,7 +289,7 @@ class Examples:
         return fx, fy, fz
 
     def turns(self, factor: Factor, sides: Sequence[int]) -> tuple[Turn, ...]:
-        """Return the symmetries of windows at a factor.
+        """Return the flips and axis exchanges that are possible for windows at a factor.
 
         `sides` are the side lengths of the windows in voxels.
         """
@@ -469,7 +469,7 @@ class Examples:
         background: float,
         turns: Sequence[Turn] = (),
     ) -> Batch:
-        """Return windows of images as one batch.
+        """Cut windows from the images, and combine them in a batch.
 
         Parameters
         ----------

@@ -86,7 +86,7 @@ class Prepared:
         return (0, self.shape[0]), (0, self.shape[1]), (z, z + 1)
 
     def on_coarse(self, box: Window) -> tuple[slice, ...]:
-        """Return the low-resolution voxels of a window.
+        """Return the range of low-resolution voxels that a window covers.
 
         A window that ends at the border of the high-resolution grid also ends at the border of the
         low-resolution grid.

@@ -47,7 +47,7 @@ def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
         network(images)
     network.train(was_training)
     (rows, columns), size = masks[-1].shape[-2:] if masks else (0, 0), images.shape[-2:]
-    # the network pads images equally on both sides
+    # the padding is removed from the masks; the network pads images equally on both sides
     x, y = (rows - size[0]) // 2, (columns - size[1]) // 2
     full = (
         functional.interpolate(mask, size=(rows, columns), mode="bilinear", align_corners=False)

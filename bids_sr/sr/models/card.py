@@ -161,7 +161,7 @@ class ModelCard:
 
 
 def part_of(values: Mapping[str, object], name: str) -> Mapping[str, object]:
-    """Return an entry that is a mapping, or an empty mapping."""
+    """Return a card entry if it is a mapping, otherwise an empty mapping."""
     entry = values.get(name)
     return entry if isinstance(entry, Mapping) else {}
 

@@ -425,7 +425,7 @@ class Phase:
             ("psnr_trained_slices", self.trained),
             ("psnr_second_pair", self.second),
         ):
-            # a device with insufficient memory for these slices may still train on patches
+            # whole slices may not fit into device memory even if training on patches is possible
             with suppress(torch.cuda.OutOfMemoryError):
                 if windows:
                     scores[column] = _db(_error(_outputs(self.nets.generator, windows), windows))

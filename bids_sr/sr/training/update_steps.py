@@ -106,7 +106,7 @@ class Networks:
 
     @property
     def generator(self) -> nn.Module:
-        """Network to high resolution."""
+        """Generator of high-resolution images."""
         return self.nets["generator"]
 
     def set_rate(self, iteration: int, dropped: float) -> float:

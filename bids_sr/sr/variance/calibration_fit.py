@@ -224,7 +224,7 @@ def _climb(predicted: _Evaluate) -> tuple[Array, Predicted]:
     assert coarse_best is not None
     for numbers, scale in ((range(2), 2.0), (range(9), 1.0), (range(3), _LAST_STEP)):
         if scale < 1 and not at.any():
-            break  # larger steps gave no improvement
+            break  # small steps are not tried if larger steps gave no improvement
         for number in numbers:
             change = _promising(predicted, at, coarse_best, number, scale * _STEPS[number])
             candidate = at if change is None else _moved(at, number, change)

@@ -32,7 +32,7 @@ from bids_sr.sr.variance.prior import Prior, Tile
 
 # smallest w relative to the median; w must be positive in voxels without fluctuations
 _FLOOR = 0.02
-_RATIO = 20.0  # largest ratio of data to samples in an update
+_RATIO = 20.0  # largest ratio of data to samples, or of samples to data, in an update
 _SCALE = 1e-30  # signal units, smaller than the fluctuations of any run
 
 

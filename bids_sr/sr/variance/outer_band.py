@@ -29,7 +29,7 @@ from bids_sr.sr.variance.exemplars import FWHM, SHARE, Exemplars
 from bids_sr.sr.variance.prior import Prior, Tile, covariance
 
 _KEPT = 0.8  # fraction of the acquired k-space that is kept along each axis
-SURE = 2.0  # standard errors, smallest improvement of a prediction
+SURE = 2.0  # smallest improvement of a prediction, in standard errors
 WORTH = 0.003
 """Smallest relevant improvement of the predicted fraction.
 
@@ -89,7 +89,7 @@ def chosen_slices(mask: Array) -> list[int]:
 
 
 class OuterBand:
-    """Test of calibrations on one run.
+    """Test of calibrations by predicting the outermost acquired frequencies of a run.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ from bids_sr.sr.lapack import factor_in_place, solve_in_place
 from bids_sr.sr.operators import ResolutionLevel
 
 _MARGIN = 4  # acquired voxels, width of the region around the mask that is included
-_REACH = 2.25  # full widths, distance beyond which a correlation is below 1e-6 and ignored
+_REACH = 2.25  # distance, in FWHM of a correlation, beyond which it is below 1e-6 and ignored
 # smallest correlation that is not set to 0, because many CPU types are slow with subnormal numbers
 _MIN_CORRELATION = 1e-20
 # Largest number of acquired voxels per tile, in general and for applying a few maps. Dividing
@@ -250,7 +250,7 @@ def data_covariance(maps: Tensor, fwhm: Sequence[float], down: _Matrices) -> Flo
     y, size = along_y.shape
     reaches = [min(count - 1, _reach_of(width)) for width in fwhm]
     n_steps = sum(reach + 1 for reach in reaches)
-    # axes: a; b - a of each map; y of b; y of a
+    # the axes are a, b - a (for each map), y of b, and y of a
     pairs = np.empty((count, n_steps, y, y), np.float32)
     shares = np.empty((count, x, n_steps), np.float32)  # k(b - a) D_x[:, b]
     start = 0
@@ -393,7 +393,7 @@ class Prior:
         return total / (len(self.weight[0]) * math.prod(len(m) for m in self.whole.down))
 
     def scaled(self, variance: float) -> "Prior":
-        """Return the prior with maps scaled to a mean variance of noise-free data."""
+        """Return the prior with maps scaled so that noise-free data have a given mean variance."""
         gain = (variance / max(self.mean_variance, 1e-30)) ** 0.5
         return replace(self, weight=self.weight * gain)
 

@@ -301,7 +301,7 @@ def _measure_rows(
     by_fast: Mapping[str, Array] | None = None,
     seed: int,
 ) -> tuple[list[MetricRow], Array, dict[str, dict[str, dict[str, Array]]]]:
-    """Return all metric rows, the tissues of the measured scans, and classes.
+    """Return all metric rows, the tissues of the measured scans, and the classes of all series.
 
     Parameters
     ----------
