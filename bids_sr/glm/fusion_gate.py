@@ -39,7 +39,7 @@ _COLUMNS_AT_ONCE = 256  # number of columns whose covariances are in memory at a
 
 
 def neighboring_positions(positions: Array) -> tuple[Float, Float]:
-    """Return the slice positions of the first run below and above some positions.
+    """Return the first run's slice positions below and above given positions.
 
     >>> neighboring_positions(np.array([0.5, 2.9, 5.0]))
     (array([0.5, 2.5, 4.5]), array([2.5, 4.5, 6.5]))

@@ -18,14 +18,14 @@ _TIMES = ("onset", "duration")
 
 
 class DesignError(ValueError):
-    """A design that cannot be built, or a contrast that the design cannot estimate.
+    """Error raised if a design cannot be built, or if a contrast is not estimable.
 
     The message names the condition or column.
     """
 
 
 class TooManyColumns(DesignError):
-    """A design without residual degrees of freedom.
+    """Error raised if a design leaves no residual degrees of freedom.
 
     `excess` is the smallest reduction of the rank that leaves one degree of freedom.
     """

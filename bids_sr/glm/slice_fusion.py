@@ -43,7 +43,7 @@ _COLUMNS_AT_ONCE = 256  # number of columns whose covariances are in memory at a
 
 
 class SliceFusionError(ValueError):
-    """Images that cannot be fused across slices."""
+    """Error raised for images that cannot be fused across slices."""
 
 
 @frozen

@@ -40,7 +40,7 @@ def in_plane(factor: Factor) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ImportedWhenCalled:
-    """Class below `bids_sr.sr`, given by its dotted name and imported when it is called.
+    """Callable that imports a class of `bids_sr.sr`, given by its dotted name, when it is called.
 
     >>> ImportedWhenCalled("losses.image.MSE").__name__
     'MSE'

@@ -220,7 +220,7 @@ class OuterBand:
         share: float = SHARE,
         slice_step: int = 1,
     ) -> Predicted:
-        """Return the prediction with a calibration.
+        """Return the prediction of the outermost frequencies with a calibration.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Reconstruction error of prior SD maps.
+"""Reconstruction error of effects that are super-resolved with prior SD maps.
 
 For an effect ``beta``, acquired as ``D beta``, a linear method R gives the estimate ``R D beta``.
 Its error ``(R D - I) beta`` is the same in every task block and proportional to the effect.
