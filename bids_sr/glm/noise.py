@@ -496,9 +496,9 @@ def _mix_own_ratios(
 def _shrinkage(excess: Float, scatter: Float, count: float) -> Float:
     """Return the weight (p, p) of a voxel's own ratios, T (T + S)^-1.
 
-    The difference T is compared with the difference that chance produces with `count` similar
-    voxels. Directions below this limit have no weight, and directions above twice the limit have
-    full weight.
+    The scatter T is compared with the scatter that chance produces in `count` similar voxels.
+    Directions whose scatter is below this limit have no weight, and directions above twice the
+    limit have full weight.
     """
     root = np.linalg.cholesky(scatter + 1e-9 * np.trace(scatter) * np.eye(len(scatter)))
     inverse = np.linalg.inv(root)

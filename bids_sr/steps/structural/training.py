@@ -32,7 +32,9 @@ from bids_sr.steps.training import (
     training_work,
 )
 
-_TRAINING_S = (220.0, 400_000.0)  # s per million voxels of all contrasts, recipes fast and paper
+# processor time of training with the recipes fast and paper (s per million voxels of all
+# contrasts)
+_TRAINING_S = (220.0, 400_000.0)
 
 
 def _channels_text(method: str) -> str:
