@@ -1,9 +1,8 @@
 """Activation maps of one series: correlation and general linear model, with limited memory.
 
-Code, model, mask and scale are the same for every series (raw, baselines, methods), so that
-differences between maps are differences between series. Detrending and the low-pass filter only
-apply to the correlation; the linear model fits the unfiltered series with drift and motion
-regressors.
+Code, model, mask and scale are the same for every series (raw, baselines, methods). Differences
+between maps are therefore due to the series only. Detrending and the low-pass filter only apply to
+the correlation; the linear model fits the unfiltered series with drift and motion regressors.
 """
 
 import logging
@@ -36,7 +35,7 @@ from bids_sr.io.nifti import SeriesReader
 _LOGGER = logging.getLogger(__name__)
 
 
-_CORRELATED = 512  # voxels per correlation; larger batches filter the task regressors less often
+_CORRELATED = 512  # voxels correlated at a time; the task regressors are filtered once per batch
 _STATS: Mapping[str, tuple[str, ...]] = {"cc": ("cc",), "glm": ("effect", "variance", "t", "z")}
 
 
@@ -87,16 +86,16 @@ class ActivationSettings:
 
 
 class _MapsInMask(Mapping[tuple[str, str], Float32]):
-    """Maps by (contrast, stat), stored as mask voxels only.
+    """Maps by (contrast, stat), of which only mask voxels are in memory.
 
-    A map is put on its grid whenever it is looked up.
+    Looking up a map creates the whole image, with 0 outside the mask.
     """
 
     def __init__(
         self, values: Mapping[str, Float32], names: Sequence[str], mask: MaskArray
     ) -> None:
         self._values, self._shape = values, mask.shape
-        # Maps have contiguous X, as in files.
+        # X is contiguous in memory, as in image files.
         self._places = places_in_volume(mask)
         self._rows = {(name, stat): row for row, name in enumerate(names) for stat in values}
 

@@ -14,7 +14,7 @@ from bids_sr.io.arrays import Float, MaskArray, Real
 from bids_sr.spatial import masks, similarity
 
 _FDR = 0.05  # Benjamini and Hochberg 1995
-_LEAST_Z = 1.6  # smallest z of candidates; p is larger than `_FDR` below
+_LEAST_Z = 1.6  # smallest z that can be active; for smaller values, p is larger than `_FDR`
 
 
 def quarter_region(cc: Real, roi: MaskArray) -> tuple[MaskArray, float | None]:
@@ -58,7 +58,7 @@ def fdr_region(z: Real, mask: MaskArray) -> tuple[MaskArray, float | None]:
 
     region = np.zeros_like(z, dtype=bool)
     inside = z[mask]
-    # Other voxels have p > _FDR, and their adjusted p is larger.
+    # All other voxels have p > _FDR, and adjusting p for the FDR only increases it.
     ranked = -np.sort(-inside[inside > _LEAST_Z]).astype(np.float64)
     adjusted = special.ndtr(-ranked) * (len(inside) / np.arange(1, len(ranked) + 1))
     active = np.flatnonzero(adjusted <= _FDR)

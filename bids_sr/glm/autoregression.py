@@ -27,7 +27,7 @@ from bids_sr.io.arrays import Float
 # drift
 _PARTIAL = 0.97
 _ROUNDS = 12
-_RENEW = 3  # rounds per Jacobian
+_RENEW = 3  # rounds of Newton's method after which the Jacobian is computed again
 _SHORTER = 0.3  # factor of the step length after a step that increases the error
 _STRIDE = 0.2  # largest change of an autocorrelation per round
 _CLOSE = 1e-6
@@ -35,14 +35,15 @@ _CLOSE = 1e-6
 _SAME = 0.01
 _NEARER = np.array(
     [0.98, 0.95, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2, 0.1]
-)  # fractions of the distance from white noise
+)  # remaining fractions of the distance from white noise
 _NUDGE = 1e-4
 _DAMPING = 1e-3
 
 
 def levinson(rho: Float) -> tuple[list[Float], Float]:
-    """Return the best linear predictors from 0, 1 … p earlier samples (Levinson 1947, Durbin
-    1960).
+    """Return the best linear predictors from 0, 1 … p earlier samples.
+
+    Sources: Levinson 1947, Durbin 1960.
 
     Parameters
     ----------
@@ -93,7 +94,10 @@ def _shift_rows(columns: Float, by: int) -> Float:
 
 
 def _diagonal_sums(a: Float, b: Float) -> Float:
-    """Return sums over the k-th diagonals of a bᵀ, above and below the main one, k = 0 … T - 1."""
+    """Return sums over the k-th diagonals of a bᵀ above and below the main diagonal.
+
+    k is from 0 to T - 1.
+    """
     n = len(a)
     spectra = np.conj(np.fft.rfft(a, 2 * n, axis=0)) * np.fft.rfft(b, 2 * n, axis=0)
     full = np.fft.irfft(spectra.sum(axis=1), 2 * n)
@@ -144,7 +148,7 @@ def slopes(rho: Float, products: Float) -> Float:
 
 
 def unseen(target: Float, products: Float) -> Float:
-    """Return noise autocorrelations (M, p) from the ratios of residuals.
+    """Return the noise autocorrelations (M, p) that lead to given lag ratios of GLM residuals.
 
     Some ratios do not belong to any stationary process, for example averages of few voxels, or
     lattice nodes outside the voxels. If no process has ratios within .01, the ratios are moved
@@ -170,8 +174,8 @@ def unseen(target: Float, products: Float) -> Float:
         possible.reshape(moved_targets.shape),
         errors.reshape(moved_targets.shape[:2]),
     )
-    # The result has the ratios farthest from white noise such that all closer ratios are
-    # possible.
+    # The ratios are moved toward white noise as little as possible: a process must exist for the
+    # selected ratios and for all tested ratios that are closer to white noise.
     rho[failed] = 0.0
     reachable = np.ones(len(failed), dtype=bool)
     for row, is_possible in zip(possible[::-1], errors[::-1] <= _SAME, strict=True):

@@ -78,8 +78,9 @@ class Effects:
         return half_weights(self.blocks, weights, self.leak)
 
     def whole(self, weights: Mapping[str, float]) -> Float | None:
-        """Return the block weights in the mean effect of both halves, (B,); None if it has no
-        halves.
+        """Return the block weights in the mean effect of both halves, (B,).
+
+        None is returned if the run has no two halves.
         """
         halves = self.halves(weights)
         return None if halves is None else halves.mean(axis=0)
@@ -89,7 +90,7 @@ class Effects:
         return self.betas @ block_weights.astype(np.float32)
 
     def reduced(self, rank: int) -> Float32:
-        """Return block effects (X, Y, Z, B) of the `rank` leading temporal components."""
+        """Return the block effects (X, Y, Z, B) if only `rank` temporal components are kept."""
         return self.pca_maps[..., :rank] @ self.pca_loadings[:rank].astype(np.float32)
 
     def smooth_t(self, block_weights: Float) -> Float32:
@@ -203,7 +204,7 @@ def block_effects(
             "volumes."
         )
     ranks = tuple(sorted({int(k) for k in pca_ranks if 0 < k < rows - len(design.censored)}))
-    # Weights of a block are in the space of the model; their product with a series is its effect.
+    # The product of a block's weights with a time series is the effect of the block.
     count = len(design.blocks)
     columns = design.weights
     if ranks:
@@ -247,7 +248,7 @@ def _to_maps(values: Real, shape: tuple[int, ...]) -> Float32:
 def _accumulate(
     reader: SeriesReader, start: int, columns: Float32, basis: Float | None
 ) -> tuple[StreamedFit, StreamedFit | None]:
-    """Return running sums over the series and, with an orthonormal basis, the smoothed series.
+    """Sum up the volumes of a series and, if a basis is given, of the smoothed series.
 
     Voxels are in storage order.
     """

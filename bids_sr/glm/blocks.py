@@ -40,7 +40,7 @@ _ESTIMABLE = 1e-6
 
 
 class TooFewBlocks(ValueError):
-    """Blocks that cannot be split in two halves; the message names the run and the remedy."""
+    """Error raised if blocks cannot be split in two halves; the message names run and remedy."""
 
 
 @frozen
@@ -218,10 +218,10 @@ def response_shares(
     tr: float,
     courses: Callable[[Events, Float], Mapping[str, Float]] = Events.courses,
 ) -> list[float]:
-    """Return the fraction of each block's squared response that is within evenly spaced times.
+    """Return the fraction of each block's squared response that is inside the run.
 
-    Only blocks near the ends of the run are computed, because responses of all other blocks are
-    inside.
+    Only blocks near the ends of the run are computed, because the responses of all other blocks
+    are completely inside.
 
     Parameters
     ----------
@@ -366,7 +366,7 @@ def block_design(
 
 
 def fewer_units(events: Regressors, tr: float, n_dummy: int, room: int) -> int | None:
-    """Return the largest limit of units for which the number of units does not exceed `room`.
+    """Return the largest limit for the number of units that results in at most `room` units.
 
     `room` is the number of units that the model can fit. None is returned if the run cannot be
     divided into so few units.

@@ -203,7 +203,7 @@ def cluster_rows(
     names: Mapping[int, str],
     maps: Mapping[str, Array],
 ) -> list[dict[str, str]]:
-    """Return rows of the table, without coordinates.
+    """Return the rows of the cluster table, without coordinates.
 
     Parameters
     ----------

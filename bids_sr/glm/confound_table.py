@@ -2,9 +2,9 @@
 
 Programs that read the table of fMRIPrep can therefore read this table unchanged. Columns are
 defined by ExpandModel and SpikeRegressors of niworkflows and by CompCor of nipype; tests compare
-each column with theirs. Their code is not called: CompCor holds the complete series and a
-decomposition of its voxels in memory, whereas slabs of voxels are summed here to one matrix of
-volumes by volumes, and the expansions are differences and squares.
+each column with theirs. The code of these packages is not used, because CompCor keeps the complete
+series and its decomposition in memory. Here, voxels are processed in slabs, which are summed to a
+matrix of volumes x volumes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,8 +40,10 @@ _SHARE = 0.5
 
 
 _NoiseSource = tuple[str, str, dict[str, object], MaskArray]
-"""Mask of a component analysis: prefix of component names, location in words, metadata for the
-sidecar, and voxels.
+"""Mask of a component analysis.
+
+The entries are the prefix of component names, the location in words, metadata for the sidecar, and
+the voxels.
 """
 
 

@@ -15,7 +15,7 @@ MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 HEAD_RADIUS_MM = 50.0
 _BALL_MM = 80.0  # mm, radius of the ball of `rms_displacement`, as in FSL
 _ROWS = 4  # rows of a slice per slab: a few MB for 900 volumes
-_FEW = 20  # voxels; smaller tissue masks are taken at a lower probability
+_FEW = 20  # voxels; for smaller tissue masks, the probability threshold is lowered
 
 
 def framewise_displacement(params: Array) -> Float:

@@ -24,9 +24,10 @@ NO_TIME = frozenset({"n/a", "nan", ""})
 """Lower-case onsets and durations of rows that are skipped because their time is unknown."""
 
 MAX_TYPES_FOR_PAIRS, MAX_TYPES_FOR_OTHERS = 3, 8
-"""Largest number of trial types for default contrasts: of all pairs, and of each type with the
-mean
-of the others.
+"""Largest numbers of trial types for two kinds of default contrasts.
+
+Up to the first number, all pairs of types are compared; up to the second number, each type is
+compared with the mean of the others.
 """
 
 Contrast = dict[str, float]
@@ -35,7 +36,7 @@ Contrasts = Mapping[str, Mapping[str, float]]
 """Contrasts by name."""
 
 ComparableWeights = tuple[tuple[str, float], ...]
-"""Trial types with their weights, of which the larger side sums to one."""
+"""Trial types with weights, scaled so that the positive or the negative weights sum to one."""
 
 ALL = "all"
 """Name of the contrast of the mean of all trial types."""

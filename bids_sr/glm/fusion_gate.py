@@ -35,11 +35,11 @@ LEAST_DISPLACEMENT = 0.25
 """Smallest median displacement in active voxels, as a fraction of the slice thickness."""
 LEAST_GAIN = 0.05
 """Smallest advantage of the fusion over its controls, as a share of the detail to predict."""
-_COLUMNS_AT_ONCE = 256  # columns, number whose covariances are in memory at a time
+_COLUMNS_AT_ONCE = 256  # number of columns whose covariances are in memory at a time
 
 
 def neighboring_positions(positions: Array) -> tuple[Float, Float]:
-    """Return the slice positions of the first run below and above some positions.
+    """Return the first run's slice positions below and above given positions.
 
     >>> neighboring_positions(np.array([0.5, 2.9, 5.0]))
     (array([0.5, 2.5, 4.5]), array([2.5, 4.5, 6.5]))
@@ -206,7 +206,8 @@ def check_fusion(
     first_run = place_first_run(effect[None])
     second_run = SlicedEffects(effects=used[None], positions=positions)
     check_runs([first_run, second_run], prior_sd, columns)
-    columns = columns & active.any(axis=2)  # columns do not depend on each other
+    # columns are estimated separately, so those without active voxels are not needed
+    columns = columns & active.any(axis=2)
     profiles = slice_profiles(positions[columns], prior_sd.shape[2])
     scored = (profiles @ active[columns][:, :, None].astype(np.float64))[:, :, 0] > 0.5
     spline = (profiles @ interpolate_thin(effect[columns])[:, :, None])[:, :, 0][scored]

@@ -1,10 +1,11 @@
 """Variance of an effect that is interpolated between voxels by a cubic spline.
 
-Interpolation averages the noise of neighboring voxels. Unless noise is smooth, it is therefore
-smaller between voxel centers than at voxel centers. Along one axis, the variance at a fraction
-``f`` between two voxels is multiplied by ``sum_ij k_i(f) k_j(f) rho(|i - j|)``, where ``k`` are
-the weights of the interpolation and ``rho`` is the spatial autocorrelation of the noise. Without
-this factor, t values of runs that are resampled to the frame of another run would be too small.
+Interpolation averages the noise of neighboring voxels. Unless the noise is smooth, its variance is
+therefore smaller between voxel centers than at voxel centers. Along one axis, the variance at a
+fraction ``f`` between two voxels is multiplied by ``sum_ij k_i(f) k_j(f) rho(|i - j|)``, where
+``k`` are the weights of the interpolation and ``rho`` is the spatial autocorrelation of the noise.
+Without this factor, t values of runs that are resampled to the frame of another run would be too
+small.
 """
 
 import numpy as np
@@ -23,7 +24,7 @@ _LEAST_PAIRS = 200
 _TAPS = np.arange(-5, 7)
 _FRACTIONS = np.linspace(0, 1, 41)
 _LEAST, _MOST = 0.1, 1.0
-"""Limits of the factor along one axis."""
+"""Limits of the variance factor along one axis."""
 
 
 def noise_autocorrelation(t: Array, mask: MaskArray) -> Float:

@@ -19,8 +19,8 @@ from bids_sr.glm.autoregression import effective_dof, levinson, orthonormal
 from bids_sr.glm.noise import AT_ONCE, NoiseModel, exceeds_rounding
 from bids_sr.io.arrays import Float, Real, parts_of
 
-_NUDGE = 1e-3  # step of an autocorrelation for numerical slopes
-_ROUNDING = 1e-15  # fraction of a sum of squares
+_NUDGE = 1e-3  # step of an autocorrelation for numerical derivatives
+_ROUNDING = 1e-15  # rounding error of a sum of squares, relative to the sum
 _TINY = 1e-300
 # largest |z|; the tail of the normal distribution beyond this is below the smallest double
 _Z_MAX = 37.0
@@ -35,8 +35,8 @@ class _PrecisionFactors:
     two corners of p rows, which are mirror images of each other.
     """
 
-    diagonals: Float  # (p + 1,) values of the main diagonal and of p further diagonals
-    corner: Float  # (p, p) correction in the first corner
+    diagonals: Float  # (p + 1,) values of the main diagonal and of p diagonals on either side
+    corner: Float  # (p, p) correction of the diagonals in the first corner of the matrix
 
     @classmethod
     def of(cls, rho: Float) -> "_PrecisionFactors":
@@ -67,9 +67,10 @@ class _PrecisionFactors:
         return result
 
     def energy(self, products: Float, ends: Float) -> Float:
-        """Return the energy (N,) of series from lag products (p + 1, N) and end samples (2, p, N).
+        """Return the sums of squares (N,) of whitened series.
 
-        End samples are ordered from the outside to the inside.
+        They are computed from lag products (p + 1, N) and the samples at both ends (2, p, N). End
+        samples are ordered from the outside to the inside.
         """
         inner = 2 * self.diagonals @ products - self.diagonals[0] * products[0]
         return inner + (ends * (self.corner @ ends)).sum(axis=(0, 1))
@@ -212,7 +213,7 @@ class ContrastModel:
             raise ValueError(
                 f"the time series has {n} voxels, but noise was estimated for {len(labels)} voxels"
             )
-        # Sorting makes the voxels of a cell contiguous.
+        # Voxels are sorted, so that voxels of a cell are contiguous.
         sort_order = np.argsort(labels, kind="stable")
         signals = np.take(signals, sort_order, axis=1, mode="clip")
         labels, shares = labels[sort_order], self._noise.shares[voxels][sort_order].T
@@ -237,13 +238,13 @@ class ContrastModel:
                 model = self._groups[group]
                 coefficients = model.fit @ centered
                 energy = model.precision.energy(products[:, members], ends[..., members])
-                # The lower limit is the rounding error.
+                # Smaller residuals than the rounding error are not meaningful.
                 residual_energy = np.maximum(
                     energy - np.square(coefficients).sum(axis=0), _ROUNDING * energy
                 )
                 effect[:, members] += share * (model.weights @ coefficients)
-                # The mean is geometric, because variances far from the mean differ by large
-                # factors within a cell.
+                # Variances of the models are averaged as logarithms (geometric mean), because they
+                # can differ by large factors in cells far from the mean.
                 size = np.log(np.maximum(residual_energy, _TINY) / self.dof)
                 factors = np.log(np.square(model.weights).sum(axis=1))
                 variance[:, members] += share * (factors[:, None] + size)

@@ -75,7 +75,7 @@ def common_sidecar(
     """
     common: Sidecar = {"SkullStripped": True, "SourceSeries": series, "SmoothingFWHM": fwhm_mm}
     if series != "raw":
-        # axis order of the file
+        # The sidecar lists voxel sizes in the axis order of the file.
         sizes = size_text([zooms[k] for k in inverse(axis_order)], " x ")
         common["Resolution"] = f"Super-resolved grid of the BOLD run (voxel size: {sizes})"
     if series == "sbl":

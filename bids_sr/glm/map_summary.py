@@ -53,8 +53,9 @@ def correlation(a: Float32, b: Float32, mask: MaskArray) -> float:
 
 
 def _peaks(maps: _MapArrays, name: str, roi: MaskArray, affine: Float) -> dict[str, Peak]:
-    """Return the highest voxel in the ROI for each map of a contrast; maps without a peak are
-    omitted.
+    """Return the highest voxel in the ROI for each map of a contrast.
+
+    Maps without a peak are omitted.
     """
     peaks = {
         stat: peak(maps[name, stat], roi, affine)
@@ -195,7 +196,7 @@ def activation_rows(
             first = regions[a, label][0]
             second = regions[b, label][0]
             distance = _distance(centroid(first & roi, affine), centroid(second & roi, affine))
-            # Overlap is limited to the ROI because the regions of the paper are.
+            # Overlap is limited to the ROI, as in the paper.
             overlap = dice(first & roi, second & roi)
             add(f"{a}+{b}", {"dice": overlap, "centroid_distance": distance}, label)
     return rows

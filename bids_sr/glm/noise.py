@@ -1,7 +1,7 @@
 """Autocorrelation of the noise, pooled over neighboring voxels and voxels of the same brightness.
 
-A coefficient that is estimated from one voxel with 60 volumes has an error of .2. t then passes p
-< .001 in twice as many voxels as nominal, whatever the length of the model
+An autocorrelation that is estimated from one voxel with 60 volumes has an error of .2. With such
+estimates, t passes p < .001 in twice as many voxels as nominal, whatever the number of lags
 (`benchmarks/null_noise.py`). The noise model is therefore estimated in these steps:
 
 1. The residuals of each voxel give the ratios r_l of lag products to power, l = 1 … 6.
@@ -46,16 +46,21 @@ ORDER = 6
 FWHM_MM = 12.0
 _ROWS_A_LAG = 6  # degrees of freedom required per lag
 FULL_ORDER_DOF = ORDER * _ROWS_A_LAG
-_AXES = 2  # components of the ratios that the lattice resolves
-_SPACING = 0.35  # standard deviations of the first component, distance of nodes near the mean
-_NARROW = 0.06  # smallest standard deviation that determines the distance of nodes
-# standard deviations from the mean, largest distance of a node; voxels beyond share its model
+_AXES = 2  # number of principal components of the lag ratios that the lattice resolves
+_SPACING = 0.35  # distance of nodes near the mean, in SD of the first component
+_NARROW = 0.06  # smallest SD of the first component that is used to place nodes
+# largest distance of a node from the mean, in SD of the first component; voxels farther away use
+# the outermost nodes
 _FARTHEST = 8.0
-_TYPICAL = 40.0  # number of voxels at a node that have the same weight as the plane
+# a node with this number of voxels is shrunk halfway toward the plane of the lattice
+_TYPICAL = 40.0
 _FEW_VOXELS = 200  # voxels required for the regression on brightness
 _OUTLYING = 3.0
-_UNSEEN = 0.02  # fraction of the best visible direction; less visible directions are ignored
-_FITTED = 1e-9  # fraction of the norm of a time series; smaller residuals are rounding errors
+# smallest relative singular value of `slopes`; autocorrelations hardly change the residuals in
+# directions with smaller values, which are ignored
+_UNSEEN = 0.02
+# residual relative to the norm of a time series; smaller residuals are rounding errors
+_FITTED = 1e-9
 
 
 @frozen
@@ -339,7 +344,7 @@ def _lattice(ratios: Float) -> _Lattice:
     coordinates = np.arcsinh(np.clip(coordinates, -_FARTHEST, _FARTHEST)) / _SPACING
     first = np.floor(coordinates)
     fractions = coordinates - first
-    # The order of coordinates divides a cube into simplices.
+    # Sorting the coordinates divides a cube of the lattice into simplices.
     steps = np.argsort(-fractions, axis=0, kind="stable")
     descending = np.take_along_axis(fractions, steps, axis=0)
     bounds = np.vstack([np.ones(count), descending, np.zeros(count)])
@@ -421,7 +426,7 @@ def estimate_noise(
     )
     lattice = _lattice(ratios)
     weights = lattice.totals()
-    weights[weights == 0] = 1  # corners without a share in any voxel
+    weights[weights == 0] = 1  # avoids division by 0 at nodes that no voxel uses
     mean_bias = np.stack([lattice.totals(row) / weights for row in bias], axis=1)
     rho = unseen(lattice.places - mean_bias, products)
     unmixing = np.linalg.pinv(slopes(rho, products), rcond=_UNSEEN)
@@ -442,7 +447,7 @@ def estimate_noise(
 def _mix_own_ratios(
     voxel_ratios: Float, pooled: Float, neighbors: _Neighborhood, basis: Float, products: Float
 ) -> tuple[Float, Float, _Lattice, Float]:
-    """Move pooled ratios toward the ratios of each voxel, as far as voxels differ beyond noise.
+    """Mix each voxel's own ratios into the pooled ratios, as far as voxels differ beyond noise.
 
     The scatter of similar voxels around their pooled ratios, minus the scatter S of noise,
     measures how much they differ (T). The best linear estimate of a voxel's ratios is pooled + T
@@ -491,14 +496,14 @@ def _mix_own_ratios(
 def _shrinkage(excess: Float, scatter: Float, count: float) -> Float:
     """Return the weight (p, p) of a voxel's own ratios, T (T + S)^-1.
 
-    The difference T is compared with the difference that chance produces with `count` similar
-    voxels. Directions below this limit have no weight, and directions above twice the limit have
-    full weight.
+    The scatter T is compared with the scatter that chance produces in `count` similar voxels.
+    Directions whose scatter is below this limit have no weight, and directions above twice the
+    limit have full weight.
     """
     root = np.linalg.cholesky(scatter + 1e-9 * np.trace(scatter) * np.eye(len(scatter)))
     inverse = np.linalg.inv(root)
     eigenvalues, axes = np.linalg.eigh(inverse @ excess @ inverse.T)
-    # largest eigenvalue by chance (Marchenko and Pastur 1967)
+    # largest eigenvalue that is expected by chance (Marchenko and Pastur 1967)
     chance = (1 + np.sqrt(len(scatter) / count)) ** 2 - 1
     confidence = np.clip(eigenvalues / chance - 1, 0, 1)
     shares = confidence * eigenvalues / (1 + np.maximum(eigenvalues, 0))

@@ -68,7 +68,7 @@ def grow_roi(
 def carry_over(
     added: MaskArray, affine: Float, roi: MaskArray, mask: MaskArray, hr_affine: Float
 ) -> MaskArray:
-    """Add high-resolution voxels within low-resolution voxels to a region of interest.
+    """Add the voxels of a low-resolution mask to a high-resolution region of interest.
 
     Parameters
     ----------

@@ -18,14 +18,14 @@ _TIMES = ("onset", "duration")
 
 
 class DesignError(ValueError):
-    """A design that cannot be built, or a contrast that the design cannot estimate.
+    """Error raised if a design cannot be built, or if a contrast is not estimable.
 
     The message names the condition or column.
     """
 
 
 class TooManyColumns(DesignError):
-    """A design without residual degrees of freedom.
+    """Error raised if a design leaves no residual degrees of freedom.
 
     `excess` is the smallest reduction of the rank that leaves one degree of freedom.
     """
@@ -215,9 +215,7 @@ class Seeds:
         return {}
 
     def courses(self, times: Float) -> dict[str, Float]:
-        """Return the time series (T,) of each seed as its regressor; 0 in volumes that are not
-        used.
-        """
+        """Return the time series (T,) of each seed, with 0 in volumes that are not used."""
         if len(self.table) != len(times):
             raise DesignError(
                 f"the seed time series have {len(self.table)} values, but the series has "

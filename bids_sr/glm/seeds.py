@@ -133,7 +133,7 @@ def seed_series(
 
 
 def segment_count(n_rows: int, n_seeds: int, tr: float) -> int:
-    """Return the number of segments of a run: even, at least four, and about 30 s each.
+    """Return the number of segments of a run: an even number of at least four, about 30 s each.
 
     The number is limited so that the model keeps enough volumes per regressor. It is 0 if the run
     is shorter than 90 s, or has fewer than 40 volumes or fewer than three volumes per regressor

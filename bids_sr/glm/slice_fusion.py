@@ -33,17 +33,17 @@ from bids_sr.io.arrays import Array, Float, MaskArray, parts_of
 THIN_PER_THICK = 2
 """Number of thin slices per thick slice."""
 _CORRELATION_FWHM = 1.5  # thin slices, full width at half maximum of K
-_LEAST_SD = 0.02  # relative to the median SD, limit below which a voxel has no signal
+_LEAST_SD = 0.02  # SD relative to the median SD below which a voxel counts as without signal
 # Noise variance of a thick slice, relative to its prior variance. Further runs have more noise
 # than the first run, because their effects and slice positions differ slightly.
 _FIRST_NOISE, _FURTHER_NOISE = 0.1, 0.3
 _UNUSED = 1e6  # relative noise variance of a run that has no influence
 _LEAST_COSINE = 2**-0.5  # smallest cosine of the angle between columns and slice normal
-_COLUMNS_AT_ONCE = 256  # columns, number whose covariances are in memory at a time
+_COLUMNS_AT_ONCE = 256  # number of columns whose covariances are in memory at a time
 
 
 class SliceFusionError(ValueError):
-    """Images that cannot be fused across slices."""
+    """Error raised for images that cannot be fused across slices."""
 
 
 @frozen

@@ -78,7 +78,7 @@ def smooth(
     out = np.asarray(volume, dtype=np.float32)
     if fwhm_mm == 0:
         return out[box]
-    if out.flags.f_contiguous:  # order of axes in memory
+    if out.flags.f_contiguous:  # the axes are processed in their order in memory
         return smooth(out.T, zooms[::-1], fwhm_mm, box[::-1]).T
     first, second, third = (
         _gaussian(count, fwhm_mm / FWHM_PER_SIGMA / float(zoom), *part.indices(count)[:2])

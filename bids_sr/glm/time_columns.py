@@ -33,7 +33,7 @@ _PREFIXES = (CENSORED, BAND_STOP, LEGENDRE)
 
 
 class TooFewVolumes(ValueError):
-    """A run with too few volumes for its model after censoring or filtering.
+    """Error raised if censoring or filtering leaves too few volumes for the model of a run.
 
     `reason` is the problem, and `fix` the remedy.
     """

@@ -29,11 +29,11 @@ def places_in_volume(mask: MaskArray) -> NDArray[np.intp]:
     return np.arange(mask.size).reshape(mask.shape, order="F")[mask]
 
 
-# fraction of the largest value. The resolution of float32 is 1.2e-7, so that smaller changes are
-# rounding errors.
+# Smallest change of a time series relative to its largest value. Smaller changes are rounding
+# errors, because the resolution of float32 is 1.2e-7.
 FLAT = 1e-6
 BLOCK_BYTES = 64 * 2**20
-# bytes: the block as read, and a copy in single and in double precision during the fit
+# bytes per value: the block as read, and its copies in single and double precision during the fit
 _BYTES_PER_VALUE = 4 + 4 + 8
 
 

@@ -2,8 +2,8 @@
 
 A plain mean of a run with head motion is blurred, and a single volume is noisy. Therefore the
 median of a few volumes from the middle of the run serves as first reference. Volumes spread over
-the run are registered to it and averaged, then registered to that average and averaged again.
-Volumes with a large residual (spikes, motion within the volume) are excluded.
+the run are registered to this reference and averaged. They are then registered to the average and
+averaged again. Volumes with a large residual (spikes, motion within the volume) are excluded.
 """
 
 import numpy as np

@@ -52,7 +52,8 @@ class Distortion:
     def onto(self, shape: Shape, affine: Array) -> Shift:
         """Return the shift at each voxel of a grid in the reference frame.
 
-        The result contains acquired voxels (3D) and the step of one acquired voxel (3,; RAS mm).
+        The result contains the shift in acquired voxels (3D), and the step of one acquired voxel
+        (3,; RAS mm).
         """
         return sample_volume(self.shift, self.affine, shape, affine), self.step
 

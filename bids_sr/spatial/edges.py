@@ -20,8 +20,8 @@ from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 
 # Fraction of head voxels that count as edges of the first image: those with the steepest gradient.
 _SHARE = 0.1
-# Similarity (correlation of edge strength) below which an edge has no counterpart in the second
-# image and no valid shift.
+# Smallest similarity (correlation of edge strength) for which an edge has a counterpart in the
+# second image and thus a valid shift.
 _LEAST_LIKENESS = 0.3
 _REACH_MM = 9.0
 _FEWEST = 50
@@ -69,9 +69,10 @@ def _slope(image: Array, sigma: Array, axis: int) -> Array:
 
 
 def _edge_strength(image: Array, sigma: Array, axis: int, scale: float) -> Array:
-    """Return the square root of the slope.
+    """Return the edge strength of an image along an axis.
 
-    The square root keeps a bright rim from dominating its neighborhood.
+    The edge strength is the square root of the slope, relative to `scale`. Without the square
+    root, a bright rim would dominate its neighborhood.
     """
     return np.sqrt(_slope(image, sigma, axis) / max(scale, 1e-12) + 0.01)
 

@@ -2,14 +2,17 @@
 
 The model for a volume I and the reference R, both smoothed, is I(T p) = (1 + sum_k b_k f_k(p))
 R(p) + noise for points p of the head in the reference (RAS mm). T is rigid about the center of
-these points, and f_k are monomials up to a small degree. The constant monomial accounts for gain
-changes, the others for a smooth intensity bias that drifts and would otherwise be taken for
-motion. Gradients are taken from the reference. They do not change, so the normal matrix is
-computed once per run and only the volume is resampled in each step. Samples outside the field of
-view are excluded. Local signal changes (activation, vessels, eyes) must not affect the motion
-estimate. Therefore samples with unusually variable residuals in volumes spread over the run are
-downweighted throughout, and samples with outlying residuals in one volume are downweighted in that
-volume.
+these points, and f_k are monomials up to a small degree. The constant monomial accounts for
+changes in gain. The other monomials account for a smooth intensity bias that drifts and would
+otherwise be mistaken for motion.
+
+Gradients are computed from the reference. They do not change, so the normal matrix is computed
+once per run, and only the volume is resampled in each step. Samples outside the field of view are
+excluded.
+
+Local signal changes (activation, vessels, eyes) must not affect the motion estimate. Therefore
+samples with unusually variable residuals in volumes spread over the run are downweighted
+throughout, and samples with outlying residuals in one volume are downweighted in that volume.
 
 Smoothing and tolerances are chosen for human heads, including infants. In a smaller head, such as
 a rodent's, they are scaled in proportion.
@@ -38,27 +41,30 @@ from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 _LOGGER = logging.getLogger(__name__)
 
 
-# Our own choices; lengths in mm are for human heads (`masks.head_scale`)
+# The following values are our choices. Lengths in mm are for human heads and are scaled by
+# `masks.head_scale`.
 _FWHM_MM = 5.0  # mm, Gaussian smoothing of reference and volumes at the final level
 _COARSE_FWHM_MM = (16.0, 8.0)  # mm, smoothing at the low-resolution levels for large jumps
-_BIAS_DEGREE = 2  # polynomial degree of the intensity bias; 0 is a gain
+_BIAS_DEGREE = 2  # polynomial degree of the intensity bias; with 0, only the gain is fitted
 _MAX_ITERATIONS = 25  # Gauss-Newton steps per level
-_TOLERANCE_MM = 2e-3  # mm; a level ends if a step moves no point at `_RADIUS_MM` by more
+_TOLERANCE_MM = 2e-3  # mm, largest movement of a point at `_RADIUS_MM` in the last step of a level
 _RADIUS_MM = 70.0
 _QUICK_SAMPLES = (
     8000  # samples at the low-resolution levels and in the first steps at the final level
 )
-# robust standard deviations; larger residuals are downweighted and ignored above twice this value
+# limit for residuals, in robust standard deviations: samples above it are downweighted, and
+# samples above twice the limit are ignored
 _OUTLIER = 2.5
 # Samples with residual variance r > _UNSTEADY times the median have weight (_UNSTEADY / r)**2.
 _UNSTEADY = 1.3
-# times the median residual; volumes above this limit are not used to detect unsteady samples
+# largest residual, relative to the median, of volumes that are used to detect unsteady samples
 _SPOILED = 3.0
-# times the running median of the relative residual; volumes above this limit start again at the
-# low-resolution levels
+# largest residual, relative to the running median, of a good fit; volumes with a larger residual
+# are fitted again from the low-resolution levels
 _JUMP = 1.3
 _MIN_INSIDE = 0.3  # smallest fraction of samples in the field of view
-_PAD = 3  # samples added around the coefficients; points farther out depend on the edge only
+# samples added around the coefficients; at points farther out, only the edge value matters
+_PAD = 3
 _LEAST_FILTERED = 24  # samples per axis above which `filter_spline` is exact
 _STRIP = 4096  # samples per block, whose rows of the Jacobian fit into the cache
 
@@ -144,7 +150,7 @@ def _free_motion(shape: tuple[int, ...], affine: Array) -> Float:
 
 
 class _SearchLevel:
-    """Reference at one smoothness, with its sample points, values, Jacobian and normal matrix."""
+    """Reference smoothed for one level of the search, with sample points and normal matrix."""
 
     def __init__(
         self,
@@ -296,7 +302,7 @@ class MotionEstimator:
         head = np.asarray(mask) > 0
         if margin:
             head = ndimage.binary_dilation(head, iterations=margin)
-        # gradients at the outermost samples are one-sided
+        # outermost samples are excluded, because their gradients are one-sided
         for axis, size in enumerate(head.shape):
             if size > 4:
                 head[(slice(None),) * axis + ([0, -1],)] = False
@@ -307,8 +313,8 @@ class MotionEstimator:
             )
         scale = head_scale(np.asarray(mask) > 0, affine)
         self._tolerance, self._radius = scale * _TOLERANCE_MM, scale * _RADIUS_MM
-        # The low-resolution levels fit only a gain: a polynomial could absorb a large
-        # displacement.
+        # The low-resolution levels fit only a gain, because a polynomial could compensate for a
+        # large displacement.
         self._coarse = [
             _SearchLevel(
                 reference, head, affine, scale * fwhm, bias_degree=0, samples=_QUICK_SAMPLES
@@ -349,7 +355,8 @@ class MotionEstimator:
         if len(unexplained) < 8:
             return
         power = np.array([np.square(values, dtype=np.float64).mean() for values in unexplained])
-        # an artifact in a single volume would mask the samples that vary throughout the run
+        # volumes with artifacts are excluded, because a single one could hide the samples that
+        # vary throughout the run
         usable = np.flatnonzero(power <= _SPOILED**2 * np.median(power))
         if len(usable) < 8:
             return
@@ -385,8 +392,8 @@ class MotionEstimator:
             if size < tolerance and (weights is not None or not robust):
                 break
             if robust and size < 50 * tolerance:
-                # weight 1 up to `_OUTLIER` robust standard deviations, decreasing to 0 at twice
-                # this value
+                # The weight is 1 up to `_OUTLIER` robust standard deviations, and decreases to 0
+                # at twice this limit.
                 sigma = 1.4826 * float(np.median(np.abs(remaining[inside]))) + 1e-12
                 weights = np.clip(2.0 - np.abs(remaining) / (_OUTLIER * sigma), 0.0, 1.0)
         return matrix, cost
@@ -404,8 +411,8 @@ class MotionEstimator:
             Start transforms (4 x 4 each). Only the first is tried unless its residual exceeds
             `expected`.
         expected : float, optional
-            Relative residual of a good fit; with infinity the low-resolution levels are always
-            used.
+            Relative residual of a good fit; with infinity, all starts are tried at the
+            low-resolution levels.
 
         Returns
         -------

@@ -71,7 +71,7 @@ def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEst
     Returns
     -------
     MotionEstimates
-        Transforms and their parameters; all residuals are NaN.
+        Transforms and their parameters; the residuals are unknown (NaN).
 
     Raises
     ------

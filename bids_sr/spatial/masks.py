@@ -131,8 +131,8 @@ def fill(mask: MaskArray) -> MaskArray:
 def percent_scale(reference: Array, mask: MaskArray) -> float:
     """Return the factor that converts signal to percent of the mean brain signal of a run.
 
-    One factor is used for all series and maps of a run. In percent of each series' own mean, a
-    sharper static image alone would look like better function.
+    One factor is used for all series and maps of a run. If each series were scaled by its own
+    mean, a sharper static image alone could look like a better functional map.
 
     Parameters
     ----------
@@ -183,8 +183,8 @@ _UNIFORM = 0.05
 def _offset(volume: Array, threshold: float) -> float:
     """Return the constant that was added to all voxels of an image.
 
-    The constant is 0 unless the dark voxels, up to Otsu's `threshold`, are uniform and close to
-    it.
+    A constant is assumed only if the dark voxels (up to Otsu's `threshold`) are uniform and almost
+    as bright as the threshold; otherwise 0 is returned.
     """
     dark = volume[volume <= threshold]
     level = float(np.median(dark))

@@ -2,9 +2,10 @@
 
 T2* of each voxel is fitted log-linearly to the mean of each echo over time. Each combined volume
 is the mean of the echoes weighted by TE · exp(-TE / T2*) (Posse et al. 1999). Within the brain,
-late echoes with signal dropout according to tedana's adaptive mask are excluded from both, but the
-first two echoes are always used. The echoes of a volume are acquired together, so head motion
-affects them equally. The weights vary slowly in space and are constant throughout the run.
+late echoes with signal dropout according to tedana's adaptive mask are excluded from the fit and
+from the mean, but the first two echoes are always used. The echoes of a volume are acquired
+together, so head motion affects them equally. The weights vary slowly in space and are constant
+throughout the run.
 """
 
 from collections.abc import Sequence

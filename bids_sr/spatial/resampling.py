@@ -18,13 +18,11 @@ from bids_sr.io.grids import Shape
 from bids_sr.spatial.same_results import rounded
 
 Shift = tuple[Array, Float]
-"""Signal shift of each target voxel (shape of the target), and the direction by which it is
-multiplied (3,; RAS mm).
-"""
-# Edge samples repeated outward before the spline coefficients are computed. The mirror boundary is
-# then 16 samples away, which changes a cubic coefficient by 0.27 ** 16: 1e-9 of a step at the
-# edge. At 7 samples outside, the spline equals the edge value to 1e-4 of the step; points farther
-# out take this value.
+"""Signal shift: multiples of a step at each target voxel, and the step (3,; RAS mm)."""
+# Number of samples that repeat the edge value outward before the spline coefficients are computed.
+# The mirror boundary is then 16 samples away, and its influence on a cubic coefficient is 0.27 **
+# 16, or 1e-9 of a step at the edge. At 7 samples outside, the spline equals the edge value to 1e-4
+# of the step; points farther out take this value.
 PAD = 8
 _WHOLE = 1e-6  # voxels, tolerance for a shift by whole voxels
 
@@ -100,9 +98,9 @@ def sample_points(coefficients: Float32, points: Array) -> Float32:
 
 
 def _leveled(coefficients: Float32) -> tuple[Float32, np.float32]:
-    """Subtract one coefficient from all, and return the coefficients (Z, Y, X) and this level.
+    """Subtract the central coefficient from all, and return the result (Z, Y, X) and the center.
 
-    Constant parts of an image thereby stay constant to the last bit.
+    The constant parts of an image then stay constant to the last bit in an interpolation.
     """
     level = coefficients[tuple(n // 2 for n in coefficients.shape)]
     return np.subtract(coefficients.T, level, order="C", dtype=np.float32), level
@@ -156,7 +154,7 @@ def sample_grid(coefficients: Float32, matrix: Array, shape: Shape) -> Float32:
 
 
 def _along_axes(stored: Float32, steps: Array, starts: Array, shape: Shape) -> Float32:
-    """Sample coefficients (Z, Y, X) on a grid with parallel axes by one matrix per axis.
+    """Sample coefficients (Z, Y, X) on a grid with parallel axes, with one matrix per axis.
 
     Parameters
     ----------

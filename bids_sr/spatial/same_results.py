@@ -9,7 +9,8 @@ import numpy as np
 
 from bids_sr.io.arrays import Array, Float
 
-# A difference of 1e-16 in a start or in a grid becomes .04 mm in a registration
+# Without rounding, a difference of 1e-16 in an initial transform or a grid can become .04 mm in a
+# registration.
 _ROUNDED = 2.0**-26
 _EQUAL = 1e-6  # relative difference up to which entries of a component count as equally large
 

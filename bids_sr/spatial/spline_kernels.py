@@ -5,8 +5,8 @@ padded by its edge samples. Points beyond the coefficients take the value at the
 padding, so that no point is outside the array.
 
 On a grid, neighbors along x are mostly in the same cell along y and z and in neighboring cells
-along x. Such a sequence of voxels has twelve arrays of weights and 16 lines of contiguous
-coefficients, which a compiler can vectorize.
+along x. Such a sequence of voxels requires only twelve arrays of weights and 16 lines of
+contiguous coefficients, so that the compiler can vectorize the loop.
 
 Import this module only in functions that compute: it imports numba (about .3 s and 70 MB) and
 compiles the loops if they are not cached.
@@ -22,7 +22,7 @@ from bids_sr.io.compiled_loops import compiled, inlined
 
 _POLE = np.float32(math.sqrt(3) - 2)
 _GAIN = np.float32(6)
-# factor of the mirror boundary at the end
+# factor that sets the last coefficient for a mirror boundary
 _LAST = np.float32(1 / (math.sqrt(3) - 2 - 1 / (math.sqrt(3) - 2)))
 _MEMORY = 24  # samples; the filter does not depend on samples farther away (_POLE ** 24 is 2e-14)
 _ROWS = 16  # rows filtered at a time if the filter runs along contiguous samples
@@ -99,7 +99,7 @@ def _cell(p: float, size: int) -> tuple[int, np.float32]:
 
 @inlined
 def _steps(p: float, slope: float, size: int) -> int:
-    """Return the number of steps by `slope` that stay within a cell; 0 beyond the edge."""
+    """Return the number of steps of size `slope` within the cell of a point; 0 beyond the edge."""
     if not 1.0 <= p < size - 2.0:
         return 0
     offset = p - int(p)
@@ -229,8 +229,8 @@ def _run(
     w0, w1, w2, w3 = w[0], w[1], w[2], w[3]
     y0, y1, y2, y3 = w[4], w[5], w[6], w[7]
     out[:] = 0
-    # Four lines per pass keep weights and sums in registers, and few enough arrays for a compiler
-    # to check that they do not overlap
+    # Four lines are processed per pass. Their weights and sums fit into registers, and the
+    # compiler can check that so few arrays do not overlap.
     for kz in range(4):
         wz = w[8 + kz]
         f0 = c[iz - 1 + kz, iy - 1, ix - 1 : ix + count + 2]

@@ -87,7 +87,7 @@ def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Float:
         vector = twist * (angle / sine)
     elif cosine > 0:
         vector = twist
-    else:  # half a turn: the axis is the eigenvector with eigenvalue 1
+    else:  # rotation by 180 degrees, whose axis is the eigenvector with eigenvalue 1
         axis = np.linalg.svd(r - np.eye(3))[2][-1]
         vector = axis * angle
     return np.concatenate([m[:3, :3] @ c + m[:3, 3] - c, vector])
@@ -213,7 +213,7 @@ def resized_affine(affine: Array, shape: Sequence[int], new_shape: Sequence[int]
     """
     ratio = np.asarray(shape[:3], dtype=np.float64) / np.asarray(new_shape[:3])
     out = np.array(affine, dtype=np.float64)
-    # explicit sum instead of a matrix product: the same bits on every processor
+    # an explicit sum gives the same bits on every processor, unlike a matrix product
     out[:, 3] += (out[:, :3] * ((ratio - 1) / 2)).sum(axis=1)
     out[:, :3] *= ratio
     return out
@@ -222,8 +222,8 @@ def resized_affine(affine: Array, shape: Sequence[int], new_shape: Sequence[int]
 def moved(matrix: Array, points: Array) -> Array:
     """Apply a 4x4 matrix to points (N, 3).
 
-    The product is written out because starting the threads of a matrix product takes longer than
-    they save.
+    The sums are written out, because a matrix product would lose more time by starting threads
+    than the threads save.
     """
     x, y, z = np.ascontiguousarray(points.T)
     return np.stack([row[0] * x + row[1] * y + row[2] * z + row[3] for row in matrix[:3]]).T

@@ -38,6 +38,6 @@ def earlier_names(method: str) -> tuple[str, ...]:
 
 
 def _part(values: Mapping[str, object], name: str) -> Mapping[str, object]:
-    """Return an entry that is a mapping, or an empty mapping."""
+    """Return a card entry if it is a mapping, otherwise an empty mapping."""
     entry = values.get(name)
     return entry if isinstance(entry, Mapping) else {}

@@ -332,8 +332,8 @@ def fill(missing: Array, factor: Factor) -> Array:
     """Upsample the difference between an acquired and a downsampled image.
 
     Adding the result to the upsampled image makes it consistent with the acquired image. In plane,
-    the difference is zero filled. If the factor is above 1 across slices, it is a cubic spline
-    there, whose means over the acquired slices equal the difference.
+    the difference is zero filled. Across slices, if the factor is above 1, it is interpolated with
+    a cubic spline, whose means over the acquired slices equal the difference.
 
     Parameters
     ----------

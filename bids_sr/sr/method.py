@@ -65,7 +65,7 @@ class Cost:
         return min(self.limit, total + self.volumes * volumes + self.t1w * t1w)
 
 
-# costs of methods without measurements: recipe `fast`, published recipe
+# costs assumed if a method was not measured, for the recipe `fast` and the published recipe
 _UNMEASURED = (Cost(always=80.0, high=3.0, series=1.0), Cost(always=240_000.0, series=25.0))
 
 
@@ -216,7 +216,7 @@ class Method:
 
     @property
     def has_prior(self) -> bool:
-        """Whether samples from its prior provide the reconstruction error."""
+        """Whether the method has a prior, whose samples provide the reconstruction error."""
         return self.variance is not None and bool(self.variance.fwhm)
 
     @property
@@ -285,7 +285,7 @@ class UnknownMethod(KeyError):
 
 @cache
 def _modules() -> Mapping[str, str]:
-    """Return the module name of every method by method name.
+    """Return the names of the modules that define the methods, by method name.
 
     Hyphens in method names are underscores in file names.
     """

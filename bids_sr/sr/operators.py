@@ -289,7 +289,7 @@ class ResolutionLevel:
 def _plane_level(
     coarse: Shape, factor: tuple[float, float], dtype: torch.dtype, device: torch.device
 ) -> ResolutionLevel:
-    """Return the conversion of single slices, from a cache."""
+    """Return the cached conversion for single slices."""
     x, y = (highres_size(m, f) for m, f in zip(coarse[:2], factor, strict=True))
     return ResolutionLevel(coarse, (x, y, 1), device, dtype)
 
@@ -334,7 +334,7 @@ def interpolate(name: str, image: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def level_above(shape: Sequence[int], factor: Factor) -> ResolutionLevel:
-    """Return the conversion between an acquired grid and the high-resolution grid."""
+    """Return the conversion between an acquired grid and its high-resolution grid."""
     a, b, c = shape
     x, y, z = (highres_size(m, f) for m, f in zip(shape, factor, strict=True))
     return ResolutionLevel((a, b, c), (x, y, z))

@@ -40,7 +40,7 @@ def in_plane(factor: Factor) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ImportedWhenCalled:
-    """Class below `bids_sr.sr`, given by its dotted name and imported when it is called.
+    """Callable that imports a class of `bids_sr.sr`, given by its dotted name, when it is called.
 
     >>> ImportedWhenCalled("losses.image.MSE").__name__
     'MSE'
@@ -385,7 +385,7 @@ class Recipe:
 
     @property
     def contested(self) -> bool:
-        """Whether the loss has an adversarial term, so that it does not show output quality."""
+        """Whether the loss has an adversarial term and thus does not show image quality."""
         return self.build_critic is not None and any(
             t.kind == "adversarial" and t.weight != 0 for t in self.losses
         )
@@ -409,7 +409,7 @@ class Recipe:
 
     @property
     def taught_by_vgg(self) -> bool:
-        """Whether only VGG-19 features relate the output to the target, given their weights.
+        """Whether VGG-19 features, if available, are all that relates the output to the target.
 
         Without weights, such a recipe is either rejected (`needs_vgg`), or another term replaces
         the features.
@@ -419,7 +419,7 @@ class Recipe:
         )
 
     def rate(self, iteration: int, base: float) -> float:
-        """Return the learning rate of a step (counted from 0), without the factor of plateaus."""
+        """Return the learning rate of a step (counted from 0), before reduction at plateaus."""
         if self.schedule in ("constant", "plateau"):
             return base
         if self.schedule == "linear-decay":
@@ -481,7 +481,7 @@ class VarianceRecipe:
 
 
 FIRST_YOUNGER = "epochs"
-"""First field of `Recipe` that was introduced after the first models, like all later fields."""
+"""First of the fields of `Recipe` that were introduced after the first models."""
 
 
 OURS = Recipe(

@@ -155,7 +155,7 @@ class VariableField:
 
     @property
     def shown_default(self) -> str:
-        """Value in the recipe as text."""
+        """Value in the unchanged recipe, as text."""
         if self.default is None:
             return self.without_default
         if isinstance(self.default, tuple):
@@ -191,7 +191,7 @@ class _Weight:
     source: str = ""
 
     def names(self, term: LossTerm) -> bool:
-        """Return whether this is the weight of a term."""
+        """Return whether this weight belongs to a loss term."""
         path = getattr(term.build, "__name__", "")
         return term.kind == self.kind and self.path in ("", path)
 
@@ -283,7 +283,8 @@ def _weight_fields(recipe: Recipe) -> Iterable[VariableField]:
     for weight in (*_IMAGE_LOSSES, *_OTHER_WEIGHTS):
         term = _term(recipe, weight)
         if weight in _IMAGE_LOSSES and recipe.objective == "self":
-            # the weight of the other term has the same effect in self-supervised recipes
+            # self-supervised losses have two terms, and the weight of the other term determines
+            # their ratio
             continue
         if term is None and not (weight in _IMAGE_LOSSES and _takes(recipe, weight)):
             continue

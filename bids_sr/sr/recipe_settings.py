@@ -9,7 +9,7 @@ from dataclasses import MISSING, asdict, fields
 from bids_sr.sr.loss_words import loss_name
 from bids_sr.sr.recipe import FIRST_YOUNGER, Recipe
 
-# fields of a recipe that are not listed as they are
+# fields of a recipe that are omitted or listed in another form
 _NOT_PLAIN = ("build_generator", "build_critic", "losses", "augmentation")
 
 

@@ -134,10 +134,10 @@ def find_start(
     random_seed: int,
     sloppy: bool,
 ) -> Transforms:
-    """Return the affine of `mask_brain`, which starts the registration to the template.
+    """Return the initial affine for the registration to the template.
 
-    This step is for brain masks from other sources. `template_mask` is the brain in the template
-    (3D, boolean).
+    The affine is computed as in `mask_brain`. This step is used if the brain mask is from another
+    source. `template_mask` is the brain in the template (3D, boolean).
     """
     return mask_brain(
         t1w_preproc, template, template_mask, here=here, random_seed=random_seed, sloppy=sloppy
@@ -179,7 +179,7 @@ def normalize_t1w(
     random_seed: int,
     sloppy: bool,
 ) -> tuple[File, File, Image]:
-    """Register the T1w brain to the template (affine and SyN), as two composite transforms.
+    """Register the T1w brain to the template with an affine and a nonlinear (SyN) transform.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Calibration run: registration to the run, and fluctuations.
+"""Registration of a calibration run to the BOLD run, and patterns of its signal fluctuation.
 
 Head motion of the calibration run is estimated by `bids_sr.steps.motion.estimate_motion`. Problems
 with a calibration run do not stop the program: they are recorded (``usable``, ``reason``), and the
@@ -99,7 +99,8 @@ def register_calibration(
 
 @step(
     makes=("calibration_patterns", "calibration_facts"),
-    # 100 volumes as float32, a copy of their brain voxels, and a slice in double precision
+    # the step keeps 100 volumes as float32, a copy of their brain voxels, and a slice in double
+    # precision
     memory=CALIBRATE,
     cost=Cost(always=2.0, high=30.0),
 )

@@ -55,9 +55,10 @@ def list_clusters(
 ) -> tuple[Table, Facts]:
     """List the largest active clusters of each series, by contrast and smoothing width.
 
-    The series are raw, bspline, the methods and measured. Active voxels are defined by the false
-    discovery rate, a threshold of z, or the upper quarter as in the paper, the first of these that
-    was requested. With a T1w image, peaks have MNI coordinates and atlas labels.
+    The series are raw, bspline, the methods and measured. Three definitions of active voxels can
+    be requested. Clusters use the false discovery rate if available, then a threshold of z, then
+    the upper quarter of the values as in the paper. With a T1w image, peaks have MNI coordinates
+    and atlas labels.
 
     Parameters
     ----------
@@ -120,9 +121,13 @@ def _atlas_on(image: Volume, atlas: Volume, chain: Sequence[Path]) -> Array:
 def _select_maps(
     maps: Sequence[Derivative], series_names: Sequence[str]
 ) -> Iterator[tuple[dict[str, str], Derivative, Derivative, dict[str, Array]]]:
-    """Yield for each map its shared cells, map, region and further maps, series by series.
+    """Yield the maps whose clusters are listed, series by series.
 
-    If maps of t with reconstruction error exist, these maps and their regions are used.
+    Each item contains the table cells that all clusters of a map share, the map, its active
+    region, and the maps that are evaluated at the peaks.
+
+    If t maps that include the reconstruction error exist, they are used with their reliable
+    regions.
     """
     stats, regions = sorted_maps(maps)
     other_kinds = ("Quarter", "Reliable")

@@ -160,9 +160,7 @@ def place_compared(
     moments = zip(acquired.volumes(), hmc_xfms, strict=True)
 
     def upsample_filled(volume: Array, pose: Array) -> Array:
-        """Scale the next volume to the signal of the run, fill voxels without signal, and upsample
-        it.
-        """
+        """Upsample the next volume, scaled to the run and with empty voxels filled."""
         own_volume, xfm = next(moments)
         volume = np.float32(scale) * volume + np.float32(offset)
         if lacks_signal.any():
@@ -207,10 +205,11 @@ def match_resolution(
     n_dummy: int,
     compared_names: Sequence[str],
 ) -> Facts:
-    """Return the smoothing (mm FWHM) of the acquired series that is each compared series' control.
+    """Return the smoothing that gives the acquired series the smoothness of a compared series.
 
-    Widths are by name of the compared series; None if smoothness cannot be estimated. `series` and
-    `effects` contain the compared series and `zerofill` (the acquired series) on the
+    The smoothed acquired series is the control of the compared series. The result contains the
+    width (mm FWHM) by name of the compared series; None if smoothness cannot be estimated.
+    `series` and `effects` contain the compared series and `zerofill` (the acquired series) on the
     high-resolution grid.
     """
     zooms = bold_mask_hr.zooms.tolist()

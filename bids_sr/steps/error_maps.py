@@ -63,7 +63,7 @@ class ErrorImages:
 
 
 def is_wide(width: float, zooms: Sequence[float] | Array) -> bool:
-    """Return whether smoothing is so wide that the error does not exceed the noise.
+    """Return whether smoothing is so wide that the reconstruction error does not exceed the noise.
 
     Parameters
     ----------

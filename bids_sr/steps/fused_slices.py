@@ -148,9 +148,10 @@ def measure_displacements(
 def _active_voxels(maps: Sequence[Derivative], brain: MaskArray) -> MaskArray:
     """Return active voxels (X, Y, m) in the maps with the least smoothing.
 
-    The fusion is tested for the mean over conditions, so active voxels are selected by the most
-    similar contrasts: contrasts with the most conditions and without negative weights. If there is
-    no such contrast, voxels that are active in any contrast are selected.
+    The fusion is tested for the mean over conditions. Active voxels are therefore selected by the
+    contrasts that are most similar to this mean: contrasts with the most conditions and without
+    negative weights. If there is no such contrast, voxels that are active in any contrast are
+    selected.
     """
     t_maps = [
         t_map
@@ -184,9 +185,10 @@ def _with_first(xfms: Mapping[str, Array], first: str) -> dict[str, Float]:
 def _positions(
     grids: Mapping[str, Volume], xfms: Mapping[str, Float], run: str, other_run: str
 ) -> Float:
-    """Return the slice positions of another run at the columns of a run.
+    """Return the positions of another run's slices in each column of a run (X, Y, m_r).
 
-    Returns (X, Y, m_r), in thin slices of `run`.
+    A column contains the voxels with the same in-plane position. The unit is a thin slice of
+    `run`.
     """
     empty = np.zeros((0, *grids[other_run].data.shape))
     return sample_at_columns(
@@ -342,7 +344,7 @@ def decide_fusion(
 
 
 def _linked(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Return the runs that are linked to the first run by pairs of the listed runs."""
+    """Return the listed runs that pairs connect with the first run, also through other runs."""
     numbered_pairs = {(names.index(a), names.index(b)) for a, b in pairs if {a, b} <= set(names)}
     return [names[k] for k in find_linked_runs(len(names), numbered_pairs)]
 
@@ -398,13 +400,13 @@ def _is_fusable(
 
 
 def columns_near(brain: MaskArray) -> MaskArray:
-    """Return the columns in and near the brain (X, Y)."""
+    """Return the in-plane positions (X, Y) whose columns of voxels are in or near the brain."""
     return np.asarray(ndimage.binary_dilation(brain.any(axis=2), iterations=_AROUND))
 
 
 @frozen
 class _Fusion:
-    """Facts that are the same for several maps on thin slices.
+    """Facts that all fused maps of a series share.
 
     `mask`: brain of the first run. `series`: name of the series. `runs`: names of fused runs.
     `left_out`: reasons why runs were skipped, by name of the run.

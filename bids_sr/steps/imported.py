@@ -104,7 +104,7 @@ def show_in_template(
 
 
 def describe_motion(origin: str, *, rebuilt: bool) -> str:
-    """Return methods text of head motion of another program.
+    """Return methods text of head motion that another program estimated.
 
     `origin` is the name of the program with its version. `rebuilt` is True if transforms are
     computed from motion parameters in its confounds.
@@ -158,7 +158,9 @@ def rebuild_motion(
     n_dummy: int,
     axis_order: AxisOrder,
 ) -> tuple[Transforms, Table, Image]:
-    """Import head motion as `import_motion`, from a confounds table with parameters of MCFLIRT.
+    """Import head motion from the MCFLIRT parameters in a confounds table.
+
+    The results are as in `import_motion`.
 
     Parameters
     ----------

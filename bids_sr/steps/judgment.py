@@ -41,7 +41,7 @@ from bids_sr.steps.region_growth import judged_contrasts
 
 
 def _applied_methods(methods: Sequence[str], card_file: Mapping[str, Facts] | None) -> list[str]:
-    """Return the methods whose model card does not record a replacement by zero filling."""
+    """Return the methods that were applied; other methods were replaced by zero filling."""
     cards = card_file or {}
     return [name for name in methods if name not in cards or was_applied(cards[name])]
 
@@ -108,7 +108,7 @@ def _maps_of_raw(
     stat: str,
     names: Sequence[str],
 ) -> dict[str, Array]:
-    """Return maps or regions of one kind for raw at the largest smoothing width, by contrast."""
+    """Return maps or regions of the acquired series at the largest smoothing, by contrast."""
     return {
         contrast: maps_by_series[RAW].volume.data
         for (contrast, kind, _), maps_by_series in sorted(
@@ -121,7 +121,7 @@ def _maps_of_raw(
 def _pair_flags(
     highres: Image | None, lowres: Image | None, pair_mask: Mask | None, factor: Factor
 ) -> list[Flag]:
-    """Return the flag of the pair; empty if there is no pair."""
+    """Return the quality-control flag of the T2*w pair; empty if there is no pair."""
     if highres is None or lowres is None or pair_mask is None:
         return []
     degraded, degraded_affine = acquire(highres.data, highres.affine, factor=factor)

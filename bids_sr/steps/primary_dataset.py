@@ -74,7 +74,7 @@ def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
     cost=Cost(always=0.1),
 )
 def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
-    """Label the probabilities of gray matter, white matter and CSF, which are in this order."""
+    """Label tissue probabilities as gray matter, white matter and CSF, in this order."""
     entities = ({"label": tissue, "suffix": "probseg"} for tissue in _TISSUES)
     return [
         Derivative(probability, entity)
@@ -108,7 +108,7 @@ def mask_in_template(
     resolution: str,
     random_seed: int,
 ) -> Mask:
-    """Resample the brain mask of the T1w image to a template, which XCP-D requires with BOLD.
+    """Resample the brain mask of the T1w image to a template; XCP-D requires it next to BOLD data.
 
     Parameters
     ----------

@@ -223,7 +223,8 @@ def measure_error(
 
     brain, coarse, zooms = mask.data, bold_mask.data, bold_mask.zooms
     narrowest, coverage = min(smoothing), {row.contrast: row.value for row in coverage_rows}
-    # slices of the samples at the centers of the acquired slices, if slices are also refined
+    # if super-resolution makes slices thinner, the samples are taken from the thin slice at the
+    # center of each acquired slice
     thinner = brain.shape[2] / coarse.shape[2]
     centers = ((np.arange(coarse.shape[2]) + 0.5) * thinner).astype(int)
     power = _mean_square(acquired_draws, narrowest)[..., centers]

@@ -55,7 +55,7 @@ def describe_registered_pair(factor: Factor) -> str:
 
 
 def describe_truncated_pair(factor: Factor) -> str:
-    """Return methods text of a low-resolution image that was computed from the other image."""
+    """Return methods text of a low-resolution image computed from the high-resolution image."""
     return (
         "The low-resolution image of the T2*-weighted pair was computed from the high-resolution"
         f" image by truncating its k-space{_slices_text(factor)}."
@@ -101,9 +101,10 @@ def register_pair(
 def truncate_pair(
     highres_file: File, *, factor: Factor, highres_order: AxisOrder = AS_STORED
 ) -> tuple[Image, Image, Mask, Transforms, Facts]:
-    """Compute the low-resolution image of a pair from the other image; see `register_pair`.
+    """Compute a low-resolution image from the pair's high-resolution image by k-space cropping.
 
-    `highres_file` is the high-resolution image of the T2*w pair as acquired (3D).
+    The results are as in `register_pair`. `highres_file` is the high-resolution image of the T2*w
+    pair as acquired (3D).
     """
     return truncated_pair(load(highres_file, highres_order), factor)
 

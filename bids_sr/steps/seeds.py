@@ -375,7 +375,9 @@ def component_series(
     *,
     n_dummy: int,
 ) -> tuple[Regressors, Facts]:
-    """Return the leading temporal components of a run, in place of seeds, as `seed_series`.
+    """Return the leading temporal components of a run, which replace seeds.
+
+    The results are as in `seed_series`.
 
     Parameters
     ----------

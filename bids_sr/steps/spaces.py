@@ -115,7 +115,7 @@ def maps_to_spaces(
         for statmap, data in zip(
             maps, space_grid.of_maps(images, mask.data, mask.affine), strict=True
         ):
-            # `res` is the resolution of the run.
+            # The entity `res` describes the grid of the run and does not apply to the new grid.
             entities = {name: label for name, label in statmap.entities.items() if name != "res"}
             named = Derivative(
                 None, {**entities, **space_grid.entities}, {**statmap.sidecar, **metadata}

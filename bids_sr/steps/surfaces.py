@@ -16,7 +16,7 @@ from bids_sr.sr.method import Cost
 
 _SIDES = ("left", "right")
 _RIBBON = ("white_left", "white_right", "pial_left", "pial_right")
-_NEAR = 12  # number of sphere vertices for the interpolation of a point between them
+_NEAR = 12  # number of nearest sphere vertices used to interpolate a point
 _SURFACES = Need(always=0.3, high=0.05)
 _MNI305_TO_152 = (
     (0.9975, -0.0073, 0.0176, -0.0429),
@@ -24,9 +24,9 @@ _MNI305_TO_152 = (
     (-0.0130, -0.0093, 0.9971, 1.1840),
     (0, 0, 0, 1),
 )
-"""Transform of fsaverage (MNI305) points to MNI152 points (RAS mm), from FreeSurfer's
-documentation
-of coordinate systems.
+"""Transform of fsaverage (MNI305) points to MNI152 points (RAS mm).
+
+The matrix is from FreeSurfer's documentation of coordinate systems.
 """
 
 

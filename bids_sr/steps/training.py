@@ -1,4 +1,4 @@
-"""Training on the pair or on volumes of the run, variance maps, and tests on a second pair."""
+"""Training on the pair or the run, estimation of variance maps, and tests on a second pair."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -217,7 +217,7 @@ def describe_pair_network(training: TrainingSettings) -> str:
 def describe_networks_of_pairs(
     training: TrainingSettings, folders: Sequence[Path], unfinished: int
 ) -> str:
-    """Return methods text of networks trained on pairs, from the folders of finished steps."""
+    """Return methods text of networks trained on pairs, based on models of finished steps."""
     cards, sources = cards_in(training.method, folders)
     return describe_network(training, cards, data=_PAIR, sources=sources, unfinished=unfinished)
 
@@ -234,7 +234,7 @@ def describe_volume_network(training: TrainingSettings) -> str:
 def describe_networks_of_volumes(
     training: TrainingSettings, folders: Sequence[Path], unfinished: int
 ) -> str:
-    """Return methods text of networks trained on volumes, from the folders of finished steps."""
+    """Return methods text of networks trained on volumes, based on models of finished steps."""
     cards, sources = cards_in(training.method, folders)
     data = _volumes_data(images_text(cards))
     return describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
@@ -273,11 +273,11 @@ def describe_variance(training: TrainingSettings, *, calibrated: bool) -> str:
 
 
 def recipe_of_slices(method: Method, recipe: str, factor: Factor) -> Recipe | None:
-    """Return the recipe for multislice acquisitions with thinner super-resolved slices, or None.
+    """Return a recipe for super-resolution with thinner slices, or None if it is unchanged.
 
-    Recipes of 3D methods that simulate low resolution by cropping k-space do so only in plane,
-    because the scanner averages signal across the slice. Published recipes with another simulation
-    are unchanged.
+    Recipes of 3D methods that simulate low resolution by cropping k-space are changed to crop only
+    in plane, because the scanner averages signal across the slice. Published recipes with another
+    simulation are unchanged.
     """
     settings = get_recipe(method, recipe_name(method, recipe))
     if factor[2] == 1 or settings.degradation != "kspace":
@@ -372,7 +372,7 @@ def _variance_cost(
 def training_work(
     method: str, recipe: RecipeName, recipe_changes: tuple[RecipeChange, ...]
 ) -> float:
-    """Return the work of training relative to the unchanged recipe."""
+    """Return the amount of computation in training relative to the unchanged recipe."""
     if not recipe_changes:
         return 1.0
     trained = get_method(method)

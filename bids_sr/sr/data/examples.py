@@ -19,7 +19,7 @@ from bids_sr.sr.models.domain import image_entries
 from bids_sr.sr.operators import Degradation, get_operator, level_of, upsample_slices
 from bids_sr.sr.recipe import Recipe
 
-_MIN_MASK_FRACTION = 0.02  # smallest part of a usable slice that is in the mask
+_MIN_MASK_FRACTION = 0.02  # smallest fraction of mask voxels in a slice used for training
 _MAX_POSITIONS = 1 << 16  # window positions stored per slice range; a fixed sample, to save memory
 
 
@@ -115,12 +115,13 @@ def _slice_batches(
 
 
 class Examples:
-    """Training examples from images, at the trained factor or at factors drawn in its place.
+    """Training examples cut from images, at the trained factor or at randomly drawn factors.
 
     Attribute `train` contains the regions used for training, and `held` the held-out regions. If
     any image is marked for validation (`TrainingImage.validation`), the marked images are held
     out. Otherwise, whole images are held out if there are at least three images. With fewer
-    images, every n-th slice (2D) or the last n-th of the brain in each image (3D) is held out.
+    images, every n-th slice (2D) or the last n-th of the brain (3D) of each image is held out,
+    with n from the recipe (`Recipe.hold_out`).
 
     Raises
     ------
@@ -237,9 +238,9 @@ class Examples:
     ) -> Batch:
         """Draw the batch of one training step.
 
-        Random choices depend on `rng`. If the recipe specifies a number of patches or epochs of
-        whole slices, and the augmentation does not require whole slices, the windows depend on
-        `seed` and `iteration` instead.
+        Random choices depend on `rng`. The windows are an exception if the recipe specifies a
+        number of patches or epochs of whole slices: they then depend on `seed` and `iteration`,
+        unless the augmentation requires whole slices.
 
         Parameters
         ----------
@@ -272,7 +273,7 @@ class Examples:
         return replace(batch, input=batch.input * gain, target=batch.target * gain)
 
     def factor_of(self, drawn: float) -> Factor:
-        """Return the factor with a drawn value along every axis that the trained factor changes.
+        """Return a factor with the drawn value along every axis that is downsampled in training.
 
         `drawn` is the ratio of low-resolution to high-resolution voxel size.
         """
@@ -280,7 +281,7 @@ class Examples:
         return fx, fy, fz
 
     def turns(self, factor: Factor, sides: Sequence[int]) -> tuple[Turn, ...]:
-        """Return the symmetries of windows at a factor.
+        """Return the flips and axis exchanges that are possible for windows at a factor.
 
         `sides` are the side lengths of the windows in voxels.
         """
@@ -435,7 +436,7 @@ class Examples:
         if key not in self._places:
             inside = self.at(index, factor).inside[0, ..., slice(*slices)].cpu().numpy()
             if self.recipe.every_slice and not inside.any():
-                # any position is suitable in a slice outside the head
+                # in slices outside the head, windows may be at any position
                 inside = np.ones_like(inside)
             positions = np.flatnonzero(inside)
             if len(positions) > _MAX_POSITIONS:
@@ -460,7 +461,7 @@ class Examples:
         background: float,
         turns: Sequence[Turn] = (),
     ) -> Batch:
-        """Return windows of images as one batch.
+        """Cut windows from the images, and combine them in a batch.
 
         Parameters
         ----------
@@ -538,7 +539,8 @@ class Examples:
         )
         level = level_of(lowres, self.factor[:2])
         residue = lowres - level.down(target)
-        # inverse symmetries reproduce the weights that a seed gave in versions without windows
+        # The inverse symmetries are used, so that a seed gives the same weights as in earlier
+        # versions, which trained only on whole slices.
         if turns:
             target, residue, weight = (
                 torch.stack(
@@ -560,7 +562,8 @@ class Examples:
         noise_seed = int(rng.integers(2**31))
         if shift != (0.0, 0.0):
             target = shifted(target, shift)
-        # noise in the low-resolution image scales with the gain, and hardly with the exponent
+        # The residue is mainly noise of the low-resolution image. The gain scales it, whereas the
+        # exponent hardly affects it.
         target = target.sign() * target.abs() ** gamma * gain
         lowres = level.down(target) + residue * gain
         if noise_sd:

@@ -26,7 +26,7 @@ def symmetries(
     factor: Sequence[float],
     degradation: str = "kspace",
 ) -> tuple[Turn, ...]:
-    """Return all rearrangements of a window that preserve the image physics.
+    """Return the flips and axis exchanges of a window that are valid for its acquisition.
 
     A 2D or 3D window has 8 or 48 symmetries if all axes are equal, and 4 or 8 if no two axes are
     equal.

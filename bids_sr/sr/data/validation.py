@@ -40,7 +40,7 @@ class ScoredWindow:
 
 
 def validation_windows(examples: Examples, parts: Sequence[Region]) -> tuple[ScoredWindow, ...]:
-    """Return the windows to score: whole slices, or blocks of volumes with some context.
+    """Return the windows to score: whole slices, or blocks of a volume with surrounding slices.
 
     At most 8 windows are returned, evenly spaced over the regions, or all windows if the recipe
     trains on every slice.
@@ -62,7 +62,7 @@ def validation_windows(examples: Examples, parts: Sequence[Region]) -> tuple[Sco
 
 
 def _block(examples: Examples, region: Region) -> Window:
-    """Return a block around the center of the mask in a range of slices, with some context."""
+    """Return a block around the center of the mask in a slice range, with surrounding slices."""
     image, (low, high) = examples.at(region.image), region.slices
     places = torch.nonzero(image.inside[0, ..., low:high]).double()
     middle = places.mean(0).tolist() if len(places) else [n / 2 for n in image.shape]
@@ -89,13 +89,13 @@ def _window(examples: Examples, region: Region, box: Window) -> ScoredWindow:
         first, last = ((z - box[2][0]) * q // p for z in region.slices)
         weight = torch.zeros_like(batch.weight)
         weight[..., max(0, first) : last] = batch.weight[..., max(0, first) : last]
-        # all voxels of a region without mask voxels are scored
+        # if a region contains no mask voxels, all of its voxels are scored
         batch = replace(batch, weight=weight if weight.any() else torch.ones_like(batch.weight))
     return ScoredWindow(image=region.image, box=box, batch=batch)
 
 
 def interpolated(examples: Examples, name: str, windows: Sequence[ScoredWindow]) -> list[Tensor]:
-    """Return the windows, computed by interpolation instead of by a network.
+    """Interpolate the scored windows, for comparison with the network's output.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ class Prepared:
         Mask on the high-resolution grid (1, X, Y, Z) and on the low-resolution grid (1, x, y, z),
         boolean.
     level : NDArray[np.float64]
-        Range of original intensities that is scaled to 1 (C,).
+        Width of the original intensity range that is scaled to a width of 1 (C,).
     lowest : NDArray[np.float64]
         Original intensity that becomes 0 (C,).
     headroom : NDArray[np.float64]
@@ -77,7 +77,7 @@ class Prepared:
         return (0, self.shape[0]), (0, self.shape[1]), (z, z + 1)
 
     def on_coarse(self, box: Window) -> tuple[slice, ...]:
-        """Return the low-resolution voxels of a window.
+        """Return the range of low-resolution voxels that a window covers.
 
         A window that ends at the border of the high-resolution grid also ends at the border of the
         low-resolution grid.

@@ -1,11 +1,11 @@
 """CPU-optimized copies of trained networks for inference.
 
-- A convolution fills the registers of a CPU with output channels, sixteen at a time. The last
-  convolution of `SRResNet` has only one output channel. Here, it computes a square of 4 x 4
-  neighboring voxels at once, as sixteen channels of a larger kernel with stride 4 (one seventh of
-  the computing time for 9 x 9 kernels).
-- A dense layer would first copy all earlier layers into one image. Here, it is the sum of one
-  convolution per earlier layer.
+- A CPU computes sixteen output channels of a convolution at a time, in its vector registers. The
+  last convolution of `SRResNet` has only one output channel. Its optimized version computes a
+  square of 4 x 4 neighboring voxels at once, as sixteen channels of a larger kernel with stride 4
+  (one seventh of the computing time for 9 x 9 kernels).
+- A dense layer first copies the output of all earlier layers into one image. The optimized version
+  avoids this copy: it sums one convolution per earlier layer.
 
 Results differ from the original network only by rounding.
 """
@@ -78,7 +78,7 @@ class _Block3d(nn.Module):
 
 
 class _Dense(nn.Module):
-    """Optimized version of `DenseResidualNet` that needs half the memory."""
+    """Version of `DenseResidualNet` that needs half the memory."""
 
     def __init__(self, net: DenseResidualNet) -> None:
         super().__init__()

@@ -47,7 +47,7 @@ def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
         network(images)
     network.train(was_training)
     (rows, columns), size = masks[-1].shape[-2:] if masks else (0, 0), images.shape[-2:]
-    # the network pads images equally on both sides
+    # the padding is removed from the masks; the network pads images equally on both sides
     x, y = (rows - size[0]) // 2, (columns - size[1]) // 2
     full = (
         functional.interpolate(mask, size=(rows, columns), mode="bilinear", align_corners=False)
@@ -59,9 +59,10 @@ def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
 def grad_cam(critic: nn.Module, images: Tensor) -> Tensor:
     """Return Grad-CAM maps of a critic (N, 1, X, Y), with non-negative values.
 
-    The maps show which features of the images increase the score. Their unit is the score before
-    the sigmoid, whose slope vanishes if the critic is certain. They are interpolated to the size
-    of the images (N, C, X, Y). ValueError is raised if the network is not a `Critic`.
+    The maps show which features of the images increase the score. Gradients are computed for the
+    score before the sigmoid, because the slope of the sigmoid vanishes if the critic is certain.
+    The maps are interpolated to the size of the images (N, C, X, Y). ValueError is raised if the
+    network is not a `Critic`.
 
     References
     ----------

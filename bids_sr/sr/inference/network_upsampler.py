@@ -23,9 +23,9 @@ from bids_sr.sr.training.update_steps import channels_last
 # voxels processed at once by a slice-wise network, per CPU thread (limited by its cache) and per
 # GPU
 _AT_ONCE, _AT_ONCE_CUDA = 1 << 13, 1 << 14
-# voxels processed at once by a volumetric network; a layer of 64 channels then takes .13 GB
+# voxels processed at once by a volumetric network of at least 64 channels (.13 GB per layer)
 _VOLUME_AT_ONCE = 1 << 19
-# values of the widest layer that narrower networks process at once; they take .17 GB
+# largest number of values in the widest layer of a network with fewer channels (.17 GB)
 _VALUES_AT_ONCE = 5 << 23
 _PATCH, _OVERLAP, _MARGIN = 64, 24, 8
 
@@ -41,8 +41,8 @@ class NetworkUpsampler(Upsampler):
 
     If the recipe scales each image by its range, each volume is scaled by its own range.
 
-    Precision "auto" is fp32 (TF32 off) on every device, because errors of bf16 are .7 % of the
-    intensity range, as large as activity.
+    Precision "auto" is fp32 (TF32 off) on every device, because bf16 causes errors of .7 % of the
+    intensity range, which is as large as the signal change of activity.
 
     Raises
     ------

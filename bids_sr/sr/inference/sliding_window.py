@@ -90,7 +90,7 @@ def margin_of(overlap: int) -> int:
 
 
 def _patch_starts(n: int, side: int, overlap: int) -> list[int]:
-    """Return evenly spaced patch starts on an axis of n voxels, with at least this overlap."""
+    """Return evenly spaced starts of patches on an axis of n voxels, with a minimum overlap."""
     if side >= n:
         return [0]
     if overlap >= side:

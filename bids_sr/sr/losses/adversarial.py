@@ -87,5 +87,6 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
     share = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device, dtype=real.dtype)
     between = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_(True)
     (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    # the slope of vector_norm is finite for a zero gradient, as of a critic that ignores its input
+    # A critic that ignores its input has a gradient of zero, for which the slope of vector_norm is
+    # finite.
     return (torch.linalg.vector_norm(slope.flatten(1), dim=1) - 1).square().mean()

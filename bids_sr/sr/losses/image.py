@@ -18,7 +18,7 @@ _C1, _C2 = 0.01**2, 0.03**2  # SSIM constants for an intensity range of 1
 
 
 def _mean(error: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted mean; the weight is broadcast."""
+    """Return the weighted mean of an error map; the weight is broadcast to its shape."""
     weight = weight.expand_as(error)
     return (weight * error).sum() / weight.sum()
 
@@ -93,7 +93,7 @@ class SSIMLoss(nn.Module):
         self.register_buffer("window", window / window.sum(), persistent=False)
 
     def _mean(self, image: Tensor) -> Tensor:
-        """Return the local mean along every axis of the grid."""
+        """Return the local mean of images under the Gaussian window."""
         window = self.window.to(image)
         grid = image.shape[2:]
         flat = image.reshape(-1, 1, *grid)

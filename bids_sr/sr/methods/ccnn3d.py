@@ -1,12 +1,14 @@
 """Conventional network of the mouse paper: three 3D convolutions after cubic interpolation.
 
-`paper` follows mouse-sr, section 2.3: 64, 32 and 1 channels, kernel size 3, Glorot weights, mean
-squared error, Adam with a learning rate of 1e-3, 20,000 patches of 21 voxels per side, and at most
-1,000 epochs, stopped after 100 epochs without improvement. Images are downsampled by block
-averaging. The range of each low-resolution image is scaled to 0 to 1, in training and in
-application. The model is applied in patches of 21 voxels, placed side by side (section 2.3.6). The
-following choices are ours: a batch size of 32; "each input" is understood as a volume; if the
-image size is not a multiple of 21, patches overlap and overlapping voxels are averaged.
+`paper` follows mouse-sr, section 2.3. The network has 64, 32 and 1 channels, kernels of size 3 and
+Glorot weights. It is trained with mean squared error and Adam (learning rate 1e-3) on 20,000
+patches of 21 voxels per side, for at most 1,000 epochs, and stops after 100 epochs without
+improvement. Images are downsampled by block averaging. The range of each low-resolution image is
+scaled to 0 to 1, in training and in application. The model is applied in patches of 21 voxels,
+placed side by side (section 2.3.6).
+
+Our choices: the batch size is 32, "each input" is understood as a volume, and if the image size is
+not a multiple of 21, patches overlap and overlapping voxels are averaged.
 
 `fast` is ours: half of the channels, and the input is added to the output, so that only the
 difference is learned. Zero filling replaces cubic interpolation, because it preserves the acquired

@@ -1,11 +1,11 @@
-"""GAN-CIRCLE: networks to high and to low resolution, each with a critic, linked by cycles.
+"""GAN-CIRCLE: a network to high and a network to low resolution, each with a critic.
 
 `paper` follows gan-cpce-circle, section II, and is trained as in `methods.cpce`, on image pairs.
-The objective is the printed objective: Wasserstein losses with gradient penalty in both
-directions, and cycle, identity and joint sparsifying terms. Only the joint sparsifying term
-compares the output with the target. The paper reports no weights. Ours are 1 for the adversarial
-terms, 1 for cycles, .5 for identity, .001 for the sparsifying term with tau .5, and a gradient
-penalty of 10 (Gulrajani et al. 2017).
+The loss is as printed in the paper: Wasserstein losses with gradient penalty in both directions; a
+cycle term, which compares an image with the result of both networks in succession; and identity
+and joint sparsifying terms. Only the joint sparsifying term compares the output with the target.
+The paper reports no weights. Ours are 1 for the adversarial terms, 1 for cycles, .5 for identity,
+.001 for the sparsifying term with tau .5, and a gradient penalty of 10 (Gulrajani et al. 2017).
 
 `fast` is ours: both networks have a quarter of the width, the main loss is the mean squared error
 against the target, and the other terms have small weights.

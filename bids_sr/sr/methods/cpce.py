@@ -1,14 +1,16 @@
 """GAN-CPCE: encoder-decoder with conveying paths, a Wasserstein critic and VGG-19 features.
 
-`paper` follows gan-cpce-circle, section II: low-resolution images keep the central quarter of
-k-space; patches have 64 voxels per side (8,000 slices of 256 x 256 voxels contain 128,000
-patches); training takes 100 epochs, with a learning rate of 1e-4 that decreases linearly to 2e-6
-from the 51st epoch on. The paper does not report the following settings, which are ours: the
-critic's weights are clipped at .01, and it takes five steps per generator step (Arjovsky et al.
-2017, as the printed objective has no gradient penalty); Adam uses betas of .5 and .9; the batch
-size is 16; the perceptual term has a weight of .1, as in the CT study that introduced it.
-Without VGG-19 weights, mean squared error replaces the perceptual term, because the critic does
-not relate the output to the input.
+`paper` follows gan-cpce-circle, section II. Low-resolution images keep the central quarter of
+k-space. Patches have 64 voxels per side (8,000 slices of 256 x 256 voxels contain 128,000
+patches). Training takes 100 epochs, with a learning rate of 1e-4 that decreases linearly to 2e-6
+from the 51st epoch on.
+
+The paper does not report the following settings, which are ours. The critic's weights are clipped
+at .01, and the critic takes five steps per generator step (Arjovsky et al. 2017), because the
+printed objective has no gradient penalty. Adam uses betas of .5 and .9, and the batch size is 16.
+The perceptual term has a weight of .1, as in the CT study that introduced it. Without VGG-19
+weights, mean squared error replaces the perceptual term, because the critic does not relate the
+output to the input.
 
 `fast` is ours: the output of the same generator is added to its input, mean squared error is the
 main loss, and a small critic with a gradient penalty is used from the 200th step on.

@@ -52,7 +52,7 @@ METHOD = Method(
         "T2*-weighted image pair; the acquired band of k-space is not changed"
     ),
     placebos=PLACEBOS_OF_A_PAIR,
-    # measured in whole runs with different grid sizes
+    # costs measured in whole runs with different grid sizes
     costs={"fast": Cost(always=10.0, low=650.0, series=0.33)},
     network_text={"fast": _NETWORK},
 )

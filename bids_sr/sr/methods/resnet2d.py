@@ -1,4 +1,4 @@
-"""Two-dimensional residual network of the mouse paper, for studying the number of samples.
+"""Two-dimensional residual network of the mouse paper, used to vary the number of samples.
 
 `paper` is `methods.resnet3d` with kernels of 3 x 3 on slices. The paper used two-dimensional data
 to study how many training samples are required (mouse-sr, section 2.3.3 and table 1; for 5,000

@@ -1,8 +1,9 @@
-"""Control: zero-filled signal change times its temporal SD relative to neighboring voxels.
+"""Control without a prior: zero-filled signal change, weighted by its relative temporal SD.
 
-A method that is not better than this control does not need its prior or network. The control is
-implemented in `bids_sr.sr.variance.in_reference.Modulation`. It is listed among the baselines and
-is applied without an applicability test.
+The signal change of a voxel is multiplied by its temporal SD relative to the SD in neighboring
+voxels. If a method is not better than this control, its prior or network has no benefit. The
+control is implemented in `bids_sr.sr.variance.in_reference.Modulation`. It is listed among the
+baselines and is applied without an applicability test.
 """
 
 from bids_sr.sr.method import Cost, Method

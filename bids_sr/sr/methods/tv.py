@@ -1,8 +1,8 @@
 """Self-supervised volumetric super-resolution with a total variation prior.
 
 No high-resolution images are required: the output is downsampled by an assumed degradation B and
-compared with the input. Total variation suppresses noise in components that B removes: |x - B
-f(x)|^2 + alpha TV(f(x)).
+compared with the input. The loss for an input x and output f(x) is |x - B f(x)|^2 + alpha
+TV(f(x)). Its second term, total variation, suppresses noise in the components that B removes.
 
 `paper` follows tv-self-sr: equation 2 with alpha .01, ten dense residual layers after trilinear
 interpolation, Adam with a learning rate of 1e-3, which is halved after five epochs without
@@ -26,8 +26,8 @@ from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.recipe import OURS, Recipe, loss, network
 
 _ALPHA = 0.01
-# millions of voxels, largest size for the cost of `fast`: a step uses 16 slices of 128 x 128
-# voxels; costs were measured with 35 slices
+# millions of voxels above which the cost of `fast` no longer increases: a step uses at most 16
+# slices of 128 x 128 voxels (costs were measured with 35 slices)
 PLANES = 128 * 128 * 35 / 1e6
 
 

@@ -1,7 +1,7 @@
 """U-Net, for comparison with the attention U-Net.
 
-`paper` is the published network (Ronneberger et al. 2015) with 31 million parameters, trained as
-attention_unet trains its own network (section 4.6), without a final sigmoid and without
+`paper` is the published network (Ronneberger et al. 2015) with 31 million parameters, trained like
+the attention U-Net (attention_unet, section 4.6), without a final sigmoid and without
 normalization. `fast` is the fast attention U-Net without its gates, and thus shows their benefit.
 There is no critic, because it would only serve for inspection.
 """

@@ -1,8 +1,8 @@
 """Vision transformer, for comparison with the attention U-Net.
 
-`paper` is ViT-M (Lin & Heckel 2022), trained as attention_unet trains its own network
-(section 4.6). `fast` is ours: a small transformer of the same type, whose output patches are added
-to the interpolated image.
+`paper` is ViT-M (Lin & Heckel 2022), trained like the attention U-Net (attention_unet, section
+4.6). `fast` is ours: a small transformer of the same type, whose output patches are added to the
+interpolated image.
 """
 
 from dataclasses import replace

@@ -68,8 +68,8 @@ class ModelCard:
     changed_settings : Mapping[str, object]
         Settings whose values differ from the recipe, by name.
     headroom : float | None
-        Ratio of the intensity that is 1 for the network to the 99th percentile of the training
-        image; None if unknown.
+        Intensity that is scaled to 1 for the network, relative to the 99th percentile of the
+        training image; None if unknown.
     perceptual : bool
         Whether the loss included VGG-19 features.
     start_sha256 : str | None
@@ -161,7 +161,7 @@ class ModelCard:
 
 
 def part_of(values: Mapping[str, object], name: str) -> Mapping[str, object]:
-    """Return an entry that is a mapping, or an empty mapping."""
+    """Return a card entry if it is a mapping, otherwise an empty mapping."""
     entry = values.get(name)
     return entry if isinstance(entry, Mapping) else {}
 
@@ -190,7 +190,7 @@ def weights_in(folder: Path, method: str) -> Path:
 
 
 def source_in(folder: Path) -> Path:
-    """Return the path of the text file with the name of the reused model file."""
+    """Return the path of the text file that contains the file name of the reused model."""
     return folder / "source.txt"
 
 

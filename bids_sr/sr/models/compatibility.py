@@ -11,8 +11,9 @@ from bids_sr.io.grids import Factor, size_text
 from bids_sr.notices import UsageError
 from bids_sr.sr.models.card import ModelCard
 
-TOLERANCE = 0.1  # relative difference of voxel sizes for networks
-# relative difference of voxel sizes for prior SD maps, which are resampled from another run
+# largest relative difference of voxel sizes between a network's training data and an image
+TOLERANCE = 0.1
+# largest relative difference for prior SD maps of another run, which are resampled
 _SERIES_TOLERANCE = 0.5
 # networks trained on T2*-weighted images can be applied to BOLD images, because both contrasts
 # depend on T2* (stss-srfmri, introduction)

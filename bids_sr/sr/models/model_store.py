@@ -1,4 +1,4 @@
-"""Provision of models: train a model, reuse an equivalent model, or use the user's file."""
+"""Trained models for a run: newly trained, reused from an equal training, or given by the user."""
 
 import json
 import logging
@@ -117,7 +117,7 @@ def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | 
     ]
     sums = None if data is None else _checksums(data)
     same_data = [entry for entry in fitting if sums is not None and entry[1].data_sha256 == sums]
-    # models trained on the same data precede models trained on other data
+    # models that were trained on the same data come first
     for weights, _ in (*same_data, *fitting):
         return weights
     values = " ".join(f"{key}={value!r}" for key, value in training.changed_settings.items())

@@ -1,6 +1,6 @@
 """Layers and initializations shared by several networks.
 
-The layers contain no normalization, because activity is a change in intensity.
+The layers do not normalize intensities, because a change in intensity may be activity.
 """
 
 import torch

@@ -1,12 +1,15 @@
 """Network of GAN-CIRCLE, with densely connected feature blocks (gan-cpce-circle, section II.2).
 
 The network (figures 2 and 3) has twelve blocks of 3 x 3 filters, leaky ReLU and dropout, followed
-by two branches that are concatenated. The following details are taken from our knowledge of the
-cited CT paper (You et al. 2020): the number of filters decreases from 64 to 16, the outputs of all
-blocks are concatenated, the branches have 1 x 1 kernels (24 filters; 8 filters followed by 8
-filters of 3 x 3), and the input is added at the end. Our choices are a dropout rate of .2, a slope
-of .1, and two 3 x 3 convolutions of 32 and 16 filters after the branches. The network does not
-upsample, because both images have the same grid.
+by two branches that are concatenated.
+
+The following details are from the cited CT paper (You et al. 2020), as far as we know it. The
+number of filters decreases from 64 to 16, and the outputs of all blocks are concatenated. The
+first branch has 24 filters of 1 x 1, and the second has 8 filters of 1 x 1 and 8 filters of 3 x 3.
+The input is added at the end.
+
+Our choices are a dropout rate of .2, a slope of .1, and two 3 x 3 convolutions of 32 and 16
+filters after the branches. The network does not upsample, because both images have the same grid.
 """
 
 from itertools import pairwise

@@ -2,12 +2,14 @@
 
 Source: gan-cpce-circle, section II.2. The network (figure 1) has four convolutions and three
 deconvolutions of 32 filters, and one deconvolution of one filter. All kernels are 3 x 3 with
-stride 1, and early feature maps are concatenated into late layers. The text leaves the following
-details open, and our choices are: convolutions are not padded, so that each reduces a feature map
-by two voxels and each deconvolution restores them, which gives equal sizes at the concatenations
-(Shan et al. 2018); feature maps are concatenated without 1 x 1 convolutions, which the text does
-not mention; and ReLU follows all layers except the last, because zero filling causes negative
-ringing.
+stride 1, and early feature maps are concatenated into late layers.
+
+The paper leaves the following details open. Our choices are:
+
+- Convolutions are not padded: each reduces a feature map by two voxels, and each deconvolution
+  restores them. Concatenated feature maps thus have equal sizes (Shan et al. 2018).
+- Feature maps are concatenated without 1 x 1 convolutions, which the paper does not mention.
+- ReLU follows all layers except the last, because zero filling causes negative ringing.
 """
 
 import torch

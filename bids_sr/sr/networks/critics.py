@@ -1,7 +1,7 @@
 """Critics for adversarial training on images (N, C, X, Y).
 
-If a critic ends in dense layers, the features of images of another size than the training patches
-are averaged to the size of the features of a patch (our choice).
+Dense layers require a fixed number of features. If an image is larger than the training patches,
+its features are therefore averaged to the size of a patch's features (our choice).
 """
 
 from collections.abc import Callable, Sequence

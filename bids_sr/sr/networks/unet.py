@@ -36,9 +36,9 @@ def _double_convolution(in_channels: int, out_channels: int) -> nn.Sequential:
 def _padded_side(side: int, levels: int, sizes: _ImageSizes) -> int:
     """Return the smallest size of at least `side` that can be halved `levels` times.
 
-    At least two voxels remain at the lowest level, as required by instance normalization. "power
-    of two" is the rule of the attention U-Net paper (section 3.2). "multiple" means a multiple of
-    2 ** levels, which needs less computation.
+    At least two voxels remain at the lowest level, as required by instance normalization. The rule
+    "power of two" is from the attention U-Net paper (section 3.2). The rule "multiple" results in
+    a multiple of 2 ** levels, which requires less computation.
     """
     step = 2**levels
     if sizes == "multiple":
@@ -189,11 +189,12 @@ def attention_unet(
     Each level is one 3x3 convolution with instance normalization and leaky ReLU. There are four
     levels of max pooling and transposed convolution, 64 filters at the highest resolution, a final
     sigmoid, and gates at 32, 64, 128 and 256 voxels per side for slices of 256 voxels. The network
-    has 16.0 million parameters, fewer than the plain U-Net, as in table 1 of the paper. Details
-    that the paper leaves open are our choices: the number of channels doubles with each level, as
-    in the U-Net; the slope of the leaky ReLU is .01; and a gate consists of two 1x1 convolutions,
-    whose sum passes a ReLU and a third 1x1 convolution to one channel, so that one mask applies to
-    all channels.
+    has 16.0 million parameters, fewer than the plain U-Net, as in table 1 of the paper.
+
+    The paper leaves the following details open, which are our choices. The number of channels
+    doubles with each level, as in the U-Net. The slope of the leaky ReLU is .01. A gate consists
+    of two 1x1 convolutions, whose sum passes a ReLU and a third 1x1 convolution to one channel, so
+    that one mask applies to all channels.
 
     See `UNet` for the parameters. In the paper, images are scaled to [0, 1] and padded to a power
     of two.

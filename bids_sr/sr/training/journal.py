@@ -69,7 +69,7 @@ class Journal:
             self._board = SummaryWriter(str(folder / TENSORBOARD / name), purge_step=after + 1)
 
     def add(self, log: Sequence[LogRow]) -> None:
-        """Write the whole log, whose last row is new."""
+        """Write the whole log, including a new last row."""
         atomic_files.write_whole(self.table, log_tsv(log))
         if self._board is not None and log:
             for key, value in log[-1].items():

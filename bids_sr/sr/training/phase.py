@@ -43,7 +43,7 @@ def _outputs(
             torch.autocast(windows[0].batch.input.device.type, torch.bfloat16, enabled=lower),
         ):
             return [generator(window.batch.input).float() for window in windows]
-    finally:  # training continues with dropout, even if memory is insufficient here
+    finally:  # dropout is enabled again for training, even after an out-of-memory error
         generator.train()
 
 
@@ -154,7 +154,7 @@ class _Counters:
 
 @dataclass(kw_only=True)
 class Phase:
-    """Phase of a training, with its mutable state.
+    """Phase of a training, the search or the refit, with its mutable state.
 
     Parameters
     ----------
@@ -425,7 +425,7 @@ class Phase:
             ("psnr_trained_slices", self.trained),
             ("psnr_second_pair", self.second),
         ):
-            # a device with insufficient memory for these slices may still train on patches
+            # whole slices may not fit into device memory even if training on patches is possible
             with suppress(torch.cuda.OutOfMemoryError):
                 if windows:
                     scores[column] = _db(_error(_outputs(self.nets.generator, windows), windows))
@@ -477,7 +477,7 @@ class Phase:
             checkpoints.write_checkpoint(self.checkpoint, tensors, values)
             if journal is not None:
                 journal.add(self.at.log)
-        # replaces the message of the error, which asks to repeat the command
+        # this warning replaces the error message, which asks the user to repeat the command
         except atomic_files.DiskFullError:
             _LOG.warning(
                 "%s: the checkpoint %s could not be written because the disk is full (%s). "
@@ -489,7 +489,10 @@ class Phase:
             )
 
     def _write_log(self, journal: Journal) -> None:
-        """Write the log with a row that is not part of the state that is resumed."""
+        """Write the log after the deadline.
+
+        Its last row is missing from the checkpoint, so a resumed phase discards this row.
+        """
         with suppress(atomic_files.DiskFullError):
             journal.add(self.at.log)
 

@@ -106,7 +106,7 @@ class Networks:
 
     @property
     def generator(self) -> nn.Module:
-        """Network to high resolution."""
+        """Generator of high-resolution images."""
         return self.nets["generator"]
 
     def set_rate(self, iteration: int, dropped: float) -> float:
@@ -226,7 +226,7 @@ class Networks:
         return kind != "adversarial" and (not selected_kinds or kind in selected_kinds)
 
     def _generated_images(self, batch: Batch, fake: Tensor) -> dict[str, Tensor]:
-        """Return the generated images that the loss terms require, by formula.
+        """Return the generated images that the loss terms require, by formula such as ``F(G(x))``.
 
         G (to high resolution) and F (to low resolution) are applied to the input x, the target y,
         and the images generated from them.

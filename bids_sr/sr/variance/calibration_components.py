@@ -3,8 +3,8 @@
 Volumes with signal spikes or head motion spikes are excluded, and drift and task are regressed
 out. A run of 20 volumes has few degrees of freedom (see docs/acquire.md). Therefore, only strong
 components of head motion are used as regressors, and the task is not regressed out if too few
-degrees of freedom would remain. A calibration that includes its task favors the regions of the
-task effect that is tested in the other run.
+degrees of freedom would remain. If the task remains in the calibration, the prior favors the
+regions whose task effect is tested in the other run.
 
 Thermal noise is spread evenly over all temporal components, whereas fluctuations are concentrated
 in strong components. The noise variance is the mean eigenvalue of the weaker half of the spectrum.
@@ -164,7 +164,7 @@ def _checked(series: Array, inside: Array) -> Array:
 
 
 def _calibration_basis(regressors: Array) -> Array:
-    """Return an orthonormal basis of the columns of (T, P), without negligible columns."""
+    """Return an orthonormal basis of regressors (T, P), without negligible columns."""
     regressors = np.asarray(regressors, dtype=np.float64)
     norm = np.linalg.norm(regressors, axis=0)
     regressors = regressors[:, norm > 1e-9] / norm[norm > 1e-9]

@@ -20,14 +20,14 @@ from bids_sr.sr.variance.exemplars import SHARE, Exemplars
 from bids_sr.sr.variance.outer_band import SURE, WORTH, OuterBand, Predicted
 
 _CAUTIOUS = 0.25
-"""Weight for deciding whether a calibration is used, and weight of doubtful calibrations."""
+"""Cautious weight of a calibration, used in the test and for calibrations of doubtful fit."""
 _MAX_SHIFT = 4.0  # high-resolution voxels, largest change of the registration (rms over the brain)
 # step sizes of the parameters: high-resolution voxels, degrees and fractions
 _STEPS = (0.5, 0.5, 0.25, 1.0, 1.0, 1.0, 0.01, 0.01, 0.01)
 _LAST_STEP = 0.4  # step size in the last round, relative to `_STEPS`
 _REPORTED_MM = 0.05  # mm, smallest correction that is reported
-_MAX_STEPS = 2.0  # steps, largest extrapolation of a parabola
-_SLICE_STEP = 3  # every n-th slice is evaluated for the parabola
+_MAX_STEPS = 2.0  # steps, largest distance of a parabola's vertex
+_SLICE_STEP = 3  # every third slice is evaluated for the parabola
 
 _Evaluate = Callable[..., Predicted | None]
 """Function that returns the prediction for parameters on every n-th slice.
@@ -50,7 +50,8 @@ class CalibrationFit:
     moved_mm : float
         Displacement by the correction (mm, rms over the brain).
     cautious, full : Predicted | None
-        Predictions with the cautious and the full weight; None if they were not computed.
+        Predictions with the cautious weight (.25) and the full weight (.4); None if they were not
+        computed.
     """
 
     weight: float
@@ -223,7 +224,7 @@ def _climb(predicted: _Evaluate) -> tuple[Array, Predicted]:
     assert coarse_best is not None
     for numbers, scale in ((range(2), 2.0), (range(9), 1.0), (range(3), _LAST_STEP)):
         if scale < 1 and not at.any():
-            break  # larger steps gave no improvement
+            break  # small steps are not tried if larger steps gave no improvement
         for number in numbers:
             change = _promising(predicted, at, coarse_best, number, scale * _STEPS[number])
             candidate = at if change is None else _moved(at, number, change)

@@ -30,8 +30,9 @@ from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.threads import side_by_side
 from bids_sr.sr.variance.prior import Prior, Tile
 
-_FLOOR = 0.02  # fraction of the median of w; w must remain positive in voxels without fluctuations
-_RATIO = 20.0  # largest ratio of data to samples in an update
+# smallest w relative to the median; w must be positive in voxels without fluctuations
+_FLOOR = 0.02
+_RATIO = 20.0  # largest ratio of data to samples, or of samples to data, in an update
 _SCALE = 1e-30  # signal units, smaller than the fluctuations of any run
 
 
@@ -135,7 +136,10 @@ def _marginal_likelihood(
 def _responses(
     prior: Prior, data: Tensor, tiles: Sequence[Tile], draws: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return the means of b W_q K_q W_q b over data and over samples, (Q, Z, X, Y) each."""
+    """Return the means whose ratio updates the maps, over data and over samples.
+
+    Both are means of b W_q K_q W_q b as defined in the module docstring, (Q, Z, X, Y).
+    """
     observed, sampled = torch.zeros_like(prior.weight), torch.zeros_like(prior.weight)
 
     def compare(job: tuple[int, Tile, Tensor]) -> None:

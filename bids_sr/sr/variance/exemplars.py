@@ -27,11 +27,13 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.operators import level_above, to_slices
 from bids_sr.sr.variance.prior import Prior
 
-FWHM = 8.0  # high-resolution voxels, width of T; 5 is worse, 12 is not better
-SHARE = 0.4  # share a of the patterns; .25 and .6 are not better in either of two participants
+FWHM = 8.0  # high-resolution voxels, FWHM of T; 5 is worse, and 12 is not better
+# fraction a of the variance due to the patterns; .25 and .6 are not better in either of two
+# participants
+SHARE = 0.4
 # weight of the patterns' standard deviation in the run's own maps, relative to the share
 _MAP_WEIGHT = 0.75
-_MIN_SD = 0.02  # smallest standard deviation, relative to the median
+_MIN_SD = 0.02  # smallest standard deviation of the patterns, relative to its median over voxels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,8 +32,9 @@ from bids_sr.sr.variance.temporal_components import SeriesError, TemporalStatist
 
 _LOG = logging.getLogger(__name__)
 _HALF_PRECISION = 6e4  # largest value in half precision
-# Settings with a calibration, whose patterns provide most of the detail. Additional updates would
-# explain at most .002 of the zero-filling error (two participants).
+# Number of updates, exponent and smoothing weight for runs with a calibration, whose patterns
+# provide most of the detail. Additional updates would explain at most .002 of the zero-filling
+# error (two participants).
 _ROUNDS, _STEP, _PULL = 2, 0.75, 0.15
 
 
@@ -73,7 +74,7 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
         components = level.across(_slices(data.statistics))
         used, fit, held_out = _gate(method, recipe, data, seed)
         widths, (x, y, z) = recipe.fwhm or (0.0,), level.fine
-        # maps of 0, which correspond to zero filling
+        # if the maps are not used, they are 0, so that the series is zero filled
         prior = Prior(whole=tile, weight=torch.zeros(len(widths), z, x, y), fwhm=widths, noise=0.0)
         if used:
             if fit is not None and fit.weight:
@@ -93,7 +94,8 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
     }
     weight = prior.weight
     if fit is not None and float(weight.abs().max()) < _HALF_PRECISION:
-        # rounding errors are smaller than the estimation errors of many patterns
+        # half precision is sufficient, because its rounding errors are smaller than the estimation
+        # errors of the patterns
         weight = weight.half()
     state = {"weight": weight, "noise": torch.tensor(prior.noise)}
     return TrainedModel(state=state, card=card, log=tuple(log))

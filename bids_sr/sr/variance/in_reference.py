@@ -40,10 +40,10 @@ _AT_ONCE = 128  # volumes processed together
 
 @dataclass(frozen=True, kw_only=True)
 class Modulation:
-    """Control `sdmod`: the zero-filled signal change, scaled by its local standard deviation.
+    """Control `sdmod`: the zero-filled signal change, weighted by its relative temporal SD.
 
-    The scale is the temporal standard deviation (`weight`, (Z, X, Y)) relative to the
-    neighborhood.
+    The signal change of a voxel is multiplied by its temporal SD (`weight`, (Z, X, Y)), divided by
+    the smoothed SD of its neighborhood in plane.
     """
 
     whole: Tile
@@ -51,7 +51,7 @@ class Modulation:
 
     @cached_property
     def gain(self) -> Tensor:
-        """Factor of the zero-filled change around the mask (Z, X, Y)."""
+        """Factor that multiplies the zero-filled change around the mask (Z, X, Y)."""
         sd = self.weight[:, *self.whole.fine]
         neighborhood = ndimage.gaussian_filter(sd.numpy(), (0, _SURROUNDINGS, _SURROUNDINGS))
         return sd / torch.from_numpy(neighborhood).clamp_min(1e-6 * float(sd.max()) + 1e-30)
@@ -180,7 +180,7 @@ def raise_slice(
 def detail_of(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int, ...]) -> Detail:
     """Return the detail that the prior SD maps of a run add to its series.
 
-    If there is a guide, its static detail is the `constant`.
+    If the inputs include a guide, its static detail is added to every volume (`constant`).
     """
     affine, mask, factor = acquired.affine, acquired.mask, acquired.factor
     if affine is None or mask is None:

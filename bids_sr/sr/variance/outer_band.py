@@ -29,9 +29,9 @@ from bids_sr.sr.variance.exemplars import FWHM, SHARE, Exemplars
 from bids_sr.sr.variance.prior import Prior, Tile, covariance
 
 _KEPT = 0.8  # fraction of the acquired k-space that is kept along each axis
-SURE = 2.0  # standard errors, smallest improvement of a prediction
+SURE = 2.0  # smallest improvement of a prediction, in standard errors
 WORTH = 0.003
-"""Smallest improvement of the predicted share.
+"""Smallest relevant improvement of the predicted fraction.
 
 A displacement by a fifth of a high-resolution voxel has this effect, which limits the accuracy.
 """
@@ -42,12 +42,12 @@ _MIN_BRAIN = 0.6  # fraction of brain voxels in a tile
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
-    """Predicted share of the outermost frequencies.
+    """Fraction of the outermost frequencies that is predicted with and without a calibration.
 
     Parameters
     ----------
     without, having : tuple[float, ...]
-        Share without and with a calibration, by half and tile.
+        Predicted fraction of the energy without and with a calibration, by half and tile.
     """
 
     without: tuple[float, ...]
@@ -89,7 +89,7 @@ def chosen_slices(mask: Array) -> list[int]:
 
 
 class OuterBand:
-    """Test of calibrations on one run.
+    """Test of calibrations by predicting the outermost acquired frequencies of a run.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ class OuterBand:
         ]
         self._shape, self.affine = hr_grid(mask.shape, affine, ratios)
         self._sizes = [max(2, 2 * round(_KEPT * size / 2)) for size in (x, y)]
-        # conversions from the acquired and the high-resolution grid to a reduced grid
+        # the reduced grid contains the acquired k-space without the outermost frequencies
         reduced = (self._sizes[0], self._sizes[1], n)
         reduction = ResolutionLevel(reduced, (x, y, n))
         self._direct = ResolutionLevel(reduced, level.fine).down_matrices
@@ -137,8 +137,8 @@ class OuterBand:
             for low_matrix, down in zip(reduction.low_matrices, level.down_matrices, strict=True)
         ]
         self.tiles = _counted_tiles(self.priors[0].whole, self.mask)
-        # components without the outermost frequencies, on the reduced grid, and the outermost
-        # frequencies
+        # for each half: components on the reduced grid, which lacks the outermost frequencies, and
+        # these frequencies on the acquired grid
         self._data = [(reduction.down(half), reduction.beyond(half)) for half in halves]
         self._base = [self._covariances(p.weight, p.fwhm, self.tiles) for p in priors]
         self._without = self._shares(self._base, range(len(self.tiles)))
@@ -157,7 +157,7 @@ class OuterBand:
         return out[0], out[1]
 
     def _covariance(self, maps: Tensor, at: tuple[int, Tile], fwhm: tuple[float, ...]) -> Tensor:
-        """Return two covariances in a tile, concatenated to (u v + x y, x y).
+        """Return the covariances for the prediction in a tile, concatenated to (u v + x y, x y).
 
         The first is the covariance of the outermost frequencies with the kept frequencies, the
         second the covariance of the kept frequencies.
@@ -187,7 +187,7 @@ class OuterBand:
     def _shares(
         self, priors: Iterable[Iterable[Tensor]], numbers: Sequence[int]
     ) -> tuple[float, ...]:
-        """Return the predicted share for each half and tile, one half after the other."""
+        """Return the predicted fraction for each half and tile, one half after the other."""
         jobs = (
             (h, n, tile_covariance)
             for h, covariances in enumerate(priors)
@@ -220,7 +220,7 @@ class OuterBand:
         share: float = SHARE,
         slice_step: int = 1,
     ) -> Predicted:
-        """Return the prediction with a calibration.
+        """Return the prediction of the outermost frequencies with a calibration.
 
         Parameters
         ----------

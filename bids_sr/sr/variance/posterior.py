@@ -1,12 +1,14 @@
-"""Reconstruction error of prior SD maps.
+"""Reconstruction error of effects that are super-resolved with prior SD maps.
 
 For an effect ``beta``, acquired as ``D beta``, a linear method R gives the estimate ``R D beta``.
 Its error ``(R D - I) beta`` is the same in every task block and proportional to the effect.
-Therefore, neither more volumes nor the residuals of a linear model show it. Under the prior of the
-run, ``beta ~ N(0, tau^2 C)``, the error can be sampled: fluctuations x of unit scale are acquired
-with noise and reconstructed, and their missing part above the acquired Nyquist frequency is the
-error. The scale tau^2 of a contrast is the excess of its acquired power over noise, divided by the
-power of acquired samples, both averaged locally. No parameter is fitted to a reference.
+Therefore, neither more volumes nor the residuals of a linear model show the error.
+
+Under the prior of the run, ``beta ~ N(0, tau^2 C)``, the error can be sampled: fluctuations x of
+unit scale are acquired with noise and reconstructed, and their missing part above the acquired
+Nyquist frequency is the error. The scale tau^2 of a contrast is the excess of its acquired power
+over noise, divided by the power of acquired samples, both averaged locally. No parameter is fitted
+to a reference.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +28,7 @@ _AROUND = 0.75  # acquired voxels in plane, standard deviation of the local aver
 
 @lru_cache(maxsize=64)
 def _root(size: int, fwhm: float) -> Tensor:
-    """Return the symmetric square root of `correlation`."""
+    """Return the symmetric square root of the matrix `correlation` (size, size)."""
     with torch.inference_mode(False):
         values, vectors = torch.linalg.eigh(correlation(size, fwhm).double())
         return ((vectors * values.clamp_min(0).sqrt()) @ vectors.T).float()

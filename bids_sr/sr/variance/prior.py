@@ -39,14 +39,14 @@ from bids_sr.sr.lapack import factor_in_place, solve_in_place
 from bids_sr.sr.operators import ResolutionLevel
 
 _MARGIN = 4  # acquired voxels, width of the region around the mask that is included
-_REACH = 2.25  # full widths, distance beyond which a correlation is below 1e-6 and ignored
+_REACH = 2.25  # distance, in FWHM of a correlation, beyond which it is below 1e-6 and ignored
 # smallest correlation that is not set to 0, because many CPU types are slow with subnormal numbers
 _MIN_CORRELATION = 1e-20
-# Largest number of acquired voxels per tile, in general and in the application of a few
-# maps. In the application, tiles reduce the explained share by 5 %, in the estimation by a third
-# of this (studyforrest, four slices).
+# Largest number of acquired voxels per tile, in general and for applying a few maps. Dividing
+# slices into tiles reduces the explained share by 5 % when maps are applied, and by a third of
+# this when they are estimated (studyforrest, four slices).
 _LARGEST, _WHOLE = 1600, 4096
-# high-resolution voxels, width of the data region around a tile in the application of maps
+# high-resolution voxels, width of the data region around a tile when maps are applied
 _FAR = 18
 _MANY = 4  # largest number of maps without an explicit reconstruction matrix
 # Ratio of the side of a tile to the width of its surrounding data region. Smaller values repeat
@@ -176,7 +176,7 @@ class Tile:
 
     @cached_property
     def within(self) -> tuple[slice, slice]:
-        """Position of `made` within `fine`."""
+        """Position of the reconstructed voxels (`made`) within the data region (`fine`)."""
         x, y = (
             slice(m.start - f.start, m.stop - f.start)
             for m, f in zip(self.made, self.fine, strict=True)
@@ -185,7 +185,7 @@ class Tile:
 
     @cached_property
     def down(self) -> _Matrices:
-        """Matrices of D on the data region, along x and along y."""
+        """Downsampling matrices D of the data region, along x and along y."""
         x, y, _ = self.level.down_matrices
         return (
             x[self.seen[0], self.fine[0]].contiguous(),
@@ -194,7 +194,9 @@ class Tile:
 
 
 def covariance(maps: Tensor, fwhm: Sequence[float], right: _Matrices, left: _Matrices) -> Tensor:
-    """Return L C R' of a slice or tile, for matrices L and R that are products over the axes.
+    """Return the covariance L C R' of two linear transforms of a fluctuation, in a slice or tile.
+
+    C is the prior covariance. L and R are products of one matrix per axis.
 
     If L is R, the result is symmetric and requires half the computation.
 
@@ -223,12 +225,12 @@ def covariance(maps: Tensor, fwhm: Sequence[float], right: _Matrices, left: _Mat
 
 
 def data_covariance(maps: Tensor, fwhm: Sequence[float], down: _Matrices) -> Float32:
-    """Return the lower triangle of D C D' of a tile (m, m).
+    """Return the covariance D C D' of a tile's noise-free data, as a lower triangle (m, m).
 
-    The result equals `covariance` of D with itself, with fewer products, for maps whose
-    correlation widths all differ. For high-resolution rows a and b, only pairs with b >= a are
-    computed. The shorter matrix D_y is applied before pairs are formed, because the sum over pairs
-    is the longest sum:
+    The result equals `covariance` with L = R = D, but requires fewer products. It is used if the
+    correlation widths of all maps differ. For high-resolution rows a and b, only pairs with b >= a
+    are computed. The shorter matrix D_y is applied before pairs are formed, because the sum over
+    pairs is the longest sum:
 
         H = sum_a D_x[:, a] sum_(b >= a) k(b - a) D_x[:, b] (D_y w_a) K (D_y w_b)'
 
@@ -248,7 +250,7 @@ def data_covariance(maps: Tensor, fwhm: Sequence[float], down: _Matrices) -> Flo
     y, size = along_y.shape
     reaches = [min(count - 1, _reach_of(width)) for width in fwhm]
     n_steps = sum(reach + 1 for reach in reaches)
-    # axes: a; b - a of each map; y of b; y of a
+    # the axes are a, b - a (for each map), y of b, and y of a
     pairs = np.empty((count, n_steps, y, y), np.float32)
     shares = np.empty((count, x, n_steps), np.float32)  # k(b - a) D_x[:, b]
     start = 0
@@ -302,8 +304,8 @@ def _by_rows(
         Matrix (v, Y) applied to the second spatial axis, which gives (n, x, v, y); None means all
         voxels.
     symmetric : bool, optional
-        Whether to return only the part of a symmetric matrix that equals the matrix when added to
-        its transpose.
+        Whether the covariance is symmetric. Only one part is then returned, which gives the
+        covariance when added to its transpose.
     """
     _, count, size = maps.shape
     reach = min(count - 1, max(map(_reach_of, fwhm)))
@@ -376,7 +378,7 @@ class Prior:
 
     @cached_property
     def mean_variance(self) -> float:
-        """Exact mean of the diagonal of D C D'.
+        """Mean variance of noise-free data: the exact mean of the diagonal of D C D'.
 
         D'D and K_q are products over the axes, and so is their elementwise product.
         """
@@ -391,14 +393,14 @@ class Prior:
         return total / (len(self.weight[0]) * math.prod(len(m) for m in self.whole.down))
 
     def scaled(self, variance: float) -> "Prior":
-        """Return the prior with maps scaled to a mean variance of noise-free data."""
+        """Return the prior with maps scaled so that noise-free data have a given mean variance."""
         gain = (variance / max(self.mean_variance, 1e-30)) ** 0.5
         return replace(self, weight=self.weight * gain)
 
     def root(self, z: int, tile: Tile) -> Float32:
-        """Return the Cholesky factor of D C D' + s2 I of a tile, as a lower triangle (m, m).
+        """Return the Cholesky factor of a tile's data covariance, as a lower triangle (m, m).
 
-        Values above the diagonal are undefined.
+        The data covariance is D C D' + s2 I. Values above the diagonal are undefined.
         """
         maps = self.weight[:, z, *tile.fine]
         if len(set(self.fwhm)) == len(self.fwhm):
@@ -411,9 +413,9 @@ class Prior:
         return factor_in_place(data)
 
     def responses(self, z: int, tile: Tile, solved: Float32) -> tuple[Float32, list[Float32]]:
-        """Return b = D' a and K_q W_q b on the reconstructed voxels of a tile, (N, X, Y) each.
+        """Return b = D' a, and K_q W_q b for each map, on the reconstructed voxels of a tile.
 
-        `solved` contains a for each of N solutions (N, m).
+        `solved` contains N solutions a = (D C D' + s2 I)^-1 y (N, m). All results are (N, X, Y).
         """
         rows, columns = (matrix.numpy() for matrix in tile.down)
         back = solved.reshape(-1, len(columns)) @ columns
@@ -491,7 +493,7 @@ class VarianceMaps(nn.Module):
     """Stored part of a `Prior`: its maps (Q, Z, X, Y) and the noise.
 
     The maps are on the whole high-resolution grid of a run, with zeros in unused voxels. The grid
-    is not a property of the method. Therefore, `like` provides the shape of the maps; None means a
+    differs between runs, so the shape of the maps is taken from the tensor `like`; None means a
     single voxel.
     """
 

@@ -17,9 +17,10 @@ from bids_sr.sr.variance.exemplars import Exemplars
 from bids_sr.sr.variance.one_level_down import Trial
 from bids_sr.sr.variance.temporal_components import SeriesError, TemporalStatistics
 
-# Width of the surroundings of the brain (acquired voxels), and fraction of dark voxels there for a
-# masked run. Dark means an intensity below a fraction of the brain's intensity. The fraction of
-# dark voxels was .999 in a masked run, and .02 to .04 in three participants without masking.
+# Width of the surroundings of the brain (acquired voxels), smallest fraction of dark voxels in the
+# surroundings of a masked run, and largest intensity of a dark voxel relative to the brain. The
+# fraction of dark voxels was .999 in a masked run, and .02 to .04 in three participants without
+# masking.
 _SURROUNDINGS, _MIN_DARK, _DARK = 2, 0.5, 0.01
 # smallest number of volumes in a half; with fewer, variance estimates are mostly noise
 _MIN_HALF = 15
@@ -78,7 +79,7 @@ class RunData:
         plane = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])
         around = ndimage.binary_dilation(inside, plane, iterations=_SURROUNDINGS) & ~inside
         mean = np.abs(self.statistics.mean)
-        # a threshold above 0, because interpolation leaves small values near the edge
+        # the threshold is above 0, because interpolation leaves small values near the edge
         dark = mean[around] < _DARK * np.median(mean[inside])
         return bool(around.any()) and float(dark.mean()) > _MIN_DARK
 

@@ -44,7 +44,7 @@ class SeriesError(ValueError):
 
 @frozen
 class TemporalStatistics:
-    """Summary of a run by images on the acquired grid.
+    """Images that summarize the signal of a run over time, on its acquired grid.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ class _Change:
         # noise is estimated from all frequencies; the first eigenvalue belongs to the removed mean
         self._thermal = float(np.median(np.linalg.eigvalsh(grams[0])[1:]))
         signal = int((values > self._noise * self._thermal).sum())
-        # further components are rounding errors
+        # components beyond these limits would be rounding errors
         n_components = min(
             self._most,
             len(values) - 1,
@@ -313,7 +313,7 @@ def _slow_courses(count: int, tr: float) -> Array:
 
 
 def _without(slab: Array, regressors: Array) -> Array:
-    """Regress columns out of a slab (T, x, y)."""
+    """Regress time series out of a slab (T, x, y); `regressors` are orthonormal columns (T, K)."""
     if not regressors.shape[1]:
         return slab
     flat = slab.reshape(len(slab), -1)

@@ -18,9 +18,9 @@ from bids_sr.steps.figures.display_grids import percent_of
 
 MAX_CONTRASTS = 4
 _SCORED = ("ev", "r")
-"""Statistics printed beside maps above the Nyquist frequency, the preferred first; not used
-without a
-reference.
+"""Statistics printed beside maps above the Nyquist frequency, in order of preference.
+
+They are not printed if there is no reference.
 """
 _VALUES = ("evaluation",)
 """Table with all values."""
@@ -219,10 +219,11 @@ def draw_evaluation(
 
 
 def _draw_agreement(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
-    """Draw agreement with the measured halves: all bands of the first contrast, one of the others.
+    """Draw the agreement of each series with the measured halves of the run.
 
-    For contrasts other than the first, only detail above the Nyquist frequency is drawn. The
-    statistic is explained variance, or r if explained variance is undefined.
+    The figure of the first contrast contains all frequency bands, and the figure of the other
+    contrasts only detail above the Nyquist frequency. The statistic is explained variance, or r if
+    explained variance is undefined.
     """
     from bids_sr.figures.evaluation import agreement_figure, contrasts_figure, of_halves
 

@@ -49,9 +49,7 @@ def draw_training(log_file: Table, card_file: Facts, *, method_label: str = "") 
 def draw_volume_training(
     log_file: Table, card_file: Facts, *, series_name: str
 ) -> Iterator[Drawn]:
-    """Draw the training curve of a series that was trained on volumes of the run, and its model
-    card.
-    """
+    """Draw training curve and model card of a network that was trained on volumes of the run."""
     yield from _draw_training("volume", log_file, card_file, series_name)
 
 

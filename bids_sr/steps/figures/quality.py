@@ -73,8 +73,9 @@ def draw_quality(
 
 
 def _by_contrast(maps: Iterable[Derivative]) -> dict[str, dict[str, Derivative]]:
-    """Return maps by contrast and series, limited to the contrast of all conditions and the first
-    ones.
+    """Return maps by contrast and series, for at most `MAX_CONTRASTS` contrasts.
+
+    The contrast of all conditions is selected before the other contrasts.
     """
     by_contrast: dict[str, dict[str, Derivative]] = {}
     for image in maps:

@@ -40,19 +40,19 @@ class ShownMaps:
         return T_DISPLAY if any(stat == "t" for _, stat, _ in self.stats) else CC_DISPLAY
 
     def leading(self, judged: str) -> str:
-        """Return the contrast of the verdict, or else the contrast of all conditions or the first
-        one.
+        """Return the name of the contrast to show first, or "" if there are no maps.
 
-        `judged` is the contrast of the verdict's evidence, or "". "" is returned if there are no
-        maps.
+        This is the contrast of the verdict's evidence (`judged`, "" if there is none), otherwise
+        the contrast of all conditions, otherwise the first contrast.
         """
         mapped = list(dict.fromkeys(contrast for contrast, _, _ in self.stats))
         return next((name for name in (judged, "all", *mapped) if name in mapped), "")
 
 
 def sort_maps(maps: Iterable[Derivative]) -> ShownMaps:
-    """Sort maps by contrast, statistic or region, smoothing and series; maps in other spaces are
-    skipped.
+    """Sort maps by contrast, statistic or region, smoothing and series.
+
+    Maps in other spaces are skipped.
     """
     stats, regions = sorted_maps(maps)
     return ShownMaps(stats=stats, regions=regions)

@@ -82,12 +82,11 @@ def draw_output(
     *,
     n_dummy: int = 0,
 ) -> Iterator[Drawn]:
-    """Draw tSNR maps of the acquired and the super-resolved series, and a carpet plot of the
-    latter.
+    """Draw tSNR maps, and a carpet plot of the super-resolved series.
 
-    The super-resolved series is the best method of the verdict, or else the last of `series`.
-    `series` and `tsnr` contain the methods, or B-spline if there are none; `tsnr` also contains
-    raw.
+    The tSNR maps show the acquired and the super-resolved series. The super-resolved series is the
+    best method of the verdict, or else the last of `series`. `series` and `tsnr` contain the
+    methods, or B-spline if there are none; `tsnr` also contains raw.
     """
     from bids_sr.figures.maps import overlay_figure
     from bids_sr.figures.motion import carpet_figure, carpet_rows

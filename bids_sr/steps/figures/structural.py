@@ -356,8 +356,9 @@ def _input_series(series: Collection[str]) -> str:
 
 
 def _select_slice(mask: Array, held_out: Sequence[int]) -> int:
-    """Return the held-out slice closest to .6 of the brain's height; any slice if none was held
-    out.
+    """Return the held-out slice closest to .6 of the brain's height.
+
+    If no slice was held out, the closest of all slices is returned.
     """
     filled = np.flatnonzero(mask.any((0, 1)))
     target = filled[0] + 0.6 * (filled[-1] - filled[0])

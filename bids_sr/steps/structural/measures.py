@@ -148,7 +148,7 @@ def _class_images(
 ) -> list[Derivative]:
     """Return class labels of each series, and masks of white-matter hyperintensities.
 
-    `about` has the metadata that all sidecars share.
+    `common_metadata` contains the metadata that all sidecars share.
     """
     images = []
     for name, masks_by_class in classes["all"].items():
@@ -176,8 +176,9 @@ def _class_images(
 
 
 def _read_edited_mask(file: Path, grid: Volume) -> Array:
-    """Return an edited mask (3D, boolean); raise `UsageError` if it is not on the grid of the
-    scans.
+    """Return an edited mask of hyperintensities (3D, boolean).
+
+    `UsageError` is raised if the mask is not on the grid of the scans.
     """
     from bids_sr.io.fields_of_view import same_grid
     from bids_sr.io.nifti import load_image
@@ -300,7 +301,7 @@ def _measure_rows(
     by_fast: Mapping[str, Array] | None = None,
     seed: int,
 ) -> tuple[list[MetricRow], Array, dict[str, dict[str, dict[str, Array]]]]:
-    """Return all metric rows, the tissues of the measured scans, and classes.
+    """Return all metric rows, the tissues of the measured scans, and the classes of all series.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Structural scans as artifacts: one map per series and contrast.
+"""Structural scans as inputs and outputs of steps: one image per series and contrast.
 
 The entity `desc` of a scan is its series (measured, an interpolation or a method), and the suffix
 is the contrast. All scans of a head are on one grid, scaled to [0, 1], and 0 outside the mask.

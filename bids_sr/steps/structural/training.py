@@ -32,7 +32,9 @@ from bids_sr.steps.training import (
     training_work,
 )
 
-_TRAINING_S = (220.0, 400_000.0)  # s per million voxels of all contrasts, recipes fast and paper
+# processor time of training with the recipes fast and paper (s per million voxels of all
+# contrasts)
+_TRAINING_S = (220.0, 400_000.0)
 
 
 def _channels_text(method: str) -> str:
@@ -61,7 +63,7 @@ def describe_scan_network(training: TrainingSettings, *, of_others: bool) -> str
 def describe_networks_of_scans(
     training: TrainingSettings, folders: Sequence[Path], unfinished: int, *, of_others: bool
 ) -> str:
-    """Return methods text of networks trained on scans, from the folders of finished steps."""
+    """Return methods text of networks trained on scans, based on models of finished steps."""
     cards, sources = cards_in(training.method, folders)
     data = _training_scans(images_text(cards), of_others=of_others)
     text = describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
