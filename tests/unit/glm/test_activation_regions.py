@@ -36,24 +36,24 @@ def test_quarter_region_by_hand():
 
 def test_reliable_region_adds_voxels_by_t_until_the_expected_share_of_wrong_signs():
     t = np.array([[[2.0, 9.0, 5.0, 7.0, 3.0, 8.0]]])
-    wrong = np.array([[[0.3, 0.01, 0.02, 0.12, 0.14, 0.02]]])
+    wrong_sign = np.array([[[0.3, 0.01, 0.02, 0.12, 0.14, 0.02]]])
     active = np.ones(t.shape, dtype=bool)
     # means in the order of t: .01, .015, .05, .0425, .062, .102
-    region = reliable_region(t, wrong, active)
+    region = reliable_region(t, wrong_sign, active)
     assert region.ravel().tolist() == [False, True, True, True, False, True]
     # an uncertain voxel of high t is included if certain voxels follow
     certain = reliable_region(t, np.where(t == 9, 0.08, 0.01), active)
     assert certain.all()
     # voxels outside the active region are ignored
     active[..., 1] = False
-    region = reliable_region(t, np.where(t == 9, 0.5, wrong), active)
+    region = reliable_region(t, np.where(t == 9, 0.5, wrong_sign), active)
     assert region.ravel().tolist() == [False, False, False, False, False, True]
 
 
 def test_a_reliable_region_may_be_empty():
     t, active = np.arange(24.0).reshape(2, 3, 4), np.ones((2, 3, 4), dtype=bool)
-    for wrong, candidates in ((0.2, active), (0.01, ~active)):
-        reliable = reliable_region(t, np.full(t.shape, wrong), candidates)
+    for wrong_sign, candidates in ((0.2, active), (0.01, ~active)):
+        reliable = reliable_region(t, np.full(t.shape, wrong_sign), candidates)
         assert reliable.shape == t.shape
         assert reliable.dtype == bool
         assert not reliable.any()

@@ -75,7 +75,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture
 def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Change to a working directory in which interfaces of nipype write their files."""
+    """Change to a temporary working directory; interfaces of nipype write files there."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -101,7 +101,7 @@ def test_motion_outliers_equal_niworkflows(
     from niworkflows.interfaces.confounds import SpikeRegressors
 
     with SeriesReader(run.folder / "bold.nii") as reader:
-        ours, described = gather(
+        table, described = gather(
             reader,
             run.mask,
             run.table[list(MOTION)],
@@ -110,7 +110,7 @@ def test_motion_outliers_equal_niworkflows(
             fd_mm=fd_mm,
             std_dvars=std_dvars,
         )
-    ours[["framewise_displacement", "std_dvars"]].to_csv(
+    table[["framewise_displacement", "std_dvars"]].to_csv(
         workdir / "base.tsv", sep="\t", index=False, na_rep="n/a"
     )
     spikes = SpikeRegressors(
@@ -120,12 +120,12 @@ def test_motion_outliers_equal_niworkflows(
         expected = pd.read_csv(spikes.run().outputs.confounds_file, sep="\t")
     except pd.errors.EmptyDataError:  # no volume is a motion outlier
         expected = pd.DataFrame()
-    names = [name for name in ours if name.startswith("motion_outlier")]
+    names = [name for name in table if name.startswith("motion_outlier")]
     assert names == list(expected)
     assert bool(names) == (fd_mm < 99)
     assert all(f"{fd_mm:g} mm" in described[name]["Description"] for name in names)
     for name in names:
-        np.testing.assert_array_equal(ours[name], expected[name])
+        np.testing.assert_array_equal(table[name], expected[name])
 
 
 def test_fd_and_dvars_equal_nipype(
@@ -212,8 +212,8 @@ def _compcor(
     )
 
 
-def _absolute_correlation(ours: np.ndarray, expected: np.ndarray) -> float:
-    return float(abs(np.corrcoef(ours, expected)[0, 1]))
+def _absolute_correlation(ours_column: np.ndarray, expected: np.ndarray) -> float:
+    return float(abs(np.corrcoef(ours_column, expected)[0, 1]))
 
 
 def test_cosines_equal_nipype_plus_one_slower_than_the_cutoff(run: Run, workdir: Path) -> None:

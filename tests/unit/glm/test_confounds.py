@@ -48,11 +48,11 @@ def test_rms_displacement_is_the_mean_over_a_ball() -> None:
     rng = np.random.default_rng(0)
     points = rng.uniform(-80, 80, (200_000, 3))
     points = points[(points**2).sum(axis=1) <= 80**2] + center
-    moved = points @ turn[:3, :3].T + turn[:3, 3]
+    rotated = points @ turn[:3, :3].T + turn[:3, 3]
     rmsd = rms_displacement(matrices, center)
     assert np.isnan(rmsd[0])
     np.testing.assert_allclose(
-        rmsd[1:], [3.0, np.sqrt(((moved - points) ** 2).sum(axis=1).mean())], rtol=2e-3
+        rmsd[1:], [3.0, np.sqrt(((rotated - points) ** 2).sum(axis=1).mean())], rtol=2e-3
     )
 
 
@@ -252,9 +252,9 @@ def test_components_read_only_the_rows_of_their_mask(
     values: list[int] = []
     read = SeriesReader._read
 
-    def counted(self: SeriesReader, stream: object, count: int, *rest: object) -> np.ndarray:
+    def counted(self: SeriesReader, stream: object, count: int, *arguments: object) -> np.ndarray:
         values.append(count)
-        return read(self, stream, count, *rest)
+        return read(self, stream, count, *arguments)
 
     monkeypatch.setattr(SeriesReader, "_read", counted)
     with SeriesReader(tmp_path / "a.nii") as reader:

@@ -28,13 +28,13 @@ def test_the_task_correlates_by_1_with_itself_at_any_scale_offset_and_slope(low_
 def test_scale_and_offset_do_not_matter(scale, offset, seed):
     noise = np.random.default_rng(seed).standard_normal((120, 3))
     filtered = temporal_filter(120, 2.0, 0.1)
-    plain = cross_correlation(TASK + noise, TASK, filtered)
+    expected = cross_correlation(TASK + noise, TASK, filtered)
     np.testing.assert_allclose(
-        cross_correlation(scale * (TASK + noise) + offset, TASK, filtered), plain, atol=1e-6
+        cross_correlation(scale * (TASK + noise) + offset, TASK, filtered), expected, atol=1e-6
     )
 
 
-def applied(basis: tuple, signals: np.ndarray) -> np.ndarray:
+def apply_filter(basis: tuple, signals: np.ndarray) -> np.ndarray:
     trend, band = basis
     detrended = signals - trend @ (trend.T @ signals)
     return detrended if band is None else band @ (band.T @ detrended)
@@ -43,7 +43,7 @@ def applied(basis: tuple, signals: np.ndarray) -> np.ndarray:
 def test_correlation_equals_pearson_of_filtered_time_series():
     time_series = np.random.default_rng(3).standard_normal((120, 5)) + TASK
     filtered = temporal_filter(120, 2.0, 0.08)
-    x, y = applied(filtered, TASK)[:, 0], applied(filtered, time_series)
+    x, y = apply_filter(filtered, TASK)[:, 0], apply_filter(filtered, time_series)
     expected = [np.corrcoef(x, y[:, i])[0, 1] for i in range(5)]
     np.testing.assert_allclose(
         cross_correlation(time_series, TASK, filtered)[0], expected, atol=1e-10
@@ -55,8 +55,8 @@ def test_low_pass_keeps_slow_and_removes_fast_cosines():
     phase = np.pi / 200 * (np.arange(200) + 0.5)
     slow, fast = np.cos(4 * phase)[:, None], np.cos(60 * phase)[:, None]  # .02 and .3 Hz
     # even cosines have no slope
-    np.testing.assert_allclose(applied(filtered, slow), slow, atol=1e-9)
-    np.testing.assert_allclose(applied(filtered, fast), 0, atol=1e-9)
+    np.testing.assert_allclose(apply_filter(filtered, slow), slow, atol=1e-9)
+    np.testing.assert_allclose(apply_filter(filtered, fast), 0, atol=1e-9)
 
 
 def test_without_low_pass_series_are_only_detrended():
@@ -68,7 +68,7 @@ def test_without_low_pass_series_are_only_detrended():
     )
     for low_pass in (None, 0.0, 0.25, 9.0):
         np.testing.assert_allclose(
-            applied(temporal_filter(90, 2.0, low_pass), time_series), expected, atol=1e-10
+            apply_filter(temporal_filter(90, 2.0, low_pass), time_series), expected, atol=1e-10
         )
 
 

@@ -147,14 +147,14 @@ def test_displacement_is_modulo_the_slice(shift: float, expected: float) -> None
 
 
 def test_fused_score_must_exceed_every_control() -> None:
-    good = fusion_gate.GateResult(
+    passing = fusion_gate.GateResult(
         fused=0.5, first=0.2, second=0.3, undisplaced=0.1, opposite=-0.1, mirrored=0.4
     )
-    assert good.passed
+    assert passing.passed
     for control in ("first", "second", "undisplaced", "opposite"):
-        assert not replace(good, **{control: 0.46}).passed
-    assert not replace(good, mirrored=0.51).passed
-    assert not replace(good, fused=0.04, first=-1, second=-1, mirrored=-1).passed
+        assert not replace(passing, **{control: 0.46}).passed
+    assert not replace(passing, mirrored=0.51).passed
+    assert not replace(passing, fused=0.04, first=-1, second=-1, mirrored=-1).passed
 
 
 def test_runs_are_linked_through_intermediate_runs() -> None:

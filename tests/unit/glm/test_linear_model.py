@@ -123,20 +123,20 @@ def test_voxels_are_fit_with_the_noise_model_of_their_group():
     task_design = design(60)
     vector = contrast_vector(task_design, "a", {"a": 1.0})[None]
     time_series = 100 + ar_noise(np.random.default_rng(3), 60, 6, 0.3)
-    both = NoiseModel.shared(
+    noise = NoiseModel.shared(
         labels=np.array([0, 1, 0, 1, 1, 0]),
         rho=np.array([[0.6, 0.3], [0.1, 0.0]]),
         spread=np.zeros((2, 2, 2)),
     )
-    mixed = ContrastModel(task_design.matrix, vector, both).fit(time_series)["t"][0]
-    for group, rho in enumerate(both.rho):
-        single_group = ContrastModel(task_design.matrix, vector, exact_noise(rho, 6)).fit(
-            time_series
-        )["t"][0]
-        np.testing.assert_allclose(mixed[both.labels == group], single_group[both.labels == group])
-        assert (np.abs(mixed - single_group)[both.labels != group] > 1e-3).all()
+    mixed = ContrastModel(task_design.matrix, vector, noise).fit(time_series)["t"][0]
+    for group, rho in enumerate(noise.rho):
+        single = ContrastModel(task_design.matrix, vector, exact_noise(rho, 6)).fit(time_series)[
+            "t"
+        ][0]
+        np.testing.assert_allclose(mixed[noise.labels == group], single[noise.labels == group])
+        assert (np.abs(mixed - single)[noise.labels != group] > 1e-3).all()
     with pytest.raises(ValueError, match="noise was estimated for 6 voxels"):
-        ContrastModel(task_design.matrix, vector, both).fit(time_series[:, :4])
+        ContrastModel(task_design.matrix, vector, noise).fit(time_series[:, :4])
 
 
 def test_whitening_calibrates_null_statistics():

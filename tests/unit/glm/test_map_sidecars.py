@@ -32,14 +32,14 @@ def test_the_sidecar_states_whether_the_map_includes_the_reconstruction_error(se
 
 
 def test_numbers_in_texts_equal_benchmark_results():
-    wrong = [
+    percentages = [
         100 * row["bspline"]
         for row in rows_of("posterior_regions")
         if (row["sbl"], row["contrast"], row["region"]) == ("blind", "all", "fdr")
     ]
     low, high = map(int, re.search(r"(\d+) to (\d+) %", NO_ERROR).groups())
-    assert (low, high) == (round(min(wrong)), round(max(wrong)))
-    assert f"{len(wrong)} runs" in NO_ERROR
+    assert (low, high) == (round(min(percentages)), round(max(percentages)))
+    assert f"{len(percentages)} runs" in NO_ERROR
     ratios = [
         row["rms error / SD"]
         for row in rows_of("posterior_foreign")

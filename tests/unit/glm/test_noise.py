@@ -200,8 +200,8 @@ def test_a_lattice_is_continuous_in_the_ratios(order, count):
     rng = np.random.default_rng(order)
     slopes = rng.normal(size=(order, order)) * np.geomspace(0.1, 0.01, order)
     ratios = slopes @ rng.standard_normal((order, count))
-    moved = ratios + 1e-8 * rng.standard_normal(ratios.shape)
-    before, after = (mixed_ratios(_lattice(values)) for values in (ratios, moved))
+    perturbed = ratios + 1e-8 * rng.standard_normal(ratios.shape)
+    before, after = (mixed_ratios(_lattice(values)) for values in (ratios, perturbed))
     assert np.abs(after - before).max() < 1e-6
 
 
@@ -220,9 +220,9 @@ def test_maps_do_not_depend_on_rounding(size):
         return ContrastModel(columns, np.eye(5)[-1:], noise).fit(signals)
 
     before = maps(values, matrix)
-    moved = [(values + 1e-4 * rng.standard_normal(values.shape), matrix) for _ in range(4)]
-    moved.append((values, matrix + 1e-8 * rng.standard_normal(matrix.shape) * [0, 1, 1, 1, 1]))
-    for signals, columns in moved:
+    perturbed = [(values + 1e-4 * rng.standard_normal(values.shape), matrix) for _ in range(4)]
+    perturbed.append((values, matrix + 1e-8 * rng.standard_normal(matrix.shape) * [0, 1, 1, 1, 1]))
+    for signals, columns in perturbed:
         after = maps(signals, columns)
         for stat in ("effect", "variance", "t", "z"):
             change = np.abs(after[stat] - before[stat]).max() / before[stat].std()

@@ -63,10 +63,10 @@ def test_displaced_slices_recover_the_thin_effect(prior_sd: Float, effect: Float
 
 
 def test_a_third_run_at_other_positions_adds_detail(prior_sd: Float, effect: Float) -> None:
-    two = [first_run(effect), further_run(effect, ACQUIRED + 0.3, ACQUIRED + 0.3)]
+    runs = [first_run(effect), further_run(effect, ACQUIRED + 0.3, ACQUIRED + 0.3)]
     third = further_run(effect, ACQUIRED + 0.9, ACQUIRED + 0.9, seed=4)
-    gain = explained(fuse_slices([*two, third], prior_sd, COLUMNS), effect) - explained(
-        fuse_slices(two, prior_sd, COLUMNS), effect
+    gain = explained(fuse_slices([*runs, third], prior_sd, COLUMNS), effect) - explained(
+        fuse_slices(runs, prior_sd, COLUMNS), effect
     )
     assert gain > 0.02
 
@@ -83,20 +83,21 @@ def test_undisplaced_slices_add_no_detail(prior_sd: Float, effect: Float) -> Non
 def test_displacement_of_wrong_sign_is_worse_than_the_spline(
     prior_sd: Float, effect: Float
 ) -> None:
-    reference, wrong = first_run(effect), further_run(effect, DISPLACED, ACQUIRED - 0.8)
-    fused = fuse_slices([reference, wrong], prior_sd, COLUMNS)
+    reference, mirrored_run = first_run(effect), further_run(effect, DISPLACED, ACQUIRED - 0.8)
+    fused = fuse_slices([reference, mirrored_run], prior_sd, COLUMNS)
     spline = slice_fusion.interpolate_thin(reference.effects[0])
     assert explained(fused, effect) < explained(spline, effect) - 0.05
 
 
 def test_the_order_of_further_runs_does_not_matter(prior_sd: Float, effect: Float) -> None:
     reference = first_run(effect)
-    further = [
+    later_runs = [
         further_run(effect, ACQUIRED + d, ACQUIRED + d, seed=5 + k)
         for k, d in enumerate((0.5, -0.8))
     ]
     forward, backward = (
-        fuse_slices([reference, *order], prior_sd, COLUMNS) for order in (further, further[::-1])
+        fuse_slices([reference, *order], prior_sd, COLUMNS)
+        for order in (later_runs, later_runs[::-1])
     )
     np.testing.assert_allclose(forward, backward, atol=1e-9)
 
@@ -183,9 +184,9 @@ def test_a_rotated_plane_is_sampled_within_its_slices() -> None:
 
 def test_a_slice_outside_the_grid_has_no_influence(prior_sd: Float, effect: Float) -> None:
     reference, second_run = first_run(effect), further_run(effect, DISPLACED, DISPLACED)
-    changed = second_run.effects.copy()
-    changed[..., -1] += 100.0  # the slice ends 0.8 thin slices outside the grid
-    modified_run = SlicedEffects(effects=changed, positions=DISPLACED, relative_noise=0.02)
+    effects = second_run.effects.copy()
+    effects[..., -1] += 100.0  # the slice ends 0.8 thin slices outside the grid
+    modified_run = SlicedEffects(effects=effects, positions=DISPLACED, relative_noise=0.02)
     np.testing.assert_allclose(
         fuse_slices([reference, modified_run], prior_sd, COLUMNS),
         fuse_slices([reference, second_run], prior_sd, COLUMNS),
@@ -246,7 +247,7 @@ def test_slices_in_another_orientation_are_rejected() -> None:
 def test_several_effects_are_fused_independently(prior_sd: Float, effect: Float) -> None:
     reference, second_run = first_run(effect), further_run(effect, DISPLACED, DISPLACED)
     flipped = first_run(effect[::-1]), further_run(effect[::-1], DISPLACED, DISPLACED)
-    both = [
+    stacked_runs = [
         SlicedEffects(
             effects=np.concatenate([first.effects, second.effects]),
             positions=first.positions,
@@ -254,6 +255,6 @@ def test_several_effects_are_fused_independently(prior_sd: Float, effect: Float)
         )
         for first, second in zip((reference, second_run), flipped, strict=True)
     ]
-    fused = fuse_slices(both, prior_sd, COLUMNS)
+    fused = fuse_slices(stacked_runs, prior_sd, COLUMNS)
     np.testing.assert_allclose(fused[:1], fuse_slices([reference, second_run], prior_sd, COLUMNS))
     np.testing.assert_allclose(fused[1:], fuse_slices(flipped, prior_sd, COLUMNS))

@@ -94,14 +94,14 @@ def test_white_noise_yields_ordinary_least_squares_of_the_uncensored_volumes():
     table = add_time_columns(TimeModel(fd_censor=0.5))
     mask = kept_volumes(table, N)
     design = build_task_design(table)
-    plain = build_task_design(head_motion())
+    uncensored_design = build_task_design(head_motion())
     assert design.censored == SPIKES
-    assert design.dof == mask.sum() - np.linalg.matrix_rank(plain.matrix[mask])
+    assert design.dof == mask.sum() - np.linalg.matrix_rank(uncensored_design.matrix[mask])
     signals = np.random.default_rng(1).standard_normal((N, 6)) + 100
     signals[~mask] += 1e3
     weights = np.eye(len(design.columns))[:1]
     maps = ContrastModel(design.matrix, weights, NoiseModel.white(6)).fit(signals)
-    x, y = plain.matrix[mask], signals[mask]
+    x, y = uncensored_design.matrix[mask], signals[mask]
     beta, *_ = np.linalg.lstsq(x, y, rcond=None)
     variance = ((y - x @ beta) ** 2).sum(axis=0) / design.dof
     np.testing.assert_allclose(maps["effect"][0], beta[0], rtol=1e-8)
@@ -114,12 +114,12 @@ def test_autoregressive_noise_yields_generalized_least_squares_of_the_uncensored
     """The covariance of uncensored volumes keeps their distance in time across a gap."""
     table = add_time_columns(TimeModel(fd_censor=0.5))
     mask = kept_volumes(table, N)
-    design, plain = build_task_design(table), build_task_design(head_motion())
+    design, uncensored_design = build_task_design(table), build_task_design(head_motion())
     noise = NoiseModel.shared(np.zeros(3, dtype=np.intp), np.array([[0.6]]), np.zeros((1, 1, 1)))
     signals = np.random.default_rng(2).standard_normal((N, 3)) + 50
     maps = ContrastModel(design.matrix, np.eye(len(design.columns))[:1], noise).fit(signals)
     inverse = np.linalg.inv(toeplitz(0.6 ** np.arange(N))[np.ix_(mask, mask)])
-    x, y = plain.matrix[mask], signals[mask]
+    x, y = uncensored_design.matrix[mask], signals[mask]
     information = x.T @ inverse @ x
     beta = np.linalg.solve(information, x.T @ inverse @ y)
     residuals = y - x @ beta
@@ -142,9 +142,9 @@ def test_correlation_equals_nilearn_with_a_sample_mask():
     )
     stop = table[[name for name in table if name.startswith("band_stop")]].to_numpy()
     nuisance = np.column_stack([np.linspace(-1, 1, N), stop])
-    both = np.column_stack([seed, time_series])
+    seed_and_series = np.column_stack([seed, time_series])
     cleaned = clean(
-        both,
+        seed_and_series,
         confounds=nuisance,
         sample_mask=np.flatnonzero(mask),
         detrend=False,
@@ -166,9 +166,9 @@ def test_low_pass_of_the_correlation_applies_to_the_uncensored_volumes():
     order = np.arange(1, N)
     fast = np.cos(np.pi * np.outer(np.arange(N) + 0.5, order[order / (2 * N * TR) > 0.1]) / N)
     nuisance = np.column_stack([np.ones(N), np.arange(N), fast])[mask]
-    both = np.column_stack([task_signal, time_series])[mask]
-    both = both - nuisance @ np.linalg.lstsq(nuisance, both, rcond=None)[0]
-    np.testing.assert_allclose(correlation[0], np.corrcoef(both.T)[0, 1:], atol=1e-9)
+    columns = np.column_stack([task_signal, time_series])[mask]
+    columns = columns - nuisance @ np.linalg.lstsq(nuisance, columns, rcond=None)[0]
+    np.testing.assert_allclose(correlation[0], np.corrcoef(columns.T)[0, 1:], atol=1e-9)
 
 
 def test_a_pass_band_costs_the_degrees_of_freedom_of_the_frequencies_it_removes():
@@ -194,8 +194,8 @@ def test_legendre_polynomials_span_the_powers_of_time():
     assert columns.shape == (N, 4)
     assert not columns[:5].any()
     powers = np.vander(np.linspace(-1, 1, N - 5), 5)
-    both = np.column_stack([np.ones(N - 5), columns[5:]])
-    assert np.linalg.matrix_rank(np.hstack([powers, both])) == 5
+    polynomials = np.column_stack([np.ones(N - 5), columns[5:]])
+    assert np.linalg.matrix_rank(np.hstack([powers, polynomials])) == 5
     grams = columns[5:].T @ columns[5:] / (N - 5)
     np.testing.assert_allclose(np.diag(grams), 1 / (2 * np.arange(1, 5) + 1), atol=0.06)
 
@@ -257,11 +257,11 @@ def test_block_weights_ignore_censored_volumes_and_mostly_censored_blocks_are_no
     assert [block.used for block in design.blocks] == [True, False, True, True]
     assert design.blocks[1].share < 0.5
     np.testing.assert_allclose(design.weights[~mask], 0, atol=1e-9)
-    plain = block_design(task(), confounds=motion, n_volumes=N, tr=TR, min_share=0)
+    uncensored_design = block_design(task(), confounds=motion, n_volumes=N, tr=TR, min_share=0)
     np.testing.assert_allclose(
-        design.weights[mask], np.linalg.pinv(plain.matrix[mask])[:4].T, atol=1e-9
+        design.weights[mask], np.linalg.pinv(uncensored_design.matrix[mask])[:4].T, atol=1e-9
     )
-    assert design.dof == mask.sum() - np.linalg.matrix_rank(plain.matrix[mask])
+    assert design.dof == mask.sum() - np.linalg.matrix_rank(uncensored_design.matrix[mask])
 
 
 def test_seeds_have_no_value_in_censored_volumes_and_segments_are_centered_without_them():
@@ -279,9 +279,9 @@ def test_seeds_have_no_value_in_censored_volumes_and_segments_are_centered_witho
     nuisance = design.matrix[:, 1:]
     cleaned = without(measured, nuisance, 0, design.censored)
     assert cleaned["s"].isna().to_numpy().tolist() == (~mask).tolist()
-    plain = nuisance[mask][:, [not c.startswith("censored") for c in design.columns[1:]]]
+    uncensored = nuisance[mask][:, [not c.startswith("censored") for c in design.columns[1:]]]
     values = measured["s"].to_numpy()[mask]
-    expected = values - plain @ np.linalg.lstsq(plain, values, rcond=None)[0]
+    expected = values - uncensored @ np.linalg.lstsq(uncensored, values, rcond=None)[0]
     np.testing.assert_allclose(cleaned["s"][mask], expected, atol=1e-8)
     part = within(cleaned["s"].to_numpy(), TR, 20.0, 60.0)
     assert part[10:40].sum() == pytest.approx(0, abs=1e-9)
@@ -341,6 +341,6 @@ def test_options_are_parsed_into_a_time_model():
     )
     assert time_model(None, None, (), "cosine") == TimeModel()
     assert TimeModel().rules == ""
-    both = TimeModel(fd_censor=0.5, enorm_censor=0.3)
-    assert "above 0.5 mm or" in both.rules
-    assert "at least 0.3" in both.rules
+    model = TimeModel(fd_censor=0.5, enorm_censor=0.3)
+    assert "above 0.5 mm or" in model.rules
+    assert "at least 0.3" in model.rules

@@ -44,8 +44,8 @@ def test_width_of_smoothing_is_in_mm_on_unequal_voxels():
     spread = smooth(point, zooms, width)
     assert spread.sum() == pytest.approx(1.0, abs=1e-3)
     for axis, (zoom, center) in enumerate(zip(zooms, (20, 15, 10), strict=True)):
-        along = spread.sum(axis=tuple(a for a in range(3) if a != axis))
-        variance = (along * ((np.arange(len(along)) - center) * zoom) ** 2).sum()
+        profile = spread.sum(axis=tuple(a for a in range(3) if a != axis))
+        variance = (profile * ((np.arange(len(profile)) - center) * zoom) ** 2).sum()
         assert np.sqrt(8 * np.log(2) * variance) == pytest.approx(width, rel=0.01)
 
 

@@ -205,8 +205,8 @@ def test_tasks_without_reference_data_are_named() -> None:
 
 def test_reasons_why_a_task_was_not_assessed() -> None:
     by_series = {"zerofill": by_participant([0.1, 0.2]), "srgan": by_participant([0.1, 0.2])}
-    applied = {"series": "sbl", "statistic": "verdict_applied"}
-    flags = pd.DataFrame([applied | {"task": task} for task in ("tap", "tap", "tapping")])
+    flag = {"series": "sbl", "statistic": "verdict_applied"}
+    flags = pd.DataFrame([flag | {"task": task} for task in ("tap", "tap", "tapping")])
     values = values_of(by_series)
     reason = why_not_assessed("tap", values, flags, "sbl")
     assert reason == "sbl was not applied in 2 runs (it was zero filled)"

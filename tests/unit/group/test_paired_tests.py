@@ -60,9 +60,9 @@ def test_wilcoxon_with_ties_and_zeros_equals_the_permutation_distribution(
 ) -> None:
     d = np.array(values, dtype=float)
     test = paired_tests.signed_rank(d)
-    used = d[d != 0]
-    assert test["n_nonzero"] == len(used)
-    assert test["p_wilcoxon"] == pytest.approx(by_enumeration(used) if len(used) else 1.0)
+    nonzero = d[d != 0]
+    assert test["n_nonzero"] == len(nonzero)
+    assert test["p_wilcoxon"] == pytest.approx(by_enumeration(nonzero) if len(nonzero) else 1.0)
     assert test["p_wilcoxon"] >= test["p_smallest"] - 1e-12
 
 

@@ -206,10 +206,10 @@ def test_published_values_are_next_to_ours(tmp_path: Path) -> None:
     cells = re.findall(r"<tr>(.*?)</tr>", text)
     assert "83.37 (42.31–119.68)" in text
     assert ".490 (.361–.589)" in text
-    ours = next(row for row in cells if "<th scope='row'>sbl" in row)
-    assert "73.5 (71.8–75.2)" in ours
-    assert "defined in 7 of 8" in ours
-    assert ".008" in ours
+    our_row = next(row for row in cells if "<th scope='row'>sbl" in row)
+    assert "73.5 (71.8–75.2)" in our_row
+    assert "defined in 7 of 8" in our_row
+    assert ".008" in our_row
 
 
 def test_all_keys_cited_in_the_methods_are_in_the_bibliography() -> None:

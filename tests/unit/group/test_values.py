@@ -334,13 +334,13 @@ def test_the_table_of_published_values_has_our_values_next_to_them(tmp_path: Pat
         "Dice": {"dice"},
     }
     text = paper_html(paper, METHODS)
-    ours = [
+    rows = [
         line.split("</t")
         for line in text.split("<tr>")
         if "scope='row'>" in line and "paper:" not in line
     ]
-    assert [line[0].rpartition(">")[2] for line in ours] == ["acquired", "bspline", "sbl"]
-    raw, _, sbl = ([cell.rpartition("<td>")[2] for cell in line] for line in ours)
+    assert [line[0].rpartition(">")[2] for line in rows] == ["acquired", "bspline", "sbl"]
+    raw, _, sbl = ([cell.rpartition("<td>")[2] for cell in line] for line in rows)
     assert (sbl[2], sbl[3], sbl[5][:4]) == ("73.5 (71.8–75.2)", ".008", "88.5")
     assert sbl[8] == "0.4 (0.4–0.4)<br><small>defined in 7 of 8 participants</small>"
     assert raw[3] == "–"  # the acquired series against itself

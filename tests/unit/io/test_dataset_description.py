@@ -85,8 +85,8 @@ def test_name_and_readme_state_runs_to_which_the_method_was_not_applied(raw, tmp
     """Datasets of baselines are not called super-resolved."""
     out, root = tmp_path / "out", dataset_of(tmp_path / "out", "sbl")
 
-    def name_and_readme(**applied: bool) -> tuple[str, str]:
-        for run, value in applied.items():
+    def name_and_readme(**applied_by_run: bool) -> tuple[str, str]:
+        for run, value in applied_by_run.items():
             for space in ("", "space-T1w_"):
                 path = root / f"sub-01/func/sub-01_task-{run}_{space}desc-preproc_bold.json"
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -80,8 +80,8 @@ def test_files_of_the_run_from_earlier_calls_are_moved(tmp_path: Path, directory
     assert {run: set(names) for run, names in set_aside_names.items()} == {
         RUN: {Path(name).name for name in OLD}
     }
-    moved = {str(EARLIER / name) for name in (*OLD, *OLD_SIDECARS)}
-    assert files(out) == {*NEW, *SIDECARS, *OTHERS} | moved
+    earlier_files = {str(EARLIER / name) for name in (*OLD, *OLD_SIDECARS)}
+    assert files(out) == {*NEW, *SIDECARS, *OTHERS} | earlier_files
     assert all((out / EARLIER / name).read_text() == name for name in OLD)
     assert files(work) == set(current_figures)
     assert (tmp_path / raw[0]).exists()

@@ -279,8 +279,8 @@ def test_large_series_are_stored_in_half_precision_of_changes(tmp_path, monkeypa
     assert (np.abs(stored - values) <= 1e-3 * change + 2e-4).all()
     copy_series(path, tmp_path / "plain.nii")
     np.testing.assert_array_equal(nib.load(tmp_path / "plain.nii").get_fdata(), stored)
-    with SeriesReader(path) as reader, SeriesReader(tmp_path / "plain.nii") as plain:
-        (lowest, highest), (low, high) = reader.extent(), plain.extent()
+    with SeriesReader(path) as reader, SeriesReader(tmp_path / "plain.nii") as copy:
+        (lowest, highest), (low, high) = reader.extent(), copy.extent()
     assert (low, high) == (0, stored.max())
     assert -2 < lowest <= low < high <= highest < 1.002 * high
     compress_series(path, tmp_path / "packed.nii.gz", dtype="int16")
