@@ -14,7 +14,7 @@ N_VOLUMES, EFFECT = 120, 3.0
 
 
 def series_of(onsets: list[float], duration: float, tr: float, moments: np.ndarray) -> np.ndarray:
-    """Simulate the response of slices acquired at some moments of a volume, (slices, T)."""
+    """Simulate the response of slices acquired at given times within a volume, (slices, T)."""
     fine = np.arange(0, N_VOLUMES * tr + 30, 0.05)
     timing = np.array([(onset, duration, 1.0) for onset in onsets]).T
     response = compute_regressor(timing, "spm", fine, oversampling=1, min_onset=-24)[0][:, 0]

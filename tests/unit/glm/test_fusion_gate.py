@@ -20,19 +20,19 @@ DISPLACED = ACQUIRED + 0.8  # thin slices, 0.4 of a thick slice
 
 @pytest.fixture(scope="module")
 def prior_sd() -> Float:
-    """Prior SD that varies between thin slices."""
+    """Return a prior SD that varies between thin slices."""
     return np.exp(np.random.default_rng(0).normal(0, 1, SHAPE))
 
 
 @pytest.fixture(scope="module")
 def effect(prior_sd: Float) -> Float:
-    """Effect in thin slices, drawn from the prior."""
+    """Return an effect in thin slices, sampled from the prior."""
     root = np.linalg.cholesky(slice_fusion.slice_correlation(N_THIN) + 1e-9 * np.eye(N_THIN))
     return prior_sd * (np.random.default_rng(1).normal(size=SHAPE) @ root.T)
 
 
 def acquire(effect: Array, positions: Array, seed: int) -> Float:
-    """Return thick slices of an effect at positions (X, Y, m), with a little noise."""
+    """Return thick slices of an effect at positions (X, Y, m), with low noise."""
     thick = (slice_fusion.slice_profiles(positions, N_THIN) @ effect[..., None])[..., 0]
     return thick + 0.05 * thick.std() * np.random.default_rng(seed).normal(size=thick.shape)
 

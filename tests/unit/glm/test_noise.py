@@ -55,7 +55,7 @@ def test_homogeneous_noise_is_estimated_without_bias_and_pooled(n):
     noise = estimate(100 + ar_series(n, np.full(COUNT, 0.4)))
     mean = noise.mixed(noise.rho).mean(axis=0)
     # 2048 voxels with an SD of .2 in 60 volumes: .005 in the mean; twice as much with the
-    # frequencies that the design removes
+    # variation that the design absorbs
     np.testing.assert_allclose(mean[:3], 0.4 ** np.arange(1, 4), atol=0.02)
     assert noise.mixed(noise.rho)[:, 0].std() < 0.05
 

@@ -16,13 +16,13 @@ DISPLACED = ACQUIRED + 0.8  # thin slices, 0.4 of a thick slice
 
 @pytest.fixture(scope="module")
 def prior_sd() -> Float:
-    """Prior SD that varies between thin slices."""
+    """Return a prior SD that varies between thin slices."""
     return np.exp(np.random.default_rng(0).normal(0, 1, SHAPE))
 
 
 @pytest.fixture(scope="module")
 def effect(prior_sd: Float) -> Float:
-    """Effect in thin slices, drawn from the prior."""
+    """Return an effect in thin slices, sampled from the prior."""
     root = np.linalg.cholesky(slice_fusion.slice_correlation(N_THIN) + 1e-9 * np.eye(N_THIN))
     return prior_sd * (np.random.default_rng(1).normal(size=SHAPE) @ root.T)
 
@@ -41,14 +41,14 @@ def further_run(effect: Array, true: Array, assumed: Array, seed: int = 3) -> Sl
 
 
 def first_run(effect: Array) -> SlicedEffects:
-    """Return the first run, with little noise."""
+    """Return the first run, with low noise."""
     return SlicedEffects(
         effects=acquire(effect, ACQUIRED)[None], positions=ACQUIRED, relative_noise=0.02
     )
 
 
 def explained(estimate: Array, effect: Array) -> float:
-    """Return the explained variance of an effect."""
+    """Return the share of the variance of an effect that an estimate explains."""
     return float(1 - ((estimate.reshape(effect.shape) - effect) ** 2).sum() / (effect**2).sum())
 
 

@@ -132,8 +132,8 @@ def test_censored_volumes_enter_neither_tsnr_nor_smoothness():
     residuals = rows - trend @ np.linalg.lstsq(trend, rows, rcond=None)[0]
     noise = np.sqrt((residuals**2).sum(0) / (56 - 3))
     np.testing.assert_allclose(quality.noise[mask], noise, rtol=1e-2)
-    unmasked_quality = series_quality(spoiled, mask, zooms, n_volumes=60)
-    assert np.median(unmasked_quality.tsnr[mask]) < 0.5 * np.median(quality.tsnr[mask])
+    quality_without_censoring = series_quality(spoiled, mask, zooms, n_volumes=60)
+    assert np.median(quality_without_censoring.tsnr[mask]) < 0.5 * np.median(quality.tsnr[mask])
 
 
 def test_quality_does_not_depend_on_the_number_of_volumes_per_chunk():
@@ -195,7 +195,7 @@ def test_maps_do_not_depend_on_the_block_size(series, tmp_path):
 
 
 def test_memory_of_maps_is_proportional_to_the_mask(series, tmp_path):
-    """A typical run has 13 contrasts of 3 million voxels, most of them outside the brain."""
+    """Runs can have 13 contrasts of 3 million voxels, most of them outside the brain."""
     mask = np.zeros((9, 8, 5), dtype=bool)
     mask[3:5, 3:5, 2] = True
     activation_settings = ActivationSettings(tr=2.0, confound_names=())
@@ -260,8 +260,8 @@ def test_maps_of_series_stored_in_half_precision_agree(series, tmp_path, monkeyp
     def compute_maps(file):
         with SeriesReader(file) as reader:
             mask = np.ones(reader.shape[:3], bool)
-            found = map_activation(reader, mask, EVENTS, contrasts, settings, scratch=tmp_path)
-        return {width: activation.maps for width, activation in found.items()}
+            results = map_activation(reader, mask, EVENTS, contrasts, settings, scratch=tmp_path)
+        return {width: activation.maps for width, activation in results.items()}
 
     expected = compute_maps(series)
     monkeypatch.setattr(nifti, "LARGE", 0)

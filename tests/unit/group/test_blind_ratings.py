@@ -44,7 +44,7 @@ def rate(*arguments: object) -> int:
 
 
 def fill(kit: Path, sheet: Path, scores: dict[str, float]) -> Path:
-    """Rate each picture of a kit by the score of its series."""
+    """Rate the pictures of a kit with a constant score per series."""
     key = read_key(kit)
     lines = [f"{code}\t{scores[entry['series']]}" for code, entry in key.items()]
     sheet.write_text("code\trating\n" + "\n".join(lines) + "\n")

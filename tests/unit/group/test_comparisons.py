@@ -103,7 +103,7 @@ def test_the_primary_comparison_comes_first_and_all_others_are_exploratory(
 
 
 def test_six_participants_can_be_enough_and_five_cannot() -> None:
-    """One primary comparison can be significant with six participants, five with Holm cannot."""
+    """Without Holm correction over five references, six participants can reach significance."""
 
     def comparison_of(n: int) -> Any:
         values = [0.2 + 0.01 * k for k in range(n)]

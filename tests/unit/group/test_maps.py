@@ -448,7 +448,7 @@ def test_a_run_without_a_run_label_is_a_run_next_to_labeled_runs(tmp_path: Path)
 
 
 def test_stored_and_computed_maps_of_participants_agree(tmp_path: Path) -> None:
-    """A stored mean is interpolated once; run maps are interpolated before they are averaged."""
+    """Stored means are interpolated once; run maps are interpolated before they are averaged."""
     for number in range(1, 5):
         names = [f"sub-{number:02d}_task-tap_run-{run}" for run in (1, 2, 3)]
         for run, name in enumerate(names):
@@ -592,7 +592,7 @@ def test_excluding_a_contrast_of_a_run_also_drops_combined_maps_of_the_run(
 
 
 def test_runs_of_a_session_are_scaled_by_the_first_run(tmp_path: Path) -> None:
-    """A stored map of a session is a mean in signal units; runs are sorted by number."""
+    """Stored maps of a session are means in signal units; runs are sorted by number."""
     for run, gain in ((10, 4.0), (2, 1.0)):
         write_run(tmp_path, f"sub-01_task-tap_run-{run}", run, gain=gain)
     collected = find_maps(tmp_path)

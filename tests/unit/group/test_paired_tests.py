@@ -165,7 +165,7 @@ def test_equivalence_by_hand() -> None:
 
 
 def test_friedman_by_hand_and_compared_with_scipy() -> None:
-    """All four participants order the three series alike: the statistic is n (k - 1)."""
+    """If all four participants order three series alike, the statistic is n (k - 1)."""
     same_order = [[1, 2, 3, 4], [2, 3, 4, 5], [3, 4, 5, 6]]
     # chi-square of 8, two degrees of freedom
     assert paired_tests.friedman(same_order) == pytest.approx(math.exp(-4))

@@ -412,7 +412,7 @@ def test_a_column_of_months_can_be_named(longitudinal: tuple[Path, Path]) -> Non
             + "".join(f"{name}\t{float(age) - 99:g}\n" for name, _, age in cells)
         )
     assert group(longitudinal, "--months", "months") == 0
-    # months are counted from the baseline of the study, at which no scan was acquired
+    # months are counted from the baseline of the study, when no scan was acquired
     assert list(change_of(longitudinal).index) == ["1", "2", "4"]
     assert change_of(longitudinal)["change_median"].isna().all()
 

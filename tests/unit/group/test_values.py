@@ -123,7 +123,7 @@ def test_runs_of_the_dataset_without_tables_are_named(tmp_path: Path) -> None:
 
 
 def test_regions_of_seeds_are_not_compared_with_regions_of_conditions(tmp_path: Path) -> None:
-    """The sidecar's MappedBy decides, not a seed table of an earlier call."""
+    """MappedBy in the sidecar decides, not a seed table left from an earlier call."""
     for label, size, mapped_by in (("01", 10.0, "seeds"), ("02", 20.0, "events")):
         write_tables(
             tmp_path,

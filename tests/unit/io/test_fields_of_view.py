@@ -9,7 +9,7 @@ RUN_SHAPE, FACTOR, TR = (32, 32, 10, 60), (2.0, 2.0, 1.0), 2.0
 
 
 def affine(voxel: float, shift: float = 0.0) -> np.ndarray:
-    """Voxel to RAS mm of a grid with the field of view of the run: edges at 0 mm."""
+    """Return the voxel to RAS mm affine of a grid with the run's field of view, edges at 0 mm."""
     grid = np.diag([voxel, voxel, 3.0, 1.0])
     grid[:3, 3] = voxel / 2 + shift, voxel / 2, 1.5
     return grid

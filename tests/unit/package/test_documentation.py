@@ -126,7 +126,10 @@ def test_scripts_that_write_pages_exist():
 
 
 def test_changes_on_the_extending_page_apply_to_the_code():
-    """The lines before a change occur once in their file, so that the change is unambiguous."""
+    """Check that the lines before a change occur once in their file.
+
+    Otherwise, the change would be ambiguous.
+    """
     titles = re.findall(r"^## (.+)$", (ROOT / "docs/extending.md").read_text(), re.MULTILINE)
     changes = [change for title in titles for change in changes_of(title)]
     assert len(changes) > 20
@@ -219,7 +222,7 @@ def test_all_pages_are_in_the_menu_and_all_figures_have_a_script():
 
 @pytest.mark.parametrize("flip", [1, -1])
 def test_the_figure_of_the_readme_labels_left_and_right(tmp_path, monkeypatch, flip):
-    """The participant's left is on the left for both storage orders."""
+    """Left of the participant is on the left for both storage orders."""
     import nibabel as nib
     import numpy as np
 

@@ -285,7 +285,7 @@ def test_console_scripts_are_functions(setup: configparser.ConfigParser) -> None
 
 
 def test_version_is_the_same_everywhere(setup: configparser.ConfigParser) -> None:
-    """A development version ends with .dev0, is "unreleased" in CHANGES, and has no date."""
+    """Development versions end with .dev0, are "unreleased" in CHANGES, and have no date."""
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     latest = re.search(
         r"^## (\S+) \((\d{4}-\d\d-\d\d|unreleased)\)$",

@@ -35,7 +35,7 @@ def test_text_and_figure_are_generated_from_stored_results(make_paper: ModuleTyp
 
 
 def test_all_numbers_in_the_text_are_stored_results(make_paper: ModuleType) -> None:
-    """All stored numbers are used."""
+    """Also check that no stored number is unused."""
     text = body("template.md")
     names = set(re.findall(r"\{\{(\w+)\}\}", text))
     assert names == set(make_paper.numbers())

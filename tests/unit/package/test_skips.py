@@ -54,7 +54,7 @@ def test_all_tools_have_a_job_that_forbids_skips_without_the_tool(rules: ModuleT
 
 
 def test_listed_reasons_of_skips_occur_in_tests(rules: ModuleType) -> None:
-    """A reason that does not occur in a test would allow nothing."""
+    """Otherwise, a listed reason would allow nothing."""
     tests = "\n".join(
         path.read_text() for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)
     )

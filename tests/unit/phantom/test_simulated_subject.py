@@ -193,7 +193,6 @@ def test_the_t1w_scan_shows_the_head_in_its_pose(subject: SimulatedSubject) -> N
         subject.bold_pose @ invert(subject.t1w_pose),
     )
     assert image[white > 0.95].mean() > 1.2 * image[gray > 0.95].mean()
-    assert image[expected < -1].size == 0
     assert image[:3, :3].mean() < 0.1 * image[white > 0.95].mean()  # air
     shell = (expected < 0.01) & (image > image[white > 0.95].mean())
     assert shell.sum() > 1000  # scalp

@@ -24,13 +24,13 @@ AFFINE = np.diag([2.0, 2, 3, 1])
 
 @step(makes="n_dummy")
 def count_dummies(bold: Series) -> int:
-    """Count volumes that are not steady."""
+    """Count non-steady-state volumes."""
     return bold.shape[3] - 2
 
 
 @step(makes="boldref")
 def average_volumes(bold: Series, *, n_dummy: int) -> Image:
-    """Average steady volumes."""
+    """Average steady-state volumes."""
     volumes = [bold.volume(t) for t in range(n_dummy, bold.shape[3])]
     return Volume(np.mean(volumes, axis=0), bold.affine)
 

@@ -190,7 +190,7 @@ def test_files_are_copied_if_links_are_not_supported(
     linked = _as_primary(tmp_path)
     assert linked.stat().st_nlink == 1
     os.utime(linked, (1, 1))
-    assert _as_primary(tmp_path).stat().st_mtime == 1, "a copy of the same content is left alone"
+    assert _as_primary(tmp_path).stat().st_mtime == 1, "an equal copy is not written again"
     assert len(list(linked.parent.iterdir())) == 2
 
 
@@ -314,7 +314,7 @@ def test_maps_share_sidecars_per_statistic_and_per_contrast(tmp_path: Path) -> N
 
 
 def test_maps_in_another_space_have_their_own_sidecars(tmp_path: Path) -> None:
-    """A shared sidecar would also match maps in the run's space; BIDS allows only one match."""
+    """Otherwise, two sidecars would match these maps; BIDS allows only one."""
     _store_maps(tmp_path)
     _store_maps(tmp_path, entities={**COMMON, "space": "MNI152NLin6Asym"})
     assert _names(tmp_path / "out", "*_space-*.json") == [
@@ -356,7 +356,7 @@ def test_pybids_reads_shared_sidecars_of_maps(tmp_path: Path) -> None:
 
 
 def test_the_sidecar_of_an_earlier_version_is_updated(tmp_path: Path) -> None:
-    """A sidecar next to the map takes precedence over shared sidecars."""
+    """Otherwise, it would take precedence over shared sidecars."""
     old = tmp_path / "out" / MAP.format(contrast="thumb", stat="t").replace(".nii.gz", ".json")
     old.parent.mkdir(parents=True)
     old.write_text('{"Description": "old"}')

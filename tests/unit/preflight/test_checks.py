@@ -357,7 +357,7 @@ class TestDirectories:
     def test_existing_files_reduce_the_required_disk_space(
         self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A finished run can be repeated on a disk that it filled."""
+        """Finished runs can be repeated on a disk that they filled."""
         settings = settings_for(maker)
         cost = dataclasses.replace(check(settings).estimate, output_gb=0.0, work_gb=1e-5)
         monkeypatch.setattr(directories, "_SPARE_GB", 0.0)
@@ -568,7 +568,7 @@ class TestVoxels:
         assert "constant volumes were found (1 of 3 volumes, counted from 0: 1" in problem.why
 
     def test_a_damaged_checksum_is_detected(self, maker: BidsMaker) -> None:
-        """The last bytes of a gzip file are a checksum; voxels may be readable but wrong."""
+        """Voxels may be readable but wrong if the checksum at the end of the file is wrong."""
         path = maker.path("sub-01_task-tap_bold.nii.gz", "func")
         content = bytearray(path.read_bytes())
         content[-6] ^= 0xFF

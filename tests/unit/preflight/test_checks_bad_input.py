@@ -739,7 +739,7 @@ def test_too_little_disk_space_is_rejected(
 def test_an_output_directory_that_is_not_writable_is_rejected(
     maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer of the system is replaced because root may write anywhere."""
+    """Replace the answer of the system, because root may write anywhere."""
     monkeypatch.setattr(directories.os, "access", lambda path, mode: False)
     problems = check(parse_settings(_argv(maker, None)).resolved(run_uuid="x")).problems
     assert any("the output directory is not writable" in p.why for p in problems)

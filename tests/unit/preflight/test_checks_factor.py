@@ -94,7 +94,7 @@ def test_thinner_slices_make_tv_the_default_with_the_reason_on_the_console(
 def test_the_factor_of_a_retrospective_run_applies_to_its_downsampled_copy(
     maker: BidsMaker,
 ) -> None:
-    """The factor of the pair (2 in plane) is not used."""
+    """Check that the factor of the pair (2 in plane) is not used."""
     settings = settings_for(maker, *THIN, "--retrospective", "--sr-method", "tv")
     plan = check(settings)
     assert plan.problems == ()

@@ -18,7 +18,7 @@ HIGH = (3.0, 3.0, 4.0)
 
 @pytest.fixture
 def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BidsMaker:
-    """A run with events and a T1w image, and no pair."""
+    """Return a dataset with a run, events and a T1w image, but without a pair."""
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
     data = BidsMaker(tmp_path / "bids")
     data.bold()

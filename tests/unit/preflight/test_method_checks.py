@@ -304,7 +304,7 @@ def test_the_damaged_model_of_several_is_named(maker: BidsMaker, valid_model: Pa
 def test_a_separate_process_reports_the_same_error(
     maker: BidsMaker, valid_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The network is checked in another process if torch is not imported here."""
+    """If torch is not imported here, the network is checked in another process."""
     monkeypatch.delitem(sys.modules, "torch")
     monkeypatch.setattr(method_checks, "refusal", lambda file: "not here")
     path = Path(foreign(maker, valid_model)[-1])

@@ -265,7 +265,7 @@ def test_folder_names_and_labels_with_a_plus_are_handled(odd_names: BidsMaker, l
 
 
 def test_an_output_folder_named_like_a_participant_stops_the_call(odd_names: BidsMaker) -> None:
-    """The folder is not treated as a file of that participant."""
+    """Check that it is not treated as a file of that participant."""
     output_dir = odd_names.root / "sub-01_results"
     line = [str(odd_names.root), str(output_dir), "participant", "--skip-bids-validation"]
     plan = check(parse_settings(line).resolved(run_uuid="x"))

@@ -208,7 +208,7 @@ def test_weights_may_be_small_and_trial_types_repeated(tmp_path: Path) -> None:
 
 
 def test_notices_on_contrasts_of_some_runs_name_the_model(tmp_path: Path) -> None:
-    """The notice does not name an option that was not used."""
+    """Notices must not name an option that was not used."""
     types = {**TYPES, Path("sub-01_task-tap_run-2_bold.nii.gz"): ("thumb",)}
     contrast_texts, _ = read_model(
         write_model(documented("recipes/stats_model.md"), tmp_path), types, Findings()
@@ -282,7 +282,7 @@ def test_a_call_combines_the_model_with_requested_contrasts(maker: BidsMaker) ->
 
 
 def test_nodes_receive_the_confounds_of_the_model(maker: BidsMaker) -> None:
-    """All series are mapped with these confounds; without a model, with the default."""
+    """Without a model, the default confounds are used."""
     maker.subject()
     folder = maker.root.parent
     path = write_model(documented("recipes/stats_model.md"), folder)
@@ -299,7 +299,7 @@ def test_nodes_receive_the_confounds_of_the_model(maker: BidsMaker) -> None:
 def test_a_rejected_model_exits_with_code_2(
     maker: BidsMaker, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The message contains file, reason and fix."""
+    """Check that the message contains file, reason and fix."""
     maker.subject()
     model = documented("recipes/stats_model.md")
     _x(1, "trial_type.thumb")(model)
