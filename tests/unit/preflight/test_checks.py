@@ -186,9 +186,7 @@ class TestEvents:
     def test_a_run_without_events_needs_enough_volumes_for_its_seeds(
         self, maker: BidsMaker, planned: Planned, n_volumes: int, tr: float, message: str
     ) -> None:
-        """Three seeds, twelve motion regressors and the mean are required even for
-        correlations.
-        """
+        """Even correlations require three seeds, twelve motion regressors and the mean."""
         maker.bold("sub-01_task-rest", n_volumes=n_volumes, tr=tr)
         plan = planned(activation=Activation(kinds=("cc",)))
         assert plan.problems == ()
@@ -635,11 +633,7 @@ class TestValidator:
             ("/sub-01/sub-01_scans.tsv", "01", ""),
             ("/sub-01/func/sub-01_task-tap_acq-mb_run-1_bold.nii", None, ""),  # another run
             ("/dataset_description.json", "", ""),
-            (
-                "/participants.tsv",
-                "",
-                "",
-            ),  # the table does not exist, so no participant is identified
+            ("/participants.tsv", "", ""),  # unknown participant: the table does not exist
         ],
     )
     def test_an_error_is_assigned_to_participant_and_run(
