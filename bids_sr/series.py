@@ -131,7 +131,7 @@ def series(name: str) -> SeriesLabel:
     """Look a series up by its name; what is nothing else is a method.
 
     >>> series("srganSeed2")
-    Series(name='srganSeed2', kind='member', method='srgan', variant='Seed2')
+    SeriesLabel(name='srganSeed2', kind='member', method='srgan', variant='Seed2')
     """
     fixed: tuple[tuple[KindOfSeries, Iterable[str]], ...] = (
         ("acquired", ACQUIRED),

@@ -155,7 +155,8 @@ def _chunks(trials: Sequence[tuple[float, float]], count: int) -> list[list[tupl
 def _assign_halves(blocks: Sequence[TaskBlock]) -> list[TaskBlock]:
     """Assign used blocks of each condition to halves 0, 1, 0, 1, … in order of time.
 
-    >>> [block.half for block in _assign_halves([Block(condition=c, events=()) for c in "aabab"])]
+    >>> blocks = [TaskBlock(condition=c, events=()) for c in "aabab"]
+    >>> [block.half for block in _assign_halves(blocks)]
     [0, 1, 0, 0, 1]
     """
     n_used: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Regions by hand and against scipy."""
+"""Regions of activation, compared with examples by hand and with scipy."""
 
 import numpy as np
 import pytest
@@ -34,39 +34,39 @@ def test_quarter_region_by_hand():
     assert region.ravel().tolist() == [False, False, True, True, True, True]
 
 
-def test_the_reliable_region_goes_by_t_until_its_expected_share():
+def test_reliable_region_adds_voxels_by_t_until_the_expected_share_of_wrong_signs():
     t = np.array([[[2.0, 9.0, 5.0, 7.0, 3.0, 8.0]]])
-    wrong = np.array([[[0.3, 0.01, 0.02, 0.12, 0.14, 0.02]]])
+    wrong_sign = np.array([[[0.3, 0.01, 0.02, 0.12, 0.14, 0.02]]])
     active = np.ones(t.shape, dtype=bool)
     # means in the order of t: .01, .015, .05, .0425, .062, .102
-    found = reliable_region(t, wrong, active)
-    assert found.ravel().tolist() == [False, True, True, True, False, True]
-    # one of high t that is in doubt is taken in with the certain ones behind it
-    first = reliable_region(t, np.where(t == 9, 0.08, 0.01), active)
-    assert first.all()
-    # voxels outside of the region count for nothing
+    region = reliable_region(t, wrong_sign, active)
+    assert region.ravel().tolist() == [False, True, True, True, False, True]
+    # an uncertain voxel of high t is included if certain voxels follow
+    certain = reliable_region(t, np.where(t == 9, 0.08, 0.01), active)
+    assert certain.all()
+    # voxels outside the active region are ignored
     active[..., 1] = False
-    found = reliable_region(t, np.where(t == 9, 0.5, wrong), active)
-    assert found.ravel().tolist() == [False, False, False, False, False, True]
+    region = reliable_region(t, np.where(t == 9, 0.5, wrong_sign), active)
+    assert region.ravel().tolist() == [False, False, False, False, False, True]
 
 
 def test_a_reliable_region_may_be_empty():
     t, active = np.arange(24.0).reshape(2, 3, 4), np.ones((2, 3, 4), dtype=bool)
-    for wrong, region in ((0.2, active), (0.01, ~active)):
-        found = reliable_region(t, np.full(t.shape, wrong), region)
-        assert found.shape == t.shape
-        assert found.dtype == bool
-        assert not found.any()
+    for wrong_sign, candidates in ((0.2, active), (0.01, ~active)):
+        reliable = reliable_region(t, np.full(t.shape, wrong_sign), candidates)
+        assert reliable.shape == t.shape
+        assert reliable.dtype == bool
+        assert not reliable.any()
 
 
-def test_quarter_region_of_nothing_is_empty():
+def test_quarter_region_is_empty_without_a_mask_or_without_activation():
     assert quarter_region(np.ones((2, 2, 2)), np.zeros((2, 2, 2), dtype=bool))[1] is None
     region, threshold = quarter_region(np.zeros((2, 2, 2)), np.ones((2, 2, 2), dtype=bool))
     assert threshold is None
     assert not region.any()
 
 
-def testfdr_region_is_one_sided_and_within_the_mask():
+def test_fdr_region_is_one_sided_and_within_the_mask():
     rng = np.random.default_rng(0)
     z = rng.standard_normal((10, 10, 10))
     z[:2], z[8:] = 6.0, -6.0
@@ -82,7 +82,7 @@ def testfdr_region_is_one_sided_and_within_the_mask():
 
 @pytest.mark.parametrize("shift", [-4.0, 0.0, 0.8, 4.0])
 @pytest.mark.parametrize("order", "CF")
-def test_fdr_region_is_that_of_scipy(shift, order):
+def test_fdr_region_equals_false_discovery_control_of_scipy(shift, order):
     rng = np.random.default_rng(1)
     z = np.asarray(rng.standard_normal((12, 9, 7)) * 2 + shift, np.float32, order=order)
     z[3] = z[2]  # ties
@@ -95,14 +95,14 @@ def test_fdr_region_is_that_of_scipy(shift, order):
     assert region.any() == (shift > -4)
 
 
-def testfdr_region_of_noise_is_empty_most_times():
+def test_fdr_region_of_noise_is_empty_in_95_percent_of_the_cases():
     rng = np.random.default_rng(3)
     mask = np.ones((8, 8, 8), dtype=bool)
-    found = sum(fdr_region(rng.standard_normal((8, 8, 8)), mask)[0].any() for _ in range(400))
-    assert found <= 400 * 0.05 + 3 * np.sqrt(400 * 0.05 * 0.95)
+    n_false = sum(fdr_region(rng.standard_normal((8, 8, 8)), mask)[0].any() for _ in range(400))
+    assert n_false <= 400 * 0.05 + 3 * np.sqrt(400 * 0.05 * 0.95)
 
 
-def test_fixed_region():
+def test_fixed_threshold_selects_the_voxels_of_the_mask_at_or_above_it():
     region, threshold = Threshold(label="Z31", stat="z", z=3.1).region(
         np.array([[[3.0, 3.1, 5.0]]]), np.array([[[True, True, False]]]), np.ones((1, 1, 3), bool)
     )
@@ -115,9 +115,9 @@ def test_dice_by_hand():
     assert dice(a, b) == pytest.approx(2 / 5)
     assert dice(a, a) == 1.0
     assert dice(a, box((4, 1, 1), 3)) == 0.0
-    nothing = np.zeros((4, 1, 1), dtype=bool)
-    assert dice(a, nothing) is None
-    assert dice(nothing, nothing) is None
+    empty = np.zeros((4, 1, 1), dtype=bool)
+    assert dice(a, empty) is None
+    assert dice(empty, empty) is None
 
 
 def test_centroid_and_peak_are_in_mm():
@@ -126,17 +126,17 @@ def test_centroid_and_peak_are_in_mm():
     np.testing.assert_allclose(centroid(region, affine), [4 * 4 - 8, -2 * 1.5 + 6, 3 * 2 + 1])
     values = np.zeros((5, 5, 5))
     values[1, 2, 4], values[0, 0, 0] = 2.0, 9.0
-    at = peak(values, region, affine)
-    assert at.index == (1, 2, 4)
-    assert at.value == 2.0
-    np.testing.assert_allclose(at.position, [8, 4, 7])
+    maximum = peak(values, region, affine)
+    assert maximum.index == (1, 2, 4)
+    assert maximum.value == 2.0
+    np.testing.assert_allclose(maximum.position, [8, 4, 7])
     assert centroid(np.zeros((2, 2, 2), dtype=bool), affine) is None
     assert peak(values, np.zeros((5, 5, 5), dtype=bool), affine) is None
 
 
-def test_thresholds_as_written_on_the_command_line():
-    found = parse_thresholds(["quarter", "fdr", "3.1"])
-    assert [(t.label, t.stat, t.z) for t in found] == [
+def test_thresholds_are_parsed_from_the_command_line():
+    thresholds = parse_thresholds(["quarter", "fdr", "3.1"])
+    assert [(t.label, t.stat, t.z) for t in thresholds] == [
         ("Quarter", "cc", None),
         ("Fdr", "z", None),
         ("Z31", "z", 3.1),

@@ -1,6 +1,4 @@
-"""Noise seen through a design: dense matrices as second implementation, simulation for mean and
-scatter.
-"""
+"""Autocorrelation of noise seen through a design, compared with dense matrices and simulations."""
 
 import numpy as np
 import pytest
@@ -15,76 +13,80 @@ def basis(n=50, columns=6, seed=0):
     return orthonormal(np.hstack([np.ones((n, 1)), walks]))
 
 
-def off(space):
+def residual_projector(space):
     return np.eye(len(space)) - space @ space.T
 
 
-def test_predictors_are_those_of_the_normal_equations():
+def test_predictors_solve_the_normal_equations():
     rho = np.array([[0.5, 0.3, 0.2], [-0.4, 0.3, 0.0]])
-    predictors, left = autoregression.levinson(rho)
-    for row, (weights, rest) in enumerate(zip(predictors[3], left[:, 3], strict=True)):
+    predictors, variances = autoregression.levinson(rho)
+    for row, (weights, variance) in enumerate(zip(predictors[3], variances[:, 3], strict=True)):
         full = np.concatenate([[1.0], rho[row]])
         expected = np.linalg.solve(linalg.toeplitz(full[:3]), full[1:])
         np.testing.assert_allclose(weights, expected, atol=1e-12)
-        assert rest == pytest.approx(1 - expected @ full[1:])
+        assert variance == pytest.approx(1 - expected @ full[1:])
 
 
-def test_autocorrelations_go_on_as_the_process_does():
-    found = autoregression.autocorrelations(
+def test_autocorrelations_are_extrapolated_by_the_process():
+    extrapolated = autoregression.autocorrelations(
         autoregression.levinson(np.array([[0.6, 0.36]]))[0], 20
     )[0]
-    np.testing.assert_allclose(found, 0.6 ** np.arange(20), atol=1e-12)
-    near = autoregression.levinson(np.array([[1.0, 1.0, 1.0]]))[1]
-    assert (near > 0).all()  # a random walk is taken for something stationary
+    np.testing.assert_allclose(extrapolated, 0.6 ** np.arange(20), atol=1e-12)
+    variances = autoregression.levinson(np.array([[1.0, 1.0, 1.0]]))[1]
+    assert (variances > 0).all()  # a random walk is treated as stationary
 
 
-def test_expected_products_are_the_traces():
+def test_expected_products_equal_the_traces_of_dense_matrices():
     space = basis()
-    found = autoregression.expected_products(space, 4)
+    products = autoregression.expected_products(space, 4)
     noise = linalg.toeplitz(0.7 ** np.arange(50))
     for lag in range(5):
-        expected = np.trace(off(space) @ np.eye(50, k=lag) @ off(space) @ noise)
-        assert found[lag] @ noise[0] == pytest.approx(expected, abs=1e-10)
+        expected = np.trace(
+            residual_projector(space) @ np.eye(50, k=lag) @ residual_projector(space) @ noise
+        )
+        assert products[lag] @ noise[0] == pytest.approx(expected, abs=1e-10)
 
 
 @pytest.mark.parametrize("rho", [-0.3, 0.0, 0.4, 0.7])
-def test_what_residuals_hide_is_found_again(rho):
+def test_autocorrelation_is_recovered_from_biased_residual_ratios(rho):
     true = rho ** np.arange(1, 5)[None]
     products = autoregression.expected_products(basis(120), 4)
-    seen = autoregression._residual_ratios(true, products)
-    assert np.abs(seen - true).max() > 0.03
-    np.testing.assert_allclose(autoregression.unseen(seen, products), true, atol=1e-4)
+    biased = autoregression._residual_ratios(true, products)
+    assert np.abs(biased - true).max() > 0.03
+    np.testing.assert_allclose(autoregression.unseen(biased, products), true, atol=1e-4)
 
 
-def test_shifted_traces_are_those_of_dense_matrices():
+def test_shifted_traces_equal_the_traces_of_dense_matrices():
     noise = np.random.default_rng(2).standard_normal((30, 30))
     noise += noise.T
-    moved = [(np.eye(30, k=k) + np.eye(30, k=-k)) / 2 for k in range(4)]
-    expected = [[np.trace(a @ noise @ b @ noise) for b in moved] for a in moved]
+    shifts = [(np.eye(30, k=k) + np.eye(30, k=-k)) / 2 for k in range(4)]
+    expected = [[np.trace(a @ noise @ b @ noise) for b in shifts] for a in shifts]
     np.testing.assert_allclose(autoregression._shifted_traces(noise, 3), expected, atol=1e-9)
 
 
-def test_bias_and_scatter_of_a_voxel_are_those_of_simulation():
+def test_bias_and_covariance_of_a_voxel_agree_with_simulation():
     space, rho, count = basis(60, 12), 0.5, 40_000
     noise = signal.lfilter(
         [1.0], [1.0, -rho], np.random.default_rng(1).standard_normal((160, count)), axis=0
     )[100:]
-    rest = noise - space @ (space.T @ noise)
-    ratios = np.stack([(rest[:-k] * rest[k:]).sum(axis=0) for k in (1, 2, 3)]) / (rest**2).sum(
-        axis=0
-    )
+    residuals = noise - space @ (space.T @ noise)
+    ratios = np.stack([(residuals[:-k] * residuals[k:]).sum(axis=0) for k in (1, 2, 3)]) / (
+        residuals**2
+    ).sum(axis=0)
     true = rho ** np.arange(1, 4)
-    seen = autoregression._residual_ratios(true[None], autoregression.expected_products(space, 3))[
-        0
-    ]
+    first_order = autoregression._residual_ratios(
+        true[None], autoregression.expected_products(space, 3)
+    )[0]
     bias, covariance = autoregression.sampling(true, space)
     error = ratios.std(axis=1) / np.sqrt(count)
-    assert (np.abs(ratios.mean(axis=1) - seen) > 10 * error)[:2].all()  # the ratio's bias is there
-    # second order
-    np.testing.assert_allclose(ratios.mean(axis=1) - seen, bias, atol=0.3 * np.abs(bias).max())
+    assert (np.abs(ratios.mean(axis=1) - first_order) > 10 * error)[:2].all()  # bias of a ratio
+    # the bias is exact to second order
+    np.testing.assert_allclose(
+        ratios.mean(axis=1) - first_order, bias, atol=0.3 * np.abs(bias).max()
+    )
     np.testing.assert_allclose(np.cov(ratios), covariance, atol=0.12 * covariance.max())
 
 
-def test_white_noise_has_no_bias_as_ratio_and_power_are_independent():
+def test_white_noise_has_no_bias():
     bias, _ = autoregression.sampling(np.zeros(3), basis(40, 10))
     np.testing.assert_allclose(bias, 0, atol=1e-12)

@@ -1,6 +1,4 @@
-"""Blocks, halves and effects of blocks: what is one unit, what counts, and what a series' effects
-are.
-"""
+"""Task blocks: how events form blocks, which blocks are used, and block effects of a series."""
 
 import logging
 
@@ -35,12 +33,12 @@ def alternating(count=6, first=10.0, step=36.0):
     return table(*[(first + step * k, 16.0, ("thumb", "little")[k % 2]) for k in range(count)])
 
 
-def test_events_close_in_time_are_one_block_and_others_are_not():
+def test_events_of_a_condition_that_are_close_in_time_form_one_block():
     events = table(
         (0, 1, "a"), (2.5, 1, "a"), (6.4, 1, "a"), (10.5, 1, "a"), (12, 1, "b"), (13, 1, "a")
     )
-    found = find_blocks(events)
-    assert [(b.condition, b.events) for b in found] == [
+    blocks = find_blocks(events)
+    assert [(b.condition, b.events) for b in blocks] == [
         ("a", ((0.0, 7.4),)),
         ("a", ((10.5, 1.0),)),
         ("b", ((12.0, 1.0),)),
@@ -54,7 +52,9 @@ def test_blocks_that_leave_no_degree_of_freedom_are_joined_until_the_model_fits(
     motion = pd.DataFrame(rng.normal(size=(46, 12)), columns=list(MODEL_MOTION))
     design = block_design(events, n_volumes=46, tr=TR, confounds=motion)
     assert design.dof >= 1
-    assert len(design.blocks) == 28  # 46 volumes less motion, drift, mean and one; even per type
+    assert (
+        len(design.blocks) == 28
+    )  # 46 volumes minus motion, drift, mean and one; an even number per type
     onsets = sorted(onset for block in design.blocks for onset, _ in block.events)
     np.testing.assert_allclose(onsets, 2.2 * np.arange(38))
     halves = half_weights(design.blocks, {"a": 1.0, "b": -1.0}, design.leak)
@@ -72,17 +72,17 @@ def test_a_run_without_room_for_two_units_of_each_condition_is_not_split():
 def test_many_short_trials_become_chunks_that_keep_their_events():
     rng = np.random.default_rng(0)
     events = table(*[(5.0 * k, 1.0, "ab"[rng.integers(2)]) for k in range(120)])
-    found = find_blocks(events)
-    assert len(found) == 40
-    sizes = [sum(duration for _, duration in b.events) for b in found]
+    blocks = find_blocks(events)
+    assert len(blocks) == 40
+    sizes = [sum(duration for _, duration in b.events) for b in blocks]
     assert sum(sizes) == pytest.approx(120)
     assert max(sizes) - min(sizes) < 3
     for name in "ab":
-        onsets = [on for b in found if b.condition == name for on, _ in b.events]
+        onsets = [on for b in blocks if b.condition == name for on, _ in b.events]
         assert onsets == sorted(onsets)
 
 
-def test_halves_alternate_within_a_condition_and_pass_over_what_does_not_count():
+def test_halves_alternate_within_a_condition_and_skip_unused_blocks():
     blocks = [
         TaskBlock(condition=c, events=((k, 1.0),), used=k != 0) for k, c in enumerate("aababa")
     ]
@@ -95,7 +95,7 @@ def test_halves_alternate_within_a_condition_and_pass_over_what_does_not_count()
     ]
 
 
-def test_a_block_before_the_run_does_not_count_unless_asked(caplog):
+def test_a_block_before_the_run_is_not_used_unless_min_share_is_0(caplog):
     events = table(
         (-28, 16, "face"), (20, 16, "body"), (60, 16, "face"), (100, 16, "body"), (140, 16, "face")
     )
@@ -104,19 +104,21 @@ def test_a_block_before_the_run_does_not_count_unless_asked(caplog):
     assert [b.used for b in design.blocks] == [False, True, True, True, True]
     assert "the face block at -28.0 s is excluded from the split-half analysis" in caplog.text
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert "00000" not in caplog.text, "the number of a block is nobody's name"
+    assert "00000" not in caplog.text, "block numbers are internal"
     with caplog.at_level(logging.WARNING):
         block_design(events, n_volumes=N, tr=TR, confound_names=(), n_dummy=25)
-    told = [record.message for record in caplog.records if "body block at 20" in record.message]
-    assert told[-1].endswith("before the steady state. Check the onset of the block.")
+    warnings = [
+        record.message for record in caplog.records if "body block at 20" in record.message
+    ]
+    assert warnings[-1].endswith("before the steady state. Check the onset of the block.")
     assert [b.half for b in design.blocks if b.used] == [0, 0, 1, 1]
-    every = block_design(events, n_volumes=N, tr=TR, confound_names=(), min_share=0)
-    error = np.sqrt(np.diag(every.covariance))
-    assert all(b.used for b in every.blocks)
+    full_design = block_design(events, n_volumes=N, tr=TR, confound_names=(), min_share=0)
+    error = np.sqrt(np.diag(full_design.covariance))
+    assert all(b.used for b in full_design.blocks)
     assert error[0] > 10 * error[1:].max()
 
 
-def test_too_few_blocks_name_the_run_the_condition_and_the_fix():
+def test_error_of_too_few_blocks_names_the_run_the_condition_and_the_fix():
     with pytest.raises(
         TooFewBlocks,
         match=r"run-2_events.tsv: .*\(thumb: 1, little: 1\).*skip the split-half analysis",
@@ -126,7 +128,7 @@ def test_too_few_blocks_name_the_run_the_condition_and_the_fix():
         )
 
 
-def test_a_condition_with_one_block_is_left_out_of_both_halves(caplog):
+def test_a_condition_with_a_single_block_is_excluded_from_both_halves(caplog):
     events = Events(pd.concat([alternating(4).table, table((190, 16, "once")).table]))
     with caplog.at_level(logging.INFO, logger="bids_sr"):
         design = block_design(events, n_volumes=N, tr=TR, confound_names=())
@@ -139,20 +141,20 @@ def test_a_condition_with_one_block_is_left_out_of_both_halves(caplog):
     assert half_weights(design.blocks, {"thumb": 1.0, "once": -1.0}) is None
 
 
-def test_a_half_is_the_mean_of_its_blocks_then_the_contrast():
+def test_a_half_averages_blocks_before_the_contrast_is_computed():
     blocks = _assign_halves(
         [TaskBlock(condition=c, events=((k, 1.0),)) for k, c in enumerate("ababaa")]
     )
     halves = half_weights(blocks, {"a": 2.0, "b": -2.0})
-    # third of a counts in half 0 again
+    # the third block of condition a is in half 0 again
     np.testing.assert_allclose(halves[0], [0.5, -1, 0, 0, 0.5, 0])
     np.testing.assert_allclose(halves[1], [0, 0, 0.5, -1, 0, 0.5])
 
 
-def test_a_contrast_that_the_model_cannot_estimate_is_no_contrast():
+def test_a_contrast_that_cannot_be_estimated_has_no_halves():
     confounds = pd.DataFrame({"copy": np.zeros(N)})
-    plain = block_design(alternating(4), n_volumes=N, tr=TR, confound_names=())
-    confounds["copy"] = plain.matrix[:, 0]
+    reference_design = block_design(alternating(4), n_volumes=N, tr=TR, confound_names=())
+    confounds["copy"] = reference_design.matrix[:, 0]
     design = block_design(
         alternating(4), n_volumes=N, tr=TR, confounds=confounds, confound_names=("copy",)
     )
@@ -162,8 +164,9 @@ def test_a_contrast_that_the_model_cannot_estimate_is_no_contrast():
 
 @pytest.fixture
 def run(tmp_path):
-    """Series of known block effects on a static image, with drift and noise; (path, design,
-    effects, data).
+    """Return path, design, effects and data of a series with known block effects.
+
+    The effects are added to a static image with drift and noise.
     """
     design = block_design(alternating(), n_volumes=N + 3, tr=TR, n_dummy=3, confound_names=())
     rng = np.random.default_rng(1)
@@ -177,62 +180,62 @@ def run(tmp_path):
     return tmp_path / "series.nii", design, true, data.astype(np.float32).astype(float)
 
 
-def test_block_effects_are_those_of_least_squares_and_survive_the_file(run, tmp_path):
+def test_block_effects_equal_least_squares_and_survive_saving(run, tmp_path):
     path, design, true, data = run
     mask = np.ones(SHAPE, dtype=bool)
     with SeriesReader(path) as reader:
-        found = block_effects(reader, mask, design, series="bspline", with_t=True)
+        effects = block_effects(reader, mask, design, series="bspline", with_t=True)
     y = data[..., 3:].reshape(-1, N).T
     beta = np.linalg.lstsq(design.matrix, y, rcond=None)[0]
-    np.testing.assert_allclose(found.betas.reshape(-1, 6), beta[:6].T, atol=0.02)
-    assert np.abs(found.betas - true).mean() < 1.5
-    np.testing.assert_allclose(found.mean.ravel(), y.mean(0), rtol=1e-6)
-    back = load_effects(save_effects(found, tmp_path / "e.npz"))
-    assert back.series == "bspline"
-    assert back.blocks == found.blocks
-    np.testing.assert_array_equal(back.betas, found.betas)
-    np.testing.assert_array_equal(back.smooth_variance, found.smooth_variance)
+    np.testing.assert_allclose(effects.betas.reshape(-1, 6), beta[:6].T, atol=0.02)
+    assert np.abs(effects.betas - true).mean() < 1.5
+    np.testing.assert_allclose(effects.mean.ravel(), y.mean(0), rtol=1e-6)
+    loaded = load_effects(save_effects(effects, tmp_path / "e.npz"))
+    assert loaded.series == "bspline"
+    assert loaded.blocks == effects.blocks
+    np.testing.assert_array_equal(loaded.betas, effects.betas)
+    np.testing.assert_array_equal(loaded.smooth_variance, effects.smooth_variance)
 
 
-def test_smooth_t_is_that_of_the_smoothed_series(run):
+def test_smooth_t_equals_t_of_the_smoothed_series(run):
     path, design, _, data = run
     with SeriesReader(path) as reader:
-        found = block_effects(
+        effects = block_effects(
             reader, np.ones(SHAPE, dtype=bool), design, series="measured", with_t=True
         )
-    fine = (
+    smoothed = (
         np.stack([smooth(data[..., t], (3, 3, 4), 4.0) for t in range(3, N + 3)], -1)
         .reshape(-1, N)
         .T.astype(float)
     )
-    beta = np.linalg.lstsq(design.matrix, fine, rcond=None)[0]
-    variance = ((fine - design.matrix @ beta) ** 2).sum(0) / design.dof
-    half = found.halves({"thumb": 1.0})[1]
+    beta = np.linalg.lstsq(design.matrix, smoothed, rcond=None)[0]
+    variance = ((smoothed - design.matrix @ beta) ** 2).sum(0) / design.dof
+    half = effects.halves({"thumb": 1.0})[1]
     c = np.append(half, np.zeros(design.matrix.shape[1] - 6))
     expected = (
         c @ beta / np.sqrt(variance * (c @ np.linalg.inv(design.matrix.T @ design.matrix) @ c))
     )
-    np.testing.assert_allclose(found.smooth_t(half).ravel(), expected, rtol=5e-3, atol=0.02)
+    np.testing.assert_allclose(effects.smooth_t(half).ravel(), expected, rtol=5e-3, atol=0.02)
 
 
-def test_reduced_effects_are_those_of_the_series_rebuilt_from_its_components(run, tmp_path):
+def test_reduced_effects_equal_effects_of_the_series_rebuilt_from_its_components(run, tmp_path):
     path, design, _, data = run
     mask = np.zeros(SHAPE, dtype=bool)
     mask[2:7, 1:7] = True
     with SeriesReader(path) as reader:
-        found = block_effects(
+        effects = block_effects(
             reader, mask, design, series="bspline", pca_ranks=(2, 4), scratch=tmp_path
         )
     y = data[..., 3:] - data[..., 3:].mean(-1, keepdims=True)
     right = np.linalg.svd(y[mask], full_matrices=False)[2][:4]
     for rank in (2, 4):
-        kept = y @ right[:rank].T @ right[:rank]
-        np.testing.assert_allclose(found.reduced(rank), kept @ design.weights, atol=0.05)
-    assert np.abs(found.reduced(2) - found.reduced(4)).max() > 1
+        rebuilt = y @ right[:rank].T @ right[:rank]
+        np.testing.assert_allclose(effects.reduced(rank), rebuilt @ design.weights, atol=0.05)
+    assert np.abs(effects.reduced(2) - effects.reduced(4)).max() > 1
     assert not list(tmp_path.glob("*.raw"))
 
 
-def test_effects_do_not_depend_on_how_many_volumes_are_read_at_a_time(run, monkeypatch):
+def test_effects_do_not_depend_on_the_number_of_volumes_read_per_chunk(run, monkeypatch):
     path, design, _, _ = run
     results = []
     for volumes in (1, 7, 500):
@@ -245,10 +248,10 @@ def test_effects_do_not_depend_on_how_many_volumes_are_read_at_a_time(run, monke
     np.testing.assert_allclose(results[0], results[2], atol=0.02)
 
 
-def test_quick_trials_throughout_a_run_can_be_split() -> None:
+def test_rapid_trials_throughout_a_run_are_split_into_chunks() -> None:
     quick = pd.DataFrame({"onset": np.arange(0, 240, 2.0), "duration": 0.5, "trial_type": "go"})
-    found = find_blocks(Events(quick))
-    assert [len(block.events) for block in found] == [15] * 8
-    assert sum(len(block.events) for block in found) == len(quick)
-    few = find_blocks(Events(quick.head(8)))
-    assert [block.events for block in few] == [((0.0, 14.5),)]
+    blocks = find_blocks(Events(quick))
+    assert [len(block.events) for block in blocks] == [15] * 8
+    assert sum(len(block.events) for block in blocks) == len(quick)
+    single = find_blocks(Events(quick.head(8)))
+    assert [block.events for block in single] == [((0.0, 14.5),)]

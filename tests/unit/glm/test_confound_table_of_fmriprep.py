@@ -1,6 +1,4 @@
-"""Each column of the confounds table against the program that makes it in fMRIPrep: nipype or
-niworkflows.
-"""
+"""Columns of the confounds table, compared with nipype and niworkflows as used by fMRIPrep."""
 
 import sys
 from collections.abc import Callable
@@ -24,7 +22,7 @@ SHAPE, VOLUMES, DUMMIES, TR = (16, 14, 8), 200, 3, 2.0
 
 @frozen
 class Run:
-    """A run on disk and what is made of it."""
+    """A run on disk and its confounds table."""
 
     folder: Path
     data: np.ndarray
@@ -39,12 +37,13 @@ class Run:
 
 
 def _series(rng: np.random.Generator) -> np.ndarray:
-    """Common courses and drifts in noise, autocorrelated; brighter at the start, a jump of some
-    volumes later.
+    """Return a series of shared signals and drifts in autocorrelated noise.
+
+    The first volumes are brighter (non-steady state), and three later volumes have a motion spike.
     """
-    courses = rng.normal(size=(6, VOLUMES)).cumsum(axis=1) * 0.5 + rng.normal(size=(6, VOLUMES))
+    signals = rng.normal(size=(6, VOLUMES)).cumsum(axis=1) * 0.5 + rng.normal(size=(6, VOLUMES))
     loads = rng.normal(size=(*SHAPE, 6)) * rng.uniform(0.2, 2, (*SHAPE, 1))
-    data = 700 + 40 * rng.normal(size=(*SHAPE, 1)) + 4 * loads @ courses
+    data = 700 + 40 * rng.normal(size=(*SHAPE, 1)) + 4 * loads @ signals
     noise = rng.normal(size=(*SHAPE, VOLUMES)) * 6
     noise[..., 1:] += 0.4 * noise[..., :-1]
     data += noise + np.linspace(-20, 20, VOLUMES) * rng.normal(size=(*SHAPE, 1))
@@ -75,34 +74,34 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, where interfaces of nipype leave their files."""
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Change to a temporary working directory; interfaces of nipype write files there."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_expansions_are_those_of_niworkflows(run: Run, here: Path) -> None:
+def test_derivatives_and_squares_equal_niworkflows(run: Run, workdir: Path) -> None:
     from niworkflows.interfaces.confounds import ExpandModel
 
     names = [*MOTION, "csf", "white_matter", "global_signal", "csf_wm"]
-    run.table[names].to_csv(here / "base.tsv", sep="\t", index=False)
-    theirs = pd.read_csv(
+    run.table[names].to_csv(workdir / "base.tsv", sep="\t", index=False)
+    expected = pd.read_csv(
         ExpandModel(confounds_file="base.tsv").run().outputs.confounds_file, sep="\t"
     )
-    assert len(theirs.columns) == 36 + 1
-    assert set(theirs) <= set(run.table)
-    for name in theirs:
-        np.testing.assert_allclose(run.table[name], theirs[name], rtol=1e-9, atol=1e-12)
+    assert len(expected.columns) == 36 + 1
+    assert set(expected) <= set(run.table)
+    for name in expected:
+        np.testing.assert_allclose(run.table[name], expected[name], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(("fd_mm", "std_dvars"), [(0.5, 1.5), (0.2, 1.1), (99.0, 99.0)])
-def test_motion_outliers_are_those_of_niworkflows(
-    run: Run, here: Path, fd_mm: float, std_dvars: float
+def test_motion_outliers_equal_niworkflows(
+    run: Run, workdir: Path, fd_mm: float, std_dvars: float
 ) -> None:
     from niworkflows.interfaces.confounds import SpikeRegressors
 
     with SeriesReader(run.folder / "bold.nii") as reader:
-        ours, described = gather(
+        table, described = gather(
             reader,
             run.mask,
             run.table[list(MOTION)],
@@ -111,43 +110,44 @@ def test_motion_outliers_are_those_of_niworkflows(
             fd_mm=fd_mm,
             std_dvars=std_dvars,
         )
-    ours[["framewise_displacement", "std_dvars"]].to_csv(
-        here / "base.tsv", sep="\t", index=False, na_rep="n/a"
+    table[["framewise_displacement", "std_dvars"]].to_csv(
+        workdir / "base.tsv", sep="\t", index=False, na_rep="n/a"
     )
     spikes = SpikeRegressors(
         confounds_file="base.tsv", fd_thresh=fd_mm, dvars_thresh=std_dvars, concatenate=False
     )
     try:
-        theirs = pd.read_csv(spikes.run().outputs.confounds_file, sep="\t")
-    except pd.errors.EmptyDataError:  # no volume is one
-        theirs = pd.DataFrame()
-    names = [name for name in ours if name.startswith("motion_outlier")]
-    assert names == list(theirs)
+        expected = pd.read_csv(spikes.run().outputs.confounds_file, sep="\t")
+    except pd.errors.EmptyDataError:  # no volume is a motion outlier
+        expected = pd.DataFrame()
+    names = [name for name in table if name.startswith("motion_outlier")]
+    assert names == list(expected)
     assert bool(names) == (fd_mm < 99)
     assert all(f"{fd_mm:g} mm" in described[name]["Description"] for name in names)
     for name in names:
-        np.testing.assert_array_equal(ours[name], theirs[name])
+        np.testing.assert_array_equal(table[name], expected[name])
 
 
-def test_displacement_and_dvars_are_those_of_nipype(
-    run: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+def test_fd_and_dvars_equal_nipype(
+    run: Run, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DVARS but for the scale: there a series is brought to a median of 1000 first.
+    """Compare FD and DVARS with nipype; unstandardized DVARS up to a scale.
 
-    nipype asks nitime for the first autocorrelation, by Yule and Walker; a line stands in for it.
+    nipype scales the series to a median of 1000 before DVARS. It imports nitime for a Yule-Walker
+    estimate of the lag-1 autocorrelation, which is replaced here.
     """
     from nipype.algorithms.confounds import ComputeDVARS, FramewiseDisplacement
 
-    stands_in = ModuleType("nitime.algorithms")
-    vars(stands_in)["AR_est_YW"] = lambda x, order, rxx: (
+    replacement = ModuleType("nitime.algorithms")
+    vars(replacement)["AR_est_YW"] = lambda x, order, rxx: (
         np.array([x[1:] @ x[:-1] / (x @ x)]),
         None,
     )
     monkeypatch.setitem(sys.modules, "nitime", ModuleType("nitime"))
-    monkeypatch.setitem(sys.modules, "nitime.algorithms", stands_in)
-    np.savetxt(here / "motion.txt", run.table[list(MOTION)].to_numpy())
+    monkeypatch.setitem(sys.modules, "nitime.algorithms", replacement)
+    np.savetxt(workdir / "motion.txt", run.table[list(MOTION)].to_numpy())
     fd = (
-        FramewiseDisplacement(in_file=str(here / "motion.txt"), parameter_source="SPM")
+        FramewiseDisplacement(in_file=str(workdir / "motion.txt"), parameter_source="SPM")
         .run()
         .outputs.out_file
     )
@@ -156,14 +156,16 @@ def test_displacement_and_dvars_are_those_of_nipype(
     )
     steady = run.image("steady", run.data[..., DUMMIES:])
     mask = run.image("mask", run.mask.astype(np.uint8))
-    found = ComputeDVARS(in_file=steady, in_mask=mask, save_nstd=True, save_std=True).run().outputs
-    theirs = np.loadtxt(found.out_std)
-    np.testing.assert_allclose(run.table["std_dvars"][DUMMIES + 1 :], theirs, rtol=2e-3)
-    ratio = run.table["dvars"][DUMMIES + 1 :] / np.loadtxt(found.out_nstd)
+    outputs = (
+        ComputeDVARS(in_file=steady, in_mask=mask, save_nstd=True, save_std=True).run().outputs
+    )
+    expected = np.loadtxt(outputs.out_std)
+    np.testing.assert_allclose(run.table["std_dvars"][DUMMIES + 1 :], expected, rtol=2e-3)
+    ratio = run.table["dvars"][DUMMIES + 1 :] / np.loadtxt(outputs.out_nstd)
     assert ratio.std() / ratio.mean() < 1e-5
 
 
-def test_mean_signals_are_those_of_niworkflows(run: Run, here: Path) -> None:
+def test_mean_signals_equal_niworkflows(run: Run, workdir: Path) -> None:
     from niworkflows.interfaces.images import SignalExtraction
 
     masks = tissue_masks(run.tpms, run.mask)
@@ -173,22 +175,22 @@ def test_mean_signals_are_those_of_niworkflows(run: Run, here: Path) -> None:
         "white_matter": masks["white_matter"],
         "csf_wm": masks["deep"],
     }
-    files = [run.image(name, each.astype(np.uint8)) for name, each in names.items()]
-    found = SignalExtraction(
+    files = [run.image(name, mask.astype(np.uint8)) for name, mask in names.items()]
+    extraction = SignalExtraction(
         in_file=str(run.folder / "bold.nii"), label_files=files, class_labels=list(names)
     ).run()
-    theirs = pd.read_csv(found.outputs.out_file, sep="\t")
+    expected = pd.read_csv(extraction.outputs.out_file, sep="\t")
     for name in names:
-        np.testing.assert_allclose(run.table[name], theirs[name], rtol=1e-5)
+        np.testing.assert_allclose(run.table[name], expected[name], rtol=1e-5)
 
 
 def _compcor(
-    run: Run, series: np.ndarray, mask: np.ndarray, **how: Any
+    run: Run, series: np.ndarray, mask: np.ndarray, **options: Any
 ) -> tuple[pd.DataFrame, pd.DataFrame, str]:
-    """Components and what nipype says of them, and its cosines."""
+    """Run nipype's aCompCor; return components, their metadata and the path of the cosines."""
     from nipype.algorithms.confounds import ACompCor
 
-    found = (
+    outputs = (
         ACompCor(
             realigned_file=run.image("series", series),
             mask_files=[run.image("where", mask.astype(np.uint8))],
@@ -198,96 +200,99 @@ def _compcor(
             ignore_initial_volumes=DUMMIES,
             save_pre_filter="cosines.tsv",
             save_metadata="about.tsv",
-            **how,
+            **options,
         )
         .run()
         .outputs
     )
     return (
-        pd.read_csv(found.components_file, sep="\t"),
-        pd.read_csv(found.metadata_file, sep="\t"),
-        found.pre_filter_file,
+        pd.read_csv(outputs.components_file, sep="\t"),
+        pd.read_csv(outputs.metadata_file, sep="\t"),
+        outputs.pre_filter_file,
     )
 
 
-def _like(ours: np.ndarray, theirs: np.ndarray) -> float:
-    return float(abs(np.corrcoef(ours, theirs)[0, 1]))
+def _absolute_correlation(ours_column: np.ndarray, expected: np.ndarray) -> float:
+    return float(abs(np.corrcoef(ours_column, expected)[0, 1]))
 
 
-def test_cosines_are_those_of_nipype_and_one_more(run: Run, here: Path) -> None:
-    """There the last cosine that is slower than the cut-off is missing; here the period of each is
-    above it.
-    """
+def test_cosines_equal_nipype_plus_one_slower_than_the_cutoff(run: Run, workdir: Path) -> None:
+    """nipype omits the last cosine whose period is above the cutoff."""
     _, _, file = _compcor(run, run.data, run.mask, num_components=2)
-    theirs = pd.read_csv(file, sep="\t")
+    expected = pd.read_csv(file, sep="\t")
     names = [name for name in run.table if name.startswith("cosine")]
-    slow = [name for name in theirs if name.lower().startswith("cosine")]
+    slow = [name for name in expected if name.lower().startswith("cosine")]
     assert names == [f"cosine{k:02d}" for k in range(6)]
     assert len(slow) == 5
-    for name, other in zip(names, slow, strict=False):
-        np.testing.assert_allclose(run.table[name], theirs[other], atol=1e-6)
+    for name, slow_name in zip(names, slow, strict=False):
+        np.testing.assert_allclose(run.table[name], expected[slow_name], atol=1e-6)
     last = run.described[names[-1]]["Description"]
     assert f"period of {2 * (VOLUMES - DUMMIES) * TR / 6:.4g} s" in last
 
 
-WHERE: dict[str, Callable[[Run], np.ndarray]] = {
+MASKS: dict[str, Callable[[Run], np.ndarray]] = {
     "a": lambda run: tissue_masks(run.tpms, run.mask)["deep"],
     "w": lambda run: tissue_masks(run.tpms, run.mask)["deep_white_matter"],
     "c": lambda run: tissue_masks(run.tpms, run.mask)["deep_csf"],
-    "t": lambda run: _most(run),
+    "t": lambda run: _most_variable_voxels(run),
 }
 
 
-def _most(run: Run) -> np.ndarray:
+def _most_variable_voxels(run: Run) -> np.ndarray:
     with SeriesReader(run.folder / "bold.nii") as reader:
         return most_variable(reader, run.mask, DUMMIES)
 
 
-@pytest.mark.parametrize("prefix", list(WHERE))
-def test_components_are_those_of_nipype_after_the_same_drifts(
-    run: Run, here: Path, prefix: str
+@pytest.mark.parametrize("prefix", list(MASKS))
+def test_components_equal_nipype_after_the_same_drift_removal(
+    run: Run, workdir: Path, prefix: str
 ) -> None:
-    """The series that it gets has neither ramp nor slow cosines any more: what it removes itself
-    is among them.
+    """Compare components after trend and slow cosines were removed from nipype's input.
+
+    nipype's own high-pass filter spans a subset of these drifts.
     """
     basis = drift_basis(VOLUMES - DUMMIES, TR)
-    left = run.data.astype(np.float64)
-    steady = left[..., DUMMIES:]
+    detrended = run.data.astype(np.float64)
+    steady = detrended[..., DUMMIES:]
     steady -= (steady @ basis) @ basis.T - steady.mean(axis=-1, keepdims=True)
-    theirs, about, _ = _compcor(run, left, WHERE[prefix](run), variance_threshold=0.5)
+    expected, metadata, _ = _compcor(run, detrended, MASKS[prefix](run), variance_threshold=0.5)
     names = [name for name in run.table if name.startswith(f"{prefix}_comp_cor")]
-    kept = about[about.retained]
-    assert len(names) == max(len(kept), 5)
-    for k, name in enumerate(names[: len(kept)]):
-        assert _like(run.table[name], theirs.iloc[:, k]) > 1 - 1e-6
+    retained = metadata[metadata.retained]
+    assert len(names) == max(len(retained), 5)
+    for k, name in enumerate(names[: len(retained)]):
+        assert _absolute_correlation(run.table[name], expected.iloc[:, k]) > 1 - 1e-6
     for k, name in enumerate(names):
-        said = run.described[name]
-        assert said["Method"] == ("tCompCor" if prefix == "t" else "aCompCor")
-        assert said.get("Mask") == {"a": "combined", "w": "WM", "c": "CSF", "t": None}[prefix]
-        assert said["SingularValue"] == pytest.approx(about.singular_value[k], rel=1e-4)
-        assert said["VarianceExplained"] == pytest.approx(about.variance_explained[k], rel=1e-4)
-        assert said["CumulativeVarianceExplained"] == pytest.approx(
-            about.cumulative_variance_explained[k], rel=1e-4
+        entry = run.described[name]
+        assert entry["Method"] == ("tCompCor" if prefix == "t" else "aCompCor")
+        assert entry.get("Mask") == {"a": "combined", "w": "WM", "c": "CSF", "t": None}[prefix]
+        assert entry["SingularValue"] == pytest.approx(metadata.singular_value[k], rel=1e-4)
+        assert entry["VarianceExplained"] == pytest.approx(
+            metadata.variance_explained[k], rel=1e-4
         )
-        assert said["Retained"] is True
+        assert entry["CumulativeVarianceExplained"] == pytest.approx(
+            metadata.cumulative_variance_explained[k], rel=1e-4
+        )
+        assert entry["Retained"] is True
 
 
-def test_the_ramp_and_the_last_cosine_are_what_differs_from_nipype(run: Run, here: Path) -> None:
-    """Without them the components agree; with them they span what is left beside them."""
-    theirs, _, _ = _compcor(run, run.data, WHERE["a"](run), num_components=5)
-    own = run.table[[f"a_comp_cor_{k:02d}" for k in range(5)]].to_numpy()[DUMMIES:]
+def test_components_differ_from_nipype_by_the_ramp_and_the_last_cosine(
+    run: Run, workdir: Path
+) -> None:
+    """nipype's components are orthogonal to its own cosines but not to our drift basis."""
+    expected, _, _ = _compcor(run, run.data, MASKS["a"](run), num_components=5)
+    components = run.table[[f"a_comp_cor_{k:02d}" for k in range(5)]].to_numpy()[DUMMIES:]
     slow = drift_basis(VOLUMES - DUMMIES, TR)
     plain = np.linalg.qr(slow_cosines(VOLUMES - DUMMIES, TR)[:, :6])[0]
-    assert np.abs(slow.T @ own).max() < 1e-6
-    found = theirs.to_numpy()[DUMMIES:]
-    assert np.abs(plain.T @ found).max() < 1e-5
-    assert np.abs(slow.T @ found).max() > 0.1
+    assert np.abs(slow.T @ components).max() < 1e-6
+    nipype_components = expected.to_numpy()[DUMMIES:]
+    assert np.abs(plain.T @ nipype_components).max() < 1e-5
+    assert np.abs(slow.T @ nipype_components).max() > 0.1
 
 
-def test_the_voxels_of_temporal_compcor_are_those_of_nipype(run: Run, here: Path) -> None:
+def test_the_voxels_of_tcompcor_equal_nipype(run: Run, workdir: Path) -> None:
     from nipype.algorithms.confounds import TCompCor
 
-    found = (
+    outputs = (
         TCompCor(
             realigned_file=run.image("series", run.data),
             mask_files=[run.image("where", run.mask.astype(np.uint8))],
@@ -300,11 +305,11 @@ def test_the_voxels_of_temporal_compcor_are_those_of_nipype(run: Run, here: Path
         .run()
         .outputs
     )
-    (file,) = np.atleast_1d(found.high_variance_masks)
-    np.testing.assert_array_equal(_most(run), nib.load(file).get_fdata() > 0)
+    (file,) = np.atleast_1d(outputs.high_variance_masks)
+    np.testing.assert_array_equal(_most_variable_voxels(run), nib.load(file).get_fdata() > 0)
 
 
-def test_all_components_are_given_where_they_are_asked_for(run: Run) -> None:
+def test_all_components_are_returned_if_requested(run: Run) -> None:
     with SeriesReader(run.folder / "bold.nii") as reader:
         still, motion = np.tile(np.eye(4), (VOLUMES, 1, 1)), run.table[list(MOTION)]
         full, described = gather(
@@ -316,7 +321,7 @@ def test_all_components_are_given_where_they_are_asked_for(run: Run) -> None:
             n_dummy=DUMMIES,
             all_components=True,
         )
-    for prefix in WHERE:
+    for prefix in MASKS:
         names = [name for name in full if name.startswith(f"{prefix}_comp_cor")]
         assert len(names) > len(
             [name for name in run.table if name.startswith(f"{prefix}_comp_cor")]

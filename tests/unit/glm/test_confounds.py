@@ -1,4 +1,4 @@
-"""Confounds against values worked out by hand, and the table they make."""
+"""Confounds compared with values computed by hand, and the confounds table."""
 
 from pathlib import Path
 
@@ -28,15 +28,16 @@ def test_framewise_displacement_of_a_known_motion() -> None:
     params = np.zeros((4, 6))
     params[1] = [0.1, -0.2, 0.3, 0, 0, 0]
     params[2] = [0.1, -0.2, 0.3, 0.01, 0, -0.02]
-    got = framewise_displacement(params)
-    assert np.isnan(got[0])
-    # 0.6 mm; then (0.01 + 0.02) rad on 50 mm; then all the way back
-    np.testing.assert_allclose(got[1:], [0.6, 1.5, 2.1])
+    fd = framewise_displacement(params)
+    assert np.isnan(fd[0])
+    # 0.6 mm; then (0.01 + 0.02) rad at a radius of 50 mm; then back to the start
+    np.testing.assert_allclose(fd[1:], [0.6, 1.5, 2.1])
 
 
 def test_rms_displacement_is_the_mean_over_a_ball() -> None:
-    """Against points drawn evenly from the ball; the first step is a shift by 3 mm, the second
-    turns about a point.
+    """Compare with points drawn uniformly from the ball.
+
+    The first step is a translation by 3 mm, the second a rotation about a point.
     """
     turn = np.eye(4)
     turn[:2, :2] = [[np.cos(0.02), -np.sin(0.02)], [np.sin(0.02), np.cos(0.02)]]
@@ -47,11 +48,11 @@ def test_rms_displacement_is_the_mean_over_a_ball() -> None:
     rng = np.random.default_rng(0)
     points = rng.uniform(-80, 80, (200_000, 3))
     points = points[(points**2).sum(axis=1) <= 80**2] + center
-    moved = points @ turn[:3, :3].T + turn[:3, 3]
-    got = rms_displacement(matrices, center)
-    assert np.isnan(got[0])
+    rotated = points @ turn[:3, :3].T + turn[:3, 3]
+    rmsd = rms_displacement(matrices, center)
+    assert np.isnan(rmsd[0])
     np.testing.assert_allclose(
-        got[1:], [3.0, np.sqrt(((moved - points) ** 2).sum(axis=1).mean())], rtol=2e-3
+        rmsd[1:], [3.0, np.sqrt(((rotated - points) ** 2).sum(axis=1).mean())], rtol=2e-3
     )
 
 
@@ -86,28 +87,28 @@ def test_standardized_dvars_of_a_stationary_series_is_one() -> None:
 
 
 @pytest.mark.parametrize("excess", [[], [0.4], [0.5, 0.2, 0.08, 0.03]])
-def test_transient_is_counted(excess: list[float]) -> None:
+def test_nonsteady_volumes_at_the_start_are_counted(excess: list[float]) -> None:
     rng = np.random.default_rng(3)
     signal = 100 * (1 + 0.001 * rng.normal(size=60))
     signal[: len(excess)] *= 1 + np.array(excess)
     assert _count_nonsteady(signal) == len(excess)
 
 
-def test_a_drift_after_the_transient_makes_no_dummies() -> None:
-    # 2.4 % down to the half of it, a tenth of a percent from volume to volume
+def test_a_drift_after_the_transient_adds_no_dummy_scans() -> None:
+    # 2.4 % in the first half, 0.08 % per volume
     signal = 100 - 0.08 * np.arange(60)
     signal[:3] *= [1.3, 1.05, 1.02]
     assert _count_nonsteady(signal) == 3
 
 
-def test_drift_tail_and_late_spikes_make_no_dummies() -> None:
+def test_drifts_late_spikes_and_dark_volumes_are_not_dummy_scans() -> None:
     assert _count_nonsteady(100 - 0.02 * np.arange(80)) == 0
     spike = np.full(40, 100.0)
     spike[10] = 150
     assert _count_nonsteady(spike) == 0
     assert _count_nonsteady([100.0]) == 0
     assert _count_nonsteady(np.full(30, 5.0)) == 0
-    # darker volumes at the start are no T1 transient
+    # darker volumes at the start are not a T1 transient
     dark = np.full(40, 100.0)
     dark[:3] = 50
     assert _count_nonsteady(dark) == 0
@@ -123,24 +124,24 @@ def test_drift_basis_is_orthonormal_and_slow() -> None:
     assert np.linalg.norm(fast - basis @ (basis.T @ fast)) > 0.95 * np.linalg.norm(fast)
 
 
-def test_components_find_the_common_course_and_not_the_drift() -> None:
+def test_components_contain_the_shared_signal_and_not_the_drift() -> None:
     rng = np.random.default_rng(0)
     common = np.sin(2 * np.pi * np.arange(150) / 7.3)
     drift = np.linspace(-1, 1, 150)
     series = np.outer(rng.normal(size=80), common) + 50 * np.outer(rng.normal(size=80), drift)
     series += 0.1 * rng.normal(size=series.shape)
-    series = np.vstack([series, np.full((1, 150), 7.0)])  # a constant voxel has no say
-    found, singular, share = principal_components(
+    series = np.vstack([series, np.full((1, 150), 7.0)])  # a constant voxel has no influence
+    components, singular, share = principal_components(
         [series[:30], series[30:]], drift_basis(150, 2.0)
     )
-    assert found.shape == (150, 80)  # as many as there are voxels that fluctuate
-    assert abs(np.corrcoef(found[:, 0], common)[0, 1]) > 0.95
-    np.testing.assert_allclose(np.linalg.norm(found, axis=0), 1)
+    assert components.shape == (150, 80)  # one component per voxel that fluctuates
+    assert abs(np.corrcoef(components[:, 0], common)[0, 1]) > 0.95
+    np.testing.assert_allclose(np.linalg.norm(components, axis=0), 1)
     assert (np.diff(singular) <= 0).all()
     assert 0.5 < share[0] <= 1
-    whole = principal_components([series], drift_basis(150, 2.0))[0]
-    # slabs do not matter, signs included
-    np.testing.assert_allclose(whole[:, :3], found[:, :3], atol=1e-9)
+    unsplit = principal_components([series], drift_basis(150, 2.0))[0]
+    # slabs change neither components nor their signs
+    np.testing.assert_allclose(unsplit[:, :3], components[:, :3], atol=1e-9)
 
 
 def _tpms(shape: tuple[int, ...]) -> list[np.ndarray]:
@@ -149,7 +150,7 @@ def _tpms(shape: tuple[int, ...]) -> list[np.ndarray]:
     return [gm, wm, csf]
 
 
-def test_acompcor_stays_away_from_gray_matter() -> None:
+def test_acompcor_masks_exclude_voxels_next_to_gray_matter() -> None:
     shape = (14, 8, 6)
     masks = tissue_masks(_tpms(shape), np.ones(shape, bool))
     assert masks["white_matter"][4:10].all()
@@ -162,7 +163,7 @@ def test_acompcor_stays_away_from_gray_matter() -> None:
     np.testing.assert_array_equal(masks["deep_csf"], masks["csf"])
 
 
-def test_table_of_a_series(tmp_path: Path) -> None:
+def test_confounds_table_of_a_series(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     shape, volumes = (14, 8, 6), 40
     data = (500 + 5 * rng.normal(size=(*shape, volumes))).astype(np.float32)
@@ -178,7 +179,7 @@ def test_table_of_a_series(tmp_path: Path) -> None:
     )
     with SeriesReader(tmp_path / "a.nii") as reader:
         table, described = gather(reader, mask, motion, still, tpms=_tpms(shape), n_dummy=2)
-        alone, _ = gather(reader, mask, motion, still)
+        without_tissues, _ = gather(reader, mask, motion, still)
         with pytest.raises(ValueError, match="the motion table has 39 rows"):
             gather(reader, mask, motion.iloc[1:], still)
     assert list(table) == list(described)
@@ -209,12 +210,12 @@ def test_table_of_a_series(tmp_path: Path) -> None:
     np.testing.assert_array_equal(table["non_steady_state_outlier01"].to_numpy().nonzero()[0], [1])
     assert [
         name
-        for name in alone
+        for name in without_tissues
         if name.startswith(("csf", "white", "a_comp", "w_comp", "c_comp", "non_"))
     ] == []
 
 
-def test_bright_dummies_do_not_change_the_scale_of_the_others(tmp_path: Path) -> None:
+def test_bright_dummy_scans_do_not_change_values_of_other_volumes(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     shape, volumes = (8, 8, 4), 30
     data = (500 + 5 * rng.normal(size=(*shape, volumes))).astype(np.float32)
@@ -238,7 +239,7 @@ def test_bright_dummies_do_not_change_the_scale_of_the_others(tmp_path: Path) ->
 def test_components_read_only_the_rows_of_their_mask(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Mean signals and variance take a pass each, and a fifth of the rows is read twice more."""
+    """Mean signals and variance take one pass each; a fifth of the rows is read twice more."""
     shape, volumes = (10, 40, 6), 40
     rng = np.random.default_rng(0)
     data = (500 + 5 * rng.normal(size=(*shape, volumes))).astype(np.float32)
@@ -251,9 +252,9 @@ def test_components_read_only_the_rows_of_their_mask(
     values: list[int] = []
     read = SeriesReader._read
 
-    def counted(self: SeriesReader, stream: object, count: int, *rest: object) -> np.ndarray:
+    def counted(self: SeriesReader, stream: object, count: int, *arguments: object) -> np.ndarray:
         values.append(count)
-        return read(self, stream, count, *rest)
+        return read(self, stream, count, *arguments)
 
     monkeypatch.setattr(SeriesReader, "_read", counted)
     with SeriesReader(tmp_path / "a.nii") as reader:

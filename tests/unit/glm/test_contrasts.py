@@ -1,4 +1,4 @@
-"""Contrasts: forms that are read, names, signs, and what is refused."""
+"""Contrasts: accepted expressions, names, signs and rejected input."""
 
 import re
 
@@ -35,7 +35,7 @@ def test_rows_of_rest_are_not_modeled() -> None:
     assert modeled_types(column) == ("thumb", "little")
 
 
-def test_two_types_give_each_all_and_the_pair() -> None:
+def test_default_contrasts_of_two_types() -> None:
     assert _default_contrasts(TYPES) == {
         "thumb": {"thumb": 1.0},
         "little": {"little": 1.0},
@@ -48,22 +48,24 @@ def test_two_types_give_each_all_and_the_pair() -> None:
     ("n", "expected"), [(1, 1), (2, 4), (3, 7), (4, 9), (6, 13), (8, 17), (9, 10)]
 )
 def test_number_of_default_contrasts(n: int, expected: int) -> None:
-    """One type alone is `all` already; pairs up to three types, each less the others up to eight,
-    none beyond.
+    """Check the number of default contrasts for 1 to 9 trial types.
+
+    A single type equals `all`. Pairs are compared up to three types, a type with the mean of the
+    others up to eight.
     """
     assert len(_default_contrasts([f"type{i}" for i in range(n)])) == expected
 
 
-def test_many_types_are_compared_each_with_the_mean_of_the_others() -> None:
-    found = _default_contrasts(("face", "body", "house", "tool", "Others"))
-    assert found["faceMinusOthers"] == {
+def test_more_than_three_types_are_compared_with_the_mean_of_the_others() -> None:
+    contrasts = _default_contrasts(("face", "body", "house", "tool", "Others"))
+    assert contrasts["faceMinusOthers"] == {
         "face": 1.0,
         "body": -0.25,
         "house": -0.25,
         "tool": -0.25,
         "Others": -0.25,
     }
-    assert sum(found["OthersMinusOthers"].values()) == 0
+    assert sum(contrasts["OthersMinusOthers"].values()) == 0
 
 
 @pytest.mark.parametrize(
@@ -80,11 +82,11 @@ def test_many_types_are_compared_each_with_the_mean_of_the_others() -> None:
         ("all", "all", {"thumb": 0.5, "little": 0.5}),
     ],
 )
-def test_forms_that_are_read(text: str, name: str, weights: dict[str, float]) -> None:
+def test_contrast_expressions_are_parsed(text: str, name: str, weights: dict[str, float]) -> None:
     assert resolve_contrasts(TYPES, [text]) == {name: weights}
 
 
-def test_names_with_signs_in_them() -> None:
+def test_trial_types_with_signs_in_their_names_are_parsed() -> None:
     types = ("left-hand", "left", "right hand")
     assert resolve_contrasts(types, ["left-hand"]) == {"leftHand": {"left-hand": 1.0}}
     assert resolve_contrasts(types, ["left-hand-left"]) == {
@@ -95,7 +97,7 @@ def test_names_with_signs_in_them() -> None:
     }
 
 
-def test_types_that_shorten_alike_keep_their_own_name() -> None:
+def test_types_with_the_same_short_label_get_distinct_labels() -> None:
     first, last = (
         ["aB", "aB2", "aB3", "c", "all"],
         ["aBMinusOthers", "aBMinusOthers2", "aBMinusOthers3", "cMinusOthers"],
@@ -120,16 +122,18 @@ def test_types_that_shorten_alike_keep_their_own_name() -> None:
         ("thumb 0.5*little", "sign is missing after 'thumb'", "Join the terms"),
     ],
 )
-def test_what_is_refused(text: str, reason: str, fix: str) -> None:
-    with pytest.raises(UsageError, match=re.escape(fix)) as caught:
+def test_error_of_an_invalid_contrast_names_reason_and_fix(
+    text: str, reason: str, fix: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(fix)) as error:
         resolve_contrasts(TYPES, [text])
-    assert reason in caught.value.notice.why
-    assert caught.value.notice.what == f"contrast {text!r}"
+    assert reason in error.value.notice.why
+    assert error.value.notice.what == f"contrast {text!r}"
 
 
-def test_order_asked_for_is_kept_and_doubles_drop_out() -> None:
-    found = resolve_contrasts(TYPES, ["little-thumb", "thumb", "thumb"])
-    assert list(found) == ["littleMinusThumb", "thumb"]
+def test_requested_order_is_kept_and_duplicates_are_dropped() -> None:
+    contrasts = resolve_contrasts(TYPES, ["little-thumb", "thumb", "thumb"])
+    assert list(contrasts) == ["littleMinusThumb", "thumb"]
 
 
 @given(
@@ -140,10 +144,12 @@ def test_order_asked_for_is_kept_and_doubles_drop_out() -> None:
         unique_by=str.strip,
     )
 )
-def test_default_names_are_labels_and_weights_are_told_apart(names: list[str]) -> None:
+def test_default_names_are_valid_labels_and_weights_are_distinct(names: list[str]) -> None:
     types = modeled_types(names)
-    found = _default_contrasts(types)
-    assert all(re.fullmatch("[A-Za-z0-9]+", name) for name in found)
-    assert len({tuple(sorted(weights.items())) for weights in found.values()}) == len(found)
+    contrasts = _default_contrasts(types)
+    assert all(re.fullmatch("[A-Za-z0-9]+", name) for name in contrasts)
+    assert len({tuple(sorted(weights.items())) for weights in contrasts.values()}) == len(
+        contrasts
+    )
     assert all(len(camel(name)) <= _LONGEST_LABEL for name in types)
     assert all(resolve_contrasts(types, [name]) == {camel(name): {name: 1.0}} for name in types)

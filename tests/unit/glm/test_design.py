@@ -1,4 +1,4 @@
-"""Design matrices against closed forms: plateaus, early events, dummies, rank."""
+"""Design matrices compared with closed forms: plateaus, early events, dummy scans, rank."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ def events(**blocks: list[tuple[float, float]]) -> Events:
     return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
 
 
-def test_sustained_block_has_plateau_one_whatever_the_tr():
+def test_a_sustained_block_has_plateau_1_at_any_tr():
     for tr in (0.5, 2.0):
         times = frame_times(int(200 / tr), tr)
         course = events(a=[(20.0, 100.0)]).courses(times)["a"]
@@ -23,11 +23,11 @@ def test_sustained_block_has_plateau_one_whatever_the_tr():
         np.testing.assert_allclose(course[times < 20], 0.0, atol=1e-9)
 
 
-def test_event_long_before_the_run_still_counts_in_its_first_volumes():
+def test_an_event_before_the_run_affects_the_first_volumes():
     times = frame_times(100, 2.0)
     early = events(a=[(-60.0, 58.0)]).courses(times)["a"]
     late = events(a=[(40.0, 58.0)]).courses(times)["a"]
-    # the same block a hundred seconds later: its tail, seen fifty volumes on
+    # tail of the same block 100 s (50 volumes) later
     np.testing.assert_allclose(early[:20], late[50:70], atol=5e-3)
     assert early[0] > 0.9
 
@@ -37,15 +37,15 @@ def test_frame_times_follow_slice_timing():
     np.testing.assert_allclose(frame_times(3, 2.0, start_time=0.5), [0.5, 2.5, 4.5])
 
 
-def test_dummies_lose_their_row_but_not_their_time():
+def test_dummy_scans_lose_their_row_but_shift_no_onset():
     table = events(a=[(20.0, 20.0), (60.0, 20.0)])
-    whole = build_design(table, n_volumes=60, tr=2.0)
+    full = build_design(table, n_volumes=60, tr=2.0)
     cut = build_design(table, n_volumes=60, tr=2.0, n_dummy=7)
     assert cut.matrix.shape[0] == 53
-    np.testing.assert_allclose(cut.matrix[:, 0], whole.matrix[7:, 0])
+    np.testing.assert_allclose(cut.matrix[:, 0], full.matrix[7:, 0])
 
 
-def test_confounds_lose_the_rows_of_the_dummies():
+def test_confounds_lose_the_rows_of_dummy_scans():
     design = build_design(
         events(a=[(20.0, 20.0)]),
         n_volumes=60,
@@ -85,13 +85,13 @@ def test_an_event_after_the_last_volume_changes_nothing():
     times = frame_times(40, 1.0)
     inside = pd.DataFrame({"onset": [5.0], "duration": [4.0], "trial_type": ["a"]})
     late = pd.DataFrame({"onset": [41.0, 50.0], "duration": [4.0, 4.0], "trial_type": ["a", "b"]})
-    found = Events(pd.concat([inside, late])).courses(times)
-    assert np.array_equal(found["a"], Events(inside).courses(times)["a"])
-    assert not found["b"].any()
+    regressors = Events(pd.concat([inside, late])).courses(times)
+    assert np.array_equal(regressors["a"], Events(inside).courses(times)["a"])
+    assert not regressors["b"].any()
 
 
 @pytest.mark.parametrize(
-    ("text", "named"),
+    ("text", "message"),
     [
         ("onset\ttrial_type\n0\ta\n", "lacks required columns: duration"),
         ("onset\tduration\ttrial_type\nsoon\t1\ta\n", "onset in line 2 .*'soon'"),
@@ -99,21 +99,21 @@ def test_an_event_after_the_last_volume_changes_nothing():
         ("onset\tduration\ttrial_type\n0\t1\trest\n", "no event"),
     ],
 )
-def test_bad_events_are_refused_by_name(tmp_path, text, named):
+def test_error_of_invalid_events_names_the_problem(tmp_path, text, message):
     path = tmp_path / "events.tsv"
     path.write_text(text)
-    with pytest.raises(DesignError, match=named):
+    with pytest.raises(DesignError, match=message):
         read_events(path)
 
 
-def test_condition_outside_the_run_is_named():
+def test_a_condition_outside_the_run_is_named_in_the_error():
     design = build_design(events(a=[(20.0, 20.0)], late=[(500.0, 20.0)]), n_volumes=60, tr=2.0)
     assert design.conditions == ("a",)
     with pytest.raises(DesignError, match="late"):
         contrast_vector(design, "late", {"late": 1.0})
 
 
-def test_degrees_of_freedom_count_repeated_columns_once(caplog):
+def test_degrees_of_freedom_count_collinear_columns_once(caplog):
     rng = np.random.default_rng(0)
     motion = rng.standard_normal((80, 1))
     table = pd.DataFrame(
@@ -126,11 +126,11 @@ def test_degrees_of_freedom_count_repeated_columns_once(caplog):
     assert design.rank == len(design.columns) - 1
     assert design.dof == 80 - design.rank
     assert "collinear" in caplog.text
-    # the condition itself can still be told
+    # the condition itself can still be estimated
     assert contrast_vector(design, "a", {"a": 1.0})[0] == 1.0
 
 
-def test_contrast_that_cannot_be_told_from_a_confound_is_refused():
+def test_a_contrast_collinear_with_a_confound_is_rejected():
     table = events(a=[(20.0, 20.0)])
     course = table.courses(frame_times(80, 2.0))["a"]
     confounds = pd.DataFrame({"copy": course})
@@ -145,7 +145,7 @@ def test_motion_and_its_derivatives_enter_by_default():
     rng = np.random.default_rng(1)
     confounds = pd.DataFrame({name: rng.standard_normal(60) for name in MOTION})
     confounds.loc[0, "trans_x_derivative1"] = np.nan
-    confounds["rot_z"] = 0.0  # a head that does not turn: no column of zeros in the model
+    confounds["rot_z"] = 0.0  # without rotation no column of zeros is added to the model
     design = build_design(events(a=[(20.0, 20.0)]), n_volumes=60, tr=2.0, confounds=confounds)
     assert len(MOTION) == 12
     assert [c for c in design.columns if c in MOTION] == [c for c in MOTION if c != "rot_z"]
@@ -153,13 +153,13 @@ def test_motion_and_its_derivatives_enter_by_default():
 
 
 def test_further_columns_of_the_table_do_not_change_the_model():
-    """Squares, signals of tissues, cosines, outliers and components beyond the fifth are for other
-    programs.
+    """Squares, tissue signals, cosines, outliers and further components are not modeled by
+    default.
     """
     rng = np.random.default_rng(1)
     names = [*MOTION, *(f"a_comp_cor_{k:02d}" for k in range(5))]
-    few = pd.DataFrame({name: rng.standard_normal(60) for name in names})
-    more = (
+    default_table = pd.DataFrame({name: rng.standard_normal(60) for name in names})
+    further_names = (
         "csf",
         "trans_x_power2",
         "cosine00",
@@ -168,8 +168,11 @@ def test_further_columns_of_the_table_do_not_change_the_model():
         "c_comp_cor_00",
         "t_comp_cor_00",
     )
-    many = pd.concat([few, pd.DataFrame({name: rng.standard_normal(60) for name in more})], axis=1)
-    one, other = (
+    wide_table = pd.concat(
+        [default_table, pd.DataFrame({name: rng.standard_normal(60) for name in further_names})],
+        axis=1,
+    )
+    default_design, wide_design = (
         build_design(
             events(a=[(20.0, 20.0)]),
             n_volumes=60,
@@ -177,29 +180,29 @@ def test_further_columns_of_the_table_do_not_change_the_model():
             confounds=table,
             confound_names=model_confounds(table),
         )
-        for table in (few, many)
+        for table in (default_table, wide_table)
     )
-    assert model_confounds(many) == tuple(names)
-    assert one.columns == other.columns
-    np.testing.assert_array_equal(one.matrix, other.matrix)
-    assert model_confounds(many[:49]) == MOTION
+    assert model_confounds(wide_table) == tuple(names)
+    assert default_design.columns == wide_design.columns
+    np.testing.assert_array_equal(default_design.matrix, wide_design.matrix)
+    assert model_confounds(wide_table[:49]) == MOTION
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("change", "message"),
     [
         (lambda t: t.drop(columns="trans_x"), "trans_x"),
         (lambda t: t.iloc[:-1], "59 rows"),
         (lambda t: t.assign(rot_x=[*range(30), np.nan, *range(29)]), "rot_x.*volume 30"),
     ],
 )
-def test_confounds_that_do_not_fit_are_refused_by_name(change, named):
+def test_error_of_invalid_confounds_names_the_problem(change, message):
     confounds = pd.DataFrame({name: np.arange(60.0) for name in MOTION})
-    with pytest.raises(DesignError, match=named):
+    with pytest.raises(DesignError, match=message):
         build_design(events(a=[(20.0, 20.0)]), n_volumes=60, tr=2.0, confounds=change(confounds))
 
 
-def test_too_few_volumes_for_the_model():
+def test_too_few_volumes_for_the_model_are_rejected():
     with pytest.raises(DesignError, match="more volumes than the rank"):
         build_design(events(a=[(0.0, 4.0)]), n_volumes=5, tr=2.0, high_pass=0.2)
     with pytest.raises(DesignError, match="at least 3 steady-state volumes"):
@@ -215,10 +218,14 @@ def test_high_pass_sets_the_number_of_cosines():
         )
         for hz in (0.0, 0.01, 0.02)
     ]
-    assert drifts == [1, 4, 8]  # 0 Hz: a line; else cosines k / (2 * 200 s) up to the cut-off
+    assert drifts == [
+        1,
+        4,
+        8,
+    ]  # 0 Hz: only a linear trend; else cosines k / (2 * 200 s) up to the cutoff
 
 
-def test_weights_are_scaled_to_one_block():
+def test_contrast_weights_are_scaled_to_a_single_block():
     assert scaled_weights({"a": 1.0, "b": 1.0}) == {"a": 0.5, "b": 0.5}
     assert scaled_weights({"a": 2.0, "b": -1.0, "c": -1.0}) == {"a": 1.0, "b": -0.5, "c": -0.5}
     with pytest.raises(DesignError, match="nonzero weight"):

@@ -1,4 +1,4 @@
-"""Recover a known effect from slices that are acquired in a part of the repetition time."""
+"""Recovery of a known effect from slices acquired during part of the repetition time."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ N_VOLUMES, EFFECT = 120, 3.0
 
 
 def series_of(onsets: list[float], duration: float, tr: float, moments: np.ndarray) -> np.ndarray:
-    """Simulate the response of slices acquired at some moments of a volume, (slices, T)."""
+    """Simulate the response of slices acquired at given times within a volume, (slices, T)."""
     fine = np.arange(0, N_VOLUMES * tr + 30, 0.05)
     timing = np.array([(onset, duration, 1.0) for onset in onsets]).T
     response = compute_regressor(timing, "spm", fine, oversampling=1, min_onset=-24)[0][:, 0]
@@ -22,7 +22,7 @@ def series_of(onsets: list[float], duration: float, tr: float, moments: np.ndarr
     return EFFECT * np.stack([np.interp(starts + moment, fine, response) for moment in moments])
 
 
-def effect_over_truth(
+def effect_ratio(
     series: np.ndarray, onsets: list[float], duration: float, tr: float, start_time: float | None
 ) -> float:
     table = pd.DataFrame({"onset": onsets, "duration": duration, "trial_type": "sound"})
@@ -36,7 +36,7 @@ def effect_over_truth(
 @pytest.mark.parametrize(
     ("tr", "acquisition", "offset", "duration"), [(10.0, 2.0, 4.0, 4.0), (3.0, 1.0, 0.0, 15.0)]
 )
-def test_the_design_is_dated_as_the_slices_are(
+def test_design_times_match_slice_times_of_sparse_acquisitions(
     tr: float, acquisition: float, offset: float, duration: float
 ) -> None:
     moments = np.arange(10) * acquisition / 10
@@ -53,11 +53,11 @@ def test_the_design_is_dated_as_the_slices_are(
         ]
     )
     delayed = middle_of_acquisition(tr, tr - acquisition)
-    right = [
-        effect_over_truth(shifted, onsets, duration, tr, corrected),
-        effect_over_truth(series, onsets, duration, tr, delayed),
+    matching = [
+        effect_ratio(shifted, onsets, duration, tr, corrected),
+        effect_ratio(series, onsets, duration, tr, delayed),
     ]
-    assert right == pytest.approx([1, 1], abs=0.05)
-    # the middle of TR is the moment of the slices only without a gap
-    wrong = effect_over_truth(series, onsets, duration, tr, None)
-    assert abs(wrong - 1) > 2 * max(abs(ratio - 1) for ratio in right)
+    assert matching == pytest.approx([1, 1], abs=0.05)
+    # the middle of the TR is the slice time only without a gap
+    mismatched = effect_ratio(series, onsets, duration, tr, None)
+    assert abs(mismatched - 1) > 2 * max(abs(ratio - 1) for ratio in matching)

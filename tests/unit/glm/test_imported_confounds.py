@@ -1,4 +1,4 @@
-"""Confounds of another program with gaps, text or missing columns: what enters the models."""
+"""Confounds of another program with gaps, text or missing columns, and the columns modeled."""
 
 import json
 
@@ -21,46 +21,48 @@ def table() -> pd.DataFrame:
     return pd.DataFrame({name: rng.normal(0, 0.1, N) for name in names})
 
 
-def written(frame: pd.DataFrame, folder) -> object:
+def write_table(frame: pd.DataFrame, folder) -> object:
     path = folder / "desc-confounds_timeseries.tsv"
     frame.to_csv(path, sep="\t", index=False, na_rep="n/a")
     path.with_suffix(".json").write_text(json.dumps({}))
     return path
 
 
-def test_derivatives_and_displacement_that_are_missing_are_those_of_the_parameters(tmp_path):
-    found, described = take_over(written(table(), tmp_path), n_dummy=0, origin="fMRIPrep")
+def test_missing_derivatives_and_fd_are_computed_from_the_motion_parameters(tmp_path):
+    confounds, described = take_over(write_table(table(), tmp_path), n_dummy=0, origin="fMRIPrep")
     six = table()[list(MOTION)].to_numpy()
     for k, name in enumerate(MOTION):
-        np.testing.assert_allclose(found[f"{name}_derivative1"], derivative(six[:, k]), atol=1e-9)
+        np.testing.assert_allclose(
+            confounds[f"{name}_derivative1"], derivative(six[:, k]), atol=1e-9
+        )
     np.testing.assert_allclose(
-        found["framewise_displacement"], framewise_displacement(six), atol=1e-9
+        confounds["framewise_displacement"], framewise_displacement(six), atol=1e-9
     )
-    of_derivative = described["trans_x_derivative1"]["Origin"]
-    assert of_derivative == "computed by bids-sr from the head motion of fMRIPrep"
+    origin = described["trans_x_derivative1"]["Origin"]
+    assert origin == "computed by bids-sr from the head motion of fMRIPrep"
     assert described["trans_x"]["Origin"] == "fMRIPrep"
 
 
-def test_a_derivative_with_a_gap_is_computed_and_a_complete_one_is_kept():
+def test_incomplete_derivatives_are_computed_and_complete_derivatives_are_kept():
     frame = table()
     frame["trans_x_derivative1"] = 7.0
     frame["trans_y_derivative1"] = 7.0
     frame.loc[0, "trans_x_derivative1"] = frame.loc[9, "trans_y_derivative1"] = np.nan
-    found, computed, _ = as_numbers(frame)
-    assert (found["trans_x_derivative1"][1:] == 7).all()
-    assert found["trans_y_derivative1"][9] == pytest.approx(
+    numbers, computed, _ = as_numbers(frame)
+    assert (numbers["trans_x_derivative1"][1:] == 7).all()
+    assert numbers["trans_y_derivative1"][9] == pytest.approx(
         frame["trans_y"][9] - frame["trans_y"][8]
     )
     assert "trans_y_derivative1" in computed
     assert "trans_x_derivative1" not in computed
 
 
-def test_text_is_left_out(tmp_path):
+def test_columns_of_text_are_skipped(tmp_path):
     frame = table().assign(remark="ok")
     frame["trans_x_derivative1"] = "?"
-    found, _ = take_over(written(frame, tmp_path), n_dummy=0, origin="fMRIPrep")
-    assert "remark" not in found
-    assert found["trans_x_derivative1"][1:].notna().all()
+    confounds, _ = take_over(write_table(frame, tmp_path), n_dummy=0, origin="fMRIPrep")
+    assert "remark" not in confounds
+    assert confounds["trans_x_derivative1"][1:].notna().all()
     assert as_numbers(frame)[2] == ["remark"]
 
 
@@ -83,6 +85,6 @@ def test_sets_of_confounds_can_be_chosen_by_name():
     assert model_confounds(frame.head(40), ["acompcor"]) == ()
 
 
-def test_the_evaluator_takes_motion_of_a_table_with_text():
+def test_the_evaluation_reads_motion_from_a_table_with_text():
     frame = as_numbers(table())[0].assign(remark="ok")
     assert set(confounds_of(frame, N)) == set(MODEL_MOTION)

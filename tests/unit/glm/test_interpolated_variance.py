@@ -1,4 +1,4 @@
-"""Variance of interpolated noise, by interpolating noise."""
+"""Variance of interpolated noise, compared with interpolations of simulated noise."""
 
 import numpy as np
 import pytest
@@ -23,14 +23,14 @@ def shifted_by(*voxels):
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.5, (0.9, 0.9, 0.0)])
-def test_the_factor_is_the_variance_of_interpolated_noise(sigma):
+def test_the_factor_equals_the_variance_ratio_of_interpolated_noise(sigma):
     xfm = shifted_by(0.5, 0.3, 0.45)
     inside = (slice(5, -5),) * 3
     ratios = []
     for seed in range(3):
-        given = noise(sigma, seed).astype(np.float32)
-        moved = sample_volume(given, AFFINE, SHAPE, AFFINE, xfm)
-        ratios.append(moved[inside].var() / given[inside].var())
+        original = noise(sigma, seed).astype(np.float32)
+        interpolated = sample_volume(original, AFFINE, SHAPE, AFFINE, xfm)
+        ratios.append(interpolated[inside].var() / original[inside].var())
     mask = np.ones(SHAPE, bool)
     factor = interpolated_factor(
         noise_autocorrelation(noise(sigma), mask), SHAPE, AFFINE, AFFINE, xfm
@@ -39,7 +39,7 @@ def test_the_factor_is_the_variance_of_interpolated_noise(sigma):
     assert factor.std() == pytest.approx(0, abs=1e-5)
 
 
-def test_nothing_changes_at_voxels_and_in_smooth_noise():
+def test_variance_is_unchanged_at_voxel_centers_and_in_smooth_noise():
     mask = np.ones(SHAPE, bool)
     white = noise_autocorrelation(noise(0.0), mask)
     at_voxels = interpolated_factor(white, SHAPE, AFFINE, AFFINE, shifted_by(1, 0, -2))
@@ -49,22 +49,22 @@ def test_nothing_changes_at_voxels_and_in_smooth_noise():
     assert between.min() > 0.9
 
 
-def test_the_autocorrelation_of_known_noise():
+def test_noise_autocorrelation_equals_the_gaussian_closed_form():
     mask = np.ones(SHAPE, bool)
-    found = noise_autocorrelation(noise((1.0, 0.0, 0.0)), mask)
+    autocorrelation = noise_autocorrelation(noise((1.0, 0.0, 0.0)), mask)
     # autocorrelation of a Gaussian of standard deviation 1: exp(-lag^2 / 4)
-    np.testing.assert_allclose(found[0, :3], np.exp([0, -0.25, -1.0]), atol=0.06)
-    np.testing.assert_allclose(found[1:, 1], 0, atol=0.03)
+    np.testing.assert_allclose(autocorrelation[0, :3], np.exp([0, -0.25, -1.0]), atol=0.06)
+    np.testing.assert_allclose(autocorrelation[1:, 1], 0, atol=0.03)
 
 
-def test_activity_does_not_count_as_smooth_noise():
+def test_activation_is_not_mistaken_for_smooth_noise():
     active = noise(0.0)
     active[10:20, 10:20] += 10
-    found = noise_autocorrelation(active, np.ones(SHAPE, bool))
-    np.testing.assert_allclose(found[:, 1], 0, atol=0.03)
+    autocorrelation = noise_autocorrelation(active, np.ones(SHAPE, bool))
+    np.testing.assert_allclose(autocorrelation[:, 1], 0, atol=0.03)
 
 
-def test_a_few_voxels_leave_the_variance_as_it_is():
-    few = np.zeros(SHAPE, bool)
-    few[:4, :4, :4] = True
-    np.testing.assert_array_equal(noise_autocorrelation(noise(0.0), few), 1)
+def test_masks_of_few_voxels_leave_the_variance_unchanged():
+    mask = np.zeros(SHAPE, bool)
+    mask[:4, :4, :4] = True
+    np.testing.assert_array_equal(noise_autocorrelation(noise(0.0), mask), 1)

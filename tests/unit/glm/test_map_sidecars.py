@@ -1,4 +1,4 @@
-"""Sidecars of maps on the reconstruction error, and the measured numbers in its texts."""
+"""Sidecars of maps: the reconstruction error, and measured numbers in their texts."""
 
 import json
 import re
@@ -17,7 +17,7 @@ def rows_of(name):
 
 
 @pytest.mark.parametrize(
-    ("series", "said"),
+    ("series", "description"),
     [
         ("sbl", "The stat-sd map contains the standard deviation"),
         ("bspline", f"Maps of bspline {NO_ERROR}"),
@@ -26,24 +26,24 @@ def rows_of(name):
         ("measured", None),
     ],
 )
-def test_a_map_says_whether_it_carries_the_error_of_its_reconstruction(series, said):
-    about = common_sidecar(series=series, fwhm_mm=0, zooms=(3, 3, 3)).get("ErrorOfReconstruction")
-    assert about is None if said is None else str(about).startswith(said)
+def test_the_sidecar_states_whether_the_map_includes_the_reconstruction_error(series, description):
+    entry = common_sidecar(series=series, fwhm_mm=0, zooms=(3, 3, 3)).get("ErrorOfReconstruction")
+    assert entry is None if description is None else str(entry).startswith(description)
 
 
-def test_numbers_in_texts_are_the_measured_ones():
-    wrong = [
+def test_numbers_in_texts_equal_benchmark_results():
+    percentages = [
         100 * row["bspline"]
         for row in rows_of("posterior_regions")
         if (row["sbl"], row["contrast"], row["region"]) == ("blind", "all", "fdr")
     ]
     low, high = map(int, re.search(r"(\d+) to (\d+) %", NO_ERROR).groups())
-    assert (low, high) == (round(min(wrong)), round(max(wrong)))
-    assert f"{len(wrong)} runs" in NO_ERROR
+    assert (low, high) == (round(min(percentages)), round(max(percentages)))
+    assert f"{len(percentages)} runs" in NO_ERROR
     ratios = [
         row["rms error / SD"]
         for row in rows_of("posterior_foreign")
         if row["effect"].startswith("texture of 3 mm")
     ]
-    found = re.search(r"([\d.]+) to ([\d.]+) times", FINER_EFFECTS).groups()
-    assert found == (f"{min(ratios):.1f}", f"{max(ratios):.1f}")
+    ratio_range = re.search(r"([\d.]+) to ([\d.]+) times", FINER_EFFECTS).groups()
+    assert ratio_range == (f"{min(ratios):.1f}", f"{max(ratios):.1f}")

@@ -1,6 +1,4 @@
-"""Rows of the metrics tables: units, paper's sizes, overlap, undefined figures, comparison with
-raw.
-"""
+"""Rows of the metrics tables: units, region sizes, overlap, undefined values, acquired maps."""
 
 import json
 
@@ -61,7 +59,7 @@ def maps():
     return out
 
 
-def figures(rows, contrast):
+def values_of(rows, contrast):
     return {measure_of(r): cell_number(r.value) for r in rows if r.contrast == contrast}
 
 
@@ -81,49 +79,49 @@ def make_rows(maps, contrasts, per_acquired=4.0):
     )
 
 
-def test_single_conditions_are_those_against_rest():
+def test_single_conditions_are_positive_contrasts_of_a_single_type():
     assert single_conditions(CONTRASTS) == ["thumb", "little"]
     assert single_conditions({"off": {"thumb": -1.0}}) == []
 
 
-def test_sizes_in_mm_and_in_the_papers_unit(maps):
+def test_region_sizes_are_in_mm_and_in_acquired_voxels(maps):
     rows = make_rows(maps, {k: CONTRASTS[k] for k in ("thumb", "little")})
-    found = figures(rows, "thumb")
+    values = values_of(rows, "thumb")
     voxels = int(
         (
             maps["thumb", "cc"]
             >= maps["thumb", "cc"].max() * 0.75 + maps["thumb", "cc"].min() * 0.25
         ).sum()
     )
-    assert int(found["quarter_voxels"]) == voxels
-    assert float(found["quarter_volume"]) == voxels * 12
-    assert float(found["quarter_paper"]) == voxels / 4
-    assert [found[f"peak_at_{axis}"] for axis in "xyz"] == ["4", "4", "3"]
-    assert [float(found[f"peak_{stat}"]) for stat in ("t", "z", "effect")] == [12, 9, 40]
-    assert int(found["z30_voxels"]) == int((maps["thumb", "z"] >= 3).sum())
+    assert int(values["quarter_voxels"]) == voxels
+    assert float(values["quarter_volume"]) == voxels * 12
+    assert float(values["quarter_paper"]) == voxels / 4
+    assert [values[f"peak_at_{axis}"] for axis in "xyz"] == ["4", "4", "3"]
+    assert [float(values[f"peak_{stat}"]) for stat in ("t", "z", "effect")] == [12, 9, 40]
+    assert int(values["z30_voxels"]) == int((maps["thumb", "z"] >= 3).sum())
 
 
-def test_pairs_of_conditions(maps):
+def test_pairs_of_conditions_have_overlap_distance_and_separation(maps):
     rows = make_rows(maps, {k: CONTRASTS[k] for k in ("thumb", "little")})
-    pair = figures(rows, "thumb+little")
+    pair = values_of(rows, "thumb+little")
     assert float(pair["quarter_dice"]) == 0.0
     assert float(pair["peak_distance"]) == pytest.approx(np.hypot(6, 6), rel=1e-5)
-    apart = float(maps["thumb", "effect"][2, 2, 1] - maps["little", "effect"][2, 2, 1])
-    assert float(pair["effect_separation"]) == pytest.approx(apart, rel=1e-5)
+    separation = float(maps["thumb", "effect"][2, 2, 1] - maps["little", "effect"][2, 2, 1])
+    assert float(pair["effect_separation"]) == pytest.approx(separation, rel=1e-5)
 
 
-def test_what_is_not_defined_is_not_available(maps):
+def test_undefined_values_are_written_as_not_available(maps):
     for stat in ("cc", "t", "z", "effect"):
         maps["little", stat] = np.zeros(SHAPE, dtype=np.float32)
     rows = make_rows(maps, {k: CONTRASTS[k] for k in ("thumb", "little")})
-    assert figures(rows, "thumb+little")["quarter_dice"] == "n/a"
-    assert figures(rows, "thumb+little")["fdr_dice"] == "n/a"
-    assert figures(rows, "little")["fdr_centroid_x"] == "n/a"
-    assert figures(rows, "little")["fdr_threshold"] == "n/a"
-    assert figures(rows, "little")["fdr_voxels"] == "0"
+    assert values_of(rows, "thumb+little")["quarter_dice"] == "n/a"
+    assert values_of(rows, "thumb+little")["fdr_dice"] == "n/a"
+    assert values_of(rows, "little")["fdr_centroid_x"] == "n/a"
+    assert values_of(rows, "little")["fdr_threshold"] == "n/a"
+    assert values_of(rows, "little")["fdr_voxels"] == "0"
 
 
-def test_every_measure_has_a_unit_and_a_meaning(maps, tmp_path):
+def test_all_statistics_have_a_unit_and_a_description(maps, tmp_path):
     rows = make_rows(maps, {k: CONTRASTS[k] for k in ("thumb", "little")})
     path = tmp_path / "m.tsv"
     path.write_text(table_text(rows))
@@ -139,7 +137,7 @@ def test_every_measure_has_a_unit_and_a_meaning(maps, tmp_path):
         statistic("zzz_volume")
 
 
-def test_tables_with_other_columns_are_refused(tmp_path):
+def test_tables_with_unexpected_columns_are_rejected(tmp_path):
     path = tmp_path / "m.tsv"
     path.write_text("a\tb\n1\t2\n")
     with pytest.raises(ValueError, match=r"m\.tsv"):
@@ -180,7 +178,7 @@ def test_nearest_voxels_are_found_once_for_all_maps(monkeypatch):
     assert len(masks) == 1
 
 
-def test_values_outside_the_mask_do_not_pull_the_raised_map_down():
+def test_upsampled_maps_are_not_affected_by_values_outside_the_mask():
     mask = np.zeros((6, 6, 4), dtype=bool)
     mask[1:5, 1:5, 1:3] = True
     values = np.where(mask, 7.0, 0.0).astype(np.float32)
@@ -189,23 +187,23 @@ def test_values_outside_the_mask_do_not_pull_the_raised_map_down():
     fine_affine = np.array([[2.0, 0, 0, -1], [0, 2.0, 0, -1], [0, 0, 4.0, 0], [0, 0, 0, 1]])
     fine = np.kron(mask, np.ones((2, 2, 1))).astype(bool)
     source, target = Volume(data=mask, affine=affine), Volume(data=fine, affine=fine_affine)
-    raised = _upsample_maps({("a", "t"): values}, source, target)["a", "t"]
-    np.testing.assert_allclose(raised[fine], 7.0, rtol=1e-5)
-    assert not raised[~fine].any()
+    upsampled = _upsample_maps({("a", "t"): values}, source, target)["a", "t"]
+    np.testing.assert_allclose(upsampled[fine], 7.0, rtol=1e-5)
+    assert not upsampled[~fine].any()
 
 
-def test_a_raised_map_does_not_exceed_the_acquired_one():
-    """A spline overshoots beside an edge: without a bound a correlation of .92 became 1.19."""
+def test_an_upsampled_map_stays_within_the_range_of_the_acquired_map():
+    """Unbounded, a spline overshoots next to an edge: a correlation of .92 became 1.19."""
     step = np.full((8, 8, 4), -0.8, dtype=np.float32)
     step[3:5] = 0.92
     fine_affine = np.array([[1.0, 0, 0, -0.5], [0, 1.0, 0, -0.5], [0, 0, 3.0, 0], [0, 0, 0, 1]])
     source = Volume(data=np.ones(step.shape, dtype=bool), affine=np.diag([2.0, 2.0, 3.0, 1.0]))
     target = Volume(data=np.ones((16, 16, 4), dtype=bool), affine=fine_affine)
-    raised = _upsample_maps({("a", "cc"): step}, source, target)["a", "cc"]
-    assert (raised.min(), raised.max()) == (step.min(), step.max())
+    upsampled = _upsample_maps({("a", "cc"): step}, source, target)["a", "cc"]
+    assert (upsampled.min(), upsampled.max()) == (step.min(), step.max())
 
 
-def test_raw_maps_are_put_on_the_fine_grid(maps):
+def test_acquired_maps_are_upsampled_to_the_high_resolution_grid(maps):
     mask = np.ones(SHAPE, dtype=bool)
     acquired = Volume(data=mask, affine=AFFINE)
     fine_affine = np.array([[1.0, 0, 0, -0.5], [0, 1.0, 0, -0.5], [0, 0, 3.0, 0], [0, 0, 0, 1]])
@@ -220,9 +218,9 @@ def test_raw_maps_are_put_on_the_fine_grid(maps):
         fwhm_mm=0.0,
         per_acquired=4.0,
     )
-    by = {(r.series, r.contrast, measure_of(r)): cell_number(r.value) for r in rows}
+    values = {(r.series, r.contrast, measure_of(r)): cell_number(r.value) for r in rows}
     assert (
-        float(by["rawSpline", "thumb", "quarter_paper"])
-        == float(by["rawSpline", "thumb", "quarter_voxels"]) / 4
+        float(values["rawSpline", "thumb", "quarter_paper"])
+        == float(values["rawSpline", "thumb", "quarter_voxels"]) / 4
     )
-    assert {series for series, *_ in by} == {"rawSpline"}
+    assert {series for series, *_ in values} == {"rawSpline"}

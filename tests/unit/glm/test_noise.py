@@ -1,6 +1,4 @@
-"""Pooling of the noise's autocorrelation: within the mask, by brightness, own share, groups, and
-determinism.
-"""
+"""Pooling of noise autocorrelation: mask, brightness, own weight, groups and determinism."""
 
 import numpy as np
 import pytest
@@ -23,8 +21,8 @@ def design(n):
     return np.stack([np.ones(n), time, np.sin(9 * time), np.cos(9 * time)], axis=1)
 
 
-def courses(n, rho, seed=0):
-    """(n, voxels) with a coefficient for each voxel, unit innovations."""
+def ar_series(n, rho, seed=0):
+    """Return (n, voxels) AR(1) series with a coefficient per voxel and unit innovations."""
     out = np.random.default_rng(seed).standard_normal((n, len(rho)))
     out[0] /= np.sqrt(1 - rho**2)
     for t in range(1, n):
@@ -39,106 +37,110 @@ def estimate(values, mask=None, zooms=ZOOMS, **options):
     )
 
 
-def test_ratios_are_those_of_residuals():
-    values, matrix = courses(40, np.full(5, 0.4)), design(40)
+def test_lag_ratios_equal_ratios_of_residuals():
+    values, matrix = ar_series(40, np.full(5, 0.4)), design(40)
     values[:, 4] = 3 + 2 * matrix[:, 1]  # fitted to rounding
-    found, known, mean = _lag_ratios(values, orthonormal(matrix), 2)
-    rest = values - matrix @ np.linalg.lstsq(matrix, values, rcond=None)[0]
+    ratios, valid, mean = _lag_ratios(values, orthonormal(matrix), 2)
+    residuals = values - matrix @ np.linalg.lstsq(matrix, values, rcond=None)[0]
     for lag in (1, 2):
-        expected = (rest[lag:] * rest[:-lag]).sum(axis=0) / (rest**2).sum(axis=0)
-        np.testing.assert_allclose(found[lag - 1, :4], expected[:4])
-    assert known.tolist() == [True, True, True, True, False]
+        expected = (residuals[lag:] * residuals[:-lag]).sum(axis=0) / (residuals**2).sum(axis=0)
+        np.testing.assert_allclose(ratios[lag - 1, :4], expected[:4])
+    assert valid.tolist() == [True, True, True, True, False]
     np.testing.assert_allclose(mean, values.mean(axis=0))
-    assert (found[:, 4] == 0).all()
+    assert (ratios[:, 4] == 0).all()
 
 
 @pytest.mark.parametrize("n", [60, 200])
-def test_homogeneous_noise_is_found_without_bias_and_shared(n):
-    found = estimate(100 + courses(n, np.full(COUNT, 0.4)))
-    mean = found.mixed(found.rho).mean(axis=0)
-    # of 2048 voxels: a scatter of .2 each in 60 volumes leaves .005, twice that with what the
-    # design hides
+def test_homogeneous_noise_is_estimated_without_bias_and_pooled(n):
+    noise = estimate(100 + ar_series(n, np.full(COUNT, 0.4)))
+    mean = noise.mixed(noise.rho).mean(axis=0)
+    # 2048 voxels with an SD of .2 in 60 volumes: .005 in the mean; twice as much with the
+    # variation that the design absorbs
     np.testing.assert_allclose(mean[:3], 0.4 ** np.arange(1, 4), atol=0.02)
-    assert found.mixed(found.rho)[:, 0].std() < 0.05
+    assert noise.mixed(noise.rho)[:, 0].std() < 0.05
 
 
-def test_neither_confounds_nor_the_ratio_leave_a_bias():
-    """Twelve random walks in 60 volumes; the ratio's own bias alone would be .03."""
+def test_random_walk_confounds_leave_no_bias():
+    """Fit twelve random walks in 60 volumes; the bias of the ratio by itself would be .03."""
     walks = np.random.default_rng(4).standard_normal((60, 12)).cumsum(axis=0)
     matrix = np.hstack([np.ones((60, 1)), walks])
-    values, mask = courses(60, np.full(8 * COUNT, 0.6), seed=5), np.ones((32, 32, 16), dtype=bool)
-    found = estimate_noise([(slice(0, 8 * COUNT), 100 + values)], matrix, mask, ZOOMS)
-    mean = found.mixed(found.rho)[:, 0].mean()
-    assert mean == pytest.approx(0.6, abs=0.01)  # .2 a voxel: .0016 by counting
+    values, mask = (
+        ar_series(60, np.full(8 * COUNT, 0.6), seed=5),
+        np.ones((32, 32, 16), dtype=bool),
+    )
+    noise = estimate_noise([(slice(0, 8 * COUNT), 100 + values)], matrix, mask, ZOOMS)
+    mean = noise.mixed(noise.rho)[:, 0].mean()
+    assert mean == pytest.approx(0.6, abs=0.01)  # SD .2 per voxel: .0016 by sampling error
 
 
-def test_tissues_of_different_brightness_are_told_apart():
-    """Stripes thinner than the neighborhood: only brightness and the voxels themselves can tell
-    them.
-    """
+def test_tissues_of_different_brightness_are_distinguished():
+    """Stripes are thinner than the neighborhood and only differ in brightness and time series."""
     kind = (np.indices(SHAPE)[0] // 2 % 2).ravel()
     rho = np.where(kind, 0.55, 0.15)
-    values = courses(150, rho)
+    values = ar_series(150, rho)
     flat = estimate(100 + values)
     bright = estimate(100 + 20 * kind + values)
-    for found, most in ((bright, 0.08), (flat, 0.16)):
-        own = found.mixed(found.rho)[:, 0]
-        assert np.sqrt(np.mean((own - rho) ** 2)) < most  # .2 if all voxels are taken to be alike
-    own = bright.mixed(bright.rho)[:, 0]
-    step = own[kind == 1].mean() - own[kind == 0].mean()
+    for noise, limit in ((bright, 0.08), (flat, 0.16)):
+        estimates = noise.mixed(noise.rho)[:, 0]
+        # .2 if all voxels shared the estimate
+        assert np.sqrt(np.mean((estimates - rho) ** 2)) < limit
+    estimates = bright.mixed(bright.rho)[:, 0]
+    step = estimates[kind == 1].mean() - estimates[kind == 0].mean()
     assert step == pytest.approx(0.4, abs=0.06)
 
 
-def test_doubt_is_named_where_voxels_differ_and_only_there():
-    like = estimate(100 + courses(100, np.full(COUNT, 0.3)))
-    mixed = estimate(100 + courses(100, np.random.default_rng(3).choice([0.0, 0.6], COUNT)))
+def test_uncertainty_is_reported_only_if_voxels_differ():
+    homogeneous = estimate(100 + ar_series(100, np.full(COUNT, 0.3)))
+    mixed = estimate(100 + ar_series(100, np.random.default_rng(3).choice([0.0, 0.6], COUNT)))
 
-    def doubt(found):
-        return float(found.mixed(found.spread)[:, 0, 0].mean())
+    def uncertainty(noise):
+        return float(noise.mixed(noise.spread)[:, 0, 0].mean())
 
-    assert abs(doubt(like)) < 0.004
-    # .09 is the variance of the two coefficients; own courses tell part of it
-    assert 0.01 < doubt(mixed) < 0.09
+    assert abs(uncertainty(homogeneous)) < 0.004
+    # .09 is the variance of the two coefficients; a voxel's own series reduces it
+    assert 0.01 < uncertainty(mixed) < 0.09
 
 
-def test_nothing_outside_the_mask_counts():
+def test_estimates_do_not_depend_on_voxels_outside_the_mask():
     mask = np.zeros(SHAPE, dtype=bool)
     mask[2:9, 3:12, 1:6] = True
     mask[4, 5, 3] = False
-    values = courses(80, np.full(mask.sum(), 0.3))
+    values = ar_series(80, np.full(mask.sum(), 0.3))
     wide = np.zeros((20, 20, 10), dtype=bool)
     wide[4:11, 6:15, 2:7] = mask[2:9, 3:12, 1:6]
     first, second = estimate(values, mask), estimate(values, wide)
     np.testing.assert_allclose(first.mixed(first.rho), second.mixed(second.rho), atol=1e-9)
 
 
-def test_means_are_normalized_at_edges_in_planes_and_alone():
-    for shape, known in (((12, 12, 1), 144), ((1, 1, 1), 1)):
-        around = _Neighborhood(np.ones(known, dtype=bool), np.ones(shape, dtype=bool), ZOOMS, 12.0)
-        np.testing.assert_allclose(around(np.full((1, known), 2.5)), 2.5)
-        assert (around.own <= 1 + 1e-12).all()
-        assert (around.squares <= around.own).all()
-    assert around.own[0] == pytest.approx(1)
-    inner = _Neighborhood(
+def test_neighborhood_means_are_normalized_at_edges_in_planes_and_for_single_voxels():
+    for shape, n_voxels in (((12, 12, 1), 144), ((1, 1, 1), 1)):
+        neighborhood = _Neighborhood(
+            np.ones(n_voxels, dtype=bool), np.ones(shape, dtype=bool), ZOOMS, 12.0
+        )
+        np.testing.assert_allclose(neighborhood(np.full((1, n_voxels), 2.5)), 2.5)
+        assert (neighborhood.own <= 1 + 1e-12).all()
+        assert (neighborhood.squares <= neighborhood.own).all()
+    assert neighborhood.own[0] == pytest.approx(1)
+    volume = _Neighborhood(
         np.ones(31**3, dtype=bool), np.ones((31, 31, 31), dtype=bool), ZOOMS, 12.0
     )
     impulse = np.zeros((1, 31**3))
     impulse[0, 31**3 // 2] = 1.0
-    weights = inner(impulse)[0]
-    assert inner.own[31**3 // 2] == pytest.approx(weights.max(), rel=1e-6)
-    assert inner.squares[31**3 // 2] == pytest.approx((weights**2).sum(), rel=1e-4)
+    weights = volume(impulse)[0]
+    assert volume.own[31**3 // 2] == pytest.approx(weights.max(), rel=1e-6)
+    assert volume.squares[31**3 // 2] == pytest.approx((weights**2).sum(), rel=1e-4)
 
 
-def test_neighbors_are_averaged_alike_with_more_space_around_the_mask():
+def test_neighborhood_means_do_not_depend_on_padding_around_the_mask():
     rng = np.random.default_rng(0)
     mask = rng.random((9, 8, 6)) < 0.7
-    known = rng.random(int(mask.sum())) < 0.9
-    values = rng.normal(size=(2, len(known)))
+    valid = rng.random(int(mask.sum())) < 0.9
+    values = rng.normal(size=(2, len(valid)))
     padded = np.pad(mask, ((3, 9), (0, 5), (20, 1)))
-    means = _Neighborhood(known, mask, ZOOMS, 6.0)(values)
-    np.testing.assert_array_equal(_Neighborhood(known, padded, ZOOMS, 6.0)(values), means)
+    means = _Neighborhood(valid, mask, ZOOMS, 6.0)(values)
+    np.testing.assert_array_equal(_Neighborhood(valid, padded, ZOOMS, 6.0)(values), means)
     smooth = []
-    for row in (*(values * known), known.astype(float)):
+    for row in (*(values * valid), valid.astype(float)):
         volume = np.zeros(padded.shape)
         volume[padded] = row
         sigma = 6.0 / FWHM_PER_SIGMA / 3.0
@@ -147,20 +149,20 @@ def test_neighbors_are_averaged_alike_with_more_space_around_the_mask():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_centered_series_and_their_facts_are_those_of_numpy(dtype):
+def test_centered_series_and_their_statistics_equal_numpy(dtype):
     series = (1000 + 30 * np.random.default_rng(0).normal(size=(40, 7))).astype(dtype)
     series[:, 2] *= -1
     series[:, 3] = 0.1
-    centered, about = np.empty((40, 7)), np.full((3, 7), np.nan)
-    center(series, centered, about)
-    known = series.astype(float) - series.mean(axis=0, dtype=float)
-    np.testing.assert_allclose(centered, known, atol=1e-12)
-    np.testing.assert_allclose(about[0], series.mean(axis=0, dtype=float), rtol=1e-14)
-    np.testing.assert_allclose(about[1], (known**2).sum(axis=0), rtol=1e-12, atol=1e-24)
-    np.testing.assert_array_equal(about[2], np.abs(series).max(axis=0))
+    centered, statistics = np.empty((40, 7)), np.full((3, 7), np.nan)
+    center(series, centered, statistics)
+    expected = series.astype(float) - series.mean(axis=0, dtype=float)
+    np.testing.assert_allclose(centered, expected, atol=1e-12)
+    np.testing.assert_allclose(statistics[0], series.mean(axis=0, dtype=float), rtol=1e-14)
+    np.testing.assert_allclose(statistics[1], (expected**2).sum(axis=0), rtol=1e-12, atol=1e-24)
+    np.testing.assert_array_equal(statistics[2], np.abs(series).max(axis=0))
 
 
-def test_width_is_in_millimeters():
+def test_width_of_the_neighborhood_is_in_mm():
     fine = _Neighborhood(
         np.ones(40, dtype=bool), np.ones((40, 1, 1), dtype=bool), (1.5, 3, 3), 12.0
     )
@@ -174,11 +176,11 @@ def mixed_ratios(lattice):
     return np.stack([lattice.mixed(column) for column in lattice.places.T])
 
 
-def test_a_lattice_shows_the_ratios_of_its_voxels_with_few_nodes():
+def test_a_lattice_approximates_ratios_with_few_nodes():
     rng = np.random.default_rng(0)
-    alike = 0.3 + 0.005 * rng.standard_normal((6, 500))
-    assert len(_lattice(alike).places) <= 9
-    # two parameters, bent in the space of lags
+    similar = 0.3 + 0.005 * rng.standard_normal((6, 500))
+    assert len(_lattice(similar).places) <= 9
+    # two parameters, nonlinear in the space of lags
     decay, depth = rng.uniform(0.3, 0.8, 4000), rng.uniform(0.2, 0.6, 4000)
     ratios = depth * decay ** np.arange(6)[:, None]
     lattice = _lattice(ratios)
@@ -193,81 +195,81 @@ def test_a_lattice_shows_the_ratios_of_its_voxels_with_few_nodes():
 
 @pytest.mark.parametrize("order", [1, 2, 6])
 @pytest.mark.parametrize("count", [1, 6, 2000])
-def test_a_lattice_moves_with_its_voxels(order, count):
-    """Rounding puts some voxels into another cell, which must not matter."""
+def test_a_lattice_is_continuous_in_the_ratios(order, count):
+    """Rounding moves some voxels to another cell, which must not matter."""
     rng = np.random.default_rng(order)
     slopes = rng.normal(size=(order, order)) * np.geomspace(0.1, 0.01, order)
     ratios = slopes @ rng.standard_normal((order, count))
-    moved = ratios + 1e-8 * rng.standard_normal(ratios.shape)
-    before, after = (mixed_ratios(_lattice(values)) for values in (ratios, moved))
+    perturbed = ratios + 1e-8 * rng.standard_normal(ratios.shape)
+    before, after = (mixed_ratios(_lattice(values)) for values in (ratios, perturbed))
     assert np.abs(after - before).max() < 1e-6
 
 
 @pytest.mark.parametrize("size", [8, 3])
 def test_maps_do_not_depend_on_rounding(size):
-    """Tissues with different noise, in a large mask and in a small one."""
+    """Change data and design slightly, with tissues of different noise and two mask sizes."""
     rng = np.random.default_rng(0)
     shape, count = (2 * size, 2 * size, size), 4 * size**3
-    values = 100 + courses(100, rng.choice([0.1, 0.4, 0.8], count), seed=1)
-    values += 0.5 * courses(100, np.full(count, 0.97), seed=2) * rng.random(count)
+    values = 100 + ar_series(100, rng.choice([0.1, 0.4, 0.8], count), seed=1)
+    values += 0.5 * ar_series(100, np.full(count, 0.97), seed=2) * rng.random(count)
     matrix = np.column_stack([design(100), np.sin(np.arange(100) / 4)])
 
     def maps(signals, columns):
         mask = np.ones(shape, dtype=bool)
-        found = estimate_noise([(slice(0, count), signals)], columns, mask, ZOOMS)
-        return ContrastModel(columns, np.eye(5)[-1:], found).fit(signals)
+        noise = estimate_noise([(slice(0, count), signals)], columns, mask, ZOOMS)
+        return ContrastModel(columns, np.eye(5)[-1:], noise).fit(signals)
 
     before = maps(values, matrix)
-    moved = [(values + 1e-4 * rng.standard_normal(values.shape), matrix) for _ in range(4)]
-    moved.append((values, matrix + 1e-8 * rng.standard_normal(matrix.shape) * [0, 1, 1, 1, 1]))
-    for signals, columns in moved:
+    perturbed = [(values + 1e-4 * rng.standard_normal(values.shape), matrix) for _ in range(4)]
+    perturbed.append((values, matrix + 1e-8 * rng.standard_normal(matrix.shape) * [0, 1, 1, 1, 1]))
+    for signals, columns in perturbed:
         after = maps(signals, columns)
         for stat in ("effect", "variance", "t", "z"):
             change = np.abs(after[stat] - before[stat]).max() / before[stat].std()
             assert change < 0.005
 
 
-def test_blocks_and_repetitions_change_nothing():
-    values = 100 + courses(70, np.full(COUNT, 0.3))
-    whole = estimate(values)
+def test_estimates_do_not_depend_on_blocks_of_voxels_or_repetition():
+    values = 100 + ar_series(70, np.full(COUNT, 0.3))
+    full = estimate(values)
     parts = [(slice(k, k + 300), values[:, k : k + 300]) for k in range(0, COUNT, 300)]
-    again = estimate_noise(iter(parts), design(70), np.ones(SHAPE, dtype=bool), ZOOMS)
-    np.testing.assert_allclose(whole.mixed(whole.rho), again.mixed(again.rho), atol=1e-9)
+    blockwise = estimate_noise(iter(parts), design(70), np.ones(SHAPE, dtype=bool), ZOOMS)
+    np.testing.assert_allclose(full.mixed(full.rho), blockwise.mixed(blockwise.rho), atol=1e-9)
 
 
-def test_short_runs_get_fewer_lags_and_silent_ones_none():
-    assert estimate(courses(22, np.full(COUNT, 0.2))).rho.shape[1] == 3  # 18 degrees of freedom
-    assert estimate(courses(6, np.full(COUNT, 0.2))).rho.shape[1] == 1
-    silent = estimate(np.full((30, COUNT), 5.0))
-    assert (silent.rho == 0).all()
+def test_short_runs_get_fewer_lags_and_constant_series_zero_autocorrelation():
+    assert estimate(ar_series(22, np.full(COUNT, 0.2))).rho.shape[1] == 3  # 18 degrees of freedom
+    assert estimate(ar_series(6, np.full(COUNT, 0.2))).rho.shape[1] == 1
+    constant = estimate(np.full((30, COUNT), 5.0))
+    assert (constant.rho == 0).all()
 
 
 def test_noise_near_a_random_walk_stays_stationary():
     walk = signal.lfilter(
         [1.0], [1.0, -1.0], np.random.default_rng(0).standard_normal((80, COUNT)), axis=0
     )
-    found = estimate(walk)
-    assert np.isfinite(found.rho).all()
-    assert np.isfinite(found.spread).all()
-    assert np.abs(found.rho).max() < 1
+    noise = estimate(walk)
+    assert np.isfinite(noise.rho).all()
+    assert np.isfinite(noise.spread).all()
+    assert np.abs(noise.rho).max() < 1
 
 
-def test_brightness_may_be_given(monkeypatch):
-    seen = []
+def test_brightness_can_be_passed_to_the_pooling(monkeypatch):
+    levels = []
     monkeypatch.setattr(
         pooling,
         "_pooled_ratios",
-        lambda ratios, level, around: seen.append(level) or around(ratios),
+        lambda ratios, level, neighborhood: levels.append(level) or neighborhood(ratios),
     )
     level = np.arange(COUNT, dtype=float)
-    estimate(courses(30, np.full(COUNT, 0.0)), level=level)
-    assert np.array_equal(seen[0], level)
+    estimate(ar_series(30, np.full(COUNT, 0.0)), level=level)
+    assert np.array_equal(levels[0], level)
 
 
-def test_the_methods_text_gives_width_and_order():
+def test_the_methods_text_reports_width_and_order():
     from bids_sr.steps.activation import describe_maps
 
-    words = describe_maps(
+    text = describe_maps(
         kinds=("glm",),
         thresholds=(),
         smoothing=(0.0,),
@@ -277,13 +279,13 @@ def test_the_methods_text_gives_width_and_order():
         correlation_confounds=False,
         at_rest=False,
     )
-    assert words.startswith("Activation was mapped")
-    assert f"{pooling.FWHM_MM:g} mm FWHM" in words
-    assert f"autoregressive of order {pooling.ORDER}" in words
+    assert text.startswith("Activation was mapped")
+    assert f"{pooling.FWHM_MM:g} mm FWHM" in text
+    assert f"autoregressive of order {pooling.ORDER}" in text
 
 
-def test_a_target_that_no_process_shows_is_approached_the_same_way() -> None:
-    """Targets of smooth series in a model with many columns, with and without rounding noise."""
+def test_unreachable_targets_are_approximated_without_amplifying_rounding() -> None:
+    """Perturb targets of smooth series in a model with many columns by rounding noise."""
     rng = np.random.default_rng(1)
     t = np.arange(60)
     cosines = [np.cos(np.pi * (t + 0.5) * k / 60) for k in range(8)]
@@ -291,8 +293,8 @@ def test_a_target_that_no_process_shows_is_approached_the_same_way() -> None:
     products = expected_products(basis, 6)
     targets = 0.9 ** np.arange(1, 7) - 0.15 + 0.03 * rng.normal(size=(400, 6))
     before = unseen(targets, products)
-    moved = [
+    changes = [
         np.abs(unseen(targets + 1e-7 * rng.normal(size=targets.shape), products) - before).max()
         for _ in range(10)
     ]
-    assert max(moved) < 1e-3
+    assert max(changes) < 1e-3

@@ -1,4 +1,4 @@
-"""Growing a region of interest: what its border cuts off comes in, nothing else does."""
+"""Growth of a region of interest: activation cut off by its border is added, nothing else."""
 
 import numpy as np
 import pytest
@@ -25,18 +25,18 @@ def roi():
     return region((2, 6), (3, 7), (1, 2))
 
 
-def test_ring_keeps_to_the_distance_and_the_brain(roi):
+def test_ring_contains_brain_voxels_within_the_distance(roi):
     mask = MASK.copy()
     mask[7] = False
-    around = ring(roi, mask, AFFINE, 6.0)
-    assert around[0, 4, 1]  # two voxels of 3 mm away
-    assert not around[8, 4, 1]  # 9 mm away
-    assert not around[7, 4, 1]  # 6 mm away, outside the brain
-    assert around[4, 4, 0]  # a slice of 4 mm away
-    assert not (around & roi).any()
+    border_ring = ring(roi, mask, AFFINE, 6.0)
+    assert border_ring[0, 4, 1]  # two voxels of 3 mm away
+    assert not border_ring[8, 4, 1]  # 9 mm away
+    assert not border_ring[7, 4, 1]  # 6 mm away, outside the brain
+    assert border_ring[4, 4, 0]  # a slice of 4 mm away
+    assert not (border_ring & roi).any()
 
 
-def test_activity_that_the_border_cuts_comes_in(roi):
+def test_activation_cut_off_by_the_border_is_added(roi):
     cc = np.full(SHAPE, 0.1)
     cc[4:8, 4, 1] = [0.6, 0.8, 0.9, 0.85]  # 4 and 5 inside, 6 and 7 outside
     cc[13, 4, 1] = 0.95  # another activation, 24 mm off
@@ -47,46 +47,46 @@ def test_activity_that_the_border_cuts_comes_in(roi):
     assert not (roi & ~grown).any()
 
 
-def test_a_bridge_below_the_level_leads_but_does_not_join(roi):
+def test_activation_is_reached_through_voxels_below_the_level_that_are_not_added(roi):
     cc = np.full(SHAPE, 0.1)
     cc[5:9, 4, 1] = [0.55, 0.55, 0.9, 0.3]
     assert added(roi, cc) == 1
-    cc[6, 4, 1] = 0.45  # a gap below .5: the activation no longer hangs together with the region
+    cc[6, 4, 1] = 0.45  # below .5: the activation is no longer connected to the region
     assert added(roi, cc) == 0
 
 
-def test_corners_do_not_connect(roi):
+def test_voxels_that_share_only_a_corner_are_not_connected(roi):
     cc = np.full(SHAPE, 0.1)
     cc[6, 7, 1] = 0.9  # touches the region's corner (5, 6) only
     assert added(roi, cc) == 0
 
 
-def test_nothing_is_added_where_nothing_is_active(roi):
+def test_a_region_without_activation_nearby_is_unchanged(roi):
     cc = np.random.default_rng(0).uniform(-0.3, 0.45, SHAPE)
     grown, level = grow_roi(roi, cc, MASK, AFFINE)
     assert level == 0.5
     np.testing.assert_array_equal(grown, roi)
 
 
-def test_a_region_outside_the_brain_is_refused(roi):
+def test_a_region_outside_the_brain_is_rejected(roi):
     with pytest.raises(ValueError, match="does not overlap the brain mask"):
         grow_roi(roi, np.ones(SHAPE), ~roi, AFFINE)
 
 
-def test_added_voxels_reach_the_fine_grid():
+def test_added_voxels_are_transferred_to_the_high_resolution_grid():
     coarse = np.zeros((4, 4, 2), dtype=bool)
     coarse[2, 1, 1] = True
     affine = np.diag([4.0, 4.0, 5.0, 1.0])
-    # twice as fine in-plane, same outer edges: the first center lies a quarter of a coarse voxel
-    # before
+    # in-plane resolution doubled, same outer edges: the first voxel center is shifted by a
+    # quarter of a low-resolution voxel
     fine_affine = np.diag([2.0, 2.0, 5.0, 1.0])
     fine_affine[:2, 3] = -1.0
     mask = np.ones((8, 8, 2), dtype=bool)
     mask[5, 3, 1] = False
     roi = np.zeros_like(mask)
     roi[0, 0, 0] = True
-    found = carry_over(coarse, affine, roi, mask, fine_affine)
+    grown = carry_over(coarse, affine, roi, mask, fine_affine)
     expected = roi.copy()
     expected[4:6, 2:4, 1] = True
     expected[5, 3, 1] = False
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(grown, expected)

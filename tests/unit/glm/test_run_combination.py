@@ -1,4 +1,4 @@
-"""Runs combined by hand, against nilearn, and in simulations with a known shared error."""
+"""Runs combined by hand, by nilearn, and in simulations with a known shared error."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def estimates(n_runs, shape=(4, 5, 6), seed=0, dof=80.0):
     ]
 
 
-def of_value(effect, variance, sd=None, dof=50.0):
+def single_voxel_estimate(effect, variance, sd=None, dof=50.0):
     def filled(value):
         return np.full((1, 1, 1), float(value))
 
@@ -37,7 +37,7 @@ def of_value(effect, variance, sd=None, dof=50.0):
 @pytest.mark.parametrize("n_runs", [2, 3, 6])
 @pytest.mark.parametrize("shared", [0.0, 0.75, 1.0])
 def test_equal_runs_have_the_closed_form(n_runs, shared):
-    combined = combine_runs([of_value(7, 3, 2)] * n_runs, shared=shared)
+    combined = combine_runs([single_voxel_estimate(7, 3, 2)] * n_runs, shared=shared)
     total = (3 + (1 - shared) * 4) / n_runs + shared * 4
     assert combined.effect.item() == pytest.approx(7)
     assert combined.variance.item() == pytest.approx(3 / n_runs)
@@ -49,7 +49,7 @@ def test_equal_runs_have_the_closed_form(n_runs, shared):
 
 
 def test_unequal_weights_by_hand():
-    runs = [of_value(1, 2, 3), of_value(5, 4, 1)]
+    runs = [single_voxel_estimate(1, 2, 3), single_voxel_estimate(5, 4, 1)]
     combined = combine_runs(runs, [3, 1], shared=0.6)
     assert combined.effect.item() == pytest.approx(0.75 * 1 + 0.25 * 5)
     assert combined.variance.item() == pytest.approx(0.5625 * 2 + 0.0625 * 4)
@@ -60,7 +60,7 @@ def test_unequal_weights_by_hand():
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("n_runs", [2, 5])
-def test_nilearn_gives_the_same(n_runs, weighted):
+def test_combination_equals_fixed_effects_of_nilearn(n_runs, weighted):
     from nilearn.glm.contrasts import _compute_fixed_effects_params
 
     runs = estimates(n_runs)
@@ -73,11 +73,11 @@ def test_nilearn_gives_the_same(n_runs, weighted):
     weights = precision_weights(runs) if weighted else None
     combined = combine_runs(runs, weights, shared=0.75)
     maps = (combined.effect, combined.variance, combined.t, combined.z)
-    for values, theirs in zip(maps, expected, strict=True):
-        assert np.abs(values.ravel() - theirs).max() <= 1e-4 * np.ptp(theirs)
+    for values, expected_map in zip(maps, expected, strict=True):
+        assert np.abs(values.ravel() - expected_map).max() <= 1e-4 * np.ptp(expected_map)
 
 
-def test_the_public_function_of_nilearn_gives_the_same():
+def test_combination_equals_the_public_function_of_nilearn():
     import nibabel as nib
     from nilearn.glm.contrasts import compute_fixed_effects
 
@@ -94,18 +94,18 @@ def test_the_public_function_of_nilearn_gives_the_same():
     combined = combine_runs(runs, shared=0.75)
     maps = (combined.effect, combined.variance, combined.t, combined.z)
     for values, image in zip(maps, expected, strict=True):
-        theirs = image.get_fdata()
-        assert np.abs(values - theirs).max() <= 1e-4 * np.ptp(theirs)
+        expected_map = image.get_fdata()
+        assert np.abs(values - expected_map).max() <= 1e-4 * np.ptp(expected_map)
 
 
 def test_precision_weights_are_inverse_variances():
-    weights = precision_weights([of_value(0, 1), of_value(0, 4)])
+    weights = precision_weights([single_voxel_estimate(0, 1), single_voxel_estimate(0, 4)])
     assert [weight.item() for weight in weights] == pytest.approx([0.8, 0.2])
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.75, 1.0])
-def test_intervals_cover_as_often_as_they_say(rho):
-    """Coverage of 95 % intervals with a known correlation of the error between runs."""
+def test_intervals_have_their_nominal_coverage(rho):
+    """Simulate 95 % intervals with a known correlation of the error between runs."""
     rng = np.random.default_rng(1)
     n_runs, n = 3, 40_000
     sd = rng.uniform(0.5, 2, (n_runs, n))
@@ -118,33 +118,36 @@ def test_intervals_cover_as_often_as_they_say(rho):
         for run in range(n_runs)
     ]
 
-    def covered(shared, weights=None):
+    def coverage(shared, weights=None):
         combined = combine_runs(runs, weights, shared=shared)
         return np.mean(np.abs(combined.effect - 5) < 1.96 * np.sqrt(combined.total_variance))
 
-    assert covered(rho) == pytest.approx(0.95, abs=0.005)
-    assert covered(rho, precision_weights(runs)) == pytest.approx(0.95, abs=0.005)
+    assert coverage(rho) == pytest.approx(0.95, abs=0.005)
+    assert coverage(rho, precision_weights(runs)) == pytest.approx(0.95, abs=0.005)
     if rho == 0.75:
-        assert covered(0.0) < 0.9  # error divided by n
-        assert covered(1.0) > 0.96
+        assert coverage(0.0) < 0.9  # error divided by n
+        assert coverage(1.0) > 0.96
 
 
-def test_the_spread_between_runs_needs_three_of_them():
+def test_variance_between_runs_requires_three_runs():
     assert combine_runs(estimates(2), shared=0.75).between_variance is None
     assert combine_runs(estimates(2), shared=0.75).person_sd is None
-    combined = combine_runs([of_value(1, 1), of_value(2, 1), of_value(6, 1)], shared=0.75)
+    combined = combine_runs(
+        [single_voxel_estimate(1, 1), single_voxel_estimate(2, 1), single_voxel_estimate(6, 1)],
+        shared=0.75,
+    )
     assert combined.between_variance.item() == pytest.approx(np.var([1, 2, 6], ddof=1) / 3)
     assert combined.person_sd.item() ** 2 == pytest.approx(np.var([1, 2, 6], ddof=1) / 3)
-    with_error = combine_runs([of_value(e, 1, 2) for e in (1, 2, 6)], shared=0.75)
+    with_error = combine_runs([single_voxel_estimate(e, 1, 2) for e in (1, 2, 6)], shared=0.75)
     assert with_error.person_sd.item() ** 2 == pytest.approx(7 / 3 + 0.75 * 4)
 
 
-def test_intervals_of_the_person_cover_with_unequal_weights():
+def test_intervals_of_the_participant_have_nominal_coverage_with_unequal_weights():
     rng = np.random.default_rng(2)
     n_runs, n = 4, 40_000
     weights = [1, 2, 2, 1]
     effects = rng.normal(3, 2, (n_runs, n))
-    runs = [RunEstimate(effect=own, variance=np.ones(n), dof=100) for own in effects]
+    runs = [RunEstimate(effect=effect, variance=np.ones(n), dof=100) for effect in effects]
     combined = combine_runs(runs, weights, shared=1)
     expected = 4 * sum((weight / 6) ** 2 for weight in weights)
     assert combined.between_variance.mean() == pytest.approx(expected, rel=0.02)
@@ -152,8 +155,8 @@ def test_intervals_of_the_person_cover_with_unequal_weights():
     assert inside.mean() == pytest.approx(0.95, abs=0.01)
 
 
-def test_t_of_noise_passes_as_often_as_it_should():
-    """With few degrees of freedom and runs of equal noise, at p < .001 on both sides."""
+def test_z_of_noise_has_the_nominal_false_positive_rate():
+    """Check p < .001 (each side) with few degrees of freedom and runs of equal noise."""
     rng = np.random.default_rng(3)
     n, dof = 400_000, 20
     runs = [
@@ -164,14 +167,16 @@ def test_t_of_noise_passes_as_often_as_it_should():
     assert 0.0008 <= np.mean(np.abs(z) > stats.norm.isf(0.001)) / 2 <= 0.00125
 
 
-def test_the_error_is_unknown_if_one_run_has_none():
-    combined = combine_runs([of_value(1, 1, 2), of_value(1, 1)], shared=0.75)
+def test_the_error_is_none_if_a_run_has_no_error_estimate():
+    combined = combine_runs(
+        [single_voxel_estimate(1, 1, 2), single_voxel_estimate(1, 1)], shared=0.75
+    )
     assert combined.sd is None
     assert combined.shared_sd is None
     assert combined.total_variance.item() == pytest.approx(0.5)
 
 
-def test_voxels_that_a_run_lacks_are_0():
+def test_voxels_missing_in_a_run_are_0():
     first, second = estimates(2)
     first.variance[0] = 0
     second.variance[..., 1] = 0
@@ -191,19 +196,24 @@ def test_the_shared_error_grows_with_smoothing():
     assert shared_error(5, calibrated=True) == 1.0
 
 
-def test_runs_that_cannot_be_combined_are_refused():
+def test_runs_that_cannot_be_combined_are_rejected():
     first, second = estimates(2)
-    other = estimates(1, shape=(4, 5, 7))[0]
+    odd_shape = estimates(1, shape=(4, 5, 7))[0]
     for runs, weights, shared, message in [
         ([first], None, 0.75, r"1 run\(s\)"),
-        ([first, other], None, 0.75, r"effect of run 2 has the shape \(4, 5, 7\)"),
+        ([first, odd_shape], None, 0.75, r"effect of run 2 has the shape \(4, 5, 7\)"),
         ([first, second], None, 1.2, "1.2; expected 0 to 1"),
         ([first, second], [1], 0.75, "1 weights for 2 runs"),
         ([first, second], [1, -1], 0.75, "weight of run 2 is negative"),
         ([first, second], [0, 0], 0.75, "all weights are 0"),
         ([first, second], [1, np.ones(3)], 0.75, "weights of run 2 have the shape"),
-        ([first, of_value(1, 1, dof=0)], None, 0.75, "shape|0 degrees"),
-        ([of_value(1, 1), of_value(1, 1, dof=0)], None, 0.75, "run 2 has 0 degrees"),
+        ([first, single_voxel_estimate(1, 1, dof=0)], None, 0.75, "shape|0 degrees"),
+        (
+            [single_voxel_estimate(1, 1), single_voxel_estimate(1, 1, dof=0)],
+            None,
+            0.75,
+            "run 2 has 0 degrees",
+        ),
     ]:
         with pytest.raises(CombinationError, match=message):
             combine_runs(runs, weights, shared=shared)

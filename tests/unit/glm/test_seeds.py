@@ -1,6 +1,4 @@
-"""Seeds as conditions: what is read, what the model makes of it, and known connectivity put in and
-found again.
-"""
+"""Seeds as conditions: reading, model, and recovery of known connectivity."""
 
 from pathlib import Path
 
@@ -25,20 +23,21 @@ CONFOUNDS: tuple[str, ...] = ()
 
 @pytest.fixture(scope="module")
 def rest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np.ndarray]:
-    """A series in which one half of the slice follows a slow signal, and the other half another
-    one.
+    """Return a series, a label image and two signals.
+
+    Each half of the slice follows one of the two slow signals.
     """
     rng = np.random.default_rng(3)
     kernel = np.hanning(9)
-    two = np.array([np.convolve(rng.normal(size=T + 8), kernel, "valid") for _ in range(2)])
-    two = (two - two.mean(axis=1, keepdims=True)) / two.std(axis=1, keepdims=True)
-    where = np.zeros(SHAPE, dtype=int)
-    where[3:] = 1
-    data = 1000 + 10 * two[where] + rng.normal(0, 5, (*SHAPE, T))
+    signals = np.array([np.convolve(rng.normal(size=T + 8), kernel, "valid") for _ in range(2)])
+    signals = (signals - signals.mean(axis=1, keepdims=True)) / signals.std(axis=1, keepdims=True)
+    labels = np.zeros(SHAPE, dtype=int)
+    labels[3:] = 1
+    data = 1000 + 10 * signals[labels] + rng.normal(0, 5, (*SHAPE, T))
     data[..., :2] += 500  # not in the steady state
     path = tmp_path_factory.mktemp("rest") / "bold.nii"
     save_image(data.astype(np.float32), AFFINE, path, tr=TR)
-    return path, where, two
+    return path, labels, signals
 
 
 def seeds_in(path: Path, folder: Path) -> Seeds:
@@ -48,28 +47,28 @@ def seeds_in(path: Path, folder: Path) -> Seeds:
             "left": glm_seeds.seed_voxels(mask, AFFINE, (0.0, 6.0, 4.0), 4.0),
             "right": glm_seeds.seed_voxels(mask, AFFINE, (15.0, 6.0, 4.0), 4.0),
         }
-        found = glm_seeds.seed_series(reader, voxels, n_dummy=2)
-    Seeds(found).write(folder / "sub-01_desc-seeds_timeseries.tsv")
-    read = read_regressors(folder / "sub-01_desc-seeds_timeseries.tsv")
-    assert isinstance(read, Seeds)
-    return read
+        table = glm_seeds.seed_series(reader, voxels, n_dummy=2)
+    Seeds(table).write(folder / "sub-01_desc-seeds_timeseries.tsv")
+    loaded = read_regressors(folder / "sub-01_desc-seeds_timeseries.tsv")
+    assert isinstance(loaded, Seeds)
+    return loaded
 
 
-def test_the_time_series_of_a_seed_is_that_of_its_voxels(rest: tuple, tmp_path: Path) -> None:
-    found = seeds_in(rest[0], tmp_path)
-    assert found.conditions == ["left", "right"]
-    table = found.table
+def test_the_time_series_of_a_seed_follows_its_voxels(rest: tuple, tmp_path: Path) -> None:
+    seeds = seeds_in(rest[0], tmp_path)
+    assert seeds.conditions == ["left", "right"]
+    table = seeds.table
     assert table.iloc[:2].isna().all(axis=None)
     assert np.corrcoef(table["left"][2:], rest[2][0][2:])[0, 1] > 0.95
     assert table["left"].std(ddof=0) == pytest.approx(1.0)
 
 
-def test_known_connectivity_is_found(rest: tuple, tmp_path: Path) -> None:
-    path, where, _ = rest
+def test_known_connectivity_is_recovered(rest: tuple, tmp_path: Path) -> None:
+    path, labels, _ = rest
     table, mask = seeds_in(path, tmp_path), np.ones(SHAPE, dtype=bool)
     settings = ActivationSettings(tr=TR, n_dummy=2, confound_names=CONFOUNDS, low_pass=None)
     with SeriesReader(path) as reader:
-        found = map_activation(
+        maps = map_activation(
             reader,
             mask,
             table,
@@ -77,30 +76,30 @@ def test_known_connectivity_is_found(rest: tuple, tmp_path: Path) -> None:
             settings,
             scratch=tmp_path,
         )[0.0].maps
-    assert found["left", "cc"][where == 0].min() > 0.7
-    assert np.abs(found["left", "cc"][where == 1]).max() < 0.5
-    assert found["left", "effect"][where == 0].mean() == pytest.approx(10, rel=0.1)
-    assert np.abs(found["left", "effect"][where == 1].mean()) < 1
+    assert maps["left", "cc"][labels == 0].min() > 0.7
+    assert np.abs(maps["left", "cc"][labels == 1]).max() < 0.5
+    assert maps["left", "effect"][labels == 0].mean() == pytest.approx(10, rel=0.1)
+    assert np.abs(maps["left", "effect"][labels == 1].mean()) < 1
 
 
 def test_confounds_can_be_regressed_out_of_the_correlated_time_series(
     rest: tuple, tmp_path: Path
 ) -> None:
-    path, where, _ = rest
+    path, labels, _ = rest
     table, mask = seeds_in(path, tmp_path), np.ones(SHAPE, dtype=bool)
     rng = np.random.default_rng(0)
     noise = pd.DataFrame({"csf": rng.normal(size=T)})
-    loaded = tmp_path / "loaded.nii"
+    confounded = tmp_path / "loaded.nii"
     with SeriesReader(path) as reader:
         data = np.stack(list(reader.volumes()), axis=-1) + 40 * noise["csf"].to_numpy()
-    save_image(data.astype(np.float32), AFFINE, loaded, tr=TR)
+    save_image(data.astype(np.float32), AFFINE, confounded, tr=TR)
 
     def correlation(file: Path, **options: object) -> np.ndarray:
         settings = ActivationSettings(
             kinds=("cc",), tr=TR, n_dummy=2, confound_names=("csf",), low_pass=None, **options
         )
         with SeriesReader(file) as reader:
-            (found,) = map_activation(
+            (activation,) = map_activation(
                 reader,
                 mask,
                 table,
@@ -109,16 +108,18 @@ def test_confounds_can_be_regressed_out_of_the_correlated_time_series(
                 scratch=tmp_path,
                 confounds=noise,
             ).values()
-        return found.maps["left", "cc"]
+        return activation.maps["left", "cc"]
 
     clean = correlation(path, correlation_confounds=True)
-    assert clean[where == 0].min() > 0.7
-    np.testing.assert_allclose(correlation(loaded, correlation_confounds=True), clean, atol=1e-3)
-    assert correlation(loaded)[where == 0].max() < 0.5
+    assert clean[labels == 0].min() > 0.7
+    np.testing.assert_allclose(
+        correlation(confounded, correlation_confounds=True), clean, atol=1e-3
+    )
+    assert correlation(confounded)[labels == 0].max() < 0.5
 
 
 def test_segments_give_the_effect_of_the_run_and_two_halves(rest: tuple, tmp_path: Path) -> None:
-    path, where, _ = rest
+    path, labels, _ = rest
     table, mask = seeds_in(path, tmp_path), np.ones(SHAPE, dtype=bool)
     blocks = block_design(table, n_volumes=T, tr=TR, n_dummy=2, confound_names=CONFOUNDS)
     assert len(blocks.blocks) == 2 * glm_seeds.segment_count(T - 2, 2, TR)
@@ -128,8 +129,8 @@ def test_segments_give_the_effect_of_the_run_and_two_halves(rest: tuple, tmp_pat
     assert weights is not None
     for half in weights:
         effect = effects.betas @ half.astype(np.float32)
-        assert effect[where == 0].mean() == pytest.approx(10, rel=0.15)
-        assert np.abs(effect[where == 1].mean()) < 2
+        assert effect[labels == 0].mean() == pytest.approx(10, rel=0.15)
+        assert np.abs(effect[labels == 1].mean()) < 2
 
 
 def test_a_run_too_short_for_halves_has_no_segments() -> None:
@@ -145,18 +146,18 @@ def test_a_run_too_short_for_halves_has_no_segments() -> None:
     assert Seeds(pd.DataFrame({"a": np.zeros(20)})).segments(2.0, 0) == []
 
 
-def test_segments_are_fewer_if_filters_leave_no_room_for_all() -> None:
+def test_filters_that_leave_few_degrees_of_freedom_reduce_the_number_of_segments() -> None:
     rng = np.random.default_rng(0)
     seeds = Seeds.of(pd.DataFrame(rng.normal(size=(T, 2)), columns=["a", "b"]))
     filters = pd.DataFrame(rng.normal(size=(T, 108)), columns=[f"f{k}" for k in range(108)])
     names = tuple(filters)
-    given = {"n_volumes": T, "tr": TR, "confounds": filters}
+    options = {"n_volumes": T, "tr": TR, "confounds": filters}
     assert glm_seeds.segment_count(T, 2, TR) == 8
-    found = block_design(seeds, confound_names=names[:100], **given)
-    assert len(found.blocks) == 2 * 6
-    assert found.dof >= 1
+    design = block_design(seeds, confound_names=names[:100], **options)
+    assert len(design.blocks) == 2 * 6
+    assert design.dof >= 1
     with pytest.raises(TooFewBlocks, match="more volumes than the rank are required"):
-        block_design(seeds, confound_names=names, **given)
+        block_design(seeds, confound_names=names, **options)
 
 
 @given(
@@ -165,23 +166,25 @@ def test_segments_are_fewer_if_filters_leave_no_room_for_all() -> None:
     n_seeds=st.integers(1, 4),
     tr=st.floats(0.5, 4.0),
 )
-def test_segments_cover_what_counts_once(n: int, n_dummy: int, n_seeds: int, tr: float) -> None:
+def test_segments_cover_every_steady_state_volume_once(
+    n: int, n_dummy: int, n_seeds: int, tr: float
+) -> None:
     table = pd.DataFrame({f"s{k}": np.ones(n) for k in range(n_seeds)})
     covered = np.zeros(n, dtype=int)
-    found = Seeds(table).segments(tr, n_dummy)
-    for name, (start, length) in found:
+    segments = Seeds(table).segments(tr, n_dummy)
+    for name, (start, length) in segments:
         if name == "s0":
             covered[round(start / tr) : round((start + length) / tr)] += 1
-    assert (covered == (np.arange(n) >= n_dummy) * bool(found)).all()
+    assert (covered == (np.arange(n) >= n_dummy) * bool(segments)).all()
 
 
-def test_seeds_of_another_length_are_refused() -> None:
+def test_seeds_of_another_length_are_rejected() -> None:
     table = pd.DataFrame({"a": np.sin(np.arange(40.0))})
     with pytest.raises(DesignError, match="40 values, but the series has 50 volumes"):
         build_design(Seeds(table), n_volumes=50, tr=2.0, confound_names=())
 
 
-def test_a_seed_outside_the_brain_is_refused() -> None:
+def test_a_seed_outside_the_brain_is_rejected() -> None:
     mask = np.zeros(SHAPE, dtype=bool)
     mask[0, 0, 0] = True
     assert glm_seeds.seed_voxels(mask, AFFINE, (1.0, 1.0, 1.0), 0.5).sum() == 1
@@ -189,21 +192,23 @@ def test_a_seed_outside_the_brain_is_refused() -> None:
         glm_seeds.seed_voxels(mask, AFFINE, (15.0, 15.0, 12.0), 4.0)
 
 
-def test_contrasts_of_seeds_that_are_not_there_are_left_out() -> None:
+def test_contrasts_of_missing_seeds_are_dropped() -> None:
     table = pd.DataFrame({"motor": [0.0, 1.0]})
-    wanted = {"motor": {"motor": 1.0}, "visual": {"visual": 1.0}}
-    assert Seeds(table).contrasts(wanted) == {"motor": {"motor": 1.0}}
+    contrasts = {"motor": {"motor": 1.0}, "visual": {"visual": 1.0}}
+    assert Seeds(table).contrasts(contrasts) == {"motor": {"motor": 1.0}}
     events = pd.DataFrame({"onset": [0.0], "duration": [1.0], "trial_type": ["a"]})
-    assert Events(events).contrasts(wanted) == wanted
+    assert Events(events).contrasts(contrasts) == contrasts
 
 
-def test_a_cleared_seed_has_the_spread_of_its_own_fluctuation() -> None:
+def test_regressing_nuisance_out_of_a_seed_keeps_its_own_fluctuation() -> None:
     rng = np.random.default_rng(0)
     drift = np.column_stack([np.ones(60), np.linspace(-1, 1, 60)])
-    own = rng.normal(size=60)
-    own -= drift @ np.linalg.lstsq(drift, own, rcond=None)[0]
-    table = pd.DataFrame({"a": np.r_[[np.nan] * 3, 100 + 40 * np.linspace(-1, 1, 60) + own]})
-    found = glm_seeds.without(table, drift, 3)["a"]
-    assert found[:3].isna().all()
-    assert found[3:].to_numpy() == pytest.approx(own, abs=1e-9)
-    assert table["a"][62] > 100  # what was given stays
+    fluctuation = rng.normal(size=60)
+    fluctuation -= drift @ np.linalg.lstsq(drift, fluctuation, rcond=None)[0]
+    table = pd.DataFrame(
+        {"a": np.r_[[np.nan] * 3, 100 + 40 * np.linspace(-1, 1, 60) + fluctuation]}
+    )
+    cleaned = glm_seeds.without(table, drift, 3)["a"]
+    assert cleaned[:3].isna().all()
+    assert cleaned[3:].to_numpy() == pytest.approx(fluctuation, abs=1e-9)
+    assert table["a"][62] > 100  # the input is unchanged

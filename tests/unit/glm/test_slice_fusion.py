@@ -1,4 +1,4 @@
-"""Fusion of runs across displaced slices, on columns whose thin effect is known."""
+"""Fusion of runs across displaced slices, on columns of known thin-slice effect."""
 
 import numpy as np
 import pytest
@@ -10,19 +10,19 @@ from bids_sr.io.arrays import Array, Float
 N_THICK, N_THIN = 10, 20
 SHAPE = (12, 12, N_THIN)
 COLUMNS = np.ones(SHAPE[:2], dtype=bool)
-OWN = np.broadcast_to(slice_fusion.acquired_positions(N_THICK), (*SHAPE[:2], N_THICK))
-DISPLACED = OWN + 0.8  # thin slices, 0.4 of a thick slice
+ACQUIRED = np.broadcast_to(slice_fusion.acquired_positions(N_THICK), (*SHAPE[:2], N_THICK))
+DISPLACED = ACQUIRED + 0.8  # thin slices, 0.4 of a thick slice
 
 
 @pytest.fixture(scope="module")
 def prior_sd() -> Float:
-    """Prior SD that varies between thin slices."""
+    """Return a prior SD that varies between thin slices."""
     return np.exp(np.random.default_rng(0).normal(0, 1, SHAPE))
 
 
 @pytest.fixture(scope="module")
 def effect(prior_sd: Float) -> Float:
-    """Effect in thin slices, drawn from the prior."""
+    """Return an effect in thin slices, sampled from the prior."""
     root = np.linalg.cholesky(slice_fusion.slice_correlation(N_THIN) + 1e-9 * np.eye(N_THIN))
     return prior_sd * (np.random.default_rng(1).normal(size=SHAPE) @ root.T)
 
@@ -34,24 +34,26 @@ def acquire(effect: Array, positions: Array, seed: int = 2) -> Float:
     return thick + 0.1 * thick.std() * noise
 
 
-def other_run(effect: Array, true: Array, assumed: Array, seed: int = 3) -> SlicedEffects:
-    """Return a further run, acquired at `true` positions and assumed at others."""
+def further_run(effect: Array, true: Array, assumed: Array, seed: int = 3) -> SlicedEffects:
+    """Return a further run, acquired at `true` positions and modeled at `assumed` positions."""
     effects = acquire(effect, true, seed)[None]
     return SlicedEffects(effects=effects, positions=assumed, relative_noise=0.02)
 
 
-def own_run(effect: Array) -> SlicedEffects:
-    """Return the first run, with little noise."""
-    return SlicedEffects(effects=acquire(effect, OWN)[None], positions=OWN, relative_noise=0.02)
+def first_run(effect: Array) -> SlicedEffects:
+    """Return the first run, with low noise."""
+    return SlicedEffects(
+        effects=acquire(effect, ACQUIRED)[None], positions=ACQUIRED, relative_noise=0.02
+    )
 
 
 def explained(estimate: Array, effect: Array) -> float:
-    """Return the explained variance of an effect."""
+    """Return the share of the variance of an effect that an estimate explains."""
     return float(1 - ((estimate.reshape(effect.shape) - effect) ** 2).sum() / (effect**2).sum())
 
 
 def test_displaced_slices_recover_the_thin_effect(prior_sd: Float, effect: Float) -> None:
-    runs = [own_run(effect), other_run(effect, DISPLACED, DISPLACED)]
+    runs = [first_run(effect), further_run(effect, DISPLACED, DISPLACED)]
     spline = explained(slice_fusion.interpolate_thin(runs[0].effects[0]), effect)
     flat = explained(fuse_slices(runs, np.ones(SHAPE), COLUMNS), effect)
     fused = explained(fuse_slices(runs, prior_sd, COLUMNS), effect)
@@ -61,49 +63,59 @@ def test_displaced_slices_recover_the_thin_effect(prior_sd: Float, effect: Float
 
 
 def test_a_third_run_at_other_positions_adds_detail(prior_sd: Float, effect: Float) -> None:
-    two = [own_run(effect), other_run(effect, OWN + 0.3, OWN + 0.3)]
-    third = other_run(effect, OWN + 0.9, OWN + 0.9, seed=4)
-    gain = explained(fuse_slices([*two, third], prior_sd, COLUMNS), effect) - explained(
-        fuse_slices(two, prior_sd, COLUMNS), effect
+    runs = [first_run(effect), further_run(effect, ACQUIRED + 0.3, ACQUIRED + 0.3)]
+    third = further_run(effect, ACQUIRED + 0.9, ACQUIRED + 0.9, seed=4)
+    gain = explained(fuse_slices([*runs, third], prior_sd, COLUMNS), effect) - explained(
+        fuse_slices(runs, prior_sd, COLUMNS), effect
     )
     assert gain > 0.02
 
 
-def test_slices_without_displacement_add_no_detail(prior_sd: Float, effect: Float) -> None:
-    own, same = own_run(effect), other_run(effect, OWN, OWN)
-    together = explained(fuse_slices([own, same], prior_sd, COLUMNS), effect)
-    alone = explained(fuse_slices([own, same.without_influence()], prior_sd, COLUMNS), effect)
-    assert abs(together - alone) < 0.01
+def test_undisplaced_slices_add_no_detail(prior_sd: Float, effect: Float) -> None:
+    reference, undisplaced = first_run(effect), further_run(effect, ACQUIRED, ACQUIRED)
+    fused = explained(fuse_slices([reference, undisplaced], prior_sd, COLUMNS), effect)
+    single = explained(
+        fuse_slices([reference, undisplaced.without_influence()], prior_sd, COLUMNS), effect
+    )
+    assert abs(fused - single) < 0.01
 
 
-def test_the_wrong_direction_is_worse_than_the_spline(prior_sd: Float, effect: Float) -> None:
-    own, wrong = own_run(effect), other_run(effect, DISPLACED, OWN - 0.8)
-    fused = fuse_slices([own, wrong], prior_sd, COLUMNS)
-    spline = slice_fusion.interpolate_thin(own.effects[0])
+def test_displacement_of_wrong_sign_is_worse_than_the_spline(
+    prior_sd: Float, effect: Float
+) -> None:
+    reference, mirrored_run = first_run(effect), further_run(effect, DISPLACED, ACQUIRED - 0.8)
+    fused = fuse_slices([reference, mirrored_run], prior_sd, COLUMNS)
+    spline = slice_fusion.interpolate_thin(reference.effects[0])
     assert explained(fused, effect) < explained(spline, effect) - 0.05
 
 
 def test_the_order_of_further_runs_does_not_matter(prior_sd: Float, effect: Float) -> None:
-    own = own_run(effect)
-    further = [other_run(effect, OWN + d, OWN + d, seed=5 + k) for k, d in enumerate((0.5, -0.8))]
-    ahead, behind = (
-        fuse_slices([own, *order], prior_sd, COLUMNS) for order in (further, further[::-1])
+    reference = first_run(effect)
+    later_runs = [
+        further_run(effect, ACQUIRED + d, ACQUIRED + d, seed=5 + k)
+        for k, d in enumerate((0.5, -0.8))
+    ]
+    forward, backward = (
+        fuse_slices([reference, *order], prior_sd, COLUMNS)
+        for order in (later_runs, later_runs[::-1])
     )
-    np.testing.assert_allclose(ahead, behind, atol=1e-9)
+    np.testing.assert_allclose(forward, backward, atol=1e-9)
 
 
-def test_other_columns_are_interpolated(prior_sd: Float, effect: Float) -> None:
-    own = own_run(effect)
+def test_columns_outside_the_mask_are_interpolated(prior_sd: Float, effect: Float) -> None:
+    reference = first_run(effect)
     columns = COLUMNS.copy()
     columns[:3] = False
-    fused = fuse_slices([own, other_run(effect, DISPLACED, DISPLACED)], prior_sd, columns)[0]
-    splined = slice_fusion.interpolate_thin(own.effects[0])
+    fused = fuse_slices([reference, further_run(effect, DISPLACED, DISPLACED)], prior_sd, columns)[
+        0
+    ]
+    splined = slice_fusion.interpolate_thin(reference.effects[0])
     np.testing.assert_allclose(fused[:3], splined[:3], atol=1e-9)
     assert not np.allclose(fused[3:], splined[3:], atol=0.1)
 
 
-def test_corrected_slices_average_to_the_acquired_ones(effect: Float) -> None:
-    thick = acquire(effect, OWN)
+def test_corrected_thin_slices_average_to_the_acquired_slices(effect: Float) -> None:
+    thick = acquire(effect, ACQUIRED)
     corrected = slice_fusion.reproduce_slices(effect, thick)
     pairs = corrected.reshape(*SHAPE[:2], N_THICK, 2).mean(axis=3)
     np.testing.assert_allclose(pairs, thick, atol=1e-9)
@@ -113,20 +125,22 @@ def test_corrected_slices_average_to_the_acquired_ones(effect: Float) -> None:
 def test_estimate_does_not_depend_on_the_scale_of_the_prior(
     prior_sd: Float, effect: Float
 ) -> None:
-    runs = [own_run(effect), other_run(effect, DISPLACED, DISPLACED)]
+    runs = [first_run(effect), further_run(effect, DISPLACED, DISPLACED)]
     np.testing.assert_allclose(
         fuse_slices(runs, prior_sd, COLUMNS), fuse_slices(runs, 7 * prior_sd, COLUMNS), atol=1e-8
     )
 
 
 def test_posterior_mean_is_the_ridge_solution(prior_sd: Float) -> None:
-    """The same estimate from the precision form of the posterior."""
+    """Compare with the precision form of the posterior."""
     rng = np.random.default_rng(7)
-    sd, positions = prior_sd[:1, :1], [OWN[:1, :1], DISPLACED[:1, :1]]
+    sd, positions = prior_sd[:1, :1], [ACQUIRED[:1, :1], DISPLACED[:1, :1]]
     values = rng.normal(size=2 * N_THICK)
     runs = [
-        SlicedEffects(effects=part[None, None, None], positions=where, relative_noise=noise)
-        for part, where, noise in zip(values.reshape(2, -1), positions, (0.1, 0.3), strict=True)
+        SlicedEffects(effects=effect[None, None, None], positions=position, relative_noise=noise)
+        for effect, position, noise in zip(
+            values.reshape(2, -1), positions, (0.1, 0.3), strict=True
+        )
     ]
     profiles = np.concatenate([slice_fusion.slice_profiles(p[0, 0], N_THIN) for p in positions])
     prior = sd[0, 0][:, None] * slice_fusion.slice_correlation(N_THIN) * sd[0, 0]
@@ -134,11 +148,11 @@ def test_posterior_mean_is_the_ridge_solution(prior_sd: Float) -> None:
     variance = np.where(signal > 0, np.repeat([0.1, 0.3], N_THICK) * signal, 1.0)
     precision = np.linalg.inv(prior) + profiles.T / variance @ profiles
     mean = np.linalg.solve(precision, profiles.T @ (values / variance))
-    found = fuse_slices(runs, sd, COLUMNS[:1, :1])[0, 0, 0]
-    np.testing.assert_allclose(found, mean, atol=1e-6)
+    fused = fuse_slices(runs, sd, COLUMNS[:1, :1])[0, 0, 0]
+    np.testing.assert_allclose(fused, mean, atol=1e-6)
 
 
-def test_slices_are_found_where_the_transform_takes_them() -> None:
+def test_slice_positions_follow_the_transform() -> None:
     affine = np.diag([3.0, 3.0, 7.0, 1.0])
     affine[:3, 3] = -20.0, 5.0, 11.0
     head_moved_up = np.eye(4)
@@ -147,12 +161,12 @@ def test_slices_are_found_where_the_transform_takes_them() -> None:
     values, positions = slice_fusion.sample_at_columns(
         image, affine, SHAPE[:2], affine, head_moved_up
     )
-    np.testing.assert_allclose(positions, OWN - 0.8, atol=1e-9)
+    np.testing.assert_allclose(positions, ACQUIRED - 0.8, atol=1e-9)
     np.testing.assert_allclose(values[0, :-1], image[0, 1:], atol=1e-9)
 
 
 def test_a_rotated_plane_is_sampled_within_its_slices() -> None:
-    """A linear image has its exact values at the points where slices cross the columns."""
+    """A linear image is sampled exactly at points where slices cross the columns."""
     affine = np.diag([3.0, 3.0, 7.0, 1.0])
     turn = np.eye(4)
     turn[1:3, 1:3] = [[np.cos(0.1), -np.sin(0.1)], [np.sin(0.1), np.cos(0.1)]]
@@ -169,23 +183,23 @@ def test_a_rotated_plane_is_sampled_within_its_slices() -> None:
 
 
 def test_a_slice_outside_the_grid_has_no_influence(prior_sd: Float, effect: Float) -> None:
-    own, other = own_run(effect), other_run(effect, DISPLACED, DISPLACED)
-    changed = other.effects.copy()
-    changed[..., -1] += 100.0  # ends .8 of a thin slice beyond the grid
-    moved = SlicedEffects(effects=changed, positions=DISPLACED, relative_noise=0.02)
+    reference, second_run = first_run(effect), further_run(effect, DISPLACED, DISPLACED)
+    effects = second_run.effects.copy()
+    effects[..., -1] += 100.0  # the slice ends 0.8 thin slices outside the grid
+    modified_run = SlicedEffects(effects=effects, positions=DISPLACED, relative_noise=0.02)
     np.testing.assert_allclose(
-        fuse_slices([own, moved], prior_sd, COLUMNS),
-        fuse_slices([own, other], prior_sd, COLUMNS),
+        fuse_slices([reference, modified_run], prior_sd, COLUMNS),
+        fuse_slices([reference, second_run], prior_sd, COLUMNS),
         atol=1e-9,
     )
 
 
-def test_prior_sd_is_positive_beside_edges() -> None:
+def test_prior_sd_is_positive_next_to_edges() -> None:
     temporal_sd = np.full((4, 5, N_THICK), 2.0)
     np.testing.assert_allclose(slice_fusion.thin_prior_sd(temporal_sd), 2.0)
     temporal_sd[1, :, 4] = 200.0
     assert slice_fusion.thin_prior_sd(temporal_sd).min() > 0.5
-    assert slice_fusion.interpolate_thin(temporal_sd).min() < 0  # as a spline would be
+    assert slice_fusion.interpolate_thin(temporal_sd).min() < 0  # the spline undershoots
 
 
 def test_prior_sd_has_no_edge_around_a_mask() -> None:
@@ -194,9 +208,9 @@ def test_prior_sd_has_no_edge_around_a_mask() -> None:
     np.testing.assert_allclose(slice_fusion.thin_prior_sd(temporal_sd), 2.0)
 
 
-def test_a_single_run_is_never_refined(prior_sd: Float, effect: Float) -> None:
+def test_a_single_run_is_rejected(prior_sd: Float, effect: Float) -> None:
     with pytest.raises(SliceFusionError, match=r"single run.*two runs or more"):
-        fuse_slices([place_first_run(acquire(effect, OWN)[None])], prior_sd, COLUMNS)
+        fuse_slices([place_first_run(acquire(effect, ACQUIRED)[None])], prior_sd, COLUMNS)
 
 
 @pytest.mark.parametrize(
@@ -206,23 +220,23 @@ def test_a_single_run_is_never_refined(prior_sd: Float, effect: Float) -> None:
         (SHAPE, (12, 11, N_THICK), "run 2: the effects have the shape"),
     ],
 )
-def test_shapes_that_do_not_match_are_named(
+def test_error_of_mismatched_shapes_names_the_array_and_the_run(
     shape: tuple[int, ...], plane: tuple[int, ...], match: str
 ) -> None:
     runs = [
-        place_first_run(np.zeros((1, *OWN.shape))),
+        place_first_run(np.zeros((1, *ACQUIRED.shape))),
         SlicedEffects(effects=np.zeros((1, *plane)), positions=np.zeros(plane)),
     ]
     with pytest.raises(SliceFusionError, match=match):
         fuse_slices(runs, np.ones(shape), COLUMNS)
 
 
-def test_an_empty_prior_is_refused() -> None:
+def test_an_empty_prior_is_rejected() -> None:
     with pytest.raises(SliceFusionError, match="temporal SD of the first run is 0"):
         slice_fusion.thin_prior_sd(np.zeros((2, 2, 3)))
 
 
-def test_slices_in_another_orientation_are_refused() -> None:
+def test_slices_in_another_orientation_are_rejected() -> None:
     turned = np.array([[3.0, 0, 0, 0], [0, 0, 7.0, 0], [0, 3.0, 0, 0], [0, 0, 0, 1]])
     with pytest.raises(SliceFusionError, match="parallel within 45 degrees"):
         slice_fusion.sample_at_columns(
@@ -230,17 +244,17 @@ def test_slices_in_another_orientation_are_refused() -> None:
         )
 
 
-def test_several_effects_are_fused_as_if_alone(prior_sd: Float, effect: Float) -> None:
-    own, other = own_run(effect), other_run(effect, DISPLACED, DISPLACED)
-    flipped = own_run(effect[::-1]), other_run(effect[::-1], DISPLACED, DISPLACED)
-    both = [
+def test_several_effects_are_fused_independently(prior_sd: Float, effect: Float) -> None:
+    reference, second_run = first_run(effect), further_run(effect, DISPLACED, DISPLACED)
+    flipped = first_run(effect[::-1]), further_run(effect[::-1], DISPLACED, DISPLACED)
+    stacked_runs = [
         SlicedEffects(
-            effects=np.concatenate([one.effects, two.effects]),
-            positions=one.positions,
-            relative_noise=one.relative_noise,
+            effects=np.concatenate([first.effects, second.effects]),
+            positions=first.positions,
+            relative_noise=first.relative_noise,
         )
-        for one, two in zip((own, other), flipped, strict=True)
+        for first, second in zip((reference, second_run), flipped, strict=True)
     ]
-    together = fuse_slices(both, prior_sd, COLUMNS)
-    np.testing.assert_allclose(together[:1], fuse_slices([own, other], prior_sd, COLUMNS))
-    np.testing.assert_allclose(together[1:], fuse_slices(flipped, prior_sd, COLUMNS))
+    fused = fuse_slices(stacked_runs, prior_sd, COLUMNS)
+    np.testing.assert_allclose(fused[:1], fuse_slices([reference, second_run], prior_sd, COLUMNS))
+    np.testing.assert_allclose(fused[1:], fuse_slices(flipped, prior_sd, COLUMNS))

@@ -1,4 +1,4 @@
-"""Censoring, pass band and polynomials: models on the kept rows, degrees of freedom, errors."""
+"""Censoring, pass band and polynomials: models of kept volumes, degrees of freedom, errors."""
 
 from pathlib import Path
 
@@ -33,14 +33,14 @@ from bids_sr.glm.time_columns import (
 from bids_sr.io.nifti import SeriesReader
 
 N, TR = 80, 2.0
-JERKS = (7, 30, 31, 62)
+SPIKES = (7, 30, 31, 62)
 BLOCKS = [(10.0, 16.0), (42.0, 16.0), (74.0, 16.0), (106.0, 16.0)]
 
 
-def head_motion(jerks: tuple[int, ...] = JERKS, n: int = N, size: float = 1.0) -> pd.DataFrame:
-    """Confounds of a head that jumps into each of some volumes and stays there."""
+def head_motion(spikes: tuple[int, ...] = SPIKES, n: int = N, size: float = 1.0) -> pd.DataFrame:
+    """Return confounds of a head that jumps at some volumes and stays in the new position."""
     params = np.random.default_rng(0).normal(0, 0.01, (n, 6)) * [1, 1, 1, 0.01, 0.01, 0.01]
-    for volume in jerks:
+    for volume in spikes:
         params[volume:, 0] += size
     table = pd.DataFrame(params, columns=list(MOTION))
     for name in MOTION:
@@ -48,7 +48,9 @@ def head_motion(jerks: tuple[int, ...] = JERKS, n: int = N, size: float = 1.0) -
     return table.assign(framewise_displacement=framewise_displacement(params))
 
 
-def modeled(model: TimeModel, table: pd.DataFrame | None = None, n_dummy: int = 0) -> pd.DataFrame:
+def add_time_columns(
+    model: TimeModel, table: pd.DataFrame | None = None, n_dummy: int = 0
+) -> pd.DataFrame:
     table = head_motion() if table is None else table
     return table.assign(**dict(time_columns(table, model, tr=TR, n_dummy=n_dummy)[0].items()))
 
@@ -58,22 +60,22 @@ def task() -> Events:
     return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
 
 
-def designed(table: pd.DataFrame, **options: float):
+def build_task_design(table: pd.DataFrame, **options: float):
     names = model_confounds(table)
     return build_design(
         task(), n_volumes=len(table), tr=TR, confounds=table, confound_names=names, **options
     )
 
 
-def test_volumes_are_censored_by_displacement_and_by_the_norm_of_the_derivatives():
+def test_volumes_are_censored_by_fd_and_by_the_norm_of_the_derivatives():
     table = head_motion()
-    by_fd = modeled(TimeModel(fd_censor=0.5), table)
-    assert tuple(np.flatnonzero(~kept_volumes(by_fd, N))) == JERKS
-    by_norm = modeled(TimeModel(enorm_censor=0.9), table)
-    assert tuple(np.flatnonzero(~kept_volumes(by_norm, N))) == JERKS
+    by_fd = add_time_columns(TimeModel(fd_censor=0.5), table)
+    assert tuple(np.flatnonzero(~kept_volumes(by_fd, N))) == SPIKES
+    by_norm = add_time_columns(TimeModel(enorm_censor=0.9), table)
+    assert tuple(np.flatnonzero(~kept_volumes(by_norm, N))) == SPIKES
     # volumes before the steady state have no row to censor
-    late = modeled(TimeModel(fd_censor=0.5), table, n_dummy=10)
-    assert tuple(np.flatnonzero(~kept_volumes(late, N))) == JERKS[1:]
+    late = add_time_columns(TimeModel(fd_censor=0.5), table, n_dummy=10)
+    assert tuple(np.flatnonzero(~kept_volumes(late, N))) == SPIKES[1:]
     assert kept_volumes(None, 5).all()
 
 
@@ -84,114 +86,116 @@ def test_norm_of_the_derivatives_is_in_mm_and_degrees_and_its_threshold_is_inclu
     params[2:, 1] = 3.0
     np.testing.assert_allclose(motion_norm(params), [np.nan, 3.0, 5.0, 0.0])
     table = pd.DataFrame(params, columns=list(MOTION))
-    kept = kept_volumes(modeled(TimeModel(enorm_censor=3.0), table), 4)
-    assert kept.tolist() == [True, False, False, True]
+    mask = kept_volumes(add_time_columns(TimeModel(enorm_censor=3.0), table), 4)
+    assert mask.tolist() == [True, False, False, True]
 
 
-def test_white_noise_gives_the_ordinary_least_squares_of_the_kept_rows():
-    table = modeled(TimeModel(fd_censor=0.5))
-    kept = kept_volumes(table, N)
-    design = designed(table)
-    plain = designed(head_motion())
-    assert design.censored == JERKS
-    assert design.dof == kept.sum() - np.linalg.matrix_rank(plain.matrix[kept])
+def test_white_noise_yields_ordinary_least_squares_of_the_uncensored_volumes():
+    table = add_time_columns(TimeModel(fd_censor=0.5))
+    mask = kept_volumes(table, N)
+    design = build_task_design(table)
+    uncensored_design = build_task_design(head_motion())
+    assert design.censored == SPIKES
+    assert design.dof == mask.sum() - np.linalg.matrix_rank(uncensored_design.matrix[mask])
     signals = np.random.default_rng(1).standard_normal((N, 6)) + 100
-    signals[~kept] += 1e3
+    signals[~mask] += 1e3
     weights = np.eye(len(design.columns))[:1]
-    found = ContrastModel(design.matrix, weights, NoiseModel.white(6)).fit(signals)
-    x, y = plain.matrix[kept], signals[kept]
+    maps = ContrastModel(design.matrix, weights, NoiseModel.white(6)).fit(signals)
+    x, y = uncensored_design.matrix[mask], signals[mask]
     beta, *_ = np.linalg.lstsq(x, y, rcond=None)
-    rest = ((y - x @ beta) ** 2).sum(axis=0) / design.dof
-    np.testing.assert_allclose(found["effect"][0], beta[0], rtol=1e-8)
+    variance = ((y - x @ beta) ** 2).sum(axis=0) / design.dof
+    np.testing.assert_allclose(maps["effect"][0], beta[0], rtol=1e-8)
     np.testing.assert_allclose(
-        found["variance"][0], rest * np.linalg.inv(x.T @ x)[0, 0], rtol=1e-8
+        maps["variance"][0], variance * np.linalg.inv(x.T @ x)[0, 0], rtol=1e-8
     )
 
 
-def test_autoregressive_noise_gives_generalized_least_squares_of_the_kept_rows():
-    """Noise keeps its distance in time across a gap: the covariance is that of the kept rows."""
-    table = modeled(TimeModel(fd_censor=0.5))
-    kept = kept_volumes(table, N)
-    design, plain = designed(table), designed(head_motion())
+def test_autoregressive_noise_yields_generalized_least_squares_of_the_uncensored_volumes():
+    """The covariance of uncensored volumes keeps their distance in time across a gap."""
+    table = add_time_columns(TimeModel(fd_censor=0.5))
+    mask = kept_volumes(table, N)
+    design, uncensored_design = build_task_design(table), build_task_design(head_motion())
     noise = NoiseModel.shared(np.zeros(3, dtype=np.intp), np.array([[0.6]]), np.zeros((1, 1, 1)))
     signals = np.random.default_rng(2).standard_normal((N, 3)) + 50
-    found = ContrastModel(design.matrix, np.eye(len(design.columns))[:1], noise).fit(signals)
-    inverse = np.linalg.inv(toeplitz(0.6 ** np.arange(N))[np.ix_(kept, kept)])
-    x, y = plain.matrix[kept], signals[kept]
+    maps = ContrastModel(design.matrix, np.eye(len(design.columns))[:1], noise).fit(signals)
+    inverse = np.linalg.inv(toeplitz(0.6 ** np.arange(N))[np.ix_(mask, mask)])
+    x, y = uncensored_design.matrix[mask], signals[mask]
     information = x.T @ inverse @ x
     beta = np.linalg.solve(information, x.T @ inverse @ y)
-    rest = y - x @ beta
-    scale = np.einsum("tn,ts,sn->n", rest, inverse, rest) / design.dof
-    np.testing.assert_allclose(found["effect"][0], beta[0], rtol=1e-7)
+    residuals = y - x @ beta
+    scale = np.einsum("tn,ts,sn->n", residuals, inverse, residuals) / design.dof
+    np.testing.assert_allclose(maps["effect"][0], beta[0], rtol=1e-7)
     np.testing.assert_allclose(
-        found["variance"][0], scale * np.linalg.inv(information)[0, 0], rtol=1e-7
+        maps["variance"][0], scale * np.linalg.inv(information)[0, 0], rtol=1e-7
     )
 
 
-def test_correlation_is_that_of_nilearn_with_a_sample_mask():
-    table = modeled(TimeModel(fd_censor=0.5, band_pass=(0.01, 0.1)))
-    kept = kept_volumes(table, N)
-    design = designed(table, high_pass=0.0)
-    courses = np.random.default_rng(3).standard_normal((N, 5))
-    seed = courses @ [1.0, 0.5, 0.2, 0.0, -0.4] + np.random.default_rng(4).standard_normal(N)
-    courses[~kept] += 30
-    found = cross_correlation(courses, seed[:, None], filter_of_design(design, None, False))
+def test_correlation_equals_nilearn_with_a_sample_mask():
+    table = add_time_columns(TimeModel(fd_censor=0.5, band_pass=(0.01, 0.1)))
+    mask = kept_volumes(table, N)
+    design = build_task_design(table, high_pass=0.0)
+    time_series = np.random.default_rng(3).standard_normal((N, 5))
+    seed = time_series @ [1.0, 0.5, 0.2, 0.0, -0.4] + np.random.default_rng(4).standard_normal(N)
+    time_series[~mask] += 30
+    correlation = cross_correlation(
+        time_series, seed[:, None], filter_of_design(design, None, False)
+    )
     stop = table[[name for name in table if name.startswith("band_stop")]].to_numpy()
     nuisance = np.column_stack([np.linspace(-1, 1, N), stop])
-    both = np.column_stack([seed, courses])
+    seed_and_series = np.column_stack([seed, time_series])
     cleaned = clean(
-        both,
+        seed_and_series,
         confounds=nuisance,
-        sample_mask=np.flatnonzero(kept),
+        sample_mask=np.flatnonzero(mask),
         detrend=False,
         filter=False,
         standardize=None,
         standardize_confounds=True,
     )
-    np.testing.assert_allclose(found[0], np.corrcoef(cleaned.T)[0, 1:], atol=1e-9)
+    np.testing.assert_allclose(correlation[0], np.corrcoef(cleaned.T)[0, 1:], atol=1e-9)
 
 
-def test_low_pass_of_the_correlation_holds_on_the_kept_rows_too():
-    table = modeled(TimeModel(fd_censor=0.5))
-    kept = kept_volumes(table, N)
-    courses = np.random.default_rng(5).standard_normal((N, 3))
-    task_ = np.sin(np.arange(N) / 8)
-    found = cross_correlation(
-        courses, task_[:, None], filter_of_design(designed(table), 0.1, False)
+def test_low_pass_of_the_correlation_applies_to_the_uncensored_volumes():
+    table = add_time_columns(TimeModel(fd_censor=0.5))
+    mask = kept_volumes(table, N)
+    time_series = np.random.default_rng(5).standard_normal((N, 3))
+    task_signal = np.sin(np.arange(N) / 8)
+    correlation = cross_correlation(
+        time_series, task_signal[:, None], filter_of_design(build_task_design(table), 0.1, False)
     )
     order = np.arange(1, N)
     fast = np.cos(np.pi * np.outer(np.arange(N) + 0.5, order[order / (2 * N * TR) > 0.1]) / N)
-    nuisance = np.column_stack([np.ones(N), np.arange(N), fast])[kept]
-    both = np.column_stack([task_, courses])[kept]
-    both = both - nuisance @ np.linalg.lstsq(nuisance, both, rcond=None)[0]
-    np.testing.assert_allclose(found[0], np.corrcoef(both.T)[0, 1:], atol=1e-9)
+    nuisance = np.column_stack([np.ones(N), np.arange(N), fast])[mask]
+    columns = np.column_stack([task_signal, time_series])[mask]
+    columns = columns - nuisance @ np.linalg.lstsq(nuisance, columns, rcond=None)[0]
+    np.testing.assert_allclose(correlation[0], np.corrcoef(columns.T)[0, 1:], atol=1e-9)
 
 
 def test_a_pass_band_costs_the_degrees_of_freedom_of_the_frequencies_it_removes():
     model = TimeModel(band_pass=(0.01, 0.1))
-    table = modeled(model)
-    design = designed(table, high_pass=0.0)
+    table = add_time_columns(model)
+    design = build_task_design(table, high_pass=0.0)
     frequency = np.arange(1, N) / (2 * N * TR)
     removed = int(((frequency < 0.01) | (frequency > 0.1)).sum())
     assert column_count(N, TR, model) == removed
-    straight = designed(head_motion(), high_pass=0.0)
-    assert design.dof == straight.dof - removed
-    # a sine outside the band has no effect on what is estimated, one inside the band has
-    courses = np.cos(np.pi * np.outer(np.arange(N) + 0.5, [3, 20, 60]) / N)
+    unfiltered = build_task_design(head_motion(), high_pass=0.0)
+    assert design.dof == unfiltered.dof - removed
+    # cosines outside the band do not change the estimate, a cosine inside the band does
+    cosines = np.cos(np.pi * np.outer(np.arange(N) + 0.5, [3, 20, 60]) / N)
     fit = ContrastModel(design.matrix, np.eye(len(design.columns))[:1], NoiseModel.white(3))
-    effect = fit.fit(courses + 10)["effect"][0]
+    effect = fit.fit(cosines + 10)["effect"][0]
     np.testing.assert_allclose(effect[[0, 2]], 0, atol=1e-10)
     assert abs(effect[1]) > 1e-3
 
 
 def test_legendre_polynomials_span_the_powers_of_time():
-    table = modeled(TimeModel(legendre=4), n_dummy=5)
+    table = add_time_columns(TimeModel(legendre=4), n_dummy=5)
     columns = table[[name for name in table if name.startswith("legendre")]].to_numpy()
     assert columns.shape == (N, 4)
     assert not columns[:5].any()
     powers = np.vander(np.linspace(-1, 1, N - 5), 5)
-    both = np.column_stack([np.ones(N - 5), columns[5:]])
-    assert np.linalg.matrix_rank(np.hstack([powers, both])) == 5
+    polynomials = np.column_stack([np.ones(N - 5), columns[5:]])
+    assert np.linalg.matrix_rank(np.hstack([powers, polynomials])) == 5
     grams = columns[5:].T @ columns[5:] / (N - 5)
     np.testing.assert_allclose(np.diag(grams), 1 / (2 * np.arange(1, 5) + 1), atol=0.06)
 
@@ -199,9 +203,9 @@ def test_legendre_polynomials_span_the_powers_of_time():
 def series(folder: Path, corrupt: bool) -> SeriesReader:
     rng = np.random.default_rng(6)
     data = 100 + rng.standard_normal((4, 4, 2, N)).astype(np.float32)
-    data[:2] += designed(head_motion()).matrix[:, 0].astype(np.float32)
+    data[:2] += build_task_design(head_motion()).matrix[:, 0].astype(np.float32)
     if corrupt:
-        data[..., list(JERKS)] *= rng.uniform(0.2, 3, (4, 4, 2, len(JERKS)))
+        data[..., list(SPIKES)] *= rng.uniform(0.2, 3, (4, 4, 2, len(SPIKES)))
     image = nib.Nifti1Image(data, np.diag([3.0, 3, 3, 1]))
     image.header.set_zooms((3, 3, 3, TR))
     path = folder / f"{corrupt}.nii"
@@ -209,8 +213,8 @@ def series(folder: Path, corrupt: bool) -> SeriesReader:
     return SeriesReader(path)
 
 
-def test_what_a_censored_volume_holds_changes_no_map_no_block_and_no_component(tmp_path):
-    table = modeled(TimeModel(fd_censor=0.5))
+def test_values_of_censored_volumes_change_no_map_no_block_and_no_component(tmp_path):
+    table = add_time_columns(TimeModel(fd_censor=0.5))
     mask = np.ones((4, 4, 2), dtype=bool)
     settings = ActivationSettings(tr=TR, confound_names=model_confounds(table))
     blocks = block_design(
@@ -234,37 +238,37 @@ def test_what_a_censored_volume_holds_changes_no_map_no_block_and_no_component(t
                     reader, mask, blocks, series="x", with_t=True, pca_ranks=(3,), scratch=tmp_path
                 )
             )
-            components.append(temporal_components(reader, mask, 0, 3, tmp_path, JERKS))
+            components.append(temporal_components(reader, mask, 0, 3, tmp_path, SPIKES))
     for key, values in maps[0].items():
         np.testing.assert_allclose(maps[1][key], values, rtol=2e-3, atol=2e-4, err_msg=str(key))
     np.testing.assert_allclose(effects[1].betas, effects[0].betas, atol=2e-3)
     np.testing.assert_allclose(effects[1].smooth_variance, effects[0].smooth_variance, rtol=2e-3)
     np.testing.assert_allclose(effects[1].reduced(3), effects[0].reduced(3), atol=2e-3)
     np.testing.assert_allclose(components[1], components[0], atol=1e-5)
-    np.testing.assert_allclose(components[0][list(JERKS)], 0, atol=1e-12)
+    np.testing.assert_allclose(components[0][list(SPIKES)], 0, atol=1e-12)
 
 
-def test_blocks_are_read_off_the_kept_rows_and_one_that_was_mostly_censored_is_not_used():
-    whole = head_motion(tuple(range(24, 34)))  # 48 s to 68 s: the second block and its response
-    table = modeled(TimeModel(fd_censor=0.5), whole)
-    kept = kept_volumes(table, N)
-    given = {"n_volumes": N, "tr": TR, "confound_names": model_confounds(table)}
-    design = block_design(task(), confounds=table, **given)
+def test_block_weights_ignore_censored_volumes_and_mostly_censored_blocks_are_not_used():
+    motion = head_motion(tuple(range(24, 34)))  # 48 s to 68 s: the second block and its response
+    table = add_time_columns(TimeModel(fd_censor=0.5), motion)
+    mask = kept_volumes(table, N)
+    options = {"n_volumes": N, "tr": TR, "confound_names": model_confounds(table)}
+    design = block_design(task(), confounds=table, **options)
     assert [block.used for block in design.blocks] == [True, False, True, True]
     assert design.blocks[1].share < 0.5
-    np.testing.assert_allclose(design.weights[~kept], 0, atol=1e-9)
-    plain = block_design(task(), confounds=whole, n_volumes=N, tr=TR, min_share=0)
+    np.testing.assert_allclose(design.weights[~mask], 0, atol=1e-9)
+    uncensored_design = block_design(task(), confounds=motion, n_volumes=N, tr=TR, min_share=0)
     np.testing.assert_allclose(
-        design.weights[kept], np.linalg.pinv(plain.matrix[kept])[:4].T, atol=1e-9
+        design.weights[mask], np.linalg.pinv(uncensored_design.matrix[mask])[:4].T, atol=1e-9
     )
-    assert design.dof == kept.sum() - np.linalg.matrix_rank(plain.matrix[kept])
+    assert design.dof == mask.sum() - np.linalg.matrix_rank(uncensored_design.matrix[mask])
 
 
 def test_seeds_have_no_value_in_censored_volumes_and_segments_are_centered_without_them():
-    table = modeled(TimeModel(fd_censor=0.5))
-    kept = kept_volumes(table, N)
+    table = add_time_columns(TimeModel(fd_censor=0.5))
+    mask = kept_volumes(table, N)
     measured = pd.DataFrame({"s": np.random.default_rng(7).standard_normal(N) + 5})
-    measured.loc[~kept, "s"] += 100
+    measured.loc[~mask, "s"] += 100
     design = build_design(
         Seeds.of(measured),
         n_volumes=N,
@@ -273,31 +277,31 @@ def test_seeds_have_no_value_in_censored_volumes_and_segments_are_centered_witho
         confound_names=model_confounds(table),
     )
     nuisance = design.matrix[:, 1:]
-    left = without(measured, nuisance, 0, design.censored)
-    assert left["s"].isna().to_numpy().tolist() == (~kept).tolist()
-    plain = nuisance[kept][:, [not c.startswith("censored") for c in design.columns[1:]]]
-    values = measured["s"].to_numpy()[kept]
-    expected = values - plain @ np.linalg.lstsq(plain, values, rcond=None)[0]
-    np.testing.assert_allclose(left["s"][kept], expected, atol=1e-8)
-    part = within(left["s"].to_numpy(), TR, 20.0, 60.0)
+    cleaned = without(measured, nuisance, 0, design.censored)
+    assert cleaned["s"].isna().to_numpy().tolist() == (~mask).tolist()
+    uncensored = nuisance[mask][:, [not c.startswith("censored") for c in design.columns[1:]]]
+    values = measured["s"].to_numpy()[mask]
+    expected = values - uncensored @ np.linalg.lstsq(uncensored, values, rcond=None)[0]
+    np.testing.assert_allclose(cleaned["s"][mask], expected, atol=1e-8)
+    part = within(cleaned["s"].to_numpy(), TR, 20.0, 60.0)
     assert part[10:40].sum() == pytest.approx(0, abs=1e-9)
-    assert not part[list(JERKS)].any()
+    assert not part[list(SPIKES)].any()
 
 
-def test_a_condition_of_which_every_volume_is_censored_is_not_modeled():
+def test_a_condition_whose_volumes_are_all_censored_is_not_modeled():
     events = Events(
         pd.DataFrame(
             [(10.0, 16.0, "a"), (100.0, 0.0, "b"), (42.0, 16.0, "a")],
             columns=["onset", "duration", "trial_type"],
         )
     )
-    table = modeled(TimeModel(fd_censor=0.5), head_motion(tuple(range(48, 80))))
-    given = {"n_volumes": N, "tr": TR, "confounds": table}
-    design = build_design(events, **given, confound_names=model_confounds(table))
+    table = add_time_columns(TimeModel(fd_censor=0.5), head_motion(tuple(range(48, 80))))
+    options = {"n_volumes": N, "tr": TR, "confounds": table}
+    design = build_design(events, **options, confound_names=model_confounds(table))
     assert design.conditions == ("a",)
 
 
-def test_too_few_kept_volumes_are_refused_with_the_option_to_change():
+def test_error_of_too_few_uncensored_volumes_names_the_option_to_change():
     model = TimeModel(fd_censor=0.2, band_pass=(0.01, 0.1))
     with pytest.raises(
         TooFewVolumes,
@@ -311,32 +315,32 @@ def test_too_few_kept_volumes_are_refused_with_the_option_to_change():
     ):
         check_volumes(4, 80, 3, model, tr=TR, least_s=10.0)
     check_volumes(21, 80, 20, model, tr=TR, least_s=10.0)
-    every = head_motion(tuple(range(N)))
-    table = modeled(TimeModel(fd_censor=0.5), every)
+    motion = head_motion(tuple(range(N)))
+    table = add_time_columns(TimeModel(fd_censor=0.5), motion)
     with pytest.raises(DesignError, match="more volumes than the rank are required"):
-        designed(table)
+        build_task_design(table)
 
 
-def test_a_filter_that_leaves_nothing_to_correlate_is_refused():
-    table = modeled(TimeModel(legendre=3))
-    design = designed(table)
+def test_a_filter_that_removes_all_signal_is_rejected():
+    table = add_time_columns(TimeModel(legendre=3))
+    design = build_task_design(table)
     with pytest.raises(ValueError, match=r"remove all signal from the 80 volumes\. Use a wider"):
         filter_of_design(design, 0.002, False)
 
 
 def test_blocks_that_are_all_censored_cannot_be_split():
-    table = modeled(TimeModel(fd_censor=0.5), head_motion(tuple(range(20, 75))))
+    table = add_time_columns(TimeModel(fd_censor=0.5), head_motion(tuple(range(20, 75))))
     censored = tuple(name for name in table if name.startswith("censored"))
     with pytest.raises(TooFewBlocks, match="at least one condition with two blocks"):
         block_design(task(), n_volumes=N, tr=TR, confounds=table, confound_names=censored)
 
 
-def test_options_become_a_model():
+def test_options_are_parsed_into_a_time_model():
     assert time_model(0.5, None, (0.01, 0.1), "legendre:3") == TimeModel(
         fd_censor=0.5, band_pass=(0.01, 0.1), legendre=3
     )
     assert time_model(None, None, (), "cosine") == TimeModel()
     assert TimeModel().rules == ""
-    both = TimeModel(fd_censor=0.5, enorm_censor=0.3)
-    assert "above 0.5 mm or" in both.rules
-    assert "at least 0.3" in both.rules
+    model = TimeModel(fd_censor=0.5, enorm_censor=0.3)
+    assert "above 0.5 mm or" in model.rules
+    assert "at least 0.3" in model.rules

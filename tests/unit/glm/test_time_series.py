@@ -1,4 +1,4 @@
-"""Smoothing in mm, and maps that do not depend on how voxels are cut into blocks."""
+"""Smoothing in mm, image quality, and activation maps that do not depend on blocks of voxels."""
 
 import pickle
 
@@ -44,34 +44,36 @@ def test_width_of_smoothing_is_in_mm_on_unequal_voxels():
     spread = smooth(point, zooms, width)
     assert spread.sum() == pytest.approx(1.0, abs=1e-3)
     for axis, (zoom, center) in enumerate(zip(zooms, (20, 15, 10), strict=True)):
-        along = spread.sum(axis=tuple(a for a in range(3) if a != axis))
-        variance = (along * ((np.arange(len(along)) - center) * zoom) ** 2).sum()
+        profile = spread.sum(axis=tuple(a for a in range(3) if a != axis))
+        variance = (profile * ((np.arange(len(profile)) - center) * zoom) ** 2).sum()
         assert np.sqrt(8 * np.log(2) * variance) == pytest.approx(width, rel=0.01)
 
 
 @pytest.mark.parametrize("width", [0.5, 5.0, 40.0])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_smoothing_is_the_gaussian_filter_of_each_axis(width, order):
+def test_smoothing_equals_the_gaussian_filter_of_scipy(width, order):
     zooms, volume = (
         (2.0, 2.5, 4.0),
-        # more samples along the first axes than one matrix makes
+        # more samples along the first axes than a single matrix contains
         np.asarray(np.random.default_rng(0).normal(1000, 30, (70, 40, 7)), np.float32, order),
     )
-    wanted = ndimage.gaussian_filter(
+    expected = ndimage.gaussian_filter(
         volume.astype(float), [width / 2.354820045 / z for z in zooms], mode="nearest"
     )
-    np.testing.assert_allclose(smooth(volume, zooms, width), wanted, rtol=2e-6)
+    np.testing.assert_allclose(smooth(volume, zooms, width), expected, rtol=2e-6)
 
 
 @pytest.mark.parametrize("width", [0.0, 4.0])
-def test_a_part_of_the_volume_is_smoothed_as_the_whole_is(width):
+def test_smoothing_within_a_box_equals_smoothing_of_the_whole_volume(width):
     volume = np.random.default_rng(1).normal(size=(80, 9, 7)).astype(np.float32)
     box = (slice(2, 75), slice(0, 5), slice(3, 7))
-    whole = smooth(volume, (1.0, 1.5, 2.0), width)
-    np.testing.assert_allclose(smooth(volume, (1.0, 1.5, 2.0), width, box), whole[box], atol=1e-6)
+    smoothed = smooth(volume, (1.0, 1.5, 2.0), width)
+    np.testing.assert_allclose(
+        smooth(volume, (1.0, 1.5, 2.0), width, box), smoothed[box], atol=1e-6
+    )
 
 
-def test_no_smoothing_changes_no_bit():
+def test_a_width_of_0_leaves_the_volume_unchanged_and_negative_widths_are_rejected():
     volume = np.random.default_rng(0).standard_normal((5, 4, 3)).astype(np.float32)
     assert np.array_equal(smooth(volume, (1, 1, 1), 0.0), volume)
     with pytest.raises(ValueError, match="mm"):
@@ -86,8 +88,8 @@ def test_smoothness_of_noise_is_recovered_in_mm():
     volumes = [
         1000 + 100 * smooth(rng.standard_normal(mask.shape), zooms, width) for _ in range(40)
     ]
-    found = series_quality(volumes, mask, zooms, n_volumes=40).fwhm_mm
-    np.testing.assert_allclose(found, width, rtol=0.05)
+    fwhm = series_quality(volumes, mask, zooms, n_volumes=40).fwhm_mm
+    np.testing.assert_allclose(fwhm, width, rtol=0.05)
     assert smoothness([0.5, 0.0, -0.1], (2.0, 2.0, 2.0))[1:] == (None, None)
 
 
@@ -97,14 +99,14 @@ def test_tsnr_by_hand():
     mask[0] = False
     trend = np.linspace(-1, 1, 400) ** 2 * 80
     volumes = [500 + trend[t] + 5 * rng.standard_normal(mask.shape) for t in range(400)]
-    found = series_quality(volumes, mask, (2, 2, 2), n_volumes=400)
-    assert np.median(found.noise[mask]) == pytest.approx(5, rel=0.02)
-    np.testing.assert_allclose(found.mean[mask], np.mean(volumes, axis=0)[mask])
-    assert np.median(found.tsnr[mask]) == pytest.approx((500 + trend.mean()) / 5, rel=0.02)
-    assert not found.tsnr[0].any()
-    still = series_quality([np.full(mask.shape, 7.0)] * 9, mask, (2, 2, 2), n_volumes=9)
-    assert not still.tsnr.any()
-    assert still.fwhm_mm == (None, None, None)
+    quality = series_quality(volumes, mask, (2, 2, 2), n_volumes=400)
+    assert np.median(quality.noise[mask]) == pytest.approx(5, rel=0.02)
+    np.testing.assert_allclose(quality.mean[mask], np.mean(volumes, axis=0)[mask])
+    assert np.median(quality.tsnr[mask]) == pytest.approx((500 + trend.mean()) / 5, rel=0.02)
+    assert not quality.tsnr[0].any()
+    constant = series_quality([np.full(mask.shape, 7.0)] * 9, mask, (2, 2, 2), n_volumes=9)
+    assert not constant.tsnr.any()
+    assert constant.fwhm_mm == (None, None, None)
 
 
 def test_censored_volumes_enter_neither_tsnr_nor_smoothness():
@@ -112,117 +114,122 @@ def test_censored_volumes_enter_neither_tsnr_nor_smoothness():
     mask = np.zeros((30, 30, 20), dtype=bool)
     mask[4:-4, 4:-4, 4:-4] = True
     volumes = [1000 + 60 * smooth(rng.standard_normal(mask.shape), zooms, 6.0) for _ in range(60)]
-    kept = np.ones(60, dtype=bool)
-    kept[[0, 17, 18, 40]] = False  # in a batch, across its border, and at the start
+    uncensored = np.ones(60, dtype=bool)
+    uncensored[[0, 17, 18, 40]] = False  # within a batch, across its border, and at the start
     spoiled = [
-        v if k else v * rng.uniform(0, 3, v.shape) for v, k in zip(volumes, kept, strict=True)
+        v if k else v * rng.uniform(0, 3, v.shape)
+        for v, k in zip(volumes, uncensored, strict=True)
     ]
-    found = series_quality(spoiled, mask, zooms, n_volumes=60, uncensored=kept)
-    assert found.n_volumes == 56
+    quality = series_quality(spoiled, mask, zooms, n_volumes=60, uncensored=uncensored)
+    assert quality.n_volumes == 56
     clean = series_quality(volumes, mask, zooms, n_volumes=60)
-    assert np.median(found.tsnr[mask]) == pytest.approx(np.median(clean.tsnr[mask]), rel=0.03)
-    np.testing.assert_allclose(found.fwhm_mm, 6.0, rtol=0.06)
-    # noise by hand: residual of a quadratic trend at the times of the kept volumes
-    times = np.linspace(-1, 1, 60)[kept]
-    rows = np.array([v[mask] for v in volumes])[kept]
+    assert np.median(quality.tsnr[mask]) == pytest.approx(np.median(clean.tsnr[mask]), rel=0.03)
+    np.testing.assert_allclose(quality.fwhm_mm, 6.0, rtol=0.06)
+    # noise by hand: residual of a quadratic trend at the times of uncensored volumes
+    times = np.linspace(-1, 1, 60)[uncensored]
+    rows = np.array([v[mask] for v in volumes])[uncensored]
     trend = np.vander(times, 3)
-    rest = rows - trend @ np.linalg.lstsq(trend, rows, rcond=None)[0]
-    noise = np.sqrt((rest**2).sum(0) / (56 - 3))
-    np.testing.assert_allclose(found.noise[mask], noise, rtol=1e-2)
-    everything = series_quality(spoiled, mask, zooms, n_volumes=60)
-    assert np.median(everything.tsnr[mask]) < 0.5 * np.median(found.tsnr[mask])
+    residuals = rows - trend @ np.linalg.lstsq(trend, rows, rcond=None)[0]
+    noise = np.sqrt((residuals**2).sum(0) / (56 - 3))
+    np.testing.assert_allclose(quality.noise[mask], noise, rtol=1e-2)
+    quality_without_censoring = series_quality(spoiled, mask, zooms, n_volumes=60)
+    assert np.median(quality_without_censoring.tsnr[mask]) < 0.5 * np.median(quality.tsnr[mask])
 
 
-def test_quality_does_not_depend_on_the_volumes_that_come_together():
+def test_quality_does_not_depend_on_the_number_of_volumes_per_chunk():
     rng = np.random.default_rng(4)
     mask = rng.random((7, 6, 5)) > 0.2
     blurred = ndimage.gaussian_filter(rng.standard_normal((20, 7, 6, 5)), (0, 1, 1, 1))
     volumes = blurred.astype(np.float32) + 100
     for order in "CF":
-        found = []
+        qualities = []
         for size in (1, 3, 20):
             sums = QualitySums(mask, (2.0, 2.0, 2.0), 20)
             for start in range(0, 20, size):
                 sums.add([np.asarray(v, order=order) for v in volumes[start : start + size]])
-            found.append(sums.quality())
-        for quality in found[1:]:
-            np.testing.assert_allclose(quality.tsnr, found[0].tsnr, rtol=1e-5)
-            assert quality.fwhm_mm == pytest.approx(found[0].fwhm_mm, rel=1e-5)
+            qualities.append(sums.quality())
+        for quality in qualities[1:]:
+            np.testing.assert_allclose(quality.tsnr, qualities[0].tsnr, rtol=1e-5)
+            assert quality.fwhm_mm == pytest.approx(qualities[0].fwhm_mm, rel=1e-5)
     change = np.diff(volumes.astype(np.float64), axis=0)
-    squares, near = (change**2).sum(0), (change[:, :-1] * change[:, 1:]).sum(0)
+    squares, products = (change**2).sum(0), (change[:, :-1] * change[:, 1:]).sum(0)
     pairs = mask[:-1] & mask[1:]
-    correlation = (near / np.sqrt(squares[:-1] * squares[1:]))[pairs].mean()
+    correlation = (products / np.sqrt(squares[:-1] * squares[1:]))[pairs].mean()
     width = 2 * np.sqrt(2 * np.log(2) / -np.log(correlation))
-    assert found[0].fwhm_mm[0] == pytest.approx(width, rel=1e-4)
+    assert qualities[0].fwhm_mm[0] == pytest.approx(width, rel=1e-4)
 
 
-def test_courses_come_back_in_the_order_of_the_mask(series, tmp_path):
+def test_time_series_are_returned_in_the_order_of_the_mask(series, tmp_path):
     mask = np.random.default_rng(5).random((9, 8, 5)) > 0.4
     with SeriesReader(series) as reader:
-        whole = np.stack(list(reader.volumes()))
-        with extract_time_series(reader, mask, tmp_path, start=4) as courses:
-            blocks = list(courses[0.0].blocks(budget=60 * 36 * 7))
+        volumes = np.stack(list(reader.volumes()))
+        with extract_time_series(reader, mask, tmp_path, start=4) as time_series:
+            blocks = list(time_series[0.0].blocks(budget=60 * 36 * 7))
             (scratch,) = tmp_path.glob("*.raw")
             assert scratch.stat().st_size == 4 * 56 * mask.sum()
     assert len(blocks) > 10
-    np.testing.assert_array_equal(np.hstack([block for _, block in blocks]), whole[4:, mask])
+    np.testing.assert_array_equal(np.hstack([block for _, block in blocks]), volumes[4:, mask])
     assert not scratch.exists()
 
 
-def test_maps_do_not_depend_on_the_block(series, tmp_path):
+def test_maps_do_not_depend_on_the_block_size(series, tmp_path):
     mask = np.ones((9, 8, 5), dtype=bool)
     maps = []
     for budget in (60 * 36 * 5, 60 * 36 * 64, 2**30):
-        chosen = ActivationSettings(
+        activation_settings = ActivationSettings(
             tr=2.0, smoothing=(3.0,), confound_names=(), block_bytes=budget
         )
         with SeriesReader(series) as reader:
             contrasts = {"a": {"a": 1.0}, "aMinusB": {"a": 1.0, "b": -1.0}}
             maps.append(
-                map_activation(reader, mask, EVENTS, contrasts, chosen, scratch=tmp_path)[3.0].maps
+                map_activation(
+                    reader, mask, EVENTS, contrasts, activation_settings, scratch=tmp_path
+                )[3.0].maps
             )
     assert set(maps[0]) == {
         (c, s) for c in ("a", "aMinusB") for s in ("cc", "effect", "variance", "t", "z")
     }
     for key, values in maps[0].items():
-        for other in maps[1:]:
-            np.testing.assert_allclose(values, other[key], rtol=1e-5, atol=1e-5)
+        for blockwise_maps in maps[1:]:
+            np.testing.assert_allclose(values, blockwise_maps[key], rtol=1e-5, atol=1e-5)
 
 
-def test_maps_take_the_memory_of_their_mask(series, tmp_path):
-    """A run of today has 13 contrasts of 3 million voxels, most of them outside the brain."""
+def test_memory_of_maps_is_proportional_to_the_mask(series, tmp_path):
+    """Runs can have 13 contrasts of 3 million voxels, most of them outside the brain."""
     mask = np.zeros((9, 8, 5), dtype=bool)
     mask[3:5, 3:5, 2] = True
-    chosen = ActivationSettings(tr=2.0, confound_names=())
+    activation_settings = ActivationSettings(tr=2.0, confound_names=())
     contrasts = {name: {"a": 1.0} for name in "abcdefghijklm"}
     with SeriesReader(series) as reader:
-        maps = map_activation(reader, mask, EVENTS, contrasts, chosen, scratch=tmp_path)[0.0].maps
+        maps = map_activation(
+            reader, mask, EVENTS, contrasts, activation_settings, scratch=tmp_path
+        )[0.0].maps
     assert len(pickle.dumps(maps)) < sum(values.nbytes for values in maps.values()) / 10
     assert ("a", "t") in maps
     assert ("a", "unknown") not in maps
-    # as it is stored, so that a file takes no other order
+    # same memory order as in files
     assert maps["a", "t"].flags.f_contiguous
 
 
-def test_activity_is_where_it_was_put_and_dead_voxels_are_zero(series, tmp_path):
+def test_simulated_activation_is_recovered_and_constant_voxels_are_0(series, tmp_path):
     mask = np.ones((9, 8, 5), dtype=bool)
     mask[8] = False
-    chosen = ActivationSettings(tr=2.0, confound_names=(), n_dummy=3)
+    activation_settings = ActivationSettings(tr=2.0, confound_names=(), n_dummy=3)
     with SeriesReader(series) as reader:
-        found = map_activation(reader, mask, EVENTS, {"a": {"a": 1.0}}, chosen, scratch=tmp_path)[
-            0.0
-        ]
+        activation = map_activation(
+            reader, mask, EVENTS, {"a": {"a": 1.0}}, activation_settings, scratch=tmp_path
+        )[0.0]
     for stat in ("cc", "t", "z", "effect"):
-        values = found.maps["a", stat]
+        values = activation.maps["a", stat]
         assert np.unravel_index(values.argmax(), values.shape) == (4, 4, 2)
         assert values[0, 0, 0] == 0
         assert not values[8].any()
         assert np.isfinite(values).all()
-    # boxcar against a convolved block
-    assert found.maps["a", "effect"][4, 4, 2] == pytest.approx(60, rel=0.25)
+    # a boxcar was added, but a convolved block is fit
+    assert activation.maps["a", "effect"][4, 4, 2] == pytest.approx(60, rel=0.25)
 
 
-def test_scratch_is_removed_when_a_fit_fails(series, tmp_path):
+def test_scratch_files_are_removed_after_an_error(series, tmp_path):
     with (
         SeriesReader(series) as reader,
         pytest.raises(RuntimeError, match="in the middle"),
@@ -232,39 +239,39 @@ def test_scratch_is_removed_when_a_fit_fails(series, tmp_path):
     assert list(tmp_path.glob("*.raw")) == []
 
 
-def test_masks_that_do_not_fit_are_refused(series, tmp_path):
+def test_masks_of_another_shape_or_without_voxels_are_rejected(series, tmp_path):
     with SeriesReader(series) as reader:
-        for mask, why in (
+        for mask, message in (
             (np.ones((3, 3, 3)), r"series\.nii.*mask has shape \(3, 3, 3\)"),
             (np.zeros((9, 8, 5)), "empty"),
         ):
             with (
-                pytest.raises(ValueError, match=why),
+                pytest.raises(ValueError, match=message),
                 extract_time_series(reader, mask.astype(bool), tmp_path),
             ):
                 pass
 
 
-def test_maps_of_large_series_kept_in_half_precision_are_the_same(series, tmp_path, monkeypatch):
-    """Both the series and its scratch files: t within a hundredth."""
+def test_maps_of_series_stored_in_half_precision_agree(series, tmp_path, monkeypatch):
+    """t agrees within .01 if both the series and its scratch files are half precision."""
     settings = ActivationSettings(tr=2.0, smoothing=(0.0, 5.0), confound_names=())
     contrasts = {"a": {"a": 1.0}}
 
-    def maps_of(file):
+    def compute_maps(file):
         with SeriesReader(file) as reader:
             mask = np.ones(reader.shape[:3], bool)
-            found = map_activation(reader, mask, EVENTS, contrasts, settings, scratch=tmp_path)
-        return {width: of_width.maps for width, of_width in found.items()}
+            results = map_activation(reader, mask, EVENTS, contrasts, settings, scratch=tmp_path)
+        return {width: activation.maps for width, activation in results.items()}
 
-    known = maps_of(series)
+    expected = compute_maps(series)
     monkeypatch.setattr(nifti, "LARGE", 0)
     with SeriesReader(series) as reader:
         data = np.stack(list(reader.volumes()), axis=-1)
     step, half = nifti.step_of(data.shape, data[..., 0]), tmp_path / "half.nii"
     with SeriesWriter(half, data.shape, reader.affine, 2.0, step=step) as writer:
         writer.put_slab(0, data)
-    for width, found in maps_of(half).items():
-        for key, values in known[width].items():
-            assert (values != found[key]).any()
+    for width, maps in compute_maps(half).items():
+        for key, values in expected[width].items():
+            assert (values != maps[key]).any()
             atol = 0.01 if key[1] in ("t", "z") else 1e-3 * np.abs(values).max()
-            np.testing.assert_allclose(found[key], values, atol=atol)
+            np.testing.assert_allclose(maps[key], values, atol=atol)

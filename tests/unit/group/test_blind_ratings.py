@@ -1,4 +1,4 @@
-"""Kit for blinded rating: codes, sheets, scores and refusals."""
+"""Kit for blinded ratings: codes, sheets, scores and rejected input."""
 
 import json
 import math
@@ -21,13 +21,13 @@ from bids_sr.group.blind_ratings import (
 )
 
 SERIES = ("bspline", "attunet", "measured")
-PEOPLE = ("sub-01", "sub-02")
+PARTICIPANTS = ("sub-01", "sub-02")
 
 
 @pytest.fixture
 def derivatives(tmp_path: Path) -> Path:
     out = tmp_path / "out"
-    for number, person in enumerate(PEOPLE):
+    for number, person in enumerate(PARTICIPANTS):
         folder = out / person / "anat"
         folder.mkdir(parents=True)
         for k, series in enumerate(SERIES):
@@ -40,25 +40,25 @@ def derivatives(tmp_path: Path) -> Path:
 
 
 def rate(*arguments: object) -> int:
-    return models_main.main([str(each) for each in arguments])
+    return models_main.main([str(argument) for argument in arguments])
 
 
 def fill(kit: Path, sheet: Path, scores: dict[str, float]) -> Path:
-    """Rate each picture of a kit by the score of its series."""
+    """Rate the pictures of a kit with a constant score per series."""
     key = read_key(kit)
     lines = [f"{code}\t{scores[entry['series']]}" for code, entry in key.items()]
     sheet.write_text("code\trating\n" + "\n".join(lines) + "\n")
     return sheet
 
 
-def test_a_kit_is_blind_and_scores_what_was_rated(
+def test_a_kit_hides_series_names_and_scores_completed_sheets(
     derivatives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kit = tmp_path / "kit"
     assert rate("rate-make", derivatives, kit) == 0
     key = read_key(kit)
     assert {(e["participant"], e["series"]) for e in key.values()} == {
-        (person, series) for person in PEOPLE for series in SERIES
+        (person, series) for person in PARTICIPANTS for series in SERIES
     }
     pictures = sorted(path.stem for path in (kit / "images").iterdir())
     assert pictures == sorted(key)
@@ -82,22 +82,24 @@ def test_pictures_share_planes_and_gray_scale(derivatives: Path, tmp_path: Path)
     kit = tmp_path / "kit"
     assert rate("rate-make", derivatives, kit, "--seed", 3) == 0
     key = read_key(kit)
-    own = {e["series"]: c for c, e in key.items() if e["participant"] == "sub-01"}
+    codes = {e["series"]: c for c, e in key.items() if e["participant"] == "sub-01"}
     grays = {
         series: np.median((a := np.asarray(Image.open(kit / "images" / f"{code}.png")))[a > 0])
-        for series, code in own.items()
+        for series, code in codes.items()
     }
-    assert grays["bspline"] < grays["attunet"] < grays["measured"], "not scaled one by one"
+    assert grays["bspline"] < grays["attunet"] < grays["measured"], (
+        "a common gray scale keeps the order"
+    )
     assert rate("rate-make", derivatives, tmp_path / "other", "--seed", 4) == 0
     assert set(read_key(tmp_path / "other")) != set(key)
 
 
-def test_scans_as_acquired_are_a_series_of_the_kit(
+def test_acquired_scans_are_the_series_native_of_the_kit(
     derivatives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     raw = tmp_path / "raw" / "sub-01" / "anat"
     raw.mkdir(parents=True)
-    # slices of 4 mm in place of 2 mm; each has its own intensity
+    # slices of 4 mm instead of 2 mm, with one intensity per slice
     low = np.zeros((12, 14, 5), np.float32)
     low[2:10, 2:12] = 100 * np.arange(1, 6)
     for name, zooms in (("lowres", [2.0, 2, 4, 1]), ("highres", [2.0, 2, 2, 1])):
@@ -116,21 +118,21 @@ def test_scans_as_acquired_are_a_series_of_the_kit(
     assert key[code] == {"participant": "sub-01", "contrast": "T1w", "series": "native"}
     for path in (kit / "ratings.tsv", kit / "README.txt", kit / "key.sealed"):
         assert "native" not in path.read_text(), path
-    own = {e["series"]: c for c, e in key.items() if e["participant"] == "sub-01"}
-    shown = {
+    codes = {e["series"]: c for c, e in key.items() if e["participant"] == "sub-01"}
+    pictures = {
         series: np.asarray(Image.open(kit / "images" / f"{name}.png"))
-        for series, name in own.items()
+        for series, name in codes.items()
     }
     # three axial planes (12 x 14 pixels), a coronal (12 x 10) and a sagittal one (14 x 10)
-    times = shown["measured"].shape[0] // 14
-    assert shown["native"].shape == shown["measured"].shape == (14 * times, 62 * times)
-    small = shown["native"][times // 2 :: times, times // 2 :: times].astype(float)
+    zoom = pictures["measured"].shape[0] // 14
+    assert pictures["native"].shape == pictures["measured"].shape == (14 * zoom, 62 * zoom)
+    pixels = pictures["native"][zoom // 2 :: zoom, zoom // 2 :: zoom].astype(float)
     # the brain of the other scans is in their slices 1 to 8; their slices 4, 5 and 6, at 8, 10 and
     # 12 mm, are in slices 2, 2 and 3 of this scan
-    axial = [small[5, start + 5] for start in (0, 12, 24)]
+    axial = [pixels[5, start + 5] for start in (0, 12, 24)]
     assert np.round(np.array(axial) / 255 * 5).tolist() == [3, 3, 4]
     # the coronal plane has five slices of two pixels, the highest on top
-    column = small[:10, 36 + 5]
+    column = pixels[:10, 36 + 5]
     assert np.round(column / 255 * 5).tolist() == [5, 5, 4, 4, 3, 3, 2, 2, 1, 1]
     assert rate("rate-make", derivatives, tmp_path / "only", "--series", "native") == 0
     assert [e["series"] for e in read_key(tmp_path / "only").values()] == ["native"]
@@ -150,20 +152,20 @@ def test_scans_as_acquired_are_a_series_of_the_kit(
         ("code\trating\nFIRST\t\n", "does not contain any ratings"),
     ],
 )
-def test_a_wrong_sheet_is_refused(
+def test_an_invalid_sheet_is_rejected(
     derivatives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, reason: str
 ) -> None:
     kit, sheet = tmp_path / "kit", tmp_path / "sheet.tsv"
     assert rate("rate-make", derivatives, kit) == 0
     sheet.write_text(text.replace("FIRST", next(iter(read_key(kit)))))
     assert rate("rate-score", kit, sheet, "-o", tmp_path / "scores.tsv") == 2
-    shown = capsys.readouterr().err
-    assert reason in shown
-    assert sheet.name in shown
+    message = capsys.readouterr().err
+    assert reason in message
+    assert sheet.name in message
     assert not (tmp_path / "scores.tsv").exists()
 
 
-def test_what_makes_no_kit_is_refused(
+def test_errors_of_kits_that_cannot_be_made_or_scored(
     derivatives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert rate("rate-make", tmp_path / "nothing", tmp_path / "kit") == 2
@@ -193,7 +195,7 @@ def test_pairs_are_compared_over_participants() -> None:
     assert tests.loc["all", "p_wilcoxon"] == pytest.approx(0.25)
 
 
-def test_agreement_is_that_of_shrout_and_fleiss() -> None:
+def test_intraclass_correlation_equals_shrout_and_fleiss() -> None:
     table = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
     assert intraclass_correlation(table) == pytest.approx(0.29, abs=0.005)
     assert intraclass_correlation([[1, 1], [3, 3], [2, 2]]) == pytest.approx(1)
@@ -201,8 +203,8 @@ def test_agreement_is_that_of_shrout_and_fleiss() -> None:
 
 
 def test_a_missing_row_is_not_rated() -> None:
-    found = check_sheet([(2, {"code": "A", "rating": "2,5"})], ["A", "B"])
-    assert found["A"] == 2.5
-    assert math.isnan(found["B"])
+    ratings = check_sheet([(2, {"code": "A", "rating": "2,5"})], ["A", "B"])
+    assert ratings["A"] == 2.5
+    assert math.isnan(ratings["B"])
     with pytest.raises(RatingError, match="empty"):
         check_sheet([(2, {"code": "", "rating": "1"})], ["A"])

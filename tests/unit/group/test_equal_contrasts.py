@@ -1,4 +1,4 @@
-"""Only contrasts with equal weights are combined, and who is left out is named."""
+"""Only contrasts with equal weights are combined; excluded participants are named."""
 
 import io
 import json
@@ -16,8 +16,8 @@ TWO = {"all": {"a": 0.5, "b": 0.5}, "a": {"a": 1.0}}
 THREE = {"all": dict.fromkeys("abc", 1 / 3), "a": {"a": 1.0}}
 
 
-def written(root: Path, label: str, weights: dict[str, dict[str, float]] | None) -> None:
-    """Write a participant's table with a value for each contrast."""
+def write_participant(root: Path, label: str, weights: dict[str, dict[str, float]] | None) -> None:
+    """Write the metrics table of a participant with one value per contrast."""
     stem = root / f"sub-{label}" / "func" / f"sub-{label}_task-tap_desc-activation_metrics"
     stem.parent.mkdir(parents=True)
     cells = dict.fromkeys(COLUMNS, "n/a") | {"series": "raw", "statistic": "peak_z"}
@@ -30,18 +30,20 @@ def written(root: Path, label: str, weights: dict[str, dict[str, float]] | None)
     stem.with_suffix(".json").write_text(json.dumps(facts))
 
 
-def joined(tables: pd.DataFrame) -> set[tuple[str, str]]:
+def joined_contrasts(tables: pd.DataFrame) -> set[tuple[str, str]]:
     stream = io.StringIO()
     join_tables(tables, stream)
     table = pd.read_csv(io.StringIO(stream.getvalue()), sep="\t")
     return set(zip(table["participant"], table["contrast"], strict=True))
 
 
-def test_a_participant_without_a_trial_type_is_not_in_the_mean_of_all(tmp_path: Path) -> None:
+def test_a_participant_without_a_trial_type_is_excluded_from_the_contrast_all(
+    tmp_path: Path,
+) -> None:
     for label, weights in (("01", THREE), ("02", TWO), ("03", THREE)):
-        written(tmp_path, label, weights)
+        write_participant(tmp_path, label, weights)
     tables = find_tables(tmp_path)
-    assert joined(tables) == {
+    assert joined_contrasts(tables) == {
         ("sub-01", "all"),
         ("sub-03", "all"),
         ("sub-01", "a"),
@@ -55,17 +57,17 @@ def test_a_participant_without_a_trial_type_is_not_in_the_mean_of_all(tmp_path: 
     )
 
 
-def test_factors_of_all_weights_and_unrecorded_weights_do_not_matter(tmp_path: Path) -> None:
-    written(tmp_path, "01", TWO)
-    written(tmp_path, "02", {"all": {"b": 1.0, "a": 1.0}, "a": {"a": 2.0}})
-    written(tmp_path, "03", None)
+def test_scaled_and_unrecorded_weights_are_combined(tmp_path: Path) -> None:
+    write_participant(tmp_path, "01", TWO)
+    write_participant(tmp_path, "02", {"all": {"b": 1.0, "a": 1.0}, "a": {"a": 2.0}})
+    write_participant(tmp_path, "03", None)
     tables = find_tables(tmp_path)
     assert unequal_contrasts(tables) == {}
     assert unequal_lines(tables) == []
-    assert len(joined(tables)) == 6
+    assert len(joined_contrasts(tables)) == 6
 
 
-def test_maps_of_a_contrast_are_left_out() -> None:
+def test_maps_of_an_excluded_contrast_are_dropped() -> None:
     maps = {"": {("all", "raw", 0.0, "t"): "x", ("a", "raw", 0.0, "t"): "y"}}
     run = RunMaps(
         participant="sub-02",
@@ -83,9 +85,9 @@ def test_maps_of_a_contrast_are_left_out() -> None:
     assert run.without(()).map_keys() == run.map_keys()
 
 
-def test_tables_of_all_runs_together_are_no_run(tmp_path: Path) -> None:
-    written(tmp_path, "01", TWO)
-    written(tmp_path, "02", TWO)
+def test_tables_of_combined_runs_are_not_input_tables(tmp_path: Path) -> None:
+    write_participant(tmp_path, "01", TWO)
+    write_participant(tmp_path, "02", TWO)
     sidecar = next(tmp_path.glob("sub-02/func/*.json"))
     weights = {"run-1": 0.5, "run-2": 0.5}
     sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "RunWeights": weights}))

@@ -1,6 +1,4 @@
-"""Group maps: points carried as ANTs carries them, runs combined and participants tested as
-nilearn and scipy do.
-"""
+"""Group maps compared with ANTs (points), nilearn (runs) and scipy (participants)."""
 
 import json
 import multiprocessing
@@ -33,16 +31,17 @@ SPACE = "MNI152NLin2009aSym"
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
 AFFINE[:3, 3] = [-40, -60, 20]
 SHAPE = (20, 22, 8)
-FINE = np.diag([2.0, 2.0, 5.0, 1.0])
-FINE[:3, 3] = [-41, -61, 20]
+HR_AFFINE = np.diag([2.0, 2.0, 5.0, 1.0])
+HR_AFFINE[:3, 3] = [-41, -61, 20]
 RNG = np.random.default_rng(3)
 
 
 def write_run(
     root: Path, name: str, seed: int, *, xfm: np.ndarray | None = None, gain: float = 1.0
 ) -> None:
-    """Mask, boldref, transforms and effect and t maps (raw and sbl) of one run; the same activity
-    in all.
+    """Write mask, boldref, transforms and maps (effect and t, raw and sbl) of a run.
+
+    Activation is the same in all runs.
     """
     rng = np.random.default_rng(seed)
     sub = name.split("_")[0]
@@ -51,8 +50,10 @@ def write_run(
     anat.mkdir(parents=True, exist_ok=True)
     mask = np.zeros(SHAPE, dtype=bool)
     mask[2:-2, 2:-2, 1:-1] = True
-    own = "brain" if seed % 2 else "rawBrain"  # as in outputs of 0.2.0.dev, and now
-    save_image(mask, AFFINE, func / f"{name}_desc-{own}_mask.nii.gz")
+    mask_label = (
+        "brain" if seed % 2 else "rawBrain"
+    )  # labels of outputs of 0.2.0.dev and of current outputs
+    save_image(mask, AFFINE, func / f"{name}_desc-{mask_label}_mask.nii.gz")
     save_image(np.where(mask, 500.0 * gain, 3.0), AFFINE, func / f"{name}_desc-hmc_boldref.nii.gz")
     write_itk(
         func / f"{name}_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt",
@@ -64,7 +65,7 @@ def write_run(
     ants.write_transform(affine, str(anat / f"{sub}_from-T1w_to-{SPACE}_mode-image_xfm.h5"))
     for series, grid, shape, res in (
         ("raw", AFFINE, SHAPE, ""),
-        ("sbl", FINE, (40, 44, 8), "_res-hr"),
+        ("sbl", HR_AFFINE, (40, 44, 8), "_res-hr"),
     ):
         effect = gain * (rng.normal(0, 1, shape) + 0.5).astype(np.float32)
         effect[tuple(n // 2 for n in shape)] += gain * 20
@@ -85,7 +86,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_points_are_carried_as_ants_carries_images(tmp_path: Path) -> None:
+def test_point_transforms_agree_with_ants_image_transforms(tmp_path: Path) -> None:
     from bids_sr.io.volume import Volume
     from bids_sr.registration.ants import apply, apply_to_points
 
@@ -96,15 +97,15 @@ def test_points_are_carried_as_ants_carries_images(tmp_path: Path) -> None:
     grid, mask = np.diag([3.0, 3.0, 3.0, 1.0]), np.ones((30, 30, 30), dtype=bool)
     grid[:3, 3] = [-30, -40, 10]
     points = apply_to_points(points_in(mask, grid), [first, second], seed=1)
-    own = template_sampling.sample_points(image, AFFINE, points)
+    sampled = template_sampling.sample_points(image, AFFINE, points)
     reference = Volume(data=np.zeros(mask.shape, dtype=np.float32), affine=grid)
     expected = apply(Volume(data=image, affine=AFFINE), reference, [first, second], seed=1)[mask]
     assert np.abs(expected).max() > 1
-    assert np.abs(own - expected).max() < 1e-3
+    assert np.abs(sampled - expected).max() < 1e-3
 
 
-def test_runs_are_combined_with_equal_weights_as_by_nilearn() -> None:
-    """With equal variances, weights by precision give the same, as earlier versions did."""
+def test_runs_are_combined_with_equal_weights_as_in_nilearn() -> None:
+    """Precision weights of earlier versions are equal weights if variances are equal."""
     import nibabel as nib
     from nilearn.glm.contrasts import compute_fixed_effects
 
@@ -116,48 +117,52 @@ def test_runs_are_combined_with_equal_weights_as_by_nilearn() -> None:
     ]
     mask = nib.Nifti1Image(np.ones(shape, dtype=np.uint8), np.eye(4))
     for precision in (False, True):
-        made = compute_fixed_effects(*images, mask=mask, precision_weighted=precision)
-        expected = (made["effect"] if isinstance(made, dict) else made[0]).get_fdata().ravel()
+        outputs = compute_fixed_effects(*images, mask=mask, precision_weighted=precision)
+        expected = (
+            (outputs["effect"] if isinstance(outputs, dict) else outputs[0]).get_fdata().ravel()
+        )
         assert template_sampling._combine_effects(effects) == pytest.approx(expected)
     assert template_sampling._combine_effects(effects[:1]) is effects[0]
 
 
-def test_maps_are_interpolated_together_as_each_by_itself() -> None:
+def test_stacked_maps_are_interpolated_like_single_maps() -> None:
     data = RNG.normal(0, 1, SHAPE).astype(np.float32)
     low, high = (AFFINE @ [*edge, 1] for edge in ([-1, -1, -1], SHAPE))
     points = RNG.uniform(low[:3], high[:3], (4000, 3))
     points = np.concatenate([points, [(AFFINE @ [n - 1, n - 1, 3, 1])[:3] for n in (1, 20)]])
     expected = template_sampling.sample_points(data, AFFINE, points)
-    found = linear_values(
+    stacked = linear_values(
         np.stack([data, 2 * data], axis=-1), moved(np.linalg.inv(AFFINE), points).T
     )
     assert (expected == 0).any()
-    assert np.abs(found[:, 0] - expected).max() < 1e-5
-    np.testing.assert_allclose(found[:, 1], 2 * found[:, 0], rtol=1e-6)
+    assert np.abs(stacked[:, 0] - expected).max() < 1e-5
+    np.testing.assert_allclose(stacked[:, 1], 2 * stacked[:, 0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_chunks_add_up_to_the_same(
+def test_group_maps_do_not_depend_on_chunks_and_processes(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
 ) -> None:
     runs = find_runs(cohort)
-    whole = group_maps.group_maps(runs, tmp_path / "a", series=("raw",)).maps.iloc[0]
+    unchunked = group_maps.group_maps(runs, tmp_path / "a", series=("raw",)).maps.iloc[0]
     monkeypatch.setattr(group_maps, "CHUNK", 2)
-    spawned = multiprocessing.get_context("spawn")
+    spawn_context = multiprocessing.get_context("spawn")
     with (
         ThreadPoolExecutor(1)
         if processes < 2
-        else ProcessPoolExecutor(processes, mp_context=spawned) as pool
+        else ProcessPoolExecutor(processes, mp_context=spawn_context) as pool
     ):
-        made = group_maps.group_maps(runs, tmp_path / "b", series=("raw",), pool=pool).maps.iloc[0]
-    assert made["participants"] == whole["participants"]
+        chunked = group_maps.group_maps(
+            runs, tmp_path / "b", series=("raw",), pool=pool
+        ).maps.iloc[0]
+    assert chunked["participants"] == unchunked["participants"]
     for stat in ("effect", "variance", "t", "z"):
         assert np.allclose(
-            load_image(made[stat])[0], load_image(whole[stat])[0], rtol=1e-5, atol=1e-6
+            load_image(chunked[stat])[0], load_image(unchunked[stat])[0], rtol=1e-5, atol=1e-6
         )
 
 
-def test_runs_and_their_way_to_the_template_are_found(cohort: Path) -> None:
+def test_runs_and_their_transforms_to_the_template_are_found(cohort: Path) -> None:
     runs = find_runs(cohort)
     assert [run.participant for run in runs] == [f"sub-{n:02d}" for n in range(1, 5)]
     assert (common_space(runs), first_smoothing(runs)) == (SPACE, 5.0)
@@ -166,7 +171,7 @@ def test_runs_and_their_way_to_the_template_are_found(cohort: Path) -> None:
 
 
 def test_participants_share_the_names_of_their_maps(cohort: Path) -> None:
-    """So that those of thousands take no room; each has its own files by them."""
+    """Map names are stored once to save memory with thousands of participants."""
     first, second, *_ = find_runs(cohort)
     assert first.maps is second.maps
     assert first.map_keys() == {
@@ -179,9 +184,9 @@ def test_participants_share_the_names_of_their_maps(cohort: Path) -> None:
 
 
 def test_group_maps_are_stored_with_their_sidecars(cohort: Path) -> None:
-    made = group_maps.group_maps(find_runs(cohort), cohort, series=("raw", "sbl"))
-    assert list(made.maps["series"]) == ["raw", "sbl"]
-    assert made.left_out == ()
+    result = group_maps.group_maps(find_runs(cohort), cohort, series=("raw", "sbl"))
+    assert list(result.maps["series"]) == ["raw", "sbl"]
+    assert result.left_out == ()
     stem = f"group_task-tap_space-{SPACE}_res-2_contrast-all_stat-effect_desc-rawFwhm50_statmap"
     effect, _ = load_image(cohort / "group" / f"{stem}.nii.gz")
     header = SeriesReader(cohort / "group" / f"{stem}.nii.gz").header
@@ -189,74 +194,80 @@ def test_group_maps_are_stored_with_their_sidecars(cohort: Path) -> None:
     sidecar = json.loads((cohort / "group" / f"{stem}.json").read_text())
     assert sidecar["Participants"] == [f"sub-{n:02d}" for n in range(1, 5)]
     assert (sidecar["SpatialReference"], sidecar["Units"]) == (template_uri(SPACE, "2"), "percent")
-    # 20.5 of 500 at the peak, whatever the gain of the scanner: one participant's is seven times
-    # the others'
+    # 20.5 of 500 at the peak at any scanner gain: the gain of sub-03 is seven times larger
     center = AFFINE @ [SHAPE[0] // 2, SHAPE[1] // 2, SHAPE[2] // 2, 1]
-    place = tuple(np.round(np.linalg.inv(made.mask.affine) @ center).astype(int)[:3])
-    assert effect[place] == pytest.approx(20.5 / 5, rel=0.15)
-    assert made.maps["peak_z"][0] > 2
+    voxel = tuple(np.round(np.linalg.inv(result.mask.affine) @ center).astype(int)[:3])
+    assert effect[voxel] == pytest.approx(20.5 / 5, rel=0.15)
+    assert result.maps["peak_z"][0] > 2
     from nilearn.glm import threshold_stats_img
 
-    row = made.maps.iloc[0]
+    row = result.maps.iloc[0]
     inside = nib.Nifti1Image((load_image(row.z)[0] != 0).astype(np.uint8), nib.load(row.z).affine)
     _, threshold = threshold_stats_img(
         row.z, inside, alpha=0.05, height_control="fdr", two_sided=False
     )
     assert row.fdr_z == pytest.approx(threshold)
-    told = json.loads(row.z.with_name(row.z.name.partition(".")[0] + ".json").read_text())
-    assert told["FDR05Threshold"] == (None if np.isinf(threshold) else pytest.approx(threshold))
+    z_sidecar = json.loads(row.z.with_name(row.z.name.partition(".")[0] + ".json").read_text())
+    assert z_sidecar["FDR05Threshold"] == (
+        None if np.isinf(threshold) else pytest.approx(threshold)
+    )
 
 
-def test_runs_of_one_participant_count_once(tmp_path: Path) -> None:
+def test_participants_with_several_runs_count_once(tmp_path: Path) -> None:
     for number in range(1, 4):
         for run in (1, 2):
             write_run(tmp_path, f"sub-{number:02d}_task-tap_run-{run}", 10 * number + run)
-    made = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("sbl",))
-    assert list(made.maps["participants"]) == [("sub-01", "sub-02", "sub-03")]
+    result = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("sbl",))
+    assert list(result.maps["participants"]) == [("sub-01", "sub-02", "sub-03")]
 
 
-def test_a_voxel_counts_where_every_run_of_everyone_has_it(tmp_path: Path) -> None:
+def test_the_group_mask_is_the_intersection_of_all_runs(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         for run in (1, 2):
             write_run(tmp_path, f"sub-{number:02d}_task-tap_run-{run}", 10 * number + run)
-    whole = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("raw",)).mask
+    full_mask = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("raw",)).mask
     (file,) = tmp_path.glob("sub-02/func/*_run-2_*_mask.nii.gz")
     mask, affine = load_image(file)
     mask[: SHAPE[0] // 2] = 0
     save_image(mask > 0, affine, file)
-    cut = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("raw",)).mask
+    reduced_mask = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("raw",)).mask
     edge = affine[0, 0] * (SHAPE[0] // 2 - 1) + affine[0, 3]
-    x = cut.affine[0, 0] * np.argwhere(cut.data)[:, 0] + cut.affine[0, 3]
+    x = (
+        reduced_mask.affine[0, 0] * np.argwhere(reduced_mask.data)[:, 0]
+        + reduced_mask.affine[0, 3]
+    )
     assert x.min() > edge
-    assert 0.4 < cut.data.sum() / whole.data.sum() < 0.6
+    assert 0.4 < reduced_mask.data.sum() / full_mask.data.sum() < 0.6
 
 
-def test_too_few_participants_or_ways_are_said(cohort: Path, tmp_path: Path) -> None:
+def test_too_few_participants_or_missing_transforms_are_reported(
+    cohort: Path, tmp_path: Path
+) -> None:
     runs = find_runs(cohort)
-    few = group_maps.group_maps(runs[:2], tmp_path, series=("raw",))
-    assert few.maps.empty
-    assert "at least 3 participants are required, but only 2 participants" in few.left_out[0]
-    nowhere = group_maps.group_maps([], tmp_path, series=("raw",))
-    assert nowhere.space is None
-    assert nowhere.maps.empty
-    assert "none of the participants" in nowhere.left_out[0]
+    too_few = group_maps.group_maps(runs[:2], tmp_path, series=("raw",))
+    assert too_few.maps.empty
+    assert "at least 3 participants are required, but only 2 participants" in too_few.left_out[0]
+    without_runs = group_maps.group_maps([], tmp_path, series=("raw",))
+    assert without_runs.space is None
+    assert without_runs.maps.empty
+    assert "none of the participants" in without_runs.left_out[0]
 
 
-def test_a_participant_without_transforms_is_left_out_by_name(
+def test_a_participant_without_transforms_is_skipped_and_named(
     cohort: Path, tmp_path: Path
 ) -> None:
     write_run(cohort, "sub-09_task-tap", 9)
     (
         cohort / "sub-09/func/sub-09_task-tap_from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt"
     ).unlink()
-    made = group_maps.group_maps(find_runs(cohort), tmp_path, series=("raw",))
-    (left_out,) = made.left_out
-    assert "sub-09_task-tap" in left_out
-    assert f"no transform to {SPACE}" in left_out
-    assert all("sub-09" not in people for people in made.maps["participants"])
+    result = group_maps.group_maps(find_runs(cohort), tmp_path, series=("raw",))
+    (notice,) = result.left_out
+    assert "sub-09_task-tap" in notice
+    assert f"no transform to {SPACE}" in notice
+    assert all("sub-09" not in participants for participants in result.maps["participants"])
 
 
-def test_maps_that_are_in_the_space_already_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_maps_in_the_template_space_are_not_resampled(tmp_path: Path) -> None:
     target = template_sampling.target_of(SPACE)
     for number in range(1, 4):
         name = f"sub-{number:02d}_task-tap"
@@ -266,66 +277,70 @@ def test_maps_that_are_in_the_space_already_are_taken_as_they_are(tmp_path: Path
         values = np.full(target.shape, 5.0 * number, dtype=np.float32)
         name = f"{name}_space-{SPACE}_res-2_contrast-all_stat-effect_desc-rawFwhm50_statmap.nii.gz"
         save_image(values, target.affine, folder / name)
-    made = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("raw", "sbl"))
-    assert list(made.maps["series"]) == ["raw"]
-    effect, _ = load_image(made.maps["effect"][0])
+    result = group_maps.group_maps(find_runs(tmp_path), tmp_path, series=("raw", "sbl"))
+    assert list(result.maps["series"]) == ["raw"]
+    effect, _ = load_image(result.maps["effect"][0])
     # mean of 5, 10, 15 over a brain of 500
-    assert np.unique(np.round(effect[made.mask.data], 4)).tolist() == [2.0]
-    variance, _ = load_image(made.maps["variance"][0])
-    # that of 1, 2 and 3 percent, by three people
-    assert variance[made.mask.data] == pytest.approx(1 / 3, rel=1e-5)
-    t, _ = load_image(made.maps["t"][0])
-    assert t[made.mask.data] == pytest.approx(
-        effect[made.mask.data] / np.sqrt(variance[made.mask.data]), rel=1e-5
+    assert np.unique(np.round(effect[result.mask.data], 4)).tolist() == [2.0]
+    variance, _ = load_image(result.maps["variance"][0])
+    # variance of 1, 2 and 3 percent, divided by three participants
+    assert variance[result.mask.data] == pytest.approx(1 / 3, rel=1e-5)
+    t, _ = load_image(result.maps["t"][0])
+    assert t[result.mask.data] == pytest.approx(
+        effect[result.mask.data] / np.sqrt(variance[result.mask.data]), rel=1e-5
     )
-    told = json.loads(Path(str(made.maps["variance"][0]).replace(".nii.gz", ".json")).read_text())
-    assert told["Units"] == "percent^2"
+    sidecar = json.loads(
+        Path(str(result.maps["variance"][0]).replace(".nii.gz", ".json")).read_text()
+    )
+    assert sidecar["Units"] == "percent^2"
 
 
-def test_maps_are_corrected_alike_for_every_series(cohort: Path, tmp_path: Path) -> None:
-    """Each is what nilearn makes of the same participants' maps, whatever the threads."""
+def test_sign_flip_correction_equals_nilearn_for_all_series(cohort: Path, tmp_path: Path) -> None:
+    """Results equal nilearn's permutation test at any number of threads."""
     from nilearn.glm.second_level import non_parametric_inference
 
     runs = [run for run in find_runs(cohort) if run.participant != "sub-09"]
-    said: list[str] = []
-    both = [
+    notices: list[str] = []
+    results = [
         group_maps.group_maps(
             runs,
             tmp_path / str(n),
             series=("raw", "sbl"),
-            say=said.append,
+            say=notices.append,
             flips=60,
             seed=4,
             threads=n,
         )
         for n in (1, 2)
     ]
-    first, other = (each.maps for each in both)
-    assert list(first["fwe_t"]) == list(other["fwe_t"])
-    assert "corrected p values cannot be smaller than 0.12, so no voxel" in both[0].left_out[0]
-    assert both[0].left_out[0] in said
+    first, second = (result.maps for result in results)
+    assert list(first["fwe_t"]) == list(second["fwe_t"])
+    assert "corrected p values cannot be smaller than 0.12, so no voxel" in results[0].left_out[0]
+    assert results[0].left_out[0] in notices
     assert list(first["fwe_mm3"]) == [0, 0]
-    plain = group_maps.group_maps(runs, tmp_path / "0", series=("raw", "sbl"))
-    assert "fwe_t" not in plain.maps
-    assert plain.left_out == ()
+    uncorrected = group_maps.group_maps(runs, tmp_path / "0", series=("raw", "sbl"))
+    assert "fwe_t" not in uncorrected.maps
+    assert uncorrected.left_out == ()
     target = template_sampling.target_of(SPACE)
-    mask = nib.Nifti1Image(both[0].mask.data.astype(np.uint8), target.affine)
-    inside = both[0].mask.data[target.mask]
+    mask = nib.Nifti1Image(results[0].mask.data.astype(np.uint8), target.affine)
+    inside = results[0].mask.data[target.mask]
     for row in first.itertuples():
         path = row.logpMaxT
         assert path.name.startswith(
             f"group_task-tap_space-{SPACE}_res-2_contrast-all_stat-logpMaxT"
         )
-        told = json.loads(Path(str(path).replace(".nii.gz", ".json")).read_text())
-        wanted = {"FWE05Threshold": row.fwe_t, "SignFlips": 60, "RandomSeed": 4}
-        assert {name: told[name] for name in wanted} == wanted
+        sidecar = json.loads(Path(str(path).replace(".nii.gz", ".json")).read_text())
+        expected_fields = {"FWE05Threshold": row.fwe_t, "SignFlips": 60, "RandomSeed": 4}
+        assert {name: sidecar[name] for name in expected_fields} == expected_fields
         images = []
         for run in runs:
             key = ("all", row.series, 5.0, "effect")
-            ways = template_sampling.ways_of(ParticipantMaps(runs=[run]), target, inside, [key])
-            values = template_sampling.participant_of(ways, [key])
+            transforms = template_sampling.ways_of(
+                ParticipantMaps(runs=[run]), target, inside, [key]
+            )
+            values = template_sampling.participant_of(transforms, [key])
             data = np.zeros(target.shape, dtype=np.float32)
-            data[both[0].mask.data] = values[key]
+            data[results[0].mask.data] = values[key]
             images.append(nib.Nifti1Image(data, target.affine))
         import pandas as pd
 
@@ -360,8 +375,9 @@ def write_combined(
 ) -> None:
     """Write the map of all runs as the mean of the maps of the runs (raw and sbl).
 
-    `reference`: run in whose frame it is; `shift`: number that is added, by which a stored map is
-    known; `percent`: of 500, as a map of all sessions; `left_out`: names of runs left out.
+    `reference`: run whose boldref is the frame; `shift`: added constant that identifies a stored
+    map; `percent`: in percent of 500, as for maps of all sessions; `left_out`: names of excluded
+    runs.
     """
     func = root / sub / "func"
     func.mkdir(parents=True, exist_ok=True)
@@ -373,74 +389,76 @@ def write_combined(
             values = np.mean([data for data, _ in images], axis=0) + shift
             name = f"{sub}_task-tap_space-boldref{ending}"
             save_image(values / (5 if percent else 1), images[0][1], func / f"{name}.nii.gz")
-            frame = next(root.glob(f"{sub}/**/{reference}_desc-hmc_boldref.nii.gz"))
-            about = {
-                "SpatialReference": f"bids::{frame.relative_to(root).as_posix()}",
+            boldref = next(root.glob(f"{sub}/**/{reference}_desc-hmc_boldref.nii.gz"))
+            sidecar = {
+                "SpatialReference": f"bids::{boldref.relative_to(root).as_posix()}",
                 "Sources": [f"bids::{path.relative_to(root).as_posix()}" for path in paths],
                 "RunWeights": {short_name(run, percent): 1 / len(runs) for run in runs},
                 "RunsLeftOut": dict.fromkeys(left_out, "other contrast weights"),
                 "Units": "percent" if percent else "arbitrary",
             }
-            (func / f"{name}.json").write_text(json.dumps(about))
+            (func / f"{name}.json").write_text(json.dumps(sidecar))
 
 
-def test_maps_of_all_runs_are_no_run(tmp_path: Path) -> None:
+def test_maps_of_combined_runs_are_not_listed_as_a_run(tmp_path: Path) -> None:
     names = [f"sub-01_task-tap_run-{run}" for run in (1, 2)]
     for seed, name in enumerate(names):
         write_run(tmp_path, name, seed)
     write_combined(tmp_path, "sub-01", names[1], names)
     thin = "sub-01_task-tap_space-boldref_res-thin_contrast-all_stat-effect_desc-sblFused_statmap"
     (tmp_path / "sub-01/func" / f"{thin}.nii.gz").touch()
-    found = find_maps(tmp_path)
-    assert [run.name for run in found.runs] == [run.name for run in find_runs(tmp_path)] == names
-    (maps,) = found.combined
+    collected = find_maps(tmp_path)
+    assert (
+        [run.name for run in collected.runs] == [run.name for run in find_runs(tmp_path)] == names
+    )
+    (maps,) = collected.combined
     assert maps.boldref == tmp_path / "sub-01/func" / f"{names[1]}_desc-hmc_boldref.nii.gz"
-    assert maps.map_keys() == found.runs[0].map_keys()
+    assert maps.map_keys() == collected.runs[0].map_keys()
     assert not maps.in_percent
-    ((person,),) = by_participant(found).values()
+    ((person,),) = by_participant(collected).values()
     assert (person.combined, [run.name for run in person.runs]) == (maps, names)
-    # the map is of runs that are not selected, too
+    # the map includes runs that are not selected
     assert not find_maps(tmp_path, lambda entities: entities.get("run") == "1").combined
 
 
-def test_a_map_without_a_run_that_was_mapped_later_is_computed_again(tmp_path: Path) -> None:
+def test_combined_maps_that_lack_a_later_run_are_recomputed(tmp_path: Path) -> None:
     names = [f"sub-01_task-tap_run-{run}" for run in (1, 2, 3)]
     for seed, name in enumerate(names[:2]):
         write_run(tmp_path, name, seed)
     write_combined(tmp_path, "sub-01", names[0], names[:2])
     assert len(find_maps(tmp_path).combined) == 1
     write_run(tmp_path, names[2], 3)
-    found = find_maps(tmp_path)
-    assert not found.combined
-    ((person,),) = by_participant(found).values()
+    collected = find_maps(tmp_path)
+    assert not collected.combined
+    ((person,),) = by_participant(collected).values()
     assert person.origin(("all", "raw", 5.0, "effect")) == "computed"
-    # the run was left out on purpose
+    # the run was excluded on purpose
     for sidecar in tmp_path.glob("sub-01/func/*space-boldref*.json"):
-        about = json.loads(sidecar.read_text()) | {"RunsLeftOut": {"run-3": "other voxels"}}
-        sidecar.write_text(json.dumps(about))
+        fields = json.loads(sidecar.read_text()) | {"RunsLeftOut": {"run-3": "other voxels"}}
+        sidecar.write_text(json.dumps(fields))
     assert len(find_maps(tmp_path).combined) == 1
 
 
-def test_a_run_without_number_beside_others_stays_a_run(tmp_path: Path) -> None:
+def test_a_run_without_a_run_label_is_a_run_next_to_labeled_runs(tmp_path: Path) -> None:
     for seed, name in enumerate(("sub-01_task-tap", "sub-01_task-tap_run-2")):
         write_run(tmp_path, name, seed)
-    found = find_maps(tmp_path)
-    assert [run.name for run in found.runs] == ["sub-01_task-tap", "sub-01_task-tap_run-2"]
-    assert not found.combined
+    collected = find_maps(tmp_path)
+    assert [run.name for run in collected.runs] == ["sub-01_task-tap", "sub-01_task-tap_run-2"]
+    assert not collected.combined
 
 
 def test_stored_and_computed_maps_of_participants_agree(tmp_path: Path) -> None:
-    """The stored mean is interpolated once, the maps of runs before they are averaged."""
+    """Stored means are interpolated once; run maps are interpolated before they are averaged."""
     for number in range(1, 5):
         names = [f"sub-{number:02d}_task-tap_run-{run}" for run in (1, 2, 3)]
         for run, name in enumerate(names):
             write_run(tmp_path, name, 10 * number + run)
     computed = group_maps.group_maps(find_maps(tmp_path), tmp_path, series=("raw", "sbl"))
     before = [load_image(path)[0] for path in computed.maps["effect"]]
-    about = json.loads(
+    sidecar = json.loads(
         Path(str(computed.maps["effect"][0]).replace(".nii.gz", ".json")).read_text()
     )
-    assert about["Model"]["Runs"] == (
+    assert sidecar["Model"]["Runs"] == (
         "mean of the maps of the runs with equal weights (4 participants)"
     )
     for number in (1, 2, 3):
@@ -451,24 +469,26 @@ def test_stored_and_computed_maps_of_participants_agree(tmp_path: Path) -> None:
         assert np.ptp(values) > 1
         assert np.abs(load_image(path)[0] - values).max() < 1e-4
     assert stored.mask.data.sum() == computed.mask.data.sum()
-    about = json.loads(Path(str(stored.maps["effect"][0]).replace(".nii.gz", ".json")).read_text())
-    assert about["Participants"] == [f"sub-{number:02d}" for number in range(1, 5)]
-    assert about["Model"]["Runs"] == (
+    sidecar = json.loads(
+        Path(str(stored.maps["effect"][0]).replace(".nii.gz", ".json")).read_text()
+    )
+    assert sidecar["Participants"] == [f"sub-{number:02d}" for number in range(1, 5)]
+    assert sidecar["Model"]["Runs"] == (
         "stored map of all runs (3 participants); mean of the maps of the runs with equal weights"
         " (1 participant)"
     )
 
 
-def test_a_stored_map_is_read_and_nothing_is_combined_again(tmp_path: Path) -> None:
+def test_stored_maps_are_used_and_only_missing_contrasts_are_computed(tmp_path: Path) -> None:
     for number in range(1, 4):
         names = [f"sub-{number:02d}_task-tap_run-{run}" for run in (1, 2)]
         for run, name in enumerate(names):
             write_run(tmp_path, name, 10 * number + run)
         write_combined(tmp_path, f"sub-{number:02d}", names[0], names, shift=100)
-    made = group_maps.group_maps(find_maps(tmp_path), tmp_path, series=("raw",))
-    effect = load_image(made.maps["effect"][0])[0][made.mask.data]
+    result = group_maps.group_maps(find_maps(tmp_path), tmp_path, series=("raw",))
+    effect = load_image(result.maps["effect"][0])[0][result.mask.data]
     assert np.median(effect) == pytest.approx((100 + 0.5) / 5, abs=0.2)  # percent of 500
-    # a contrast of which only the runs have maps is computed
+    # a contrast that only has maps of runs is computed
     for path in tmp_path.glob("sub-02/func/*run*raw*statmap.nii.gz"):
         path.with_name(path.name.replace("contrast-all", "contrast-rare")).write_bytes(
             path.read_bytes()
@@ -477,27 +497,27 @@ def test_a_stored_map_is_read_and_nothing_is_combined_again(tmp_path: Path) -> N
     keys = [(name, "raw", 5.0, "effect") for name in ("all", "rare")]
     assert [person.origin(key) for key in keys] == ["stored", "computed"]
     target = template_sampling.target_of(SPACE)
-    ways = template_sampling.ways_of(person, target, made.mask.data[target.mask], keys)
-    stored, computed = (template_sampling.participant_of(ways, keys)[key] for key in keys)
+    transforms = template_sampling.ways_of(person, target, result.mask.data[target.mask], keys)
+    stored, computed = (template_sampling.participant_of(transforms, keys)[key] for key in keys)
     assert np.abs(stored - computed - 100 / 5).max() < 1e-3
 
 
-def test_voxels_that_a_run_lacks_do_not_count(tmp_path: Path) -> None:
+def test_voxels_missing_in_a_run_are_excluded_from_the_group_mask(tmp_path: Path) -> None:
     for number in range(1, 4):
         names = [f"sub-{number:02d}_task-tap_run-{run}" for run in (1, 2)]
         for run, name in enumerate(names):
             write_run(tmp_path, name, 10 * number + run)
         write_combined(tmp_path, f"sub-{number:02d}", names[0], names)
-    whole = group_maps.group_maps(find_maps(tmp_path), tmp_path, series=("raw",)).mask
+    full_mask = group_maps.group_maps(find_maps(tmp_path), tmp_path, series=("raw",)).mask
     (file,) = tmp_path.glob("sub-02/func/*boldref_contrast-all_stat-effect_desc-raw*.nii.gz")
     data, affine = load_image(file)
     data[: SHAPE[0] // 2] = 0
     save_image(data, affine, file)
-    cut = group_maps.group_maps(find_maps(tmp_path), tmp_path, series=("raw",)).mask
-    assert 0.4 < cut.data.sum() / whole.data.sum() < 0.6
+    reduced_mask = group_maps.group_maps(find_maps(tmp_path), tmp_path, series=("raw",)).mask
+    assert 0.4 < reduced_mask.data.sum() / full_mask.data.sum() < 0.6
 
 
-def test_maps_of_all_sessions_are_taken_and_are_in_percent(tmp_path: Path) -> None:
+def test_maps_of_all_sessions_are_used_and_are_in_percent(tmp_path: Path) -> None:
     names = [f"sub-01_ses-{label}_task-tap" for label in "AB"]
     for seed, name in enumerate(names):
         write_run(tmp_path, name, seed)
@@ -506,26 +526,28 @@ def test_maps_of_all_sessions_are_taken_and_are_in_percent(tmp_path: Path) -> No
         for path in (tmp_path / "sub-01" / "func").glob(f"{name}_*"):
             path.rename(folder / path.name)
     write_combined(tmp_path, "sub-01", names[0], names, percent=True)
-    found = find_maps(tmp_path)
-    assert [run.name for run in found.runs] == names
-    ((person,),) = by_participant(found).values()
+    collected = find_maps(tmp_path)
+    assert [run.name for run in collected.runs] == names
+    ((person,),) = by_participant(collected).values()
     assert person.combined is not None
     assert person.combined.in_percent
     keys = [("all", "sbl", 5.0, "effect")]
     target = template_sampling.target_of(SPACE)
-    everywhere = np.ones(len(target.points), bool)
+    all_points = np.ones(len(target.points), bool)
     values = []
     for maps in (person, ParticipantMaps(runs=person.runs)):
-        ways = template_sampling.ways_of(maps, target, everywhere, keys)
-        inside = ways.inside
-        values.append(template_sampling.participant_of(ways, keys)[keys[0]][inside])
+        transforms = template_sampling.ways_of(maps, target, all_points, keys)
+        inside = transforms.inside
+        values.append(template_sampling.participant_of(transforms, keys)[keys[0]][inside])
     assert np.abs(values[0] - values[1]).max() < 1e-4
-    only_a = find_maps(tmp_path, lambda entities: entities.get("session") == "A")
-    ((person,),) = by_participant(only_a).values()
+    session_a = find_maps(tmp_path, lambda entities: entities.get("session") == "A")
+    ((person,),) = by_participant(session_a).values()
     assert person.combined is None
 
 
-def test_a_map_of_one_of_several_sessions_is_not_the_participants(tmp_path: Path) -> None:
+def test_a_combined_map_of_a_single_session_is_not_used_for_the_participant(
+    tmp_path: Path,
+) -> None:
     for label in "AB":
         for run in (1, 2):
             write_run(tmp_path, f"sub-01_ses-{label}_task-tap_run-{run}", run)
@@ -534,39 +556,49 @@ def test_a_map_of_one_of_several_sessions_is_not_the_participants(tmp_path: Path
     func = tmp_path / "sub-01" / "func"
     for path in func.glob("sub-01_task-tap_space-boldref_*"):
         path.rename(func / path.name.replace("sub-01_", "sub-01_ses-A_"))
-    found = find_maps(tmp_path)
-    assert [maps.session for maps in found.combined] == ["A"]
-    ((person,),) = by_participant(found).values()
+    collected = find_maps(tmp_path)
+    assert [maps.session for maps in collected.combined] == ["A"]
+    ((person,),) = by_participant(collected).values()
     assert (person.combined, len(person.runs)) == (None, 4)
-    only_a = find_maps(tmp_path, lambda entities: entities.get("session") == "A")
-    ((person,),) = by_participant(only_a).values()
+    session_a = find_maps(tmp_path, lambda entities: entities.get("session") == "A")
+    ((person,),) = by_participant(session_a).values()
     assert person.combined is not None
 
 
-def test_a_contrast_with_other_weights_is_dropped_with_the_maps_made_of_it(
+def test_excluding_a_contrast_of_a_run_also_drops_combined_maps_of_the_run(
     tmp_path: Path,
 ) -> None:
     names = [f"sub-01_task-tap_run-{run}" for run in (1, 2, 3)]
     for seed, name in enumerate(names):
         write_run(tmp_path, name, seed)
     write_combined(tmp_path, "sub-01", names[0], names[:2], left_out=("run-3",))
-    found = find_maps(tmp_path)
-    third = without_contrasts(tmp_path, found, {names[2]: {"all"}})
-    assert [len(maps.map_keys()) for maps in (*third.runs, *third.combined)] == [4, 4, 0, 4]
-    second = without_contrasts(tmp_path, found, {names[1]: {"all"}})
-    assert [len(maps.map_keys()) for maps in (*second.runs, *second.combined)] == [4, 0, 4, 0]
-    ((person,),) = by_participant(second).values()
+    collected = find_maps(tmp_path)
+    without_third = without_contrasts(tmp_path, collected, {names[2]: {"all"}})
+    assert [len(maps.map_keys()) for maps in (*without_third.runs, *without_third.combined)] == [
+        4,
+        4,
+        0,
+        4,
+    ]
+    without_second = without_contrasts(tmp_path, collected, {names[1]: {"all"}})
+    assert [len(maps.map_keys()) for maps in (*without_second.runs, *without_second.combined)] == [
+        4,
+        0,
+        4,
+        0,
+    ]
+    ((person,),) = by_participant(without_second).values()
     assert person.origin(("all", "sbl", 5.0, "effect")) == "computed"
 
 
 def test_runs_of_a_session_are_scaled_by_the_first_run(tmp_path: Path) -> None:
-    """A stored map of a session is a mean in signal units, by number of the run."""
+    """Stored maps of a session are means in signal units; runs are sorted by number."""
     for run, gain in ((10, 4.0), (2, 1.0)):
         write_run(tmp_path, f"sub-01_task-tap_run-{run}", run, gain=gain)
-    found = find_maps(tmp_path)
-    assert [run.name.split("-")[-1] for run in in_order(found.runs)] == ["2", "10"]
-    ((person,),) = by_participant(found).values()
+    collected = find_maps(tmp_path)
+    assert [run.name.split("-")[-1] for run in in_order(collected.runs)] == ["2", "10"]
+    ((person,),) = by_participant(collected).values()
     target = template_sampling.target_of(SPACE)
     keys = [("all", "raw", 5.0, "effect")]
-    ways = template_sampling.ways_of(person, target, np.ones(len(target.points), bool), keys)
-    assert [way.scale for way in ways.runs] == [pytest.approx(0.2)] * 2
+    transforms = template_sampling.ways_of(person, target, np.ones(len(target.points), bool), keys)
+    assert [transform.scale for transform in transforms.runs] == [pytest.approx(0.2)] * 2

@@ -1,6 +1,4 @@
-"""Paired statistics against scipy, statsmodels (where it is installed) and examples worked by
-hand.
-"""
+"""Paired statistics compared with scipy, statsmodels (if installed) and examples by hand."""
 
 import math
 import tracemalloc
@@ -26,16 +24,16 @@ RNG = np.random.default_rng(5)
 
 
 def by_enumeration(d: np.ndarray) -> float:
-    """Two-sided p value over all assignments of signs, ranks with ties."""
+    """Return the two-sided p value over all assignments of signs, ranks with ties."""
     ranks = stats.rankdata(np.abs(d))
     sums = np.array(
         [ranks[np.array(signs) > 0].sum() for signs in product((1, -1), repeat=len(d))]
     )
-    own = ranks[d > 0].sum()
-    return min(1.0, 2 * min((sums <= own + 1e-9).mean(), (sums >= own - 1e-9).mean()))
+    rank_sum = ranks[d > 0].sum()
+    return min(1.0, 2 * min((sums <= rank_sum + 1e-9).mean(), (sums >= rank_sum - 1e-9).mean()))
 
 
-def test_the_textbook_example() -> None:
+def test_signed_rank_and_hodges_lehmann_equal_the_textbook_example() -> None:
     d = paired_tests.differences(AFTER, BEFORE)
     test = wilcoxon.signed_rank(d)
     assert (test["n_nonzero"], test["w_plus"], test["method"]) == (9, 5.0, "exact")
@@ -48,7 +46,7 @@ def test_the_textbook_example() -> None:
 
 
 @pytest.mark.parametrize("n", [4, 7, 12, 25])
-def test_wilcoxon_without_ties_is_that_of_scipy(n: int) -> None:
+def test_wilcoxon_without_ties_equals_scipy(n: int) -> None:
     d = RNG.normal(0.3, 1, n)
     expected = stats.wilcoxon(d, method="exact")
     assert wilcoxon.signed_rank(d)["p_wilcoxon"] == pytest.approx(
@@ -58,16 +56,18 @@ def test_wilcoxon_without_ties_is_that_of_scipy(n: int) -> None:
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=9))
 @settings(max_examples=60, deadline=None)
-def test_wilcoxon_with_ties_and_zeros_is_the_permutation_distribution(values: list[int]) -> None:
+def test_wilcoxon_with_ties_and_zeros_equals_the_permutation_distribution(
+    values: list[int],
+) -> None:
     d = np.array(values, dtype=float)
     test = wilcoxon.signed_rank(d)
-    used = d[d != 0]
-    assert test["n_nonzero"] == len(used)
-    assert test["p_wilcoxon"] == pytest.approx(by_enumeration(used) if len(used) else 1.0)
+    nonzero = d[d != 0]
+    assert test["n_nonzero"] == len(nonzero)
+    assert test["p_wilcoxon"] == pytest.approx(by_enumeration(nonzero) if len(nonzero) else 1.0)
     assert test["p_wilcoxon"] >= test["p_smallest"] - 1e-12
 
 
-def test_many_differences_take_the_normal_approximation_of_scipy() -> None:
+def test_wilcoxon_of_many_differences_equals_the_normal_approximation_of_scipy() -> None:
     d = np.round(RNG.normal(0.2, 1, 150), 1)
     d = d[d != 0]
     expected = stats.wilcoxon(d, method="approx", correction=True)
@@ -86,15 +86,15 @@ def test_identical_values_are_reported_and_do_not_crash() -> None:
     assert wilcoxon.hodges_lehmann(d)["difference"] == 0
 
 
-def test_equal_differences_are_ties_whatever_their_last_bits() -> None:
-    # 0.2 three times, not in binary
+def test_differences_that_differ_by_rounding_are_ties() -> None:
+    # 0.2 three times, up to rounding
     d = paired_tests.differences([0.3, 0.7, 1.2], [0.1, 0.5, 1.0])
     assert len(set(np.abs(d))) == 1
     assert wilcoxon.signed_rank(d)["w_plus"] == 6
-    assert math.isnan(paired_tests.paired_t(d)["p_t"])  # they do not vary: no t
+    assert math.isnan(paired_tests.paired_t(d)["p_t"])  # no variance
 
 
-def test_few_subjects_cannot_reach_significance_and_it_is_said() -> None:
+def test_the_smallest_p_value_and_the_interval_of_few_participants() -> None:
     assert wilcoxon.signed_rank([1, 2, 3, 4, 5])["p_smallest"] == 0.0625
     assert wilcoxon.signed_rank([1, 2, 3, 4, 5, 6])["p_smallest"] == 0.03125
     short = wilcoxon.hodges_lehmann([1, 2, 3.5, 4, 5])
@@ -109,21 +109,24 @@ def test_effect_size_by_hand() -> None:
 
 
 @pytest.mark.parametrize("n", [6, 11])
-def test_hodges_lehmann_interval_is_what_the_test_does_not_reject(n: int) -> None:
+def test_hodges_lehmann_interval_contains_values_that_the_test_does_not_reject(n: int) -> None:
     d = RNG.normal(1, 2, n)
-    found = wilcoxon.hodges_lehmann(d)
-    inside, beyond = np.array([1e-7, -1e-7]), np.array([-1e-7, 1e-7])
-    for end, towards, away in zip((found["lower"], found["upper"]), inside, beyond, strict=True):
-        assert wilcoxon.signed_rank(d - end - towards)["p_wilcoxon"] > 0.05
-        assert wilcoxon.signed_rank(d - end - away)["p_wilcoxon"] <= 0.05
+    interval = wilcoxon.hodges_lehmann(d)
+    inside, outside = np.array([1e-7, -1e-7]), np.array([-1e-7, 1e-7])
+    for end, inward, outward in zip(
+        (interval["lower"], interval["upper"]), inside, outside, strict=True
+    ):
+        assert wilcoxon.signed_rank(d - end - inward)["p_wilcoxon"] > 0.05
+        assert wilcoxon.signed_rank(d - end - outward)["p_wilcoxon"] <= 0.05
 
 
-def test_hodges_lehmann_covers_as_often_as_it_says() -> None:
-    draws = RNG.standard_exponential((800, 8)) - RNG.standard_exponential((800, 8))
+def test_hodges_lehmann_interval_has_its_nominal_coverage() -> None:
+    samples = RNG.standard_exponential((800, 8)) - RNG.standard_exponential((800, 8))
     hits = [
-        each["lower"] <= 0 <= each["upper"] for each in (wilcoxon.hodges_lehmann(d) for d in draws)
+        interval["lower"] <= 0 <= interval["upper"]
+        for interval in (wilcoxon.hodges_lehmann(d) for d in samples)
     ]
-    level = wilcoxon.hodges_lehmann(draws[0])["level"]
+    level = wilcoxon.hodges_lehmann(samples[0])["level"]
     # five of the 256 sign patterns have a rank sum of at most 3
     assert level == pytest.approx(1 - 2 * 5 / 256)
     assert np.mean(hits) == pytest.approx(level, abs=4 * math.sqrt(level * (1 - level) / 800))
@@ -131,21 +134,21 @@ def test_hodges_lehmann_covers_as_often_as_it_says() -> None:
 
 def test_many_differences_have_a_large_sample_interval() -> None:
     d = RNG.normal(0, 1, 160)
-    found = wilcoxon.hodges_lehmann(d)
-    assert found["lower"] < found["difference"] < found["upper"]
-    assert found["upper"] - found["lower"] == pytest.approx(
+    interval = wilcoxon.hodges_lehmann(d)
+    assert interval["lower"] < interval["difference"] < interval["upper"]
+    assert interval["upper"] - interval["lower"] == pytest.approx(
         2 * 1.96 / math.sqrt(160) * math.sqrt(math.pi / 3), rel=0.2
     )
 
 
-def test_paired_t_is_that_of_scipy() -> None:
+def test_paired_t_equals_scipy() -> None:
     a, b = RNG.normal(0, 1, 9), RNG.normal(0.4, 1, 9)
     expected = stats.ttest_rel(a, b)
-    found = paired_tests.paired_t(a - b)
-    assert list(found.values()) == pytest.approx([expected.statistic, 8, expected.pvalue])
+    test = paired_tests.paired_t(a - b)
+    assert list(test.values()) == pytest.approx([expected.statistic, 8, expected.pvalue])
 
 
-def test_equivalence_is_that_of_statsmodels() -> None:
+def test_equivalence_equals_statsmodels() -> None:
     weightstats = pytest.importorskip("statsmodels.stats.weightstats")
     a, b = RNG.normal(0, 1, 14), RNG.normal(0.1, 1, 14)
     expected = weightstats.ttost_paired(a, b, -0.6, 0.6)[0]
@@ -162,28 +165,28 @@ def test_equivalence_by_hand() -> None:
     assert math.isnan(paired_tests.equivalence([0.3], 0.2))
 
 
-def test_friedman_by_hand_and_as_in_scipy() -> None:
-    """Three series that all four subjects order alike: the statistic is at its most, n (k - 1)."""
-    alike = [[1, 2, 3, 4], [2, 3, 4, 5], [3, 4, 5, 6]]
+def test_friedman_by_hand_and_compared_with_scipy() -> None:
+    """If all four participants order three series alike, the statistic is n (k - 1)."""
+    same_order = [[1, 2, 3, 4], [2, 3, 4, 5], [3, 4, 5, 6]]
     # chi-square of 8, two degrees of freedom
-    assert paired_tests.friedman(alike) == pytest.approx(math.exp(-4))
+    assert paired_tests.friedman(same_order) == pytest.approx(math.exp(-4))
     series = RNG.integers(0, 5, (4, 15)).astype(float)  # with ties
     expected = stats.friedmanchisquare(*series)
     assert paired_tests.friedman(series) == pytest.approx(expected.pvalue)
-    # between subjects may differ by any amount: Welch's test of the same figures would see nothing
+    # differences between participants do not matter; Welch's test would not detect the effect
     assert paired_tests.friedman(series + 1000 * np.arange(15)) == pytest.approx(expected.pvalue)
 
 
-def test_friedman_leaves_out_subjects_that_lack_a_series() -> None:
+def test_friedman_skips_participants_with_missing_series() -> None:
     series = np.array([[1.0, 2, 3, math.nan], [2, 4, 3.5, 0], [3, 5, 9, 1]])
     assert paired_tests.friedman(series) == paired_tests.friedman(series[:, :3])
     assert math.isnan(paired_tests.friedman([[1, 2, 3]]))
     assert math.isnan(paired_tests.friedman([[1, 2], [1, 2], [1, 2]]))
     assert math.isnan(paired_tests.friedman([[1], [2], [3]]))
     assert math.isnan(paired_tests.friedman([[], []]))
-    # the sign test's statistic: (3 - 1)^2 / 4
-    two = paired_tests.friedman([[1, 2, 3, 4], [2, 3, 4, 3]])
-    assert two == pytest.approx(stats.chi2.sf(1.0, 1))
+    # statistic of the sign test: (3 - 1)^2 / 4
+    p_of_two_series = paired_tests.friedman([[1, 2, 3, 4], [2, 3, 4, 3]])
+    assert p_of_two_series == pytest.approx(stats.chi2.sf(1.0, 1))
 
 
 def test_corrections_by_hand() -> None:
@@ -199,12 +202,14 @@ def test_corrections_by_hand() -> None:
 @given(st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), max_size=12))
 @settings(max_examples=60, deadline=None)
 def test_false_discovery_rates_follow_the_definition(p: list[float]) -> None:
-    """Benjamini and Hochberg 1995: the lowest m p / rank among p values at least as large, but at
-    most 1; m counts the known p values.
+    """Compare with Benjamini and Hochberg (1995).
+
+    The rate is the lowest m p / rank among p values at least as large, at most 1; m counts the p
+    values that are not NaN.
     """
-    known = [value for value in p if not math.isnan(value)]
-    scaled = {p_j: len(known) * p_j / sum(value <= p_j for value in known) for p_j in known}
-    expected = [min([1.0, *(q for p_j, q in scaled.items() if p_j >= value)]) for value in known]
+    valid = [value for value in p if not math.isnan(value)]
+    scaled = {p_j: len(valid) * p_j / sum(value <= p_j for value in valid) for p_j in valid}
+    expected = [min([1.0, *(q for p_j, q in scaled.items() if p_j >= value)]) for value in valid]
     rates = multiple_comparisons.benjamini_hochberg(p)
     assert [math.isnan(rate) for rate in rates] == [math.isnan(value) for value in p]
     np.testing.assert_allclose([q for q in rates if not math.isnan(q)], expected, 0, 1e-12)
@@ -212,28 +217,28 @@ def test_false_discovery_rates_follow_the_definition(p: list[float]) -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 @settings(max_examples=40, deadline=None)
-def test_corrections_are_those_of_statsmodels(p: list[float]) -> None:
+def test_corrections_equal_statsmodels(p: list[float]) -> None:
     for corrected, method in (
         (multiple_comparisons.holm, "holm"),
         (multiple_comparisons.benjamini_hochberg, "fdr_bh"),
     ):
-        with patch("gc.collect"):  # which statsmodels calls each time
+        with patch("gc.collect"):  # statsmodels calls it every time
             assert corrected(p) == pytest.approx(list(multipletests(p, method=method)[1]))
 
 
-def test_quartiles() -> None:
+def test_quartiles_skip_missing_values() -> None:
     assert group_values.quartiles([1, 2, 3, 4, math.nan]) == (1.75, 2.5, 3.25)
     assert np.isnan(group_values.quartiles([math.nan])).all()
 
 
 @pytest.mark.parametrize(("a", "b"), [([1, 2], [1]), ([], []), ([1, math.nan], [1, 2])])
-def test_what_is_no_pair_is_refused(a: list[float], b: list[float]) -> None:
+def test_unpaired_values_are_rejected(a: list[float], b: list[float]) -> None:
     with pytest.raises(ValueError, match=r"paired values are required|defined"):
         paired_tests.differences(a, b)
 
 
 @pytest.mark.parametrize("kind", ["continuous", "rounded", "few values", "equal", "far from zero"])
-def test_ordered_means_of_many_are_those_of_all_pairs(kind: str) -> None:
+def test_ordered_means_equal_sorted_means_of_all_pairs(kind: str) -> None:
     rng = np.random.default_rng(len(kind))
     d = {
         "continuous": rng.normal(0, 1, 211),
@@ -244,37 +249,37 @@ def test_ordered_means_of_many_are_those_of_all_pairs(kind: str) -> None:
     }[kind]
     d.sort()
     i, j = np.triu_indices(len(d))
-    everything = np.sort((d[i] + d[j]) / 2)
-    count = len(everything)
+    expected = np.sort((d[i] + d[j]) / 2)
+    count = len(expected)
     ranks = (0, 1, count // 7, (count - 1) // 2, count // 2, count - 2, count - 1)
-    found = wilcoxon._ordered_means(d, ranks)
-    assert found == pytest.approx(everything[list(ranks)].tolist(), rel=2e-12, abs=2e-12)
+    means = wilcoxon._ordered_means(d, ranks)
+    assert means == pytest.approx(expected[list(ranks)].tolist(), rel=2e-12, abs=2e-12)
 
 
-def test_an_end_of_zero_among_many_is_zero() -> None:
-    """So that no interval excludes zero by rounding."""
+def test_an_interval_that_ends_at_zero_ends_exactly_at_zero() -> None:
+    """Rounding must not exclude zero from the interval."""
     d = np.concatenate([np.zeros(150), np.linspace(0.1, 1, 30)])
     assert wilcoxon.hodges_lehmann(d)["lower"] == 0
 
 
-def test_the_interval_does_not_jump_where_the_way_to_it_changes(
+def test_exact_and_large_sample_intervals_agree_at_the_switch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     d = np.random.default_rng(3).normal(0.2, 1, 150)
-    quick = wilcoxon.hodges_lehmann(d)
+    large_sample = wilcoxon.hodges_lehmann(d)
     monkeypatch.setattr(wilcoxon, "_EXACT_UP_TO", 150)
     exact = wilcoxon.hodges_lehmann(d)
-    assert quick["difference"] == pytest.approx(exact["difference"], abs=1e-11)
-    assert quick["lower"] == pytest.approx(exact["lower"], abs=5e-3)
+    assert large_sample["difference"] == pytest.approx(exact["difference"], abs=1e-11)
+    assert large_sample["lower"] == pytest.approx(exact["lower"], abs=5e-3)
 
 
 @pytest.mark.parametrize("values", [np.zeros(9000), np.arange(9000) % 3 / 7.0])
-def test_ties_among_thousands_take_no_memory_of_pairs(values: np.ndarray) -> None:
-    """Of 40 million means of pairs, a third and more are one value."""
+def test_thousands_of_ties_do_not_need_memory_for_all_pairs(values: np.ndarray) -> None:
+    """At least a third of 40 million pairwise means share a value."""
     tracemalloc.start()
     try:
-        found = wilcoxon.hodges_lehmann(values)
+        estimate = wilcoxon.hodges_lehmann(values)
         assert tracemalloc.get_traced_memory()[1] < 20e6
     finally:
         tracemalloc.stop()
-    assert found["difference"] == pytest.approx(np.median(values), abs=1e-12)
+    assert estimate["difference"] == pytest.approx(np.median(values), abs=1e-12)

@@ -1,6 +1,4 @@
-"""The group's page: sentences that follow from comparisons, everybody in the figures, foreign text
-escaped.
-"""
+"""The group report: sentences derived from comparisons, figures, and escaped input."""
 
 import re
 from dataclasses import replace
@@ -30,70 +28,76 @@ from bids_sr.report.methods_text import _missing_keys
 NAMES = ("sbl", "srgan")
 
 
-def made(folder: Path, count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Comparisons and values."""
+def make_comparisons(folder: Path, count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return comparisons and values of a cohort."""
     cohort(folder, count)
     values = joined(folder).values
     return group_comparisons.compare(values, NAMES), values
 
 
-def on_detail(rows: pd.DataFrame) -> pd.DataFrame:
+def detail_rows(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["statistic"] == BEYOND["statistic"]]
 
 
-def of_sbl(comparisons: pd.DataFrame) -> list[Any]:
-    own = on_detail(comparisons)
-    return list(own[own["series"] == "sbl"].itertuples())
+def sbl_comparisons(comparisons: pd.DataFrame) -> list[Any]:
+    rows = detail_rows(comparisons)
+    return list(rows[rows["series"] == "sbl"].itertuples())
 
 
-def content(folder: Path, count: int, **how: object) -> GroupContent:
+def content(folder: Path, count: int, **overrides: object) -> GroupContent:
     cohort(folder, count)
-    found = joined(folder)
-    given = {
+    group_values = joined(folder)
+    defaults = {
         "tables": find_tables(folder),
-        "joined": found,
-        "comparisons": tables._all_comparisons(found, "sbl"),
+        "joined": group_values,
+        "comparisons": tables._all_comparisons(group_values, "sbl"),
         "maps": GroupMaps(),
         "absent": [],
         "method": "sbl",
         "margin": None,
         "about": {"Command": "bids-sr"},
     }
-    return GroupContent(**{**given, **how})
+    return GroupContent(**{**defaults, **overrides})
 
 
-def test_the_verdict_is_in_words_and_says_how_sure(tmp_path: Path) -> None:
-    comparisons, _ = made(tmp_path, 12)
-    told = group_verdicts.findings(comparisons, NAMES)
-    lines = group_verdicts.verdict(told, NAMES)
+def test_the_verdict_names_differences_and_their_p_values(tmp_path: Path) -> None:
+    comparisons, _ = make_comparisons(tmp_path, 12)
+    method_findings = group_verdicts.findings(comparisons, NAMES)
+    lines = group_verdicts.verdict(method_findings, NAMES)
     assert lines[0].startswith("sbl is more accurate than every baseline")
     assert lines[0].endswith("better than srgan.")
     assert lines[1] == "sbl: Image quality not assessed: no reference data."
     assert lines[2].startswith("srgan does not differ detectably from any baseline")
-    first = group_verdicts.sentence(told[0])
+    first = group_verdicts.sentence(method_findings[0])
     assert "n = 12" in first
     assert "is more accurate than bspline, zerofill, inject and srgan (by at least +0.0" in first
     assert "p = .002" in first
-    assert "sblMirror" in group_verdicts.placebo_sentence(told[0])
-    sizes = [group_verdicts.sentence(each) for each in told if each[0].kind == group_verdicts.SIZE]
+    assert "sblMirror" in group_verdicts.placebo_sentence(method_findings[0])
+    sizes = [
+        group_verdicts.sentence(finding)
+        for finding in method_findings
+        if finding[0].kind == group_verdicts.SIZE
+    ]
     assert len(sizes) == 3
     assert all("not necessarily an improvement" in text for text in sizes)
 
 
-def test_a_loss_is_called_a_loss(tmp_path: Path) -> None:
+def test_a_less_accurate_method_is_called_worse(tmp_path: Path) -> None:
     values = {
         "sbl": {f"sub-{n}": 0.1 + 0.01 * n for n in range(9)},
         "bspline": {f"sub-{n}": 0.3 + 0.012 * n for n in range(9)},
     }
     comparisons = group_comparisons.compare(values_of(values), ["sbl"])
-    told = group_verdicts.findings(comparisons, ["sbl"])
-    assert group_verdicts.verdict(told, ["sbl"])[0].startswith(
+    method_findings = group_verdicts.findings(comparisons, ["sbl"])
+    assert group_verdicts.verdict(method_findings, ["sbl"])[0].startswith(
         "sbl is worse than bspline (explained variance above the acquired Nyquist frequency"
     )
 
 
-def test_too_few_participants_are_said_in_the_sentence(tmp_path: Path) -> None:
-    comparisons, _ = made(tmp_path, 3)
+def test_the_sentence_states_that_participants_are_too_few_for_significance(
+    tmp_path: Path,
+) -> None:
+    comparisons, _ = make_comparisons(tmp_path, 3)
     text = group_verdicts.sentence(group_verdicts.findings(comparisons, NAMES)[0])
     assert "does not differ detectably from bspline" in text
     assert text.endswith(" With 3 non-zero differences, the smallest attainable p value is .25.")
@@ -103,17 +107,17 @@ def test_too_few_participants_are_said_in_the_sentence(tmp_path: Path) -> None:
     )
 
 
-def test_intervals_that_exclude_zero_are_told_beside_what_is_not_significant(
+def test_the_sentence_reports_intervals_above_zero_that_are_not_significant(
     tmp_path: Path,
 ) -> None:
-    comparisons, _ = made(tmp_path, 6)
+    comparisons, _ = make_comparisons(tmp_path, 6)
     text = group_verdicts.sentence(group_verdicts.findings(comparisons, NAMES)[0])
     assert "above bspline, zerofill, inject and srgan by at least +0.0" in text
     assert "not significant after correction" in text
     assert "detectably" not in text
 
 
-def test_p_values_and_numbers_as_text() -> None:
+def test_formats_of_p_values_and_numbers() -> None:
     assert [p_value(p) for p in (0.0001, 0.0312, 1.0, np.nan)] == [
         "< .001",
         ".031",
@@ -128,21 +132,23 @@ def test_p_values_and_numbers_as_text() -> None:
     ]
 
 
-def test_every_participant_is_in_the_figure(tmp_path: Path) -> None:
-    _, values = made(tmp_path, 5)
-    fig = group_figures.paired_figure([("", on_detail(values))], NAMES)
+def test_all_participants_are_plotted(tmp_path: Path) -> None:
+    _, values = make_comparisons(tmp_path, 5)
+    fig = group_figures.paired_figure([("", detail_rows(values))], NAMES)
     (ax,) = fig.axes
     labels = [text.get_text() for text in ax.get_xticklabels()]
     assert labels == ["bspline", "zerofill", "inject", "sbl", "srgan", "measured"]
     points = [line for line in ax.lines if line.get_marker() == "o"]
     assert [len(line.get_ydata()) for line in points] == [5] * 6
-    medians = wide(on_detail(values)).median()[labels].sort_values().tolist()
-    drawn = sorted(float(line.get_ydata()[0]) for line in ax.lines if line.get_linewidth() == 2.2)
-    assert drawn == pytest.approx(medians)
+    medians = wide(detail_rows(values)).median()[labels].sort_values().tolist()
+    plotted_medians = sorted(
+        float(line.get_ydata()[0]) for line in ax.lines if line.get_linewidth() == 2.2
+    )
+    assert plotted_medians == pytest.approx(medians)
 
 
-def test_of_thousands_some_of_every_rank_are_drawn(tmp_path: Path) -> None:
-    (row,) = group_comparisons.primary(made(tmp_path, 5)[1], "sbl").itertuples()
+def test_a_figure_of_thousands_shows_evenly_spaced_ranks(tmp_path: Path) -> None:
+    (row,) = group_comparisons.primary(make_comparisons(tmp_path, 5)[1], "sbl").itertuples()
     count = 2001
     row = row._replace(
         n=count,
@@ -151,27 +157,27 @@ def test_of_thousands_some_of_every_rank_are_drawn(tmp_path: Path) -> None:
         rivals=["bspline"] * count,
     )
     (ax,) = group_figures.primary_figure(row).axes
-    drawn = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "D"]
-    assert drawn == sorted(drawn, reverse=True)
-    assert len(drawn) == 400
-    assert (drawn[0], drawn[-1]) == ((count - 1) / count, 0)
-    assert np.diff(drawn) == pytest.approx(-1 / 399, abs=1 / count)
+    markers = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "D"]
+    assert markers == sorted(markers, reverse=True)
+    assert len(markers) == 400
+    assert (markers[0], markers[-1]) == ((count - 1) / count, 0)
+    assert np.diff(markers) == pytest.approx(-1 / 399, abs=1 / count)
 
 
 def test_differences_show_estimate_and_interval(tmp_path: Path) -> None:
-    comparisons, _ = made(tmp_path, 8)
-    own = of_sbl(comparisons)
-    fig = group_figures.differences_figure(own)
-    # not that of 0
+    comparisons, _ = make_comparisons(tmp_path, 8)
+    rows = sbl_comparisons(comparisons)
+    fig = group_figures.differences_figure(rows)
+    # the first line marks 0
     ends = [list(line.get_xdata()) for line in fig.axes[0].lines if len(line.get_xdata()) == 2][1:]
-    assert ends == [[row.lower, row.upper] for row in own]
+    assert ends == [[row.lower, row.upper] for row in rows]
     with pytest.raises(FigureInputError):
         group_figures.differences_figure([])
     with pytest.raises(FigureInputError):
         group_figures.paired_figure([("", values_of({"sbl": {"sub-01": np.nan}}))], NAMES)
 
 
-def test_the_page_is_whole_and_nothing_from_outside_is_interpreted(tmp_path: Path) -> None:
+def test_the_page_has_all_sections_and_escapes_input(tmp_path: Path) -> None:
     page = build_group_report(
         tmp_path,
         content(
@@ -195,47 +201,49 @@ def test_the_page_is_whole_and_nothing_from_outside_is_interpreted(tmp_path: Pat
     )
 
 
-def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
-    text = paper_html(next(papers(made(tmp_path, 8)[1])), NAMES)
+def test_published_values_are_next_to_ours(tmp_path: Path) -> None:
+    text = paper_html(next(papers(make_comparisons(tmp_path, 8)[1])), NAMES)
     cells = re.findall(r"<tr>(.*?)</tr>", text)
     assert "83.37 (42.31–119.68)" in text
     assert ".490 (.361–.589)" in text
-    ours = next(row for row in cells if "<th scope='row'>sbl" in row)
-    assert "73.5 (71.8–75.2)" in ours
-    assert "defined in 7 of 8" in ours
-    assert ".008" in ours
+    our_row = next(row for row in cells if "<th scope='row'>sbl" in row)
+    assert "73.5 (71.8–75.2)" in our_row
+    assert "defined in 7 of 8" in our_row
+    assert ".008" in our_row
 
 
-def test_all_that_the_methods_cite_is_in_the_bibliography() -> None:
+def test_all_keys_cited_in_the_methods_are_in_the_bibliography() -> None:
     from bids_sr.boilerplate import bibliography
     from bids_sr.group.report import _MAPS
 
     assert _missing_keys(_METHODS + _MAPS, bibliography()) == []
 
 
-def inside(fig) -> bool:
+def is_inside(fig) -> bool:
     box, (wide, tall) = fig.get_tightbbox(), fig.get_size_inches()
     return box.x0 >= 0 and box.y0 >= 0 and box.x1 <= wide and box.y1 <= tall
 
 
-def test_no_label_is_cut_off_however_long(tmp_path: Path) -> None:
-    comparisons, values = made(tmp_path, 5)
-    people = [f"sub-averylongparticipantlabel{n}" for n in range(5)]
-    long = {who: 0.1 * n for n, who in enumerate(people)}
-    series = pd.concat([values_of({"bsplineSmooth": long, "bsplinePca": long}), on_detail(values)])
-    assert inside(group_figures.paired_figure([("", series), ("", series)], NAMES))
-    own = [row._replace(minus="bsplineSmooth") for row in of_sbl(comparisons)]
-    assert inside(group_figures.differences_figure(own))
+def test_long_labels_stay_within_the_figure(tmp_path: Path) -> None:
+    comparisons, values = make_comparisons(tmp_path, 5)
+    participants = [f"sub-averylongparticipantlabel{n}" for n in range(5)]
+    long = {label: 0.1 * n for n, label in enumerate(participants)}
+    series = pd.concat(
+        [values_of({"bsplineSmooth": long, "bsplinePca": long}), detail_rows(values)]
+    )
+    assert is_inside(group_figures.paired_figure([("", series), ("", series)], NAMES))
+    rows = [row._replace(minus="bsplineSmooth") for row in sbl_comparisons(comparisons)]
+    assert is_inside(group_figures.differences_figure(rows))
     (primary,) = group_comparisons.primary(values, "sbl").itertuples()
     primary = primary._replace(
-        participants=people,
+        participants=participants,
         differences=np.fromiter(long.values(), float),
         rivals=["bsplineSmooth"] * 5,
     )
-    assert inside(group_figures.primary_figure(primary))
+    assert is_inside(group_figures.primary_figure(primary))
 
 
-def test_accuracy_of_each_participant_comes_first(tmp_path: Path) -> None:
+def test_the_accuracy_of_all_participants_comes_first(tmp_path: Path) -> None:
     page = build_group_report(tmp_path, content(tmp_path, 6))
     text = page.read_text()
     answer = text[text.index('<section id="verdict"') : text.index('<section id="participants"')]
@@ -247,7 +255,7 @@ def test_accuracy_of_each_participant_comes_first(tmp_path: Path) -> None:
     assert text.index("Comparison with Ota et al. (2022)") < text.index('<section id="methods"')
 
 
-def test_the_maps_of_each_variant_have_their_own_figure(tmp_path: Path) -> None:
+def test_maps_of_variants_are_in_separate_figures(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     affine = np.diag([4.0, 4.0, 4.0, 1.0])
     maps = []
@@ -270,20 +278,20 @@ def test_the_maps_of_each_variant_have_their_own_figure(tmp_path: Path) -> None:
                 "fdr_mm3": 8.0,
             }
         )
-    whole = np.ones((12, 12, 8))
-    found = GroupMaps(
+    ones = np.ones((12, 12, 8))
+    maps_of_group = GroupMaps(
         space="MNI",
         maps=pd.DataFrame(maps),
-        background=Volume(whole, affine),
-        mask=Volume(whole > 0, affine),
+        background=Volume(ones, affine),
+        mask=Volume(ones > 0, affine),
     )
-    text = _group_maps_html(found, tmp_path)
+    text = _group_maps_html(maps_of_group, tmp_path)
     ap, pa = sorted(tmp_path.glob("*.svg"))
     assert ap.read_bytes() != pa.read_bytes()
     assert text.count('src="data:image/svg+xml') == 2
     assert "thumb, task tap, dir-PA" in text
     assert "FWE" not in text
-    corrected = found.maps.assign(fwe_t=[7.25, np.inf], fwe_mm3=[16.0, 0.0])
-    text = _group_maps_html(replace(found, maps=corrected), tmp_path)
+    corrected = maps_of_group.maps.assign(fwe_t=[7.25, np.inf], fwe_mm3=[16.0, 0.0])
+    text = _group_maps_html(replace(maps_of_group, maps=corrected), tmp_path)
     assert "<th scope='col'>FWE .05: |t| above</th>" in text.replace('"', "'")
     assert "<td>7.25</td><td>16</td>" in text

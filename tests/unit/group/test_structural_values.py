@@ -1,4 +1,4 @@
-"""Group level of structural scans: tables, page and refusals, from participants' tables alone."""
+"""Group level of structural scans: tables, page and errors, from participants' tables."""
 
 import json
 import math
@@ -20,15 +20,15 @@ from bids_sr.group.structural_values import (
 from bids_sr.metrics.rows import MetricRow, table_text
 
 SERIES = {"bspline": 20.0, "linear": 18.0, "attunet": 21.0}
-MADE_BY = {"GeneratedByVersion": "1", "SettingsDigest": "abc"}
+PROVENANCE = {"GeneratedByVersion": "1", "SettingsDigest": "abc"}
 
 
-def row(series: str, name: str, value: float, **about: str) -> MetricRow:
-    return MetricRow(series=series, statistic=name, value=value, **about)
+def row(series: str, name: str, value: float, **labels: str) -> MetricRow:
+    return MetricRow(series=series, statistic=name, value=value, **labels)
 
 
 def write_scans(
-    out: Path, label: str, shift: float, session: str = "", facts: dict[str, str] = MADE_BY
+    out: Path, label: str, shift: float, session: str = "", facts: dict[str, str] = PROVENANCE
 ) -> Path:
     """Write the metrics table of one participant, whose values differ by `shift`."""
     rows = []
@@ -43,10 +43,12 @@ def write_scans(
                 contrast="T1w",
             )
         )
-    for name, extra in {"measured": 0.0, "bspline": 0.3, "linear": -0.5, "attunet": 0.1}.items():
+    for name, offset in {"measured": 0.0, "bspline": 0.3, "linear": -0.5, "attunet": 0.1}.items():
         rows += [
-            row(name, "cjv", 1.0 + extra + extra * shift, region="brain", contrast="T1w"),
-            row(name, "tissue_volume", 600 + 100 * extra + 5 * shift, region="gm", contrast="all"),
+            row(name, "cjv", 1.0 + offset + offset * shift, region="brain", contrast="T1w"),
+            row(
+                name, "tissue_volume", 600 + 100 * offset + 5 * shift, region="gm", contrast="all"
+            ),
         ]
     folder = out / f"sub-{label}" / (f"ses-{session}" if session else "") / "anat"
     folder.mkdir(parents=True)
@@ -58,7 +60,7 @@ def write_scans(
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> tuple[Path, Path]:
+def directories(tmp_path: Path) -> tuple[Path, Path]:
     bids_dir, out = tmp_path / "in", tmp_path / "out"
     bids_dir.mkdir()
     listing = "participant_id\tscanner\n" + "".join(
@@ -74,12 +76,14 @@ def values_of(out: Path, protocols: dict[str, str] | None = None) -> pd.DataFram
     return read_values(find_scan_tables(out), protocols or {})
 
 
-def group(places: tuple[Path, Path], *options: str) -> int:
-    return main.main([str(places[0]), str(places[1]), "group", *options])
+def group(directories: tuple[Path, Path], *options: str) -> int:
+    return main.main([str(directories[0]), str(directories[1]), "group", *options])
 
 
-def test_methods_are_compared_with_the_better_interpolation(places: tuple[Path, Path]) -> None:
-    table = methods_table(values_of(places[1])).set_index("series")
+def test_methods_are_compared_with_the_better_interpolation(
+    directories: tuple[Path, Path],
+) -> None:
+    table = methods_table(values_of(directories[1])).set_index("series")
     assert set(table.index) == set(SERIES)
     assert table.loc["bspline", "mean"] == pytest.approx(20.25)
     attunet = table.loc["attunet"]
@@ -91,17 +95,17 @@ def test_methods_are_compared_with_the_better_interpolation(places: tuple[Path, 
     assert table.loc["bspline", "minus"] is None or pd.isna(table.loc["bspline", "minus"])
 
 
-def test_sessions_count_once_per_participant(places: tuple[Path, Path]) -> None:
-    write_scans(places[1], "05", 0.0, "1")
-    write_scans(places[1], "05", 1.0, "2")
-    table = methods_table(values_of(places[1])).set_index("series")
+def test_sessions_of_a_participant_are_averaged(directories: tuple[Path, Path]) -> None:
+    write_scans(directories[1], "05", 0.0, "1")
+    write_scans(directories[1], "05", 1.0, "2")
+    table = methods_table(values_of(directories[1])).set_index("series")
     assert table.loc["linear", "n"] == 5
     assert table.loc["linear", "maximum"] == pytest.approx(18.5)
 
 
-def test_errors_of_quality_are_absolute_and_by_protocol(places: tuple[Path, Path]) -> None:
+def test_quality_errors_are_absolute_and_per_protocol(directories: tuple[Path, Path]) -> None:
     protocols = {f"sub-{n:02d}": "A" if n < 3 else "B" for n in range(1, 5)}
-    table = protocols_table(values_of(places[1], protocols)).set_index(["protocol", "series"])
+    table = protocols_table(values_of(directories[1], protocols)).set_index(["protocol", "series"])
     # |extra (1 + shift)| with shifts .1, .2 and .3, .4
     assert table.loc[("A", "linear"), "mae"] == pytest.approx(0.5 * 1.15)
     assert table.loc[("B", "attunet"), "mae"] == pytest.approx(0.1 * 1.35)
@@ -109,7 +113,7 @@ def test_errors_of_quality_are_absolute_and_by_protocol(places: tuple[Path, Path
     assert (table["n"] == 2).all()
 
 
-def test_metrics_as_printed_have_their_errors_beside_the_usual_ones(tmp_path: Path) -> None:
+def test_metrics_as_printed_have_errors_next_to_corrected_metrics(tmp_path: Path) -> None:
     rows = []
     for name, sign in (("measured", -1.0), ("bspline", -1.1), ("attunet", 0.9)):
         rows += [
@@ -136,84 +140,91 @@ def test_metrics_as_printed_have_their_errors_beside_the_usual_ones(tmp_path: Pa
     assert table["wm2max_p95", "attunet"] == pytest.approx(0.08)
 
 
-def test_the_whole_scan_is_compared_apart_from_the_brain(places: tuple[Path, Path]) -> None:
-    values = values_of(places[1])
+def test_scan_and_brain_are_compared_separately(directories: tuple[Path, Path]) -> None:
+    values = values_of(directories[1])
     psnr = values[values["statistic"] == "psnr"]
-    both = pd.concat([values, psnr.assign(region="scan", value=psnr["value"] + 10)])
-    table = methods_table(both)
+    with_scan = pd.concat([values, psnr.assign(region="scan", value=psnr["value"] + 10)])
+    table = methods_table(with_scan)
     brain = methods_table(values)
-    own = table[table["region"] == "brain"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(own, brain, check_dtype=False)
+    brain_rows = table[table["region"] == "brain"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(brain_rows, brain, check_dtype=False)
     scan = table[(table["region"] == "scan") & (table["series"] == "attunet")].iloc[0]
     assert scan["difference"] == pytest.approx(1.125)
     assert scan["p_holm"] == brain.set_index("series").loc["attunet", "p_holm"]
     assert headline_of(table, 4) == headline_of(brain, 4)
 
 
-def test_table_1_has_the_size_of_each_network(places: tuple[Path, Path]) -> None:
+def test_the_methods_table_contains_the_size_of_the_network(
+    directories: tuple[Path, Path],
+) -> None:
     for number in range(1, 5):
-        path = places[1] / f"sub-{number:02d}" / "anat" / f"sub-{number:02d}_desc-anat_metrics.tsv"
+        path = (
+            directories[1]
+            / f"sub-{number:02d}"
+            / "anat"
+            / f"sub-{number:02d}_desc-anat_metrics.tsv"
+        )
         size = row("attunet", "parameters", 1234567.0, contrast="all")
         path.write_text(path.read_text() + table_text([size]).split("\n", 1)[1])
-    table = methods_table(values_of(places[1]))
+    table = methods_table(values_of(directories[1]))
     size = table[table["statistic"] == "parameters"]
     assert list(size["series"]) == ["attunet"]
     assert size["median"].item() == 1234567
     assert size["minus"].isna().all()
-    assert group(places) == 0
-    page = (places[1] / "group_scans.html").read_text()
+    assert group(directories) == 0
+    page = (directories[1] / "group_scans.html").read_text()
     assert "1,234,567" in page
 
 
-def test_volumes_agree_by_their_bias(places: tuple[Path, Path]) -> None:
-    table = agreement_table(values_of(places[1])).set_index(["series", "unit"])
+def test_agreement_of_volumes_is_their_bias(directories: tuple[Path, Path]) -> None:
+    table = agreement_table(values_of(directories[1])).set_index(["series", "unit"])
     assert table.loc[("bspline", "ml"), "bias"] == pytest.approx(30)
     assert table.loc[("bspline", "ml"), "high_limit"] == pytest.approx(30)
     assert table.loc[("linear", "percent"), "bias"] < -8
 
 
-def test_variability_needs_two_sessions(places: tuple[Path, Path]) -> None:
-    assert variability_table(values_of(places[1])).empty
-    write_scans(places[1], "05", 0.0, "1")
-    write_scans(places[1], "05", 1.0, "2")
-    table = variability_table(values_of(places[1])).set_index("series")
+def test_variability_requires_two_sessions(directories: tuple[Path, Path]) -> None:
+    assert variability_table(values_of(directories[1])).empty
+    write_scans(directories[1], "05", 0.0, "1")
+    write_scans(directories[1], "05", 1.0, "2")
+    table = variability_table(values_of(directories[1])).set_index("series")
     assert table.loc["measured", "n"] == 1
     assert table.loc["measured", "sd_within"] == pytest.approx(5 / math.sqrt(2))
 
 
-def test_the_headline_claims_no_more_than_the_test(places: tuple[Path, Path]) -> None:
-    four = methods_table(values_of(places[1]))
+def test_the_headline_claims_no_more_than_the_test(directories: tuple[Path, Path]) -> None:
+    four = methods_table(values_of(directories[1]))
     assert headline_of(four, 4) == (
         "No difference from interpolation was found in PSNR (4 participants cannot reach p < .05)",
         "open",
     )
     for number in range(5, 10):
-        write_scans(places[1], f"{number:02d}", 0.1 * number)
-    nine = methods_table(values_of(places[1]))
+        write_scans(directories[1], f"{number:02d}", 0.1 * number)
+    nine = methods_table(values_of(directories[1]))
     assert headline_of(nine, 9) == ("attunet exceeds interpolation in PSNR of T1w", "good")
     flipped = nine.assign(difference=-nine["difference"])
     assert headline_of(flipped, 9) == ("attunet is below interpolation in PSNR of T1w", "bad")
 
 
-def test_the_call_writes_tables_and_a_page(
-    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+def test_the_command_writes_tables_and_a_page(
+    directories: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_scans(places[1], "05", 0.0, "1")
-    write_scans(places[1], "05", 1.0, "2")
-    assert group(places, "--protocol", "scanner") == 0
+    write_scans(directories[1], "05", 0.0, "1")
+    write_scans(directories[1], "05", 1.0, "2")
+    assert group(directories, "--protocol", "scanner") == 0
     assert (
         "Combining 6 metrics tables of structural scans from 5 participants"
         in capsys.readouterr().out
     )
     for name in ("metrics", "methods", "protocols", "agreement", "variability", "change"):
-        table = pd.read_csv(places[1] / f"group_scans_{name}.tsv", sep="\t")
-        described = json.loads((places[1] / f"group_scans_{name}_columns.json").read_text())
+        table = pd.read_csv(directories[1] / f"group_scans_{name}.tsv", sep="\t")
+        described = json.loads((directories[1] / f"group_scans_{name}_columns.json").read_text())
         assert len(table)
         assert set(table) == set(described)
-    page = (places[1] / "group_scans.html").read_text()
+    page = (directories[1] / "group_scans.html").read_text()
     for text in ("Accuracy across participants", "protocol B", "limits of agreement", ">session<"):
         assert text in page
-    assert "group_scans.html" in (places[1] / "index.html").read_text()
+    assert "group_scans.html" in (directories[1] / "index.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -225,42 +236,42 @@ def test_the_call_writes_tables_and_a_page(
         (("--participant-label", "09"), "run the participant level with --sr-target anat"),
     ],
 )
-def test_what_cannot_be_combined_is_refused(
-    places: tuple[Path, Path],
+def test_errors_of_input_that_cannot_be_combined(
+    directories: tuple[Path, Path],
     capsys: pytest.CaptureFixture[str],
     options: tuple[str, ...],
     text: str,
 ) -> None:
-    assert group(places, *options, "--sr-target", "anat") == 2
+    assert group(directories, *options, "--sr-target", "anat") == 2
     assert text in capsys.readouterr().err
-    assert not (places[1] / "group_scans.html").exists()
+    assert not (directories[1] / "group_scans.html").exists()
 
 
-def test_other_versions_and_damaged_tables_are_refused(
-    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+def test_mixed_versions_and_damaged_tables_are_rejected(
+    directories: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = write_scans(places[1], "05", 0.0, facts={**MADE_BY, "GeneratedByVersion": "2"})
-    assert group(places) == 2
+    table = write_scans(directories[1], "05", 0.0, facts={**PROVENANCE, "GeneratedByVersion": "2"})
+    assert group(directories) == 2
     assert "different versions" in capsys.readouterr().err
-    other.with_suffix(".json").write_text(json.dumps(MADE_BY))
-    other.write_text("series\tvalue\nx\t1\n")
-    assert group(places) == 2
-    assert other.name in capsys.readouterr().err
+    table.with_suffix(".json").write_text(json.dumps(PROVENANCE))
+    table.write_text("series\tvalue\nx\t1\n")
+    assert group(directories) == 2
+    assert table.name in capsys.readouterr().err
 
 
 def test_the_dry_run_shows_protocols_and_writes_nothing(
-    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    directories: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = sorted(places[1].rglob("*"))
-    assert group(places, "--protocol", "scanner", "--dry-run") == 0
-    shown = capsys.readouterr().out
-    assert "protocols: A (2 tables), B (2 tables)" in shown
-    assert "missing: no metrics table found for sub-05" in shown
-    assert sorted(places[1].rglob("*")) == before
+    before = sorted(directories[1].rglob("*"))
+    assert group(directories, "--protocol", "scanner", "--dry-run") == 0
+    output = capsys.readouterr().out
+    assert "protocols: A (2 tables), B (2 tables)" in output
+    assert "missing: no metrics table found for sub-05" in output
+    assert sorted(directories[1].rglob("*")) == before
 
 
-def test_a_sidecar_key_is_a_protocol(places: tuple[Path, Path]) -> None:
-    bids_dir, out = places
+def test_a_sidecar_key_can_define_protocols(directories: tuple[Path, Path]) -> None:
+    bids_dir, out = directories
     for number in range(1, 5):
         name = f"sub-{number:02d}"
         anat = bids_dir / name / "anat"
@@ -275,24 +286,24 @@ def test_a_sidecar_key_is_a_protocol(places: tuple[Path, Path]) -> None:
         (out / name / "anat" / f"{name}_res-hr_desc-bspline_T1w.json").write_text(
             json.dumps({"Sources": sources})
         )
-    assert group(places, "--protocol", "ManufacturersModelName") == 0
+    assert group(directories, "--protocol", "ManufacturersModelName") == 0
     table = pd.read_csv(out / "group_scans_protocols.tsv", sep="\t")
     assert set(table["protocol"]) == {"M0", "M1"}
 
 
-def test_all_tables_come_from_one_reading(places: tuple[Path, Path]) -> None:
-    tables = tables_of(values_of(places[1]))
+def test_all_tables_are_derived_from_the_same_values(directories: tuple[Path, Path]) -> None:
+    tables = tables_of(values_of(directories[1]))
     assert len(tables.values) == 4 * 11
     assert len(tables.methods) == 3
 
 
 MONTHS = {"01": (0.0, 1.1, 2.9), "02": (0.0, 0.8), "03": (0.0, 3.2), "04": (0.0,)}
-"""Sessions of each participant in months; session labels count from 1."""
+"""Sessions per participant in months; session labels count from 1."""
 VOLUMES = {"01": (100.0, 104.0, 90.0), "02": (200.0, 196.0), "03": (50.0, 55.0), "04": (80.0,)}
 
 
 def write_sessions(bids_dir: Path, out: Path) -> None:
-    """Write high-resolution scans only, of several sessions, and their dates."""
+    """Write sessions with high-resolution scans only, and their dates."""
     for label, months in MONTHS.items():
         lines = []
         for number, (month, volume) in enumerate(zip(months, VOLUMES[label], strict=True), 1):
@@ -301,7 +312,7 @@ def write_sessions(bids_dir: Path, out: Path) -> None:
             path = folder / f"sub-{label}_ses-{number}_desc-anat_metrics.tsv"
             rows = [row("measured", "tissue_volume", volume, region="veins", contrast="all")]
             path.write_text(table_text(rows))
-            path.with_suffix(".json").write_text(json.dumps(MADE_BY))
+            path.with_suffix(".json").write_text(json.dumps(PROVENANCE))
             date = pd.Timestamp("1925-03-01") + pd.Timedelta(days=month * 30.4375)
             lines.append(f"ses-{number}\t{date.isoformat()}\t{month + 100:g}\n")
         (bids_dir / f"sub-{label}").mkdir(parents=True)
@@ -311,22 +322,22 @@ def write_sessions(bids_dir: Path, out: Path) -> None:
 
 
 @pytest.fixture
-def control(tmp_path: Path) -> tuple[Path, Path]:
+def longitudinal(tmp_path: Path) -> tuple[Path, Path]:
     bids_dir, out = tmp_path / "in", tmp_path / "out"
     write_sessions(bids_dir, out)
     return bids_dir, out
 
 
-def change_of(places: tuple[Path, Path]) -> pd.DataFrame:
+def change_of(directories: tuple[Path, Path]) -> pd.DataFrame:
     table = pd.read_csv(
-        places[1] / "group_scans_change.tsv", sep="\t", na_values="n/a", dtype={"time": str}
+        directories[1] / "group_scans_change.tsv", sep="\t", na_values="n/a", dtype={"time": str}
     )
     return table.set_index("time")
 
 
-def test_volumes_change_from_baseline_by_month(control: tuple[Path, Path]) -> None:
-    assert group(control) == 0
-    table = change_of(control)
+def test_volumes_change_from_baseline_by_month(longitudinal: tuple[Path, Path]) -> None:
+    assert group(longitudinal) == 0
+    table = change_of(longitudinal)
     assert list(table.index) == ["0", "1", "3"]
     assert table.loc["0", "n"] == 4
     assert table.loc["0", "median"] == pytest.approx(90)
@@ -338,34 +349,36 @@ def test_volumes_change_from_baseline_by_month(control: tuple[Path, Path]) -> No
     assert table.loc["1", "absolute_median"] == pytest.approx(3)
     assert table.loc["3", "change_median"] == pytest.approx(0, abs=1e-9)
     assert table.loc["3", ["absolute_q1", "absolute_q3"]].tolist() == pytest.approx([10, 10])
-    page = (control[1] / "group_scans.html").read_text()
+    page = (longitudinal[1] / "group_scans.html").read_text()
     assert "Change from baseline" in page
     assert "veins and sinuses" in page
-    assert (control[1] / "group" / "figures" / "group_desc-change.svg").exists()
+    assert (longitudinal[1] / "group" / "figures" / "group_desc-change.svg").exists()
 
 
-def test_a_control_sample_does_not_count_in_the_comparison(places: tuple[Path, Path]) -> None:
-    """Four participants with pairs, one more with two sessions of high-resolution scans only."""
-    out = places[1]
+def test_participants_with_only_high_resolution_scans_are_not_compared(
+    directories: tuple[Path, Path],
+) -> None:
+    """Four participants have pairs, a fifth has two sessions of high-resolution scans."""
+    out = directories[1]
     for session, volume in (("1", 100.0), ("2", 110.0)):
         folder = out / "sub-09" / f"ses-{session}" / "anat"
         folder.mkdir(parents=True)
         path = folder / f"sub-09_ses-{session}_desc-anat_metrics.tsv"
         rows = [row("measured", "tissue_volume", volume, region="gm", contrast="all")]
         path.write_text(table_text(rows))
-        path.with_suffix(".json").write_text(json.dumps(MADE_BY))
-    assert group(places) == 0
+        path.with_suffix(".json").write_text(json.dumps(PROVENANCE))
+    assert group(directories) == 0
     page = (out / "group_scans.html").read_text()
     assert "4 participants cannot reach" in page
     assert "across 4 participants" in page
     methods = pd.read_csv(out / "group_scans_methods.tsv", sep="\t")
     assert set(methods["n"]) == {4}
-    assert change_of(places).loc["2", "change_median"] == pytest.approx(10)
+    assert change_of(directories).loc["2", "change_median"] == pytest.approx(10)
 
 
-def test_dates_of_scans_serve_if_sessions_have_none(control: tuple[Path, Path]) -> None:
+def test_dates_of_scans_replace_missing_dates_of_sessions(longitudinal: tuple[Path, Path]) -> None:
     for label, months in MONTHS.items():
-        folder = control[0] / f"sub-{label}"
+        folder = longitudinal[0] / f"sub-{label}"
         (folder / f"sub-{label}_sessions.tsv").unlink()
         for number, month in enumerate(months, 1):
             date = pd.Timestamp("2020-01-31T23:00:00") + pd.Timedelta(days=month * 30.4375)
@@ -373,34 +386,34 @@ def test_dates_of_scans_serve_if_sessions_have_none(control: tuple[Path, Path]) 
             (folder / f"ses-{number}" / f"sub-{label}_ses-{number}_scans.tsv").write_text(
                 f"filename\tacq_time\nanat/a.nii.gz\t{date.isoformat()}\nanat/b.nii.gz\tn/a\n"
             )
-    assert group(control) == 0
-    assert list(change_of(control).index) == ["0", "1", "3"]
+    assert group(longitudinal) == 0
+    assert list(change_of(longitudinal).index) == ["0", "1", "3"]
 
 
-def test_sessions_without_dates_are_compared_by_label(control: tuple[Path, Path]) -> None:
-    for table in control[0].glob("*/*_sessions.tsv"):
+def test_sessions_without_dates_are_compared_by_label(longitudinal: tuple[Path, Path]) -> None:
+    for table in longitudinal[0].glob("*/*_sessions.tsv"):
         table.unlink()
-    assert group(control) == 0
-    table = change_of(control)
+    assert group(longitudinal) == 0
+    table = change_of(longitudinal)
     assert list(table.index) == ["1", "2", "3"]
     assert table.loc["2", "n_change"] == 3
     # +4, -2, +10 %
     assert table.loc["2", "change_median"] == pytest.approx(4)
-    assert "by their labels" in (control[1] / "group_scans.html").read_text()
+    assert "by their labels" in (longitudinal[1] / "group_scans.html").read_text()
 
 
-def test_a_column_of_months_can_be_named(control: tuple[Path, Path]) -> None:
-    for table in control[0].glob("*/*_sessions.tsv"):
+def test_a_column_of_months_can_be_named(longitudinal: tuple[Path, Path]) -> None:
+    for table in longitudinal[0].glob("*/*_sessions.tsv"):
         lines = table.read_text().splitlines()
         cells = [line.split("\t") for line in lines[1:]]
         table.write_text(
             "session_id\tmonths\n"
             + "".join(f"{name}\t{float(age) - 99:g}\n" for name, _, age in cells)
         )
-    assert group(control, "--months", "months") == 0
-    # months count from the study's baseline, at which nobody was measured
-    assert list(change_of(control).index) == ["1", "2", "4"]
-    assert change_of(control)["change_median"].isna().all()
+    assert group(longitudinal, "--months", "months") == 0
+    # months are counted from the baseline of the study, when no scan was acquired
+    assert list(change_of(longitudinal).index) == ["1", "2", "4"]
+    assert change_of(longitudinal)["change_median"].isna().all()
 
 
 @pytest.mark.parametrize(
@@ -412,15 +425,15 @@ def test_a_column_of_months_can_be_named(control: tuple[Path, Path]) -> None:
         ("session_id\tacq_time\nses-1\t\xff\n", (), "cannot be read"),
     ],
 )
-def test_unreadable_times_are_refused(
-    control: tuple[Path, Path],
+def test_invalid_session_times_are_rejected(
+    longitudinal: tuple[Path, Path],
     capsys: pytest.CaptureFixture[str],
     table: str,
     options: tuple[str, ...],
     text: str,
 ) -> None:
-    for path in control[0].glob("*/*_sessions.tsv"):
+    for path in longitudinal[0].glob("*/*_sessions.tsv"):
         path.write_bytes(table.encode("latin-1"))
-    assert group(control, *options) == 2
+    assert group(longitudinal, *options) == 2
     assert text in capsys.readouterr().err
-    assert not (control[1] / "group_scans.html").exists()
+    assert not (longitudinal[1] / "group_scans.html").exists()

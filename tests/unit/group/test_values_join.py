@@ -1,6 +1,4 @@
-"""Tables joined one after the other: what comes of it is what their cells say, as pandas reads
-them.
-"""
+"""Tables joined one by one, compared with pandas."""
 
 import io
 import math
@@ -20,7 +18,7 @@ from bids_sr.metrics.registry import STATISTICS
 from bids_sr.metrics.rows import MetricRow, read_frame
 
 
-def test_what_is_joined_by_and_by_is_what_is_joined_at_once(tmp_path: Path) -> None:
+def test_tables_joined_one_by_one_equal_tables_concatenated_by_pandas(tmp_path: Path) -> None:
     cohort(tmp_path, 4)
     for run, shift in (("task-tap_run-1", 0.0), ("task-tap_run-2", 0.1), ("task-hum", 0.2)):
         rows = [
@@ -32,17 +30,14 @@ def test_what_is_joined_by_and_by_is_what_is_joined_at_once(tmp_path: Path) -> N
         ]
         write_tables(tmp_path, "09", rows=rows, run=run)
     tables = find_tables(tmp_path)
-    found = group_values.join_tables(tables, stream := io.StringIO())
+    result = group_values.join_tables(tables, stream := io.StringIO())
     (path := tmp_path / "long.tsv").write_text(stream.getvalue())
     long = pd.read_csv(
         path, sep="\t", dtype={"unit": str, "run": str}, keep_default_na=False, na_values=[""]
     )
     assert list(long) == list(group_values.COLUMN_TEXT)
     flat = pd.concat(
-        [
-            read_frame(each.path).assign(participant=each.participant)
-            for each in tables.itertuples()
-        ]
+        [read_frame(row.path).assign(participant=row.participant) for row in tables.itertuples()]
     )
     names = ["participant", "series", "statistic", "contrast", "unit"]
     assert long[names].values.tolist() == flat[names].values.tolist()
@@ -50,27 +45,27 @@ def test_what_is_joined_by_and_by_is_what_is_joined_at_once(tmp_path: Path) -> N
     for name in ("value", "lower", "upper"):
         long[name] = pd.to_numeric(long[name], errors="coerce")
     np.testing.assert_array_equal(long["value"], flat["value"])
-    known = long[[STATISTICS[name].better is not None for name in long["statistic"]]]
-    weight = (1 / (known["upper"] - known["lower"]) ** 2).fillna(1.0)
+    ranked = long[[STATISTICS[name].better is not None for name in long["statistic"]]]
+    weight = (1 / (ranked["upper"] - ranked["lower"]) ** 2).fillna(1.0)
     expected = {
-        key: float((own["weight"] * own["value"]).sum(skipna=False) / own["weight"].sum())
-        for key, own in known.assign(weight=weight).groupby(keys)
+        key: float((group["weight"] * group["value"]).sum(skipna=False) / group["weight"].sum())
+        for key, group in ranked.assign(weight=weight).groupby(keys)
     }
-    assert not found.values[keys[:-1]].duplicated().any()
-    told = found.values.melt(keys[:-1], var_name="participant").dropna()
-    assert set(told[keys].itertuples(index=False, name=None)) == set(expected)
-    for *key, value in told.itertuples(index=False, name=None):
+    assert not result.values[keys[:-1]].duplicated().any()
+    values = result.values.melt(keys[:-1], var_name="participant").dropna()
+    assert set(values[keys].itertuples(index=False, name=None)) == set(expected)
+    for *key, value in values.itertuples(index=False, name=None):
         np.testing.assert_allclose(value if math.isfinite(value) else math.nan, expected[*key])
-    assert found.statistics == tuple(sorted(set(flat["statistic"])))
-    assert set(found.series["series"]) == set(flat["series"])
-    assert found.methods == ("sbl", "srgan")
-    assert found.told.values.tolist() == [
+    assert result.statistics == tuple(sorted(set(flat["statistic"])))
+    assert set(result.series["series"]) == set(flat["series"])
+    assert result.methods == ("sbl", "srgan")
+    assert result.told.values.tolist() == [
         ["hum", "sub-09 task-hum", "sbl", "flag_task_not_done"],
         ["tap", "sub-09 task-tap run-2", "sbl", "flag_task_not_done"],
     ]
 
 
-def test_tables_are_not_held_while_they_are_joined(tmp_path: Path) -> None:
+def test_memory_of_joining_does_not_grow_with_the_size_of_tables(tmp_path: Path) -> None:
     rows = [
         MetricRow(series="sbl", statistic="ev", contrast=f"c{number}", value=number)
         for number in range(200)
@@ -82,17 +77,17 @@ def test_tables_are_not_held_while_they_are_joined(tmp_path: Path) -> None:
     with (tmp_path / "long.tsv").open("w") as stream:
         tracemalloc.start()
         try:
-            found = group_values.join_tables(tables, stream)
-            _, most = tracemalloc.get_traced_memory()
+            result = group_values.join_tables(tables, stream)
+            _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    numbers = group_values.of_people(found.values).to_numpy()
+    numbers = group_values.of_people(result.values).to_numpy()
     assert numbers.tolist() == [[number] * 60 for number in range(200)]
     assert size > 5 * numbers.nbytes
-    assert most < 4 * numbers.nbytes + 400_000
+    assert peak < 4 * numbers.nbytes + 400_000
 
 
-def test_runs_in_which_a_value_is_not_defined_are_left_out(tmp_path: Path) -> None:
+def test_runs_with_an_undefined_value_are_skipped(tmp_path: Path) -> None:
     for run, (value, half) in enumerate(((0.3, 0.1), (math.nan, 0.1), (0.6, 0.2))):
         ends = {"lower": value - half, "upper": value + half}
         write_tables(
@@ -102,43 +97,44 @@ def test_runs_in_which_a_value_is_not_defined_are_left_out(tmp_path: Path) -> No
     assert value == pytest.approx((0.3 * 4 + 0.6) / 5)
 
 
-def test_series_of_other_programs_are_tested_over_participants_beside_their_own_control(
+def test_series_of_other_programs_are_compared_with_their_own_control(
     tmp_path: Path,
 ) -> None:
-    """Against the acquired series, baselines and the acquired one at their resolution; not that of
-    another series.
+    """Compare with baselines and with the acquired series at the resolution of the program.
+
+    The control of another program's series is not used.
     """
     for number in range(7):
-        who, better_by = f"{number:02d}", 0.1 + 0.01 * number
+        label, gain = f"{number:02d}", 0.1 + 0.01 * number
         rows = [
             MetricRow(series="NORDIC", statistic="compared_fwhm", value=2.0),
             MetricRow(series="tedana", statistic="compared_fwhm", value=3.0),
         ]
-        levels = {
+        values = {
             "zerofill": 0.3,
             "NORDICSame": 0.32,
             "tedanaSame": 0.31,
-            "NORDIC": 0.3 + better_by,
+            "NORDIC": 0.3 + gain,
             "tedana": 0.3,
         }
-        about = {
+        keys = {
             "statistic": "ev",
             "band": "within",
             "reference": "otherRun",
             "contrast": "all",
             "region": "brain",
         }
-        rows += [MetricRow(series=name, value=value, **about) for name, value in levels.items()]
-        write_tables(tmp_path, who, rows=rows)
-    found = joined(tmp_path)
-    assert found.methods == ("NORDIC", "tedana")
-    comparisons = compare(found.values, found.methods)
-    of_other_run = {"band": "within", "reference": "otherRun"}
-    assert one(comparisons, "NORDIC", "zerofill", **of_other_run).word == "better"
-    assert one(comparisons, "NORDIC", "NORDICSame", **of_other_run).word == "better"
-    assert one(comparisons, "NORDIC", "NORDICSame", **of_other_run).role == "control"
+        rows += [MetricRow(series=name, value=value, **keys) for name, value in values.items()]
+        write_tables(tmp_path, label, rows=rows)
+    result = joined(tmp_path)
+    assert result.methods == ("NORDIC", "tedana")
+    comparisons = compare(result.values, result.methods)
+    keys_of_other_run = {"band": "within", "reference": "otherRun"}
+    assert one(comparisons, "NORDIC", "zerofill", **keys_of_other_run).word == "better"
+    assert one(comparisons, "NORDIC", "NORDICSame", **keys_of_other_run).word == "better"
+    assert one(comparisons, "NORDIC", "NORDICSame", **keys_of_other_run).role == "control"
     assert not ((comparisons["series"] == "NORDIC") & (comparisons["minus"] == "tedanaSame")).any()
-    told = findings(comparisons, found.methods)
-    assert {each[0].series for each in told} == {"NORDIC", "tedana"}
-    lines = verdict(told, found.methods)
+    method_findings = findings(comparisons, result.methods)
+    assert {finding[0].series for finding in method_findings} == {"NORDIC", "tedana"}
+    lines = verdict(method_findings, result.methods)
     assert any(line.startswith("NORDIC is more accurate than every baseline") for line in lines)

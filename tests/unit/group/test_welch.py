@@ -1,4 +1,4 @@
-"""Welch's analysis of variance against statsmodels, scipy's t-test and the printed formula."""
+"""Welch's analysis of variance compared with statsmodels, scipy and the published formula."""
 
 import math
 
@@ -12,8 +12,8 @@ RNG = np.random.default_rng(3)
 GROUPS = [RNG.normal(m, s, n) for m, s, n in ((0, 1, 5), (1, 3, 8), (0.5, 0.2, 12), (2, 2, 3))]
 
 
-def printed(groups: list[np.ndarray]) -> tuple[float, float, float]:
-    """F, degrees of freedom within and p, from Welch's paper term by term."""
+def published_formula(groups: list[np.ndarray]) -> tuple[float, float, float]:
+    """Return F, degrees of freedom within and p by the formula of Welch's paper."""
     k = len(groups)
     w = [len(g) / stats.tvar(g) for g in groups]
     grand = sum(wi * np.mean(g) for wi, g in zip(w, groups, strict=True)) / sum(w)
@@ -24,29 +24,31 @@ def printed(groups: list[np.ndarray]) -> tuple[float, float, float]:
     return float(f), float(dof), float(stats.f.sf(f, k - 1, dof))
 
 
-def test_it_is_the_printed_formula() -> None:
-    found = welch_anova(GROUPS)
-    assert (found.f, found.dof_within, found.p) == pytest.approx(printed(GROUPS), rel=1e-10)
-    assert found.dof_between == 3
+def test_anova_equals_the_published_formula() -> None:
+    anova = welch_anova(GROUPS)
+    assert (anova.f, anova.dof_within, anova.p) == pytest.approx(
+        published_formula(GROUPS), rel=1e-10
+    )
+    assert anova.dof_between == 3
 
 
-def test_it_is_that_of_statsmodels() -> None:
+def test_anova_equals_statsmodels() -> None:
     from statsmodels.stats.oneway import anova_oneway
 
     expected = anova_oneway(GROUPS, use_var="unequal", welch_correction=True)
-    found = welch_anova(GROUPS)
-    assert found.f == pytest.approx(float(expected.statistic), rel=1e-10)
-    assert found.p == pytest.approx(float(expected.pvalue), rel=1e-10)
+    anova = welch_anova(GROUPS)
+    assert anova.f == pytest.approx(float(expected.statistic), rel=1e-10)
+    assert anova.p == pytest.approx(float(expected.pvalue), rel=1e-10)
 
 
-def test_two_groups_give_welchs_t_test() -> None:
+def test_anova_of_two_groups_equals_welchs_t_test() -> None:
     t = stats.ttest_ind(GROUPS[0], GROUPS[1], equal_var=False)
-    found = welch_anova(GROUPS[:2])
-    assert found.f == pytest.approx(float(t.statistic) ** 2, rel=1e-10)
-    assert found.dof_within == pytest.approx(float(t.df), rel=1e-10)
-    assert found.p == pytest.approx(float(t.pvalue), rel=1e-10)
+    anova = welch_anova(GROUPS[:2])
+    assert anova.f == pytest.approx(float(t.statistic) ** 2, rel=1e-10)
+    assert anova.dof_within == pytest.approx(float(t.df), rel=1e-10)
+    assert anova.p == pytest.approx(float(t.pvalue), rel=1e-10)
 
 
 @pytest.mark.parametrize("groups", [[], [[1, 2]], [[1, 2], [3]], [[1, 2], [3, 3]]])
-def test_it_is_not_defined_for_too_few_values(groups: list[list[float]]) -> None:
+def test_anova_of_too_few_values_is_nan(groups: list[list[float]]) -> None:
     assert math.isnan(welch_anova(groups).p)

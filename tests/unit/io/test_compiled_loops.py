@@ -1,4 +1,4 @@
-"""Where compiled code is kept, and that it computes where nothing can be kept."""
+"""Cache of compiled functions, and computation without a cache."""
 
 import os
 import subprocess
@@ -20,8 +20,9 @@ print(sum(kernels.filter_first.stats.cache_hits.values()))
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """Folder of a program that has the first two of the compiled functions, as all would take
-    seconds each time.
+    """Return a folder with a package that contains the first two compiled functions.
+
+    Compiling all of them takes seconds per call.
     """
     kernels = Path("spatial/spline_kernels.py")
     folder = tmp_path / "installed"
@@ -42,51 +43,58 @@ def installed(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(tmp_path: Path, installed: Path):
-    """Start a process that computes, with variables; it prints whether the code was there."""
-    plain = {
+    """Return a function that starts a computation with environment variables.
+
+    The process prints whether it used cached code.
+    """
+    environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("NUMBA", "XDG"))
     }
 
-    def begin(**variables: str) -> subprocess.Popen[str]:
-        env = plain | {"PYTHONPATH": str(installed), "HOME": str(tmp_path / "home")} | variables
+    def start_process(**variables: str) -> subprocess.Popen[str]:
+        env = (
+            environment
+            | {"PYTHONPATH": str(installed), "HOME": str(tmp_path / "home")}
+            | variables
+        )
         command = [sys.executable, "-c", RUN]
         return subprocess.Popen(command, env=env, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
 
-    return begin
+    return start_process
 
 
 def _hits(process: subprocess.Popen[str]) -> str:
-    said = process.communicate(timeout=120)[0].strip()
+    output = process.communicate(timeout=120)[0].strip()
     assert process.returncode == 0
-    return said
+    return output
 
 
-def _kept(folder: Path) -> list[Path]:
+def _cached_files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.suffix in (".nbi", ".nbc")]
 
 
-def test_it_is_kept_by_processor_for_processes_that_follow_and_damage_is_no_obstacle(
+def test_code_is_cached_per_cpu_type_and_damaged_caches_are_replaced(
     start, tmp_path: Path
 ) -> None:
-    together = [start() for _ in range(2)]
-    assert {_hits(one) for one in together} <= {"0", "1"}
-    (processor,) = (tmp_path / "home" / ".cache" / "bids-sr").iterdir()
-    assert _kept(processor)
+    processes = [start() for _ in range(2)]
+    assert {_hits(process) for process in processes} <= {"0", "1"}
+    (cache_of_cpu,) = (tmp_path / "home" / ".cache" / "bids-sr").iterdir()
+    assert _cached_files(cache_of_cpu)
     assert _hits(start()) == "1"
-    for path in _kept(processor):
+    for path in _cached_files(cache_of_cpu):
         path.write_bytes(path.read_bytes()[:40])
     assert _hits(start()) == "0"
 
 
 @pytest.mark.parametrize("name", ["NUMBA_CACHE_DIR", "XDG_CACHE_HOME"])
-def test_the_user_says_where(start, tmp_path: Path, name: str) -> None:
+def test_environment_variables_set_the_cache_directory(start, tmp_path: Path, name: str) -> None:
     _hits(start(**{name: str(tmp_path / "chosen")}))
-    assert _kept(tmp_path / "chosen")
+    assert _cached_files(tmp_path / "chosen")
     assert not (tmp_path / "home").exists()
 
 
-def test_where_nothing_can_be_kept_it_computes(start, installed: Path) -> None:
-    """Neither at home nor, as in an image that is read-only, beside the code."""
-    (installed / "bids_sr" / "spatial" / "__pycache__").write_text("no folder")  # whoever runs it
+def test_results_are_computed_without_a_writable_cache(start, installed: Path) -> None:
+    """Neither home nor the package folder is writable, as in a read-only container image."""
+    (installed / "bids_sr" / "spatial" / "__pycache__").write_text("no folder")  # also for root
     environment = {"HOME": "/dev/null", "TMPDIR": "/dev/null", "PYTHONDONTWRITEBYTECODE": "1"}
     assert _hits(start(**environment)) == "0"

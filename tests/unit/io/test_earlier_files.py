@@ -1,4 +1,4 @@
-"""Files that an earlier call left of a run are moved, and no others."""
+"""Files of a run that are left from an earlier call are moved; no other files are."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ OTHERS = (
 )
 
 
-def written(root: Path, names: tuple[str, ...]) -> None:
+def write_files(root: Path, names: tuple[str, ...]) -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
@@ -59,36 +59,39 @@ def files(root: Path) -> set[str]:
         ("participants.tsv", ""),
     ],
 )
-def test_names_begin_with_the_run_that_they_are_of(name: str, scope: str) -> None:
+def test_the_scope_of_a_file_is_its_run_or_session(name: str, scope: str) -> None:
     assert scope_of(name) == scope
 
 
-@pytest.mark.parametrize("place", ["out", "sub-01/out"])
-def test_files_of_the_run_that_were_not_made_now_are_moved(tmp_path: Path, place: str) -> None:
-    out, work = tmp_path / place, tmp_path / "work"
+@pytest.mark.parametrize("directory", ["out", "sub-01/out"])
+def test_files_of_the_run_from_earlier_calls_are_moved(tmp_path: Path, directory: str) -> None:
+    out, work = tmp_path / directory, tmp_path / "work"
     raw = (f"sub-01/func/{RUN}_bold.nii.gz",)
-    written(tmp_path, raw)
-    written(out, (*NEW, *SIDECARS, *OLD, *OLD_SIDECARS, *OTHERS))
-    drawn = (f"sub-01/figures/{RUN}_desc-carpet.svg",)
-    gone = (f"sub-01/figures/{RUN}_desc-truth.svg", f"sub-01/figures/{RUN}_desc-truth.svg.json")
-    written(work, (*drawn, *gone))
-    stored = {out / name for name in NEW} | {work / drawn[0]}
-    found = set_aside(out, work, stored)
-    assert {run: set(names) for run, names in found.items()} == {
+    write_files(tmp_path, raw)
+    write_files(out, (*NEW, *SIDECARS, *OLD, *OLD_SIDECARS, *OTHERS))
+    current_figures = (f"sub-01/figures/{RUN}_desc-carpet.svg",)
+    old_figures = (
+        f"sub-01/figures/{RUN}_desc-truth.svg",
+        f"sub-01/figures/{RUN}_desc-truth.svg.json",
+    )
+    write_files(work, (*current_figures, *old_figures))
+    stored = {out / name for name in NEW} | {work / current_figures[0]}
+    set_aside_names = set_aside(out, work, stored)
+    assert {run: set(names) for run, names in set_aside_names.items()} == {
         RUN: {Path(name).name for name in OLD}
     }
-    moved = {str(EARLIER / name) for name in (*OLD, *OLD_SIDECARS)}
-    assert files(out) == {*NEW, *SIDECARS, *OTHERS} | moved
+    earlier_files = {str(EARLIER / name) for name in (*OLD, *OLD_SIDECARS)}
+    assert files(out) == {*NEW, *SIDECARS, *OTHERS} | earlier_files
     assert all((out / EARLIER / name).read_text() == name for name in OLD)
-    assert files(work) == set(drawn)
+    assert files(work) == set(current_figures)
     assert (tmp_path / raw[0]).exists()
     assert set_aside(out, work, stored) == {}
 
 
-def test_the_archive_of_the_figures_stays_unless_figures_lie_beside_it(tmp_path: Path) -> None:
+def test_the_archive_of_figures_is_kept_unless_figures_are_in_the_output(tmp_path: Path) -> None:
     out, name = tmp_path / "out", "sub-01/figures/sub-01_figures.zip"
-    made = ("sub-01/anat/sub-01_desc-preproc_T1w.nii.gz",)
-    written(out, (name, *made))
-    stored = {out / each for each in made}
+    outputs = ("sub-01/anat/sub-01_desc-preproc_T1w.nii.gz",)
+    write_files(out, (name, *outputs))
+    stored = {out / output for output in outputs}
     assert set_aside(out, tmp_path / "work", stored) == {}
     assert set_aside(out, out, stored) == {"sub-01": ["sub-01_figures.zip"]}

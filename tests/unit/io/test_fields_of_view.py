@@ -1,22 +1,22 @@
-"""Why an image does not lie on the grids of its run."""
+"""Reasons why an image does not match the grids of its run."""
 
 import numpy as np
 import pytest
 
 from bids_sr.io.fields_of_view import misfits
 
-OWN, FACTOR, TR = (32, 32, 10, 60), (2.0, 2.0, 1.0), 2.0
+RUN_SHAPE, FACTOR, TR = (32, 32, 10, 60), (2.0, 2.0, 1.0), 2.0
 
 
 def affine(voxel: float, shift: float = 0.0) -> np.ndarray:
-    """Voxel to RAS mm of a grid with the field of view of the run: edges at 0 mm."""
+    """Return the voxel to RAS mm affine of a grid with the run's field of view, edges at 0 mm."""
     grid = np.diag([voxel, voxel, 3.0, 1.0])
     grid[:3, 3] = voxel / 2 + shift, voxel / 2, 1.5
     return grid
 
 
 @pytest.mark.parametrize(
-    ("shape", "voxel", "shift", "tr", "finest", "said"),
+    ("shape", "voxel", "shift", "tr", "finest", "messages"),
     [
         ((32, 32, 10, 60), 3.0, 0.0, 2.0, False, []),
         ((48, 48, 10, 60), 2.0, 0.0, 2.0, False, []),
@@ -58,10 +58,17 @@ def affine(voxel: float, shift: float = 0.0) -> np.ndarray:
         ),
     ],
 )
-def test_times_matrix_and_edges_are_held_against_the_run(
-    shape: tuple[int, ...], voxel: float, shift: float, tr: float, finest: bool, said: list[str]
+def test_volumes_matrix_and_edges_are_compared_with_the_run(
+    shape: tuple[int, ...],
+    voxel: float,
+    shift: float,
+    tr: float,
+    finest: bool,
+    messages: list[str],
 ) -> None:
-    own = affine(3.0)
-    found = misfits(shape, affine(voxel, shift), tr, OWN, own, TR, FACTOR, finest=finest)
-    assert len(found) == len(said)
-    assert all(part in reason for part, (reason, _) in zip(said, found, strict=True))
+    run_affine = affine(3.0)
+    reasons = misfits(
+        shape, affine(voxel, shift), tr, RUN_SHAPE, run_affine, TR, FACTOR, finest=finest
+    )
+    assert len(reasons) == len(messages)
+    assert all(part in reason for part, (reason, _) in zip(messages, reasons, strict=True))

@@ -1,4 +1,4 @@
-"""Series files: exact round trips, scaling, headers, damage, whole files or none."""
+"""NIfTI series: exact round trips, scaling, headers, damaged files, atomic writes."""
 
 import gzip
 import struct
@@ -45,20 +45,20 @@ def test_float32_round_trip_is_exact(tmp_path: Path, name: str) -> None:
         assert reader.shape == data.shape
         np.testing.assert_array_equal(np.stack(list(reader.volumes()), -1), data)
         np.testing.assert_array_equal(reader.volume(5), data[..., 5])
-        # backwards, also in a compressed file
+        # volumes in reverse order, also in a compressed file
         np.testing.assert_array_equal(reader.volume(1), data[..., 1])
         np.testing.assert_array_equal(reader.volume(-1), data[..., -1])
         np.testing.assert_allclose(reader.affine, AFFINE, atol=1e-6)
         assert reader.tr == pytest.approx(0.5)
         assert reader.volume(0).flags.f_contiguous
-    again = nib.load(path)
-    np.testing.assert_array_equal(np.asarray(again.dataobj), data)
-    assert again.header.get_xyzt_units() == ("mm", "sec")
-    assert (int(again.header["qform_code"]), int(again.header["sform_code"])) == (1, 1)
-    assert again.header.get_zooms()[3] == pytest.approx(0.5)
+    image = nib.load(path)
+    np.testing.assert_array_equal(np.asarray(image.dataobj), data)
+    assert image.header.get_xyzt_units() == ("mm", "sec")
+    assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (1, 1)
+    assert image.header.get_zooms()[3] == pytest.approx(0.5)
 
 
-def test_volumes_from_the_middle_and_slabs(tmp_path: Path) -> None:
+def test_a_range_of_volumes_and_a_slab_are_read(tmp_path: Path) -> None:
     data = _data()
     with SeriesReader(_write(tmp_path / "a.nii", data)) as reader:
         np.testing.assert_array_equal(np.stack(list(reader.volumes(2, 5)), -1), data[..., 2:5])
@@ -69,7 +69,9 @@ def test_volumes_from_the_middle_and_slabs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
-def test_scaled_integers_of_either_byte_order(tmp_path: Path, order: str, name: str) -> None:
+def test_scaled_integers_of_both_byte_orders_are_read(
+    tmp_path: Path, order: str, name: str
+) -> None:
     raw = np.random.default_rng(0).integers(-500, 4000, (4, 5, 3, 6)).astype(np.int16)
     header = nib.Nifti1Header(endianness=order)
     header.set_data_dtype(np.dtype(np.int16).newbyteorder(order))
@@ -85,7 +87,7 @@ def test_scaled_integers_of_either_byte_order(tmp_path: Path, order: str, name: 
         )
 
 
-def test_milliseconds_become_seconds(tmp_path: Path) -> None:
+def test_tr_in_milliseconds_is_converted_to_seconds(tmp_path: Path) -> None:
     image = nib.Nifti1Image(np.zeros((2, 2, 2, 3), np.float32), np.eye(4))
     image.header.set_xyzt_units("mm", "msec")
     image.header.set_zooms((1, 1, 1, 2000))
@@ -107,7 +109,7 @@ def test_header_codes_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
-def test_truncated_file_is_named(tmp_path: Path, name: str) -> None:
+def test_error_of_a_truncated_file_names_the_file(tmp_path: Path, name: str) -> None:
     path = _write(tmp_path / name, _data((16, 16, 8, 7)))
     blob = path.read_bytes()
     path.write_bytes(blob[: len(blob) * 2 // 3])
@@ -118,7 +120,7 @@ def test_truncated_file_is_named(tmp_path: Path, name: str) -> None:
         list(reader.volumes())
 
 
-def test_what_is_no_image_is_named(tmp_path: Path) -> None:
+def test_error_of_an_unreadable_image_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.nii.gz").write_bytes(b"no image at all")
     with pytest.raises(ImageError, match=r"a\.nii\.gz: the file is not a readable NIfTI"):
         SeriesReader(tmp_path / "a.nii.gz")
@@ -126,7 +128,7 @@ def test_what_is_no_image_is_named(tmp_path: Path) -> None:
         SeriesReader(tmp_path / "b.nii")
 
 
-def test_nan_is_refused_unless_allowed(tmp_path: Path) -> None:
+def test_nan_is_rejected_unless_allowed(tmp_path: Path) -> None:
     data = _data()
     data[1, 1, 1, 3] = np.nan
     path = _write(tmp_path / "a.nii", data)
@@ -139,19 +141,19 @@ def test_nan_is_refused_unless_allowed(tmp_path: Path) -> None:
         np.testing.assert_array_equal(reader.volume(3), data[..., 3])
 
 
-def test_incomplete_series_leaves_nothing(tmp_path: Path) -> None:
+def test_an_incomplete_series_leaves_no_file(tmp_path: Path) -> None:
     writer = SeriesWriter(tmp_path / "a.nii.gz", (2, 2, 2, 3), AFFINE, 1.0)
     writer.append(np.zeros((2, 2, 2)))
     assert not (tmp_path / "a.nii.gz").exists()
     with pytest.raises(ImageError, match="1 of 3"):
         writer.close()
-    other = SeriesWriter(tmp_path / "b.nii", (2, 2, 2, 3), AFFINE, 1.0)
-    with pytest.raises(ZeroDivisionError), other:
-        other.append(np.zeros((2, 2, 2)) + 1 // 0)
+    failing_writer = SeriesWriter(tmp_path / "b.nii", (2, 2, 2, 3), AFFINE, 1.0)
+    with pytest.raises(ZeroDivisionError), failing_writer:
+        failing_writer.append(np.zeros((2, 2, 2)) + 1 // 0)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wrong_shapes_and_surplus_are_refused(tmp_path: Path) -> None:
+def test_wrong_shapes_and_surplus_volumes_are_rejected(tmp_path: Path) -> None:
     with (
         pytest.raises(ImageError, match="shape"),
         SeriesWriter(tmp_path / "a.nii", (2, 2, 2, 1), AFFINE, 1.0) as writer,
@@ -165,7 +167,7 @@ def test_wrong_shapes_and_surplus_are_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_slabs_make_the_same_file_as_volumes(tmp_path: Path) -> None:
+def test_writing_slabs_and_writing_volumes_yield_the_same_file(tmp_path: Path) -> None:
     data = _data()
     _write(tmp_path / "a.nii", data)
     with SeriesWriter(tmp_path / "b.nii", data.shape, AFFINE, 0.5) as writer:
@@ -175,7 +177,7 @@ def test_slabs_make_the_same_file_as_volumes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int16"])
-def test_compressed_copy(tmp_path: Path, dtype: str) -> None:
+def test_compressed_copies_are_reproducible_and_accurate(tmp_path: Path, dtype: str) -> None:
     data = _data()
     source = _write(tmp_path / "a.nii", data)
     for name in ("b.nii.gz", "c.nii.gz"):
@@ -183,7 +185,7 @@ def test_compressed_copy(tmp_path: Path, dtype: str) -> None:
     blob = (tmp_path / "b.nii.gz").read_bytes()
     assert blob == (tmp_path / "c.nii.gz").read_bytes()
     assert blob[3] == 0  # gzip flags: no file name
-    assert blob[4:8] == bytes(4)  # no time
+    assert blob[4:8] == bytes(4)  # no time stamp
     image = nib.load(tmp_path / "b.nii.gz")
     assert image.get_data_dtype() == np.dtype(dtype)
     assert image.header.endianness == "<"
@@ -205,10 +207,10 @@ def test_constant_series_survives_as_int16(tmp_path: Path, value: float) -> None
     shift=st.sampled_from([0.0, 0.0, 5e4, -3e3]),
 )
 @settings(max_examples=200, deadline=None)
-def test_what_is_zero_is_zero_as_int16_too(
+def test_zeros_stay_exactly_zero_in_int16(
     tmp_path_factory, low: float, high: float, shift: float
 ) -> None:
-    """In single and in double precision; all else is off by a 120,000th of the range at most."""
+    """Zeros are exact in single and double precision; errors stay below range / 120,000."""
     rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("zero")
     data = np.append(rng.uniform(low, high, 30) + shift, [0, low + shift, high + shift]).astype(
         np.float32
@@ -218,12 +220,12 @@ def test_what_is_zero_is_zero_as_int16_too(
         _write(folder / "a.nii", data.reshape(3, 11, 1, 1)), folder / "b.nii.gz", dtype="int16"
     )
     image = nib.load(folder / "b.nii.gz")
-    for found in (image.get_fdata(dtype=np.float32), image.get_fdata()):
-        assert (found[data.reshape(found.shape) == 0] == 0).all()
-        assert np.abs(found.ravel() - data).max() <= np.ptp(data) / 120000
+    for values in (image.get_fdata(dtype=np.float32), image.get_fdata()):
+        assert (values[data.reshape(values.shape) == 0] == 0).all()
+        assert np.abs(values.ravel() - data).max() <= np.ptp(data) / 120000
 
 
-def test_types_of_single_images(tmp_path: Path) -> None:
+def test_data_types_of_single_images(tmp_path: Path) -> None:
     mask = _data()[..., 0] > 300
     save_image(mask, AFFINE, tmp_path / "m.nii.gz")
     assert nib.load(tmp_path / "m.nii.gz").get_data_dtype() == np.uint8
@@ -235,27 +237,27 @@ def test_types_of_single_images(tmp_path: Path) -> None:
     assert not (tmp_path / "u.nii").exists()
 
 
-def test_an_image_in_the_folder_of_a_step_takes_no_disk_for_zeros_around_the_brain(tmp_path):
+def test_uncompressed_images_are_sparse_files_with_zeros_as_holes(tmp_path):
     data = np.zeros((64, 64, 48), dtype=np.float32)
     data[20:30, 20:30, 40:] = 1.5
     save_image(data, np.eye(4), path := tmp_path / "map.nii")
-    told = path.stat()
-    assert told.st_size == 352 + data.nbytes
-    assert 512 * told.st_blocks < told.st_size / 4
+    status = path.stat()
+    assert status.st_size == 352 + data.nbytes
+    assert 512 * status.st_blocks < status.st_size / 4
     np.testing.assert_array_equal(load_image(path)[0], data)
     save_image(np.zeros_like(data), np.eye(4), path)
-    assert path.stat().st_size == 352 + data.nbytes, "also where its end is zero"
+    assert path.stat().st_size == 352 + data.nbytes, "also if the file ends with zeros"
     assert not load_image(path)[0].any()
 
 
 @pytest.mark.parametrize("by_slab", [False, True])
-def test_a_large_series_takes_half_of_the_bytes_and_errs_by_a_thousandth_of_its_change(
-    tmp_path, monkeypatch, by_slab
-):
+def test_large_series_are_stored_in_half_precision_of_changes(tmp_path, monkeypatch, by_slab):
     rng = np.random.default_rng(0)
     image = 1000 + 200 * rng.random((12, 10, 6, 1))
     values = (image + 9 * rng.standard_normal((12, 10, 6, 40))).astype(np.float32)
-    assert step_of(values.shape, values[..., 0]) == 0, "a small one is kept as it is"
+    assert step_of(values.shape, values[..., 0]) == 0, (
+        "small series are stored in single precision"
+    )
     monkeypatch.setattr(nifti, "LARGE", 1000)
     step = step_of(values.shape, values[..., 0])
     assert 0 < step <= 2**-10 * values[..., 0].max()
@@ -269,30 +271,28 @@ def test_a_large_series_takes_half_of_the_bytes_and_errs_by_a_thousandth_of_its_
     assert path.stat().st_size == 352 + values[..., 0].size * (4 + 2 * 40)
     with SeriesReader(path) as reader:
         assert not reader.plain
-        found = np.stack(list(reader.volumes()), axis=-1)
-        np.testing.assert_array_equal(reader.slab(2, 5), found[:, :, 2:5])
-        np.testing.assert_array_equal(reader.volume(-1), found[..., -1])
-    np.testing.assert_array_equal(found[..., 0], values[..., 0])
+        stored = np.stack(list(reader.volumes()), axis=-1)
+        np.testing.assert_array_equal(reader.slab(2, 5), stored[:, :, 2:5])
+        np.testing.assert_array_equal(reader.volume(-1), stored[..., -1])
+    np.testing.assert_array_equal(stored[..., 0], values[..., 0])
     change = np.abs(values - values[..., :1])
-    assert (np.abs(found - values) <= 1e-3 * change + 2e-4).all()
+    assert (np.abs(stored - values) <= 1e-3 * change + 2e-4).all()
     copy_series(path, tmp_path / "plain.nii")
-    np.testing.assert_array_equal(nib.load(tmp_path / "plain.nii").get_fdata(), found)
-    with SeriesReader(path) as reader, SeriesReader(tmp_path / "plain.nii") as plain:
-        (lowest, highest), (low, high) = reader.extent(), plain.extent()
-    assert (low, high) == (0, found.max())
+    np.testing.assert_array_equal(nib.load(tmp_path / "plain.nii").get_fdata(), stored)
+    with SeriesReader(path) as reader, SeriesReader(tmp_path / "plain.nii") as copy:
+        (lowest, highest), (low, high) = reader.extent(), copy.extent()
+    assert (low, high) == (0, stored.max())
     assert -2 < lowest <= low < high <= highest < 1.002 * high
     compress_series(path, tmp_path / "packed.nii.gz", dtype="int16")
     packed = nib.load(tmp_path / "packed.nii.gz").get_fdata()
-    assert np.abs(packed - found).max() <= 0.51 * 1.01 * high / 2**16
+    assert np.abs(packed - stored).max() <= 0.51 * 1.01 * high / 2**16
 
 
 @pytest.mark.parametrize(
-    ("stored", "slope", "kept"),
+    ("stored", "slope", "dtype_of_copy"),
     [("int16", 1.0, "<i2"), ("int16", 0.5, "<f4"), ("int32", 1.0, "<f4")],
 )
-def test_an_unpacked_copy_has_the_values_and_short_integers_stay_short(
-    tmp_path, stored, slope, kept
-):
+def test_an_uncompressed_copy_keeps_values_and_int16(tmp_path, stored, slope, dtype_of_copy):
     values = np.random.default_rng(0).integers(-400, 400, (5, 4, 3, 6)).astype(np.float32) * slope
     path, copy = tmp_path / "stored.nii.gz", tmp_path / "plain.nii"
     with SeriesWriter(path, values.shape, np.eye(4), 2.0, dtype=stored, slope=slope) as writer:
@@ -300,16 +300,16 @@ def test_an_unpacked_copy_has_the_values_and_short_integers_stay_short(
             writer.append(values[..., t])
     copy_series(path, copy)
     with SeriesReader(copy) as reader:
-        assert reader.dtype == kept
+        assert reader.dtype == dtype_of_copy
         np.testing.assert_array_equal(np.stack(list(reader.volumes()), axis=-1), values)
         np.testing.assert_array_equal(reader.slab(0, 3), values)
 
 
-def test_half_precision_has_the_bits_of_numpy():
-    """Of all magnitudes, in more than one strip, in either order of axes."""
+def test_half_precision_equals_numpy_bitwise():
+    """Values of all magnitudes, several strips, both memory orders."""
     rng = np.random.default_rng(0)
     shape = (50, 40, 33)
-    size = 2.0 ** rng.uniform(-30, 15.9, shape)  # subnormal numbers and 0, too
+    size = 2.0 ** rng.uniform(-30, 15.9, shape)  # includes subnormal numbers and 0
     change = (size * rng.choice([-1, 1], shape)).astype(np.float32)
     change[0, 0, :4] = 65519.99, -65519.99, 2.0**-25, 0.0  # at the limit, and at a tie
     first, step = rng.integers(0, 900, shape).astype(np.float32), 0.25
@@ -320,20 +320,20 @@ def test_half_precision_has_the_bits_of_numpy():
         stored = in_half(values, first, step, Path("series.nii"))
         assert stored.flags.f_contiguous
         np.testing.assert_array_equal(stored.view(np.uint16), expected.view(np.uint16))
-    found = from_half(stored.ravel(order="F"), first.ravel(order="F"), step)
-    known = expected.astype(np.float32) * np.float32(step) + first
-    np.testing.assert_array_equal(found, known.ravel(order="F"))
+    decoded = from_half(stored.ravel(order="F"), first.ravel(order="F"), step)
+    expected_values = expected.astype(np.float32) * np.float32(step) + first
+    np.testing.assert_array_equal(decoded, expected_values.ravel(order="F"))
 
 
 @pytest.mark.parametrize("value", [65520.0, -65520.0, np.nan, np.inf])
-def test_only_finite_halves_are_stored(value):
+def test_values_outside_the_range_of_half_precision_are_rejected(value):
     values = np.zeros((3, 1, 1), np.float32)
     values[1] = value
     with pytest.raises(ImageError, match=r"series\.nii.*half precision"):
         in_half(values, np.zeros_like(values), 1.0, Path("series.nii"))
 
 
-def test_a_change_that_half_precision_does_not_hold_is_refused(tmp_path):
+def test_writing_changes_outside_the_range_of_half_precision_fails(tmp_path):
     writer = SeriesWriter(tmp_path / "series.nii", (2, 2, 2, 2), np.eye(4), 1.0, step=0.5)
     writer.append(np.ones((2, 2, 2)))
     with pytest.raises(ImageError, match="exceed the range of half precision"):
@@ -342,7 +342,7 @@ def test_a_change_that_half_precision_does_not_hold_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_of_differences_that_ends_early_is_refused(tmp_path):
+def test_a_truncated_half_precision_series_is_rejected(tmp_path):
     path = tmp_path / "series.nii"
     with SeriesWriter(path, (2, 2, 2, 3), np.eye(4), 1.0, step=0.5) as writer:
         for k in range(3):
@@ -353,43 +353,45 @@ def test_a_file_of_differences_that_ends_early_is_refused(tmp_path):
 
 
 def _bytes_read() -> int:
-    """Return the bytes that this process has asked of files (`rchar`)."""
+    """Return the number of bytes that this process has read from files (`rchar`)."""
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
 @pytest.mark.parametrize("step", [0.0, 0.25])
-def test_of_a_slab_only_its_rows_and_volumes_are_read(tmp_path: Path, step: float) -> None:
+def test_reading_rows_of_a_slab_reads_only_these_rows_and_volumes(
+    tmp_path: Path, step: float
+) -> None:
     data = _data((40, 50, 3, 60))
     with SeriesReader(_write(tmp_path / "a.nii", data, step=step)) as reader:
-        whole = reader.slab(1, 2)
+        slab = reader.slab(1, 2)
         before = _bytes_read()
         part = reader.slab(1, 2, rows=slice(10, 20), volumes=slice(30, None))
-        asked = _bytes_read() - before
-        np.testing.assert_array_equal(part, whole[:, 10:20, :, 30:])
+        n_read = _bytes_read() - before
+        np.testing.assert_array_equal(part, slab[:, 10:20, :, 30:])
         item = 2 if step else 4
-        # a buffer of 4 kB is filled for each volume at most, and the first volume is read, too
-        assert asked < 30 * (40 * 10 * item + 4096) + 40 * 10 * 4 + 8192
-        assert asked < 0.5 * 40 * 50 * 60 * item + 30 * 4096
+        # plus a buffer of up to 4 kB per volume, and the first volume
+        assert n_read < 30 * (40 * 10 * item + 4096) + 40 * 10 * 4 + 8192
+        assert n_read < 0.5 * 40 * 50 * 60 * item + 30 * 4096
         assert reader.slab(0, 3, volumes=slice(0, 2)).shape == (40, 50, 3, 2)
         with pytest.raises(IndexError, match=r"rows 10\.\.20 of 2 slices"):
             reader.slab(0, 2, rows=slice(10, 20))
 
 
 @pytest.mark.parametrize("name", ["map.nii", "map.nii.gz"])
-def test_zeros_around_a_map_are_not_read(tmp_path: Path, name: str) -> None:
+def test_holes_of_sparse_maps_are_not_read(tmp_path: Path, name: str) -> None:
     data = np.zeros((64, 64, 40), np.float32)
     data[10:50, 20:40, 5:15] = np.random.default_rng(0).normal(size=(40, 20, 10))
     data[3, 3, 39] = 7.0  # in the last slice, after a hole
     save_image(data, AFFINE, tmp_path / name)
     before = _bytes_read()
     loaded, affine = load_image(tmp_path / name)
-    asked = _bytes_read() - before
+    n_read = _bytes_read() - before
     np.testing.assert_array_equal(loaded, data)
     np.testing.assert_allclose(affine, AFFINE, atol=1e-6)
-    assert asked < 0.4 * data.nbytes
+    assert n_read < 0.4 * data.nbytes
 
 
-def test_a_map_without_zeros_and_one_of_zeros_are_read_as_they_are(tmp_path: Path) -> None:
+def test_maps_without_zeros_and_maps_of_zeros_are_read_exactly(tmp_path: Path) -> None:
     for number, data in enumerate([_data((30, 30, 20)), np.zeros((64, 64, 20), np.float32)]):
         save_image(data, AFFINE, path := tmp_path / f"{number}.nii")
         np.testing.assert_array_equal(load_image(path)[0], data)
@@ -397,7 +399,7 @@ def test_a_map_without_zeros_and_one_of_zeros_are_read_as_they_are(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("name", "step"), [("a.nii", 0.0), ("a.nii", 0.25), ("a.nii.gz", 0.0)])
-def test_time_series_of_a_few_voxels_are_read_alone(
+def test_reading_time_series_of_a_few_voxels_reads_only_these_voxels(
     tmp_path: Path, name: str, step: float
 ) -> None:
     data = _data((30, 20, 10, 40))
@@ -405,8 +407,8 @@ def test_time_series_of_a_few_voxels_are_read_alone(
         volumes = np.stack(list(reader.volumes()), axis=-1)
         voxels = np.array([[0, 0, 0], [29, 19, 9], [3, 7, 2]])
         before = _bytes_read()
-        found = reader.time_series(voxels)
-        asked = _bytes_read() - before
-    np.testing.assert_array_equal(found, volumes[tuple(voxels.T)])
-    assert asked < 4000 or name.endswith("gz")  # 3 voxels in 40 volumes, of 960 kB
+        time_series = reader.time_series(voxels)
+        n_read = _bytes_read() - before
+    np.testing.assert_array_equal(time_series, volumes[tuple(voxels.T)])
+    assert n_read < 4000 or name.endswith("gz")  # 3 voxels in 40 volumes; the file has 960 kB
     assert reader.time_series(voxels[:0]).shape == (0, 40)

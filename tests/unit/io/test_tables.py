@@ -1,4 +1,4 @@
-"""One reader of tab-separated tables: rows are lines, lone quotation marks are text."""
+"""Reader of tab-separated tables: rows are lines, single quotation marks are text."""
 
 from pathlib import Path
 
@@ -12,17 +12,17 @@ from bids_sr.io.tables import MalformedTable, join_line, read_frame, read_rows, 
 CELLS = st.text(st.characters(exclude_characters="\n\r", codec="utf-8"), max_size=6)
 
 
-def written(folder: Path, text: str) -> Path:
+def write_table(folder: Path, text: str) -> Path:
     path = folder / "table.tsv"
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def test_a_lone_quotation_mark_is_text_and_swallows_no_row(tmp_path: Path) -> None:
+def test_a_single_quotation_mark_is_text_and_does_not_join_rows(tmp_path: Path) -> None:
     lines = [f"{k}\t2\t{'little' if k % 2 else 'thumb'}\tyes" for k in range(20)]
     lines[4] = '4\t2\tthumb\t"no'
     lines[13] = '13\t2\tlittle\t"maybe'
-    path = written(tmp_path, "\n".join(["onset\tduration\ttrial_type\tsaid", *lines]) + "\n")
+    path = write_table(tmp_path, "\n".join(["onset\tduration\ttrial_type\tsaid", *lines]) + "\n")
     columns, rows = read_rows(path)
     assert columns == ["onset", "duration", "trial_type", "said"]
     assert [row["onset"] for _, row in rows] == [str(k) for k in range(20)]
@@ -30,8 +30,8 @@ def test_a_lone_quotation_mark_is_text_and_swallows_no_row(tmp_path: Path) -> No
     assert read_frame(path)["onset"].tolist() == list(range(20))
 
 
-def test_a_table_that_r_quoted_is_read_without_the_marks(tmp_path: Path) -> None:
-    path = written(
+def test_quoted_tables_as_written_by_r_are_unquoted(tmp_path: Path) -> None:
+    path = write_table(
         tmp_path, '"onset"\t"trial_type"\n1.5\t"left ""hand"""\r\n3\t"a\tb"\n\n4\tn/a\n'
     )
     _, rows = read_rows(path)
@@ -41,16 +41,16 @@ def test_a_table_that_r_quoted_is_read_without_the_marks(tmp_path: Path) -> None
     assert frame["trial_type"].isna().tolist() == [False, False, True]
 
 
-def test_columns_of_one_name_and_ragged_rows_are_refused(tmp_path: Path) -> None:
+def test_duplicate_columns_and_ragged_rows_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(MalformedTable, match="several columns have the name 'onset'"):
-        read_rows(written(tmp_path, "onset\tduration\tonset\n1\t2\t3\n"))
-    ragged = written(tmp_path, "a\tb\n1\t2\n3\n")
+        read_rows(write_table(tmp_path, "onset\tduration\tonset\n1\t2\t3\n"))
+    ragged = write_table(tmp_path, "a\tb\n1\t2\n3\n")
     with pytest.raises(MalformedTable, match="line 3 has 1 cells, but the table has 2 columns"):
         read_frame(ragged)
     assert read_rows(ragged)[1][1] == (3, {"a": "3", "b": None})
-    assert read_rows(written(tmp_path, "a\n1\t2\t3\n"))[1] == [(2, {"a": "1", "": "2\t3"})]
+    assert read_rows(write_table(tmp_path, "a\n1\t2\t3\n"))[1] == [(2, {"a": "1", "": "2\t3"})]
 
 
 @given(st.lists(CELLS, min_size=1, max_size=5))
-def test_cells_survive_a_line(cells: list[str]) -> None:
+def test_cells_are_recovered_from_a_joined_line(cells: list[str]) -> None:
     assert split_line(join_line(cells)) == cells

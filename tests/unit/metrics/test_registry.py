@@ -1,4 +1,4 @@
-"""One registry of statistics; adding one takes an entry and the function that computes it."""
+"""Registry of statistics: a new statistic needs only an entry and a function that computes it."""
 
 import json
 
@@ -19,45 +19,47 @@ from bids_sr.metrics.rows import (
 
 
 @pytest.fixture
-def added(monkeypatch):
-    """A statistic in an entry of the registry, and nothing else."""
+def new_statistic(monkeypatch):
+    """Register a statistic and return its name."""
     monkeypatch.setattr(registry, "STATISTICS", dict(registry.STATISTICS))
     registry.register("hausdorff", "mm", "largest distance of the borders", registry.LOWER)
     return "hausdorff"
 
 
-def row(series, value, statistic, **more):
+def row(series, value, statistic, **fields):
     return MetricRow(
-        series=series, statistic=statistic, value=value, contrast="all", region="brain", **more
+        series=series, statistic=statistic, value=value, contrast="all", region="brain", **fields
     )
 
 
-def test_a_statistic_is_described_where_it_occurs(added):
-    sidecar = columns_json([added, added])
+def test_columns_describe_the_statistics_of_the_table(new_statistic):
+    sidecar = columns_json([new_statistic, new_statistic])
     assert list(sidecar) == list(COLUMNS)
-    assert sidecar["statistic"]["Levels"] == {added: "largest distance of the borders (mm)"}
+    assert sidecar["statistic"]["Levels"] == {
+        new_statistic: "largest distance of the borders (mm)"
+    }
     assert "Levels" not in COLUMNS["statistic"]
-    assert row("sbl", 1.0, added).unit == "mm"
+    assert row("sbl", 1.0, new_statistic).unit == "mm"
 
 
-def test_a_name_is_taken_once_and_unknown_names_are_refused(added):
+def test_duplicate_and_unknown_names_are_rejected(new_statistic):
     with pytest.raises(ValueError, match="twice"):
-        registry.register(added, "mm", "again")
+        registry.register(new_statistic, "mm", "again")
     with pytest.raises(KeyError, match="nonsense"):
         table_text([row("sbl", 1.0, "nonsense")])
 
 
 @pytest.mark.parametrize("path", sorted(HERE.glob("*.json")), ids=lambda path: path.name)
-def test_no_key_of_a_table_of_the_program_stands_twice(path):
-    def once(pairs):
+def test_json_files_have_no_duplicate_keys(path):
+    def check_unique(pairs):
         names = [name for name, _ in pairs]
         assert sorted(set(names)) == sorted(names)
         return dict(pairs)
 
-    assert json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
+    assert json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=check_unique)
 
 
-def test_tables_come_back_as_they_were_written(tmp_path):
+def test_tables_are_read_back_as_written(tmp_path):
     rows = [
         row(
             "sbl",
@@ -94,13 +96,13 @@ def test_tables_come_back_as_they_were_written(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "a\tb\n", "\t".join(COLUMNS) + "\nsbl\t0\tall\n"])
-def test_other_columns_and_broken_lines_are_refused(text, tmp_path):
+def test_unexpected_columns_and_broken_lines_are_rejected(text, tmp_path):
     path = tmp_path / "table.tsv"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"table\.tsv"):
         read_frame(path)
 
 
-def test_every_statistic_has_a_unit_and_a_description():
-    assert all(each.unit and each.description for each in registry.STATISTICS.values())
+def test_all_statistics_have_units_and_descriptions():
+    assert all(entry.unit and entry.description for entry in registry.STATISTICS.values())
     assert json.dumps(columns_json(registry.STATISTICS))

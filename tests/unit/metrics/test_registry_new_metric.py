@@ -1,5 +1,6 @@
-"""A new metric touches its entry in the registry and the function that computes it, as
-docs/extending.md says; the table, its sidecar, the report and the group level follow.
+"""A new metric needs only its registry entry and its function, as in docs/extending.md.
+
+Table, sidecar, report and group level follow.
 """
 
 from pathlib import Path
@@ -40,7 +41,9 @@ assert rendered(QUALITY, in_run) == []  # until its table lists it
 """
 
 
-def test_the_metric_of_the_page_is_in_table_sidecar_and_report(tmp_path: Path) -> None:
+def test_the_metric_of_the_documentation_appears_in_table_sidecar_and_report(
+    tmp_path: Path,
+) -> None:
     assert files_of(TITLE) == {"boilerplate/statistics.json", "bids_sr/quality/image_quality.py"}
     assert "`bids_sr/report/metric_tables.py`" in chapter_of(TITLE)
     told_by(copy_with(TITLE, tmp_path), SCRIPT)

@@ -1,4 +1,4 @@
-"""Image measures against hand values and scikit-image."""
+"""Image similarity metrics compared with values by hand and scikit-image."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def pair():
     return reference, reference + 5 * rng.standard_normal(reference.shape)
 
 
-def test_by_hand():
+def test_errors_and_psnr_by_hand():
     reference, image = np.array([[0.0, 10.0], [20.0, 30.0]]), np.array([[0.0, 12.0], [20.0, 26.0]])
     assert mae(reference, image) == pytest.approx(6 / 4)
     assert rmse(reference, image) == pytest.approx(np.sqrt(20 / 4))
@@ -29,7 +29,7 @@ def test_by_hand():
     assert reference_range(reference, mask) == 10.0
 
 
-def test_as_scikit_image(pair):
+def test_psnr_and_ssim_equal_scikit_image(pair):
     reference, image = pair
     assert psnr(reference, image, data_range=100.0) == pytest.approx(
         peak_signal_noise_ratio(reference, image, data_range=100.0)
@@ -48,7 +48,7 @@ def test_as_scikit_image(pair):
             for k in range(4)
         ]
 
-    # at the second the constants weigh as much as the variances
+    # with a range of 2000 the constants are as large as the variances
     for data_range in (100.0, 2000.0):
         assert ssim(reference, image, data_range=data_range) == pytest.approx(
             np.mean(slices(data_range))
@@ -63,21 +63,21 @@ def test_as_scikit_image(pair):
     )
 
 
-def test_equal_images(pair):
+def test_metrics_of_equal_images(pair):
     reference, _ = pair
     assert psnr(reference, reference, data_range=1.0) == float("inf")
     assert ssim(reference, reference, data_range=100.0) == pytest.approx(1.0)
     assert nmse(reference, reference) == 0.0
 
 
-def test_more_noise_is_worse(pair):
+def test_psnr_and_ssim_decrease_with_noise(pair):
     reference, image = pair
     worse = reference + 3 * (image - reference)
     assert psnr(reference, worse, data_range=100) < psnr(reference, image, data_range=100)
     assert ssim(reference, worse, data_range=100) < ssim(reference, image, data_range=100)
 
 
-def test_shapes_and_masks_are_checked(pair):
+def test_mismatched_shapes_and_empty_masks_are_rejected(pair):
     reference, image = pair
     with pytest.raises(ValueError, match=r"same shape, got \(.*\), \("):
         psnr(reference, image[:-1], data_range=1.0)

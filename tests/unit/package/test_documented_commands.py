@@ -1,7 +1,7 @@
-"""Every command of ours on a page is run as it stands there, on files of its own.
+"""Commands of bids-sr on a page are run literally, each page in its own folder.
 
-What takes long is checked, not computed: `--dry-run` is appended to commands that have it, and
-training ends after its first step. `tests/e2e/test_documented_runs.py` runs them to the end.
+Long commands are only checked: `--dry-run` is appended to commands that have it, and training ends
+after its first step. `tests/e2e/test_documented_runs.py` runs them to the end.
 """
 
 import importlib
@@ -41,16 +41,16 @@ PARSERS = {
 }
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in all_pages()}
 FIRST_STEP = ("--max-minutes", "0.0001")
-"""Ends `bids-sr-models train` after its first step."""
+"""Options that end `bids-sr-models train` after its first step."""
 FROM_OUTSIDE = {"bids-sr-models rate-make", "bids-sr-models rate-score", "bids-sr-models vgg19"}
-"""Commands that need what no test has: a file of others, super-resolved scans, sheets of raters.
-Their words are parsed, no more.
+"""Commands that need files unavailable in tests: weights, super-resolved scans, rating sheets.
+Their words are only parsed.
 """
 Attempt = Callable[[str, str], list[str]]
 
 
 def parser_of(words: Sequence[str]) -> tuple[str, set[str]]:
-    """Heading and flags of the command that a call means."""
+    """Return heading and flags of the command that a call runs."""
     name = next(
         name for name in (" ".join(words[:2]), words[0], "") if name in PARSERS or not name
     )
@@ -58,14 +58,14 @@ def parser_of(words: Sequence[str]) -> tuple[str, set[str]]:
 
 
 def quick(words: Sequence[str]) -> list[str]:
-    """A command with the option that makes it stop before what takes long."""
+    """Return a command with the option that stops it before long computations."""
     name, flags = parser_of(words)
-    given = {word.partition("=")[0].replace("_", "-") for word in words}
-    if given & {"--help", "--help-all", "--version", "--dry-run", "group"} or "slurm" in name:
+    options = {word.partition("=")[0].replace("_", "-") for word in words}
+    if options & {"--help", "--help-all", "--version", "--dry-run", "group"} or "slurm" in name:
         return [*words]
     if "--dry-run" in flags:
         return [*words, "--dry-run"]
-    if "--trials" in flags and "--grid" not in given:
+    if "--trials" in flags and "--grid" not in options:
         return [*words, "--trials", "1"]
     if "--max-minutes" in flags:
         return [*words, *FIRST_STEP]
@@ -73,7 +73,7 @@ def quick(words: Sequence[str]) -> list[str]:
 
 
 def simulated(out: Path, study: object, **_: object) -> None:
-    """A data set of noise with the scans that `bids-sr-phantom` was asked for."""
+    """Write a dataset of noise with the scans requested from `bids-sr-phantom`."""
     noise(out)
     if study.anat:
         maker = BidsMaker(out)
@@ -82,9 +82,9 @@ def simulated(out: Path, study: object, **_: object) -> None:
             maker.image(f"sub-01_acq-lowres_{contrast}.nii.gz", "anat", (6.0, 6.0, 6.0))
 
 
-def _first_step(training: TrainingRequest, *where: Any) -> TrainedModel:
-    """Train for a step, as a search has no limit of time."""
-    return fit(replace(training, max_train_minutes=1e-4), *where)
+def _first_step(training: TrainingRequest, *arguments: Any) -> TrainedModel:
+    """Train for a single step; a search has no time limit of its own."""
+    return fit(replace(training, max_train_minutes=1e-4), *arguments)
 
 
 def _refuse(*_: object) -> None:
@@ -95,7 +95,7 @@ def _refuse(*_: object) -> None:
 def attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Attempt:
-    """Run the commands of a page and return what went wrong, one text for each command."""
+    """Return a function that runs the commands of a page and returns one error per failure."""
     slurm = tmp_path / "slurm"
     program(slurm / "sbatch", f'echo x >>"{slurm}/jobs"; grep -c . "{slurm}/jobs"')
     program(slurm / "squeue", f'cat "{slurm}/queue"')
@@ -109,7 +109,7 @@ def attempt(
     monkeypatch.setattr("socket.socket.connect", _refuse)  # nothing is downloaded
 
     def run(call: Call) -> str:
-        """What a command says if it fails, else ""."""
+        """Run a command; return its error message, or "" on success."""
         heading, _ = parser_of(call.words)
         if heading in FROM_OUTSIDE:
             PARSERS[heading].parse_args(call.words[len(heading.split()) :])
@@ -119,34 +119,35 @@ def attempt(
         module, _, function = entry_points()[call.words[0]].partition(":")
         monkeypatch.chdir(call.folder)
         code = getattr(importlib.import_module(module), function)(quick(call.words)[1:])
-        said = capsys.readouterr().err
-        return f"{shlex.join(call.words)}\nexit code {code}\n{said}" if code else ""
+        message = capsys.readouterr().err
+        return f"{shlex.join(call.words)}\nexit code {code}\n{message}" if code else ""
 
-    def attempts(page: str, text: str) -> list[str]:
+    def run_page(page: str, text: str) -> list[str]:
         (tmp_path / "box").mkdir()
         box = Sandbox(tmp_path / "box", page, text)
-        return [said for call in box.calls() if (said := run(call))]
+        return [message for call in box.calls() if (message := run(call))]
 
-    return attempts
+    return run_page
 
 
 def _prepare(call: Call, run: Callable[[Call], str], slurm: Path) -> None:
-    """Do what the reader has done before a command: a finished output, jobs that were submitted
-    and, for `retry`, have failed.
+    """Do the steps that precede a command on a page.
+
+    A finished output; submitted jobs; for `retry`, jobs that failed.
     """
-    program_name, *rest = call.words
-    if len(rest) < 2:
+    program_name, *arguments = call.words
+    if len(arguments) < 2:
         return
-    if program_name == "bids-sr" and (rest[0] == "report" or "group" in rest):
-        output_dir = call.folder / rest[1]
+    if program_name == "bids-sr" and (arguments[0] == "report" or "group" in arguments):
+        output_dir = call.folder / arguments[1]
         if not output_dir.exists():
             finish(output_dir)
-    elif program_name == "bids-sr-slurm" and rest[0] in ("status", "retry", "cancel"):
-        output_dir = call.folder / rest[1]
+    elif program_name == "bids-sr-slurm" and arguments[0] in ("status", "retry", "cancel"):
+        output_dir = call.folder / arguments[1]
         if not output_dir.exists():
             noise(call.folder / "submitted")
             run(Call(("bids-sr-slurm", "submitted", str(output_dir)), call.folder))
-        if rest[0] == "retry":
+        if arguments[0] == "retry":
             (slurm / "queue").write_text("")
             values = {"participant": "sub-01", "state": "failed", "exit_code": 1, "job": "1_1"}
             status = submissions(output_dir)[0].folder / "status"
@@ -155,9 +156,9 @@ def _prepare(call: Call, run: Callable[[Call], str], slurm: Path) -> None:
 
 
 @pytest.mark.parametrize("page", [page for page, text in TEXTS.items() if codes_of(text)])
-def test_commands_of_a_page_do_their_work(page: str, attempt: Attempt) -> None:
-    wrong = attempt(page, TEXTS[page])
-    assert not wrong, "\n".join(wrong)
+def test_commands_of_a_page_succeed(page: str, attempt: Attempt) -> None:
+    errors = attempt(page, TEXTS[page])
+    assert not errors, "\n".join(errors)
 
 
 MUTANTS = {
@@ -201,15 +202,15 @@ MUTANTS = {
     "in a loop": ("for n in 1 2; do bids-sr DATA OUT participant --x $n; done", "--x"),
     "on two lines": ("bids-sr DATA OUT participant \\\n    --smothing 5", "--smothing"),
 }
-"""Wrong commands, each with what is said of it."""
+"""Invalid commands and patterns of their error messages."""
 
 
 @pytest.mark.parametrize("kind", MUTANTS)
-def test_a_wrong_command_is_found(kind: str, attempt: Attempt) -> None:
-    code, said = MUTANTS[kind]
-    wrong = attempt("docs/compare.md", f"Try:\n\n```\n{code}\n```\n")
-    assert len(wrong) >= 1
-    assert all(re.search(said, text) for text in wrong), wrong
+def test_an_invalid_command_is_detected(kind: str, attempt: Attempt) -> None:
+    code, pattern = MUTANTS[kind]
+    errors = attempt("docs/compare.md", f"Try:\n\n```\n{code}\n```\n")
+    assert len(errors) >= 1
+    assert all(re.search(pattern, text) for text in errors), errors
 
 
 @pytest.mark.parametrize(
@@ -223,23 +224,22 @@ def test_a_wrong_command_is_found(kind: str, attempt: Attempt) -> None:
         "`OMP_NUM_THREADS=1 bids-sr DATA OUT participant --smothing 5`",
     ],
 )
-def test_a_wrong_command_within_a_sentence_is_found(sentence: str, attempt: Attempt) -> None:
-    [wrong] = attempt("README.md", f"# Title\n\n{sentence}\n")
-    assert "unrecognized arguments: --smothing" in wrong
+def test_an_invalid_command_within_a_sentence_is_detected(sentence: str, attempt: Attempt) -> None:
+    [error] = attempt("README.md", f"# Title\n\n{sentence}\n")
+    assert "unrecognized arguments: --smothing" in error
 
 
-def test_a_right_command_is_not() -> None:
-    """Names, and options without their command, are none."""
+def test_names_and_options_without_a_command_are_not_commands() -> None:
     text = "`bids-sr`, `bids-sr-models train`, `--sr-method srgan`, `bids-sr.sif`, [bids-sr](x.md)"
     assert codes_of(text) == []
 
 
 def words_in(code: str, folder: Path, **variables: str) -> list[tuple[str, ...]]:
-    """Words of the calls of a block."""
+    """Return the words of the calls in a code block."""
     return [call.words for call in calls_of(script_of(code), folder, variables)]
 
 
-def test_words_are_those_of_the_shell(tmp_path: Path) -> None:
+def test_commands_are_split_as_by_the_shell(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}_bold.nii").touch()
     code = """\
@@ -266,7 +266,7 @@ def test_output_of_a_console_is_not_run() -> None:
     assert codes_of(text) == ["bids-sr --version\n"]
 
 
-def test_a_form_is_tried_without_and_with_its_optional_parts() -> None:
+def test_usage_lines_are_expanded_without_and_with_optional_parts() -> None:
     assert forms("bids-sr-models list [DIR ...]   methods") == [
         "bids-sr-models list",
         "bids-sr-models list DIR",
@@ -280,7 +280,7 @@ def test_a_form_is_tried_without_and_with_its_optional_parts() -> None:
     ]
 
 
-def test_a_pattern_matches_what_an_earlier_command_made(tmp_path: Path) -> None:
+def test_a_pattern_matches_files_of_an_earlier_command(tmp_path: Path) -> None:
     [call] = calls_of("bids-sr-models evaluate x.nii --model tv-*.safetensors", tmp_path)
     assert call.with_files() == call
     for name in ("tv-2", "tv-1", "other"):
@@ -289,12 +289,12 @@ def test_a_pattern_matches_what_an_earlier_command_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", ["a table; then (words", 'echo "$UNKNOWN_VARIABLE"'])
-def test_a_block_that_no_shell_can_run_is_refused(code: str, tmp_path: Path) -> None:
+def test_a_block_that_is_not_shell_code_is_rejected(code: str, tmp_path: Path) -> None:
     with pytest.raises(NotAShellScript):
         calls_of(code, tmp_path)
 
 
-def test_nothing_that_a_page_calls_is_started(tmp_path: Path) -> None:
+def test_parsing_a_page_starts_no_program(tmp_path: Path) -> None:
     (tmp_path / "kept").touch()
     assert words_in("rm -rf kept && touch made", tmp_path) == [
         ("rm", "-rf", "kept"),
@@ -303,7 +303,7 @@ def test_nothing_that_a_page_calls_is_started(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
-def test_a_command_in_a_container_has_the_paths_of_the_host(tmp_path: Path) -> None:
+def test_container_paths_are_mapped_to_the_host(tmp_path: Path) -> None:
     mounts = "-v /home/a:/data:ro -v /home/b:/out"
     [call] = calls_of(f"docker run --rm {mounts} bids-sr /data/x /out participant", tmp_path)
     assert ours_within(call).words == ("bids-sr", "/home/a/x", "/home/b", "participant")
@@ -316,7 +316,7 @@ def test_a_command_in_a_container_has_the_paths_of_the_host(tmp_path: Path) -> N
         assert ours_within(call) is None
 
 
-OTHERS = {
+OTHER_PROGRAMS = {
     ".": "CONTRIBUTING README index usage",
     "apptainer": "container",
     "aws": "aws",
@@ -337,36 +337,38 @@ OTHERS = {
     "tensorboard": "models",
     "xcp_d": "downstream orders",
 }
-"""Programs of others in blocks of commands, with the pages.
+"""Other programs in blocks of commands, with their pages.
 
-They are not run here; `tests/others` and `tests/container` have tests of recipes.
+They are not run here; `tests/others` and `tests/container` test recipes.
 """
 
 
-def test_programs_of_others_are_known(tmp_path: Path) -> None:
-    named: dict[str, set[str]] = {}
+def test_other_programs_on_pages_are_listed(tmp_path: Path) -> None:
+    pages_by_program: dict[str, set[str]] = {}
     for page, text in TEXTS.items():
         folder = tmp_path / page.replace("/", "-")
         folder.mkdir()
         for code in codes_of(text):
             for call in calls_of(script_of(code), folder, VARIABLES):
                 if not call.is_ours:
-                    named.setdefault(call.words[0], set()).add(Path(page).stem)
-    assert {name: " ".join(sorted(pages)) for name, pages in sorted(named.items())} == OTHERS
+                    pages_by_program.setdefault(call.words[0], set()).add(Path(page).stem)
+    assert {
+        name: " ".join(sorted(pages)) for name, pages in sorted(pages_by_program.items())
+    } == OTHER_PROGRAMS
 
 
-ELSEWHERE = {
+OTHER_LANGUAGES = {
     ("docs/recipes/nextflow.md", "groovy"),
     ("docs/recipes/snakemake.md", "python"),
 }
 """Blocks in other languages that call our programs; `test_recipes.py` reads the calls."""
 
 
-def test_commands_in_blocks_of_other_languages_are_read_by_a_test() -> None:
-    found = {
+def test_blocks_of_other_languages_with_our_commands_are_listed() -> None:
+    blocks = {
         (page, name) for page, text in TEXTS.items() for name in blocks_of_other_languages(text)
     }
-    assert found == ELSEWHERE
+    assert blocks == OTHER_LANGUAGES
 
 
 OTHER_OPTIONS = {
@@ -386,7 +388,7 @@ OTHER_OPTIONS = {
 
 
 def unknown_options(text: str) -> set[str]:
-    """Return options within sentences of a page that no command of ours has."""
+    """Return options within sentences of a page that none of our commands has."""
     sentences = re.sub(r"^ *```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE)
     flags = {flag for parser in PARSERS.values() for flag in parser._option_string_actions}
     return set(re.findall(r"`(--[a-z][\w-]*)[^`]*`", sentences)) - flags - OTHER_OPTIONS
@@ -394,6 +396,6 @@ def unknown_options(text: str) -> set[str]:
 
 def test_options_within_sentences_exist() -> None:
     pages = TEXTS.keys() - {"docs/field_options.md"}  # options of fMRIPrep, MRIQC and XCP-D
-    wrong = {page: found for page in pages if (found := unknown_options(TEXTS[page]))}
-    assert wrong == {}
+    unknown = {page: options for page in pages if (options := unknown_options(TEXTS[page]))}
+    assert unknown == {}
     assert unknown_options("Give `--sr-factor 2` or `--sr-fctor`.\n") == {"--sr-fctor"}

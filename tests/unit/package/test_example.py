@@ -1,6 +1,4 @@
-"""The real run of the quick start: what is stored of it, and that a call without options finds its
-reference.
-"""
+"""The example run of the quick start: its files, and the reference found without options."""
 
 from __future__ import annotations
 
@@ -15,16 +13,16 @@ from nibabel.affines import apply_affine
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples" / "studyforrest"
-MOST = 15_000_000  # bytes
+MAX_SIZE = 15_000_000  # bytes
 sys.path.insert(0, str(ROOT / "examples"))
 import make_studyforrest as maker  # noqa: E402
 
 from bids_sr.workflows.report_run import run_facts  # noqa: E402
 
 
-def test_it_is_small_and_names_license_and_source() -> None:
+def test_the_example_is_small_and_names_license_and_source() -> None:
     files = [path for path in EXAMPLE.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < MOST
+    assert sum(path.stat().st_size for path in files) < MAX_SIZE
     readme = (EXAMPLE / "README").read_text()
     assert "PDDL" in readme
     for page in (
@@ -37,7 +35,7 @@ def test_it_is_small_and_names_license_and_source() -> None:
     assert readme.endswith("Made by `examples/make_studyforrest.py`.\n")
 
 
-def test_without_options_its_reference_is_found(
+def test_the_reference_of_the_example_is_found_without_options(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from bids_sr.cli.parser import parse_settings
@@ -53,10 +51,12 @@ def test_without_options_its_reference_is_found(
     assert run.pair is not None
     assert run.truth is not None
     assert run.truth.root == EXAMPLE / maker.PLACE
-    assert check_data(plan) == ()  # among others: one unit, though stored in different steps
-    shown = run_facts(settings, run, timed=False)
-    assert "mean of 20 earlier volumes of the same run" in str(shown["T2* pair"])
-    assert shown["Description"] == maker.ACQUIRED == "simulated 6 mm: 3 mm data, k-space cropped"
+    assert (
+        check_data(plan) == ()
+    )  # includes the check for equal intensity units, stored with different quantization steps
+    facts = run_facts(settings, run, timed=False)
+    assert "mean of 20 earlier volumes of the same run" in str(facts["T2* pair"])
+    assert facts["Description"] == maker.ACQUIRED == "simulated 6 mm: 3 mm data, k-space cropped"
     assert "Description" not in run_facts(settings, replace(run, sidecar={}), timed=False)
 
 
@@ -65,8 +65,10 @@ def write(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
     nb.Nifti1Image(data.astype(np.int16), affine).to_filename(path)
 
 
-def test_what_is_kept_stays_in_place_and_within_its_step(tmp_path: Path) -> None:
-    """Stand-ins: a ball of noise measured at 3 mm, block means of it as the acquired run."""
+def test_cropped_images_keep_positions_and_values_within_the_quantization_step(
+    tmp_path: Path,
+) -> None:
+    """Use a ball of noise at 3 mm as measured run and its block means as acquired run."""
     rng = np.random.default_rng(0)
     grid = np.stack(np.meshgrid(*[np.arange(n) for n in (80, 80, 35)], indexing="ij"), -1)
     ball = np.linalg.norm((grid - (40, 36, 16)) * (1, 1, 2), axis=-1) < 20
@@ -81,12 +83,12 @@ def test_what_is_kept_stays_in_place_and_within_its_step(tmp_path: Path) -> None
     low, measured, out = tmp_path / "low", tmp_path / "measured", tmp_path / "out"
     write(low / f"{maker.STEM}_bold.nii.gz", coarse, low_affine)
     write(measured / f"{maker.STEM}_bold.nii.gz", fine, affine)
-    for name, data, where in (
+    for name, data, image_affine in (
         ("T1w", fine, affine),
         ("acq-highres_T2starw", fine, affine),
         ("acq-lowres_T2starw", coarse, low_affine),
     ):
-        write(low / f"sub-01/anat/sub-01_{name}.nii.gz", data[..., 0], where)
+        write(low / f"sub-01/anat/sub-01_{name}.nii.gz", data[..., 0], image_affine)
         maker.write_json(low / f"sub-01/anat/sub-01_{name}.json", {})
     maker.write_json(
         low / f"{maker.STEM}_bold.json", {"RepetitionTime": 2.0, "SliceTiming": list(range(35))}
@@ -99,14 +101,19 @@ def test_what_is_kept_stays_in_place_and_within_its_step(tmp_path: Path) -> None
     acquired, reference = (
         nb.load(root / f"{maker.STEM}_bold.nii.gz") for root in (out, out / maker.PLACE)
     )
-    for made, source, step in (
+    for cropped, source, step in (
         (acquired, low, maker.STEP_ACQUIRED),
         (reference, measured, maker.STEP_MEASURED),
     ):
-        whole = nb.load(source / f"{maker.STEM}_bold.nii.gz")
-        inner = (made.shape[0] // 2, made.shape[1] // 2, 9)
-        there = np.rint(apply_affine(np.linalg.inv(whole.affine) @ made.affine, inner)).astype(int)
-        assert np.abs(made.get_fdata()[inner] - whole.get_fdata()[tuple(there)]).max() <= step / 2
+        original = nb.load(source / f"{maker.STEM}_bold.nii.gz")
+        inner = (cropped.shape[0] // 2, cropped.shape[1] // 2, 9)
+        voxel = np.rint(
+            apply_affine(np.linalg.inv(original.affine) @ cropped.affine, inner)
+        ).astype(int)
+        assert (
+            np.abs(cropped.get_fdata()[inner] - original.get_fdata()[tuple(voxel)]).max()
+            <= step / 2
+        )
     edges = [
         apply_affine(i.affine, np.array([[-0.5] * 3, np.array(i.shape[:3]) - 0.5]))
         for i in (acquired, reference)

@@ -1,4 +1,4 @@
-"""Modules and files that docstrings, comments and docs name exist: no path of the past is left."""
+"""Modules and files named in docstrings, comments and docs exist."""
 
 import ast
 import io
@@ -13,13 +13,13 @@ import pytest
 ROOT = Path(__file__).parents[3]
 CODE = ("bids_sr", "workflows", "boilerplate", "benchmarks", "docker", "docs", "paper")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "NOTICE"]
-INVENTED = {  # files that docs/extending.md has readers write
+INVENTED = {  # files that readers of docs/extending.md write
     "bids_sr/sr/methods/new_net.py",
     "bids_sr/steps/figures/tsnr.py",
     "bids_sr/steps/motion_by_center.py",
     "bids_sr/steps/signal_drift.py",
 }
-HISTORY = {"archive.md"}  # what has gone, by its name of then
+HISTORY = {"archive.md"}  # removed modules under their former names
 
 FULL = re.compile(r"\bbids_sr(?:\.[A-Za-z]\w*)+")
 SHORT = re.compile(r"`((?:[a-z]\w*\.)+[A-Za-z]\w*)`")
@@ -29,7 +29,10 @@ FILE = re.compile(
 
 
 def module_file(parts: tuple[str, ...]) -> Path | None:
-    """The source of a module or package of bids_sr, without its first name; None without one."""
+    """Return the source file of a module or package of bids_sr, or None.
+
+    `parts` does not include the name of the package.
+    """
     top = ROOT if parts[:1] in (("workflows",), ("boilerplate",)) else ROOT / "bids_sr"
     path = top.joinpath(*parts)
     return next((f for f in (path / "__init__.py", path.with_suffix(".py")) if f.is_file()), None)
@@ -37,7 +40,7 @@ def module_file(parts: tuple[str, ...]) -> Path | None:
 
 @cache
 def names_in(module: Path) -> frozenset[str]:
-    """Names that a module defines, assigns or imports, at any depth."""
+    """Return the names that a module defines, assigns or imports, at any depth."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         match node:
@@ -53,7 +56,7 @@ def names_in(module: Path) -> frozenset[str]:
 
 
 def resolves(dotted: str) -> bool:
-    """Whether a name below bids_sr is a folder, a module, or a name in a module."""
+    """Return whether a name in bids_sr is a folder, a module, or a name in a module."""
     parts = tuple(dotted.split("."))[1:]
     if (ROOT / "bids_sr").joinpath(*parts).is_dir() or module_file(parts):
         return True
@@ -66,34 +69,34 @@ def resolves(dotted: str) -> bool:
 
 @cache
 def homes() -> dict[str, set[str]]:
-    """Full names of packages and modules by their last name, as short references begin."""
-    found: dict[str, set[str]] = {}
+    """Return full names of packages and modules by their last name, for short references."""
+    by_name: dict[str, set[str]] = {}
     for top in ("bids_sr", "workflows", "boilerplate"):
         for path in (ROOT / top).rglob("*.py"):
             parts = list(path.relative_to(ROOT).with_suffix("").parts)
             parts = parts[:-1] if parts[-1] == "__init__" else parts
             full = ".".join(parts if top == "bids_sr" else ["bids_sr", *parts])
-            found.setdefault(full.rpartition(".")[2], set()).add(full)
-    return found
+            by_name.setdefault(full.rpartition(".")[2], set()).add(full)
+    return by_name
 
 
 def stale(text: str) -> set[str]:
-    """References in a text that lead nowhere."""
-    found = {name for name in FULL.findall(text) if not resolves(name)}
+    """Return references in a text that do not resolve."""
+    references = {name for name in FULL.findall(text) if not resolves(name)}
     for name in SHORT.findall(text):
-        head, _, rest = name.partition(".")
+        head, _, remainder = name.partition(".")
         full = homes().get(head, set())
         # only if both are modules: `series.mean` may be an attribute of a value
-        both = full and head != "bids_sr" and rest.partition(".")[0] in homes()
-        if both and not any(resolves(f"{home}.{rest}") for home in full):
-            found.add(name)
-    return found | {
+        is_module_path = full and head != "bids_sr" and remainder.partition(".")[0] in homes()
+        if is_module_path and not any(resolves(f"{home}.{remainder}") for home in full):
+            references.add(name)
+    return references | {
         name for name in FILE.findall(text) if name not in INVENTED and not (ROOT / name).is_file()
     }
 
 
 def prose(path: Path) -> str:
-    """A page as it is; of a program its docstrings, those of attributes too, and comments."""
+    """Return the text of a page, or docstrings (of attributes also) and comments of a program."""
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".py":
         return text
@@ -116,11 +119,11 @@ def texts() -> Iterator[Path]:
     yield from PAGES
 
 
-def test_every_module_and_file_that_texts_name_exists() -> None:
-    found = {
+def test_modules_and_files_named_in_texts_exist() -> None:
+    references = {
         f"{path.relative_to(ROOT)}: {name}" for path in texts() for name in stale(prose(path))
     }
-    assert sorted(found) == []
+    assert sorted(references) == []
 
 
 @pytest.mark.parametrize(
@@ -134,5 +137,7 @@ def test_every_module_and_file_that_texts_name_exists() -> None:
         ("tests/unit/gone.py and bids_sr/frozen.py", {"tests/unit/gone.py"}),
     ],
 )
-def test_references_that_lead_nowhere_are_found(text: str, expected: set[str]) -> None:
+def test_references_to_missing_modules_and_files_are_detected(
+    text: str, expected: set[str]
+) -> None:
     assert stale(text) == expected

@@ -1,4 +1,4 @@
-"""What a release needs: one version, metadata that follow from it, no bounds, pinned actions."""
+"""Requirements of a release: one version, derived metadata, no upper bounds, pinned actions."""
 
 import configparser
 import re
@@ -12,14 +12,14 @@ from packaging.requirements import Requirement
 from pages import loaded
 
 ROOT = Path(__file__).parents[3]
-READ = ("setup.cfg", "CITATION.cff", "CHANGES.md", "Dockerfile", "bids_sr/version.py")
-WRITTEN = {"setup.cfg", "CITATION.cff", "Dockerfile", ".zenodo.json", "codemeta.json"}
-WRITTEN |= {"conda/recipe.yaml"}
+SOURCES = ("setup.cfg", "CITATION.cff", "CHANGES.md", "Dockerfile", "bids_sr/version.py")
+TARGETS = {"setup.cfg", "CITATION.cff", "Dockerfile", ".zenodo.json", "codemeta.json"}
+TARGETS |= {"conda/recipe.yaml"}
 
 
 @pytest.fixture
 def metadata() -> ModuleType:
-    """The script that writes metadata."""
+    """Return the script that writes metadata."""
     return loaded(ROOT / ".ci" / "metadata.py")
 
 
@@ -35,8 +35,8 @@ def edit(path: Path, *changes: tuple[str, str]) -> None:
 def released(
     metadata: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[ModuleType, Path]:
-    """A checkout that is ready to be version 9.1.0; the script works on it."""
-    for name in READ:
+    """Return the script and a checkout that is ready to be released as 9.1.0."""
+    for name in SOURCES:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "conda").mkdir()
@@ -56,9 +56,9 @@ def released(
     return metadata, tmp_path
 
 
-def test_what_describes_the_package_is_of_today(metadata: ModuleType) -> None:
+def test_metadata_are_up_to_date(metadata: ModuleType) -> None:
     assert metadata.stale() == []
-    assert set(metadata.written()) == WRITTEN
+    assert set(metadata.written()) == TARGETS
 
 
 def test_version_authors_and_address_are_written_everywhere(
@@ -69,10 +69,10 @@ def test_version_authors_and_address_are_written_everywhere(
     assert all(f"{name} is not of today" in capsys.readouterr().err for name in ["Dockerfile"])
     assert script.main([]) == 0
     assert script.main(["--check"]) == 0
-    texts = {name: (root / name).read_text() for name in WRITTEN}
+    texts = {name: (root / name).read_text() for name in TARGETS}
     assert {name for name, text in texts.items() if "9.1.0" not in text} == {
-        "setup.cfg",  # asks the package
-        ".zenodo.json",  # the archive asks the release
+        "setup.cfg",  # reads the version from the package
+        ".zenodo.json",  # Zenodo reads the version from the release
     }
     assert not [name for name, text in texts.items() if "example.org" in text]
     assert "author = Roe, R." in texts["setup.cfg"]
@@ -80,14 +80,14 @@ def test_version_authors_and_address_are_written_everywhere(
     assert '"familyName": "Roe"' in texts["codemeta.json"]
 
 
-def test_a_tag_is_released_when_all_agree(released: tuple[ModuleType, Path]) -> None:
+def test_a_tag_is_accepted_if_all_metadata_agree(released: tuple[ModuleType, Path]) -> None:
     script, _ = released
     script.main([])
     assert script.main(["--tag", "v9.1.0"]) == 0
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "told"),
+    ("file", "old", "new", "message"),
     [
         ("bids_sr/version.py", '"9.1.0"', '"9.1.1"', "the tag is v9.1.0, bids_sr/version.py has"),
         ("bids_sr/version.py", '"9.1.0"', '"9.1.0.dev0"', "is a development version"),
@@ -98,19 +98,19 @@ def test_a_tag_is_released_when_all_agree(released: tuple[ModuleType, Path]) -> 
         ("codemeta.json", "9.1.0", "9.0.0", "codemeta.json is not of today"),
     ],
 )
-def test_what_keeps_a_tag_from_being_released_is_named(
+def test_reasons_that_prevent_a_release_are_named(
     released: tuple[ModuleType, Path],
     capsys: pytest.CaptureFixture[str],
     file: str,
     old: str,
     new: str,
-    told: str,
+    message: str,
 ) -> None:
     script, root = released
     script.main([])
     edit(root / file, (old, new))
     assert script.main(["--tag", "v9.1.0"]) == 1
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def setup() -> configparser.ConfigParser:
@@ -121,34 +121,36 @@ def setup() -> configparser.ConfigParser:
 
 def test_no_dependency_has_an_upper_bound() -> None:
     lines = setup()["options"]["install_requires"].strip().splitlines()
-    needed = [Requirement(line) for line in lines if not line.startswith("#")]
-    assert len(needed) > 20
-    assert {part.operator for each in needed for part in each.specifier} == {">="}
+    requirements = [Requirement(line) for line in lines if not line.startswith("#")]
+    assert len(requirements) > 20
+    assert {part.operator for requirement in requirements for part in requirement.specifier} == {
+        ">="
+    }
 
 
-def test_every_python_that_is_named_is_tried_with_the_wheel() -> None:
-    named = re.findall(r"Python :: (3\.\d+)", setup()["metadata"]["classifiers"])
+def test_the_wheel_is_tested_with_all_declared_python_versions() -> None:
+    versions = re.findall(r"Python :: (3\.\d+)", setup()["metadata"]["classifiers"])
     release = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())
-    assert release["jobs"]["install"]["strategy"]["matrix"]["python"] == named
+    assert release["jobs"]["install"]["strategy"]["matrix"]["python"] == versions
     checks = yaml.safe_load((ROOT / ".circleci/config.yml").read_text())["workflows"]["check"]
     (wheel,) = [job["wheel"] for job in checks["jobs"] if isinstance(job, dict) and "wheel" in job]
-    assert wheel["matrix"]["parameters"]["python"] == named
+    assert wheel["matrix"]["parameters"]["python"] == versions
 
 
-def test_nothing_is_published_but_from_a_tag_after_the_checks() -> None:
+def test_publishing_requires_a_tag_and_passed_checks() -> None:
     jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]
     for name in ("index", "pages"):
         assert jobs[name]["if"] == "github.ref_type == 'tag'"
-    (published,) = [each for each in jobs["image"]["steps"] if each.get("name") == "publish"]
-    assert published["if"] == "github.ref_type == 'tag'"
+    (publish_step,) = [step for step in jobs["image"]["steps"] if step.get("name") == "publish"]
+    assert publish_step["if"] == "github.ref_type == 'tag'"
     assert jobs["index"]["needs"] == "install"
     assert {jobs[name]["needs"] for name in ("build", "image", "site")} == {"check"}
 
 
 def test_actions_are_pinned_to_commits() -> None:
     text = (ROOT / ".github/workflows/release.yml").read_text()
-    used = re.findall(r"uses: (\S+)(.*)$", text, re.MULTILINE)
-    assert used
-    for action, comment in used:
+    actions = re.findall(r"uses: (\S+)(.*)$", text, re.MULTILINE)
+    assert actions
+    for action, comment in actions:
         assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action), action
         assert re.fullmatch(r" # v\d+\.\d+\.\d+", comment), action

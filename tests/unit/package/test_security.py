@@ -1,6 +1,4 @@
-"""Nothing from outside is run, nothing leads out of the data set, nothing of it is interpreted by
-a page or fetched.
-"""
+"""No input is executed or leaves the dataset, and reports neither interpret nor fetch input."""
 
 from __future__ import annotations
 
@@ -43,19 +41,19 @@ PICKLES = {
     "marshal",
     "pandas.read_pickle",
 }
-# Reads the one file of torch.save, after its checksum and by the unpickler that runs no code.
-OF_A_KNOWN_CHECKSUM = "bids_sr/sr/vgg19.py"
-# The one command that downloads, and only with --download.
+# Reads a single file of torch.save, after its checksum, with the unpickler that runs no code.
+CHECKSUM_VERIFIED = "bids_sr/sr/vgg19.py"
+# The only command that downloads, and only with --download.
 DOWNLOADS_ON_REQUEST = "bids_sr/cli/models/vgg19.py"
-# Steps that nipype has stored in the work directory: the tool that runs one again, and the job on
+# Read steps that nipype stored in the work directory: the tool that reruns a step, and the job on
 # a node of a cluster.
-OF_THE_WORK_DIRECTORY = {"bids_sr/cli/rerun.py", "bids_sr/execution/node_job.py"}
+LOADS_WORK_DIRECTORY = {"bids_sr/cli/rerun.py", "bids_sr/execution/node_job.py"}
 EVIL = "<script>alert(1)</script>"
 
 
 @pytest.fixture(scope="module")
 def nodes() -> list[tuple[str, ast.AST]]:
-    """Every node of the sources with its file, parsed once."""
+    """Return all calls and imports of the sources with their file, parsed once."""
     return [
         (str(path.relative_to(ROOT)), node)
         for path in SOURCES
@@ -66,7 +64,7 @@ def nodes() -> list[tuple[str, ast.AST]]:
 
 @pytest.fixture(scope="module")
 def calls(nodes: list[tuple[str, ast.AST]]) -> list[tuple[str, int, str, ast.Call]]:
-    """Every call in the sources: file, line, dotted name."""
+    """Return all calls in the sources: file, line, dotted name, node."""
     return [
         (name, node.lineno, ast.unparse(node.func), node)
         for name, node in nodes
@@ -75,25 +73,27 @@ def calls(nodes: list[tuple[str, ast.AST]]) -> list[tuple[str, int, str, ast.Cal
 
 
 def imported(node: ast.AST) -> list[str]:
-    """Modules that a statement imports."""
+    """Return the modules that a statement imports."""
     if isinstance(node, ast.ImportFrom):
         return [node.module or ""]
     return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
 
 
 def keyword(call: ast.Call, name: str) -> str | None:
-    return next((ast.unparse(each.value) for each in call.keywords if each.arg == name), None)
+    return next(
+        (ast.unparse(argument.value) for argument in call.keywords if argument.arg == name), None
+    )
 
 
-def test_there_are_sources(calls: list[tuple[str, int, str, ast.Call]]) -> None:
+def test_sources_are_found(calls: list[tuple[str, int, str, ast.Call]]) -> None:
     assert len(SOURCES) > 150
     assert len(calls) > 5000
 
 
-def test_nothing_is_unpickled_but_steps_of_the_work_directory(
+def test_only_steps_of_the_work_directory_are_unpickled(
     nodes: list[tuple[str, ast.AST]], calls: list[tuple[str, int, str, ast.Call]]
 ) -> None:
-    found = [
+    violations = [
         f"{name}: {module}"
         for name, node in nodes
         for module in imported(node)
@@ -105,17 +105,17 @@ def test_nothing_is_unpickled_but_steps_of_the_work_directory(
             ("torch.load", "read_pickle", "jit.load", "yaml.load", "yaml.unsafe_load")
         ):
             safe = keyword(call, "weights_only") == "True"
-            if not (name == OF_A_KNOWN_CHECKSUM and function == "torch.load" and safe):
-                found.append(f"{name}:{line} {function}")
-        if last in ("loadpkl", "load_resultfile") and name not in OF_THE_WORK_DIRECTORY:
-            found.append(f"{name}:{line} {function}")
+            if not (name == CHECKSUM_VERIFIED and function == "torch.load" and safe):
+                violations.append(f"{name}:{line} {function}")
+        if last in ("loadpkl", "load_resultfile") and name not in LOADS_WORK_DIRECTORY:
+            violations.append(f"{name}:{line} {function}")
         if function in ("np.load", "numpy.load") and keyword(call, "allow_pickle") != "False":
-            found.append(f"{name}:{line} {function}")
-    assert found == []
+            violations.append(f"{name}:{line} {function}")
+    assert violations == []
 
 
-def test_no_shell_and_no_text_is_run(calls: list[tuple[str, int, str, ast.Call]]) -> None:
-    found = [
+def test_no_shell_and_no_text_is_executed(calls: list[tuple[str, int, str, ast.Call]]) -> None:
+    violations = [
         f"{name}:{line} {function}"
         for name, line, function, call in calls
         if keyword(call, "shell") not in (None, "False")
@@ -133,10 +133,12 @@ def test_no_shell_and_no_text_is_run(calls: list[tuple[str, int, str, ast.Call]]
         # restarts the same Python with the same arguments, in UTF-8 mode
         if not (name.endswith("cli/text_encoding.py") and function == "os.execve")
     ]
-    assert found == []
+    assert violations == []
 
 
-def test_no_library_of_the_network_is_imported(nodes: list[tuple[str, ast.AST]]) -> None:
+def test_only_the_download_command_imports_a_network_library(
+    nodes: list[tuple[str, ast.AST]],
+) -> None:
     network = {
         "requests",
         "urllib",
@@ -149,13 +151,13 @@ def test_no_library_of_the_network_is_imported(nodes: list[tuple[str, ast.AST]])
         "telnetlib",
         "xmlrpc",
     }
-    found = {
+    importers = {
         name
         for name, node in nodes
         for module in imported(node)
         if module.split(".")[0] in network and module != "urllib.parse"
     }
-    assert found == {DOWNLOADS_ON_REQUEST}
+    assert importers == {DOWNLOADS_ON_REQUEST}
 
 
 def test_the_module_that_downloads_is_imported_only_by_its_command(
@@ -163,7 +165,7 @@ def test_the_module_that_downloads_is_imported_only_by_its_command(
 ) -> None:
     module = DOWNLOADS_ON_REQUEST.removesuffix(".py").replace("/", ".")
     package, _, last = module.rpartition(".")
-    found = {
+    importers = {
         name
         for name, node in nodes
         if module in imported(node)
@@ -173,11 +175,11 @@ def test_the_module_that_downloads_is_imported_only_by_its_command(
             and last in {alias.name for alias in node.names}
         )
     }
-    assert found == {"bids_sr/cli/models/main.py"}
+    assert importers == {"bids_sr/cli/models/main.py"}
 
 
 class Evil:
-    """Writes a file when it is unpickled."""
+    """Object that writes a file when it is unpickled."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -196,8 +198,8 @@ def argv(maker: BidsMaker, *more: str) -> list[str]:
     ]
 
 
-def test_the_trap_works(tmp_path: Path) -> None:
-    """Otherwise the next test would prove nothing."""
+def test_unpickling_the_evil_object_writes_a_file(tmp_path: Path) -> None:
+    """Otherwise, the next test would prove nothing."""
     pickle.loads(pickle.dumps(Evil(tmp_path / "written")))
     assert (tmp_path / "written").read_text() == "run"
 
@@ -205,7 +207,7 @@ def test_the_trap_works(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["model.safetensors", "model.pth", "vgg.safetensors", "vgg.pth", "roi.nii.gz", "x.npz"]
 )
-def test_a_pickle_under_another_name_is_not_run(
+def test_a_pickle_with_another_extension_is_not_executed(
     name: str, maker: BidsMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / name
@@ -226,9 +228,9 @@ def test_a_pickle_under_another_name_is_not_run(
             for key in ("effect", "blocks", "halves", "affine", "mask"):
                 archive.writestr(f"{key}.npy", body)
         readers = [
-            getattr(block_effects, each)
-            for each in dir(block_effects)
-            if each.startswith(("read", "load"))
+            getattr(block_effects, name_of_reader)
+            for name_of_reader in dir(block_effects)
+            if name_of_reader.startswith(("read", "load"))
         ]
         assert readers
         for reader in readers:
@@ -238,7 +240,7 @@ def test_a_pickle_under_another_name_is_not_run(
         path.with_suffix(".json").write_text("{}")
         option = {"m": "--pretrained", "v": "--vgg-weights", "r": "--roi"}[name[0]]
         code = main(argv(maker, option, str(path), "--dry-run"))
-        # its weights are read when training starts: see test_losses
+        # VGG weights are read when training starts: see test_losses
         assert code == 2 or name == "vgg.safetensors"
         assert "Traceback" not in capsys.readouterr().err
     assert not (tmp_path / "written").exists()
@@ -247,12 +249,14 @@ def test_a_pickle_under_another_name_is_not_run(
 @pytest.mark.parametrize(
     "value", ["../../x", "..", "/etc/passwd", "a/b", "~", "$HOME", "*", "a b", "\n", "x\0"]
 )
-def test_no_label_leads_out_of_the_data_set(value: str, maker: BidsMaker, tmp_path: Path) -> None:
+def test_labels_cannot_point_outside_the_dataset(
+    value: str, maker: BidsMaker, tmp_path: Path
+) -> None:
     (tmp_path / "filter.json").write_text(json.dumps({"bold": {"session": value}}))
     problems = check(
         parse_settings(argv(maker, "--bids-filter-file", "filter.json")).resolved(run_uuid="x")
     ).problems
-    # a star asks for any session, which is no path either
+    # a star selects any session and is not a path
     assert any("not a valid BIDS label" in problem.why for problem in problems) is (value != "*")
     paths = {"bids_dir": str(maker.root), "output_dir": str(tmp_path / "out")}
     for group, name in (
@@ -267,9 +271,7 @@ def test_no_label_leads_out_of_the_data_set(value: str, maker: BidsMaker, tmp_pa
 
 
 @pytest.mark.parametrize("value", ["../../x", "/etc", "a/b"])
-def test_a_settings_file_chooses_neither_the_run_nor_where_it_writes(
-    value: str, maker: BidsMaker
-) -> None:
+def test_a_settings_file_sets_neither_run_uuid_nor_paths(value: str, maker: BidsMaker) -> None:
     (maker.root.parent / "config.toml").write_text(
         f'[run]\nrun_uuid = "{value}"\n[paths]\nbids_dir = "{value}"\noutput_dir = "{value}"\n'
     )
@@ -282,16 +284,16 @@ def test_a_settings_file_chooses_neither_the_run_nor_where_it_writes(
 @pytest.mark.parametrize(
     "label", ["..", "a b", "<b>", "tap-x", "$(id)", "'", "%s", "{x}", "é", ""]
 )
-def test_files_of_odd_names_are_refused(label: str, maker: BidsMaker) -> None:
+def test_files_with_invalid_names_are_rejected(label: str, maker: BidsMaker) -> None:
     for path in sorted(maker.root.rglob("*task-tap*")):
         path.rename(path.with_name(path.name.replace("task-tap", f"task-{label}")))
     problems = check(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
-    # dots begin an extension
+    # dots start an extension
     word = "no BOLD run" if label == ".." else "which is not a valid BIDS entity"
     assert any(word in problem.why for problem in problems), problems
 
 
-def test_a_file_of_another_participant_is_refused(maker: BidsMaker) -> None:
+def test_a_file_of_another_participant_is_rejected(maker: BidsMaker) -> None:
     for path in sorted(maker.root.rglob("*task-tap*")):
         path.rename(path.with_name(path.name.replace("sub-01", "sub-02")))
     problems = check(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
@@ -301,14 +303,14 @@ def test_a_file_of_another_participant_is_refused(maker: BidsMaker) -> None:
     )
 
 
-def test_names_of_trial_types_reach_no_file_name_as_they_are() -> None:
+def test_trial_types_are_converted_to_safe_file_names() -> None:
     names = ["../../etc/passwd", EVIL, "a b/c", "..", "\u202e", "x\ny", "{sub}"]
-    for found in (resolve_contrasts(names[:3]), resolve_contrasts(names)):
-        assert all(name.isascii() and name.isalnum() for name in found)
+    for contrasts in (resolve_contrasts(names[:3]), resolve_contrasts(names)):
+        assert all(name.isascii() and name.isalnum() for name in contrasts)
     assert camel("../../etc/passwd") == "etcPasswd"
 
 
-def test_metadata_that_name_files_are_not_followed(maker: BidsMaker) -> None:
+def test_paths_in_metadata_are_not_followed(maker: BidsMaker) -> None:
     for key in ("IntendedFor", "Sources", "B0FieldSource", "AssociatedEmptyRoom", "StimulusFile"):
         maker.bold(
             sidecar={
@@ -325,8 +327,8 @@ def test_metadata_that_name_files_are_not_followed(maker: BidsMaker) -> None:
         assert all(path.is_relative_to(maker.root) for path in paths)
 
 
-def test_no_configuration_of_pybids_is_taken_from_the_data_set(maker: BidsMaker) -> None:
-    """It could hold a regular expression that never ends."""
+def test_configuration_files_of_pybids_in_the_dataset_are_ignored(maker: BidsMaker) -> None:
+    """Such a file could contain a regular expression that never ends."""
     bomb = {"name": "x", "entities": [{"name": "subject", "pattern": "((a+)+)+$"}]}
     for folder in (maker.root, maker.root / "sub-01", maker.root / "sub-01" / "func"):
         (folder / "layout_config.json").write_text(json.dumps(bomb))
@@ -334,7 +336,7 @@ def test_no_configuration_of_pybids_is_taken_from_the_data_set(maker: BidsMaker)
     assert [subject.label for subject in plan.subjects] == ["01"]
 
 
-def test_the_page_escapes_what_others_wrote(tmp_path: Path) -> None:
+def test_the_page_escapes_text_from_other_sources(tmp_path: Path) -> None:
     from bids_sr.report.participants_page import _build_report
     from bids_sr.steps.figures import declared
 
@@ -362,7 +364,7 @@ def test_the_page_escapes_what_others_wrote(tmp_path: Path) -> None:
 
 
 def offline(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command in a name space without a network."""
+    """Run a command in a namespace without a network."""
     unshare = shutil.which("unshare")
     if (
         unshare is None
@@ -383,15 +385,17 @@ def test_a_dry_run_needs_no_network(maker: BidsMaker, tmp_path: Path) -> None:
     script = Path(sys.executable).parent / "bids-sr"
     probe = "import socket; socket.create_connection(('127.0.0.1', 9), 1)"
     assert "unreachable" in offline([sys.executable, "-c", probe], tmp_path).stderr
-    whole = [option for option in argv(maker, "--dry-run") if option != "--skip-bids-validation"]
-    done = offline([str(script), *whole], tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "sub-01_task-tap" in done.stdout
-    assert "not validated" not in done.stdout
+    arguments = [
+        option for option in argv(maker, "--dry-run") if option != "--skip-bids-validation"
+    ]
+    process = offline([str(script), *arguments], tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "sub-01_task-tap" in process.stdout
+    assert "not validated" not in process.stdout
 
 
 @pytest.mark.slow
-def test_a_hostile_data_set_offline_makes_a_harmless_page(tmp_path: Path) -> None:
+def test_a_hostile_dataset_processed_offline_yields_a_harmless_page(tmp_path: Path) -> None:
     script = Path(sys.executable).parent
     subprocess.run(
         [script / "bids-sr-phantom", tmp_path / "data", "--preset", "tiny"],
@@ -410,7 +414,7 @@ def test_a_hostile_data_set_offline_makes_a_harmless_page(tmp_path: Path) -> Non
             text = text.replace(old, json.dumps(new)[1:-1] if table.suffix == ".json" else new)
         table.write_text(text)
     assert EVIL in (tmp_path / "data/sub-01/func/sub-01_task-tap_events.tsv").read_text()
-    done = offline(
+    process = offline(
         [
             str(script / "bids-sr"),
             "data",
@@ -426,7 +430,7 @@ def test_a_hostile_data_set_offline_makes_a_harmless_page(tmp_path: Path) -> Non
         ],
         tmp_path,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert process.returncode == 0, process.stderr[-3000:]
     for page in tmp_path.glob("out/**/*.html"):
         text = page.read_text().lower()
         assert "<script>alert" not in text, page

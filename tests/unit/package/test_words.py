@@ -15,7 +15,7 @@ WORDS = runpy.run_path(str(SCRIPT))
 
 
 @pytest.mark.parametrize("rule", WORDS["RULES"], ids=lambda rule: rule.name)
-def test_a_rule_finds_its_bad_example_and_accepts_the_good_one(rule) -> None:
+def test_a_rule_matches_its_bad_example_and_not_its_good_example(rule) -> None:
     assert rule.hits(rule.bad)
     assert not rule.hits(rule.good)
 
@@ -34,14 +34,14 @@ def test_texts_of_python_are_separated_by_kind() -> None:
     }
 
 
-def test_code_blocks_headings_and_literals_of_a_page_are_not_read() -> None:
+def test_code_blocks_headings_and_literals_of_a_page_are_skipped() -> None:
     page = "# What is told\n```\nit is told\n```\nUse `told` here.\n"
     assert [text.words for text in WORDS["page_texts"](page)] == ["Use X here."]
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A repository with one page, with one hit, and the limits of that state."""
+    """Return a repository with one page, one hit, and limits that allow it."""
     (tmp_path / ".ci").mkdir()
     shutil.copy(SCRIPT, tmp_path / ".ci")
     for name in ("bids_sr", "workflows", "boilerplate", "docs"):
@@ -68,7 +68,7 @@ def test_a_new_hit_fails_and_cannot_become_the_limit(repository: Path) -> None:
     assert limit(repository) == 1
 
 
-def test_limits_fall_with_the_number_of_hits(repository: Path) -> None:
+def test_limits_decrease_with_the_number_of_hits(repository: Path) -> None:
     (repository / "README.md").write_text("The reader sees it.\n")
     assert (count(repository, "--update"), limit(repository)) == (0, 0)
     (repository / "README.md").write_text("The reader is told.\n")

@@ -1,4 +1,4 @@
-"""One small subject, shared by the tests that only look at it."""
+"""A small simulated subject, shared by tests that do not modify it."""
 
 from __future__ import annotations
 

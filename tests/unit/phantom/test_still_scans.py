@@ -1,4 +1,4 @@
-"""Structural pairs of the phantom: contrast, geometry, poses, and what is true of them."""
+"""Structural pairs of the phantom: contrast, geometry, poses and known tissues."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from bids_sr.spatial.transforms import invert
 
 
 @pytest.fixture(scope="module")
-def made(subject: SimulatedSubject) -> dict[tuple[str, str], StillScan]:
+def scans(subject: SimulatedSubject) -> dict[tuple[str, str], StillScan]:
     return {(scan.acquisition, scan.contrast): scan for scan in structural(subject)}
 
 
@@ -36,8 +36,8 @@ def test_signals_of_a_spin_echo_by_hand() -> None:
     def tissue(pd: float, t1: float, t2: float) -> _Tissue:
         return _Tissue(pd=pd, t1=t1, t2s=1e-6, t2=t2)
 
-    plain = PulseSequence(te=0.1, tr=2.0, refocused=True)
-    assert float(plain.signal(tissue(0.5, 1.0, 0.1))) == pytest.approx(
+    spin_echo = PulseSequence(te=0.1, tr=2.0, refocused=True)
+    assert float(spin_echo.signal(tissue(0.5, 1.0, 0.1))) == pytest.approx(
         0.5 * (1 - np.exp(-2)) * np.exp(-1), rel=1e-6
     )
     inverted = PulseSequence(te=0.1, tr=2.0, ti=0.5, refocused=True)
@@ -50,52 +50,58 @@ def test_signals_of_a_spin_echo_by_hand() -> None:
     assert float(PROTOCOLS["FLAIR"].signal(tissue(1.0, 4.0, 1.8))) < 1e-6
 
 
-def test_veins_dephase_their_surroundings_in_a_gradient_echo_alone(
+def test_veins_reduce_the_surrounding_signal_only_in_gradient_echoes(
     subject: SimulatedSubject,
 ) -> None:
-    beside = (
+    surroundings = (
         (subject.head.veins > 0.02)
         & (subject.head.veins < 0.05)
         & (subject.head.fractions["gm"] > 0.5)
     )
-    bare = replace(subject.head, veins=np.zeros_like(subject.head.veins))
+    without_veins = replace(subject.head, veins=np.zeros_like(subject.head.veins))
     losses = []
     for refocused in (False, True):
         sequence = PulseSequence(te=0.03, tr=2.0, refocused=refocused)
         losses.append(
-            1 - float((sequence.scene(subject.head)[beside] / sequence.scene(bare)[beside]).mean())
+            1
+            - float(
+                (
+                    sequence.scene(subject.head)[surroundings]
+                    / sequence.scene(without_veins)[surroundings]
+                ).mean()
+            )
         )
     assert losses[0] > losses[1] + 0.02
 
 
-def test_every_contrast_but_the_fine_t1w_is_there_on_its_grid(
-    made: dict[tuple[str, str], StillScan], subject: SimulatedSubject
+def test_all_scans_except_the_high_resolution_t1w_are_on_their_grids(
+    scans: dict[tuple[str, str], StillScan], subject: SimulatedSubject
 ) -> None:
-    assert set(made) == {
+    assert set(scans) == {
         ("highres", "T2w"),
         ("highres", "FLAIR"),
         ("lowres", "T1w"),
         ("lowres", "T2w"),
         ("lowres", "FLAIR"),
     }
-    p = subject.preset
-    shape, affine = _low_grid(p)
+    preset = subject.preset
+    shape, affine = _low_grid(preset)
     assert shape == (46, 56, 48)
     np.testing.assert_allclose(np.diag(affine)[:3], [4, 4, 4])
-    for end in (-0.5, 0.5):  # both outer corners of the field of view
-        fine = p.t1w_affine @ [*(np.array(p.t1w_shape) * (end + 0.5) - 0.5), 1]
+    for end in (-0.5, 0.5):  # outer corners of the field of view
+        fine = preset.t1w_affine @ [*(np.array(preset.t1w_shape) * (end + 0.5) - 0.5), 1]
         coarse = affine @ [*(np.array(shape) * (end + 0.5) - 0.5), 1]
         np.testing.assert_allclose(fine, coarse, atol=1e-9)
-    for (kind, _), scan in made.items():
-        assert scan.image.shape == (p.t1w_shape if kind == "highres" else shape)
+    for (kind, _), scan in scans.items():
+        assert scan.image.shape == (preset.t1w_shape if kind == "highres" else shape)
 
 
 @pytest.mark.parametrize("kind", ["highres", "lowres"])
 def test_fluid_is_bright_in_t2w_and_dark_in_flair(
-    kind: str, made: dict[tuple[str, str], StillScan], subject: SimulatedSubject
+    kind: str, scans: dict[tuple[str, str], StillScan], subject: SimulatedSubject
 ) -> None:
     def mean(contrast: str, tissue: str) -> float:
-        scan = made[kind, contrast]
+        scan = scans[kind, contrast]
         share = sample_volume(
             subject.head.fractions[tissue],
             subject.head.affine,
@@ -116,25 +122,25 @@ def test_fluid_is_bright_in_t2w_and_dark_in_flair(
     assert mean("FLAIR", "csf") < 0.5 * mean("FLAIR", "wm") < 0.5 * mean("FLAIR", "gm")
 
 
-def test_the_coarse_scan_is_another_position_and_its_pose_undoes_it(
-    made: dict[tuple[str, str], StillScan], subject: SimulatedSubject
+def test_the_known_pose_aligns_the_low_resolution_scan(
+    scans: dict[tuple[str, str], StillScan], subject: SimulatedSubject
 ) -> None:
-    fine, coarse = made["highres", "T2w"], made["lowres", "T2w"]
+    fine, coarse = scans["highres", "T2w"], scans["lowres", "T2w"]
 
-    def alike(xfm: np.ndarray) -> float:
-        seen = sample_volume(coarse.image, coarse.affine, fine.image.shape, fine.affine, xfm)
+    def similarity(xfm: np.ndarray) -> float:
+        resampled = sample_volume(coarse.image, coarse.affine, fine.image.shape, fine.affine, xfm)
         inside = fine.image > 0.3 * fine.image.max()
-        return float(np.corrcoef(seen[inside], fine.image[inside])[0, 1])
+        return float(np.corrcoef(resampled[inside], fine.image[inside])[0, 1])
 
     truth = coarse.pose @ invert(fine.pose)
-    off = np.eye(4)
-    off[:3, 3] = [0, 2.0, 0]
-    assert alike(truth) > 0.6
-    assert alike(truth) > alike(truth @ off) + 0.05
-    assert alike(truth) > alike(np.eye(4)) + 0.05
+    offset = np.eye(4)
+    offset[:3, 3] = [0, 2.0, 0]
+    assert similarity(truth) > 0.6
+    assert similarity(truth) > similarity(truth @ offset) + 0.05
+    assert similarity(truth) > similarity(np.eye(4)) + 0.05
 
 
-def test_true_tissue_adds_up_inside_the_brain(subject: SimulatedSubject) -> None:
+def test_known_tissue_shares_sum_to_1_in_the_brain(subject: SimulatedSubject) -> None:
     shares = tissue_shares(subject)
     total = sum(shares.values())
     pose = subject.bold_pose @ invert(subject.t1w_pose)
@@ -145,11 +151,11 @@ def test_true_tissue_adds_up_inside_the_brain(subject: SimulatedSubject) -> None
 
 
 @pytest.mark.slow
-def test_files_on_disk_agree_with_what_was_simulated(
-    tmp_path: Path, subject: SimulatedSubject, made: dict[tuple[str, str], StillScan]
+def test_stored_scans_equal_the_simulated_scans(
+    tmp_path: Path, subject: SimulatedSubject, scans: dict[tuple[str, str], StillScan]
 ) -> None:
     (tmp_path / "sub-01" / "anat").mkdir(parents=True)
-    for scan in made.values():
+    for scan in scans.values():
         simulated_dataset._write_scan(scan, tmp_path, "sub-01")
         write_structural_truth(subject, scan, "sub-01", tmp_path / "derivatives" / "ground-truth")
     anat, truth = (
@@ -162,7 +168,7 @@ def test_files_on_disk_agree_with_what_was_simulated(
     assert flair["SliceThickness"] == 4.0
     image = nib.load(anat / "sub-01_acq-lowres_FLAIR.nii.gz")
     assert image.get_data_dtype() == np.int16
-    scan = made["lowres", "FLAIR"]
+    scan = scans["lowres", "FLAIR"]
     assert np.abs(image.get_fdata() - scan.image).max() <= 0.5 + 1e-3
     pose = read_itk(truth / "sub-01_from-lowresFLAIR_to-T1w_mode-image_desc-truth_xfm.txt")[0]
     np.testing.assert_allclose(pose, scan.pose @ invert(subject.t1w_pose), atol=1e-6)

@@ -24,13 +24,13 @@ AFFINE = np.diag([2.0, 2, 3, 1])
 
 @step(makes="n_dummy")
 def count_dummies(bold: Series) -> int:
-    """Count volumes that are not steady."""
+    """Count non-steady-state volumes."""
     return bold.shape[3] - 2
 
 
 @step(makes="boldref")
 def average_volumes(bold: Series, *, n_dummy: int) -> Image:
-    """Average steady volumes."""
+    """Average steady-state volumes."""
     volumes = [bold.volume(t) for t in range(n_dummy, bold.shape[3])]
     return Volume(np.mean(volumes, axis=0), bold.affine)
 
@@ -44,7 +44,7 @@ def threshold(boldref: Image, region: Mask | None = None, *, level: float = 1.0)
 
 @step(makes=("series", "facts"))
 def double_series(bold: Series, *, here: Path = HERE, name: str) -> tuple[Series, Facts]:
-    """Double a series, which is a file in the folder of the step."""
+    """Double a series that is stored in the folder of the step."""
     values = 2 * np.stack(list(bold.volumes()), -1)
     save_image(values, bold.affine, here / "double.nii", tr=2.0)
     return SeriesReader(here / "double.nii"), {"name": name}
@@ -53,21 +53,21 @@ def double_series(bold: Series, *, here: Path = HERE, name: str) -> tuple[Series
 @step(makes="maps")
 def map_effects(boldref: Image, mask: Mask, *, name: str) -> list[Map]:
     """Make two maps."""
-    own = {"contrast": "tap", "desc": name, "suffix": "statmap"}
+    entities = {"contrast": "tap", "desc": name, "suffix": "statmap"}
     values = boldref.like(boldref.data * mask.data)
-    return [Derivative(values, {**own, "stat": stat}, {"Units": stat}) for stat in ("t", "z")]
+    return [Derivative(values, {**entities, "stat": stat}, {"Units": stat}) for stat in ("t", "z")]
 
 
 @step()
 def list_maps(maps: Sequence[Map], series: dict[str, Series]) -> Facts:
     """List maps and the means of series."""
-    means = {name: float(one.volume(0).mean()) for name, one in series.items()}
-    return {"maps": [one.name for one in maps], "means": means}
+    means = {name: float(item.volume(0).mean()) for name, item in series.items()}
+    return {"maps": [item.name for item in maps], "means": means}
 
 
 @step(makes="weights")
 def name_weights(*, file: Path | None = None) -> File:
-    """Return a file that a setting names."""
+    """Return a file that is a setting."""
     assert file is not None
     return file
 
@@ -79,7 +79,7 @@ def bold(tmp_path: Path) -> Path:
 
 
 def _process(bold: Series, outputs: Outputs) -> Facts:
-    """A small workflow: maps of two series, of which one is stored."""
+    """Run a small workflow with maps of two series, and store one of the series."""
     n_dummy = count_dummies(bold)
     boldref = average_volumes(bold, n_dummy=n_dummy)
     say(Part.PREPROCESSING, "Volumes were averaged.")
@@ -109,13 +109,13 @@ def _graph(bold: Path, folder: Path) -> Graph:
     return Graph(root)
 
 
-def test_calls_become_nodes_whose_results_are_stored(bold: Path, tmp_path: Path) -> None:
+def test_calls_in_a_flow_become_nodes_whose_results_are_stored(bold: Path, tmp_path: Path) -> None:
     graph = _graph(bold, tmp_path / "out")
     flow = workflow_of(graph, base_dir=tmp_path / "work", need_gb=lambda need: need.always)
-    done = {node.fullname: node for node in flow.run().nodes()}
-    listed = done["all_wf.run_wf.list_maps"].result.outputs.list_maps
+    nodes = {node.fullname: node for node in flow.run().nodes()}
+    list_file = nodes["all_wf.run_wf.list_maps"].result.outputs.list_maps
     mean = f"{2 * VALUES[..., 0].mean():.1f}"
-    text = Path(listed).read_text()
+    text = Path(list_file).read_text()
     assert re.findall(r'"(\w+)": ([\d.]+)', text) == [("bspline", mean), ("sbl", mean)]
     assert text.index("desc-bspline_stat-t") < text.index("desc-sbl_stat-z")
     func = tmp_path / "out" / "sub-01" / "func"
@@ -124,12 +124,10 @@ def test_calls_become_nodes_whose_results_are_stored(bold: Path, tmp_path: Path)
     assert stored == [f"sub-01_task-tap_{name}" for name in (*maps, "desc-hmc_boldref.nii.gz")]
     sidecar = (func / f"sub-01_task-tap_{maps[1]}").with_suffix("").with_suffix(".json")
     assert '"Units": "z"' in sidecar.read_text()
-    assert "desc-hmc_boldref" in sidecar.read_text(), "the image on whose grid the map lies"
+    assert "desc-hmc_boldref" in sidecar.read_text(), "the reference image of the map"
 
 
-def test_nodes_know_whose_they_are_and_the_text_is_that_of_the_calls(
-    bold: Path, tmp_path: Path
-) -> None:
+def test_nodes_have_an_owner_and_calls_add_to_the_methods_text(bold: Path, tmp_path: Path) -> None:
     graph = _graph(bold, tmp_path)
     assert {node.scope.owner for node in graph.nodes} == {("01", "sub-01_task-tap")}
     assert "Volumes were averaged." in graph.methods_text()
@@ -137,7 +135,7 @@ def test_nodes_know_whose_they_are_and_the_text_is_that_of_the_calls(
     assert "bspline" not in graph.methods_text(), "neither stored nor described"
 
 
-def test_a_subworkflow_is_continued_by_its_name(bold: Path) -> None:
+def test_a_subworkflow_can_be_continued_by_name(bold: Path) -> None:
     root = Scope("root_wf")
     with Flow(root):
         with subworkflow("sbl", run="tap"):
@@ -145,12 +143,12 @@ def test_a_subworkflow_is_continued_by_its_name(bold: Path) -> None:
         with subworkflow("sbl"):
             average_volumes(bold, n_dummy=n_dummy)
     (inner,) = root.inner
-    assert [placed.name for placed in inner.nodes] == ["count_dummies", "average_volumes"]
+    assert [node.name for node in inner.nodes] == ["count_dummies", "average_volumes"]
     assert inner.run == "tap"
 
 
 @pytest.mark.parametrize(("level", "stored"), [("minimal", 0), ("standard", 0), ("full", 1)])
-def test_what_is_stored_depends_on_the_level(
+def test_stored_files_depend_on_the_level(
     bold: Path, tmp_path: Path, level: str, stored: int
 ) -> None:
     root = Scope("all_wf", store=store)
@@ -162,14 +160,14 @@ def test_what_is_stored_depends_on_the_level(
     assert sum(node.step is store for node in Graph(root).nodes) == stored
 
 
-def test_calls_compute_outside_a_flow(bold: Path, tmp_path: Path) -> None:
+def test_calls_outside_a_flow_compute_results(bold: Path, tmp_path: Path) -> None:
     (folder := tmp_path / "steps").mkdir()
     names: list[str] = []
     with Eager(folder, names.append), SeriesReader(bold) as reader:
-        listed = _process(reader, _outputs(tmp_path / "out"))
+        facts = _process(reader, _outputs(tmp_path / "out"))
         assert count_dummies(reader) == 1
-    assert listed["means"] == {name: 2 * VALUES[..., 0].mean() for name in ("bspline", "sbl")}
-    assert len(listed["maps"]) == 4  # type: ignore[arg-type]
+    assert facts["means"] == {name: 2 * VALUES[..., 0].mean() for name in ("bspline", "sbl")}
+    assert len(facts["maps"]) == 4  # type: ignore[arg-type]
     assert names[:2] == ["count dummies", "average volumes"]
     assert not (tmp_path / "out").exists(), "nothing is stored"
     with SeriesReader(bold) as reader:
@@ -177,7 +175,7 @@ def test_calls_compute_outside_a_flow(bold: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(boldref.data, VALUES[..., 1:].mean(-1))
 
 
-def test_a_handle_is_no_value(bold: Path) -> None:
+def test_a_handle_cannot_be_used_as_a_value(bold: Path) -> None:
     with Flow(Scope("all_wf")):
         boldref = average_volumes(bold, n_dummy=1)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="boldref is not known before the workflow runs"):
@@ -186,7 +184,7 @@ def test_a_handle_is_no_value(bold: Path) -> None:
             list(boldref)  # type: ignore[call-overload]
 
 
-def test_mistakes_are_errors_before_anything_runs(bold: Path) -> None:
+def test_mistakes_in_calls_are_errors_before_the_workflow_runs(bold: Path) -> None:
     root = Scope("all_wf")
     with Flow(root):
         with pytest.raises(TypeError, match="levle"):
@@ -205,7 +203,7 @@ def test_mistakes_are_errors_before_anything_runs(bold: Path) -> None:
         Graph(root)
 
 
-def test_what_is_left_out_has_its_default_and_files_may_be_settings(
+def test_omitted_settings_have_defaults_and_paths_can_be_settings(
     bold: Path, tmp_path: Path
 ) -> None:
     root = Scope("all_wf")
@@ -219,11 +217,11 @@ def test_what_is_left_out_has_its_default_and_files_may_be_settings(
     assert settings["all_wf.threshold"] == {"level": 3.0}
     assert settings["all_wf.other.threshold"] == {"level": 1.0}
     assert settings["all_wf.name_weights"] == {"file": tmp_path / "weights"}
-    (other,) = (node for node in graph.nodes if str(node) == "all_wf.other.threshold")
-    assert [maker.name for maker in graph.wires[other]["region"].handles] == ["mask"]
+    (inner_threshold,) = (node for node in graph.nodes if str(node) == "all_wf.other.threshold")
+    assert [maker.name for maker in graph.wires[inner_threshold]["region"].handles] == ["mask"]
 
 
-def test_a_description_follows_the_steps_that_have_ended(bold: Path, tmp_path: Path) -> None:
+def test_the_methods_text_depends_on_completed_steps(bold: Path, tmp_path: Path) -> None:
     root = Scope("all_wf")
     with Flow(root):
         for name in ("one", "two"):

@@ -1,4 +1,4 @@
-"""The listing of a graph: who makes what, in the order of the processing, and nothing twice."""
+"""Listing of a graph: inputs and outputs of steps in processing order, without repetition."""
 
 from pathlib import Path
 
@@ -36,8 +36,8 @@ def compare(maps: list[Map], series: dict[str, Image]) -> Image:
     return next(iter(series.values()))
 
 
-def listed(tmp_path: Path) -> list[str]:
-    """Return the listing of a pair, and of a run with three series in two smoothings."""
+def list_graph(tmp_path: Path) -> list[str]:
+    """Return the listing of a pair and a run with three series and two smoothings."""
     entities = {"subject": "01", "task": "tap", "datatype": "func"}
     outputs = Outputs(output_dir=tmp_path, entities=entities)
     root = Scope("all_wf", store=store)
@@ -62,10 +62,10 @@ def listed(tmp_path: Path) -> list[str]:
     return [str(line) for line in who_makes_what(Graph(root))]
 
 
-def test_each_step_says_what_it_makes_of_what_and_under_which_name_it_is_kept(
+def test_the_listing_shows_inputs_outputs_and_stored_names_of_steps(
     tmp_path: Path,
 ) -> None:
-    assert listed(tmp_path) == [
+    assert list_graph(tmp_path) == [
         "pair_wf",
         "  average: boldref [desc-hmc_boldref], count <- bold (given)",
         "run_wf",

@@ -1,4 +1,4 @@
-"""What stored files are made of, as the graph tells it."""
+"""Sources of stored files as derived from the graph."""
 
 from pathlib import Path
 
@@ -19,39 +19,39 @@ MODEL = {"datatype": "models", "desc": "sbl", "suffix": "model", "extension": ".
 
 @step(makes=("bold", "n_dummy"))
 def copy_series(bold_file: File) -> tuple[Series, int]:
-    """Not stored."""
+    """Return a series and a number that are not stored."""
     raise NotImplementedError
 
 
 @step(makes="boldref")
 def average(bold: Series, *, n_dummy: int) -> Image:
-    """Stored."""
+    """Return an image that is stored."""
     raise NotImplementedError
 
 
 @step(makes=("mask", "mask_hr"))
 def find_brain(boldref: Image) -> tuple[Image, Image]:
-    """One stored, the other not."""
+    """Return two masks; only the first is stored."""
     raise NotImplementedError
 
 
 @step(makes="model_file")
 def train(mask: Image, weights_file: File) -> File:
-    """A file that tells nothing of itself."""
+    """Return a file without metadata."""
     raise NotImplementedError
 
 
 @step(makes="series")
 def resolve(bold: Series, boldref: Image, model_file: File, *, n_dummy: int) -> Series:
-    """A series."""
+    """Return a series that is stored."""
     raise NotImplementedError
 
 
 @step(makes=("maps", "measured"))
-def map_it(
+def map_series(
     series: Series, mask_hr: Image, regressors: Regressors, *, n_dummy: int
 ) -> tuple[list[Map], Table]:
-    """Maps of it, and a table."""
+    """Return maps and a table that are stored."""
     raise NotImplementedError
 
 
@@ -61,13 +61,13 @@ def _files_of_template(atlas: Path) -> list[Path | str]:
 
 @step(makes="std_maps", reads=_files_of_template)
 def to_template(maps: list[Map], *, atlas: Path) -> list[Map]:
-    """Maps of maps, with a file that a setting names."""
+    """Return maps derived from maps, with a file that is a setting."""
     raise NotImplementedError
 
 
 @pytest.fixture
-def told() -> dict[str, dict[str, object]]:
-    """What each store is told, by its name."""
+def store_settings() -> dict[str, dict[str, object]]:
+    """Return the settings of the store nodes by name."""
     entities = {"subject": "01", "task": "tap", "datatype": "func"}
     roots = {"raw": Path("/data/raw"), "": Path("/data/out")}
     func = Path("/data/raw/sub-01/func")
@@ -85,7 +85,7 @@ def told() -> dict[str, dict[str, object]]:
         series = resolve(bold, boldref, model_file, n_dummy=n_dummy)
         outputs.keep(series, {"res": "hr", "desc": "sbl", "suffix": "bold"})
         events = events_in(func / "sub-01_task-tap_events.tsv")
-        maps, measured = map_it(series, mask_hr, events, n_dummy=n_dummy)
+        maps, measured = map_series(series, mask_hr, events, n_dummy=n_dummy)
         outputs.keep(maps)
         outputs.keep(measured, {"desc": "x", "suffix": "metrics"})
         outputs.keep(to_template(maps, atlas=Path("/mine/atlas.nii")))
@@ -93,9 +93,11 @@ def told() -> dict[str, dict[str, object]]:
     return {node.name: dict(graph.settings[node]) for node in graph.nodes if node.step is store}
 
 
-def test_a_series_names_what_was_acquired_its_model_and_what_that_was_trained_on(told):
-    assert told["keep_boldref"]["sources"] == ["bids:raw:sub-01/func/sub-01_task-tap_bold.nii.gz"]
-    assert told["keep_series"]["sources"] == [
+def test_sources_of_a_series_include_raw_data_model_and_training_data(store_settings):
+    assert store_settings["keep_boldref"]["sources"] == [
+        "bids:raw:sub-01/func/sub-01_task-tap_bold.nii.gz"
+    ]
+    assert store_settings["keep_series"]["sources"] == [
         "bids:raw:sub-01/func/sub-01_task-tap_bold.nii.gz",
         f"{RUN}_desc-hmc_boldref.nii.gz",
         "bids::sourcedata/models/sub-01/sub-01_task-tap_desc-sbl_model.safetensors",
@@ -104,24 +106,28 @@ def test_a_series_names_what_was_acquired_its_model_and_what_that_was_trained_on
     ]
 
 
-def test_what_is_stored_ends_the_way_and_what_others_tell_is_not_said_again(told):
-    """The fine mask is not stored; the reference, of which it is made, is told by the series."""
+def test_sources_end_at_stored_files_and_are_not_repeated(store_settings):
+    """Instead of the unstored mask, its source (the boldref) is a source of the series."""
     series = [
         f"{RUN}_res-hr_desc-sbl_bold.nii.gz",
         "bids:raw:sub-01/func/sub-01_task-tap_events.tsv",
     ]
-    assert told["keep_maps"]["sources"] == series
-    assert told["keep_measured"]["sources"] == series
-    assert set(told["keep_std_maps"]["sources"]) == {
+    assert store_settings["keep_maps"]["sources"] == series
+    assert store_settings["keep_measured"]["sources"] == series
+    assert set(store_settings["keep_std_maps"]["sources"]) == {
         "file:///mine/atlas.nii",
         "https://somewhere/T1w",
         *series,
     }
 
 
-def test_images_lie_on_the_reference_of_their_scope_and_tables_on_nothing(told):
-    assert told["keep_series"]["references"] == {"": f"{RUN}_desc-hmc_boldref.nii.gz"}
-    assert told["keep_boldref"]["references"] == told["keep_measured"]["references"] == {}
+def test_images_have_the_reference_of_their_scope_and_tables_have_none(store_settings):
+    assert store_settings["keep_series"]["references"] == {"": f"{RUN}_desc-hmc_boldref.nii.gz"}
+    assert (
+        store_settings["keep_boldref"]["references"]
+        == store_settings["keep_measured"]["references"]
+        == {}
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,19 +142,19 @@ def test_images_lie_on_the_reference_of_their_scope_and_tables_on_nothing(told):
         ),
     ],
 )
-def test_a_file_is_named_by_the_innermost_data_set_that_holds_it(path, uri, monkeypatch):
+def test_the_uri_of_a_file_refers_to_the_innermost_dataset(path, uri, monkeypatch):
     monkeypatch.setenv("TEMPLATEFLOW_HOME", "/flow")
     assert uri_of(Path(path), {"raw": Path("/data"), "": Path("/data/derivatives/out")}) == uri
 
 
-def test_a_file_of_a_package_is_named_by_its_version_and_not_by_this_machine():
+def test_the_uri_of_a_package_file_contains_its_version_and_no_local_path():
     import nilearn
 
-    inside = Path(nilearn.__file__).parent / "version.py"
-    assert uri_of(inside, {}) == f"pkg:pypi/nilearn@{nilearn.__version__}#nilearn/version.py"
+    package_file = Path(nilearn.__file__).parent / "version.py"
+    assert uri_of(package_file, {}) == f"pkg:pypi/nilearn@{nilearn.__version__}#nilearn/version.py"
 
 
-def test_templates_are_named_as_templateflow_has_them():
+def test_uris_of_templates_are_templateflow_urls():
     home = "https://templateflow.s3.amazonaws.com"
     assert template_uri("MNI152NLin2009cAsym") == (
         f"{home}/tpl-MNI152NLin2009cAsym/tpl-MNI152NLin2009cAsym_res-01_T1w.nii.gz"

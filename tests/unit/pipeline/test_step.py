@@ -1,4 +1,4 @@
-"""Steps as functions, and their interfaces for nipype."""
+"""Steps as functions, and their nipype interfaces."""
 
 import os
 import pickle
@@ -45,7 +45,7 @@ def train(boldref: Image, here: Path = HERE, *, device: str, omp_nthreads: int) 
 
 
 @step()
-def told(*, weights: Path | None = None) -> str:
+def weights_name(*, weights: Path | None = None) -> str:
     """Return the name of a file that is a setting."""
     return "none" if weights is None else weights.name
 
@@ -57,9 +57,7 @@ def bold(tmp_path: Path) -> Path:
     return tmp_path / "bold.nii"
 
 
-def test_a_node_of_nipype_has_the_memory_threads_and_time_of_its_step(
-    bold: Path, tmp_path: Path
-) -> None:
+def test_a_nipype_node_has_memory_threads_and_time_of_its_step(bold: Path, tmp_path: Path) -> None:
     root = Scope("all_wf")
     with Flow(root), subworkflow("run_wf", participant="01", run="sub-01_task-tap"):
         boldref = average(bold, count=3)  # type: ignore[arg-type]
@@ -81,7 +79,7 @@ def test_a_node_of_nipype_has_the_memory_threads_and_time_of_its_step(
     assert nodes["train"].owner == ("01", "sub-01_task-tap")
 
 
-def test_a_setting_that_a_call_leaves_out_is_an_error_that_names_it() -> None:
+def test_error_of_a_missing_setting_names_the_setting() -> None:
     with Flow(Scope("all_wf")), pytest.raises(TypeError, match="count"):
         average(Path("bold.nii"))  # type: ignore[call-arg, arg-type]
 
@@ -95,13 +93,13 @@ def test_costs_and_files_depend_only_on_settings_of_the_step() -> None:
             return boldref
 
 
-def test_an_interface_is_found_by_pickle_and_resumes_where_the_step_does() -> None:
+def test_interfaces_can_be_pickled_and_resume_if_the_step_does() -> None:
     interface = train.interface(device="cuda", omp_nthreads=2)
-    again = pickle.loads(pickle.dumps(interface))
-    assert type(again) is type(interface)
-    assert again.inputs.device == "cuda"
-    assert again.inputs.use_gpu is False
-    assert again._can_resume
+    unpickled = pickle.loads(pickle.dumps(interface))
+    assert type(unpickled) is type(interface)
+    assert unpickled.inputs.device == "cuda"
+    assert unpickled.inputs.use_gpu is False
+    assert unpickled._can_resume
     assert not average.interface()._can_resume
     assert average.interface().step is average
 
@@ -110,65 +108,67 @@ def test_the_interface_of_a_step_reads_and_writes_files(
     bold: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    made = average.interface(bold=str(bold), count=3).run(cwd=os.getcwd()).outputs.boldref
+    boldref_file = average.interface(bold=str(bold), count=3).run(cwd=os.getcwd()).outputs.boldref
     np.testing.assert_allclose(
-        nib.load(made).get_fdata(), np.arange(96).reshape(4, 4, 2, 3).mean(-1)
+        nib.load(boldref_file).get_fdata(), np.arange(96).reshape(4, 4, 2, 3).mean(-1)
     )
-    found = threshold.interface(boldref=made, level=50.0).run(cwd=os.getcwd()).outputs.mask
-    assert nib.load(found).get_data_dtype() == np.uint8
+    mask_file = (
+        threshold.interface(boldref=boldref_file, level=50.0).run(cwd=os.getcwd()).outputs.mask
+    )
+    assert nib.load(mask_file).get_data_dtype() == np.uint8
 
 
 @step()
 def halves(boldref: Image, *, parts: int) -> list[Image]:
-    """As many images, each half of the one before."""
+    """Return `parts` images, each half of the previous image."""
     return [boldref.like(boldref.data / 2**k) for k in range(parts)]
 
 
 @step()
 def total(halves: Sequence[Image] | None = None) -> float:
-    """The sum over all; -1 where none is given."""
-    return -1.0 if halves is None else sum(float(each.data.sum()) for each in halves)
+    """Return the sum over all images; -1 without images."""
+    return -1.0 if halves is None else sum(float(image.data.sum()) for image in halves)
 
 
-def test_a_list_is_one_file_and_an_empty_one_is_not_given(tmp_path: Path) -> None:
+def test_a_list_is_stored_in_a_file_and_an_empty_list_is_passed_as_none(tmp_path: Path) -> None:
     save_image(np.full((2, 2, 2), 4.0), np.eye(4), tmp_path / "boldref.nii")
     sums = []
     for parts in (3, 0):
-        (here := tmp_path / f"{parts}").mkdir()
-        given = {"boldref": str(tmp_path / "boldref.nii"), "parts": parts}
-        made = halves.on_files(given, here)["halves"]
-        assert len(Path(made).read_text().split()) == parts
-        sums.append(total.on_files({"halves": [made]}, here)["total"])
+        (folder := tmp_path / f"{parts}").mkdir()
+        inputs = {"boldref": str(tmp_path / "boldref.nii"), "parts": parts}
+        list_file = halves.on_files(inputs, folder)["halves"]
+        assert len(Path(list_file).read_text().split()) == parts
+        sums.append(total.on_files({"halves": [list_file]}, folder)["total"])
     assert sums == [8 * (4 + 2 + 1), -1]
 
 
-def test_the_content_of_a_file_that_is_a_setting_counts(
+def test_the_hash_of_an_interface_depends_on_the_content_of_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "weights.txt").write_text("one")
-    first = told.interface(weights=tmp_path / "weights.txt")
+    first = weights_name.interface(weights=tmp_path / "weights.txt")
     before = first.inputs.get_hashval(hash_method="content")[1]
-    assert first.run(cwd=os.getcwd()).outputs.told == "weights.txt"
+    assert first.run(cwd=os.getcwd()).outputs.weights_name == "weights.txt"
     (tmp_path / "weights.txt").write_text("two")
     assert (
-        told.interface(weights=tmp_path / "weights.txt").inputs.get_hashval(hash_method="content")[
-            1
-        ]
+        weights_name.interface(weights=tmp_path / "weights.txt").inputs.get_hashval(
+            hash_method="content"
+        )[1]
         != before
     )
-    assert told.interface().run(cwd=os.getcwd()).outputs.told == "none"
+    assert weights_name.interface().run(cwd=os.getcwd()).outputs.weights_name == "none"
 
 
-def test_seeds_and_events_are_told_apart_by_their_files(tmp_path: Path) -> None:
+def test_seeds_and_events_are_distinguished_by_file_name(tmp_path: Path) -> None:
     from bids_sr.glm.regressors import Events, Seeds
     from bids_sr.pipeline.artifacts import Regressors
 
-    kind = Regressors.__metadata__[0]
-    path = kind.save(
+    artifact = Regressors.__metadata__[0]
+    path = artifact.save(
         Seeds.of(pd.DataFrame({"motor": [np.nan, 1.0, 3.0]})), tmp_path / "regressors"
     )
     assert path.name == "regressors_timeseries.tsv"
-    assert list(kind.load(path).table["motor"])[1:] == [-1.0, 1.0]
+    assert list(artifact.load(path).table["motor"])[1:] == [-1.0, 1.0]
     (tmp_path / "events.tsv").write_text("onset\tduration\ttrial_type\n1\t2\ttap\n")
-    assert isinstance(kind.load(tmp_path / "events.tsv"), Events)
+    assert isinstance(artifact.load(tmp_path / "events.tsv"), Events)

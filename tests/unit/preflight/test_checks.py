@@ -1,4 +1,4 @@
-"""Preflight: plan, contrasts of runs, estimates, the validator's report, streaming of voxels."""
+"""Preflight checks: plan, contrasts of runs, estimates, validator report and voxel values."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ Planned = Callable[..., Plan]
 
 @pytest.fixture
 def maker(tmp_path: Path) -> BidsMaker:
-    made = BidsMaker(tmp_path / "bids")
-    made.subject()
-    return made
+    data = BidsMaker(tmp_path / "bids")
+    data.subject()
+    return data
 
 
 @pytest.fixture
@@ -73,11 +73,11 @@ def settings_for(maker: BidsMaker, **groups: object) -> Settings:
 
 
 def remove_pair(maker: BidsMaker) -> None:
-    for kind in ("highres", "lowres"):
-        maker.path(f"sub-01_acq-{kind}_T2starw.nii.gz", "anat").unlink()
+    for resolution in ("highres", "lowres"):
+        maker.path(f"sub-01_acq-{resolution}_T2starw.nii.gz", "anat").unlink()
 
 
-def test_plan_of_a_sound_data_set(maker: BidsMaker, planned: Planned) -> None:
+def test_plan_of_a_valid_dataset(maker: BidsMaker, planned: Planned) -> None:
     plan = planned()
     assert plan.problems == ()
     assert plan.series == ("raw", "bspline", "zerofill", "srgan", "sbl")
@@ -86,7 +86,9 @@ def test_plan_of_a_sound_data_set(maker: BidsMaker, planned: Planned) -> None:
     assert list(plan.contrasts[run.bold]) == ["thumb", "little", "all", "thumbMinusLittle"]
 
 
-def test_series_without_a_pair(maker: BidsMaker, planned: Planned) -> None:
+def test_series_that_require_a_pair_are_not_planned_without_a_pair(
+    maker: BidsMaker, planned: Planned
+) -> None:
     remove_pair(maker)
     plan = planned(superres=SuperRes(methods=("bspline",), baselines="all", factor=2.0))
     assert plan.problems == ()
@@ -94,38 +96,38 @@ def test_series_without_a_pair(maker: BidsMaker, planned: Planned) -> None:
     assert plan.series[:2] == ("raw", "bspline")
 
 
-def test_a_run_without_a_pair_lacks_series_made_of_one(planned: Planned) -> None:
+def test_series_of_a_run_without_a_pair(planned: Planned) -> None:
     plan = planned()
-    alone = dataclasses.replace(plan.subjects[0].runs[0], pair=None)
-    assert series_of_run(alone, SuperRes()) == ("raw", "bspline", "zerofill", "sbl")
-    named = SuperRes(methods=("srgan", "sbl"))
-    assert series_of_run(alone, named) == ("raw", "bspline", "zerofill", "srgan", "sbl")
+    run = dataclasses.replace(plan.subjects[0].runs[0], pair=None)
+    assert series_of_run(run, SuperRes()) == ("raw", "bspline", "zerofill", "sbl")
+    requested = SuperRes(methods=("srgan", "sbl"))
+    assert series_of_run(run, requested) == ("raw", "bspline", "zerofill", "srgan", "sbl")
 
 
-def test_baselines_of_the_pair_are_made_for_a_reference_or_on_request(planned: Planned) -> None:
+def test_baselines_from_the_pair_require_a_reference_or_a_request(planned: Planned) -> None:
     run = planned().subjects[0].runs[0]
-    judged = dataclasses.replace(run, truth=HighresReference())
+    with_reference = dataclasses.replace(run, truth=HighresReference())
 
-    def of_the_pair(one: BoldRun, superres: SuperRes) -> set[str]:
-        return {"inject", "ratio"} & set(series_of_run(one, superres))
+    def pair_baselines(candidate: BoldRun, superres: SuperRes) -> set[str]:
+        return {"inject", "ratio"} & set(series_of_run(candidate, superres))
 
-    assert of_the_pair(run, SuperRes()) == set()
-    assert of_the_pair(judged, SuperRes()) == {"inject", "ratio"}
-    assert of_the_pair(run, SuperRes(methods=("auto", "inject"))) == {"inject"}
-    assert of_the_pair(run, SuperRes(baselines="all")) == {"inject", "ratio"}
-    assert of_the_pair(dataclasses.replace(judged, pair=None), SuperRes()) == set()
+    assert pair_baselines(run, SuperRes()) == set()
+    assert pair_baselines(with_reference, SuperRes()) == {"inject", "ratio"}
+    assert pair_baselines(run, SuperRes(methods=("auto", "inject"))) == {"inject"}
+    assert pair_baselines(run, SuperRes(baselines="all")) == {"inject", "ratio"}
+    assert pair_baselines(dataclasses.replace(with_reference, pair=None), SuperRes()) == set()
 
 
 class TestEvents:
-    """Events are held against the run."""
+    """Events are checked against the run."""
 
-    def test_before_the_run_is_no_problem(self, maker: BidsMaker, planned: Planned) -> None:
+    def test_events_before_the_run_are_accepted(self, maker: BidsMaker, planned: Planned) -> None:
         maker.events(rows=((-27.9, 0.9, "thumb"), (-3.0, 1.0, "little"), *EVENTS))
         plan = planned()
         assert plan.problems == ()
         assert plan.warnings == ()
 
-    def test_an_event_after_the_end_is_left_out(self, maker: BidsMaker, planned: Planned) -> None:
+    def test_events_after_the_end_are_skipped(self, maker: BidsMaker, planned: Planned) -> None:
         maker.events(rows=(*EVENTS, (90.0, 1.0, "thumb"), (95.0, 1.0, "late")))
         plan = planned()
         assert plan.problems == ()
@@ -136,7 +138,7 @@ class TestEvents:
             {"thumb", "little", "all", "thumbMinusLittle"}
         ]
 
-    def test_events_without_onset_or_duration_are_left_out(
+    def test_events_without_onset_or_duration_are_skipped(
         self, maker: BidsMaker, planned: Planned
     ) -> None:
         maker.events(rows=(*EVENTS, (3.0, "n/a", "thumb"), ("n/a", 1.0, "little")))
@@ -167,7 +169,7 @@ class TestEvents:
         (contrasts,) = plan.contrasts.values()
         assert "early" not in contrasts["all"]
 
-    def test_a_block_that_reaches_near_the_run_counts(
+    def test_a_block_that_ends_shortly_before_the_run_is_modeled(
         self, maker: BidsMaker, planned: Planned
     ) -> None:
         maker.events(rows=((-30.0, 20.0, "early"), *EVENTS))
@@ -175,7 +177,7 @@ class TestEvents:
         assert "early" in contrasts["all"]
 
     @pytest.mark.parametrize(
-        ("n_volumes", "tr", "says"),
+        ("n_volumes", "tr", "message"),
         [
             (16, 1.0, ("at least")),
             (17, 1.0, ""),
@@ -183,47 +185,47 @@ class TestEvents:
             (26, 0.4, ""),
         ],
     )
-    def test_a_run_without_events_has_volumes_for_its_seeds(
-        self, maker: BidsMaker, planned: Planned, n_volumes: int, tr: float, says: str
+    def test_a_run_without_events_needs_enough_volumes_for_its_seeds(
+        self, maker: BidsMaker, planned: Planned, n_volumes: int, tr: float, message: str
     ) -> None:
-        """Three seeds, twelve motion regressors and the mean, though the maps are correlations
-        alone.
-        """
+        """Even correlations require three seeds, twelve motion regressors and the mean."""
         maker.bold("sub-01_task-rest", n_volumes=n_volumes, tr=tr)
         plan = planned(activation=Activation(kinds=("cc",)))
         assert plan.problems == ()
         reasons = [problem.why for problems in plan.left_out.values() for problem in problems]
-        assert [says in reason for reason in reasons] == [True] * bool(says)
+        assert [message in reason for reason in reasons] == [True] * bool(message)
 
-    def test_too_few_volumes_for_the_model(self, maker: BidsMaker, planned: Planned) -> None:
-        """Two types, twelve motion regressors and the mean leave nothing of 15 volumes, and one
-        degree of 16.
-        """
-        spared = planned(preprocessing=Preprocessing(dummy_scans=14))
-        assert spared.problems == ()
+    def test_too_few_volumes_for_the_linear_model_are_reported(
+        self, maker: BidsMaker, planned: Planned
+    ) -> None:
+        """Two trial types, twelve motion regressors and the mean require 16 volumes."""
+        sufficient = planned(preprocessing=Preprocessing(dummy_scans=14))
+        assert sufficient.problems == ()
         (problem,) = planned(preprocessing=Preprocessing(dummy_scans=15)).problems
         assert "the run has 30 volumes minus 15 dummy volumes" in problem.why
         assert "--dummy-scans" in problem.remedy
 
-    def test_a_pass_band_that_leaves_too_few_volumes_is_refused(
+    def test_a_pass_band_that_leaves_too_few_degrees_of_freedom_is_rejected(
         self, maker: BidsMaker, planned: Planned
     ) -> None:
         (problem,) = planned(activation=Activation(band_pass=(0.01, 0.02))).problems
         assert "steady-state volumes. The linear model has" in problem.why
         assert problem.remedy.startswith("Use a wider --band-pass, or exclude the run")
 
-    def test_polynomials_that_leave_the_task_are_no_problem(
-        self, maker: BidsMaker, planned: Planned
-    ) -> None:
+    def test_few_drift_polynomials_are_accepted(self, maker: BidsMaker, planned: Planned) -> None:
         assert not planned(activation=Activation(drift="legendre:4")).problems
 
-    def test_going_on_after_the_end_is_said(self, maker: BidsMaker, planned: Planned) -> None:
+    def test_durations_beyond_the_end_of_the_run_are_reported(
+        self, maker: BidsMaker, planned: Planned
+    ) -> None:
         maker.events(rows=(*EVENTS, (28.0, 5.0, "thumb")))
         plan = planned()
         assert plan.problems == ()
         assert "durations that extend beyond the end of the run (" in plan.warnings[0].why
 
-    def test_rest_after_the_end_does_not_matter(self, maker: BidsMaker, planned: Planned) -> None:
+    def test_rest_events_after_the_end_are_ignored(
+        self, maker: BidsMaker, planned: Planned
+    ) -> None:
         maker.events(rows=(*EVENTS, (31.0, 5.0, "rest"), ("n/a", "n/a", "baseline")))
         plan = planned()
         assert plan.problems == ()
@@ -239,52 +241,56 @@ class TestEvents:
             ((), "the events table has no rows"),
         ],
     )
-    def test_bad_rows(
+    def test_invalid_rows_of_an_events_table_are_rejected(
         self, maker: BidsMaker, planned: Planned, rows: tuple[tuple[object, ...], ...], reason: str
     ) -> None:
         maker.events(rows=rows)
         (problem,) = planned().problems
         assert reason in problem.why
 
-    def test_a_table_in_another_encoding(self, maker: BidsMaker, planned: Planned) -> None:
+    def test_an_events_table_in_another_encoding_is_rejected(
+        self, maker: BidsMaker, planned: Planned
+    ) -> None:
         maker.events().write_bytes(
             "onset\tduration\ttrial_type\n1\t1\tDäumling\n".encode("latin-1")
         )
         (problem,) = planned().problems
         assert "cannot be read as a table" in problem.why
 
-    def test_bad_lines_do_not_flood(self, maker: BidsMaker, planned: Planned) -> None:
+    def test_the_number_of_messages_about_invalid_rows_is_limited(
+        self, maker: BidsMaker, planned: Planned
+    ) -> None:
         maker.events(rows=[("soon", 1, "thumb")] * 50)
         assert len(planned().problems) == 3
 
 
 class TestContrasts:
-    """A contrast has to fit a run; runs of other tasks do without it."""
+    """A contrast must fit a run; runs of other tasks are processed without it."""
 
-    def test_runs_of_two_tasks(self) -> None:
+    def test_contrasts_are_assigned_to_runs_with_their_trial_types(self) -> None:
         tap, look = Path("tap"), Path("look")
         types = {tap: ("thumb", "little"), look: ("face", "thumb")}
-        said = Findings()
-        found = contrasts_of_runs(types, ["thumb-little", "thumb", "face"], said)
-        assert said.problems == []
-        assert list(found[tap]) == ["thumbMinusLittle", "thumb"]
-        assert list(found[look]) == ["thumb", "face"]
-        assert all("is computed for 1 of 2 runs" in n.why for n in said.notices)
-        assert len(said.notices) == 2
+        findings = Findings()
+        contrasts = contrasts_of_runs(types, ["thumb-little", "thumb", "face"], findings)
+        assert findings.problems == []
+        assert list(contrasts[tap]) == ["thumbMinusLittle", "thumb"]
+        assert list(contrasts[look]) == ["thumb", "face"]
+        assert all("is computed for 1 of 2 runs" in n.why for n in findings.notices)
+        assert len(findings.notices) == 2
 
-    def test_types_of_different_runs_cannot_be_compared(self) -> None:
+    def test_a_contrast_of_trial_types_of_different_runs_is_rejected(self) -> None:
         problems = problems_of(
             contrasts_of_runs, {Path("a"): ("thumb",), Path("b"): ("face",)}, ["thumb-face"]
         )
         assert "no run contains all trial types of the contrast (thumb, face)" in problems[0].why
 
-    def test_a_run_that_no_contrast_fits(self) -> None:
+    def test_a_run_without_any_contrast_is_reported(self) -> None:
         problems = problems_of(
             contrasts_of_runs, {Path("a"): ("thumb",), Path("b"): ("face",)}, ["thumb"]
         )
         assert [p.what for p in problems] == ["b"]
 
-    def test_order(self) -> None:
+    def test_conditions_are_ordered_as_requested_then_alphabetically(self) -> None:
         assert ordered(("z", "little", "thumb", "a"), ("thumb", "little", "other")) == (
             "thumb",
             "little",
@@ -292,13 +298,13 @@ class TestContrasts:
             "z",
         )
 
-    def test_asked_for(self, planned: Planned) -> None:
+    def test_requested_contrasts_are_planned(self, planned: Planned) -> None:
         plan = planned(activation=Activation(contrasts=("d=0.5*thumb-0.5*little",)))
         assert list(plan.contrasts.values()) == [{"d": {"thumb": 0.5, "little": -0.5}}]
 
 
-class TestPlaces:
-    """Directories, templates and room."""
+class TestDirectories:
+    """Directories, templates and disk space."""
 
     def test_output_may_exist_or_not(self, maker: BidsMaker) -> None:
         settings = settings_for(maker)
@@ -306,8 +312,8 @@ class TestPlaces:
         settings.paths.output_dir.mkdir()
         assert problems_of(directories.check_places, settings) == []
 
-    def test_output_may_lie_in_a_folder_of_the_derivatives(self, maker: BidsMaker) -> None:
-        for place, allowed in (
+    def test_output_may_be_in_a_subfolder_of_derivatives(self, maker: BidsMaker) -> None:
+        for subfolder, allowed in (
             ("derivatives/bids-sr", True),
             ("derivatives/a/b", True),
             ("derivatives", False),
@@ -315,18 +321,18 @@ class TestPlaces:
             problems = problems_of(
                 directories.check_places,
                 settings_for(
-                    maker, paths=Paths(bids_dir=maker.root, output_dir=maker.root / place)
+                    maker, paths=Paths(bids_dir=maker.root, output_dir=maker.root / subfolder)
                 ),
             )
-            assert (problems == []) is allowed, place
+            assert (problems == []) is allowed, subfolder
 
-    def test_a_link_into_the_data_set_is_followed(self, maker: BidsMaker) -> None:
+    def test_a_link_into_the_dataset_is_followed(self, maker: BidsMaker) -> None:
         (maker.root.parent / "out").symlink_to(maker.root / "sub-01")
         (problem,) = problems_of(directories.check_places, settings_for(maker))
         assert "inside the dataset" in problem.why
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-    def test_a_directory_without_permission(self, maker: BidsMaker) -> None:
+    def test_an_output_directory_without_permission_is_rejected(self, maker: BidsMaker) -> None:
         out = maker.root.parent / "out"
         out.mkdir()
         out.chmod(stat.S_IRUSR | stat.S_IXUSR)
@@ -334,7 +340,7 @@ class TestPlaces:
         assert "is not writable" in problem.why
 
     @pytest.mark.parametrize("name", ["logs", "sub-01"])
-    def test_what_another_user_has_left(
+    def test_folders_of_another_user_in_the_output_are_rejected(
         self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
         out = maker.root.parent / "out"
@@ -348,10 +354,10 @@ class TestPlaces:
         assert problem.what == str(out / name)
         assert "is not writable" in problem.why
 
-    def test_what_is_written_already_counts(
+    def test_existing_files_reduce_the_required_disk_space(
         self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A finished run can be repeated on a disk that it has filled."""
+        """Finished runs can be repeated on a disk that they filled."""
         settings = settings_for(maker)
         cost = dataclasses.replace(check(settings).estimate, output_gb=0.0, work_gb=1e-5)
         monkeypatch.setattr(directories, "_SPARE_GB", 0.0)
@@ -364,7 +370,7 @@ class TestPlaces:
         (folder / "image.nii").write_bytes(b"0" * 20_000)
         assert problems_of(directories.check_room, settings, cost) == []
 
-    def test_unknown_files(self, maker: BidsMaker) -> None:
+    def test_missing_model_files_are_reported(self, maker: BidsMaker) -> None:
         settings = settings_for(
             maker, superres=SuperRes(pretrained=(Path("/nowhere/model.safetensors"),), factor=2.0)
         )
@@ -374,22 +380,22 @@ class TestPlaces:
 
 
 class TestEstimate:
-    def test_results_take_the_room_of_their_level(self, maker: BidsMaker) -> None:
+    def test_disk_space_of_outputs_depends_on_the_level(self, maker: BidsMaker) -> None:
         levels = ("minimal", "standard", "full")
-        rooms = [check(settings_for(maker, run=Run(level=level))).estimate for level in levels]
-        minimal, standard, full = (each.output_gb for each in rooms)
+        estimates = [check(settings_for(maker, run=Run(level=level))).estimate for level in levels]
+        minimal, standard, full = (estimate.output_gb for estimate in estimates)
         assert minimal < standard < full
         assert full - standard > standard - minimal, "series of all baselines, and their maps"
-        assert len({(each.work_gb, each.memory_gb) for each in rooms}) == 1
+        assert len({(estimate.work_gb, estimate.memory_gb) for estimate in estimates}) == 1
 
-    def test_volumes(self, maker: BidsMaker) -> None:
-        """Doubling the data doubles what depends on them."""
+    def test_estimates_grow_linearly_with_the_number_of_volumes(self, maker: BidsMaker) -> None:
+        """Stages that depend on the data grow in proportion; memory does not grow."""
         settings = settings_for(maker)
-        few = check(settings)
+        plan_30 = check(settings)
         maker.bold(n_volumes=60)
-        many = check(settings)
+        plan_60 = check(settings)
         maker.bold(n_volumes=90)
-        most = check(settings)
+        plan_90 = check(settings)
         added = [
             {
                 row.stage: row.minutes - before.minutes
@@ -397,57 +403,63 @@ class TestEstimate:
                     expected(later, settings).rows, expected(plan, settings).rows, strict=True
                 )
             }
-            for plan, later in ((few, many), (many, most))
+            for plan, later in ((plan_30, plan_60), (plan_60, plan_90))
         ]
-        grows = {stage for stage, minutes in added[0].items() if minutes > 0}
-        assert grows >= {
+        growing_stages = {stage for stage, minutes in added[0].items() if minutes > 0}
+        assert growing_stages >= {
             "head-motion and slice-timing correction",
             "super-resolution and baseline methods",
             "activation maps",
             "storing the outputs",
         }
-        assert grows.isdisjoint({"training", "registration"})
+        assert growing_stages.isdisjoint({"training", "registration"})
         assert added[1] == pytest.approx(added[0])
-        disk = [each.estimate.work_gb for each in (few, many, most)]
+        disk = [estimated_plan.estimate.work_gb for estimated_plan in (plan_30, plan_60, plan_90)]
         assert disk[2] - disk[1] == pytest.approx(disk[1] - disk[0])
-        assert many.estimate.memory_gb == pytest.approx(few.estimate.memory_gb), "nodes stream"
+        assert plan_60.estimate.memory_gb == pytest.approx(plan_30.estimate.memory_gb), (
+            "nodes stream"
+        )
 
-    def test_size_of_a_series(self, planned: Planned) -> None:
-        few, many = (planned(superres=SuperRes(baselines=each)) for each in ("default", "all"))
-        one, effects, maps = 16 * 16 * 6 * 30 * 4 / 1e9, 0.06, 5.5 * 2 * 4 / 30
-        added = (len(many.series) - len(few.series)) * one * (1 + effects + maps)
-        assert many.estimate.work_gb - few.estimate.work_gb == pytest.approx(added)
+    def test_disk_space_grows_by_the_size_of_each_series(self, planned: Planned) -> None:
+        default_plan, full_plan = (
+            planned(superres=SuperRes(baselines=baselines)) for baselines in ("default", "all")
+        )
+        series_gb, effects, maps = 16 * 16 * 6 * 30 * 4 / 1e9, 0.06, 5.5 * 2 * 4 / 30
+        added = (
+            (len(full_plan.series) - len(default_plan.series)) * series_gb * (1 + effects + maps)
+        )
+        assert full_plan.estimate.work_gb - default_plan.estimate.work_gb == pytest.approx(added)
 
-    def test_each_stage_is_the_sum_of_its_steps(
+    def test_the_time_of_a_stage_is_the_sum_of_its_steps(
         self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings = settings_for(maker)
         before = stage_minutes(settings)
-        dear = Cost(always=6000.0)
-        monkeypatch.setattr(bold_reference.average_volumes, "cost", dear)
+        long_cost = Cost(always=6000.0)
+        monkeypatch.setattr(bold_reference.average_volumes, "cost", long_cost)
         after = stage_minutes(settings)
         stage = "head-motion and slice-timing correction"
         assert after.pop(stage) == pytest.approx(before.pop(stage) + 100, abs=0.1)
         assert after == before
 
-    def test_each_participant_has_its_own_time(self, maker: BidsMaker) -> None:
-        alone = sum(stage_minutes(settings_for(maker)).values())
+    def test_time_grows_with_the_number_of_participants(self, maker: BidsMaker) -> None:
+        one_participant = sum(stage_minutes(settings_for(maker)).values())
         maker.subject("02")
-        both = sum(stage_minutes(settings_for(maker)).values())
+        two_participants = sum(stage_minutes(settings_for(maker)).values())
         start = stage_minutes(settings_for(maker))["starting the program and writing the reports"]
-        assert both - start == pytest.approx(2 * (alone - start))
+        assert two_participants - start == pytest.approx(2 * (one_participant - start))
 
     def test_more_processes_are_faster_and_need_more_memory(self, maker: BidsMaker) -> None:
-        asked = [settings_for(maker, resources=Resources(nprocs=n)) for n in (1, 2, 64)]
-        one, two, many = (expected(check(each), each) for each in asked)
-        assert two.minutes < one.minutes / 1.5
-        assert many.minutes > one.minutes / 8, "one run cannot keep 64 processors busy"
-        assert one.memory_gb < two.memory_gb < many.memory_gb
-        assert many.memory_gb < one.memory_gb + 64 * 0.3
+        requests = [settings_for(maker, resources=Resources(nprocs=n)) for n in (1, 2, 64)]
+        single, double, parallel = (expected(check(request), request) for request in requests)
+        assert double.minutes < single.minutes / 1.5
+        assert parallel.minutes > single.minutes / 8, "one run cannot keep 64 processors busy"
+        assert single.memory_gb < double.memory_gb < parallel.memory_gb
+        assert parallel.memory_gb < single.memory_gb + 64 * 0.3
 
-    def test_training_can_be_bounded_or_skipped(self, maker: BidsMaker) -> None:
-        def minutes(**given: Any) -> float:
-            superres = SuperRes(recipe="paper-mse", methods=("srgan",), **given)
+    def test_training_time_can_be_limited_or_skipped(self, maker: BidsMaker) -> None:
+        def minutes(**options: Any) -> float:
+            superres = SuperRes(recipe="paper-mse", methods=("srgan",), **options)
             return stage_minutes(settings_for(maker, superres=superres))["training"]
 
         bounded = minutes(max_train_minutes=1.0)
@@ -457,7 +469,7 @@ class TestEstimate:
         assert minutes(model_source="reuse", model_dir=maker.root) < 0.1
 
 
-def test_dry_run_tells_the_plan(maker: BidsMaker, planned: Planned) -> None:
+def test_the_dry_run_prints_the_plan(maker: BidsMaker, planned: Planned) -> None:
     settings = settings_for(maker)
     plan = planned()
     text = dry_run_text(dataclasses.replace(plan, estimate=expected(plan, settings)), settings)
@@ -479,8 +491,8 @@ def test_dry_run_tells_the_plan(maker: BidsMaker, planned: Planned) -> None:
         assert part in text
 
 
-def test_rows_of_the_dry_run_add_up_to_its_total(maker: BidsMaker, planned: Planned) -> None:
-    """Wall-clock minutes at the processes of the call, on this machine as it is."""
+def test_rows_of_the_dry_run_sum_to_its_total(maker: BidsMaker, planned: Planned) -> None:
+    """Times are wall-clock minutes with the processes of the call on this machine."""
     cost = expected(planned(), settings_for(maker))
     for slower in (1.0, 7.3):
         table = [line.split() for line in _cost_table(cost, slower)]
@@ -493,26 +505,28 @@ def test_rows_of_the_dry_run_add_up_to_its_total(maker: BidsMaker, planned: Plan
         assert all(0 < row[1] <= memory for row in stages)
 
 
-def test_a_busy_machine_is_named(
+def test_a_busy_machine_is_reported(
     planned: Planned, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = planned()
+    plan = planned()
     monkeypatch.setattr("bids_sr.preflight.plan_text.pace_now", lambda processors: (4.0, 4.0))
-    long = dataclasses.replace(read, estimate=dataclasses.replace(read.estimate, minutes=10.0))
+    long = dataclasses.replace(plan, estimate=dataclasses.replace(plan.estimate, minutes=10.0))
     assert cost_text(long, settings_for(maker)).startswith("about 40 min of wall-clock time with ")
     assert "(machine busy: 4.0 times slower)" in cost_text(long, settings_for(maker))
     monkeypatch.setattr("bids_sr.preflight.plan_text.pace_now", lambda processors: (2.2, 1.1))
     assert "busy" not in cost_text(long, settings_for(maker))
 
 
-def test_dry_run_of_half_a_pair(maker: BidsMaker, planned: Planned) -> None:
+def test_the_dry_run_reports_that_a_low_resolution_image_is_simulated(
+    maker: BidsMaker, planned: Planned
+) -> None:
     maker.path("sub-01_acq-lowres_T2starw.nii.gz", "anat").unlink()
     text = dry_run_text(planned(), settings_for(maker))
     assert "sub-01_acq-highres_T2starw.nii.gz and its k-space-truncated copy" in text
     assert "\nnote: " in text
 
 
-def test_problems_as_text() -> None:
+def test_problems_are_formatted_with_reason_and_fix() -> None:
     text = format_problems(
         [
             Notice(what="a.nii", why="broken", remedy="mend it"),
@@ -524,7 +538,7 @@ def test_problems_as_text() -> None:
 
 
 class TestVoxels:
-    """One forward pass, a volume at a time."""
+    """Voxel values are read once, one volume at a time."""
 
     def test_memory_does_not_grow_with_volumes(self, maker: BidsMaker) -> None:
         peaks = []
@@ -540,7 +554,7 @@ class TestVoxels:
 
     @pytest.mark.parametrize("dtype", ["uint8", ">i2", "int32", "float32", ">f4", "float64"])
     @pytest.mark.parametrize("name", ["x_bold.nii", "x_bold.nii.gz"])
-    def test_every_type_of_voxel(self, tmp_path: Path, dtype: str, name: str) -> None:
+    def test_all_data_types_are_checked(self, tmp_path: Path, dtype: str, name: str) -> None:
         import nibabel as nb
 
         data = np.random.default_rng(1).integers(1, 200, (4, 5, 6, 3)).astype(dtype)
@@ -553,8 +567,8 @@ class TestVoxels:
         (problem,) = problems_of(voxels._check_image, tmp_path / name)
         assert "constant volumes were found (1 of 3 volumes, counted from 0: 1" in problem.why
 
-    def test_a_damaged_checksum_is_seen(self, maker: BidsMaker) -> None:
-        """The last bytes of gzip are a checksum; all voxels can be read and still be wrong."""
+    def test_a_damaged_checksum_is_detected(self, maker: BidsMaker) -> None:
+        """Voxels may be readable but wrong if the checksum at the end of the file is wrong."""
         path = maker.path("sub-01_task-tap_bold.nii.gz", "func")
         content = bytearray(path.read_bytes())
         content[-6] ^= 0xFF
@@ -562,21 +576,21 @@ class TestVoxels:
         (problem,) = problems_of(voxels._check_image, path)
         assert "truncated or corrupt" in problem.why
 
-    def test_each_image_is_read_once(
+    def test_images_are_read_once(
         self, maker: BidsMaker, planned: Planned, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         maker.bold("sub-01_task-tap_run-2")
         maker.events("sub-01_task-tap_run-2")
-        seen: list[Path] = []
+        paths: list[Path] = []
         monkeypatch.setattr(
-            voxels, "_check_image", lambda path, *others, **more: seen.append(path)
+            voxels, "_check_image", lambda path, *arguments, **keywords: paths.append(path)
         )
         assert check_data(planned()) == ()
-        assert len(seen) == len(set(seen)) == 5
+        assert len(paths) == len(set(paths)) == 5
 
 
 class TestValidator:
-    """The report of the validator, turned into problems."""
+    """Problems from the report of the BIDS validator."""
 
     RUNS = MappingProxyType(
         {
@@ -587,22 +601,24 @@ class TestValidator:
         }
     )
 
-    def problems(self, *issues: dict[str, str], known: tuple[Path, ...] = ()) -> list[Notice]:
-        full = [{"severity": "error", **issue} for issue in issues]
-        before = [Notice(what=str(path)) for path in known]
-        found = Findings(problems=[*before])
+    def problems(
+        self, *issues: dict[str, str], reported_paths: tuple[Path, ...] = ()
+    ) -> list[Notice]:
+        errors = [{"severity": "error", **issue} for issue in issues]
+        previous = [Notice(what=str(path)) for path in reported_paths]
+        findings = Findings(problems=[*previous])
         messages = {"NOT_INCLUDED": "Not part of BIDS. Rename it."}
-        validator._problems_of(full, messages, Path("/d"), ["01"], self.RUNS, found)
-        return found.problems[len(before) :]
+        validator._problems_of(errors, messages, Path("/d"), ["01"], self.RUNS, findings)
+        return findings.problems[len(previous) :]
 
-    def test_one_kind_is_one_problem(self) -> None:
+    def test_issues_of_the_same_code_are_one_problem(self) -> None:
         issues = [{"code": "NOT_INCLUDED", "location": f"/sub-01/x{i}.nii"} for i in range(5)]
         (problem,) = self.problems(*issues)
         assert problem.what == "/d/sub-01/x0.nii, /d/sub-01/x1.nii, /d/sub-01/x2.nii and 2 more"
         assert problem.why == "BIDS validator: Not part of BIDS. Rename it. [NOT_INCLUDED]"
         assert "--skip-bids-validation" in problem.remedy
 
-    def test_warnings_and_other_participants_do_not_count(self) -> None:
+    def test_warnings_and_other_participants_are_ignored(self) -> None:
         assert self.problems({"code": "X", "location": "/sub-01/a", "severity": "warning"}) == []
         assert self.problems({"code": "X", "location": "/sub-02/func/a.nii"}) == []
         assert self.problems({"code": "X", "location": "/task-rest_bold.json"}) == []
@@ -619,26 +635,30 @@ class TestValidator:
             ("/sub-01/sub-01_scans.tsv", "01", ""),
             ("/sub-01/func/sub-01_task-tap_acq-mb_run-1_bold.nii", None, ""),  # another run
             ("/dataset_description.json", "", ""),
-            ("/participants.tsv", "", ""),  # which is not there to say more
+            ("/participants.tsv", "", ""),  # unknown participant: the table does not exist
         ],
     )
-    def test_whom_an_error_is_about(self, location: str, subject: str | None, run: str) -> None:
-        found = [
+    def test_an_error_is_assigned_to_participant_and_run(
+        self, location: str, subject: str | None, run: str
+    ) -> None:
+        owners = [
             (problem.subject, problem.run)
             for problem in self.problems({"code": "X", "location": location})
         ]
-        assert found == ([] if subject is None else [(subject, run)])
+        assert owners == ([] if subject is None else [(subject, run)])
 
-    def test_what_was_said_already_is_not_said_twice(self) -> None:
+    def test_errors_reported_before_are_not_repeated(self) -> None:
         issue = {
             "code": "SIDECAR_KEY_REQUIRED",
             "subCode": "RepetitionTime",
             "location": "/sub-01/b.nii",
         }
-        assert self.problems(issue, known=(Path("/d/sub-01/b.nii"),)) == []
+        assert self.problems(issue, reported_paths=(Path("/d/sub-01/b.nii"),)) == []
         assert len(self.problems(issue)) == 1
 
-    def test_not_installed(self, monkeypatch: pytest.MonkeyPatch, maker: BidsMaker) -> None:
+    def test_a_missing_validator_is_a_warning(
+        self, monkeypatch: pytest.MonkeyPatch, maker: BidsMaker
+    ) -> None:
         monkeypatch.setattr(validator, "_find_validator", lambda: None)
         plan = check(settings_for(maker, selection=Selection()))
         assert plan.problems == ()
@@ -652,77 +672,83 @@ class TestValidator:
             ("echo '{\"a\": 1}'", "does not have the expected format"),
         ],
     )
-    def test_a_validator_that_fails(
+    def test_a_failing_validator_is_a_notice(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, text: str
     ) -> None:
         program = tmp_path / "validator"
         program.write_text(f"#!/bin/sh\nexec 2>&1\n{body}\n")
         program.chmod(0o755)
         monkeypatch.setattr(validator, "_find_validator", lambda: program)
-        found = found_by(validator.validate, tmp_path, ["01"], (), timeout_s=1.0)
-        assert found.problems == []
-        assert [text in notice.why for notice in found.notices] == [True]
+        findings = found_by(validator.validate, tmp_path, ["01"], (), timeout_s=1.0)
+        assert findings.problems == []
+        assert [text in notice.why for notice in findings.notices] == [True]
 
     @pytest.mark.skipif(
         validator._find_validator() is None, reason="bids-validator-deno is not installed"
     )
-    def test_the_real_one_finds_no_fault(self, maker: BidsMaker, tmp_path: Path) -> None:
+    def test_the_installed_validator_reports_no_problem(
+        self, maker: BidsMaker, tmp_path: Path
+    ) -> None:
         before = sorted(tmp_path.rglob("*"))
         assert found_by(validator.validate, maker.root, ["01"], ()) == Findings()
         assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_method_that_sees_planes_trains_no_longer_on_larger_volumes() -> None:
+def test_training_time_of_2d_methods_does_not_depend_on_large_volumes() -> None:
     tv, unet = get_method("tv").cost("fast"), get_method("unet").cost("fast")
     assert tv.seconds(high=0.2) > 1.9 * tv.seconds(high=0.1)
     assert tv.seconds(high=3.0) == tv.seconds(high=0.6)
     assert unet.seconds(high=3.0) == pytest.approx(5 * unet.seconds(high=0.6))
 
 
-class TestEventsThatAreNotThere:
-    """A task run without events is mapped as rest: said first, and what to do."""
+class TestMissingEvents:
+    """A task run without events is processed as rest; the first message says so, with a fix."""
 
-    def test_a_task_without_a_table_is_warned_of_first(self, maker: BidsMaker) -> None:
+    def test_a_task_without_events_table_is_the_first_warning(self, maker: BidsMaker) -> None:
         maker.path("sub-01_task-tap_events.tsv", "func").unlink()
         maker.path("sub-01_T1w.nii.gz", "anat").unlink()  # other notes
         settings = settings_for(maker)
         plan = check(settings)
-        first, *others = notes(plan, settings)
+        first, *further_notes = notes(plan, settings)
         text = str(first)
         assert first.level == "warning"
         assert text.startswith(
             "sub-01/func/sub-01_task-tap_bold.nii.gz: sub-01_task-tap_events.tsv was not found"
         )
         assert "--ignore events" in text
-        assert {each.level for each in others} == {"note"}
-        assert next(str(each) for each in plan.warnings if each.level == "warning").endswith(text)
-        shown = dry_run_text(plan, settings)
-        assert shown.index("warning: ") < shown.index("series: ") < shown.index("note: ")
+        assert {note.level for note in further_notes} == {"note"}
+        assert next(str(note) for note in plan.warnings if note.level == "warning").endswith(text)
+        printed_plan = dry_run_text(plan, settings)
+        assert (
+            printed_plan.index("warning: ")
+            < printed_plan.index("series: ")
+            < printed_plan.index("note: ")
+        )
         first, second, *_ = map(line_of, start_lines(plan, settings))
         assert first.startswith("  warning ")
         assert second.startswith("  dataset ")
 
-    @pytest.mark.parametrize("how", ["rest", "ignored"])
-    def test_rest_is_no_reason_to_warn(self, maker: BidsMaker, how: str) -> None:
+    @pytest.mark.parametrize("kind", ["rest", "ignored"])
+    def test_rest_and_ignored_events_cause_no_warning(self, maker: BidsMaker, kind: str) -> None:
         table = maker.path("sub-01_task-tap_events.tsv", "func")
-        if how == "rest":
+        if kind == "rest":
             for path in table.parent.glob("*task-tap*"):
                 path.rename(path.with_name(path.name.replace("task-tap", "task-RestEyes")))
             (table.parent / "sub-01_task-RestEyes_events.tsv").unlink()
         plan = check(
             settings_for(
-                maker, preprocessing=Preprocessing(ignore=("events",) if how == "ignored" else ())
+                maker, preprocessing=Preprocessing(ignore=("events",) if kind == "ignored" else ())
             )
         )
-        assert not [each for each in plan.warnings if each.level == "warning"]
+        assert not [notice for notice in plan.warnings if notice.level == "warning"]
 
     @pytest.mark.parametrize("text", ["", "onset\tduration\ttrial_type\n"])
-    def test_an_empty_table_names_the_option(self, maker: BidsMaker, text: str) -> None:
+    def test_error_of_an_empty_table_names_the_option(self, maker: BidsMaker, text: str) -> None:
         maker.path("sub-01_task-tap_events.tsv", "func").write_text(text)
         (problem,) = check(settings_for(maker)).problems
         assert "--ignore events" in problem.remedy
 
-    def test_zero_durations_are_said(self, maker: BidsMaker) -> None:
+    def test_zero_durations_are_reported(self, maker: BidsMaker) -> None:
         maker.events(
             rows=(
                 (2.0, 0.0, "thumb"),
@@ -732,12 +758,12 @@ class TestEventsThatAreNotThere:
             )
         )
         assert any(
-            "2 of 4 events have zero duration" in each.why
-            for each in check(settings_for(maker)).warnings
+            "2 of 4 events have zero duration" in notice.why
+            for notice in check(settings_for(maker)).warnings
         )
 
 
-def test_an_output_in_the_data_set_is_said_before_indexing(
+def test_an_output_inside_the_dataset_is_rejected_before_indexing(
     maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""Every bad input that the documentation promises to refuse: code 2, file, reason, fix, nothing
+"""Invalid input documented as rejected: exit code 2, file, reason and fix; no files are
 written.
 """
 
@@ -24,14 +24,14 @@ from bids_sr.preflight import check, check_data, directories, validator
 
 BOLD = "sub-01_task-tap_bold.nii.gz"
 HIGH, LOW = "sub-01_acq-highres_T2starw.nii.gz", "sub-01_acq-lowres_T2starw.nii.gz"
-Spoil = Callable[[BidsMaker], list[str] | None]
+Corruption = Callable[[BidsMaker], list[str] | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A way to spoil a sound data set, and what the message has to hold."""
+    """A way to corrupt a valid dataset, and required parts of the message."""
 
-    spoil: Spoil
+    spoil: Corruption
     file: str
     reason: str
     fix: str
@@ -291,7 +291,7 @@ def _empty_roi(maker: BidsMaker) -> list[str]:
 
 
 def _atlas(maker: BidsMaker, data: np.ndarray) -> list[str]:
-    """An atlas of the user's with one label, Hand_L, which is 3."""
+    """Write an atlas with a single label, Hand_L, of value 3."""
     path = maker.root.parent / "own_dseg.nii.gz"
     save_image(data, np.eye(4), path)
     path.with_name("own_dseg.tsv").write_text("index\tname\n3\tHand_L\n")
@@ -636,16 +636,25 @@ DATA_CASES = {
 
 
 def _argv(maker: BidsMaker, extra: list[str] | None) -> list[str]:
-    """Arguments of a call that asks for the pair by name: with ``auto`` a run does without one."""
+    """Return the arguments of a call that requires the pair; with ``auto`` it would be
+    optional.
+    """
     out, options = maker.root.parent / "out", list(extra or [])
     if options[:1] == ["OUT"]:
         out, options = Path(options[1]), options[2:]
-    named = [] if "--sr-method" in options else ["--sr-method", "srgan", "sbl"]
-    return [str(maker.root), str(out), "participant", "--skip-bids-validation", *named, *options]
+    method_options = [] if "--sr-method" in options else ["--sr-method", "srgan", "sbl"]
+    return [
+        str(maker.root),
+        str(out),
+        "participant",
+        "--skip-bids-validation",
+        *method_options,
+        *options,
+    ]
 
 
-def test_the_sound_data_set_has_no_problem(maker: BidsMaker) -> None:
-    """Otherwise the cases below would prove nothing."""
+def test_the_uncorrupted_dataset_has_no_problem(maker: BidsMaker) -> None:
+    """Otherwise, the cases below would prove nothing."""
     plan = check(parse_settings(_argv(maker, None)).resolved(run_uuid="x"))
     assert plan.problems == ()
     assert plan.warnings == ()
@@ -653,21 +662,21 @@ def test_the_sound_data_set_has_no_problem(maker: BidsMaker) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_preflight_says_what_is_wrong(name: str, maker: BidsMaker) -> None:
+def test_preflight_reports_file_reason_and_fix(name: str, maker: BidsMaker) -> None:
     case = CASES[name]
     settings = parse_settings(_argv(maker, case.spoil(maker))).resolved(run_uuid="x")
     before = snapshot(maker.root.parent)
     problems = check(settings).problems
-    fitting = [
+    matches = [
         p
         for p in problems
         if case.file in p.what and case.reason in p.why and case.fix in p.remedy
     ]
-    assert len(fitting) == 1, "\n".join(map(str, problems))
+    assert len(matches) == 1, "\n".join(map(str, problems))
     assert snapshot(maker.root.parent) == before
 
 
-def test_a_scaling_beyond_the_largest_number_is_refused(maker: BidsMaker) -> None:
+def test_a_scaling_that_overflows_is_rejected(maker: BidsMaker) -> None:
     path = maker.path("sub-01_task-tap_bold.nii.gz", "func")
     content = bytearray(gzip.decompress(path.read_bytes()))
     content[112:116] = np.float32(-2e37).tobytes()
@@ -677,7 +686,7 @@ def test_a_scaling_beyond_the_largest_number_is_refused(maker: BidsMaker) -> Non
 
 
 @pytest.mark.parametrize("name", DATA_CASES)
-def test_the_voxels_are_read_before_work(name: str, maker: BidsMaker) -> None:
+def test_invalid_voxel_values_are_reported_before_processing(name: str, maker: BidsMaker) -> None:
     case = DATA_CASES[name]
     plan = check(parse_settings(_argv(maker, case.spoil(maker))).resolved(run_uuid="x"))
     assert plan.problems == ()
@@ -687,19 +696,18 @@ def test_the_voxels_are_read_before_work(name: str, maker: BidsMaker) -> None:
     assert case.fix in problem.remedy
 
 
-# one of an option, one of a header and one of the voxels; the others differ in nothing after
-# preflight
-BY_COMMAND = {"unknown contrast", "3D", "NaN"}
+# a case of an option, a header and voxels; other cases do not differ after preflight
+FAST_CASES = {"unknown contrast", "3D", "NaN"}
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[] if name in BY_COMMAND else pytest.mark.slow)
+        pytest.param(name, marks=[] if name in FAST_CASES else pytest.mark.slow)
         for name in (*CASES, *DATA_CASES)
     ],
 )
-def test_the_command_ends_with_code_2_and_writes_nothing(
+def test_the_command_exits_with_code_2_and_writes_nothing(
     name: str, maker: BidsMaker, capsys: pytest.CaptureFixture[str]
 ) -> None:
     case = {**CASES, **DATA_CASES}[name]
@@ -713,7 +721,7 @@ def test_the_command_ends_with_code_2_and_writes_nothing(
     assert snapshot(maker.root.parent) == before
 
 
-def test_too_little_disk(
+def test_too_little_disk_space_is_rejected(
     maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     usage = namedtuple("usage", "total used free")
@@ -722,20 +730,24 @@ def test_too_little_disk(
     )
     assert main(_argv(maker, None)) == 2
     message = capsys.readouterr().err
-    free, needed, kept = map(float, re.findall(r"([0-9.]+) GB", message)[:3])
-    assert needed > kept == 0.2, "what is left for logs is part of what is needed"
+    free, required, reserve = map(float, re.findall(r"([0-9.]+) GB", message)[:3])
+    assert required > reserve == 0.2, "the requirement includes the reserve for logs"
     assert free == 0.0
     assert not (maker.root.parent / "out").exists()
 
 
-def test_no_permission_to_write(maker: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root may write anywhere, so the answer of the system is replaced."""
+def test_an_output_directory_that_is_not_writable_is_rejected(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replace the answer of the system, because root may write anywhere."""
     monkeypatch.setattr(directories.os, "access", lambda path, mode: False)
     problems = check(parse_settings(_argv(maker, None)).resolved(run_uuid="x")).problems
     assert any("the output directory is not writable" in p.why for p in problems)
 
 
-def test_everything_is_said_at_once(maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_problems_are_reported_at_once(
+    maker: BidsMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
     maker.bold(n_volumes=1)
     _events_without_durations(maker)
     _swapped_pair(maker)
@@ -757,7 +769,9 @@ def test_everything_is_said_at_once(maker: BidsMaker, capsys: pytest.CaptureFixt
 @pytest.mark.skipif(
     validator._find_validator() is None, reason="bids-validator-deno is not installed"
 )
-def test_the_real_validator_speaks(maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_of_the_installed_validator_are_reported(
+    maker: BidsMaker, capsys: pytest.CaptureFixture[str]
+) -> None:
     argv = [option for option in _argv(maker, None) if option != "--skip-bids-validation"]
     (maker.root / "sub-01" / "func" / "sub-01_notbids.nii.gz").write_bytes(
         gzip.compress(b"0" * 400)

@@ -1,4 +1,4 @@
-"""What options ask of methods, guides, models and second pairs, held against the data set."""
+"""Options for methods, guides, models and second pairs, checked against the dataset."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def settings_for(maker: BidsMaker, *extra: str) -> Settings:
     return parse_settings(line).resolved(run_uuid="x")
 
 
-def planned(maker: BidsMaker, *extra: str) -> Plan:
+def plan_call(maker: BidsMaker, *extra: str) -> Plan:
     return check(settings_for(maker, *extra))
 
 
-def no_pair(maker: BidsMaker) -> None:
+def remove_pair(maker: BidsMaker) -> None:
     for name in PAIR:
         maker.path(name, "anat").unlink()
 
 
-def second_pair(maker: BidsMaker, *, session: str = "", run: str = "_run-2") -> None:
-    """Name the pair that there is run-1, and add another."""
+def add_second_pair(maker: BidsMaker, *, session: str = "", run: str = "_run-2") -> None:
+    """Rename the existing pair to run-1 and add another pair."""
     for name in PAIR:
         path = maker.path(name, "anat")
         if not session:
@@ -55,7 +55,7 @@ def second_pair(maker: BidsMaker, *, session: str = "", run: str = "_run-2") -> 
 
 
 def model(maker: BidsMaker, method: str, **card: object) -> str:
-    """An untrained model of a method, whose card fits the data set."""
+    """Save an untrained model with a card that fits the dataset; return its path."""
     from bids_sr.sr.method import get_method
     from bids_sr.sr.models.model import save_model
     from bids_sr.sr.variance.prior import VarianceMaps
@@ -65,7 +65,7 @@ def model(maker: BidsMaker, method: str, **card: object) -> str:
         state = VarianceMaps(None).state_dict()
     else:
         state = facts.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0)).state_dict()
-    fits = {
+    default_card = {
         "method": method,
         "recipe": "fast",
         "factor": [2.0, 2.0, 1.0],
@@ -74,18 +74,18 @@ def model(maker: BidsMaker, method: str, **card: object) -> str:
         "resolution": {"lowres_mm": [6.0, 6.0, 4.0]},
         "trained_on": facts.trained_on,
     }
-    return str(save_model(maker.root.parent / method, state, {**fits, **card})[0])
+    return str(save_model(maker.root.parent / method, state, {**default_card, **card})[0])
 
 
-def test_sbl_needs_no_pair(maker: BidsMaker) -> None:
-    no_pair(maker)
-    plan = planned(maker, "--sr-method", "sbl", "--sr-factor", "2")
+def test_sbl_does_not_require_a_pair(maker: BidsMaker) -> None:
+    remove_pair(maker)
+    plan = plan_call(maker, "--sr-method", "sbl", "--sr-factor", "2")
     assert plan.problems == ()
     assert plan.series == ("raw", "bspline", "zerofill", "sbl")
 
 
-def test_without_a_pair_auto_takes_the_series_alone(maker: BidsMaker) -> None:
-    no_pair(maker)
+def test_auto_without_a_pair_chooses_methods_that_require_only_the_run(maker: BidsMaker) -> None:
+    remove_pair(maker)
     settings = settings_for(maker)
     plan = check(settings)
     assert plan.problems == ()
@@ -98,20 +98,20 @@ def test_without_a_pair_auto_takes_the_series_alone(maker: BidsMaker) -> None:
     )
 
 
-def test_contrasts_of_many_conditions_are_told_beforehand(maker: BidsMaker) -> None:
+def test_contrasts_of_many_conditions_are_printed_before_processing(maker: BidsMaker) -> None:
     maker.events(rows=[(4.0 * k, 2.0, f"type{k % 4}") for k in range(7)])
     settings = settings_for(maker)
     plan = check(settings)
-    told = dict(choice_lines(plan, settings))
-    others = ", ".join(f"type{k}MinusOthers" for k in range(4))
-    assert told["contrasts"] == f"type0, type1, type2, type3, all, {others}"
+    choices = dict(choice_lines(plan, settings))
+    others_contrasts = ", ".join(f"type{k}MinusOthers" for k in range(4))
+    assert choices["contrasts"] == f"type0, type1, type2, type3, all, {others_contrasts}"
     assert "type1MinusOthers = type1 - mean of type0, type2, type3; type2M" in dry_run_text(
         plan, settings
     )
-    assert any("type3MinusOthers" in each.why for each in start_lines(plan, settings))
+    assert any("type3MinusOthers" in line.why for line in start_lines(plan, settings))
 
 
-def test_with_a_pair_auto_takes_both(maker: BidsMaker) -> None:
+def test_auto_with_a_pair_chooses_both_methods(maker: BidsMaker) -> None:
     settings = settings_for(maker)
     plan = check(settings)
     assert plan.series == ("raw", "bspline", "zerofill", "srgan", "sbl")
@@ -119,9 +119,9 @@ def test_with_a_pair_auto_takes_both(maker: BidsMaker) -> None:
     assert text == "srgan, sbl by 2×2×1 (factor from the T2*w pair)"
 
 
-def test_a_pair_that_does_not_fit_is_told_with_auto(maker: BidsMaker) -> None:
-    second_pair(maker)
-    plan = planned(maker)
+def test_auto_reports_an_ambiguous_pair(maker: BidsMaker) -> None:
+    add_second_pair(maker)
+    plan = plan_call(maker)
     assert plan.problems == ()
     assert "srgan" not in plan.series
     assert any(
@@ -129,24 +129,24 @@ def test_a_pair_that_does_not_fit_is_told_with_auto(maker: BidsMaker) -> None:
     )
 
 
-def test_variance_maps_serve_a_single_slice(maker: BidsMaker) -> None:
-    no_pair(maker)
+def test_sbl_processes_a_single_slice(maker: BidsMaker) -> None:
+    remove_pair(maker)
     maker.bold(zooms=(6.0, 6.0, 24.0))
-    assert planned(maker, "--sr-method", "sbl", "--sr-factor", "2").problems == ()
+    assert plan_call(maker, "--sr-method", "sbl", "--sr-factor", "2").problems == ()
 
 
-def test_without_a_pair_every_way_out_is_named(maker: BidsMaker) -> None:
-    no_pair(maker)
-    (problem,) = planned(maker, "--sr-method", "srgan", "sbl").problems
+def test_error_of_a_missing_pair_names_all_alternatives(maker: BidsMaker) -> None:
+    remove_pair(maker)
+    (problem,) = plan_call(maker, "--sr-method", "srgan", "sbl").problems
     assert "(srgan) require a pair" in problem.why
     assert "sbl" not in problem.why
-    for way in ("--sr-method auto", "--retrospective", "--sr-method bspline zerofill"):
-        assert way in problem.remedy
-    assert planned(maker, "--retrospective").problems == ()
+    for option in ("--sr-method auto", "--retrospective", "--sr-method bspline zerofill"):
+        assert option in problem.remedy
+    assert plan_call(maker, "--retrospective").problems == ()
 
 
 @pytest.mark.parametrize(
-    ("asked", "pair", "kind"),
+    ("guide", "pair", "kind"),
     [
         ("auto", True, "highres"),
         ("auto", False, "none"),
@@ -154,16 +154,18 @@ def test_without_a_pair_every_way_out_is_named(maker: BidsMaker) -> None:
         ("none", True, "none"),
     ],
 )
-def test_whose_static_detail_is_added(asked: str, pair: bool, kind: str, maker: BidsMaker) -> None:
+def test_the_guide_depends_on_the_option_and_the_pair(
+    guide: str, pair: bool, kind: str, maker: BidsMaker
+) -> None:
     if not pair:
-        no_pair(maker)
-    extra = ["--sr-method", "sbl", "--sr-factor", "2", "--guide", asked]
-    plan = planned(maker, *extra)
+        remove_pair(maker)
+    extra = ["--sr-method", "sbl", "--sr-factor", "2", "--guide", guide]
+    plan = plan_call(maker, *extra)
     assert plan.problems == ()
     assert guide_of(settings_for(maker, *extra).superres, plan.subjects[0].runs[0]) == kind
 
 
-def test_a_given_model_serves_its_own_method(maker: BidsMaker) -> None:
+def test_a_given_model_is_used_by_its_method(maker: BidsMaker) -> None:
     superres = SuperRes(pretrained=(Path(model(maker, "srgan")), Path(model(maker, "vit"))))
     assert [pretrained_for(superres, name) for name in ("srgan", "vit")] == list(
         superres.pretrained
@@ -173,17 +175,17 @@ def test_a_given_model_serves_its_own_method(maker: BidsMaker) -> None:
     assert pretrained_for(SuperRes(pretrained=(Path("nowhere.safetensors"),)), "srgan") is None
 
 
-def test_a_given_model_of_a_method_that_is_not_there_is_refused(maker: BidsMaker) -> None:
+def test_a_given_model_of_an_unknown_method_is_rejected(maker: BidsMaker) -> None:
     file = Path(model(maker, "srgan"))
     card = json.loads(file.with_suffix(".json").read_text())
     file.with_suffix(".json").write_text(json.dumps(card | {"method": "guided"}))
-    problems = planned(maker, "--pretrained", str(file)).problems
-    (told,) = [problem for problem in problems if "unknown method" in problem.why]
-    assert str(file) in told.what
+    problems = plan_call(maker, "--pretrained", str(file)).problems
+    (match,) = [problem for problem in problems if "unknown method" in problem.why]
+    assert str(file) in match.what
     assert not any("Add guided" in problem.remedy for problem in problems)
 
 
-def test_a_given_model_saves_its_training(maker: BidsMaker) -> None:
+def test_a_given_model_saves_training_time(maker: BidsMaker) -> None:
     def minutes(*extra: str) -> float:
         return stage_minutes(settings_for(maker, *extra))["training"]
 
@@ -191,28 +193,28 @@ def test_a_given_model_saves_its_training(maker: BidsMaker) -> None:
     assert minutes("--n-ensemble", "3") == pytest.approx(3 * minutes(), rel=0.05)
 
 
-def test_members_and_placebos_cost_what_their_method_does(maker: BidsMaker) -> None:
+def test_time_of_ensembles_and_negative_controls_depends_on_the_method(maker: BidsMaker) -> None:
     def added(method: str, *options: str) -> float:
-        alone, more = (
-            stage_minutes(settings_for(maker, "--sr-method", method, *given))
-            for given in ((), options)
+        without_options, with_options = (
+            stage_minutes(settings_for(maker, "--sr-method", method, *extra))
+            for extra in ((), options)
         )
         return (
-            more["super-resolution and baseline methods"]
-            - alone["super-resolution and baseline methods"]
+            with_options["super-resolution and baseline methods"]
+            - without_options["super-resolution and baseline methods"]
         )
 
     assert 0 < added("vit", "--n-ensemble", "3") < added("cpce", "--n-ensemble", "3")
-    assert added("vit", "--null-checks") == 0, "it has no placebos"
+    assert added("vit", "--null-checks") == 0, "vit has no negative controls"
     assert added("vit", "--n-ensemble", "3") == pytest.approx(
         2 * added("vit", "--n-ensemble", "2")
     )
     assert added("srgan", "--null-checks") > 2.9 * added("srgan", "--n-ensemble", "2") > 0
 
 
-def test_the_first_pair_is_trained_on_and_the_second_scored(maker: BidsMaker) -> None:
-    second_pair(maker)
-    plan = planned(maker, "--pair-holdout")
+def test_pair_holdout_trains_on_the_first_pair_and_scores_the_second(maker: BidsMaker) -> None:
+    add_second_pair(maker)
+    plan = plan_call(maker, "--pair-holdout")
     assert plan.problems == ()
     (run,) = plan.subjects[0].runs
     assert run.pair is not None
@@ -226,8 +228,8 @@ def test_the_first_pair_is_trained_on_and_the_second_scored(maker: BidsMaker) ->
     assert any("trained on sub-01_acq-highres_run-1" in str(notice) for notice in plan.warnings)
 
 
-def test_the_pair_of_the_own_session_is_trained_on(maker: BidsMaker) -> None:
-    no_pair(maker)
+def test_pair_holdout_trains_on_the_pair_of_the_same_session(maker: BidsMaker) -> None:
+    remove_pair(maker)
     for session in ("a", "b"):
         maker.star(f"sub-01_ses-{session}_acq-highres", (3.0, 3.0, 4.0))
         maker.star(f"sub-01_ses-{session}_acq-lowres", (6.0, 6.0, 4.0))
@@ -235,27 +237,27 @@ def test_the_pair_of_the_own_session_is_trained_on(maker: BidsMaker) -> None:
         maker.events(f"sub-01_ses-{session}_task-tap")
     for end in ("bold.nii.gz", "bold.json", "events.tsv"):
         maker.path(f"sub-01_task-tap_{end}", "func").unlink()
-    plan = planned(maker, "--pair-holdout")
+    plan = plan_call(maker, "--pair-holdout")
     assert plan.problems == ()
-    found = [
-        tuple(entities_of(each.highres)["session"] for each in (run.pair, run.holdout))
+    sessions = [
+        tuple(entities_of(pair.highres)["session"] for pair in (run.pair, run.holdout))
         for run in plan.subjects[0].runs
         if run.pair and run.holdout
     ]
-    assert found == [("a", "b"), ("b", "a")]
+    assert sessions == [("a", "b"), ("b", "a")]
     assert len(plan.subjects[0].holdouts) == 2
 
 
-def test_repeats_stay_ambiguous_otherwise(maker: BidsMaker) -> None:
-    second_pair(maker)
-    (problem,) = planned(maker, "--sr-method", "srgan").problems
+def test_repeated_pairs_are_ambiguous_without_pair_holdout(maker: BidsMaker) -> None:
+    add_second_pair(maker)
+    (problem,) = plan_call(maker, "--sr-method", "srgan").problems
     assert "add --pair-holdout to train on the first" in problem.remedy
-    assert planned(maker, "--pair-holdout").subjects[0].runs[0].holdout is not None
+    assert plan_call(maker, "--pair-holdout").subjects[0].runs[0].holdout is not None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Options that the data set cannot serve, and what the message has to hold."""
+    """Options that do not fit the dataset, and required parts of the message."""
 
     spoil: Callable[[BidsMaker], list[str]]
     file: str
@@ -264,7 +266,7 @@ class Case:
 
 
 def _no_highres(maker: BidsMaker) -> list[str]:
-    no_pair(maker)
+    remove_pair(maker)
     return ["--sr-method", "sbl", "--sr-factor", "2", "--guide", "highres"]
 
 
@@ -273,24 +275,24 @@ def _one_pair(maker: BidsMaker) -> list[str]:
 
 
 def _no_pair_to_hold_out(maker: BidsMaker) -> list[str]:
-    no_pair(maker)
+    remove_pair(maker)
     return ["--pair-holdout"]
 
 
 def _filtered(maker: BidsMaker) -> list[str]:
-    second_pair(maker)
+    add_second_pair(maker)
     (maker.root.parent / "f.json").write_text('{"t2starw": {"run": 1}}')
     return ["--pair-holdout", "--bids-filter-file", "f.json"]
 
 
 def _two_factors(maker: BidsMaker) -> list[str]:
-    second_pair(maker)
+    add_second_pair(maker)
     maker.star("sub-01_acq-highres_run-2", (2.0, 2.0, 4.0))
     return ["--pair-holdout"]
 
 
 def _nothing_learned_from_a_pair(maker: BidsMaker) -> list[str]:
-    second_pair(maker)
+    add_second_pair(maker)
     return ["--pair-holdout", "--sr-method", "sbl"]
 
 
@@ -298,18 +300,18 @@ def _no_models_to_vary(maker: BidsMaker) -> list[str]:
     return ["--n-ensemble", "3", "--sr-method", "bspline"]
 
 
-def test_other_networks_cost_more_than_srgan_and_those_of_the_papers_much_more(
+def test_training_times_of_networks_and_recipes(
     maker: BidsMaker,
 ) -> None:
     def minutes(*options: str) -> float:
         return stage_minutes(settings_for(maker, *options))["training"]
 
     assert minutes("--sr-method", "circle") > 2 * minutes("--sr-method", "ccnn3d")
-    fast, both = (
+    fast, fast_and_agnostic = (
         minutes("--sr-method", "resnet3d"),
         minutes("--sr-method", "resnet3d", "li-agnostic"),
     )
-    assert 0 < fast < both
+    assert 0 < fast < fast_and_agnostic
     assert minutes("--sr-method", "resnet3d", "--recipe", "paper") > 100 * fast
 
 
@@ -317,7 +319,7 @@ def _one_given_model(maker: BidsMaker) -> list[str]:
     return ["--n-ensemble", "3", "--sr-method", "srgan", "--pretrained", model(maker, "srgan")]
 
 
-def test_the_published_run_without_features_ends_with_2_and_names_both_ways_out(
+def test_the_published_recipe_without_vgg19_exits_with_2_and_names_alternatives(
     maker: BidsMaker, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = [
@@ -330,52 +332,56 @@ def test_the_published_run_without_features_ends_with_2_and_names_both_ways_out(
         "srgan",
     ]
     assert main([*line, "--recipe", "paper"]) == 2
-    told = capsys.readouterr().err
-    for way_out in ("bids-sr-models vgg19", "--vgg-weights", "--recipe paper-mse"):
-        assert way_out in told
+    message = capsys.readouterr().err
+    for alternative in ("bids-sr-models vgg19", "--vgg-weights", "--recipe paper-mse"):
+        assert alternative in message
 
 
-def test_the_published_run_asks_for_features_only_where_it_trains_srgan(maker: BidsMaker) -> None:
-    def refused(*options: str) -> bool:
-        plan = planned(maker, "--recipe", "paper", *options)
+def test_the_published_recipe_requires_vgg19_only_if_srgan_is_trained(maker: BidsMaker) -> None:
+    def requires_vgg19(*options: str) -> bool:
+        plan = plan_call(maker, "--recipe", "paper", *options)
         return any("requires VGG-19 features" in problem.why for problem in plan.problems)
 
-    assert refused("--sr-method", "srgan", "sbl")
-    assert not refused("--sr-method", "sbl", "cpce")
-    assert not refused("--sr-method", "srgan", "--pretrained", model(maker, "srgan"))
-    assert not refused("--sr-method", "srgan", "--model-source", "reuse", "--model-dir", "models")
-    # its placebo is trained whatever the model is
-    assert refused("--sr-method", "srgan", "--pretrained", model(maker, "srgan"), "--null-checks")
+    assert requires_vgg19("--sr-method", "srgan", "sbl")
+    assert not requires_vgg19("--sr-method", "sbl", "cpce")
+    assert not requires_vgg19("--sr-method", "srgan", "--pretrained", model(maker, "srgan"))
+    assert not requires_vgg19(
+        "--sr-method", "srgan", "--model-source", "reuse", "--model-dir", "models"
+    )
+    # the negative control is trained even with a given model
+    assert requires_vgg19(
+        "--sr-method", "srgan", "--pretrained", model(maker, "srgan"), "--null-checks"
+    )
     weights = maker.root.parent / "vgg19.safetensors"
     weights.touch()
-    assert not refused("--sr-method", "srgan", "--vgg-weights", str(weights))
+    assert not requires_vgg19("--sr-method", "srgan", "--vgg-weights", str(weights))
 
 
-def test_the_published_run_says_what_it_is_and_how_the_variant_of_before_is_called(
+def test_the_published_recipe_reports_its_properties_and_the_renamed_variant(
     maker: BidsMaker,
 ) -> None:
     weights = maker.root.parent / "vgg19.safetensors"
     weights.touch()
-    given = ("--sr-method", "srgan", "--vgg-weights", str(weights))
-    told = {
-        kind: " ".join(map(str, planned(maker, "--recipe", kind, *given).warnings))
-        for kind in ("paper", "fast")
+    options = ("--sr-method", "srgan", "--vgg-weights", str(weights))
+    warnings = {
+        recipe: " ".join(map(str, plan_call(maker, "--recipe", recipe, *options).warnings))
+        for recipe in ("paper", "fast")
     }
-    assert "is now named --recipe paper-mse" in told["paper"]
-    assert "Held-out accuracy is therefore not reported" in told["paper"]
-    assert "paper-mse" not in told["fast"]
+    assert "is now named --recipe paper-mse" in warnings["paper"]
+    assert "Held-out accuracy is therefore not reported" in warnings["paper"]
+    assert "paper-mse" not in warnings["fast"]
 
 
-def test_the_published_run_with_a_time_limit_is_not_announced_without_it(maker: BidsMaker) -> None:
+def test_the_published_recipe_reports_its_time_limit(maker: BidsMaker) -> None:
     weights = maker.root.parent / "vgg19.safetensors"
     weights.touch()
-    given = ("--sr-method", "srgan", "--recipe", "paper", "--vgg-weights", str(weights))
-    told = " ".join(map(str, planned(maker, *given, "--max-train-minutes", "3").warnings))
-    assert "trained as published until --max-train-minutes is reached" in told
+    options = ("--sr-method", "srgan", "--recipe", "paper", "--vgg-weights", str(weights))
+    warnings = " ".join(map(str, plan_call(maker, *options, "--max-train-minutes", "3").warnings))
+    assert "trained as published until --max-train-minutes is reached" in warnings
 
 
 @pytest.mark.parametrize(
-    ("name", "recipe", "level", "words"),
+    ("name", "recipe", "level", "message"),
     [
         ("cpce", "paper", "warning", "squared error replaces the features. The training"),
         ("srgan", "paper-mse", "warning", "will therefore differ from the paper."),
@@ -384,17 +390,19 @@ def test_the_published_run_with_a_time_limit_is_not_announced_without_it(maker: 
         ("tv", "paper", None, ""),  # has no such term
     ],
 )
-def test_features_that_will_be_missing_are_reported_before_training(
-    name: str, recipe: str, level: str | None, words: str, maker: BidsMaker
+def test_missing_vgg19_features_are_reported_before_training(
+    name: str, recipe: str, level: str | None, message: str, maker: BidsMaker
 ) -> None:
     def reported(*options: str) -> list[Notice]:
-        plan = planned(maker, "--sr-method", name, "--recipe", recipe, *options)
-        return [one for one in plan.warnings if "will not include VGG-19 features" in one.why]
+        plan = plan_call(maker, "--sr-method", name, "--recipe", recipe, *options)
+        return [
+            notice for notice in plan.warnings if "will not include VGG-19 features" in notice.why
+        ]
 
-    found = reported()
-    assert [one.level for one in found] == ([level] if level else [])
-    assert all(words in one.why for one in found)
-    assert all(one.what == f"--sr-method {name} --recipe {recipe}" for one in found)
+    notices = reported()
+    assert [notice.level for notice in notices] == ([level] if level else [])
+    assert all(message in notice.why for notice in notices)
+    assert all(notice.what == f"--sr-method {name} --recipe {recipe}" for notice in notices)
     weights = maker.root.parent / "vgg19.safetensors"
     weights.touch()
     assert reported("--vgg-weights", str(weights)) == []
@@ -403,23 +411,23 @@ def test_features_that_will_be_missing_are_reported_before_training(
         assert reported("--pretrained", model(maker, "cpce")) == []
 
 
-def test_dry_run_and_start_print_that_features_will_be_missing(maker: BidsMaker) -> None:
+def test_dry_run_and_start_report_missing_vgg19_features(maker: BidsMaker) -> None:
     settings = settings_for(maker, "--sr-method", "cpce", "--recipe", "paper")
     plan = check(settings)
-    words = "warning: --sr-method cpce --recipe paper: the loss will not include VGG-19"
-    assert words in dry_run_text(plan, settings)
+    message = "warning: --sr-method cpce --recipe paper: the loss will not include VGG-19"
+    assert message in dry_run_text(plan, settings)
     first = next(start_lines(plan, settings))
-    assert f"{first.level}: {first}".startswith(words)
+    assert f"{first.level}: {first}".startswith(message)
 
 
-def test_estimates_of_both_recipes_of_the_paper(maker: BidsMaker) -> None:
+def test_training_times_of_the_recipes_of_the_paper(maker: BidsMaker) -> None:
     weights = maker.root.parent / "vgg19.safetensors"
     weights.touch()
 
     def minutes(method: str, recipe: str) -> float:
-        given = ("--sr-method", method, "--recipe", recipe, "--vgg-weights", str(weights))
-        found = stage_minutes(settings_for(maker, *given))
-        return found["training"] if method == "srgan" else sum(found.values())
+        options = ("--sr-method", method, "--recipe", recipe, "--vgg-weights", str(weights))
+        stages = stage_minutes(settings_for(maker, *options))
+        return stages["training"] if method == "srgan" else sum(stages.values())
 
     assert (
         minutes("srgan", "paper")
@@ -439,8 +447,8 @@ def _two_models_of_one_method(maker: BidsMaker) -> list[str]:
 
 
 def _all_given_models(maker: BidsMaker) -> list[str]:
-    given = [model(maker, name) for name in ("srgan", "sbl")]
-    return ["--n-ensemble", "3", "--sr-method", "srgan", "sbl", "--pretrained", *given]
+    models = [model(maker, name) for name in ("srgan", "sbl")]
+    return ["--n-ensemble", "3", "--sr-method", "srgan", "sbl", "--pretrained", *models]
 
 
 def _model_of_no_method(maker: BidsMaker) -> list[str]:
@@ -515,40 +523,40 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_options_that_cannot_be_served_are_refused(name: str, maker: BidsMaker) -> None:
+def test_options_that_do_not_fit_the_dataset_are_rejected(name: str, maker: BidsMaker) -> None:
     case = CASES[name]
-    problems = planned(maker, *case.spoil(maker)).problems
-    fitting = [
+    problems = plan_call(maker, *case.spoil(maker)).problems
+    matches = [
         p
         for p in problems
         if case.file in p.what and case.reason in p.why and case.fix in p.remedy
     ]
-    assert len(fitting) == 1, "\n".join(map(str, problems))
+    assert len(matches) == 1, "\n".join(map(str, problems))
 
 
 class TestBlocks:
-    """A run whose blocks cannot be split is worked on, and what is left out is said."""
+    """A run whose blocks cannot be split is processed; skipped analyses are reported."""
 
-    def test_enough(self, maker: BidsMaker) -> None:
-        assert planned(maker).unsplit == frozenset()
+    def test_runs_with_enough_blocks_are_split(self, maker: BidsMaker) -> None:
+        assert plan_call(maker).unsplit == frozenset()
 
-    def test_one_condition_has_one_block(self, maker: BidsMaker) -> None:
+    def test_a_condition_with_a_single_block_is_excluded(self, maker: BidsMaker) -> None:
         maker.events(rows=((2.0, 4.0, "thumb"), (8.0, 4.0, "little"), (14.0, 4.0, "thumb")))
-        plan = planned(maker)
+        plan = plan_call(maker)
         assert plan.unsplit == frozenset()
         assert any(
             "within the run and excludes these conditions: little (1 block)." in str(notice)
             for notice in plan.warnings
         )
 
-    def test_none_has_two(self, maker: BidsMaker) -> None:
+    def test_a_run_without_repeated_blocks_is_not_split(self, maker: BidsMaker) -> None:
         maker.events(rows=((2.0, 4.0, "thumb"), (8.0, 4.0, "little")))
-        plan = planned(maker)
+        plan = plan_call(maker)
         assert plan.problems == ()
         assert plan.unsplit == {maker.path("sub-01_task-tap_bold.nii.gz", "func")}
         assert any("Split-half analysis is skipped" in str(notice) for notice in plan.warnings)
 
-    def test_blocks_outside_the_run_do_not_count(self, maker: BidsMaker) -> None:
+    def test_blocks_outside_the_run_are_ignored(self, maker: BidsMaker) -> None:
         maker.events(
             rows=(
                 (-20.0, 1.0, "thumb"),
@@ -557,10 +565,10 @@ class TestBlocks:
                 (28.0, 1.0, "little"),
             )
         )
-        assert len(planned(maker).unsplit) == 1
+        assert len(plan_call(maker).unsplit) == 1
 
 
-def test_a_dry_run_names_the_truth(maker: BidsMaker) -> None:
+def test_a_dry_run_names_the_reference(maker: BidsMaker) -> None:
     truth = BidsMaker(maker.root.parent / "truth")
     truth.bold(zooms=(3.0, 3.0, 4.0))
     truth.image(
@@ -576,76 +584,76 @@ def test_a_dry_run_names_the_truth(maker: BidsMaker) -> None:
     )
 
 
-def echoes(maker: BidsMaker, times: tuple[float, ...] = (0.012, 0.028, 0.044)) -> None:
+def make_echoes(maker: BidsMaker, times: tuple[float, ...] = (0.012, 0.028, 0.044)) -> None:
     for name in ("sub-01_task-tap_bold.nii.gz", "sub-01_task-tap_bold.json"):
         maker.path(name, "func").unlink()
     for number, te in enumerate(times, 1):
         maker.bold(f"sub-01_task-tap_echo-{number}", sidecar={"EchoTime": te})
 
 
-def test_echoes_are_one_run_that_is_combined(maker: BidsMaker) -> None:
-    echoes(maker)
-    plan = planned(maker)
+def test_echoes_are_combined_into_a_single_run(maker: BidsMaker) -> None:
+    make_echoes(maker)
+    plan = plan_call(maker)
     assert plan.problems == ()
     (run,) = plan.subjects[0].runs
     assert run.stem == "sub-01_task-tap"
     assert "echo" not in run.entities
     assert [te for _, te in run.echoes] == [12.0, 28.0, 44.0]
     assert set(plan.subjects[0].images) >= {path for path, _ in run.echoes}
-    told = [
+    notes = [
         str(notice)
         for notice in plan.warnings
         if "3 echoes (TE 12, 28, 44 ms) are combined" in str(notice)
     ]
-    assert len(told) == 1
-    assert "echo-1" not in told[0]
+    assert len(notes) == 1
+    assert "echo-1" not in notes[0]
     assert next(iter(plan.contrasts.values()))["thumb"] == {"thumb": 1.0}
 
 
-def test_one_echo_alone(maker: BidsMaker) -> None:
-    echoes(maker)
-    (run,) = planned(maker, "--echo-idx", "2").subjects[0].runs
+def test_a_single_echo_can_be_selected(maker: BidsMaker) -> None:
+    make_echoes(maker)
+    (run,) = plan_call(maker, "--echo-idx", "2").subjects[0].runs
     assert (run.bold.name, run.echoes) == ("sub-01_task-tap_echo-2_bold.nii.gz", ())
     assert run.entities["echo"] == "2"
-    (problem,) = planned(maker, "--echo-idx", "4").problems
+    (problem,) = plan_call(maker, "--echo-idx", "4").problems
     assert "echo 4 was not found" in problem.why
 
 
-def test_a_dry_run_makes_no_database(maker: BidsMaker) -> None:
-    there = maker.root.parent / "database"
-    planned(maker, "--bids-database-dir", str(there), "--dry-run")
-    assert not there.exists()
-    planned(maker, "--bids-database-dir", str(there))
-    assert there.exists()
+def test_a_dry_run_creates_no_database(maker: BidsMaker) -> None:
+    database = maker.root.parent / "database"
+    plan_call(maker, "--bids-database-dir", str(database), "--dry-run")
+    assert not database.exists()
+    plan_call(maker, "--bids-database-dir", str(database))
+    assert database.exists()
 
 
-def test_options_without_effect_are_told(maker: BidsMaker) -> None:
-    """An echo of a run that has one, processors that the machine lacks, a filter of the T1w."""
+def test_options_without_effect_are_reported(maker: BidsMaker) -> None:
+    """Echo of a single-echo run, more processors than available, filter without matches."""
     filters = maker.root.parent / "filters.json"
     filters.write_text('{"t1w": {"acquisition": "none"}}')
     options = ["--echo-idx", "2", "--nprocs", "640", "--bids-filter-file", str(filters)]
-    told = "\n".join(map(str, planned(maker, *options).warnings))
-    assert "--echo-idx 2 has no effect because the run has a single echo" in told
-    assert "--nprocs 640: this machine or job has" in told
-    assert "No T1w image matches the filters in --bids-filter-file" in told
-    told = "\n".join(map(str, planned(maker).warnings))
-    assert "--echo-idx" not in told
-    assert "--nprocs" not in told
+    warnings = "\n".join(map(str, plan_call(maker, *options).warnings))
+    assert "--echo-idx 2 has no effect because the run has a single echo" in warnings
+    assert "--nprocs 640: this machine or job has" in warnings
+    assert "No T1w image matches the filters in --bids-filter-file" in warnings
+    warnings = "\n".join(map(str, plan_call(maker).warnings))
+    assert "--echo-idx" not in warnings
+    assert "--nprocs" not in warnings
 
 
 @pytest.mark.parametrize("times", [(0.012, 12.0), (0.028, 0.012)])
-def test_echo_times_that_cannot_be(maker: BidsMaker, times: tuple[float, ...]) -> None:
-    echoes(maker, times)
-    (problem,) = planned(maker).problems
+def test_invalid_echo_times_are_rejected(maker: BidsMaker, times: tuple[float, ...]) -> None:
+    make_echoes(maker, times)
+    (problem,) = plan_call(maker).problems
     assert "must be a time in seconds" in problem.why or "must increase" in problem.why
 
 
-def test_field_maps_are_named(maker: BidsMaker) -> None:
-    assert not any("field maps" in str(notice) for notice in planned(maker).warnings)
+def test_unused_field_maps_are_reported(maker: BidsMaker) -> None:
+    assert not any("field maps" in str(notice) for notice in plan_call(maker).warnings)
     folder = maker.root / "sub-01" / "fmap"
     folder.mkdir()
     for name in ("sub-01_dir-AP_epi.nii.gz", "sub-01_dir-PA_epi.nii.gz"):
         (folder / name).write_bytes(b"")
-    (notice,) = (each for each in planned(maker).warnings if "field maps" in each.why)
+    (notice,) = (warning for warning in plan_call(maker).warnings if "field maps" in warning.why)
     assert "EPI with opposite phase encoding" in notice.why
     assert "-d fmriprep=DIR" in notice.why

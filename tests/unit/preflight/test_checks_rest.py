@@ -1,4 +1,4 @@
-"""Labels of trial types, and which task labels say rest."""
+"""Labels of trial types, and task labels that mean rest."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def test_a_decimal_point_stays_in_the_label() -> None:
     assert camel("v1.final") == "v1Final"
 
 
-def test_all_is_the_mean_of_all_types_also_if_a_type_has_this_name() -> None:
+def test_all_is_the_mean_of_all_types_even_if_a_type_has_this_name() -> None:
     contrasts = resolve_contrasts(["all", "none"])
     assert contrasts["all"] == {"all": 0.5, "none": 0.5}
     assert contrasts["typeAll"] == {"all": 1.0}
@@ -21,7 +21,7 @@ def test_all_is_the_mean_of_all_types_also_if_a_type_has_this_name() -> None:
     assert resolve_contrasts(["all"]) == {"all": {"all": 1.0}}
 
 
-def test_long_names_are_shortened_and_stay_apart() -> None:
+def test_long_names_are_shortened_to_distinct_labels() -> None:
     long = (
         "Valid cue of the other category: stimulus of the same size as before, shown at the left"
     )
@@ -35,10 +35,10 @@ def test_long_names_are_shortened_and_stay_apart() -> None:
 @pytest.mark.parametrize(
     "task", ["rest", "Rest", "resting", "restingstate", "RestState", "preRest", "rest2", "restAP"]
 )
-def test_labels_of_rest(task: str) -> None:
+def test_task_labels_of_rest(task: str) -> None:
     assert is_rest(task)
 
 
 @pytest.mark.parametrize("task", ["forest", "restaurant", "interest", "arrest", "tap"])
-def test_labels_of_other_tasks(task: str) -> None:
+def test_task_labels_that_contain_rest_by_chance(task: str) -> None:
     assert not is_rest(task)

@@ -1,4 +1,4 @@
-"""Runs that are combined, runs that are left out, and what the dry run says of both."""
+"""Runs that are combined or excluded, and their description in the dry run."""
 
 import pytest
 from bidsmaker import EVENTS, BidsMaker
@@ -22,10 +22,10 @@ def add(maker, *names, rows=EVENTS, **bold):
 
 
 def grouped(maker, tmp_path, *options):
-    """Return groups, warnings by the name of the file, and the text of the dry run."""
+    """Return groups, warnings by name of the run, and the text of the dry run."""
     settings, plan = planned_call(maker, tmp_path, *OPTIONS, *options)
-    groups = [group for one in plan.subjects for group in group_runs(one.runs, plan)]
-    warnings = {one.run: one.why for one in plan.warnings if "combined" in one.why}
+    groups = [group for item in plan.subjects for group in group_runs(item.runs, plan)]
+    warnings = {item.run: item.why for item in plan.warnings if "combined" in item.why}
     return groups, warnings, dry_run_text(plan, settings)
 
 
@@ -49,22 +49,22 @@ def test_a_single_run_is_not_combined(maker, tmp_path):
     assert "combined" not in text
 
 
-def test_sessions_are_combined_one_by_one_and_together(maker, tmp_path):
+def test_runs_are_combined_within_and_over_sessions(maker, tmp_path):
     add(maker, "ses-a_task-tap_run-1", "ses-a_task-tap_run-2", "ses-b_task-tap")
     groups, warnings, text = grouped(maker, tmp_path)
     assert [list(group.runs) for group in groups] == [
         ["run-1", "run-2"],
         ["ses-a_run-1", "ses-a_run-2", "ses-b"],
     ]
-    within, over = groups
-    assert within.entities["session"] == "a"
-    assert "session" not in over.entities
+    within_session, over_sessions = groups
+    assert within_session.entities["session"] == "a"
+    assert "session" not in over_sessions.entities
     assert [group.over_sessions for group in groups] == [False, True]
     assert warnings == {}
     assert "ses-a_run-1, ses-a_run-2, ses-b are combined over sessions" in text
 
 
-def test_a_run_without_a_number_beside_numbered_runs_is_refused(maker, tmp_path):
+def test_a_run_without_run_label_next_to_labeled_runs_is_excluded(maker, tmp_path):
     add(maker, "task-tap", "task-tap_run-1", "task-tap_run-2")
     (group,), warnings, text = grouped(maker, tmp_path)
     assert list(group.runs) == ["run-1", "run-2"]
@@ -73,20 +73,20 @@ def test_a_run_without_a_number_beside_numbered_runs_is_refused(maker, tmp_path)
     assert "Add run- to its name" in text
 
 
-def test_a_run_without_a_number_leaves_a_single_run_uncombined(maker, tmp_path):
+def test_a_single_labeled_run_is_not_combined(maker, tmp_path):
     add(maker, "task-tap", "task-tap_run-2")
     groups, warnings, _ = grouped(maker, tmp_path)
     assert groups == []
     assert list(warnings) == ["sub-01_task-tap"]
 
 
-def test_other_weights_leave_a_run_out_of_a_contrast(maker, tmp_path):
+def test_a_run_with_other_weights_is_excluded_from_a_contrast(maker, tmp_path):
     add(maker, "task-tap_run-1", "task-tap_run-2")
     add(maker, "task-tap_run-3", rows=[(on, dur, "thumb") for on, dur, _ in EVENTS])
     (group,), warnings, _ = grouped(maker, tmp_path)
     assert list(group.runs) == ["run-1", "run-2", "run-3"]
     assert group.contrasts["thumb"] == ("run-1", "run-2", "run-3")
-    # the mean of one trial type is another contrast than the mean of two
+    # the mean of a single trial type differs from the mean of two
     assert group.contrasts.get("all", ("run-1", "run-2")) == ("run-1", "run-2")
     assert group.contrasts["little"] == ("run-1", "run-2")
     assert group.without["run-3"]["little"] == "the run has no such contrast"
@@ -94,7 +94,7 @@ def test_other_weights_leave_a_run_out_of_a_contrast(maker, tmp_path):
     assert "only in part: contrast little" in warnings["sub-01_task-tap_run-3"]
 
 
-def test_a_run_without_a_shared_contrast_is_left_out(maker, tmp_path):
+def test_a_run_without_a_shared_contrast_is_excluded(maker, tmp_path):
     add(maker, "task-tap_run-1", "task-tap_run-2")
     add(maker, "task-tap_run-3", rows=[(on, dur, "toe") for on, dur, _ in EVENTS])
     (group,), warnings, _ = grouped(maker, tmp_path)
@@ -103,7 +103,7 @@ def test_a_run_without_a_shared_contrast_is_left_out(maker, tmp_path):
     assert "not combined with the other runs" in warnings["sub-01_task-tap_run-3"]
 
 
-def test_another_voxel_size_leaves_a_run_out(maker, tmp_path):
+def test_a_run_with_another_voxel_size_is_excluded(maker, tmp_path):
     add(maker, "task-tap_run-1", "task-tap_run-3")
     # too many volumes for a calibration run
     add(maker, "task-tap_run-2", zooms=(4.0, 4.0, 4.0), n_volumes=150)
@@ -113,7 +113,7 @@ def test_another_voxel_size_leaves_a_run_out(maker, tmp_path):
     assert list(warnings) == ["sub-01_task-tap_run-2"]
 
 
-def test_two_runs_that_differ_are_not_combined_and_one_is_named(maker, tmp_path):
+def test_two_runs_that_differ_are_not_combined_and_the_second_is_named(maker, tmp_path):
     add(maker, "task-tap_run-1")
     add(maker, "task-tap_run-2", zooms=(4.0, 4.0, 4.0), n_volumes=150)
     add(maker, "task-other_run-1")
@@ -128,7 +128,7 @@ def test_two_runs_that_differ_are_not_combined_and_one_is_named(maker, tmp_path)
     assert text.endswith("as in run-1.")
 
 
-def test_a_session_that_cannot_be_combined_with_the_other_is_named(maker, tmp_path):
+def test_a_session_that_cannot_be_combined_is_named(maker, tmp_path):
     add(maker, "ses-a_task-tap_run-1", "ses-a_task-tap_run-2")
     add(maker, "ses-b_task-tap_run-1", zooms=(4.0, 4.0, 4.0), n_volumes=150)
     (group,), warnings, _ = grouped(maker, tmp_path)
@@ -136,7 +136,7 @@ def test_a_session_that_cannot_be_combined_with_the_other_is_named(maker, tmp_pa
     assert list(warnings) == ["sub-01_ses-b_task-tap_run-1"]
 
 
-def test_runs_without_a_session_beside_a_session_have_one_map_of_all(maker, tmp_path):
+def test_runs_without_session_label_are_only_combined_over_sessions(maker, tmp_path):
     add(maker, "task-tap_run-1", "task-tap_run-2")
     add(maker, "ses-a_task-tap_run-1", "ses-a_task-tap_run-2")
     groups, _, _ = grouped(maker, tmp_path)
@@ -148,7 +148,7 @@ def test_runs_without_a_session_beside_a_session_have_one_map_of_all(maker, tmp_
     assert list(groups[1].runs) == ["run-1", "run-2", "ses-a_run-1", "ses-a_run-2"]
 
 
-def test_a_run_that_is_skipped_is_named(maker, tmp_path):
+def test_a_skipped_run_is_named(maker, tmp_path):
     add(maker, "task-tap_run-1", "task-tap_run-2")
     add(maker, "task-tap_run-3", rows=[("soon", 4.0, "thumb")])
     (group,), _, _ = grouped(maker, tmp_path)
@@ -164,7 +164,7 @@ def test_components_of_runs_at_rest_are_not_combined(maker, tmp_path):
     assert warnings == {}
 
 
-def test_correlations_alone_are_not_combined(maker, tmp_path):
+def test_correlation_maps_are_not_combined(maker, tmp_path):
     add(maker, "task-tap", "task-tap_run-1", "task-tap_run-2")
     _, warnings, text = grouped(maker, tmp_path, "--activation", "cc")
     assert warnings == {}
@@ -175,12 +175,12 @@ def test_combined_runs_cost_time_and_disk(maker, tmp_path):
     from graphmaker import stage_minutes
 
     add(maker, "task-tap_run-1")
-    settings, alone = planned_call(maker, tmp_path, *OPTIONS)
+    settings, single_run_plan = planned_call(maker, tmp_path, *OPTIONS)
     assert "combination of runs" not in stage_minutes(settings)
     add(maker, "task-tap_run-2")
-    settings, both = planned_call(maker, tmp_path, *OPTIONS)
+    settings, combined_plan = planned_call(maker, tmp_path, *OPTIONS)
     assert stage_minutes(settings)["combination of runs"] > 0
-    assert both.estimate.work_gb > 2 * alone.estimate.work_gb
+    assert combined_plan.estimate.work_gb > 2 * single_run_plan.estimate.work_gb
 
 
 def test_a_run_is_the_only_run_of_its_task_over_sessions(maker, tmp_path):

@@ -1,6 +1,4 @@
-"""Confounds of fMRIPrep that the models cannot use are refused, or changed with a note, in
-preflight.
-"""
+"""fMRIPrep confounds that models cannot use are rejected, or changed with a note."""
 
 from pathlib import Path
 
@@ -25,7 +23,7 @@ def data(tmp_path: Path) -> tuple[BidsMaker, Path]:
     return maker, path
 
 
-def changed(path: Path, **columns: object) -> None:
+def change_columns(path: Path, **columns: object) -> None:
     frame = pd.read_csv(path, sep="\t", na_values="n/a").assign(**columns)
     frame.to_csv(path, sep="\t", index=False, na_rep="n/a")
 
@@ -40,16 +38,16 @@ def notices(plan) -> str:
 
 def test_columns_that_no_model_uses_are_not_checked(data):
     maker, path = data
-    changed(path, remark="ok", csf=np.where(np.arange(N) > 40, np.nan, 1.0))
+    change_columns(path, remark="ok", csf=np.where(np.arange(N) > 40, np.nan, 1.0))
     plan = planned(maker)
     assert plan.problems == ()
     assert "text was found in column remark, so these confounds are omitted" in notices(plan)
     assert "csf" not in notices(plan)
 
 
-def test_components_with_gaps_are_skipped_with_a_note_unless_they_are_not_used(data):
+def test_components_with_gaps_are_skipped_with_a_note_if_they_are_modeled(data):
     maker, path = data
-    changed(path, a_comp_cor_00=np.nan, a_comp_cor_01=np.arange(N) * 0.1)
+    change_columns(path, a_comp_cor_00=np.nan, a_comp_cor_01=np.arange(N) * 0.1)
     plan = planned(maker)
     assert plan.problems == ()
     assert "in column a_comp_cor_00, so these components are omitted" in notices(plan)
@@ -71,15 +69,15 @@ def test_missing_derivatives_are_computed_with_a_note(data):
     ("value", "reason"),
     [(np.where(np.arange(N) > 40, np.nan, 1.0), "missing (n/a)"), ("text", "text was found")],
 )
-def test_a_chosen_column_that_cannot_be_used_is_refused(data, value, reason):
+def test_a_selected_column_that_cannot_be_used_is_rejected(data, value, reason):
     maker, path = data
-    changed(path, csf=value)
-    said = refusals(maker, *options(path, "motion", "csf"))
-    assert f"{reason} in column csf" in said
-    assert "--confounds" in said
+    change_columns(path, csf=value)
+    message = refusals(maker, *options(path, "motion", "csf"))
+    assert f"{reason} in column csf" in message
+    assert "--confounds" in message
 
 
-def test_an_unknown_set_is_refused_with_the_names_of_the_sets(data):
+def test_error_of_an_unknown_set_lists_the_sets(data):
     (problem,) = planned(data[0], *options(data[1], "moton")).problems
     assert problem.what == "--confounds moton"
     assert "motion and acompcor" in problem.remedy

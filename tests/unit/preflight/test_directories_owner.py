@@ -1,4 +1,4 @@
-"""An output directory of something else is refused before any writing, dry run included."""
+"""Output directories with other contents are rejected before any writing, also in a dry run."""
 
 from __future__ import annotations
 
@@ -14,50 +14,56 @@ from bids_sr.io.dataset_description import write_dataset
 from bids_sr.version import __version__
 
 
-def _described(out: Path, name: str) -> None:
+def _write_other_output(out: Path, name: str) -> None:
     out.mkdir(parents=True)
-    told = {"Name": name, "BIDSVersion": "1.8.0", "GeneratedBy": [{"Name": name}]}
-    (out / "dataset_description.json").write_text(json.dumps(told))
+    description = {"Name": name, "BIDSVersion": "1.8.0", "GeneratedBy": [{"Name": name}]}
+    (out / "dataset_description.json").write_text(json.dumps(description))
     (out / "sub-01.html").write_text("theirs")
 
 
-def _loose(root: Path) -> Path:
+def _write_loose_file(root: Path) -> Path:
     out = root / "out"
     out.mkdir()
     (out / "notes.txt").write_text("mine")
     return out
 
 
-def _program(name: str, place: str = "out") -> Callable[[Path], Path]:
-    def made(root: Path) -> Path:
-        _described(root / place, name)
-        return root / place
+def _output_of_program(name: str, folder: str = "out") -> Callable[[Path], Path]:
+    def write(root: Path) -> Path:
+        _write_other_output(root / folder, name)
+        return root / folder
 
-    return made
+    return write
 
 
-def _own(version: str, data: str) -> Callable[[Path], Path]:
-    def made(root: Path) -> Path:
+def _output_of_this_program(version: str, data: str) -> Callable[[Path], Path]:
+    def write(root: Path) -> Path:
         (root / data).mkdir(exist_ok=True)
         if not (root / data / "dataset_description.json").exists():
             (root / data / "dataset_description.json").write_text("{}")
         write_dataset(root / "out", bids_dir=root / data, version=version)
         return root / "out"
 
-    return made
+    return write
 
 
 KINDS = {
-    "fmriprep": (_program("fMRIPrep"), "directory contains results of fMRIPrep"),
-    "mriqc": (_program("MRIQC"), "directory contains results of MRIQC"),
+    "fmriprep": (_output_of_program("fMRIPrep"), "directory contains results of fMRIPrep"),
+    "mriqc": (_output_of_program("MRIQC"), "directory contains results of MRIQC"),
     "root": (lambda root: root / "bids", "must not be inside the dataset"),
     "reference": (
-        _program("bids-sr-phantom", "bids/derivatives/ground-truth"),
+        _output_of_program("bids-sr-phantom", "bids/derivatives/ground-truth"),
         "directory contains results of bids-sr-phantom",
     ),
-    "loose": (_loose, "not empty (it contains notes.txt)"),
-    "other-data": (_own(__version__, "other"), "directory contains results of another dataset"),
-    "major": (_own("99.1.0", "bids"), "directory contains results of bids-sr 99.1.0"),
+    "loose": (_write_loose_file, "not empty (it contains notes.txt)"),
+    "other-data": (
+        _output_of_this_program(__version__, "other"),
+        "directory contains results of another dataset",
+    ),
+    "major": (
+        _output_of_this_program("99.1.0", "bids"),
+        "directory contains results of bids-sr 99.1.0",
+    ),
 }
 
 
@@ -67,39 +73,39 @@ def _files(root: Path) -> dict[Path, bytes]:
 
 @pytest.mark.parametrize("dry_run", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_output_directory_of_something_else_is_refused_and_left_as_it_is(
+def test_an_output_directory_with_other_contents_is_rejected_unchanged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, *, dry_run: bool
 ) -> None:
-    made, reason = KINDS[kind]
+    write_output, reason = KINDS[kind]
     data = BidsMaker(tmp_path / "bids")
     data.subject()
-    out = made(tmp_path)
+    out = write_output(tmp_path)
     before = _files(tmp_path)
     options = ["--dry-run"] if dry_run else []
     call = [str(data.root), str(out), "participant", "-w", str(tmp_path / "work")]
     assert main.main([*call, "--skip-bids-validation", *options]) == 2
-    told = capsys.readouterr().err
-    assert reason in told
-    assert str(out) in told
-    assert "fix: Choose a" in told
+    message = capsys.readouterr().err
+    assert reason in message
+    assert str(out) in message
+    assert "fix: Choose a" in message
     assert _files(tmp_path) == before
 
 
-@pytest.mark.parametrize("left", ["stopped", "own", "older", "empty", "models"])
-def test_an_output_directory_of_this_program_and_data_set_is_taken(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], left: str
+@pytest.mark.parametrize("content", ["stopped", "own", "older", "empty", "models"])
+def test_an_output_directory_of_this_program_and_dataset_is_accepted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
 ) -> None:
     data, out = BidsMaker(tmp_path / "bids"), tmp_path / "out"
     data.subject()
-    if left == "stopped":
+    if content == "stopped":
         (out / "logs/first").mkdir(parents=True)
         (out / "logs/first/settings.toml").write_text("")
         (out / "sub-01").mkdir()
-    elif left == "models":
+    elif content == "models":
         (out / "sourcedata/models").mkdir(parents=True)
-    elif left in ("own", "older"):
+    elif content in ("own", "older"):
         first = __version__.partition(".")[0]
-        version = __version__ if left == "own" else f"{first}.0.1"
+        version = __version__ if content == "own" else f"{first}.0.1"
         write_dataset(out, bids_dir=data.root, version=version)
     call = [str(data.root), str(out), "participant", "--skip-bids-validation", "--dry-run"]
     assert main.main(call) == 0, capsys.readouterr().err

@@ -1,6 +1,4 @@
-"""One bad run does not stop the others: what a problem stops, and the codes that the program ends
-with.
-"""
+"""Invalid runs do not stop valid runs: excluded runs, and exit codes."""
 
 from __future__ import annotations
 
@@ -36,8 +34,8 @@ def settings_for(maker: BidsMaker, *extra: str) -> Settings:
 
 
 @pytest.fixture
-def three(tmp_path: Path) -> BidsMaker:
-    """Two runs of sub-01, one of sub-02."""
+def three_runs(tmp_path: Path) -> BidsMaker:
+    """Return a dataset with two runs of sub-01 and a run of sub-02."""
     maker = BidsMaker(tmp_path / "bids")
     maker.subject("01")
     maker.subject("02")
@@ -52,28 +50,32 @@ def names_of(maker: BidsMaker, *extra: str) -> list[str]:
     return [run.stem for subject in plan.subjects for run in subject.runs]
 
 
-@pytest.mark.parametrize("spoiled", ["echo time", "one volume", "phase alone"])
-def test_a_run_of_several_echoes_is_named_without_them(three: BidsMaker, spoiled: str) -> None:
+@pytest.mark.parametrize("problem_kind", ["echo time", "one volume", "phase alone"])
+def test_a_skipped_multi_echo_run_is_named_without_echo(
+    three_runs: BidsMaker, problem_kind: str
+) -> None:
     for echo in (1, 2):
-        te = None if spoiled == "echo time" else 0.015 * echo
-        part = "_part-phase" if spoiled == "phase alone" else ""
+        te = None if problem_kind == "echo time" else 0.015 * echo
+        part = "_part-phase" if problem_kind == "phase alone" else ""
         stem = f"sub-02_task-rest_echo-{echo}{part}"
-        three.bold(stem, sidecar={"EchoTime": te}, n_volumes=1 if spoiled == "one volume" else 30)
-    plan = check(settings_for(three))
+        three_runs.bold(
+            stem, sidecar={"EchoTime": te}, n_volumes=1 if problem_kind == "one volume" else 30
+        )
+    plan = check(settings_for(three_runs))
     (name,) = plan.left_out
     assert name.removesuffix("_part-phase") == "sub-02_task-rest"
     assert plan.left_out[name]
 
 
-def test_a_single_echo_that_is_left_out_keeps_its_name(three: BidsMaker) -> None:
-    three.bold("sub-02_task-rest_echo-2", n_volumes=1)
-    assert list(check(settings_for(three, "--echo-idx", "2")).left_out) == [
+def test_a_skipped_single_echo_is_named_with_echo(three_runs: BidsMaker) -> None:
+    three_runs.bold("sub-02_task-rest_echo-2", n_volumes=1)
+    assert list(check(settings_for(three_runs, "--echo-idx", "2")).left_out) == [
         "sub-02_task-rest_echo-2"
     ]
 
 
 @pytest.mark.parametrize(
-    ("subject", "run", "file", "stops"),
+    ("subject", "run", "file", "expected"),
     [
         ("01", "sub-01_task-tap_run-2", "sub-01_task-tap_bold.json", ["sub-01_task-tap_run-2"]),
         ("01", "sub-01_task-tap", "task-tap_events.tsv", ["sub-01_task-tap"]),
@@ -85,75 +87,86 @@ def test_a_single_echo_that_is_left_out_keeps_its_name(three: BidsMaker) -> None
         ("", "", "sub-01/func/sub-01_task-tap_run-2_bold.nii.gz", None),
     ],
 )
-def test_what_a_problem_stops(
-    three: BidsMaker, subject: str, run: str, file: str, stops: list[str] | None
+def test_runs_stopped_by_a_problem(
+    three_runs: BidsMaker, subject: str, run: str, file: str, expected: list[str] | None
 ) -> None:
-    """Whom it is about is said where it is found, and not read from the name of the file."""
-    runs = [each for one in check(settings_for(three)).subjects for each in one.runs]
-    place = str(three.root / file) if file.endswith((".json", ".tsv", ".gz")) else file
-    code = "option" if place[0] == "-" else "input"
-    found = _stopped_by(
-        Notice(what=place, subject=subject, run=run, code=code),
-        {each.stem: (each.bold, *files_of(each)) for each in runs},
+    """Participant and run of a problem are set by its check, not derived from the file name."""
+    runs = [
+        bold_run
+        for participant in check(settings_for(three_runs)).subjects
+        for bold_run in participant.runs
+    ]
+    location = str(three_runs.root / file) if file.endswith((".json", ".tsv", ".gz")) else file
+    code = "option" if location[0] == "-" else "input"
+    stopped = _stopped_by(
+        Notice(what=location, subject=subject, run=run, code=code),
+        {bold_run.stem: (bold_run.bold, *files_of(bold_run)) for bold_run in runs},
     )
-    assert (list(found) or None) == stops
+    assert (list(stopped) or None) == expected
 
 
 @pytest.mark.parametrize("role", ["truth", "calibration", "echo"])
-def test_an_image_that_a_run_uses_stops_that_run_whatever_its_name(
-    three: BidsMaker, role: str
+def test_a_problem_of_an_image_stops_the_run_that_uses_it(
+    three_runs: BidsMaker, role: str
 ) -> None:
-    first, *others = (run for one in check(settings_for(three)).subjects for run in one.runs)
-    image = three.root / "sub-01" / "func" / "sub-01_task-tap_acq-highres_dir-PA_bold.nii.gz"
+    first, *further_runs = (
+        run for participant in check(settings_for(three_runs)).subjects for run in participant.runs
+    )
+    image = three_runs.root / "sub-01" / "func" / "sub-01_task-tap_acq-highres_dir-PA_bold.nii.gz"
     header = replace(first.header, path=image)
     if role == "truth":
         first = replace(
-            first, truth=HighresReference(root=three.root, series=replace(first, header=header))
+            first,
+            truth=HighresReference(root=three_runs.root, series=replace(first, header=header)),
         )
     elif role == "calibration":
         first = replace(first, calibration=replace(first, header=header))
     else:
         first = replace(first, echoes=((first.bold, 15.0), (image, 30.0)))
-    files = {each.stem: (each.bold, *files_of(each)) for each in (first, *others)}
+    files = {
+        bold_run.stem: (bold_run.bold, *files_of(bold_run)) for bold_run in (first, *further_runs)
+    }
     assert _stopped_by(Notice(what=str(image), subject="01"), files) == [first.stem]
 
 
-def test_a_run_of_one_volume_is_left_out(three: BidsMaker) -> None:
-    three.bold("sub-01_task-tap_run-2", n_volumes=1)
-    assert names_of(three) == ["sub-01_task-tap", "sub-02_task-tap"]
-    plan = check(settings_for(three))
+def test_a_run_with_a_single_volume_is_skipped(three_runs: BidsMaker) -> None:
+    three_runs.bold("sub-01_task-tap_run-2", n_volumes=1)
+    assert names_of(three_runs) == ["sub-01_task-tap", "sub-02_task-tap"]
+    plan = check(settings_for(three_runs))
     assert list(plan.left_out) == ["sub-01_task-tap_run-2"]
     (text,) = left_out_text(plan.left_out)
     assert "one volume" in text
     assert "rename a single image" in text
 
 
-def test_a_participant_whose_t1w_cannot_be_read_is_left_out(three: BidsMaker) -> None:
-    three.path("sub-01_T1w.nii.gz", "anat").write_bytes(b"no image")
-    assert names_of(three) == ["sub-02_task-tap"]
-    (text,) = left_out_text(check(settings_for(three)).left_out)
+def test_a_participant_with_an_unreadable_t1w_is_skipped(three_runs: BidsMaker) -> None:
+    three_runs.path("sub-01_T1w.nii.gz", "anat").write_bytes(b"no image")
+    assert names_of(three_runs) == ["sub-02_task-tap"]
+    (text,) = left_out_text(check(settings_for(three_runs)).left_out)
     assert text.startswith("skipped: sub-01_task-tap, sub-01_task-tap_run-2\n")
 
 
-def test_strict_stops_everything(three: BidsMaker) -> None:
-    three.bold("sub-01_task-tap_run-2", n_volumes=1)
-    plan = check(settings_for(three, "--strict"))
+def test_strict_makes_skipped_runs_an_error(three_runs: BidsMaker) -> None:
+    three_runs.bold("sub-01_task-tap_run-2", n_volumes=1)
+    plan = check(settings_for(three_runs, "--strict"))
     assert [problem.what.rpartition("/")[2] for problem in plan.problems] == [
         "sub-01_task-tap_run-2_bold.nii.gz"
     ]
     assert plan.left_out == {}
 
 
-def test_where_nothing_is_left_the_problems_are_those_of_the_call(three: BidsMaker) -> None:
+def test_problems_of_all_runs_stop_the_call(three_runs: BidsMaker) -> None:
     for stem in ("sub-01_task-tap", "sub-01_task-tap_run-2", "sub-02_task-tap"):
-        three.bold(stem, n_volumes=1)
-    assert len(check(settings_for(three)).problems) == 3
+        three_runs.bold(stem, n_volumes=1)
+    assert len(check(settings_for(three_runs)).problems) == 3
 
 
-def test_what_stops_the_call_stops_it_whole(three: BidsMaker) -> None:
-    three.bold("sub-01_task-tap_run-2", n_volumes=1)
+def test_a_problem_of_an_option_stops_the_call(three_runs: BidsMaker) -> None:
+    three_runs.bold("sub-01_task-tap_run-2", n_volumes=1)
     plan = check(
-        settings_for(three, "--task-id", "tap", "--output-spaces", "MNI152NLin2009cAsym:res-7")
+        settings_for(
+            three_runs, "--task-id", "tap", "--output-spaces", "MNI152NLin2009cAsym:res-7"
+        )
     )
     assert {problem.what.rpartition("/")[2] for problem in plan.problems} == {
         "sub-01_task-tap_run-2_bold.nii.gz",
@@ -161,51 +174,52 @@ def test_what_stops_the_call_stops_it_whole(three: BidsMaker) -> None:
     }
 
 
-def test_nothing_to_exclude() -> None:
+def test_excluding_from_an_empty_plan() -> None:
     assert exclude((), {}, ()) == ((), {}, ())
 
 
 @pytest.mark.parametrize("damage", ["header", "voxels"])
-def test_the_program_ends_with_code_1_and_names_the_run(
-    three: BidsMaker,
+def test_the_program_exits_with_code_3_and_names_the_skipped_run(
+    three_runs: BidsMaker,
     damage: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stem = "sub-01_task-tap_run-2"
     if damage == "header":
-        three.bold(stem, n_volumes=1)
+        three_runs.bold(stem, n_volumes=1)
     else:
-        three.bold(stem, data=np.full((8, 8, 6, 30), 7, "int16"))
-    (three.root / "sub-02" / "fmap").mkdir()
-    (three.root / "sub-02" / "fmap" / "sub-02_phasediff.nii.gz").touch()
-    worked_on = []
+        three_runs.bold(stem, data=np.full((8, 8, 6, 30), 7, "int16"))
+    (three_runs.root / "sub-02" / "fmap").mkdir()
+    (three_runs.root / "sub-02" / "fmap" / "sub-02_phasediff.nii.gz").touch()
+    processed = []
 
     def run(settings: Settings, plan: object, say: object) -> RunOutcome:
-        worked_on.extend(run.stem for one in plan.subjects for run in one.runs)  # type: ignore[attr-defined]
+        processed.extend(run.stem for participant in plan.subjects for run in participant.runs)  # type: ignore[attr-defined]
         return RunOutcome()
 
     monkeypatch.setattr("bids_sr.cli.participant_level.run_participants", run)
     line = [
-        str(three.root),
-        str(three.root.parent / "out"),
+        str(three_runs.root),
+        str(three_runs.root.parent / "out"),
         "participant",
         "--skip-bids-validation",
     ]
-    line += ["-w", str(three.root.parent / "work")]
+    line += ["-w", str(three_runs.root.parent / "work")]
     assert program.main(line) == 3
-    assert worked_on == ["sub-01_task-tap", "sub-02_task-tap"]
-    told = capsys.readouterr().err
-    assert f"skipped: {stem}" in told
-    assert "finished. 1 run skipped" in told
-    (found,) = (three.root.parent / "out" / "logs").glob(f"*/{RECORD}")
-    kept = recorded(found.parent)
-    (left,) = [each for each in kept if each.code == "left-out"]
-    assert (left.run, left.level) == (stem, "error")
-    assert left.why
-    assert left.why in told
+    assert processed == ["sub-01_task-tap", "sub-02_task-tap"]
+    message = capsys.readouterr().err
+    assert f"skipped: {stem}" in message
+    assert "finished. 1 run skipped" in message
+    (record_file,) = (three_runs.root.parent / "out" / "logs").glob(f"*/{RECORD}")
+    notices = recorded(record_file.parent)
+    (skipped,) = [notice for notice in notices if notice.code == "left-out"]
+    assert (skipped.run, skipped.level) == (stem, "error")
+    assert skipped.why
+    assert skipped.why in message
     assert any(
-        each.level == "note" and "field maps" in each.why and each.subject == "02" for each in kept
+        notice.level == "note" and "field maps" in notice.why and notice.subject == "02"
+        for notice in notices
     )
     assert program.main([*line, "--strict"]) == 2
 
@@ -218,20 +232,23 @@ def test_the_program_ends_with_code_1_and_names_the_run(
         ("sub-01_task-tap_b@d_bold.nii.gz", ["sub-01_task-tap_b@d"]),
     ],
 )
-def test_a_file_of_a_wrong_name_stops_nobody_else(
-    three: BidsMaker, name: str, left_out: list[str]
+def test_a_misnamed_file_stops_only_its_participant(
+    three_runs: BidsMaker, name: str, left_out: list[str]
 ) -> None:
-    own = three.path("sub-01_task-tap_bold.nii.gz", "func")
-    own.with_name(name).write_bytes(own.read_bytes())
-    plan = check(settings_for(three))
+    bold = three_runs.path("sub-01_task-tap_bold.nii.gz", "func")
+    bold.with_name(name).write_bytes(bold.read_bytes())
+    plan = check(settings_for(three_runs))
     assert plan.problems == ()
     assert list(plan.left_out) == left_out
     assert "sub-02_task-tap" in [run.stem for run in plan.runs]
 
 
 @pytest.fixture
-def odd(tmp_path: Path) -> BidsMaker:
-    """sub-01 and sub-A+B, below folders with the name of a participant and with brackets."""
+def odd_names(tmp_path: Path) -> BidsMaker:
+    """Return a dataset with sub-01 and sub-A+B in folders with unusual names.
+
+    Parent folders contain the name of a participant, brackets and dashes.
+    """
     maker = BidsMaker(tmp_path / "sub-x" / "sub-01 (copy) with --options")
     maker.json(maker.root / "dataset_description.json", {"Name": "tiny", "BIDSVersion": "1.10.0"})
     maker.subject("01")
@@ -240,41 +257,47 @@ def odd(tmp_path: Path) -> BidsMaker:
 
 
 @pytest.mark.parametrize("label", ["01", "A+B"])
-def test_names_of_folders_and_labels_with_a_plus_do_not_matter(odd: BidsMaker, label: str) -> None:
-    odd.bold(f"sub-{label}_task-tap_run-2", n_volumes=1)
-    odd.events(f"sub-{label}_task-tap_run-2")
-    assert names_of(odd) == ["sub-01_task-tap", "sub-A+B_task-tap"]
-    assert list(check(settings_for(odd)).left_out) == [f"sub-{label}_task-tap_run-2"]
+def test_folder_names_and_labels_with_a_plus_are_handled(odd_names: BidsMaker, label: str) -> None:
+    odd_names.bold(f"sub-{label}_task-tap_run-2", n_volumes=1)
+    odd_names.events(f"sub-{label}_task-tap_run-2")
+    assert names_of(odd_names) == ["sub-01_task-tap", "sub-A+B_task-tap"]
+    assert list(check(settings_for(odd_names)).left_out) == [f"sub-{label}_task-tap_run-2"]
 
 
-def test_an_output_folder_named_as_a_participant_stops_the_call(odd: BidsMaker) -> None:
-    """It is no file of that participant."""
-    inside = odd.root / "sub-01_results"
-    line = [str(odd.root), str(inside), "participant", "--skip-bids-validation"]
+def test_an_output_folder_named_like_a_participant_stops_the_call(odd_names: BidsMaker) -> None:
+    """Check that it is not treated as a file of that participant."""
+    output_dir = odd_names.root / "sub-01_results"
+    line = [str(odd_names.root), str(output_dir), "participant", "--skip-bids-validation"]
     plan = check(parse_settings(line).resolved(run_uuid="x"))
-    assert [problem.what for problem in plan.problems] == [str(inside)]
+    assert [problem.what for problem in plan.problems] == [str(output_dir)]
 
 
-def told_to(plan: Plan, label: str) -> list[str]:
-    """Notes about a participant."""
-    return [str(each) for each in plan.warnings if each.level == "note" and each.concerns(label)]
+def notes_about(plan: Plan, label: str) -> list[str]:
+    """Return notes about a participant."""
+    return [
+        str(notice)
+        for notice in plan.warnings
+        if notice.level == "note" and notice.concerns(label)
+    ]
 
 
-def test_notices_reach_those_whom_they_are_about(odd: BidsMaker) -> None:
-    path = odd.path("sub-A+B_T1w.nii.gz", "anat")
+def test_notices_are_assigned_to_participants(odd_names: BidsMaker) -> None:
+    path = odd_names.path("sub-A+B_T1w.nii.gz", "anat")
     path.unlink()
-    plan = check(settings_for(odd, "--truth", "none"))
-    lacking = "No T1w image was found"
-    own = [str(note) for note in plan.warnings if lacking in note.why]
-    assert own == [each for each in told_to(plan, "A+B") if lacking in each] != []
-    assert not any(lacking in each for each in told_to(plan, "01"))
+    plan = check(settings_for(odd_names, "--truth", "none"))
+    message = "No T1w image was found"
+    notes = [str(note) for note in plan.warnings if message in note.why]
+    assert notes == [text for text in notes_about(plan, "A+B") if message in text] != []
+    assert not any(message in text for text in notes_about(plan, "01"))
 
 
-def test_what_is_about_all_is_told_to_all(odd: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notices_about_the_dataset_concern_all_participants(
+    odd_names: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("bids_sr.preflight.validator._find_validator", lambda: None)
-    plan = validated(odd)
+    plan = plan_with_validator(odd_names)
     for label in ("01", "A+B"):
-        assert any("not validated" in each for each in told_to(plan, label))
+        assert any("not validated" in text for text in notes_about(plan, label))
 
 
 needs_validator = pytest.mark.skipif(
@@ -282,14 +305,14 @@ needs_validator = pytest.mark.skipif(
 )
 
 
-def validated(maker: BidsMaker, *extra: str) -> Plan:
+def plan_with_validator(maker: BidsMaker, *extra: str) -> Plan:
     line = [str(maker.root), str(maker.root.parent / "out"), "participant", *extra]
     return check(parse_settings(line).resolved(run_uuid="x"))
 
 
 @needs_validator
 @pytest.mark.parametrize(
-    ("spoiled", "left_out"),
+    ("problem_kind", "left_out"),
     [
         ("sub-01_task-tap_run-2_events.tsv", ["sub-01_task-tap_run-2"]),
         ("sub-01_notbids.tsv", ["sub-01_task-tap", "sub-01_task-tap_run-2"]),
@@ -298,71 +321,74 @@ def validated(maker: BidsMaker, *extra: str) -> Plan:
         ("sub-02 is listed twice", ["sub-02_task-tap"]),
     ],
 )
-def test_what_the_validator_refuses_of_one_leaves_the_others(
-    three: BidsMaker, spoiled: str, left_out: list[str]
+def test_validator_errors_of_a_run_or_participant_skip_only_its_runs(
+    three_runs: BidsMaker, problem_kind: str, left_out: list[str]
 ) -> None:
     table, lines = (
-        three.root / "participants.tsv",
+        three_runs.root / "participants.tsv",
         ["participant_id\tage", "sub-01\t20", "sub-02\t30"],
     )
-    if spoiled.endswith(".tsv"):
-        three.path(spoiled, "func").write_text("duration\ttrial_type\n3\tthumb\n")
+    if problem_kind.endswith(".tsv"):
+        three_runs.path(problem_kind, "func").write_text("duration\ttrial_type\n3\tthumb\n")
     else:
         lines[2:] = {
             "age": ["sub-02\told"],
             "is not listed": [],
             "is listed twice": ["sub-02\t30"] * 2,
-        }[spoiled.replace("sub-02 ", "").removesuffix(" of sub-02")]
+        }[problem_kind.replace("sub-02 ", "").removesuffix(" of sub-02")]
     table.write_text("\n".join(lines) + "\n")
-    plan = validated(three)
+    plan = plan_with_validator(three_runs)
     assert plan.problems == ()
     assert list(plan.left_out) == left_out
-    assert all(each.why for problems in plan.left_out.values() for each in problems)
+    assert all(problem.why for problems in plan.left_out.values() for problem in problems)
 
 
 @needs_validator
-@pytest.mark.parametrize("spoiled", ["dataset_description.json", "participants.tsv"])
-def test_what_the_validator_refuses_of_the_data_set_refuses_the_call(
-    three: BidsMaker, spoiled: str
+@pytest.mark.parametrize("problem_kind", ["dataset_description.json", "participants.tsv"])
+def test_validator_errors_of_the_dataset_stop_the_call(
+    three_runs: BidsMaker, problem_kind: str
 ) -> None:
-    if spoiled == "participants.tsv":
-        (three.root / spoiled).write_text("age\n20\n30\n")
+    if problem_kind == "participants.tsv":
+        (three_runs.root / problem_kind).write_text("age\n20\n30\n")
     else:
-        three.json(
-            three.root / spoiled, {"Name": "tiny", "BIDSVersion": "1.9.0", "Authors": "one"}
+        three_runs.json(
+            three_runs.root / problem_kind,
+            {"Name": "tiny", "BIDSVersion": "1.9.0", "Authors": "one"},
         )
-    plan = validated(three)
-    assert {Path(problem.what).name for problem in plan.problems} == {spoiled}
+    plan = plan_with_validator(three_runs)
+    assert {Path(problem.what).name for problem in plan.problems} == {problem_kind}
     assert plan.left_out == {}
 
 
 @needs_validator
-def test_a_run_that_was_not_asked_for_may_be_unsound(three: BidsMaker) -> None:
-    three.bold("sub-02_task-rest", sidecar={"TaskName": "rest"})
-    three.path("sub-02_task-tap_events.tsv", "func").write_text("duration\ttrial_type\n3\tthumb\n")
-    plan = validated(three, "--task-id", "rest")
+def test_runs_that_are_not_selected_may_be_invalid(three_runs: BidsMaker) -> None:
+    three_runs.bold("sub-02_task-rest", sidecar={"TaskName": "rest"})
+    three_runs.path("sub-02_task-tap_events.tsv", "func").write_text(
+        "duration\ttrial_type\n3\tthumb\n"
+    )
+    plan = plan_with_validator(three_runs, "--task-id", "rest")
     assert plan.problems == ()
     assert [run.stem for run in plan.runs] == ["sub-02_task-rest"]
 
 
-def test_the_index_says_who_is_left_out_and_why(tmp_path: Path) -> None:
-    out, why = tmp_path / "out", "skipped: events.tsv: required columns are missing: onset"
+def test_the_index_page_lists_skipped_runs_with_the_reason(tmp_path: Path) -> None:
+    out, reason = tmp_path / "out", "skipped: events.tsv: required columns are missing: onset"
     (out / "sub-01" / "figures").mkdir(parents=True)
     for call in ("one", "two", "three"):
         (out / "logs" / call).mkdir(parents=True)
-    found = Notice(
+    notice = Notice(
         what="/data/events.tsv", why="required columns are missing: onset", code="left-out"
     )
-    both = [
-        replace(found, subject="01", run="sub-01_task-tap_run-2"),
-        replace(found, subject="02", run="sub-02_task-tap"),
+    notices = [
+        replace(notice, subject="01", run="sub-01_task-tap_run-2"),
+        replace(notice, subject="02", run="sub-02_task-tap"),
     ]
-    record(out / "logs" / "one", both)
+    record(out / "logs" / "one", notices)
     assert note_run(out / "logs" / "one", ["01"], settings="a")
     page = write_index(out).read_text(encoding="utf-8")
-    assert page.count(why) == 2
+    assert page.count(reason) == 2
     assert "sub-02 (no report)" in page
-    record(out / "logs" / "two", both)
+    record(out / "logs" / "two", notices)
     assert not note_run(out / "logs" / "two", ["01"], settings="a")
     assert note_run(out / "logs" / "three", ["01", "02"], settings="a")
-    assert why not in write_index(out).read_text(encoding="utf-8")
+    assert reason not in write_index(out).read_text(encoding="utf-8")

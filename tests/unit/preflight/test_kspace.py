@@ -1,4 +1,4 @@
-"""Runs that are not full k-space up to the Nyquist limit of their voxels."""
+"""Runs whose k-space is incomplete below the Nyquist frequency of their voxels."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,9 @@ PLAIN = ["--skip-bids-validation", "--sr-method", "bspline", "--sr-factor", "2"]
 
 
 def magnitudes(keep: Callable[[np.ndarray], np.ndarray] = np.ones_like) -> np.ndarray:
-    """Magnitudes of a disk with complex noise, its k-space multiplied by `keep` along x and y."""
+    """Return magnitudes of a disk with complex noise, k-space multiplied by `keep` along x and
+    y.
+    """
     rng = np.random.default_rng(0)
     size, volumes = 48, 30
     radius = np.hypot(*np.meshgrid(*2 * [np.linspace(-1, 1, size)], indexing="ij"))
@@ -26,39 +28,45 @@ def magnitudes(keep: Callable[[np.ndarray], np.ndarray] = np.ones_like) -> np.nd
     image = disk + 20 * (rng.standard_normal(shape) + 1j * rng.standard_normal(shape))
     window = keep(np.abs(2 * np.fft.fftfreq(size)))
     spectrum = np.fft.fft2(image, axes=(0, 1)) * np.multiply.outer(window, window)[..., None, None]
-    made: np.ndarray = np.abs(np.fft.ifft2(spectrum, axes=(0, 1)))
-    return made
+    result: np.ndarray = np.abs(np.fft.ifft2(spectrum, axes=(0, 1)))
+    return result
 
 
 CLEAN = magnitudes()
 
 
 @pytest.fixture
-def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Notice]]:
-    """Notices on k-space of a run with these voxels and fields, before and after reading."""
+def nyquist_notices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., list[Notice]]:
+    """Return a function that lists notices on k-space of a run, from header and voxels."""
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
 
-    def _found(data: np.ndarray = CLEAN, forced: bool = False, **sidecar: object) -> list[Notice]:
+    def _notices(
+        data: np.ndarray = CLEAN, forced: bool = False, **sidecar: object
+    ) -> list[Notice]:
         maker = BidsMaker(tmp_path / "bids")
         maker.bold(zooms=FINE, data=data.astype(np.float32), sidecar=sidecar)
         maker.events()
         argv = [str(maker.root), str(tmp_path / "out"), "participant", *PLAIN]
         plan = check(parse_settings(argv).resolved(run_uuid="x"))
         assert plan.problems == ()
-        every = (*plan.warnings, *check_data(plan, forced=forced))
-        return [each for each in every if "Nyquist" in each.why]
+        notices = (*plan.warnings, *check_data(plan, forced=forced))
+        return [notice for notice in notices if "Nyquist" in notice.why]
 
-    return _found
+    return _notices
 
 
-def test_full_kspace_is_told_nothing_of(found: Callable[..., list[Notice]]) -> None:
+def test_full_kspace_is_not_reported(nyquist_notices: Callable[..., list[Notice]]) -> None:
     fields = {"PartialFourier": 1, "AcquisitionMatrixPE": 47, "BaseResolution": 48}
-    assert found(ReconMatrixPE=48, PhaseEncodingDirection="j-", **fields) == []
-    assert found(PartialFourier="6/8", AcquisitionMatrixPE=[24], BaseResolution=True) == []
+    assert nyquist_notices(ReconMatrixPE=48, PhaseEncodingDirection="j-", **fields) == []
+    assert (
+        nyquist_notices(PartialFourier="6/8", AcquisitionMatrixPE=[24], BaseResolution=True) == []
+    )
 
 
 @pytest.mark.parametrize(
-    ("sidecar", "said"),
+    ("sidecar", "message"),
     [
         ({"PartialFourier": 0.75}, "one side of k-space was acquired only up to 50%"),
         ({"AcquisitionMatrixPE": 36}, "AcquisitionMatrixPE is 36, but the image has 48 voxels"),
@@ -67,17 +75,17 @@ def test_full_kspace_is_told_nothing_of(found: Callable[..., list[Notice]]) -> N
         ({"ReconMatrixPE": 64}, "ReconMatrixPE is 64, but the image has 48 voxels"),
     ],
 )
-def test_fields_are_warned_of_with_the_consequence(
-    found: Callable[..., list[Notice]], sidecar: dict[str, float], said: str
+def test_warnings_on_sidecar_fields_state_the_consequence(
+    nyquist_notices: Callable[..., list[Notice]], sidecar: dict[str, float], message: str
 ) -> None:
-    (notice,) = found(**sidecar)
+    (notice,) = nyquist_notices(**sidecar)
     assert notice.level == "warning"
     assert notice.run == "sub-01_task-tap"
-    assert said in notice.why
+    assert message in notice.why
     assert "the acquired nyquist frequency" in notice.why.lower()
 
 
-def test_phase_encoding_says_which_axis_a_field_is_of(tmp_path: Path) -> None:
+def test_fields_apply_to_the_phase_encoding_axis(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     data = CLEAN[:, 6:42].astype(np.float32)
     for direction, n_warnings in (("i", 1), ("j", 0)):
@@ -86,19 +94,21 @@ def test_phase_encoding_says_which_axis_a_field_is_of(tmp_path: Path) -> None:
         maker.events()
         argv = [str(maker.root), str(tmp_path / "out"), "participant", *PLAIN]
         plan = check(parse_settings(argv).resolved(run_uuid="x"))
-        told = [each for each in plan.warnings if "AcquisitionMatrixPE" in each.why]
-        assert len(told) == n_warnings
+        warnings = [notice for notice in plan.warnings if "AcquisitionMatrixPE" in notice.why]
+        assert len(warnings) == n_warnings
 
 
-def test_an_interpolated_matrix_is_refused(found: Callable[..., list[Notice]]) -> None:
+def test_an_interpolated_matrix_is_rejected_unless_forced(
+    nyquist_notices: Callable[..., list[Notice]],
+) -> None:
     half = magnitudes(lambda k: (k < 0.5).astype(float))
-    (problem,) = found(half)
+    (problem,) = nyquist_notices(half)
     assert problem.level == "error"
     assert problem.what.endswith("sub-01_task-tap_bold.nii.gz")
     assert "k-space is empty above" in problem.why
     assert "along i and" in problem.why
     assert "--force" in problem.remedy
-    (note,) = found(half, forced=True)
+    (note,) = nyquist_notices(half, forced=True)
     assert note.level == "note"
     assert "Processing continues because of --force" in note.why
 
@@ -108,31 +118,37 @@ def test_an_interpolated_matrix_is_refused(found: Callable[..., list[Notice]]) -
     [
         lambda k: 0.5 + 0.5 * np.cos(np.pi * k),  # Hann
         lambda k: 1 / (1 + np.exp((k - 0.85) / 0.05)),  # Fermi
-        lambda k: (k < 0.9).astype(float),  # a tenth is filled with zeros
+        lambda k: (k < 0.9).astype(float),  # the outer tenth is zero filled
     ],
 )
-def test_a_weak_edge_is_warned_of(
-    found: Callable[..., list[Notice]], keep: Callable[[np.ndarray], np.ndarray]
+def test_an_attenuated_edge_of_kspace_is_a_warning(
+    nyquist_notices: Callable[..., list[Notice]], keep: Callable[[np.ndarray], np.ndarray]
 ) -> None:
-    (notice,) = found(magnitudes(keep))
+    (notice,) = nyquist_notices(magnitudes(keep))
     assert notice.level == "warning"
     assert "filtered, smoothed or resampled" in notice.why
 
 
-def test_a_smoothed_series_is_warned_of(found: Callable[..., list[Notice]]) -> None:
-    (notice,) = found(ndimage.gaussian_filter(CLEAN, (0.85, 0.85, 0, 0)))  # 2 voxels FWHM
+def test_a_smoothed_series_is_a_warning(nyquist_notices: Callable[..., list[Notice]]) -> None:
+    (notice,) = nyquist_notices(
+        ndimage.gaussian_filter(CLEAN, (0.85, 0.85, 0, 0))
+    )  # 2 voxels FWHM
     assert notice.level == "warning"
 
 
-def test_what_header_and_voxels_agree_on_is_said_once(found: Callable[..., list[Notice]]) -> None:
+def test_header_and_voxels_that_agree_cause_a_single_warning(
+    nyquist_notices: Callable[..., list[Notice]],
+) -> None:
     weak = magnitudes(lambda k: (k < 0.85).astype(float))
-    assert [each.level for each in found(weak, AcquisitionMatrixPE=41)] == ["warning"]
-    # filtered as well: the spectrum alone looks smoothed, the field says that it was interpolated
+    assert [notice.level for notice in nyquist_notices(weak, AcquisitionMatrixPE=41)] == [
+        "warning"
+    ]
+    # filtered and interpolated: the spectrum looks smoothed, the field shows the interpolation
     soft = ndimage.gaussian_filter(CLEAN, (0.85, 0.85, 0, 0))
-    assert "error" in [each.level for each in found(soft, AcquisitionMatrixPE=24)]
+    assert "error" in [notice.level for notice in nyquist_notices(soft, AcquisitionMatrixPE=24)]
 
 
-def test_a_series_without_changes_is_left_alone(found: Callable[..., list[Notice]]) -> None:
+def test_a_constant_series_is_not_reported(nyquist_notices: Callable[..., list[Notice]]) -> None:
     still = np.broadcast_to(CLEAN[..., :1], CLEAN.shape).copy()
     still[..., -1] += 1
-    assert found(still) == []
+    assert nyquist_notices(still) == []

@@ -1,4 +1,4 @@
-"""Models that an earlier version called srgan and that are now of dcnet: preflight says so."""
+"""Models that earlier versions called srgan are models of dcnet, and preflight reports this."""
 
 from __future__ import annotations
 
@@ -11,48 +11,54 @@ from formermodels import save_former_srgan
 from bids_sr.cli.parser import parse_settings
 from bids_sr.preflight import Plan, check
 
-NOW = "available as the method dcnet"
+DCNET_TEXT = "available as the method dcnet"
 
 
 @pytest.fixture
 def maker(tmp_path: Path) -> BidsMaker:
-    made = BidsMaker(tmp_path / "bids")
-    made.subject()
-    return made
+    data = BidsMaker(tmp_path / "bids")
+    data.subject()
+    return data
 
 
 @pytest.fixture
-def old(tmp_path: Path) -> Path:
-    """An untrained model as an earlier version saved it."""
+def former_model(tmp_path: Path) -> Path:
+    """Save an untrained model as an earlier version did."""
     (tmp_path / "models").mkdir()
     return save_former_srgan(tmp_path / "models")
 
 
-def planned(maker: BidsMaker, *extra: str) -> Plan:
+def plan_call(maker: BidsMaker, *extra: str) -> Plan:
     out = str(maker.root.parent / "out")
     line = [str(maker.root), out, "participant", "--skip-bids-validation", *extra]
     return check(parse_settings(line).resolved(run_uuid="x"))
 
 
-def test_given_for_dcnet_it_is_used_with_a_note(maker: BidsMaker, old: Path) -> None:
-    plan = planned(maker, "--sr-method", "dcnet", "--pretrained", str(old))
+def test_a_former_model_is_used_for_dcnet_with_a_note(
+    maker: BidsMaker, former_model: Path
+) -> None:
+    plan = plan_call(maker, "--sr-method", "dcnet", "--pretrained", str(former_model))
     assert plan.problems == ()
-    (note,) = [one for one in plan.warnings if NOW in one.why]
-    assert note.what == f"--pretrained {old}"
+    (note,) = [notice for notice in plan.warnings if DCNET_TEXT in notice.why]
+    assert note.what == f"--pretrained {former_model}"
     assert note.level == "note"
 
 
-def test_given_for_srgan_it_is_refused_with_the_way_out(maker: BidsMaker, old: Path) -> None:
-    (problem,) = planned(maker, "--sr-method", "srgan", "--pretrained", str(old)).problems
-    assert problem.what == f"--pretrained {old}"
-    assert problem.why.endswith(f"{NOW}, but --sr-method does not include this method")
+def test_a_former_model_is_rejected_for_srgan_with_a_fix(
+    maker: BidsMaker, former_model: Path
+) -> None:
+    (problem,) = plan_call(
+        maker, "--sr-method", "srgan", "--pretrained", str(former_model)
+    ).problems
+    assert problem.what == f"--pretrained {former_model}"
+    assert problem.why.endswith(f"{DCNET_TEXT}, but --sr-method does not include this method")
     assert problem.remedy.startswith("Add dcnet to --sr-method")
 
 
-def test_srgan_does_not_reuse_it(maker: BidsMaker, old: Path) -> None:
-    reuse = ("--model-source", "reuse", "--model-dir", str(old.parent))
-    (problem,) = planned(maker, "--sr-method", "srgan", *reuse).problems
-    assert problem.what == f"--model-source reuse: {old}"
-    assert NOW in problem.why
+def test_srgan_does_not_reuse_a_former_model(maker: BidsMaker, former_model: Path) -> None:
+    reuse = ("--model-source", "reuse", "--model-dir", str(former_model.parent))
+    (problem,) = plan_call(maker, "--sr-method", "srgan", *reuse).problems
+    assert problem.what == f"--model-source reuse: {former_model}"
+    assert DCNET_TEXT in problem.why
     assert "--sr-method dcnet" in problem.remedy
-    assert planned(maker, "--sr-method", "dcnet", *reuse).problems == ()
+    assert plan_call(maker, "--sr-method", "dcnet", *reuse).problems == ()

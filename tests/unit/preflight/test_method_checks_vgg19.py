@@ -1,4 +1,4 @@
-"""Weights of VGG-19 in a plan: which file each training gets, and that the plan tells it."""
+"""VGG-19 weights in a plan: the file used per method, and messages that name it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from bids_sr.workflows.wanted import Planned, Wanted
 
 
 @pytest.fixture
-def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file where weights are kept; nothing opens it before training."""
+def installed_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Create the file of installed weights; it is not opened before training."""
     file = tmp_path / "vgg19.safetensors"
     file.touch()
     monkeypatch.setenv("BIDS_SR_VGG19", str(file))
@@ -25,66 +25,79 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def settings_for(maker: BidsMaker, *extra: str) -> Settings:
-    places = [str(maker.root), str(maker.root.parent / "out"), "participant"]
-    return parse_settings([*places, "--skip-bids-validation", *extra]).resolved(run_uuid="x")
+    arguments = [str(maker.root), str(maker.root.parent / "out"), "participant"]
+    return parse_settings([*arguments, "--skip-bids-validation", *extra]).resolved(run_uuid="x")
 
 
 def notes(maker: BidsMaker, *extra: str) -> str:
     plan = check(settings_for(maker, *extra))
-    # images of this data set are smaller than a published patch, which is another matter
+    # images of this dataset are smaller than a published patch, which is a separate problem
     assert not any("VGG-19" in problem.why for problem in plan.problems)
     return "\n".join(f"{note.what}: {note.why}" for note in plan.warnings)
 
 
-def test_the_published_recipe_takes_what_is_kept_and_says_so(maker: BidsMaker, kept: Path) -> None:
-    told = notes(maker, "--sr-method", "srgan", "cpce", "--recipe", "paper")
+def test_the_published_recipe_uses_installed_weights_and_reports_it(
+    maker: BidsMaker, installed_weights: Path
+) -> None:
+    text = notes(maker, "--sr-method", "srgan", "cpce", "--recipe", "paper")
     for method in ("srgan", "cpce"):
-        line = f"--sr-method {method} --recipe paper: VGG-19 weights are loaded from {kept}"
-        assert f"{line} (stored by bids-sr-models vgg19)" in told
+        line = (
+            f"--sr-method {method} --recipe paper: "
+            f"VGG-19 weights are loaded from {installed_weights}"
+        )
+        assert f"{line} (stored by bids-sr-models vgg19)" in text
 
 
-def test_the_default_recipe_never_takes_what_is_kept(maker: BidsMaker, kept: Path) -> None:
+def test_the_default_recipe_never_uses_installed_weights(
+    maker: BidsMaker, installed_weights: Path
+) -> None:
     assert "weights are loaded from" not in notes(maker, "--sr-method", "srgan", "cpce")
     superres = settings_for(maker, "--sr-method", "srgan", "cpce").superres
     assert vgg_weights_for(superres, "srgan") is None
     assert vgg_weights_for(superres, "cpce") is None
 
 
-def test_of_two_methods_each_gets_the_weights_of_its_recipe(maker: BidsMaker, kept: Path) -> None:
-    asked = ("--sr-method", "srgan", "cpce", "sbl", "unet", "--recipe", "paper-mse")
-    superres = settings_for(maker, *asked).superres
-    found = {name: vgg_weights_for(superres, name) for name in ("srgan", "cpce", "sbl", "unet")}
-    # paper-mse is a recipe of srgan alone; the others take paper
-    assert found == {"srgan": None, "cpce": kept, "sbl": None, "unet": None}
+def test_weights_depend_on_the_recipe_of_the_method(
+    maker: BidsMaker, installed_weights: Path
+) -> None:
+    options = ("--sr-method", "srgan", "cpce", "sbl", "unet", "--recipe", "paper-mse")
+    superres = settings_for(maker, *options).superres
+    weights = {name: vgg_weights_for(superres, name) for name in ("srgan", "cpce", "sbl", "unet")}
+    # only srgan has the recipe paper-mse; other methods use paper
+    assert weights == {"srgan": None, "cpce": installed_weights, "sbl": None, "unet": None}
 
 
-def test_a_named_file_wins(maker: BidsMaker, kept: Path, tmp_path: Path) -> None:
-    named = tmp_path / "named.safetensors"
-    named.touch()
-    asked = ("--sr-method", "srgan", "--recipe", "paper", "--vgg-weights", str(named))
-    told = notes(maker, *asked)
-    assert f"weights are loaded from {named}." in told
-    assert str(kept) not in told
+def test_the_weights_option_takes_precedence(
+    maker: BidsMaker, installed_weights: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "named.safetensors"
+    weights.touch()
+    options = ("--sr-method", "srgan", "--recipe", "paper", "--vgg-weights", str(weights))
+    text = notes(maker, *options)
+    assert f"weights are loaded from {weights}." in text
+    assert str(installed_weights) not in text
 
 
-def test_a_file_of_torch_is_refused_with_the_command_that_converts_it(
+def test_error_of_a_torch_file_contains_the_command_to_convert_it(
     maker: BidsMaker, tmp_path: Path
 ) -> None:
     file = tmp_path / "vgg19-dcbb9e9d.pth"
     file.touch()
-    asked = ("--sr-method", "srgan", "--recipe", "paper", "--vgg-weights", str(file))
-    problems = check(settings_for(maker, *asked)).problems
+    options = ("--sr-method", "srgan", "--recipe", "paper", "--vgg-weights", str(file))
+    problems = check(settings_for(maker, *options)).problems
     (remedy,) = (problem.remedy for problem in problems if problem.what == str(file))
     assert remedy == (
         f"Convert the torchvision weights with this command: bids-sr-models vgg19 {file}"
     )
 
 
-def test_the_settings_of_a_models_training_name_its_file(maker: BidsMaker, kept: Path) -> None:
+def test_training_settings_contain_the_weights_file(
+    maker: BidsMaker, installed_weights: Path
+) -> None:
     settings = settings_for(maker, "--sr-method", "srgan", "cpce", "--recipe", "paper-mse")
-    planned = Planned(settings=settings, plan=check(settings), version="0")
+    planned_call = Planned(settings=settings, plan=check(settings), version="0")
     files = {
-        name: planned.training(Wanted(name=name, method=get_method(name))).vgg_weights
+        name: planned_call.training(Wanted(name=name, method=get_method(name))).vgg_weights
         for name in ("srgan", "cpce")
     }
-    assert files == {"srgan": None, "cpce": kept}
+    assert files == {"srgan": None, "cpce": installed_weights}

@@ -1,6 +1,4 @@
-"""Spaces of ``--output-spaces``: what is here, what is fetched through TemplateFlow's client, what
-is refused.
-"""
+"""Spaces of ``--output-spaces``: installed, downloaded by the TemplateFlow client, rejected."""
 
 import functools
 import http.server
@@ -29,37 +27,37 @@ IMAGE = np.random.default_rng(0).integers(0, 9, (12, 12, 12)).astype(np.uint8)
 
 def settings_for(root: Path, *spaces: str) -> Settings:
     paths = Paths(bids_dir=root / "bids", output_dir=root / "out", work_dir=root / "work")
-    how = Preprocessing(output_spaces=spaces)
-    return Settings(paths=paths, preprocessing=how, selection=Selection(skip_bids_validation=True))
-
-
-def found_of(
-    root: Path, *spaces: str, labels: Sequence[str] = ("01",), without: Sequence[str] = ()
-) -> Findings:
-    found = Findings()
-    output_spaces.check_spaces(
-        settings_for(root, *spaces), found, labels=labels, without_anat=without
+    preprocessing = Preprocessing(output_spaces=spaces)
+    return Settings(
+        paths=paths, preprocessing=preprocessing, selection=Selection(skip_bids_validation=True)
     )
-    return found
+
+
+def check_spaces(
+    root: Path, *spaces: str, labels: Sequence[str] = ("01",), without_anat: Sequence[str] = ()
+) -> Findings:
+    findings = Findings()
+    output_spaces.check_spaces(
+        settings_for(root, *spaces), findings, labels=labels, without_anat=without_anat
+    )
+    return findings
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder of TemplateFlow."""
+    """Use an empty TemplateFlow folder."""
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "tf"))
     return tmp_path / "tf"
 
 
-def template_images(folder: Path, stem: str) -> None:
-    """A T1w image and its brain."""
+def write_template(folder: Path, stem: str) -> None:
+    """Write a T1w image and its brain mask."""
     folder.mkdir(parents=True, exist_ok=True)
     for ending in ("T1w", "desc-brain_mask"):
         save_image(IMAGE, np.eye(4), folder / f"{stem}_{ending}.nii.gz")
 
 
-def test_templates_that_packages_carry_need_neither_cache_nor_client(
-    tmp_path: Path, home: Path
-) -> None:
+def test_bundled_templates_need_neither_cache_nor_client(tmp_path: Path, home: Path) -> None:
     spaces = (
         "MNI152NLin2009cAsym:res-2",
         "MNI152NLin6Asym:res-02",
@@ -67,13 +65,14 @@ def test_templates_that_packages_carry_need_neither_cache_nor_client(
         "T1w",
         "func",
     )
-    assert not found_of(tmp_path, *spaces).problems
+    assert not check_spaces(tmp_path, *spaces).problems
     assert not home.exists()
 
 
-def test_carried_templates_have_the_grids_of_templateflow() -> None:
-    """As fMRIPrep's outputs have them; the first voxel of 2 mm lies half a millimeter beyond that
-    of 1 mm.
+def test_bundled_templates_have_the_grids_of_templateflow() -> None:
+    """Grids equal fMRIPrep's outputs.
+
+    The first voxel at 2 mm is half a millimeter outside the first voxel at 1 mm.
     """
     shape, affine = template_cache.grid_of("MNI152NLin2009cAsym", "2") or ((), np.eye(4))
     assert shape == (97, 115, 97)
@@ -85,8 +84,8 @@ def test_carried_templates_have_the_grids_of_templateflow() -> None:
     assert np.allclose(np.diag(affine), 1)
 
 
-def test_a_resolution_that_the_template_has_not(tmp_path: Path) -> None:
-    (problem,) = found_of(tmp_path, "MNI152NLin2009cAsym:res-7").problems
+def test_error_of_an_unavailable_resolution_lists_resolutions(tmp_path: Path) -> None:
+    (problem,) = check_spaces(tmp_path, "MNI152NLin2009cAsym:res-7").problems
     assert problem.what == "--output-spaces MNI152NLin2009cAsym:res-7"
     assert (
         "resolution 7 is not available for this template (available: res-1 (1 mm), res-2 (2 mm)"
@@ -94,33 +93,33 @@ def test_a_resolution_that_the_template_has_not(tmp_path: Path) -> None:
     assert "Use MNI152NLin2009cAsym without a resolution" in problem.remedy
 
 
-def test_a_template_in_the_cache(tmp_path: Path, home: Path) -> None:
+def test_a_template_in_the_cache_is_found(tmp_path: Path, home: Path) -> None:
     folder = home / f"tpl-{COLIN}"
-    template_images(folder, f"tpl-{COLIN}_res-01")
-    assert not found_of(tmp_path, f"{COLIN}:res-1").problems
+    write_template(folder, f"tpl-{COLIN}_res-01")
+    assert not check_spaces(tmp_path, f"{COLIN}:res-1").problems
     assert template_cache.templates_here()[-1] == COLIN
     (folder / f"tpl-{COLIN}_res-01_T1w.nii.gz").write_bytes(b"")
-    assert not template_cache.is_here(COLIN), "an empty file was never fetched"
+    assert not template_cache.is_here(COLIN), "an empty file was not downloaded"
 
 
-def test_a_cohort_in_the_cache(tmp_path: Path, home: Path) -> None:
-    template_images(
+def test_a_cohort_in_the_cache_is_found(tmp_path: Path, home: Path) -> None:
+    write_template(
         home / "tpl-MNIPediatricAsym" / "cohort-2", "tpl-MNIPediatricAsym_cohort-2_res-1"
     )
-    assert not found_of(tmp_path, "MNIPediatricAsym:cohort-2:res-1").problems
+    assert not check_spaces(tmp_path, "MNIPediatricAsym:cohort-2:res-1").problems
     assert template_cache.grid_of("MNIPediatricAsym+2", "1") is not None
 
 
-def test_without_a_t1w_image_there_is_only_the_space_of_the_run(tmp_path: Path) -> None:
-    (problem,) = found_of(tmp_path, "func", "T1w", without=("01",)).problems
+def test_participants_without_a_t1w_image_only_have_the_space_of_the_run(tmp_path: Path) -> None:
+    (problem,) = check_spaces(tmp_path, "func", "T1w", without_anat=("01",)).problems
     assert "no participant has one" in problem.why
-    found = found_of(tmp_path, "T1w", labels=("01", "02"), without=("02",))
-    assert not found.problems
-    assert "cannot be transformed to T1w" in found.notices[0].why
-    assert not found_of(tmp_path, "func", without=("01",)).notices
+    findings = check_spaces(tmp_path, "T1w", labels=("01", "02"), without_anat=("02",))
+    assert not findings.problems
+    assert "cannot be transformed to T1w" in findings.notices[0].why
+    assert not check_spaces(tmp_path, "func", without_anat=("01",)).notices
 
 
-def test_refused_before_any_work(tmp_path: Path) -> None:
+def test_unavailable_spaces_are_rejected_in_preflight(tmp_path: Path) -> None:
     BidsMaker(tmp_path / "bids").subject()
     plan = check(settings_for(tmp_path, "MNI152NLin2009cAsym:res-9"))
     assert [problem.what for problem in plan.problems] == [
@@ -140,43 +139,44 @@ else:
     import socket
     def refused(*_, **__): raise OSError("no network here")
     socket.getaddrinfo = refused
-found = tests.found_of(Path({root!r}), *{spaces!r})
+found = tests.check_spaces(Path({root!r}), *{spaces!r})
 print(*found.problems, sep=chr(10))
 """
 
 
-def elsewhere(root: Path, *spaces: str, port: int = 0) -> str:
-    """Problems of spaces in a process of its own: the client reads its variables once."""
+def check_in_subprocess(root: Path, *spaces: str, port: int = 0) -> str:
+    """Return problems of spaces in a separate process.
+
+    The client reads its environment variables only once.
+    """
     code = CHECK.format(here=str(Path(__file__).parent), port=port, root=str(root), spaces=spaces)
     paths = os.pathsep.join(sys.path)
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         timeout=120,
         env={**os.environ, "PYTHONPATH": paths, "no_proxy": "*"},
     )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 @pytest.mark.slow
-def test_templates_that_are_not_here_are_refused_without_a_network(
-    tmp_path: Path, home: Path
-) -> None:
-    said = elsewhere(
+def test_uncached_templates_are_rejected_without_a_network(tmp_path: Path, home: Path) -> None:
+    message = check_in_subprocess(
         tmp_path, COLIN, "Nowhere", "MNIPediatricAsym", "MNI152Lin:cohort-1", "MNI152Lin:res-5"
     )
-    assert f"tpl-{COLIN}/tpl-{COLIN}_T1w.nii.gz could not be downloaded" in said
-    assert "TEMPLATEFLOW_HOME" in said
-    assert f"api.get('{COLIN}')" in said
-    without = "TemplateFlow does not provide this template, or the template requires a cohort"
-    assert f"Nowhere\n  why: {without}" in said
-    assert f"MNIPediatricAsym\n  why: {without}" in said
-    assert "cohort-1\n  why: TemplateFlow does not provide a template with this name" in said
-    assert "the resolution 5 is not available" in said
+    assert f"tpl-{COLIN}/tpl-{COLIN}_T1w.nii.gz could not be downloaded" in message
+    assert "TEMPLATEFLOW_HOME" in message
+    assert f"api.get('{COLIN}')" in message
+    not_provided = "TemplateFlow does not provide this template, or the template requires a cohort"
+    assert f"Nowhere\n  why: {not_provided}" in message
+    assert f"MNIPediatricAsym\n  why: {not_provided}" in message
+    assert "cohort-1\n  why: TemplateFlow does not provide a template with this name" in message
+    assert "the resolution 5 is not available" in message
     assert not [path for path in home.rglob("*.nii.gz") if path.stat().st_size], (
-        "no half of a file is left"
+        "no partial file is left"
     )
 
 
@@ -187,26 +187,28 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[int]:
-    """The port of a store of templates on this machine."""
+    """Return the port of a local template server."""
     (tmp_path / "s3").mkdir()
     handler = functools.partial(_Quiet, directory=tmp_path / "s3")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as found:
-        threading.Thread(target=found.serve_forever, daemon=True).start()
-        yield found.server_port
-        found.shutdown()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as http_server:
+        threading.Thread(target=http_server.serve_forever, daemon=True).start()
+        yield http_server.server_port
+        http_server.shutdown()
 
 
 @pytest.mark.slow
-def test_templates_are_fetched_where_there_is_a_network(
+def test_templates_are_downloaded_if_there_is_a_network(
     tmp_path: Path, home: Path, server: int
 ) -> None:
     stem = "tpl-MNIPediatricAsym_cohort-2"
-    template_images(
+    write_template(
         folder := tmp_path / "s3" / "tpl-MNIPediatricAsym" / "cohort-2", f"{stem}_res-1"
     )
-    template_images(folder, f"{stem}_res-2")
+    write_template(folder, f"{stem}_res-2")
     for tissue in ("GM", "WM"):
         save_image(IMAGE, np.eye(4), folder / f"{stem}_res-1_label-{tissue}_probseg.nii.gz")
-    assert elsewhere(tmp_path, "MNIPediatricAsym:cohort-2:res-2", port=server).strip() == ""
+    assert (
+        check_in_subprocess(tmp_path, "MNIPediatricAsym:cohort-2:res-2", port=server).strip() == ""
+    )
     assert template_cache.is_here("MNIPediatricAsym+2")
     assert template_cache.grid_of("MNIPediatricAsym+2", "2") is not None

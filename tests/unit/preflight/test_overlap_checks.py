@@ -1,4 +1,4 @@
-"""Conditions of --overlap against those of the runs, and which runs get which figures."""
+"""Conditions of --overlap compared with the conditions of runs, and planned figures."""
 
 from pathlib import Path
 
@@ -16,9 +16,9 @@ THREE = [(4.0 * k, 2.0, ("thumb", "little", "left foot")[k % 3]) for k in range(
 
 @pytest.fixture
 def maker(tmp_path: Path) -> BidsMaker:
-    made = BidsMaker(tmp_path / "data")
-    made.subject()
-    return made
+    data = BidsMaker(tmp_path / "data")
+    data.subject()
+    return data
 
 
 def plan_of(maker: BidsMaker, *options: str) -> Plan:
@@ -28,7 +28,7 @@ def plan_of(maker: BidsMaker, *options: str) -> Plan:
 
 
 def notes_of(plan: Plan) -> list[str]:
-    return [each.why for each in plan.warnings if "overlap" in each.why]
+    return [notice.why for notice in plan.warnings if "overlap" in notice.why]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def notes_of(plan: Plan) -> list[str]:
         (("thumb", "toe"), ("thumb", "little"), None),
     ],
 )
-def test_the_pair_of_a_run(names, conditions, pair) -> None:
+def test_the_condition_pair_of_a_run(names, conditions, pair) -> None:
     contrasts = {name: {name: 1.0} for name in conditions}
     contrasts |= {"all": dict.fromkeys(conditions, 0.5), "a": {"thumb": 1.0, "little": -1.0}}
     if len(conditions) == 1:
@@ -50,7 +50,7 @@ def test_the_pair_of_a_run(names, conditions, pair) -> None:
     assert condition_pair(names, contrasts) == pair
 
 
-def test_conditions_that_no_run_maps_are_refused_with_the_list(maker: BidsMaker) -> None:
+def test_error_of_unmapped_conditions_lists_mapped_conditions(maker: BidsMaker) -> None:
     (problem,) = plan_of(maker, "--overlap", "thum", "little").problems
     assert problem.what == "--overlap thum little"
     assert problem.why == (
@@ -92,13 +92,13 @@ def test_runs_without_the_pair_are_named(maker: BidsMaker) -> None:
         ("--preset ota2022 --recipe fast --dummy-scans 2 --activation glm", False, None),
     ],
 )
-def test_which_figures_are_planned(
+def test_planned_figures_depend_on_options(
     maker: BidsMaker, tmp_path: Path, options: str, correlation: bool, overlap: object
 ) -> None:
     graph = planned_graph(maker, tmp_path, *options.split())
     assert ("draw_correlation" in steps_of(graph)) == correlation
-    placed = nodes_of(graph, "draw_overlap")
-    assert [graph.settings[each]["overlap_pair"] for each in placed] == (
+    overlap_nodes = nodes_of(graph, "draw_overlap")
+    assert [graph.settings[node]["overlap_pair"] for node in overlap_nodes] == (
         [] if overlap is None else [overlap]
     )
     assert "draw_activation" in steps_of(graph)

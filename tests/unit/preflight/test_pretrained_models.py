@@ -1,6 +1,4 @@
-"""Models and methods that cannot do what is asked: refused with the reason and a way out before
-anything is written.
-"""
+"""Models and methods that do not fit: rejected with reason and fix before anything is written."""
 
 from __future__ import annotations
 
@@ -34,131 +32,138 @@ CARD = {
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model that fits the data set."""
+def valid_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Save an untrained model that fits the dataset; return its path."""
     network = get_method("srgan").recipes["fast"].build_generator(1, (2.0, 2.0, 1.0))
     return save_model(tmp_path_factory.mktemp("sound") / "srgan", network.state_dict(), CARD)[0]
 
 
 @pytest.fixture
 def maker(tmp_path: Path) -> BidsMaker:
-    made = BidsMaker(tmp_path / "bids")
-    made.subject()
-    return made
+    data = BidsMaker(tmp_path / "bids")
+    data.subject()
+    return data
 
 
-def copied(maker: BidsMaker, sound: Path) -> Path:
-    for path in (sound, sound.with_suffix(".json")):
+def copy_model(maker: BidsMaker, valid_model: Path) -> Path:
+    for path in (valid_model, valid_model.with_suffix(".json")):
         shutil.copy(path, maker.root.parent)
-    return maker.root.parent / sound.name
+    return maker.root.parent / valid_model.name
 
 
-def given(path: Path, *more: str) -> list[str]:
-    return ["--sr-method", "srgan", "--pretrained", str(path), *more]
+def use_model(path: Path, *options: str) -> list[str]:
+    return ["--sr-method", "srgan", "--pretrained", str(path), *options]
 
 
-def resaved(maker: BidsMaker, sound: Path, *more: str, **card: object) -> list[str]:
-    """The model as if it had been trained on other images."""
-    path, _ = save_model(maker.root.parent / "other", load(sound.read_bytes()), {**CARD, **card})
-    return given(path, *more)
+def resave_model(maker: BidsMaker, valid_model: Path, *options: str, **card: object) -> list[str]:
+    """Save the model with a card of other training images; return the options to use it."""
+    path, _ = save_model(
+        maker.root.parent / "other", load(valid_model.read_bytes()), {**CARD, **card}
+    )
+    return use_model(path, *options)
 
 
-def no_pair(maker: BidsMaker) -> None:
-    for kind in ("highres", "lowres"):
-        maker.path(f"sub-01_acq-{kind}_T2starw.nii.gz", "anat").unlink()
+def remove_pair(maker: BidsMaker) -> None:
+    for resolution in ("highres", "lowres"):
+        maker.path(f"sub-01_acq-{resolution}_T2starw.nii.gz", "anat").unlink()
 
 
-Spoil = Callable[[BidsMaker, Path], list[str]]
+Corruption = Callable[[BidsMaker, Path], list[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    spoil: Spoil
+    spoil: Corruption
     reason: str
     fix: str
 
 
-def unknown(maker: BidsMaker, sound: Path) -> list[str]:
+def unknown(maker: BidsMaker, valid_model: Path) -> list[str]:
     return ["--sr-method", "resnet3"]
 
 
-def without_pair(maker: BidsMaker, sound: Path) -> list[str]:
-    no_pair(maker)
+def without_pair(maker: BidsMaker, valid_model: Path) -> list[str]:
+    remove_pair(maker)
     return ["--sr-method", "resnet3d", "tv", "--sr-factor", "2"]
 
 
-def other_factor(maker: BidsMaker, sound: Path) -> list[str]:
+def other_factor(maker: BidsMaker, valid_model: Path) -> list[str]:
     return ["--sr-method", "srgan", "--sr-factor", "3"]
 
 
-def large_patch(maker: BidsMaker, sound: Path) -> list[str]:
+def large_patch(maker: BidsMaker, valid_model: Path) -> list[str]:
     return ["--sr-method", "srgan", "--recipe", "paper"]
 
 
-def large_patch_in_3d(maker: BidsMaker, sound: Path) -> list[str]:
+def large_patch_in_3d(maker: BidsMaker, valid_model: Path) -> list[str]:
     return ["--sr-method", "resnet3d"]
 
 
-def single_slice(maker: BidsMaker, sound: Path) -> list[str]:
-    no_pair(maker)
+def single_slice(maker: BidsMaker, valid_model: Path) -> list[str]:
+    remove_pair(maker)
     maker.bold(zooms=(6.0, 6.0, 24.0))
     return ["--sr-method", "tv", "--sr-factor", "2"]
 
 
-def single_slice_2d(maker: BidsMaker, sound: Path) -> list[str]:
+def single_slice_2d(maker: BidsMaker, valid_model: Path) -> list[str]:
     maker.bold(zooms=(6.0, 6.0, 24.0))
     maker.star("sub-01_acq-lowres", (6.0, 6.0, 24.0))
     maker.star("sub-01_acq-highres", (3.0, 3.0, 24.0))
     return ["--sr-method", "srgan"]
 
 
-def truncated(maker: BidsMaker, sound: Path) -> list[str]:
-    path = copied(maker, sound)
+def truncated(maker: BidsMaker, valid_model: Path) -> list[str]:
+    path = copy_model(maker, valid_model)
     path.write_bytes(path.read_bytes()[:-1])
-    return given(path)
+    return use_model(path)
 
 
-def foreign(maker: BidsMaker, sound: Path) -> list[str]:
-    """Weights of another network, with a card that says they are ours."""
-    state = {"conv.weight": next(iter(load(sound.read_bytes()).values()))}
-    return given(save_model(maker.root.parent / "other", state, CARD)[0])
+def foreign(maker: BidsMaker, valid_model: Path) -> list[str]:
+    """Save weights of another network with a card of ours."""
+    state = {"conv.weight": next(iter(load(valid_model.read_bytes()).values()))}
+    return use_model(save_model(maker.root.parent / "other", state, CARD)[0])
 
 
-def edited(maker: BidsMaker, sound: Path) -> list[str]:
-    path = copied(maker, sound)
+def edited(maker: BidsMaker, valid_model: Path) -> list[str]:
+    path = copy_model(maker, valid_model)
     card = path.with_suffix(".json")
     card.write_text(json.dumps(json.loads(card.read_text()) | {"orientation": "R-L"}))
-    return given(path)
+    return use_model(path)
 
 
-def malicious(maker: BidsMaker, sound: Path) -> list[str]:
-    path = copied(maker, sound)
+def malicious(maker: BidsMaker, valid_model: Path) -> list[str]:
+    path = copy_model(maker, valid_model)
     card = path.with_suffix(".json")
     card.write_text(json.dumps(json.loads(card.read_text()) | {"method": "..os"}))
-    return given(path)
+    return use_model(path)
 
 
-def not_finite(maker: BidsMaker, sound: Path) -> list[str]:
-    state = {name: tensor * float("nan") for name, tensor in load(sound.read_bytes()).items()}
-    return given(save_model(maker.root.parent / "other", state, CARD)[0])
+def not_finite(maker: BidsMaker, valid_model: Path) -> list[str]:
+    state = {
+        name: tensor * float("nan") for name, tensor in load(valid_model.read_bytes()).items()
+    }
+    return use_model(save_model(maker.root.parent / "other", state, CARD)[0])
 
 
-def other_resolution(maker: BidsMaker, sound: Path) -> list[str]:
-    return resaved(maker, sound, resolution={"lowres_mm": [3.0, 3.0, 4.0]})
+def other_resolution(maker: BidsMaker, valid_model: Path) -> list[str]:
+    return resave_model(maker, valid_model, resolution={"lowres_mm": [3.0, 3.0, 4.0]})
 
 
-def other_contrast(maker: BidsMaker, sound: Path) -> list[str]:
-    return resaved(maker, sound, contrast="T1w")
+def other_contrast(maker: BidsMaker, valid_model: Path) -> list[str]:
+    return resave_model(maker, valid_model, contrast="T1w")
 
 
-def other_orientation(maker: BidsMaker, sound: Path) -> list[str]:
-    return resaved(maker, sound, orientation="R-L")
+def other_orientation(maker: BidsMaker, valid_model: Path) -> list[str]:
+    return resave_model(maker, valid_model, orientation="R-L")
 
 
-def other_model_factor(maker: BidsMaker, sound: Path) -> list[str]:
-    """Not to be forced: the network multiplies voxels itself, by 2 x 2 as its weights say."""
+def other_model_factor(maker: BidsMaker, valid_model: Path) -> list[str]:
+    """Use a model of another factor with --force, which cannot help.
+
+    The factor of 2 x 2 is part of the network weights.
+    """
     maker.star("sub-01_acq-highres", (2.0, 2.0, 4.0))
-    return given(copied(maker, sound), "--force")
+    return use_model(copy_model(maker, valid_model), "--force")
 
 
 CASES = {
@@ -232,18 +237,18 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_is_refused_with_code_2_at_once_and_nothing_is_written(
-    name: str, maker: BidsMaker, sound: Path, capsys: pytest.CaptureFixture[str]
+def test_models_that_do_not_fit_exit_with_code_2_and_nothing_is_written(
+    name: str, maker: BidsMaker, valid_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     case = CASES[name]
-    options = case.spoil(maker, sound)
+    options = case.spoil(maker, valid_model)
     before = snapshot(maker.root.parent)
     out = maker.root.parent / "out"
-    began = time.monotonic()
+    start = time.monotonic()
     assert (
         main([str(maker.root), str(out), "participant", "--skip-bids-validation", *options]) == 2
     )
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - start < 60
     message = capsys.readouterr().err
     for part in (case.reason, case.fix):
         assert part in message
@@ -254,10 +259,13 @@ def test_it_is_refused_with_code_2_at_once_and_nothing_is_written(
 @pytest.mark.parametrize(
     "change", [{"resolution": {"lowres_mm": [3.0, 3.0, 4.0]}}, {"contrast": "T1w"}, {}]
 )
-def test_force_overrules_what_the_image_is_and_a_fitting_model_needs_none(
-    change: dict[str, object], maker: BidsMaker, sound: Path, capsys: pytest.CaptureFixture[str]
+def test_force_overrides_mismatches_of_the_image(
+    change: dict[str, object],
+    maker: BidsMaker,
+    valid_model: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    options = resaved(maker, sound, *["--force"] * bool(change), **change)
+    options = resave_model(maker, valid_model, *["--force"] * bool(change), **change)
     out = str(maker.root.parent / "out")
     assert (
         main(
@@ -268,22 +276,23 @@ def test_force_overrules_what_the_image_is_and_a_fitting_model_needs_none(
     assert "srgan" in capsys.readouterr().out
 
 
-def test_the_bytes_of_a_model_are_not_unpickled_on_the_way(maker: BidsMaker, sound: Path) -> None:
-    path = copied(maker, sound)
+def test_model_files_are_not_unpickled(maker: BidsMaker, valid_model: Path) -> None:
+    path = copy_model(maker, valid_model)
     assert save(load(path.read_bytes())) != b""
     path.write_bytes(
         b"\x80\x04cos\nsystem\n(S'touch %b'\ntR." % str(maker.root.parent / "run").encode()
     )
     assert (
-        main([str(maker.root), "out", "participant", "--skip-bids-validation", *given(path)]) == 2
+        main([str(maker.root), "out", "participant", "--skip-bids-validation", *use_model(path)])
+        == 2
     )
     assert not (maker.root.parent / "run").exists()
 
 
-def test_of_several_models_the_damaged_one_is_named(maker: BidsMaker, sound: Path) -> None:
-    first = copied(maker, sound)
+def test_the_damaged_model_of_several_is_named(maker: BidsMaker, valid_model: Path) -> None:
+    first = copy_model(maker, valid_model)
     second, _ = save_model(
-        maker.root.parent / "other", load(sound.read_bytes()), {**CARD, "method": "vit"}
+        maker.root.parent / "other", load(valid_model.read_bytes()), {**CARD, "method": "vit"}
     )
     problems = problems_of(
         pretrained_models.check_pretrained,
@@ -292,13 +301,13 @@ def test_of_several_models_the_damaged_one_is_named(maker: BidsMaker, sound: Pat
     assert [problem.what for problem in problems] == [f"--pretrained {second}"]
 
 
-def test_a_process_of_its_own_says_the_same(
-    maker: BidsMaker, sound: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_separate_process_reports_the_same_error(
+    maker: BidsMaker, valid_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without torch in this process, the network is asked in another."""
+    """If torch is not imported here, the network is checked in another process."""
     monkeypatch.delitem(sys.modules, "torch")
     monkeypatch.setattr(pretrained_models, "refusal", lambda file: "not here")
-    path = Path(foreign(maker, sound)[-1])
+    path = Path(foreign(maker, valid_model)[-1])
     (problem,) = problems_of(
         pretrained_models.check_pretrained, SuperRes(methods=("srgan",), pretrained=(path,))
     )

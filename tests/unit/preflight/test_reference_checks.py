@@ -1,4 +1,4 @@
-"""Known activation needs a linear model, and the plan says so."""
+"""Known activation requires a linear model; the plan contains a notice if there is none."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,5 +35,5 @@ def test_known_activation_without_a_linear_model_is_noted_once(
     subject: Any = SimpleNamespace(runs=[SimpleNamespace(truth=truth) for truth in truths])
     findings = Findings()
     tell_unused_reference(settings, [subject], findings)
-    assert [each.what for each in findings.notices] == ["truth"] * noted
-    assert all("--activation cc glm" in each.why for each in findings.notices)
+    assert [notice.what for notice in findings.notices] == ["truth"] * noted
+    assert all("--activation cc glm" in notice.why for notice in findings.notices)

@@ -1,4 +1,4 @@
-"""The rough model never takes a design for sound that nilearn's is not."""
+"""The rough model never accepts a design that the full model rejects."""
 
 import numpy as np
 import pandas as pd
@@ -35,32 +35,32 @@ def _is_estimable(events: Events, n_volumes: int, tr: float) -> bool:
     return True
 
 
-def test_what_it_calls_estimable_is_and_most_sound_designs_are_seen_at_once() -> None:
+def test_designs_accepted_by_the_rough_model_are_estimable() -> None:
     rng = np.random.default_rng(0)
-    seen = []
+    outcomes = []
     for _ in range(80):
         tr, n_volumes = float(rng.choice([0.7, 2.0, 3.0])), int(rng.integers(60, 200))
         duration = float(rng.choice([0.0, 1.0, 4.0, 16.0]))
         events = _events(rng, duration=duration, length=n_volumes * tr)
         times = frame_times(n_volumes, tr)[N_DUMMY:]
-        sure = surely_estimable(events, events.conditions, times, tr, HIGH_PASS)
-        assert not (sure and duration == 0)
+        accepted = surely_estimable(events, events.conditions, times, tr, HIGH_PASS)
+        assert not (accepted and duration == 0)
         assert not surely_estimable(events, ["d", *events.conditions], times, tr, HIGH_PASS)
-        seen.append((sure, _is_estimable(events, n_volumes, tr)))
-    assert (True, False) not in seen
-    assert seen.count((True, True)) > 30
-    assert seen.count((False, False)) > 5
+        outcomes.append((accepted, _is_estimable(events, n_volumes, tr)))
+    assert (True, False) not in outcomes
+    assert outcomes.count((True, True)) > 30
+    assert outcomes.count((False, False)) > 5
 
 
 @pytest.mark.parametrize("duration", [4.0, 16.0])
-def test_courses_and_shares_are_near_those_of_nilearn(duration: float) -> None:
+def test_rough_regressors_and_response_shares_approximate_nilearn(duration: float) -> None:
     rng = np.random.default_rng(1)
     for _ in range(10):
         events = _events(rng, duration=duration, length=200.0)
         times = frame_times(100, 2.0)
         exact = events.courses(times)
-        for name, course in rough_courses(events, times).items():
-            np.testing.assert_allclose(course, exact[name], atol=0.03)
+        for name, regressor in rough_courses(events, times).items():
+            np.testing.assert_allclose(regressor, exact[name], atol=0.03)
         blocks = find_blocks(events)
         rough = response_shares(blocks, times, 2.0, rough_courses)
         np.testing.assert_allclose(rough, response_shares(blocks, times, 2.0), atol=0.05)

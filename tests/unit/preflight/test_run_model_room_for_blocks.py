@@ -1,4 +1,4 @@
-"""Runs with almost as many blocks as volumes: blocks are joined, or split halves are skipped."""
+"""Runs with almost as many blocks as volumes: blocks are joined or split halves skipped."""
 
 from pathlib import Path
 
@@ -25,9 +25,9 @@ def test_dense_events_are_reported_before_the_run(
     maker.subject()  # 30 volumes of 1 s
     maker.events(rows=[(1 + 1.2 * k, 0.5, f"type{k % n_types}") for k in range(18)])
     plan = planned(maker, "--sr-method", "bspline")
-    (said,) = [notice.why for notice in plan.warnings if "blocks separately" in notice.why]
-    assert said.startswith("30 volumes are not enough to estimate 18 blocks separately")
-    assert outcome in said
+    (message,) = [notice.why for notice in plan.warnings if "blocks separately" in notice.why]
+    assert message.startswith("30 volumes are not enough to estimate 18 blocks separately")
+    assert outcome in message
     assert (plan.unsplit == frozenset()) is split
 
 
@@ -38,7 +38,7 @@ def test_few_blocks_are_not_reported(tmp_path: Path) -> None:
     assert not [notice for notice in plan.warnings if "blocks separately" in notice.why]
 
 
-def test_volumes_that_are_not_steady_are_counted_before_a_short_run(tmp_path: Path) -> None:
+def test_non_steady_volumes_reduce_the_length_of_a_short_run(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     path = maker.bold(n_volumes=18)

@@ -1,4 +1,4 @@
-"""A BIDS Stats Model: contrasts and confounds that are taken, and every reason to refuse it."""
+"""BIDS Stats Models: contrasts and confounds that are used, and all reasons for rejection."""
 
 import copy
 import json
@@ -29,13 +29,13 @@ MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
 
 
 def documented(page: str) -> dict[str, Any]:
-    """The model that a page of the documentation shows."""
+    """Return the model shown on a page of the documentation."""
     [text] = scripts(DOCS / page, "json")
-    found: dict[str, Any] = json.loads(text)
-    return found
+    model: dict[str, Any] = json.loads(text)
+    return model
 
 
-def written(model: object, folder: Path) -> Path:
+def write_model(model: object, folder: Path) -> Path:
     path = folder / "model.json"
     path.write_text(model if isinstance(model, str) else json.dumps(model))
     return path
@@ -56,15 +56,17 @@ def written(model: object, folder: Path) -> Path:
         ("downstream.md", {"thumbVersusLittle": {"thumb": 1.0, "little": -1.0}}, MOTION),
     ],
 )
-def test_models_of_the_docs_are_taken(
+def test_models_of_the_documentation_are_accepted(
     page: str, contrasts: dict[str, dict[str, float]], confounds: list[str], tmp_path: Path
 ) -> None:
-    """The one of fitlins, too."""
-    found = Findings()
-    asked, named = read_model(written(documented(page), tmp_path), TYPES, found)
-    assert not found.problems
-    assert resolve_contrasts(TYPES[BOLD], asked) == contrasts
-    assert list(named) == confounds
+    """Includes the model for fitlins."""
+    findings = Findings()
+    contrast_texts, confound_names = read_model(
+        write_model(documented(page), tmp_path), TYPES, findings
+    )
+    assert not findings.problems
+    assert resolve_contrasts(TYPES[BOLD], contrast_texts) == contrasts
+    assert list(confound_names) == confounds
 
 
 def _node(model: dict[str, Any]) -> dict[str, Any]:
@@ -76,15 +78,15 @@ def _x(*names: object) -> Callable[[dict[str, Any]], None]:
     return lambda model: _node(model)["Model"].update(X=list(names))
 
 
-def _instruction(**what: object) -> Callable[[dict[str, Any]], None]:
-    return lambda model: _node(model)["Transformations"]["Instructions"].append(what)
+def _instruction(**fields: object) -> Callable[[dict[str, Any]], None]:
+    return lambda model: _node(model)["Transformations"]["Instructions"].append(fields)
 
 
-def _contrast(**what: object) -> Callable[[dict[str, Any]], None]:
-    return lambda model: _node(model)["Contrasts"][0].update(what)
+def _contrast(**fields: object) -> Callable[[dict[str, Any]], None]:
+    return lambda model: _node(model)["Contrasts"][0].update(fields)
 
 
-REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+REJECTED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "another level": (
         lambda model: _node(model).update(Level="Dataset"),
         ("has the levels dataset"),
@@ -153,90 +155,89 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
-def test_more_is_refused_with_the_reason(what: str, tmp_path: Path) -> None:
-    """Nothing of such a model is taken: neither contrasts nor confounds."""
-    spoil, why = REFUSED[what]
-    model, found = documented("recipes/stats_model.md"), Findings()
+@pytest.mark.parametrize("case", REJECTED)
+def test_unsupported_models_are_rejected_with_the_reason(case: str, tmp_path: Path) -> None:
+    """Neither contrasts nor confounds of such a model are used."""
+    spoil, message = REJECTED[case]
+    model, findings = documented("recipes/stats_model.md"), Findings()
     spoil(model)
     runs = {Path(f"sub-01_task-tap_run-{run}_bold.nii.gz"): TYPES[BOLD] for run in (1, 2)}
-    path = written(model, tmp_path)
-    assert read_model(path, runs, found) == ([], [])
-    (problem,) = found.problems
-    assert why in problem.why
+    path = write_model(model, tmp_path)
+    assert read_model(path, runs, findings) == ([], [])
+    (problem,) = findings.problems
+    assert message in problem.why
     assert problem.what == f"--model {path}"
     assert "docs/recipes/stats_model.md" in problem.remedy
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    read_model(tmp_path / "model.json", {}, found := Findings())
-    assert found.problems[0].why == "the model file cannot be read (No such file or directory)"
+def test_a_missing_model_file_is_reported(tmp_path: Path) -> None:
+    read_model(tmp_path / "model.json", {}, findings := Findings())
+    assert findings.problems[0].why == "the model file cannot be read (No such file or directory)"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"Nodes": 3}', '{"Nodes": []}'])
-def test_another_file_is_refused(text: str, tmp_path: Path) -> None:
-    """Whatever it holds, in one message."""
-    found = Findings()
-    assert read_model(written(text, tmp_path), TYPES, found) == ([], [])
-    (problem,) = found.problems
+def test_files_that_are_not_models_are_rejected(text: str, tmp_path: Path) -> None:
+    findings = Findings()
+    assert read_model(write_model(text, tmp_path), TYPES, findings) == ([], [])
+    (problem,) = findings.problems
     assert "not a valid BIDS Stats Model" in problem.why
 
 
-def test_weights_may_be_fractions_and_runs_have_leading_zeros(tmp_path: Path) -> None:
-    """As the specification writes them; a contrast may begin with a digit."""
+def test_weights_may_be_fractions_and_run_labels_may_have_leading_zeros(tmp_path: Path) -> None:
+    """Fractions follow the specification; the name of a contrast may start with a digit."""
     model = documented("recipes/stats_model.md")
     _contrast(Name="2 of 3", Weights=["2/3", -0.25])(model)
     model["Input"] = {"task": ["tap"], "run": [1, 2]}
     runs = {Path(f"sub-01_task-tap_run-{run}_bold.nii.gz"): TYPES[BOLD] for run in ("01", "02")}
-    found = Findings()
-    asked, _ = read_model(written(model, tmp_path), runs, found)
-    assert not found.problems
-    weights = resolve_contrasts(TYPES[BOLD], asked)["2Of3"]
+    findings = Findings()
+    contrast_texts, _ = read_model(write_model(model, tmp_path), runs, findings)
+    assert not findings.problems
+    weights = resolve_contrasts(TYPES[BOLD], contrast_texts)["2Of3"]
     assert weights == pytest.approx({"thumb": 2 / 3, "little": -0.25})
 
 
-def test_weights_may_be_small_and_names_repeated(tmp_path: Path) -> None:
-    """Weights are numbers, and never text that is read again."""
-    model, found = documented("recipes/stats_model.md"), Findings()
+def test_weights_may_be_small_and_trial_types_repeated(tmp_path: Path) -> None:
+    """Weights are never converted to text and parsed again."""
+    model, findings = documented("recipes/stats_model.md"), Findings()
     terms = [f"trial_type.{name}" for name in ("thumb", "little", "thumb")]
     _contrast(ConditionList=terms, Weights=[1e-05, -1, 2])(model)
-    asked, _ = read_model(written(model, tmp_path), TYPES, found)
-    assert not found.problems
-    weights = resolve_contrasts(TYPES[BOLD], asked)["thumbVsLittle"]
+    contrast_texts, _ = read_model(write_model(model, tmp_path), TYPES, findings)
+    assert not findings.problems
+    weights = resolve_contrasts(TYPES[BOLD], contrast_texts)["thumbVsLittle"]
     assert weights == {"thumb": 2.00001, "little": -1.0}
 
 
-def test_a_contrast_of_the_model_that_fits_some_runs_is_told_as_such(tmp_path: Path) -> None:
-    """The notice names the model, not an option that nobody gave."""
+def test_notices_on_contrasts_of_some_runs_name_the_model(tmp_path: Path) -> None:
+    """Notices must not name an option that was not used."""
     types = {**TYPES, Path("sub-01_task-tap_run-2_bold.nii.gz"): ("thumb",)}
-    asked, _ = read_model(
-        written(documented("recipes/stats_model.md"), tmp_path), types, Findings()
+    contrast_texts, _ = read_model(
+        write_model(documented("recipes/stats_model.md"), tmp_path), types, Findings()
     )
-    found = Findings()
-    runs = contrasts_of_runs(types, asked, found)
+    findings = Findings()
+    runs = contrasts_of_runs(types, contrast_texts, findings)
     assert list(runs[BOLD]) == ["thumb", "little", "thumbVsLittle"]
-    assert [list(each) for each in runs.values()][1] == ["thumb"]
-    assert [each.what for each in found.notices] == [
+    assert [list(contrasts) for contrasts in runs.values()][1] == ["thumb"]
+    assert [notice.what for notice in findings.notices] == [
         "--model, contrast little",
         "--model, contrast thumbVsLittle",
     ]
 
 
-def test_names_that_differ_in_signs_alone_stay_two(tmp_path: Path) -> None:
-    """A label has letters and digits: the second of `a+b` and `a-b` gets a number."""
+def test_contrasts_whose_names_differ_only_in_signs_get_distinct_labels(tmp_path: Path) -> None:
+    """Labels consist of letters and digits: the second of `a+b` and `a-b` gets a number."""
     model = documented("recipes/stats_model.md")
     _node(model)["DummyContrasts"] = {"Contrasts": [], "Test": "t"}
     first = _node(model)["Contrasts"][0] | {"Name": "thumb-little"}
     _node(model)["Contrasts"] = [first, first | {"Name": "thumb+little", "Weights": [1, 1]}]
-    asked, _ = read_model(written(model, tmp_path), TYPES, Findings())
-    assert resolve_contrasts(TYPES[BOLD], asked) == {
+    contrast_texts, _ = read_model(write_model(model, tmp_path), TYPES, Findings())
+    assert resolve_contrasts(TYPES[BOLD], contrast_texts) == {
         "thumbLittle": {"thumb": 1.0, "little": -1.0},
         "thumbLittle2": {"thumb": 1.0, "little": 1.0},
     }
 
 
-def test_confounds_are_those_of_the_table() -> None:
-    """Wildcards stand for the columns of the run, each once; none are added, none are missed."""
+def test_wildcards_of_confounds_match_columns_of_the_table() -> None:
+    """Columns are listed once, and no others are added."""
     table = pd.DataFrame(0.0, index=range(60), columns=[*MOTION, "csf", "a_comp_cor_00"])
     assert model_confounds(table, ["trans_*", "trans_x", "csf", "rot_[xy]", "white_matter"]) == (
         *MOTION[:3],
@@ -248,8 +249,8 @@ def test_confounds_are_those_of_the_table() -> None:
     assert len(model_confounds(table.assign(**{f"{n}_derivative1": 0.0 for n in MOTION}))) == 13
 
 
-def test_every_column_of_our_tables_may_be_named() -> None:
-    """Names that the confounds of a run have, as `describe` and the e2e tests list them."""
+def test_all_columns_of_our_tables_can_be_named() -> None:
+    """Names of confounds are taken from `describe` and the e2e tests."""
     from bids_sr.glm.confound_table import _SIGNALS, describe
     from bids_sr.glm.confounds import MOTION as SIX
 
@@ -267,10 +268,9 @@ def test_every_column_of_our_tables_may_be_named() -> None:
     assert not any(map(_COLUMN.fullmatch, ("trans_w", "csf_power3", "a_comp_cor_", "trial_type.")))
 
 
-def test_a_call_takes_the_model_and_what_is_asked_besides(maker: BidsMaker) -> None:
-    """What the call plans: contrasts of both, and the confounds for the run."""
+def test_a_call_combines_the_model_with_requested_contrasts(maker: BidsMaker) -> None:
     maker.subject()
-    path = written(documented("recipes/stats_model.md"), maker.root.parent)
+    path = write_model(documented("recipes/stats_model.md"), maker.root.parent)
     out = str(maker.root.parent / "out")
     line = [str(maker.root), out, "participant", "--skip-bids-validation"]
     line += ["--model", str(path), "--contrasts", "all"]
@@ -281,43 +281,43 @@ def test_a_call_takes_the_model_and_what_is_asked_besides(maker: BidsMaker) -> N
     assert plan.nuisance == ["trans_?", "rot_?", "a_comp_cor_0[0-4]"]
 
 
-def test_what_nipype_is_given_are_the_confounds_of_the_model(maker: BidsMaker) -> None:
-    """Every series is mapped with them; without a model, with those of default."""
+def test_nodes_receive_the_confounds_of_the_model(maker: BidsMaker) -> None:
+    """Without a model, the default confounds are used."""
     maker.subject()
     folder = maker.root.parent
-    path = written(documented("recipes/stats_model.md"), folder)
-    for options, given in ((["--model", str(path)], ["trans_?", "rot_?"]), ([], None)):
+    path = write_model(documented("recipes/stats_model.md"), folder)
+    for options, expected in ((["--model", str(path)], ["trans_?", "rot_?"]), ([], None)):
         graph = planned_graph(maker, folder, "--sr-method", "zerofill", *options)
         flow = workflow_of(graph, base_dir=folder, need_gb=lambda need: 0.1)
-        named = [name for name in flow.list_node_names() if name.endswith(".map_series")]
-        assert len(named) > 1
-        for name in named:
-            found = flow.get_node(name).inputs.nuisance
-            assert found is None if given is None else found[:2] == given
+        node_names = [name for name in flow.list_node_names() if name.endswith(".map_series")]
+        assert len(node_names) > 1
+        for name in node_names:
+            nuisance = flow.get_node(name).inputs.nuisance
+            assert nuisance is None if expected is None else nuisance[:2] == expected
 
 
-def test_a_refused_model_ends_the_call(
+def test_a_rejected_model_exits_with_code_2(
     maker: BidsMaker, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 2, with file, reason and fix, before any work."""
+    """Check that the message contains file, reason and fix."""
     maker.subject()
     model = documented("recipes/stats_model.md")
     _x(1, "trial_type.thumb")(model)
-    path = written(model, maker.root.parent)
+    path = write_model(model, maker.root.parent)
     out = maker.root.parent / "out"
     line = [str(maker.root), str(out), "participant", "--skip-bids-validation"]
     assert main([*line, "--model", str(path)]) == 2
-    told = " ".join(capsys.readouterr().err.split())
-    assert f"--model {path}" in told
+    message = " ".join(capsys.readouterr().err.split())
+    assert f"--model {path}" in message
     assert (
         "X must include all trial types, but the following are missing: trial_type.little"
-    ) in told
+    ) in message
 
 
-def test_a_model_for_which_there_are_no_events_is_refused(maker: BidsMaker) -> None:
-    """It would change nothing, which nobody would notice."""
+def test_a_model_for_runs_without_events_is_rejected(maker: BidsMaker) -> None:
+    """Otherwise, the model would be ignored silently."""
     maker.bold("sub-01_task-rest", n_volumes=90)
-    path = written(documented("recipes/stats_model.md"), maker.root.parent)
+    path = write_model(documented("recipes/stats_model.md"), maker.root.parent)
     line = [str(maker.root), str(maker.root.parent / "out"), "participant"]
     line += ["--skip-bids-validation", "--task-id", "rest", "--model", str(path)]
     (problem,) = check(parse_settings(line).resolved(run_uuid="x")).problems

@@ -1,4 +1,4 @@
-"""Options of structural scans that the preflight refuses: absent FSL, unfit lesion templates."""
+"""Options of structural scans that preflight rejects: missing FSL, invalid lesion templates."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def settings_for(maker: BidsMaker, *options: str) -> Settings:
     ).resolved(run_uuid="x")
 
 
-def test_fsl_is_refused_unless_all_of_its_programs_are_on_the_path(
+def test_fsl_is_rejected_unless_all_programs_are_on_the_path(
     maker: BidsMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_for(maker, "--sr-target", "anat", "--anat-tools", "fsl")
@@ -57,8 +57,8 @@ def empty(image: np.ndarray) -> np.ndarray:
     return np.zeros_like(image)
 
 
-def beyond(image: np.ndarray) -> np.ndarray:
-    """Only the corner of the field of view, where no brain is."""
+def outside_brain(image: np.ndarray) -> np.ndarray:
+    """Return a mask of a corner of the field of view outside the brain."""
     corner = np.zeros_like(image)
     corner[:3, :3, :3] = 1
     return corner
@@ -68,12 +68,12 @@ def beyond(image: np.ndarray) -> np.ndarray:
     ("change", "reason"),
     [
         (empty, "all voxel values are 0 or negative"),
-        (beyond, "the image is probably in another space"),
+        (outside_brain, "the image is probably in another space"),
         (lambda image: np.stack([image, image], axis=-1), "4 dimensions"),
         (np.asarray, ""),
     ],
 )
-def test_a_lesion_template_has_three_axes_and_lies_in_the_template(
+def test_a_lesion_template_must_be_3d_and_overlap_the_template(
     maker: BidsMaker,
     tmp_path: Path,
     change: Callable[[np.ndarray], np.ndarray],
@@ -81,19 +81,21 @@ def test_a_lesion_template_has_three_axes_and_lies_in_the_template(
 ) -> None:
     brain = load_template().mask
     file = tmp_path / "lesions.nii.gz"
-    save_image(change(brain.data[::2, ::2, ::2].astype(np.float32)), halved(brain.affine), file)
-    found = check(settings_for(maker, "--sr-target", "anat", "--lesion-template", str(file)))
-    assert [problem.what for problem in found.problems] == [f"--lesion-template {file}"] * bool(
+    save_image(
+        change(brain.data[::2, ::2, ::2].astype(np.float32)), halve_resolution(brain.affine), file
+    )
+    plan = check(settings_for(maker, "--sr-target", "anat", "--lesion-template", str(file)))
+    assert [problem.what for problem in plan.problems] == [f"--lesion-template {file}"] * bool(
         reason
     )
-    assert not reason or reason in found.problems[0].why
+    assert not reason or reason in plan.problems[0].why
 
 
-def halved(affine: np.ndarray) -> np.ndarray:
+def halve_resolution(affine: np.ndarray) -> np.ndarray:
     return affine @ np.diag([2.0, 2.0, 2.0, 1.0])
 
 
-def test_a_lesion_template_that_cannot_be_read_or_used_is_refused(
+def test_a_lesion_template_that_cannot_be_read_or_used_is_rejected(
     maker: BidsMaker, tmp_path: Path
 ) -> None:
     file = tmp_path / "lesions.nii.gz"
@@ -103,65 +105,65 @@ def test_a_lesion_template_that_cannot_be_read_or_used_is_refused(
     file.write_text("no image")
     (problem,) = check(settings_for(maker, *options)).problems
     assert "cannot be read as a NIfTI image" in problem.why
-    other = BidsMaker(tmp_path / "other")
-    other.image("sub-01_acq-fine_T1w.nii.gz", "anat", (3.0, 3.0, 3.0))
-    other.image("sub-01_acq-coarse_T1w.nii.gz", "anat", (6.0, 6.0, 6.0))
+    without_flair = BidsMaker(tmp_path / "other")
+    without_flair.image("sub-01_acq-fine_T1w.nii.gz", "anat", (3.0, 3.0, 3.0))
+    without_flair.image("sub-01_acq-coarse_T1w.nii.gz", "anat", (6.0, 6.0, 6.0))
     brain = load_template().mask
     save_image(brain.data.astype(np.float32), brain.affine, file)
-    (problem,) = check(settings_for(other, *options)).problems
+    (problem,) = check(settings_for(without_flair, *options)).problems
     assert "no participant has FLAIR" in problem.why
 
 
-def test_options_of_structural_scans_are_refused_for_bold_runs(
+def test_options_of_structural_scans_are_rejected_for_bold_runs(
     maker: BidsMaker, tmp_path: Path
 ) -> None:
     maker.subject()
     file = tmp_path / "lesions.nii.gz"
     options = ["--anat-mask", "intracranial", "--anat-tools", "fsl"]
     options += ["--wmh-reference", str(tmp_path), "--lesion-template", str(file)]
-    refused = {problem.what for problem in check(settings_for(maker, *options)).problems}
+    rejected = {problem.what for problem in check(settings_for(maker, *options)).problems}
     assert {
         "--anat-mask intracranial",
         "--anat-tools fsl",
         f"--lesion-template {file}",
         f"--wmh-reference {tmp_path}",
-    } <= refused
+    } <= rejected
 
 
-def test_edited_masks_are_refused_before_any_work(maker: BidsMaker, tmp_path: Path) -> None:
+def test_invalid_edited_masks_are_rejected(maker: BidsMaker, tmp_path: Path) -> None:
     folder = tmp_path / "edited"
     settings = settings_for(maker, "--sr-target", "anat", "--wmh-reference", str(folder))
 
     def problem() -> tuple[str, str]:
-        (found,) = check(settings).problems
-        return found.what, found.why
+        (notice,) = check(settings).problems
+        return notice.what, notice.why
 
     assert problem() == (f"--wmh-reference {folder}", "the directory was not found")
     folder.mkdir()
     name = "sub-01_res-hr_label-WMH_desc-measured_mask.nii.gz"
     (folder / name.replace("01", "02")).touch()
-    what, why = problem()
-    assert (what, why.rpartition(" ")[2]) == (f"--wmh-reference {folder}", name)
+    source, reason = problem()
+    assert (source, reason.rpartition(" ")[2]) == (f"--wmh-reference {folder}", name)
     file = folder / name
     file.write_text("no image")
-    what, why = problem()
-    assert what == str(file)
-    assert "cannot be read as a NIfTI image" in why
+    source, reason = problem()
+    assert source == str(file)
+    assert "cannot be read as a NIfTI image" in reason
     save_image(np.zeros((4, 4, 4, 2), np.float32), np.eye(4), file)
     assert "4 dimensions" in problem()[1]
     save_image(np.zeros((4, 5, 6), np.float32), np.eye(4), file)
     assert check(settings).problems == ()
-    # the mask that an earlier run stored has the grid that is required
+    # the required grid is taken from the mask stored by an earlier run
     stored = settings.paths.output_dir / "sub-01" / "anat" / name
     stored.parent.mkdir(parents=True)
-    about = {"Name": "bids-sr", "BIDSVersion": "1.8.0", "GeneratedBy": [{"Name": "bids-sr"}]}
-    (settings.paths.output_dir / "dataset_description.json").write_text(json.dumps(about))
+    description = {"Name": "bids-sr", "BIDSVersion": "1.8.0", "GeneratedBy": [{"Name": "bids-sr"}]}
+    (settings.paths.output_dir / "dataset_description.json").write_text(json.dumps(description))
     shifted = np.eye(4)
     shifted[2, 3] = 0.5
     save_image(np.zeros((4, 5, 6), np.float32), shifted, stored)
-    what, why = problem()
-    assert what == str(file)
-    assert "differs in size or position" in why
+    source, reason = problem()
+    assert source == str(file)
+    assert "differs in size or position" in reason
     save_image(np.zeros((4, 5, 6), np.float32), np.eye(4), stored)
     assert check(settings).problems == ()
 
@@ -184,11 +186,11 @@ def test_edited_masks_have_the_names_of_stored_masks(
     infix = f"_ses-{session}" if session else ""
     pairs = tuple(
         Pair(
-            highres=tmp_path / f"sub-01{infix}_acq-fine_{one}.nii.gz",
+            highres=tmp_path / f"sub-01{infix}_acq-fine_{contrast}.nii.gz",
             lowres=None,
             factor=(2, 2, 2),
         )
-        for one in ("T1w", "FLAIR")
+        for contrast in ("T1w", "FLAIR")
     )
     subject = Subject(label="01", t1w=(), runs=(), structural=pairs)
     settings = settings_for(maker, "--sr-target", "anat", *options)

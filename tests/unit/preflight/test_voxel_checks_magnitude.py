@@ -1,4 +1,4 @@
-"""A series without a mean, or a phase image, is refused before any work."""
+"""Series without a mean and phase images are rejected in preflight."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +49,7 @@ def settings_of(maker: BidsMaker) -> object:
 @pytest.mark.parametrize(
     "alter", [demeaned, demeaned_with_a_bright_start, percent_change, negative]
 )
-def test_a_series_without_a_mean_is_refused(maker: BidsMaker, alter: Alter) -> None:
+def test_a_series_without_a_mean_is_rejected(maker: BidsMaker, alter: Alter) -> None:
     plan = check(settings_of(maker))
     assert not any("negative" in str(notice) for notice in check_data(plan))
     path = maker.path("sub-01_task-tap_bold.nii.gz", "func")
@@ -61,7 +61,7 @@ def test_a_series_without_a_mean_is_refused(maker: BidsMaker, alter: Alter) -> N
 
 
 @pytest.mark.parametrize("name", ["sub-01_T1w.nii.gz", "sub-01_acq-highres_T2starw.nii.gz"])
-def test_an_anatomical_image_of_negative_values_is_refused_with_the_reason(
+def test_an_anatomical_image_with_negative_values_is_rejected_with_the_reason(
     maker: BidsMaker, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = maker.path(name, "anat")
@@ -70,23 +70,23 @@ def test_an_anatomical_image_of_negative_values_is_refused_with_the_reason(
     nib.Nifti1Image(inverted.astype(np.float32), image.affine).to_filename(path)
     out = maker.root.parent / "out"
     assert main([str(maker.root), str(out), "participant", "--skip-bids-validation"]) == 2
-    told = " ".join(capfd.readouterr().err.split())
-    assert name in told
-    assert "all of the voxel values are negative, so this is not a magnitude image" in told
-    assert "constant" not in told
+    message = " ".join(capfd.readouterr().err.split())
+    assert name in message
+    assert "all of the voxel values are negative, so this is not a magnitude image" in message
+    assert "constant" not in message
     assert not out.exists()
 
 
-def test_a_phase_image_that_is_named_as_a_magnitude_is_refused(maker: BidsMaker) -> None:
+def test_a_phase_image_named_as_a_magnitude_is_rejected(maker: BidsMaker) -> None:
     maker.bold(sidecar={"ImageType": ["ORIGINAL", "PRIMARY", "P", "NORM"]})
     (problem,) = check(settings_of(maker)).problems
     assert "phase image" in str(problem)
     assert "part-phase" in str(problem)
 
 
-@pytest.mark.parametrize(("value", "refused"), [(32767, True), (-900, True), (0, False)])
-def test_padding_far_from_all_other_values_is_refused(
-    maker: BidsMaker, value: int, *, refused: bool
+@pytest.mark.parametrize(("value", "rejected"), [(32767, True), (-900, True), (0, False)])
+def test_padding_far_from_all_other_values_is_rejected(
+    maker: BidsMaker, value: int, *, rejected: bool
 ) -> None:
     path = maker.path("sub-01_task-tap_bold.nii.gz", "func")
     image = nib.load(path)
@@ -95,10 +95,10 @@ def test_padding_far_from_all_other_values_is_refused(
     nib.Nifti1Image(values.astype(np.int16), image.affine).to_filename(path)
     plan = check(settings_of(maker))
     problems = [str(notice) for notice in check_data(plan) if notice.level == "error"]
-    assert any(f"of the voxels have the value {value}" in text for text in problems) is refused
+    assert any(f"of the voxels have the value {value}" in text for text in problems) is rejected
 
 
-def test_a_saturated_head_is_no_padding(maker: BidsMaker) -> None:
+def test_saturated_voxels_are_not_mistaken_for_padding(maker: BidsMaker) -> None:
     path = maker.path("sub-01_task-tap_bold.nii.gz", "func")
     image = nib.load(path)
     values = np.minimum(image.get_fdata(), 900)

@@ -1,4 +1,4 @@
-"""A short run, whose first volumes preflight reads to count its blocks, may be damaged."""
+"""Damaged short runs, whose first volumes preflight reads to count blocks."""
 
 import gzip
 from pathlib import Path
@@ -21,7 +21,7 @@ def maker(tmp_path: Path) -> BidsMaker:
     return maker
 
 
-def argv(maker: BidsMaker, *more: str) -> list[str]:
+def argv(maker: BidsMaker, *extra: str) -> list[str]:
     root, options = maker.root.parent, ["--sr-method", "bspline", "--skip-bids-validation"]
     return [
         str(maker.root),
@@ -30,12 +30,12 @@ def argv(maker: BidsMaker, *more: str) -> list[str]:
         "-w",
         str(root / "w"),
         *options,
-        *more,
+        *extra,
     ]
 
 
 @pytest.mark.parametrize("damage", ["nan", "cut"])
-def test_the_run_is_refused_and_the_dry_run_does_not_crash(
+def test_a_damaged_run_is_rejected_and_the_dry_run_does_not_crash(
     maker: BidsMaker, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = maker.path("sub-01_task-tap_bold.nii.gz", "func")
@@ -48,6 +48,6 @@ def test_the_run_is_refused_and_the_dry_run_does_not_crash(
         path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:600]))
     assert main(argv(maker, "--dry-run")) == 0
     assert main(argv(maker)) == 2
-    told = capsys.readouterr().err
-    assert "Traceback" not in told
-    assert ("NaN" if damage == "nan" else "truncated") in told
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    assert ("NaN" if damage == "nan" else "truncated") in message

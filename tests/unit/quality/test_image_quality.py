@@ -1,4 +1,4 @@
-"""Measures of structural images against values computed by hand or another way."""
+"""Quality metrics of structural images compared with values computed by hand."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ ZOOMS = (1.0, 2.0, 1.5)
 
 @pytest.fixture
 def head():
-    """CSF 2 and 4, GM 10, 12 and 14, WM 20 and 24."""
+    """Return an image and tissue masks: CSF 2 and 4; GM 10, 12 and 14; WM 20 and 24."""
     image = np.array([2.0, 4, 10, 12, 14, 20, 24, 24]).reshape(2, 2, 2)
     values = image.copy()
     return image, {"csf": values < 5, "gm": (values > 5) & (values < 15), "wm": values > 15}
@@ -31,7 +31,7 @@ def test_summary_and_ratios_by_hand(head):
         image_quality._summary_ratios(image, masks | {"wm": np.ones((2, 2, 1), bool)})
 
 
-def test_joint_variation_by_hand(head):
+def test_coefficient_of_joint_variation_by_hand(head):
     image, masks = head
     sd_gm, sd_wm = np.sqrt(8 / 3), np.std([20, 24, 24])
     assert image_quality.cjv(image, masks["gm"], masks["wm"]) == pytest.approx(
@@ -43,7 +43,7 @@ def test_joint_variation_by_hand(head):
     assert image_quality.cjv(np.ones((2, 2, 2)), masks["gm"], masks["wm"]) == np.inf
 
 
-def test_entropy_focus_is_one_for_a_constant_and_zero_for_a_point():
+def test_entropy_focus_criterion_by_hand():
     assert image_quality.efc(np.full((4, 5, 6), 3.0)) == pytest.approx(1)
     point = np.zeros((4, 5, 6))
     point[1, 2, 3] = 9
@@ -59,12 +59,12 @@ def test_entropy_focus_is_one_for_a_constant_and_zero_for_a_point():
         image_quality.efc(np.zeros(9))
 
 
-def test_fwhm_is_that_of_the_gaussian_that_smoothed_white_noise():
+def test_fwhm_of_smoothed_white_noise_is_recovered():
     noise = np.random.default_rng(0).normal(size=(60, 60, 60))
-    wanted = {"x": 3.0, "y": 5.0, "z": 4.0}
-    sigma = [w / np.sqrt(8 * np.log(2)) / z for w, z in zip(wanted.values(), ZOOMS, strict=True)]
+    expected = {"x": 3.0, "y": 5.0, "z": 4.0}
+    sigma = [w / np.sqrt(8 * np.log(2)) / z for w, z in zip(expected.values(), ZOOMS, strict=True)]
     image = ndimage.gaussian_filter(noise, sigma, mode="wrap")
-    assert image_quality.fwhm(image, ZOOMS) == pytest.approx(tuple(wanted.values()), rel=0.06)
+    assert image_quality.fwhm(image, ZOOMS) == pytest.approx(tuple(expected.values()), rel=0.06)
     mask = np.zeros(image.shape, bool)
     mask[10:50, 10:50, 10:50] = True
     image[~mask] = 1e6
@@ -79,7 +79,7 @@ def test_white_matter_to_maximum_by_hand():
     assert image_quality.wm2max(image, wm) == pytest.approx(1002 / np.percentile(image, 99.95))
 
 
-def test_hyperintensities_are_above_mean_and_a_multiple_of_the_deviation():
+def test_hyperintensities_exceed_the_mean_by_a_multiple_of_the_sd():
     brain = np.ones((10, 10, 10), bool)
     brain[0] = False
     flair = np.full(brain.shape, 100.0)
@@ -88,6 +88,6 @@ def test_hyperintensities_are_above_mean_and_a_multiple_of_the_deviation():
     flair[4, 4:6, 4] = 110
     flair[7, 7, 7] = 110
     inside = flair[brain]
-    found = lesions.white_matter_hyperintensities(flair, brain, (4, 4, 4))
-    assert np.array_equal(found, brain & (flair > inside.mean() + 1.3 * inside.std()))
-    assert found.sum() == 3
+    lesions = lesions.white_matter_hyperintensities(flair, brain, (4, 4, 4))
+    assert np.array_equal(lesions, brain & (flair > inside.mean() + 1.3 * inside.std()))
+    assert lesions.sum() == 3

@@ -1,6 +1,4 @@
-"""Scores over slices: closed forms, agreement with the plain scores, and intervals that follow the
-slices.
-"""
+"""Scores over slices: closed forms, agreement with whole-image scores, and intervals."""
 
 import numpy as np
 import pytest
@@ -16,22 +14,22 @@ MASK = np.zeros(TRUTH.shape, bool)
 MASK[4:20, 4:16, 1:7] = True
 
 
-def off_by(error: float) -> np.ndarray:
+def add_error(error: float) -> np.ndarray:
     return TRUTH + error * np.where(RNG.random(TRUTH.shape) < 0.5, -1, 1)
 
 
-def test_scores_are_the_plain_ones() -> None:
+def test_scores_of_all_slices_equal_whole_image_scores() -> None:
     image = TRUTH + RNG.standard_normal(TRUTH.shape)
-    found = slice_scores(image, TRUTH, MASK, data_range=50.0)
-    every = np.arange(6)
-    assert len(found.counts) == 6
-    assert found.psnr(every) == pytest.approx(psnr(TRUTH, image, data_range=50.0, mask=MASK))
-    assert found.ssim(every) == pytest.approx(ssim(TRUTH, image, data_range=50.0, mask=MASK))
+    scores = slice_scores(image, TRUTH, MASK, data_range=50.0)
+    all_slices = np.arange(6)
+    assert len(scores.counts) == 6
+    assert scores.psnr(all_slices) == pytest.approx(psnr(TRUTH, image, data_range=50.0, mask=MASK))
+    assert scores.ssim(all_slices) == pytest.approx(ssim(TRUTH, image, data_range=50.0, mask=MASK))
 
 
-def test_a_gain_is_the_ratio_of_errors_in_decibel() -> None:
+def test_a_gain_is_the_ratio_of_errors_in_db() -> None:
     scores = {
-        name: slice_scores(off_by(error), TRUTH, MASK, data_range=100.0)
+        name: slice_scores(add_error(error), TRUTH, MASK, data_range=100.0)
         for name, error in (("bspline", 2.0), ("zerofill", 4.0), ("srgan", 1.0))
     }
     rows = {
@@ -41,7 +39,7 @@ def test_a_gain_is_the_ratio_of_errors_in_decibel() -> None:
     for name, ratio in (("bspline", 2.0), ("zerofill", 4.0)):
         gain = rows["srgan", "pair_gain_psnr", name]
         assert gain.value == pytest.approx(20 * np.log10(ratio))
-        # all slices err alike
+        # equal errors in all slices
         assert (gain.lower, gain.upper) == pytest.approx((gain.value, gain.value))
         assert gain.n == 6
     assert len(rows) == 8
@@ -58,9 +56,10 @@ def read_table_of(rows: object) -> list[str]:
         return [measure_of(row) for row in read_table(path)]
 
 
-def test_the_interval_of_a_gain_is_that_of_paired_slices() -> None:
-    """Slices differ a hundredfold in error and the method halves that of each: its gain is sure,
-    its PSNR is not.
+def test_the_interval_of_a_gain_uses_paired_slices() -> None:
+    """Errors of slices vary a hundredfold, and the method halves each of them.
+
+    The gain is constant over slices, while PSNR varies.
     """
     worse = TRUTH + np.geomspace(0.1, 10, 8) * np.where(RNG.random(TRUTH.shape) < 0.5, -1, 1)
     scores = {
@@ -68,13 +67,13 @@ def test_the_interval_of_a_gain_is_that_of_paired_slices() -> None:
         "srgan": slice_scores(TRUTH + (worse - TRUTH) / 2, TRUTH, MASK, data_range=100.0),
     }
     rows = {(r.series, measure_of(r)): r for r in holdout_rows(scores, "srgan", seed=1)}
-    gain, own = rows["srgan", "pair_gain_psnr"], rows["srgan", "pair_psnr"]
+    gain, method_psnr = rows["srgan", "pair_gain_psnr"], rows["srgan", "pair_psnr"]
     assert gain.upper - gain.lower < 1e-9
-    assert own.upper - own.lower > 3
-    assert own.lower < own.value < own.upper
+    assert method_psnr.upper - method_psnr.lower > 3
+    assert method_psnr.lower < method_psnr.value < method_psnr.upper
 
 
-def test_the_same_seed_gives_the_same_interval() -> None:
+def test_intervals_are_reproducible_with_the_same_seed() -> None:
     scores = {
         "srgan": slice_scores(
             TRUTH + RNG.standard_normal(TRUTH.shape), TRUTH, MASK, data_range=1.0
@@ -93,12 +92,12 @@ def test_equal_images_have_no_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mask", "says"),
+    ("mask", "message"),
     [
         (np.zeros_like(MASK), "mask is empty"),
         (MASK[:, :, :4], "must have the same shape"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(mask: np.ndarray, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_empty_and_mismatched_masks_are_rejected(mask: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         slice_scores(TRUTH, TRUTH, mask, data_range=1.0)

@@ -1,4 +1,4 @@
-"""Metrics as attention-unet prints them: examples worked by hand."""
+"""Metrics as implemented in attention-unet: examples computed by hand."""
 
 import math
 
@@ -8,7 +8,7 @@ import pytest
 from bids_sr.quality import image_quality, printed_metrics
 
 
-def test_nmse_is_the_mean_of_the_ratios_of_voxels_that_are_not_zero() -> None:
+def test_nmse_is_the_mean_ratio_over_nonzero_voxels() -> None:
     reference, image = np.array([1.0, 2.0, 4.0, 0.0]), np.array([2.0, 2.0, 2.0, 9.0])
     assert printed_metrics.nmse_voxel(reference, image) == pytest.approx((1 + 0 + 0.25) / 3)
     inside = np.array([False, True, True, True])
@@ -16,7 +16,7 @@ def test_nmse_is_the_mean_of_the_ratios_of_voxels_that_are_not_zero() -> None:
     assert math.isnan(printed_metrics.nmse_voxel(np.zeros(3), np.ones(3)))
 
 
-def test_efc_is_minus_that_of_mriqc_times_its_maximum() -> None:
+def test_efc_is_the_negative_of_mriqcs_efc_times_its_maximum() -> None:
     image = np.random.default_rng(0).uniform(0, 5, (4, 5, 6))
     root = math.sqrt(image.size)
     assert printed_metrics.efc_sum(image) == pytest.approx(

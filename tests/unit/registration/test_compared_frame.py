@@ -1,6 +1,4 @@
-"""Where a series of another program lies on its run: as acquired, shifted, or with the head motion
-undone.
-"""
+"""Frame of another program's series: as acquired, shifted, or realigned."""
 
 import numpy as np
 import pytest
@@ -28,8 +26,9 @@ COUNT = 24
 
 @pytest.fixture(scope="module")
 def scene():
-    """A textured head in `COUNT` poses of growing size: still image, (T, 4, 4) poses, volumes with
-    noise.
+    """Return a still image of a textured head, (T, 4, 4) poses, and noisy volumes.
+
+    Displacement grows over `COUNT` poses.
     """
     rng = np.random.default_rng(0)
     x, y, z = np.indices(SHAPE)
@@ -47,109 +46,114 @@ def scene():
     return still, poses, volumes
 
 
-def seen(scene, change):
-    own = {t: scene[2][t] for t in moments(COUNT)}
-    return align_volumes(own, {t: change(volume, t) for t, volume in own.items()}, AFFINE)
+def align_changed(scene, change):
+    volumes = {t: scene[2][t] for t in moments(COUNT)}
+    return align_volumes(volumes, {t: change(volume, t) for t, volume in volumes.items()}, AFFINE)
 
 
-def test_a_denoised_series_lies_on_its_run_and_is_not_refused(scene):
-    found = seen(scene, lambda volume, t: 0.97 * ndimage.gaussian_filter(volume, 0.6))
-    assert found.moves
-    assert np.abs(found.shift).max() < 0.05
-    assert refusal_of(found) is None
-    assert found.facts()["frame"] == "as acquired"
+def test_a_denoised_series_is_aligned_with_its_run(scene):
+    alignment = align_changed(scene, lambda volume, t: 0.97 * ndimage.gaussian_filter(volume, 0.6))
+    assert alignment.moves
+    assert np.abs(alignment.shift).max() < 0.05
+    assert refusal_of(alignment) is None
+    assert alignment.facts()["frame"] == "as acquired"
 
 
 @pytest.mark.parametrize(
-    ("axis", "voxels", "words"),
+    ("axis", "voxels", "message"),
     [(0, 1.0, "+1.00 voxels along x"), (1, -0.5, "−0.50 voxels along y")],
 )
-def test_a_shifted_series_is_refused_with_its_shift_in_voxels(scene, axis, voxels, words):
-    by = [voxels if k == axis else 0.0 for k in range(3)]
-    found = seen(scene, lambda volume, t: ndimage.shift(volume, by, mode="nearest"))
-    assert found.shift[axis] == pytest.approx(voxels, abs=0.03)
-    reason, _ = refusal_of(found)
-    assert words in reason
+def test_error_of_a_shifted_series_states_the_shift_in_voxels(scene, axis, voxels, message):
+    shift = [voxels if k == axis else 0.0 for k in range(3)]
+    alignment = align_changed(
+        scene, lambda volume, t: ndimage.shift(volume, shift, mode="nearest")
+    )
+    assert alignment.shift[axis] == pytest.approx(voxels, abs=0.03)
+    reason, _ = refusal_of(alignment)
+    assert message in reason
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5])
-def test_smoothing_across_the_edge_of_the_field_of_view_is_told_from_a_shift(scene, shift):
+def test_smoothing_across_the_edge_of_the_field_of_view_is_not_a_shift(scene, shift):
     sigma = np.array([14.0, 14, 14]) / 2.355 / (3, 3, 4)
     cut = {t: volume[:, :, 4:] for t, volume in scene[2].items() if t in moments(COUNT)}
     smooth = {
-        t: ndimage.shift(ndimage.gaussian_filter(each, sigma), (0, 0, shift), mode="nearest")
-        for t, each in cut.items()
+        t: ndimage.shift(ndimage.gaussian_filter(volume_cut, sigma), (0, 0, shift), mode="nearest")
+        for t, volume_cut in cut.items()
     }
-    found = align_volumes(cut, smooth, AFFINE)
-    assert (np.abs(found.shift).max() > 0.2) == (shift > 0)
+    alignment = align_volumes(cut, smooth, AFFINE)
+    assert (np.abs(alignment.shift).max() > 0.2) == (shift > 0)
 
 
-def test_half_a_fine_voxel_is_seen_on_a_finer_grid(scene):
-    """As a k-space crop leaves it that keeps the first sample in place, but not the FOV."""
-    found = seen(
+def test_a_shift_by_half_a_high_resolution_voxel_is_detected(scene):
+    """A k-space crop that keeps the position of the first sample shifts the field of view."""
+    alignment = align_changed(
         scene, lambda volume, t: np.roll(upsample("zerofill", volume, (2, 2, 1)), 1, axis=0)
     )
-    assert found.shift[0] == pytest.approx(0.5, abs=0.03)
-    assert refusal_of(found) is not None
+    assert alignment.shift[0] == pytest.approx(0.5, abs=0.03)
+    assert refusal_of(alignment) is not None
 
 
-def test_motion_that_was_undone_is_told_from_that_of_the_run(scene):
+def test_a_realigned_series_is_detected(scene):
     _still, poses, _ = scene
     rng = np.random.default_rng(1)
-    found = seen(
+    alignment = align_changed(
         scene,
         lambda volume, t: (
             sample_volume(volume, AFFINE, SHAPE, AFFINE, poses[t]) + rng.normal(0, 1, SHAPE)
         ),
     )
-    assert not found.moves
-    assert found.spread_mm > 0.2
-    assert refusal_of(found) is None
+    assert not alignment.moves
+    assert alignment.spread_mm > 0.2
+    assert refusal_of(alignment) is None
 
 
-def test_another_run_and_a_series_without_its_mean_are_refused(scene):
+def test_another_run_and_a_demeaned_series_are_rejected(scene):
     rng = np.random.default_rng(2)
-    other = seen(scene, lambda volume, t: scene[0] + rng.normal(0, 12, SHAPE))
-    assert "another run" in refusal_of(other)[0]
-    demeaned = seen(scene, lambda volume, t: volume - scene[0])
+    other_run = align_changed(scene, lambda volume, t: scene[0] + rng.normal(0, 12, SHAPE))
+    assert "another run" in refusal_of(other_run)[0]
+    demeaned = align_changed(scene, lambda volume, t: volume - scene[0])
     assert "mean may have been subtracted" in refusal_of(demeaned)[0]
 
 
-def test_one_pose_brings_a_realigned_series_into_register(scene, tmp_path):
-    """Its reference may be another one than that of the run; what moves with the run keeps the
-    poses of the run.
+def test_a_realigned_series_has_a_single_pose(scene, tmp_path):
+    """Its reference may differ from the run's boldref.
+
+    A series that moves with the run keeps the poses of the run.
     """
     still, poses, volumes = scene
-    away = rigid_matrix([0.9, 0.4, 0, 0, 0, 0], np.zeros(3))
-    kinds = {
+    reference_pose = rigid_matrix([0.9, 0.4, 0, 0, 0, 0], np.zeros(3))
+    volumes_by_kind = {
         "acquired": [volumes[t] for t in range(COUNT)],
         "realigned": [
-            sample_volume(volumes[t], AFFINE, SHAPE, AFFINE, poses[t] @ invert(away))
+            sample_volume(volumes[t], AFFINE, SHAPE, AFFINE, poses[t] @ invert(reference_pose))
             for t in range(COUNT)
         ],
     }
-    for name, each in kinds.items():
-        save_image(np.stack(each, -1).astype(np.float32), AFFINE, tmp_path / f"{name}.nii", tr=2.0)
+    for name, kind_volumes in volumes_by_kind.items():
+        save_image(
+            np.stack(kind_volumes, -1).astype(np.float32), AFFINE, tmp_path / f"{name}.nii", tr=2.0
+        )
     with (
-        SeriesReader(tmp_path / "acquired.nii") as own,
-        SeriesReader(tmp_path / "realigned.nii") as other,
+        SeriesReader(tmp_path / "acquired.nii") as acquired,
+        SeriesReader(tmp_path / "realigned.nii") as realigned,
     ):
         reference, mask = Volume(still, AFFINE), still > 300
         np.testing.assert_array_equal(
-            poses_of(checked(own, own), poses, own, reference, mask), poses
+            poses_of(checked(acquired, acquired), poses, acquired, reference, mask), poses
         )
-        found = poses_of(checked(own, other), poses, other, reference, mask)
-    assert len(found) == COUNT
-    np.testing.assert_array_equal(found[0], found[-1])
+        estimated_poses = poses_of(checked(acquired, realigned), poses, realigned, reference, mask)
+    assert len(estimated_poses) == COUNT
+    np.testing.assert_array_equal(estimated_poses[0], estimated_poses[-1])
     points = apply(AFFINE, np.argwhere(mask)[::11])
-    assert np.abs(apply(found[0], points) - apply(away, points)).max() < 0.15
+    assert np.abs(apply(estimated_poses[0], points) - apply(reference_pose, points)).max() < 0.15
 
 
-def test_a_series_in_no_frame_of_the_run_is_an_error(scene, tmp_path):
+def test_a_series_outside_the_frames_of_the_run_is_an_error(scene, tmp_path):
     _still, _poses, volumes = scene
-    own = np.stack([volumes[t] for t in range(COUNT)], -1).astype(np.float32)
-    save_image(own, AFFINE, tmp_path / "own.nii", tr=2.0)
-    save_image(np.roll(own, 1, 0), AFFINE, tmp_path / "rolled.nii", tr=2.0)
+    data = np.stack([volumes[t] for t in range(COUNT)], -1).astype(np.float32)
+    save_image(data, AFFINE, tmp_path / "own.nii", tr=2.0)
+    save_image(np.roll(data, 1, 0), AFFINE, tmp_path / "rolled.nii", tr=2.0)
     with (
         SeriesReader(tmp_path / "own.nii") as acquired,
         SeriesReader(tmp_path / "rolled.nii") as rolled,

@@ -1,4 +1,4 @@
-"""Where a series of another program lies on its run, also where it was masked."""
+"""Frame of another program's series after brain masking."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Volumes = dict[int, np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def scanned() -> tuple[Volumes, Volumes, np.ndarray]:
-    """A head that moves, the same lying still, and the affine."""
+def simulated_series() -> tuple[Volumes, Volumes, np.ndarray]:
+    """Return volumes of a moving head, of the still head, and the affine."""
     run = bold_run(SimulatedSubject(PRESETS["tiny"], "ribbon", seed=3))
     rest, _ = run.parts
-    moved = {
+    motion = {
         0: np.eye(4),
         1: np.eye(4),
         7: rigid_matrix(np.array([0.4, 0.6, 0.9, 0.01, 0, 0]), CENTER),
@@ -33,63 +33,63 @@ def scanned() -> tuple[Volumes, Volumes, np.ndarray]:
             t: run.scanner.moving(rest, pose, sigma=3.0, rng=np.random.default_rng(t))
             for t, pose in poses.items()
         }
-        for poses in (moved, dict.fromkeys(moved, np.eye(4)))
+        for poses in (motion, dict.fromkeys(motion, np.eye(4)))
     ]
     return series[0], series[1], run.preset.bold_affine
 
 
-def masked(volumes: Volumes, affine: np.ndarray) -> Volumes:
-    """As tedana leaves a series: zeros outside a tight mask of the brain."""
+def mask_volumes(volumes: Volumes, affine: np.ndarray) -> Volumes:
+    """Set voxels outside a tight brain mask to zero, as tedana does."""
     inside = ndimage.binary_erosion(brain_mask(np.mean(list(volumes.values()), axis=0), affine))
     return {t: volume * inside for t, volume in volumes.items()}
 
 
-def test_a_masked_series_lies_where_its_run_does(
-    scanned: tuple[Volumes, Volumes, np.ndarray],
+def test_a_masked_series_is_aligned_with_its_run(
+    simulated_series: tuple[Volumes, Volumes, np.ndarray],
 ) -> None:
-    run, _, affine = scanned
-    seen = align_volumes(run, masked(run, affine), affine)
-    assert refusal_of(seen) is None
-    assert seen.moves
-    assert np.abs(seen.shift).max() < 0.02
-    assert (seen.scale, seen.offset) == (1.0, 0.0)
+    run, _, affine = simulated_series
+    alignment = align_volumes(run, mask_volumes(run, affine), affine)
+    assert refusal_of(alignment) is None
+    assert alignment.moves
+    assert np.abs(alignment.shift).max() < 0.02
+    assert (alignment.scale, alignment.offset) == (1.0, 0.0)
 
 
-def test_another_unit_is_a_scale_and_another_zero_an_offset(
-    scanned: tuple[Volumes, Volumes, np.ndarray],
+def test_intensity_scale_and_offset_are_estimated(
+    simulated_series: tuple[Volumes, Volumes, np.ndarray],
 ) -> None:
-    run, _, affine = scanned
-    seen = align_volumes(run, {t: 30 * volume for t, volume in run.items()}, affine)
-    assert (seen.scale, seen.offset) == (pytest.approx(1 / 30), 0.0)
+    run, _, affine = simulated_series
+    alignment = align_volumes(run, {t: 30 * volume for t, volume in run.items()}, affine)
+    assert (alignment.scale, alignment.offset) == (pytest.approx(1 / 30), 0.0)
     level = 0.3 * float(np.median(run[0][brain_mask(run[0], affine)]))
-    seen = align_volumes(run, {t: volume + level for t, volume in run.items()}, affine)
-    assert (seen.scale, seen.offset) == (1.0, pytest.approx(-level, rel=0.01))
+    alignment = align_volumes(run, {t: volume + level for t, volume in run.items()}, affine)
+    assert (alignment.scale, alignment.offset) == (1.0, pytest.approx(-level, rel=0.01))
 
 
-def test_a_masked_series_without_its_motion_is_seen_as_such(
-    scanned: tuple[Volumes, Volumes, np.ndarray],
+def test_a_masked_realigned_series_is_detected(
+    simulated_series: tuple[Volumes, Volumes, np.ndarray],
 ) -> None:
-    run, still, affine = scanned
-    seen = align_volumes(run, masked(still, affine), affine)
-    assert refusal_of(seen) is None
-    assert not seen.moves
+    run, still, affine = simulated_series
+    alignment = align_volumes(run, mask_volumes(still, affine), affine)
+    assert refusal_of(alignment) is None
+    assert not alignment.moves
 
 
-def test_a_masked_series_that_is_shifted_is_refused(
-    scanned: tuple[Volumes, Volumes, np.ndarray],
+def test_a_masked_shifted_series_is_rejected(
+    simulated_series: tuple[Volumes, Volumes, np.ndarray],
 ) -> None:
-    run, _, affine = scanned
-    off = {t: np.roll(volume, 1, axis=1) for t, volume in masked(run, affine).items()}
-    assert refusal_of(align_volumes(run, off, affine)) is not None
+    run, _, affine = simulated_series
+    shifted = {t: np.roll(volume, 1, axis=1) for t, volume in mask_volumes(run, affine).items()}
+    assert refusal_of(align_volumes(run, shifted, affine)) is not None
 
 
-def test_a_series_without_its_mean_is_refused(
-    scanned: tuple[Volumes, Volumes, np.ndarray],
+def test_a_demeaned_series_is_rejected(
+    simulated_series: tuple[Volumes, Volumes, np.ndarray],
 ) -> None:
-    run, _, affine = scanned
+    run, _, affine = simulated_series
     mean = np.mean(list(run.values()), axis=0)
-    refused = refusal_of(
+    refusal = refusal_of(
         align_volumes(run, {t: volume - mean for t, volume in run.items()}, affine)
     )
-    assert refused is not None
-    assert "mean may have been subtracted" in refused[0]
+    assert refusal is not None
+    assert "mean may have been subtracted" in refusal[0]

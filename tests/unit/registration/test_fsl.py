@@ -1,4 +1,4 @@
-"""FAST and BET2 by stand-ins on the PATH, which check their arguments: FSL itself is not run."""
+"""FAST, BET2 and FLIRT replaced by scripts that check their arguments; FSL itself is not run."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ nib.save(image, target)
 """
 
 
-def stand_in(folder: Path, name: str, body: str) -> None:
-    head = f"#!{sys.executable}\nimport os, sys\nimport nibabel as nib\nimport numpy as np\n"
+def write_script(folder: Path, name: str, body: str) -> None:
+    header = f"#!{sys.executable}\nimport os, sys\nimport nibabel as nib\nimport numpy as np\n"
     file = folder / name
-    file.write_text(f"{head}words = sys.argv[1:]\n{body}")
+    file.write_text(f"{header}words = sys.argv[1:]\n{body}")
     file.chmod(file.stat().st_mode | stat.S_IXUSR)
 
 
@@ -66,18 +66,18 @@ def head() -> Volume:
     return Volume(data, AFFINE)
 
 
-@pytest.mark.parametrize(("contrast", "kind"), [("T1w", 1), ("T2w", 2), ("FLAIR", 2)])
-def test_fast_gets_the_type_of_the_image_and_its_restored_image_is_taken(
-    programs: Path, head: Volume, tmp_path: Path, contrast: str, kind: int
+@pytest.mark.parametrize(("contrast", "image_type"), [("T1w", 1), ("T2w", 2), ("FLAIR", 2)])
+def test_fast_receives_the_image_type_and_its_restored_image_is_returned(
+    programs: Path, head: Volume, tmp_path: Path, contrast: str, image_type: int
 ) -> None:
-    stand_in(programs, "fast", FAST)
-    made = unbiased_by_fast(head, contrast, tmp_path)
-    np.testing.assert_allclose(made.data, head.data / 2 + 10 * kind, rtol=1e-5)
-    np.testing.assert_array_equal(made.affine, AFFINE)
+    write_script(programs, "fast", FAST)
+    restored = unbiased_by_fast(head, contrast, tmp_path)
+    np.testing.assert_allclose(restored.data, head.data / 2 + 10 * image_type, rtol=1e-5)
+    np.testing.assert_array_equal(restored.affine, AFFINE)
 
 
-def test_the_mask_of_bet_is_taken(programs: Path, head: Volume, tmp_path: Path) -> None:
-    stand_in(programs, "bet", BET)
+def test_the_mask_of_bet_is_returned(programs: Path, head: Volume, tmp_path: Path) -> None:
+    write_script(programs, "bet", BET)
     np.testing.assert_array_equal(brain_by_bet(head, tmp_path), head.data > 100)
 
 
@@ -90,11 +90,11 @@ def test_the_mask_of_bet_is_taken(programs: Path, head: Volume, tmp_path: Path) 
         ("sys.exit('no license')", "no license"),
     ],
 )
-def test_a_failure_of_bet_is_reported(
+def test_failures_of_bet_are_reported(
     programs: Path, head: Volume, tmp_path: Path, body: str, reason: str
 ) -> None:
-    stand_in(programs, "bet", body)
-    with pytest.raises(Exception, match=reason):  # nipype has an exception of its own
+    write_script(programs, "bet", body)
+    with pytest.raises(Exception, match=reason):  # nipype raises its own exception
         brain_by_bet(head, tmp_path)
 
 
@@ -111,20 +111,20 @@ open(words[words.index("-out") + 1], "w").close()
 
 
 @pytest.mark.parametrize(("affine", "dof"), [(False, 6), (True, 12)])
-def test_flirt_is_asked_for_the_correlation_ratio_and_its_matrix_is_turned_around(
+def test_flirt_uses_the_correlation_ratio_and_its_matrix_is_converted_to_ras(
     programs: Path, head: Volume, tmp_path: Path, affine: bool, dof: int
 ) -> None:
-    stand_in(programs, "flirt", FLIRT)
-    found = aligned_by_flirt(head, head, tmp_path, affine=affine)
-    # the first axis of this array runs to the left, as FSL's does: +2 mm there are -2 mm in RAS
+    write_script(programs, "flirt", FLIRT)
+    xfm = aligned_by_flirt(head, head, tmp_path, affine=affine)
+    # the first axis of this array points to the left, as in FSL: +2 mm there are -2 mm in RAS
     expected = np.eye(4)
     expected[:3, 3] = (2, 3, -dof)
-    np.testing.assert_allclose(found, expected, atol=1e-9)
+    np.testing.assert_allclose(xfm, expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("flipped", ["neither", "frame", "image", "both"])
-def test_a_matrix_of_flirt_is_read_as_nitransforms_writes_it(flipped: str) -> None:
-    """nitransforms has code of its own for FSL's coordinates."""
+def test_flirt_matrices_written_by_nitransforms_are_read(flipped: str) -> None:
+    """nitransforms implements FSL's coordinates independently."""
     import nibabel as nib
 
     fsl = pytest.importorskip("nitransforms.io.fsl")
@@ -136,13 +136,13 @@ def test_a_matrix_of_flirt_is_read_as_nitransforms_writes_it(flipped: str) -> No
     }
     images = {}
     for name, (affine, shape) in grids.items():
-        own = affine @ np.diag([-1.0, 1, 1, 1]) if flipped in (name, "both") else affine
-        images[name] = Volume(np.zeros(shape, np.float32), own)
-    files = {name: nib.Nifti1Image(each.data, each.affine) for name, each in images.items()}
-    written = fsl.FSLLinearTransform.from_ras(
+        image_affine = affine @ np.diag([-1.0, 1, 1, 1]) if flipped in (name, "both") else affine
+        images[name] = Volume(np.zeros(shape, np.float32), image_affine)
+    files = {name: nib.Nifti1Image(volume.data, volume.affine) for name, volume in images.items()}
+    fsl_transform = fsl.FSLLinearTransform.from_ras(
         turn, moving=files["image"], reference=files["frame"]
     )
-    matrix = np.asarray(written["parameters"])
+    matrix = np.asarray(fsl_transform["parameters"])
     np.testing.assert_allclose(
         world_matrix(matrix, images["frame"], images["image"]), turn, atol=1e-6
     )
@@ -161,22 +161,22 @@ nib.save(nib.Nifti1Image(labels.astype(np.int16), image.affine), base + "_seg.ni
 """
 
 
-def test_tissues_of_fast_are_named_by_their_intensity_in_the_extracted_brain(
+def test_tissue_classes_of_fast_are_named_by_intensity(
     programs: Path, head: Volume, tmp_path: Path
 ) -> None:
-    stand_in(programs, "fast", CLASSES_BY_FAST)
+    write_script(programs, "fast", CLASSES_BY_FAST)
     brain = np.ones(SHAPE, bool)
     brain[0] = False
-    found = tissues_by_fast(head, brain, "T1w", tmp_path)
+    tissues = tissues_by_fast(head, brain, "T1w", tmp_path)
     share = head.data / head.data[brain].max()
-    np.testing.assert_array_equal(found["wm"], brain & (share > 0.7))
-    np.testing.assert_array_equal(found["gm"], brain & (share > 0.4) & (share <= 0.7))
-    np.testing.assert_array_equal(found["csf"], brain & (share <= 0.4))
+    np.testing.assert_array_equal(tissues["wm"], brain & (share > 0.7))
+    np.testing.assert_array_equal(tissues["gm"], brain & (share > 0.4) & (share <= 0.7))
+    np.testing.assert_array_equal(tissues["csf"], brain & (share <= 0.4))
 
 
 def test_fewer_than_three_tissues_are_an_error(
     programs: Path, head: Volume, tmp_path: Path
 ) -> None:
-    stand_in(programs, "fast", CLASSES_BY_FAST.replace("data > 400", "data > 2000"))
+    write_script(programs, "fast", CLASSES_BY_FAST.replace("data > 400", "data > 2000"))
     with pytest.raises(RuntimeError, match="fewer than 3 tissue classes"):
         tissues_by_fast(head, np.arange(9)[:, None, None] * np.ones(SHAPE) > 0, "T1w", tmp_path)

@@ -1,4 +1,4 @@
-"""The tissue mixture on images whose tissues are known."""
+"""The tissue mixture model on images with known tissues."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,10 @@ from bids_sr.registration.mixture_segmentation import segmentation, tissue_proba
 
 
 def layers(noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """T1w of nested boxes: WM core, GM, CSF rim; true labels (1 GM, 2 WM, 3 CSF) and mask."""
+    """Return T1w of nested boxes, labels (1 GM, 2 WM, 3 CSF) and mask.
+
+    WM is the core, CSF the rim.
+    """
     labels = np.zeros((30, 32, 28), dtype=int)
     labels[2:-2, 2:-2, 2:-2], labels[5:-5, 5:-5, 5:-5], labels[10:-10, 10:-10, 10:-10] = 3, 1, 2
     level = np.array([0, 600, 1000, 200])[labels]
@@ -17,26 +20,29 @@ def layers(noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("with_priors", [True, False])
-def test_tissues_are_told_apart_and_sum_to_one(with_priors: bool) -> None:
+def test_known_tissues_are_recovered_and_probabilities_sum_to_1(with_priors: bool) -> None:
     image, labels, mask = layers(90.0)
     priors = np.stack([labels == 1, labels == 2, labels == 3]) * 0.6 + 0.2 if with_priors else None
-    found = tissue_probabilities(image, mask, priors)
-    assert np.allclose(found.sum(axis=0)[mask], 1, atol=1e-5)
-    assert not found[:, ~mask].any()
-    assert (segmentation(found)[mask] == labels[mask]).mean() > 0.95
-    assert not segmentation(found)[~mask].any()
+    probabilities = tissue_probabilities(image, mask, priors)
+    assert np.allclose(probabilities.sum(axis=0)[mask], 1, atol=1e-5)
+    assert not probabilities[:, ~mask].any()
+    assert (segmentation(probabilities)[mask] == labels[mask]).mean() > 0.95
+    assert not segmentation(probabilities)[~mask].any()
 
 
-def test_neighbors_help_where_noise_is_strong(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbors_improve_accuracy_in_strong_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     image, labels, mask = layers(180.0)
-    together = tissue_probabilities(image, mask)
+    with_neighbors = tissue_probabilities(image, mask)
     monkeypatch.setattr(mixture_segmentation, "_FIELD_ROUNDS", 0)
-    alone = tissue_probabilities(image, mask)
-    right = [(segmentation(found)[mask] == labels[mask]).mean() for found in (alone, together)]
-    assert right[1] > right[0] + 0.03
+    without_neighbors = tissue_probabilities(image, mask)
+    accuracies = [
+        (segmentation(probabilities)[mask] == labels[mask]).mean()
+        for probabilities in (without_neighbors, with_neighbors)
+    ]
+    assert accuracies[1] > accuracies[0] + 0.03
 
 
-def test_scale_of_the_image_does_not_matter_and_darkness_is_refused() -> None:
+def test_tissues_do_not_depend_on_scale_and_empty_images_are_rejected() -> None:
     image, _, mask = layers(60.0)
     assert np.allclose(
         tissue_probabilities(image, mask), tissue_probabilities(7 * image, mask), atol=1e-3

@@ -1,11 +1,11 @@
-"""Classes from T1w, T2w and FLAIR together: recovery of known classes."""
+"""Segmentation from T1w, T2w and FLAIR: recovery of known classes."""
 
 import numpy as np
 import pytest
 
 from bids_sr.registration.multispectral import CLASSES, CONTRASTS, segment_multispectral
 
-# T1w, T2w, FLAIR as the paper describes the classes
+# intensities in T1w, T2w and FLAIR as described in the paper
 MEANS = {
     "csfSpaces": (0.30, 0.95, 0.20),
     "veins": (0.45, 0.10, 0.40),
@@ -16,7 +16,7 @@ MEANS = {
 SIZES = {"csfSpaces": 0.15, "veins": 0.03, "pial": 0.08, "gray": 0.40, "white": 0.34}
 
 
-def known_head(seed=0, shape=(30, 30, 30)):
+def simulate_head(seed=0, shape=(30, 30, 30)):
     random = np.random.default_rng(seed)
     mask = np.ones(shape, bool)
     mask[0] = False
@@ -31,23 +31,30 @@ def known_head(seed=0, shape=(30, 30, 30)):
 
 
 def test_known_classes_are_recovered():
-    scans, mask, truth = known_head()
-    found = segment_multispectral(scans, mask)
+    scans, mask, truth = simulate_head()
+    segmentation = segment_multispectral(scans, mask)
     for name in CLASSES:
-        dice = 2 * (found[name] & truth[name]).sum() / (found[name].sum() + truth[name].sum())
+        dice = (
+            2
+            * (segmentation[name] & truth[name]).sum()
+            / (segmentation[name].sum() + truth[name].sum())
+        )
         assert dice > 0.95, name
-    assert (sum(part.astype(int) for part in found.values()) == mask).all()
+    assert (sum(part.astype(int) for part in segmentation.values()) == mask).all()
 
 
-def test_the_unit_of_a_scan_does_not_matter():
-    scans, mask, _ = known_head(1)
-    other = {"T1w": 500 * scans["T1w"] + 20, "T2w": scans["T2w"], "FLAIR": 3 * scans["FLAIR"]}
-    one, two = segment_multispectral(scans, mask), segment_multispectral(other, mask)
-    assert all((one[name] == two[name]).mean() > 0.999 for name in CLASSES)
+def test_classes_do_not_depend_on_intensity_units():
+    scans, mask, _ = simulate_head(1)
+    rescaled = {"T1w": 500 * scans["T1w"] + 20, "T2w": scans["T2w"], "FLAIR": 3 * scans["FLAIR"]}
+    classes, classes_of_rescaled = (
+        segment_multispectral(scans, mask),
+        segment_multispectral(rescaled, mask),
+    )
+    assert all((classes[name] == classes_of_rescaled[name]).mean() > 0.999 for name in CLASSES)
 
 
-def test_what_cannot_be_classified_is_refused():
-    scans, mask, _ = known_head()
+def test_missing_mismatched_and_constant_scans_are_rejected():
+    scans, mask, _ = simulate_head()
     with pytest.raises(ValueError, match="FLAIR"):
         segment_multispectral({"T1w": scans["T1w"], "T2w": scans["T2w"]}, mask)
     with pytest.raises(ValueError, match="not on the grid"):
@@ -57,7 +64,10 @@ def test_what_cannot_be_classified_is_refused():
 
 
 def head_with_a_sinus(seed=3, shape=(56, 56, 40)):
-    """Brain in CSF, a sinus in the dura outside the brain mask, skull and scalp: known classes."""
+    """Simulate brain in CSF, a sinus in the dura outside the brain mask, skull and scalp.
+
+    Return scans, brain mask, intracranial mask and the sinus.
+    """
     random = np.random.default_rng(seed)
     x, y, z = (np.indices(shape) - (np.array(shape)[:, None, None, None] - 1) / 2) * 2
     radius = np.sqrt((x / 44) ** 2 + (y / 44) ** 2 + (z / 30) ** 2)
@@ -87,13 +97,15 @@ def head_with_a_sinus(seed=3, shape=(56, 56, 40)):
     return scans, brain, intracranial, sinus & intracranial
 
 
-def test_a_sinus_outside_the_brain_mask_is_found_in_the_intracranial_mask():
+def test_a_sinus_outside_the_brain_is_found_with_an_intracranial_mask():
     scans, brain, intracranial, sinus = head_with_a_sinus()
-    inside, both = (segment_multispectral(scans, brain, mask) for mask in (None, intracranial))
-    assert not inside["veins"][sinus].any()
-    veins = both["veins"] & ~brain
+    brain_only, with_intracranial = (
+        segment_multispectral(scans, brain, mask) for mask in (None, intracranial)
+    )
+    assert not brain_only["veins"][sinus].any()
+    veins = with_intracranial["veins"] & ~brain
     dice = 2 * (veins & sinus).sum() / (veins.sum() + sinus.sum())
     assert dice > 0.9
     for name in CLASSES:
-        np.testing.assert_array_equal(both[name][brain], inside[name][brain])
-        assert name == "veins" or not both[name][~brain].any()
+        np.testing.assert_array_equal(with_intracranial[name][brain], brain_only[name][brain])
+        assert name == "veins" or not with_intracranial[name][~brain].any()

@@ -1,4 +1,4 @@
-"""A registration ends at the same place whatever the last digits of its start and its grids."""
+"""Registration results do not depend on rounding of start and grids."""
 
 from pathlib import Path
 
@@ -29,28 +29,32 @@ def head() -> Volume:
     return Volume(data=ball.astype(np.float32), affine=affine)
 
 
-@pytest.mark.parametrize("what", ["start", "grid"])
-def test_rounding_does_not_steer_a_registration(head: Volume, tmp_path: Path, what: str) -> None:
+@pytest.mark.parametrize("perturbed", ["start", "grid"])
+def test_registration_does_not_depend_on_rounding(
+    head: Volume, tmp_path: Path, perturbed: str
+) -> None:
     rng = np.random.default_rng(1)
     fixed = head.like(np.roll(head.data, 1, axis=0) + 0.1 * rng.normal(size=head.data.shape))
     start = rigid_matrix([0.3, 0.2, -0.4, 0.02, 0.03, -0.01], [0, 0, 0])
     noise = 1 + 1e-15 * rng.choice([-1, 1], (4, 4))
-    found = []
+    matrices = []
     for k, factor in enumerate((1, noise)):
-        moving = Volume(data=head.data, affine=head.affine * (factor if what == "grid" else 1))
+        moving = Volume(
+            data=head.data, affine=head.affine * (factor if perturbed == "grid" else 1)
+        )
         (path,) = register(
             fixed,
             moving,
             [STAGE],
             seed=0,
             prefix=str(tmp_path / f"{k}_"),
-            start=start * (factor if what == "start" else 1),
+            start=start * (factor if perturbed == "start" else 1),
         )
-        found.append(read_linear(path))
-    assert np.array_equal(*found)
+        matrices.append(read_linear(path))
+    assert np.array_equal(*matrices)
 
 
-def test_the_nearest_rigid_matrix_is_the_same_bits() -> None:
+def test_the_nearest_rigid_matrix_does_not_depend_on_rounding() -> None:
     matrix = rigid_matrix([1, 2, 3, 0.2, -0.1, 0.3], [4, 5, 6]).astype(np.float32).astype(float)
     noise = 1 + 1e-15 * np.random.default_rng(0).choice([-1, 1], (4, 4))
     assert np.array_equal(orthonormal(matrix), orthonormal(matrix * noise))

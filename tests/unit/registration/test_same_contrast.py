@@ -1,4 +1,4 @@
-"""Images of one head and contrast, aligned from their headers."""
+"""Alignment of images with the same head and contrast, starting from their headers."""
 
 import numpy as np
 import pytest
@@ -31,14 +31,14 @@ def pose(shift_mm, degrees):
 @pytest.mark.parametrize(
     ("shift_mm", "degrees"), [((0, 0, 0), 0.0), ((1.3, -0.7, 2.1), 1.0), ((5.0, -3.0, 1.0), 3.0)]
 )
-def test_the_pose_of_the_head_is_found(shift_mm, degrees):
+def test_a_known_pose_is_recovered(shift_mm, degrees):
     fixed, mask = head()
-    moved = pose(shift_mm, degrees)
-    # the same values, further on in the scanner
-    moving = Volume(fixed.data, moved @ AFFINE)
-    found = align_alike(fixed, moving, mask)
-    assert found is not None
-    np.testing.assert_allclose(found, moved, atol=0.05)
+    known_pose = pose(shift_mm, degrees)
+    # same values, another position in the scanner
+    moving = Volume(fixed.data, known_pose @ AFFINE)
+    estimate = align_alike(fixed, moving, mask)
+    assert estimate is not None
+    np.testing.assert_allclose(estimate, known_pose, atol=0.05)
 
 
 def test_another_head_is_not_aligned():

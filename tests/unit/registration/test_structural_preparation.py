@@ -1,4 +1,4 @@
-"""Known affines and deformations between two scans of a head, put in and found again."""
+"""Recovery of known affines and deformations between two scans of a head."""
 
 import numpy as np
 import pytest
@@ -19,9 +19,7 @@ STRETCH = TURN @ np.diag([1.05, 0.96, 1.03, 1.0])
 
 @pytest.fixture(scope="module")
 def head():
-    """A textured ellipsoid in a rim: the scan that is the frame, another contrast of it, and the
-    brain.
-    """
+    """Return T1w and FLAIR images of a textured ellipsoid with a rim, and the brain mask."""
     rng = np.random.default_rng(8)
     x, y, z = (np.indices(SHAPE) - (np.array(SHAPE)[:, None, None, None] - 1) / 2) * 2
     radius = np.sqrt((x / 33) ** 2 + (y / 39) ** 2 + (z / 30) ** 2)
@@ -41,28 +39,30 @@ def points_of(mask):
     return np.argwhere(mask)[::25] @ AFFINE[:3, :3].T + AFFINE[:3, 3]
 
 
-def error(placed, known, mask):
-    """Root mean square distance (mm) between where points are put and where they are."""
+def error(placement, expected, mask):
+    """Return the root mean square distance (mm) between mapped and known points."""
     return float(
-        np.sqrt((np.linalg.norm(placed.points(points_of(mask)) - known, axis=1) ** 2).mean())
+        np.sqrt((np.linalg.norm(placement.points(points_of(mask)) - expected, axis=1) ** 2).mean())
     )
 
 
-def test_scaling_is_taken_up_by_an_affine_and_not_by_a_rigid_transform(head, tmp_path):
+def test_scaling_is_recovered_by_an_affine_and_not_by_a_rigid_transform(head, tmp_path):
     (t1w, flair), mask = head
     frame = Volume(data=t1w, affine=AFFINE)
     scan = Volume(data=sample_volume(flair, AFFINE, SHAPE, AFFINE, invert(STRETCH)), affine=AFFINE)
-    found = {
+    placements = {
         align: _register_to(
             frame, scan, mask, align=align, seed=0, prefix=str(tmp_path / f"{align}_"), mm=4.0
         )
         for align in ("rigid", "affine")
     }
-    known = apply(STRETCH, points_of(mask))
-    assert error(found["affine"][0], known, mask) < 0.5  # an eighth of the voxels looked at
-    assert error(found["rigid"][0], known, mask) > 1.0
-    placed, facts = found["affine"]
-    scales = 100 * (np.linalg.svd(placed.xfm[:3, :3], compute_uv=False) - 1)
+    expected = apply(STRETCH, points_of(mask))
+    assert (
+        error(placements["affine"][0], expected, mask) < 0.5
+    )  # one eighth of the registered voxel size
+    assert error(placements["rigid"][0], expected, mask) > 1.0
+    placement, facts = placements["affine"]
+    scales = 100 * (np.linalg.svd(placement.xfm[:3, :3], compute_uv=False) - 1)
     assert (facts["stretch_percent"], facts["shrink_percent"]) == pytest.approx(
         (scales[0], scales[2]), abs=1e-3
     )
@@ -70,7 +70,7 @@ def test_scaling_is_taken_up_by_an_affine_and_not_by_a_rigid_transform(head, tmp
     assert facts["shrink_percent"] == pytest.approx(-4, abs=1.5)
     assert facts["affine_rms_mm"] > 0.8
     assert facts["offset_mm"] == pytest.approx(np.linalg.norm([1.5, -1.0, 0.8]), abs=0.4)
-    assert set(found["rigid"][1]) == {
+    assert set(placements["rigid"][1]) == {
         "offset_mm",
         "offset_deg",
         "displacement_rms_mm",
@@ -78,45 +78,43 @@ def test_scaling_is_taken_up_by_an_affine_and_not_by_a_rigid_transform(head, tmp
     }
 
 
-def test_a_coarse_scan_is_found_to_a_fraction_of_its_voxel(head, tmp_path):
+def test_a_low_resolution_scan_is_aligned_within_a_fraction_of_its_voxel(head, tmp_path):
     (t1w, _), mask = head
     low = np.diag([4.0, 4, 4, 1])
     low[:3, 3] = AFFINE[:3, 3] + 1
     blurred = ndimage.gaussian_filter(t1w, 0.8)
     scan = Volume(data=sample_volume(blurred, AFFINE, (22, 25, 20), low, invert(TURN)), affine=low)
-    placed, facts = _register_to(
+    placement, facts = _register_to(
         Volume(data=t1w, affine=AFFINE), scan, mask, seed=0, prefix=str(tmp_path / "x_")
     )
-    assert error(placed, apply(TURN, points_of(mask)), mask) < 0.4
+    assert error(placement, apply(TURN, points_of(mask)), mask) < 0.4
     assert facts["offset_mm"] == pytest.approx(np.linalg.norm([1.5, -1.0, 0.8]), abs=0.5)
 
 
-def test_the_affine_of_a_coarse_scan_is_turned_back(head, tmp_path):
+def test_the_affine_of_a_low_resolution_scan_has_the_right_direction(head, tmp_path):
     (t1w, _), mask = head
     low = np.diag([4.0, 4, 4, 1])
     low[:3, 3] = AFFINE[:3, 3] + 1
-    known = TURN @ np.diag([1.06, 0.95, 1.0, 1.0])
+    known_affine = TURN @ np.diag([1.06, 0.95, 1.0, 1.0])
     blurred = ndimage.gaussian_filter(t1w, 0.8)
     scan = Volume(
-        data=sample_volume(blurred, AFFINE, (22, 25, 20), low, invert(known)), affine=low
+        data=sample_volume(blurred, AFFINE, (22, 25, 20), low, invert(known_affine)), affine=low
     )
     frame = Volume(data=t1w, affine=AFFINE)
-    placed, facts = _register_to(
+    placement, facts = _register_to(
         frame, scan, mask, align="affine", seed=0, prefix=str(tmp_path / "x_")
     )
-    # that of its inverse is above 3
-    assert error(placed, apply(known, points_of(mask)), mask) < 0.5
+    # the error of the inverse is above 3 mm
+    assert error(placement, apply(known_affine, points_of(mask)), mask) < 0.5
     assert facts["stretch_percent"] == pytest.approx(6, abs=1.5)
     assert facts["shrink_percent"] == pytest.approx(-5, abs=1.5)
 
 
 @pytest.mark.parametrize("coarse", [False, True])
-def test_a_smooth_warp_is_reduced_by_a_deformation_and_seen_the_right_way_round(
-    head, tmp_path, coarse
-):
+def test_a_smooth_warp_is_recovered_in_the_right_direction(head, tmp_path, coarse):
     (t1w, _), mask = head
     x, y, z = np.indices(SHAPE) / 6.0
-    # of the scan's points: where they lie in the frame
+    # displacements from points of the scan to the frame
     bend = np.stack([2.5 * np.sin(y), 2.5 * np.sin(z + 1), 2.0 * np.sin(x + 2)])
     shape, affine = SHAPE, AFFINE
     if coarse:
@@ -127,35 +125,35 @@ def test_a_smooth_warp_is_reduced_by_a_deformation_and_seen_the_right_way_round(
         data=sample_volume(t1w, AFFINE, bend.shape[1:], affine, moved=bend), affine=affine
     )
     frame = Volume(data=t1w, affine=AFFINE)
-    found = {
+    placements = {
         align: _register_to(
             frame, scan, mask, align=align, seed=0, prefix=str(tmp_path / f"{align}_"), mm=4.0
         )
         for align in ("affine", "nonlinear")
     }
-    left = {}
-    for align, (placed, _) in found.items():
-        there = placed.points(points_of(mask))
-        at = apply(invert(affine), there).T
-        back = there + np.stack(
-            [ndimage.map_coordinates(part, at, order=1, mode="nearest") for part in bend], 1
+    residuals = {}
+    for align, (placement, _) in placements.items():
+        mapped = placement.points(points_of(mask))
+        indices = apply(invert(affine), mapped).T
+        unwarped = mapped + np.stack(
+            [ndimage.map_coordinates(part, indices, order=1, mode="nearest") for part in bend], 1
         )
-        left[align] = float(np.sqrt(((back - points_of(mask)) ** 2).sum(1).mean()))
-    assert left["affine"] > 1.5
-    assert left["nonlinear"] < 0.6 * left["affine"]
-    facts = found["nonlinear"][1]
+        residuals[align] = float(np.sqrt(((unwarped - points_of(mask)) ** 2).sum(1).mean()))
+    assert residuals["affine"] > 1.5
+    assert residuals["nonlinear"] < 0.6 * residuals["affine"]
+    facts = placements["nonlinear"][1]
     assert 1.0 < facts["warp_rms_mm"] < facts["warp_max_mm"] < 8
-    seen = {
-        align: np.corrcoef(placed.seen(scan, frame, 3)[mask], t1w[mask])[0, 1]
-        for align, (placed, _) in found.items()
+    similarity = {
+        align: np.corrcoef(placement.seen(scan, frame, 3)[mask], t1w[mask])[0, 1]
+        for align, (placement, _) in placements.items()
     }
-    assert seen["nonlinear"] > seen["affine"] + 0.05
+    assert similarity["nonlinear"] > similarity["affine"] + 0.05
 
 
-def test_a_displacement_is_added_behind_the_matrix():
+def test_a_displacement_is_added_after_the_matrix():
     grid = AFFINE @ np.diag([2.0, 2, 2, 1])
-    moved = np.zeros((3, 22, 25, 20))
-    moved[1] = 3.0
-    placed = Placement(xfm=TURN, moved=moved, grid=grid)
+    displacements = np.zeros((3, 22, 25, 20))
+    displacements[1] = 3.0
+    placement = Placement(xfm=TURN, moved=displacements, grid=grid)
     points = np.array([[1.0, 2, 3], [-10, 5, 0]])
-    np.testing.assert_allclose(placed.points(points), apply(TURN, points) + np.array([0, 3, 0]))
+    np.testing.assert_allclose(placement.points(points), apply(TURN, points) + np.array([0, 3, 0]))

@@ -1,4 +1,4 @@
-"""Structural scans on a grid around the template's brain: where points go, and what is cropped."""
+"""Structural scans on a grid around the template's brain: transforms and cropping."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def brain_box():
     return mask
 
 
-def test_the_grid_surrounds_the_brain_at_the_volume_of_the_frames_voxels():
+def test_the_grid_surrounds_the_brain_and_keeps_the_voxel_volume():
     frame, mask = Volume(np.zeros(SHAPE, np.float32), FRAME), brain_box()
     grid = template_grid(Volume(mask.astype(np.float32), TEMPLATE), mask, frame)
     assert np.prod(grid.zooms) == pytest.approx(1.5 * 1.5 * 3, rel=1e-5)
@@ -46,9 +46,7 @@ def test_the_grid_surrounds_the_brain_at_the_volume_of_the_frames_voxels():
     ("align", "between"),
     [("template-rigid", "rigid"), ("template", "affine"), ("template-warp", "nonlinear")],
 )
-def test_scans_are_interpolated_once_through_both_transforms(
-    tmp_path, monkeypatch, align, between
-):
+def test_scans_are_interpolated_once_with_both_transforms(tmp_path, monkeypatch, align, between):
     random = np.random.default_rng(0)
     smooth = 1 + np.add.outer(np.add.outer(np.arange(28), np.arange(30)), np.arange(16)) / 40
     scan = Volume((smooth + random.normal(0, 0.01, SHAPE)).astype(np.float32), FRAME)
@@ -62,26 +60,26 @@ def test_scans_are_interpolated_once_through_both_transforms(
     monkeypatch.setattr(structural_preparation, "unbiased", lambda image, *_m, **_k: image)
     aligned = []
 
-    def register(_frame, _image, _mask, *, align, **_how):
+    def register(_frame, _image, _mask, *, align, **_options):
         aligned.append(align)
         return Placement(xfm=shift), {}
 
     monkeypatch.setattr(structural_preparation, "_register_to", register)
     requested = []
 
-    def place(*images, transform, grid, **_how):
+    def place(*images, transform, grid, **_options):
         requested.append(transform)
-        moved = np.full((3, 3, 3, 3), 1.5, np.float32)
+        displacements = np.full((3, 3, 3, 3), 1.5, np.float32)
         coarse = np.diag([60.0, 60.0, 60.0, 1.0])
         coarse[:3, 3] = -60
         if transform == "nonlinear":
-            return Placement(xfm=images[4], moved=moved, grid=coarse)
+            return Placement(xfm=images[4], moved=displacements, grid=coarse)
         return Placement(xfm=images[4])
 
     monkeypatch.setattr(structural_preparation, "placed_in_template", place)
     mask = brain_box()
     template = Volume(mask.astype(np.float32), TEMPLATE)
-    made = prepare(
+    prepared = prepare(
         {("T1w", "highres"): scan, ("T1w", "lowres"): scan.like(scan.data)},
         template,
         mask,
@@ -95,17 +93,20 @@ def test_scans_are_interpolated_once_through_both_transforms(
     if between == "nonlinear":
         to_head[:3, 3] += 1.5
     grid = template_grid(template, mask, scan)
-    assert made.mask.shape == grid.data.shape
-    np.testing.assert_allclose(made.affine, grid.affine)
-    assert made.mask.any()
-    for image, xfm in ((made.hr["T1w"], to_head), (made.lr["bspline"]["T1w"], shift @ to_head)):
+    assert prepared.mask.shape == grid.data.shape
+    np.testing.assert_allclose(prepared.affine, grid.affine)
+    assert prepared.mask.any()
+    for image, xfm in (
+        (prepared.hr["T1w"], to_head),
+        (prepared.lr["bspline"]["T1w"], shift @ to_head),
+    ):
         direct = sample_volume(scan.data, FRAME, grid.data.shape, grid.affine, xfm)
-        used = made.mask & (image < 1)
-        ratio = image[used] / direct[used]
-        assert ratio.std() / ratio.mean() < 1e-5, "the scan's values but for one factor"
-        assert not image[~made.mask].any()
-    assert made.facts["template"]["brain_cropped_percent"] > 10, "this head is larger"
-    np.testing.assert_array_equal(made.to_template, np.eye(4))
+        inside = prepared.mask & (image < 1)
+        ratio = image[inside] / direct[inside]
+        assert ratio.std() / ratio.mean() < 1e-5, "equal to the scan up to a factor"
+        assert not image[~prepared.mask].any()
+    assert prepared.facts["template"]["brain_cropped_percent"] > 10, "this head is larger"
+    np.testing.assert_array_equal(prepared.to_template, np.eye(4))
 
 
 GRID = np.array([[3.0, 0, 0, -45], [0, 3, 0, -51], [0, 0, 3, -42], [0, 0, 0, 1]])
@@ -114,7 +115,7 @@ KNOWN = rigid_matrix([3.0, -2.0, 4.0, 0.08, -0.05, 0.06], (0, 0, 0))
 
 @pytest.fixture(scope="module")
 def brain():
-    """A textured ellipsoid without anything around it: the template, and its mask."""
+    """Return the template, a textured ellipsoid without surroundings, and its mask."""
     shape = (31, 35, 29)
     random = np.random.default_rng(5)
     x, y, z = (np.indices(shape) - (np.array(shape)[:, None, None, None] - 1) / 2) * 3
@@ -125,12 +126,12 @@ def brain():
     return Volume(ndimage.gaussian_filter(image, 0.6).astype(np.float32), GRID), mask
 
 
-def placed(brain, to_head, transform, tmp_path, start, bend=None):
-    """The template's brain moved into a head by known transforms, and what is found of them."""
+def register_deformed_template(brain, to_head, transform, tmp_path, start, bend=None):
+    """Move the template's brain into a head by known transforms and register it."""
     template, mask = brain
-    moved = {} if bend is None else {"moved": bend}
+    deformation = {} if bend is None else {"moved": bend}
     head = sample_volume(
-        template.data, GRID, mask.shape, GRID, invert(to_head), zero_outside=True, **moved
+        template.data, GRID, mask.shape, GRID, invert(to_head), zero_outside=True, **deformation
     )
     inside = ndimage.binary_fill_holes(head > 0.1)
     return placed_in_template(
@@ -147,66 +148,68 @@ def placed(brain, to_head, transform, tmp_path, start, bend=None):
     )
 
 
-def rms(found, known):
-    return float(np.sqrt(((found - known) ** 2).sum(axis=1).mean()))
+def rms(points, expected):
+    return float(np.sqrt(((points - expected) ** 2).sum(axis=1).mean()))
 
 
-def test_a_rigid_transform_to_the_template_is_recovered_from_an_affine_that_scales(
-    brain, tmp_path
-):
+def test_a_rigid_transform_to_the_template_is_recovered_from_a_scaled_start(brain, tmp_path):
     points = np.argwhere(brain[1])[::17] @ GRID[:3, :3].T + GRID[:3, 3]
     start = KNOWN @ np.diag([1.08, 0.95, 1.04, 1.0])
     start[:3, 3] += (1.5, -1.0, 1.0)
-    found = placed(brain, KNOWN, "rigid", tmp_path, start)
-    assert np.linalg.svd(found.xfm[:3, :3], compute_uv=False) == pytest.approx([1, 1, 1], abs=1e-6)
-    known = apply_affine(KNOWN, points)
-    assert rms(apply_affine(start, points), known) > 2
-    assert rms(found.points(points), known) < 0.5  # a sixth of a voxel
-    affine = placed(brain, KNOWN, "affine", tmp_path, start)
+    placement = register_deformed_template(brain, KNOWN, "rigid", tmp_path, start)
+    assert np.linalg.svd(placement.xfm[:3, :3], compute_uv=False) == pytest.approx(
+        [1, 1, 1], abs=1e-6
+    )
+    expected = apply_affine(KNOWN, points)
+    assert rms(apply_affine(start, points), expected) > 2
+    assert rms(placement.points(points), expected) < 0.5  # one sixth of a voxel
+    affine = register_deformed_template(brain, KNOWN, "affine", tmp_path, start)
     np.testing.assert_array_equal(affine.xfm, start)
 
 
-def test_a_deformation_to_the_template_follows_a_known_one(brain, tmp_path):
+def test_a_known_deformation_to_the_template_is_recovered(brain, tmp_path):
     mask = brain[1]
     points = np.argwhere(ndimage.binary_erosion(mask, iterations=3))[::17]
     points = points @ GRID[:3, :3].T + GRID[:3, 3]
     x, y, z = np.indices(mask.shape) / 5.0
-    # of points of the head: where they lie in the template
+    # displacements from points of the head to the template
     bend = np.stack([3.5 * np.sin(y), 3.5 * np.sin(z + 1), 3.0 * np.sin(x + 2)]).astype(np.float32)
 
-    def left(found):
-        there = found.points(points)
-        at = apply_affine(invert(GRID), there).T
-        parts = [ndimage.map_coordinates(part, at, order=1, mode="nearest") for part in bend]
-        return rms(apply_affine(invert(KNOWN), there) + np.stack(parts, 1), points)
+    def residual(placement):
+        mapped = placement.points(points)
+        indices = apply_affine(invert(GRID), mapped).T
+        parts = [ndimage.map_coordinates(part, indices, order=1, mode="nearest") for part in bend]
+        return rms(apply_affine(invert(KNOWN), mapped) + np.stack(parts, 1), points)
 
-    found = {
-        transform: placed(brain, KNOWN, transform, tmp_path, KNOWN, bend)
+    placements = {
+        transform: register_deformed_template(brain, KNOWN, transform, tmp_path, KNOWN, bend)
         for transform in ("affine", "nonlinear")
     }
-    assert left(found["affine"]) > 2
-    assert left(found["nonlinear"]) < 0.6 * left(found["affine"])
+    assert residual(placements["affine"]) > 2
+    assert residual(placements["nonlinear"]) < 0.6 * residual(placements["affine"])
 
 
-def test_placements_are_applied_one_after_the_other():
+def test_composed_placements_equal_successive_placements():
     random = np.random.default_rng(2)
     frame = Volume(np.zeros((12, 12, 12), np.float32), np.diag([4.0, 4.0, 4.0, 1.0]))
     coarse = np.diag([24.0, 24.0, 24.0, 1.0])
     coarse[:3, 3] = -24
     smooth = [random.normal(0, 2, (3, 5, 5, 5)).astype(np.float32) for _ in range(2)]
     first, second = (
-        Placement(xfm=xfm, moved=moved, grid=coarse)
-        for xfm, moved in zip((KNOWN, invert(KNOWN)), smooth, strict=True)
+        Placement(xfm=xfm, moved=displacements, grid=coarse)
+        for xfm, displacements in zip((KNOWN, invert(KNOWN)), smooth, strict=True)
     )
     points = apply_affine(frame.affine, random.integers(2, 10, (50, 3)))
-    both = composed(frame, first, second)
-    np.testing.assert_allclose(both.points(points), second.points(first.points(points)), atol=1e-3)
+    composition = composed(frame, first, second)
+    np.testing.assert_allclose(
+        composition.points(points), second.points(first.points(points)), atol=1e-3
+    )
     matrices = composed(frame, Placement(xfm=TO_HEAD), Placement(xfm=KNOWN))
     assert matrices.moved is None
     np.testing.assert_allclose(matrices.xfm, KNOWN @ TO_HEAD)
 
 
-def test_the_closest_rigid_transform_of_a_rigid_one_is_that_one():
+def test_the_closest_rigid_transform_keeps_rotation_and_center():
     points = np.random.default_rng(0).normal((10, -20, 5), 40, (100, 3))
     np.testing.assert_allclose(closest_rigid(KNOWN, points), KNOWN, atol=1e-9)
     scaled = KNOWN @ np.diag([1.1, 1.1, 1.1, 1.0])

@@ -1,4 +1,4 @@
-"""Tissues of a made head whose tissues are known, from any subset of the contrasts."""
+"""Tissue segmentation of a simulated head from any subset of contrasts."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ LEVELS = {
 
 @pytest.fixture(scope="module")
 def head():
-    """Shells with a rough border: WM inside, GM around it, CSF outermost; images with noise."""
+    """Return images, tissues and mask: shells with a rough border, WM inside GM inside CSF."""
     rng = np.random.default_rng(3)
     shape = (36, 40, 34)
     radius = np.sqrt(sum((g - n / 2) ** 2 for g, n in zip(np.indices(shape), shape, strict=True)))
@@ -34,38 +34,44 @@ def head():
     return images, truth, radius < 15.5
 
 
-@pytest.mark.parametrize("used", [("T1w",), ("T2w",), ("FLAIR", "T2w"), ("FLAIR", "T2w", "T1w")])
-def test_tissues_are_found_and_named_whatever_contrast_is_there(head, used):
+@pytest.mark.parametrize(
+    "contrasts", [("T1w",), ("T2w",), ("FLAIR", "T2w"), ("FLAIR", "T2w", "T1w")]
+)
+def test_known_tissues_are_recovered_from_any_contrast(head, contrasts):
     images, truth, mask = head
-    found = segment_tissues({name: images[name] for name in used}, mask, AFFINE)
-    masks = tissue_masks(found)
+    probabilities = segment_tissues({name: images[name] for name in contrasts}, mask, AFFINE)
+    masks = tissue_masks(probabilities)
     for name in truth:
         assert overlap(truth[name], masks[name], mask)["dice"] > 0.95
-    np.testing.assert_allclose(sum(found.values())[mask], 1, atol=1e-5)
-    assert not sum(found.values())[~mask].any()
+    np.testing.assert_allclose(sum(probabilities.values())[mask], 1, atol=1e-5)
+    assert not sum(probabilities.values())[~mask].any()
     volumes = _tissue_volumes(masks, (2, 2, 2))
     for name in truth:
         assert volumes[name] == pytest.approx(truth[name].sum() * 0.008, rel=0.05)
 
 
-def test_the_same_bits_twice_and_nothing_left_behind(head, tmp_path, monkeypatch):
+def test_segmentation_is_deterministic_and_removes_temporary_files(head, tmp_path, monkeypatch):
     images, _, mask = head
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    one, two = (segment_tissues({"T1w": images["T1w"]}, mask, AFFINE, seed=4) for _ in range(2))
-    assert all(one[name].tobytes() == two[name].tobytes() for name in one)
+    first, second = (
+        segment_tissues({"T1w": images["T1w"]}, mask, AFFINE, seed=4) for _ in range(2)
+    )
+    assert all(first[name].tobytes() == second[name].tobytes() for name in first)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_unit_of_the_images_does_not_matter(head):
+def test_tissues_do_not_depend_on_intensity_units(head):
     images, _, mask = head
-    # their covariance has a determinant of about 1e-8
+    # the covariance has a determinant of about 1e-8
     small = {name: image / 400 for name, image in images.items()}
-    one, two = (tissue_masks(segment_tissues(each, mask, AFFINE)) for each in (images, small))
-    for name in one:
-        assert overlap(one[name], two[name], mask)["dice"] > 0.999
+    first, second = (
+        tissue_masks(segment_tissues(scans, mask, AFFINE)) for scans in (images, small)
+    )
+    for name in first:
+        assert overlap(first[name], second[name], mask)["dice"] > 0.999
 
 
-def test_what_is_refused(head):
+def test_unknown_contrasts_and_mismatched_masks_are_rejected(head):
     images, _, mask = head
     with pytest.raises(ValueError, match="T1w, T2w, FLAIR; got bold"):
         segment_tissues({"bold": images["T1w"]}, mask, AFFINE)
