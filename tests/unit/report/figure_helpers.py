@@ -11,11 +11,11 @@ from bids_sr.pipeline.store import derivative_path
 from bids_sr.steps.figures import declared
 
 
-def content_of(drawn: list[Derivative], desc: str, *, html: bool = False):
+def content_of(drawings: list[Derivative], desc: str, *, html: bool = False):
     """Return the only figure (or HTML) drawn with a desc."""
     (content,) = (
         figure.content
-        for figure in drawn
+        for figure in drawings
         if figure.entities["desc"] == desc and isinstance(figure.content, str) == html
     )
     return content
@@ -47,20 +47,20 @@ def noted(path: Path, content: str, figure: str, section: str = "", **note) -> N
     path.with_name(f"{path.name}.json").write_text(json.dumps(sidecar), encoding="utf-8")
 
 
-def kept(step: FigureStep, drawn: list[Derivative], folder: Path) -> list[tuple[str, str]]:
+def kept(step: FigureStep, drawings: list[Derivative], folder: Path) -> list[tuple[str, str]]:
     """Save the figures and return their (section, desc with extension).
 
     Assert that the store can name every figure and that each is declared exactly once.
     """
     (port,) = step.outputs.values()
     folder.mkdir(exist_ok=True)
-    saved_paths = listed(port.save(drawn, folder / "drawn"))
+    saved_paths = listed(port.save(drawings, folder / "drawn"))
     paths = [path for path in saved_paths if path.suffix != ".json"]
     assert [path.name for path in saved_paths if path.suffix == ".json"] == [
         f"{path.name}.json" for path in paths
     ]
     saved_figures = []
-    for path, figure in zip(paths, drawn, strict=True):
+    for path, figure in zip(paths, drawings, strict=True):
         content = path.read_text(encoding="utf-8")
         assert len(content) > 20
         if path.suffix == ".svg":

@@ -193,7 +193,7 @@ def test_a_gain_is_called_specific_only_if_every_negative_control_is_beaten():
 def test_a_denoised_b_spline_is_not_a_negative_control():
     rows = [gain("sbl", "bsplinePca", 0.05), gain("sbl", "bsplineSmooth", 0.05)]
     assert evaluation_rows.placebo_gains(rows) == []
-    assert "Method − control" not in tables.placebo_html(rows)
+    assert "Method − negative control" not in tables.placebo_html(rows)
 
 
 def test_the_acquired_series_is_called_acquired():
