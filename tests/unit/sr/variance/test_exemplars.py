@@ -190,7 +190,7 @@ def test_the_prediction_of_one_half_is_tested_on_the_other_half():
 
     before, after = (
         np.reshape(shares(half), (2, -1)) for half in (second_half, other_half)
-    )  # by half
+    )  # separated by half
     np.testing.assert_allclose(after[1], before[1])
     assert np.abs(after[0] - before[0]).min() > 0.001
 
